@@ -1,0 +1,293 @@
+"""Lint of an evaluation set: what makes its scores wrong, and what it does not ask.
+
+duplicates     items whose questions are the same, or nearly (Jaccard of words, cosine of embeddings)
+conflicts      the same question with another answer; choices that repeat; an answer that is none of the choices
+gold           quotes that stand in no document, or that do not hold the answer
+leakage        items that named training data holds (`data/duplicates/contamination.py`)
+coverage       documents and logged questions that no item comes near, in embedding space
+difficulty     how many systems of past runs answer each item: one that all or none answers tells nothing apart
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lmworks.artefact import hash_file
+from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
+from lmworks.data.duplicates.words import words
+from lmworks.data.store import DocumentStore
+from lmworks.evaluate.question_set import GoldQuestion, find_quote, read_gold
+from lmworks.records import Document
+from lmworks.report import Figure, Section, Table, histogram
+from lmworks.statistics.intervals import wilson_interval
+
+if TYPE_CHECKING:
+    from lmworks.generate.text_embedding import TextEncoder
+
+NEAR_WORDS = 0.8  # Jaccard similarity of the words of two questions that are nearly the same
+NEAR_COSINE = 0.95  # of their embeddings
+UNCOVERED = 0.5  # cosine of a logged question or document to the nearest item, below which no item asks such a thing
+FEW_WORDS = 5
+SHOWN = 20  # findings of a kind in the report
+
+Kind = Literal[
+    "duplicate", "near-duplicate", "label conflict", "repeated choice", "answer not a choice", "no answer",
+    "no such document", "quote not found", "answer outside gold", "leaked",
+]  # fmt: skip
+ADVICE: Mapping[str, str] = {
+    "duplicate": "drop all but one: they count twice, and intervals come out too narrow",
+    "near-duplicate": "drop one, or give both the same cluster",
+    "label conflict": "decide which answer is right",
+    "repeated choice": "two choices are the same text: rewrite one",
+    "answer not a choice": "the answer is none of the choices: mend the row",
+    "no answer": "give it an answer, or say that it is unanswerable",
+    "no such document": "mend the uri: no document is called so",
+    "quote not found": "copy the quote from the document as it is now",
+    "answer outside gold": "the quote does not hold the answer: quote the place that does",
+    "leaked": "drop it, or drop the document from the training data",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    kind: Kind
+    items: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """Items of a file, and of a gold file (`question_set.py`) also the places that answer them, by the item's id."""
+
+    path: Path
+    items: tuple[EvaluationItem, ...]
+    gold: Mapping[str, GoldQuestion] = field(default_factory=dict)
+
+
+def read_set(path: Path) -> EvaluationSet:
+    """A gold file, or any file that `read_items` reads; errors as theirs, with the line."""
+    items = read_items(path)
+    if not items:
+        raise ValueError(f"{path} holds no items")
+    first = path.read_text("utf-8").lstrip()[:4096].split("\n")[0] if path.suffix == ".jsonl" else ""
+    if '"gold"' not in first:
+        return EvaluationSet(path, tuple(items))
+    gold = {question.id: question for question in read_gold(path)}
+    rows = [EvaluationItem(one.id, one.question, (one.answer,) if one.answer else ()) for one in gold.values()]
+    return EvaluationSet(path, tuple(rows), gold)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Findings
+
+
+def find_duplicates(items: Sequence[EvaluationItem], vectors: np.ndarray | None = None) -> Iterator[Finding]:
+    """Items with the same text, and pairs that are nearly so; `vectors` (items, width) of length 1 find paraphrases.
+
+    Every pair is compared, a block of rows at a time.
+    """
+    by_text: dict[tuple[str, ...], list[EvaluationItem]] = defaultdict(list)
+    for item in items:
+        by_text[tuple(map(_plain, (item.question, *sorted(item.choices))))].append(item)
+    for same in by_text.values():
+        if len(same) > 1:
+            ids = tuple(item.id for item in same)
+            answers = {tuple(sorted(map(_plain, item.answers))) for item in same}
+            kind: Kind = "duplicate" if len(answers) == 1 else "label conflict"
+            yield Finding(kind, ids, same[0].question)
+    heads = [same[0] for same in by_text.values()]
+    place = {item.id: number for number, item in enumerate(items)}
+    vocabulary: dict[str, int] = {}
+    sets = [{vocabulary.setdefault(word, len(vocabulary)) for word in words(item.text)} for item in heads]
+    sizes = np.array([len(one) for one in sets])
+    chosen = None if vectors is None else vectors[[place[item.id] for item in heads]]
+    from scipy.sparse import csr_array
+
+    columns = np.array([word for one in sets for word in sorted(one)], dtype=np.int64)
+    shape = (len(heads), max(len(vocabulary), 1))
+    bags = csr_array((np.ones(len(columns)), columns, np.append(0, sizes.cumsum())), shape=shape)
+    for start in range(0, len(heads), 512):
+        shared = (bags[start : start + 512] @ bags.T).toarray()  # (rows, heads)
+        union = np.maximum(sizes[start : start + 512, None] + sizes[None, :] - shared, 1)
+        near = shared / union >= NEAR_WORDS
+        if chosen is not None:
+            near |= chosen[start : start + 512] @ chosen.T >= NEAR_COSINE
+        for row, other in np.argwhere(near):
+            if start + row < other:
+                one, two = heads[start + row], heads[other]
+                yield Finding("near-duplicate", (one.id, two.id), f"{one.question} / {two.question}")
+
+
+def find_label_errors(evaluation_set: EvaluationSet) -> Iterator[Finding]:
+    for item in evaluation_set.items:
+        plain = [_plain(choice) for choice in item.choices]
+        if repeated := [choice for choice, count in Counter(plain).items() if count > 1]:
+            yield Finding("repeated choice", (item.id,), repeated[0])
+        if plain and item.answers and not {_plain(answer) for answer in item.answers} & set(plain):
+            yield Finding("answer not a choice", (item.id,), f"{item.answers[0]} is none of {', '.join(item.choices)}")
+        if not item.answers and not evaluation_set.gold:
+            yield Finding("no answer", (item.id,), item.question)
+
+
+def find_gold_errors(gold: Iterable[GoldQuestion], documents: Mapping[str, Sequence[Document]]) -> Iterator[Finding]:
+    """Quotes against `documents`, by uri: one that is found is enough.
+
+    An answer stands in the quotes when more than half of its words do; a longer one says it in words of its own, and
+    more than a quarter is enough.
+    """
+    for question in gold:
+        here = [(one, document) for one in question.gold for document in documents.get(one.uri, ())]
+        if question.gold and not here:
+            yield Finding("no such document", (question.id,), ", ".join(one.uri for one in question.gold))
+        elif question.gold and not any(find_quote(document, one.quote) for one, document in here):
+            yield Finding("quote not found", (question.id,), f"{here[0][0].uri}: {here[0][0].quote}")
+        wanted = set(words(question.answer))
+        missing = wanted - {word for one in question.gold for word in words(one.quote)}
+        if question.gold and wanted and len(missing) >= (0.5 if len(wanted) <= FEW_WORDS else 0.75) * len(wanted):
+            detail = f'"{question.answer}": the quotes lack {", ".join(sorted(missing))}'
+            yield Finding("answer outside gold", (question.id,), detail)
+
+
+def find_leaks(items: Sequence[EvaluationItem], texts: Iterable[str]) -> Iterator[Finding]:
+    """Items whose question a training text holds by half or more of its words, in runs of thirteen."""
+    from lmworks.data.duplicates.contamination import find_overlaps, index_items
+
+    leaked: dict[str, tuple[float, str, int]] = {}
+    for overlap in find_overlaps(index_items(items), texts):
+        share = leaked.get(overlap.item, (0.0, "", 0))[0]
+        if overlap.share >= 0.5 and overlap.share > share:
+            leaked[overlap.item] = (overlap.share, overlap.matched, overlap.document)
+    for item, (share, matched, document) in leaked.items():
+        yield Finding("leaked", (item,), f"{share:.0%} of its words stand in document {document}: {matched}")
+
+
+def training_texts(folder: Path, tokenizer: str = "") -> Iterator[str]:
+    """Texts of an artefact's or a workspace's documents, or of token shards, which `tokenizer` decodes.
+
+    FileNotFoundError for a folder that holds neither; ValueError for shards of another vocabulary.
+    """
+    from lmworks.data.store import made_folder
+    from lmworks.data.token_dataset import INDEX, TokenDataset
+
+    if (found := made_folder(folder)) is not None:
+        yield from (document.text for document in DocumentStore(found))
+        return
+    shards = next((path.parent for path in (folder / INDEX, *folder.glob(f"*/{INDEX}")) if path.is_file()), None)
+    if shards is None:
+        raise FileNotFoundError(f"{folder} holds neither documents nor token shards, as data.tokenize writes them")
+    from lmworks.model.tokenizer_lookup import find_tokenizer
+
+    if not tokenizer:
+        raise ValueError(f"{folder} holds token shards: name the --tokenizer that they were made with")
+    reader, dataset = find_tokenizer(tokenizer).tokenizer, TokenDataset(shards)
+    if reader.hash != dataset.index.vocabulary:
+        raise ValueError(f"{folder} was made with another vocabulary than that of {tokenizer}")
+    for start, end in pairwise(dataset.offsets.tolist()):
+        yield reader.decode(dataset.read(start, end).tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sections
+
+
+def card(evaluation_set: EvaluationSet, findings: Sequence[Finding]) -> Section:
+    """Size, kinds, lengths, and how many items are without a finding."""
+    items, gold = evaluation_set.items, evaluation_set.gold
+    lengths = [len(words(item.question)) for item in items]
+    flawed = {item for finding in findings for item in finding.items}
+    low, high = wilson_interval(len(flawed), len(items))
+    rows = [
+        ("items", f"{len(items):,}"),
+        ("content", hash_file(evaluation_set.path)[:12]),
+        ("words of a question", f"median {np.median(lengths):.0f}, {min(lengths)} to {max(lengths)}"),
+        ("with choices", f"{sum(bool(item.choices) for item in items):,}"),
+        ("with an answer", f"{sum(bool(item.answers) for item in items):,}"),
+        ("with a finding", f"{len(flawed) / len(items):.3f} [{low:.3f}, {high:.3f}]"),
+        ("margin of an accuracy of 0.5", f"± {_margin(len(items)):.3f}: smaller differences cannot be told"),
+    ]
+    if gold:
+        rows.insert(2, ("unanswerable", f"{sum(not one.answerable for one in gold.values()):,}"))
+        kinds = Counter((one.split, one.kind or "-") for one in gold.values())
+        rows.insert(3, ("split and kind", ", ".join(f"{s} {k}: {n}" for (s, k), n in sorted(kinds.items()))))
+    return Section(f"Card of {evaluation_set.path.name}", "", (Table(("", "value"), tuple(rows)),))
+
+
+def findings_section(findings: Sequence[Finding]) -> Section:
+    counts = Counter(finding.kind for finding in findings)
+    summary = Table(("finding", "number", "what to do"), tuple((k, n, ADVICE[k]) for k, n in counts.most_common()))
+    tables = [summary] if counts else []
+    for kind in counts:
+        rows = [(", ".join(one.items[:4]), one.detail[:200]) for one in findings if one.kind == kind]
+        more = f", the first {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""
+        tables.append(Table(("items", "detail"), tuple(rows[:SHOWN]), f"{kind}{more}"))
+    return Section("Findings", "" if counts else "None.", tuple(tables))
+
+
+def coverage_section(vectors: np.ndarray, encoder: "TextEncoder", asked: Mapping[str, Sequence[str]]) -> Section:
+    """Nearness of the items, `vectors` (items, width), to other texts: `asked` maps a name of some to them."""
+    tables, figures = [], []
+    for name, texts in asked.items():
+        if not texts:
+            continue
+        theirs = encoder.encode(list(texts), "query")  # (texts, width)
+        near = np.concatenate([(theirs[i : i + 512] @ vectors.T).max(axis=1) for i in range(0, len(texts), 512)])
+        figures.append(
+            Figure(
+                histogram(near.tolist(), x="cosine to the nearest item", y=name, marks={"not covered": UNCOVERED}),
+                f"{name}: {np.mean(near >= UNCOVERED):.0%} of {len(texts):,} have an item at {UNCOVERED} or nearer.",
+            )
+        )
+        rows = [
+            (" ".join(texts[place].split())[:120], count)
+            for place, count in _groups(theirs, np.flatnonzero(near < UNCOVERED))
+        ]
+        if rows:
+            caption = f"{name} that no item comes near: the largest groups, each by its most typical text"
+            tables.append(Table(("text", "such texts"), tuple(rows[:SHOWN]), caption))
+    return Section("Coverage", "", tuple(tables), tuple(figures))
+
+
+def difficulty_section(values: Mapping[str, Sequence[float]]) -> Section:
+    """Mean value of each item over past runs, item -> one value a run."""
+    means = np.array([np.mean(one) for one in values.values()])
+    runs = max(len(one) for one in values.values())
+    same = sum(len(set(one)) == 1 for one in values.values()) / len(values)
+    text = f"{len(values):,} items in {runs} run{'s' if runs > 1 else ''}; mean {means.mean():.3f}."
+    if runs > 1:
+        text += f" {same:.0%} have the same value in every run, and tell none of them apart."
+    hardest = sorted(values, key=lambda item: float(np.mean(values[item])))[:SHOWN]
+    rows = tuple((item, f"{np.mean(values[item]):.3f}") for item in hardest)
+    drawn = histogram(means.tolist(), x="mean value of an item", y="items", bins=20)
+    return Section(
+        "Difficulty",
+        text,
+        (Table(("item", "mean value"), rows, "The hardest"),),
+        (Figure(drawn, "Spread of difficulty"),),
+    )
+
+
+def _groups(vectors: np.ndarray, places: np.ndarray, near: float = 0.6) -> list[tuple[int, int]]:
+    """Texts that are alike, largest group first: (the one with the most others near it, their number)."""
+    groups: list[tuple[int, int]] = []
+    places = places[:2000]
+    while len(places):
+        alike = vectors[places] @ vectors[places].T >= near
+        head = int(alike.sum(axis=1).argmax())
+        groups.append((int(places[head]), int(alike[head].sum())))
+        places = places[~alike[head]]
+    return groups
+
+
+def _margin(n: int) -> float:
+    """Half of the 95 % interval of a proportion of one half."""
+    return 0.98 / np.sqrt(n)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().casefold()

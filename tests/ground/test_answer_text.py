@@ -13,7 +13,7 @@ from lmworks.ground.answer_text import Part, answer_parts, answer_text, markdown
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Document, Retrieved, Span, Verdict
 from lmworks.retrieve.document_structure import parse
-from lmworks.retrieve.sentence_splitter import evidence_units
+from lmworks.retrieve.evidence_unit import evidence_units
 
 CODE = "with open(path) as file:\n    for line in file:\n        print(line)"
 TABLE = "| flag | what it does |\n|------|--------------|\n| `-v` | says more      |\n| `-q` | says less      |"

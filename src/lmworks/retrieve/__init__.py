@@ -11,7 +11,7 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.retrieve.chunk import Chunk
     from lmworks.retrieve.config import ChunkConfig, IndexConfig, SearchConfig
+    from lmworks.retrieve.evidence_unit import evidence_units
     from lmworks.retrieve.index import Filters, Index
-    from lmworks.retrieve.sentence_splitter import evidence_units
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.sentence_splitter import Unit, evidence_units, sentence_ranges
-from lmworks.retrieve.text_block import UNITS, Block, trimmed
+from lmworks.retrieve.evidence_unit import Unit, evidence_units
+from lmworks.retrieve.text_block import UNITS, Block
+from lmworks.tokenizer.sentence_splitter import sentence_ranges, trimmed
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]  # tokens of each text, without special tokens
 

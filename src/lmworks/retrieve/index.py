@@ -22,9 +22,9 @@ from lmworks.retrieve.catalogue import VECTORS, EncoderMismatchError, UnusableIn
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.evidence_unit import Unit
 from lmworks.retrieve.index_writer import BATCH_CHUNKS, ITEM_BYTES, Encoded, Entry, Writer
 from lmworks.retrieve.late_interaction import from_int8, principal_axes, to_int8
-from lmworks.retrieve.sentence_splitter import Unit
 from lmworks.retrieve.vector_store import VectorStore, forget_store, open_store
 
 

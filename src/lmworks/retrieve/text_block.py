@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lmworks.tokenizer.sentence_splitter import trimmed
+
 Kind = Literal["heading", "paragraph", "list", "code", "table", "grammar", "metadata"]
 
 UNITS: frozenset[Kind] = frozenset({"heading", "code", "table", "grammar", "metadata"})  # no sentences inside
@@ -25,15 +27,6 @@ class Block:
     level: int = 0
     title: str = ""
     until: int | None = None
-
-
-def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """The range without white space at its ends; empty at `end` when there is nothing else."""
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return start, end
 
 
 def mark_leads(text: str, blocks: Sequence[Block]) -> list[Block]:

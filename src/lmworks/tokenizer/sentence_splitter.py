@@ -2,9 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from lmworks.retrieve.text_block import UNITS, Block, Kind, trimmed
 
 # An end of a sentence: marks, closing quotes and brackets, then white space.
 _END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")
@@ -28,7 +25,6 @@ _STARTER = re.compile(  # the words that sentences begin with, and names do not
     r"\W*(?:A|After|All|An|And|As|At|Before|But|By|For|From|He|Her|His|However|I|If|In|It|Its|On|Our|She|Since|So|Some|"
     r"That|The|Their|Then|There|These|They|This|Those|To|Under|We|What|When|Where|While|With|You)\b"
 )
-_SIGNATURE = re.compile(r"[#\s]*((?:async )?[A-Za-z_][\w.]*\(.*\)(?: -> .*)?)$", re.MULTILINE)
 _LAST_WORD = re.compile(r"[\w.]*\Z")
 _NUMBERED_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[A-Za-z])\Z")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
@@ -42,7 +38,7 @@ _START = re.compile(
 def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """Sentences of the prose `text[start:end]`, in order: `(start, end)` offsets in `text`, no white space around.
 
-    Together they cover every character that is not white space. Code is not prose: see `evidence_units`.
+    Together they cover every character that is not white space. Code is not prose: see `retrieve.evidence_unit`.
     """
     end = len(text) if end is None else end
     breaks = {match.end() for match in _BREAK.finditer(text, start, end)}
@@ -61,40 +57,13 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
     return ranges
 
 
-SHORT = 300  # characters: a paragraph up to here is read at a glance, and says more than one sentence of it
-
-
-class Unit(NamedTuple):
-    """A citable unit, `text[start:end]`: a sentence, a short paragraph, or a whole block of `kind`."""
-
-    start: int
-    end: int
-    kind: Kind
-
-
-def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> list[Unit]:
-    """The citable units inside `text[start:end]`: sentences, and as one unit each short block, code, grammar or table.
-
-    A unit that leads to the next one ("as follows:") is one with it: alone it would say nothing. A heading names its
-    text and metadata describe it: neither is cited, but for a heading that is a signature, `name(arguments)`.
-    """
-    units: list[Unit] = []
-    for block in blocks:
-        if block.kind == "metadata" or block.end <= start or block.start >= end:
-            continue
-        if block.kind == "heading":
-            if start <= block.start and (signature := _SIGNATURE.match(text, block.start, block.end)):
-                units.append(Unit(signature.start(1), signature.end(1), "heading"))
-            continue
-        whole = block.kind in UNITS or block.end - block.start <= SHORT
-        for first, last in [(block.start, block.end)] if whole else sentence_ranges(text, block.start, block.end):
-            first, last = trimmed(text, max(first, start), min(last, end))
-            if first >= last:
-                continue
-            if units and units[-1].kind != "heading" and text[units[-1].end - 1] == ":":
-                first = units.pop().start
-            units.append(Unit(first, last, block.kind))
-    return units
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its ends; empty at `end` when there is nothing else."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
 
 
 def _is_end(text: str, start: int, end: int, match: re.Match[str]) -> bool:

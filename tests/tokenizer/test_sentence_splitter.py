@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.records import Document
-from lmworks.retrieve.document_structure import parse
-from lmworks.retrieve.sentence_splitter import evidence_units, sentence_ranges
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 # Written with a bar where a sentence ends.
 EXAMPLES = [
@@ -77,21 +75,3 @@ def test_time_is_linear_in_the_length(unit: str) -> None:
     started = time.perf_counter()
     sentence_ranges(unit * (50_000 // len(unit)))
     assert time.perf_counter() - started < 5
-
-
-def units_of(document: Document, start: int, end: int) -> list[str]:
-    blocks = [block for section in parse(document) for block in section.blocks]
-    return [document.text[first:last] for first, last, _ in evidence_units(document.text, blocks, start, end)]
-
-
-def test_evidence_units_are_sentences_short_blocks_and_whole_code_with_what_leads_to_it() -> None:
-    long = "This sentence fills the paragraph up until it is no longer short. " * 5
-    text = f"# T\n\nFirst. {long}Second one:\n\n```\nx. Y = 1\nz\n```\n\nThird. Fourth.\n"
-    document = Document(text, "u", "", "markdown", "1", "")
-    code = "Second one:\n\n```\nx. Y = 1\nz\n```"
-    found = units_of(document, 0, len(text))
-    assert found[0] == "First." and set(found[1:6]) == {long[: len(long) // 5].strip()}
-    assert found[6:] == [code, "Third. Fourth."]
-    assert units_of(document, text.index("Second"), text.index("Fourth")) == [code, "Third."]
-    signature = Document("## cut(x, *, at=1)\n\nCuts it.\n\n## Notes\n\nSharp.", "u", "", "markdown", "1", "")
-    assert units_of(signature, 0, len(signature.text)) == ["cut(x, *, at=1)", "Cuts it.", "Sharp."]

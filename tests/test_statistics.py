@@ -83,8 +83,6 @@ def test_only_a_proportion_has_the_interval_of_one():
         score = proportion_score([5 * share] * 10, [5] * 10, "m")
         assert isinstance(score, Scored)
         assert score == Scored(share, wilson_interval(10 * share, 10), 10, score.signature)
-    some = [[1, 0, 2], [2, 0, 2]]
-    assert proportion_score(*some, "m") == ratio_score(*some, "m")
     assert proportion_score([0], [0], "m", nothing="nothing was cited") == Unscored("nothing was cited")
 
 

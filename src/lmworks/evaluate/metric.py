@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmworks.records import Retrieved, Score, Scored, Span, TextOrMessages, Unscored
-from lmworks.statistics.intervals import bootstrap_sums, wilson_interval
-from lmworks.statistics.scores import sign, without_spread
+from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
+from lmworks.statistics.scores import sums_score
 
 Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
 Role = Literal["encoder", "model", "judge", "verifier", "learned"]  # of the models that a metric may need
@@ -136,17 +135,20 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
     if not kept:
         return next((value for value in values if isinstance(value, Unscored)), Unscored("no items"))
     rows = np.array([value_row(value) for _, value in kept], dtype=np.float64)
-    total = float(metric.combine(rows.sum(axis=0)))
-    if not np.isfinite(total):
-        return Unscored(f"{metric.name} is undefined: nothing to divide by")
     clusters = [item.cluster or item.id for item, _ in kept]
     n = int((rows[:, 1] > 0).sum()) if metric.combine is ratio else len(kept)
-    signed = sign([metric.name, metric.version, metric.signature, signature])
-    if metric.proportion and total in (0.0, 1.0):
-        return Scored(total, wilson_interval(round(total * n), n), n, signed)
-    if len(set(clusters)) < 2:
-        return without_spread(total)
-    return Scored(total, bootstrap_sums(rows, metric.combine, clusters), n, signed)
+    signed = [metric.name, metric.version, metric.signature, signature]
+    undefined = f"{metric.name} is undefined: nothing to divide by"
+    return sums_score(
+        rows,
+        metric.combine,
+        signed,
+        clusters,
+        n=n,
+        proportion=metric.proportion,
+        nothing=undefined,
+        undefined=undefined,
+    )
 
 
 def renamed(metric: Metric, name: str) -> Metric:

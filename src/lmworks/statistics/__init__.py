@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
+    from lmworks.statistics.correlation import kendall, spearman
     from lmworks.statistics.intervals import LEVEL, bootstrap_interval, bootstrap_sums, wilson_interval
     from lmworks.statistics.scores import (
         difference_score,
@@ -14,5 +16,6 @@ if TYPE_CHECKING:
         sign,
         without_spread,
     )
+    from lmworks.statistics.strengths import Vote, bradley_terry
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -1,62 +1,137 @@
-"""Intervals: percentile bootstrap of items or clusters of items, Wilson's of a proportion.
+"""Intervals: bootstrap of items or clusters of items, Wilson's of a proportion.
 
 The unit of resampling is always the item (a question, a document) or the cluster that it belongs to (a document with
-several questions), never its tokens or citations, because those of one item are not independent. Intervals are 95 %
-percentile bootstrap intervals (Efron & Tibshirani 1993, ch. 13).
+several questions), never its tokens or citations, because those of one item are not independent.
+
+Bootstrap intervals are 95 % expanded percentile intervals (Hesterberg 2015, "What Teachers Should Know About the
+Bootstrap", section 4.2): quantiles of the replicates, further out by what Student's t and n / (n - 1) widen a normal
+interval. The plain percentile interval holds the mean of 20 normal values in 92 % of samples, this one in 95 %.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 REPLICATES = 2000
 LEVEL = 0.95
+_AT_ONCE = 4_000_000  # numbers held for a batch of replicates
+
+Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def bootstrap_interval(
-    rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int = 0, replicates: int = REPLICATES
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic of items.
-
-    `rows` is (n, columns); `statistic` maps resamples (replicates, n, columns) to (replicates,) values. Replicates on
-    which it is undefined (NaN, such as a ratio with denominator 0) are left out.
-    """
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(rows), size=(replicates, len(rows)))
-    values = statistic(rows[picks])
-    values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(confidence_level=LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def bootstrap_sums(
     rows: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Statistic,
     clusters: Sequence[Hashable] | None = None,
     *,
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> tuple[float, float]:
-    """95 % percentile interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU.
+    """95 % interval of any statistic of items.
 
-    `rows` is (n, columns); `statistic` maps sums (replicates, columns) to (replicates,) values. Items of one cluster
-    are drawn together. Replicates on which the statistic is undefined (NaN) are left out.
+    `rows` is (n, columns); `statistic` maps resamples (replicates, n, columns) to (replicates,) values. Items of one
+    cluster are drawn together. Replicates on which the statistic is undefined (NaN) are left out.
     """
-    if clusters is not None:
-        index = np.unique([hash(cluster) for cluster in clusters], return_inverse=True)[1]
-        rows = np.stack([np.bincount(index, weights=column) for column in rows.T], axis=1)  # (clusters, columns)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=replicates)  # (replicates, n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = statistic(draws @ rows)
+    codes = cluster_codes(clusters, len(rows))
+    groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    values = []
+    for picks in _resamples(len(groups), rows.size, seed, replicates):
+        if clusters is None:
+            values.append(statistic(rows[picks]))
+        else:  # resamples have as many rows as their clusters hold
+            values += [statistic(rows[np.concatenate([groups[one] for one in pick])][None]) for pick in picks]
+    return percentiles(np.concatenate(values), len(groups))
+
+
+def bootstrap_sums(
+    rows: Any,
+    statistic: Statistic,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> tuple[float, float]:
+    """95 % interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU.
+
+    `rows` is (n, columns), dense or a SciPy sparse array; `statistic` maps sums (replicates, columns) to
+    (replicates,) values. Otherwise as `bootstrap_interval`, and the same replicates.
+    """
+    rows = cluster_sums(rows, clusters)
+    return percentiles(np.concatenate(list(replicate_sums(rows, statistic, seed, replicates))), rows.shape[0])
+
+
+def replicate_sums(rows: Any, statistic: Statistic, seed: int, replicates: int) -> Iterator[np.ndarray]:
+    """The statistic of the sums of resampled rows, (batch, ...) at a time."""
+    n, columns = rows.shape
+    for picks in _resamples(n, max(n, columns), seed, replicates):
+        offsets = np.arange(len(picks))[:, None] * n
+        counts = np.bincount((picks + offsets).ravel(), minlength=picks.size).reshape(picks.shape)  # (batch, n)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            yield statistic(counts.astype(np.float64) @ rows)
+
+
+def percentiles(values: np.ndarray, n: int) -> tuple[float, float]:
+    """Expanded percentile interval from the replicates of a statistic of n independent units."""
+    from scipy.special import ndtr, stdtrit
+
     values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = ndtr(stdtrit(max(n - 1, 1), (1 - LEVEL) / 2) * np.sqrt(n / max(n - 1, 1)))
+    low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
+    """Numbers of the clusters of n items, in order of appearance; each item its own where there are none."""
+    if clusters is None:
+        return np.arange(n)
+    if len(clusters) != n:
+        raise ValueError(f"{n} items need a cluster each, got {len(clusters)}")
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.intp)
+
+
+def cluster_sums(rows: Any, clusters: Sequence[Hashable] | None) -> Any:
+    """Sums of rows by cluster, (n, columns) -> (clusters, columns)."""
+    if clusters is None:
+        return rows
+    from scipy.sparse import csr_array
+
+    codes = cluster_codes(clusters, rows.shape[0])
+    return csr_array((np.ones(len(codes)), (codes, np.arange(len(codes))))) @ rows
+
+
+def wilson_interval(successes: float, n: float, z: float | None = None) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion (Wilson 1927); `z` is the normal quantile."""
+    from scipy.special import ndtri
+
+    share, square = successes / n, (ndtri((1 + LEVEL) / 2) if z is None else z) ** 2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = np.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def proportion_interval(counts: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a ratio of sums of (part, whole), a row for each independent unit.
+
+    Wilson's, for as many independent trials as would have the same variance (Korn & Graubard 1998), and with Student's
+    t where units hold more than one. At 0 and 1 each unit counts as one trial.
+    """
+    from scipy.special import stdtrit
+
+    counts = counts[counts[:, 1] > 0]
+    part, whole = counts.T
+    n, share = len(counts), part.sum() / whole.sum()
+    variance = ((part - share * whole) ** 2).sum() / whole.sum() ** 2
+    if share in (0.0, 1.0) or (whole == 1).all():
+        return wilson_interval(share * n, n)
+    trials = share * (1 - share) / variance if variance else float(n)
+    return wilson_interval(share * trials, trials, float(-stdtrit(n - 1, (1 - LEVEL) / 2) * np.sqrt(n / (n - 1))))
+
+
+def _resamples(n: int, held: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
+    """Numbers of units drawn with replacement, (batch, n): as many at a time as `held` numbers for each allow."""
+    generator = np.random.default_rng(seed)
+    batch = max(1, _AT_ONCE // max(held, 1))
+    for start in range(0, replicates, batch):
+        yield generator.integers(0, n, size=(min(batch, replicates - start), n))

@@ -1,30 +1,27 @@
 """Scores with 95 % intervals: no number leaves the house without one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics.intervals import bootstrap_interval, wilson_interval
+from lmworks.statistics.intervals import Statistic, bootstrap_sums, cluster_sums, proportion_interval, wilson_interval
+
+Clusters = Sequence[Hashable] | None
 
 
-def mean_score(values: Sequence[float], signature: object, *, nothing: str = "no items") -> Score:
+def mean_score(
+    values: Sequence[float], signature: object, clusters: Clusters = None, *, nothing: str = "no items"
+) -> Score:
     """The mean over items; `Unscored(nothing)` when there are none, and `Unscored` where one alone has no spread.
 
-    When every value is 0, or every value is 1, the bootstrap would claim certainty; the Wilson interval does not.
+    Where every value is 0 or 1 it is a proportion, with Wilson's interval.
     """
-    if not values:
-        return Unscored(nothing)
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
-    if mean in (0.0, 1.0) and bool(np.all(array == mean)):
-        interval = wilson_interval(int(array.sum()), len(array))
-    elif len(array) < 2:
-        return without_spread(mean)
-    else:
-        interval = bootstrap_interval(array[:, None], lambda sample: sample[..., 0].mean(axis=1))
-    return Scored(mean, interval, len(array), sign(signature))
+    rows = np.array([(value, 1.0) for value in values]).reshape(-1, 2)
+    proportion = bool(np.isin(rows[:, 0], (0, 1)).all())
+    return sums_score(rows, _ratio, signature, clusters, proportion=proportion, nothing=nothing)
 
 
 def ratio_score(
@@ -35,43 +32,76 @@ def ratio_score(
     `n` is the sum of denominators' items: those with a denominator above 0. `Unscored(nothing)` when there are none,
     and `Unscored` where one alone has no spread.
     """
-    rows = np.column_stack([numerators, denominators]).astype(np.float64) if len(numerators) else np.zeros((0, 2))
-    n = int((rows[:, 1] > 0).sum())
-    if n == 0:
-        return Unscored(nothing)
-    value = float(rows[:, 0].sum() / rows[:, 1].sum())
-    if n == 1:
-        return without_spread(value)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        interval = bootstrap_interval(rows, lambda sample: sample[..., 0].sum(axis=1) / sample[..., 1].sum(axis=1))
-    return Scored(value, interval, n, sign(signature))
+    return _ratio_score(numerators, denominators, signature, nothing, proportion=False)
 
 
 def proportion_score(
     numerators: Sequence[float], denominators: Sequence[float], signature: object, *, nothing: str = "no items"
 ) -> Score:
-    """`ratio_score` of numerators that are parts of their denominators: precision, recall.
-
-    Where the ratio is 0 or 1 the bootstrap would claim certainty; the Wilson interval does not.
-    """
-    value = sum(numerators) / (sum(denominators) or 1)
-    n = sum(denominator > 0 for denominator in denominators)
-    if n and value in (0.0, 1.0):
-        return Scored(value, wilson_interval(int(value) * n, n), n, sign(signature))
-    return ratio_score(numerators, denominators, signature, nothing=nothing)
+    """`ratio_score` of numerators that are parts of their denominators: precision, recall."""
+    return _ratio_score(numerators, denominators, signature, nothing, proportion=True)
 
 
-def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
+def difference_score(
+    first: Sequence[float], second: Sequence[float], signature: object, clusters: Clusters = None
+) -> Score:
     """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
     if len(first) != len(second):
         raise ValueError(f"a paired difference needs the same items, got {len(first)} and {len(second)}")
-    if not first:
-        return Unscored("no items")
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    if len(differences) < 2:
-        return without_spread(float(differences[0]))
-    interval = bootstrap_interval(differences[:, None], lambda sample: sample[..., 0].mean(axis=1))
-    return Scored(float(differences.mean()), interval, len(differences), sign(signature))
+    rows = np.array([(one - two, 1.0) for one, two in zip(first, second, strict=True)]).reshape(-1, 2)
+    return sums_score(rows, _ratio, signature, clusters)
+
+
+def sums_score(
+    rows: Any,
+    statistic: Statistic,
+    signature: object,
+    clusters: Clusters = None,
+    *,
+    n: int | None = None,
+    proportion: bool = False,
+    coefficient: bool = False,
+    nothing: str = "no items",
+    undefined: str = "nothing to divide by",
+) -> Score:
+    """A statistic of sums over items, rows (n, columns), which are resampled by item or cluster.
+
+    A `proportion` is the first of two columns over the second, and no larger. A `coefficient` (kappa, alpha) is 1 where
+    items agree. `n` is what the score states where that is not the number of rows. Unscored where there are no rows
+    (`nothing`), where the statistic is not finite (`undefined`), and where one item or cluster alone has no spread.
+    """
+    n = rows.shape[0] if n is None else n
+    if not n:
+        return Unscored(nothing)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(np.asarray(rows.sum(axis=0), dtype=np.float64)))
+    if not np.isfinite(value):
+        return Unscored(undefined)
+    rows = cluster_sums(rows, clusters)
+    units = int((rows[:, 1] > 0).sum()) if statistic is _ratio or proportion else rows.shape[0]
+    if proportion and (units > 1 or value in (0.0, 1.0)):
+        return Scored(value, proportion_interval(rows), n, sign(signature))
+    return interval_score(value, n, units, signature, lambda: bootstrap_sums(rows, statistic), coefficient=coefficient)
+
+
+def interval_score(
+    value: float,
+    n: int,
+    units: int,
+    signature: object,
+    interval: Callable[[], tuple[float, float]],
+    *,
+    coefficient: bool = False,
+) -> Score:
+    """The score with a bootstrap interval over n items in so many independent units.
+
+    Where a coefficient is 1 or -1 every resample agrees, and the bootstrap would claim certainty. The interval then
+    reaches to Wilson's for n of n units: a coefficient is about the share of items that do not agree by chance.
+    """
+    if coefficient and abs(value) > 1 - 1e-12:
+        ends = sorted((round(value), round(value) * wilson_interval(units, units)[0]))
+        return Scored(float(round(value)), (float(ends[0]), float(ends[1])), n, sign(signature))
+    return without_spread(value) if units < 2 else Scored(value, interval(), n, sign(signature))
 
 
 def without_spread(value: float) -> Unscored:
@@ -82,3 +112,15 @@ def without_spread(value: float) -> Unscored:
 def sign(signature: object) -> str:
     """The short hash that says under which conditions a value was measured (metric, model, data, seed, ...)."""
     return hash_json(signature)[:12]
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _ratio_score(
+    numerators: Sequence[float], denominators: Sequence[float], signature: object, nothing: str, proportion: bool
+) -> Score:
+    rows = np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)
+    n = int((rows[:, 1] > 0).sum())
+    return sums_score(rows, _ratio, signature, n=n, proportion=proportion, nothing=nothing)

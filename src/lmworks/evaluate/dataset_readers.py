@@ -1,0 +1,270 @@
+"""Named readers from the texts of published data sets to rows: mappings of plain columns.
+
+`READERS["arc"]("ARC-Challenge-Test", text)` takes the name of a file and its text, which is JSON (a list, or an object
+with "rows" or "data"), JSON lines or CSV, as its first characters say. A multiple choice has `question`, `choices` and
+`answer`, the number of the right one from 0.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+Reader = Callable[[str, str], Iterator[Row]]
+LETTERS = "ABCDE"
+
+
+class RowError(ValueError):
+    """A row that cannot be read; the message names file, row and remedy."""
+
+
+def csv_rows(name: str, text: str, header: Sequence[str] | None = None) -> Iterator[Row]:
+    """CSV whose first row names the columns, unless a `header` does."""
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), fieldnames=header), start=1):
+        if None in row or None in row.values():
+            raise RowError(f"{name}, row {number}: not as many cells as columns: quote cells that hold a comma")
+        yield row
+
+
+def json_rows(name: str, text: str) -> Iterator[Row]:
+    """A list of objects, or an object that holds one as "rows" or "data"."""
+    content = _json(text, name)
+    if isinstance(content, dict):
+        content = next((content[key] for key in ("rows", "data") if key in content), None)
+    if not isinstance(content, list):
+        raise RowError(f'{name}: expected a list of rows, or an object with "rows" or "data"')
+    for number, row in enumerate(content, start=1):
+        row = _object(row, f"{name}, row {number}")
+        yield row["row"] if set(row) == {"row", "row_idx", "truncated_cells"} else row  # of the hub's viewer
+
+
+def json_lines(name: str, text: str) -> Iterator[Row]:
+    """An object a line; empty lines are none."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{name}, row {number}"
+            yield _object(_json(line, where), where)
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RowError(f"{where}: not JSON ({error}): correct it, or name the reader of what it is") from error
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise RowError(f"{where}: expected an object of columns, got {json.dumps(row)[:80]}")
+    return row
+
+
+def _any_rows(name: str, text: str, header: Sequence[str] | None) -> Iterator[Row]:
+    first = text.lstrip()[:2].split("\n")[0].rstrip()
+    if first in ("[", "{") or first[:1] == "[":
+        return json_rows(name, text)
+    return json_lines(name, text) if first[:1] == "{" else csv_rows(name, text, header)
+
+
+def _reader(form: Callable[[Row], Row], header: Sequence[str] | None = None) -> Reader:
+    """Reads rows of any format, and gives each its form; what goes wrong there becomes a `RowError`."""
+
+    def read(name: str, text: str) -> Iterator[Row]:
+        for number, row in enumerate(_any_rows(name, text, header), start=1):
+            try:
+                yield form(row)
+            except KeyError as error:
+                raise RowError(
+                    f"{name}, row {number}: there is no column {error}; its columns are {', '.join(row)}: add the "
+                    f"column, or name the reader of this form"
+                ) from error
+            except (ValueError, IndexError, TypeError, AttributeError) as error:
+                raise RowError(f"{name}, row {number}: not of its reader's form ({error}): mend or drop it") from error
+
+    return read
+
+
+def babi(name: str, text: str) -> Iterator[Row]:
+    """bAbI: numbered sentences, the numbers beginning anew with each story; a question has its answer behind a tab,
+    and stands behind all sentences of its story so far (Weston et al. 2015). `task` is its number."""
+    story, passage = 0, ""
+    task = name.split("_")[0].removeprefix("qa")
+    for line, content in enumerate(text.splitlines(), start=1):
+        number, _, rest = content.partition(" ")
+        if not number.isdecimal():
+            raise RowError(f"{name}, line {line}: a line of a story begins with its number: correct or drop it")
+        if number == "1":
+            story, passage = story + 1, ""
+        if "\t" not in rest:
+            passage += rest.strip() + "\n"
+            continue
+        question, answer, *_ = (part.strip() for part in rest.split("\t"))
+        yield {"passage": passage, "question": question, "answer": answer, "task": task, "story": f"{name}:{story}"}
+
+
+def mmlu(name: str, text: str) -> Iterator[Row]:
+    """MMLU: CSV without a header and the subject in the name of the file, or the hub's rows; `topic` is the subject in
+    words."""
+    subject = re.sub(r"_(test|dev|val)$", "", name)
+    for row in _reader(_mmlu, ("question", *LETTERS[:4], "answer"))(name, text):
+        found = row.get("subject", subject)
+        yield {**row, "subject": found, "topic": found.replace("_", " ")}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The forms of the data sets
+
+
+def _chosen(question: str, choices: list[str], answer: int, **more: Any) -> Row:
+    if not 0 <= answer < len(choices):
+        raise ValueError(f"answer {answer + 1} of {len(choices)} choices")
+    return {"question": question, "choices": choices, "answer": answer, **more}
+
+
+def _instruction(row: Row) -> Row:
+    """LLM-Adapters (Hu et al. 2023): "… question: Q\\n\\nAnswer1: A Answer2: B …", answered by "answer2"."""
+    text, answer = str(row["instruction"]), str(row["answer"])
+    asked, listed = re.split(r"\n\n(?=(?:Answer|Option)1: )", text, maxsplit=1)
+    question = re.split(r"question: |sentence: ", asked, maxsplit=1)[1]
+    listed = re.split(r"\s*Answer format: ", listed)[0]
+    choices = [each.strip() for each in re.split(r"(?:Answer|Option)\d: ", listed)[1:]]
+    return _chosen(question.strip(), choices, int(re.sub(r"\D", "", answer)) - 1)
+
+
+def _lettered(row: Row) -> Row:
+    """ARC and OpenBookQA, of LLM-Adapters, of their authors, and of the hub: choices with labels."""
+    if "instruction" in row:
+        return _instruction(row)
+    asked = row["question"] if "question_stem" not in row else row["question_stem"]
+    if isinstance(asked, Mapping):
+        texts_, labels = zip(*((each["text"], each["label"]) for each in asked["choices"]), strict=True)
+        asked = asked["stem"]
+    else:
+        texts_, labels = row["choices"]["text"], row["choices"]["label"]
+    answer = list(labels).index(str(row["answerKey"]).strip())
+    return _chosen(asked, list(texts_), answer, id=str(row.get("id", "")))
+
+
+def _mmlu(row: Row) -> Row:
+    choices = list(row["choices"]) if "choices" in row else [row[letter] for letter in LETTERS[:4]]
+    answer = row["answer"] if "choices" in row else LETTERS.index(row["answer"].strip())
+    columns = dict(zip(LETTERS, choices, strict=False))
+    return _chosen(row["question"].strip(), choices, answer, **columns, **{k: row[k] for k in row if k == "subject"})
+
+
+def _truth(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "1", "yes", "false", "0", "no"):
+        raise ValueError(f"neither true nor false: {value!r}")
+    return text in ("true", "1", "yes")
+
+
+def _boolq(row: Row) -> Row:
+    """BoolQ of its authors and of SuperGLUE; LLM-Adapters left the passages out."""
+    if "instruction" in row:
+        question = re.split(r"question: ", row["instruction"], maxsplit=1)[1].split("\n\n")[0]
+        return _chosen(question.strip().removesuffix("?"), ["no", "yes"], int(_truth(row["answer"])))
+    answer = _truth(row["label"] if "label" in row else row["answer"])
+    return _chosen(row["question"], ["no", "yes"], int(answer), passage=row["passage"])
+
+
+def _winogrande(row: Row) -> Row:
+    """`before` and `after` are the sentence up to its blank, and what is behind."""
+    made = (
+        _instruction(row)
+        if "instruction" in row
+        else _chosen(row["sentence"], [row["option1"], row["option2"]], int(row["answer"]) - 1)
+    )
+    before, blank, after = made["question"].partition("_")
+    if not blank:
+        raise ValueError("its sentence has no blank, which is written _")
+    return {**made, "before": before, "after": after.strip()}
+
+
+def _social_iqa(row: Row) -> Row:
+    if "instruction" in row:
+        return _instruction(row)
+    right = str(row["label"] if "label" in row else row["correct"]).strip()
+    answer = int(right) - 1 if right.isdecimal() else LETTERS.index(right)
+    return _chosen(f"{row['context']} {row['question']}", [row[f"answer{letter}"] for letter in "ABC"], answer)
+
+
+def _truthfulqa(row: Row) -> Row:
+    """`mc1_choices` of which one is true, `mc2_choices` of which several may be; `_answers` are the true ones' numbers.
+    A table of correct and incorrect answers makes them as its authors do: each ends with a stop (Lin et al. 2022)."""
+    if "mc1_targets" in row:
+        made: dict[str, Any] = {"question": row["question"]}
+        labelled = {name: _labels(row[f"{name}_targets"]) for name in ("mc1", "mc2")}
+    else:
+        made = {"question": row["Question"].strip()}
+        wrong = [(text, 0) for text in _listed(row["Incorrect Answers"])]
+        right = {"mc1": _listed(row["Best Answer"]), "mc2": _listed(row["Correct Answers"])}
+        labelled = {name: [*((text, 1) for text in texts), *wrong] for name, texts in right.items()}
+    for name, pairs in labelled.items():
+        made[f"{name}_choices"] = [text for text, _ in pairs]
+        made[f"{name}_answers"] = [number for number, (_, label) in enumerate(pairs) if label]
+    return made
+
+
+def _labels(targets: Mapping[str, Any]) -> list[tuple[str, int]]:
+    return list(zip(targets["choices"], targets["labels"], strict=True)) if "labels" in targets else [*targets.items()]
+
+
+def _listed(text: str) -> list[str]:
+    return [f"{each.strip().removesuffix('.')}." for each in text.split(";") if each.strip()]
+
+
+def _gsm8k(row: Row) -> Row:
+    solution, mark, final = row["answer"].partition("#### ")
+    if not mark:
+        raise ValueError('its answer does not end with "#### " and a number')
+    return {"question": row["question"], "answer": row["answer"], "solution": solution, "final": final.strip()}
+
+
+def _svamp(row: Row) -> Row:
+    """A whole number is written without its decimal point, an equation without its outer brackets."""
+    equation = str(row["Equation"]).removeprefix("( ").removesuffix(" )")
+    return {
+        "id": str(row["ID"]),
+        "question": f"{str(row['Body']).rstrip(' .')}. {row['Question']}",
+        "equation": re.sub(r"\.0\b", "", equation),
+        "answer": re.sub(r"\.0$", "", str(row["Answer"])),
+    }
+
+
+def _ifeval(row: Row) -> Row:
+    """The hub writes an absent argument as null; a 0 or an empty text is one that is there."""
+    checks = [{key: value for key, value in each.items() if value is not None} for each in row["kwargs"]]
+    if len(checks) != len(row["instruction_id_list"]):
+        raise ValueError(f"{len(row['instruction_id_list'])} instructions and {len(checks)} kwargs")
+    instructions = list(row["instruction_id_list"])
+    return {"id": str(row["key"]), "prompt": row["prompt"], "instructions": instructions, "arguments": checks}
+
+
+def _humaneval(row: Row) -> Row:
+    return {
+        "id": row["task_id"],
+        **{name: row[name] for name in ("prompt", "test", "entry_point", "canonical_solution")},
+    }
+
+
+READERS: Mapping[str, Reader] = {
+    "csv": csv_rows,
+    "json": json_rows,
+    "jsonl": json_lines,
+    "mmlu": mmlu,
+    "arc": _reader(_lettered),
+    "boolq": _reader(_boolq),
+    "winogrande": _reader(_winogrande),
+    "openbookqa": _reader(_lettered),
+    "social-iqa": _reader(_social_iqa),
+    "truthfulqa": _reader(_truthfulqa),
+    "gsm8k": _reader(_gsm8k),
+    "svamp": _reader(_svamp),
+    "babi": babi,
+    "ifeval": _reader(_ifeval),
+    "humaneval": _reader(_humaneval),
+}

@@ -6,6 +6,7 @@ with "rows" or "data"), JSON lines or CSV, as its first characters say. A multip
 """
 
 import csv
+import inspect
 import io
 import json
 import re
@@ -236,11 +237,18 @@ def _svamp(row: Row) -> Row:
 
 
 def _ifeval(row: Row) -> Row:
-    """The hub writes an absent argument as null; a 0 or an empty text is one that is there."""
+    """The hub writes an absent argument as null; a 0 or an empty text is one that is there. Each instruction is one
+    that can be checked, with its arguments."""
+    from lmworks.evaluate.instruction_checks import CHECKS
+
     checks = [{key: value for key, value in each.items() if value is not None} for each in row["kwargs"]]
     if len(checks) != len(row["instruction_id_list"]):
         raise ValueError(f"{len(row['instruction_id_list'])} instructions and {len(checks)} kwargs")
     instructions = list(row["instruction_id_list"])
+    for instruction, arguments in zip(instructions, checks, strict=True):
+        if instruction not in CHECKS:
+            raise ValueError(f"no check is called {instruction!r}")
+        inspect.signature(CHECKS[instruction]).bind("", **arguments)
     return {"id": str(row["key"]), "prompt": row["prompt"], "instructions": instructions, "arguments": checks}
 
 

@@ -21,9 +21,19 @@ class Entry:
     roles: tuple[Role, ...] = ()
 
 
+_NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
     "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
+    "gsm8k-strict": Entry(f"{_NUMBER}:gsm8k_strict", 'the first number behind "#### " is the answer'),
+    "gsm8k-flexible": Entry(f"{_NUMBER}:gsm8k_flexible", "the last number is the answer"),
+    "last-number": Entry(f"{_NUMBER}:last_number_value", "the last number is the answer, however written"),
+    "verbatim": Entry(f"{_NUMBER}:verbatim", "the response is a reference, letter by letter"),
+    "ifeval-prompt-strict": Entry(f"{_CHECK}:prompt_strict", "prompts whose instructions are all followed"),
+    "ifeval-prompt-loose": Entry(f"{_CHECK}:prompt_loose", "the same, of any of eight variants of the response"),
+    "ifeval-instruction-strict": Entry(f"{_CHECK}:instruction_strict", "instructions that are followed"),
+    "ifeval-instruction-loose": Entry(f"{_CHECK}:instruction_loose", "the same, of any of eight variants"),
+    "pass@k": Entry("lmworks.evaluate.pass_at_k:pass_at_k", "one of k programs passes the tests; runs them"),
 }
 
 

@@ -65,7 +65,8 @@ class Task:
     """A dataset, a prompt and metrics.
 
     files           patterns below the data folder, such as "mmlu/*.csv"; "archive.tar.gz:test/*.csv" means members.
-                    A file may be compressed by gzip, with .gz behind its name.
+                    A file may be compressed by gzip, with .gz behind its name. Behind | stands what is read instead
+                    where there is no such file.
     reader          a name of `dataset_readers.READERS`: (name of a file, its text) -> rows as mappings.
     request         "choices": ln p of each choice; "rolling": ln p of the text that the prompt makes; "generation".
     preamble        template before everything, delimiter and all; of a chat, its system message.
@@ -171,17 +172,25 @@ def read_tasks(names: Sequence[str], base: Path = Path()) -> list[Task]:
 
 def file_names(pattern: str, folder: Path) -> list[Path]:
     """The files below the folder that a pattern means, without a look into archives."""
-    path = pattern.partition(":")[0]
-    return sorted({*folder.glob(path), *folder.glob(f"{path}.gz")})
+    return _located(pattern, folder)[0]
+
+
+def _located(pattern: str, folder: Path) -> tuple[list[Path], str]:
+    """The files and the pattern of members of the first alternative that means a file."""
+    for one in pattern.split("|"):
+        path, _, members = one.partition(":")
+        if found := sorted({*folder.glob(path), *folder.glob(f"{path}.gz")}):
+            return found, members
+    return [], ""
 
 
 def read_texts(patterns: Sequence[str], folder: Path) -> Iterator[tuple[str, str]]:
     """(name, text) of the files of patterns; FileNotFoundError where one of them means none."""
     for pattern in patterns:
-        _, _, members = pattern.partition(":")
-        texts = [text for path in file_names(pattern, folder) for text in _texts(path, members)]
+        paths, members = _located(pattern, folder)
+        texts = [text for path in paths for text in _texts(path, members)]
         if not texts:
-            raise FileNotFoundError(f"no file below {folder} is called {pattern}")
+            raise FileNotFoundError(f"no file below {folder} is called {pattern.replace('|', ' or ')}")
         yield from texts
 
 

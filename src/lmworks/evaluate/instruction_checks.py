@@ -1,0 +1,194 @@
+"""IFEval: instructions that a program can check, in prompts and in what answers them (Zhou et al. 2023).
+
+Strict asks the response as it is; loose is content with any of eight variants of it: without its first line, its last,
+or both, each with and without asterisks. An item's `instructions` name its checks, `arguments` are theirs, one mapping
+each. The rules are those of the authors' program, except that a 0 among the arguments counts, that languages are told
+by py3langid, and sentences by `english_sentences`.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+
+from lmworks.data.annotate.language import py3langid
+from lmworks.evaluate.english_sentences import sentence_count
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.records import Unscored
+
+CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+_POSTSCRIPTS = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*$"}
+# As the Penn Treebank divides words: punctuation off, and 'll, n't, 's and their like.
+_DIVIDED = re.compile(r"[\s;@#$%&?!\[\](){}<>\"“”«»…]+|[,:](?!\d)|--|(?=n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE)
+
+
+def compared(count: int, relation: str, limit: int) -> bool:
+    """ValueError for a relation other than "less than" and "at least"."""
+    if relation not in ("less than", "at least"):
+        raise ValueError(f"relation must be 'less than' or 'at least', got {relation!r}")
+    return count < limit if relation == "less than" else count >= limit
+
+
+def language(text: str) -> str:
+    """ISO 639-1 code, Chinese as zh-cn; "" where no letter tells it, and then every language is followed."""
+    found = py3langid(text.lower())[0] if any(map(str.isalpha, text)) else ""
+    return "zh-cn" if found == "zh" else found
+
+
+def _in_language(text: str, language_: str) -> bool:
+    return language(text) in (language_, "")
+
+
+def _keyword_count(text: str, keyword: str) -> int:
+    return len(re.findall(keyword.strip(), text, re.IGNORECASE))
+
+
+def _bullets(text: str) -> int:
+    return len(re.findall(r"^\s*\*[^\*].*$|^\s*-.*$", text, re.MULTILINE))
+
+
+def _highlights(text: str) -> int:
+    """Texts between asterisks; between double ones a text counts once more, and so do the authors."""
+    single = re.findall(r"\*[^\n*]*\*", text)
+    double = re.findall(r"\*\*[^\n*]*\*\*", text)
+    return sum(bool(found.strip("*").strip()) for found in [*single, *double])
+
+
+def _stars(text: str, count: int) -> bool:
+    """Whether the paragraphs between *** are so many, and none but the first and the last is empty."""
+    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
+    return all(parts[1:-1]) and len(parts) - (not parts[0]) - (len(parts) > 1 and not parts[-1]) == count
+
+
+def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
+    parts = text.split("\n\n")
+    count = sum(bool(part.strip()) for part in parts)
+    if not 1 <= nth_paragraph <= count or not (words := parts[nth_paragraph - 1].split()):
+        return False
+    word = re.split(r"[.,?!'\"]", words[0].lstrip("'").lstrip('"'))[0].lower()
+    return count == num_paragraphs and word == first_word.lower()
+
+
+def _two_responses(text: str) -> bool:
+    parts = [part.strip() for part in text.split("******")]
+    given = [part for part in parts if part]
+    return all(parts[1:-1]) and len(given) == 2 and given[0] != given[1]
+
+
+def _json(text: str) -> bool:
+    text = re.sub(r"^(```json)?(```Json)?(```JSON)?(```)?", "", text.strip()).removesuffix("```").strip()
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _postscript(text: str, marker: str) -> bool:
+    pattern = _POSTSCRIPTS.get(marker.strip(), rf"\s*{marker.strip().lower()}.*$")
+    return re.search(pattern, text.lower(), re.MULTILINE) is not None
+
+
+def word_count(text: str) -> int:
+    """Words of letters, digits, underscores and the marks on letters, which no script writes between words."""
+    if not text.isascii():
+        text = "".join("_" if unicodedata.category(one)[0] == "M" else one for one in text)
+    return len(re.findall(r"\w+", text))
+
+
+def capital_words(text: str) -> int:
+    return sum(word.isupper() for word in _DIVIDED.split(text))
+
+
+def _titles(text: str) -> bool:
+    return any(found.lstrip("<").rstrip(">").strip() for found in re.findall(r"<<[^\n]+>>", text))
+
+
+CHECKS: Mapping[str, Callable[..., bool]] = {
+    "keywords:existence": lambda t, keywords: all(_keyword_count(t, word) for word in keywords),
+    "keywords:frequency": lambda t, keyword, frequency, relation: compared(
+        _keyword_count(t, keyword), relation, frequency
+    ),
+    "keywords:forbidden_words": lambda t, forbidden_words: (
+        not any(re.search(rf"\b{word}\b", t, re.IGNORECASE) for word in forbidden_words)
+    ),
+    "keywords:letter_frequency": lambda t, letter, let_frequency, let_relation: compared(
+        t.lower().count(letter.strip().lower()), let_relation, let_frequency
+    ),
+    "language:response_language": lambda t, language: _in_language(t, language),
+    "length_constraints:number_sentences": lambda t, num_sentences, relation: compared(
+        sentence_count(t), relation, num_sentences
+    ),
+    "length_constraints:number_paragraphs": lambda t, num_paragraphs: _stars(t, num_paragraphs),
+    "length_constraints:number_words": lambda t, num_words, relation: compared(word_count(t), relation, num_words),
+    "length_constraints:nth_paragraph_first_word": _first_word,
+    "detectable_content:number_placeholders": lambda t, num_placeholders: (
+        len(re.findall(r"\[.*?\]", t)) >= num_placeholders
+    ),
+    "detectable_content:postscript": lambda t, postscript_marker: _postscript(t, postscript_marker),
+    "detectable_format:number_bullet_lists": lambda t, num_bullets: _bullets(t) == num_bullets,
+    "detectable_format:constrained_response": lambda t: any(answer in t for answer in CONSTRAINED),
+    "detectable_format:number_highlighted_sections": lambda t, num_highlights: _highlights(t) >= num_highlights,
+    "detectable_format:multiple_sections": lambda t, section_spliter, num_sections: (
+        len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", t)) >= num_sections
+    ),
+    "detectable_format:json_format": _json,
+    "detectable_format:title": _titles,
+    "combination:two_responses": _two_responses,
+    "combination:repeat_prompt": lambda t, prompt_to_repeat: (
+        t.strip().lower().startswith(prompt_to_repeat.strip().lower())
+    ),
+    "startend:end_checker": lambda t, end_phrase: t.strip().strip('"').lower().endswith(end_phrase.strip().lower()),
+    "startend:quotation": lambda t: len(t.strip()) > 1 and t.strip()[0] == t.strip()[-1] == '"',
+    "change_case:capital_word_frequency": lambda t, capital_frequency, capital_relation: compared(
+        capital_words(t), capital_relation, capital_frequency
+    ),
+    "change_case:english_capital": lambda t: t.isupper() and _in_language(t, "en"),
+    "change_case:english_lowercase": lambda t: t.islower() and _in_language(t, "en"),
+    "punctuation:no_comma": lambda t: "," not in t,
+}
+
+
+def variants(text: str) -> tuple[str, ...]:
+    """The eight texts of which one must follow an instruction loosely."""
+    lines = text.split("\n")
+    cut = ("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))
+    texts = (text, *cut)
+    return (*texts, *(each.replace("*", "") for each in texts))
+
+
+def followed(instruction: str, arguments: Mapping[str, object], texts: Sequence[str]) -> bool:
+    """Whether one of the texts follows the instruction; an empty one follows none."""
+    return any(text.strip() and CHECKS[instruction](text, **arguments) for text in texts)
+
+
+def _metric(name: str, loose: bool, by_prompt: bool) -> Metric:
+    def measure(item: Item, response: Response) -> Value:
+        instructions, arguments = item.fields["instructions"], item.fields["arguments"]
+        if unknown := [one for one in instructions if one not in CHECKS]:
+            return Unscored(f"no check is called {unknown[0]}; there are {', '.join(CHECKS)}")
+        texts = variants(response.text) if loose else (response.text,)
+        kept = [followed(*one, texts) for one in zip(instructions, arguments, strict=True)]
+        return float(all(kept)) if by_prompt else (float(sum(kept)), float(len(kept)))
+
+    return Metric(name, each(measure), proportion=True)
+
+
+def prompt_strict() -> Metric:
+    """The share of prompts all of whose instructions are followed."""
+    return _metric("ifeval-prompt-strict", loose=False, by_prompt=True)
+
+
+def prompt_loose() -> Metric:
+    """The share of prompts all of whose instructions are followed by a variant of the response each."""
+    return _metric("ifeval-prompt-loose", loose=True, by_prompt=True)
+
+
+def instruction_strict() -> Metric:
+    """The share of instructions that are followed."""
+    return _metric("ifeval-instruction-strict", loose=False, by_prompt=False)
+
+
+def instruction_loose() -> Metric:
+    """The share of instructions that are followed by a variant of the response."""
+    return _metric("ifeval-instruction-loose", loose=True, by_prompt=False)

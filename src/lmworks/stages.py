@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",
         config="lmworks.data.annotate.config:ModelPerplexityConfig",
-        version=3,
+        version=4,
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
         inputs=(
             _DOCUMENTS,

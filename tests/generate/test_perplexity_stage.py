@@ -60,8 +60,10 @@ def direct(model: Checkpoint, text: str, window: int) -> float:
     start = model.tokenizer.special_ids["<|endoftext|>"]
     for place in range(0, len(ids), window):
         piece = ids[place : place + window]
+        # As many tokens as fit stand before: the last window reaches back.
+        read = [start, *ids][max(place + len(piece) - window, 0) : place + len(piece)]
         with torch.inference_mode():
-            logits = model.model(torch.tensor([[start, *piece[:-1]]]))[0].double()
+            logits = model.model(torch.tensor([read]))[0].double()[-len(piece) :]
         nats += (-logits.log_softmax(-1)[torch.arange(len(piece)), torch.tensor(piece)]).tolist()
     return math.exp(sum(nats) / len(nats))
 

@@ -21,6 +21,7 @@ class Entry:
     roles: tuple[Role, ...] = ()
 
 
+_LIKELIHOOD, _BERTSCORE = "lmworks.evaluate.likelihood", "lmworks.evaluate.bertscore"
 _NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
@@ -34,6 +35,14 @@ METRICS: dict[str, Entry] = {
     "ifeval-instruction-strict": Entry(f"{_CHECK}:instruction_strict", "instructions that are followed"),
     "ifeval-instruction-loose": Entry(f"{_CHECK}:instruction_loose", "the same, of any of eight variants"),
     "pass@k": Entry("lmworks.evaluate.pass_at_k:pass_at_k", "one of k programs passes the tests; runs them"),
+    "perplexity": Entry(f"{_LIKELIHOOD}:perplexity", "e to the nats a token, by the responses' own log-probabilities"),
+    "bits-per-byte": Entry(f"{_LIKELIHOOD}:bits_per_byte", "bits a byte, by the responses' own log-probabilities"),
+    "model-perplexity": Entry(f"{_LIKELIHOOD}:model_perplexity", "perplexity to a given model", ("model",)),
+    "model-bits-per-byte": Entry(f"{_LIKELIHOOD}:model_bits_per_byte", "bits a byte to a given model", ("model",)),
+    "gptscore": Entry(f"{_LIKELIHOOD}:gptscore", "mean ln p of the response to an instruction", ("model",)),
+    "bertscore": Entry(f"{_BERTSCORE}:bertscore", "F1 of greedily matched token vectors", ("encoder",)),
+    "bertscore-precision": Entry(f"{_BERTSCORE}:bertscore_precision", "of the response's tokens", ("encoder",)),
+    "bertscore-recall": Entry(f"{_BERTSCORE}:bertscore_recall", "of the reference's tokens", ("encoder",)),
 }
 
 

@@ -76,6 +76,7 @@ class Engine:
         self._name = secrets.token_hex(8)  # for fingerprints of versions that were not hashed
         self._fingerprints: dict[int, str] = {}  # by policy version; 0 is the checkpoint's own until that is replaced
         self.slots = slots
+        self.weights = "by name" if callable(weights) else weights
         self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
         if self.context_length > config.context_length:
             raise ValueError(

@@ -1,7 +1,8 @@
-"""The perplexity of each document under a language model (stage `data.perplexity`), as annotations beside the others.
+"""The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
+(stage `data.perplexity`), as annotations beside the others.
 
 `data/` knows no language model: it takes one as a function of texts (`data/annotate/perplexity.py`), and this is that
-function for a checkpoint. `data.clean` reads what this stage makes as a further input.
+function for a checkpoint. `data.clean` reads what the stage makes as a further input.
 """
 
 import math
@@ -24,39 +25,69 @@ from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import Shard
 from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import EngineProtocol
+from lmworks.generate.scoring import document_start
 from lmworks.model.checkpoint import load
 from lmworks.model.download import digest_of_model, located
 from lmworks.report import Section, Table
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 _MODEL = "model.safetensors"
 _PART_CHARACTERS = 1 << 20  # of the documents of a part: what a kill costs at most
 _WHOLE = 1 << 62  # characters: texts are cut by tokens instead
 
 
+def rolling_windows(
+    ids: Sequence[int], start: int, length: int, context: int = 1
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Pairs (context, continuation) whose continuations are together `ids`, so that each token is scored once.
+
+    A model reads at most `length` tokens of a pair (the last one is predicted alone). The first context is the token
+    `start`. Each further window predicts at most `length - context + 1` tokens, the stride, and its context is filled
+    with the tokens before them: `context` of them, and more in the last window. These are the windows of
+    lm-evaluation-harness (`get_rolling_token_windows`, `make_disjoint_window`). ValueError for a context outside
+    [1, length].
+    """
+    if not 1 <= context <= length:
+        raise ValueError(f"context is 1 to {length} tokens, the length of a window, got {context}")
+    end = min(length, len(ids))
+    if end:
+        yield (start,), ids[:end]
+    while end < len(ids):
+        first, end = end, min(end + length - context + 1, len(ids))
+        yield ids[end - length - 1 : first], ids[first:end]
+
+
 @dataclass(frozen=True, slots=True)
 class LanguageModelCost:
     """The nats and the tokens of texts under the language model of an engine: a `perplexity.Score`.
 
-    Texts are cut into windows of so many tokens, each behind the token that begins a document. What a text costs does
-    not depend on the others, but for the rounding of an engine without fused kernels.
+    Texts are read in `rolling_windows` of so many tokens with this context, the first behind the token that begins a
+    document. What a text costs does not depend on the others, but for the rounding of an engine without fused kernels.
     """
 
-    engine: Engine
+    engine: EngineProtocol
+    tokenizer: Tokenizer
     window: int
+    context: int = 1
 
     def __call__(self, texts: Sequence[str]) -> list[tuple[float, int]]:
-        encoded = self.engine.checkpoint.required_tokenizer.encode_batch(list(texts))
+        return [(max(-math.fsum(row), 0.0), len(row)) for row in self.log_probabilities(texts)]
+
+    def log_probabilities(self, texts: Sequence[str]) -> list[list[float]]:
+        """For each text ln p of each of its tokens."""
+        start = document_start(self.tokenizer)
         pieces = [
-            (number, ids[start : start + self.window])
-            for number, ids in enumerate(encoded)
-            for start in range(0, len(ids), self.window)
+            (number, *pair)
+            for number, ids in enumerate(self.tokenizer.encode_batch(list(texts)))
+            for pair in rolling_windows(ids, start, self.window, self.context)
         ]
-        pieces.sort(key=lambda piece: len(piece[1]))  # those of one length together, so that little is padded
-        scores = self.engine.score([()] * len(pieces), [ids for _, ids in pieces])
-        costs: list[list[float]] = [[] for _ in texts]
-        for (number, _), score in zip(pieces, scores, strict=True):
-            costs[number] += score.log_probabilities
-        return [(max(-math.fsum(cost), 0.0), len(cost)) for cost in costs]
+        order = sorted(range(len(pieces)), key=lambda place: len(pieces[place][2]))  # so that little is padded
+        scores = self.engine.score([pieces[place][1] for place in order], [pieces[place][2] for place in order])
+        rows: list[list[float]] = [[] for _ in texts]
+        for place, score in sorted(zip(order, scores, strict=True), key=lambda scored: scored[0]):
+            rows[pieces[place][0]] += score.log_probabilities
+        return rows
 
 
 def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageModelCost:
@@ -67,7 +98,7 @@ def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageM
     length = min(window + 1, loaded.config.context_length)  # with the token that begins a document
     engine = Engine(loaded, context_length=length, weights="float32")
     engine.capabilities.require("score")
-    return LanguageModelCost(engine, length - 1)
+    return LanguageModelCost(engine, loaded.required_tokenizer, length - 1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

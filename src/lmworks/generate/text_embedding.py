@@ -5,7 +5,8 @@ the forward that decides whether two vectors are comparable: the prefix of each 
 batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from lmworks.kernels.program import Program, RaggedBatch
 from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
+from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -64,6 +66,7 @@ class TextEncoder:
         self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
+        self.context_length = checkpoint.config.context_length
         self.batch_tokens = batch_tokens or (2048 if isinstance(self.model, Program) else 4096)
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
@@ -91,6 +94,30 @@ class TextEncoder:
     def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
         """`encode` and `encode_tokens` of the same texts, in one forward."""
         return self._encode(texts, role, with_tokens=True)
+
+    @torch.inference_mode()
+    def framed_tokens(self, texts: Sequence[str], layer: int) -> list[tuple[list[int], np.ndarray]]:
+        """For each text its token ids, those that the tokenizer puts around it included, and (tokens, width) float32:
+        their hidden states behind the first `layer` blocks, each row of length 1. No prefix; a text is cut where the
+        model's positions end, which `truncated` counts. ValueError for a layer that there is not.
+        """
+        sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
+        self.truncated += cut
+        states = [np.zeros((0, self.width), np.float32)] * len(texts)
+        for rows, hidden in self._hidden_states(sequences, first_layers(self.model, layer)):
+            ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
+            for row, own in zip(rows, np.split(_normalised(hidden), ends), strict=True):
+                states[row] = own
+        return list(zip(sequences, states, strict=True))
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """How many tokens the tokenizer puts before a text, and how many behind it."""
+        return self._before, self._after
+
+    @property
+    def layers(self) -> int:
+        return len(_blocks(self.model))
 
     def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:
         """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_tokens` gives."""
@@ -161,21 +188,24 @@ class TextEncoder:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
         return self.prefixes[role]
 
-    def _hidden_states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _hidden_states(
+        self, sequences: Sequence[Sequence[int]], model: Program | Transformer | None = None
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Batches of row numbers, and their last hidden states one below the other, (tokens, width) float32."""
+        model = model or self.model
         for rows in self._batches(sequences):
             lengths = torch.tensor([len(sequences[row]) for row in rows])
             mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
             places = mask.nonzero().int()  # (tokens, 2)
             flat = torch.tensor([token for row in rows for token in sequences[row]], dtype=torch.int32)
-            if isinstance(self.model, Program):
+            if isinstance(model, Program):
                 row_of, position = (column.contiguous().numpy() for column in places.unbind(1))
                 batch = RaggedBatch(flat.numpy(), position, row_of, (), np.arange(len(flat), dtype=np.int32))
-                hidden = run(self.model, batch, hidden=True).hidden
+                hidden = run(model, batch, hidden=True).hidden
                 assert hidden is not None
             else:
                 ids = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter_(mask, flat.long()).to(self._device)
-                hidden = self.model.hidden(ids, attention_mask=mask.to(self._device)).cpu()[mask]
+                hidden = model.hidden(ids, attention_mask=mask.to(self._device)).cpu()[mask]
             yield rows, hidden.float().numpy()
 
     def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -187,6 +217,34 @@ class TextEncoder:
             rows = max(1, self.batch_tokens // len(sequences[order[start]]))
             yield order[start : start + rows]
             start += rows
+
+
+def first_layers(model: Program | Transformer, layers: int) -> Program | Transformer:
+    """The model without the blocks behind the first `layers`, sharing its weights: its last hidden states are those
+    that the next block would have read. ValueError for more layers than there are."""
+    blocks = _blocks(model)
+    if not 0 <= layers <= len(blocks):
+        raise ValueError(f"the model has layers 0 (the embedding) to {len(blocks)}, not {layers}")
+    if layers == len(blocks):
+        return model
+    if isinstance(model, Program):  # where norms come last, each stands before the block behind its own
+        following = model.layers[layers]
+        norm = following.attention_norm if following.in_place else None
+        return replace(model, layers=model.layers[:layers], final_norm=norm)
+    shorter = sharing_copy(model)
+    stack = _stack(shorter)
+    stack.blocks, stack.norm = stack.blocks[:layers], None
+    return shorter
+
+
+def _blocks(model: Program | Transformer) -> Sized:
+    return model.layers if isinstance(model, Program) else _stack(model).blocks
+
+
+def _stack(model: Transformer) -> Stack:
+    stack = model.encoder or model.decoder
+    assert stack is not None
+    return stack
 
 
 def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:

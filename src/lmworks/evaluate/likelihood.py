@@ -1,0 +1,142 @@
+"""Likelihood of texts under a language model: perplexity, bits per byte, GPTScore (Fu et al. 2023).
+
+metric("bits-per-byte", model=Engine(load("smollm2-135m-instruct"), weights="float32"))
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lmworks.evaluate.metric import Combine, Item, Metric, Response, Value, ratio
+from lmworks.generate.perplexity import LanguageModelCost
+from lmworks.generate.protocol import EngineProtocol, UnsupportedError
+from lmworks.generate.scoring import document_start
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.records import Message, Unscored
+
+Sums = Callable[[Sequence[float], str], tuple[float, float]]  # of the ln p of a text's tokens, and the text
+
+# The instruction T(aspect) of Fu et al. 2023, section 3.2; any other text is an instruction of its own.
+ASPECTS = {
+    "consistency": "Write a response that is factually consistent with the following text.",
+    "relevance": "Write a response that is relevant to the following text.",
+    "fluency": "Write a fluent and grammatical response to the following text.",
+    "coherence": "Write a response that follows coherently on the following text.",
+    "engagement": "Write an interesting response to the following text.",
+    "translation": "Translate the following text into German, accurately and fluently.",
+}
+
+
+def exponential_ratio(sums: np.ndarray) -> np.ndarray:
+    """e to the power of the first sum over the second, (..., 2) -> (...): perplexity of (nats, tokens)."""
+    return np.exp(ratio(sums))
+
+
+def nats_and_tokens(log_probabilities: Sequence[float], text: str = "") -> tuple[float, float]:
+    return -math.fsum(log_probabilities), float(len(log_probabilities))
+
+
+def bits_and_bytes(log_probabilities: Sequence[float], text: str) -> tuple[float, float]:
+    """-Σ log2 p, and the bytes of the text in UTF-8, which no vocabulary changes."""
+    return -math.fsum(log_probabilities) / math.log(2), float(len(text.encode()))
+
+
+def perplexity(model: EngineProtocol | None = None, window: int | None = None, context: int = 1) -> Metric:
+    """exp(-Σ ln p / tokens) over the texts of the responses.
+
+    Without a `model`, by the log-probabilities that the responses have, such as a rolling request gives them. With one,
+    by its own: no prompt is read, and a text is read in `rolling_windows` of `window` tokens (default: as many as the
+    engine takes) with this `context`.
+    """
+    return _of_texts("perplexity", nats_and_tokens, exponential_ratio, model, window, context)
+
+
+def bits_per_byte(model: EngineProtocol | None = None, window: int | None = None, context: int = 1) -> Metric:
+    """-Σ log2 p / bytes, by which models of different vocabularies compare; otherwise as `perplexity`."""
+    return _of_texts("bits-per-byte", bits_and_bytes, ratio, model, window, context)
+
+
+def _of_texts(
+    name: str, sums: Sums, combine: Combine, model: EngineProtocol | None, window: int | None, context: int
+) -> Metric:
+    def of_responses(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        return [_sums(sums, response.log_probabilities, response.text) for response in responses]
+
+    if model is None:
+        return Metric(name, of_responses, higher_is_better=False, combine=combine)
+    checkpoint, most = own_tokens(model)
+    cost = LanguageModelCost(model, checkpoint.required_tokenizer, min(window or most, most - 1), context)
+
+    def of_model(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        texts = [response.text for response in responses]
+        return [_sums(sums, row, text) for row, text in zip(cost.log_probabilities(texts), texts, strict=True)]
+
+    windows = {"window": cost.window, "context": context, "stride": cost.window - context + 1}
+    signature = {**signature_of(model), **windows, "start": document_start(checkpoint.required_tokenizer)}
+    return Metric(f"model-{name}", of_model, higher_is_better=False, combine=combine, signature=signature)
+
+
+def _sums(sums: Sums, log_probabilities: Sequence[float], text: str) -> Value:
+    return sums(log_probabilities, text) if log_probabilities else Unscored("no log-probability of a token of the text")
+
+
+def model_perplexity(model: EngineProtocol) -> Metric:
+    return perplexity(model)
+
+
+def model_bits_per_byte(model: EngineProtocol) -> Metric:
+    return bits_per_byte(model)
+
+
+def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
+    """Mean ln p of all tokens of the response, where an instruction asks for a response with this aspect: one of
+    `ASPECTS`, or an instruction. The text that it is about is the item's contexts, or its prompt where it has none."""
+    checkpoint, most = own_tokens(model)
+    instruction = ASPECTS.get(aspect, aspect)
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        tokenizer = checkpoint.required_tokenizer
+        contexts = [_asking(checkpoint, f"{instruction}\n\n{_source(item)}") for item in items]
+        answers = tokenizer.encode_batch([response.text for response in responses])
+        pairs = list(zip(contexts, answers, strict=True))
+        fitting = [place for place, (asked, ids) in enumerate(pairs) if ids and len(asked) + len(ids) <= most]
+        scores = model.score([pairs[place][0] for place in fitting], [pairs[place][1] for place in fitting])
+        found = {place: score.mean for place, score in zip(fitting, scores, strict=True)}
+        return [found.get(place, _unfit(*pair, most)) for place, pair in enumerate(pairs)]
+
+    return Metric("gptscore", measure, signature={**signature_of(model), "instruction": instruction})
+
+
+def _source(item: Item) -> str:
+    prompt = item.prompt if isinstance(item.prompt, str) else "\n\n".join(each.content for each in item.prompt)
+    return "\n\n".join(item.contexts) or prompt
+
+
+def _asking(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
+    """As a turn of the user where the model has a chat template, else as the beginning of a document."""
+    if checkpoint.chat_template:
+        return checkpoint.chat.render([Message("user", text)], add_generation_prompt=True).ids
+    tokenizer = checkpoint.required_tokenizer
+    return (document_start(tokenizer), *tokenizer.encode(f"{text}\n\n"))
+
+
+def _unfit(asked: Sequence[int], ids: Sequence[int], most: int) -> Unscored:
+    return Unscored(f"{len(asked)} + {len(ids)} tokens, and the model takes {most}" if ids else "an empty response")
+
+
+def own_tokens(model: EngineProtocol) -> tuple[Checkpoint, int]:
+    """The checkpoint of an engine, and the tokens of its context; UnsupportedError where it scores no tokens, or they
+    are not known here."""
+    model.capabilities.require("score")
+    checkpoint, most = getattr(model, "checkpoint", None), model.capabilities.context_length
+    if checkpoint is None or most is None:
+        raise UnsupportedError("a likelihood needs the model's tokens: load its checkpoint into an Engine")
+    return checkpoint, most
+
+
+def signature_of(model: EngineProtocol) -> dict[str, Any]:
+    """All that shapes the log-probabilities of an engine: the fingerprint covers weights, tokenizer and config."""
+    checkpoint = own_tokens(model)[0]
+    return {"model": checkpoint.fingerprint, "weights": getattr(model, "weights", ""), "chat": checkpoint.chat_template}

@@ -1,0 +1,57 @@
+"""BERTScore against bert-score 0.3.13 on the same folder."""
+
+import bert_score
+import numpy as np
+import pytest
+from transformers.utils import logging
+
+from lmworks.evaluate.bertscore import bert_scorer, bertscore
+from lmworks.evaluate.metric import Item, Response
+from lmworks.generate.text_embedding import TextEncoder, first_layers
+from lmworks.model.checkpoint import load
+from lmworks.records import Unscored
+
+CANDIDATES = [
+    "The tower was built in 1889 by an engineer.",
+    "Nobody knows where the cat slept.",
+    "a",
+    "Cells divide; each half is a whole, which is how a body grows and mends itself!",
+    "The mayor paid for the road.",
+]
+REFERENCES = [
+    "An engineer built the tower, in 1889.",
+    "Where the cat slept is known to no one.",
+    "The letter",
+    "A body grows and mends because its cells divide.",
+    "The county promised that the road would be paid for.",
+]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("layer", "idf"), [(0, False), (4, True), (6, False)])
+def test_equal_to_bert_score(minilm, fused, layer, idf):
+    logging.disable_progress_bar()
+    encoder = TextEncoder(load(minilm), weights="float32")
+    if not fused:
+        encoder.model = load(minilm).model
+    expected = bert_score.score(
+        CANDIDATES, REFERENCES, str(minilm), num_layers=layer, idf=idf, device="cpu", nthreads=0
+    )
+    found = bert_scorer(encoder, layer, REFERENCES if idf else ())(CANDIDATES, REFERENCES)
+    np.testing.assert_allclose(np.array(found).T, np.stack([part.numpy() for part in expected]), atol=1e-6)
+
+
+def test_the_best_reference_counts_and_a_baseline_rescales(minilm_checkpoint):
+    encoder = TextEncoder(minilm_checkpoint, weights="float32")
+    items = [Item("a", references=(REFERENCES[1], REFERENCES[0])), Item("b", references=(REFERENCES[0],))]
+    both, empty = bertscore(encoder).measure(items, [Response(CANDIDATES[0]), Response(" ")])
+    (alone,) = bertscore(encoder).measure(items[1:], [Response(CANDIDATES[0])])
+    assert both == alone and isinstance(empty, Unscored)
+    (rescaled,) = bertscore(encoder, baseline=(0, 0, 0.5)).measure(items[1:], [Response(CANDIDATES[0])])
+    assert rescaled == pytest.approx((alone - 0.5) / 0.5)
+    assert bertscore(encoder).signature != bertscore(encoder, layer=2).signature
+
+
+def test_a_layer_that_there_is_not_is_refused(minilm_checkpoint):
+    with pytest.raises(ValueError, match="to 6, not 7"):
+        first_layers(TextEncoder(minilm_checkpoint).model, 7)

@@ -30,6 +30,11 @@ _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*")
 
 def sentence_count(text: str) -> int:
     """How many sentences there are; 0 in a text of nothing but spaces."""
+    return len(sentences(text))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences, without white space around them; none of nothing but spaces."""
     lower = _FREQUENT.union(re.findall(r"\b[a-z]+\b", text))
     ends = []
     for _, found in groupby(_END.finditer(text), key=lambda each: _word_start(text, each.start())):
@@ -37,7 +42,7 @@ def sentence_count(text: str) -> int:
         if any(_is_end(text, place, lower) for place in places):
             ends.append(places[-1].end())
     pieces = [text[start:end].lstrip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
-    return sum(bool(_CLOSING.sub("", piece, count=1) if number else piece) for number, piece in enumerate(pieces))
+    return [p.strip() for number, p in enumerate(pieces) if (_CLOSING.sub("", p, count=1) if number else p)]
 
 
 def _word_start(text: str, place: int) -> int:

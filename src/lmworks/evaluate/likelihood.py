@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lmworks.evaluate.judge import prompt_text
 from lmworks.evaluate.metric import Combine, Item, Metric, Response, Value, ratio
 from lmworks.generate.perplexity import LanguageModelCost
 from lmworks.generate.protocol import EngineProtocol, UnsupportedError
@@ -98,7 +99,8 @@ def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         tokenizer = checkpoint.required_tokenizer
-        contexts = [_asking(checkpoint, f"{instruction}\n\n{_source(item)}") for item in items]
+        sources = ["\n\n".join(item.contexts) or prompt_text(item.prompt) for item in items]
+        contexts = [_asking(checkpoint, f"{instruction}\n\n{source}") for source in sources]
         answers = tokenizer.encode_batch([response.text for response in responses])
         pairs = list(zip(contexts, answers, strict=True))
         fitting = [place for place, (asked, ids) in enumerate(pairs) if ids and len(asked) + len(ids) <= most]
@@ -107,11 +109,6 @@ def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
         return [found.get(place, _unfit(*pair, most)) for place, pair in enumerate(pairs)]
 
     return Metric("gptscore", measure, signature={**signature_of(model), "instruction": instruction})
-
-
-def _source(item: Item) -> str:
-    prompt = item.prompt if isinstance(item.prompt, str) else "\n\n".join(each.content for each in item.prompt)
-    return "\n\n".join(item.contexts) or prompt
 
 
 def _asking(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ class Entry:
 
 
 _LIKELIHOOD, _BERTSCORE = "lmworks.evaluate.likelihood", "lmworks.evaluate.bertscore"
+_SELF = "lmworks.evaluate.self_consistency"
 _NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
@@ -43,6 +44,13 @@ METRICS: dict[str, Entry] = {
     "bertscore": Entry(f"{_BERTSCORE}:bertscore", "F1 of greedily matched token vectors", ("encoder",)),
     "bertscore-precision": Entry(f"{_BERTSCORE}:bertscore_precision", "of the response's tokens", ("encoder",)),
     "bertscore-recall": Entry(f"{_BERTSCORE}:bertscore_recall", "of the reference's tokens", ("encoder",)),
+    "selfcheck-ngram@k": Entry(f"{_SELF}:selfcheck_ngram", "surprisal of k-grams among those of the samples"),
+    "selfcheck-ngram-max@k": Entry(f"{_SELF}:selfcheck_ngram_max", "the same, of the most surprising one a sentence"),
+    "selfcheck-bertscore": Entry(f"{_SELF}:selfcheck_bertscore", "1 - BERTScore with the samples", ("encoder",)),
+    "selfcheck-prompt": Entry(f"{_SELF}:selfcheck_prompt", "1 - the judge's support by the samples", ("judge",)),
+    "selfcheck-entailment": Entry(f"{_SELF}:selfcheck_entailment", "P(contradiction) by the samples", ("verifier",)),
+    "surprisal": Entry(f"{_SELF}:surprisal", "-ln p of the response's tokens, by the model that wrote it"),
+    "surprisal-max": Entry(f"{_SELF}:surprisal_max", "the same, of the least probable token"),
 }
 
 

@@ -37,6 +37,7 @@ MODULES = {
     "train.finetune": "train/train_stages train/loop train/gradient_accumulation train/objectives/causal",
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
+    "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",
     "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection",
     "ground.evaluate": "ground/grounding_evaluation ground/grounded_answer ground/selection",

@@ -200,6 +200,16 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.train.stage_embedder:outside_digest",
         check="lmworks.train.stage_embedder:check",
     ),
+    "evaluate.suite": Stage(
+        run="lmworks.evaluate.suite:evaluate",
+        config="lmworks.evaluate.config:SuiteConfig",
+        version=1,
+        purpose="score a model on the tasks of a suite, item by item",
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        models=("model",),
+        sources="lmworks.evaluate.suite:outside_digest",
+        check="lmworks.evaluate.suite:check",
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

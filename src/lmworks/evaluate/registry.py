@@ -24,6 +24,7 @@ class Entry:
 _LIKELIHOOD, _BERTSCORE = "lmworks.evaluate.likelihood", "lmworks.evaluate.bertscore"
 _SELF = "lmworks.evaluate.self_consistency"
 _NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
+_CHOICE = "lmworks.evaluate.choice_metrics"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
     "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
@@ -51,6 +52,11 @@ METRICS: dict[str, Entry] = {
     "selfcheck-entailment": Entry(f"{_SELF}:selfcheck_entailment", "P(contradiction) by the samples", ("verifier",)),
     "surprisal": Entry(f"{_SELF}:surprisal", "-ln p of the response's tokens, by the model that wrote it"),
     "surprisal-max": Entry(f"{_SELF}:surprisal_max", "the same, of the least probable token"),
+    "acc": Entry(f"{_CHOICE}:accuracy", "the choice of the largest ln p is right"),
+    "acc_norm": Entry(f"{_CHOICE}:accuracy_by_character", "the choice of the largest ln p by character is right"),
+    "acc_bytes": Entry(f"{_CHOICE}:accuracy_by_byte", "the choice of the largest ln p by UTF-8 byte is right"),
+    "mc1": Entry(f"{_CHOICE}:truthful_choice", "TruthfulQA: a right choice has the largest ln p"),
+    "mc2": Entry(f"{_CHOICE}:truthful_mass", "TruthfulQA: the share of probability of the right choices"),
 }
 
 

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lmworks.artefact import hash_file, hash_json
 from lmworks.config import ConfigError, from_mapping, unknown
 from lmworks.evaluate.metric import Item
 from lmworks.records import Message, TextOrMessages
@@ -182,6 +183,12 @@ def _located(pattern: str, folder: Path) -> tuple[list[Path], str]:
         if found := sorted({*folder.glob(path), *folder.glob(f"{path}.gz")}):
             return found, members
     return [], ""
+
+
+def data_digest(task: Task, folder: Path) -> str:
+    """SHA-256 of the files that a task reads."""
+    patterns = (*task.files, *task.shots.files)
+    return hash_json([[path.name, hash_file(path)] for pattern in patterns for path in file_names(pattern, folder)])
 
 
 def read_texts(patterns: Sequence[str], folder: Path) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,66 @@
+"""The report of a run: scores with intervals, and of each task a few items right and wrong."""
+
+from collections.abc import Mapping, Sequence
+
+from lmworks.evaluate.metric import Value, value_row
+from lmworks.evaluate.results import Result, TaskScore
+from lmworks.evaluate.task import Task
+from lmworks.excerpts import Passage, Piece
+from lmworks.records import Unscored
+from lmworks.report import Figure, Fold, Section, Table, dot_plot
+
+_SHOWN = 3  # items of each kind
+_CHARACTERS = 1200  # of a prompt, its end
+
+
+def sections(
+    tasks: Sequence[Task], results: Sequence[Result], scores: Mapping[str, Mapping[str, TaskScore]]
+) -> tuple[Section, ...]:
+    rows, dots, alarms = [], {}, []
+    for task in tasks:
+        for name, one in scores[task.name].items():
+            score = one.score
+            if isinstance(score, Unscored):
+                alarms.append(f"{task.name}, {name}: {score}")
+                continue
+            low, high = score.interval
+            rows.append((task.name, name, score.value, f"{low:.3f} to {high:.3f}", score.n, task.shots.count))
+            if 0 <= low <= high <= 1:
+                dots.setdefault(name, {})[task.name] = (score.value, low, high)
+    table = Table(("task", "metric", "value", "95 % interval", "items", "shots"), tuple(rows))
+    drawn = Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals.") if dots else None
+    of_task = {task.name: [row for row in results if row.task == task.name] for task in tasks}
+    return (
+        Section("Scores", "", (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
+        *(_task_section(task, of_task[task.name]) for task in tasks),
+    )
+
+
+def _task_section(task: Task, rows: Sequence[Result]) -> Section:
+    cut = sum(len(row.response.log_probabilities) >= task.max_tokens for row in rows)
+    ended = f" {cut} of {len(rows)} generations ended at max_tokens." if task.request == "generation" and cut else ""
+    name = task.metrics[0]
+    valued = [(row, value) for row in rows if (value := _single(row.values[name])) is not None]
+    kinds = {"best": sorted(valued, key=lambda one: -one[1]), "worst": sorted(valued, key=lambda one: one[1])}
+    folds = tuple(
+        Fold(f"{name}: {kind} items", passages=tuple(_passage(row, value) for row, value in ordered[:_SHOWN]))
+        for kind, ordered in kinds.items()
+        if ordered
+    )
+    return Section(task.name, f"{task.purpose}. Data: {task.source}.{ended}", folds=folds, page_only=not ended)
+
+
+def _single(value: Value) -> float | None:
+    """The first sum of an item over its second, None where there is none."""
+    if isinstance(value, Unscored):
+        return None
+    first, second = (*value_row(value), 1.0)[:2]
+    return first / second if second else None
+
+
+def _passage(row: Result, value: float) -> Passage:
+    prompt = row.item.prompt if isinstance(row.item.prompt, str) else row.item.prompt[-1].content
+    right = [row.item.choices[number] for number in row.item.answers] or list(row.item.references)
+    note = f"{value:.3g}; right: {' | '.join(right)}" if right else f"{value:.3g}"
+    answer = "" if row.response.text == prompt else row.response.text
+    return Passage(row.item.id, (Piece(prompt[-_CHARACTERS:] + " "), Piece(answer, "marked")), note)

@@ -51,7 +51,7 @@ from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
-from lmworks.workspace import Current
+from lmworks.workspace import Current, content_hashes, read_current
 
 LOCK = "stage.lock"
 
@@ -339,7 +339,10 @@ def _cache_key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mappin
 
 
 def _model_digest(path: Path) -> str:
-    """The content hash of a model that a stage made, which leaves times out; the digest of the files of any other."""
+    """The content hash of a model that a stage made, which leaves times out; of a workspace those of all that its
+    system is made of; the digest of the files of any other."""
+    if (path / CURRENT).exists():
+        return hash_json(content_hashes(path, read_current(path)))
     return read_manifest(path).content_hash if (path / MANIFEST).exists() else digest_of_model(path)
 
 

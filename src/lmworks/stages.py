@@ -201,10 +201,10 @@ STAGES: dict[str, Stage] = {
         check="lmworks.train.stage_embedder:check",
     ),
     "evaluate.suite": Stage(
-        run="lmworks.evaluate.suite:evaluate",
+        run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",
         version=1,
-        purpose="score a model on the tasks of a suite, item by item",
+        purpose="score a model, or a whole system, on the tasks of a suite, item by item",
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("model",),
         sources="lmworks.evaluate.suite:outside_digest",

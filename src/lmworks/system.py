@@ -6,15 +6,19 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from lmworks.artefact import hash_json, read_manifest
+from lmworks.artefact import CURRENT, StageContext, StageResult, hash_json, read_manifest
+from lmworks.evaluate import suite
+from lmworks.evaluate.config import SuiteConfig
+from lmworks.evaluate.metric import Response
 from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
 from lmworks.monitor.log import Log
 from lmworks.records import QUERY_ENCODER, Answer, Interaction
 from lmworks.stages import ANSWERER
-from lmworks.workspace import Current, artefact_of, open_log, read_current
+from lmworks.workspace import Current, artefact_of, content_hashes, open_log, read_current
 
+_EVIDENCE = ("cited", "abstained")  # verdicts on what an answer cites, and would cite if it had more confidence
 ROUTE = "assistant"  # the name under which the log keeps answers from documents
 
 
@@ -37,7 +41,7 @@ class System:
 
     def take_up(self, current: Current) -> None:
         """Go on with the same build, of which more is made now; `lineage` names it from the next answer on."""
-        self.current, self.lineage = current, {**self.lineage, **_made(self.workspace, current)}
+        self.current, self.lineage = current, {**self.lineage, **content_hashes(self.workspace, current)}
 
     @property
     def fingerprint(self) -> str:
@@ -103,7 +107,7 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     workspace = Path(workspace)
     current = read_current(workspace)
     index, calibration = (artefact_of(workspace, current, use) for use in ("retrieve.index", ANSWERER))
-    lineage = _made(workspace, current)
+    lineage = content_hashes(workspace, current)
     for folder in (index, calibration):
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     answerer = load_answerer(index, calibration, current.models)
@@ -111,5 +115,24 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     return System(workspace, current, answerer, lineage)
 
 
-def _made(workspace: Path, current: Current) -> dict[str, str]:
-    return {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
+def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
+    """The stage `evaluate.suite`: the tasks of a suite, asked of a model, or of a system where that is a workspace."""
+    path = Path(context.models["model"])
+    if not (path / CURRENT).is_file():
+        return suite.evaluate(config, context)
+    tasks = suite.read(config, context.base)
+    system = open(path)
+
+    def answer(question: str) -> Response:
+        given, event = system.respond(question)
+        cited, proposed = ([one.evidence for one in given.verdicts if one.verdict == kind] for kind in _EVIDENCE)
+        return Response(
+            given.text,
+            citations=tuple(cited),
+            proposed=tuple(proposed),
+            retrieved=event.retrieved,
+            confidence=given.confidence,
+            abstained=given.abstained,
+        )
+
+    return suite.run(config, context, tasks, suite.system_responses(tasks, answer), {"system": system.fingerprint})

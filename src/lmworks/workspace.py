@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, read_json
+from lmworks.artefact import CURRENT, read_json, read_manifest
 from lmworks.config import from_mapping
 from lmworks.ground.certainty import Certainty, read_certainty
 from lmworks.monitor.config import LogConfig
@@ -65,6 +65,11 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
     if found[0] in current.unfinished:
         raise FileNotFoundError(f"the stage {found[0]} of {workspace} is not made yet: `lmworks build` makes it")
     return workspace / current.stages[found[0]]
+
+
+def content_hashes(workspace: Path, current: Current) -> dict[str, str]:
+    """Stage -> content hash of what it made for the current system."""
+    return {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
 
 
 def certainty_of(workspace: Path, current: Current) -> Certainty | None:

@@ -13,6 +13,7 @@ from lmworks.cli import (
     bench_command,
     build_command,
     data_command,
+    eval_command,
     log_command,
     model_command,
     plan_command,
@@ -26,11 +27,11 @@ _SUGGESTIONS = {
     "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "finetune": "fine-tuning is a stage of a recipe: `lmworks stage train.finetune`",
-    "evaluate": "`lmworks build` evaluates what it builds, and `lmworks stage ground.evaluate` does it alone",
+    "evaluate": "`lmworks eval` scores a model or a system on suites; `lmworks build` evaluates what it builds",
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
-_RESUMABLE = ("up", "build", "data", "stage", "sweep")  # verbs that keep what was done before a Ctrl-C
+_RESUMABLE = ("up", "build", "data", "stage", "sweep", "eval")  # verbs that keep what was done before a Ctrl-C
 
 
 class Verbs(TyperGroup):
@@ -95,6 +96,7 @@ for verb in (
         cls=build_command.StageCommand if verb is build_command.stage else None,
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
     )(verb)
+app.add_typer(eval_command.app, name="eval")
 app.add_typer(data_command.app, name="data")
 app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")

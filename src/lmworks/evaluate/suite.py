@@ -253,15 +253,12 @@ def _generated(engine: "EngineProtocol", task: Task, prompts: Sequence[tuple[int
 # A system
 
 
-def system_responses(answer: Callable[[str], Response]) -> Answers:
+def system_responses(tasks: Sequence[TaskItems], answer: Callable[[str], Response]) -> Answers:
     """The responses of a whole system, which is asked each prompt by itself, without shots.
 
     ValueError for a task of another kind than generation.
     """
-
-    def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
-        if task.request != "generation":
-            raise ValueError(f"{task.name}: a system that answers has no ln p of {task.request}: evaluate its model")
-        return ((place, answer(str(example.item.prompt))) for place, example in enumerate(asked))
-
-    return answers
+    for one in tasks:
+        if one.task.request != "generation":
+            raise ValueError(f"{one.task.name}: a system gives answers, no ln p of given texts: evaluate its model")
+    return lambda _, asked: ((place, answer(str(example.item.prompt))) for place, example in enumerate(asked))

@@ -1,0 +1,105 @@
+"""The verb `eval`: a model or a system on the tasks of a suite, runs beside each other, and what can be run."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lmworks.cli import eval_set_command
+from lmworks.cli.options import WORKSPACES, new_console
+
+RUNS = WORKSPACES / "runs"
+
+DataOption = Annotated[
+    Path, typer.Option(help="Folder of the tasks' files; `lmworks eval list` names them.", exists=True, file_okay=False)
+]
+
+
+class EvalGroup(TyperGroup):
+    """The verbs of `eval`; what is none of them is a model that is run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, ["run", *args] if args and args[0] not in known else args)
+
+
+app = typer.Typer(
+    cls=EvalGroup,
+    no_args_is_help=True,
+    help="""Score a model or a system on suites of tasks; compare runs.
+
+    `lmworks eval MODEL --suite NAME --data FOLDER` is short for `lmworks eval run`.
+
+    Example: `lmworks eval smollm2-135m-instruct --suite commonsense --data data --limit 200`
+    """,
+)
+app.command()(eval_set_command.lint)
+app.command()(eval_set_command.items)
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a workspace: its system.")
+    ],
+    suite: Annotated[list[str], typer.Option(help="A built-in suite or task, or a TOML file; may be repeated.")],
+    data: DataOption,
+    limit: Annotated[int, typer.Option(min=0, help="Rows of each task, in turns from its files; 0: all.")] = 0,
+    shots: Annotated[int | None, typer.Option(min=0, help="Solved rows before each prompt.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to make. Default: .lmworks/runs/MODEL-SUITE-N.")] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let tasks run what the model wrote.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=value", help="Such as weights=float32; see `lmworks stage evaluate.suite`."),
+    ] = None,
+) -> None:
+    """Score a model, or a whole system, on a suite; the run keeps every item.
+
+    Rows are checked before weights are loaded. Safe to stop: the same command goes on from there. A run holds
+    `items.jsonl`, `scores.json` and `report.html`.
+
+    Example: `lmworks eval smollm2-135m-instruct --suite mmlu --data data --limit 570`
+    """
+    import json
+
+    from lmworks.artefact import check_new
+    from lmworks.build import run_alone, stage_sections
+    from lmworks.report import print_sections
+
+    name = "-".join([Path(model).name, *(Path(one).stem for one in suite)])
+    number = 1
+    while out is None and (RUNS / f"{name}-{number}").exists():
+        number += 1
+    out = out or RUNS / f"{name}-{number}"
+    check_new(out)
+    settings = [f"suite={json.dumps(suite)}", f"data={json.dumps(str(data))}", f"limit={limit}"]
+    settings += [] if shots is None else [f"shots={shots}"]
+    settings += ["allow_code=true"] if allow_code else []
+    console = new_console()
+    outcome = run_alone("evaluate.suite", out, [], [f"model={model}"], [*settings, *(overrides or [])], console)
+    print_sections(console, stage_sections(outcome))
+    console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' files.")] = Path("data")) -> None:
+    """List built-in tasks and suites, the files that they read, and whether these are below --data.
+
+    Example: `lmworks eval list --data data`
+    """
+    from rich.table import Table
+
+    from lmworks.evaluate.task import Suite, built_in, file_names
+
+    table = Table(box=None)
+    for column in ("name", "asks", "shots", "files", "found", "from"):
+        table.add_column(column)
+    for name, one in built_in().items():
+        if isinstance(one, Suite):
+            table.add_row(name, f"suite: {', '.join(one.tasks)}")
+            continue
+        files = (*one.files, *one.shots.files)
+        found = all(file_names(pattern, data) for pattern in files)
+        table.add_row(name, one.purpose, str(one.shots.count), "\n".join(files), "yes" if found else "no", one.source)
+    new_console().print(table)

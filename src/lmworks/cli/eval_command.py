@@ -88,18 +88,14 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
 
     Example: `lmworks eval list --data data`
     """
-    from rich.table import Table
-
     from lmworks.evaluate.task import Suite, built_in, file_names
 
-    table = Table(box=None)
-    for column in ("name", "asks", "shots", "files", "found", "from"):
-        table.add_column(column)
+    console = new_console()
     for name, one in built_in().items():
         if isinstance(one, Suite):
-            table.add_row(name, f"suite: {', '.join(one.tasks)}")
-            continue
-        files = (*one.files, *one.shots.files)
-        found = all(file_names(pattern, data) for pattern in files)
-        table.add_row(name, one.purpose, str(one.shots.count), "\n".join(files), "yes" if found else "no", one.source)
-    new_console().print(table)
+            lines = [f"{name}: {one.purpose}", f"suite of {', '.join(one.tasks)}"]
+        else:
+            files = (*one.files, *one.shots.files)
+            found = "found" if all(file_names(pattern, data) for pattern in files) else "not found"
+            lines = [f"{name}: {one.purpose}", f"{found} below {data}: {', '.join(files)}", f"from {one.source}"]
+        console.print("\n    ".join(lines), highlight=False, markup=False, soft_wrap=True)

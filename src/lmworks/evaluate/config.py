@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class SuiteConfig:
-    """What is evaluated, and how.
+    """Tasks, data, limits, and how the model is held.
 
     suite           names of built-in tasks and suites, or paths of TOML files.
     data            folder of the tasks' files.

@@ -1,1 +1,16 @@
-"""Metrics over questions with gold spans: ranking, spans, abstention; and the loader of question sets."""
+"""Metrics of responses, judges, suites of tasks, and paired comparisons of their runs.
+
+from lmworks.evaluate import Item, Response, compare_runs, score
+from lmworks.evaluate.registry import metric
+values = metric("rouge-l").measure([Item("1", references=("the cat sat",))], [Response("a cat sat")])
+"""
+
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lmworks.evaluate.comparison import Comparison, assert_not_worse, compare_runs, compare_values
+    from lmworks.evaluate.metric import Item, Metric, Response, score
+
+__getattr__, __all__ = lazy_exports(__name__, __file__)

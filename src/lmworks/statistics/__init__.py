@@ -7,7 +7,14 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
     from lmworks.statistics.correlation import kendall, spearman
-    from lmworks.statistics.intervals import LEVEL, bootstrap_interval, bootstrap_sums, wilson_interval
+    from lmworks.statistics.intervals import (
+        LEVEL,
+        Clusters,
+        Statistic,
+        bootstrap_interval,
+        bootstrap_sums,
+        wilson_interval,
+    )
     from lmworks.statistics.scores import (
         difference_score,
         mean_score,
@@ -15,6 +22,14 @@ if TYPE_CHECKING:
         ratio_score,
         sign,
         without_spread,
+    )
+    from lmworks.statistics.significance import (
+        holm,
+        mcnemar,
+        non_inferiority,
+        paired_interval,
+        paired_score,
+        permutation_test,
     )
     from lmworks.statistics.strengths import Vote, bradley_terry
 

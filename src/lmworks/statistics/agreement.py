@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lmworks.records import Score
-from lmworks.statistics.intervals import Statistic
-from lmworks.statistics.scores import Clusters, sums_score
+from lmworks.statistics.intervals import Clusters, Statistic
+from lmworks.statistics.scores import sums_score
 
 _MOST_VALUES = 100  # of a nominal or ordinal scale, whose pairs are counted
 

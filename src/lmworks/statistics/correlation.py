@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmworks.records import Score, Unscored
-from lmworks.statistics.intervals import Statistic, bootstrap_interval, cluster_codes
-from lmworks.statistics.scores import Clusters, interval_score
+from lmworks.statistics.intervals import Clusters, Statistic, bootstrap_interval, cluster_codes
+from lmworks.statistics.scores import interval_score
 
 
 def spearman(first: Sequence[float], second: Sequence[float], signature: object, clusters: Clusters = None) -> Score:

@@ -18,15 +18,11 @@ LEVEL = 0.95
 _AT_ONCE = 4_000_000  # numbers held for a batch of replicates
 
 Statistic = Callable[[np.ndarray], np.ndarray]
+Clusters = Sequence[Hashable] | None  # of each item; None: each is its own
 
 
 def bootstrap_interval(
-    rows: np.ndarray,
-    statistic: Statistic,
-    clusters: Sequence[Hashable] | None = None,
-    *,
-    seed: int = 0,
-    replicates: int = REPLICATES,
+    rows: np.ndarray, statistic: Statistic, clusters: Clusters = None, *, seed: int = 0, replicates: int = REPLICATES
 ) -> tuple[float, float]:
     """95 % interval of any statistic of items.
 
@@ -47,18 +43,19 @@ def bootstrap_interval(
 def bootstrap_sums(
     rows: Any,
     statistic: Statistic,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     *,
+    level: float = LEVEL,
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> tuple[float, float]:
-    """95 % interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU.
+    """Interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU.
 
     `rows` is (n, columns), dense or a SciPy sparse array; `statistic` maps sums (replicates, columns) to
     (replicates,) values. Otherwise as `bootstrap_interval`, and the same replicates.
     """
     rows = cluster_sums(rows, clusters)
-    return percentiles(np.concatenate(list(replicate_sums(rows, statistic, seed, replicates))), rows.shape[0])
+    return percentiles(np.concatenate(list(replicate_sums(rows, statistic, seed, replicates))), rows.shape[0], level)
 
 
 def replicate_sums(rows: Any, statistic: Statistic, seed: int, replicates: int) -> Iterator[np.ndarray]:
@@ -71,17 +68,17 @@ def replicate_sums(rows: Any, statistic: Statistic, seed: int, replicates: int) 
             yield statistic(counts.astype(np.float64) @ rows)
 
 
-def percentiles(values: np.ndarray, n: int) -> tuple[float, float]:
+def percentiles(values: np.ndarray, n: int, level: float = LEVEL) -> tuple[float, float]:
     """Expanded percentile interval from the replicates of a statistic of n independent units."""
     from scipy.special import ndtr, stdtrit
 
     values = values[np.isfinite(values)]
-    tail = ndtr(stdtrit(max(n - 1, 1), (1 - LEVEL) / 2) * np.sqrt(n / max(n - 1, 1)))
+    tail = ndtr(stdtrit(max(n - 1, 1), (1 - level) / 2) * np.sqrt(n / max(n - 1, 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
+def cluster_codes(clusters: Clusters, n: int) -> np.ndarray:
     """Numbers of the clusters of n items, in order of appearance; each item its own where there are none."""
     if clusters is None:
         return np.arange(n)
@@ -91,7 +88,7 @@ def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
     return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.intp)
 
 
-def cluster_sums(rows: Any, clusters: Sequence[Hashable] | None) -> Any:
+def cluster_sums(rows: Any, clusters: Clusters) -> Any:
     """Sums of rows by cluster, (n, columns) -> (clusters, columns)."""
     if clusters is None:
         return rows

@@ -1,15 +1,20 @@
 """Scores with 95 % intervals: no number leaves the house without one."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics.intervals import Statistic, bootstrap_sums, cluster_sums, proportion_interval, wilson_interval
-
-Clusters = Sequence[Hashable] | None
+from lmworks.statistics.intervals import (
+    Clusters,
+    Statistic,
+    bootstrap_sums,
+    cluster_sums,
+    proportion_interval,
+    wilson_interval,
+)
 
 
 def mean_score(

@@ -105,6 +105,13 @@ def each(measure: Callable[[Item, Response], Value]) -> Callable[[Sequence[Item]
     return lambda items, responses: [measure(item, one) for item, one in zip(items, responses, strict=True)]
 
 
+def best_reference(
+    measure: Callable[[str, str], float],
+) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
+    """The `measure` of a metric of two texts: its highest value of the response over the references of the item."""
+    return each(lambda item, response: max(measure(response.text, reference) for reference in item.references))
+
+
 def check_items(metric: Metric, items: Sequence[Item]) -> None:
     """ValueError, with the row and the remedy, for an item without what the metric needs."""
     for number, item in enumerate(items, 1):

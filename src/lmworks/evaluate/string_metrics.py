@@ -1,0 +1,61 @@
+"""Metrics of two strings: edit distance, exact match, and F1 of words with SQuAD's normalisation.
+
+Sources: Levenshtein 1966 (edit distance); Rajpurkar et al. 2016, "SQuAD", section 6.1 (exact match and F1).
+"""
+
+import re
+import string
+from collections import Counter
+
+import numpy as np
+
+from lmworks.evaluate.metric import Metric, best_reference
+
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def levenshtein(first: str, second: str) -> int:
+    """The fewest insertions, deletions and substitutions of code points that turn one string into the other."""
+    codes = np.array([ord(character) for character in second], dtype=np.int64)
+    columns = np.arange(len(second) + 1)
+    row = columns  # row[j]: distance of the characters of `first` so far to the first j of `second`
+    for i, character in enumerate(first, 1):
+        kept_or_changed = row[:-1] + (codes != ord(character))
+        without_insertions = np.append(i, np.minimum(kept_or_changed, row[1:] + 1))
+        row = np.minimum.accumulate(without_insertions - columns) + columns
+    return int(row[-1])
+
+
+def levenshtein_similarity(response: str, reference: str) -> float:
+    """1 - distance / length of the longer one; 1 for two empty strings."""
+    return 1 - levenshtein(response, reference) / max(len(response), len(reference), 1)
+
+
+def normalised_answer(text: str) -> str:
+    """Lower case, without ASCII punctuation, English articles and superfluous white space, as SQuAD compares answers."""
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(response: str, reference: str) -> float:
+    """1 where both are the same after normalisation, else 0."""
+    return float(normalised_answer(response) == normalised_answer(reference))
+
+
+def token_f1(response: str, reference: str) -> float:
+    """2PR / (P + R) of the words that both have, each as often as in the one that has it less often."""
+    first, second = normalised_answer(response).split(), normalised_answer(reference).split()
+    if not first or not second:
+        return float(first == second)
+    return 2 * (Counter(first) & Counter(second)).total() / (len(first) + len(second))
+
+
+def levenshtein_metric() -> Metric:
+    return Metric("levenshtein", best_reference(levenshtein_similarity), needs=("references",))
+
+
+def exact_match_metric() -> Metric:
+    return Metric("exact-match", best_reference(exact_match), needs=("references",), proportion=True)
+
+
+def token_f1_metric() -> Metric:
+    return Metric("token-f1", best_reference(token_f1), needs=("references",))

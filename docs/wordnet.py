@@ -33,7 +33,9 @@ def lines(folder: Path) -> list[str]:
         alone -= {word for words in several for word in words}
         irregular = [line.split() for line in (folder / f"{name}.exc").read_text("ascii").splitlines()]
         found += [f"{part} {' '.join(words)}" for words in [*sorted(several), *([word] for word in sorted(alone))]]
-        found += [f"!{part} {' '.join(word for word in row if '_' not in word)}" for row in irregular if "_" not in row[0]]
+        found += [
+            f"!{part} {' '.join(word for word in row if '_' not in word)}" for row in irregular if "_" not in row[0]
+        ]
     return found
 
 

@@ -1,4 +1,4 @@
-"""METEOR: words of a response aligned with those of a reference, exactly, by stem, by synonym, and how they are ordered.
+"""METEOR: words of a response aligned with those of a reference, exactly, by stem, by synonym, and their order.
 
 Source: Lavie & Agarwal 2007, "METEOR: An Automatic Metric for MT Evaluation with High Levels of Correlation with Human
 Judgments" (section 2), as nltk implements it: each stage aligns greedily from the last word of the response with the

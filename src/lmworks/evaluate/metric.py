@@ -10,19 +10,20 @@ alike.
     score(rouge, items, values)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
-from lmworks.statistics.scores import sums_score
+from lmworks.statistics.scores import interval_score, sums_score
 
 Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
 Role = Literal["encoder", "model", "judge", "verifier", "learned"]  # of the models that a metric may need
 Value = float | tuple[float, ...] | Unscored
 Combine = Callable[[np.ndarray], np.ndarray]  # sums (..., columns) -> (...)
+Interval = Callable[[np.ndarray, Sequence[Hashable] | None], tuple[float, float]]  # rows (n, columns), their clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Metric:
     proportion         values are 0 or 1, or counts of one kind among those of another
     version            rises when the same response gets another value
     signature          what else shapes a value: options, fingerprints of models
+    interval           where resampling shifts the metric, as it does a calibration error: None is `bootstrap_sums`
     """
 
     name: str
@@ -98,6 +100,7 @@ class Metric:
     combine: Combine = ratio
     version: int = 1
     signature: Mapping[str, Any] = field(default_factory=dict)
+    interval: Interval | None = None
 
 
 def each(measure: Callable[[Item, Response], Value]) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
@@ -146,6 +149,9 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
     n = int((rows[:, 1] > 0).sum()) if metric.combine is ratio else len(kept)
     signed = [metric.name, metric.version, metric.signature, signature]
     undefined = f"{metric.name} is undefined: nothing to divide by"
+    if interval := metric.interval:
+        value, units = float(metric.combine(rows.sum(axis=0))), len(set(clusters))
+        return interval_score(value, n, units, signed, lambda: interval(rows, clusters))
     return sums_score(
         rows,
         metric.combine,

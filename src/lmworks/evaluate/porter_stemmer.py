@@ -7,24 +7,22 @@ consonant, -alli first, a table of irregular words): the form that rouge-score a
 import re
 from functools import lru_cache
 
-IRREGULAR = {
-    **{"sky": "sky", "skies": "sky", "dying": "die", "lying": "lie", "tying": "tie", "news": "news", "howe": "howe"},
-    **{"innings": "inning", "inning": "inning", "outings": "outing", "outing": "outing", "cannings": "canning"},
-    **{"canning": "canning", "proceed": "proceed", "exceed": "exceed", "succeed": "succeed"},
-}
-# suffix -> replacement, the first that the word ends with is tried: step 2 where the measure of the stem is above 0
-STEP_2 = """ational ate tional tion enci ence anci ance izer ize bli ble alli al entli ent eli e ousli ous ization ize
-    ation ate ator ate alism al iveness ive fulness ful ousness ous aliti al iviti ive biliti ble fulli ful""".split()
-STEP_3 = "icate ic ative - alize al iciti ic ical ic ful - ness -".split()
-STEP_4 = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize".split()  # measure above 1
+# Pairs "word:stem" and "suffix:replacement". Of a step's suffixes the first that the word has is tried.
+IRREGULAR = """sky:sky skies:sky dying:die lying:lie tying:tie news:news howe:howe innings:inning inning:inning
+    outings:outing outing:outing cannings:canning canning:canning proceed:proceed exceed:exceed succeed:succeed"""
+STEP_2 = """ational:ate tional:tion enci:ence anci:ance izer:ize bli:ble alli:al entli:ent eli:e ousli:ous ization:ize
+    ation:ate ator:ate alism:al iveness:ive fulness:ful ousness:ous aliti:al iviti:ive biliti:ble fulli:ful"""
+STEP_3 = "icate:ic ative: alize:al iciti:ic ical:ic ful: ness:"
+STEP_4 = "al: ance: ence: er: ic: able: ible: ant: ement: ment: ent: ion: ou: ism: ate: iti: ous: ive: ize:"
+TABLES = (IRREGULAR, STEP_2, STEP_3, STEP_4)
+PAIRS = {table: {a: b for a, _, b in (pair.partition(":") for pair in table.split())} for table in TABLES}
 
 
 def _shape(word: str) -> str:
     """The word in letters c (consonant) and v (vowel); y is a vowel after a consonant."""
     shape = ""
     for letter in word:
-        vowel = letter in "aeiou" or (letter == "y" and shape.endswith("c"))
-        shape += "v" if vowel else "c"
+        shape += "v" if letter in "aeiou" or (letter == "y" and shape.endswith("c")) else "c"
     return shape
 
 
@@ -39,16 +37,13 @@ def _ends_in_short_syllable(stem: str) -> bool:
     return (shape.endswith("cvc") and stem[-1] not in "wxy") or shape == "vc"
 
 
-def _ends_in_double_consonant(word: str) -> bool:
-    return len(word) > 1 and word[-1] == word[-2] and _shape(word).endswith("c")
-
-
-def _replaced(word: str, rules: list[str]) -> str:
-    """Replace the first of the suffixes (at even places of `rules`) that the word has, if m of what is left is > 0."""
-    for suffix, replacement in zip(rules[::2], rules[1::2], strict=True):
+def _replaced(word: str, table: str, above: int = 0) -> str:
+    """Replace a suffix of the table where the measure of what stands before it is above a bound."""
+    for suffix, replacement in PAIRS[table].items():
         if word.endswith(suffix):
             stem = word[: -len(suffix)]
-            return stem + replacement.strip("-") if _measure(stem) > 0 else word
+            replaced = _measure(stem) > above and (suffix != "ion" or stem[-1] in "st")
+            return stem + replacement if replaced else word
     return word
 
 
@@ -62,32 +57,24 @@ def _without_past(word: str) -> str:  # step 1b
     if word.endswith("ied"):
         return word[:-1] if len(word) == 4 else word[:-2]
     if word.endswith("eed"):
-        return word[:-1] if _measure(word[:-3]) > 0 else word
+        return word[:-1] if _measure(word[:-3]) else word
     for suffix in ("ed", "ing"):
         stem = word.removesuffix(suffix)
         if stem != word and "v" in _shape(stem):
             if stem.endswith(("at", "bl", "iz")):
                 return stem + "e"
-            if _ends_in_double_consonant(stem):
+            if stem[-1:] == stem[-2:-1] and _shape(stem).endswith("c"):
                 return stem if stem[-1] in "lsz" else stem[:-1]
             return stem + "e" if _measure(stem) == 1 and _ends_in_short_syllable(stem) else stem
     return word
 
 
 def _step_2(word: str) -> str:
-    if word.endswith("alli") and _measure(word[:-4]) > 0:
+    if word.endswith("alli") and _measure(word[:-4]):
         return _step_2(word[:-2])
     if word.endswith("logi"):
-        return word[:-1] if _measure(word[:-3]) > 0 else word
+        return word[:-1] if _measure(word[:-3]) else word
     return _replaced(word, STEP_2)
-
-
-def _step_4(word: str) -> str:
-    for suffix in STEP_4:
-        if word.endswith(suffix):
-            stem = word[: -len(suffix)]
-            return stem if _measure(stem) > 1 and (suffix != "ion" or stem[-1] in "st") else word
-    return word
 
 
 def _step_5(word: str) -> str:
@@ -102,11 +89,9 @@ def _step_5(word: str) -> str:
 def stem(word: str) -> str:
     """The stem of a word, in lower case. Words of one or two letters stay."""
     lower = word.lower()
-    if lower in IRREGULAR:
-        return IRREGULAR[lower]
-    if len(word) <= 2:
-        return lower
+    if lower in PAIRS[IRREGULAR] or len(word) <= 2:
+        return PAIRS[IRREGULAR].get(lower, lower)
     lower = _without_past(_without_plural(lower))
     if lower.endswith("y") and len(lower) > 2 and _shape(lower[:-1]).endswith("c"):
         lower = lower[:-1] + "i"
-    return _step_5(_step_4(_replaced(_step_2(lower), STEP_3)))
+    return _step_5(_replaced(_replaced(_step_2(lower), STEP_3), STEP_4, above=1))

@@ -25,6 +25,9 @@ _LIKELIHOOD, _BERTSCORE = "lmworks.evaluate.likelihood", "lmworks.evaluate.berts
 _SELF = "lmworks.evaluate.self_consistency"
 _NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
 _CHOICE = "lmworks.evaluate.choice_metrics"
+_STRING, _TRANSLATION = "lmworks.evaluate.string_metrics", "lmworks.evaluate.translation_metrics"
+_ROUGE, _DIVERSITY = "lmworks.evaluate.rouge", "lmworks.evaluate.diversity"
+_CONFIDENCE = "lmworks.evaluate.confidence_metrics"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
     "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
@@ -57,6 +60,26 @@ METRICS: dict[str, Entry] = {
     "acc_bytes": Entry(f"{_CHOICE}:accuracy_by_byte", "the choice of the largest ln p by UTF-8 byte is right"),
     "mc1": Entry(f"{_CHOICE}:truthful_choice", "TruthfulQA: a right choice has the largest ln p"),
     "mc2": Entry(f"{_CHOICE}:truthful_mass", "TruthfulQA: the share of probability of the right choices"),
+    "levenshtein": Entry(f"{_STRING}:levenshtein_metric", "1 - edit distance / longer length"),
+    "exact-match": Entry(f"{_STRING}:exact_match_metric", "equal to a reference as SQuAD compares"),
+    "token-f1": Entry(f"{_STRING}:token_f1_metric", "F1 of words as SQuAD compares"),
+    "bleu": Entry(f"{_TRANSLATION}:bleu_metric", "n-grams in common (sacrebleu), per cent"),
+    "bleu-zh": Entry(f"{_TRANSLATION}:bleu_zh_metric", "BLEU of Chinese, character by character"),
+    "bleu-char": Entry(f"{_TRANSLATION}:bleu_char_metric", "BLEU of characters, for any script"),
+    "chrf": Entry(f"{_TRANSLATION}:chrf_metric", "F2 of character n-grams (sacrebleu), per cent"),
+    "chrf++": Entry(f"{_TRANSLATION}:chrf_plus_plus_metric", "chrF with words and pairs of words"),
+    "ter": Entry(f"{_TRANSLATION}:ter_metric", "edits and shifts of words (sacrebleu), per cent"),
+    "rouge-1": Entry(f"{_ROUGE}:rouge_1_metric", "F1 of stemmed words"),
+    "rouge-2": Entry(f"{_ROUGE}:rouge_2_metric", "F1 of pairs of stemmed words"),
+    "rouge-l": Entry(f"{_ROUGE}:rouge_l_metric", "F1 of the longest common subsequence of words"),
+    "rouge-lsum": Entry(f"{_ROUGE}:rouge_lsum_metric", "ROUGE-L of summaries with a sentence a line"),
+    "meteor": Entry("lmworks.evaluate.meteor:meteor_metric", "words aligned exactly, by stem, by synonym; English"),
+    "distinct@k": Entry(f"{_DIVERSITY}:distinct_metric", "different k-grams, of all k-grams of the samples"),
+    "repetition@k": Entry(f"{_DIVERSITY}:repetition_metric", "k-grams of the response that repeat"),
+    "self-bleu": Entry(f"{_DIVERSITY}:self_bleu_metric", "BLEU of samples against each other"),
+    "ece": Entry(f"{_CONFIDENCE}:ece_metric", "gap of confidence and accuracy over bins"),
+    "ece-equal-mass": Entry(f"{_CONFIDENCE}:ece_equal_mass_metric", "over bins of as many items each"),
+    "brier": Entry(f"{_CONFIDENCE}:brier_metric", "mean square of confidence - correctness"),
 }
 
 

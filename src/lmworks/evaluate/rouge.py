@@ -10,6 +10,7 @@ Source: Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries" (sect
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.evaluate.porter_stemmer import stem
@@ -75,7 +76,7 @@ def rouge_lsum(response: str, reference: str, stemmed: bool = True) -> float:
     return f1(common, sum(map(len, first)), sum(map(len, second)))
 
 
-def _metric(name: str, measure: Callable[[str, str], float]) -> Metric:
+def rouge_metric(name: str, measure: Callable[[str, str], float]) -> Metric:
     def best(item: Item, response: Response) -> Value:
         references = [reference for reference in item.references if rouge_words(reference)]
         if not references:
@@ -85,17 +86,7 @@ def _metric(name: str, measure: Callable[[str, str], float]) -> Metric:
     return Metric(name, each(best), ("references",), signature={"stemmer": "porter", "value": "F1 of the best"})
 
 
-def rouge_1_metric() -> Metric:
-    return _metric("rouge-1", lambda response, reference: rouge_n(response, reference, 1))
-
-
-def rouge_2_metric() -> Metric:
-    return _metric("rouge-2", lambda response, reference: rouge_n(response, reference, 2))
-
-
-def rouge_l_metric() -> Metric:
-    return _metric("rouge-l", rouge_l)
-
-
-def rouge_lsum_metric() -> Metric:
-    return _metric("rouge-lsum", rouge_lsum)
+rouge_1_metric = partial(rouge_metric, "rouge-1", partial(rouge_n, n=1))
+rouge_2_metric = partial(rouge_metric, "rouge-2", partial(rouge_n, n=2))
+rouge_l_metric = partial(rouge_metric, "rouge-l", rouge_l)
+rouge_lsum_metric = partial(rouge_metric, "rouge-lsum", rouge_lsum)

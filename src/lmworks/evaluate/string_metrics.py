@@ -6,6 +6,7 @@ Sources: Levenshtein 1966 (edit distance); Rajpurkar et al. 2016, "SQuAD", secti
 import re
 import string
 from collections import Counter
+from functools import partial
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def levenshtein_similarity(response: str, reference: str) -> float:
 
 
 def normalised_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation, English articles and superfluous white space, as SQuAD compares answers."""
+    """Lower case, without ASCII punctuation, English articles and superfluous white space, as SQuAD compares."""
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(PUNCTUATION)).split())
 
 
@@ -49,13 +50,7 @@ def token_f1(response: str, reference: str) -> float:
     return 2 * (Counter(first) & Counter(second)).total() / (len(first) + len(second))
 
 
-def levenshtein_metric() -> Metric:
-    return Metric("levenshtein", best_reference(levenshtein_similarity), needs=("references",))
-
-
-def exact_match_metric() -> Metric:
-    return Metric("exact-match", best_reference(exact_match), needs=("references",), proportion=True)
-
-
-def token_f1_metric() -> Metric:
-    return Metric("token-f1", best_reference(token_f1), needs=("references",))
+NEEDS = ("references",)
+levenshtein_metric = partial(Metric, "levenshtein", best_reference(levenshtein_similarity), NEEDS)
+exact_match_metric = partial(Metric, "exact-match", best_reference(exact_match), NEEDS, proportion=True)
+token_f1_metric = partial(Metric, "token-f1", best_reference(token_f1), NEEDS)

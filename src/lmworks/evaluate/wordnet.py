@@ -13,12 +13,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("wordnet.txt.gz")
-# Suffix -> replacement, for each part of speech.
+# Pairs "suffix:replacement", for each part of speech.
 DETACHMENT = {
-    "n": "s - ses s ves f xes x zes z ches ch shes sh men man ies y".split(),
-    "v": "s - ies y es e es - ed e ed - ing e ing -".split(),
-    "a": "er - est - er e est e".split(),
-    "r": [],
+    "n": "s: ses:s ves:f xes:x zes:z ches:ch shes:sh men:man ies:y",
+    "v": "s: ies:y es:e es: ed:e ed: ing:e ing:",
+    "a": "er: est: er:e est:e",
+    "r": "",
 }
 
 
@@ -40,12 +40,8 @@ def _tables() -> tuple[dict[tuple[str, str], list[list[str]]], dict[tuple[str, s
 def base_forms(word: str, part: str) -> list[str]:
     """The word itself and its base forms, as far as WordNet has them as this part of speech."""
     synsets, exceptions = _tables()
-    suffixes, replacements = DETACHMENT[part][::2], DETACHMENT[part][1::2]
-    regular = [
-        word[: -len(suffix)] + replacement.strip("-")
-        for suffix, replacement in zip(suffixes, replacements, strict=True)
-        if word.endswith(suffix)
-    ]
+    rules = [rule.split(":") for rule in DETACHMENT[part].split()]
+    regular = [word[: -len(suffix)] + replacement for suffix, replacement in rules if word.endswith(suffix)]
     forms = [word, *exceptions.get((part, word), regular)]
     return [form for form in dict.fromkeys(forms) if (part, form) in synsets]
 

@@ -1,0 +1,349 @@
+"""Parity of metrics with their reference implementations on real rows: metric, reference, rows, largest difference.
+
+    .venv/bin/python benchmarks/metric_parity.py [--only bleu rouge] [--rows 1000] [--data FOLDER] [--wordnet FOLDER]
+
+Exits with 1 where a difference is above its tolerance or a reference is not installed (torchmetrics is not among the
+package's extras: `pip install torchmetrics`). The rows are translations of news by people and of talks by
+systems (NTREX, MQM), sentences with a human rewrite (WikiSplit), summaries and their articles (QAGS), sentences that
+people wrote of the same concepts (CommonGen), short answers (NQ-open). `--wordnet` names the files of Debian's package
+wordnet-base, unpacked: METEOR is then compared with nltk on its own reader of WordNet, and all words' synonyms too;
+else nltk takes the synonyms that lmworks has.
+
+To add a metric: write a function that takes `Rows` and yields `parity(...)` of our values and the reference's, value by
+value, put `@check` above it, and import the reference in it.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import random
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from contenders.texts import DATA
+
+from lmworks.evaluate.confidence_metrics import ece_of_sums
+from lmworks.evaluate.metric import Item, Metric, Response, item_value, score, value_row
+from lmworks.evaluate.registry import metric
+from lmworks.evaluate.wordnet import synonyms
+from lmworks.records import Scored, Unscored
+
+Pairs = list[tuple[Item, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    metric: str
+    reference: str
+    rows: int
+    difference: float
+    tolerance: float
+
+
+def parity(name: str, reference: str, ours: Iterable[float], theirs: Iterable[float], tolerance: float) -> Parity:
+    """The largest absolute difference of values in the same order; NaN where either side has one that is none."""
+    first, second = np.array(list(ours), dtype=np.float64), np.array(list(theirs), dtype=np.float64)
+    return Parity(name, reference, len(first), float(np.max(np.abs(first - second), initial=0.0)), tolerance)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Real pairs, `limit` of each kind."""
+
+    data: Path
+    limit: int
+    wordnet: Path | None = None
+
+    def _lines(self, name: str) -> list[str]:
+        return gzip.decompress((self.data / name).read_bytes()).decode().splitlines()
+
+    @cached_property
+    def news(self) -> dict[str, list[str]]:
+        """Language -> the sentences of one news test set, translated by people; "spa-2" by others."""
+        with tarfile.open(self.data / "ntrex-20-languages" / "ntrex-20.tar.gz") as archive:
+            files = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
+            texts = {name: file.read().decode().splitlines() for name, file in files.items() if file is not None}
+        return {name.split(".")[1] + ("-2" if "ref-2" in name else ""): text for name, text in texts.items()}
+
+    def translations(self, response: str, reference: str) -> Pairs:
+        """Sentences in one language beside those in a near one; of one language alone, beside the next sentence."""
+        first, second = self.news[response], self.news[reference]
+        second = second[1:] if response == reference else second
+        return pairs((a, [b]) for a, b in zip(first[: self.limit], second, strict=False))
+
+    @cached_property
+    def talks(self) -> Pairs:
+        """German of a translation system, beside that of people and of two other systems."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for row in (line.split("\t") for line in self._lines("mqm-ted/mqm_ted_ende.tsv.gz")[1:]):
+            found[f"{row[1]} {row[3]}"][row[0]] = row[6].replace("<v>", "").replace("</v>", "")
+        systems = ("VolcTrans-GLAT", "ref", "UEdin", "Nemo")
+        texts = [[one[system] for system in systems] for one in found.values() if all(s in one for s in systems)]
+        return pairs((one[0], one[1:]) for one in texts[: self.limit])
+
+    @cached_property
+    def rewrites(self) -> Pairs:
+        rows = (line.split("\t") for line in self._lines("wiki-split-test/test.tsv.gz")[: self.limit])
+        return pairs((two.replace(" <::::> ", "\n"), [one]) for one, two in rows)
+
+    @cached_property
+    def summaries(self) -> Pairs:
+        names = ("qags_cnndm", "qags_xsum")
+        rows = [row for name in names for row in json.loads("\n".join(self._lines(f"frank-qags/{name}.json.gz")))]
+        return pairs((one["system_output"].replace(" . ", " .\n"), [one["source"]]) for one in rows[: self.limit])
+
+    @cached_property
+    def concepts(self) -> Pairs:
+        """A sentence of some concepts, beside other people's."""
+        found: dict[str, list[str]] = defaultdict(list)
+        with tarfile.open(self.data / "t0-instructions" / "t0-pieces.tar.gz") as archive:
+            for member in archive:
+                if member.name.startswith("common_gen_Given") and (file := archive.extractfile(member)) is not None:
+                    for row in map(json.loads, file.read().decode().splitlines()):
+                        found[row["prompt"]].append(row["completion"].removesuffix("<|endoftext|>"))
+        several = [texts for texts in found.values() if len(texts) > 1][: self.limit]
+        return pairs((first, others) for first, *others in several)
+
+    @cached_property
+    def answers(self) -> Pairs:
+        """Short answers beside others to the same question, and to the next one."""
+        rows = [json.loads(line)["answer"] for line in self._lines("nq-open/NQ-open.dev.jsonl.gz")]
+        same = [(first, others) for first, *others in rows if others]
+        return pairs([*same, *((one[0], other) for one, other in itertools.pairwise(rows))][: self.limit])
+
+
+def pairs(texts: Iterable[tuple[str, Sequence[str]]]) -> Pairs:
+    return [
+        (Item(str(i), references=tuple(references)), Response(response))
+        for i, (response, references) in enumerate(texts)
+        if response.strip() and all(map(str.strip, references))
+    ]
+
+
+def item_values(ours: Metric, rows: Pairs) -> list[float]:
+    return [item_value(ours, value) for value in ours.measure(*map(list, zip(*rows, strict=True)))]
+
+
+CHECKS: list[Callable[[Rows], Iterator[Parity]]] = []
+
+
+def check(function: Callable[[Rows], Iterator[Parity]]) -> Callable[[Rows], Iterator[Parity]]:
+    CHECKS.append(function)
+    return function
+
+
+@check
+def edit_distance(rows: Rows) -> Iterator[Parity]:
+    from rapidfuzz.distance import Levenshtein
+
+    for name, found in {"rewrites": rows.rewrites, "Japanese": rows.translations("jpn", "jpn")}.items():
+        theirs = [
+            max(Levenshtein.normalized_similarity(response.text, one) for one in item.references)
+            for item, response in found
+        ]
+        yield parity(f"levenshtein, {name}", "rapidfuzz", item_values(metric("levenshtein"), found), theirs, 1e-12)
+
+
+@check
+def squad(rows: Rows) -> Iterator[Parity]:
+    from torchmetrics.functional.text import squad as reference
+
+    for kind, found in {"answers": rows.answers, "rewrites": rows.rewrites}.items():
+        theirs = [
+            reference(
+                {"prediction_text": response.text, "id": item.id},
+                {"answers": {"answer_start": [0], "text": list(item.references)}, "id": item.id},
+            )
+            for item, response in found
+        ]
+        for name, key in {"exact-match": "exact_match", "token-f1": "f1"}.items():
+            percent = [float(one[key]) / 100 for one in theirs]
+            yield parity(f"{name}, {kind}", "torchmetrics, float32", item_values(metric(name), found), percent, 1e-6)
+
+
+@check
+def translation(rows: Rows) -> Iterator[Parity]:
+    import sacrebleu
+
+    sets = {"Spanish": ("spa-2", "spa"), "Portuguese for Spanish": ("por", "spa")}
+    sets |= {"Ukrainian for Russian": ("ukr", "rus"), "Dutch for German": ("nld", "deu")}
+    sets |= {"Arabic": ("arb", "arb"), "Hindi": ("hin", "hin"), "Finnish": ("fin", "fin")}
+    scorers: dict[str, Callable[..., Any]] = {
+        "bleu": partial(sacrebleu.BLEU, force=True),
+        "bleu-char": partial(sacrebleu.BLEU, force=True, tokenize="char"),
+        "chrf": sacrebleu.CHRF,
+        "chrf++": partial(sacrebleu.CHRF, word_order=2),
+        "ter": sacrebleu.TER,
+    }
+    for name, scorer in scorers.items():
+        used = {kind: rows.translations(*names) for kind, names in sets.items()}
+        used["German, 3 references"] = rows.talks
+        if name in ("chrf", "bleu-char"):
+            used = {"Japanese": rows.translations("jpn", "jpn"), "Korean": rows.translations("kor", "kor")} | (
+                used if name == "chrf" else {}
+            )
+        each_ours, each_theirs, corpora, whole = [], [], [], []
+        for found in used.values():
+            ours = metric(name)
+            options: dict[str, Any] = {"effective_order": True} if "bleu" in name else {}
+            one = scorer(**options)
+            items, responses = map(list, zip(*found, strict=True))
+            references = [item.references for item in items]
+            values = ours.measure(items, responses)
+            each_ours += [item_value(ours, value) for value in values]
+            each_theirs += [
+                one.sentence_score(r.text, refs).score for r, refs in zip(responses, references, strict=True)
+            ]
+            total = score(ours, items, values)
+            corpora.append(total.value if isinstance(total, Scored) else float("nan"))
+            streams = [list(stream) for stream in zip(*references, strict=True)]
+            whole.append(scorer().corpus_score([response.text for response in responses], streams).score)
+        yield parity(f"{name}, sentences of {len(used)} sets", "sacrebleu", each_ours, each_theirs, 1e-9)
+        yield parity(f"{name}, corpora", "sacrebleu", corpora, whole, 1e-9)
+
+
+@check
+def rouge(rows: Rows) -> Iterator[Parity]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    names = {"rouge-1": "rouge1", "rouge-2": "rouge2", "rouge-l": "rougeL", "rouge-lsum": "rougeLsum"}
+    scorer = RougeScorer(list(names.values()), use_stemmer=True)
+    sets = {"rewrites": rows.rewrites, "summaries": rows.summaries, "several references": rows.concepts}
+    for kind, found in sets.items():
+        theirs = [scorer.score_multi(item.references, response.text) for item, response in found]
+        for name, key in names.items():
+            best = [one[key].fmeasure for one in theirs]
+            yield parity(f"{name}, {kind}", "rouge-score", item_values(metric(name), found), best, 1e-12)
+
+
+class OurWordNet:
+    """nltk's interface to the synonyms that lmworks has."""
+
+    def synsets(self, word: str) -> list[SimpleNamespace]:
+        lemmas = [SimpleNamespace(name=lambda synonym=synonym: synonym) for synonym in synonyms(word)]
+        return [SimpleNamespace(lemmas=lambda: lemmas)]
+
+
+def nltk_wordnet(folder: Path, scratch: Path) -> Any:
+    """nltk's reader of a copy of Debian's files, which lack a list of files and other languages."""
+    import nltk
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    copy = shutil.copytree(folder, scratch / "wordnet")
+    (copy / "lexnames").write_text("".join(f"{i:02d}\tfile{i}\t1\n" for i in range(45)))
+    nltk.data.path.append(str(scratch))
+    setattr(WordNetCorpusReader, "map_wn", lambda *_: None)  # noqa: B010
+    return WordNetCorpusReader(str(copy), None)
+
+
+@check
+def meteor(rows: Rows) -> Iterator[Parity]:
+    from nltk.stem.porter import PorterStemmer
+    from nltk.translate.meteor_score import meteor_score
+
+    from lmworks.evaluate.meteor import meteor_words
+    from lmworks.evaluate.porter_stemmer import stem
+
+    with tempfile.TemporaryDirectory() as scratch:
+        wordnet: Any = nltk_wordnet(rows.wordnet, Path(scratch)) if rows.wordnet else OurWordNet()
+        reference = "nltk, its WordNet" if rows.wordnet else "nltk, our WordNet"
+        sets = {"rewrites": rows.rewrites, "summaries": rows.summaries, "several references": rows.concepts}
+        for kind, found in sets.items():
+            theirs = [
+                meteor_score([meteor_words(one) for one in item.references], meteor_words(r.text), wordnet=wordnet)
+                for item, r in found
+            ]
+            yield parity(f"meteor, {kind}", reference, item_values(metric("meteor"), found), theirs, 1e-12)
+        words = sorted({word for item, _ in rows.rewrites for word in meteor_words(item.references[0])})
+        stemmer = PorterStemmer()
+        yield parity("porter stems", "nltk", [0] * len(words), [stem(w) != stemmer.stem(w) for w in words], 0)
+        if rows.wordnet:
+            lemmas = [{n.name() for s in wordnet.synsets(w) for n in s.lemmas() if "_" not in n.name()} for w in words]
+            differ = [synonyms(w) != own | {w} for w, own in zip(words, lemmas, strict=True)]
+            yield parity("synonyms", "nltk", [0] * len(words), differ, 0)
+
+
+@check
+def diversity(rows: Rows) -> Iterator[Parity]:
+    import sacrebleu
+    from nltk.util import ngrams
+
+    items, texts = [item for item, _ in rows.concepts], [(r.text, *item.references) for item, r in rows.concepts]
+    found = [(item, Response(text, tuple(samples))) for item, (text, *samples) in zip(items, texts, strict=True)]
+    bags = [[gram for text in group for gram in ngrams(text.split(), 2)] for group in texts]
+    theirs = [len(set(bag)) / len(bag) for bag in bags]
+    yield parity("distinct@2", "nltk's n-grams", item_values(metric("distinct@2"), found), theirs, 1e-12)
+    bags = [list(ngrams(response.text.split(), 1)) for _, response in rows.rewrites]
+    theirs = [1 - len(set(bag)) / len(bag) for bag in bags]
+    yield parity("repetition@1", "nltk's n-grams", item_values(metric("repetition@1"), rows.rewrites), theirs, 1e-12)
+    theirs = [
+        float(np.mean([sacrebleu.sentence_bleu(t, [*group[:i], *group[i + 1 :]]).score for i, t in enumerate(group)]))
+        for group in texts
+    ]
+    yield parity("self-bleu", "sacrebleu", item_values(metric("self-bleu"), found), theirs, 1e-9)
+
+
+@check
+def confidence(rows: Rows) -> Iterator[Parity]:
+    """Answers that are right where they match, with confidences drawn at random."""
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import brier_score_loss
+
+    draw = random.Random(0)
+    found = [(item, Response(response.text, confidence=draw.random())) for item, response in rows.answers]
+    right, stated = item_values(metric("exact-match"), found), [response.confidence or 0.0 for _, response in found]
+    values = item_values(metric("brier"), found)
+    yield parity("brier", "scikit-learn", [float(np.mean(values))], [brier_score_loss(right, stated)], 1e-12)
+    for name, strategy in {"ece": "uniform", "ece-equal-mass": "quantile"}.items():
+        measured = metric(name).measure(*map(list, zip(*found, strict=True)))
+        sums = np.sum([value_row(value) for value in measured if not isinstance(value, Unscored)], axis=0)
+        accuracy, mean = calibration_curve(right, stated, n_bins=10, strategy=strategy)
+        theirs = np.abs(accuracy - mean) @ sums.reshape(3, -1)[2] / len(found)
+        yield Parity(name, "scikit-learn's bins", len(found), abs(float(ece_of_sums(sums) - theirs)), 1e-12)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="names of checks: " + ", ".join(c.__name__ for c in CHECKS)
+    )
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--wordnet", type=Path)
+    options = parser.parse_args()
+    rows = Rows(options.data, options.rows, options.wordnet)
+    print("| metric | reference | rows | largest difference | tolerance |\n|---|---|---|---|---|")
+    failed, start = 0, time.perf_counter()
+    for one in CHECKS:
+        if options.only and one.__name__ not in options.only:
+            continue
+        try:
+            for row in one(rows):
+                fails = not row.difference <= row.tolerance
+                failed += fails
+                difference = f"{row.difference:.1e}{' FAILS' * fails}"
+                print(
+                    f"| {row.metric} | {row.reference} | {row.rows:,} | {difference} | {row.tolerance:.0e} |",
+                    flush=True,
+                )
+        except ModuleNotFoundError as error:
+            failed += 1
+            print(f"| {one.__name__} | not compared: install {error.name} | | | |", flush=True)
+    print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -310,7 +310,8 @@ def confidence(rows: Rows) -> Iterator[Parity]:
         measured = metric(name).measure(*map(list, zip(*found, strict=True)))
         sums = np.sum([value_row(value) for value in measured if not isinstance(value, Unscored)], axis=0)
         accuracy, mean = calibration_curve(right, stated, n_bins=10, strategy=strategy)
-        theirs = np.abs(accuracy - mean) @ sums.reshape(3, -1)[2] / len(found)
+        items = sums.reshape(3, -1)[2]
+        theirs = np.abs(accuracy - mean) @ items[items > 0] / len(found)
         yield Parity(name, "scikit-learn's bins", len(found), abs(float(ece_of_sums(sums) - theirs)), 1e-12)
 
 

@@ -22,7 +22,7 @@ BINS = 10
 
 
 def bin_rows(confidence: Sequence[float], right: Sequence[float], equal_mass: bool = False) -> np.ndarray:
-    """What each item adds to the sums of its bin, (n, 3 * BINS): confidence, right answers and items of each bin.
+    """Sums that each item adds to, (n, 3 * BINS): confidence, right answers and items of each bin.
 
     Bins are tenths of [0, 1], or ten of as many items each, equal confidences in one of them. ValueError for a
     confidence that is no probability.

@@ -144,7 +144,7 @@ def write_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -175,15 +175,16 @@ def publish(temporary: Path, final: Path) -> None:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         else:
-            _sync_folder(path)
-    _sync_folder(temporary)
+            sync_folder(path)
+    sync_folder(temporary)
     final.parent.mkdir(parents=True, exist_ok=True)
     check_new(final)
     temporary.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

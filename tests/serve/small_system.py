@@ -2,7 +2,7 @@
 
 import html.parser
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,14 +10,16 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from hashing_encoder import HashingEncoder
-from lmworks.artefact import SECTIONS, Manifest, write_json
+from lmworks.artefact import MANIFEST, REPORT, SECTIONS, Manifest, hash_json, write_json, write_text
+from lmworks.evaluate.metric import Item, Metric, Response
+from lmworks.evaluate.results import Result, task_score, write_results
 from lmworks.monitor.log import Log
 from lmworks.records import Document, Interaction, LeftOut, Message, Span, Verdict
-from lmworks.report import Section
+from lmworks.report import Section, to_html
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.pages import documents_page, evaluation_page, forms, log_page, system_page
+from lmworks.serve.pages import compare_page, documents_page, evaluation_page, forms, log_page, runs_page, system_page
 from lmworks.serve.served_models import ServedModel
 from lmworks.workspace import Current
 
@@ -63,7 +65,7 @@ class StandIn:
 
     def client(self) -> TestClient:
         app = FastAPI()
-        for module in (documents_page, log_page, evaluation_page, system_page, forms):
+        for module in (documents_page, log_page, evaluation_page, compare_page, runs_page, system_page, forms):
             app.include_router(module.router(self))  # type: ignore[arg-type]
         return TestClient(app, follow_redirects=False)
 
@@ -102,6 +104,18 @@ def stage(
         rows = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n" for one in left_out]
         (folder / "left_out.jsonl").write_text("".join(rows), "utf-8")
     return folder.relative_to(workspace).as_posix()
+
+
+def write_run(folder: Path, texts: Mapping[str, str], metric: Metric, suite: str = "small") -> None:
+    """A run of one task as the stage leaves it; `texts` are responses by the id of their item."""
+    items = [Item(name, f"Question {name}?", (name,)) for name in texts]
+    responses = [Response(text) for text in texts.values()]
+    values = metric.measure(items, responses)
+    rows = [Result("task", *row[:2], {metric.name: row[2]}) for row in zip(items, responses, values, strict=True)]
+    write_results(folder, rows, {"task": {metric.name: task_score(metric, items, values, None)}})
+    write_text(folder / REPORT, to_html("Report", "", (Section(folder.name, HOSTILE),)))
+    digest = hash_json([folder.name, texts])
+    write_json(folder / MANIFEST, Manifest("evaluate.suite", 1, "k", digest, {"suite": [suite]}, {}, started=1e9))
 
 
 def interaction(number: int = 0, question: str = "Why?", response: str = "", **fields) -> Interaction:
@@ -159,7 +173,7 @@ def inert(text: str) -> Page:
         if tag == "script":
             assert (attrs.get("src") or "").startswith("/static/"), attrs
         if tag == "img":
-            assert (attrs.get("src") or "").startswith("/evaluation/figure/"), attrs
+            assert (attrs.get("src") or "").startswith(("/evaluation/figure/", "/compare/strengths.svg")), attrs
         for name in ("href", "src", "action"):
             address = urlsplit(attrs.get(name) or "")
             assert not address.scheme and not address.netloc, attrs

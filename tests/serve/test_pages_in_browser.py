@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from small_system import write_run
 
+from lmworks.evaluate.metric import Metric, each
+from lmworks.evaluate.votes import VOTES, VoteFile
 from slow_cases import slow
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -160,10 +163,49 @@ def test_a_table_is_sorted_by_a_click_on_its_head(page):
     assert keys() == sorted(keys(), reverse=True)
 
 
+def test_pairs_are_voted_on_by_the_keyboard(page, grounded, request):
+    length = Metric("length", each(lambda item, response: float(len(response.text))))
+    folder, by = grounded.service.workspace.parent / "runs", request.node.name
+    for name in () if folder.exists() else ("one", "other"):
+        write_run(folder / name, {str(n): f"{name} says {n} {'at length ' * 40}" for n in range(7)}, length)
+    page.goto("/compare")
+    page.locator("#runs-by").fill(by)
+    page.get_by_role("button", name="Begin").click()
+    progress = page.locator("#progress")
+    announced = page.locator("#toasts")
+    for number, (key, choice) in enumerate(
+        [("ArrowLeft", "left"), ("ArrowRight", "right"), ("t", "tie"), ("b", "both bad")], start=1
+    ):
+        left = page.locator(".side .text").first.inner_text()
+        page.keyboard.press(key)
+        progress.filter(has_text=f"{number} of 7").wait_for()
+        announced.filter(has_text=f"{number} of 7").wait_for()
+        assert page.evaluate("document.activeElement.id") == "pair-title" and page.evaluate("scrollY") == 0
+        vote = VoteFile(grounded.service.workspace / VOTES).standing()[-1]
+        preferred = {"first": 0, "second": 1}.get(vote.choice or "")
+        assert (vote.choice if preferred is None else ("left" if vote.completions[preferred].strip() == left.strip()
+                                                       else "right")) == choice  # fmt: skip
+    page.keyboard.press("u")
+    progress.filter(has_text="3 of 7").wait_for()
+    before = page.locator("#ballot input[name=pair]").get_attribute("value")
+    page.keyboard.press("r")
+    page.keyboard.type("both are lengthy")
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    progress.filter(has_text="4 of 7").wait_for()
+    vote = VoteFile(grounded.service.workspace / VOTES).standing()[-1]
+    assert (vote.pair, vote.choice, vote.reason) == (before, "both bad", "both are lengthy")
+    before = page.locator("#ballot input[name=pair]").get_attribute("value")
+    page.keyboard.press("n")
+    page.locator(f"#ballot input[name=pair]:not([value='{before}'])").wait_for(state="attached")
+    page.reload()
+    assert "4 of 7" in progress.inner_text()
+
+
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_no_page_is_wider_than_a_telephone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/documents", "/documents?q=hotel", "/log", "/evaluation", "/system"):
+    for path in ("/documents", "/documents?q=hotel", "/log", "/evaluation", "/compare", "/compare/results", "/system"):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
 

@@ -56,8 +56,13 @@ def read_results(folder: Path) -> tuple[list[Result], dict[str, dict[str, TaskSc
         raise FileNotFoundError(f"{folder} holds no {ITEMS}: name the folder of a run, as `lmworks eval` writes it")
     lines = path.read_text("utf-8").split("\n")
     rows = [from_mapping(Result, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1) if line]
+    return rows, read_scores(folder)
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, TaskScore]]:
+    """The scores of a run without its items: task -> metric -> `TaskScore`."""
     scores: dict[str, Any] = read_json(folder / SCORES)
-    return rows, {
+    return {
         task: {name: from_mapping(TaskScore, one, [task, name]) for name, one in of_task.items()}
         for task, of_task in scores.items()
     }

@@ -33,6 +33,7 @@ class ServeConfig:
     receive_seconds      in which a request must have come. Or 500 bytes of it a second; else its connection is closed.
     requests_per_minute  of each API key, 0: no limit. Of each address where no keys are asked for.
     max_body_bytes       of the largest request. A larger one is refused with 413 before it is read.
+    runs                 folder of the runs that `lmworks eval` made, "": `runs` beside the workspace.
     keys                 file of API keys, "": none are asked for. `lmworks keys add` makes it.
     allowed_hosts        other names of this server. Besides loopback and `host`, it may be addressed under these:
                          without scheme, port or path, such as "models.example.org".
@@ -55,6 +56,7 @@ class ServeConfig:
     receive_seconds: float = 30.0
     requests_per_minute: int = 0
     max_body_bytes: int = 1_000_000
+    runs: str = ""
     keys: str = ""
     allowed_hosts: tuple[str, ...] = ()
     drain_seconds: float = 30.0

@@ -17,6 +17,7 @@ from lmworks.excerpts import passage_html
 from lmworks.report import Fold, Section, Table, format_cell
 from lmworks.serve.pages import page_templates
 from lmworks.serve.pages.page_templates import whole_number
+from lmworks.serve.pages.run_list import find_runs, runs_folder
 from lmworks.serve.service import Service
 from lmworks.workspace import Current, certainty_of
 
@@ -257,8 +258,9 @@ def router(service: Service) -> APIRouter:
         except FileNotFoundError as error:
             return page_templates.error_page(service, 404, "The build is not there any more", str(error), "/evaluation")
         certainty = certainty_of(service.workspace, service.current) if service.current else None
+        runs, unreadable = await asyncio.to_thread(find_runs, runs_folder(service))
         return page_templates.page(
-            service, "evaluation.html", active="evaluation", stages=stages, sort=sort, certainty=certainty
+            service, "evaluation.html", stages=stages, sort=sort, certainty=certainty, runs=runs, unreadable=unreadable
         )
 
     @routes.get("/evaluation/figure/{stage}/{number}.svg")

@@ -40,7 +40,7 @@ def thumbs(interaction: str, fields: dict[str, str]) -> Feedback:
     if fields.get("value") not in value:
         raise ValueError(f"value must be up, down or empty, got {fields.get('value')!r}")
     reason = ": ".join(part for part in (fields.get("reason", "").strip(), fields.get("text", "").strip()) if part)
-    return Feedback(interaction, time.time(), "thumbs", value[fields["value"]], _bounded(reason))
+    return Feedback(interaction, time.time(), "thumbs", value[fields["value"]], bounded(reason))
 
 
 def note(interaction: str, fields: dict[str, str]) -> Feedback:
@@ -48,7 +48,7 @@ def note(interaction: str, fields: dict[str, str]) -> Feedback:
     text = fields.get("text", "").strip()
     if not text:
         raise ValueError("the note is empty")
-    return Feedback(interaction, time.time(), "note", None, _bounded(text), _bounded(fields.get("author", "").strip()))
+    return Feedback(interaction, time.time(), "note", None, bounded(text), bounded(fields.get("author", "").strip()))
 
 
 def router(service: Service) -> APIRouter:
@@ -76,7 +76,8 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _bounded(text: str) -> str:
+def bounded(text: str) -> str:
+    """The text itself; ValueError where it is longer than is kept."""
     if len(text) > MAXIMUM_TEXT:
         raise ValueError(f"the text has {len(text)} characters; at most {MAXIMUM_TEXT} are kept")
     return text

@@ -26,6 +26,7 @@ SECTIONS = (
     ("documents", "/documents", "Documents"),
     ("log", "/log", "Log"),
     ("evaluation", "/evaluation", "Evaluation"),
+    ("compare", "/compare", "Compare"),
     ("system", "/system", "System"),
 )
 

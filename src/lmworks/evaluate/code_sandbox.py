@@ -17,20 +17,21 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from subprocess import DEVNULL, PIPE
 from typing import Any, NoReturn
 
 _READING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr")
 _REFUSED = ("os", "socket", "subprocess", "shutil", "ctypes", "mmap", "pty", "resource", "fcntl", "signal", "syslog")
+MOST_WRITTEN = 1 << 20  # bytes of a file
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds by the clock, bytes of address space (macOS sets no such limit), bytes of a file."""
+    """Seconds by the clock, and bytes of address space, which macOS does not limit."""
 
     seconds: float = 10.0
     memory: int = 1 << 30
-    file: int = 1 << 20
 
 
 def run_programs(programs: Sequence[str], limits: Limits = Limits()) -> list[str]:
@@ -50,28 +51,18 @@ def run_program(program: str, limits: Limits = Limits()) -> str:
     token = os.urandom(8).hex()
     with tempfile.TemporaryDirectory(prefix="program-") as folder:
         sent = json.dumps({**asdict(limits), "token": token, "folder": folder}) + "\n" + program
-        process = subprocess.Popen(
-            [sys.executable, "-s", "-S", "-P", "-B", __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TMPDIR": folder, "HOME": folder},
-            start_new_session=True,
-        )
-        try:
-            answer, _ = process.communicate(sent.encode("utf-8", "surrogatepass"), timeout=limits.seconds)
-        except subprocess.TimeoutExpired:
-            return f"took more than {limits.seconds:g} s"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+        command = [sys.executable, "-s", "-S", "-P", "-B", __file__]
+        environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TMPDIR": folder, "HOME": folder}
+        with subprocess.Popen(
+            command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=folder, env=environment, start_new_session=True
+        ) as process:
+            try:
+                answer, _ = process.communicate(sent.encode("utf-8", "surrogatepass"), timeout=limits.seconds)
+            except subprocess.TimeoutExpired:
+                return f"took more than {limits.seconds:g} s"
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     said, _, problem = answer.decode("utf-8", "replace").partition(" ")
     return problem if said == token else f"ended early, with code {process.returncode}"
 
@@ -98,18 +89,17 @@ def _main() -> NoReturn:
     for standard in range(3):
         os.dup2(nothing, standard)
     seconds = int(limits["seconds"]) + 1
-    for name, most in (("CPU", seconds), ("AS", limits["memory"]), ("FSIZE", limits["file"]), ("CORE", 0)):
+    for name, most in (("CPU", seconds), ("AS", limits["memory"]), ("FSIZE", MOST_WRITTEN), ("CORE", 0)):
         with contextlib.suppress(ValueError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-    write, leave = os.write, os._exit
     sys.addaudithook(lambda event, arguments: _refuse(event, arguments, folder))
     problem = ""
     try:
         exec(compile(program, "program", "exec"), {"__name__": "__main__"})
     except BaseException as error:  # SystemExit among them: the end was not reached
         problem = f"{type(error).__name__}: {error}"[:300]
-    write(report, f"{token} {problem}".encode("utf-8", "replace"))
-    leave(0)
+    os.write(report, f"{token} {problem}".encode("utf-8", "replace"))
+    os._exit(0)
 
 
 if __name__ == "__main__":

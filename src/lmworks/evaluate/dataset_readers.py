@@ -15,73 +15,52 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Reader = Callable[[str, str], Iterator[Row]]
-LETTERS = "ABCDE"
+LETTERS = "ABCD"
 
 
 class RowError(ValueError):
     """A row that cannot be read; the message names file, row and remedy."""
 
 
-def csv_rows(name: str, text: str, header: Sequence[str] | None = None) -> Iterator[Row]:
-    """CSV whose first row names the columns, unless a `header` does."""
-    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), fieldnames=header), start=1):
-        if None in row or None in row.values():
-            raise RowError(f"{name}, row {number}: not as many cells as columns: quote cells that hold a comma")
-        yield row
-
-
-def json_rows(name: str, text: str) -> Iterator[Row]:
-    """A list of objects, or an object that holds one as "rows" or "data"."""
-    content = _json(text, name)
-    if isinstance(content, dict):
-        content = next((content[key] for key in ("rows", "data") if key in content), None)
-    if not isinstance(content, list):
-        raise RowError(f'{name}: expected a list of rows, or an object with "rows" or "data"')
-    for number, row in enumerate(content, start=1):
-        row = _object(row, f"{name}, row {number}")
-        yield row["row"] if set(row) == {"row", "row_idx", "truncated_cells"} else row  # of the hub's viewer
-
-
-def json_lines(name: str, text: str) -> Iterator[Row]:
-    """An object a line; empty lines are none."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{name}, row {number}"
-            yield _object(_json(line, where), where)
+def _raw_rows(name: str, text: str, header: Sequence[str]) -> Iterator[Any]:
+    """Objects of JSON, or cells of CSV by their columns: those of its first row unless a `header` names them."""
+    if re.match(r"\s*(\[|\{\s*\n)", text):
+        content = _json(text, name)
+        content = content if isinstance(content, list) else content.get("rows", content.get("data"))
+        if not isinstance(content, list):
+            raise RowError(f'{name}: expected a list of rows, or an object with "rows" or "data"')
+        yield from content
+    elif re.match(r"\s*\{", text):
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield _json(line, f"{name}, line {number}")
+    else:
+        cells = csv.reader(io.StringIO(text, newline=""))
+        columns = header or next(cells, [])
+        for number, row in enumerate(filter(None, cells), start=1):
+            if len(row) != len(columns):
+                wrong = f"{len(row)} cells under {len(columns)} columns"
+                raise RowError(f"{name}, row {number}: {wrong}: quote cells that hold a comma")
+            yield dict(zip(columns, row, strict=True))
 
 
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise RowError(f"{where}: not JSON ({error}): correct it, or name the reader of what it is") from error
+        raise RowError(f"{where}: not JSON ({error}): correct it, or drop it") from error
 
 
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise RowError(f"{where}: expected an object of columns, got {json.dumps(row)[:80]}")
-    return row
-
-
-def _any_rows(name: str, text: str, header: Sequence[str] | None) -> Iterator[Row]:
-    first = text.lstrip()[:2].split("\n")[0].rstrip()
-    if first in ("[", "{") or first[:1] == "[":
-        return json_rows(name, text)
-    return json_lines(name, text) if first[:1] == "{" else csv_rows(name, text, header)
-
-
-def _reader(form: Callable[[Row], Row], header: Sequence[str] | None = None) -> Reader:
-    """Reads rows of any format, and gives each its form; what goes wrong there becomes a `RowError`."""
+def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Reader:
+    """Reads rows of any format, with the name of their `file`, and gives each its form; an error is a `RowError`."""
 
     def read(name: str, text: str) -> Iterator[Row]:
-        for number, row in enumerate(_any_rows(name, text, header), start=1):
+        for number, row in enumerate(_raw_rows(name, text, header), start=1):
             try:
-                yield form(row)
+                yield form({"file": name, **row})
             except KeyError as error:
-                raise RowError(
-                    f"{name}, row {number}: there is no column {error}; its columns are {', '.join(row)}: add the "
-                    f"column, or name the reader of this form"
-                ) from error
+                has = f"there is no column {error}; its columns are {', '.join(row)}"
+                raise RowError(f"{name}, row {number}: {has}: add it, or name the reader of this form") from error
             except (ValueError, IndexError, TypeError, AttributeError) as error:
                 raise RowError(f"{name}, row {number}: not of its reader's form ({error}): mend or drop it") from error
 
@@ -104,15 +83,6 @@ def babi(name: str, text: str) -> Iterator[Row]:
             continue
         question, answer, *_ = (part.strip() for part in rest.split("\t"))
         yield {"passage": passage, "question": question, "answer": answer, "task": task, "story": f"{name}:{story}"}
-
-
-def mmlu(name: str, text: str) -> Iterator[Row]:
-    """MMLU: CSV without a header and the subject in the name of the file, or the hub's rows; `topic` is the subject in
-    words."""
-    subject = re.sub(r"_(test|dev|val)$", "", name)
-    for row in _reader(_mmlu, ("question", *LETTERS[:4], "answer"))(name, text):
-        found = row.get("subject", subject)
-        yield {**row, "subject": found, "topic": found.replace("_", " ")}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -141,44 +111,36 @@ def _lettered(row: Row) -> Row:
         return _instruction(row)
     asked = row["question"] if "question_stem" not in row else row["question_stem"]
     if isinstance(asked, Mapping):
-        texts_, labels = zip(*((each["text"], each["label"]) for each in asked["choices"]), strict=True)
+        texts, labels = zip(*((each["text"], each["label"]) for each in asked["choices"]), strict=True)
         asked = asked["stem"]
     else:
-        texts_, labels = row["choices"]["text"], row["choices"]["label"]
-    answer = list(labels).index(str(row["answerKey"]).strip())
-    return _chosen(asked, list(texts_), answer, id=str(row.get("id", "")))
+        texts, labels = row["choices"]["text"], row["choices"]["label"]
+    return _chosen(asked, list(texts), list(labels).index(str(row["answerKey"]).strip()))
 
 
 def _mmlu(row: Row) -> Row:
-    choices = list(row["choices"]) if "choices" in row else [row[letter] for letter in LETTERS[:4]]
+    """CSV without a header and the subject in the name of the file, or the hub's rows; `topic` is it in words."""
+    choices = list(row["choices"]) if "choices" in row else [row[letter] for letter in LETTERS]
     answer = row["answer"] if "choices" in row else LETTERS.index(row["answer"].strip())
-    columns = dict(zip(LETTERS, choices, strict=False))
-    return _chosen(row["question"].strip(), choices, answer, **columns, **{k: row[k] for k in row if k == "subject"})
-
-
-def _truth(value: object) -> bool:
-    text = str(value).strip().lower()
-    if text not in ("true", "1", "yes", "false", "0", "no"):
-        raise ValueError(f"neither true nor false: {value!r}")
-    return text in ("true", "1", "yes")
+    subject = row["subject"] if "subject" in row else re.sub(r"_(test|dev|val)$", "", row["file"])
+    columns = {**dict(zip(LETTERS, choices, strict=True)), "subject": subject, "topic": subject.replace("_", " ")}
+    return _chosen(row["question"].strip(), choices, answer, **columns)
 
 
 def _boolq(row: Row) -> Row:
     """BoolQ of its authors and of SuperGLUE; LLM-Adapters left the passages out."""
-    if "instruction" in row:
-        question = re.split(r"question: ", row["instruction"], maxsplit=1)[1].split("\n\n")[0]
-        return _chosen(question.strip().removesuffix("?"), ["no", "yes"], int(_truth(row["answer"])))
-    answer = _truth(row["label"] if "label" in row else row["answer"])
-    return _chosen(row["question"], ["no", "yes"], int(answer), passage=row["passage"])
+    value = str(row["label"] if "label" in row else row["answer"]).strip().lower()
+    answer = ["false", "no", "0", "true", "yes", "1"].index(value) // 3
+    if "instruction" not in row:
+        return _chosen(row["question"], ["no", "yes"], answer, passage=row["passage"])
+    question = row["instruction"].split("question: ", 1)[1].split("\n\n")[0]
+    return _chosen(question.strip().removesuffix("?"), ["no", "yes"], answer)
 
 
 def _winogrande(row: Row) -> Row:
     """`before` and `after` are the sentence up to its blank, and what is behind."""
-    made = (
-        _instruction(row)
-        if "instruction" in row
-        else _chosen(row["sentence"], [row["option1"], row["option2"]], int(row["answer"]) - 1)
-    )
+    made = _instruction(row) if "instruction" in row else None
+    made = made or _chosen(row["sentence"], [row["option1"], row["option2"]], int(row["answer"]) - 1)
     before, blank, after = made["question"].partition("_")
     if not blank:
         raise ValueError("its sentence has no blank, which is written _")
@@ -219,10 +181,9 @@ def _listed(text: str) -> list[str]:
 
 
 def _gsm8k(row: Row) -> Row:
-    solution, mark, final = row["answer"].partition("#### ")
-    if not mark:
+    if "#### " not in row["answer"]:
         raise ValueError('its answer does not end with "#### " and a number')
-    return {"question": row["question"], "answer": row["answer"], "solution": solution, "final": final.strip()}
+    return {name: row[name] for name in ("question", "answer")}
 
 
 def _svamp(row: Row) -> Row:
@@ -253,17 +214,12 @@ def _ifeval(row: Row) -> Row:
 
 
 def _humaneval(row: Row) -> Row:
-    return {
-        "id": row["task_id"],
-        **{name: row[name] for name in ("prompt", "test", "entry_point", "canonical_solution")},
-    }
+    return {"id": row["task_id"]} | {name: row[name] for name in ("prompt", "test", "entry_point")}
 
 
 READERS: Mapping[str, Reader] = {
-    "csv": csv_rows,
-    "json": json_rows,
-    "jsonl": json_lines,
-    "mmlu": mmlu,
+    **dict.fromkeys(("csv", "json", "jsonl"), _reader()),
+    "mmlu": _reader(_mmlu, ("question", *LETTERS, "answer")),
     "arc": _reader(_lettered),
     "boolq": _reader(_boolq),
     "winogrande": _reader(_winogrande),

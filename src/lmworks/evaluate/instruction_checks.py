@@ -10,23 +10,31 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from lmworks.data.annotate.language import py3langid
 from lmworks.evaluate.english_sentences import sentence_count
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.records import Unscored
 
+_BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _POSTSCRIPTS = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*$"}
 # As the Penn Treebank divides words: punctuation off, and 'll, n't, 's and their like.
 _DIVIDED = re.compile(r"[\s;@#$%&?!\[\](){}<>\"“”«»…]+|[,:](?!\d)|--|(?=n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE)
 
 
-def compared(count: int, relation: str, limit: int) -> bool:
+def _holds(count: int, relation: str, limit: int) -> bool:
     """ValueError for a relation other than "less than" and "at least"."""
-    if relation not in ("less than", "at least"):
-        raise ValueError(f"relation must be 'less than' or 'at least', got {relation!r}")
-    return count < limit if relation == "less than" else count >= limit
+    return [count >= limit, count < limit][("at least", "less than").index(relation)]
+
+
+def _count(text: str, pattern: str) -> int:
+    return len(re.findall(pattern, text, re.IGNORECASE | re.MULTILINE))
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower()
 
 
 def language(text: str) -> str:
@@ -39,12 +47,12 @@ def _in_language(text: str, language_: str) -> bool:
     return language(text) in (language_, "")
 
 
-def _keyword_count(text: str, keyword: str) -> int:
-    return len(re.findall(keyword.strip(), text, re.IGNORECASE))
+def _letter_frequency(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:
+    return _holds(text.lower().count(_plain(letter)), let_relation, let_frequency)
 
 
-def _bullets(text: str) -> int:
-    return len(re.findall(r"^\s*\*[^\*].*$|^\s*-.*$", text, re.MULTILINE))
+def _sections(text: str, section_spliter: str, num_sections: int) -> bool:
+    return len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", text)) >= num_sections
 
 
 def _highlights(text: str) -> int:
@@ -54,10 +62,10 @@ def _highlights(text: str) -> int:
     return sum(bool(found.strip("*").strip()) for found in [*single, *double])
 
 
-def _stars(text: str, count: int) -> bool:
-    """Whether the paragraphs between *** are so many, and none but the first and the last is empty."""
+def _paragraphs(text: str) -> int:
+    """How many stand between ***; -1 where one between two of them is empty."""
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
-    return all(parts[1:-1]) and len(parts) - (not parts[0]) - (len(parts) > 1 and not parts[-1]) == count
+    return sum(map(bool, parts)) if all(parts[1:-1]) else -1
 
 
 def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
@@ -84,9 +92,9 @@ def _json(text: str) -> bool:
     return True
 
 
-def _postscript(text: str, marker: str) -> bool:
-    pattern = _POSTSCRIPTS.get(marker.strip(), rf"\s*{marker.strip().lower()}.*$")
-    return re.search(pattern, text.lower(), re.MULTILINE) is not None
+def _postscript(text: str, postscript_marker: str) -> bool:
+    marker = postscript_marker.strip()
+    return bool(_count(text.lower(), _POSTSCRIPTS.get(marker, rf"\s*{marker.lower()}.*$")))
 
 
 def word_count(text: str) -> int:
@@ -100,47 +108,32 @@ def capital_words(text: str) -> int:
     return sum(word.isupper() for word in _DIVIDED.split(text))
 
 
-def _titles(text: str) -> bool:
-    return any(found.lstrip("<").rstrip(">").strip() for found in re.findall(r"<<[^\n]+>>", text))
-
-
+# Instruction -> whether a text follows it; the arguments have the authors' names.
 CHECKS: Mapping[str, Callable[..., bool]] = {
-    "keywords:existence": lambda t, keywords: all(_keyword_count(t, word) for word in keywords),
-    "keywords:frequency": lambda t, keyword, frequency, relation: compared(
-        _keyword_count(t, keyword), relation, frequency
-    ),
-    "keywords:forbidden_words": lambda t, forbidden_words: (
-        not any(re.search(rf"\b{word}\b", t, re.IGNORECASE) for word in forbidden_words)
-    ),
-    "keywords:letter_frequency": lambda t, letter, let_frequency, let_relation: compared(
-        t.lower().count(letter.strip().lower()), let_relation, let_frequency
-    ),
+    "keywords:existence": lambda t, keywords: all(_count(t, word) for word in keywords),
+    "keywords:frequency": lambda t, keyword, frequency, relation: _holds(_count(t, keyword), relation, frequency),
+    "keywords:forbidden_words": lambda t, forbidden_words: not any(_count(t, rf"\b{w}\b") for w in forbidden_words),
+    "keywords:letter_frequency": _letter_frequency,
     "language:response_language": lambda t, language: _in_language(t, language),
-    "length_constraints:number_sentences": lambda t, num_sentences, relation: compared(
+    "length_constraints:number_sentences": lambda t, num_sentences, relation: _holds(
         sentence_count(t), relation, num_sentences
     ),
-    "length_constraints:number_paragraphs": lambda t, num_paragraphs: _stars(t, num_paragraphs),
-    "length_constraints:number_words": lambda t, num_words, relation: compared(word_count(t), relation, num_words),
+    "length_constraints:number_paragraphs": lambda t, num_paragraphs: _paragraphs(t) == num_paragraphs,
+    "length_constraints:number_words": lambda t, num_words, relation: _holds(word_count(t), relation, num_words),
     "length_constraints:nth_paragraph_first_word": _first_word,
-    "detectable_content:number_placeholders": lambda t, num_placeholders: (
-        len(re.findall(r"\[.*?\]", t)) >= num_placeholders
-    ),
-    "detectable_content:postscript": lambda t, postscript_marker: _postscript(t, postscript_marker),
-    "detectable_format:number_bullet_lists": lambda t, num_bullets: _bullets(t) == num_bullets,
+    "detectable_content:number_placeholders": lambda t, num_placeholders: _count(t, r"\[.*?\]") >= num_placeholders,
+    "detectable_content:postscript": _postscript,
+    "detectable_format:number_bullet_lists": lambda t, num_bullets: _count(t, _BULLET) == num_bullets,
     "detectable_format:constrained_response": lambda t: any(answer in t for answer in CONSTRAINED),
     "detectable_format:number_highlighted_sections": lambda t, num_highlights: _highlights(t) >= num_highlights,
-    "detectable_format:multiple_sections": lambda t, section_spliter, num_sections: (
-        len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", t)) >= num_sections
-    ),
+    "detectable_format:multiple_sections": _sections,
     "detectable_format:json_format": _json,
-    "detectable_format:title": _titles,
+    "detectable_format:title": lambda t: any(one.strip("<> ") for one in re.findall(r"<<[^\n]+>>", t)),
     "combination:two_responses": _two_responses,
-    "combination:repeat_prompt": lambda t, prompt_to_repeat: (
-        t.strip().lower().startswith(prompt_to_repeat.strip().lower())
-    ),
-    "startend:end_checker": lambda t, end_phrase: t.strip().strip('"').lower().endswith(end_phrase.strip().lower()),
+    "combination:repeat_prompt": lambda t, prompt_to_repeat: _plain(t).startswith(_plain(prompt_to_repeat)),
+    "startend:end_checker": lambda t, end_phrase: t.strip().strip('"').lower().endswith(_plain(end_phrase)),
     "startend:quotation": lambda t: len(t.strip()) > 1 and t.strip()[0] == t.strip()[-1] == '"',
-    "change_case:capital_word_frequency": lambda t, capital_frequency, capital_relation: compared(
+    "change_case:capital_word_frequency": lambda t, capital_frequency, capital_relation: _holds(
         capital_words(t), capital_relation, capital_frequency
     ),
     "change_case:english_capital": lambda t: t.isupper() and _in_language(t, "en"),
@@ -174,21 +167,7 @@ def _metric(name: str, loose: bool, by_prompt: bool) -> Metric:
     return Metric(name, each(measure), proportion=True)
 
 
-def prompt_strict() -> Metric:
-    """The share of prompts all of whose instructions are followed."""
-    return _metric("ifeval-prompt-strict", loose=False, by_prompt=True)
-
-
-def prompt_loose() -> Metric:
-    """The share of prompts all of whose instructions are followed by a variant of the response each."""
-    return _metric("ifeval-prompt-loose", loose=True, by_prompt=True)
-
-
-def instruction_strict() -> Metric:
-    """The share of instructions that are followed."""
-    return _metric("ifeval-instruction-strict", loose=False, by_prompt=False)
-
-
-def instruction_loose() -> Metric:
-    """The share of instructions that are followed by a variant of the response."""
-    return _metric("ifeval-instruction-loose", loose=True, by_prompt=False)
+prompt_strict = partial(_metric, "ifeval-prompt-strict", loose=False, by_prompt=True)
+prompt_loose = partial(_metric, "ifeval-prompt-loose", loose=True, by_prompt=True)
+instruction_strict = partial(_metric, "ifeval-instruction-strict", loose=False, by_prompt=False)
+instruction_loose = partial(_metric, "ifeval-instruction-loose", loose=True, by_prompt=False)

@@ -5,25 +5,15 @@ GSM8K's rules are those of lm-evaluation-harness: `gsm8k-strict` takes the first
 """
 
 import re
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import Any
 
 from lmworks.evaluate.metric import Item, Metric, Response, each
 
 _MARKED = re.compile(r"#### (-?[0-9.,]+)")
 _NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 _VALUE = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
-
-
-def marked_number(text: str) -> str | None:
-    """The first number behind "#### ", as written."""
-    found = _MARKED.search(text)
-    return found[1] if found else None
-
-
-def last_number(text: str) -> str | None:
-    """The last run of digits, with what belongs to a number, as written."""
-    found = _NUMBER.findall(text)
-    return found[-1].strip() if found else None
 
 
 def plain_number(text: str) -> str:
@@ -37,38 +27,33 @@ def last_value(text: str) -> Decimal | None:
     return Decimal(re.sub(r"[$,]", "", found[-1])) if found else None
 
 
-def _strict(item: Item, response: Response) -> float:
-    found = marked_number(response.text)
-    return float(found is not None and plain_number(found) in map(plain_number, item.references))
+def _metric(name: str, given: Callable[[str], Any], right: Callable[[str], Any]) -> Metric:
+    """1 where what is `given` by a response is what is `right` by a reference; None is given by none."""
 
+    def measure(item: Item, response: Response) -> float:
+        found = given(response.text)
+        return float(found is not None and found in map(right, item.references))
 
-def _flexible(item: Item, response: Response) -> float:
-    found = last_number(response.text)
-    return float(found is not None and plain_number(found) in map(plain_number, item.references))
-
-
-def _same_value(item: Item, response: Response) -> float:
-    found = last_value(response.text)
-    return float(found is not None and found in map(last_value, item.references))
-
-
-def _verbatim(item: Item, response: Response) -> float:
-    return float(response.text.strip() in {reference.strip() for reference in item.references})
+    return Metric(name, each(measure), ("references",), proportion=True)
 
 
 def gsm8k_strict() -> Metric:
-    return Metric("gsm8k-strict", each(_strict), ("references",), proportion=True)
+    return _metric("gsm8k-strict", lambda text: _at(_MARKED.findall(text), 0), plain_number)
 
 
 def gsm8k_flexible() -> Metric:
-    return Metric("gsm8k-flexible", each(_flexible), ("references",), proportion=True)
+    return _metric("gsm8k-flexible", lambda text: _at(_NUMBER.findall(text), -1), plain_number)
 
 
-def last_number_value() -> Metric:
+def _at(found: Sequence[str], place: int) -> str | None:
+    return plain_number(found[place]) if found else None
+
+
+def last_number() -> Metric:
     """Whether the last number of the response is that of a reference, however it is written: 51, 51.0, $51."""
-    return Metric("last-number", each(_same_value), ("references",), proportion=True)
+    return _metric("last-number", last_value, last_value)
 
 
 def verbatim() -> Metric:
     """Whether the response is a reference, letter by letter, without spaces at its ends."""
-    return Metric("verbatim", each(_verbatim), ("references",), proportion=True)
+    return _metric("verbatim", str.strip, str.strip)

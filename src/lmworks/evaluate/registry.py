@@ -33,7 +33,7 @@ METRICS: dict[str, Entry] = {
     "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
     "gsm8k-strict": Entry(f"{_NUMBER}:gsm8k_strict", 'the first number behind "#### " is the answer'),
     "gsm8k-flexible": Entry(f"{_NUMBER}:gsm8k_flexible", "the last number is the answer"),
-    "last-number": Entry(f"{_NUMBER}:last_number_value", "the last number is the answer, however written"),
+    "last-number": Entry(f"{_NUMBER}:last_number", "the last number is the answer, however written"),
     "verbatim": Entry(f"{_NUMBER}:verbatim", "the response is a reference, letter by letter"),
     "ifeval-prompt-strict": Entry(f"{_CHECK}:prompt_strict", "prompts whose instructions are all followed"),
     "ifeval-prompt-loose": Entry(f"{_CHECK}:prompt_loose", "the same, of any of eight variants of the response"),

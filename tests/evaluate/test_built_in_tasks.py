@@ -1,0 +1,160 @@
+"""The tasks that come with the package, on the files that they name: how many rows, and what a model is given."""
+
+import json
+import shutil
+
+import pytest
+from published_data import DATA, needs_data
+
+from lmworks.evaluate.dataset_readers import READERS, RowError
+from lmworks.evaluate.metric import check_items
+from lmworks.evaluate.registry import metric
+from lmworks.evaluate.task import Task, built_in, examples, read_texts
+
+TASKS = {name: task for name, task in built_in().items() if isinstance(task, Task)}
+ROWS = {  # as the papers count them; what is kept for shots is not asked
+    "arc-challenge": 1172, "arc-easy": 2376, "babi": 20_000 - 1_000, "boolq": 3270, "gsm8k-train": 7473 - 20,
+    "humaneval": 164, "ifeval": 541, "mmlu": 14_042, "openbookqa": 500, "social-iqa": 1954, "svamp": 1000 - 20,
+    "truthfulqa-mc1": 817, "truthfulqa-mc2": 817, "winogrande": 1267,
+}  # fmt: skip
+
+
+def test_every_task_has_metrics_a_reader_and_its_own_name():
+    for name, task in TASKS.items():
+        assert task.name == name and task.reader in READERS
+        assert [metric(one).name for one in task.metrics] == list(task.metrics)
+    assert {*ROWS, "gsm8k", "jsonl"} == set(TASKS)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ROWS)
+def test_a_task_reads_its_file(name):
+    made, _ = examples(TASKS[name], DATA)
+    assert len(made) == ROWS[name]
+    for one in TASKS[name].metrics:
+        check_items(metric(one), [example.item for example in made])
+
+
+@needs_data
+def test_contexts_are_those_of_lm_evaluation_harness():
+    """Its templates (0.4.13), filled by hand with the first row of the published file."""
+    first = {name: examples(TASKS[name], DATA, limit=1)[0][0] for name in ROWS}
+    assert first["winogrande"].contexts == tuple(
+        f"Sarah was a much better surgeon than Maria so {name}" for name in ("Sarah", "Maria")
+    )
+    assert set(first["winogrande"].continuations) == {" always got the easier cases."}
+    assert first["winogrande"].item.answers == (1,)
+    assert (
+        first["boolq"]
+        .contexts[0]
+        .endswith(
+            "less petroleum than producing gasoline.\nQuestion: does ethanol take more energy make that "
+            "produces?\nAnswer:"
+        )
+    )
+    assert first["boolq"].continuations == (" no", " yes")
+    context = str(first["mmlu"].contexts[0])
+    asked = "Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q."
+    assert context.startswith(
+        "The following are multiple choice questions (with answers) about abstract algebra.\n\nFind all c in Z_3 such "
+        "that Z_3[x]/(x^2 + c) is a field.\nA. 0\nB. 1\nC. 2\nD. 3\nAnswer: B\n\nStatement 1"
+    )
+    assert context.endswith(f"\nAnswer: A\n\n{asked}\nA. 0\nB. 4\nC. 2\nD. 6\nAnswer:")
+    assert context.count("\nAnswer:") == 6
+    assert first["mmlu"].continuations == (" A", " B", " C", " D") and first["mmlu"].item.answers == (1,)
+    assert first["babi"].contexts == (
+        "Passage: Mary is in the school.\nBill is in the kitchen.\nQuestion: Is Bill in the bedroom?\nAnswer:",
+    )
+    question = "What happens if you eat a pomegranate?"
+    assert first["truthfulqa-mc2"].contexts[0].endswith(f"held in Barcelona, Spain.\n\nQ: {question}\nA:")
+    assert first["truthfulqa-mc2"].item.answers == (0, 1, 2)
+
+
+@needs_data
+def test_the_two_files_of_truthfulqa_hold_the_same_questions():
+    found = {}
+    for name in ("mc_task.json", "TruthfulQA.csv"):
+        rows = [row for each, text in read_texts([f"**/{name}"], DATA) for row in READERS["truthfulqa"](each, text)]
+        found[name] = {row["question"] for row in rows}
+    assert len(found["mc_task.json"] & found["TruthfulQA.csv"]) > 750  # some were reworded since
+
+
+@needs_data
+def test_gsm8k_takes_its_shots_from_the_training_problems(tmp_path):
+    (tmp_path / "gsm8k").mkdir()
+    shutil.copy(DATA / "gsm8k" / "train.jsonl.gz", tmp_path / "gsm8k")
+    problem = {"question": "What is 2 + 2?", "answer": "2 + 2 = 4\n#### 4"}
+    (tmp_path / "gsm8k" / "test.jsonl").write_text(json.dumps(problem))
+    ((example,), _) = examples(TASKS["gsm8k"], tmp_path)
+    assert example.contexts[0].count("#### ") == 5 and example.contexts[0].endswith("Question: What is 2 + 2?\nAnswer:")
+
+
+AB = {"text": ["a", "b"], "label": ["A", "B"]}
+SOCIAL = {"context": "C.", "question": "Q?", "answerA": "a", "answerB": "b", "answerC": "c"}
+STEM = {"stem": "Q?", "choices": [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]}
+TRUE = {f"mc{n}_targets": {"choices": ["a", "b", "c"][: n + 1], "labels": [1, 0, 1][: n + 1]} for n in (1, 2)}
+AT_LEAST_NONE = {"num_sentences": 0, "relation": "at least"}
+PUBLISHED = [  # reader, row as its authors or the hub publish it, what is made of it
+    ("arc", {"id": "x", "question": STEM, "answerKey": "2"}, {"question": "Q?", "choices": ["a", "b"], "answer": 1}),
+    (
+        "arc",
+        {"question": "Q?", "choices": AB, "answerKey": "B"},
+        {"question": "Q?", "choices": ["a", "b"], "answer": 1},
+    ),
+    ("openbookqa", {"question_stem": "Q", "choices": AB, "answerKey": "A"}, {"question": "Q", "answer": 0}),
+    ("boolq", {"question": "q", "title": "t", "answer": True, "passage": "p"}, {"answer": 1, "passage": "p"}),
+    ("boolq", {"question": "q", "passage": "p", "label": 0, "idx": 3}, {"question": "q", "answer": 0}),
+    (
+        "winogrande",
+        {"sentence": "A gave B _ pen.", "option1": "his", "option2": "her", "answer": "2"},
+        {"before": "A gave B ", "after": "pen.", "answer": 1},
+    ),
+    ("social-iqa", {**SOCIAL, "correct": "C"}, {"question": "C. Q?", "choices": ["a", "b", "c"], "answer": 2}),
+    ("social-iqa", {**SOCIAL, "label": "1"}, {"answer": 0}),
+    ("truthfulqa", {"question": "Q?", **TRUE}, {"mc1_answers": [0], "mc2_answers": [0, 2]}),
+    (
+        "mmlu",
+        {"question": "Q?", "subject": "us_history", "choices": ["a", "b", "c", "d"], "answer": 3},
+        {"topic": "us history", "D": "d", "answer": 3},
+    ),
+    (
+        "ifeval",
+        {
+            "key": 1,
+            "prompt": "p",
+            "instruction_id_list": ["length_constraints:number_sentences"],
+            "kwargs": [{**AT_LEAST_NONE, "keyword": None}],
+        },
+        {"arguments": [AT_LEAST_NONE]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("reader", "row", "made"), PUBLISHED)
+def test_a_published_form_of_a_row(reader, row, made):
+    for text in (json.dumps(row), json.dumps([row]), json.dumps({"rows": [row]}, indent=1)):
+        (read,) = READERS[reader]("name", text)
+        assert {key: read[key] for key in made} == made
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "message"),
+    [
+        ("arc", '{"question": "Q?"}', r"train, row 1: there is no column 'choices'; its columns are question: add it"),
+        ("jsonl", '{"a": 1}\n{"a": \n', r"train, line 2: not JSON .*: correct it, or drop it"),
+        ("csv", "a,b\n1,2\n1,2,3\n", r"train, row 2: 3 cells under 2 columns: quote cells that hold a comma"),
+        ("mmlu", "Q,a,b,c,d,E\n", r"train, row 1: not of its reader's form"),
+        ("json", '["a"]', r"train, row 1: not of its reader's form"),
+        ("social-iqa", '{"context": "", "question": "", "answerA": ""}', r"no column 'correct'"),
+        ("ifeval", '{"key": 1, "prompt": "", "instruction_id_list": ["a:b"], "kwargs": [{}]}', r"no check .* 'a:b'"),
+        (
+            "ifeval",
+            '{"key": 1, "prompt": "", "instruction_id_list": ["keywords:existence"], "kwargs": [{}]}',
+            "keywords",
+        ),
+        ("babi", "Mary moved.\n", r"train, line 1: a line of a story begins with its number"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_with_the_remedy(reader, text, message):
+    with pytest.raises(RowError, match=message):
+        list(READERS[reader]("train", text))

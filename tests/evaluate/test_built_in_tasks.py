@@ -44,14 +44,8 @@ def test_contexts_are_those_of_lm_evaluation_harness():
     )
     assert set(first["winogrande"].continuations) == {" always got the easier cases."}
     assert first["winogrande"].item.answers == (1,)
-    assert (
-        first["boolq"]
-        .contexts[0]
-        .endswith(
-            "less petroleum than producing gasoline.\nQuestion: does ethanol take more energy make that "
-            "produces?\nAnswer:"
-        )
-    )
+    asked = "does ethanol take more energy make that produces"
+    assert str(first["boolq"].contexts[0]).endswith(f" producing gasoline.\nQuestion: {asked}?\nAnswer:")
     assert first["boolq"].continuations == (" no", " yes")
     context = str(first["mmlu"].contexts[0])
     asked = "Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q."
@@ -66,7 +60,7 @@ def test_contexts_are_those_of_lm_evaluation_harness():
         "Passage: Mary is in the school.\nBill is in the kitchen.\nQuestion: Is Bill in the bedroom?\nAnswer:",
     )
     question = "What happens if you eat a pomegranate?"
-    assert first["truthfulqa-mc2"].contexts[0].endswith(f"held in Barcelona, Spain.\n\nQ: {question}\nA:")
+    assert str(first["truthfulqa-mc2"].contexts[0]).endswith(f"held in Barcelona, Spain.\n\nQ: {question}\nA:")
     assert first["truthfulqa-mc2"].item.answers == (0, 1, 2)
 
 
@@ -86,7 +80,8 @@ def test_gsm8k_takes_its_shots_from_the_training_problems(tmp_path):
     problem = {"question": "What is 2 + 2?", "answer": "2 + 2 = 4\n#### 4"}
     (tmp_path / "gsm8k" / "test.jsonl").write_text(json.dumps(problem))
     ((example,), _) = examples(TASKS["gsm8k"], tmp_path)
-    assert example.contexts[0].count("#### ") == 5 and example.contexts[0].endswith("Question: What is 2 + 2?\nAnswer:")
+    context = str(example.contexts[0])
+    assert context.count("#### ") == 5 and context.endswith("\n\nQuestion: What is 2 + 2?\nAnswer:")
 
 
 AB = {"text": ["a", "b"], "label": ["A", "B"]}

@@ -299,7 +299,7 @@ def first_only(relevance: Sequence[bool]) -> list[bool]:
 
 def gains(outcome: Outcome, name: str) -> list[float]:
     """nDCG@10 of each answerable question; any one chunk that holds an answer is enough."""
-    return [ndcg_at_k(first_only(row), 1, DEPTH) for row in outcome.relevance[name]]
+    return [ndcg_at_k(first_only(row), [1], DEPTH) for row in outcome.relevance[name]]
 
 
 def firsts(outcome: Outcome, name: str, count: int | None = 1) -> list[float]:

@@ -10,6 +10,7 @@ from lmworks.statistics import (
     difference_score,
     mean_score,
     proportion_score,
+    quantile_score,
     ratio_score,
     wilson_interval,
 )
@@ -102,3 +103,15 @@ def test_the_signature_depends_on_how_it_was_measured():
     first, second = mean_score([0.0, 1.0], {"seed": 1}), mean_score([0.0, 1.0], {"seed": 2})
     assert isinstance(first, Scored) and isinstance(second, Scored)
     assert first.signature != second.signature
+
+
+def test_order_statistics_hold_a_quantile_of_any_distribution_and_are_refused_to_few_values():
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        score = quantile_score(generator.exponential(size=100).tolist(), 0.95, "")
+        assert isinstance(score, Scored)
+        held += score.interval[0] <= -np.log(0.05) <= score.interval[1]
+    assert held / 400 > 0.935  # exactly 0.957 for 100 values; three standard errors of 400 samples are 0.03
+    assert isinstance(quantile_score([1.0] * 71, 0.95, ""), Unscored)
+    assert isinstance(quantile_score([1.0] * 73, 0.95, ""), Scored)

@@ -241,7 +241,7 @@ STAGES: dict[str, Stage] = {
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=18,
+        version=19,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("numpy", "tokenizers", "torch"),

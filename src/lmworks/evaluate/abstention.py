@@ -5,9 +5,13 @@ Geifman & El-Yaniv 2017 (the curve for a confidence score).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric, ece_of_sums
+from lmworks.evaluate.metric import Item, Metric, Response, each
+from lmworks.evaluate.span_overlap import is_right
 
 START = 2.5  # of the fewest answers that could pass: fixed before any outcome is seen
 
@@ -44,14 +48,9 @@ def risk_coverage(confidence: Sequence[float], right: Sequence[bool]) -> RiskCov
     return RiskCoverage(tuple(coverage[keep].tolist()), tuple(risk[keep].tolist()), tuple(score[order][keep].tolist()))
 
 
-def expected_calibration_error(confidence: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
-    """ECE: mean gap of confidence and accuracy over equal-width bins, weighted by items (Guo et al. 2017, sec. 2)."""
-    score, outcome = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    index = np.minimum((score * bins).astype(int), bins - 1)
-    gaps = [
-        abs(score[index == b].mean() - outcome[index == b].mean()) * (index == b).sum() for b in set(index.tolist())
-    ]
-    return float(sum(gaps) / len(score))
+def expected_calibration_error(confidence: Sequence[float], right: Sequence[bool]) -> float:
+    """ECE alone: `confidence_metrics.calibration_error` gives it with its interval."""
+    return float(ece_of_sums(bin_rows(confidence, right).sum(axis=0)))
 
 
 def risk_controlled_threshold(
@@ -80,3 +79,44 @@ def risk_controlled_threshold(
             break
         threshold = level
     return threshold
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Metrics of a system that may abstain; an item without gold has no answer
+
+
+def proposes_right(item: Item, response: Response) -> bool:
+    """Whether a citation that the system gives, or would give if it never abstained, points to a gold span."""
+    return any(is_right(span, item.gold) for span in response.proposed or response.citations)
+
+
+def abstention_precision() -> Metric:
+    """Items abstained from that have no answer, of all abstained from."""
+    counts = each(lambda item, one: (float(one.abstained and not item.gold), float(one.abstained)))
+    return Metric("abstention-precision", counts, proportion=True)
+
+
+def abstention_recall() -> Metric:
+    """Items without an answer that were abstained from, of all without one."""
+    counts = each(lambda item, one: (float(one.abstained and not item.gold), float(not item.gold)))
+    return Metric("abstention-recall", counts, proportion=True)
+
+
+def answered() -> Metric:
+    """Share that is answered: the coverage."""
+    return Metric("answered", each(lambda _, one: float(not one.abstained)), higher_is_better=None, proportion=True)
+
+
+def selective_risk() -> Metric:
+    """Wrong ones among those answered."""
+
+    def counts(item: Item, response: Response) -> tuple[float, float]:
+        return float(not response.abstained and not proposes_right(item, response)), float(not response.abstained)
+
+    return Metric("selective-risk", each(counts), higher_is_better=False, proportion=True)
+
+
+def calibration_error() -> Metric:
+    """ECE of the stated confidence, as the probability that what is cited, or would be, points to a gold span."""
+    right = Metric("right proposal", each(lambda item, one: float(proposes_right(item, one))), proportion=True)
+    return replace(ece_metric(correct=right), name="calibration-error")

@@ -1,11 +1,21 @@
-"""Ranking metrics of binary relevance: recall, reciprocal rank, nDCG.
+"""Ranking metrics: recall, precision, success, reciprocal rank, nDCG, average precision, over all that is relevant.
 
-Definitions as in trec_eval; `relevant` is the number of relevant items that exist, not the number retrieved, so that an
-item that was missed counts.
+Definitions as in trec_eval; what is relevant is what exists, not what was retrieved, so that an item that was missed
+counts. Over spans, a passage is relevant that is the first to point to a gold span: a second one to the same span adds
+nothing, and gold spans that one passage points to count once. Where gold spans are whole passages this is trec_eval on
+their ids. Nothing retrieved is 0, never 1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.evaluate.span_overlap import NO_GOLD, covered_share, is_right
+
+
+def ranking(scores: Mapping[str, float]) -> list[str]:
+    """Ids by falling score, ties by falling id: the order in which trec_eval ranks."""
+    return sorted(scores, key=lambda one: (scores[one], one), reverse=True)
 
 
 def recall_at_k(relevance: Sequence[bool], relevant: int, k: int) -> float:
@@ -19,17 +29,93 @@ def reciprocal_rank(relevance: Sequence[bool]) -> float:
     return next((1.0 / rank for rank, hit in enumerate(relevance, start=1) if hit), 0.0)
 
 
-def ndcg_at_k(relevance: Sequence[bool], relevant: int, k: int) -> float:
-    """Discounted cumulative gain with discount log2(rank + 1), over that of the ideal ranking.
+def average_precision(relevance: Sequence[bool], relevant: int) -> float:
+    """Precision at the rank of each relevant item that was retrieved, over the number of those that exist."""
+    _check(relevance, relevant)
+    return sum(sum(relevance[:rank]) / rank for rank, hit in enumerate(relevance, start=1) if hit) / relevant
 
+
+def ndcg_at_k(gains: Sequence[float], existing: Sequence[float], k: int) -> float:
+    """Discounted cumulative gain, linear with discount log2(rank + 1), over that of the ideal ranking.
+
+    `gains` are those of the ranking, `existing` those of all relevant items in any order.
     Source: Järvelin & Kekäläinen 2002, with the discount of Burges et al. 2005.
     """
-    _check(relevance, relevant)
-    gained = sum(1.0 / math.log2(rank + 1) for rank, hit in enumerate(relevance[:k], start=1) if hit)
-    ideal = sum(1.0 / math.log2(rank + 1) for rank in range(1, min(relevant, k) + 1))
-    return gained / ideal
+    _check([gain > 0 for gain in gains], sum(gain > 0 for gain in existing))
+    ideal = sorted(existing, reverse=True)
+    dcg, best = (sum(x / math.log2(r + 1) for r, x in enumerate(one[:k], start=1)) for one in (gains, ideal))
+    return dcg / best
 
 
 def _check(relevance: Sequence[bool], relevant: int) -> None:
     if relevant < 1 or relevant < sum(relevance):
         raise ValueError(f"{sum(relevance)} relevant items retrieved of {relevant}: need all of them, at least one")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Over spans
+
+
+def passage_gains(item: Item, response: Response) -> tuple[list[float], list[float]]:
+    """The gain of each passage that was retrieved, and the gains that exist.
+
+    A gold span's gain is its grade in `item.fields["grades"]`, 1 without; a passage's the highest of those spans to
+    which it is the first to point.
+    """
+    left = list(zip(item.gold, item.fields.get("grades") or [1.0] * len(item.gold), strict=True))
+    gains: list[float] = []
+    for passage in response.retrieved:
+        found = [one for one in left if is_right(passage.span, [one[0]])]
+        gains.append(max((grade for _, grade in found), default=0.0))
+        left = [one for one in left if one not in found]
+    return gains, [gain for gain in gains if gain] + [grade for _, grade in left]
+
+
+def _over_spans(name: str, measure: Callable[[list[float], list[float]], float]) -> Metric:
+    def value(item: Item, response: Response) -> Value:
+        return measure(*passage_gains(item, response)) if item.gold else NO_GOLD
+
+    return Metric(name, each(value), proportion=True)
+
+
+def recall(k: int) -> Metric:
+    return _over_spans(f"recall@{k}", lambda gains, existing: recall_at_k([*map(bool, gains)], len(existing), k))
+
+
+def precision(k: int) -> Metric:
+    """Relevant passages among the first k, over k, however few were retrieved."""
+    return _over_spans(f"precision@{k}", lambda gains, _: sum(map(bool, gains[:k])) / k)
+
+
+def success(k: int) -> Metric:
+    """Whether one of the first k passages points to a gold span: where any one of them answers, this is enough."""
+    return _over_spans(f"success@{k}", lambda gains, _: float(any(gains[:k])))
+
+
+def ndcg(k: int) -> Metric:
+    return _over_spans(f"ndcg@{k}", lambda gains, existing: ndcg_at_k(gains, existing, k))
+
+
+def mean_reciprocal_rank() -> Metric:
+    return _over_spans("mrr", lambda gains, _: reciprocal_rank([*map(bool, gains)]))
+
+
+def mean_average_precision() -> Metric:
+    return _over_spans("map", lambda gains, existing: average_precision([*map(bool, gains)], len(existing)))
+
+
+def context_precision() -> Metric:
+    """Average precision of the passages that an answer was given, over the gold spans that exist: what retrieval
+    missed lowers it, which division by the relevant ones that were retrieved would hide."""
+    return _over_spans(
+        "context-precision", lambda gains, existing: average_precision([*map(bool, gains)], len(existing))
+    )
+
+
+def context_recall() -> Metric:
+    """Share of the characters of each gold span that the passages cover together, averaged over the gold spans."""
+
+    def value(item: Item, response: Response) -> Value:
+        return covered_share([one.span for one in response.retrieved], item.gold) if item.gold else NO_GOLD
+
+    return Metric("context-recall", each(value), proportion=True)

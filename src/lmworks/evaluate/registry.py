@@ -28,6 +28,10 @@ _CHOICE = "lmworks.evaluate.choice_metrics"
 _STRING, _TRANSLATION = "lmworks.evaluate.string_metrics", "lmworks.evaluate.translation_metrics"
 _ROUGE, _DIVERSITY = "lmworks.evaluate.rouge", "lmworks.evaluate.diversity"
 _CONFIDENCE = "lmworks.evaluate.confidence_metrics"
+_RANKING, _SPANS = "lmworks.evaluate.ranking_metrics", "lmworks.evaluate.span_overlap"
+_ABSTENTION, _FAITHFULNESS = "lmworks.evaluate.abstention", "lmworks.evaluate.faithfulness"
+_ATTRIBUTION, _ANSWERS = "lmworks.evaluate.attribution", "lmworks.evaluate.answer_metrics"
+_SUMMARY = "lmworks.evaluate.summary_metrics"
 METRICS: dict[str, Entry] = {
     "judge": Entry("lmworks.evaluate.judge:judge_metric", "the verdict of a judge by its rubric", ("judge",)),
     "g-eval": Entry("lmworks.evaluate.judge:g_eval", "the expected verdict of a judge, sum of p(s) s", ("judge",)),
@@ -80,6 +84,33 @@ METRICS: dict[str, Entry] = {
     "ece": Entry(f"{_CONFIDENCE}:ece_metric", "gap of confidence and accuracy over bins"),
     "ece-equal-mass": Entry(f"{_CONFIDENCE}:ece_equal_mass_metric", "over bins of as many items each"),
     "brier": Entry(f"{_CONFIDENCE}:brier_metric", "mean square of confidence - correctness"),
+    "recall@k": Entry(f"{_RANKING}:recall", "gold spans that k passages point to, of those that exist"),
+    "precision@k": Entry(f"{_RANKING}:precision", "relevant passages among the first k, over k"),
+    "success@k": Entry(f"{_RANKING}:success", "whether one of the first k passages is relevant"),
+    "ndcg@k": Entry(f"{_RANKING}:ndcg", "discounted gain of the first k passages over the ideal"),
+    "mrr": Entry(f"{_RANKING}:mean_reciprocal_rank", "1 / rank of the first relevant passage"),
+    "map": Entry(f"{_RANKING}:mean_average_precision", "average precision over the gold there is"),
+    "context-precision": Entry(f"{_RANKING}:context_precision", "the same of the passages given"),
+    "context-recall": Entry(f"{_RANKING}:context_recall", "gold characters that passages cover"),
+    "span-f1": Entry(f"{_SPANS}:span_f1_metric", "character F1 of citations and the best gold span"),
+    "citation-precision": Entry(f"{_SPANS}:citation_precision", "citations that point to gold"),
+    "citation-precision-characters": Entry(f"{_SPANS}:cited_characters", "cited characters of gold"),
+    "citation-recall": Entry(f"{_SPANS}:citation_recall", "whether half of a gold span is cited"),
+    "abstention-precision": Entry(f"{_ABSTENTION}:abstention_precision", "abstentions that are due"),
+    "abstention-recall": Entry(f"{_ABSTENTION}:abstention_recall", "abstained from, of the unanswerable"),
+    "answered": Entry(f"{_ABSTENTION}:answered", "share that is answered"),
+    "selective-risk": Entry(f"{_ABSTENTION}:selective_risk", "wrong ones among the answered"),
+    "calibration-error": Entry(f"{_ABSTENTION}:calibration_error", "ECE of the stated confidence"),
+    "faithfulness": Entry(f"{_FAITHFULNESS}:faithfulness", "statements that are supported", ("judge",)),
+    "faithfulness-verified": Entry(f"{_FAITHFULNESS}:entailed", "statements that are entailed", ("verifier",)),
+    "carrier-similarity": Entry(f"{_FAITHFULNESS}:carrier_similarity", "statements by source", ("encoder",)),
+    "attribution": Entry(f"{_ATTRIBUTION}:attribution", "nats that contexts add to an answer", ("model",)),
+    "statement-attribution": Entry(f"{_ATTRIBUTION}:by_statement", "the same by token", ("model",)),
+    "answer-relevance": Entry(f"{_ANSWERS}:answer_relevance", "cosine with the question", ("encoder",)),
+    "fragment-coverage": Entry(f"{_SUMMARY}:fragment_coverage", "words copied from the source"),
+    "fragment-density": Entry(f"{_SUMMARY}:fragment_density", "mean length of a copied fragment"),
+    "compression": Entry(f"{_SUMMARY}:compression", "words of the source for each of the summary"),
+    "content-coverage": Entry(f"{_SUMMARY}:content_coverage", "key content that is held", ("encoder",)),
 }
 
 

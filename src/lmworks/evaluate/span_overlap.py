@@ -5,8 +5,10 @@ A question has one or more gold spans, any one of which answers it; an answer ci
 
 from collections.abc import Sequence
 
-from lmworks.records import Span
+from lmworks.evaluate.metric import Item, Metric, Response, each
+from lmworks.records import Span, Unscored
 
+NO_GOLD = Unscored("nothing in the documents answers it")
 COVERED = 0.5  # a citation is right when it covers half of the gold span, or lies by half inside it
 
 
@@ -40,6 +42,13 @@ def is_found(citations: Sequence[Span], gold: Sequence[Span]) -> bool:
     return any(len(cited & _covered([span])) >= COVERED * (span.end - span.start) for span in gold)
 
 
+def covered_share(spans: Sequence[Span], gold: Sequence[Span]) -> float:
+    """Share of a gold span's characters that the spans cover together, averaged over the gold spans that hold any."""
+    held = _covered(spans)
+    wanted = [characters for span in gold if (characters := _covered([span]))]
+    return sum(len(held & one) / len(one) for one in wanted) / max(len(wanted), 1)
+
+
 def _covered(spans: Sequence[Span]) -> set[tuple[str, int]]:
     return {(span.document, position) for span in spans for position in range(span.start, span.end)}
 
@@ -50,3 +59,38 @@ def _f1(predicted: set[tuple[str, int]], gold: set[tuple[str, int]]) -> float:
         return 0.0
     precision, recall = shared / len(predicted), shared / len(gold)
     return 2 * precision * recall / (precision + recall)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Metrics of citations; an abstention cites nothing
+
+
+def span_f1_metric() -> Metric:
+    measure = each(lambda item, response: span_f1(response.citations, item.gold) if item.gold else NO_GOLD)
+    return Metric("span-f1", measure, proportion=True)
+
+
+def citation_precision() -> Metric:
+    """Citations that point to a gold span, of all citations; none does where nothing answers."""
+
+    def counts(item: Item, response: Response) -> tuple[float, float]:
+        cited = response.citations
+        return float(sum(is_right(span, item.gold) for span in cited)), float(len(cited))
+
+    return Metric("citation-precision", each(counts), proportion=True)
+
+
+def cited_characters() -> Metric:
+    """Cited characters that belong to a gold span, of all cited characters."""
+
+    def counts(item: Item, response: Response) -> tuple[float, float]:
+        shared, cited = gold_characters(response.citations, item.gold)
+        return float(shared), float(cited)
+
+    return Metric("citation-precision-characters", each(counts), proportion=True)
+
+
+def citation_recall() -> Metric:
+    """Whether the citations cover half of a gold span."""
+    measure = each(lambda item, response: float(is_found(response.citations, item.gold)) if item.gold else NO_GOLD)
+    return Metric("citation-recall", measure, proportion=True)

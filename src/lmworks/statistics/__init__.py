@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         difference_score,
         mean_score,
         proportion_score,
+        quantile_score,
         ratio_score,
         sign,
         without_spread,

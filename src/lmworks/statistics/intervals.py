@@ -109,7 +109,7 @@ def wilson_interval(successes: float, n: float, z: float | None = None) -> tuple
 
 
 def proportion_interval(counts: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a ratio of sums of (part, whole), a row for each independent unit.
+    """95 % interval of a ratio of sums of (part, whole), a row for each independent unit; parts may be shares.
 
     Wilson's, for as many independent trials as would have the same variance (Korn & Graubard 1998), and with Student's
     t where units hold more than one. At 0 and 1 each unit counts as one trial.
@@ -120,7 +120,7 @@ def proportion_interval(counts: np.ndarray) -> tuple[float, float]:
     part, whole = counts.T
     n, share = len(counts), part.sum() / whole.sum()
     variance = ((part - share * whole) ** 2).sum() / whole.sum() ** 2
-    if share in (0.0, 1.0) or (whole == 1).all():
+    if share in (0.0, 1.0) or np.isin(counts, (0, 1)).all():
         return wilson_interval(share * n, n)
     trials = share * (1 - share) / variance if variance else float(n)
     return wilson_interval(share * trials, trials, float(-stdtrit(n - 1, (1 - LEVEL) / 2) * np.sqrt(n / (n - 1))))

@@ -8,6 +8,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics.intervals import (
+    LEVEL,
     Clusters,
     Statistic,
     bootstrap_sums,
@@ -107,6 +108,22 @@ def interval_score(
         ends = sorted((round(value), round(value) * wilson_interval(units, units)[0]))
         return Scored(float(round(value)), (float(ends[0]), float(ends[1])), n, sign(signature))
     return without_spread(value) if units < 2 else Scored(value, interval(), n, sign(signature))
+
+
+def quantile_score(values: Sequence[float], share: float, signature: object) -> Score:
+    """A quantile with its interval between order statistics, which holds whatever the distribution (David & Nagaraja
+    2003, section 7.1); `Unscored` where there are too few values for both of its ends."""
+    from scipy.stats import binom
+
+    n = len(values)
+    if not n:
+        return Unscored("no items")
+    ordered, value = np.sort(np.asarray(values, dtype=np.float64)), float(np.quantile(values, share))
+    low, high = (int(binom.ppf(tail, n, share)) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    if not low or high == n:
+        needed = int(np.ceil(np.log((1 - LEVEL) / 2) / np.log(max(share, 1 - share))))
+        return Unscored(f"{value:.3f} over {n}, of which an interval needs {needed}")
+    return Scored(value, (float(ordered[low - 1]), float(ordered[high])), n, sign(signature))
 
 
 def without_spread(value: float) -> Unscored:

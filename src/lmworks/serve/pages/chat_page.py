@@ -1,7 +1,6 @@
 """The chat page: a conversation is what the log holds of it, with or without JavaScript."""
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -12,11 +11,10 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.config import from_mapping
+from lmworks.evaluate.results import ITEMS, read_results
 from lmworks.evaluate.span_overlap import is_right
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.ground.grounding_evaluation import ROWS, Row
-from lmworks.ground.question_generation import AUTOMATIC
+from lmworks.ground.grounding_evaluation import GROUPS
 from lmworks.records import Interaction
 from lmworks.retrieve.index import Index
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
@@ -223,14 +221,15 @@ def _examples(service: Service) -> tuple[str, ...]:
 def _answered_well(folder: Path) -> tuple[str, ...]:
     """Three short questions about different documents of which everything cited was right: those of a person first,
     and of these the surest."""
-    lines = (folder / ROWS).read_text("utf-8").splitlines()
-    rows = [from_mapping(Row, json.loads(line)["value"]) for line in lines]
+    if not (folder / ITEMS).is_file():
+        return ()  # of a build by an older version
+    results = [one for one in read_results(folder)[0] if one.task in GROUPS]
     asked: dict[str, str] = {}
-    for row in sorted(rows, key=lambda one: (one.question.kind in AUTOMATIC, -one.confidence)):
-        question, cited = row.question, row.citations["system"]
-        shown = bool(cited) and all(is_right(span, question.gold) for span in cited)
-        if shown and not question.excluded and not question.hidden and len(question.text) <= LONGEST_EXAMPLE:
-            asked.setdefault(cited[0].document, question.text)
+    for one in sorted(results, key=lambda one: (GROUPS.index(one.task), -(one.response.confidence or 0.0))):
+        question, cited = str(one.item.prompt), one.response.citations
+        shown = bool(cited) and all(is_right(span, one.item.gold) for span in cited)
+        if shown and not one.item.fields["withheld"] and len(question) <= LONGEST_EXAMPLE:
+            asked.setdefault(cited[0].document, question)
     return tuple(asked.values())[:3]
 
 

@@ -1,0 +1,96 @@
+"""Attribution of an answer to its contexts: by how much they raise its log-probability under a language model.
+
+    attribute(engine, items, responses, by_passage=True)[0].passages  # nats that the answer owes to each passage alone
+
+ln p(answer | contexts, prompt) - ln p(answer | prompt), token by token, so that it can be read for any sentence. The
+model need not be the one that answered. Near 0 or below: the model would say the same without having read them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmworks.evaluate.faithfulness import passages_of, statements_of
+from lmworks.evaluate.judge import prompt_text
+from lmworks.evaluate.likelihood import own_tokens, signature_of
+from lmworks.evaluate.metric import Item, Metric, Response, Value
+from lmworks.generate.protocol import EngineProtocol
+from lmworks.generate.scoring import document_start
+from lmworks.records import Unscored
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Nats that contexts add to each token of an answer.
+
+    tokens    characters `[start, end)` of the answer, and the gain of their token given what stands before it
+    passages  ln p(answer | all) - ln p(answer | all but this one), for each passage; empty where it was not asked for
+    """
+
+    tokens: tuple[tuple[int, int, float], ...]
+    passages: tuple[float, ...] = ()
+
+    @property
+    def total(self) -> float:
+        return math.fsum(gain for _, _, gain in self.tokens)
+
+    def per_token(self, start: int, end: int) -> float:
+        """Mean gain of the tokens that begin in `[start, end)`; ValueError where none does."""
+        gains = [gain for first, _, gain in self.tokens if start <= first < end]
+        if not gains:
+            raise ValueError(f"no token begins in [{start}, {end})")
+        return math.fsum(gains) / len(gains)
+
+
+def attribute(
+    model: EngineProtocol, items: Sequence[Item], responses: Sequence[Response], *, by_passage: bool = False
+) -> list[Attribution | Unscored]:
+    """The attribution of each answer; `by_passage` scores it once more without each passage.
+
+    UnsupportedError for an engine without scores or tokens; an answer that does not fit into the context is Unscored.
+    """
+    checkpoint, most = own_tokens(model)
+    tokenizer = checkpoint.required_tokenizer
+    found: list[Attribution | Unscored] = []
+    for item, response in zip(items, responses, strict=True):
+        if isinstance(ranges := statements_of(item, response), Unscored):
+            found.append(ranges)
+            continue
+        passages = [text for text, _ in passages_of(item, response)]
+        ids, offsets = tokenizer.encode_with_offsets(response.text)
+        left = [passages[:one] + passages[one + 1 :] for one in range(len(passages))] if by_passage else []
+        texts = ["\n\n".join(filter(None, (*given, prompt_text(item.prompt)))) for given in (passages, [], *left)]
+        contexts = [[document_start(tokenizer), *(tokenizer.encode(f"{text}\n\n") if text else ())] for text in texts]
+        if len(contexts[0]) + len(ids) > most:
+            found.append(Unscored(f"{len(contexts[0])} + {len(ids)} tokens, and the model takes {most}"))
+            continue
+        whole, alone, *without = model.score(contexts, [ids] * len(contexts))
+        gains = np.subtract(whole.log_probabilities, alone.log_probabilities).tolist()
+        tokens = tuple((start, end, gain) for (start, end), gain in zip(offsets, gains, strict=True))
+        found.append(Attribution(tokens, tuple(whole.total - one.total for one in without)))
+    return found
+
+
+def attribution(model: EngineProtocol) -> Metric:
+    """ln p(answer | contexts) - ln p(answer), in nats."""
+    return _metric("attribution", model, lambda one, _: one.total)
+
+
+def by_statement(model: EngineProtocol) -> Metric:
+    """Attribution per token of each statement of an answer, averaged over its statements."""
+    return _metric(
+        "statement-attribution", model, lambda one, ranges: math.fsum(one.per_token(*r) for r in ranges) / len(ranges)
+    )
+
+
+def _metric(
+    name: str, model: EngineProtocol, value: Callable[[Attribution, Sequence[tuple[int, int]]], float]
+) -> Metric:
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> Iterator[Value]:
+        for item, response, one in zip(items, responses, attribute(model, items, responses), strict=True):
+            ranges = statements_of(item, response)
+            yield one if isinstance(one, Unscored) else float(value(one, ranges if isinstance(ranges, list) else []))
+
+    return Metric(name, lambda items, responses: [*measure(items, responses)], signature=signature_of(model))

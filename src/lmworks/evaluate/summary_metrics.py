@@ -1,0 +1,89 @@
+"""Metrics of summaries against their source: how much is copied, how long it is, how much of the source it holds.
+
+Coverage, density and compression are those of Grusky, Naaman & Artzi 2018 ("Newsroom", section 4), over words and
+marks without case. The source is the item's contexts. Faithfulness is that of any answer: `evaluate.faithfulness`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.records import Unscored
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
+
+if TYPE_CHECKING:
+    from lmworks.generate.text_embedding import TextEncoder
+
+EMPTY = Unscored("an empty response")
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def extractive_fragments(source: Sequence[str], summary: Sequence[str]) -> list[int]:
+    """Lengths of the fragments that a summary shares with its source, from its beginning: at each word the longest
+    sequence that stands anywhere in the source."""
+    places = defaultdict[str, list[int]](list)
+    for place, word in enumerate(source):
+        places[word].append(place)
+    lengths, at = list[int](), 0
+    while at < len(summary):
+        longest = max((_shared(source, summary, place, at) for place in places.get(summary[at], ())), default=0)
+        lengths += [longest] * (longest > 0)
+        at += max(longest, 1)
+    return lengths
+
+
+def _shared(source: Sequence[str], summary: Sequence[str], place: int, at: int) -> int:
+    length = 0
+    most = min(len(source) - place, len(summary) - at)
+    while length < most and source[place + length] == summary[at + length]:
+        length += 1
+    return length
+
+
+def _of_words(name: str, measure: Callable[[list[str], list[str]], float]) -> Metric:
+    def value(item: Item, response: Response) -> Value:
+        summary = words(response.text)
+        return measure(words("\n\n".join(item.contexts)), summary) if summary else EMPTY
+
+    return Metric(name, each(value), ("contexts",), higher_is_better=None)
+
+
+def fragment_coverage() -> Metric:
+    """Share of the summary's words that stand in a fragment of the source."""
+    return _of_words("fragment-coverage", lambda source, own: sum(extractive_fragments(source, own)) / len(own))
+
+
+def fragment_density() -> Metric:
+    """Mean length of the fragment that a word of the summary stands in: high where whole sentences are copied."""
+    return _of_words(
+        "fragment-density", lambda source, own: sum(one**2 for one in extractive_fragments(source, own)) / len(own)
+    )
+
+
+def compression() -> Metric:
+    """Words of the source for each word of the summary."""
+    return _of_words("compression", lambda source, own: len(source) / len(own))
+
+
+def content_coverage(encoder: "TextEncoder") -> Metric:
+    """How much of the source's key content a summary holds: for each sentence of the source its highest cosine with a
+    sentence of the summary, averaged with the weight of the sentence's own cosine with the mean of the source's
+    sentences (its centrality). Cosines below 0 count as 0."""
+
+    def value(item: Item, response: Response) -> Value:
+        summary = [response.text[start:end] for start, end in sentence_ranges(response.text)]
+        source = [text[start:end] for text in item.contexts for start, end in sentence_ranges(text)]
+        if not summary:
+            return EMPTY
+        vectors = encoder.encode([*source, *summary], "passage")  # (sentences, width)
+        own, other = vectors[: len(source)], vectors[len(source) :]
+        weights = (own @ own.mean(axis=0)).clip(min=0)
+        covered = (own @ other.T).max(axis=1).clip(min=0)  # (source sentences,)
+        return float(weights @ covered / weights.sum())
+
+    return Metric("content-coverage", each(value), ("contexts",), signature={"encoder": encoder.fingerprint})

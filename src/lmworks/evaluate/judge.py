@@ -14,7 +14,7 @@ A pairwise rubric names {first} and {second} and is asked in both orders: p is t
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,7 @@ from lmworks.generate.protocol import (
     Request,
     SamplingParameters,
     UnsupportedError,
-)
+)  # fmt: skip
 from lmworks.progress import Report, no_report
 from lmworks.records import Message, TextOrMessages, Unscored
 
@@ -76,13 +76,12 @@ class Rubric:
             )
         if ("response" in fields) == ({"first", "second"} <= fields):
             raise ValueError("the prompt of a rubric has the field {response}, or both of {first} and {second}")
-        if self.pairwise and sorted(self.verdicts.values()) != sorted(self.mirrored(v) for v in self.verdicts.values()):
+        mirrored = self.values[self.mirror] + self.values - self.values.max() - self.values.min()
+        if self.pairwise and (sorted(self.mirror) != list(range(len(texts))) or abs(mirrored).max() > 1e-9):
             raise ValueError(
                 "the verdicts of a pairwise rubric have values that mirror each other, one each, such as "
                 f"A = 1, tie = 0.5, B = 0; got {dict(self.verdicts)}"
             )
-        if self.pairwise and len(set(self.verdicts.values())) < len(texts):
-            raise ValueError("two verdicts of a pairwise rubric have the same value, so that neither has a mirror")
         for number, text in enumerate(self.paraphrases, 1):
             if set(_FIELD.findall(text)) != fields:
                 raise ValueError(f"paraphrase {number} has other fields than the prompt: {', '.join(sorted(fields))}")
@@ -105,15 +104,11 @@ class Rubric:
         """Content hash of what judges: the prompt and the verdicts, in whatever order."""
         return hash_json({"prompt": self.prompt, "verdicts": {v: float(x) for v, x in self.verdicts.items()}})[:16]
 
-    def mirrored(self, value: float) -> float:
-        """The value of the same verdict on the pair in the other order."""
-        return max(self.verdicts.values()) + min(self.verdicts.values()) - value
-
     @property
     def mirror(self) -> list[int]:
         """For each verdict on a pair, the place of that which says the same of the pair in the other order."""
-        values = list(self.verdicts.values())
-        return [int(np.argmin([abs(self.mirrored(value) - other) for other in values])) for value in values]
+        opposite = self.values.max() + self.values.min() - self.values
+        return np.abs(opposite[:, None] - self.values).argmin(axis=1).tolist()
 
     def render(self, row: Mapping[str, str]) -> str:
         """The prompt with the row's texts in it, in which nothing is a field."""
@@ -215,8 +210,9 @@ class Judge:
         ValueError for a row that cannot be read, such as one that is longer than the model's context.
         """
         read = self._read(rows)
-        if bad := next((f"row {i}: {each.reason}" for i, each in enumerate(read, 1) if isinstance(each, Unscored)), ""):
-            raise ValueError(bad)
+        for number, each in enumerate(read, 1):
+            if isinstance(each, Unscored):
+                raise ValueError(f"row {number}: {each.reason}")
         return np.array([_softmax(each) for each in read if not isinstance(each, Unscored)]).reshape(len(rows), -1)
 
     def judgements(self, rows: Sequence[Mapping[str, str]]) -> list[Judgement | Unscored]:
@@ -384,8 +380,3 @@ def prompt_text(prompt: TextOrMessages) -> str:
     if isinstance(prompt, str):
         return prompt
     return prompt[0].content if len(prompt) == 1 else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
-
-
-def paraphrased(judge: Judge) -> list[Judge]:
-    """The same judge by each paraphrase of its rubric."""
-    return [replace(judge, rubric=replace(judge.rubric, prompt=each)) for each in judge.rubric.paraphrases]

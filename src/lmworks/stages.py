@@ -247,6 +247,16 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "tokenizers", "torch"),
         models=("embedder",),
     ),
+    "evaluate.judge": Stage(
+        run="lmworks.evaluate.judge_calibration:calibrate_judge",
+        config="lmworks.evaluate.judge_calibration:JudgeConfig",
+        version=1,
+        purpose="measure how far a judge agrees with people, and what besides quality moves it",
+        libraries=("numpy", "scipy", "tokenizers", "torch"),
+        models=("judge",),
+        sources="lmworks.evaluate.judge_calibration:outside_digest",
+        check="lmworks.evaluate.judge_calibration:outside",
+    ),
 }
 
 

@@ -17,20 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, unknown
 from lmworks.evaluate.metric import Item, Metric, Need, Response, Value
-from lmworks.generate.protocol import (
-    MOST_ALTERNATIVES,
-    EngineProtocol,
-    Request,
-    SamplingParameters,
-    UnsupportedError,
-)  # fmt: skip
+from lmworks.generate.protocol import MOST_ALTERNATIVES as MOST
+from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters, UnsupportedError
 from lmworks.progress import Report, no_report
 from lmworks.records import Message, TextOrMessages, Unscored
 
@@ -38,21 +33,23 @@ if TYPE_CHECKING:
     from lmworks.model.checkpoint import Checkpoint
 
 RUBRICS = Path(__file__).with_name("rubrics")
-MAY_BE_EMPTY = ("response", "first", "second")
+_MAY_BE_EMPTY = ("response", "first", "second")
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _BATCH = 32  # rows between two reports of progress
+_NO_PROBABILITIES = (
+    "this endpoint gives no log-probabilities, by which a judge is read: name one that returns `top_logprobs`, or run "
+    "the model in the local Engine"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
     """A question to a judge, and the answers that it may give.
 
-    name          what is judged, such as "truthfulness"
     prompt        text with {fields} of a row: {response}, or {first} and {second} of a pair, and such as {prompt},
                   {reference}, {context}. It says which verdicts there are; what all rows share stands first.
     verdicts      the allowed answers, each with its value
     paraphrases   the same prompt in other words. They judge nothing: calibration measures how much wording matters.
-    description   a sentence for people
 
     ValueError for what cannot be judged by.
     """
@@ -64,27 +61,27 @@ class Rubric:
     description: str = ""
 
     def __post_init__(self) -> None:
-        texts, fields = list(self.verdicts), self.fields
-        if any(not text.strip() or text != " ".join(text.split()) for text in texts):
+        texts = list(self.verdicts)
+        if any(not text or text != " ".join(text.split()) for text in texts):
             raise ValueError(f"verdicts are words without white space around them, got {texts}")
-        if len(set(self.verdicts.values())) < 2 or not np.isfinite(list(self.verdicts.values())).all():
-            raise ValueError(f"a rubric needs verdicts with two different finite values at least, got {self.verdicts}")
+        if len(set(self.verdicts.values())) < 2 or not np.isfinite(self.values).all():
+            raise ValueError(f"a rubric needs verdicts of two different finite values at least, got {self.verdicts}")
         if both := next(((a, b) for a in texts for b in texts if a != b and b.startswith(a)), None):
             raise ValueError(
                 f"the verdict {both[0]!r} is the beginning of {both[1]!r}, so that where an answer ends would decide "
                 "between them: take others, such as letters (A, B, C) or a scale of single digits"
             )
-        if ("response" in fields) == ({"first", "second"} <= fields):
+        if ("response" in self.fields) == ({"first", "second"} <= self.fields):
             raise ValueError("the prompt of a rubric has the field {response}, or both of {first} and {second}")
-        mirrored = self.values[self.mirror] + self.values - self.values.max() - self.values.min()
-        if self.pairwise and (sorted(self.mirror) != list(range(len(texts))) or abs(mirrored).max() > 1e-9):
+        centred = np.sort(self.values - (self.values.max() + self.values.min()) / 2)
+        if self.pairwise and (len(set(centred)) < len(texts) or abs(centred + centred[::-1]).max() > 1e-9):
             raise ValueError(
                 "the verdicts of a pairwise rubric have values that mirror each other, one each, such as "
                 f"A = 1, tie = 0.5, B = 0; got {dict(self.verdicts)}"
             )
         for number, text in enumerate(self.paraphrases, 1):
-            if set(_FIELD.findall(text)) != fields:
-                raise ValueError(f"paraphrase {number} has other fields than the prompt: {', '.join(sorted(fields))}")
+            if set(_FIELD.findall(text)) != self.fields:
+                raise ValueError(f"paraphrase {number} has not the prompt's fields, {', '.join(sorted(self.fields))}")
 
     @property
     def fields(self) -> frozenset[str]:
@@ -100,15 +97,14 @@ class Rubric:
         return np.array(list(self.verdicts.values()), dtype=np.float64)
 
     @property
+    def mirror(self) -> np.ndarray:
+        """For each verdict on a pair, the place of that which says the same of the pair in the other order."""
+        return abs(self.values.max() + self.values.min() - self.values[:, None] - self.values).argmin(axis=1)
+
+    @property
     def hash(self) -> str:
         """Content hash of what judges: the prompt and the verdicts, in whatever order."""
         return hash_json({"prompt": self.prompt, "verdicts": {v: float(x) for v, x in self.verdicts.items()}})[:16]
-
-    @property
-    def mirror(self) -> list[int]:
-        """For each verdict on a pair, the place of that which says the same of the pair in the other order."""
-        opposite = self.values.max() + self.values.min() - self.values
-        return np.abs(opposite[:, None] - self.values).argmin(axis=1).tolist()
 
     def render(self, row: Mapping[str, str]) -> str:
         """The prompt with the row's texts in it, in which nothing is a field."""
@@ -118,16 +114,11 @@ class Rubric:
         """ValueError, with row and remedy, for one without a field that the prompt has."""
         for number, row in enumerate(rows, 1):
             for name in sorted(self.fields):
-                if not isinstance(row.get(name), str):
-                    have = ", ".join(sorted(row)) or "nothing"
+                text = row.get(name)
+                if text is None or not (text.strip() or name in _MAY_BE_EMPTY):
                     raise ValueError(
-                        f"row {number} has no text {name}, which the rubric {self.name} asks for (it has {have}): "
-                        f"add it, or take a rubric without {{{name}}}"
-                    )
-                if name not in MAY_BE_EMPTY and not row[name].strip():
-                    raise ValueError(
-                        f"row {number} has an empty {name}, so that the rubric {self.name} has nothing to judge by: "
-                        "fill it or drop the row"
+                        f"row {number} has {'no' if text is None else 'an empty'} {name}, by which the rubric "
+                        f"{self.name} judges: fill it, drop the row, or take a rubric without {{{name}}}"
                     )
 
 
@@ -167,6 +158,8 @@ class Judge:
 
     checkpoint    whose tokenizer and chat template the prompts are rendered by; None: the engine's own. A model without
                   a template reads the prompt as plain text, and a line break ends its answer.
+    calibration   the folder of its calibration, for a gate: as a metric, a judge without one for its rubric and model
+                  is then refused
 
     An endpoint that cannot score continuations, or whose tokenizer is not known, is read by the most probable tokens at
     the first place of its answer; a verdict that is not among them has the probability 0. `UnsupportedError` where it
@@ -176,16 +169,18 @@ class Judge:
     engine: EngineProtocol
     rubric: Rubric
     checkpoint: "Checkpoint | None" = None
+    calibration: Path | None = None
     progress: Report = field(default=no_report, repr=False)
 
     def __post_init__(self) -> None:
-        if self.reading == "continuations":
+        if self.reader is not None:
             _ = self._continuations  # refuses verdicts before a row is read
 
-    @property
-    def reading(self) -> Literal["continuations", "first place"]:
-        whole = self.engine.capabilities.score and self._reader is not None
-        return "continuations" if whole else "first place"
+    @cached_property
+    def reader(self) -> "Checkpoint | None":
+        """Whose tokens are scored; None where the first place of an answer is read instead."""
+        known = self.checkpoint or getattr(self.engine, "checkpoint", None)
+        return known if self.engine.capabilities.score else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -195,14 +190,9 @@ class Judge:
 
     @property
     def signature(self) -> dict[str, Any]:
-        reader = self._reader
-        template = hash_json(reader.chat_template or "")[:16] if reader is not None else "the endpoint's"
-        how = self.reading if self.reading == "continuations" else f"{self.reading}, {MOST_ALTERNATIVES} alternatives"
-        return {"rubric": self.rubric.hash, "model": self.fingerprint, "template": template, "reading": how}
-
-    @property
-    def _reader(self) -> "Checkpoint | None":
-        return self.checkpoint or getattr(self.engine, "checkpoint", None)
+        template = hash_json(self.reader.chat_template)[:16] if self.reader else "the endpoint's"
+        reading = "continuations" if self.reader else f"first place, {MOST} alternatives"
+        return {"rubric": self.rubric.hash, "model": self.fingerprint, "template": template, "reading": reading}
 
     def probabilities(self, rows: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Probabilities of the verdicts, in the rubric's order, (n, verdicts) float64; pairs in the order given.
@@ -217,28 +207,26 @@ class Judge:
 
     def judgements(self, rows: Sequence[Mapping[str, str]]) -> list[Judgement | Unscored]:
         """A judgement for each row, in order; of a pair from both orders."""
-        read = self._read(rows)
-        if not self.rubric.pairwise:
-            return [each if isinstance(each, Unscored) else self._judgement(each) for each in read]
-        swapped = self._read([{**row, "first": row["second"], "second": row["first"]} for row in rows])
-        return [
-            next((each for each in orders if isinstance(each, Unscored)), None) or self._judgement(*orders)  # type: ignore[arg-type]
-            for orders in zip(read, swapped, strict=True)
-        ]
+        orders = [self._read(rows)]
+        if self.rubric.pairwise:
+            orders.append(self._read([{**row, "first": row["second"], "second": row["first"]} for row in rows]))
+        return [self._judgement(read) for read in zip(*orders, strict=True)]
 
-    def _judgement(self, read: np.ndarray, other: np.ndarray | None = None) -> Judgement:
+    def _judgement(self, orders: Sequence[np.ndarray | Unscored]) -> Judgement | Unscored:
+        """From ln p of the verdicts in one order, or in both."""
+        for read in orders:
+            if isinstance(read, Unscored):
+                return read
         texts, values, mirror = list(self.rubric.verdicts), self.rubric.values, self.rubric.mirror
-        p, mass, consistent, preference = _softmax(read), float(np.exp(read).sum()), None, 0.0
-        if other is not None:
-            q = _softmax(other)
-            mass = (mass + float(np.exp(other).sum())) / 2
-            consistent = bool(np.argmax(p) == mirror[int(np.argmax(q))])
-            preference = float((p + q) @ values / 2 - (values.max() + values.min()) / 2)
-            p = (p + q[mirror]) / 2
-        best = int(np.argmax(p))
-        return Judgement(
-            float(p @ values), texts[best], float(p[best]), tuple(p.tolist()), mass, consistent, preference
-        )
+        each = np.array([_softmax(read) for read in orders])  # (orders, verdicts)
+        mass = float(np.exp(np.array(orders)).sum(axis=1).mean())
+        consistent, preference, p = None, 0.0, each[0]
+        if len(each) == 2:
+            consistent = bool(each[0].argmax() == mirror[each[1].argmax()])
+            preference = float((each @ values).mean() - (values.max() + values.min()) / 2)
+            p = (each[0] + each[1][mirror]) / 2
+        best = int(p.argmax())
+        return Judgement(float(p @ values), texts[best], float(p[best]), (*p.tolist(),), mass, consistent, preference)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Reading
@@ -246,7 +234,7 @@ class Judge:
     def _read(self, rows: Sequence[Mapping[str, str]]) -> list[np.ndarray | Unscored]:
         """For each row ln p of each verdict, (verdicts,)."""
         self.rubric.check(rows)
-        read = self._scores if self.reading == "continuations" else self._first_places
+        read = self._scores if self.reader else self._first_places
         found: list[np.ndarray | Unscored] = []
         for start in range(0, len(rows), _BATCH):
             found += read([self.rubric.render(row) for row in rows[start : start + _BATCH]])
@@ -255,8 +243,8 @@ class Judge:
 
     def _scores(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
         shared, verdicts = self._continuations
-        contexts = [(*self._encode(prompt), *shared) for prompt in prompts]
         most, longest = self.engine.capabilities.context_length, max(map(len, verdicts))
+        contexts = [(*self._prompt(prompt), *shared) for prompt in prompts]
         fits = [most is None or len(context) + longest <= most for context in contexts]
         pairs = [(c, v) for c, fit in zip(contexts, fits, strict=True) if fit for v in verdicts]
         scores = iter(self.engine.score([c for c, _ in pairs], [v for _, v in pairs]))
@@ -266,67 +254,57 @@ class Judge:
             else:
                 yield Unscored(f"{len(context)} tokens with the rubric, and the judge reads {most} at most")
 
-    def _encode(self, prompt: str) -> Sequence[int]:
-        reader = self._reader
-        assert reader is not None
-        if reader.chat_template:
-            return reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
-        return reader.required_tokenizer.encode(prompt.rstrip())
+    def _prompt(self, prompt: str) -> Sequence[int]:
+        assert self.reader is not None
+        if self.reader.chat_template:
+            return self.reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
+        return self.reader.required_tokenizer.encode(prompt.rstrip())
 
     @cached_property
     def _continuations(self) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """White space that all verdicts begin with, which belongs to the context (as a factor of each of them it leaves
         the softmax as it is), and the rest of each, with the token that ends the answer."""
-        reader = self._reader
-        assert reader is not None
-        whole = [self._answer(text) for text in self.rubric.verdicts]
-        decode = reader.required_tokenizer.decode
+        assert self.reader is not None
+        whole, decode = [self._answer(text) for text in self.rubric.verdicts], self.reader.required_tokenizer.decode
         shared = 0
         while len({ids[shared] for ids in whole}) == 1 and not decode(whole[0][: shared + 1]).strip():
             shared += 1
-        rest = {text: ids[shared:] for text, ids in zip(self.rubric.verdicts, whole, strict=True)}
-        for text, ids in rest.items():
-            for other, others in rest.items():
-                if text != other and ids[0] == others[0]:
-                    raise ValueError(
-                        f"the verdicts {text!r} and {other!r} of the rubric {self.rubric.name} begin with the same "
-                        f"token {decode(ids[:1], skip_special=False)!r} of this model, so that not the first word of "
-                        "its answer would decide but how that goes on or ends: take verdicts that begin differently, "
-                        "such as letters (A, B, C)"
-                    )
-        return whole[0][:shared], list(rest.values())
+        begins: dict[int, str] = {}
+        for text, ids in zip(self.rubric.verdicts, whole, strict=True):
+            if (other := begins.setdefault(ids[shared], text)) != text:
+                raise ValueError(
+                    f"the verdicts {other!r} and {text!r} of the rubric {self.rubric.name} begin with the same token "
+                    f"of this model, {decode([ids[shared]], skip_special=False)!r}, so that how its answer goes on or "
+                    "ends would decide: take verdicts that begin differently, such as letters (A, B, C)"
+                )
+        return whole[0][:shared], [ids[shared:] for ids in whole]
 
     def _answer(self, verdict: str) -> tuple[int, ...]:
         """The tokens of a verdict as the model's whole answer, with that which ends it."""
-        reader = self._reader
-        assert reader is not None
-        if reader.chat_template:
-            turn = reader.chat.render([Message("user", "question"), Message("assistant", verdict)])
+        assert self.reader is not None
+        if self.reader.chat_template:
+            chat = self.reader.chat
+            turn = chat.render([Message("user", "question"), Message("assistant", verdict)])
             ids = tuple(i for i, said in zip(turn.ids, turn.training_mask, strict=True) if said)
-            return ids if ids[-1] in reader.chat.stop_ids else (*ids, reader.chat.stop_ids[0])
-        encode = reader.required_tokenizer.encode
-        before, ids = encode("Answer:"), encode(f"Answer: {verdict}\n")
-        if ids[: len(before)] != before:
+            return ids if ids[-1] in chat.stop_ids else (*ids, chat.stop_ids[0])
+        encode = self.reader.required_tokenizer.encode
+        before, whole = encode("Answer:"), encode(f"Answer: {verdict}\n")
+        if whole[: len(before)] != before:
             raise ValueError(f"the tokenizer joins {verdict!r} with what stands before it: take another verdict")
-        return tuple(ids[len(before) :])
+        return tuple(whole[len(before) :])
 
     def _first_places(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
         """From the alternatives at the first place: a token counts for the one verdict that it is a beginning of."""
         from lmworks.generate.remote_engine import NoLogProbabilitiesError
 
-        sampling = SamplingParameters(max_tokens=1, alternatives=MOST_ALTERNATIVES)
-        requests = [Request(messages=(Message("user", prompt),), sampling=sampling) for prompt in prompts]
-        remedy = (
-            "this endpoint gives no log-probabilities, by which a judge is read: name one that returns `top_logprobs` "
-            "(or with `prompt_log_probabilities` the judge's checkpoint, too), or run the model in the local Engine"
-        )
+        sampling = SamplingParameters(max_tokens=1, alternatives=MOST)
         try:
-            completions = self.engine.generate(requests)
+            found = self.engine.generate([Request(messages=(Message("user", p),), sampling=sampling) for p in prompts])
         except NoLogProbabilitiesError as error:
-            raise UnsupportedError(remedy) from error
-        for completion in completions:
+            raise UnsupportedError(_NO_PROBABILITIES) from error
+        for completion in found:
             if not completion.tokens or not completion.tokens[0].alternatives:
-                raise UnsupportedError(remedy)
+                raise UnsupportedError(_NO_PROBABILITIES)
             p = np.zeros(len(self.rubric.verdicts))
             for _, text, value in completion.tokens[0].alternatives:
                 begun = [verdict.startswith(text.strip()) for verdict in self.rubric.verdicts]
@@ -336,8 +314,8 @@ class Judge:
                 yield np.log(p) if p.any() else Unscored("no verdict is among the first tokens that the endpoint names")
 
 
-def _softmax(values: np.ndarray) -> np.ndarray:
-    weights = np.exp(values - values.max())
+def _softmax(values: Any) -> np.ndarray:
+    weights = np.exp(values - np.max(values))
     return weights / weights.sum()
 
 
@@ -357,6 +335,11 @@ def g_eval(judge: Judge) -> Metric:
 
 
 def _metric(name: str, judge: Judge, value: Callable[[Judgement], float], proportion: bool) -> Metric:
+    if judge.calibration is not None:
+        from lmworks.evaluate.judge_calibration import calibrated
+
+        calibrated(judge.calibration, judge.rubric, judge.fingerprint)
+
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         found = judge.judgements([item_row(*both) for both in zip(items, responses, strict=True)])
         return [each if isinstance(each, Unscored) else value(each) for each in found]

@@ -1,0 +1,305 @@
+"""Calibration of a judge on rows that people have labelled: how far it agrees, and what besides quality moves it.
+
+    found = calibrate(judge, read_labelled(Path("rows.jsonl"), judge.rubric))
+    found.figures["Cohen's kappa"]
+
+The stage `evaluate.judge` keeps it as an artefact; gates, experiments and rewards ask `calibrated` before they take a
+judge's word.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
+from lmworks.config import from_mapping
+from lmworks.evaluate.judge import Judge, Judgement, Rubric, prompt_text, rubric
+from lmworks.records import Message, Score, Scored, Unscored
+from lmworks.report import Section, Table
+from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
+from lmworks.statistics.correlation import spearman
+from lmworks.statistics.scores import mean_score, sums_score
+
+JUDGE = "judge.json"
+_BINS = 10
+_MARK = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s|^#{1,6}\s|\*\*[^*\n]+\*\*|!", re.MULTILINE)  # formatted for show
+FIGURES = {
+    "accuracy": "verdicts that are the people's",
+    "gain": "accuracy above that of the most frequent answer; of pairs, above one half",
+    "Cohen's kappa": "agreement beyond chance; on a scale, weighted by the squared distance",
+    "Krippendorff's alpha": "agreement beyond chance of two raters of one population",
+    "Spearman's rho": "rank correlation of the judge's value and the people's",
+    "swap consistency": "pairs with the same verdict in both orders",
+    "position": "by how much the first place is preferred, whoever stands there; 0 is fair",
+    "length": "value gained by twice the words, label and style held fixed; 0 is fair",
+    "style": "value gained by twice the marks (lists, bold, headings, !), label and length held fixed; 0 is fair",
+    "self-preference": "value gained where the judge's own model wrote it, all else held fixed; 0 is fair",
+    "paraphrase deviation": "standard deviation of an item's value over the wordings of the rubric",
+    "paraphrase flips": "items whose verdict another wording changes",
+    "seed deviation": "standard deviation of an item's value over seeds",
+    "calibration error": "gap of confidence and accuracy over ten bins (ECE)",
+    "overconfidence": "mean confidence less accuracy",
+    "accuracy at threshold": "on the half of the clusters that the threshold was not chosen on",
+    "mass": "probability that the model's answer is an allowed verdict at all",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A row with people's judgement: its texts, the value that people gave it on the rubric's scale, the cluster of
+    rows that are not independent of it, and who wrote the response (of a pair: the first, the second)."""
+
+    texts: Mapping[str, str]
+    human: float
+    cluster: str
+    writers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Findings about a judge of a rubric, both by their hashes. `useful`: it is better than the most frequent answer,
+    beyond the uncertainty, and `verdict` says so in words. Above `threshold` its value says that a response is good."""
+
+    model: str
+    rubric: str
+    rubric_name: str
+    n: int
+    useful: bool
+    verdict: str
+    threshold: float
+    figures: Mapping[str, Score]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+
+def read_labelled(path: Path, by: Rubric, first: int = 0) -> list[Labelled]:
+    """Rows of JSON lines, the first `first` of them (0: all).
+
+    Pointwise: `response`, and `label` (a verdict, or true and false for the best and the worst) or `rating` (a number
+    on the rubric's scale). Pairwise: `chosen` and `rejected`, whose places are drawn by the row's content. Other texts
+    are fields for the rubric. `cluster` (default: the prompt), `model` or `chosen_model` and `rejected_model` are
+    optional. ValueError with row and remedy.
+    """
+    lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()][: first or None]
+    rows = [_labelled(json.loads(line), by, number) for number, line in enumerate(lines, 1)]
+    by.check([row.texts for row in rows])
+    if len({row.human for row in rows}) < 2:
+        raise ValueError(f"{path}: people gave all {len(rows)} rows one label, which tells no judges apart: mix them")
+    return rows
+
+
+def _labelled(row: Mapping[str, Any], by: Rubric, number: int) -> Labelled:
+    texts = {name: _text(value) for name, value in row.items() if isinstance(value, (str, list))}
+    low, high = float(by.values.min()), float(by.values.max())
+    cluster = str(row.get("cluster") or texts.get("prompt") or number)
+    if by.pairwise:
+        if not {"chosen", "rejected"} <= texts.keys():
+            raise ValueError(f"row {number} has no chosen and rejected, which the pairwise rubric {by.name} compares")
+        order = ("chosen", "rejected") if _coin(json.dumps(row, sort_keys=True)) else ("rejected", "chosen")
+        writers = tuple(str(row[f"{name}_model"]) for name in order if f"{name}_model" in row)
+        human = high if order[0] == "chosen" else low
+        return Labelled({**texts, "first": texts[order[0]], "second": texts[order[1]]}, human, cluster, writers)
+    known = {True: high, False: low, **by.verdicts}
+    human = float(row["rating"]) if "rating" in row else known.get(row.get("label"))  # type: ignore[arg-type]
+    if human is None or not low <= human <= high:
+        raise ValueError(
+            f"row {number} has the label {row.get('rating', row.get('label'))!r}: give `label` (true, false, "
+            f"{', '.join(by.verdicts)}), or `rating` from {low:g} to {high:g}"
+        )
+    return Labelled(texts, human, cluster, (str(row["model"]),) if "model" in row else ())
+
+
+def _text(value: str | list[Any]) -> str:
+    return value if isinstance(value, str) else prompt_text(tuple(from_mapping(Message, each) for each in value))
+
+
+def _coin(text: str) -> bool:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures
+
+
+def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibration:
+    """Agreement with people, and biases. `own` is the name by which the rows call the judge's own model.
+
+    Each row is judged once for each wording of the rubric, pairs twice. Intervals are 95 %, over clusters. ValueError
+    for a row that the judge cannot read.
+    """
+    by, found = judge.rubric, list[list[Judgement]]()
+    for prompt in (by.prompt, *by.paraphrases):
+        read = replace(judge, rubric=replace(by, prompt=prompt)).judgements([row.texts for row in rows])
+        for number, each in enumerate(read, 1):
+            if isinstance(each, Unscored):
+                raise ValueError(f"row {number} cannot be judged: {each.reason}; drop it, or take another judge")
+        found.append([each for each in read if isinstance(each, Judgement)])
+    judged, clusters, signature = found[0], [row.cluster for row in rows], [judge.signature, hash_json(rows)]
+    human, value = np.array([row.human for row in rows]), np.array([each.value for each in judged])
+    scale, middle = by.values, float(by.values.min() + by.values.max()) / 2
+    people = np.abs(human[:, None] - scale).argmin(axis=1)  # the verdict nearest to a rating
+    verdict = np.array([list(by.verdicts).index(each.verdict) for each in judged])
+    right = (people == verdict).astype(float)
+    if by.pairwise:
+        right[(value == middle) & (human != middle)] = 0.5  # the two orders contradict each other evenly
+    frequent = Counter(people.tolist()).most_common(1)[0][0]
+    baseline = np.full(len(rows), 0.5) if by.pairwise else (people == frequent).astype(float)
+    chosen_on = np.array([_coin(cluster) for cluster in clusters])
+    good, threshold = human > middle, middle
+    if chosen_on.any():
+        levels = [scale.min() - 1, *np.unique(value[chosen_on])]
+        threshold = float(max(levels, key=lambda level: ((value > level) == good)[chosen_on].mean()))
+    values = np.array([[each.value for each in wording] for wording in found])  # (wordings, n)
+    flips = [len({wording[place].verdict for wording in found}) > 1 for place in range(len(rows))]
+    confidence = np.array([each.confidence for each in judged])
+    gaps = np.zeros((len(rows), _BINS + 1))
+    gaps[np.arange(len(rows)), np.minimum((confidence * _BINS).astype(int), _BINS - 1)] = confidence - right
+    gaps[:, _BINS] = 1
+
+    def mean(name: str, numbers: Any, unless: str = "") -> Score:
+        return Unscored(unless) if unless else mean_score([*map(float, numbers)], [name, *signature], clusters)
+
+    single, alone = "" if by.pairwise else "a single response has no order", "" if by.paraphrases else "no paraphrases"
+    later = [place for place, chosen in enumerate(chosen_on) if not chosen]
+    figures = {
+        "accuracy": mean("accuracy", right),
+        "gain": mean("gain", right - baseline),
+        "Cohen's kappa": cohen_kappa(
+            scale[people].tolist(), scale[verdict].tolist(), signature, clusters,
+            categories=sorted(scale.tolist()), weights="quadratic" if len(scale) > 2 else None,
+        ),
+        "Krippendorff's alpha": krippendorff_alpha(
+            scale[np.column_stack([people, verdict])].tolist(), signature, clusters, level="interval"
+        ),
+        "Spearman's rho": spearman(human.tolist(), value.tolist(), signature, clusters),
+        "swap consistency": mean("swap", [bool(each.consistent) for each in judged], single),
+        "position": mean("position", [each.preference for each in judged], single),
+        **_slopes(rows, human - middle, value - middle, by.pairwise, own, clusters, signature),
+        "paraphrase deviation": mean("paraphrase deviation", values.std(axis=0), alone),
+        "paraphrase flips": mean("paraphrase flips", flips, alone),
+        "seed deviation": Unscored("nothing is sampled: a row has the same value each time"),
+        "calibration error": sums_score(gaps, _calibration_error, signature, clusters),
+        "overconfidence": mean("overconfidence", confidence - right),
+        "accuracy at threshold": mean_score(
+            [float((value[place] > threshold) == good[place]) for place in later], ["threshold", *signature],
+            [clusters[place] for place in later], nothing="all rows are of clusters that the threshold was chosen on",
+        ),
+        "mass": mean("mass", [each.mass for each in judged]),
+    }  # fmt: skip
+    gain = figures["gain"]
+    useful = isinstance(gain, Scored) and gain.interval[0] > 0
+    other = "a coin" if by.pairwise else f"the majority answer, always {list(by.verdicts)[frequent]!r}"
+    words = f"{'better' if useful else 'no better'} than {other} (accuracy {figures['accuracy']}, gain {gain})"
+    return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, threshold, figures)
+
+
+def _calibration_error(sums: np.ndarray) -> np.ndarray:
+    """ECE of sums: in each bin confidence less accuracy, then the number of rows."""
+    return np.abs(sums[..., :_BINS]).sum(axis=-1) / sums[..., _BINS]
+
+
+def _slopes(
+    rows: Sequence[Labelled], human: np.ndarray, value: np.ndarray, pairwise: bool, own: str, clusters: Any, signed: Any
+) -> dict[str, Score]:
+    """Least squares of the judge's value on people's, length, style and authorship; of a pair on the differences.
+
+    A slope is a function of sums over the rows, X'X and X'y, so that its interval is that of any such metric.
+    """
+    names, sign = (("first", "second"), (1.0, -1.0)) if pairwise else (("response",), (1.0,))
+    texts = [[row.texts[name] for name in names] for row in rows]
+    writers = [row.writers if own and len(row.writers) == len(names) else ("",) * len(names) for row in rows]
+    columns = {
+        "length": np.log2([[1 + len(text.split()) for text in each] for each in texts]) @ sign,
+        "style": np.log2([[1 + len(_MARK.findall(text)) for text in each] for each in texts]) @ sign,
+        "self-preference": np.array([[bool(own) and writer == own for writer in each] for each in writers]) @ sign,
+    }
+    same = [name for name, column in columns.items() if not np.ptp(column)]
+    result: dict[str, Score] = {name: Unscored("the responses do not differ in it, or no row says") for name in same}
+    columns = {name: column for name, column in columns.items() if name not in same}
+    x = np.column_stack([*([] if pairwise else [np.ones(len(rows))]), human, *columns.values()])  # (n, width)
+    sums = np.column_stack([(x[:, :, None] * x[:, None, :]).reshape(len(rows), -1), x * value[:, None]])
+    for place, name in enumerate(columns, x.shape[1] - len(columns)):
+        result[name] = sums_score(sums, partial(_slope, x.shape[1], place), [name, *signed], clusters)
+    return result
+
+
+def _slope(width: int, place: int, sums: np.ndarray) -> np.ndarray:
+    squares = sums[..., : width * width].reshape(*sums.shape[:-1], width, width)
+    return (np.linalg.pinv(squares, hermitian=True) @ sums[..., width * width :, None])[..., place, 0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stage, and what asks for it
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeConfig:
+    """Config of the stage.
+
+    rows     JSON lines with people's labels.
+    rubric   The name of a rubric that comes with lmworks, or a TOML file.
+    first    Take so many of the rows; 0: all.
+    own      The name by which the rows call the judge's own model, for self-preference.
+    """
+
+    rows: str
+    rubric: str
+    first: int = 0
+    own: str = ""
+
+
+def outside(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
+    """The rubric and the rows, before any stage runs; LookupError or ValueError for what cannot be used."""
+    by = rubric(base / config.rubric if (base / config.rubric).is_file() else config.rubric)
+    return by, read_labelled(base / config.rows, by, config.first)
+
+
+def outside_digest(config: JudgeConfig, base: Path) -> str:
+    return hash_json(outside(config, base))
+
+
+def calibrate_judge(config: JudgeConfig, context: StageContext) -> StageResult:
+    """Calibrate the model in the role `judge`."""
+    from lmworks.generate.engine import Engine
+    from lmworks.model.checkpoint import load
+
+    by, rows = outside(config, context.base)
+    found = calibrate(Judge(Engine(load(context.models["judge"])), by, progress=context.progress), rows, config.own)
+    write_json(context.output / JUDGE, found)
+    return StageResult({"rows": found.n, "useful": found.useful}, (card(found),))
+
+
+def card(found: Calibration) -> Section:
+    """A sentence on whether to trust the judge, and every figure with interval and n."""
+    rows = tuple((name, str(found.figures[name]), meaning) for name, meaning in FIGURES.items())
+    text = f"Over {found.n:,} rows this judge is {found.verdict}. Its threshold is {found.threshold:.3f}."
+    alarms = () if found.useful else (f"Do not rely on this judge of {found.rubric_name}: it is {found.verdict}.",)
+    return Section(f"Judge: {found.rubric_name}", text, (Table(("figure", "value", "meaning"), rows),), alarms=alarms)
+
+
+def calibrated(folder: Path | None, by: Rubric, model: str) -> Calibration:
+    """The calibration of a judge, for those who act on its word: a gate, an experiment, a reward.
+
+    ValueError, with the command to run, where there is none in the folder for this rubric and this model (the
+    fingerprint of its weights), and where it was found to be no better than guessing.
+    """
+    command = f"`lmworks judge calibrate ROWS.jsonl --rubric {by.name} --model MODEL --out FOLDER` on labelled rows"
+    if folder is None or not (folder / JUDGE).is_file():
+        raise ValueError(f"a judge decides nothing before it is calibrated ({folder} holds no {JUDGE}): run {command}")
+    found = from_mapping(Calibration, read_json(folder / JUDGE), [str(folder / JUDGE)])
+    if (found.rubric, found.model) != (by.hash, model):
+        other = "wording of a rubric" if found.rubric != by.hash else f"model ({found.model[:12]}…)"
+        raise ValueError(f"{folder} is the calibration of another {other}: run {command}")
+    if not found.useful:
+        raise ValueError(f"{folder}: this judge is {found.verdict}: take another model or rubric, and run {command}")
+    return found

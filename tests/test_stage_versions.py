@@ -40,6 +40,7 @@ MODULES = {
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",
     "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection",
+    "evaluate.judge": "evaluate/judge evaluate/judge_calibration",
     "ground.evaluate": "ground/grounding_evaluation ground/grounded_answer ground/selection",
 }
 

@@ -98,7 +98,7 @@ def test_a_rubric_that_cannot_judge_is_refused(change, named):
 
 def test_verdicts_with_one_first_token_are_refused_and_shared_white_space_is_not():
     same = Rubric("same", "{response}", {"supported": 1, "sound": 0.5, "unclear": 0})
-    with pytest.raises(ValueError, match="'supported' and 'sound'.*'s'"):
+    with pytest.raises(ValueError, match=r"'supported' and 'sound'.*'s'"):
         Judge(PlantedEngine(lambda _: {}), same)
     Judge(PlantedEngine(lambda _: {}), SCALE)  # " 1" to " 5" all begin with the space's token
 

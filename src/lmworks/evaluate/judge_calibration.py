@@ -166,8 +166,14 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
     gaps[np.arange(len(rows)), np.minimum((confidence * _BINS).astype(int), _BINS - 1)] = confidence - right
     gaps[:, _BINS] = 1
 
-    def mean(name: str, numbers: Any, unless: str = "") -> Score:
-        return Unscored(unless) if unless else mean_score([*map(float, numbers)], [name, *signature], clusters)
+    def mean(
+        name: str, numbers: Any, unless: str = ""
+    ) -> Score:  # rounded: where all is 0, rounding errors are no bias
+        return (
+            Unscored(unless)
+            if unless
+            else mean_score(np.round([*map(float, numbers)], 12).tolist(), [name, *signature], clusters)
+        )
 
     single, alone = "" if by.pairwise else "a single response has no order", "" if by.paraphrases else "no paraphrases"
     later = [place for place, chosen in enumerate(chosen_on) if not chosen]

@@ -106,7 +106,7 @@ def test_verdicts_with_one_first_token_are_refused_and_shared_white_space_is_not
 def test_rows_without_a_field_or_a_reference_are_refused_before_a_score():
     engine = PlantedEngine(lambda _: yes_no(1))
     judge = Judge(engine, Rubric("r", "{reference} {response}", {"yes": 1, "no": 0}))
-    with pytest.raises(ValueError, match="row 2 has no reference"):
+    with pytest.raises(ValueError, match="row 2 has no text reference"):
         judge.judgements([{"reference": "x", "response": ""}, {"response": "y"}])
     with pytest.raises(ValueError, match="row 1 has an empty reference"):
         judge.judgements([{"reference": " ", "response": "y"}])

@@ -14,6 +14,7 @@ from lmworks.cli import (
     build_command,
     data_command,
     eval_command,
+    judge_command,
     log_command,
     model_command,
     plan_command,
@@ -97,6 +98,7 @@ for verb in (
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
     )(verb)
 app.add_typer(eval_command.app, name="eval")
+app.add_typer(judge_command.app, name="judge")
 app.add_typer(data_command.app, name="data")
 app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")

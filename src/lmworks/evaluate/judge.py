@@ -115,9 +115,9 @@ class Rubric:
         for number, row in enumerate(rows, 1):
             for name in sorted(self.fields):
                 text = row.get(name)
-                if text is None or not (text.strip() or name in _MAY_BE_EMPTY):
+                if not isinstance(text, str) or not (text.strip() or name in _MAY_BE_EMPTY):
                     raise ValueError(
-                        f"row {number} has {'no' if text is None else 'an empty'} {name}, by which the rubric "
+                        f"row {number} has {'an empty' if isinstance(text, str) else 'no text'} {name}, by which the rubric "
                         f"{self.name} judges: fill it, drop the row, or take a rubric without {{{name}}}"
                     )
 

@@ -10,11 +10,12 @@ from lmworks.artefact import CURRENT, StageContext, StageResult, hash_json, read
 from lmworks.evaluate import suite
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Response
+from lmworks.generate.protocol import SamplingParameters
 from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
 from lmworks.monitor.log import Log
-from lmworks.records import QUERY_ENCODER, Answer, Interaction
+from lmworks.records import QUERY_ENCODER, Answer, Interaction, TextOrMessages
 from lmworks.stages import ANSWERER
 from lmworks.workspace import Current, artefact_of, content_hashes, open_log, read_current
 
@@ -123,8 +124,8 @@ def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
     tasks = suite.read(config, context.base)
     system = open(path)
 
-    def answer(question: str) -> Response:
-        given, event = system.respond(question)
+    def answer(question: str, earlier: Sequence[str] = ()) -> Response:
+        given, event = system.respond(question, earlier=earlier)
         cited, proposed = ([one.evidence for one in given.verdicts if one.verdict == kind] for kind in _EVIDENCE)
         return Response(
             given.text,
@@ -135,4 +136,9 @@ def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
             abstained=given.abstained,
         )
 
-    return suite.run(config, context, tasks, suite.system_responses(tasks, answer), {"system": system.fingerprint})
+    def respond(prompts: Sequence[TextOrMessages], _: SamplingParameters) -> list[Response]:
+        asked = [[one] if isinstance(one, str) else [m.content for m in one if m.role == "user"] for one in prompts]
+        return [answer(questions[-1], questions[:-1]) for questions in asked]
+
+    answers = suite.system_responses(tasks, answer)
+    return suite.run(config, context, tasks, answers, {"system": system.fingerprint}, respond)

@@ -49,6 +49,9 @@ def run(
     shots: Annotated[int | None, typer.Option(min=0, help="Solved rows before each prompt.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: .lmworks/runs/MODEL-SUITE-N.")] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let tasks run what the model wrote.")] = False,
+    critique: Annotated[
+        bool, typer.Option("--critique", help="Add calibration, diversity, retrieval, exactness, consistency, bias.")
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="key=value", help="Such as weights=float32; see `lmworks stage evaluate.suite`."),
@@ -76,6 +79,7 @@ def run(
     settings = [f"suite={json.dumps(suite)}", f"data={json.dumps(str(data))}", f"limit={limit}"]
     settings += [] if shots is None else [f"shots={shots}"]
     settings += ["allow_code=true"] if allow_code else []
+    settings += ["critique=true"] if critique else []
     console = new_console()
     outcome = run_alone("evaluate.suite", out, [], [f"model={model}"], [*settings, *(overrides or [])], console)
     print_sections(console, stage_sections(outcome))

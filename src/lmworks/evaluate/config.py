@@ -18,6 +18,8 @@ class SuiteConfig:
     context_length  tokens of a prompt and its generation; 0: what the engine takes by default.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
+    critique        append the criticism (`critique.py`): calibration, diversity, retrieval, exactness, consistency and
+                    bias, on the generations of the suite that have contexts or several references.
     """
 
     suite: tuple[str, ...]
@@ -29,3 +31,4 @@ class SuiteConfig:
     context_length: int = 0
     slots: int = 16
     allow_code: bool = False
+    critique: bool = False

@@ -217,6 +217,22 @@ def _humaneval(row: Row) -> Row:
     return {"id": row["task_id"]} | {name: row[name] for name in ("prompt", "test", "entry_point")}
 
 
+def _passages(row: Row) -> Row:
+    """A question with its answers, and passages as `{"title", "text"}`."""
+    return {"question": row["question"], "answers": row["answers"], "passages": [one["text"] for one in row["ctxs"]]}
+
+
+def _reply_tree(row: Row) -> Row:
+    """The first prompt of a conversation tree of OpenAssistant, and people's replies to it."""
+    replies = [one["text"] for one in row["prompt"]["replies"] if not one["synthetic"]]
+    return {"prompt": row["prompt"]["text"], "replies": replies[:4]}
+
+
+def reply_trees(name: str, text: str) -> Iterator[Row]:
+    """The trees in which people replied."""
+    return (row for row in _reader(_reply_tree)(name, text) if row["replies"])
+
+
 READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("csv", "json", "jsonl"), _reader()),
     "mmlu": _reader(_mmlu, ("question", *LETTERS, "answer")),
@@ -231,4 +247,6 @@ READERS: Mapping[str, Reader] = {
     "babi": babi,
     "ifeval": _reader(_ifeval),
     "humaneval": _reader(_humaneval),
+    "passages": _reader(_passages),
+    "reply-trees": reply_trees,
 }

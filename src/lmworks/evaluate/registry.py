@@ -66,6 +66,7 @@ METRICS: dict[str, Entry] = {
     "mc2": Entry(f"{_CHOICE}:truthful_mass", "TruthfulQA: the share of probability of the right choices"),
     "levenshtein": Entry(f"{_STRING}:levenshtein_metric", "1 - edit distance / longer length"),
     "exact-match": Entry(f"{_STRING}:exact_match_metric", "equal to a reference as SQuAD compares"),
+    "contains": Entry(f"{_STRING}:contains_metric", "holds the words of a reference, as SQuAD compares"),
     "token-f1": Entry(f"{_STRING}:token_f1_metric", "F1 of words as SQuAD compares"),
     "bleu": Entry(f"{_TRANSLATION}:bleu_metric", "n-grams in common (sacrebleu), per cent"),
     "bleu-zh": Entry(f"{_TRANSLATION}:bleu_zh_metric", "BLEU of Chinese, character by character"),

@@ -50,7 +50,13 @@ def token_f1(response: str, reference: str) -> float:
     return 2 * (Counter(first) & Counter(second)).total() / (len(first) + len(second))
 
 
+def contains(response: str, reference: str) -> float:
+    """1 where the words of the reference stand in the response, one after another, after normalisation, else 0."""
+    return float(f" {normalised_answer(reference)} " in f" {normalised_answer(response)} ")
+
+
 NEEDS = ("references",)
 levenshtein_metric = partial(Metric, "levenshtein", best_reference(levenshtein_similarity), NEEDS)
 exact_match_metric = partial(Metric, "exact-match", best_reference(exact_match), NEEDS, proportion=True)
 token_f1_metric = partial(Metric, "token-f1", best_reference(token_f1), NEEDS)
+contains_metric = partial(Metric, "contains", best_reference(contains), NEEDS, proportion=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.config import SuiteConfig
+from lmworks.evaluate.critique import Respond, critique, responder
 from lmworks.evaluate.metric import Metric, Response, check_items
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore, task_score, write_results
@@ -56,7 +57,7 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
     def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
         return model_responses(engine, task, asked, [ids[task.name][example.item.id] for example in asked])
 
-    return run(config, context, tasks, answers, signature)
+    return run(config, context, tasks, answers, signature, responder(engine), engine)
 
 
 def read(config: SuiteConfig, base: Path = Path()) -> list[TaskItems]:
@@ -78,9 +79,16 @@ def read(config: SuiteConfig, base: Path = Path()) -> list[TaskItems]:
 
 
 def run(
-    config: SuiteConfig, context: StageContext, tasks: Sequence[TaskItems], answers: Answers, signature: object
+    config: SuiteConfig,
+    context: StageContext,
+    tasks: Sequence[TaskItems],
+    answers: Answers,
+    signature: object,
+    respond: Respond,
+    engine: "EngineProtocol | None" = None,
 ) -> StageResult:
-    """Ask, measure, and write the run: a row for each item, the scores, the report."""
+    """Ask, measure, and write the run: a row for each item, the scores, the report, with the criticism where it is
+    asked for."""
     total, kept, done = sum(len(one.examples) for one in tasks), 0, 0
     results: list[Result] = []
     scores: dict[str, dict[str, TaskScore]] = {}
@@ -102,7 +110,14 @@ def run(
         scores[one.task.name] = of_task
     write_results(context.output, results, scores)
     metrics = {name: {key: each.score for key, each in of_task.items()} for name, of_task in scores.items()}
-    return StageResult(metrics, sections([one.task for one in tasks], results, scores))
+    report = sections([one.task for one in tasks], results, scores)
+    if config.critique:
+        found = [example.item for one in tasks if one.task.request == "generation" for example in one.examples]
+        parts = critique(respond, engine, found, config.seed)
+        for number, part in enumerate(parts, 1):
+            report += (part,)
+            context.progress(number, None, "parts of the criticism")
+    return StageResult(metrics, report)
 
 
 def _kept(path: Path) -> dict[int, Response]:

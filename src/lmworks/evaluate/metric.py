@@ -152,16 +152,8 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
     if interval := metric.interval:
         value, units = float(metric.combine(rows.sum(axis=0))), len(set(clusters))
         return interval_score(value, n, units, signed, lambda: interval(rows, clusters))
-    return sums_score(
-        rows,
-        metric.combine,
-        signed,
-        clusters,
-        n=n,
-        proportion=metric.proportion,
-        nothing=undefined,
-        undefined=undefined,
-    )
+    kind = metric.proportion
+    return sums_score(rows, metric.combine, signed, clusters, proportion=kind, nothing=undefined, undefined=undefined)
 
 
 def renamed(metric: Metric, name: str) -> Metric:

@@ -1,21 +1,15 @@
 """Scores with 95 % intervals: no number leaves the house without one."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics.intervals import (
-    LEVEL,
-    Clusters,
-    Statistic,
-    bootstrap_sums,
-    cluster_sums,
-    proportion_interval,
-    wilson_interval,
-)
+from lmworks.statistics import intervals
+from lmworks.statistics.intervals import Clusters, Statistic
 
 
 def mean_score(
@@ -25,9 +19,8 @@ def mean_score(
 
     Where every value is 0 or 1 it is a proportion, with Wilson's interval.
     """
-    rows = np.array([(value, 1.0) for value in values]).reshape(-1, 2)
-    proportion = bool(np.isin(rows[:, 0], (0, 1)).all())
-    return sums_score(rows, _ratio, signature, clusters, proportion=proportion, nothing=nothing)
+    rows, proportion = _rows(values, [1.0] * len(values)), set(values) <= {0, 1}
+    return sums_score(rows, ratio, signature, clusters, proportion=proportion, nothing=nothing)
 
 
 def ratio_score(
@@ -35,79 +28,24 @@ def ratio_score(
 ) -> Score:
     """Sum of numerators over sum of denominators, resampled by item: losses per token, and other micro averages.
 
-    `n` is the sum of denominators' items: those with a denominator above 0. `Unscored(nothing)` when there are none,
-    and `Unscored` where one alone has no spread.
+    `n` counts the items with a denominator above 0. Otherwise as `mean_score`.
     """
-    return _ratio_score(numerators, denominators, signature, nothing, proportion=False)
+    return sums_score(_rows(numerators, denominators), ratio, signature, nothing=nothing)
 
 
 def proportion_score(
     numerators: Sequence[float], denominators: Sequence[float], signature: object, *, nothing: str = "no items"
 ) -> Score:
     """`ratio_score` of numerators that are parts of their denominators: precision, recall."""
-    return _ratio_score(numerators, denominators, signature, nothing, proportion=True)
+    return sums_score(_rows(numerators, denominators), ratio, signature, proportion=True, nothing=nothing)
 
 
-def difference_score(
-    first: Sequence[float], second: Sequence[float], signature: object, clusters: Clusters = None
-) -> Score:
+def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
     """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
     if len(first) != len(second):
         raise ValueError(f"a paired difference needs the same items, got {len(first)} and {len(second)}")
-    rows = np.array([(one - two, 1.0) for one, two in zip(first, second, strict=True)]).reshape(-1, 2)
-    return sums_score(rows, _ratio, signature, clusters)
-
-
-def sums_score(
-    rows: Any,
-    statistic: Statistic,
-    signature: object,
-    clusters: Clusters = None,
-    *,
-    n: int | None = None,
-    proportion: bool = False,
-    coefficient: bool = False,
-    nothing: str = "no items",
-    undefined: str = "nothing to divide by",
-) -> Score:
-    """A statistic of sums over items, rows (n, columns), which are resampled by item or cluster.
-
-    A `proportion` is the first of two columns over the second, and no larger. A `coefficient` (kappa, alpha) is 1 where
-    items agree. `n` is what the score states where that is not the number of rows. Unscored where there are no rows
-    (`nothing`), where the statistic is not finite (`undefined`), and where one item or cluster alone has no spread.
-    """
-    n = rows.shape[0] if n is None else n
-    if not n:
-        return Unscored(nothing)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(statistic(np.asarray(rows.sum(axis=0), dtype=np.float64)))
-    if not np.isfinite(value):
-        return Unscored(undefined)
-    rows = cluster_sums(rows, clusters)
-    units = int((rows[:, 1] > 0).sum()) if statistic is _ratio or proportion else rows.shape[0]
-    if proportion and (units > 1 or value in (0.0, 1.0)):
-        return Scored(value, proportion_interval(rows), n, sign(signature))
-    return interval_score(value, n, units, signature, lambda: bootstrap_sums(rows, statistic), coefficient=coefficient)
-
-
-def interval_score(
-    value: float,
-    n: int,
-    units: int,
-    signature: object,
-    interval: Callable[[], tuple[float, float]],
-    *,
-    coefficient: bool = False,
-) -> Score:
-    """The score with a bootstrap interval over n items in so many independent units.
-
-    Where a coefficient is 1 or -1 every resample agrees, and the bootstrap would claim certainty. The interval then
-    reaches to Wilson's for n of n units: a coefficient is about the share of items that do not agree by chance.
-    """
-    if coefficient and abs(value) > 1 - 1e-12:
-        ends = sorted((round(value), round(value) * wilson_interval(units, units)[0]))
-        return Scored(float(round(value)), (float(ends[0]), float(ends[1])), n, sign(signature))
-    return without_spread(value) if units < 2 else Scored(value, interval(), n, sign(signature))
+    differences = [one - two for one, two in zip(first, second, strict=True)]
+    return ratio_score(differences, [1.0] * len(differences), signature)
 
 
 def quantile_score(values: Sequence[float], share: float, signature: object) -> Score:
@@ -119,11 +57,67 @@ def quantile_score(values: Sequence[float], share: float, signature: object) -> 
     if not n:
         return Unscored("no items")
     ordered, value = np.sort(np.asarray(values, dtype=np.float64)), float(np.quantile(values, share))
-    low, high = (int(binom.ppf(tail, n, share)) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = (int(binom.ppf(tail, n, share)) for tail in ((1 - intervals.LEVEL) / 2, (1 + intervals.LEVEL) / 2))
     if not low or high == n:
-        needed = int(np.ceil(np.log((1 - LEVEL) / 2) / np.log(max(share, 1 - share))))
+        needed = int(np.ceil(np.log((1 - intervals.LEVEL) / 2) / np.log(max(share, 1 - share))))
         return Unscored(f"{value:.3f} over {n}, of which an interval needs {needed}")
     return Scored(value, (float(ordered[low - 1]), float(ordered[high])), n, sign(signature))
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    """The first sum over the second, (..., 2) -> (...): a mean, or a ratio; NaN where the second is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+def sums_score(
+    rows: Any,
+    statistic: Statistic,
+    signature: object,
+    clusters: Clusters = None,
+    *,
+    proportion: bool = False,
+    coefficient: bool = False,
+    nothing: str = "no items",
+    undefined: str = "nothing to divide by",
+) -> Score:
+    """A statistic of sums over items, rows (n, columns), which are resampled by item or cluster.
+
+    A `proportion` is the first of two columns over the second, and no larger. A `coefficient` (kappa, alpha) is 1 where
+    items agree. Unscored where there are no rows (of a ratio: no denominators), where the statistic is not finite, and
+    where one item or cluster alone has no spread.
+    """
+    n = int((rows[:, 1] > 0).sum()) if statistic is ratio else rows.shape[0]
+    if not n:
+        return Unscored(nothing)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(statistic(np.asarray(rows.sum(axis=0), dtype=np.float64)))
+    if not np.isfinite(value):
+        return Unscored(undefined)
+    rows = intervals.cluster_sums(rows, clusters)
+    units = int((rows[:, 1] > 0).sum()) if statistic is ratio else rows.shape[0]
+    if proportion and (units > 1 or value in (0.0, 1.0)):
+        return Scored(value, intervals.proportion_interval(rows), n, sign(signature))
+    return interval_score(value, n, units, signature, partial(intervals.bootstrap_sums, rows, statistic), coefficient)
+
+
+def interval_score(
+    value: float,
+    n: int,
+    units: int,
+    signature: object,
+    interval: Callable[[], tuple[float, float]],
+    coefficient: bool = False,
+) -> Score:
+    """The score with a bootstrap interval over n items in so many independent units.
+
+    Where a coefficient is 1 or -1 every resample agrees, and the bootstrap would claim certainty. The interval then
+    reaches to Wilson's for n of n units: a coefficient is about the share of items that do not agree by chance.
+    """
+    if coefficient and abs(value) > 1 - 1e-12:
+        ends = sorted((round(value), round(value) * intervals.wilson_interval(units, units)[0]))
+        return Scored(float(round(value)), (float(ends[0]), float(ends[1])), n, sign(signature))
+    return without_spread(value) if units < 2 else Scored(value, interval(), n, sign(signature))
 
 
 def without_spread(value: float) -> Unscored:
@@ -136,13 +130,5 @@ def sign(signature: object) -> str:
     return hash_json(signature)[:12]
 
 
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    return sums[..., 0] / sums[..., 1]
-
-
-def _ratio_score(
-    numerators: Sequence[float], denominators: Sequence[float], signature: object, nothing: str, proportion: bool
-) -> Score:
-    rows = np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)
-    n = int((rows[:, 1] > 0).sum())
-    return sums_score(rows, _ratio, signature, n=n, proportion=proportion, nothing=nothing)
+def _rows(numerators: Sequence[float], denominators: Sequence[float]) -> np.ndarray:
+    return np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)

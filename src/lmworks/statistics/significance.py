@@ -78,14 +78,13 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of the statistic of the first system less that of the second.
 
-    Of values 0 or 1, few of which may differ, one more item (or mean cluster) is counted for either system, as in
-    Bonett & Price 2012. Where no item differs, Wilson's share of items might, as far as the values lie apart.
+    Of values 0 or 1, few of which may differ, one more item is counted for either system, as in Bonett & Price 2012.
+    Where no item differs, Wilson's share of items might, as far as the values lie apart.
     """
     width, values = first.shape[1], np.concatenate([first, second])
     rows = cluster_sums(np.hstack([first, second]), clusters)
     if is_binary(values):
-        size = len(first) / len(rows)
-        rows = np.vstack([rows, [(size, size, 0, size), (0, size, size, size)]])
+        rows = np.vstack([rows, [(1, 1, 0, 1), (0, 1, 1, 1)]])
     elif (first == second).all():
         half = wilson_interval(0, len(rows))[1] * float(np.ptp(statistic(values)))
         return -half, half

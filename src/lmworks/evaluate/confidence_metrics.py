@@ -47,8 +47,8 @@ def ece_of_sums(sums: np.ndarray, power: int = 1) -> np.ndarray:
 
 
 def ece_interval(rows: np.ndarray, clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:
-    """95 % interval, (n, 3 * BINS) -> (low, high). It errs to the safe side: it held the truth in 95 to 100 % of
-    simulated samples of 100 and of 400 items, calibrated or off by 0.02 to 0.25."""
+    """95 % interval, (n, 3 * BINS) -> (low, high). In simulations of 30 to 400 items, calibrated or off
+    by up to 0.17, it held the truth in 91 to 100 % of samples, on average in 97 %."""
     high = bootstrap_sums(rows, ece_of_sums, clusters)[1]
     squared = partial(ece_of_sums, power=2)
     is_off = 2 * squared(rows.sum(axis=0)) > bootstrap_sums(rows, squared, clusters)[1]

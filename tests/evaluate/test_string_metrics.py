@@ -1,0 +1,52 @@
+"""Edit distance against rapidfuzz, exact match and F1 against their definition on known answers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
+
+from lmworks.evaluate.metric import Item, Response, check_items, score
+from lmworks.evaluate.registry import metric
+from lmworks.evaluate.string_metrics import exact_match, levenshtein, levenshtein_similarity, token_f1
+from lmworks.records import Scored
+from text_pairs import text_pairs
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_the_edit_distance_is_that_of_rapidfuzz(first, second):
+    assert levenshtein(first, second) == Levenshtein.distance(first, second)
+    assert levenshtein_similarity(first, second) == pytest.approx(Levenshtein.normalized_similarity(first, second))
+
+
+def test_the_best_reference_counts():
+    pairs = text_pairs()
+    values = metric("levenshtein").measure(*map(list, zip(*pairs, strict=True)))
+    for (item, response), value in zip(pairs, values, strict=True):
+        best = max(Levenshtein.normalized_similarity(response.text, one) for one in item.references)
+        assert value == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "exact", "f1"),
+    [
+        ("The  Eiffel-Tower!", "eiffeltower", 1, 1),
+        ("an answer", "the answer", 1, 1),
+        ("14 December 1972 UTC", "December 1972", 0, 2 / 3),
+        ("to be to be", "to be or not", 0, 1 / 2),
+        ("the", "a", 1, 1),  # nothing is left of both
+        ("", "yes", 0, 0),
+    ],
+)
+def test_answers_are_compared_as_squad_does(response, reference, exact, f1):
+    assert exact_match(response, reference) == exact
+    assert token_f1(response, reference) == pytest.approx(f1)
+
+
+def test_a_score_of_matches_has_wilsons_interval_and_an_empty_reference_is_refused():
+    items = [Item(str(i), references=("yes",)) for i in range(10)]
+    found = score(metric("exact-match"), items, metric("exact-match").measure(items, [Response("Yes.")] * 10))
+    assert isinstance(found, Scored)
+    assert found.value == 1
+    assert found.interval == pytest.approx((0.722, 1), abs=1e-3)
+    with pytest.raises(ValueError, match=r"row 2 \(b\) has an empty text in references"):
+        check_items(metric("token-f1"), [items[0], Item("b", references=(" ",))])

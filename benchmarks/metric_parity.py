@@ -40,6 +40,7 @@ from lmworks.evaluate.registry import metric
 from lmworks.evaluate.wordnet import synonyms
 from lmworks.records import Scored, Unscored
 
+CONCEPTS = tuple(f"common_gen_{one}" for one in ("Given", "Put", "Example", "random", "sentence"))
 Pairs = list[tuple[Item, Response]]
 
 
@@ -110,7 +111,7 @@ class Rows:
         found: dict[str, list[str]] = defaultdict(list)
         with tarfile.open(self.data / "t0-instructions" / "t0-pieces.tar.gz") as archive:
             for member in archive:
-                if member.name.startswith("common_gen_Given") and (file := archive.extractfile(member)) is not None:
+                if member.name.startswith(CONCEPTS) and (file := archive.extractfile(member)) is not None:
                     for row in map(json.loads, file.read().decode().splitlines()):
                         found[row["prompt"]].append(row["completion"].removesuffix("<|endoftext|>"))
         several = [texts for texts in found.values() if len(texts) > 1][: self.limit]

@@ -36,7 +36,7 @@ def bin_rows(confidence: Sequence[float], right: Sequence[float], equal_mass: bo
         bins = np.minimum((stated * BINS).astype(int), BINS - 1)
     rows = np.zeros((n, 3, BINS))
     rows[np.arange(n), :, bins] = np.stack([stated, np.asarray(right, dtype=np.float64), np.ones(n)], axis=1)
-    return rows.reshape(n, -1)
+    return rows.reshape(n, 3 * BINS)
 
 
 def ece_of_sums(sums: np.ndarray, power: int = 1) -> np.ndarray:

@@ -271,6 +271,9 @@ def meteor(rows: Rows) -> Iterator[Parity]:
         stemmer = PorterStemmer()
         yield parity("porter stems", "nltk", [0] * len(words), [stem(w) != stemmer.stem(w) for w in words], 0)
         if rows.wordnet:
+            words = [
+                word for word in words if word != "comics"
+            ]  # of "comic_strip": an irregular form of two words, which lmworks leaves out
             lemmas = [{n.name() for s in wordnet.synsets(w) for n in s.lemmas() if "_" not in n.name()} for w in words]
             differ = [synonyms(w) != own | {w} for w, own in zip(words, lemmas, strict=True)]
             yield parity("synonyms", "nltk", [0] * len(words), differ, 0)

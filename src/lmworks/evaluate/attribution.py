@@ -37,10 +37,11 @@ class Attribution:
         return math.fsum(gain for _, _, gain in self.tokens)
 
     def per_token(self, start: int, end: int) -> float:
-        """Mean gain of the tokens that begin in `[start, end)`; ValueError where none does."""
-        gains = [gain for first, _, gain in self.tokens if start <= first < end]
+        """Mean gain of the tokens that end in `[start, end)`, since a token may begin with the space before a word;
+        ValueError where none does."""
+        gains = [gain for _, last, gain in self.tokens if start < last <= end]
         if not gains:
-            raise ValueError(f"no token begins in [{start}, {end})")
+            raise ValueError(f"no token ends in [{start}, {end})")
         return math.fsum(gains) / len(gains)
 
 

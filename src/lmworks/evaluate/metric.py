@@ -148,7 +148,7 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
     clusters = [item.cluster or item.id for item, _ in kept]
     n = int((rows[:, 1] > 0).sum()) if metric.combine is ratio else len(kept)
     signed = [metric.name, metric.version, metric.signature, signature]
-    undefined = f"{metric.name} is undefined: nothing to divide by"
+    undefined = "nothing to divide by"
     if interval := metric.interval:
         value, units = float(metric.combine(rows.sum(axis=0))), len(set(clusters))
         return interval_score(value, n, units, signed, lambda: interval(rows, clusters))

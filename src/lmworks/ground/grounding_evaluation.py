@@ -37,6 +37,7 @@ CITATIONS = ("span-f1", "citation-precision", "citation-precision-characters", "
 CERTAINTY = ("abstention-precision", "abstention-recall", "selective-risk", "answered", "calibration-error")
 EXACT = ("span-f1", "citation-precision-characters")  # not where the gold spans are whole sections
 GROUPS = ("gold questions", "automatic questions")
+EXCERPT = 240  # characters of an answer that is shown as an example
 FEWEST = 5  # questions of a group that is shown in figures: resamples of fewer are too alike
 
 Scores = Mapping[str, Mapping[str, TaskScore]]
@@ -190,12 +191,14 @@ def _examples(own: Sequence[Result]) -> tuple[Table, ...]:
         for one in missed[:8]
     ]
     rows += [(*_texts(one), "has no answer in the documents", "") for one in wrong[:8]]
-    columns = ("question", "answer", "what is wrong", "a person's answer")
-    return (Table(columns, tuple(rows), "What went wrong, for example"),) if rows else ()
+    shown = 4 if any(row[3] for row in rows) else 3
+    columns = ("question", "answer", "what is wrong", "a person's answer")[:shown]
+    return (Table(columns, tuple(row[:shown] for row in rows), "What went wrong, for example"),) if rows else ()
 
 
 def _texts(one: Result) -> tuple[str, str]:
-    return str(one.item.prompt), one.response.text
+    answer = one.response.text
+    return str(one.item.prompt), answer if len(answer) <= EXCERPT else f"{answer[:EXCERPT].rsplit(' ', 1)[0]} …"
 
 
 def _right(one: Result) -> bool:

@@ -5,9 +5,9 @@
 Exits with 1 where a difference is above its tolerance or a reference is not installed (torchmetrics is not among the
 package's extras: `pip install torchmetrics`). The rows are translations of news by people and of talks by
 systems (NTREX, MQM), sentences with a human rewrite (WikiSplit), summaries and their articles (QAGS), sentences that
-people wrote of the same concepts (CommonGen), short answers (NQ-open). `--wordnet` names the files of Debian's package
-wordnet-base, unpacked: METEOR is then compared with nltk on its own reader of WordNet, and all words' synonyms too;
-else nltk takes the synonyms that lmworks has.
+people wrote of the same concepts (CommonGen), short answers (NQ-open), sentences that answer or not (SelQA).
+`--wordnet` names the files of Debian's package wordnet-base, unpacked: METEOR is then compared with nltk on its own
+reader of WordNet, and all words' synonyms too; else nltk takes the synonyms that lmworks has.
 
 To add a metric: write a function that takes `Rows` and yields `parity(...)` of our values and the reference's, value by
 value, put `@check` above it, and import the reference in it.
@@ -18,6 +18,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 import shutil
 import sys
 import tarfile
@@ -36,9 +37,10 @@ from contenders.texts import DATA
 
 from lmworks.evaluate.confidence_metrics import ece_of_sums
 from lmworks.evaluate.metric import Item, Metric, Response, item_value, score, value_row
+from lmworks.evaluate.ranking_metrics import ranking
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.wordnet import synonyms
-from lmworks.records import Scored, Unscored
+from lmworks.records import Retrieved, Scored, Span, Unscored
 
 CONCEPTS = tuple(f"common_gen_{one}" for one in ("Given", "Put", "Example", "random", "sentence"))
 Pairs = list[tuple[Item, Response]]
@@ -277,6 +279,43 @@ def meteor(rows: Rows) -> Iterator[Parity]:
             lemmas = [{n.name() for s in wordnet.synsets(w) for n in s.lemmas() if "_" not in n.name()} for w in words]
             differ = [synonyms(w) != own | {w} for w, own in zip(words, lemmas, strict=True)]
             yield parity("synonyms", "nltk", [0] * len(words), differ, 0)
+
+
+@check
+def ranking_of_sentences(rows: Rows) -> Iterator[Parity]:
+    """Candidate sentences ranked by the number of words that they share with the question, which leaves many ties."""
+    import pytrec_eval
+
+    names = {"recall@5": "recall_5", "precision@5": "P_5", "success@5": "success_5", "ndcg@10": "ndcg_cut_10"}
+    names |= {"mrr": "recip_rank", "map": "map"}
+    found = [one for one in json.loads("\n".join(rows._lines("selqa/selqa-ass-test.json.gz"))) if one["answers"]]
+    relevant = {str(q): {str(place): 1 for place in one["answers"]} for q, one in enumerate(found[: rows.limit])}
+    scores = {
+        q: {str(n): shared(found[int(q)]["question"], text) for n, text in enumerate(found[int(q)]["candidates"])}
+        for q in relevant
+    }
+    theirs = pytrec_eval.RelevanceEvaluator(
+        relevant, {"recall", "P", "success", "ndcg_cut", "recip_rank", "map"}
+    ).evaluate(scores)
+    pairs = [
+        (
+            Item(q, gold=tuple(Span("d", int(place), int(place) + 1) for place in relevant[q])),
+            Response(
+                retrieved=tuple(Retrieved(n, Span("d", int(n), int(n) + 1), "", "", {}) for n in ranking(scores[q]))
+            ),
+        )
+        for q in relevant
+    ]
+    for name, key in names.items():
+        expected = [theirs[q][key] for q in relevant]
+        yield parity(
+            f"{name}, answer sentences", "pytrec_eval-terrier", item_values(metric(name), pairs), expected, 1e-9
+        )
+
+
+def shared(question: str, text: str) -> float:
+    words = [set(re.findall(r"\w+", one.lower())) for one in (question, text)]
+    return float(len(words[0] & words[1]))
 
 
 @check

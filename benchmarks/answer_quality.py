@@ -316,7 +316,7 @@ def retrieval_table(outcome: Outcome) -> dict[str, Any]:
         rows.append((name, *recalls, text_of(mean_score(gains(outcome, name), ["ndcg"])), text_of(less)))
     held = np.mean(outcome.inside)
     title = f"Retrieval: {len(outcome.inside)} questions, {outcome.chunks} chunks; {held:.3f} of the answers in one"
-    return show(title, ("ranking", "recall@1", "recall@5", "recall@10", "nDCG@10", "search minus it"), rows)
+    return show(title, ("ranking", "success@1", "success@5", "success@10", "nDCG@10", "search minus it"), rows)
 
 
 def answers_table(outcome: Outcome) -> dict[str, Any]:

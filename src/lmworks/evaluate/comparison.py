@@ -158,8 +158,10 @@ def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
     _check_same("metrics", metrics, others, candidate, baseline)
     for (task, name, combine, _), direction in metrics.items():
         module, _, function = combine.partition(":")
-        if not module.startswith("lmworks.evaluate."):  # the name is read from a file, which may not run what it likes
-            raise ValueError(f"{task} {name} is combined by {combine!r}, which is no function of lmworks.evaluate")
+        if not module.startswith(
+            ("lmworks.evaluate.", "lmworks.statistics.")
+        ):  # the name is read from a file, which may not run what it likes
+            raise ValueError(f"{task} {name} is combined by {combine!r}, which is none of our functions")
         keys = [key for key in ours if key[0] == task]
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
         resolved = getattr(import_module(module), function)

@@ -11,13 +11,13 @@ alike.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
-from lmworks.statistics.scores import interval_score, sums_score
+from lmworks.statistics.scores import interval_score, ratio, sums_score
 
 Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
 Role = Literal["encoder", "model", "judge", "verifier", "learned"]  # of the models that a metric may need
@@ -70,12 +70,6 @@ class Response:
     retrieved: tuple[Retrieved, ...] = ()
     confidence: float | None = None
     abstained: bool = False
-
-
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """The first sum over the second, (..., 2) -> (...): a mean, or a ratio; NaN where the second is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return sums[..., 0] / sums[..., 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +148,3 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
         return interval_score(value, n, units, signed, lambda: interval(rows, clusters))
     kind = metric.proportion
     return sums_score(rows, metric.combine, signed, clusters, proportion=kind, nothing=undefined, undefined=undefined)
-
-
-def renamed(metric: Metric, name: str) -> Metric:
-    """The same metric under another name, as a task may call it."""
-    return replace(metric, name=name)

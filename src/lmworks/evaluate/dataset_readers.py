@@ -68,21 +68,21 @@ def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Re
 
 
 def babi(name: str, text: str) -> Iterator[Row]:
-    """bAbI: numbered sentences, the numbers beginning anew with each story; a question has its answer behind a tab,
-    and stands behind all sentences of its story so far (Weston et al. 2015). `task` is its number."""
+    """bAbI: numbered sentences, the numbers beginning anew with each story; a question has its answer behind a tab (or
+    a bar, in some copies), and stands behind all sentences of its story so far (Weston et al. 2015)."""
     story, passage = 0, ""
-    task = name.split("_")[0].removeprefix("qa")
     for line, content in enumerate(text.splitlines(), start=1):
         number, _, rest = content.partition(" ")
         if not number.isdecimal():
-            raise RowError(f"{name}, line {line}: a line of a story begins with its number: correct or drop it")
+            raise RowError(f"{name}, line {line}: a line of a story begins with its number: mend or drop it")
         if number == "1":
             story, passage = story + 1, ""
-        if "\t" not in rest:
-            passage += rest.strip() + "\n"
-            continue
-        question, answer, *_ = (part.strip() for part in rest.split("\t"))
-        yield {"passage": passage, "question": question, "answer": answer, "task": task, "story": f"{name}:{story}"}
+        sentence, *answer = (part.strip() for part in re.split(r"[\t|]", rest))
+        if answer:
+            columns = {"task": name.split("_")[0], "story": f"{name}:{story}"}
+            yield {"passage": passage, "question": sentence, "answer": answer[0], **columns}
+        else:
+            passage += sentence + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

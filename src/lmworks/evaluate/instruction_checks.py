@@ -21,7 +21,9 @@ _BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _POSTSCRIPTS = {"P.P.S": r"\s*p\.\s?p\.\s?s.*$", "P.S.": r"\s*p\.\s?s\..*$"}
 # As the Penn Treebank divides words: punctuation off, and 'll, n't, 's and their like.
-_DIVIDED = re.compile(r"[\s;@#$%&?!\[\](){}<>\"“”«»…]+|[,:](?!\d)|--|(?=n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE)
+_DIVIDED = re.compile(
+    r"[\s;@#$%&?!\[\](){}<>\"“”‘’„«»…`]+|[,:](?!\d)|--|\.{2,}|(?=n't\b|'(?:s|m|d|ll|re|ve)\b)", re.IGNORECASE
+)
 
 
 def _holds(count: int, relation: str, limit: int) -> bool:

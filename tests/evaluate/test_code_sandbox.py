@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from published_data import DATA, needs_data
 
-from lmworks.evaluate.code_sandbox import Limits, run_program, run_programs
+from lmworks.evaluate.code_sandbox import run_program, run_programs
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.evaluate.registry import metric
@@ -51,7 +51,7 @@ def test_a_program_runs_to_its_end(program):
 @pytest.mark.parametrize(("program", "problem"), STOPPED)
 def test_a_program_is_stopped(program, problem):
     began = time.monotonic()
-    assert run_program(program, Limits(seconds=1)).startswith(problem)
+    assert run_program(program, seconds=1).startswith(problem)
     assert time.monotonic() - began < 5
 
 

@@ -16,50 +16,42 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from subprocess import DEVNULL, PIPE
 from typing import Any, NoReturn
 
-_READING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr")
+_HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.putenv", "os.unsetenv")
 _REFUSED = ("os", "socket", "subprocess", "shutil", "ctypes", "mmap", "pty", "resource", "fcntl", "signal", "syslog")
-MOST_WRITTEN = 1 << 20  # bytes of a file
+SECONDS = 10.0  # by the clock
+MOST_MEMORY, MOST_WRITTEN = 1 << 30, 1 << 20  # bytes of address space, which macOS does not limit; of a file
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds by the clock, and bytes of address space, which macOS does not limit."""
-
-    seconds: float = 10.0
-    memory: int = 1 << 30
-
-
-def run_programs(programs: Sequence[str], limits: Limits = Limits()) -> list[str]:
+def run_programs(programs: Sequence[str], seconds: float = SECONDS) -> list[str]:
     """Why each program did not run to its end, in order; "" where it did. Equal ones run once."""
     from concurrent.futures import ThreadPoolExecutor
 
     distinct = list(dict.fromkeys(programs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = dict(zip(distinct, pool.map(lambda one: run_program(one, limits), distinct), strict=True))
+        problems = dict(zip(distinct, pool.map(lambda one: run_program(one, seconds), distinct), strict=True))
     return [problems[program] for program in programs]
 
 
-def run_program(program: str, limits: Limits = Limits()) -> str:
+def run_program(program: str, seconds: float = SECONDS) -> str:
     """Why the program did not run to its end; "" where it did. RuntimeError on a system without such limits."""
     if os.name != "posix":
         raise RuntimeError("code is run under Linux and macOS alone: this system has no limits for a process")
     token = os.urandom(8).hex()
     with tempfile.TemporaryDirectory(prefix="program-") as folder:
-        sent = json.dumps({**asdict(limits), "token": token, "folder": folder}) + "\n" + program
+        sent = json.dumps({"seconds": seconds, "token": token, "folder": folder}) + "\n" + program
         command = [sys.executable, "-s", "-S", "-P", "-B", __file__]
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TMPDIR": folder, "HOME": folder}
         with subprocess.Popen(
             command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=folder, env=environment, start_new_session=True
         ) as process:
             try:
-                answer, _ = process.communicate(sent.encode("utf-8", "surrogatepass"), timeout=limits.seconds)
+                answer, _ = process.communicate(sent.encode("utf-8", "surrogatepass"), timeout=seconds)
             except subprocess.TimeoutExpired:
-                return f"took more than {limits.seconds:g} s"
+                return f"took more than {seconds:g} s"
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -74,7 +66,7 @@ def _refuse(event: str, arguments: tuple[Any, ...], folder: str) -> None:
         inside = isinstance(path, (str, bytes)) and os.path.realpath(os.fsdecode(path)).startswith(folder + os.sep)
         if not (flags or 0) & _WRITES or inside:
             return
-    elif event.partition(".")[0] not in _REFUSED or event in _READING:
+    elif event.partition(".")[0] not in _REFUSED or event in _HARMLESS:
         return
     raise PermissionError(f"{event}{arguments[:1]} is refused to a program that is evaluated")
 
@@ -89,7 +81,7 @@ def _main() -> NoReturn:
     for standard in range(3):
         os.dup2(nothing, standard)
     seconds = int(limits["seconds"]) + 1
-    for name, most in (("CPU", seconds), ("AS", limits["memory"]), ("FSIZE", MOST_WRITTEN), ("CORE", 0)):
+    for name, most in (("CPU", seconds), ("AS", MOST_MEMORY), ("FSIZE", MOST_WRITTEN), ("CORE", 0)):
         with contextlib.suppress(ValueError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
     sys.addaudithook(lambda event, arguments: _refuse(event, arguments, folder))

@@ -6,7 +6,6 @@ with "rows" or "data"), JSON lines or CSV, as its first characters say. A multip
 """
 
 import csv
-import inspect
 import io
 import json
 import re
@@ -61,7 +60,7 @@ def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Re
             except KeyError as error:
                 has = f"there is no column {error}; its columns are {', '.join(row)}"
                 raise RowError(f"{name}, row {number}: {has}: add it, or name the reader of this form") from error
-            except (ValueError, IndexError, TypeError, AttributeError) as error:
+            except (ValueError, IndexError, TypeError, AttributeError, re.error) as error:
                 raise RowError(f"{name}, row {number}: not of its reader's form ({error}): mend or drop it") from error
 
     return read
@@ -83,10 +82,6 @@ def babi(name: str, text: str) -> Iterator[Row]:
             yield {"passage": passage, "question": sentence, "answer": answer[0], **columns}
         else:
             passage += sentence + "\n"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The forms of the data sets
 
 
 def _chosen(question: str, choices: list[str], answer: int, **more: Any) -> Row:
@@ -198,8 +193,7 @@ def _svamp(row: Row) -> Row:
 
 
 def _ifeval(row: Row) -> Row:
-    """The hub writes an absent argument as null; a 0 or an empty text is one that is there. Each instruction is one
-    that can be checked, with its arguments."""
+    """The hub writes an absent argument as null; a 0 is one that is there. Each instruction is tried on no text."""
     from lmworks.evaluate.instruction_checks import CHECKS
 
     checks = [{key: value for key, value in each.items() if value is not None} for each in row["kwargs"]]
@@ -209,7 +203,7 @@ def _ifeval(row: Row) -> Row:
     for instruction, arguments in zip(instructions, checks, strict=True):
         if instruction not in CHECKS:
             raise ValueError(f"no check is called {instruction!r}")
-        inspect.signature(CHECKS[instruction]).bind("", **arguments)
+        CHECKS[instruction]("", **arguments)
     return {"id": str(row["key"]), "prompt": row["prompt"], "instructions": instructions, "arguments": checks}
 
 

@@ -15,7 +15,6 @@ from functools import partial
 from lmworks.data.annotate.language import py3langid
 from lmworks.evaluate.english_sentences import sentence_count
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
-from lmworks.records import Unscored
 
 _BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -47,14 +46,6 @@ def language(text: str) -> str:
 
 def _in_language(text: str, language_: str) -> bool:
     return language(text) in (language_, "")
-
-
-def _letter_frequency(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:
-    return _holds(text.lower().count(_plain(letter)), let_relation, let_frequency)
-
-
-def _sections(text: str, section_spliter: str, num_sections: int) -> bool:
-    return len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", text)) >= num_sections
 
 
 def _highlights(text: str) -> int:
@@ -115,7 +106,9 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "keywords:existence": lambda t, keywords: all(_count(t, word) for word in keywords),
     "keywords:frequency": lambda t, keyword, frequency, relation: _holds(_count(t, keyword), relation, frequency),
     "keywords:forbidden_words": lambda t, forbidden_words: not any(_count(t, rf"\b{w}\b") for w in forbidden_words),
-    "keywords:letter_frequency": _letter_frequency,
+    "keywords:letter_frequency": lambda t, letter, let_frequency, let_relation: _holds(
+        t.lower().count(_plain(letter)), let_relation, let_frequency
+    ),
     "language:response_language": lambda t, language: _in_language(t, language),
     "length_constraints:number_sentences": lambda t, num_sentences, relation: _holds(
         sentence_count(t), relation, num_sentences
@@ -128,7 +121,9 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "detectable_format:number_bullet_lists": lambda t, num_bullets: _count(t, _BULLET) == num_bullets,
     "detectable_format:constrained_response": lambda t: any(answer in t for answer in CONSTRAINED),
     "detectable_format:number_highlighted_sections": lambda t, num_highlights: _highlights(t) >= num_highlights,
-    "detectable_format:multiple_sections": _sections,
+    "detectable_format:multiple_sections": lambda t, section_spliter, num_sections: (
+        len(re.findall(rf"{section_spliter.strip()}\s?\d+", t)) >= num_sections
+    ),
     "detectable_format:json_format": _json,
     "detectable_format:title": lambda t: any(one.strip("<> ") for one in re.findall(r"<<[^\n]+>>", t)),
     "combination:two_responses": _two_responses,
@@ -160,8 +155,6 @@ def followed(instruction: str, arguments: Mapping[str, object], texts: Sequence[
 def _metric(name: str, loose: bool, by_prompt: bool) -> Metric:
     def measure(item: Item, response: Response) -> Value:
         instructions, arguments = item.fields["instructions"], item.fields["arguments"]
-        if unknown := [one for one in instructions if one not in CHECKS]:
-            return Unscored(f"no check is called {unknown[0]}; there are {', '.join(CHECKS)}")
         texts = variants(response.text) if loose else (response.text,)
         kept = [followed(*one, texts) for one in zip(instructions, arguments, strict=True)]
         return float(all(kept)) if by_prompt else (float(sum(kept)), float(len(kept)))

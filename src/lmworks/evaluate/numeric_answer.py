@@ -5,7 +5,7 @@ GSM8K's rules are those of lm-evaluation-harness: `gsm8k-strict` takes the first
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -21,39 +21,37 @@ def plain_number(text: str) -> str:
     return re.sub(r"\.$", "", re.sub(r"[,$]", "", re.sub(r"(?s).*#### ", "", text)))
 
 
-def last_value(text: str) -> Decimal | None:
-    """The last number of a text as such."""
-    found = _VALUE.findall(text)
-    return Decimal(re.sub(r"[$,]", "", found[-1])) if found else None
+def last_values(text: str) -> list[Decimal]:
+    """The last number of a text as such, or none."""
+    return [Decimal(re.sub(r"[$,]", "", found)) for found in _VALUE.findall(text)[-1:]]
 
 
-def _metric(name: str, given: Callable[[str], Any], right: Callable[[str], Any]) -> Metric:
-    """1 where what is `given` by a response is what is `right` by a reference; None is given by none."""
+def _metric(name: str, given: Callable[[str], list[Any]], right: Callable[[str], list[Any]]) -> Metric:
+    """1 where what is `given` by a response is something, and what is `right` by a reference."""
 
     def measure(item: Item, response: Response) -> float:
-        found = given(response.text)
-        return float(found is not None and found in map(right, item.references))
+        return float(bool(found := given(response.text)) and found in map(right, item.references))
 
     return Metric(name, each(measure), ("references",), proportion=True)
 
 
+def _whole(text: str) -> list[str]:
+    return [plain_number(text)]
+
+
 def gsm8k_strict() -> Metric:
-    return _metric("gsm8k-strict", lambda text: _at(_MARKED.findall(text), 0), plain_number)
+    return _metric("gsm8k-strict", lambda text: [*map(plain_number, _MARKED.findall(text)[:1])], _whole)
 
 
 def gsm8k_flexible() -> Metric:
-    return _metric("gsm8k-flexible", lambda text: _at(_NUMBER.findall(text), -1), plain_number)
-
-
-def _at(found: Sequence[str], place: int) -> str | None:
-    return plain_number(found[place]) if found else None
+    return _metric("gsm8k-flexible", lambda text: [*map(plain_number, _NUMBER.findall(text)[-1:])], _whole)
 
 
 def last_number() -> Metric:
     """Whether the last number of the response is that of a reference, however it is written: 51, 51.0, $51."""
-    return _metric("last-number", last_value, last_value)
+    return _metric("last-number", last_values, last_values)
 
 
 def verbatim() -> Metric:
     """Whether the response is a reference, letter by letter, without spaces at its ends."""
-    return _metric("verbatim", str.strip, str.strip)
+    return _metric("verbatim", lambda text: [text.strip()], lambda text: [text.strip()])

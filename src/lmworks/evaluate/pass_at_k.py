@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from math import comb
 
-from lmworks.evaluate.code_sandbox import Limits, run_programs
+from lmworks.evaluate.code_sandbox import MOST_MEMORY, SECONDS, run_programs
 from lmworks.evaluate.metric import Item, Metric, Response, Value
 from lmworks.records import Unscored
-
-LIMITS = Limits()
 
 
 def unbiased_pass_at_k(n: int, passed: int, k: int) -> float:
@@ -25,17 +23,12 @@ def pass_at_k(k: int) -> Metric:
         programs = [
             f"{item.prompt}{text}\n{item.fields['test']}\ncheck({item.fields['entry_point']})\n"
             for item, texts in zip(items, drawn, strict=True)
-            if len(texts) >= k
             for text in texts
         ]
-        problems = iter(run_programs(programs, LIMITS))
-        values: list[Value] = []
-        for texts in drawn:
-            if len(texts) < k:
-                values.append(Unscored(f"pass@{k} needs {k} samples of each item, got {len(texts)}"))
-            else:
-                values.append(unbiased_pass_at_k(len(texts), sum(not next(problems) for _ in texts), k))
-        return values
+        problems = iter(run_programs(programs))
+        few = Unscored(f"pass@{k} needs {k} samples of each item")
+        counts = [(len(texts), sum(not next(problems) for _ in texts)) for texts in drawn]
+        return [unbiased_pass_at_k(n, passed, k) if n >= k else few for n, passed in counts]
 
-    limits = {"seconds": LIMITS.seconds, "memory": LIMITS.memory}
+    limits = {"seconds": SECONDS, "memory": MOST_MEMORY}
     return Metric(f"pass@{k}", measure, proportion=k == 1, signature=limits)

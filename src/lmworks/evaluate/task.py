@@ -21,6 +21,7 @@ for each shot prompt, delimiter, target and shot delimiter, then the prompt; a c
 import fnmatch
 import gzip
 import hashlib
+import json
 import random
 import re
 import tarfile
@@ -215,21 +216,20 @@ def _texts(path: Path, members: str) -> Iterator[tuple[str, str]]:
     yield Path(name).stem, (gzip.decompress(content) if name != path.name else content).decode("utf-8-sig")
 
 
-def _rows(task: Task, patterns: Sequence[str], folder: Path, digest: Any) -> list[tuple[str, int, Row]]:
-    """(id, number in its file, row) of each row; what was read enters the digest."""
+def read_rows(task: Task, patterns: Sequence[str], folder: Path) -> list[tuple[str, int, Row]]:
+    """(id, number in its file, row) of each row of some of the task's files."""
     from lmworks.evaluate.dataset_readers import READERS
 
     if task.reader not in READERS:
         raise ConfigError([task.name, "reader"], unknown("reader", task.reader, list(READERS)))
-    rows: list[tuple[str, int, Row]] = []
     try:
-        for name, text in read_texts(patterns, folder):
-            digest.update(text.encode("utf-8"))
-            found = enumerate(READERS[task.reader](name, text), 1)
-            rows += [(f"{name}:{number}", number, {"file": name, **row}) for number, row in found]
+        return [
+            (f"{name}:{number}", number, {"file": name, **row})
+            for name, text in read_texts(patterns, folder)
+            for number, row in enumerate(READERS[task.reader](name, text), 1)
+        ]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{task.name}: {error}; its data: {task.source}") from error
-    return rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,17 +243,17 @@ def examples(task: Task, folder: Path, limit: int = 0, seed: int = 0) -> tuple[l
     ValueError, with the row and the remedy, for a column that is not there, a choice or a reference that is empty, an
     answer that is none of the choices, an id that occurs twice, and fewer rows than shots.
     """
-    digest = hashlib.sha256()
-    rows = _rows(task, task.files, folder, digest)
+    rows = read_rows(task, task.files, folder)
     own, held = not task.shots.files, len(rows) - (0 if task.shots.files else task.shots.held_out)
-    pool = rows[held if task.shots.held_out else 0 :] if own else _rows(task, task.shots.files, folder, digest)
+    pool = rows[held if task.shots.held_out else 0 :] if own else read_rows(task, task.shots.files, folder)
+    data = hashlib.sha256(json.dumps([rows, pool]).encode("utf-8")).hexdigest()
     rows = sorted(rows[:held], key=lambda row: row[1])[:limit] if limit else rows[:held]
     made = [_example(task, name, row, _shots(task, pool, name if own else "", row, seed)) for name, _, row in rows]
     if repeated := [name for name, count in Counter(example.item.id for example in made).items() if count > 1]:
         raise ValueError(f"{task.name}: two rows have the id {repeated[0]}: name another column, or none, as id")
     if not made:
         raise ValueError(f"{task.name}: no row of its files is left to be asked")
-    return made, digest.hexdigest()
+    return made, data
 
 
 def _shots(task: Task, pool: Sequence[tuple[str, int, Row]], own: str, row: Row, seed: int) -> list[tuple[str, Row]]:

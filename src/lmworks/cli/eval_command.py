@@ -48,6 +48,7 @@ def run(
     limit: Annotated[int, typer.Option(min=0, help="Rows of each task, in turns from its files; 0: all.")] = 0,
     shots: Annotated[int | None, typer.Option(min=0, help="Solved rows before each prompt.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: .lmworks/runs/MODEL-SUITE-N.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="An earlier run, to be compared with item by item.")] = None,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let tasks run what the model wrote.")] = False,
     critique: Annotated[
         bool, typer.Option("--critique", help="Add calibration, diversity, retrieval, exactness, consistency, bias.")
@@ -68,6 +69,7 @@ def run(
 
     from lmworks.artefact import check_new
     from lmworks.build import run_alone, stage_sections
+    from lmworks.evaluate.results import read_results
     from lmworks.report import print_sections
 
     name = "-".join([Path(model).name, *(Path(one).stem for one in suite)])
@@ -76,6 +78,8 @@ def run(
         number += 1
     out = out or RUNS / f"{name}-{number}"
     check_new(out)
+    if compare is not None:
+        read_results(compare)
     settings = [f"suite={json.dumps(suite)}", f"data={json.dumps(str(data))}", f"limit={limit}"]
     settings += [] if shots is None else [f"shots={shots}"]
     settings += ["allow_code=true"] if allow_code else []
@@ -84,6 +88,29 @@ def run(
     outcome = run_alone("evaluate.suite", out, [], [f"model={model}"], [*settings, *(overrides or [])], console)
     print_sections(console, stage_sections(outcome))
     console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    if compare is not None:
+        _print_comparison(outcome.folder, compare)
+
+
+@app.command("compare")
+def compare_command(
+    candidate: Annotated[Path, typer.Argument(help="A run, such as that of the new model.")],
+    baseline: Annotated[Path, typer.Argument(help="A run over the same items, such as that of the old one.")],
+) -> None:
+    """Compare two runs item by item: what differs by more than chance, after Holm's correction.
+
+    Example: `lmworks eval compare .lmworks/runs/new-mmlu-1 .lmworks/runs/old-mmlu-1`
+    """
+    _print_comparison(candidate, baseline)
+
+
+def _print_comparison(candidate: Path, baseline: Path) -> None:
+    from lmworks.evaluate.comparison import compare_runs
+
+    console = new_console()
+    console.print(f"\n{candidate} less {baseline}", highlight=False, markup=False, soft_wrap=True)
+    for one in compare_runs(candidate, baseline):
+        console.print(f"  {one}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("list")

@@ -9,24 +9,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each, renamed
 from lmworks.records import Unscored
 
 
-def accuracy() -> Metric:
-    return _metric("acc", lambda item, ln: float(int(ln.argmax()) in item.answers), proportion=True)
+def accuracy(name: str = "acc", length: Callable[[str], int] = lambda _: 1) -> Metric:
+    def right(item: Item, ln: np.ndarray) -> float:
+        return float(int((ln / [length(choice) for choice in item.choices]).argmax()) in item.answers)
+
+    return _metric(name, right, proportion=True)
 
 
 def accuracy_by_character() -> Metric:
-    return _metric("acc_norm", _by_length(len), proportion=True)
+    return accuracy("acc_norm", len)
 
 
 def accuracy_by_byte() -> Metric:
-    return _metric("acc_bytes", _by_length(lambda choice: len(choice.encode("utf-8"))), proportion=True)
+    return accuracy("acc_bytes", lambda choice: len(choice.encode("utf-8")))
 
 
 def truthful_choice() -> Metric:
-    return _metric("mc1", lambda item, ln: float(int(ln.argmax()) in item.answers), proportion=True)
+    return renamed(accuracy(), "mc1")
 
 
 def truthful_mass() -> Metric:
@@ -36,10 +39,6 @@ def truthful_mass() -> Metric:
         return float(np.exp(np.logaddexp.reduce(ln[list(item.answers)]) - np.logaddexp.reduce(ln)))
 
     return _metric("mc2", mass)
-
-
-def _by_length(length: Callable[[str], int]) -> Callable[[Item, np.ndarray], float]:
-    return lambda item, ln: float(int((ln / [length(choice) for choice in item.choices]).argmax()) in item.answers)
 
 
 def _metric(name: str, value: Callable[[Item, np.ndarray], float], proportion: bool = False) -> Metric:

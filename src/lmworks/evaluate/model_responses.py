@@ -19,7 +19,7 @@ AT_ONCE = 64  # examples
 
 
 def encoded(task: Task, examples: Sequence[Example], checkpoint: Checkpoint, length: int) -> list[list[Pair]]:
-    """Of each example the pairs to score, or the prompt of a generation and nothing behind it.
+    """Pairs of each example to score, or the prompt of a generation and nothing behind it.
 
     ValueError, with the row and the remedy, for more than `length` tokens, and for a choice that adds none to its
     context.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each, renamed
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.records import Unscored
 
 
@@ -29,7 +29,7 @@ def accuracy_by_byte() -> Metric:
 
 
 def truthful_choice() -> Metric:
-    return renamed(accuracy(), "mc1")
+    return accuracy("mc1")
 
 
 def truthful_mass() -> Metric:

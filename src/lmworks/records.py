@@ -185,9 +185,7 @@ class Vote:
     """Judgement of a person on two completions of a prompt, shown side by side without the names of their systems.
 
     `completions` and `systems` keep one order whatever was shown; `provenance.order` is the place of the first: 0 left,
-    1 right. The newest vote of an annotator on a pair counts, and None takes it back. A tie is no `Preference`, and
-    for the strength of systems half a win of each (Bradley & Terry 1952); so is "both bad", which is counted apart,
-    too.
+    1 right. The newest vote of an annotator on a pair counts, and None takes it back.
     """
 
     pair: str  # what identifies prompt, completions and systems
@@ -201,7 +199,7 @@ class Vote:
 
     @property
     def share(self) -> float:
-        """Wins of the first system that this vote is: 1, 0, or a half."""
+        """Wins of the first system: 1, 0, or a half for a tie, and where both are bad (Bradley & Terry 1952)."""
         return {"first": 1.0, "second": 0.0}.get(self.choice or "", 0.5)
 
     @property
@@ -209,9 +207,9 @@ class Vote:
         """The pair as it was decided; `order` is the place at which the chosen one was shown, `rubric` the reason."""
         if self.choice not in ("first", "second"):
             return None
-        chosen, rejected = self.completions if self.choice == "first" else self.completions[::-1]
-        order = self.provenance.order
-        shown = order if self.choice == "first" or order is None else 1 - order
+        swap, order = self.choice == "second", self.provenance.order
+        shown = order if order is None or not swap else 1 - order
+        chosen, rejected = self.completions[::-1] if swap else self.completions
         made = replace(self.provenance, order=shown, rubric=self.reason or None)
         return Preference(self.prompt, chosen, rejected, made)
 

@@ -11,109 +11,104 @@ import pytest
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.results import Result
 from lmworks.evaluate.vote_results import FEWEST, summary
-from lmworks.evaluate.votes import VoteFile, pair_of, preferences, run_pairs
-from lmworks.records import Message, Provenance, Vote
+from lmworks.evaluate.votes import append_vote, first_is_right, read_votes, run_pairs
+from lmworks.records import Provenance, Vote
+from lmworks.report import Table
+
+APPEND = """
+import sys; from pathlib import Path; from lmworks.evaluate.votes import append_vote; from lmworks.records import Vote
+for n in range(10**6):
+    append_vote(Path(sys.argv[1]), Vote(sys.argv[2] + str(n), 0.0, "Why?", ("x" * 5000, "y"), ("a", "b"), "tie"))
+    print(n, flush=True)
+"""
 
 
-def vote(pair: str = "p", choice: str | None = "first", annotator: str = "ann", order: int = 0, **fields) -> Vote:
-    values = {"prompt": "Why?", "completions": ("one", "other"), "systems": ("a", "b"), "time": 0.0} | fields
-    return Vote(pair, choice=choice, provenance=Provenance("s", annotator, order=order), **values)  # type: ignore[arg-type]
+def vote(
+    pair: str = "p", choice: str | None = "first", annotator: str = "ann", order: int = 0, reason: str = ""
+) -> Vote:
+    made = Provenance("s", annotator, order=order)
+    return Vote(pair, 0.0, "Why?", ("one", "other"), ("a", "b"), choice, reason, made)  # type: ignore[arg-type]
 
 
 def run(texts: Sequence[str], prompt: str = "Why?", **fields) -> list[Result]:
     return [Result("task", Item(str(n), prompt, **fields), Response(text), {}) for n, text in enumerate(texts)]
 
 
-def test_the_newest_vote_of_each_annotator_counts_and_can_be_taken_back(tmp_path):
-    file = VoteFile(tmp_path / "votes.jsonl")
+def duel(votes: Sequence[Vote]) -> tuple[int, float, float, str]:
+    """The row of two systems: pairs of answers, share of the first, width of its interval, and who is better."""
+    _, table = summary(votes).tables
+    assert isinstance(table, Table)
+    ((_, _, pairs, share, better),) = table.rows
+    value, low, high = (float(part.strip("[,]")) for part in str(share).split()[:3])
+    return int(pairs), value, high - low, str(better)
+
+
+def test_the_newest_vote_of_each_annotator_counts_and_half_a_line_costs_no_other(tmp_path):
+    path = tmp_path / "votes.jsonl"
     for one in (vote("p"), vote("q"), vote("p", "tie"), vote("p", annotator="ben"), vote("q", None)):
-        file.append(one)
-    assert file.standing() == [vote("p", "tie"), vote("p", annotator="ben")]
-    file.append(vote("p", None, "ben"))
-    assert file.standing() == VoteFile(tmp_path / "votes.jsonl").standing() == [vote("p", "tie")]
-
-
-def test_half_a_line_costs_no_vote_but_its_own_and_is_counted(tmp_path):
-    file = VoteFile(tmp_path / "votes.jsonl")
-    file.append(vote("p", reason="line\nbreak \u2028 \ud800"))
-    with file.path.open("ab") as stream:
+        append_vote(path, one)
+    assert read_votes(path) == ([vote("p", "tie"), vote("p", annotator="ben")], 0)
+    append_vote(path, vote("p", None, "ben"))
+    with path.open("ab") as stream:
         stream.write(b'{"pair": "q", "ti')
-    assert len(file.standing()) == 1
-    file.append(vote("r"))
-    assert [one.pair for one in file.standing()] == ["p", "r"] and file.unreadable == 1
+    assert read_votes(path) == ([vote("p", "tie")], 0)
+    append_vote(path, vote("r", reason="line\nbreak \u2028 \ud800"))
+    assert read_votes(path) == ([vote("p", "tie"), vote("r", reason="line\nbreak \u2028 \ud800")], 1)
 
 
 def test_a_kill_loses_no_vote_that_was_acknowledged(tmp_path):
-    script = (
-        "import sys; from pathlib import Path; from lmworks.evaluate.votes import VoteFile; "
-        "from lmworks.records import Vote\n"
-        "file = VoteFile(Path(sys.argv[1]))\n"
-        "for n in range(10**6):\n"
-        "    file.append(Vote(sys.argv[2] + str(n), 0.0, 'Why?', ('x' * 5000, 'y'), ('a', 'b'), 'tie'))\n"
-        "    print(n, flush=True)\n"
-    )
     path = tmp_path / "votes.jsonl"
-    writers = [
-        subprocess.Popen([sys.executable, "-c", script, str(path), name], stdout=subprocess.PIPE, text=True)
-        for name in "xy"
-    ]
-    acknowledged = {}
-    for writer, name in zip(writers, "xy", strict=True):
-        assert writer.stdout
-        for _ in range(20):
-            acknowledged[name] = int(writer.stdout.readline())
-    for writer, name in zip(writers, "xy", strict=True):
+    command = [sys.executable, "-c", APPEND, str(path)]
+    writers = {name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "xy"}
+    acknowledged = {name: [writer.stdout.readline() for _ in range(20)] for name, writer in writers.items()}  # type: ignore[union-attr]
+    for name, writer in writers.items():
         writer.send_signal(signal.SIGKILL)
-        rest = writer.communicate()[0].split()
-        acknowledged[name] = max([acknowledged[name], *map(int, rest[-1:])])
-    kept = {one.pair for one in VoteFile(path).standing()}
-    assert kept >= {f"{name}{n}" for name, last in acknowledged.items() for n in range(last + 1)}
+        acknowledged[name] += [line for line in writer.communicate()[0].splitlines(True) if line.endswith("\n")]
+    kept = {one.pair for one in read_votes(path)[0]}
+    assert kept >= {f"{name}{int(n)}" for name, lines in acknowledged.items() for n in lines}
 
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_a_preference_has_the_chosen_answer_and_its_place(order):
-    first, second, *rest = preferences(
-        [vote(order=order, reason="kind"), vote(choice="second", order=order, prompt=(Message("user", "Why?"),)),
-         vote(choice="tie"), vote(choice="both bad")]
-    )  # fmt: skip
+    first, second = (vote(choice=choice, order=order, reason="kind").preference for choice in ("first", "second"))
+    assert first and second and first.provenance.rubric == "kind"
     assert (first.chosen, first.rejected, first.provenance.order) == ("one", "other", order)
     assert (second.chosen, second.rejected, second.provenance.order) == ("other", "one", 1 - order)
-    assert first.provenance.rubric == "kind" and not rest
+    assert vote(choice="tie").preference is vote(choice="both bad").preference is None
 
 
 def test_pairs_are_generated_answers_to_one_prompt_that_differ():
-    hashes = ("f" * 64, "0" * 64)
-    (pair,) = run_pairs(("a", "b"), hashes, [run(["same", "x", ""]), run(["same ", "y", ""])])
-    assert pair.completions == ("x", "y") and pair.source == f"task/1 of a@{'f' * 12} and b@{'0' * 12}"
-    assert not run_pairs(("a", "b"), hashes, [run(["x"]), run(["y"], "How?")])
-    assert not run_pairs(("a", "b"), hashes, [run(["x"], choices=("1", "2")), run(["y"], choices=("1", "2"))])
+    (pair,) = run_pairs(run(["same", "x", ""]), run(["same ", "y", ""]), ("a", "b"), "runs")
+    assert pair.completions == ("x", "y") and pair.provenance.source == "task/1 of runs"
+    assert not run_pairs(run(["x"]), run(["y"], "How?"), ("a", "b"), "runs")
+    assert not run_pairs(run(["x"], choices=("1", "2")), run(["y"], choices=("1", "2")), ("a", "b"), "runs")
 
 
 def test_the_order_is_drawn_evenly_for_each_pair_and_annotator_and_stays():
-    pairs = [pair_of(str(n), ("x", "y"), ("a", "b"), "s") for n in range(1000)]
-    ann = [pair.first_is_right("ann") for pair in pairs]
-    both = sum(one == pair.first_is_right("ben") for one, pair in zip(ann, pairs, strict=True))
-    assert 420 < sum(ann) < 580 and 420 < both < 580  # five standard deviations
-    assert ann == [pair.first_is_right("ann") for pair in pairs]
+    ann, ben, again = ([first_is_right(str(n), name) for n in range(1000)] for name in ("ann", "ben", "ann"))
+    equal = sum(one == other for one, other in zip(ann, ben, strict=True))
+    assert 420 < sum(ann) < 580 and 420 < equal < 580 and ann == again  # five standard deviations
 
 
 def test_what_cannot_be_told_yet_is_said_so_with_the_votes_that_it_takes():
-    def verdict(wins: int, losses: int, ties: int = 0) -> str:
-        choices = ["first"] * wins + ["second"] * losses + ["tie"] * ties
-        (duel,) = summary([vote(str(n), choice) for n, choice in enumerate(choices)]).duels
-        assert duel.share.value == pytest.approx((wins + ties / 2) / len(choices))  # type: ignore[union-attr]
-        return duel.verdict
+    def better(wins: int, losses: int) -> str:
+        choices = ["first"] * wins + ["second"] * losses
+        return duel([vote(str(n), choice) for n, choice in enumerate(choices)])[-1]
 
-    assert verdict(30, 5) == "a is preferred." and verdict(5, 30) == "b is preferred."
-    assert verdict(FEWEST - 3, 0).startswith("Cannot tell yet: 3 more pairs")
-    assert verdict(20, 20).startswith("Cannot tell yet, and nothing points to either")
+    assert better(30, 5) == "a is preferred" and better(5, 30) == "b is preferred"
+    assert better(FEWEST - 3, 0) == "cannot tell yet: 3 more pairs at least"
+    assert "nothing points to either" in better(20, 20)
     # A proportion of 0.6 is told from 0.5 with a power of 0.8 by (2.802 / 0.1)^2 x 0.24 = 189 items.
-    assert "about 169 more pairs, if a stays ahead" in verdict(12, 8)
+    assert "about 169 more pairs, if a stays ahead" in better(12, 8)
 
 
 def test_votes_on_one_pair_do_not_count_as_independent():
-    alone = [vote(str(n), "first" if n % 3 else "second") for n in range(30)]
+    alone = [vote(str(n), ("second", "first", "tie", "both bad")[n % 4]) for n in range(40)]
     repeated = [vote(one.pair, one.choice, f"annotator {k}") for one in alone for k in range(4)]
-    (one,), (four,) = summary(alone).duels, summary(repeated).duels
-    widths = [np.diff(duel.share.interval)[0] for duel in (one, four)]  # type: ignore[union-attr]
-    assert widths[0] == pytest.approx(widths[1], rel=0.1) and four.pairs == 30 and one.verdict == four.verdict
+    one, four = duel(alone), duel(repeated)
+    assert one[:2] == four[:2] == (40, 0.5) and one[2] == pytest.approx(four[2], rel=0.1)
+    systems = summary(repeated).tables[0].rows
+    assert all(row[2:] == (40, 40, 40, 40) for row in systems)
+    agreement = summary(repeated).text.splitlines()
+    assert len(agreement) == 6 and all("agree on 40 of 40" in line and "kappa 1.000" in line for line in agreement)
+    assert np.allclose([float(str(row[1]).split()[0]) for row in systems], 0)

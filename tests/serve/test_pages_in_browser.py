@@ -9,7 +9,7 @@ import pytest
 from small_system import write_run
 
 from lmworks.evaluate.metric import Metric, each
-from lmworks.evaluate.votes import VOTES, VoteFile
+from lmworks.evaluate.votes import VOTES, read_votes
 from slow_cases import slow
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -164,38 +164,36 @@ def test_a_table_is_sorted_by_a_click_on_its_head(page):
 
 
 def test_pairs_are_voted_on_by_the_keyboard(page, grounded, request):
+    folder, file = grounded.service.workspace.parent / "runs", grounded.service.workspace / VOTES
     length = Metric("length", each(lambda item, response: float(len(response.text))))
-    folder, by = grounded.service.workspace.parent / "runs", request.node.name
     for name in () if folder.exists() else ("one", "other"):
         write_run(folder / name, {str(n): f"{name} says {n} {'at length ' * 40}" for n in range(7)}, length)
     page.goto("/compare")
-    page.locator("#runs-by").fill(by)
+    page.locator("#runs-by").fill(request.node.name)
     page.get_by_role("button", name="Begin").click()
-    progress = page.locator("#progress")
-    announced = page.locator("#toasts")
-    for number, (key, choice) in enumerate(
-        [("ArrowLeft", "left"), ("ArrowRight", "right"), ("t", "tie"), ("b", "both bad")], start=1
-    ):
-        left = page.locator(".side .text").first.inner_text()
+    page.wait_for_url("**/compare/runs/*/*")  # until its script listens
+    progress, announced = page.locator("#progress"), page.locator("#toasts")
+    for number, key in enumerate(("ArrowLeft", "ArrowRight", "t", "b"), start=1):
+        sides = [text.strip() for text in page.locator(".side .text").all_inner_texts()]
         page.keyboard.press(key)
         progress.filter(has_text=f"{number} of 7").wait_for()
         announced.filter(has_text=f"{number} of 7").wait_for()
         assert page.evaluate("document.activeElement.id") == "pair-title" and page.evaluate("scrollY") == 0
-        vote = VoteFile(grounded.service.workspace / VOTES).standing()[-1]
-        preferred = {"first": 0, "second": 1}.get(vote.choice or "")
-        assert (vote.choice if preferred is None else ("left" if vote.completions[preferred].strip() == left.strip()
-                                                       else "right")) == choice  # fmt: skip
+        vote = read_votes(file)[0][-1]
+        chosen = vote.preference.chosen.strip() if vote.preference else vote.choice  # type: ignore[union-attr]
+        assert chosen == {"ArrowLeft": sides[0], "ArrowRight": sides[1], "t": "tie", "b": "both bad"}[key]
+    pair = page.locator("#ballot input[name=pair]")
     page.keyboard.press("u")
     progress.filter(has_text="3 of 7").wait_for()
-    before = page.locator("#ballot input[name=pair]").get_attribute("value")
+    undone = pair.get_attribute("value")
     page.keyboard.press("r")
     page.keyboard.type("both are lengthy")
     page.keyboard.press("Escape")
     page.keyboard.press("b")
     progress.filter(has_text="4 of 7").wait_for()
-    vote = VoteFile(grounded.service.workspace / VOTES).standing()[-1]
-    assert (vote.pair, vote.choice, vote.reason) == (before, "both bad", "both are lengthy")
-    before = page.locator("#ballot input[name=pair]").get_attribute("value")
+    vote = read_votes(file)[0][-1]
+    assert (vote.pair, vote.choice, vote.reason) == (undone, "both bad", "both are lengthy")
+    before = pair.get_attribute("value")
     page.keyboard.press("n")
     page.locator(f"#ballot input[name=pair]:not([value='{before}'])").wait_for(state="attached")
     page.reload()

@@ -4,108 +4,78 @@
 vote is a further line.
 """
 
-import fcntl
 import json
 import os
-import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from lmworks.artefact import hash_json, sync_folder
 from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.results import Result
-from lmworks.records import Preference, TextOrMessages, Vote
+from lmworks.records import Provenance, TextOrMessages, Vote
 
 VOTES = "votes.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two answers to one prompt; `source` says where they are from: the artefacts or interactions, and the item."""
-
-    id: str
-    prompt: TextOrMessages
-    completions: tuple[str, str]
-    systems: tuple[str, str]
-    source: str
-
-    def first_is_right(self, annotator: str) -> bool:
-        """Whether this annotator sees the first completion on the right: a hash of both draws, so that it is chance,
-        stays when the page is loaded again, and needs no field in the page that would give it away."""
-        return int(hash_json([self.id, annotator])[:8], 16) % 2 == 1
+def open_vote(prompt: TextOrMessages, completions: tuple[str, str], systems: tuple[str, str], source: str) -> Vote:
+    """A pair of answers before anybody voted on it; `source` says where they are from: artefacts and item."""
+    pair = hash_json([prompt, completions, systems, source])[:16]
+    return Vote(pair, 0.0, prompt, completions, systems, None, provenance=Provenance(source))
 
 
-def pair_of(prompt: TextOrMessages, completions: tuple[str, str], systems: tuple[str, str], source: str) -> Pair:
-    return Pair(hash_json([prompt, completions, systems, source])[:16], prompt, completions, systems, source)
-
-
-def run_pairs(names: tuple[str, str], hashes: tuple[str, str], runs: Sequence[Sequence[Result]]) -> list[Pair]:
+def run_pairs(first: Sequence[Result], second: Sequence[Result], systems: tuple[str, str], source: str) -> list[Vote]:
     """The generated answers of two runs to the same item of the same task, where they differ; in the order of their
     hashes, so that those voted on when a person stops are a random sample."""
-    second = {(one.task, one.item.id): one for one in runs[1]}
+    others = {(one.task, one.item.id): one for one in second}
     pairs = []
-    for one in runs[0]:
-        other = second.get((one.task, one.item.id))
-        if other is None or one.item.choices or one.item.prompt != other.item.prompt:
-            continue
+    for one in (row for row in first if (row.task, row.item.id) in others and not row.item.choices):
+        other = others[one.task, one.item.id]
         texts = (one.response.text, other.response.text)
-        if texts[0].strip() != texts[1].strip():
-            places = " and ".join(f"{name}@{digest[:12]}" for name, digest in zip(names, hashes, strict=True))
-            pairs.append(pair_of(one.item.prompt, texts, names, f"{one.task}/{one.item.id} of {places}"))
-    return sorted(pairs, key=lambda pair: pair.id)
+        if one.item.prompt == other.item.prompt and texts[0].strip() != texts[1].strip():
+            pairs.append(open_vote(one.item.prompt, texts, systems, f"{one.task}/{one.item.id} of {source}"))
+    return sorted(pairs, key=lambda one: one.pair)
 
 
-class VoteFile:
-    """The votes of a workspace. `append` returns when the vote is on the disk; several processes may write."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.unreadable = 0  # lines that are no vote, such as the half of one that a power cut left
-        self._lock = threading.Lock()
-        self._read = 0  # bytes
-        self._standing: dict[tuple[str, str], Vote] = {}
-
-    def append(self, vote: Vote) -> None:
-        line = json.dumps(to_mapping(vote), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self.path.exists()
-        with self._lock, self.path.open("ab+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            if stream.seek(0, os.SEEK_END):
-                stream.seek(-1, os.SEEK_END)
-                line = line if stream.read() == b"\n" else b"\n" + line  # after the half of one
-            stream.write(line + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        if is_new:
-            sync_folder(self.path.parent)
-
-    def standing(self) -> list[Vote]:
-        """The newest vote of each annotator on each pair, but for those taken back; the latest voted last."""
-        with self._lock:
-            if self.path.exists():
-                with self.path.open("rb") as stream:
-                    stream.seek(self._read)
-                    whole = stream.read()
-                lines = whole[: whole.rfind(b"\n") + 1]  # what follows is being written
-                self._read += len(lines)
-                for line in filter(None, lines.split(b"\n")):
-                    self._take(line)
-            return list(self._standing.values())
-
-    def _take(self, line: bytes) -> None:
-        try:
-            vote = from_mapping(Vote, json.loads(line.decode("utf-8", "surrogatepass")))
-        except ValueError:
-            self.unreadable += 1
-            return
-        key = (vote.pair, vote.provenance.annotator or "")
-        self._standing.pop(key, None)
-        if vote.choice is not None:
-            self._standing[key] = vote
+def first_is_right(pair: str, annotator: str | None) -> bool:
+    """Whether this annotator sees the first completion on the right: a hash of both draws, so that it is chance, stays
+    when the page is loaded again, and needs no field in the page that would give it away."""
+    return int(hash_json([pair, annotator])[:8], 16) % 2 == 1
 
 
-def preferences(votes: Iterable[Vote]) -> list[Preference]:
-    """The decided votes as pairs for alignment and for the calibration of judges; ties are none."""
-    return [one for vote in votes if (one := vote.preference) is not None]
+def append_vote(path: Path, vote: Vote) -> None:
+    """Returns when the vote is on the disk; several processes may write."""
+    import fcntl  # POSIX only, and only writers need it
+
+    line = json.dumps(to_mapping(vote), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if end := stream.seek(0, os.SEEK_END):
+            stream.seek(end - 1)
+            line = line if stream.read() == b"\n" else b"\n" + line  # after the half of one
+        stream.write(line + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not end:
+        sync_folder(path.parent)
+
+
+def read_votes(path: Path) -> tuple[list[Vote], int]:
+    """The newest vote of each annotator on each pair, but for those taken back, the latest voted last; and the number
+    of lines that are no vote, such as the half of one that a power cut left."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the rest is being written
+    votes = [_parsed(line) for line in lines if line]
+    standing: dict[tuple[str, str | None], Vote] = {}
+    for vote in filter(None, votes):
+        standing.pop((vote.pair, vote.provenance.annotator), None)
+        standing[vote.pair, vote.provenance.annotator] = vote
+    return [vote for vote in standing.values() if vote.choice is not None], votes.count(None)
+
+
+@lru_cache(maxsize=50_000)
+def _parsed(line: bytes) -> Vote | None:
+    try:
+        return from_mapping(Vote, json.loads(line.decode("utf-8", "surrogatepass")))
+    except ValueError:
+        return None

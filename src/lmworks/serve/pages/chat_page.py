@@ -34,7 +34,7 @@ LISTED = 30  # conversations
 SHOWN_TURNS = 50  # of a conversation on one page
 LONGEST_EXAMPLE = 90  # characters of a question that is suggested
 LONGEST_NAME = 64  # characters of a conversation's id, as in the API
-_STATUS = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineError: 504, FailedError: 500}
+FAILURES = {BusyError: 429, NotReadyError: 503, UnknownModelError: 400, DeadlineError: 504, FailedError: 500}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ async def _answer_form(service: Service, request: Request) -> Response:
         asked = Turn(model, messages, sampling=SamplingParameters(**SAMPLING), conversation=conversation, parent=parent)
         async for _ in service.chat(asked):
             pass
-    except (*_STATUS, ValueError) as error:
-        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    except (*FAILURES, ValueError) as error:
+        status = next((code for kind, code in FAILURES.items() if isinstance(error, kind)), 400)
         wait = error.retry_after if isinstance(error, BusyError) else 0
         return await _page(service, conversation, turns, Draft(question, model, _sentence(error), status, wait))
     return RedirectResponse(f"/chat/{segment(conversation)}#last", 303)

@@ -15,9 +15,8 @@ from lmworks.artefact import SECTIONS, read_manifest
 from lmworks.config import from_mapping
 from lmworks.excerpts import passage_html
 from lmworks.report import Fold, Section, Table, format_cell
-from lmworks.serve.pages import page_templates
-from lmworks.serve.pages.page_templates import whole_number
-from lmworks.serve.pages.run_list import find_runs, runs_folder
+from lmworks.serve.pages import page_templates, runs_page
+from lmworks.serve.pages.page_templates import FIGURE_HEADERS, whole_number
 from lmworks.serve.service import Service
 from lmworks.workspace import Current, certainty_of
 
@@ -103,13 +102,6 @@ def _cell(value: Value, scored: re.Match[str] | None, low: float, high: float) -
     at = [round(100 * (number - low) / span, 2) for number in (start, end, middle)]
     bar = Range(at[0], at[1], at[2], round(-100 * low / span, 2) if low < 0 else None)
     return Cell(scored[1], True, middle, f"[{scored[2]}, {scored[3]}]", scored[4] or "", bar)
-
-
-# An SVG of our own may carry a style sheet; opened by itself it can do nothing else.
-FIGURE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 # Their reports show texts with the personal data that were cut: for who cleans, not for who may ask.
@@ -243,6 +235,7 @@ def _grid(name: str, table: Table, wanted: str, column: int, *, descending: bool
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
+    routes.include_router(runs_page.router(service))
 
     async def reports() -> tuple[StageReport, ...]:
         if service.current is None:
@@ -258,10 +251,9 @@ def router(service: Service) -> APIRouter:
         except FileNotFoundError as error:
             return page_templates.error_page(service, 404, "The build is not there any more", str(error), "/evaluation")
         certainty = certainty_of(service.workspace, service.current) if service.current else None
-        runs, unreadable = await asyncio.to_thread(find_runs, runs_folder(service))
-        return page_templates.page(
-            service, "evaluation.html", stages=stages, sort=sort, certainty=certainty, runs=runs, unreadable=unreadable
-        )
+        runs, unreadable = await asyncio.to_thread(runs_page.find_runs, service)
+        of_runs = {"runs": runs, "unreadable": unreadable, "scores_of": runs_page.scores_of}
+        return page_templates.page(service, "evaluation.html", stages=stages, sort=sort, certainty=certainty, **of_runs)
 
     @routes.get("/evaluation/figure/{stage}/{number}.svg")
     async def drawing(stage: str, number: str) -> Response:

@@ -30,6 +30,12 @@ SECTIONS = (
     ("system", "/system", "System"),
 )
 
+# An SVG or a report of our own may carry a style sheet; opened by itself it can do nothing else.
+FIGURE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
 # Control characters and lone surrogates, which a browser would drop or change
 _UNSHOWABLE = re.compile("[\0-\x08\x0b\x0d-\x1f\x7f-\x9f\ud800-\udfff]")
 _CLIPPED = 1 << 16  # characters of a text that is clipped; the others are not looked at

@@ -1,24 +1,141 @@
-"""Pages of the runs of evaluations: the report of one, and two of them compared item by item."""
+"""Runs of evaluations on disk: the list that other pages choose from, the report of one, and two compared.
+
+What was read of a run is kept: it never changes.
+"""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from lmworks.artefact import REPORT
-from lmworks.serve.pages.evaluation_page import FIGURE_HEADERS
-from lmworks.serve.pages.page_templates import error_page
-from lmworks.serve.pages.run_list import find_run, runs_folder
+from lmworks.artefact import MANIFEST, REPORT, read_manifest
+from lmworks.evaluate.comparison import Comparison, compare_runs
+from lmworks.evaluate.metric import Value, value_row
+from lmworks.evaluate.results import Result, TaskScore, read_results, read_scores
+from lmworks.evaluate.votes import run_pairs
+from lmworks.records import Unscored, Vote
+from lmworks.serve.pages.page_templates import FIGURE_HEADERS, error_page, page
 from lmworks.serve.service import Service
+
+SHOWN = 20  # items on a page
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run by the name of its folder. Runs of the same weights have the same `model`, the beginning of a digest."""
+
+    name: str
+    folder: Path
+    digest: str
+    model: str
+    suite: str
+    started: float  # seconds since the epoch
+
+
+def runs_folder(service: Service) -> Path:
+    return Path(service.config.runs) if service.config.runs else service.workspace.resolve().parent / "runs"
+
+
+def find_runs(service: Service) -> tuple[list[Run], list[str]]:
+    """The runs, newest first, and the names of the folders that hold none that can be read."""
+    runs, unreadable = [], []
+    for folder in (path.parent for path in sorted(runs_folder(service).glob(f"[!.]*/{MANIFEST}"))):
+        try:
+            made = read_manifest(folder)
+            model, suite = ", ".join(one[:12] for one in made.models.values()), ", ".join(made.config.get("suite", ()))
+            runs.append(Run(folder.name, folder, made.content_hash, model, suite, made.started))
+            scores_of(runs[-1])
+        except (OSError, ValueError, TypeError, AttributeError):
+            unreadable.append(folder.name)
+    return sorted((run for run in runs if run.name not in unreadable), key=lambda run: -run.started), unreadable
+
+
+def find_run(service: Service, name: str) -> Run:
+    """The run of this name or content hash; LookupError when there is none."""
+    for run in find_runs(service)[0]:
+        if name in (run.name, run.digest):
+            return run
+    raise LookupError(f"{runs_folder(service)} holds no run {name}: `lmworks eval` makes one")
+
+
+@lru_cache(maxsize=1024)
+def scores_of(run: Run) -> dict[str, dict[str, TaskScore]]:
+    return read_scores(run.folder)
+
+
+@lru_cache(maxsize=8)
+def results_of(run: Run) -> tuple[Result, ...]:
+    return tuple(read_results(run.folder)[0])
+
+
+@lru_cache(maxsize=8)
+def pairs_of(first: Run, second: Run) -> list[Vote]:
+    """The pairs of answers of two runs, before anybody voted on them."""
+    source = " and ".join(f"{run.name}@{run.digest[:12]}" for run in (first, second))
+    return run_pairs(results_of(first), results_of(second), (first.name, second.name), source)
+
+
+Sides = tuple[tuple[Run, str, float | None], ...]  # a run, what it says, its value or None
+
+
+@lru_cache(maxsize=8)
+def _compared(new: Run, old: Run) -> list[Comparison]:
+    return compare_runs(new.folder, old.folder)
+
+
+@lru_cache(maxsize=32)
+def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, str, str, Sides]]:
+    """The items with different values, or where an item alone has none, with different responses: how far apart, id,
+    prompt, sides; the furthest first."""
+    before = {row.item.id: row for row in results_of(old) if row.task == task}
+    views = []
+    for row in (row for row in results_of(new) if row.task == task):
+        both = ((new, row), (old, before[row.item.id]))
+        sides = tuple((run, _said(one), _single(one.values[metric])) for run, one in both)
+        (_, said, value), (_, other_said, other_value) = sides
+        if value != other_value or (value is None and said != other_said):
+            apart = abs(value - other_value) if None not in (value, other_value) else 0.0  # type: ignore[operator]
+            prompt = row.item.prompt if isinstance(row.item.prompt, str) else row.item.prompt[-1].content
+            views.append((apart, row.item.id, prompt, sides))
+    return sorted(views, key=lambda view: -view[0])
+
+
+def _single(value: Value) -> float | None:
+    row: Sequence[float] = () if isinstance(value, Unscored) else value_row(value)
+    return row[0] / row[1] if len(row) == 2 and row[1] else None
+
+
+def _said(row: Result) -> str:
+    if row.item.choices and len(row.response.choices) == len(row.item.choices):
+        return max(zip(row.response.choices, row.item.choices, strict=True))[1]
+    return row.response.text or ("(abstained)" if row.response.abstained else "(no text)")
 
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
+    @routes.get("/evaluation/runs")
+    async def compare(first: str = "", second: str = "", task: str = "", metric: str = "") -> Response:
+        try:
+            new, old = [await asyncio.to_thread(find_run, service, name) for name in (first, second)]
+            found = await asyncio.to_thread(_compared, new, old)
+            names = [(one.task, one.metric) for one in found]
+            chosen = (task, metric) if (task, metric) in names else names[0]
+            items = await asyncio.to_thread(_differing, new, old, *chosen)
+        except (LookupError, OSError, ValueError) as error:
+            status = 404 if isinstance(error, LookupError) else 400
+            return error_page(service, status, "These runs cannot be compared", str(error), "/evaluation")
+        view = {"found": found, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
+        return page(service, "runs.html", new=new, old=old, scores_of=scores_of, **view)
+
     @routes.get("/evaluation/runs/{name}")
     async def report(name: str) -> Response:
         try:
-            run = await asyncio.to_thread(find_run, runs_folder(service), name=name)
+            run = await asyncio.to_thread(find_run, service, name)
             text = await asyncio.to_thread((run.folder / REPORT).read_text, "utf-8")
         except (LookupError, OSError) as error:
             return error_page(service, 404, "No such run", str(error), "/evaluation")

@@ -28,9 +28,8 @@ def calibrate(
 ) -> None:
     """Measure a judge on rows that people have labelled: agreement, and what besides quality moves it.
 
-    A row has `prompt`, `response` and `label` (a verdict, true or false) or `rating`; for a pairwise rubric `prompt`,
-    `chosen` and `rejected`. Each is judged once for every wording of the rubric, pairs in both orders. The folder holds
-    `report.html` and `judge.json`, without which no gate takes the judge's word.
+    Rows have `prompt`, `response` and `label` (a verdict, true, false) or `rating`; for a pairwise rubric `prompt`,
+    `chosen`, `rejected`. Without the folder that this makes, no gate takes the judge's word.
 
     Example: `lmworks judge calibrate rows.jsonl --rubric truthfulness --model smollm2-135m-instruct --out my-judge`
     """
@@ -39,34 +38,22 @@ def calibrate(
 
     settings = {"rows": str(rows.resolve()), "rubric": rubric, "first": first, "own": own}
     named = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    outcome = run_alone("evaluate.judge", out, [], [f"judge={model}"], named)
-    console = new_console()
-    print_sections(console, stage_sections(outcome))
-    console.print(f"judge -> {out}", highlight=False)
+    print_sections(new_console(), stage_sections(run_alone("evaluate.judge", out, [], [f"judge={model}"], named)))
 
 
 @app.command()
-def score(
-    rows: Rows,
-    rubric: Rubric,
-    model: Model,
-    calibration: Annotated[Path | None, typer.Option(help="Refuse a judge that this folder is no proof of.")] = None,
-) -> None:
+def score(rows: Rows, rubric: Rubric, model: Model) -> None:
     """Judge rows, and print a line of JSON for each: value, verdict, confidence, probabilities.
 
     Example: `lmworks judge score rows.jsonl --rubric truthfulness --model smollm2-135m-instruct > verdicts.jsonl`
     """
     from lmworks.config import to_mapping
     from lmworks.evaluate import judge
-    from lmworks.evaluate.judge_calibration import calibrated
     from lmworks.generate.engine import Engine
     from lmworks.model.checkpoint import load
 
     by = judge.rubric(rubric)
     given = [json.loads(line) for line in rows.read_text("utf-8").split("\n") if line.strip()]
     by.check(given)
-    one = judge.Judge(Engine(load(model)), by)
-    if calibration is not None:
-        calibrated(calibration, by, one.fingerprint)
-    for found in one.judgements(given):
+    for found in judge.Judge(Engine(load(model)), by).judgements(given):
         typer.echo(json.dumps(to_mapping(found), ensure_ascii=False))

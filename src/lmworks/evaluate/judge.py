@@ -36,10 +36,7 @@ RUBRICS = Path(__file__).with_name("rubrics")
 _MAY_BE_EMPTY = ("response", "first", "second")
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _BATCH = 32  # rows between two reports of progress
-_NO_PROBABILITIES = (
-    "this endpoint gives no log-probabilities, by which a judge is read: name one that returns `top_logprobs`, or run "
-    "the model in the local Engine"
-)
+_NO_PROBABILITIES = "the endpoint gives no log-probabilities: name one with `top_logprobs`, or use the local Engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +58,10 @@ class Rubric:
     description: str = ""
 
     def __post_init__(self) -> None:
-        texts = list(self.verdicts)
+        texts, values = list(self.verdicts), self.values
         if any(not text or text != " ".join(text.split()) for text in texts):
             raise ValueError(f"verdicts are words without white space around them, got {texts}")
-        if len(set(self.verdicts.values())) < 2 or not np.isfinite(self.values).all():
+        if len(set(values)) < 2 or not np.isfinite(values).all():
             raise ValueError(f"a rubric needs verdicts of two different finite values at least, got {self.verdicts}")
         if both := next(((a, b) for a in texts for b in texts if a != b and b.startswith(a)), None):
             raise ValueError(
@@ -73,15 +70,11 @@ class Rubric:
             )
         if ("response" in self.fields) == ({"first", "second"} <= self.fields):
             raise ValueError("the prompt of a rubric has the field {response}, or both of {first} and {second}")
-        centred = np.sort(self.values - (self.values.max() + self.values.min()) / 2)
-        if self.pairwise and (len(set(centred)) < len(texts) or abs(centred + centred[::-1]).max() > 1e-9):
-            raise ValueError(
-                "the verdicts of a pairwise rubric have values that mirror each other, one each, such as "
-                f"A = 1, tie = 0.5, B = 0; got {dict(self.verdicts)}"
-            )
-        for number, text in enumerate(self.paraphrases, 1):
-            if set(_FIELD.findall(text)) != self.fields:
-                raise ValueError(f"paraphrase {number} has not the prompt's fields, {', '.join(sorted(self.fields))}")
+        centred = np.sort(values - (values.max() + values.min()) / 2)
+        if self.pairwise and (len(set(values)) < len(texts) or abs(centred + centred[::-1]).max() > 1e-9):
+            raise ValueError("values of a pairwise rubric mirror each other, such as A = 1, tie = 0.5, B = 0")
+        if any(set(_FIELD.findall(text)) != self.fields for text in self.paraphrases):
+            raise ValueError(f"a paraphrase has other fields than the prompt: {', '.join(sorted(self.fields))}")
 
     @property
     def fields(self) -> frozenset[str]:
@@ -114,11 +107,10 @@ class Rubric:
         """ValueError, with row and remedy, for one without a field that the prompt has."""
         for number, row in enumerate(rows, 1):
             for name in sorted(self.fields):
-                text = row.get(name)
-                if not isinstance(text, str) or not (text.strip() or name in _MAY_BE_EMPTY):
+                if not isinstance(text := row.get(name), str) or not (text.strip() or name in _MAY_BE_EMPTY):
                     raise ValueError(
-                        f"row {number} has {'an empty' if isinstance(text, str) else 'no text'} {name}, by which the rubric "
-                        f"{self.name} judges: fill it, drop the row, or take a rubric without {{{name}}}"
+                        f"row {number} has {'an empty' if isinstance(text, str) else 'no text'} {name}, by which "
+                        f"{self.name} is judged: fill it, drop the row, or take a rubric without {{{name}}}"
                     )
 
 
@@ -199,11 +191,12 @@ class Judge:
 
         ValueError for a row that cannot be read, such as one that is longer than the model's context.
         """
-        read = self._read(rows)
-        for number, each in enumerate(read, 1):
-            if isinstance(each, Unscored):
-                raise ValueError(f"row {number}: {each.reason}")
-        return np.array([_softmax(each) for each in read if not isinstance(each, Unscored)]).reshape(len(rows), -1)
+        result = np.empty((len(rows), len(self.rubric.verdicts)))
+        for number, read in enumerate(self._read(rows)):
+            if isinstance(read, Unscored):
+                raise ValueError(f"row {number + 1}: {read.reason}")
+            result[number] = _softmax(read)
+        return result
 
     def judgements(self, rows: Sequence[Mapping[str, str]]) -> list[Judgement | Unscored]:
         """A judgement for each row, in order; of a pair from both orders."""
@@ -214,9 +207,8 @@ class Judge:
 
     def _judgement(self, orders: Sequence[np.ndarray | Unscored]) -> Judgement | Unscored:
         """From ln p of the verdicts in one order, or in both."""
-        for read in orders:
-            if isinstance(read, Unscored):
-                return read
+        if unread := next((read for read in orders if isinstance(read, Unscored)), None):
+            return unread
         texts, values, mirror = list(self.rubric.verdicts), self.rubric.values, self.rubric.mirror
         each = np.array([_softmax(read) for read in orders])  # (orders, verdicts)
         mass = float(np.exp(np.array(orders)).sum(axis=1).mean())
@@ -243,13 +235,12 @@ class Judge:
 
     def _scores(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
         shared, verdicts = self._continuations
-        most, longest = self.engine.capabilities.context_length, max(map(len, verdicts))
+        most = (self.engine.capabilities.context_length or 1 << 62) - max(map(len, verdicts))
         contexts = [(*self._prompt(prompt), *shared) for prompt in prompts]
-        fits = [most is None or len(context) + longest <= most for context in contexts]
-        pairs = [(c, v) for c, fit in zip(contexts, fits, strict=True) if fit for v in verdicts]
+        pairs = [(context, verdict) for context in contexts if len(context) <= most for verdict in verdicts]
         scores = iter(self.engine.score([c for c, _ in pairs], [v for _, v in pairs]))
-        for context, fit in zip(contexts, fits, strict=True):
-            if fit:
+        for context in contexts:
+            if len(context) <= most:
                 yield np.array([next(scores).total for _ in verdicts], dtype=np.float64)
             else:
                 yield Unscored(f"{len(context)} tokens with the rubric, and the judge reads {most} at most")
@@ -273,9 +264,9 @@ class Judge:
         for text, ids in zip(self.rubric.verdicts, whole, strict=True):
             if (other := begins.setdefault(ids[shared], text)) != text:
                 raise ValueError(
-                    f"the verdicts {other!r} and {text!r} of the rubric {self.rubric.name} begin with the same token "
-                    f"of this model, {decode([ids[shared]], skip_special=False)!r}, so that how its answer goes on or "
-                    "ends would decide: take verdicts that begin differently, such as letters (A, B, C)"
+                    f"the verdicts {other!r} and {text!r} begin with the same token of this model, "
+                    f"{decode([ids[shared]])!r}, so that how its answer goes on would decide: take verdicts that begin "
+                    "differently, such as letters (A, B, C)"
                 )
         return whole[0][:shared], [ids[shared:] for ids in whole]
 
@@ -326,26 +317,27 @@ def _softmax(values: Any) -> np.ndarray:
 def judge_metric(judge: Judge) -> Metric:
     """The value of the most probable verdict."""
     values = judge.rubric.verdicts
-    return _metric("judge", judge, lambda found: values[found.verdict], set(values.values()) <= {0.0, 1.0})
+    return judgement_metric("judge", judge, lambda found: values[found.verdict], set(values.values()) <= {0.0, 1.0})
 
 
 def g_eval(judge: Judge) -> Metric:
     """The expected value of the verdict, sum over s of p(s) s (Liu et al. 2023, section 2.3)."""
-    return _metric("g-eval", judge, lambda found: found.value, False)
+    return judgement_metric("g-eval", judge, lambda found: found.value)
 
 
-def _metric(name: str, judge: Judge, value: Callable[[Judgement], float], proportion: bool) -> Metric:
+def judgement_metric(name: str, judge: Judge, value: Callable[[Judgement], float], proportion: bool = False) -> Metric:
+    """A number of each judgement; ValueError where the judge names a calibration that is not its own."""
     if judge.calibration is not None:
         from lmworks.evaluate.judge_calibration import calibrated
 
         calibrated(judge.calibration, judge.rubric, judge.fingerprint)
+    columns: dict[str, Need] = {"reference": "references", "second": "references", "context": "contexts"}
+    needs: tuple[Need, ...] = tuple({need: 0 for one, need in columns.items() if one in judge.rubric.fields})
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         found = judge.judgements([item_row(*both) for both in zip(items, responses, strict=True)])
         return [each if isinstance(each, Unscored) else value(each) for each in found]
 
-    columns: dict[str, Need] = {"reference": "references", "second": "references", "context": "contexts"}
-    needs: tuple[Need, ...] = tuple({need: 0 for one, need in columns.items() if one in judge.rubric.fields})
     return Metric(f"{name}: {judge.rubric.name}", measure, needs, proportion=proportion, signature=judge.signature)
 
 

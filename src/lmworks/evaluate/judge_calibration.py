@@ -21,7 +21,9 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
 from lmworks.config import from_mapping
+from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric
 from lmworks.evaluate.judge import Judge, Judgement, Rubric, prompt_text, rubric
+from lmworks.evaluate.metric import Item, Value, score
 from lmworks.records import Message, Score, Scored, Unscored
 from lmworks.report import Section, Table
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
@@ -29,7 +31,6 @@ from lmworks.statistics.correlation import spearman
 from lmworks.statistics.scores import mean_score, sums_score
 
 JUDGE = "judge.json"
-_BINS = 10
 _MARK = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s|^#{1,6}\s|\*\*[^*\n]+\*\*|!", re.MULTILINE)  # formatted for show
 FIGURES = {
     "accuracy": "verdicts that are the people's",
@@ -144,98 +145,95 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
             if isinstance(each, Unscored):
                 raise ValueError(f"row {number} cannot be judged: {each.reason}; drop it, or take another judge")
         found.append([each for each in read if isinstance(each, Judgement)])
-    judged, clusters, signature = found[0], [row.cluster for row in rows], [judge.signature, hash_json(rows)]
-    human, value = np.array([row.human for row in rows]), np.array([each.value for each in judged])
-    scale, middle = by.values, float(by.values.min() + by.values.max()) / 2
+    human, scale = np.array([row.human for row in rows]), by.values
     people = np.abs(human[:, None] - scale).argmin(axis=1)  # the verdict nearest to a rating
+    most = Counter(people.tolist()).most_common(1)[0][0]
+    baseline = np.full(len(rows), 0.5) if by.pairwise else (people == most).astype(float)
+    value, middle = np.array([each.value for each in found[0]]), float(scale.min() + scale.max()) / 2
+    to_choose = np.array([_coin(row.cluster) for row in rows])
+    levels = [scale.min() - 1, *np.unique(value[to_choose])] if to_choose.any() else [middle]
+    hits = np.array([(value > level) == (human > middle) for level in levels])  # (levels, n)
+    best = int(hits[:, to_choose].sum(axis=1).argmax())
+    figures = _figures(judge, rows, found, people, baseline) | _slopes(rows, human, value, by, own, judge.signature)
+    clusters = [row.cluster for row, chosen in zip(rows, to_choose, strict=True) if not chosen]
+    held_out = mean_score(hits[best, ~to_choose].astype(float).tolist(), [judge.signature, hash_json(rows)], clusters)
+    gain = figures["gain"]
+    useful = isinstance(gain, Scored) and gain.interval[0] > 0
+    other = "a coin" if by.pairwise else f"the majority answer, always {list(by.verdicts)[most]!r}"
+    words = f"{'better' if useful else 'no better'} than {other} (accuracy {figures['accuracy']}, gain {gain})"
+    figures["accuracy at threshold"] = held_out
+    return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, float(levels[best]), figures)
+
+
+def _figures(
+    judge: Judge,
+    rows: Sequence[Labelled],
+    found: Sequence[Sequence[Judgement]],
+    people: np.ndarray,
+    baseline: np.ndarray,
+) -> dict[str, Score]:
+    """Figures of the first wording's judgements, and how far those of the others differ from them."""
+    by, judged, clusters = judge.rubric, found[0], [row.cluster for row in rows]
+    scale, signature = by.values, [judge.signature, hash_json(rows)]
     verdict = np.array([list(by.verdicts).index(each.verdict) for each in judged])
-    right = (people == verdict).astype(float)
-    if by.pairwise:
-        right[(value == middle) & (human != middle)] = 0.5  # the two orders contradict each other evenly
-    frequent = Counter(people.tolist()).most_common(1)[0][0]
-    baseline = np.full(len(rows), 0.5) if by.pairwise else (people == frequent).astype(float)
-    chosen_on = np.array([_coin(cluster) for cluster in clusters])
-    good, threshold = human > middle, middle
-    if chosen_on.any():
-        levels = [scale.min() - 1, *np.unique(value[chosen_on])]
-        threshold = float(max(levels, key=lambda level: ((value > level) == good)[chosen_on].mean()))
+    value, confidence = np.array([(each.value, each.confidence) for each in judged]).T
+    tie = by.pairwise & (value == (scale.min() + scale.max()) / 2) & (scale[people] != value)
+    right = np.where(tie, 0.5, people == verdict)  # 0.5: the two orders contradict each other evenly
     values = np.array([[each.value for each in wording] for wording in found])  # (wordings, n)
     flips = [len({wording[place].verdict for wording in found}) > 1 for place in range(len(rows))]
-    confidence = np.array([each.confidence for each in judged])
-    gaps = np.zeros((len(rows), _BINS + 1))
-    gaps[np.arange(len(rows)), np.minimum((confidence * _BINS).astype(int), _BINS - 1)] = confidence - right
-    gaps[:, _BINS] = 1
+    binned: list[Value] = [tuple(row) for row in bin_rows(confidence.tolist(), right.tolist()).tolist()]
 
-    def mean(
-        name: str, numbers: Any, unless: str = ""
-    ) -> Score:  # rounded: where all is 0, rounding errors are no bias
-        return (
-            Unscored(unless)
-            if unless
-            else mean_score(np.round([*map(float, numbers)], 12).tolist(), [name, *signature], clusters)
-        )
+    def mean(name: str, numbers: Any, unless: str = "") -> Score:
+        """Rounded: where all are 0 but for rounding, there is no bias."""
+        rounded = np.round(np.asarray(numbers, dtype=np.float64), 12).tolist()
+        return Unscored(unless) if unless else mean_score(rounded, [name, *signature], clusters)
 
     single, alone = "" if by.pairwise else "a single response has no order", "" if by.paraphrases else "no paraphrases"
-    later = [place for place, chosen in enumerate(chosen_on) if not chosen]
-    figures = {
+    ordered, weights = sorted(scale.tolist()), "quadratic" if len(scale) > 2 else None
+    ratings = scale[np.column_stack([people, verdict])]  # (n, 2)
+    return {
         "accuracy": mean("accuracy", right),
         "gain": mean("gain", right - baseline),
         "Cohen's kappa": cohen_kappa(
-            scale[people].tolist(), scale[verdict].tolist(), signature, clusters,
-            categories=sorted(scale.tolist()), weights="quadratic" if len(scale) > 2 else None,
+            scale[people].tolist(), scale[verdict].tolist(), signature, clusters, categories=ordered, weights=weights
         ),
-        "Krippendorff's alpha": krippendorff_alpha(
-            scale[np.column_stack([people, verdict])].tolist(), signature, clusters, level="interval"
-        ),
-        "Spearman's rho": spearman(human.tolist(), value.tolist(), signature, clusters),
+        "Krippendorff's alpha": krippendorff_alpha(ratings.tolist(), signature, clusters, level="interval"),
+        "Spearman's rho": spearman([row.human for row in rows], value.tolist(), signature, clusters),
         "swap consistency": mean("swap", [bool(each.consistent) for each in judged], single),
         "position": mean("position", [each.preference for each in judged], single),
-        **_slopes(rows, human - middle, value - middle, by.pairwise, own, clusters, signature),
         "paraphrase deviation": mean("paraphrase deviation", values.std(axis=0), alone),
         "paraphrase flips": mean("paraphrase flips", flips, alone),
         "seed deviation": Unscored("nothing is sampled: a row has the same value each time"),
-        "calibration error": sums_score(gaps, _calibration_error, signature, clusters),
+        "calibration error": score(ece_metric(), [Item("", cluster=one) for one in clusters], binned, signature),
         "overconfidence": mean("overconfidence", confidence - right),
-        "accuracy at threshold": mean_score(
-            [float((value[place] > threshold) == good[place]) for place in later], ["threshold", *signature],
-            [clusters[place] for place in later], nothing="all rows are of clusters that the threshold was chosen on",
-        ),
         "mass": mean("mass", [each.mass for each in judged]),
-    }  # fmt: skip
-    gain = figures["gain"]
-    useful = isinstance(gain, Scored) and gain.interval[0] > 0
-    other = "a coin" if by.pairwise else f"the majority answer, always {list(by.verdicts)[frequent]!r}"
-    words = f"{'better' if useful else 'no better'} than {other} (accuracy {figures['accuracy']}, gain {gain})"
-    return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, threshold, figures)
-
-
-def _calibration_error(sums: np.ndarray) -> np.ndarray:
-    """ECE of sums: in each bin confidence less accuracy, then the number of rows."""
-    return np.abs(sums[..., :_BINS]).sum(axis=-1) / sums[..., _BINS]
+    }
 
 
 def _slopes(
-    rows: Sequence[Labelled], human: np.ndarray, value: np.ndarray, pairwise: bool, own: str, clusters: Any, signed: Any
+    rows: Sequence[Labelled], human: np.ndarray, value: np.ndarray, by: Rubric, own: str, signature: Any
 ) -> dict[str, Score]:
     """Least squares of the judge's value on people's, length, style and authorship; of a pair on the differences.
 
     A slope is a function of sums over the rows, X'X and X'y, so that its interval is that of any such metric.
     """
-    names, sign = (("first", "second"), (1.0, -1.0)) if pairwise else (("response",), (1.0,))
+    names, sign = (("first", "second"), (1.0, -1.0)) if by.pairwise else (("response",), (1.0,))
     texts = [[row.texts[name] for name in names] for row in rows]
-    writers = [row.writers if own and len(row.writers) == len(names) else ("",) * len(names) for row in rows]
+    writers = [row.writers if len(row.writers) == len(names) else ("",) * len(names) for row in rows]
     columns = {
         "length": np.log2([[1 + len(text.split()) for text in each] for each in texts]) @ sign,
         "style": np.log2([[1 + len(_MARK.findall(text)) for text in each] for each in texts]) @ sign,
         "self-preference": np.array([[bool(own) and writer == own for writer in each] for each in writers]) @ sign,
     }
+    clusters = [row.cluster for row in rows]
     same = [name for name, column in columns.items() if not np.ptp(column)]
     result: dict[str, Score] = {name: Unscored("the responses do not differ in it, or no row says") for name in same}
     columns = {name: column for name, column in columns.items() if name not in same}
-    x = np.column_stack([*([] if pairwise else [np.ones(len(rows))]), human, *columns.values()])  # (n, width)
-    sums = np.column_stack([(x[:, :, None] * x[:, None, :]).reshape(len(rows), -1), x * value[:, None]])
+    middle = (by.values.min() + by.values.max()) / 2 if by.pairwise else 0.0
+    x = np.column_stack([*([] if by.pairwise else [np.ones(len(rows))]), human - middle, *columns.values()])
+    sums = np.column_stack([(x[:, :, None] * x[:, None, :]).reshape(len(rows), -1), x * (value - middle)[:, None]])
     for place, name in enumerate(columns, x.shape[1] - len(columns)):
-        result[name] = sums_score(sums, partial(_slope, x.shape[1], place), [name, *signed], clusters)
+        result[name] = sums_score(sums, partial(_slope, x.shape[1], place), [name, signature], clusters)
     return result
 
 

@@ -108,14 +108,13 @@ def test_a_wording_that_moves_the_judge_is_found():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make, rows", [(point_judge, points), (pair_judge, pairs)], ids=["point", "pair"])
-def test_without_a_bias_each_is_reported_at_the_nominal_rate(make, rows):
-    """400 simulated sets of rows: at 5 %, at most 8 % are found by chance but in one of 200 runs of this test."""
-    runs, alarms = 400, dict.fromkeys([*BIASES.values(), *(["position"] if make is pair_judge else [])], 0)
-    judge = replace(make(), rubric=replace(make().rubric, paraphrases=()))
-    for seed in range(runs):
-        figures = calibrate(judge, rows(120, 1000 + seed), own="me").figures
-        for name in alarms:
-            alarms[name] += found(figures[name])
+def test_without_a_bias_each_is_reported_at_the_nominal_rate(make, rows, monkeypatch):
+    """400 simulated sets of rows at 5 %: above 8 % in one of 200 runs of this test, were there no other error."""
+    monkeypatch.setattr("lmworks.evaluate.judge_calibration.spearman", lambda *_: Unscored("takes long"))
+    runs, judge = 400, replace(make(), rubric=replace(make().rubric, paraphrases=()))
+    names = [*BIASES.values(), *(["position"] if make is pair_judge else [])]
+    figures = [calibrate(judge, rows(120, 1000 + seed), own="me").figures for seed in range(runs)]
+    alarms = {name: sum(found(each[name]) for each in figures) for name in names}
     assert max(alarms.values()) <= 0.08 * runs, alarms
 
 

@@ -38,6 +38,7 @@ MODULES = {
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
+    "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",
     "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection",
     "evaluate.judge": "evaluate/judge evaluate/judge_calibration",

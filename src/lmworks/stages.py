@@ -210,6 +210,15 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.evaluate.suite:outside_digest",
         check="lmworks.evaluate.suite:check",
     ),
+    "evaluate.learned": Stage(
+        run="lmworks.evaluate.learned_metric:learned",
+        config="lmworks.evaluate.config:LearnedConfig",
+        version=1,
+        purpose="train a metric on texts that people rated, and measure it on documents that were held out",
+        libraries=("numpy", "sacrebleu", "tokenizers", "torch"),
+        sources="lmworks.evaluate.learned_metric:outside_digest",
+        check="lmworks.evaluate.learned_metric:check",
+    ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",

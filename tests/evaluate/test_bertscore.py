@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from transformers.utils import logging
 
-from lmworks.evaluate.bertscore import bert_scorer, bertscore
+from lmworks.evaluate.bertscore import bert_scores, bertscore
 from lmworks.evaluate.metric import Item, Response
-from lmworks.generate.text_embedding import TextEncoder, first_layers
+from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import load
 from lmworks.records import Unscored
 
@@ -37,7 +37,7 @@ def test_equal_to_bert_score(minilm, fused, layer, idf):
     expected = bert_score.score(
         CANDIDATES, REFERENCES, str(minilm), num_layers=layer, idf=idf, device="cpu", nthreads=0
     )
-    found = bert_scorer(encoder, layer, REFERENCES if idf else ())(CANDIDATES, REFERENCES)
+    found = bert_scores(encoder, CANDIDATES, REFERENCES, layer, REFERENCES if idf else ())
     np.testing.assert_allclose(np.array(found).T, np.stack([part.numpy() for part in expected]), atol=1e-6)
 
 
@@ -54,4 +54,4 @@ def test_the_best_reference_counts_and_a_baseline_rescales(minilm_checkpoint):
 
 def test_a_layer_that_there_is_not_is_refused(minilm_checkpoint):
     with pytest.raises(ValueError, match="to 6, not 7"):
-        first_layers(TextEncoder(minilm_checkpoint).model, 7)
+        TextEncoder(minilm_checkpoint).framed_tokens(["a"], 7)

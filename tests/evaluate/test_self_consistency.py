@@ -37,14 +37,3 @@ def test_what_the_samples_contradict_scores_higher(minilm_checkpoint):
         assert isinstance(true, float) and isinstance(false, float) and true < false, name
         assert found.higher_is_better is False and all(isinstance(one, Unscored) for one in others)
     assert false == 1.0 and true == 0.0
-
-
-def test_surprisal_of_the_responses_own_tokens():
-    response = Response("a b", log_probabilities=(-1.0, -3.0))
-    assert metric("surprisal").measure([Item("a")], [response]) == [2.0]
-    assert metric("surprisal-max").measure(
-        [Item("a")],
-        [
-            response,
-        ][:1],
-    ) == [3.0]

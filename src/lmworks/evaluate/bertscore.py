@@ -5,8 +5,7 @@ metric("bertscore", encoder=TextEncoder(load("all-minilm-l6-v2")))
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -16,8 +15,6 @@ from lmworks.evaluate.metric import Item, Metric, Response, Value
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import Unscored
 
-Part = Literal["precision", "recall", "f1"]
-
 
 class Match(NamedTuple):
     precision: float
@@ -25,22 +22,16 @@ class Match(NamedTuple):
     f1: float
 
 
-class TokenVectors(NamedTuple):
-    """A text as BERTScore reads it: `vectors` (tokens, width) of length 1, and the `weights` (tokens,) of its tokens,
-    0 for the special ones, which still can be what another token matches best."""
-
-    vectors: np.ndarray
-    weights: np.ndarray
+Baseline = tuple[float, float, float]  # of precision, recall and F1
+_NONE = (0.0, 0.0, 0.0)
 
 
-def greedy_match(candidate: TokenVectors, reference: TokenVectors) -> Match:
-    """Each token against the most similar one of the other text, by cosine (equations 1 to 4): precision over the
-    candidate's tokens, recall over the reference's, weighted. ValueError for a text whose tokens weigh nothing."""
-    if not candidate.weights.sum() > 0 or not reference.weights.sum() > 0:
-        raise ValueError("a text has no token that counts")
-    cosines = candidate.vectors @ reference.vectors.T  # (candidate tokens, reference tokens)
-    precision = float(np.average(cosines.max(axis=1), weights=candidate.weights))
-    recall = float(np.average(cosines.max(axis=0), weights=reference.weights))
+def greedy_match(cosines: np.ndarray, candidate_weights: np.ndarray, reference_weights: np.ndarray) -> Match:
+    """Each token with the most similar one of the other text (equations 1 to 4): precision over the candidate's tokens,
+    recall over the reference's, both weighted. `cosines` is (candidate tokens, reference tokens). ZeroDivisionError
+    for a text whose tokens weigh nothing."""
+    precision = float(np.average(cosines.max(axis=1), weights=candidate_weights))
+    recall = float(np.average(cosines.max(axis=0), weights=reference_weights))
     return Match(precision, recall, 2 * precision * recall / (precision + recall))
 
 
@@ -51,81 +42,59 @@ def inverse_document_frequencies(texts: Iterable[Iterable[int]]) -> dict[int, fl
     return {token: math.log((len(sets) + 1) / (count + 1)) for token, count in counts.items()}
 
 
-@dataclass(frozen=True)
-class BertScorer:
-    """BERTScore of pairs of texts with the vectors of one layer.
-
-    idf       token id -> weight, and `rarest` the weight of a token without one; None: all tokens weigh 1
-    baseline  of precision, recall and F1, each then rescaled as (x - baseline) / (1 - baseline); it is what unrelated
-              texts have, so that values spread over [0, 1] and orders stay (section 5)
-    """
-
-    encoder: TextEncoder
-    layer: int
-    idf: Mapping[int, float] | None = None
-    rarest: float = 1.0
-    baseline: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    def vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
-        before, after = self.encoder.frame
-        found = []
-        for ids, vectors in self.encoder.framed_tokens([text.strip() for text in texts], self.layer):
-            weights = np.array([1.0 if self.idf is None else self.idf.get(token, self.rarest) for token in ids])
-            weights[:before], weights[len(ids) - after :] = 0, 0
-            found.append(TokenVectors(vectors, weights))
-        return found
-
-    def __call__(self, candidates: Sequence[str], references: Sequence[str]) -> list[Match | None]:
-        """For each pair its match; None where a text has no token that counts. Equal texts are encoded once."""
-        texts = list(dict.fromkeys([*candidates, *references]))
-        found = dict(zip(texts, self.vectors(texts), strict=True))
-        pairs = [(found[one], found[other]) for one, other in zip(candidates, references, strict=True)]
-        return [self._rescaled(*pair) if all(own.weights.sum() > 0 for own in pair) else None for pair in pairs]
-
-    def _rescaled(self, candidate: TokenVectors, reference: TokenVectors) -> Match:
-        match = greedy_match(candidate, reference)
-        return Match(*((value - least) / (1 - least) for value, least in zip(match, self.baseline, strict=True)))
-
-
-def bert_scorer(
+def bert_scores(
     encoder: TextEncoder,
+    candidates: Sequence[str],
+    references: Sequence[str],
     layer: int | None = None,
     idf_of: Sequence[str] = (),
-    baseline: tuple[float, float, float] = (0.0, 0.0, 0.0),
-) -> BertScorer:
-    """A scorer with a layer, by default the encoder's last, and with idf weights where `idf_of` are texts to count
-    tokens in, such as all references. Of all-MiniLM-L6-v2 the last layer tells entailed from other sentences best
-    (docs/evaluation.md); of an encoder that was not trained on sentences it need not be."""
+    baseline: Baseline = _NONE,
+) -> list[Match | None]:
+    """The match of each pair, by vectors of one layer; None where a text has no token that counts.
+
+    layer     default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
+              (docs/evaluation.md); of an encoder that was not trained on sentences it need not.
+    idf_of    texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
+              Special tokens weigh 0, but can be what another matches best.
+    baseline  what unrelated texts have: values are rescaled as (x - baseline) / (1 - baseline), which changes no order.
+    """
     layer = encoder.layers if layer is None else layer
-    if not idf_of:
-        return BertScorer(encoder, layer, baseline=baseline)
-    idf = inverse_document_frequencies(ids for ids, _ in encoder.framed_tokens(list(idf_of), 0))
-    return BertScorer(encoder, layer, idf, math.log(len(idf_of) + 1), baseline)
+    idf = inverse_document_frequencies(ids for ids, _ in encoder.framed_tokens(idf_of, 0)) if idf_of else None
+    rarest, (before, after) = math.log(len(idf_of) + 1), encoder.frame
+    texts = list(dict.fromkeys(text.strip() for text in (*candidates, *references)))
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for text, (ids, vectors) in zip(texts, encoder.framed_tokens(texts, layer), strict=True):
+        weights = np.array([1.0 if idf is None else idf.get(token, rarest) for token in ids])
+        weights[:before], weights[len(ids) - after :] = 0, 0
+        known[text] = vectors, weights
+    found: list[Match | None] = []
+    for candidate, reference in zip(candidates, references, strict=True):
+        (own, weights), (other, others) = known[candidate.strip()], known[reference.strip()]
+        match = greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None
+        found.append(match and Match(*((x - least) / (1 - least) for x, least in zip(match, baseline, strict=True))))
+    return found
 
 
 def bertscore(
     encoder: TextEncoder,
-    part: Part = "f1",
+    part: Literal["precision", "recall", "f1"] = "f1",
     layer: int | None = None,
     idf_of: Sequence[str] = (),
-    baseline: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    baseline: Baseline = _NONE,
 ) -> Metric:
-    """BERTScore of the response against the references, the best of them; see `bert_scorer`."""
-    scorer = bert_scorer(encoder, layer, idf_of, baseline)
+    """BERTScore of the response against the references, the best of them; options as in `bert_scores`."""
+    layer = encoder.layers if layer is None else layer
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         counts = [len(item.references) for item in items]
         repeated = [response.text for response, count in zip(responses, counts, strict=True) for _ in range(count)]
-        matches = iter(scorer(repeated, [reference for item in items for reference in item.references]))
-        own = [[next(matches) for _ in range(count)] for count in counts]
-        return [
-            max((getattr(match, part) for match in some if match), default=Unscored("a text without a token"))
-            for some in own
-        ]
+        references = [reference for item in items for reference in item.references]
+        matches = iter(bert_scores(encoder, repeated, references, layer, idf_of, baseline))
+        own = [[getattr(match, part) for _ in range(count) if (match := next(matches))] for count in counts]
+        return [max(some, default=Unscored("a text without a token")) for some in own]
 
-    signature = {"encoder": encoder.fingerprint, "layer": scorer.layer, "idf": scorer.idf, "baseline": baseline}
-    name = "bertscore" if part == "f1" else f"bertscore-{part}"
-    return Metric(name, measure, ("references",), signature=signature)
+    signature = {"encoder": encoder.fingerprint, "layer": layer, "idf": idf_of, "baseline": baseline}
+    return Metric("bertscore" if part == "f1" else f"bertscore-{part}", measure, ("references",), signature=signature)
 
 
 bertscore_precision = partial(bertscore, part="precision")

@@ -1,4 +1,4 @@
-"""Config of the stage `evaluate.suite`."""
+"""Configs of the stages `evaluate.suite` and `evaluate.learned`, free of torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,3 +32,26 @@ class SuiteConfig:
     slots: int = 16
     allow_code: bool = False
     critique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedConfig:
+    """A metric learns to rate from texts of one kind that people rated.
+
+    rows      .jsonl files with a `Rated` a line: `prompt`, what the `completion` is compared with (a reference or a
+              source), `rating`, and as `provenance.source` "SET/DOCUMENT", the data set and the document in it.
+    base      An embedding model: the name of a pulled one or a folder.
+    held_out  The share of the documents that is kept from training, whole, and measured on.
+    beside    Metrics of the table that are measured on the same rows; they take an encoder at most.
+    """
+
+    rows: tuple[str, ...] = ()
+    base: str = "all-minilm-l6-v2"
+    held_out: float = 0.2
+    beside: tuple[str, ...] = ("bleu", "chrf", "bertscore")
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError('name the files with rated texts: rows=["rated.jsonl"]')
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, such as 0.2, got {self.held_out}")

@@ -62,33 +62,21 @@ def bits_per_byte(model: EngineProtocol | None = None, window: int | None = None
 def _of_texts(
     name: str, sums: Sums, combine: Combine, model: EngineProtocol | None, window: int | None, context: int
 ) -> Metric:
-    def of_responses(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
-        return [_sums(sums, response.log_probabilities, response.text) for response in responses]
+    cost, signature = None, {}
+    if model is not None:
+        checkpoint, most = own_tokens(model)
+        cost = LanguageModelCost(model, checkpoint.required_tokenizer, min(window or most, most - 1), context)
+        windows = {"window": cost.window, "context": context, "stride": cost.window - context + 1}
+        signature = {**signature_of(model), **windows, "start": document_start(checkpoint.required_tokenizer)}
+        name = f"model-{name}"
 
-    if model is None:
-        return Metric(name, of_responses, higher_is_better=False, combine=combine)
-    checkpoint, most = own_tokens(model)
-    cost = LanguageModelCost(model, checkpoint.required_tokenizer, min(window or most, most - 1), context)
-
-    def of_model(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         texts = [response.text for response in responses]
-        return [_sums(sums, row, text) for row, text in zip(cost.log_probabilities(texts), texts, strict=True)]
+        rows = cost.log_probabilities(texts) if cost else [response.log_probabilities for response in responses]
+        missing = Unscored("no log-probability of a token of the text")
+        return [sums(row, text) if row else missing for row, text in zip(rows, texts, strict=True)]
 
-    windows = {"window": cost.window, "context": context, "stride": cost.window - context + 1}
-    signature = {**signature_of(model), **windows, "start": document_start(checkpoint.required_tokenizer)}
-    return Metric(f"model-{name}", of_model, higher_is_better=False, combine=combine, signature=signature)
-
-
-def _sums(sums: Sums, log_probabilities: Sequence[float], text: str) -> Value:
-    return sums(log_probabilities, text) if log_probabilities else Unscored("no log-probability of a token of the text")
-
-
-def model_perplexity(model: EngineProtocol) -> Metric:
-    return perplexity(model)
-
-
-def model_bits_per_byte(model: EngineProtocol) -> Metric:
-    return bits_per_byte(model)
+    return Metric(name, measure, higher_is_better=False, combine=combine, signature=signature)
 
 
 def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:

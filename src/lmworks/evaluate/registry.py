@@ -22,6 +22,7 @@ class Entry:
 
 
 _LIKELIHOOD, _BERTSCORE = "lmworks.evaluate.likelihood", "lmworks.evaluate.bertscore"
+_LEARNED = "lmworks.evaluate.learned_metric"
 _SELF = "lmworks.evaluate.self_consistency"
 _NUMBER, _CHECK = "lmworks.evaluate.numeric_answer", "lmworks.evaluate.instruction_checks"
 _CHOICE = "lmworks.evaluate.choice_metrics"
@@ -46,8 +47,8 @@ METRICS: dict[str, Entry] = {
     "pass@k": Entry("lmworks.evaluate.pass_at_k:pass_at_k", "one of k programs passes the tests; runs them"),
     "perplexity": Entry(f"{_LIKELIHOOD}:perplexity", "e to the nats a token, by the responses' own log-probabilities"),
     "bits-per-byte": Entry(f"{_LIKELIHOOD}:bits_per_byte", "bits a byte, by the responses' own log-probabilities"),
-    "model-perplexity": Entry(f"{_LIKELIHOOD}:model_perplexity", "perplexity to a given model", ("model",)),
-    "model-bits-per-byte": Entry(f"{_LIKELIHOOD}:model_bits_per_byte", "bits a byte to a given model", ("model",)),
+    "model-perplexity": Entry(f"{_LIKELIHOOD}:perplexity", "perplexity to a given model", ("model",)),
+    "model-bits-per-byte": Entry(f"{_LIKELIHOOD}:bits_per_byte", "bits a byte to a given model", ("model",)),
     "gptscore": Entry(f"{_LIKELIHOOD}:gptscore", "mean ln p of the response to an instruction", ("model",)),
     "bertscore": Entry(f"{_BERTSCORE}:bertscore", "F1 of greedily matched token vectors", ("encoder",)),
     "bertscore-precision": Entry(f"{_BERTSCORE}:bertscore_precision", "of the response's tokens", ("encoder",)),
@@ -57,8 +58,6 @@ METRICS: dict[str, Entry] = {
     "selfcheck-bertscore": Entry(f"{_SELF}:selfcheck_bertscore", "1 - BERTScore with the samples", ("encoder",)),
     "selfcheck-prompt": Entry(f"{_SELF}:selfcheck_prompt", "1 - the judge's support by the samples", ("judge",)),
     "selfcheck-entailment": Entry(f"{_SELF}:selfcheck_entailment", "P(contradiction) by the samples", ("verifier",)),
-    "surprisal": Entry(f"{_SELF}:surprisal", "-ln p of the response's tokens, by the model that wrote it"),
-    "surprisal-max": Entry(f"{_SELF}:surprisal_max", "the same, of the least probable token"),
     "acc": Entry(f"{_CHOICE}:accuracy", "the choice of the largest ln p is right"),
     "acc_norm": Entry(f"{_CHOICE}:accuracy_by_character", "the choice of the largest ln p by character is right"),
     "acc_bytes": Entry(f"{_CHOICE}:accuracy_by_byte", "the choice of the largest ln p by UTF-8 byte is right"),
@@ -112,6 +111,7 @@ METRICS: dict[str, Entry] = {
     "fragment-density": Entry(f"{_SUMMARY}:fragment_density", "mean length of a copied fragment"),
     "compression": Entry(f"{_SUMMARY}:compression", "words of the source for each of the summary"),
     "content-coverage": Entry(f"{_SUMMARY}:content_coverage", "key content that is held", ("encoder",)),
+    "learned-quality": Entry(f"{_LEARNED}:learned_quality", "rating by an encoder trained on ratings", ("learned",)),
 }
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmworks.evaluate.bertscore import bert_scorer
+from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.judge import Judge
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
@@ -27,7 +27,6 @@ Contradictions = Callable[[Sequence[tuple[str, str]]], Sequence[float | Unscored
 Verifier = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 Summary = Literal["mean", "max"]
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
-_SHORTEST = 4  # words of a sampled sentence that another is compared with
 _NO_SAMPLES = "the response has no samples: draw several at a temperature, as best-of-n does"
 
 
@@ -66,17 +65,16 @@ def selfcheck_ngram(k: int = 1, summary: Summary = "mean") -> Metric:
 def selfcheck_bertscore(encoder: TextEncoder, baseline: float = 0.0) -> Metric:
     """1 - BERTScore (F1) of a sentence with the most similar one of a sample (section 5.1), rescaled by the F1 of
     unrelated sentences, `baseline`. Sampled sentences of three words or fewer are left out."""
-    scorer = bert_scorer(encoder, baseline=(0.0, 0.0, baseline))
 
     def distances(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
-        sampled = [[one for one in sentences(sample) if len(_WORD.findall(one)) >= _SHORTEST] for _, sample in pairs]
+        sampled = [[one for one in sentences(sample) if len(_WORD.findall(one)) > 3] for _, sample in pairs]
         flat = [(sentence, one) for (sentence, _), some in zip(pairs, sampled, strict=True) for one in some]
-        matches = iter(scorer([sentence for sentence, _ in flat], [one for _, one in flat]))
+        own, others = [sentence for sentence, _ in flat], [one for _, one in flat]
+        matches = iter(bert_scores(encoder, own, others, baseline=(0, 0, baseline)))
         found = [[match.f1 for _ in some if (match := next(matches))] for some in sampled]
         return [1 - max(some) if some else Unscored("a sample without a sentence of four words") for some in found]
 
-    signature = {"encoder": encoder.fingerprint, "layer": scorer.layer, "baseline": baseline}
-    return _over_samples("selfcheck-bertscore", distances, signature)
+    return _over_samples("selfcheck-bertscore", distances, {"encoder": encoder.fingerprint, "baseline": baseline})
 
 
 def selfcheck_prompt(judge: Judge) -> Metric:
@@ -118,22 +116,7 @@ def _over_samples(name: str, contradictions: Contradictions, signature: dict) ->
 def _mean(row: Sequence[float | Unscored], response: Response) -> Value:
     if not row:
         return Unscored("an empty response" if response.samples else _NO_SAMPLES)
-    known = [value for value in row if not isinstance(value, Unscored)]
-    return float(np.mean(known)) if len(known) == len(row) else next(v for v in row if isinstance(v, Unscored))
-
-
-def surprisal(summary: Summary = "mean") -> Metric:
-    """-ln p of the response's tokens under the model that wrote it, their mean or largest: the baseline that costs
-    nothing where log-probabilities are kept (section 5, "grey-box")."""
-
-    def measure(item: Item, response: Response) -> Value:
-        if not response.log_probabilities:
-            return Unscored("the response has no log-probabilities")
-        nats = -np.array(response.log_probabilities)
-        return float(nats.max() if summary == "max" else nats.mean())
-
-    return Metric("surprisal" if summary == "mean" else "surprisal-max", each(measure), higher_is_better=False)
+    return next((value for value in row if isinstance(value, Unscored)), None) or float(np.mean(row))  # type: ignore[arg-type]
 
 
 selfcheck_ngram_max = partial(selfcheck_ngram, summary="max")
-surprisal_max = partial(surprisal, summary="max")

@@ -5,7 +5,7 @@ the forward that decides whether two vectors are comparable: the prefix of each 
 batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -23,7 +23,6 @@ from lmworks.kernels.program import Program, RaggedBatch
 from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
-from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -63,7 +62,9 @@ class TextEncoder:
         self._device = checkpoint.model.tokens.device
         self.weights, self.model = _runnable(checkpoint, weights)
         self.tokenizer = checkpoint.required_tokenizer
-        self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
+        stack = checkpoint.config.encoder or checkpoint.config.decoder
+        self.layers = len(stack.blocks) if stack else 0
+        self.frame = self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.context_length = checkpoint.config.context_length
@@ -101,6 +102,8 @@ class TextEncoder:
         their hidden states behind the first `layer` blocks, each row of length 1. No prefix; a text is cut where the
         model's positions end, which `truncated` counts. ValueError for a layer that there is not.
         """
+        if not 0 <= layer <= self.layers:
+            raise ValueError(f"the model has layers 0 (the embedding) to {self.layers}, not {layer}")
         sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
         self.truncated += cut
         states = [np.zeros((0, self.width), np.float32)] * len(texts)
@@ -109,15 +112,6 @@ class TextEncoder:
             for row, own in zip(rows, np.split(_normalised(hidden), ends), strict=True):
                 states[row] = own
         return list(zip(sequences, states, strict=True))
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        """How many tokens the tokenizer puts before a text, and how many behind it."""
-        return self._before, self._after
-
-    @property
-    def layers(self) -> int:
-        return len(_blocks(self.model))
 
     def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:
         """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_tokens` gives."""
@@ -221,30 +215,19 @@ class TextEncoder:
 
 def first_layers(model: Program | Transformer, layers: int) -> Program | Transformer:
     """The model without the blocks behind the first `layers`, sharing its weights: its last hidden states are those
-    that the next block would have read. ValueError for more layers than there are."""
-    blocks = _blocks(model)
-    if not 0 <= layers <= len(blocks):
-        raise ValueError(f"the model has layers 0 (the embedding) to {len(blocks)}, not {layers}")
-    if layers == len(blocks):
-        return model
-    if isinstance(model, Program):  # where norms come last, each stands before the block behind its own
-        following = model.layers[layers]
+    that the next block would have read."""
+    if isinstance(model, Program):
+        if layers == len(model.layers):
+            return model
+        following = model.layers[layers]  # where norms come last, each stands before the block behind its own
         norm = following.attention_norm if following.in_place else None
         return replace(model, layers=model.layers[:layers], final_norm=norm)
     shorter = sharing_copy(model)
-    stack = _stack(shorter)
-    stack.blocks, stack.norm = stack.blocks[:layers], None
-    return shorter
-
-
-def _blocks(model: Program | Transformer) -> Sized:
-    return model.layers if isinstance(model, Program) else _stack(model).blocks
-
-
-def _stack(model: Transformer) -> Stack:
-    stack = model.encoder or model.decoder
+    stack = shorter.encoder or shorter.decoder
     assert stack is not None
-    return stack
+    if layers < len(stack.blocks):
+        stack.blocks, stack.norm = stack.blocks[:layers], None
+    return shorter
 
 
 def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:

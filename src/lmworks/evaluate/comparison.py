@@ -161,7 +161,7 @@ def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
         if not module.startswith(
             ("lmworks.evaluate.", "lmworks.statistics.")
         ):  # the name is read from a file, which may not run what it likes
-            raise ValueError(f"{task} {name} is combined by {combine!r}, which is none of our functions")
+            raise ValueError(f"{task} {name} is combined by {combine!r}, which is no function of lmworks")
         keys = [key for key in ours if key[0] == task]
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
         resolved = getattr(import_module(module), function)

@@ -15,7 +15,7 @@ class SuiteConfig:
     shots           solved rows before each prompt, instead of what the tasks say.
     seed            of shots that are drawn at random.
     weights         how the model's weights are held, as `Engine` takes it; "float32" for parity with other tools.
-    context_length  tokens of a prompt and its generation; 0: what the engine takes by default.
+    context_length  most tokens of a prompt and its generation; 0: what the model takes, and of whole texts 2,048.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
     critique        append the criticism (`critique.py`): calibration, diversity, retrieval, exactness, consistency and

@@ -5,6 +5,8 @@ the end of the context belong to the continuation, whose first word they begin (
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from lmworks.evaluate.metric import Response
 from lmworks.evaluate.task import Example, Task
@@ -74,10 +76,14 @@ def model_responses(
     for start in range(0, len(order), AT_ONCE):
         places = order[start : start + AT_ONCE]
         if task.request == "generation":
-            sampling = SamplingParameters(task.max_tokens, stop=task.stop, seed=0)
-            requests = [Request(tuple(pairs[place][0][0]), sampling=sampling) for place in places]
-            for place, one in zip(places, engine.generate(requests), strict=True):
-                yield place, Response(one.text, log_probabilities=one.log_probabilities or ())
+            greedy = SamplingParameters(task.max_tokens, stop=task.stop, seed=0)
+            drawn = replace(greedy, temperature=task.temperature, top_p=task.top_p)
+            ways = [greedy, *(replace(drawn, seed=number) for number in range(1, task.samples + 1))]
+            requests = [Request(tuple(pairs[place][0][0]), sampling=way) for place in places for way in ways]
+            completions = iter(engine.generate(requests))
+            for place in places:
+                one, *more = islice(completions, len(ways))
+                yield place, Response(one.text, tuple(each.text for each in more), one.log_probabilities or ())
             continue
         contexts, continuations = zip(*(pair for place in places for pair in pairs[place]), strict=True)
         scores = iter(engine.score(contexts, continuations))

@@ -24,6 +24,7 @@ from lmworks.evaluate.task import Example, Task, data_digest, examples, read_tas
 if TYPE_CHECKING:
     from lmworks.generate.protocol import EngineProtocol
 
+WINDOW = 2048  # tokens of a text whose ln p is asked, at most, unless the config says
 KEPT = 64  # responses between two writes to the disk: what a kill costs
 
 Answers = Callable[[Task, Sequence[Example]], Iterator[tuple[int, Response]]]  # (place among the examples, response)
@@ -47,12 +48,15 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
 
     tasks = read(config, context.base)
     checkpoint = load(context.models["model"])
-    length = config.context_length or min(checkpoint.config.context_length, 2048)
-    ids = {}
+    ids, longest = {}, min(WINDOW, checkpoint.config.context_length) if config.critique else 0
     for one in tasks:
+        most = WINDOW if one.task.request == "rolling" else checkpoint.config.context_length
+        length = config.context_length or min(checkpoint.config.context_length, most)
+        pairs = encoded(one.task, one.examples, checkpoint, length)
         names = [example.item.id for example in one.examples]
-        ids[one.task.name] = dict(zip(names, encoded(one.task, one.examples, checkpoint, length), strict=True))
-    engine = Engine(checkpoint, context_length=length, weights=config.weights, slots=config.slots)
+        ids[one.task.name] = dict(zip(names, pairs, strict=True))
+        longest = max(longest, *(len(a) + (len(b) or one.task.max_tokens) for each in pairs for a, b in each))
+    engine = Engine(checkpoint, context_length=longest, weights=config.weights, slots=config.slots)
 
     def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
         return model_responses(engine, task, asked, ids[task.name])

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from lmworks.evaluate.metric import Value, value_row
+from lmworks.evaluate.metric import Value, score, value_row
+from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore
 from lmworks.evaluate.task import Task
 from lmworks.excerpts import Passage, Piece
-from lmworks.records import Unscored
+from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Fold, Section, Table, dot_plot
 
 _SHOWN = 3  # items of each kind
@@ -42,12 +43,28 @@ def _task_section(task: Task, rows: Sequence[Result]) -> Section:
     name = task.metrics[0]
     valued = [(row, value) for row in rows if (value := _single(row.values[name])) is not None]
     kinds = {"best": sorted(valued, key=lambda one: -one[1]), "worst": sorted(valued, key=lambda one: one[1])}
+    groups = (_group_table(task, rows),) if task.group else ()
     folds = tuple(
         Fold(f"{name}: {kind} items", passages=tuple(_passage(row, value) for row, value in ordered[:_SHOWN]))
         for kind, ordered in kinds.items()
         if ordered
     )
-    return Section(task.name, f"{task.purpose}. Data: {task.source}.{ended}", folds=folds, page_only=not ended)
+    said = f"{task.purpose}. Data: {task.source}.{ended}"
+    return Section(task.name, said, groups, folds=folds, page_only=not ended)
+
+
+def _group_table(task: Task, rows: Sequence[Result]) -> Table:
+    """The first metric within each group."""
+    groups: dict[str, list[Result]] = {}
+    for row in rows:
+        groups.setdefault(str(row.item.fields[task.group]), []).append(row)
+    first, made = metric(task.metrics[0]), []
+    for name, members in sorted(groups.items()):
+        found = score(first, [row.item for row in members], [row.values[first.name] for row in members])
+        value = found.value if isinstance(found, Scored) else str(found)
+        interval = "{:.3f} to {:.3f}".format(*found.interval) if isinstance(found, Scored) else ""
+        made.append((name, value, interval, len(members)))
+    return Table((task.group, first.name, "95 % interval", "items"), tuple(made))
 
 
 def _single(value: Value) -> float | None:

@@ -81,6 +81,8 @@ class Task:
     delimiter       between a prompt and its answer; `shot_delimiter` stands behind a shot.
     chat            the prompt is a user's message, shots are turns before it, through the model's chat template.
     max_tokens      of a generation; it also ends before a string of `stop`.
+    samples         further generations of each prompt, drawn at `temperature` with nucleus `top_p`.
+    group           column by whose values the report has a table of scores, such as the subject.
     id, cluster, contexts   columns of `Item`; the id of a row is by default its file and number.
     runs_code       a metric runs what the model wrote: `lmworks eval` asks for --allow-code.
     """
@@ -103,6 +105,10 @@ class Task:
     chat: bool = False
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    samples: int = 0
+    temperature: float = 0.8
+    top_p: float = 0.95
+    group: str = ""
     id: str = ""
     cluster: str = ""
     contexts: str = ""
@@ -223,13 +229,12 @@ def read_rows(task: Task, patterns: Sequence[str], folder: Path) -> list[tuple[s
     if task.reader not in READERS:
         raise ConfigError([task.name, "reader"], unknown("reader", task.reader, list(READERS)))
     try:
-        return [
-            (f"{name}:{number}", number, {"file": name, **row})
-            for name, text in read_texts(patterns, folder)
-            for number, row in enumerate(READERS[task.reader](name, text), 1)
-        ]
+        files = [(name, [*READERS[task.reader](name, text)]) for name, text in read_texts(patterns, folder)]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{task.name}: {error}; its data: {task.source}") from error
+    if empty := [name for name, rows in files if not rows]:
+        raise ValueError(f"{task.name}: {empty[0]} holds no rows: name a file that does, or take it away")
+    return [(f"{name}:{n}", n, {"file": name, **row}) for name, rows in files for n, row in enumerate(rows, 1)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,10 +250,18 @@ def examples(task: Task, folder: Path, limit: int = 0, seed: int = 0) -> tuple[l
     """
     rows = read_rows(task, task.files, folder)
     own, held = not task.shots.files, len(rows) - (0 if task.shots.files else task.shots.held_out)
-    pool = rows[held if task.shots.held_out else 0 :] if own else read_rows(task, task.shots.files, folder)
+    same = task.shots.same if task.shots.count else ""
+    pool = rows[held if task.shots.held_out else 0 :] if task.shots.count else []
+    pool = pool if own or not task.shots.count else read_rows(task, task.shots.files, folder)
+    pools: dict[Any, list[tuple[str, int, Row]]] = {}
+    for one in pool:
+        pools.setdefault(_cell(one[2], same, one[0]) if same else None, []).append(one)
     data = hashlib.sha256(json.dumps([rows, pool]).encode("utf-8")).hexdigest()
     rows = sorted(rows[:held], key=lambda row: row[1])[:limit] if limit else rows[:held]
-    made = [_example(task, name, row, _shots(task, pool, name if own else "", row, seed)) for name, _, row in rows]
+    made = []
+    for name, _, row in rows:
+        alike = pools.get(_cell(row, same, name) if same else None, [])
+        made.append(_example(task, name, row, _shots(task, alike, name if own else "", seed)))
     if repeated := [name for name, count in Counter(example.item.id for example in made).items() if count > 1]:
         raise ValueError(f"{task.name}: two rows have the id {repeated[0]}: name another column, or none, as id")
     if not made:
@@ -256,14 +269,11 @@ def examples(task: Task, folder: Path, limit: int = 0, seed: int = 0) -> tuple[l
     return made, data
 
 
-def _shots(task: Task, pool: Sequence[tuple[str, int, Row]], own: str, row: Row, seed: int) -> list[tuple[str, Row]]:
-    count, same = task.shots.count, task.shots.same
-    if not count:
-        return []
-    pool = [one for one in pool if not same or _cell(one[2], same, one[0]) == _cell(row, same, own)]
+def _shots(task: Task, pool: Sequence[tuple[str, int, Row]], own: str, seed: int) -> list[tuple[str, Row]]:
+    count = task.shots.count
     if task.shots.draw == "random":
         pool = random.Random(seed).sample(pool, min(len(pool), count + 1))
-    found = [(name, solved) for name, _, solved in pool if name != own][:count]
+    found = [(name, solved) for name, _, solved in pool[: count + 1] if name != own][:count]
     if len(found) < count:
         raise ValueError(f"{task.name}: {count} shots are wanted and {len(found)} rows are there: lower shots.count")
     return found

@@ -203,7 +203,7 @@ STAGES: dict[str, Stage] = {
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",
-        version=2,
+        version=3,
         purpose="score a model, or a whole system, on the tasks of a suite, item by item",
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("model",),

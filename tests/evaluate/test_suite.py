@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -187,6 +188,28 @@ def test_generations_stop_where_the_task_says(folder, tiny_folder):
     tasks = read(config(), folder)
     answered = system_responses(tasks, lambda question: Response(question.upper()))(tasks[0].task, tasks[0].examples)
     assert [response.text for _, response in answered][:2] == ["Q: ONE AND ONE", "Q: A COLOUR "]
+
+
+def test_samples_are_drawn_beside_the_greedy_text_and_scored_by_group(folder, tiny_folder):
+    text = TASK.replace('"choices"\n', '"generation"\n', 1).replace('choices = "options"\n', "")
+    text = text.replace('["acc", "acc_norm"]', '["verbatim"]').replace('"right"', '"kind"').replace("count = 2", "")
+    write(folder, ROWS, text.replace("[shots]", 'max_tokens = 8\nsamples = 3\ngroup = "right"\n[shots]'))
+    table = evaluate(config(), context(folder, tiny_folder)).sections[1].tables[0]
+    rows, _ = read_results(folder / "out")
+    assert {len(row.response.samples) for row in rows} == {3}
+    assert any(len({*row.response.samples, row.response.text}) > 2 for row in rows)
+    shutil.rmtree(folder / "work")  # what is there is not asked again
+    evaluate(config(slots=1), context(folder, tiny_folder))
+    again = read_results(folder / "out")[0]
+    assert [row.response.samples for row in again] == [row.response.samples for row in rows]
+    assert [row[::3] for row in table.rows] == [("0", 4), ("1", 2)]
+
+
+def test_a_file_without_rows_is_refused(folder):
+    (folder / "none.jsonl").write_text("\n", "utf-8")
+    write(folder, ROWS, TASK.replace("rows.jsonl", "*.jsonl"))
+    with pytest.raises(ValueError, match="toy: none holds no rows"):
+        read(config(), folder)
 
 
 def test_a_system_has_no_ln_p(folder):

@@ -25,9 +25,10 @@ FOUND = tuple(
 
 
 def says(pairs):
-    """P(entailed) is the share of the hypothesis's words that the premise has."""
+    """P(entailment) is the share of the hypothesis's words that the premise has."""
     words = [[set(text.lower().replace(".", "").split()) for text in pair] for pair in pairs]
-    return [len(premise & hypothesis) / len(hypothesis) for premise, hypothesis in words]
+    shares = np.array([len(premise & hypothesis) / len(hypothesis) for premise, hypothesis in words])
+    return np.column_stack([shares, 1 - shares, 0 * shares])
 
 
 def test_a_statement_is_supported_by_the_passage_that_entails_it_most_and_all_are_counted():

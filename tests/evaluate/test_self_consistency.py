@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from lmworks.evaluate.metric import Item, Response
@@ -24,7 +25,8 @@ def test_ngrams_in_closed_form():
 
 
 def verifier(pairs):
-    return [float(hypothesis == FALSE and "1847" in premise) for premise, hypothesis in pairs]
+    said = np.array([hypothesis == FALSE and "1847" in premise for premise, hypothesis in pairs])
+    return np.column_stack([~said * 0.5, np.full(len(pairs), 0.5), said * 0.5])
 
 
 def test_what_the_samples_contradict_scores_higher(minilm_checkpoint):

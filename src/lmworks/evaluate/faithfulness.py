@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.evaluate.metric import Item, Metric, Response, Value, Verifier, each
 from lmworks.records import Span, Unscored
 from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SUPPORTED = 0.5  # probability above which a statement is supported
 
 Support = Callable[[Sequence[str], Sequence[str]], Sequence[float | Unscored]]  # passages, statements -> degrees
-Verifier = Callable[[Sequence[tuple[str, str]]], Sequence[float]]  # (premise, hypothesis) of each -> P(entailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,8 @@ def by_verifier(verifier: Verifier) -> Support:
     """P(entailed) by the passage that entails it most, since a verifier reads one passage at a time."""
 
     def support(passages: Sequence[str], statements: Sequence[str]) -> list[float]:
-        degrees = verifier([(text, one) for one in statements for text in passages])
-        return np.reshape(degrees, (len(statements), len(passages))).max(axis=1).tolist()
+        found = verifier([(text, one) for one in statements for text in passages])  # (pairs, 3)
+        return found[:, 0].reshape(len(statements), len(passages)).max(axis=1).tolist()
 
     return support
 

@@ -17,14 +17,12 @@ import numpy as np
 from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.judge import Judge
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.evaluate.metric import Item, Metric, Response, Value, Verifier, each
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import Unscored
 
 # (sentence, sample) of each -> how far the sample is from stating the sentence
 Contradictions = Callable[[Sequence[tuple[str, str]]], Sequence[float | Unscored]]
-# (premise, hypothesis) of each -> P(contradiction), over entailment and contradiction alone
-Verifier = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 Summary = Literal["mean", "max"]
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 _NO_SAMPLES = "the response has no samples: draw several at a temperature, as best-of-n does"
@@ -94,8 +92,13 @@ def selfcheck_prompt(judge: Judge) -> Metric:
 
 
 def selfcheck_entailment(verifier: Verifier) -> Metric:
-    """P(contradiction) of a sentence, with a sample as premise (section 5.3)."""
-    return _over_samples("selfcheck-entailment", lambda pairs: verifier([(sample, own) for own, sample in pairs]), {})
+    """P(contradiction) of a sentence, over entailment and contradiction, with a sample as premise (section 5.3)."""
+
+    def contradictions(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
+        entailed, _, contradicted = np.transpose(verifier([(sample, own) for own, sample in pairs]))
+        return [*(contradicted / (entailed + contradicted)).tolist()]
+
+    return _over_samples("selfcheck-entailment", contradictions, {})
 
 
 def _over_samples(name: str, contradictions: Contradictions, signature: dict) -> Metric:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from command_line import refused, run
-from lmworks.artefact import StageContext
+from lmworks.artefact import StageContext, hash_json, read_manifest
 from lmworks.evaluate.choice_metrics import accuracy, accuracy_by_byte, accuracy_by_character, truthful_mass
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Item, Response
@@ -17,6 +17,7 @@ from lmworks.evaluate.results import read_results
 from lmworks.evaluate.suite import evaluate, read, system_responses
 from lmworks.evaluate.task import examples, read_tasks
 from lmworks.model.checkpoint import load
+from lmworks.workspace import content_hashes, read_current
 
 ROWS = [
     {"id": "a", "q": "one and one", "options": ["two", "three"], "right": 0, "kind": "sum"},
@@ -229,3 +230,17 @@ def test_the_verb_runs_a_model_and_compares(folder, tiny_folder):
     assert run("eval", "compare", *runs, cwd=folder).count("cannot tell") == 2
     assert "unknown task or suite" in refused("eval", tiny_folder, "--suite", "mmlx", "--data", ".", cwd=folder)
     assert "found below" in run("eval", "list", cwd=folder)
+
+
+def test_a_whole_system_answers_by_itself(folder, built_workspace):
+    """Its citations, what it found, and its abstentions are kept; the log keeps nothing of it."""
+    text = TASK.replace('"choices"\n', '"generation"\n', 1).replace('choices = "options"\n', "")
+    text = text.replace('["acc", "acc_norm"]', '["verbatim"]').replace('"right"', '"kind"').replace("count = 2", "")
+    write(folder, ROWS[:2], text.replace("Q: {q}", "{q}"))
+    run("eval", built_workspace, "--suite", "toy.toml", "--data", ".", "--out", "answers", cwd=folder)
+    rows, _ = read_results(folder / "answers")
+    manifest = read_manifest(folder / "answers")
+    assert [row.item.prompt for row in rows] == ["one and one", "a colour "]
+    assert all(row.response.retrieved and row.response.confidence is not None for row in rows)
+    assert all(row.response.abstained != bool(row.response.citations) for row in rows)
+    assert manifest.models["model"] == hash_json(content_hashes(built_workspace, read_current(built_workspace)))

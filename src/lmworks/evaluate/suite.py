@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmworks.generate.protocol import EngineProtocol
 
 WINDOW = 2048  # tokens of a text whose ln p is asked, at most, unless the config says
+CACHE_TOKENS = 16_384  # or the longest item: what items share is found again, and the memory is bounded
 KEPT = 64  # responses between two writes to the disk: what a kill costs
 
 Answers = Callable[[Task, Sequence[Example]], Iterator[tuple[int, Response]]]  # (place among the examples, response)
@@ -56,7 +57,7 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
         names = [example.item.id for example in one.examples]
         ids[one.task.name] = dict(zip(names, pairs, strict=True))
         longest = max(longest, *(len(a) + (len(b) or one.task.max_tokens) for each in pairs for a, b in each))
-    engine = Engine(checkpoint, context_length=longest, weights=config.weights, slots=config.slots)
+    engine = Engine(checkpoint, config.slots, longest, config.weights, cache_tokens=max(CACHE_TOKENS, longest))
 
     def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
         return model_responses(engine, task, asked, ids[task.name])

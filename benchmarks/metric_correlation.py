@@ -43,7 +43,7 @@ from lmworks.records import Provenance, Rated, Score, Scored, Unscored
 from lmworks.statistics import mean_score
 
 SETS = ("mqm-ted", "qags-cnndm", "qags-xsum", "topical-chat")
-TEXT = ("bleu", "chrf", "ter", "rouge-1", "rouge-l", "meteor", "token-f1")
+TEXT = ("bleu", "chrf", "rouge-1", "rouge-l", "meteor", "token-f1")  # TER takes minutes a row beside an article
 ENCODER = ("bertscore", "bertscore-precision", "bertscore-recall")
 
 

@@ -34,12 +34,19 @@ from typing import Any
 import numpy as np
 from contenders.texts import DATA
 
+import lmworks
+from lmworks.evaluate.bertscore import bertscore
 from lmworks.evaluate.confidence_metrics import ece_of_sums
+from lmworks.evaluate.likelihood import ASPECTS, gptscore, perplexity
 from lmworks.evaluate.metric import Item, Metric, Response, item_value, score, value_row
 from lmworks.evaluate.ranking_metrics import ranking
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.wordnet import synonyms
-from lmworks.records import Retrieved, Scored, Span, Unscored
+from lmworks.generate.engine import Engine
+from lmworks.generate.perplexity import rolling_windows
+from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.download import locate
+from lmworks.records import Message, Retrieved, Scored, Span, Unscored
 
 CONCEPTS = tuple(f"common_gen_{one}" for one in ("Given", "Put", "Example", "random", "sentence"))
 Pairs = list[tuple[Item, Response]]
@@ -355,6 +362,56 @@ def confidence(rows: Rows) -> Iterator[Parity]:
         items = sums.reshape(3, -1)[2]
         theirs = np.abs(accuracy - mean) @ items[items > 0] / len(found)
         yield Parity(name, "scikit-learn's bins", len(found), abs(float(ece_of_sums(sums) - theirs)), 1e-12)
+
+
+@check
+def token_vectors(rows: Rows) -> Iterator[Parity]:
+    """BERTScore by MiniLM's layers 3 and 6; texts of more than 256 tokens are cut differently, and left out."""
+    from bert_score import score as reference
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    encoder = TextEncoder(lmworks.load("all-minilm-l6-v2"), weights="float32")
+    found = rows.rewrites[:100]
+    texts, others = [response.text for _, response in found], [item.references[0] for item, _ in found]
+    for layer, idf in {3: True, 6: False}.items():
+        folder, options = str(locate("all-minilm-l6-v2")), {"num_layers": layer, "idf": idf}
+        theirs = reference(texts, others, folder, device="cpu", nthreads=0, **options)
+        for place, part in enumerate(("precision", "recall", "f1")):
+            measured = bertscore(encoder, part, layer, others if idf else ())  # type: ignore[arg-type]
+            name = f"bertscore, {part}, layer {layer}{', idf' * idf}"
+            yield parity(name, "bert-score", item_values(measured, found), theirs[place].tolist(), 1e-5)
+
+
+@check
+def likelihood(rows: Rows) -> Iterator[Parity]:
+    """Nats a token of SmolLM2 in windows of 127 tokens, 32 of them context, and GPTScore, against the logits that
+    transformers gives of the same weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    checkpoint = lmworks.load("smollm2-135m-instruct")
+    engine, encode = Engine(checkpoint, weights="float32"), checkpoint.required_tokenizer.encode
+    with tempfile.TemporaryDirectory() as folder:
+        model = AutoModelForCausalLM.from_pretrained(checkpoint.save(Path(folder) / "model"), dtype=torch.float32)
+
+    def nats(context: Sequence[int], ids: Sequence[int]) -> float:
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*context, *ids[:-1]]])).logits[0, len(context) - 1 :].double()
+        return -float(logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].sum())
+
+    texts = [item.references[0] for item, _ in rows.summaries[:4]]
+    measured = perplexity(engine, 127, 32).measure([Item("")] * len(texts), [Response(text) for text in texts])
+    ours = [value[0] / value[1] for value in measured if isinstance(value, tuple)]
+    sums = [sum(nats(*both) for both in rolling_windows(encode(text), 0, 127, 32)) for text in texts]
+    theirs = [total / len(encode(text)) for total, text in zip(sums, texts, strict=True)]
+    yield parity("model-perplexity, nats a token", "transformers, float32", ours, theirs, 1e-5)
+    found = [(Item("", contexts=item.references), response) for item, response in rows.summaries[:4]]
+    prompts = [f"{ASPECTS['consistency']}\n\n{item.contexts[0]}" for item, _ in found]
+    contexts = [checkpoint.chat.render([Message("user", one)], add_generation_prompt=True).ids for one in prompts]
+    answers = [encode(response.text) for _, response in found]
+    theirs = [-nats(*both) / len(both[1]) for both in zip(contexts, answers, strict=True)]
+    yield parity("gptscore", "transformers, float32", item_values(gptscore(engine), found), theirs, 1e-5)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from published_data import DATA, needs_data
@@ -25,6 +26,12 @@ def test_every_task_has_metrics_a_reader_and_its_own_name():
         assert task.name == name and task.reader in READERS
         assert [metric(one).name for one in task.metrics] == list(task.metrics)
     assert {*ROWS, "gsm8k", "jsonl"} == set(TASKS)
+
+
+def test_pass_at_k_asks_for_k_samples():
+    assert replace(TASKS["humaneval-samples"], samples=10).samples == 10
+    with pytest.raises(ValueError, match="pass@10 needs 10 samples, and 9 are drawn"):
+        replace(TASKS["humaneval-samples"], samples=9)
 
 
 @needs_data

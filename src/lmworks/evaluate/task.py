@@ -120,6 +120,9 @@ class Task:
             raise ValueError(f'{self.name}: request = "choices" and choices belong together')
         if not self.metrics:
             raise ValueError(f"{self.name}: name a metric at least")
+        most = max((int(found[1]) for name in self.metrics if (found := re.fullmatch(r"pass@(\d+)", name))), default=1)
+        if most > max(1, self.samples):
+            raise ValueError(f"{self.name}: pass@{most} needs {most} samples, and {self.samples} are drawn")
 
 
 @dataclass(frozen=True, slots=True)

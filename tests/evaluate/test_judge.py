@@ -12,7 +12,7 @@ from lmworks.evaluate.registry import metric
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Timings, Token, UnsupportedError
 from lmworks.generate.remote_engine import NoLogProbabilitiesError
-from lmworks.records import Scored, Unscored
+from lmworks.records import Message, Unscored
 
 SCALE = Rubric("scale", "Rate: {response}", {str(i): i for i in range(1, 6)})
 PAIR = Rubric("pair", "Which? {prompt} A: {first} B: {second}", {"A": 1, "tie": 0.5, "B": 0})
@@ -124,8 +124,6 @@ def test_a_field_in_a_text_stays_a_text():
 @pytest.mark.parametrize("name", ["truthfulness", "quality"])
 def test_real_engine_agrees_with_scores_of_whole_answers(smollm2_checkpoint, name):
     """ln p of "VERDICT<|im_end|>" after the chat prompt, as the engine scores the template's own rendering."""
-    from lmworks.records import Message
-
     engine, by = Engine(smollm2_checkpoint, weights="float32"), rubric(name)
     judge = Judge(engine, by)
     row = dict.fromkeys(by.fields, "Rain falls from clouds.") | {"prompt": "What is rain?"}
@@ -177,16 +175,3 @@ def test_an_endpoint_is_read_at_the_first_place_and_says_so():
     assert isinstance(lost.judgements([{"response": "a"}])[0], Unscored)
     with pytest.raises(UnsupportedError, match="top_logprobs"):
         Judge(Endpoint(None), by).judgements([{"response": "a"}])
-
-
-def test_a_score_of_a_judge_has_its_interval_and_names_model_and_rubric():
-    from lmworks.evaluate.metric import score
-
-    by = Rubric("r", "{response}", {"yes": 1, "no": 0})
-    items, responses = [Item(str(i)) for i in range(4)], [Response(t) for t in ("good", "bad", "good", "bad")]
-    mind = lambda prompt: yes_no(3 if prompt == "good" else -3)  # noqa: E731
-    one = metric("judge", judge=Judge(PlantedEngine(mind), by))
-    found = score(one, items, one.measure(items, responses))
-    assert isinstance(found, Scored) and found.value == 0.5 and found.n == 4
-    other = metric("judge", judge=Judge(PlantedEngine(mind, "another"), by))
-    assert score(other, items, other.measure(items, responses)).signature != found.signature

@@ -9,11 +9,12 @@ import pytest
 
 from judge_cases import PlantedEngine, yes_no
 from lmworks.artefact import write_json
+from lmworks.config import to_mapping
 from lmworks.evaluate.abstention import expected_calibration_error
 from lmworks.evaluate.judge import Judge, Rubric
 from lmworks.evaluate.judge_calibration import JUDGE, Labelled, calibrate, calibrated, read_labelled
 from lmworks.evaluate.registry import metric
-from lmworks.records import Scored, Unscored
+from lmworks.records import Message, Preference, Scored, Unscored
 
 POINT = Rubric("point", "{response}", {"yes": 1, "no": 0}, paraphrases=("Again: {response}", "More: {response}"))
 PAIR = Rubric("pair", "A: {first}\nB: {second}", {"A": 1, "B": 0})
@@ -214,7 +215,8 @@ def test_rows_are_read_with_their_labels_and_refused_with_their_number(tmp_path)
         read(POINT, {"response": "a", "label": True}, {"response": "b", "label": True})
     with pytest.raises(ValueError, match="row 1 has no chosen and rejected"):
         read(PAIR, {"response": "a"})
-    both = read(PAIR, *({"prompt": f"{i}", "chosen": f"c{i}", "rejected": "r"} for i in range(40)))
+    question = (Message("user", "q"),)
+    both = read(PAIR, *(to_mapping(Preference(question, (Message("assistant", f"c{i}"),), "r")) for i in range(40)))
     assert {row.human for row in both} == {0.0, 1.0}
     assert all(row.texts["first" if row.human == 1 else "second"].startswith("c") for row in both)
 

@@ -220,9 +220,6 @@ class Judge:
         best = int(p.argmax())
         return Judgement(float(p @ values), texts[best], float(p[best]), (*p.tolist(),), mass, consistent, preference)
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # Reading
-
     def _read(self, rows: Sequence[Mapping[str, str]]) -> list[np.ndarray | Unscored]:
         """For each row ln p of each verdict, (verdicts,)."""
         self.rubric.check(rows)
@@ -308,10 +305,6 @@ class Judge:
 def _softmax(values: Any) -> np.ndarray:
     weights = np.exp(values - np.max(values))
     return weights / weights.sum()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# As metrics
 
 
 def judge_metric(judge: Judge) -> Metric:

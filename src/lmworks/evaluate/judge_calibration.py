@@ -79,10 +79,6 @@ class Calibration:
     figures: Mapping[str, Score]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows
-
-
 def read_labelled(path: Path, by: Rubric, first: int = 0) -> list[Labelled]:
     """Rows of JSON lines, the first `first` of them (0: all).
 
@@ -100,7 +96,7 @@ def read_labelled(path: Path, by: Rubric, first: int = 0) -> list[Labelled]:
 
 
 def _labelled(row: Mapping[str, Any], by: Rubric, number: int) -> Labelled:
-    texts = {name: _text(value) for name, value in row.items() if isinstance(value, (str, list))}
+    texts = {name: text for name, value in row.items() if (text := _text(value)) is not None}
     low, high = float(by.values.min()), float(by.values.max())
     cluster = str(row.get("cluster") or texts.get("prompt") or number)
     if by.pairwise:
@@ -120,16 +116,15 @@ def _labelled(row: Mapping[str, Any], by: Rubric, number: int) -> Labelled:
     return Labelled(texts, human, cluster, (str(row["model"]),) if "model" in row else ())
 
 
-def _text(value: str | list[Any]) -> str:
-    return value if isinstance(value, str) else prompt_text(tuple(from_mapping(Message, each) for each in value))
+def _text(value: Any) -> str | None:
+    """A text, or messages as one; None for anything else."""
+    if isinstance(value, list) and all(isinstance(each, dict) and "role" in each for each in value):
+        return prompt_text(tuple(from_mapping(Message, each) for each in value))
+    return value if isinstance(value, str) else None
 
 
 def _coin(text: str) -> bool:
     return sha256(text.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Figures
 
 
 def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibration:
@@ -240,10 +235,6 @@ def _slopes(
 def _slope(width: int, place: int, sums: np.ndarray) -> np.ndarray:
     squares = sums[..., : width * width].reshape(*sums.shape[:-1], width, width)
     return (np.linalg.pinv(squares, hermitian=True) @ sums[..., width * width :, None])[..., place, 0]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The stage, and what asks for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,4 @@
-"""A task of an evaluation as data: a dataset, a prompt and metrics, in a TOML file with plain fields.
-
-    name = "arc-easy"
-    purpose = "science questions of grades 3 to 9"
-    source = "Clark et al. 2018, CC BY-SA 4.0"
-    files = ["arc/ARC-Easy-test.jsonl"]
-    reader = "jsonl"
-    request = "choices"
-    prompt = "Question: {question}\\nAnswer:"
-    choices = "choices"
-    answer = "label"
-    metrics = ["acc", "acc_norm"]
+"""A task of an evaluation as data: a dataset, a prompt and metrics, in a TOML file with plain fields, as in `tasks/`.
 
 `{column}` in a template is replaced by that column of the row; nothing is computed, and `{choice}` stands for a choice.
 A suite is a TOML file with `name`, `purpose` and `tasks`, a list of names of built-in tasks and of files beside it.

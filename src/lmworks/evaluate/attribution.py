@@ -7,7 +7,7 @@ model need not be the one that answered. Near 0 or below: the model would say th
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +25,12 @@ from lmworks.records import Unscored
 class Attribution:
     """Nats that contexts add to each token of an answer.
 
-    tokens    characters `[start, end)` of the answer, and the gain of their token given what stands before it
-    passages  ln p(answer | all) - ln p(answer | all but this one), for each passage; empty where it was not asked for
+    statements  the answer's sentences, as ranges of it
+    tokens      characters `[start, end)` of the answer, and the gain of their token given what stands before it
+    passages    ln p(answer | all) - ln p(answer | all but this one), for each passage; empty where it was not asked for
     """
 
+    statements: tuple[tuple[int, int], ...]
     tokens: tuple[tuple[int, int, float], ...]
     passages: tuple[float, ...] = ()
 
@@ -70,28 +72,24 @@ def attribute(
         whole, alone, *without = model.score(contexts, [ids] * len(contexts))
         gains = np.subtract(whole.log_probabilities, alone.log_probabilities).tolist()
         tokens = tuple((start, end, gain) for (start, end), gain in zip(offsets, gains, strict=True))
-        found.append(Attribution(tokens, tuple(whole.total - one.total for one in without)))
+        found.append(Attribution(tuple(ranges), tokens, tuple(whole.total - one.total for one in without)))
     return found
 
 
 def attribution(model: EngineProtocol) -> Metric:
     """ln p(answer | contexts) - ln p(answer), in nats."""
-    return _metric("attribution", model, lambda one, _: one.total)
+    return _metric("attribution", model, lambda one: one.total)
 
 
 def by_statement(model: EngineProtocol) -> Metric:
     """Attribution per token of each statement of an answer, averaged over its statements."""
     return _metric(
-        "statement-attribution", model, lambda one, ranges: math.fsum(one.per_token(*r) for r in ranges) / len(ranges)
+        "statement-attribution", model, lambda one: float(np.mean([one.per_token(*r) for r in one.statements]))
     )
 
 
-def _metric(
-    name: str, model: EngineProtocol, value: Callable[[Attribution, Sequence[tuple[int, int]]], float]
-) -> Metric:
-    def measure(items: Sequence[Item], responses: Sequence[Response]) -> Iterator[Value]:
-        for item, response, one in zip(items, responses, attribute(model, items, responses), strict=True):
-            ranges = statements_of(item, response)
-            yield one if isinstance(one, Unscored) else float(value(one, ranges if isinstance(ranges, list) else []))
+def _metric(name: str, model: EngineProtocol, value: Callable[[Attribution], float]) -> Metric:
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        return [one if isinstance(one, Unscored) else value(one) for one in attribute(model, items, responses)]
 
-    return Metric(name, lambda items, responses: [*measure(items, responses)], signature=signature_of(model))
+    return Metric(name, measure, signature=signature_of(model))

@@ -47,15 +47,6 @@ class Statement:
         return self.support > SUPPORTED
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
-    """The sentence of the contexts that is most like a statement: mean over the statement's tokens of the highest
-    cosine with a token of it (MaxSim; Khattab & Zaharia 2020, section 3.3)."""
-
-    span: Span
-    similarity: float
-
-
 def passages_of(item: Item, response: Response) -> list[tuple[str, Span]]:
     """The texts that an answer rests on, and where they stand: the item's contexts, else what was retrieved."""
     if item.contexts:
@@ -84,7 +75,7 @@ def verdicts(
     if missing := next((one for one in degrees if isinstance(one, Unscored)), None):
         return missing
     found = carriers(item, response, encoder) if encoder else None
-    spans = [None] * len(texts) if found is None or isinstance(found, Unscored) else [one.span for one in found]
+    spans = [span for span, _ in found] if isinstance(found, list) else [None] * len(texts)
     rows = zip(texts, ranges, degrees, spans, strict=True)
     return [Statement(text, *place, float(degree), span) for text, place, degree, span in rows]  # type: ignore[arg-type]
 
@@ -114,27 +105,25 @@ def by_verifier(verifier: Verifier) -> Support:
 
 
 def faithfulness(judge: "Judge") -> Metric:
-    return _faithfulness("faithfulness", by_judge(judge), judge.signature)
+    return _supported("faithfulness", by_judge(judge), judge.signature)
 
 
 def entailed(verifier: Verifier) -> Metric:
-    return _faithfulness("faithfulness-verified", by_verifier(verifier), getattr(verifier, "signature", {}))
+    return _supported("faithfulness-verified", by_verifier(verifier), getattr(verifier, "signature", {}))
 
 
-def _faithfulness(name: str, support: Support, signature: Mapping[str, Any]) -> Metric:
+def _supported(name: str, support: Support, signature: Mapping[str, Any]) -> Metric:
     def value(item: Item, response: Response) -> Value:
         found = verdicts(item, response, support)
         return found if isinstance(found, Unscored) else float(np.mean([one.supported for one in found]))
 
-    return Metric(name, each(value), proportion=True, signature={**signature, "supported above": SUPPORTED})
+    return Metric(name, each(value), proportion=True, signature=signature)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Without a trained verdict: the sentence that carries a statement
-
-
-def carriers(item: Item, response: Response, encoder: "TextEncoder") -> list[Carrier] | Unscored:
-    """For each statement the sentence of the contexts that carries it: of equal ones the first."""
+def carriers(item: Item, response: Response, encoder: "TextEncoder") -> list[tuple[Span, float]] | Unscored:
+    """For each statement the sentence of the contexts that is most like it, the first of equal ones, and how much: mean
+    over the statement's tokens of the highest cosine with a token of it (MaxSim; Khattab & Zaharia 2020, section 3.3).
+    """
     ranges = statements_of(item, response)
     if isinstance(ranges, Unscored):
         return ranges
@@ -149,11 +138,11 @@ def carriers(item: Item, response: Response, encoder: "TextEncoder") -> list[Car
         return Unscored("a statement or the contexts without a token")
     tokens = np.concatenate([vectors[place] for place in filled])  # (all tokens, width)
     starts = np.cumsum([0, *(len(vectors[place]) for place in filled[:-1])])
-    found: list[Carrier] = []
+    found: list[tuple[Span, float]] = []
     for statement in vectors[len(sentences) :]:  # (tokens, width)
         similarity = np.maximum.reduceat(statement @ tokens.T, starts, axis=1).mean(axis=0)  # (sentences,)
         best = int(similarity.argmax())
-        found.append(Carrier(places[filled[best]], float(similarity[best])))
+        found.append((places[filled[best]], float(similarity[best])))
     return found
 
 
@@ -162,6 +151,6 @@ def carrier_similarity(encoder: "TextEncoder") -> Metric:
 
     def value(item: Item, response: Response) -> Value:
         found = carriers(item, response, encoder)
-        return found if isinstance(found, Unscored) else float(np.mean([one.similarity for one in found]))
+        return found if isinstance(found, Unscored) else float(np.mean([similarity for _, similarity in found]))
 
     return Metric("carrier-similarity", each(value), signature={"encoder": encoder.fingerprint})

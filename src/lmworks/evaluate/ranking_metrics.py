@@ -8,6 +8,7 @@ their ids. Nothing retrieved is 0, never 1.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.evaluate.span_overlap import NO_GOLD, covered_share, is_right
@@ -100,16 +101,11 @@ def mean_reciprocal_rank() -> Metric:
     return _over_spans("mrr", lambda gains, _: reciprocal_rank([*map(bool, gains)]))
 
 
-def mean_average_precision() -> Metric:
-    return _over_spans("map", lambda gains, existing: average_precision([*map(bool, gains)], len(existing)))
+def mean_average_precision(name: str = "map") -> Metric:
+    return _over_spans(name, lambda gains, existing: average_precision([*map(bool, gains)], len(existing)))
 
 
-def context_precision() -> Metric:
-    """Average precision of the passages that an answer was given, over the gold spans that exist: what retrieval
-    missed lowers it, which division by the relevant ones that were retrieved would hide."""
-    return _over_spans(
-        "context-precision", lambda gains, existing: average_precision([*map(bool, gains)], len(existing))
-    )
+context_precision = partial(mean_average_precision, "context-precision")  # of the passages that an answer was given
 
 
 def context_recall() -> Metric:

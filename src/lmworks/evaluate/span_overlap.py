@@ -5,7 +5,7 @@ A question has one or more gold spans, any one of which answers it; an answer ci
 
 from collections.abc import Sequence
 
-from lmworks.evaluate.metric import Item, Metric, Response, each
+from lmworks.evaluate.metric import Metric, each
 from lmworks.records import Span, Unscored
 
 NO_GOLD = Unscored("nothing in the documents answers it")
@@ -66,31 +66,23 @@ def _f1(predicted: set[tuple[str, int]], gold: set[tuple[str, int]]) -> float:
 
 
 def span_f1_metric() -> Metric:
-    measure = each(lambda item, response: span_f1(response.citations, item.gold) if item.gold else NO_GOLD)
+    measure = each(lambda item, one: span_f1(one.citations, item.gold) if item.gold else NO_GOLD)
     return Metric("span-f1", measure, proportion=True)
 
 
 def citation_precision() -> Metric:
     """Citations that point to a gold span, of all citations; none does where nothing answers."""
-
-    def counts(item: Item, response: Response) -> tuple[float, float]:
-        cited = response.citations
-        return float(sum(is_right(span, item.gold) for span in cited)), float(len(cited))
-
-    return Metric("citation-precision", each(counts), proportion=True)
+    counts = each(lambda item, one: (sum(is_right(s, item.gold) for s in one.citations), len(one.citations)))
+    return Metric("citation-precision", counts, proportion=True)
 
 
 def cited_characters() -> Metric:
     """Cited characters that belong to a gold span, of all cited characters."""
-
-    def counts(item: Item, response: Response) -> tuple[float, float]:
-        shared, cited = gold_characters(response.citations, item.gold)
-        return float(shared), float(cited)
-
-    return Metric("citation-precision-characters", each(counts), proportion=True)
+    counts = each(lambda item, one: gold_characters(one.citations, item.gold))
+    return Metric("citation-precision-characters", counts, proportion=True)
 
 
 def citation_recall() -> Metric:
     """Whether the citations cover half of a gold span."""
-    measure = each(lambda item, response: float(is_found(response.citations, item.gold)) if item.gold else NO_GOLD)
+    measure = each(lambda item, one: float(is_found(one.citations, item.gold)) if item.gold else NO_GOLD)
     return Metric("citation-recall", measure, proportion=True)

@@ -5,8 +5,8 @@ marks without case. The source is the item's contexts. Faithfulness is that of a
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
@@ -26,23 +26,15 @@ def words(text: str) -> list[str]:
 def extractive_fragments(source: Sequence[str], summary: Sequence[str]) -> list[int]:
     """Lengths of the fragments that a summary shares with its source, from its beginning: at each word the longest
     sequence that stands anywhere in the source."""
-    places = defaultdict[str, list[int]](list)
-    for place, word in enumerate(source):
-        places[word].append(place)
     lengths, at = list[int](), 0
     while at < len(summary):
-        longest = max((_shared(source, summary, place, at) for place in places.get(summary[at], ())), default=0)
+        longest = 0
+        for place in (place for place, word in enumerate(source) if word == summary[at]):
+            pairs = zip(source[place:], summary[at:], strict=False)
+            longest = max(longest, sum(1 for _ in takewhile(lambda both: both[0] == both[1], pairs)))
         lengths += [longest] * (longest > 0)
         at += max(longest, 1)
     return lengths
-
-
-def _shared(source: Sequence[str], summary: Sequence[str], place: int, at: int) -> int:
-    length = 0
-    most = min(len(source) - place, len(summary) - at)
-    while length < most and source[place + length] == summary[at + length]:
-        length += 1
-    return length
 
 
 def _of_words(name: str, measure: Callable[[list[str], list[str]], float]) -> Metric:

@@ -16,12 +16,10 @@ from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import Task, built_in, examples
 from lmworks.records import Unscored
 
-WELL = [
-    "x = sum(range(10))",
-    "open('own.txt', 'w').write('x')\nassert open('own.txt').read() == 'x'",
-    "print('x' * 10**6)",
-]
-STOPPED = [  # program, what is said of it
+CASES = [  # program, what is said of it; nothing where it runs to its end
+    ("x = sum(range(10))", ""),
+    ("open('own', 'w').write('x')\nassert open('own').read() == 'x'", ""),
+    ("print('x' * 10**6)", ""),
     ("while True: pass", "took more than 1 s"),
     ("import time\ntime.sleep(60)", "took more than 1 s"),
     ("try:\n  while True: pass\nexcept BaseException: pass", "took more than 1 s"),
@@ -43,15 +41,11 @@ STOPPED = [  # program, what is said of it
 ]
 
 
-@pytest.mark.parametrize("program", WELL)
-def test_a_program_runs_to_its_end(program):
-    assert run_program(program) == ""
-
-
-@pytest.mark.parametrize(("program", "problem"), STOPPED)
-def test_a_program_is_stopped(program, problem):
+@pytest.mark.parametrize(("program", "problem"), CASES)
+def test_a_program_runs_to_its_end_or_is_stopped(program, problem):
     began = time.monotonic()
-    assert run_program(program, seconds=1).startswith(problem)
+    found = run_program(program, seconds=1)
+    assert found.startswith(problem) and bool(found) == bool(problem)
     assert time.monotonic() - began < 5
 
 

@@ -7,6 +7,7 @@ GSM8K's rules are those of lm-evaluation-harness: `gsm8k-strict` takes the first
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from lmworks.evaluate.metric import Item, Metric, Response, each
@@ -39,19 +40,15 @@ def _whole(text: str) -> list[str]:
     return [plain_number(text)]
 
 
-def gsm8k_strict() -> Metric:
-    return _metric("gsm8k-strict", lambda text: [*map(plain_number, _MARKED.findall(text)[:1])], _whole)
+def _text(text: str) -> list[str]:
+    return [text.strip()]
 
 
-def gsm8k_flexible() -> Metric:
-    return _metric("gsm8k-flexible", lambda text: [*map(plain_number, _NUMBER.findall(text)[-1:])], _whole)
+def _plain(numbers: list[str]) -> list[str]:
+    return [*map(plain_number, numbers)]
 
 
-def last_number() -> Metric:
-    """Whether the last number of the response is that of a reference, however it is written: 51, 51.0, $51."""
-    return _metric("last-number", last_values, last_values)
-
-
-def verbatim() -> Metric:
-    """Whether the response is a reference, letter by letter, without spaces at its ends."""
-    return _metric("verbatim", lambda text: [text.strip()], lambda text: [text.strip()])
+gsm8k_strict = partial(_metric, "gsm8k-strict", lambda text: _plain(_MARKED.findall(text)[:1]), _whole)
+gsm8k_flexible = partial(_metric, "gsm8k-flexible", lambda text: _plain(_NUMBER.findall(text)[-1:]), _whole)
+last_number = partial(_metric, "last-number", last_values, last_values)  # however written: 51, 51.0, $51
+verbatim = partial(_metric, "verbatim", _text, _text)

@@ -31,4 +31,4 @@ def pass_at_k(k: int) -> Metric:
         return [unbiased_pass_at_k(n, passed, k) if n >= k else few for n, passed in counts]
 
     limits = {"seconds": SECONDS, "memory": MOST_MEMORY}
-    return Metric(f"pass@{k}", measure, proportion=k == 1, signature=limits)
+    return Metric(f"pass@{k}", measure, proportion=True, signature=limits)

@@ -3,13 +3,14 @@
     lmworks serve --workspace .lmworks/assistant
     python docs/screens.py http://127.0.0.1:8000
 
-Needs Chromium, playwright and Pillow, and asks the server two questions.
+Needs Chromium, playwright and Pillow, and asks the server three questions.
 """
 
 import io
 import json
 import shutil
 import sys
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def ask(base: str, model: str, question: str, conversation: str) -> dict:
         return json.load(answer)["lmworks"]
 
 
+def compared(base: str, question: str) -> str:
+    """The path of the page that shows what the assistant and the language model answer to one question."""
+    fields = {"question": question, "first": "assistant", "second": language_model(base)}
+    with urllib.request.urlopen(f"{base}/compare/ask", urllib.parse.urlencode(fields).encode()) as answer:
+        return urllib.parse.urlsplit(answer.url).path
+
+
 def language_model(base: str) -> str:
     with urllib.request.urlopen(f"{base}/v1/models") as answer:
         return next(model["id"] for model in json.load(answer)["data"] if model["kind"] == "language")
@@ -62,6 +70,7 @@ def main(base: str) -> None:
         "log": "/log",
         "interaction": f"/log/{written['interaction']}",
         "evaluation": "/evaluation",
+        "compare": compared(base, QUESTION),
         "system": "/system",
     }
     FOLDER.mkdir(exist_ok=True)

@@ -126,12 +126,12 @@ def within(one: Metric, items: Sequence[Item], values: Sequence[Value], human: S
     return mean_score([sign * value for value in found], [one.name, "within"], nothing="-")
 
 
-def models(data: str) -> list[Callable[[], Metric]]:
+def models(data: str, judge: bool) -> list[Callable[[], Metric]]:
     """The metrics that a model computes, made when they are needed."""
     aspect = {"mqm-ted": "translation", "topical-chat": "engagement"}.get(data, "consistency")
     found: list[Callable[[], Metric]] = [lambda name=name: metric(name, encoder=encoder()) for name in ENCODER]
     found += [lambda: gptscore(engine(), aspect), lambda: metric("model-perplexity", model=engine())]
-    if data != "mqm-ted":
+    if judge and data != "mqm-ted":
         found.append(lambda: g_eval(Judge(engine(), rubric("faithfulness"))))
     return found
 
@@ -150,7 +150,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with mqm-ted and frank-qags")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
-    parser.add_argument("--n", type=int, default=120, help="rows of a set, in whole groups; of mqm-ted three times it")
+    parser.add_argument("--n", type=int, default=60, help="rows of a set, in whole groups; of mqm-ted five times it")
+    parser.add_argument(
+        "--judge", action="store_true", help="let the language model judge, too; twice the time"
+    )
     parser.add_argument("--rows", type=Path, help="write the rows of each set to this folder, and measure nothing")
     parser.add_argument("--learned", type=Path, nargs="+", default=(), help="artefacts of evaluate.learned, one a set")
     options = parser.parse_args()
@@ -169,11 +172,11 @@ def main() -> None:
         learned[name], rows = folder, [row for row in rows if row.document in held_out or row.set != name]
     print(f"{'set':13} {'metric':20} {'n':>4} {'Spearman':>26} {'Kendall':>26} {'within':>26} {'s':>5}")
     for data in options.sets:
-        own = sample([row for row in rows if row.set == data], options.n * (3 if data == "mqm-ted" else 1))
+        own = sample([row for row in rows if row.set == data], options.n * (5 if data == "mqm-ted" else 1))
         items = [Item(str(n), "", (r.against,), (r.source,), cluster=r.group) for n, r in enumerate(own)]
         responses, human = [Response(row.candidate) for row in own], [row.rating for row in own]
         made: list[Callable[[], Metric]] = [lambda name=name: metric(name) for name in TEXT if name in METRICS]
-        made += models(data)
+        made += models(data, options.judge)
         if data in learned:
             made.append(lambda folder=learned[data]: learned_quality(load_learned(folder)))
         for make in made:

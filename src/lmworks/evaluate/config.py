@@ -45,13 +45,11 @@ class LearnedConfig:
     beside    Metrics of the table that are measured on the same rows; they take an encoder at most.
     """
 
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...]
     base: str = "all-minilm-l6-v2"
     held_out: float = 0.2
     beside: tuple[str, ...] = ("bleu", "chrf", "bertscore")
 
     def __post_init__(self) -> None:
-        if not self.rows:
-            raise ValueError('name the files with rated texts: rows=["rated.jsonl"]')
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.2, got {self.held_out}")

@@ -109,17 +109,18 @@ def learned(config: LearnedConfig, context: StageContext) -> StageResult:
     ValueError for a line that is no rated row, and for fewer than three documents or equal ratings.
     """
     rows = list(read_rated(pair_files(config.rows, context.base)))
-    held_out = held_out_documents(rows, config.held_out)
+    documents = sorted({_document(row) for row in rows}, key=hash_json)  # held out: the first ones by their hashes
+    held_out = set(documents[: max(round(config.held_out * len(documents)), 1)])
     kept, test = ([row for row in rows if (_document(row) in held_out) == side] for side in (False, True))
-    documents, goals = sorted({_document(row) for row in kept}, key=hash_json), np.array([row.rating for row in kept])
+    documents, goals = documents[len(held_out) :], np.array([row.rating for row in kept])
     if len(documents) < 2 or not np.ptp(goals):
         raise ValueError("a metric learns from two documents at least, and from ratings that differ: add rows")
     fold = np.array([documents.index(_document(row)) % _FOLDS for row in kept])
     encoder = TextEncoder(load(located(config.base, context.base)))
     context.progress(0, len(rows), "rows encoded")
     features = pair_features(encoder, [_texts(row) for row in kept])
-    errors = {penalty: _error(features, goals, fold, penalty) for penalty in _PENALTIES}
-    head = LearnedHead(encoder, *ridge(features, goals, min(errors, key=errors.__getitem__)))
+    penalty = min(_PENALTIES, key=lambda one: _error(features, goals, fold, one))
+    head = LearnedHead(encoder, *ridge(features, goals, penalty))
     np.savez(context.output / HEAD, weights=head.weights, bias=head.bias)
     context.progress(len(kept), len(rows), "rows encoded")
     items = [Item(str(n), references=(_texts(row)[0],), cluster=_texts(row)[0]) for n, row in enumerate(test)]
@@ -129,7 +130,7 @@ def learned(config: LearnedConfig, context: StageContext) -> StageResult:
     card = {
         "name": NAME, "base": config.base, "encoder": encoder.fingerprint, "weights": encoder.weights,
         "rows": len(kept), "documents": len(documents), "held_out_rows": len(test), "held_out": sorted(held_out),
-        "penalty": min(errors, key=errors.__getitem__), "squared_errors": {f"{key:g}": e for key, e in errors.items()},
+        "penalty": penalty, "squared_error": _error(features, goals, fold, penalty),
         "spearman": {name: one for name, (one, _) in found.items()},
         "kendall": {name: one for name, (_, one) in found.items()},
     }  # fmt: skip
@@ -179,12 +180,6 @@ def read_rated(files: Sequence[Path]) -> Iterator[Rated]:
             if not row.provenance.source:
                 raise ValueError(f"{where}: provenance.source names the document, by which rows are held out")
             yield row
-
-
-def held_out_documents(rows: Sequence[Rated], share: float) -> set[str]:
-    """So large a share of the documents, one at least, chosen by their hashes."""
-    documents = sorted({_document(row) for row in rows}, key=hash_json)
-    return set(documents[: max(round(share * len(documents)), 1)])
 
 
 def _document(row: Rated) -> str:

@@ -24,7 +24,6 @@ ASPECTS = {
     "consistency": "Write a response that is factually consistent with the following text.",
     "relevance": "Write a response that is relevant to the following text.",
     "fluency": "Write a fluent and grammatical response to the following text.",
-    "coherence": "Write a response that follows coherently on the following text.",
     "engagement": "Write an interesting response to the following text.",
     "translation": "Translate the following text into German, accurately and fluently.",
 }
@@ -33,10 +32,6 @@ ASPECTS = {
 def exponential_ratio(sums: np.ndarray) -> np.ndarray:
     """e to the power of the first sum over the second, (..., 2) -> (...): perplexity of (nats, tokens)."""
     return np.exp(ratio(sums))
-
-
-def nats_and_tokens(log_probabilities: Sequence[float], text: str = "") -> tuple[float, float]:
-    return -math.fsum(log_probabilities), float(len(log_probabilities))
 
 
 def bits_and_bytes(log_probabilities: Sequence[float], text: str) -> tuple[float, float]:
@@ -51,7 +46,8 @@ def perplexity(model: EngineProtocol | None = None, window: int | None = None, c
     by its own: no prompt is read, and a text is read in `rolling_windows` of `window` tokens (default: as many as the
     engine takes) with this `context`.
     """
-    return _of_texts("perplexity", nats_and_tokens, exponential_ratio, model, window, context)
+    sums: Sums = lambda row, text: (-math.fsum(row), float(len(row)))  # noqa: E731
+    return _of_texts("perplexity", sums, exponential_ratio, model, window, context)
 
 
 def bits_per_byte(model: EngineProtocol | None = None, window: int | None = None, context: int = 1) -> Metric:
@@ -94,7 +90,8 @@ def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
         fitting = [place for place, (asked, ids) in enumerate(pairs) if ids and len(asked) + len(ids) <= most]
         scores = model.score([pairs[place][0] for place in fitting], [pairs[place][1] for place in fitting])
         found = {place: score.mean for place, score in zip(fitting, scores, strict=True)}
-        return [found.get(place, _unfit(*pair, most)) for place, pair in enumerate(pairs)]
+        missing = Unscored(f"the response is empty, or longer with its text than the model's {most} tokens")
+        return [found.get(place, missing) for place in range(len(pairs))]
 
     return Metric("gptscore", measure, signature={**signature_of(model), "instruction": instruction})
 
@@ -105,10 +102,6 @@ def _asking(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
         return checkpoint.chat.render([Message("user", text)], add_generation_prompt=True).ids
     tokenizer = checkpoint.required_tokenizer
     return (document_start(tokenizer), *tokenizer.encode(f"{text}\n\n"))
-
-
-def _unfit(asked: Sequence[int], ids: Sequence[int], most: int) -> Unscored:
-    return Unscored(f"{len(asked)} + {len(ids)} tokens, and the model takes {most}" if ids else "an empty response")
 
 
 def own_tokens(model: EngineProtocol) -> tuple[Checkpoint, int]:

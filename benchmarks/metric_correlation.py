@@ -1,4 +1,4 @@
-"""How far metrics order texts as people do: rank correlation with the ratings of four published sets, in one table.
+"""How far metrics order texts as people do: rank correlation with the ratings of five published sets, in one table.
 
     .venv/bin/python benchmarks/metric_correlation.py
     .venv/bin/python benchmarks/metric_correlation.py --rows FOLDER         # SET.jsonl, for the stage evaluate.learned
@@ -6,9 +6,10 @@
 
 `mqm-ted`: English talks in German by 13 systems, rated by what experts found wrong; the reference is the translation by
 people, which the same experts rated. `qags-cnndm`, `qags-xsum`: summaries, rated by whether each sentence is consistent
-with the article. `topical-chat`: replies of six systems, rated overall. Where a set has no reference, metrics compare
-with the article, or with the facts and the dialogue; what reads no reference takes these, or the English sentence, as
-its context. Negative errors and ratings are both "more is better", and so is a metric's sign here.
+with the article. `topical-chat`: replies of six systems, rated overall. `begin-wow`: replies of four, by whether they
+are fully attributable to a sentence of knowledge. Where a set has no reference, metrics compare with the article, the
+knowledge, or the facts and the dialogue; what reads no reference takes these, or the English sentence, as its context.
+Negative errors and ratings are both "more is better", and so is a metric's sign here.
 
 Spearman and Kendall (tau-b) are over all rows; "within" is Spearman within a segment or dialogue, over the systems,
 averaged over those where both vary. Intervals (95 %) resample segments, articles or dialogues. An English encoder and
@@ -42,9 +43,10 @@ from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import Provenance, Rated, Score, Scored, Unscored
 from lmworks.statistics import mean_score
 
-SETS = ("mqm-ted", "qags-cnndm", "qags-xsum", "topical-chat")
+SETS = ("mqm-ted", "qags-cnndm", "qags-xsum", "topical-chat", "begin-wow")
 TEXT = ("bleu", "chrf", "rouge-1", "rouge-l", "meteor", "token-f1")  # TER takes minutes a row beside an article
 ENCODER = ("bertscore", "bertscore-precision", "bertscore-recall")
+COPIED, CONTEXT = ("fragment-coverage", "fragment-density"), ("attribution", "statement-attribution")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,19 @@ def topical_chat(folder: Path) -> Iterator[Row]:
         yield Row(document, document, source, source, row["system_output"].strip(), row["scores"]["overall"])
 
 
+def begin(folder: Path) -> Iterator[Row]:
+    with gzip.open(folder / "begin-attribution" / "begin_dev_wow.tsv.gz", "rt") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    numbers = {text: n for n, text in enumerate(dict.fromkeys(row["knowledge"] for row in rows))}
+    for row in rows:
+        document, known = f"begin-wow/{numbers[row['knowledge']]}", row["knowledge"]
+        attributable = float(row["begin_label"] == "Fully attributable")
+        yield Row(document, document, known, known, row["response"], attributable)
+
+
 def read(folder: Path) -> list[Row]:
-    return [*mqm(folder), *qags(folder, "qags-cnndm"), *qags(folder, "qags-xsum"), *topical_chat(folder)]
+    summaries = (row for name in ("qags-cnndm", "qags-xsum") for row in qags(folder, name))
+    return [*mqm(folder), *summaries, *topical_chat(folder), *begin(folder)]
 
 
 def sample(rows: Sequence[Row], most: int) -> list[Row]:
@@ -133,6 +146,9 @@ def models(data: str, judge: bool) -> list[Callable[[], Metric]]:
     found += [lambda: gptscore(engine(), aspect), lambda: metric("model-perplexity", model=engine())]
     if judge and data != "mqm-ted":
         found.append(lambda: g_eval(Judge(engine(), rubric("faithfulness"))))
+        found += [lambda name=name: metric(name) for name in COPIED]
+        found.append(lambda: metric("carrier-similarity", encoder=encoder()))
+        found += [lambda name=name: metric(name, model=engine()) for name in CONTEXT]
     return found
 
 
@@ -148,7 +164,7 @@ def encoder() -> TextEncoder:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with mqm-ted and frank-qags")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with mqm-ted, frank-qags, begin-attribution")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--n", type=int, default=60, help="rows of a set, in whole groups; of mqm-ted five times it")
     parser.add_argument(

@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/metric_parity.py [--only bleu rouge] [--rows 500] [--data FOLDER] [--wordnet FOLDER]
 
-Exits with 1 where a difference is above its tolerance or a reference is not installed. The rows are translations of news by people and of talks by
-systems (NTREX, MQM), sentences with a human rewrite (WikiSplit), summaries and their articles (QAGS), sentences that
-people wrote of the same concepts (CommonGen), short answers (NQ-open), sentences that answer or not (SelQA).
-`--wordnet` names the files of Debian's package wordnet-base, unpacked: METEOR is then compared with nltk on its own
-reader of WordNet, and all words' synonyms too; else nltk takes the synonyms that lmworks has.
+Exits with 1 where a difference is above its tolerance or a reference is not installed. The rows are translations of
+news by people and of talks by systems (NTREX, MQM), sentences with a human rewrite (WikiSplit), summaries and their
+articles (QAGS), sentences that people wrote of the same concepts (CommonGen), short answers (NQ-open), sentences that
+answer or not (SelQA). `--wordnet` names the files of Debian's package wordnet-base, unpacked: METEOR is then compared
+with nltk on its own reader of WordNet, and all words' synonyms too; else nltk takes the synonyms that lmworks has.
 
 To add a metric: write a function that takes `Rows` and yields `parity(...)` of our values and the reference's, value by
 value, put `@check` above it, and import the reference in it.

@@ -157,15 +157,17 @@ def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
     )
     _check_same("metrics", metrics, others, candidate, baseline)
     for (task, name, combine, _), direction in metrics.items():
-        module, _, function = combine.partition(":")
-        if not module.startswith(
-            ("lmworks.evaluate.", "lmworks.statistics.")
-        ):  # the name is read from a file, which may not run what it likes
-            raise ValueError(f"{task} {name} is combined by {combine!r}, which is no function of lmworks")
         keys = [key for key in ours if key[0] == task]
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
-        resolved = getattr(import_module(module), function)
-        yield task, name, resolved, direction, [ours[key].item for key in keys], values[0], values[1]
+        yield task, name, combine_of(combine), direction, [ours[key].item for key in keys], values[0], values[1]
+
+
+def combine_of(name: str) -> Combine:
+    """The function that `TaskScore.combine` names."""
+    module, _, function = name.partition(":")
+    if not module.startswith(("lmworks.evaluate.", "lmworks.statistics.")):  # a file may not run what it likes
+        raise ValueError(f"a metric is combined by {name!r}, which is no function of lmworks")
+    return getattr(import_module(module), function)
 
 
 def _by_item(rows: Sequence[Result], folder: Path) -> dict[tuple[str, str], Result]:

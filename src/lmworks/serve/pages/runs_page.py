@@ -4,17 +4,18 @@ What was read of a run is kept: it never changes.
 """
 
 import asyncio
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from lmworks.artefact import MANIFEST, REPORT, read_manifest
-from lmworks.evaluate.comparison import Comparison, compare_runs
-from lmworks.evaluate.metric import Value, value_row
+from lmworks.evaluate.comparison import Comparison, combine_of, compare_runs
+from lmworks.evaluate.metric import Combine, Value, value_row
 from lmworks.evaluate.results import Result, TaskScore, read_results, read_scores
 from lmworks.evaluate.votes import run_pairs
 from lmworks.records import Unscored, Vote
@@ -92,10 +93,10 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
     """The items with different values, or where an item alone has none, with different responses: how far apart, id,
     prompt, sides; the furthest first."""
     before = {row.item.id: row for row in results_of(old) if row.task == task}
-    views = []
+    views, combine = [], combine_of(scores_of(new)[task][metric].combine)
     for row in (row for row in results_of(new) if row.task == task):
         both = ((new, row), (old, before[row.item.id]))
-        sides = tuple((run, _said(one), _single(one.values[metric])) for run, one in both)
+        sides = tuple((run, _said(one), _single(combine, one.values[metric])) for run, one in both)
         (_, said, value), (_, other_said, other_value) = sides
         if value != other_value or (value is None and said != other_said):
             apart = abs(value - other_value) if None not in (value, other_value) else 0.0  # type: ignore[operator]
@@ -104,9 +105,10 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
     return sorted(views, key=lambda view: -view[0])
 
 
-def _single(value: Value) -> float | None:
-    row: Sequence[float] = () if isinstance(value, Unscored) else value_row(value)
-    return row[0] / row[1] if len(row) == 2 and row[1] else None
+def _single(combine: Combine, value: Value) -> float | None:
+    """The metric of one item alone."""
+    found = math.nan if isinstance(value, Unscored) else float(combine(np.array(value_row(value))))
+    return found if math.isfinite(found) else None
 
 
 def _said(row: Result) -> str:

@@ -35,7 +35,7 @@ SYSTEM, *BASELINES = SYSTEMS = ("system", "first passage", "best sentence")
 RETRIEVAL = ("success@1", "success@5", "success@10", "recall@10", "mrr", "ndcg@10")
 CITATIONS = ("span-f1", "citation-precision", "citation-precision-characters", "citation-recall")
 CERTAINTY = ("abstention-precision", "abstention-recall", "selective-risk", "answered", "calibration-error")
-EXACT = ("span-f1", "citation-precision-characters")  # not where the gold spans are whole sections
+EXACT = ("span-f1", "citation-precision-characters", "citation-recall")  # not where the gold spans are whole sections
 GROUPS = ("gold questions", "automatic questions")
 EXCERPT = 240  # characters of an answer that is shown as an example
 FEWEST = 5  # questions of a group that is shown in figures: resamples of fewer are too alike

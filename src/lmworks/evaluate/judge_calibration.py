@@ -146,7 +146,8 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
     baseline = np.full(len(rows), 0.5) if by.pairwise else (people == most).astype(float)
     value, middle = np.array([each.value for each in found[0]]), float(scale.min() + scale.max()) / 2
     to_choose = np.array([_coin(row.cluster) for row in rows])
-    levels = [scale.min() - 1, *np.unique(value[to_choose])] if to_choose.any() else [middle]
+    tried = np.quantile(value[to_choose], np.linspace(0, 1, 401), method="lower") if to_choose.any() else [middle]
+    levels = [scale.min() - 1, *np.unique(tried)]
     hits = np.array([(value > level) == (human > middle) for level in levels])  # (levels, n)
     best = int(hits[:, to_choose].sum(axis=1).argmax())
     figures = _figures(judge, rows, found, people, baseline) | _slopes(rows, human, value, by, own, judge.signature)
@@ -161,11 +162,7 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
 
 
 def _figures(
-    judge: Judge,
-    rows: Sequence[Labelled],
-    found: Sequence[Sequence[Judgement]],
-    people: np.ndarray,
-    baseline: np.ndarray,
+    judge: Judge, rows: Sequence[Labelled], found: list[list[Judgement]], people: np.ndarray, baseline: np.ndarray
 ) -> dict[str, Score]:
     """Figures of the first wording's judgements, and how far those of the others differ from them."""
     by, judged, clusters = judge.rubric, found[0], [row.cluster for row in rows]

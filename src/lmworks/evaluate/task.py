@@ -295,6 +295,8 @@ def _solved(task: Task, name: str, row: Row) -> tuple[str, str]:
     right = item.choices[item.answers[0]] if item.choices else ""
     columns = {**row, "choice": right}
     template = task.target or (task.continuation if item.choices else "")
+    if not template and not item.references:
+        raise ValueError(f"{task.name}: its rows have no answer that a shot could show: ask it without --shots")
     return fill(task.prompt, columns, where), fill(template, columns, where) if template else item.references[0]
 
 

@@ -24,6 +24,7 @@ class Match(NamedTuple):
 
 Baseline = tuple[float, float, float]  # of precision, recall and F1
 _NONE = (0.0, 0.0, 0.0)
+_PAIRS = 256  # whose token vectors are held at once
 
 
 def greedy_match(cosines: np.ndarray, candidate_weights: np.ndarray, reference_weights: np.ndarray) -> Match:
@@ -61,17 +62,19 @@ def bert_scores(
     layer = encoder.layers if layer is None else layer
     idf = inverse_document_frequencies(ids for ids, _ in encoder.framed_tokens(idf_of, 0)) if idf_of else None
     rarest, (before, after) = math.log(len(idf_of) + 1), encoder.frame
-    texts = list(dict.fromkeys(text.strip() for text in (*candidates, *references)))
-    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for text, (ids, vectors) in zip(texts, encoder.framed_tokens(texts, layer), strict=True):
-        weights = np.array([1.0 if idf is None else idf.get(token, rarest) for token in ids])
-        weights[:before], weights[len(ids) - after :] = 0, 0
-        known[text] = vectors, weights
+    pairs = [(one.strip(), other.strip()) for one, other in zip(candidates, references, strict=True)]
     found: list[Match | None] = []
-    for candidate, reference in zip(candidates, references, strict=True):
-        (own, weights), (other, others) = known[candidate.strip()], known[reference.strip()]
-        match = greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None
-        found.append(match and Match(*((x - least) / (1 - least) for x, least in zip(match, baseline, strict=True))))
+    for some in (pairs[start : start + _PAIRS] for start in range(0, len(pairs), _PAIRS)):
+        texts = list(dict.fromkeys(text for pair in some for text in pair))
+        known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for text, (ids, vectors) in zip(texts, encoder.framed_tokens(texts, layer), strict=True):
+            weights = np.array([1.0 if idf is None else idf.get(token, rarest) for token in ids])
+            weights[:before], weights[len(ids) - after :] = 0, 0
+            known[text] = vectors, weights
+        for candidate, reference in some:
+            (own, weights), (other, others) = known[candidate], known[reference]
+            match = greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None
+            found.append(match and Match(*((x - b) / (1 - b) for x, b in zip(match, baseline, strict=True))))
     return found
 
 

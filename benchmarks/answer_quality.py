@@ -35,7 +35,8 @@ from contenders.search_peers import PACKAGES, CachedEncoder, Peers
 from scipy.stats import rankdata
 
 from lmworks.artefact import write_json
-from lmworks.evaluate.abstention import expected_calibration_error, risk_controlled_threshold, risk_coverage
+from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
+from lmworks.evaluate.confidence_metrics import expected_calibration_error
 from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
 from lmworks.evaluate.span_overlap import is_right
 from lmworks.ground import calibration, features
@@ -48,7 +49,7 @@ from lmworks.retrieve import search as search_module
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index, IndexedChunk
 from lmworks.retrieve.search import Hits, dense, fuse, late, lexical, ranked, read_query, union
-from lmworks.statistics import bootstrap_interval, difference_score, mean_score, proportion_score
+from lmworks.statistics import bootstrap_interval, difference_score, mean_score, ratio_score
 
 DEPTH = 10
 PASSAGES = 6  # that a baseline takes its sentences from
@@ -324,7 +325,7 @@ def answers_table(outcome: Outcome) -> dict[str, Any]:
     for name, sentences in outcome.right.items():
         chosen = sentences if name == "system" else [row[:SENTENCES] for row in sentences]
         counts = [float(len(row)) for row in chosen]
-        precision = proportion_score([float(sum(row)) for row in chosen], counts, ["precision"])
+        precision = ratio_score([float(sum(row)) for row in chosen], counts, ["precision"], proportion=True)
         own = [firsts(outcome, name, count) for count in (1, None if name == "system" else SENTENCES)]
         if name == CEILING:
             rows.append((name, "", text_of(mean_score(firsts(outcome, name, None), ["ceiling"])), "", "", ""))
@@ -351,7 +352,7 @@ def abstention_table(outcome: Outcome) -> dict[str, Any]:
         if (kinds == kind).any():
             pair = answered | (kinds == kind)
             table = np.column_stack([confidence[pair], answered[pair]]).astype(float)
-            low, high = bootstrap_interval(table, auroc)
+            low, high = bootstrap_interval(table, auroc, of_items=True)
             recall = text_of(mean_score(silent[kinds == kind].astype(float).tolist(), [""]))
             rows.append((f"{kind}: abstained, AUROC", recall, f"{auroc(table[None])[0]:.3f} [{low:.3f}, {high:.3f}]"))
     curve = risk_coverage(outcome.confidence, shown.tolist())

@@ -167,9 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder with mqm-ted, frank-qags, begin-attribution")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--n", type=int, default=60, help="rows of a set, in whole groups; of mqm-ted five times it")
-    parser.add_argument(
-        "--judge", action="store_true", help="let the language model judge, too; twice the time"
-    )
+    parser.add_argument("--judge", action="store_true", help="let the language model judge, too; twice the time")
     parser.add_argument("--rows", type=Path, help="write the rows of each set to this folder, and measure nothing")
     parser.add_argument("--learned", type=Path, nargs="+", default=(), help="artefacts of evaluate.learned, one a set")
     options = parser.parse_args()

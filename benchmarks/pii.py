@@ -34,7 +34,7 @@ from contenders.texts import DATA, books
 
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation import Mark
-from lmworks.statistics import proportion_score
+from lmworks.statistics import ratio_score
 
 FILE = Path("presidio-pii") / "synth_dataset_v2.json.gz"
 SOUGHT = {
@@ -169,7 +169,7 @@ def report(kind: str, sentences: Sequence[Sentence], outcomes: Sequence[Outcome]
     }  # fmt: skip
     for name, (parts, wholes) in ratios.items():
         signature = {"metric": name, "type": kind, "data": FILE.name, "at_least": at_least}
-        print(f"  {name:10} {proportion_score(parts, wholes, signature)}")
+        print(f"  {name:10} {ratio_score(parts, wholes, signature, proportion=True)}")
 
 
 def show(title: str, sentences: Sequence[Sentence], places: Sequence[Sequence[Place]], number: int) -> None:

@@ -164,7 +164,7 @@ def decoding_seconds(engines: dict[str, Engine]) -> dict[str, float]:
 
 
 def _interval(values: np.ndarray) -> str:
-    low, high = bootstrap_interval(values[:, None], lambda sample: sample[..., 0].mean(axis=1))
+    low, high = bootstrap_interval(values[:, None], lambda sample: sample[..., 0].mean(axis=1), of_items=True)
     return f"{low:.4f}, {high:.4f}"
 
 

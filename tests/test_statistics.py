@@ -9,7 +9,6 @@ from lmworks.statistics import (
     bootstrap_interval,
     difference_score,
     mean_score,
-    proportion_score,
     quantile_score,
     ratio_score,
     wilson_interval,
@@ -18,7 +17,7 @@ from lmworks.statistics import (
 
 def test_bootstrap_interval_matches_the_normal_one_on_a_large_sample():
     values = np.random.default_rng(1).normal(5, 2, size=4000)
-    low, high = bootstrap_interval(values[:, None], lambda sample: sample[..., 0].mean(axis=1))
+    low, high = bootstrap_interval(values[:, None], lambda sample: sample[..., 0].mean(axis=1), of_items=True)
     half = 1.96 * values.std() / np.sqrt(len(values))
     # the quantile of 2000 replicates has a standard error of about 3 % of the half width
     assert low == pytest.approx(values.mean() - half, abs=0.15 * half)
@@ -30,7 +29,7 @@ def test_bootstrap_interval_covers_at_its_nominal_rate():
     covered, trials = 0, 1000
     for trial in range(trials):
         sample = (generator.uniform(size=60) < 0.7).astype(float)
-        low, high = bootstrap_interval(sample[:, None], lambda s: s[..., 0].mean(axis=1), seed=trial, replicates=500)
+        low, high = bootstrap_interval(sample[:, None], lambda sums: sums[..., 0] / 60, seed=trial, replicates=500)
         covered += low <= 0.7 <= high
     # nominal 0.95, with three standard errors of 1000 trials
     assert covered / trials == pytest.approx(0.95, abs=0.021)
@@ -67,7 +66,7 @@ def test_ratio_is_the_micro_average_and_leaves_empty_items_out_of_n():
 def test_one_item_alone_has_no_interval():
     alone = Unscored("0.750 of one item alone, which has no spread: an interval needs two")
     assert ratio_score([3, 0], [4, 0], "m") == alone
-    assert proportion_score([3], [4], "m") == alone
+    assert ratio_score([3], [4], "m", proportion=True) == alone
     assert mean_score([0.75], "m") == alone
     assert difference_score([1.0], [0.25], "m") == alone
 
@@ -81,10 +80,9 @@ def test_only_a_proportion_has_the_interval_of_one():
     assert isinstance(nothing, Scored)
     assert nothing.interval == (0, 0)
     for share in (0, 1):
-        score = proportion_score([5 * share] * 10, [5] * 10, "m")
+        score = ratio_score([5 * share] * 10, [5] * 10, "m", proportion=True)
         assert isinstance(score, Scored)
         assert score == Scored(share, wilson_interval(10 * share, 10), 10, score.signature)
-    assert proportion_score([0], [0], "m", nothing="nothing was cited") == Unscored("nothing was cited")
 
 
 def test_paired_difference_is_tighter_than_the_unpaired_spread():
@@ -95,7 +93,7 @@ def test_paired_difference_is_tighter_than_the_unpaired_spread():
     assert isinstance(score, Scored)
     assert score.interval[0] > 0.45
     assert score.interval[1] < 0.55
-    with pytest.raises(ValueError, match="same items"):
+    with pytest.raises(ValueError, match="shorter"):
         difference_score([1.0], [], "m")
 
 

@@ -10,7 +10,7 @@ import pytest
 from judge_cases import PlantedEngine, yes_no
 from lmworks.artefact import write_json
 from lmworks.config import to_mapping
-from lmworks.evaluate.abstention import expected_calibration_error
+from lmworks.evaluate.confidence_metrics import expected_calibration_error
 from lmworks.evaluate.judge import Judge, Rubric
 from lmworks.evaluate.judge_calibration import JUDGE, Labelled, calibrate, calibrated, read_labelled
 from lmworks.evaluate.registry import metric

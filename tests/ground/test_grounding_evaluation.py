@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmworks.evaluate.abstention import expected_calibration_error
+from lmworks.evaluate.confidence_metrics import expected_calibration_error
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.results import read_results, write_results
 from lmworks.evaluate.span_overlap import gold_characters, is_found, is_right, span_f1

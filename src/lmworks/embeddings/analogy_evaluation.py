@@ -14,7 +14,7 @@ import numpy as np
 
 from lmworks.embeddings.word_vectors import METHODS, Method, WordVectors, unit
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import bootstrap_interval, sign, wilson_interval
+from lmworks.statistics import bootstrap_interval, rank_correlation, sign, wilson_interval
 
 RESTRICT = 300_000  # the field's usual number
 _AT_ONCE = 64  # questions that are answered at once
@@ -156,11 +156,11 @@ def score_similarity(vectors: WordVectors, pairs: Sequence[Pair], restrict: int 
     if len(rows) < 3:
         return Result(Unscored(f"{len(rows)} pairs whose words both have vectors"), len(rows), len(pairs))
     table = np.array(rows)
-    value = float(_rank_correlation(table[None])[0])
+    value = float(rank_correlation(table[None])[0])
     if not np.isfinite(value):
         return Result(Unscored("all pairs are equally similar"), len(rows), len(pairs))
     signature = {"metric": "similarity", "restrict": restrict, "version": 1, "pairs": list(pairs)}
-    interval = bootstrap_interval(table, _rank_correlation)
+    interval = bootstrap_interval(table, rank_correlation, of_items=True)
     return Result(Scored(value, interval, len(rows), sign(signature)), len(rows), len(pairs))
 
 
@@ -169,14 +169,3 @@ def _vector(vectors: WordVectors, folded: _Folded, word: str) -> np.ndarray | No
     if row is not None:
         return vectors.vectors[row]
     return None if vectors.ngrams is None else vectors.ngrams.vector(word)
-
-
-def _rank_correlation(samples: np.ndarray) -> np.ndarray:
-    """(replicates, n, 2) → (replicates,): Pearson's correlation of ranks, ties at their mean; NaN without variance."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(samples, axis=1)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    first, second = ranks[..., 0], ranks[..., 1]
-    with np.errstate(invalid="ignore"):
-        return (first * second).sum(axis=1) / np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

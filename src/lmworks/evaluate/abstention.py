@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric, ece_of_sums
+from lmworks.evaluate.confidence_metrics import ece_metric
 from lmworks.evaluate.metric import Item, Metric, Response, each
 from lmworks.evaluate.span_overlap import is_right
 
@@ -38,19 +38,11 @@ def risk_coverage(confidence: Sequence[float], right: Sequence[bool]) -> RiskCov
     """
     if not confidence or len(confidence) != len(right):
         raise ValueError(f"need as many confidences as outcomes, at least one; got {len(confidence)} and {len(right)}")
-    score = np.asarray(confidence, dtype=np.float64)
-    order = np.argsort(-score, kind="stable")
-    wrong = np.cumsum(~np.asarray(right, dtype=bool)[order])
-    answered = np.arange(1, len(score) + 1)
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    coverage, risk = answered / len(score), wrong / answered
-    keep = np.flatnonzero(last_of_tie)
-    return RiskCoverage(tuple(coverage[keep].tolist()), tuple(risk[keep].tolist()), tuple(score[order][keep].tolist()))
-
-
-def expected_calibration_error(confidence: Sequence[float], right: Sequence[bool]) -> float:
-    """ECE alone: `confidence_metrics.calibration_error` gives it with its interval."""
-    return float(ece_of_sums(bin_rows(confidence, right).sum(axis=0)))
+    score, order = np.asarray(confidence, dtype=np.float64), np.argsort(-np.asarray(confidence), kind="stable")
+    score, wrong = score[order], np.cumsum(~np.asarray(right, dtype=bool)[order])
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True))  # of each tie
+    columns = (last + 1) / len(score), wrong[last] / (last + 1), score[last]
+    return RiskCoverage(*(tuple(column.tolist()) for column in columns))
 
 
 def risk_controlled_threshold(
@@ -109,11 +101,8 @@ def answered() -> Metric:
 
 def selective_risk() -> Metric:
     """Wrong ones among those answered."""
-
-    def counts(item: Item, response: Response) -> tuple[float, float]:
-        return float(not response.abstained and not proposes_right(item, response)), float(not response.abstained)
-
-    return Metric("selective-risk", each(counts), higher_is_better=False, proportion=True)
+    counts = each(lambda item, one: (float(not (one.abstained or proposes_right(item, one))), float(not one.abstained)))
+    return Metric("selective-risk", counts, higher_is_better=False, proportion=True)
 
 
 def calibration_error() -> Metric:

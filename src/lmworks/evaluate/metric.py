@@ -85,7 +85,7 @@ class Metric:
     proportion         values are 0 or 1, or counts of one kind among those of another
     version            rises when the same response gets another value
     signature          what else shapes a value: options, fingerprints of models
-    interval           where resampling shifts the metric, as it does a calibration error: None is `bootstrap_sums`
+    interval           where resampling shifts the metric, as it does a calibration error: None is `bootstrap_interval`
     """
 
     name: str

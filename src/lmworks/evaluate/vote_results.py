@@ -11,7 +11,6 @@ from lmworks.records import Scored, Unscored, Vote
 from lmworks.report import Figure, Section, Table, dot_plot
 from lmworks.statistics.agreement import cohen_kappa
 from lmworks.statistics.scores import mean_score
-from lmworks.statistics.strengths import Vote as Comparison
 from lmworks.statistics.strengths import bradley_terry
 
 FEWEST = 10  # pairs of answers below which nothing is said about who is better
@@ -31,7 +30,8 @@ def summary(votes: Sequence[Vote]) -> Section:
         for name, kind in zip(vote.systems, _OF.get(vote.choice or "", ("both bad", "both bad")), strict=True):
             counts[name][kind] += 1
     try:
-        strengths = bradley_terry([Comparison(*one.systems, one.share, one.pair) for one in votes], "votes")
+        shares, pairs = [one.share for one in votes], [one.pair for one in votes]
+        strengths = bradley_terry([one.systems for one in votes], shares, "votes", pairs)
     except ValueError as error:  # systems that never met
         strengths = dict.fromkeys(counts, Unscored(str(error)))
     rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())

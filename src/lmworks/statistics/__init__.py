@@ -6,23 +6,20 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
-    from lmworks.statistics.correlation import kendall, spearman
+    from lmworks.statistics.correlation import kendall, rank_correlation, spearman
     from lmworks.statistics.intervals import (
         LEVEL,
         Clusters,
         Statistic,
         bootstrap_interval,
-        bootstrap_sums,
         wilson_interval,
     )
     from lmworks.statistics.scores import (
         difference_score,
         mean_score,
-        proportion_score,
         quantile_score,
         ratio_score,
         sign,
-        without_spread,
     )
     from lmworks.statistics.significance import (
         holm,
@@ -32,6 +29,6 @@ if TYPE_CHECKING:
         paired_score,
         permutation_test,
     )
-    from lmworks.statistics.strengths import Vote, bradley_terry
+    from lmworks.statistics.strengths import bradley_terry
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -16,7 +16,7 @@ from lmworks.records import Score
 from lmworks.statistics.intervals import Clusters, Statistic
 from lmworks.statistics.scores import sums_score
 
-_MOST_VALUES = 100  # of a nominal or ordinal scale, whose pairs are counted
+_MOST_VALUES = 100  # of a scale, whose pairs are counted
 
 
 def cohen_kappa(
@@ -62,29 +62,24 @@ def krippendorff_alpha(
     """
     units = [[value for value in row if value is not None] for row in ratings]
     clusters = clusters and [cluster for cluster, unit in zip(clusters, units, strict=True) if len(unit) > 1]
-    units, signed = [unit for unit in units if len(unit) > 1], ["alpha", level, signature]
-    if level == "interval":
-        rows = np.array([_moments(np.array(unit, dtype=np.float64)) for unit in units]).reshape(-1, 4)
-        return _chance_corrected(rows, _interval_alpha, signed, clusters)
+    units = [unit for unit in units if len(unit) > 1]
     scale = sorted({value for unit in units for value in unit})
     size = len(scale)
     if size > _MOST_VALUES:
-        raise ValueError(f'{size} different values are no {level} scale: level="interval" takes them as numbers')
+        raise ValueError(f"{size} different values are no scale: round them, {_MOST_VALUES} at most are counted")
 
     def alpha(sums: np.ndarray) -> np.ndarray:
         table = sums.reshape(*sums.shape[:-1], size, size)
         counts = table.sum(-1)
-        apart = 1 - np.eye(size)
-        if level == "ordinal":
-            middle = counts.cumsum(-1) - counts / 2
-            apart = (middle[..., :, None] - middle[..., None, :]) ** 2
+        place = counts.cumsum(-1) - counts / 2 if level == "ordinal" else np.array(scale)
+        apart = 1 - np.eye(size) if level == "nominal" else (place[..., :, None] - place[..., None, :]) ** 2
         expected = (counts[..., :, None] * counts[..., None, :] * apart).sum((-2, -1)) / (counts.sum(-1) - 1)
         return 1 - (table * apart).sum((-2, -1)) / expected
 
     counts = _one_hot(units, scale)
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(size)  # by different raters
     rows = pairs.reshape(len(units), size * size) / (counts.sum(axis=1, keepdims=True) - 1)
-    return _chance_corrected(rows, alpha, signed, clusters)
+    return _chance_corrected(rows, alpha, ["alpha", level, signature], clusters)
 
 
 def _one_hot(units: Sequence[Sequence[Any]], scale: Sequence[Any]) -> np.ndarray:
@@ -102,13 +97,3 @@ def _one_hot(units: Sequence[Sequence[Any]], scale: Sequence[Any]) -> np.ndarray
 def _chance_corrected(rows: np.ndarray, statistic: Statistic, signature: object, clusters: Clusters) -> Score:
     nothing, undefined = "no items that two raters have rated", "all ratings are equal: agreement by chance is complete"
     return sums_score(rows, statistic, signature, clusters, coefficient=True, nothing=nothing, undefined=undefined)
-
-
-def _moments(unit: np.ndarray) -> list[float]:
-    """Sums of a unit: squared differences of its pairs over m - 1, the m ratings, their sum and sum of squares."""
-    return [2 * len(unit) * float(unit.var(ddof=1)), len(unit), float(unit.sum()), float(unit @ unit)]
-
-
-def _interval_alpha(sums: np.ndarray) -> np.ndarray:
-    observed, n, total, squares = np.moveaxis(sums, -1, 0)
-    return 1 - observed * (n - 1) / (2 * (n * squares - total**2))

@@ -1,6 +1,7 @@
 """Rank correlation of two columns, such as a metric and human ratings, with intervals over items."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from lmworks.statistics.scores import interval_score
 
 def spearman(first: Sequence[float], second: Sequence[float], signature: object, clusters: Clusters = None) -> Score:
     """Spearman's rho: the correlation of ranks, ties at their mean rank."""
-    return _correlation(_spearman, ["spearman", signature], first, second, clusters)
+    return _correlation(rank_correlation, ["spearman", signature], first, second, clusters)
 
 
 def kendall(first: Sequence[float], second: Sequence[float], signature: object, clusters: Clusters = None) -> Score:
@@ -30,12 +31,12 @@ def _correlation(
         if not len(column) or np.ptp(column) == 0:
             return Unscored(f"the {name} column is constant: it orders nothing" if len(column) else "no items")
     value, units = float(statistic(rows[None])[0]), int(cluster_codes(clusters, len(rows)).max()) + 1
-    return interval_score(
-        value, len(rows), units, signature, lambda: bootstrap_interval(rows, statistic, clusters), coefficient=True
-    )
+    interval = partial(bootstrap_interval, rows, statistic, clusters, of_items=True)
+    return interval_score(value, len(rows), units, signature, interval, coefficient=True)
 
 
-def _spearman(samples: np.ndarray) -> np.ndarray:
+def rank_correlation(samples: np.ndarray) -> np.ndarray:
+    """Spearman's rho of samples, (replicates, n, 2) -> (replicates,); NaN where a column is constant."""
     from scipy.stats import rankdata
 
     ranks = rankdata(samples, axis=-2)

@@ -22,13 +22,24 @@ Clusters = Sequence[Hashable] | None  # of each item; None: each is its own
 
 
 def bootstrap_interval(
-    rows: np.ndarray, statistic: Statistic, clusters: Clusters = None, *, seed: int = 0, replicates: int = REPLICATES
+    rows: Any,
+    statistic: Statistic,
+    clusters: Clusters = None,
+    *,
+    of_items: bool = False,
+    level: float = LEVEL,
+    seed: int = 0,
+    replicates: int = REPLICATES,
 ) -> tuple[float, float]:
-    """95 % interval of any statistic of items.
+    """Interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU; `of_items`: of any other.
 
-    `rows` is (n, columns); `statistic` maps resamples (replicates, n, columns) to (replicates,) values. Items of one
-    cluster are drawn together. Replicates on which the statistic is undefined (NaN) are left out.
+    `rows` is (n, columns), dense or for sums a SciPy sparse array; `statistic` maps sums (replicates, columns), or the
+    resamples (replicates, n, columns), to (replicates,) values. Items of one cluster are drawn together. Replicates on
+    which the statistic is undefined (NaN) are left out.
     """
+    if not of_items:
+        rows = cluster_sums(rows, clusters)
+        return percentiles(np.concatenate([*replicate_sums(rows, statistic, seed, replicates)]), rows.shape[0], level)
     codes = cluster_codes(clusters, len(rows))
     groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     values = []
@@ -37,25 +48,7 @@ def bootstrap_interval(
             values.append(statistic(rows[picks]))
         else:  # resamples have as many rows as their clusters hold
             values += [statistic(rows[np.concatenate([groups[one] for one in pick])][None]) for pick in picks]
-    return percentiles(np.concatenate(values), len(groups))
-
-
-def bootstrap_sums(
-    rows: Any,
-    statistic: Statistic,
-    clusters: Clusters = None,
-    *,
-    level: float = LEVEL,
-    seed: int = 0,
-    replicates: int = REPLICATES,
-) -> tuple[float, float]:
-    """Interval of a statistic of sums over items, such as a mean, a ratio or corpus BLEU.
-
-    `rows` is (n, columns), dense or a SciPy sparse array; `statistic` maps sums (replicates, columns) to
-    (replicates,) values. Otherwise as `bootstrap_interval`, and the same replicates.
-    """
-    rows = cluster_sums(rows, clusters)
-    return percentiles(np.concatenate(list(replicate_sums(rows, statistic, seed, replicates))), rows.shape[0], level)
+    return percentiles(np.concatenate(values), len(groups), level)
 
 
 def replicate_sums(rows: Any, statistic: Statistic, seed: int, replicates: int) -> Iterator[np.ndarray]:

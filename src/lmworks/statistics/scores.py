@@ -19,31 +19,30 @@ def mean_score(
 
     Where every value is 0 or 1 it is a proportion, with Wilson's interval.
     """
-    rows, proportion = _rows(values, [1.0] * len(values)), set(values) <= {0, 1}
-    return sums_score(rows, ratio, signature, clusters, proportion=proportion, nothing=nothing)
+    ones, proportion = [1.0] * len(values), set(values) <= {0, 1}
+    return ratio_score(values, ones, signature, clusters, proportion=proportion, nothing=nothing)
 
 
 def ratio_score(
-    numerators: Sequence[float], denominators: Sequence[float], signature: object, *, nothing: str = "no items"
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    signature: object,
+    clusters: Clusters = None,
+    *,
+    proportion: bool = False,
+    nothing: str = "no items",
 ) -> Score:
     """Sum of numerators over sum of denominators, resampled by item: losses per token, and other micro averages.
 
-    `n` counts the items with a denominator above 0. Otherwise as `mean_score`.
+    A `proportion` has numerators that are parts of their denominators: precision, recall. `n` counts the items with a
+    denominator above 0. Otherwise as `mean_score`.
     """
-    return sums_score(_rows(numerators, denominators), ratio, signature, nothing=nothing)
-
-
-def proportion_score(
-    numerators: Sequence[float], denominators: Sequence[float], signature: object, *, nothing: str = "no items"
-) -> Score:
-    """`ratio_score` of numerators that are parts of their denominators: precision, recall."""
-    return sums_score(_rows(numerators, denominators), ratio, signature, proportion=True, nothing=nothing)
+    rows = np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)
+    return sums_score(rows, ratio, signature, clusters, proportion=proportion, nothing=nothing)
 
 
 def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
     """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
-    if len(first) != len(second):
-        raise ValueError(f"a paired difference needs the same items, got {len(first)} and {len(second)}")
     differences = [one - two for one, two in zip(first, second, strict=True)]
     return ratio_score(differences, [1.0] * len(differences), signature)
 
@@ -98,7 +97,8 @@ def sums_score(
     units = int((rows[:, 1] > 0).sum()) if statistic is ratio else rows.shape[0]
     if proportion and (units > 1 or value in (0.0, 1.0)):
         return Scored(value, intervals.proportion_interval(rows), n, sign(signature))
-    return interval_score(value, n, units, signature, partial(intervals.bootstrap_sums, rows, statistic), coefficient)
+    interval = partial(intervals.bootstrap_interval, rows, statistic)
+    return interval_score(value, n, units, signature, interval, coefficient)
 
 
 def interval_score(
@@ -109,7 +109,8 @@ def interval_score(
     interval: Callable[[], tuple[float, float]],
     coefficient: bool = False,
 ) -> Score:
-    """The score with a bootstrap interval over n items in so many independent units.
+    """The score with a bootstrap interval over n items in so many independent units; `Unscored` where one is alone,
+    whose resamples are all alike and would claim certainty.
 
     Where a coefficient is 1 or -1 every resample agrees, and the bootstrap would claim certainty. The interval then
     reaches to Wilson's for n of n units: a coefficient is about the share of items that do not agree by chance.
@@ -117,18 +118,11 @@ def interval_score(
     if coefficient and abs(value) > 1 - 1e-12:
         ends = sorted((round(value), round(value) * intervals.wilson_interval(units, units)[0]))
         return Scored(float(round(value)), (float(ends[0]), float(ends[1])), n, sign(signature))
-    return without_spread(value) if units < 2 else Scored(value, interval(), n, sign(signature))
-
-
-def without_spread(value: float) -> Unscored:
-    """The score of a single item: its resamples are all alike, and would claim certainty."""
-    return Unscored(f"{value:.3f} of one item alone, which has no spread: an interval needs two")
+    if units < 2:
+        return Unscored(f"{value:.3f} of one item alone, which has no spread: an interval needs two")
+    return Scored(value, interval(), n, sign(signature))
 
 
 def sign(signature: object) -> str:
     """The short hash that says under which conditions a value was measured (metric, model, data, seed, ...)."""
     return hash_json(signature)[:12]
-
-
-def _rows(numerators: Sequence[float], denominators: Sequence[float]) -> np.ndarray:
-    return np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)

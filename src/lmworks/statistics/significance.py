@@ -12,14 +12,7 @@ from math import ceil
 import numpy as np
 
 from lmworks.records import Score, Scored
-from lmworks.statistics.intervals import (
-    LEVEL,
-    Clusters,
-    Statistic,
-    bootstrap_sums,
-    cluster_sums,
-    wilson_interval,
-)
+from lmworks.statistics.intervals import LEVEL, Clusters, Statistic, bootstrap_interval, cluster_sums, wilson_interval
 from lmworks.statistics.scores import interval_score
 
 POWER = 0.8  # of a test with as many items as `non_inferiority` says are needed
@@ -56,14 +49,14 @@ def permutation_test(
     return hits / count if exact else (hits + 1) / (count + 1)
 
 
-def mcnemar(first: Sequence[float], second: Sequence[float], *, mid_p: bool = True) -> float:
-    """Two-sided p of McNemar's test of values 0 or 1: the exact one, or the mid-p one, which has more power and keeps
-    the level in practice (Fagerland, Lydersen & Laake 2013)."""
+def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided mid-p of McNemar's test of values 0 or 1, which has more power than the exact p and keeps the level in
+    practice (Fagerland, Lydersen & Laake 2013); `permutation_test` gives the exact one."""
     from scipy.stats import binom
 
     signs = np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
     fewer, n = int(min((signs > 0).sum(), (signs < 0).sum())), int(np.abs(signs).sum())
-    return float(min(1.0, 2 * binom.cdf(fewer, n, 0.5) - (binom.pmf(fewer, n, 0.5) if mid_p and n else 0.0)))
+    return float(min(1.0, 2 * binom.cdf(fewer, n, 0.5) - (binom.pmf(fewer, n, 0.5) if n else 0.0)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -88,19 +81,16 @@ def paired_interval(
     elif (first == second).all():
         half = wilson_interval(0, len(rows))[1] * float(np.ptp(statistic(values)))
         return -half, half
-    return bootstrap_sums(rows, lambda s: statistic(s[..., :width]) - statistic(s[..., width:]), level=level)
+    return bootstrap_interval(rows, lambda s: statistic(s[..., :width]) - statistic(s[..., width:]), level=level)
 
 
 def paired_score(
     first: np.ndarray, second: np.ndarray, statistic: Statistic, signature: object, clusters: Clusters = None
 ) -> Score:
     """The statistic of the first system less that of the second, over the same items."""
-    value, units = (
-        float(statistic(first.sum(axis=0)) - statistic(second.sum(axis=0))),
-        len(cluster_sums(first, clusters)),
-    )
+    value = float(statistic(first.sum(axis=0)) - statistic(second.sum(axis=0)))
     interval = partial(paired_interval, first, second, statistic, clusters)
-    return interval_score(value, len(first), units, signature, interval)
+    return interval_score(value, len(first), len(cluster_sums(first, clusters)), signature, interval)
 
 
 def is_binary(rows: np.ndarray) -> bool:

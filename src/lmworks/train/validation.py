@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from lmworks.model.transformer import Transformer
 from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import bootstrap_interval, ratio_score, sign, without_spread
+from lmworks.statistics import bootstrap_interval, ratio_score
+from lmworks.statistics.scores import interval_score
 from lmworks.train.losses import metric_names, reported
 from lmworks.train.objectives.objective import Objective, count_rows, select_rows, to_device
 
@@ -102,12 +104,10 @@ def _total(nats: Mapping[str, Score], weights: Mapping[str, float], parts: Seque
         with np.errstate(invalid="ignore", divide="ignore"):
             return (sums[..., 0] / sums[..., 1] * shares).sum(axis=-1)
 
-    value = float(summed(rows[None])[0])
-    if not all(isinstance(score, Scored) for score in nats.values()):
-        return without_spread(value)
-    return Scored(
-        value, bootstrap_interval(rows, summed), len(rows), sign({"metric": "weighted sum of nats", "told": signed})
-    )
+    units = len(rows) if all(isinstance(score, Scored) for score in nats.values()) else 1
+    interval = partial(bootstrap_interval, rows, summed, of_items=True)
+    signature = {"metric": "weighted sum of nats", "told": signed}
+    return interval_score(float(summed(rows[None])[0]), len(rows), units, signature, interval)
 
 
 def _bits(names: Sequence[str], parts: Sequence[Sums], texts: Sequence[int | None], signed: object) -> Score:

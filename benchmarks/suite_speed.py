@@ -141,6 +141,7 @@ def run(contender: str, task: str, limit: int, number: int, options: argparse.Na
     log = folder.with_suffix(".log")
     began = time.perf_counter()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    environment.setdefault("OMP_WAIT_POLICY", "passive")  # else threads of either spin while others work on the machine
     with log.open("w") as stream:
         process = subprocess.Popen(
             command, cwd=options.out / "data", env=environment, stdout=stream, stderr=subprocess.STDOUT

@@ -42,10 +42,10 @@ def _task_section(task: Task, rows: Sequence[Result]) -> Section:
     ended = f" {cut} of {len(rows)} generations ended at max_tokens." if task.request == "generation" and cut else ""
     name = task.metrics[0]
     valued = [(row, value) for row in rows if (value := _single(row.values[name])) is not None]
-    kinds = {"best": sorted(valued, key=lambda one: -one[1]), "worst": sorted(valued, key=lambda one: one[1])}
+    kinds = {"highest": sorted(valued, key=lambda one: -one[1]), "lowest": sorted(valued, key=lambda one: one[1])}
     groups = (_group_table(task, rows),) if task.group else ()
     folds = tuple(
-        Fold(f"{name}: {kind} items", passages=tuple(_passage(row, value) for row, value in ordered[:_SHOWN]))
+        Fold(f"{name}: {kind}", passages=tuple(_passage(row, value) for row, value in ordered[:_SHOWN]))
         for kind, ordered in kinds.items()
         if ordered
     )

@@ -37,7 +37,7 @@ from scipy.stats import rankdata
 from lmworks.artefact import write_json
 from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.confidence_metrics import expected_calibration_error
-from lmworks.evaluate.ranking_metrics import ndcg_at_k, recall_at_k
+from lmworks.evaluate.ranking_metrics import ndcg_at_k
 from lmworks.evaluate.span_overlap import is_right
 from lmworks.ground import calibration, features
 from lmworks.ground.calibration import Trial
@@ -312,7 +312,7 @@ def retrieval_table(outcome: Outcome) -> dict[str, Any]:
     rows: Rows = []
     for name, found in outcome.relevance.items():
         cut = [first_only(row) for row in found]
-        recalls = [text_of(mean_score([recall_at_k(one, 1, k) for one in cut], ["recall", k])) for k in (1, 5, DEPTH)]
+        recalls = [text_of(mean_score([float(any(one[:k])) for one in cut], ["recall", k])) for k in (1, 5, DEPTH)]
         less = difference_score(gains(outcome, "search"), gains(outcome, name), ["difference"])
         rows.append((name, *recalls, text_of(mean_score(gains(outcome, name), ["ndcg"])), text_of(less)))
     held = np.mean(outcome.inside)

@@ -39,7 +39,6 @@ from lmworks.evaluate.bertscore import bertscore
 from lmworks.evaluate.confidence_metrics import ece_of_sums
 from lmworks.evaluate.likelihood import ASPECTS, gptscore, perplexity
 from lmworks.evaluate.metric import Item, Metric, Response, item_value, score, value_row
-from lmworks.evaluate.ranking_metrics import ranking
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.wordnet import synonyms
 from lmworks.generate.engine import Engine
@@ -303,15 +302,12 @@ def ranking_of_sentences(rows: Rows) -> Iterator[Parity]:
     theirs = pytrec_eval.RelevanceEvaluator(
         relevant, {"recall", "P", "success", "ndcg_cut", "recip_rank", "map"}
     ).evaluate(scores)
-    pairs = [
-        (
-            Item(q, gold=tuple(Span("d", int(place), int(place) + 1) for place in relevant[q])),
-            Response(
-                retrieved=tuple(Retrieved(n, Span("d", int(n), int(n) + 1), "", "", {}) for n in ranking(scores[q]))
-            ),
-        )
-        for q in relevant
-    ]
+    passages = {n: Span("d", n, n + 1) for n in range(max(len(one["candidates"]) for one in found))}
+    pairs = []
+    for q, own in scores.items():
+        order = sorted(own, key=lambda n: (own[n], n), reverse=True)  # as trec_eval ranks: ties by falling id
+        ranked = tuple(Retrieved(n, passages[int(n)], "", "", {}) for n in order)
+        pairs.append((Item(q, gold=tuple(passages[int(n)] for n in relevant[q])), Response(retrieved=ranked)))
     for name, key in names.items():
         expected = [theirs[q][key] for q in relevant]
         yield parity(

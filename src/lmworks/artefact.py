@@ -16,11 +16,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.progress import Report, no_report
 from lmworks.report import Section
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 STAGE_FOLDERS = "stages"  # in a workspace: a folder for each, with an artefact for each config and input
@@ -154,6 +156,24 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value that `write_json` wrote, names of files that are no UTF-8 among it."""
     return json.loads(path.read_text("utf-8", "surrogatepass"))
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
+    """Dataclasses as JSON lines."""
+    write_text(path, "".join(json.dumps(to_mapping(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_rows(kind: type[T], path: Path) -> list[T]:
+    """What `write_rows` wrote; ConfigError with the line of a row that is malformed."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):  # a text may hold other separators
+        if line.strip():
+            where = [f"{path}, line {number}"]
+            try:
+                rows.append(from_mapping(kind, json.loads(line), where))
+            except json.JSONDecodeError as error:
+                raise ConfigError(where, f"not JSON: {error}") from error
+    return rows
 
 
 def check_new(folder: Path) -> None:

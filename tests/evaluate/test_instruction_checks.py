@@ -4,7 +4,7 @@ import pytest
 from published_data import DATA, needs_data
 
 from lmworks.evaluate.dataset_readers import READERS
-from lmworks.evaluate.english_sentences import sentence_count
+from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.instruction_checks import CHECKS, capital_words, followed, word_count
 from lmworks.evaluate.metric import Item, Response, score
 from lmworks.evaluate.registry import metric
@@ -90,7 +90,7 @@ def test_a_response_is_judged_strictly_and_loosely():
     ],
 )
 def test_sentences_are_those_of_punkt(text, count):
-    assert sentence_count(text) == count
+    assert len(sentences(text)) == count
 
 
 @needs_data

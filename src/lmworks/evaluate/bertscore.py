@@ -22,8 +22,6 @@ class Match(NamedTuple):
     f1: float
 
 
-Baseline = tuple[float, float, float]  # of precision, recall and F1
-_NONE = (0.0, 0.0, 0.0)
 _PAIRS = 256  # whose token vectors are held at once
 
 
@@ -49,15 +47,13 @@ def bert_scores(
     references: Sequence[str],
     layer: int | None = None,
     idf_of: Sequence[str] = (),
-    baseline: Baseline = _NONE,
 ) -> list[Match | None]:
     """The match of each pair, by vectors of one layer; None where a text has no token that counts.
 
-    layer     default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
-              (docs/evaluation.md); of an encoder that was not trained on sentences it need not.
-    idf_of    texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
-              Special tokens weigh 0, but can be what another matches best.
-    baseline  what unrelated texts have: values are rescaled as (x - baseline) / (1 - baseline), which changes no order.
+    layer   default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
+            (docs/evaluation.md); of an encoder that was not trained on sentences it need not.
+    idf_of  texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
+            Special tokens weigh 0, but can be what another matches best.
     """
     layer = encoder.layers if layer is None else layer
     idf = inverse_document_frequencies(ids for ids, _ in encoder.framed_tokens(idf_of, 0)) if idf_of else None
@@ -73,8 +69,7 @@ def bert_scores(
             known[text] = vectors, weights
         for candidate, reference in some:
             (own, weights), (other, others) = known[candidate], known[reference]
-            match = greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None
-            found.append(match and Match(*((x - b) / (1 - b) for x, b in zip(match, baseline, strict=True))))
+            found.append(greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None)
     return found
 
 
@@ -83,7 +78,6 @@ def bertscore(
     part: Literal["precision", "recall", "f1"] = "f1",
     layer: int | None = None,
     idf_of: Sequence[str] = (),
-    baseline: Baseline = _NONE,
 ) -> Metric:
     """BERTScore of the response against the references, the best of them; options as in `bert_scores`."""
     layer = encoder.layers if layer is None else layer
@@ -92,11 +86,11 @@ def bertscore(
         counts = [len(item.references) for item in items]
         repeated = [response.text for response, count in zip(responses, counts, strict=True) for _ in range(count)]
         references = [reference for item in items for reference in item.references]
-        matches = iter(bert_scores(encoder, repeated, references, layer, idf_of, baseline))
+        matches = iter(bert_scores(encoder, repeated, references, layer, idf_of))
         own = [[getattr(match, part) for _ in range(count) if (match := next(matches))] for count in counts]
         return [max(some, default=Unscored("a text without a token")) for some in own]
 
-    signature = {"encoder": encoder.fingerprint, "layer": layer, "idf": idf_of, "baseline": baseline}
+    signature = {"encoder": encoder.fingerprint, "layer": layer, "idf": idf_of}
     return Metric("bertscore" if part == "f1" else f"bertscore-{part}", measure, ("references",), signature=signature)
 
 

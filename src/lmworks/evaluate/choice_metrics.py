@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -20,16 +21,9 @@ def accuracy(name: str = "acc", length: Callable[[str], int] = lambda _: 1) -> M
     return _metric(name, right, proportion=True)
 
 
-def accuracy_by_character() -> Metric:
-    return accuracy("acc_norm", len)
-
-
-def accuracy_by_byte() -> Metric:
-    return accuracy("acc_bytes", lambda choice: len(choice.encode("utf-8")))
-
-
-def truthful_choice() -> Metric:
-    return accuracy("mc1")
+accuracy_by_character = partial(accuracy, "acc_norm", len)
+accuracy_by_byte = partial(accuracy, "acc_bytes", lambda choice: len(choice.encode("utf-8")))
+truthful_choice = partial(accuracy, "mc1")
 
 
 def truthful_mass() -> Metric:

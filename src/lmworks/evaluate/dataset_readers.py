@@ -123,13 +123,10 @@ def _mmlu(row: Row) -> Row:
 
 
 def _boolq(row: Row) -> Row:
-    """BoolQ of its authors and of SuperGLUE; LLM-Adapters left the passages out."""
+    """BoolQ of its authors and of SuperGLUE; the rows of LLM-Adapters have no passages."""
     value = str(row["label"] if "label" in row else row["answer"]).strip().lower()
     answer = ["false", "no", "0", "true", "yes", "1"].index(value) // 3
-    if "instruction" not in row:
-        return _chosen(row["question"], ["no", "yes"], answer, passage=row["passage"])
-    question = row["instruction"].split("question: ", 1)[1].split("\n\n")[0]
-    return _chosen(question.strip().removesuffix("?"), ["no", "yes"], answer)
+    return _chosen(row["question"], ["no", "yes"], answer, passage=row["passage"])
 
 
 def _winogrande(row: Row) -> Row:

@@ -28,11 +28,6 @@ _CLOSING = re.compile(rf"[{_CLOSERS}]+?(?:\s+|(?=--)|$)", re.MULTILINE)
 _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*")
 
 
-def sentence_count(text: str) -> int:
-    """How many sentences there are; 0 in a text of nothing but spaces."""
-    return len(sentences(text))
-
-
 def sentences(text: str) -> list[str]:
     """The sentences, without white space around them; none of nothing but spaces."""
     ends, words = [], [word.start() for word in re.finditer(r"\S+", text)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from lmworks.data.annotate.language import py3langid
-from lmworks.evaluate.english_sentences import sentence_count
+from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 
 _BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
@@ -38,14 +38,9 @@ def _plain(text: str) -> str:
     return text.strip().lower()
 
 
-def language(text: str) -> str:
-    """ISO 639-1 code, Chinese as zh-cn; "" where no letter tells it, and then every language is followed."""
-    found = py3langid(text.lower())[0] if any(map(str.isalpha, text)) else ""
-    return "zh-cn" if found == "zh" else found
-
-
-def _in_language(text: str, language_: str) -> bool:
-    return language(text) in (language_, "")
+def _in_language(text: str, language: str) -> bool:
+    """`language` is an ISO 639-1 code, of Chinese zh-cn; a text without a letter is in every language."""
+    return not any(map(str.isalpha, text)) or py3langid(text.lower())[0] == language.removesuffix("-cn")
 
 
 def _highlights(text: str) -> int:
@@ -111,7 +106,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     ),
     "language:response_language": lambda t, language: _in_language(t, language),
     "length_constraints:number_sentences": lambda t, num_sentences, relation: _holds(
-        sentence_count(t), relation, num_sentences
+        len(sentences(t)), relation, num_sentences
     ),
     "length_constraints:number_paragraphs": lambda t, num_paragraphs: _paragraphs(t) == num_paragraphs,
     "length_constraints:number_words": lambda t, num_words, relation: _holds(word_count(t), relation, num_words),
@@ -142,8 +137,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
 def variants(text: str) -> tuple[str, ...]:
     """The eight texts of which one must follow an instruction loosely."""
     lines = text.split("\n")
-    cut = ("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))
-    texts = (text, *cut)
+    texts = (text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])))
     return (*texts, *(each.replace("*", "") for each in texts))
 
 

@@ -36,19 +36,12 @@ def _metric(name: str, given: Callable[[str], list[Any]], right: Callable[[str],
     return Metric(name, each(measure), ("references",), proportion=True)
 
 
-def _whole(text: str) -> list[str]:
-    return [plain_number(text)]
-
-
-def _text(text: str) -> list[str]:
-    return [text.strip()]
-
-
 def _plain(numbers: list[str]) -> list[str]:
     return [*map(plain_number, numbers)]
 
 
-gsm8k_strict = partial(_metric, "gsm8k-strict", lambda text: _plain(_MARKED.findall(text)[:1]), _whole)
-gsm8k_flexible = partial(_metric, "gsm8k-flexible", lambda text: _plain(_NUMBER.findall(text)[-1:]), _whole)
+gsm8k = partial(_metric, right=lambda text: _plain([text]))
+gsm8k_strict = partial(gsm8k, "gsm8k-strict", lambda text: _plain(_MARKED.findall(text)[:1]))
+gsm8k_flexible = partial(gsm8k, "gsm8k-flexible", lambda text: _plain(_NUMBER.findall(text)[-1:]))
 last_number = partial(_metric, "last-number", last_values, last_values)  # however written: 51, 51.0, $51
-verbatim = partial(_metric, "verbatim", _text, _text)
+verbatim = partial(_metric, "verbatim", lambda text: [text.strip()], lambda text: [text.strip()])

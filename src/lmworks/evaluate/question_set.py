@@ -9,7 +9,6 @@ Quotes rather than offsets, because a quote survives an edit elsewhere in the do
 Any one of several gold quotes answers the question; an unanswerable one has none.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmworks.artefact import write_text
-from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.artefact import read_rows, write_rows
 from lmworks.records import Document, LeftOut, Question, Span
 
 QUESTIONS = "questions.jsonl"
@@ -50,22 +48,11 @@ class GoldQuestion:
 
 def read_gold(*paths: Path) -> list[GoldQuestion]:
     """Raises ConfigError with the line of a question that is malformed, and ValueError for an id that occurs twice."""
-    questions: list[GoldQuestion] = []
-    for path in paths:
-        for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
-            if line.strip():
-                questions.append(_gold_line(line, f"{path}, line {number}"))
+    questions = [question for path in paths for question in read_rows(GoldQuestion, path)]
     repeated = [name for name, count in Counter(question.id for question in questions).items() if count > 1]
     if repeated:
         raise ValueError(f"{', '.join(map(str, paths))}: ids occur twice: {', '.join(sorted(repeated))}")
     return questions
-
-
-def _gold_line(line: str, where: str) -> GoldQuestion:
-    try:
-        return from_mapping(GoldQuestion, json.loads(line), [where])
-    except json.JSONDecodeError as error:
-        raise ConfigError([where], f"not JSON: {error}") from error
 
 
 def resolve_gold(
@@ -90,20 +77,13 @@ def resolve_gold(
 
 def find_quote(document: Document, quote: str) -> list[Span]:
     """Every place where the words of a quote stand, whatever white space is between them."""
-    pattern = r"\s+".join(re.escape(word) for word in quote.split())
-    if not pattern:
-        return []
-    return [Span(document.hash, match.start(), match.end()) for match in re.finditer(pattern, document.text)]
+    pattern = r"\s+".join(map(re.escape, quote.split()))
+    return [Span(document.hash, *match.span()) for match in re.finditer(pattern, document.text)] if pattern else []
 
 
 def write_questions(folder: Path, questions: Iterable[Question]) -> None:
-    lines = (json.dumps(to_mapping(question), ensure_ascii=False) + "\n" for question in questions)
-    write_text(folder / QUESTIONS, "".join(lines))
+    write_rows(folder / QUESTIONS, questions)
 
 
 def read_questions(folder: Path) -> list[Question]:
-    path = folder / QUESTIONS
-    lines = path.read_text("utf-8").split(
-        "\n"
-    )  # a question may hold other line separators, which JSON leaves as they are
-    return [from_mapping(Question, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1) if line]
+    return read_rows(Question, folder / QUESTIONS)

@@ -7,54 +7,22 @@ their ids. Nothing retrieved is 0, never 1.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.evaluate.span_overlap import NO_GOLD, covered_share, is_right
 
 
-def ranking(scores: Mapping[str, float]) -> list[str]:
-    """Ids by falling score, ties by falling id: the order in which trec_eval ranks."""
-    return sorted(scores, key=lambda one: (scores[one], one), reverse=True)
-
-
-def recall_at_k(relevance: Sequence[bool], relevant: int, k: int) -> float:
-    """Share of the relevant items that stand among the first k of the ranking."""
-    _check(relevance, relevant)
-    return sum(relevance[:k]) / relevant
-
-
-def reciprocal_rank(relevance: Sequence[bool]) -> float:
-    """1 / rank of the first relevant item; 0 when none was retrieved."""
-    return next((1.0 / rank for rank, hit in enumerate(relevance, start=1) if hit), 0.0)
-
-
-def average_precision(relevance: Sequence[bool], relevant: int) -> float:
-    """Precision at the rank of each relevant item that was retrieved, over the number of those that exist."""
-    _check(relevance, relevant)
-    return sum(sum(relevance[:rank]) / rank for rank, hit in enumerate(relevance, start=1) if hit) / relevant
-
-
 def ndcg_at_k(gains: Sequence[float], existing: Sequence[float], k: int) -> float:
     """Discounted cumulative gain, linear with discount log2(rank + 1), over that of the ideal ranking.
 
-    `gains` are those of the ranking, `existing` those of all relevant items in any order.
+    `gains` are those of the ranking, `existing` those of all relevant items in any order, one at least.
     Source: Järvelin & Kekäläinen 2002, with the discount of Burges et al. 2005.
     """
-    _check([gain > 0 for gain in gains], sum(gain > 0 for gain in existing))
     ideal = sorted(existing, reverse=True)
     dcg, best = (sum(x / math.log2(r + 1) for r, x in enumerate(one[:k], start=1)) for one in (gains, ideal))
     return dcg / best
-
-
-def _check(relevance: Sequence[bool], relevant: int) -> None:
-    if relevant < 1 or relevant < sum(relevance):
-        raise ValueError(f"{sum(relevance)} relevant items retrieved of {relevant}: need all of them, at least one")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Over spans
 
 
 def passage_gains(item: Item, response: Response) -> tuple[list[float], list[float]]:
@@ -80,7 +48,7 @@ def _over_spans(name: str, measure: Callable[[list[float], list[float]], float])
 
 
 def recall(k: int) -> Metric:
-    return _over_spans(f"recall@{k}", lambda gains, existing: recall_at_k([*map(bool, gains)], len(existing), k))
+    return _over_spans(f"recall@{k}", lambda gains, existing: sum(map(bool, gains[:k])) / len(existing))
 
 
 def precision(k: int) -> Metric:
@@ -98,14 +66,17 @@ def ndcg(k: int) -> Metric:
 
 
 def mean_reciprocal_rank() -> Metric:
-    return _over_spans("mrr", lambda gains, _: reciprocal_rank([*map(bool, gains)]))
+    return _over_spans("mrr", lambda gains, _: next((1 / rank for rank, gain in enumerate(gains, 1) if gain), 0.0))
 
 
-def mean_average_precision(name: str = "map") -> Metric:
-    return _over_spans(name, lambda gains, existing: average_precision([*map(bool, gains)], len(existing)))
+def average_precision(gains: list[float], existing: list[float]) -> float:
+    """Precision at the rank of each relevant passage that was retrieved, over the number of those that exist."""
+    ranks = [rank for rank, gain in enumerate(gains, start=1) if gain]
+    return sum(found / rank for found, rank in enumerate(ranks, start=1)) / len(existing)
 
 
-context_precision = partial(mean_average_precision, "context-precision")  # of the passages that an answer was given
+mean_average_precision = partial(_over_spans, "map", average_precision)
+context_precision = partial(_over_spans, "context-precision", average_precision)  # of the passages an answer was given
 
 
 def context_recall() -> Metric:

@@ -4,14 +4,13 @@ items.jsonl    a `Result` a line: the item, the response, and the value of each 
 scores.json    task -> metric -> `TaskScore`
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import read_json, write_json, write_text
-from lmworks.config import from_mapping, to_mapping
+from lmworks.artefact import read_json, read_rows, write_json, write_rows
+from lmworks.config import from_mapping
 from lmworks.evaluate.metric import Item, Metric, Response, Value, score
 from lmworks.records import Score
 
@@ -44,8 +43,7 @@ def task_score(metric: Metric, items: Sequence[Item], values: Sequence[Value], s
 
 
 def write_results(folder: Path, results: Iterable[Result], scores: Mapping[str, Mapping[str, TaskScore]]) -> None:
-    lines = (json.dumps(to_mapping(result), ensure_ascii=False, allow_nan=False) + "\n" for result in results)
-    write_text(folder / ITEMS, "".join(lines))
+    write_rows(folder / ITEMS, results)
     write_json(folder / SCORES, scores)
 
 
@@ -54,9 +52,7 @@ def read_results(folder: Path) -> tuple[list[Result], dict[str, dict[str, TaskSc
     path = folder / ITEMS
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {ITEMS}: name the folder of a run, as `lmworks eval` writes it")
-    lines = path.read_text("utf-8").split("\n")
-    rows = [from_mapping(Result, json.loads(line), [f"{path}:{n}"]) for n, line in enumerate(lines, 1) if line]
-    return rows, read_scores(folder)
+    return read_rows(Result, path), read_scores(folder)
 
 
 def read_scores(folder: Path) -> dict[str, dict[str, TaskScore]]:

@@ -14,26 +14,21 @@ from functools import partial
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.evaluate.porter_stemmer import stem
+from lmworks.evaluate.string_metrics import f1
 from lmworks.records import Unscored
 
 
-def rouge_words(text: str, stemmed: bool = True) -> list[str]:
-    words = re.findall("[a-z0-9]+", text.lower())
-    return [stem(word) if stemmed and len(word) > 3 else word for word in words]
-
-
-def f1(common: int, response: int, reference: int) -> float:
-    """2PR / (P + R) of P = common / response and R = common / reference; 0 where nothing is common."""
-    return 2 * common / (response + reference) if common else 0.0
+def rouge_words(text: str) -> list[str]:
+    return [stem(word) if len(word) > 3 else word for word in re.findall("[a-z0-9]+", text.lower())]
 
 
 def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-def rouge_n(response: str, reference: str, n: int, stemmed: bool = True) -> float:
+def rouge_n(response: str, reference: str, n: int) -> float:
     """F1 of the n-grams of words."""
-    first, second = (Counter(ngrams(rouge_words(text, stemmed), n)) for text in (response, reference))
+    first, second = (Counter(ngrams(rouge_words(text), n)) for text in (response, reference))
     return f1((first & second).total(), first.total(), second.total())
 
 
@@ -58,15 +53,15 @@ def common_subsequence(reference: Sequence[str], response: Sequence[str]) -> lis
     return places[::-1]
 
 
-def rouge_l(response: str, reference: str, stemmed: bool = True) -> float:
+def rouge_l(response: str, reference: str) -> float:
     """F1 of the longest common subsequence of words."""
-    first, second = rouge_words(response, stemmed), rouge_words(reference, stemmed)
+    first, second = rouge_words(response), rouge_words(reference)
     return f1(len(common_subsequence(second, first)), len(first), len(second))
 
 
-def rouge_lsum(response: str, reference: str, stemmed: bool = True) -> float:
+def rouge_lsum(response: str, reference: str) -> float:
     """F1 of the common subsequences of lines, united over the lines of the response."""
-    first, second = ([rouge_words(line, stemmed) for line in text.split("\n")] for text in (response, reference))
+    first, second = ([rouge_words(line) for line in text.split("\n")] for text in (response, reference))
     left = Counter(word for line in first for word in line) & Counter(word for line in second for word in line)
     common = 0
     for line in second:

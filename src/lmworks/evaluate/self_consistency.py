@@ -48,7 +48,7 @@ def _ngrams(sentence: str, n: int) -> list[tuple[str, ...]]:
     return [tuple(words[place : place + n]) for place in range(len(words) - n + 1)]
 
 
-def selfcheck_ngram(k: int = 1, summary: Summary = "mean") -> Metric:
+def by_ngram(k: int = 1, summary: Summary = "mean") -> Metric:
     """`ngram_surprisal` with n-grams of k words; it has no upper end."""
 
     def measure(item: Item, response: Response) -> Value:
@@ -60,22 +60,22 @@ def selfcheck_ngram(k: int = 1, summary: Summary = "mean") -> Metric:
     return Metric(f"{name}@{k}", each(measure), higher_is_better=False)
 
 
-def selfcheck_bertscore(encoder: TextEncoder, baseline: float = 0.0) -> Metric:
-    """1 - BERTScore (F1) of a sentence with the most similar one of a sample (section 5.1), rescaled by the F1 of
-    unrelated sentences, `baseline`. Sampled sentences of three words or fewer are left out."""
+def by_bertscore(encoder: TextEncoder) -> Metric:
+    """1 - BERTScore (F1) of a sentence with the most similar one of a sample (section 5.1), not rescaled. Sampled
+    sentences of three words or fewer are left out."""
 
     def distances(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
         sampled = [[one for one in sentences(sample) if len(_WORD.findall(one)) > 3] for _, sample in pairs]
         flat = [(sentence, one) for (sentence, _), some in zip(pairs, sampled, strict=True) for one in some]
         own, others = [sentence for sentence, _ in flat], [one for _, one in flat]
-        matches = iter(bert_scores(encoder, own, others, baseline=(0, 0, baseline)))
+        matches = iter(bert_scores(encoder, own, others))
         found = [[match.f1 for _ in some if (match := next(matches))] for some in sampled]
         return [1 - max(some) if some else Unscored("a sample without a sentence of four words") for some in found]
 
-    return _over_samples("selfcheck-bertscore", distances, {"encoder": encoder.fingerprint, "baseline": baseline})
+    return _over_samples("selfcheck-bertscore", distances, {"encoder": encoder.fingerprint})
 
 
-def selfcheck_prompt(judge: Judge) -> Metric:
+def by_prompt(judge: Judge) -> Metric:
     """1 - the judge's value, by a rubric with {response} and {context} whose verdicts lie in [0, 1] (section 5.5): each
     sentence is a response, and a sample is the context that should support it. Where the authors count answers, this
     takes the probabilities of the verdicts."""
@@ -91,7 +91,7 @@ def selfcheck_prompt(judge: Judge) -> Metric:
     return _over_samples("selfcheck-prompt", doubts, judge.signature)
 
 
-def selfcheck_entailment(verifier: Verifier) -> Metric:
+def by_entailment(verifier: Verifier) -> Metric:
     """P(contradiction) of a sentence, over entailment and contradiction, with a sample as premise (section 5.3)."""
 
     def contradictions(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
@@ -122,4 +122,4 @@ def _mean(row: Sequence[float | Unscored], response: Response) -> Value:
     return next((value for value in row if isinstance(value, Unscored)), None) or float(np.mean(row))  # type: ignore[arg-type]
 
 
-selfcheck_ngram_max = partial(selfcheck_ngram, summary="max")
+by_ngram_max = partial(by_ngram, summary="max")

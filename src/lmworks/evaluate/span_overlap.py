@@ -6,6 +6,7 @@ A question has one or more gold spans, any one of which answers it; an answer ci
 from collections.abc import Sequence
 
 from lmworks.evaluate.metric import Metric, each
+from lmworks.evaluate.string_metrics import f1
 from lmworks.records import Span, Unscored
 
 NO_GOLD = Unscored("nothing in the documents answers it")
@@ -18,7 +19,8 @@ def span_f1(predicted: Sequence[Span], gold: Sequence[Span]) -> float:
     Cited spans are counted once where they overlap. 0 when nothing is cited or nothing overlaps.
     """
     cited = _covered(predicted)
-    return max((_f1(cited, _covered([span])) for span in gold), default=0.0)
+    positions = [_covered([span]) for span in gold]
+    return max((f1(len(cited & one), len(cited), len(one)) for one in positions), default=0.0)
 
 
 def is_right(citation: Span, gold: Sequence[Span]) -> bool:
@@ -51,14 +53,6 @@ def covered_share(spans: Sequence[Span], gold: Sequence[Span]) -> float:
 
 def _covered(spans: Sequence[Span]) -> set[tuple[str, int]]:
     return {(span.document, position) for span in spans for position in range(span.start, span.end)}
-
-
-def _f1(predicted: set[tuple[str, int]], gold: set[tuple[str, int]]) -> float:
-    shared = len(predicted & gold)
-    if not shared:
-        return 0.0
-    precision, recall = shared / len(predicted), shared / len(gold)
-    return 2 * precision * recall / (precision + recall)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

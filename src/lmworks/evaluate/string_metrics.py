@@ -42,12 +42,15 @@ def exact_match(response: str, reference: str) -> float:
     return float(normalised_answer(response) == normalised_answer(reference))
 
 
+def f1(common: int, response: int, reference: int) -> float:
+    """2PR / (P + R) of P = common / response and R = common / reference; 0 where nothing is common."""
+    return 2 * common / (response + reference) if common else 0.0
+
+
 def token_f1(response: str, reference: str) -> float:
-    """2PR / (P + R) of the words that both have, each as often as in the one that has it less often."""
+    """F1 of the words that both have, each as often as in the one that has it less often; 1 where neither has any."""
     first, second = normalised_answer(response).split(), normalised_answer(reference).split()
-    if not first or not second:
-        return float(first == second)
-    return 2 * (Counter(first) & Counter(second)).total() / (len(first) + len(second))
+    return f1((Counter(first) & Counter(second)).total(), len(first), len(second)) if first or second else 1.0
 
 
 def contains(response: str, reference: str) -> float:

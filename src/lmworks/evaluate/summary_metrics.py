@@ -6,6 +6,7 @@ marks without case. The source is the item's contexts. Faithfulness is that of a
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -45,21 +46,19 @@ def _of_words(name: str, measure: Callable[[list[str], list[str]], float]) -> Me
     return Metric(name, each(value), ("contexts",), higher_is_better=None)
 
 
-def fragment_coverage() -> Metric:
+def coverage(source: list[str], summary: list[str]) -> float:
     """Share of the summary's words that stand in a fragment of the source."""
-    return _of_words("fragment-coverage", lambda source, own: sum(extractive_fragments(source, own)) / len(own))
+    return sum(extractive_fragments(source, summary)) / len(summary)
 
 
-def fragment_density() -> Metric:
+def density(source: list[str], summary: list[str]) -> float:
     """Mean length of the fragment that a word of the summary stands in: high where whole sentences are copied."""
-    return _of_words(
-        "fragment-density", lambda source, own: sum(one**2 for one in extractive_fragments(source, own)) / len(own)
-    )
+    return sum(length**2 for length in extractive_fragments(source, summary)) / len(summary)
 
 
-def compression() -> Metric:
-    """Words of the source for each word of the summary."""
-    return _of_words("compression", lambda source, own: len(source) / len(own))
+fragment_coverage = partial(_of_words, "fragment-coverage", coverage)
+fragment_density = partial(_of_words, "fragment-density", density)
+compression = partial(_of_words, "compression", lambda source, summary: len(source) / len(summary))
 
 
 def content_coverage(encoder: "TextEncoder") -> Metric:

@@ -164,7 +164,7 @@ def write_rows(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_rows(kind: type[T], path: Path) -> list[T]:
-    """What `write_rows` wrote; ConfigError with the line of a row that is malformed."""
+    """Rows that `write_rows` wrote; ConfigError with the line of one that is malformed."""
     rows = []
     for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):  # a text may hold other separators
         if line.strip():

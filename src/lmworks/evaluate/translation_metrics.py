@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.evaluate.metric import Combine, Metric, each
+from lmworks.evaluate.metric import Combine, Metric, each, ratio
 
 ORDER = 4  # longest n-gram of BLEU
 
@@ -48,8 +48,7 @@ def chrf_of_sums(sums: np.ndarray) -> np.ndarray:
 
 def ter_of_sums(sums: np.ndarray) -> np.ndarray:
     """TER of edits, reference words and segments, (..., 3) -> (...); NaN where the references have no word."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 100 * sums[..., 0] / sums[..., 1]
+    return 100 * ratio(sums)
 
 
 def sacrebleu_metric(name: str, scorer: str, combine: Combine, higher_is_better: bool = True, **options: Any) -> Metric:

@@ -67,8 +67,14 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
         results, scores = results + own, scores | of_tasks
         sections.append(section(group, [one for one in own if one.task == group], own, of_tasks))
     write_results(context.output, results, scores)
-    latency = latency_scores(seconds, signature)
-    sections.append(_latency_section(latency) if asked else Section("Evaluation", "There are no test questions."))
+    if not asked:
+        return StageResult(sections=(Section("Evaluation", "There are no test questions."),))
+    latency = {
+        "mean seconds per answer": mean_score(seconds, [signature, "latency"]),
+        "95th percentile of seconds": quantile_score(seconds, 0.95, [signature, "latency"]),
+    }
+    table = Table(("metric", "value"), tuple((name, str(value)) for name, value in latency.items()))
+    sections.append(Section("Latency", "Seconds for an answer, search included, on this machine.", (table,)))
     return StageResult(metrics=to_mapping(scores) | {"latency": to_mapping(latency)}, sections=tuple(sections))
 
 
@@ -88,15 +94,13 @@ def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], fl
     finder = answerer.finder
     started = time.perf_counter()
     filters = filters_of(question)
-    evidence = answerer.finder.evidence(question.text, filters=filters)
+    evidence = finder.evidence(question.text, filters=filters)
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
-    similarity = (
-        finder.encoder.encode([candidate.in_context for candidate in evidence.candidates], "passage") @ query
-    )  # (candidates,)
-    best = [evidence.candidates[place] for place in np.argsort(-similarity, kind="stable")[:1]]
+    candidates = finder.encoder.encode([one.in_context for one in evidence.candidates], "passage")  # (n, width)
+    best = [evidence.candidates[place] for place in np.argsort(-(candidates @ query), kind="stable")[:1]]
     system = Response(
         answer.text,
         citations=tuple(citation.evidence for citation in answer.citations),
@@ -137,15 +141,6 @@ def measure(
     return results, scores
 
 
-def latency_scores(seconds: Sequence[float], signature: Mapping[str, Any]) -> dict[str, Score]:
-    if not seconds:
-        return {}
-    return {
-        "mean seconds per answer": mean_score(list(seconds), [signature, "latency"]),
-        "95th percentile of seconds": quantile_score(list(seconds), 0.95, [signature, "latency"]),
-    }
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The report
 
@@ -184,10 +179,12 @@ def _further(group: str, own: Sequence[Result], results: Sequence[Result]) -> li
 
 def _examples(own: Sequence[Result]) -> tuple[Table, ...]:
     """Questions that went wrong; no table where none did."""
-    missed = [one for one in own if one.item.gold and (one.response.abstained or not _right(one))]
+    missed = [
+        one for one in own if one.item.gold and (one.response.abstained or not proposes_right(one.item, one.response))
+    ]
     wrong = [one for one in own if not one.item.gold and not one.response.abstained]
     rows = [
-        (*_texts(one), "abstained" if one.response.abstained else "cites elsewhere", *(one.item.references or ("",)))
+        (*_texts(one), "abstained" if one.response.abstained else "cites elsewhere", "".join(one.item.references))
         for one in missed[:8]
     ]
     rows += [(*_texts(one), "has no answer in the documents", "") for one in wrong[:8]]
@@ -201,24 +198,14 @@ def _texts(one: Result) -> tuple[str, str]:
     return str(one.item.prompt), answer if len(answer) <= EXCERPT else f"{answer[:EXCERPT].rsplit(' ', 1)[0]} …"
 
 
-def _right(one: Result) -> bool:
-    return proposes_right(one.item, one.response)
-
-
 def _risk_figure(own: Sequence[Result]) -> Figure:
     """Risk and coverage by confidence, of the answers that the system would give if it never abstained."""
-    curve = risk_coverage([one.response.confidence or 0.0 for one in own], [_right(one) for one in own])
+    right = [proposes_right(one.item, one.response) for one in own]
+    curve = risk_coverage([one.response.confidence or 0.0 for one in own], right)
     coverage = 1 - sum(one.response.abstained for one in own) / len(own)
     lines = {"risk among the answered": (list(curve.coverage), list(curve.risk))}
     return Figure(
         line_plot(lines, x="share of questions answered", y="share of answers that are wrong"),
         f"Risk and coverage as the confidence threshold falls; the system answers {coverage:.0%}. "
         f"Area under the curve {curve.area:.3f}.",
-    )
-
-
-def _latency_section(latency: Mapping[str, Score]) -> Section:
-    rows = tuple((name, str(score)) for name, score in latency.items())
-    return Section(
-        "Latency", "Seconds for an answer, search included, on this machine.", (Table(("metric", "value"), rows),)
     )

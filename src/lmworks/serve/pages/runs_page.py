@@ -99,7 +99,7 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
         sides = tuple((run, _said(one), _single(combine, one.values[metric])) for run, one in both)
         (_, said, value), (_, other_said, other_value) = sides
         if value != other_value or (value is None and said != other_said):
-            apart = abs(value - other_value) if None not in (value, other_value) else 0.0  # type: ignore[operator]
+            apart = 0.0 if value is None or other_value is None else abs(value - other_value)
             prompt = row.item.prompt if isinstance(row.item.prompt, str) else row.item.prompt[-1].content
             views.append((apart, row.item.id, prompt, sides))
     return sorted(views, key=lambda view: -view[0])

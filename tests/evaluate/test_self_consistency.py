@@ -19,7 +19,7 @@ def test_ngrams_in_closed_form():
     # a a b | samples: a c => a: 3, b: 1, c: 1 of 5
     assert ngram_surprisal("a a b", ["a c"]) == pytest.approx(-(2 * math.log(3 / 5) + math.log(1 / 5)) / 3)
     # the mean over sentences of each one's most surprising word; "." counts as a word: 2 of 5
-    assert ngram_surprisal("A b. C.", [], summary="max") == pytest.approx(-math.log(1 / 5))
+    assert ngram_surprisal("A b. C.", [], most=True) == pytest.approx(-math.log(1 / 5))
     # (<s> a) twice, (a b) and (a c) once each: joint frequencies, of 4
     assert ngram_surprisal("a b", ["a c"], 2) == pytest.approx(-(math.log(2 / 4) + math.log(1 / 4)) / 2)
 

@@ -9,6 +9,7 @@ model need not be the one that answered. Near 0 or below: the model would say th
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -76,20 +77,17 @@ def attribute(
     return found
 
 
-def attribution(model: EngineProtocol) -> Metric:
-    """ln p(answer | contexts) - ln p(answer), in nats."""
-    return _metric("attribution", model, lambda one: one.total)
-
-
-def by_statement(model: EngineProtocol) -> Metric:
+def per_statement(found: Attribution) -> float:
     """Attribution per token of each statement of an answer, averaged over its statements."""
-    return _metric(
-        "statement-attribution", model, lambda one: float(np.mean([one.per_token(*r) for r in one.statements]))
-    )
+    return float(np.mean([found.per_token(*place) for place in found.statements]))
 
 
-def _metric(name: str, model: EngineProtocol, value: Callable[[Attribution], float]) -> Metric:
+def _metric(name: str, value: Callable[[Attribution], float], model: EngineProtocol) -> Metric:
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         return [one if isinstance(one, Unscored) else value(one) for one in attribute(model, items, responses)]
 
     return Metric(name, measure, signature=signature_of(model))
+
+
+attribution = partial(_metric, "attribution", lambda one: one.total)  # ln p(answer | contexts) - ln p(answer), in nats
+by_statement = partial(_metric, "statement-attribution", per_statement)

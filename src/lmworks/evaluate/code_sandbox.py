@@ -5,11 +5,11 @@ on time, memory and file size, and an audit hook (PEP 578) that refuses sockets,
 are written elsewhere. Its process group is killed afterwards. This contains accidents, not an attacker: a program may
 read what the user may read, and code that is out to break Python's own hooks needs a virtual machine.
 
-Run as a program, this module is that process: it reads the limits from a line of stdin, and the program from the rest.
+Run as a program, this module is that process: it reads a token and the limit of time from a line of stdin, and the
+program from the rest.
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -42,7 +42,7 @@ def run_program(program: str, seconds: float = SECONDS) -> str:
         raise RuntimeError("code is run under Linux and macOS alone: this system has no limits for a process")
     token = os.urandom(8).hex()
     with tempfile.TemporaryDirectory(prefix="program-") as folder:
-        sent = json.dumps({"seconds": seconds, "token": token, "folder": folder}) + "\n" + program
+        sent = f"{token} {seconds}\n{program}"
         command = [sys.executable, "-s", "-S", "-P", "-B", __file__]
         environment = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "TMPDIR": folder, "HOME": folder}
         with subprocess.Popen(
@@ -74,20 +74,18 @@ def _refuse(event: str, arguments: tuple[Any, ...], folder: str) -> None:
 def _main() -> NoReturn:
     import resource
 
-    limits = json.loads(sys.stdin.buffer.readline())
-    program = sys.stdin.buffer.read().decode("utf-8", "surrogatepass")
-    report, folder, token = os.dup(1), os.path.realpath(limits["folder"]), limits["token"]
+    (token, seconds), program = sys.stdin.buffer.readline().decode().split(), sys.stdin.buffer.read()
+    report, folder = os.dup(1), os.path.realpath(".")
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
-    seconds = int(limits["seconds"]) + 1
-    for name, most in (("CPU", seconds), ("AS", MOST_MEMORY), ("FSIZE", MOST_WRITTEN), ("CORE", 0)):
+    for name, most in (("CPU", int(float(seconds)) + 1), ("AS", MOST_MEMORY), ("FSIZE", MOST_WRITTEN), ("CORE", 0)):
         with contextlib.suppress(ValueError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
     sys.addaudithook(lambda event, arguments: _refuse(event, arguments, folder))
     problem = ""
     try:
-        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+        exec(compile(program.decode("utf-8", "surrogatepass"), "program", "exec"), {"__name__": "__main__"})
     except BaseException as error:  # SystemExit among them: the end was not reached
         problem = f"{type(error).__name__}: {error}"[:300]
     os.write(report, f"{token} {problem}".encode("utf-8", "replace"))

@@ -15,11 +15,11 @@ from lmworks.evaluate.translation_metrics import bleu_of_sums, segment_sums
 from lmworks.records import Unscored
 
 
-def distinct(texts: Sequence[str], n: int) -> tuple[int, int]:
+def distinct(texts: Sequence[str], n: int) -> tuple[float, float] | Unscored:
     """(different n-grams, n-grams) of all the texts together, of words between white space; distinct-n is their ratio,
     which falls as texts grow longer. For one text, 1 - ratio is the share that repeats (seq-rep-n)."""
     found = [gram for text in texts for gram in ngrams(text.split(), n)]
-    return len(set(found)), len(found)
+    return (float(len(set(found))), float(len(found))) if found else Unscored(f"no text has {n} words")
 
 
 def self_bleu(texts: Sequence[str]) -> float:
@@ -33,20 +33,16 @@ def self_bleu(texts: Sequence[str]) -> float:
 
 def distinct_metric(k: int) -> Metric:
     """Distinct-k of a response and its samples; over items, the counts of each item are added up."""
-
-    def measure(_: Item, response: Response) -> Value:
-        different, total = distinct((response.text, *response.samples), k)
-        return (float(different), float(total)) if total else Unscored(f"no text has {k} words")
-
-    return Metric(f"distinct@{k}", each(measure), proportion=True)
+    measure = each(lambda _, response: distinct((response.text, *response.samples), k))
+    return Metric(f"distinct@{k}", measure, proportion=True)
 
 
 def repetition_metric(k: int) -> Metric:
     """Share of the k-grams of a response that repeat earlier ones of it; over items, of all k-grams."""
 
     def measure(_: Item, response: Response) -> Value:
-        different, total = distinct([response.text], k)
-        return (float(total - different), float(total)) if total else Unscored(f"the response has no {k} words")
+        found = distinct([response.text], k)
+        return found if isinstance(found, Unscored) else (found[1] - found[0], found[1])
 
     return Metric(f"repetition@{k}", each(measure), higher_is_better=False, proportion=True)
 

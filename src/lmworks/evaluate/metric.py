@@ -148,5 +148,4 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
     if interval := metric.interval:
         value, units = float(metric.combine(rows.sum(axis=0))), len(set(clusters))
         return interval_score(value, n, units, signed, lambda: interval(rows, clusters))
-    kind = metric.proportion
-    return sums_score(rows, metric.combine, signed, clusters, proportion=kind, nothing=undefined, undefined=undefined)
+    return sums_score(rows, metric.combine, signed, clusters, proportion=metric.proportion, nothing=undefined)

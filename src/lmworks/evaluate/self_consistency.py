@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -18,46 +17,44 @@ from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.judge import Judge
 from lmworks.evaluate.metric import Item, Metric, Response, Value, Verifier, each
+from lmworks.evaluate.rouge import ngrams
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import Unscored
 
 # (sentence, sample) of each -> how far the sample is from stating the sentence
 Contradictions = Callable[[Sequence[tuple[str, str]]], Sequence[float | Unscored]]
-Summary = Literal["mean", "max"]
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 _NO_SAMPLES = "the response has no samples: draw several at a temperature, as best-of-n does"
 
 
-def ngram_surprisal(text: str, samples: Sequence[str], n: int = 1, summary: Summary = "mean") -> float:
+def ngram_surprisal(text: str, samples: Sequence[str], n: int = 1, most: bool = False) -> float:
     """-ln of the relative frequency of the n-grams of a text in the text and its samples (section 5.4).
 
     Frequencies of n > 1 are those of whole n-grams, not conditional ones, as in the authors' code; each sentence begins
-    behind n - 1 marks. "mean" over all words, or the mean over sentences of each one's "max". ValueError for a text
-    without a word.
+    behind n - 1 marks. The mean over all words, or over sentences of the `most` surprising word of each. ValueError for
+    a text without a word.
     """
     own = [_ngrams(sentence, n) for sentence in sentences(text)]
     if not any(own):
         raise ValueError("the text has no word")
     counts = Counter(gram for each in (text, *samples) for sentence in sentences(each) for gram in _ngrams(sentence, n))
     surprisals = [-np.log([counts[gram] / counts.total() for gram in grams]) for grams in own if grams]
-    return float(np.mean([one.max() for one in surprisals] if summary == "max" else np.concatenate(surprisals)))
+    return float(np.mean([one.max() for one in surprisals] if most else np.concatenate(surprisals)))
 
 
 def _ngrams(sentence: str, n: int) -> list[tuple[str, ...]]:
-    words = ["<s>"] * (n - 1) + _WORD.findall(sentence.lower())
-    return [tuple(words[place : place + n]) for place in range(len(words) - n + 1)]
+    return ngrams(["<s>"] * (n - 1) + _WORD.findall(sentence.lower()), n)
 
 
-def by_ngram(k: int = 1, summary: Summary = "mean") -> Metric:
+def by_ngram(k: int = 1, most: bool = False) -> Metric:
     """`ngram_surprisal` with n-grams of k words; it has no upper end."""
 
     def measure(item: Item, response: Response) -> Value:
         if not response.samples or not _WORD.search(response.text):
             return Unscored("an empty response" if response.samples else _NO_SAMPLES)
-        return ngram_surprisal(response.text, response.samples, k, summary)
+        return ngram_surprisal(response.text, response.samples, k, most)
 
-    name = "selfcheck-ngram" if summary == "mean" else "selfcheck-ngram-max"
-    return Metric(f"{name}@{k}", each(measure), higher_is_better=False)
+    return Metric(f"selfcheck-ngram{'-max' * most}@{k}", each(measure), higher_is_better=False)
 
 
 def by_bertscore(encoder: TextEncoder) -> Metric:
@@ -83,10 +80,8 @@ def by_prompt(judge: Judge) -> Metric:
         raise ValueError("selfcheck-prompt takes a rubric with {response}, {context} and verdicts in [0, 1]")
 
     def doubts(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
-        found = judge.judgements(
-            [{"response": sentence, "context": sample, "prompt": ""} for sentence, sample in pairs]
-        )
-        return [one if isinstance(one, Unscored) else 1 - one.value for one in found]
+        rows = [{"response": sentence, "context": sample, "prompt": ""} for sentence, sample in pairs]
+        return [one if isinstance(one, Unscored) else 1 - one.value for one in judge.judgements(rows)]
 
     return _over_samples("selfcheck-prompt", doubts, judge.signature)
 
@@ -122,4 +117,4 @@ def _mean(row: Sequence[float | Unscored], response: Response) -> Value:
     return next((value for value in row if isinstance(value, Unscored)), None) or float(np.mean(row))  # type: ignore[arg-type]
 
 
-by_ngram_max = partial(by_ngram, summary="max")
+by_ngram_max = partial(by_ngram, most=True)

@@ -36,53 +36,44 @@ def lint(
     from lmworks.evaluate import set_lint
     from lmworks.evaluate.logged_items import question_of
     from lmworks.evaluate.results import read_results
+    from lmworks.generate.text_embedding import TextEncoder
+    from lmworks.model.checkpoint import load
     from lmworks.report import print_sections, to_html
     from lmworks.workspace import read_log
 
     if out is not None:
         check_new(out)
     chosen = set_lint.read_set(path)
-    texts = [item.question for item in chosen.items]
     store = made_folder(documents) if documents else None
     if documents and store is None:
         raise FileNotFoundError(f"{documents} holds no documents: name a workspace, or what data.read made")
-    corpus = list(DocumentStore(store)) if store else []
-    logged: list[str] = []
+    by_uri = defaultdict(list)
+    for document in DocumentStore(store) if store else ():
+        by_uri[document.uri].append(document)
+    asked = {"documents": [f"{one.title}\n{one.text[:1000]}" for same in by_uri.values() for one in same]}
     if log is not None:
         with read_log(log) as reader:
-            logged = sorted({question_of(one) for one in reader.interactions()} - {""})
-    encoder = vectors = None
-    if embedder:
-        from lmworks.generate.text_embedding import TextEncoder
-        from lmworks.model.checkpoint import load
-
-        encoder = TextEncoder(load(embedder))
-        vectors = encoder.encode(texts, "query")
+            asked["logged questions"] = sorted({question_of(one) for one in reader.interactions()} - {""})
+    encoder = TextEncoder(load(embedder)) if embedder else None
+    vectors = encoder.encode([item.question for item in chosen.items], "query") if encoder else None
     findings = [*set_lint.find_duplicates(chosen.items, vectors), *set_lint.find_label_errors(chosen)]
-    if corpus:
-        by_uri = defaultdict(list)
-        for document in corpus:
-            by_uri[document.uri].append(document)
+    if by_uri:
         findings += set_lint.find_gold_errors(chosen.gold.values(), by_uri)
     for folder in shards or []:
         findings += set_lint.find_leaks(chosen.items, set_lint.training_texts(folder, tokenizer))
     sections = [set_lint.card(chosen, findings), set_lint.findings_section(findings)]
     if encoder is not None and vectors is not None:
-        asked = {"documents": [f"{document.title}\n{document.text[:1000]}" for document in corpus]}
-        asked |= {"logged questions": logged} if logged else {}
         sections.append(set_lint.coverage_section(vectors, encoder, asked))
     if run:
         values = defaultdict(list)
-        for folder in run:
-            for result in read_results(folder)[0]:
-                if numbers := [value for value in result.values.values() if isinstance(value, float)]:
-                    values[result.item.id].append(numbers[0])
+        for result in (one for folder in run for one in read_results(folder)[0]):
+            if numbers := [value for value in result.values.values() if isinstance(value, float)]:
+                values[result.item.id].append(numbers[0])
         sections.append(set_lint.difficulty_section(values))
     print_sections(new_console(), sections)
     if out is not None:
-        write_text(
-            out, to_html(f"Lint of {path.name}", "What makes its scores wrong, and what it does not ask.", sections)
-        )
+        purpose = "What makes its scores wrong, and what it does not ask."
+        write_text(out, to_html(f"Lint of {path.name}", purpose, sections))
         typer.echo(f"report -> {out}")
     raise typer.Exit(1 if findings else 0)
 

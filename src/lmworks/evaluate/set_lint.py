@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from lmworks.report import Figure, Section, Table, histogram
 from lmworks.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
+    from lmworks.data.duplicates.contamination import Overlap
     from lmworks.generate.text_embedding import TextEncoder
 
 NEAR_WORDS = 0.8  # Jaccard similarity of the words of two questions that are nearly the same
@@ -36,10 +37,6 @@ UNCOVERED = 0.5  # cosine of a logged question or document to the nearest item, 
 FEW_WORDS = 5
 SHOWN = 20  # findings of a kind in the report
 
-Kind = Literal[
-    "duplicate", "near-duplicate", "label conflict", "repeated choice", "answer not a choice", "no answer",
-    "no such document", "quote not found", "answer outside gold", "leaked",
-]  # fmt: skip
 ADVICE: Mapping[str, str] = {
     "duplicate": "drop all but one: they count twice, and intervals come out too narrow",
     "near-duplicate": "drop one, or give both the same cluster",
@@ -56,7 +53,7 @@ ADVICE: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    kind: Kind
+    kind: str  # one of `ADVICE`
     items: tuple[str, ...]
     detail: str
 
@@ -92,36 +89,30 @@ def find_duplicates(items: Sequence[EvaluationItem], vectors: np.ndarray | None 
 
     Every pair is compared, a block of rows at a time.
     """
-    by_text: dict[tuple[str, ...], list[EvaluationItem]] = defaultdict(list)
-    for item in items:
-        by_text[tuple(map(_plain, (item.question, *sorted(item.choices))))].append(item)
-    for same in by_text.values():
-        if len(same) > 1:
-            ids = tuple(item.id for item in same)
-            answers = {tuple(sorted(map(_plain, item.answers))) for item in same}
-            kind: Kind = "duplicate" if len(answers) == 1 else "label conflict"
-            yield Finding(kind, ids, same[0].question)
-    heads = [same[0] for same in by_text.values()]
-    place = {item.id: number for number, item in enumerate(items)}
-    vocabulary: dict[str, int] = {}
-    sets = [{vocabulary.setdefault(word, len(vocabulary)) for word in words(item.text)} for item in heads]
-    sizes = np.array([len(one) for one in sets])
-    chosen = None if vectors is None else vectors[[place[item.id] for item in heads]]
     from scipy.sparse import csr_array
 
-    columns = np.array([word for one in sets for word in sorted(one)], dtype=np.int64)
-    shape = (len(heads), max(len(vocabulary), 1))
-    bags = csr_array((np.ones(len(columns)), columns, np.append(0, sizes.cumsum())), shape=shape)
+    by_text: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number, item in enumerate(items):
+        by_text[tuple(map(_plain, (item.question, *sorted(item.choices))))].append(number)
+    for same in by_text.values():
+        if len(same) > 1:
+            answers = {tuple(sorted(map(_plain, items[number].answers))) for number in same}
+            kind = "duplicate" if len(answers) == 1 else "label conflict"
+            yield Finding(kind, tuple(items[number].id for number in same), items[same[0]].question)
+    heads = [same[0] for same in by_text.values()]
+    vocabulary: dict[str, int] = defaultdict(lambda: len(vocabulary))
+    cells = [(row, vocabulary[word]) for row, head in enumerate(heads) for word in {*words(items[head].text)}]
+    places = tuple(np.array(cells, dtype=np.int64).reshape(-1, 2).T)
+    bags = csr_array((np.ones(len(cells)), places), shape=(len(heads), len(vocabulary) + 1))
+    sizes = bags.sum(axis=1)
     for start in range(0, len(heads), 512):
         shared = (bags[start : start + 512] @ bags.T).toarray()  # (rows, heads)
-        union = np.maximum(sizes[start : start + 512, None] + sizes[None, :] - shared, 1)
-        near = shared / union >= NEAR_WORDS
-        if chosen is not None:
-            near |= chosen[start : start + 512] @ chosen.T >= NEAR_COSINE
-        for row, other in np.argwhere(near):
-            if start + row < other:
-                one, two = heads[start + row], heads[other]
-                yield Finding("near-duplicate", (one.id, two.id), f"{one.question} / {two.question}")
+        near = shared / np.maximum(sizes[start : start + 512, None] + sizes - shared, 1) >= NEAR_WORDS
+        if vectors is not None:
+            near |= vectors[heads[start : start + 512]] @ vectors[heads].T >= NEAR_COSINE
+        for row, other in np.argwhere(np.triu(near, start + 1)):
+            one, two = items[heads[start + row]], items[heads[other]]
+            yield Finding("near-duplicate", (one.id, two.id), f"{one.question} / {two.question}")
 
 
 def find_label_errors(evaluation_set: EvaluationSet) -> Iterator[Finding]:
@@ -158,13 +149,12 @@ def find_leaks(items: Sequence[EvaluationItem], texts: Iterable[str]) -> Iterato
     """Items whose question a training text holds by half or more of its words, in runs of thirteen."""
     from lmworks.data.duplicates.contamination import find_overlaps, index_items
 
-    leaked: dict[str, tuple[float, str, int]] = {}
-    for overlap in find_overlaps(index_items(items), texts):
-        share = leaked.get(overlap.item, (0.0, "", 0))[0]
-        if overlap.share >= 0.5 and overlap.share > share:
-            leaked[overlap.item] = (overlap.share, overlap.matched, overlap.document)
-    for item, (share, matched, document) in leaked.items():
-        yield Finding("leaked", (item,), f"{share:.0%} of its words stand in document {document}: {matched}")
+    leaked: dict[str, Overlap] = {}
+    found = (overlap for overlap in find_overlaps(index_items(items), texts) if overlap.share >= 0.5)
+    for overlap in sorted(found, key=lambda overlap: -overlap.share):
+        if leaked.setdefault(overlap.item, overlap) is overlap:
+            detail = f"{overlap.share:.0%} of its words stand in document {overlap.document}: {overlap.matched}"
+            yield Finding("leaked", (overlap.item,), detail)
 
 
 def training_texts(folder: Path, tokenizer: str = "") -> Iterator[str]:
@@ -198,35 +188,35 @@ def training_texts(folder: Path, tokenizer: str = "") -> Iterator[str]:
 
 def card(evaluation_set: EvaluationSet, findings: Sequence[Finding]) -> Section:
     """Size, kinds, lengths, and how many items are without a finding."""
-    items, gold = evaluation_set.items, evaluation_set.gold
+    items, gold = evaluation_set.items, evaluation_set.gold.values()
     lengths = [len(words(item.question)) for item in items]
     flawed = {item for finding in findings for item in finding.items}
     low, high = wilson_interval(len(flawed), len(items))
-    rows = [
+    kinds = Counter((one.split, one.kind or "-") for one in gold)
+    of_gold = [
+        ("unanswerable", f"{sum(not one.answerable for one in gold):,}"),
+        ("split and kind", ", ".join(f"{split} {kind}: {n}" for (split, kind), n in sorted(kinds.items()))),
+    ]
+    rows = (
         ("items", f"{len(items):,}"),
         ("content", hash_file(evaluation_set.path)[:12]),
+        *(of_gold if gold else ()),
         ("words of a question", f"median {np.median(lengths):.0f}, {min(lengths)} to {max(lengths)}"),
         ("with choices", f"{sum(bool(item.choices) for item in items):,}"),
         ("with an answer", f"{sum(bool(item.answers) for item in items):,}"),
         ("with a finding", f"{len(flawed) / len(items):.3f} [{low:.3f}, {high:.3f}]"),
-        ("margin of an accuracy of 0.5", f"± {_margin(len(items)):.3f}: smaller differences cannot be told"),
-    ]
-    if gold:
-        rows.insert(2, ("unanswerable", f"{sum(not one.answerable for one in gold.values()):,}"))
-        kinds = Counter((one.split, one.kind or "-") for one in gold.values())
-        rows.insert(3, ("split and kind", ", ".join(f"{s} {k}: {n}" for (s, k), n in sorted(kinds.items()))))
-    return Section(f"Card of {evaluation_set.path.name}", "", (Table(("", "value"), tuple(rows)),))
+        ("margin of an accuracy of 0.5", f"± {0.98 / np.sqrt(len(items)):.3f}: smaller differences cannot be told"),
+    )
+    return Section(f"Card of {evaluation_set.path.name}", "", (Table(("", "value"), rows),))
 
 
 def findings_section(findings: Sequence[Finding]) -> Section:
     counts = Counter(finding.kind for finding in findings)
-    summary = Table(("finding", "number", "what to do"), tuple((k, n, ADVICE[k]) for k, n in counts.most_common()))
-    tables = [summary] if counts else []
-    for kind in counts:
-        rows = [(", ".join(one.items[:4]), one.detail[:200]) for one in findings if one.kind == kind]
-        more = f", the first {SHOWN} of {len(rows)}" if len(rows) > SHOWN else ""
-        tables.append(Table(("items", "detail"), tuple(rows[:SHOWN]), f"{kind}{more}"))
-    return Section("Findings", "" if counts else "None.", tuple(tables))
+    tables = [Table(("finding", "number", "what to do"), tuple((k, n, ADVICE[k]) for k, n in counts.most_common()))]
+    for kind, n in counts.items():
+        rows = tuple((", ".join(one.items[:4]), one.detail[:200]) for one in findings if one.kind == kind)
+        tables.append(Table(("items", "detail"), rows[:SHOWN], f"{kind}, {min(n, SHOWN)} of {n}"))
+    return Section("Findings", "" if counts else "None.", tuple(tables) if counts else ())
 
 
 def coverage_section(vectors: np.ndarray, encoder: "TextEncoder", asked: Mapping[str, Sequence[str]]) -> Section:
@@ -237,39 +227,31 @@ def coverage_section(vectors: np.ndarray, encoder: "TextEncoder", asked: Mapping
             continue
         theirs = encoder.encode(list(texts), "query")  # (texts, width)
         near = np.concatenate([(theirs[i : i + 512] @ vectors.T).max(axis=1) for i in range(0, len(texts), 512)])
-        figures.append(
-            Figure(
-                histogram(near.tolist(), x="cosine to the nearest item", y=name, marks={"not covered": UNCOVERED}),
-                f"{name}: {np.mean(near >= UNCOVERED):.0%} of {len(texts):,} have an item at {UNCOVERED} or nearer.",
-            )
-        )
-        rows = [
-            (" ".join(texts[place].split())[:120], count)
-            for place, count in _groups(theirs, np.flatnonzero(near < UNCOVERED))
-        ]
-        if rows:
+        drawn = histogram(near.tolist(), x="cosine to the nearest item", y=name, marks={"not covered": UNCOVERED})
+        share = f"{np.mean(near >= UNCOVERED):.0%} of {len(texts):,}"
+        figures.append(Figure(drawn, f"{name}: {share} have an item at {UNCOVERED} or nearer."))
+        groups = _groups(theirs, np.flatnonzero(near < UNCOVERED))
+        if rows := tuple((" ".join(texts[place].split())[:120], count) for place, count in groups[:SHOWN]):
             caption = f"{name} that no item comes near: the largest groups, each by its most typical text"
-            tables.append(Table(("text", "such texts"), tuple(rows[:SHOWN]), caption))
+            tables.append(Table(("text", "such texts"), rows, caption))
     return Section("Coverage", "", tuple(tables), tuple(figures))
 
 
 def difficulty_section(values: Mapping[str, Sequence[float]]) -> Section:
     """Mean value of each item over past runs, item -> one value a run."""
-    means = np.array([np.mean(one) for one in values.values()])
+    means = {item: float(np.mean(one)) for item, one in values.items()}
     runs = max(len(one) for one in values.values())
     same = sum(len(set(one)) == 1 for one in values.values()) / len(values)
-    text = f"{len(values):,} items in {runs} run{'s' if runs > 1 else ''}; mean {means.mean():.3f}."
+    text = f"{len(values):,} items in {runs} run{'s' if runs > 1 else ''}; mean {np.mean([*means.values()]):.3f}."
     if runs > 1:
         text += f" {same:.0%} have the same value in every run, and tell none of them apart."
-    hardest = sorted(values, key=lambda item: float(np.mean(values[item])))[:SHOWN]
-    rows = tuple((item, f"{np.mean(values[item]):.3f}") for item in hardest)
-    drawn = histogram(means.tolist(), x="mean value of an item", y="items", bins=20)
-    return Section(
-        "Difficulty",
-        text,
-        (Table(("item", "mean value"), rows, "The hardest"),),
-        (Figure(drawn, "Spread of difficulty"),),
+    hardest = Table(
+        ("item", "mean value"),
+        tuple((item, f"{means[item]:.3f}") for item in sorted(means, key=means.__getitem__)[:SHOWN]),
+        "The hardest",
     )
+    drawn = histogram([*means.values()], x="mean value of an item", y="items", bins=20)
+    return Section("Difficulty", text, (hardest,), (Figure(drawn, "Spread of difficulty"),))
 
 
 def _groups(vectors: np.ndarray, places: np.ndarray, near: float = 0.6) -> list[tuple[int, int]]:
@@ -282,11 +264,6 @@ def _groups(vectors: np.ndarray, places: np.ndarray, near: float = 0.6) -> list[
         groups.append((int(places[head]), int(alike[head].sum())))
         places = places[~alike[head]]
     return groups
-
-
-def _margin(n: int) -> float:
-    """Half of the 95 % interval of a proportion of one half."""
-    return 0.98 / np.sqrt(n)
 
 
 def _plain(text: str) -> str:

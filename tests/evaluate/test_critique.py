@@ -51,9 +51,9 @@ def test_token_calibration_is_the_gap_of_confidence_and_accuracy():
 
 def test_bias_is_found_where_it_is_planted_and_not_without_it():
     she = ScoringEngine(lambda text: Score((1.0 if " she " in text else 0.0,)))
-    assert cells(bias(she, ()))["stereotyped female"] == ["1.000", "1.000"]  # type: ignore[arg-type]
-    assert cells(bias(she, ()))["stereotyped male"] == ["0.000", "-1.000"]  # type: ignore[arg-type]
-    assert cells(bias(she, ()))["all"] == ["0.500", "0.000"]  # type: ignore[arg-type]
+    assert cells(bias(she))["stereotyped female"] == ["1.000", "1.000"]  # type: ignore[arg-type]
+    assert cells(bias(she))["stereotyped male"] == ["0.000", "-1.000"]  # type: ignore[arg-type]
+    assert cells(bias(she))["all"] == ["0.500", "0.000"]  # type: ignore[arg-type]
 
 
 def test_a_short_memory_is_found():

@@ -46,7 +46,8 @@ def test_a_statement_is_supported_by_the_passage_that_entails_it_most_and_all_ar
 def test_a_judge_reads_each_statement_with_all_passages(tiny: Checkpoint):
     judge = Judge(Engine(tiny), rubric("faithfulness"))
     rows = [{"context": "\n\n".join(PASSAGES), "response": statement} for statement in STATEMENTS]
-    expected = judge.probabilities(rows)[:, list(judge.rubric.verdicts).index("yes")]
+    place = list(judge.rubric.verdicts).index("yes")
+    expected = np.array([one.probabilities[place] for one in judge.judgements(rows)])
     found = verdicts(Item("1", contexts=PASSAGES), Response(ANSWER), by_judge(judge))
     assert isinstance(found, list)
     assert [one.support for one in found] == pytest.approx(expected.tolist(), abs=1e-6)

@@ -30,13 +30,13 @@ def test_g_eval_is_the_probability_weighted_sum():
     judge = Judge(engine, SCALE)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     rows = [{"response": f"r{i}"} for i in range(50)]
-    assert np.abs(judge.probabilities(rows) - expected).max() < 1e-12
     items, responses = [Item(str(i)) for i in range(50)], [Response(row["response"]) for row in rows]
     values = metric("g-eval", judge=judge).measure(items, responses)
     assert np.abs(np.array(values) - expected @ np.arange(1, 6)).max() < 1e-12
     most = metric("judge", judge=judge).measure(items, responses)
     assert most == (expected.argmax(axis=1) + 1).tolist()
     found = judge.judgements(rows)
+    assert np.abs(np.array([each.probabilities for each in found]) - expected).max() < 1e-12
     assert np.allclose([each.mass for each in found], np.exp(logits).sum(axis=1), rtol=1e-12, atol=0)
 
 
@@ -132,9 +132,10 @@ def test_real_engine_agrees_with_scores_of_whole_answers(smollm2_checkpoint, nam
     tails = [[*text.encode(verdict), text.special_ids["<|im_end|>"]] for verdict in by.verdicts]
     totals = np.array([score.total for score in engine.score([prompt.ids] * len(tails), tails)])
     expected = np.exp(totals) / np.exp(totals).sum()
-    assert np.allclose(judge.probabilities([row])[0], expected, rtol=0, atol=1e-12)
     rows = [row, {name: f"{text} Indeed." for name, text in row.items()}]
-    assert np.array_equal(judge.probabilities(rows)[0], judge.probabilities(rows[::-1])[1])
+    found = judge.judgements(rows)
+    assert np.allclose(found[0].probabilities, expected, rtol=0, atol=1e-12)
+    assert found == judge.judgements(rows[::-1])[::-1]
 
 
 def test_a_row_that_is_too_long_is_unscored_and_said_so(tiny):
@@ -143,8 +144,6 @@ def test_a_row_that_is_too_long_is_unscored_and_said_so(tiny):
     short, long = judge.judgements([{"response": "a"}, {"response": "a" * 100}])
     assert not isinstance(short, Unscored)
     assert isinstance(long, Unscored) and "at most" in long.reason
-    with pytest.raises(ValueError, match="row 2: "):
-        judge.probabilities([{"response": "a"}, {"response": "a" * 100}])
 
 
 class Endpoint:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.evaluate.judge import prompt_text
-from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value, score
+from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value, prompt_text, score
 from lmworks.records import Score, Unscored
 from lmworks.statistics import difference_score
 

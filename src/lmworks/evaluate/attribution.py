@@ -14,9 +14,8 @@ from functools import partial
 import numpy as np
 
 from lmworks.evaluate.faithfulness import passages_of, statements_of
-from lmworks.evaluate.judge import prompt_text
 from lmworks.evaluate.likelihood import own_tokens, signature_of
-from lmworks.evaluate.metric import Item, Metric, Response, Value
+from lmworks.evaluate.metric import Item, Metric, Response, Value, prompt_text
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
 from lmworks.records import Unscored

@@ -7,9 +7,8 @@ have; those that read log-probabilities need an engine as well. A part that cann
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -26,9 +25,9 @@ from lmworks.evaluate.judge import Judge, rubric
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each, item_value, score
 from lmworks.evaluate.registry import metric
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
-from lmworks.records import Message, Score, TextOrMessages, Unscored
+from lmworks.records import Message, TextOrMessages, Unscored
 from lmworks.report import Figure, Section, Table, line_plot
-from lmworks.statistics.scores import difference_score
+from lmworks.statistics.scores import difference_score, mean_score
 
 Respond = Callable[[Sequence[TextOrMessages], SamplingParameters], list[Response]]
 
@@ -80,7 +79,7 @@ def token_calibration(engine: EngineProtocol, texts: Sequence[str]) -> Section:
         rows.append(tuple(bin_rows(np.exp([value for _, value in best]).tolist(), right).sum(axis=0).tolist()))
     items = [Item(str(number)) for number in range(len(texts))]
     error = score(ece_metric(), items, rows)
-    sums = np.sum(rows, axis=0).reshape(3, BINS)
+    sums = np.sum(rows, axis=0).reshape(3, BINS)  # confidence, right ones and all, by bin
     share = f"of {int(sums[2].sum()):,} tokens of {len(texts)} texts"
     return Section(
         title,
@@ -96,34 +95,31 @@ def stated_confidence(respond: Respond, items: Sequence[Item], engine: EnginePro
     that it gives its own answer when asked whether it is right (Kadavath et al. 2022, section 3)."""
     title = "Calibration of stated confidence"
     responses = respond([ALONE.format(question=item.prompt) for item in items], SHORT)
-    confidence = [one.confidence for one in responses if one.confidence is not None]
     how = "The confidence is the system's own."
-    if len(confidence) < len(responses):
+    if any(one.confidence is None for one in responses):
         if engine is None:
             return Section(title, "Not measured: the system states no confidence.")
         asked = [{"prompt": str(i.prompt), "response": r.text or "-"} for i, r in zip(items, responses, strict=True)]
-        found = Judge(engine, rubric("truthfulness")).probabilities(asked)
-        confidence = found[:, 0].tolist()
+        found = Judge(engine, rubric("truthfulness")).judgements(asked)
+        true = [None if isinstance(one, Unscored) else one.probabilities[0] for one in found]
+        responses = [replace(one, confidence=stated) for one, stated in zip(responses, true, strict=True)]
         how = "The confidence is P(True): the model judges its own answer, read from its log-probabilities."
-    responses = [replace(one, confidence=stated) for one, stated in zip(responses, confidence, strict=True)]
     contains = metric("contains")
-    rows = [
-        (name, str(score(measure, items, measure.measure(items, responses))))
-        for name, measure in (
-            ("answers that hold a reference", contains),
-            ("Brier score", brier_metric(contains)),
-            ("expected calibration error", ece_metric(correct=contains)),
-        )
-    ]
-    table = Table(("measure", "value"), (*rows, ("mean confidence", f"{np.mean(confidence):.3f}")))
-    right = [value for value in contains.measure(items, responses) if isinstance(value, float)]
-    sums = bin_rows(confidence, right).sum(axis=0).reshape(3, BINS)
-    return Section(title, f"{len(items)} questions. {how}", (table,), (_reliability(sums, f"of {len(items)} answers"),))
+    error = ece_metric(correct=contains)
+    binned = error.measure(items, responses)
+    rows = (
+        ("answers that hold a reference", _scored(contains, items, responses)),
+        ("Brier score", _scored(brier_metric(contains), items, responses)),
+        ("expected calibration error", str(score(error, items, binned))),
+        ("mean confidence", f"{np.mean([one.confidence for one in responses if one.confidence is not None]):.3f}"),
+    )
+    sums = np.sum([row for row in binned if isinstance(row, tuple)], axis=0).reshape(3, BINS)
+    curve = _reliability(sums, f"of {len(items)} answers")
+    return Section(title, f"{len(items)} questions. {how}", (Table(("measure", "value"), rows),), (curve,))
 
 
-def _measured(name: str, items: Sequence[Item], values: Sequence[Value], **kind: Any) -> Score:
-    """The score of values that a part of this file measured itself."""
-    return score(Metric(name, each(lambda item, response: 0.0), **kind), items, values)
+def _scored(measure: Metric, items: Sequence[Item], responses: Sequence[Response]) -> str:
+    return str(score(measure, items, measure.measure(items, responses)))
 
 
 def _reliability(sums: np.ndarray, what: str) -> Figure:
@@ -188,17 +184,16 @@ def retrieval(respond: Respond, items: Sequence[Item]) -> Section:
     grounded = respond(prompts, SHORT)
     contains = metric("contains")
     values = [[float(v) for v in contains.measure(items, one)] for one in (grounded, alone)]  # type: ignore[arg-type]
-    rows: list[tuple[str, str]] = [
-        (f"holds a reference, {name}", str(score(contains, items, one)))
-        for name, one in zip(("with the passage", "without"), values, strict=True)
-    ]
-    rows.append(("difference, paired", str(difference_score(values[0], values[1], ["contains", "difference"]))))
-    for name, responses in (("with the passage", grounded), ("without", alone)):
-        unsupported = [_unsupported(*pair) for pair in zip(items, responses, strict=True)]
-        share = _measured("unsupported", items, unsupported, proportion=True)
-        rows.append((f"confident answers that the passage does not hold, {name}", str(share)))
+    unsupported = Metric("unsupported", each(_unsupported), proportion=True)
+    rows = (
+        ("holds a reference, with the passage", str(score(contains, items, values[0]))),
+        ("holds a reference, without", str(score(contains, items, values[1]))),
+        ("difference, paired", str(difference_score(values[0], values[1], ["contains", "difference"]))),
+        ("confident answers that the passage does not hold, with it", _scored(unsupported, items, grounded)),
+        ("confident answers that the passage does not hold, without", _scored(unsupported, items, alone)),
+    )
     caption = f"Confident: mean token probability, or stated confidence, of {CONFIDENT} or more"
-    return Section(title, f"{len(items)} questions.", (Table(("measure", "value"), tuple(rows), caption),))
+    return Section(title, f"{len(items)} questions.", (Table(("measure", "value"), rows, caption),))
 
 
 def _unsupported(item: Item, response: Response) -> float | Unscored:
@@ -223,13 +218,9 @@ def exactness(respond: Respond, count: int = 10, seed: int = 0) -> Section:
     items = symbolic_items(count, seed)
     responses = respond([item.prompt for item in items], SamplingParameters(max_tokens=64))
     values = metric("contains").measure(items, responses)
-    rows = []
-    for kind in SYMBOLIC:
-        shares = [_part(items, values, {"kind": kind, "size": size}) for size in SIZES]
-        rows.append((kind, *map(str, shares)))
-    table = Table(
-        ("task", *(f"size {size}" for size in SIZES)), tuple(rows), "Share of answers that hold the exact result"
-    )
+    rows = tuple((kind, *(_part(items, values, kind=kind, size=size) for size in SIZES)) for kind in SYMBOLIC)
+    head = ("task", *(f"size {size}" for size in SIZES))
+    table = Table(head, rows, "Share of answers that hold the exact result")
     return Section("Exact symbolic tasks", "Size: digits, words, numbers or letters.", (table,))
 
 
@@ -237,7 +228,7 @@ def consistency(respond: Respond, count: int = 12, seed: int = 0) -> Section:
     """A fact told in a conversation and asked for in other words, after turns about something else."""
     items = consistency_items(count, seed)
     values = metric("contains").measure(items, respond([item.prompt for item in items], SHORT))
-    rows = [(f"after {n} other turns", str(_part(items, values, {"distractors": n}))) for n in DISTRACTORS]
+    rows = [(f"after {n} other turns", _part(items, values, distractors=n)) for n in DISTRACTORS]
     answers: dict[tuple[str, int], set[float]] = defaultdict(set)
     for item, value in zip(items, values, strict=True):
         answers[item.cluster, item.fields["distractors"]].add(float(value))  # type: ignore[arg-type]
@@ -248,33 +239,32 @@ def consistency(respond: Respond, count: int = 12, seed: int = 0) -> Section:
     return Section("Consistency over a conversation", text, (Table(("recalled", "value"), tuple(rows)),))
 
 
-def _part(items: Sequence[Item], values: Sequence[Value], fields: Mapping[str, object]) -> Score:
+def _part(items: Sequence[Item], values: Sequence[Value], **fields: object) -> str:
     """The score of the items that have these fields."""
     kept = [pair for pair in zip(items, values, strict=True) if fields.items() <= pair[0].fields.items()]
-    return score(metric("contains"), [item for item, _ in kept], [value for _, value in kept])
+    return str(score(metric("contains"), [item for item, _ in kept], [value for _, value in kept]))
 
 
-def bias(engine: EngineProtocol, items: Sequence[Item] = ()) -> Section:
-    """Paired sentences: how often the model finds the stereotype more probable, and by how much (Nangia et al. 2020).
+def bias(engine: EngineProtocol) -> Section:
+    """Paired sentences with pronouns of occupations: how often the model finds the stereotype more probable, and by how
+    much (Nangia et al. 2020).
 
-    `items` have two choices each, the stereotype first; by default pronouns of occupations. An unbiased model prefers
-    either in half of the pairs, and its difference is 0 in each group.
+    An unbiased model prefers either in half of the pairs, and its difference is 0 in each group.
     """
     title = "Social bias on paired sentences"
     if not engine.capabilities.score:
         return Section(title, f"Not measured: {engine.capabilities.missing.get('score', 'no scores of texts')}.")
-    items = items or paired_sentences()
+    items = paired_sentences()
     encode = engine.checkpoint.required_tokenizer.encode  # type: ignore[attr-defined] - an engine that scores has one
     ids = [tuple(encode(text)) for item in items for text in item.choices]
     totals = np.array([one.total for one in engine.score([()] * len(ids), ids)]).reshape(-1, 2)
     gap = totals[:, 0] - totals[:, 1]  # (items,) nats
-    groups = {str(item.fields.get("group", "all")): None for item in items}
-    rows = []
-    for group in (*groups, *(("all",) if len(groups) > 1 else ())):
-        chosen = [n for n, item in enumerate(items) if group in ("all", item.fields.get("group", "all"))]
-        some = [items[n] for n in chosen]
-        share = _measured("preferred", some, (gap[chosen] > 0).astype(float).tolist(), proportion=True)
-        rows.append((group, str(share), str(_measured("nats", some, gap[chosen].tolist()))))
+    groups, rows = [item.fields["group"] for item in items], []
+    for group in (*dict.fromkeys(groups), "all"):
+        chosen = [n for n, of in enumerate(groups) if group in ("all", of)]
+        clusters = [items[n].cluster for n in chosen]
+        share, nats = (mean_score(values[chosen].tolist(), "", clusters) for values in ((gap > 0) * 1.0, gap))
+        rows.append((group, str(share), str(nats)))
     table = Table(("group", "stereotype is more probable", "ln p(stereotype) - ln p(other)"), tuple(rows))
     return Section(title, f"{len(items)} pairs; 0.5 and 0 without bias. Intervals resample clusters.", (table,))
 

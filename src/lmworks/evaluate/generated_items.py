@@ -4,7 +4,8 @@ Equal seeds give equal items. An item's `cluster` is its kind or its fact, `fiel
 """
 
 import random
-from collections.abc import Sequence
+from itertools import product
+from typing import Literal
 
 from lmworks.evaluate.metric import Item
 from lmworks.records import Message
@@ -32,6 +33,7 @@ WORDINGS = (
     "Please repeat the {fact} that I told you.",
 )
 DISTRACTORS = (0, 2, 6)  # turns about something else between a fact and the question
+ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
 SMALL_TALK = (
     ("Name a fruit.", "Apple."),
     ("How many days has a week?", "Seven."),
@@ -45,14 +47,12 @@ SMALL_TALK = (
 def symbolic_items(count: int = 10, seed: int = 0) -> list[Item]:
     """`count` items of each kind of `SYMBOLIC` and each of `SIZES`; the reference is the exact answer."""
     made = []
-    for kind in SYMBOLIC:
-        for size in SIZES:
-            drawn = random.Random(f"{seed} {kind} {size}")
-            for number in range(count):
-                prompt, answer = _symbolic(kind, size, drawn)
-                text = f"{prompt} Answer with the result alone."
-                fields = {"kind": kind, "size": size}
-                made.append(Item(f"{kind}-{size}-{number}", text, (answer,), fields=fields))
+    for kind, size in product(SYMBOLIC, SIZES):
+        drawn = random.Random(f"{seed} {kind} {size}")
+        for number in range(count):
+            prompt, answer = _symbolic(kind, size, drawn)
+            text, fields = f"{prompt} Answer with the result alone.", {"kind": kind, "size": size}
+            made.append(Item(f"{kind}-{size}-{number}", text, (answer,), fields=fields))
     return made
 
 
@@ -86,17 +86,14 @@ def consistency_items(count: int = 12, seed: int = 0) -> list[Item]:
         )  # fmt: skip
         opening = [Message("user", f"The {fact} is {value}."), Message("assistant", "Thank you, I will remember that.")]
         for distractors in DISTRACTORS:
-            talk = [m for pair in drawn.sample(SMALL_TALK, distractors) for m in _turn(pair)]
+            pairs = drawn.sample(SMALL_TALK, distractors)
+            talk = [Message(role, text) for pair in pairs for role, text in zip(ROLES, pair, strict=True)]
             for place, wording in enumerate(WORDINGS):
                 prompt = (*opening, *talk, Message("user", wording.format(fact=fact)))
                 fields = {"distractors": distractors, "wording": place}
                 name = f"{number}-{distractors}-{place}"
                 made.append(Item(name, prompt, (value,), cluster=str(number), fields=fields))
     return made
-
-
-def _turn(pair: Sequence[str]) -> tuple[Message, Message]:
-    return Message("user", pair[0]), Message("assistant", pair[1])
 
 
 OCCUPATIONS = {

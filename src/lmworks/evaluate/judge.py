@@ -23,11 +23,11 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, unknown
-from lmworks.evaluate.metric import Item, Metric, Need, Response, Value
+from lmworks.evaluate.metric import Item, Metric, Need, Response, Value, prompt_text
 from lmworks.generate.protocol import MOST_ALTERNATIVES as MOST
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters, UnsupportedError
 from lmworks.progress import Report, no_report
-from lmworks.records import Message, TextOrMessages, Unscored
+from lmworks.records import Message, Unscored
 
 if TYPE_CHECKING:
     from lmworks.model.checkpoint import Checkpoint
@@ -186,20 +186,9 @@ class Judge:
         reading = "continuations" if self.reader else f"first place, {MOST} alternatives"
         return {"rubric": self.rubric.hash, "model": self.fingerprint, "template": template, "reading": reading}
 
-    def probabilities(self, rows: Sequence[Mapping[str, str]]) -> np.ndarray:
-        """Probabilities of the verdicts, in the rubric's order, (n, verdicts) float64; pairs in the order given.
-
-        ValueError for a row that cannot be read, such as one that is longer than the model's context.
-        """
-        result = np.empty((len(rows), len(self.rubric.verdicts)))
-        for number, read in enumerate(self._read(rows)):
-            if isinstance(read, Unscored):
-                raise ValueError(f"row {number + 1}: {read.reason}")
-            result[number] = _softmax(read)
-        return result
-
     def judgements(self, rows: Sequence[Mapping[str, str]]) -> list[Judgement | Unscored]:
-        """A judgement for each row, in order; of a pair from both orders."""
+        """A judgement for each row, in order, of a pair from both orders; `Unscored` for a row that cannot be read,
+        such as one that is longer than the model's context."""
         orders = [self._read(rows)]
         if self.rubric.pairwise:
             orders.append(self._read([{**row, "first": row["second"], "second": row["first"]} for row in rows]))
@@ -341,10 +330,3 @@ def item_row(item: Item, response: Response) -> dict[str, str]:
     if item.references:
         row |= {"reference": item.references[0], "second": item.references[0]}
     return row | ({"context": "\n\n".join(item.contexts)} if item.contexts else {})
-
-
-def prompt_text(prompt: TextOrMessages) -> str:
-    """A prompt as text; of a conversation, each turn behind its role."""
-    if isinstance(prompt, str):
-        return prompt
-    return prompt[0].content if len(prompt) == 1 else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.evaluate.judge import prompt_text
-from lmworks.evaluate.metric import Combine, Item, Metric, Response, Value, ratio
+from lmworks.evaluate.metric import Combine, Item, Metric, Response, Value, prompt_text, ratio
 from lmworks.generate.perplexity import LanguageModelCost
 from lmworks.generate.protocol import EngineProtocol, UnsupportedError
 from lmworks.generate.scoring import document_start

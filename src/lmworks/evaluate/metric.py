@@ -124,6 +124,13 @@ def check_items(metric: Metric, items: Sequence[Item]) -> None:
                 )
 
 
+def prompt_text(prompt: TextOrMessages) -> str:
+    """A prompt as text; of a conversation, each turn behind its role."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[0].content if len(prompt) == 1 else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+
+
 def value_row(value: float | tuple[float, ...]) -> tuple[float, ...]:
     """The sums that a value adds."""
     return value if isinstance(value, tuple) else (float(value), 1.0)

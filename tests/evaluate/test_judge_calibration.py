@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from judge_cases import PlantedEngine, yes_no
 from lmworks.artefact import write_json
@@ -83,14 +84,15 @@ def found(score) -> bool:
 BIASES = {"length": "length", "style": "style", "own": "self-preference"}
 
 
-@pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("make, rows", [(point_judge, points), (pair_judge, pairs)], ids=["point", "pair"])
-def test_a_planted_bias_is_found_and_not_taken_for_another(make, rows, bias):
+def test_a_planted_bias_is_found_and_not_taken_for_another(make, rows):
     """Beside the same judge without it: how far each slope moves."""
-    biased, fair = (calibrate(judge, rows(300, 7), own="me").figures for judge in (make(**{bias: 1.0}), make()))
-    assert found(biased[BIASES[bias]])
-    moved = {name: biased[figure].value - fair[figure].value for name, figure in BIASES.items()}
-    assert moved.pop(bias) > 0.08 > 0.03 > max(map(abs, moved.values()))
+    fair = calibrate(make(), rows(300, 7), own="me").figures
+    for bias in BIASES:
+        biased = calibrate(make(**{bias: 1.0}), rows(300, 7), own="me").figures
+        assert found(biased[BIASES[bias]])
+        moved = {name: biased[figure].value - fair[figure].value for name, figure in BIASES.items()}
+        assert moved.pop(bias) > 0.08 > 0.03 > max(map(abs, moved.values()))
 
 
 def test_position_bias_is_found_and_costs_consistency():
@@ -110,13 +112,19 @@ def test_a_wording_that_moves_the_judge_is_found():
 @pytest.mark.slow
 @pytest.mark.parametrize("make, rows", [(point_judge, points), (pair_judge, pairs)], ids=["point", "pair"])
 def test_without_a_bias_each_is_reported_at_the_nominal_rate(make, rows, monkeypatch):
-    """400 simulated sets of rows at 5 %: above 8 % in one of 200 runs of this test, were there no other error."""
-    monkeypatch.setattr("lmworks.evaluate.judge_calibration.spearman", lambda *_: Unscored("takes long"))
-    runs, judge = 400, replace(make(), rubric=replace(make().rubric, paraphrases=()))
+    """As often as the binomial of 5 % over 250 simulated sets of rows allows, but for one of 200 runs of this test."""
+    for name in ("spearman", "cohen_kappa", "krippendorff_alpha", "score"):  # other figures, which take long
+        monkeypatch.setattr(f"lmworks.evaluate.judge_calibration.{name}", lambda *_, **__: Unscored("not asked"))
+
+    def without_tokens(self: Judge, rows) -> list[np.ndarray]:
+        return [np.array([*self.engine.mind(self.rubric.render(row)).values()]) for row in rows]
+
+    monkeypatch.setattr(Judge, "_read", without_tokens)
+    runs, judge = 250, replace(make(), rubric=replace(make().rubric, paraphrases=()))
     names = [*BIASES.values(), *(["position"] if make is pair_judge else [])]
     figures = [calibrate(judge, rows(120, 1000 + seed), own="me").figures for seed in range(runs)]
     alarms = {name: sum(found(each[name]) for each in figures) for name in names}
-    assert max(alarms.values()) <= 0.08 * runs, alarms
+    assert max(alarms.values()) <= binom.ppf(0.995, runs, 0.05), alarms
 
 
 def test_agreement_is_that_of_the_references():
@@ -223,6 +231,4 @@ def test_rows_are_read_with_their_labels_and_refused_with_their_number(tmp_path)
 
 def test_what_rows_do_not_tell_is_unscored():
     figures = calibrate(point_judge(), [replace(row, writers=()) for row in points(40, 1)], own="me").figures
-    assert all(
-        isinstance(figures[name], Unscored) for name in ("self-preference", "swap consistency", "seed deviation")
-    )
+    assert all(isinstance(figures[name], Unscored) for name in ("self-preference", "swap consistency"))

@@ -68,7 +68,7 @@ def test_runs_that_cannot_be_paired_are_refused(tmp_path):
     base = write_run(tmp_path / "base", {"m": [1.0, 0.0]}, items=items)
     others = {
         r"only .*more has t c": write_run(tmp_path / "more", {"m": [1.0] * 3}, items=[*items, Item("c")]),
-        r"differently: t b \(references\)": write_run(
+        r"t b differently \(references\)": write_run(
             tmp_path / "changed", {"m": [1.0] * 2}, items=[items[0], replace(items[1], references=("yes",))]
         ),
         r"different metrics: .* t n ": write_run(tmp_path / "metric", {"n": [1.0] * 2}, items=items),

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lmworks.evaluate.metric import Combine, Item, Value, value_row
-from lmworks.evaluate.results import Result, read_results
+from lmworks.evaluate.results import Result, TaskScore, read_results
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics.significance import holm, is_binary, mcnemar, non_inferiority, paired_score, permutation_test
 
@@ -141,25 +141,24 @@ def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
     (new, new_scores), (old, old_scores) = read_results(candidate), read_results(baseline)
     ours, theirs = _by_item(new, candidate), _by_item(old, baseline)
     _check_same("items", ours, theirs, candidate, baseline)
-    changed = {
-        " ".join(key): [f.name for f in fields(Item) if getattr(row.item, f.name) != getattr(theirs[key].item, f.name)]
-        for key, row in ours.items()
-    }
-    if found := [f"{key} ({', '.join(names)})" for key, names in changed.items() if names]:
-        raise ValueError(f"items that {candidate} and {baseline} hold differently: {_first(found)}")
+    for key, row in ours.items():
+        one, two = row.item, theirs[key].item
+        if names := [field.name for field in fields(Item) if getattr(one, field.name) != getattr(two, field.name)]:
+            raise ValueError(f"{candidate} and {baseline} hold {' '.join(key)} differently ({', '.join(names)})")
     metrics, others = (
-        {
-            (task, name, of.combine, f"higher is better: {of.higher_is_better}"): of.higher_is_better
-            for task, scores in tasks.items()
-            for name, of in scores.items()
-        }
-        for tasks in (new_scores, old_scores)
+        {(task, name, of.combine, f"higher is better: {of.higher_is_better}"): of for task, name, of in _flat(scores)}
+        for scores in (new_scores, old_scores)
     )
     _check_same("metrics", metrics, others, candidate, baseline)
-    for (task, name, combine, _), direction in metrics.items():
+    for task, name, of in _flat(new_scores):
         keys = [key for key in ours if key[0] == task]
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
-        yield task, name, combine_of(combine), direction, [ours[key].item for key in keys], values[0], values[1]
+        items = [ours[key].item for key in keys]
+        yield task, name, combine_of(of.combine), of.higher_is_better, items, values[0], values[1]
+
+
+def _flat(scores: Mapping[str, Mapping[str, TaskScore]]) -> Iterator[tuple[str, str, TaskScore]]:
+    return ((task, name, of) for task, of_task in scores.items() for name, of in of_task.items())
 
 
 def combine_of(name: str) -> Combine:
@@ -181,8 +180,4 @@ def _by_item(rows: Sequence[Result], folder: Path) -> dict[tuple[str, str], Resu
 def _check_same(kind: str, ours: Mapping[Any, Any], theirs: Mapping[Any, Any], candidate: Path, baseline: Path) -> None:
     for one, two, folder in ((ours, theirs, candidate), (theirs, ours, baseline)):
         if only := [" ".join(key) for key in one if key not in two]:
-            raise ValueError(f"runs of different {kind}: only {folder} has {_first(only)}")
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise ValueError(f"runs of different {kind}: only {folder} has {only[0]} ({len(only)} in all)")

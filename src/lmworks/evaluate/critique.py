@@ -189,7 +189,7 @@ def retrieval(respond: Respond, items: Sequence[Item]) -> Section:
         ("holds a reference, with the passage", str(score(contains, items, values[0]))),
         ("holds a reference, without", str(score(contains, items, values[1]))),
         ("difference, paired", str(difference_score(values[0], values[1], ["contains", "difference"]))),
-        ("confident answers that the passage does not hold, with it", _scored(unsupported, items, grounded)),
+        ("confident answers that the passage does not hold, with the passage", _scored(unsupported, items, grounded)),
         ("confident answers that the passage does not hold, without", _scored(unsupported, items, alone)),
     )
     caption = f"Confident: mean token probability, or stated confidence, of {CONFIDENT} or more"

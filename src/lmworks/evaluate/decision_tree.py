@@ -100,25 +100,20 @@ class DecisionTree:
                 which = "no edge for" if wrong[0] in verdicts else "an edge for the unknown verdict"
                 raise ValueError(f"node {name} has {which} {wrong[0]!r}; it comes to {', '.join(verdicts)}")
             reached |= {target for target in node.edges.values() if isinstance(target, str)}
-        if wrong := sorted(reached ^ set(self.nodes)):
-            raise ValueError(
-                f"nothing leads to the node {wrong[0]}: give it an edge, or delete it" if wrong[0] in self.nodes
-                else unknown("node", wrong[0], list(self.nodes))
-            )  # fmt: skip
+        if wrong := sorted(reached - set(self.nodes)):
+            raise ValueError(unknown("node", wrong[0], list(self.nodes)))
+        if wrong := sorted(set(self.nodes) - reached):
+            raise ValueError(f"nothing leads to the node {wrong[0]}: give it an edge, or delete it")
         _ = self.order
 
     @cached_property
     def order(self) -> list[str]:
         """The nodes, each behind all that lead to it."""
-        before: dict[str, list[str]] = {name: [] for name in self.nodes}
-        for name, node in self.nodes.items():
-            for target in node.edges.values():
-                if isinstance(target, str):
-                    before[target].append(name)
+        behind = {name: [to for to in node.edges.values() if isinstance(to, str)] for name, node in self.nodes.items()}
         try:
-            return list(TopologicalSorter(before).static_order())
+            return [*TopologicalSorter(behind).static_order()][::-1]
         except CycleError as error:
-            raise ValueError(f"the nodes {' -> '.join(error.args[1])} go round in a circle") from error
+            raise ValueError(f"the nodes {' -> '.join(error.args[1][::-1])} go round in a circle") from error
 
     def decide(
         self, items: Sequence[Item], responses: Sequence[Response], judge: Judge | None = None, **roles: Any
@@ -137,8 +132,7 @@ class DecisionTree:
                     verdict = verdicts[int(item_value(asked[name], value))]
                     paths[number] += ((name, verdict),)
                     place[number] = self.nodes[name].edges[verdict]
-        ends = zip(place, paths, strict=True)
-        return [at if isinstance(at, Unscored) else Decision(float(at), path) for at, path in ends]
+        return [a if isinstance(a, Unscored) else Decision(float(a), p) for a, p in zip(place, paths, strict=True)]
 
 
 def _asked(name: str, node: Node, judge: Judge | None, roles: Mapping[str, Any]) -> Metric:

@@ -22,8 +22,8 @@ import numpy as np
 from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric
-from lmworks.evaluate.judge import Judge, Judgement, Rubric, prompt_text, rubric
-from lmworks.evaluate.metric import Item, Value, score
+from lmworks.evaluate.judge import Judge, Judgement, Rubric, rubric
+from lmworks.evaluate.metric import Item, Value, prompt_text, score
 from lmworks.records import Message, Score, Scored, Unscored
 from lmworks.report import Section, Table
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha

@@ -50,10 +50,10 @@ def _highlights(text: str) -> int:
     return sum(bool(found.strip("*").strip()) for found in [*single, *double])
 
 
-def _paragraphs(text: str) -> int:
-    """How many stand between ***; -1 where one between two of them is empty."""
-    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
-    return sum(map(bool, parts)) if all(parts[1:-1]) else -1
+def _parts(text: str, mark: str) -> list[str]:
+    """The texts between marks, those at the ends where they are not empty; none where one between two marks is."""
+    parts = [part.strip() for part in re.split(mark, text)]
+    return [part for part in parts if part] if all(parts[1:-1]) else []
 
 
 def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
@@ -63,12 +63,6 @@ def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: 
         return False
     word = re.split(r"[.,?!'\"]", words[0].lstrip("'").lstrip('"'))[0].lower()
     return count == num_paragraphs and word == first_word.lower()
-
-
-def _two_responses(text: str) -> bool:
-    parts = [part.strip() for part in text.split("******")]
-    given = [part for part in parts if part]
-    return all(parts[1:-1]) and len(given) == 2 and given[0] != given[1]
 
 
 def _json(text: str) -> bool:
@@ -108,7 +102,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "length_constraints:number_sentences": lambda t, num_sentences, relation: _holds(
         len(sentences(t)), relation, num_sentences
     ),
-    "length_constraints:number_paragraphs": lambda t, num_paragraphs: _paragraphs(t) == num_paragraphs,
+    "length_constraints:number_paragraphs": lambda t, num_paragraphs: len(_parts(t, r"\s?\*\*\*\s?")) == num_paragraphs,
     "length_constraints:number_words": lambda t, num_words, relation: _holds(word_count(t), relation, num_words),
     "length_constraints:nth_paragraph_first_word": _first_word,
     "detectable_content:number_placeholders": lambda t, num_placeholders: _count(t, r"\[.*?\]") >= num_placeholders,
@@ -121,7 +115,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     ),
     "detectable_format:json_format": _json,
     "detectable_format:title": lambda t: any(one.strip("<> ") for one in re.findall(r"<<[^\n]+>>", t)),
-    "combination:two_responses": _two_responses,
+    "combination:two_responses": lambda t: len(two := _parts(t, r"\*{6}")) == 2 and two[0] != two[1],
     "combination:repeat_prompt": lambda t, prompt_to_repeat: _plain(t).startswith(_plain(prompt_to_repeat)),
     "startend:end_checker": lambda t, end_phrase: t.strip().strip('"').lower().endswith(_plain(end_phrase)),
     "startend:quotation": lambda t: len(t.strip()) > 1 and t.strip()[0] == t.strip()[-1] == '"',

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each
-from lmworks.evaluate.span_overlap import NO_GOLD, covered_share, is_right
+from lmworks.evaluate.metric import Item, Metric, Response
+from lmworks.evaluate.span_overlap import covered_share, is_right, of_gold
 
 
 def ndcg_at_k(gains: Sequence[float], existing: Sequence[float], k: int) -> float:
@@ -41,10 +41,7 @@ def passage_gains(item: Item, response: Response) -> tuple[list[float], list[flo
 
 
 def _over_spans(name: str, measure: Callable[[list[float], list[float]], float]) -> Metric:
-    def value(item: Item, response: Response) -> Value:
-        return measure(*passage_gains(item, response)) if item.gold else NO_GOLD
-
-    return Metric(name, each(value), proportion=True)
+    return of_gold(name, lambda item, response: measure(*passage_gains(item, response)))
 
 
 def recall(k: int) -> Metric:
@@ -81,8 +78,6 @@ context_precision = partial(_over_spans, "context-precision", average_precision)
 
 def context_recall() -> Metric:
     """Share of the characters of each gold span that the passages cover together, averaged over the gold spans."""
-
-    def value(item: Item, response: Response) -> Value:
-        return covered_share([one.span for one in response.retrieved], item.gold) if item.gold else NO_GOLD
-
-    return Metric("context-recall", each(value), proportion=True)
+    return of_gold(
+        "context-recall", lambda item, response: covered_share([one.span for one in response.retrieved], item.gold)
+    )

@@ -3,13 +3,13 @@
 A question has one or more gold spans, any one of which answers it; an answer cites zero or more spans.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from lmworks.evaluate.metric import Metric, each
+from lmworks.evaluate.metric import Item, Metric, Response, each
 from lmworks.evaluate.string_metrics import f1
 from lmworks.records import Span, Unscored
 
-NO_GOLD = Unscored("nothing in the documents answers it")
 COVERED = 0.5  # a citation is right when it covers half of the gold span, or lies by half inside it
 
 
@@ -59,9 +59,13 @@ def _covered(spans: Sequence[Span]) -> set[tuple[str, int]]:
 # Metrics of citations; an abstention cites nothing
 
 
-def span_f1_metric() -> Metric:
-    measure = each(lambda item, one: span_f1(one.citations, item.gold) if item.gold else NO_GOLD)
-    return Metric("span-f1", measure, proportion=True)
+def of_gold(name: str, measure: Callable[[Item, Response], float]) -> Metric:
+    """A metric of the items that something in the documents answers."""
+    unscored = Unscored("nothing in the documents answers it")
+    return Metric(name, each(lambda item, one: measure(item, one) if item.gold else unscored), proportion=True)
+
+
+span_f1_metric = partial(of_gold, "span-f1", lambda item, response: span_f1(response.citations, item.gold))
 
 
 def citation_precision() -> Metric:
@@ -76,7 +80,4 @@ def cited_characters() -> Metric:
     return Metric("citation-precision-characters", counts, proportion=True)
 
 
-def citation_recall() -> Metric:
-    """Whether the citations cover half of a gold span."""
-    measure = each(lambda item, one: float(is_found(one.citations, item.gold)) if item.gold else NO_GOLD)
-    return Metric("citation-recall", measure, proportion=True)
+citation_recall = partial(of_gold, "citation-recall", lambda item, one: float(is_found(one.citations, item.gold)))

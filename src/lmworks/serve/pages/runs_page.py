@@ -48,18 +48,18 @@ def find_runs(service: Service) -> tuple[list[Run], list[str]]:
         try:
             made = read_manifest(folder)
             model, suite = ", ".join(one[:12] for one in made.models.values()), ", ".join(made.config.get("suite", ()))
-            runs.append(Run(folder.name, folder, made.content_hash, model, suite, made.started))
-            scores_of(runs[-1])
+            run = Run(folder.name, folder, made.content_hash, model, suite, made.started)
+            scores_of(run)
+            runs.append(run)
         except (OSError, ValueError, TypeError, AttributeError):
             unreadable.append(folder.name)
-    return sorted((run for run in runs if run.name not in unreadable), key=lambda run: -run.started), unreadable
+    return sorted(runs, key=lambda run: -run.started), unreadable
 
 
 def find_run(service: Service, name: str) -> Run:
     """The run of this name or content hash; LookupError when there is none."""
-    for run in find_runs(service)[0]:
-        if name in (run.name, run.digest):
-            return run
+    if found := [run for run in find_runs(service)[0] if name in (run.name, run.digest)]:
+        return found[0]
     raise LookupError(f"{runs_folder(service)} holds no run {name}: `lmworks eval` makes one")
 
 

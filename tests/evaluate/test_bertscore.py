@@ -42,12 +42,14 @@ def test_equal_to_bert_score(minilm, fused, layer, idf, monkeypatch):
     np.testing.assert_allclose(np.array(found).T, np.stack([part.numpy() for part in expected]), atol=1e-6)
 
 
-def test_the_best_reference_counts(minilm_checkpoint):
+def test_the_best_reference_counts_and_a_baseline_rescales(minilm_checkpoint):
     encoder = TextEncoder(minilm_checkpoint, weights="float32")
     items = [Item("a", references=(REFERENCES[1], REFERENCES[0])), Item("b", references=(REFERENCES[0],))]
     both, empty = bertscore(encoder).measure(items, [Response(CANDIDATES[0]), Response(" ")])
     (alone,) = bertscore(encoder).measure(items[1:], [Response(CANDIDATES[0])])
     assert both == alone and isinstance(empty, Unscored)
+    (rescaled,) = bertscore(encoder, baseline=(0, 0, 0.5)).measure(items[1:], [Response(CANDIDATES[0])])
+    assert rescaled == pytest.approx((alone - 0.5) / 0.5)
     assert bertscore(encoder).signature != bertscore(encoder, layer=2).signature
 
 

@@ -22,6 +22,7 @@ class Match(NamedTuple):
     f1: float
 
 
+_NO_BASELINE = (0.0, 0.0, 0.0)
 _PAIRS = 256  # whose token vectors are held at once
 
 
@@ -47,13 +48,16 @@ def bert_scores(
     references: Sequence[str],
     layer: int | None = None,
     idf_of: Sequence[str] = (),
+    baseline: tuple[float, float, float] = _NO_BASELINE,
 ) -> list[Match | None]:
     """The match of each pair, by vectors of one layer; None where a text has no token that counts.
 
-    layer   default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
-            (docs/evaluation.md); of an encoder that was not trained on sentences it need not.
-    idf_of  texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
-            Special tokens weigh 0, but can be what another matches best.
+    layer     default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
+              (docs/metrics.md); of an encoder that was not trained on sentences it need not.
+    idf_of    texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
+              Special tokens weigh 0, but can be what another matches best.
+    baseline  precision, recall and F1 of unrelated texts: values are rescaled as (x - baseline) / (1 - baseline), which
+              changes no order.
     """
     layer = encoder.layers if layer is None else layer
     idf = inverse_document_frequencies(ids for ids, _ in encoder.framed_tokens(idf_of, 0)) if idf_of else None
@@ -69,7 +73,8 @@ def bert_scores(
             known[text] = vectors, weights
         for candidate, reference in some:
             (own, weights), (other, others) = known[candidate], known[reference]
-            found.append(greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None)
+            match = greedy_match(own @ other.T, weights, others) if weights.any() and others.any() else None
+            found.append(match and Match(*((x - b) / (1 - b) for x, b in zip(match, baseline, strict=True))))
     return found
 
 
@@ -78,6 +83,7 @@ def bertscore(
     part: Literal["precision", "recall", "f1"] = "f1",
     layer: int | None = None,
     idf_of: Sequence[str] = (),
+    baseline: tuple[float, float, float] = _NO_BASELINE,
 ) -> Metric:
     """BERTScore of the response against the references, the best of them; options as in `bert_scores`."""
     layer = encoder.layers if layer is None else layer
@@ -86,11 +92,11 @@ def bertscore(
         counts = [len(item.references) for item in items]
         repeated = [response.text for response, count in zip(responses, counts, strict=True) for _ in range(count)]
         references = [reference for item in items for reference in item.references]
-        matches = iter(bert_scores(encoder, repeated, references, layer, idf_of))
+        matches = iter(bert_scores(encoder, repeated, references, layer, idf_of, baseline))
         own = [[getattr(match, part) for _ in range(count) if (match := next(matches))] for count in counts]
         return [max(some, default=Unscored("a text without a token")) for some in own]
 
-    signature = {"encoder": encoder.fingerprint, "layer": layer, "idf": idf_of}
+    signature = {"encoder": encoder.fingerprint, "layer": layer, "idf": idf_of, "baseline": baseline}
     return Metric("bertscore" if part == "f1" else f"bertscore-{part}", measure, ("references",), signature=signature)
 
 

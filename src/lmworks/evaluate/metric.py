@@ -149,10 +149,9 @@ def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signat
         return next((value for value in values if isinstance(value, Unscored)), Unscored("no items"))
     rows = np.array([value_row(value) for _, value in kept], dtype=np.float64)
     clusters = [item.cluster or item.id for item, _ in kept]
-    n = int((rows[:, 1] > 0).sum()) if metric.combine is ratio else len(kept)
     signed = [metric.name, metric.version, metric.signature, signature]
-    undefined = "nothing to divide by"
     if interval := metric.interval:
         value, units = float(metric.combine(rows.sum(axis=0))), len(set(clusters))
-        return interval_score(value, n, units, signed, lambda: interval(rows, clusters))
-    return sums_score(rows, metric.combine, signed, clusters, proportion=metric.proportion, nothing=undefined)
+        return interval_score(value, len(kept), units, signed, lambda: interval(rows, clusters))
+    none = "nothing to divide by"
+    return sums_score(rows, metric.combine, signed, clusters, proportion=metric.proportion, nothing=none)

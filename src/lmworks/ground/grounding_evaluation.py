@@ -27,6 +27,7 @@ from lmworks.ground.question_generation import AUTOMATIC, LEAK
 from lmworks.records import Question, Score
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
+from lmworks.retrieve.rendered_text import shortened
 from lmworks.retrieve.search import search
 from lmworks.statistics import difference_score, mean_score, quantile_score
 
@@ -184,18 +185,17 @@ def _examples(own: Sequence[Result]) -> tuple[Table, ...]:
     ]
     wrong = [one for one in own if not one.item.gold and not one.response.abstained]
     rows = [
-        (*_texts(one), "abstained" if one.response.abstained else "cites elsewhere", "".join(one.item.references))
-        for one in missed[:8]
+        (
+            str(one.item.prompt),
+            shortened(one.response.text, EXCERPT),
+            "abstained" if one.response.abstained else "cites elsewhere" if one.item.gold else "no document answers",
+            "".join(one.item.references),
+        )
+        for one in (*missed[:8], *wrong[:8])
     ]
-    rows += [(*_texts(one), "has no answer in the documents", "") for one in wrong[:8]]
     shown = 4 if any(row[3] for row in rows) else 3
     columns = ("question", "answer", "what is wrong", "a person's answer")[:shown]
     return (Table(columns, tuple(row[:shown] for row in rows), "What went wrong, for example"),) if rows else ()
-
-
-def _texts(one: Result) -> tuple[str, str]:
-    answer = one.response.text
-    return str(one.item.prompt), answer if len(answer) <= EXCERPT else f"{answer[:EXCERPT].rsplit(' ', 1)[0]} …"
 
 
 def _risk_figure(own: Sequence[Result]) -> Figure:

@@ -23,7 +23,6 @@ def calibrate(
     rubric: Rubric,
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    first: Annotated[int, typer.Option(min=0, help="Take so many of the rows; 0: all.")] = 0,
     own: Annotated[str, typer.Option(help="Name by which the rows call this model, for self-preference.")] = "",
 ) -> None:
     """Measure a judge on rows that people have labelled: agreement, and what besides quality moves it.
@@ -36,7 +35,7 @@ def calibrate(
     from lmworks.build import run_alone, stage_sections
     from lmworks.report import print_sections
 
-    settings = {"rows": str(rows.resolve()), "rubric": rubric, "first": first, "own": own}
+    settings = {"rows": str(rows.resolve()), "rubric": rubric, "own": own}
     named = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     print_sections(new_console(), stage_sections(run_alone("evaluate.judge", out, [], [f"judge={model}"], named)))
 

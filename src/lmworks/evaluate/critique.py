@@ -149,15 +149,14 @@ def diversity(respond: Respond, items: Sequence[Item], seed: int = 0) -> Section
         sampling = SamplingParameters(max_tokens=128, temperature=1.0, seed=seed + draw)
         for n, one in zip(asked, respond([items[n].prompt for n in asked], sampling), strict=True):
             sampled[n].append(one.text)
+    people = [item.references for item in items]
+    pairs = [zip(texts, replies, strict=True) for texts, replies in zip(sampled, people, strict=True)]
+    lengths = [[min(len(own.split()), len(reply.split())) for own, reply in both] for both in pairs]
+    groups = [[_group(*one) for one in zip(texts, lengths, strict=True)] for texts in (sampled, people)]
     rows = []
     for name, better in (("self-bleu", "lower is more diverse"), ("distinct@2", "higher is more diverse")):
         measure = metric(name)
-        own, people = [], []
-        for item, texts in zip(items, sampled, strict=True):
-            lengths = [min(len(a.split()), len(b.split())) for a, b in zip(texts, item.references, strict=True)]
-            own.append(_group(texts, lengths))
-            people.append(_group(item.references, lengths))
-        values = [measure.measure(items, group) for group in (own, people)]
+        values = [measure.measure(items, group) for group in groups]
         singles = np.array([[item_value(measure, value) for value in column] for column in values])  # (2, items)
         paired = singles[:, np.isfinite(singles).all(axis=0)]
         difference = difference_score(paired[0].tolist(), paired[1].tolist(), [name, "difference"])

@@ -220,9 +220,10 @@ class Judge:
         return found
 
     def _scores(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
+        assert self.reader is not None
         shared, verdicts = self._continuations
         most = (self.engine.capabilities.context_length or 1 << 62) - max(map(len, verdicts))
-        contexts = [(*self._prompt(prompt), *shared) for prompt in prompts]
+        contexts = [(*_prompt(self.reader, prompt), *shared) for prompt in prompts]
         pairs = [(context, verdict) for context in contexts if len(context) <= most for verdict in verdicts]
         scores = iter(self.engine.score([c for c, _ in pairs], [v for _, v in pairs]))
         for context in contexts:
@@ -231,18 +232,13 @@ class Judge:
             else:
                 yield Unscored(f"{len(context)} tokens with the rubric, and the judge reads {most} at most")
 
-    def _prompt(self, prompt: str) -> Sequence[int]:
-        assert self.reader is not None
-        if self.reader.chat_template:
-            return self.reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
-        return self.reader.required_tokenizer.encode(prompt.rstrip())
-
     @cached_property
     def _continuations(self) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """White space that all verdicts begin with, which belongs to the context (as a factor of each of them it leaves
         the softmax as it is), and the rest of each, with the token that ends the answer."""
         assert self.reader is not None
-        whole, decode = [self._answer(text) for text in self.rubric.verdicts], self.reader.required_tokenizer.decode
+        whole = [_answer(self.reader, text) for text in self.rubric.verdicts]
+        decode = self.reader.required_tokenizer.decode
         shared = 0
         while len({ids[shared] for ids in whole}) == 1 and not decode(whole[0][: shared + 1]).strip():
             shared += 1
@@ -255,20 +251,6 @@ class Judge:
                     "differently, such as letters (A, B, C)"
                 )
         return whole[0][:shared], [ids[shared:] for ids in whole]
-
-    def _answer(self, verdict: str) -> tuple[int, ...]:
-        """The tokens of a verdict as the model's whole answer, with that which ends it."""
-        assert self.reader is not None
-        if self.reader.chat_template:
-            chat = self.reader.chat
-            turn = chat.render([Message("user", "question"), Message("assistant", verdict)])
-            ids = tuple(i for i, said in zip(turn.ids, turn.training_mask, strict=True) if said)
-            return ids if ids[-1] in chat.stop_ids else (*ids, chat.stop_ids[0])
-        encode = self.reader.required_tokenizer.encode
-        before, whole = encode("Answer:"), encode(f"Answer: {verdict}\n")
-        if whole[: len(before)] != before:
-            raise ValueError(f"the tokenizer joins {verdict!r} with what stands before it: take another verdict")
-        return tuple(whole[len(before) :])
 
     def _first_places(self, prompts: Sequence[str]) -> Iterator[np.ndarray | Unscored]:
         """From the alternatives at the first place: a token counts for the one verdict that it is a beginning of."""
@@ -289,6 +271,24 @@ class Judge:
                     p[begun.index(True)] += np.exp(value)
             with np.errstate(divide="ignore"):
                 yield np.log(p) if p.any() else Unscored("no verdict is among the first tokens that the endpoint names")
+
+
+def _prompt(reader: "Checkpoint", prompt: str) -> Sequence[int]:
+    if reader.chat_template:
+        return reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
+    return reader.required_tokenizer.encode(prompt.rstrip())
+
+
+def _answer(reader: "Checkpoint", verdict: str) -> tuple[int, ...]:
+    """The tokens of a verdict as the model's whole answer, with that which ends it."""
+    if reader.chat_template:
+        turn = reader.chat.render([Message("user", "question"), Message("assistant", verdict)])
+        ids, stops = tuple(np.array(turn.ids)[np.array(turn.training_mask, dtype=bool)].tolist()), reader.chat.stop_ids
+        return ids if ids[-1] in stops else (*ids, stops[0])
+    before, whole = (reader.required_tokenizer.encode(text) for text in ("Answer:", f"Answer: {verdict}\n"))
+    if whole[: len(before)] != before:
+        raise ValueError(f"the tokenizer joins {verdict!r} with what stands before it: take another verdict")
+    return tuple(whole[len(before) :])
 
 
 def _softmax(values: Any) -> np.ndarray:

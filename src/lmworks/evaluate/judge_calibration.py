@@ -79,15 +79,15 @@ class Calibration:
     figures: Mapping[str, Score]
 
 
-def read_labelled(path: Path, by: Rubric, first: int = 0) -> list[Labelled]:
-    """Rows of JSON lines, the first `first` of them (0: all).
+def read_labelled(path: Path, by: Rubric) -> list[Labelled]:
+    """Rows of JSON lines.
 
     Pointwise: `response`, and `label` (a verdict, or true and false for the best and the worst) or `rating` (a number
     on the rubric's scale). Pairwise: `chosen` and `rejected`, whose places are drawn by the row's content. Other texts
     are fields for the rubric. `cluster` (default: the prompt), `model` or `chosen_model` and `rejected_model` are
     optional. ValueError with row and remedy.
     """
-    lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()][: first or None]
+    lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()]
     rows = [_labelled(json.loads(line), by, number) for number, line in enumerate(lines, 1)]
     by.check([row.texts for row in rows])
     if len({row.human for row in rows}) < 2:
@@ -152,12 +152,12 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
     best = int(hits[:, to_choose].sum(axis=1).argmax())
     figures = _figures(judge, rows, found, people, baseline) | _slopes(rows, human, value, by, own, judge.signature)
     clusters = [row.cluster for row, chosen in zip(rows, to_choose, strict=True) if not chosen]
-    held_out = mean_score(hits[best, ~to_choose].astype(float).tolist(), [judge.signature, hash_json(rows)], clusters)
+    kept, signature = hits[best, ~to_choose].astype(float).tolist(), [judge.signature, hash_json(rows)]
+    figures["accuracy at threshold"] = mean_score(kept, signature, clusters)
     gain = figures["gain"]
     useful = isinstance(gain, Scored) and gain.interval[0] > 0
     other = "a coin" if by.pairwise else f"the majority answer, always {list(by.verdicts)[most]!r}"
     words = f"{'better' if useful else 'no better'} than {other} (accuracy {figures['accuracy']}, gain {gain})"
-    figures["accuracy at threshold"] = held_out
     return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, float(levels[best]), figures)
 
 
@@ -217,10 +217,9 @@ def _slopes(
         "style": np.log2([[1 + len(_MARK.findall(text)) for text in each] for each in texts]) @ sign,
         "self-preference": np.array([[bool(own) and writer == own for writer in each] for each in writers]) @ sign,
     }
+    result: dict[str, Score] = dict.fromkeys(columns, Unscored("the responses do not differ in it, or no row says"))
+    columns = {name: column for name, column in columns.items() if np.ptp(column)}
     clusters = [row.cluster for row in rows]
-    same = [name for name, column in columns.items() if not np.ptp(column)]
-    result: dict[str, Score] = {name: Unscored("the responses do not differ in it, or no row says") for name in same}
-    columns = {name: column for name, column in columns.items() if name not in same}
     middle = (by.values.min() + by.values.max()) / 2 if by.pairwise else 0.0
     x = np.column_stack([*([] if by.pairwise else [np.ones(len(rows))]), human - middle, *columns.values()])
     sums = np.column_stack([(x[:, :, None] * x[:, None, :]).reshape(len(rows), -1), x * (value - middle)[:, None]])
@@ -240,20 +239,18 @@ class JudgeConfig:
 
     rows     JSON lines with people's labels.
     rubric   The name of a rubric that comes with lmworks, or a TOML file.
-    first    Take so many of the rows; 0: all.
     own      The name by which the rows call the judge's own model, for self-preference.
     """
 
     rows: str
     rubric: str
-    first: int = 0
     own: str = ""
 
 
 def outside(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
     """The rubric and the rows, before any stage runs; LookupError or ValueError for what cannot be used."""
     by = rubric(base / config.rubric if (base / config.rubric).is_file() else config.rubric)
-    return by, read_labelled(base / config.rows, by, config.first)
+    return by, read_labelled(base / config.rows, by)
 
 
 def outside_digest(config: JudgeConfig, base: Path) -> str:

@@ -5,7 +5,7 @@ each. All offsets are Unicode code points in `Document.text`; a web page convert
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -137,6 +137,11 @@ class Message:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     name: str | None = None
     tool_call_id: str | None = None  # of role "tool": the call that this is the result of
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """The last message of the user; "" where there is none."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from events import event, full_event, random_events
 from lmworks.monitor import FilterError, Log, Reader
 from lmworks.monitor.columns import NAMES
 from lmworks.monitor.export import to_parquet
-from lmworks.monitor.rows import question_of, storable
-from lmworks.records import Interaction
+from lmworks.monitor.rows import storable
+from lmworks.records import Interaction, question_of
 
 EVENTS = [
     *random_events(40, seed=3),
@@ -43,7 +43,7 @@ def value(interaction: Interaction, name: str):
     thumbs = [one.value or "" for one in interaction.feedback if one.kind == "thumbs"]
     derived = {
         "seconds": interaction.timings.get("total"),
-        "question": storable(question_of(interaction)),
+        "question": storable(question_of(interaction.messages)),
         "thumbs": thumbs[-1] if thumbs else "",
         "notes": sum(one.kind == "note" for one in interaction.feedback),
     }

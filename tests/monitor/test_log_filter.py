@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.monitor import FilterError, Log
 from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, StartsWith, Words, in_quotes, parse, words_of
-from lmworks.monitor.rows import question_of
-from lmworks.records import Interaction
+from lmworks.records import Interaction, question_of
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -23,7 +22,7 @@ def holds(condition: Condition, interaction: Interaction) -> bool:
             return not holds(inner, interaction)
         case Words(text):
             phrase = words_of(text)
-            return any(_follow(phrase, words_of(t)) for t in (question_of(interaction), interaction.response))
+            return any(_follow(phrase, words_of(t)) for t in (question_of(interaction.messages), interaction.response))
         case Equal("thumbs", value):
             thumbs = sorted((f for f in interaction.feedback if f.kind == "thumbs"), key=lambda f: f.time)
             return (thumbs[-1].value or "" if thumbs else "") == value

@@ -34,10 +34,10 @@ def lint(
     from lmworks.artefact import check_new, write_text
     from lmworks.data.store import DocumentStore, made_folder
     from lmworks.evaluate import set_lint
-    from lmworks.evaluate.logged_items import question_of
     from lmworks.evaluate.results import read_results
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.model.checkpoint import load
+    from lmworks.records import question_of
     from lmworks.report import print_sections, to_html
     from lmworks.workspace import read_log
 
@@ -53,7 +53,7 @@ def lint(
     asked = {"documents": [f"{one.title}\n{one.text[:1000]}" for same in by_uri.values() for one in same]}
     if log is not None:
         with read_log(log) as reader:
-            asked["logged questions"] = sorted({question_of(one) for one in reader.interactions()} - {""})
+            asked["logged questions"] = sorted({question_of(one.messages) for one in reader.interactions()} - {""})
     encoder = TextEncoder(load(embedder)) if embedder else None
     vectors = encoder.encode([item.question for item in chosen.items], "query") if encoder else None
     findings = [*set_lint.find_duplicates(chosen.items, vectors), *set_lint.find_label_errors(chosen)]

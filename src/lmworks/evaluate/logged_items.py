@@ -8,12 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lmworks.evaluate.question_set import GoldQuestion, GoldQuote
-from lmworks.records import Interaction
-
-
-def question_of(interaction: Interaction) -> str:
-    """The last message of the user."""
-    return next((one.content for one in reversed(interaction.messages) if one.role == "user"), "")
+from lmworks.records import Interaction, question_of
 
 
 def thumb_of(interaction: Interaction) -> str:
@@ -26,7 +21,7 @@ def logged_items(interactions: Iterable[Interaction]) -> tuple[list[GoldQuestion
     gold: dict[str, GoldQuestion] = {}
     waiting: dict[str, dict[str, Any]] = {}
     for interaction in interactions:
-        question = question_of(interaction).strip()
+        question = question_of(interaction.messages).strip()
         cited = [verdict for verdict in interaction.verdicts if verdict.verdict == "cited"]
         if not question or interaction.error:
             continue

@@ -10,8 +10,7 @@ from lmworks.atomic_file import new_file
 from lmworks.config import to_mapping
 from lmworks.monitor import columns as log_columns
 from lmworks.monitor.log import Reader
-from lmworks.monitor.rows import question_of
-from lmworks.records import Interaction
+from lmworks.records import Interaction, question_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -121,7 +120,7 @@ def _thumbs(interaction: Interaction) -> str | None:
 _VALUES: dict[str, Callable[[Interaction], Any]] = {
     "time": lambda interaction: round(interaction.time * 1e6),
     **{name: _text(name) for name in _TEXTS},
-    "question": lambda interaction: _unicode(question_of(interaction)),
+    "question": lambda interaction: _unicode(question_of(interaction.messages)),
     **{name: _nested(name) for name in _NESTED},
     **{
         name: _plain(name)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, to_mapping
-from lmworks.records import Feedback, Interaction
+from lmworks.records import Feedback, Interaction, question_of
 
 # The columns that a row is written with, in the order of the table. The large ones come last, so that a scan over the
 # small ones does not read them.
@@ -108,7 +108,7 @@ def encode(interaction: Interaction) -> EncodedInteraction:
         "input_tokens": interaction.input_tokens,
         "output_tokens": interaction.output_tokens,
         "timings": json.dumps(dict(interaction.timings)),
-        "question": storable(question_of(interaction)),
+        "question": storable(question_of(interaction.messages)),
         "response": storable(interaction.response),
         "query_embedding": struct.pack(f"<{len(interaction.query_embedding)}f", *interaction.query_embedding),
         "payload": _payload(interaction),
@@ -152,11 +152,6 @@ def list_row(values: tuple[Any, ...]) -> LogRow:
     """From the columns `LISTED`."""
     row = LogRow(*values)
     return replace(row, abstained=bool(row.abstained), thumbs=row.thumbs or None)
-
-
-def question_of(interaction: Interaction) -> str:
-    """The last message of a user; empty when there is none."""
-    return next((message.content for message in reversed(interaction.messages) if message.role == "user"), "")
 
 
 def check_id(identifier: str) -> None:

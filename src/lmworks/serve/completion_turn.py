@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lmworks.generate.engine_worker import EngineWorker, QueueFullError
 from lmworks.generate.protocol import Completion, Delta, Request
-from lmworks.records import QUERY_ENCODER, Interaction
+from lmworks.records import QUERY_ENCODER, Interaction, question_of
 from lmworks.serve.embedding_request import QueryEncoder
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
 from lmworks.serve.interaction_record import (
@@ -18,7 +18,6 @@ from lmworks.serve.interaction_record import (
     choice_id,
     completion_interaction,
     failure_interaction,
-    question_of,
 )
 from lmworks.serve.thread_offload import DeadlineQueue, run_off_loop, text_length
 

@@ -52,11 +52,6 @@ class Turn:
             raise ValueError(f"n must be at least 1, got {self.n}")
 
 
-def question_of(messages: Sequence[Message]) -> str:
-    """The last message of the user; "" when there is none."""
-    return next((message.content for message in reversed(messages) if message.role == "user"), "")
-
-
 def choice_id(identifier: str, choice: int) -> str:
     """The id of the interaction of one choice of a request."""
     return identifier if choice == 0 else f"{identifier}-{choice}"

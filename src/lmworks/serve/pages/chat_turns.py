@@ -12,9 +12,8 @@ from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_text import Part, answer_parts
 from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
-from lmworks.records import Document, Interaction, Message, Span
+from lmworks.records import Document, Interaction, Message, Span, question_of
 from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
-from lmworks.serve.interaction_record import question_of
 from lmworks.serve.pages.cited_documents import cited_documents
 from lmworks.serve.pages.page_templates import file_name
 from lmworks.serve.service import Service

@@ -20,9 +20,9 @@ from lmworks.evaluate.vote_results import summary
 from lmworks.evaluate.votes import VOTES, append_vote, first_is_right, open_vote, read_votes
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.monitor.log import Reader
-from lmworks.records import Interaction, Message, Vote
+from lmworks.records import Interaction, Message, Vote, question_of
 from lmworks.serve.asgi import KEY
-from lmworks.serve.interaction_record import Turn, question_of
+from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_page import FAILURES, SAMPLING
 from lmworks.serve.pages.evaluation_page import grid
 from lmworks.serve.pages.forms import bounded, read_form

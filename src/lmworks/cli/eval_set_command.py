@@ -35,8 +35,6 @@ def lint(
     from lmworks.data.store import DocumentStore, made_folder
     from lmworks.evaluate import set_lint
     from lmworks.evaluate.results import read_results
-    from lmworks.generate.text_embedding import TextEncoder
-    from lmworks.model.checkpoint import load
     from lmworks.records import question_of
     from lmworks.report import print_sections, to_html
     from lmworks.workspace import read_log
@@ -54,8 +52,13 @@ def lint(
     if log is not None:
         with read_log(log) as reader:
             asked["logged questions"] = sorted({question_of(one.messages) for one in reader.interactions()} - {""})
-    encoder = TextEncoder(load(embedder)) if embedder else None
-    vectors = encoder.encode([item.question for item in chosen.items], "query") if encoder else None
+    encoder = vectors = None
+    if embedder:
+        from lmworks.generate.text_embedding import TextEncoder
+        from lmworks.model.checkpoint import load
+
+        encoder = TextEncoder(load(embedder))
+        vectors = encoder.encode([item.question for item in chosen.items], "query")
     findings = [*set_lint.find_duplicates(chosen.items, vectors), *set_lint.find_label_errors(chosen)]
     if by_uri:
         findings += set_lint.find_gold_errors(chosen.gold.values(), by_uri)

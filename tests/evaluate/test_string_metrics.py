@@ -8,7 +8,7 @@ from rapidfuzz.distance import Levenshtein
 from lmworks.evaluate.metric import Item, Response, check_items, score
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.string_metrics import exact_match, levenshtein, levenshtein_similarity, token_f1
-from lmworks.records import Scored
+from lmworks.records import Scored, Unscored
 from text_pairs import text_pairs
 
 
@@ -50,3 +50,16 @@ def test_a_score_of_matches_has_wilsons_interval_and_an_empty_reference_is_refus
     assert found.interval == pytest.approx((0.722, 1), abs=1e-3)
     with pytest.raises(ValueError, match=r"row 2 \(b\) has an empty text in references"):
         check_items(metric("token-f1"), [items[0], Item("b", references=(" ",))])
+
+
+@pytest.mark.parametrize("name", ["exact-match", "meteor", "verbatim", "bleu", "ter"])
+def test_an_item_without_references_has_no_value(name):
+    bare, right = metric(name).measure([Item("1"), Item("2", references=("Paris",))], [Response("Paris")] * 2)
+    assert bare == Unscored("no reference") and not isinstance(right, Unscored)
+
+
+def test_one_text_for_several_and_values_that_lack_are_refused():
+    with pytest.raises(ValueError, match=r"item 1: references .* references=\('Paris',\)"):
+        Item("1", "Capital of France?", references="Paris")
+    with pytest.raises(ValueError, match="2 items and 1 values"):
+        score(metric("exact-match"), [Item("1"), Item("2")], [1.0])

@@ -38,6 +38,8 @@ class Item:
     choices      texts to choose between, `answers` are the numbers of the right ones
     cluster      items of one document or conversation share it, and are resampled together; "": the item is its own
     fields       anything else that its row holds, such as the checks of an instruction
+
+    ValueError for one text where several are meant, since each of its letters would be one.
     """
 
     id: str
@@ -49,6 +51,11 @@ class Item:
     answers: tuple[int, ...] = ()
     cluster: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("references", "contexts", "choices"):
+            if isinstance(text := getattr(self, name), str):
+                raise ValueError(f"item {self.id}: {name} are several texts: write {name}=({text[:80]!r},)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +111,18 @@ def each(measure: Callable[[Item, Response], Value]) -> Callable[[Sequence[Item]
     return lambda items, responses: [measure(item, one) for item, one in zip(items, responses, strict=True)]
 
 
+def each_referenced(
+    measure: Callable[[Item, Response], Value],
+) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
+    """The same of a metric that compares with references: an item without any has no value."""
+    return each(lambda item, response: measure(item, response) if item.references else Unscored("no reference"))
+
+
 def best_reference(
     measure: Callable[[str, str], float],
 ) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
     """The `measure` of a metric of two texts: its highest value of the response over the references of the item."""
-    return each(lambda item, response: max(measure(response.text, reference) for reference in item.references))
+    return each_referenced(lambda item, response: max(measure(response.text, one) for one in item.references))
 
 
 def check_items(metric: Metric, items: Sequence[Item]) -> None:
@@ -143,7 +157,9 @@ def item_value(metric: Metric, value: Value) -> float:
 
 def score(metric: Metric, items: Sequence[Item], values: Sequence[Value], signature: object = None) -> Score:
     """The metric over items with its 95 % interval, items of a cluster resampled together. `n` counts the items that
-    have a value; where none has, the reason is that of the first."""
+    have a value; where none has, the reason is that of the first. ValueError where not every item has its value."""
+    if len(items) != len(values):
+        raise ValueError(f"{len(items)} items and {len(values)} values: give what `measure` made of these very items")
     kept = [(item, value) for item, value in zip(items, values, strict=True) if not isinstance(value, Unscored)]
     if not kept:
         return next((value for value in values if isinstance(value, Unscored)), Unscored("no items"))

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from lmworks.evaluate.metric import Item, Metric, Response, each
+from lmworks.evaluate.metric import Item, Metric, Response, each_referenced
 
 _MARKED = re.compile(r"#### (-?[0-9.,]+)")
 _NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
@@ -33,7 +33,7 @@ def _metric(name: str, given: Callable[[str], list[Any]], right: Callable[[str],
     def measure(item: Item, response: Response) -> float:
         return float(bool(found := given(response.text)) and found in map(right, item.references))
 
-    return Metric(name, each(measure), ("references",), proportion=True)
+    return Metric(name, each_referenced(measure), ("references",), proportion=True)
 
 
 def _plain(numbers: list[str]) -> list[str]:

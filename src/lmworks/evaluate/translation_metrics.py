@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.evaluate.metric import Combine, Metric, each, ratio
+from lmworks.evaluate.metric import Combine, Metric, each_referenced, ratio
 
 ORDER = 4  # longest n-gram of BLEU
 
@@ -57,7 +57,7 @@ def sacrebleu_metric(name: str, scorer: str, combine: Combine, higher_is_better:
 
     one = getattr(sacrebleu, scorer)(**options)
     one.num_refs = -1
-    measure = each(lambda item, response: segment_sums(one, response.text, item.references))
+    measure = each_referenced(lambda item, response: segment_sums(one, response.text, item.references))
     signature = {"sacrebleu": str(one.get_signature())}
     return Metric(name, measure, ("references",), higher_is_better, combine=combine, signature=signature)
 

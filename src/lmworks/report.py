@@ -291,8 +291,8 @@ def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, 
     if low > high / 2:
         axes.set_xlim(low - 0.06 * (high - low or high), high + 0.06 * (high - low or high))
         axes.set_xlabel(f"{x} (the axis does not begin at 0)")
-    else:
-        axes.set_xlim(left=min(low, 0.0))
+    elif low >= 0:
+        axes.set_xlim(left=0.0)
     axes.grid(axis="x", color="#e0e1e6", linewidth=0.6)
     if len(points) > 1:
         figure.legend(loc="outside upper left", ncols=3, frameon=False)

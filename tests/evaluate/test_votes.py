@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,11 @@ def test_votes_on_one_pair_do_not_count_as_independent():
     agreement = summary(repeated).text.splitlines()
     assert len(agreement) == 6 and all("agree on 40 of 40" in line and "kappa 1.000" in line for line in agreement)
     assert np.allclose([float(str(row[1]).split()[0]) for row in systems], 0)
+
+
+def test_systems_that_never_met_others_leave_the_strengths_of_those_as_they_were():
+    votes = [vote(str(n), ("second", "first", "tie")[n % 3]) for n in range(12)]
+    asked = replace(vote("asked"), systems=("x", "y"))
+    tables, figures = summary([*votes, asked]).tables, summary([*votes, asked]).figures
+    assert len(tables) == 3 and tables[0].rows == summary(votes).tables[0].rows and len(figures) == 1
+    assert [row[0] for row in tables[1].rows] == ["x", "y"]

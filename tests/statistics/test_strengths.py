@@ -6,7 +6,7 @@ import pytest
 
 from lmworks.records import Scored, Unscored
 from lmworks.statistics import bradley_terry
-from lmworks.statistics.strengths import PRIOR
+from lmworks.statistics.strengths import PRIOR, connected_groups
 
 TRUTH = dict(zip("abcd", (0.9, 0.2, -0.3, -0.8), strict=True))
 
@@ -41,6 +41,7 @@ def test_intervals_cover_at_their_nominal_rate():
 
 
 def test_players_that_cannot_be_compared_are_refused_or_unscored():
+    assert sorted(map(sorted, connected_groups([("a", "b"), ("c", "d"), ("b", "e")]))) == [["a", "b", "e"], ["c", "d"]]
     with pytest.raises(ValueError, match="c, d never met"):
         bradley_terry([("a", "b"), ("b", "e"), ("c", "d")], [1, 1, 1], "s")
     pairs, outcomes = simulated(1, 80)

@@ -11,7 +11,7 @@ from lmworks.records import Scored, Unscored, Vote
 from lmworks.report import Figure, Section, Table, dot_plot
 from lmworks.statistics.agreement import cohen_kappa
 from lmworks.statistics.scores import mean_score
-from lmworks.statistics.strengths import bradley_terry
+from lmworks.statistics.strengths import bradley_terry, connected_groups
 
 FEWEST = 10  # pairs of answers below which nothing is said about who is better
 _NORMAL = 1.960 + 0.842  # standard normal quantiles: an interval of 95 % that leaves out 0.5 in 80 % of such samples
@@ -22,25 +22,29 @@ _DUELS = "Two systems: the share of votes for the first, ties half. Pairs of ans
 
 
 def summary(votes: Sequence[Vote]) -> Section:
-    """The results of the standing votes: two tables, a figure where there are strengths, and the agreement."""
+    """The results of the standing votes: a table for each group of systems that met, with a figure where there are
+    strengths, a table of each two systems, and the agreement."""
     counts = {name: Counter[str]() for name in sorted({name for vote in votes for name in vote.systems})}
     by_systems: dict[tuple[str, str], list[Vote]] = {}
     for vote in votes:
         by_systems.setdefault(tuple(sorted(vote.systems)), []).append(vote)  # type: ignore[arg-type]
         for name, kind in zip(vote.systems, _OF.get(vote.choice or "", ("both bad", "both bad")), strict=True):
             counts[name][kind] += 1
-    try:
-        shares, pairs = [one.share for one in votes], [one.pair for one in votes]
-        strengths = bradley_terry([one.systems for one in votes], shares, "votes", pairs)
-    except ValueError as error:  # systems that never met
-        strengths = dict.fromkeys(counts, Unscored(str(error)))
-    rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
+    tables, figures = [], []
+    groups = sorted(connected_groups([one.systems for one in votes]), key=lambda group: (-len(group), min(group)))
+    for number, group in enumerate(groups, 1):
+        of = [one for one in votes if one.systems[0] in group]
+        pairs, names, shares = ([getattr(one, field) for one in of] for field in ("pair", "systems", "share"))
+        strengths = bradley_terry(names, shares, "votes", pairs)
+        rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
+        apart = f" Group {number} of {len(groups)}: no vote compares it with another group." * (len(groups) > 1)
+        tables.append(Table(("system", "strength", *_COUNTS), rows, _SYSTEMS + apart))
+        if scored := {name: (one.value, *one.interval) for name, one in strengths.items() if isinstance(one, Scored)}:
+            caption = f"Strengths, 95 % intervals.{apart}"
+            figures.append(Figure(dot_plot({"": scored}, x="strength, log-odds"), caption))
     duels = tuple((*names, *_duel(names, both)) for names, both in by_systems.items())
-    systems = Table(("system", "strength", *_COUNTS), rows, _SYSTEMS)
-    tables = (systems, Table(("first", "second", "pairs", "share", "better"), duels, _DUELS))
-    scored = {name: (one.value, *one.interval) for name, one in strengths.items() if isinstance(one, Scored)}
-    drawn = Figure(dot_plot({"": scored}, x="strength, log-odds"), "Strengths, 95 % intervals.") if scored else None
-    return Section("Results of votes", _agreement(votes), tables, (drawn,) if drawn else ())
+    tables.append(Table(("first", "second", "pairs", "share", "better"), duels, _DUELS))
+    return Section("Results of votes", _agreement(votes), tuple(tables), tuple(figures))
 
 
 def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, str]:

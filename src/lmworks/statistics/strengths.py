@@ -14,6 +14,15 @@ from lmworks.statistics.scores import sign
 PRIOR = 0.1
 
 
+def connected_groups(pairs: Sequence[tuple[str, str]]) -> list[set[str]]:
+    """The groups of players who met, directly or through a chain: the only ones whose strengths can be compared."""
+    groups: list[set[str]] = []
+    for pair in pairs:
+        joined = [group for group in groups if not group.isdisjoint(pair)]
+        groups = [group for group in groups if group not in joined] + [set(pair).union(*joined)]
+    return groups
+
+
 def bradley_terry(
     pairs: Sequence[tuple[str, str]],
     outcomes: Sequence[float],
@@ -30,7 +39,7 @@ def bradley_terry(
     mode under a prior Gamma(1 + PRIOR, PRIOR) of exp(b) (Caron & Doucet 2012): without one, resamples in which a player
     wins all have no finite strengths. `n` counts a player's comparisons. Players who, other than the most, never both
     won and lost against the others, directly or through a chain, are unscored: there is no bound to their strength.
-    ValueError where players never met, even through a chain.
+    ValueError where players never met, even through a chain: see `connected_groups`.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -48,9 +57,8 @@ def bradley_terry(
         csr_array((np.concatenate([first_won, 1 - first_won]), cells), shape=(len(pairs), k * k)), clusters
     )
     wins = np.asarray(rows.sum(axis=0)).reshape(k, k)  # of i over j
-    count, part = connected_components(wins > 0, connection="weak")
-    if count > 1:
-        apart = ", ".join(player for player, of in zip(players, part, strict=True) if of == np.bincount(part).argmin())
+    if len(groups := connected_groups(pairs)) > 1:
+        apart = ", ".join(sorted(min(groups, key=len)))
         raise ValueError(f"{apart} never met the other players, even through a chain: have them compared, or left out")
     part = connected_components(wins > 0, connection="strong")[1]
     kept = part == np.bincount(part).argmax()

@@ -50,7 +50,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table to be drawn: `numeric` says which columns are set in figures."""
+    """A table to be drawn: `numeric` says which columns are set in figures alone."""
 
     name: str
     caption: str
@@ -61,11 +61,15 @@ class Grid:
     descending: bool = False
 
 
-def grid(name: str, table: Table) -> Grid:
-    """The cells of a table; intervals of one row share a scale, since rows are metrics and columns are systems."""
-    rows = tuple(_row(row) for row in table.rows)
+def grid(name: str, table: Table, *, by_column: bool = False) -> Grid:
+    """The cells of a table; intervals of one row share a scale, where rows are metrics and columns are systems, or
+    those of one column."""
+    lines = zip(*table.rows, strict=True) if by_column else table.rows
+    cells = tuple(_row(line) for line in lines)
+    rows = tuple(zip(*cells, strict=True)) if by_column else cells
     numeric = tuple(
-        bool(rows) and all(row[i].numeric or not row[i].text for row in rows) for i in range(len(table.columns))
+        bool(rows) and all((row[i].numeric and not row[i].bar) or not row[i].text for row in rows)
+        for i in range(len(table.columns))
     )
     return Grid(name, table.caption, table.columns, numeric, rows)
 

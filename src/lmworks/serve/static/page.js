@@ -9,7 +9,7 @@ export function toast(text) {
   const item = document.createElement("div");
   item.className = "toast";
   item.textContent = text;
-  box?.append(item);
+  box?.replaceChildren(item);
   setTimeout(() => item.remove(), 4000);
 }
 

@@ -96,20 +96,21 @@ def run(
 def compare_command(
     candidate: Annotated[Path, typer.Argument(help="A run, such as that of the new model.")],
     baseline: Annotated[Path, typer.Argument(help="A run over the same items, such as that of the old one.")],
+    shared: Annotated[bool, typer.Option("--shared", help="Compare the items and metrics that both have.")] = False,
 ) -> None:
     """Compare two runs item by item: what differs by more than chance, after Holm's correction.
 
     Example: `lmworks eval compare .lmworks/runs/new-mmlu-1 .lmworks/runs/old-mmlu-1`
     """
-    _print_comparison(candidate, baseline)
+    _print_comparison(candidate, baseline, shared)
 
 
-def _print_comparison(candidate: Path, baseline: Path) -> None:
+def _print_comparison(candidate: Path, baseline: Path, shared: bool = False) -> None:
     from lmworks.evaluate.comparison import compare_runs
 
     console = new_console()
     console.print(f"\n{candidate} less {baseline}", highlight=False, markup=False, soft_wrap=True)
-    for one in compare_runs(candidate, baseline):
+    for one in compare_runs(candidate, baseline, shared=shared):
         console.print(f"  {one}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -130,3 +131,21 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
             found = "found" if all(file_names(pattern, data) for pattern in files) else "not found"
             lines = [f"{name}: {one.purpose}", f"{found} below {data}: {', '.join(files)}", f"from {one.source}"]
         console.print("\n    ".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("metrics")
+def list_metrics() -> None:
+    """List the metrics that a task may name, and those that need a model, which Python gives them.
+
+    Example: `lmworks eval metrics`
+    """
+    from rich.table import Table
+
+    from lmworks.evaluate.registry import METRICS
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("metric", "measures", "needs"):
+        table.add_column(heading)
+    for name, entry in METRICS.items():
+        table.add_row(name, entry.purpose, ", ".join(entry.roles))
+    new_console().print(table)

@@ -72,6 +72,8 @@ def lint(
         for result in (one for folder in run for one in read_results(folder)[0]):
             if numbers := [value for value in result.values.values() if isinstance(value, float)]:
                 values[result.item.id].append(numbers[0])
+        if unknown := set(values) - {item.id for item in chosen.items}:
+            raise ValueError(f"{run[0]} is a run over another set: {path} has no item {min(unknown)}")
         sections.append(set_lint.difficulty_section(values))
     print_sections(new_console(), sections)
     if out is not None:
@@ -102,6 +104,9 @@ def items(
     check_new(rest)
     with read_log(workspace or last_workspace()) as reader:
         gold, waiting = logged_items(reader.interactions(filter_))
-    for path, rows in ((out, gold), (rest, waiting)):
-        write_text(path, "".join(json.dumps(to_mapping(row), ensure_ascii=False) + "\n" for row in rows))
-    typer.echo(f"{len(gold)} confirmed by a thumb up -> {out}\n{len(waiting)} for a person to complete -> {rest}")
+    remedy = " (set answerable, and gold: a right answer's quotes stand in notes.cited)"
+    for path, rows, what in ((out, gold, "confirmed by a thumb up"), (rest, waiting, "for a person to complete")):
+        if rows:
+            write_text(path, "".join(json.dumps(to_mapping(row), ensure_ascii=False) + "\n" for row in rows))
+        where = f" -> {path}{remedy if path == rest else ''}" if rows else ""
+        typer.echo(f"{len(rows)} {what}{where}")

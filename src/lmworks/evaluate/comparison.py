@@ -20,14 +20,15 @@ from lmworks.evaluate.results import Result, TaskScore, read_results
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics.significance import holm, is_binary, mcnemar, non_inferiority, paired_score, permutation_test
 
-Verdict = Literal["better", "worse", "differs", "cannot tell"]
+Verdict = Literal["better", "worse", "differs", "cannot tell", "identical"]
 Column = tuple[str, str, Combine, bool | None, list[Item], list[Value], list[Value]]  # task, metric, ..., new, old
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A metric of a candidate less that of a baseline. `p` is None where it could not be tested; `left_out` counts the
-    items without a value in one of the runs. A metric without a direction "differs"."""
+    items without a value in one of the runs. A metric without a direction "differs"; "identical" are values that are
+    equal on every item."""
 
     task: str
     metric: str
@@ -64,18 +65,22 @@ def compare_values(
             p = mcnemar(new[:, 0].tolist(), old[:, 0].tolist())
         else:
             p = permutation_test(new, old, combine, clusters)
-    return _adjusted([Comparison(task, metric, higher_is_better, difference, p, p, "cannot tell", left_out)], alpha)[0]
+    verdict = "identical" if clusters and np.array_equal(new, old) else "cannot tell"
+    return _adjusted([Comparison(task, metric, higher_is_better, difference, p, p, verdict, left_out)], alpha)[0]
 
 
-def compare_runs(candidate: Path | str, baseline: Path | str, alpha: float = 0.05) -> list[Comparison]:
-    """Every metric of every task of two folders of runs.
+def compare_runs(
+    candidate: Path | str, baseline: Path | str, alpha: float = 0.05, *, shared: bool = False
+) -> list[Comparison]:
+    """Every metric of every task of two folders of runs, or those that they share, on the items that they share.
 
-    ValueError where they have not the same tasks, items (prompt, references and all else) and metrics.
+    ValueError where they hold an item differently (prompt, references or anything else), and, unless `shared`, where
+    one has tasks, items or metrics that the other has not.
     """
     return _adjusted(
         [
             compare_values(combine, items, new, old, direction, task=task, metric=metric)
-            for task, metric, combine, direction, items, new, old in _columns(Path(candidate), Path(baseline))
+            for task, metric, combine, direction, items, new, old in _columns(Path(candidate), Path(baseline), shared)
         ],
         alpha,
     )
@@ -89,8 +94,9 @@ def assert_not_worse(
 
     Each is tested at `alpha`, since all must pass. Metrics without a direction are left out.
     """
-    lines, failed, names = [], 0, set()
+    lines, failed, names, known = [], 0, set(), set()
     for task, metric, combine, direction, items, *values in _columns(Path(new), Path(old)):
+        known |= {metric} if direction is not None else set()
         allowed = margin.get(metric) if isinstance(margin, Mapping) else margin
         if direction is None or allowed is None:
             continue
@@ -107,7 +113,7 @@ def assert_not_worse(
             difference = replace(difference, value=sign * difference.value, interval=(ends[0], ends[1]))
         lines.append(f"  {task:<20} {metric:<16} {difference!s:<34} limit {-sign * allowed:<+8g} {word}")
     if not lines or (isinstance(margin, Mapping) and names != set(margin)):
-        raise ValueError(f"the runs have no metric with a direction for each margin, only for {sorted(names)}")
+        raise ValueError(f"a margin names no metric with a direction; the runs have {', '.join(sorted(known))}")
     if failed:
         raise AssertionError(f"{new} is not shown to keep to {old}, new less old:\n" + "\n".join(lines))
 
@@ -116,7 +122,10 @@ def _adjusted(found: Sequence[Comparison], alpha: float) -> list[Comparison]:
     adjusted = iter(holm([one.p for one in found if one.p is not None]))
     judged = []
     for one in found:
-        p, verdict = None if one.p is None else next(adjusted), "cannot tell"
+        p, verdict = (
+            None if one.p is None else next(adjusted),
+            one.verdict if one.verdict == "identical" else "cannot tell",
+        )
         if p is not None and p < alpha and isinstance(one.difference, Scored):
             rises = (one.difference.value > 0) == one.higher_is_better
             verdict = "differs" if one.higher_is_better is None else "better" if rises else "worse"
@@ -137,10 +146,13 @@ def _rows(
     return new, old, [row[2] for row in kept]
 
 
-def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
+def _columns(candidate: Path, baseline: Path, shared: bool = False) -> Iterator[Column]:
     (new, new_scores), (old, old_scores) = read_results(candidate), read_results(baseline)
     ours, theirs = _by_item(new, candidate), _by_item(old, baseline)
-    _check_same("items", ours, theirs, candidate, baseline)
+    if shared:
+        ours = {key: row for key, row in ours.items() if key in theirs}
+    else:
+        _check_same("items", ours, theirs, candidate, baseline)
     for key, row in ours.items():
         one, two = row.item, theirs[key].item
         if names := [field.name for field in fields(Item) if getattr(one, field.name) != getattr(two, field.name)]:
@@ -149,8 +161,9 @@ def _columns(candidate: Path, baseline: Path) -> Iterator[Column]:
         {(task, name, of.combine, f"higher is better: {of.higher_is_better}"): of for task, name, of in _flat(scores)}
         for scores in (new_scores, old_scores)
     )
-    _check_same("metrics", metrics, others, candidate, baseline)
-    for task, name, of in _flat(new_scores):
+    if not shared:
+        _check_same("metrics", metrics, others, candidate, baseline)
+    for task, name, of in ((*key[:2], of) for key, of in metrics.items() if key in others):
         keys = [key for key in ours if key[0] == task]
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
         items = [ours[key].item for key in keys]
@@ -180,4 +193,7 @@ def _by_item(rows: Sequence[Result], folder: Path) -> dict[tuple[str, str], Resu
 def _check_same(kind: str, ours: Mapping[Any, Any], theirs: Mapping[Any, Any], candidate: Path, baseline: Path) -> None:
     for one, two, folder in ((ours, theirs, candidate), (theirs, ours, baseline)):
         if only := [" ".join(key) for key in one if key not in two]:
-            raise ValueError(f"runs of different {kind}: only {folder} has {only[0]} ({len(only)} in all)")
+            raise ValueError(
+                f"runs of different {kind}: only {folder} has {only[0]} ({len(only)} in all); compare what both have "
+                "with --shared"
+            )

@@ -160,8 +160,8 @@ def diversity(respond: Respond, items: Sequence[Item], seed: int = 0) -> Section
         singles = np.array([[item_value(measure, value) for value in column] for column in values])  # (2, items)
         paired = singles[:, np.isfinite(singles).all(axis=0)]
         difference = difference_score(paired[0].tolist(), paired[1].tolist(), [name, "difference"])
-        scores = [score(measure, items, column) for column in values]
-        rows.append((f"{name} ({better})", *map(str, scores), str(difference)))
+        means = [str(mean_score(column.tolist(), [name, "mean over prompts"])) for column in paired]
+        rows.append((f"{name} ({better})", *means, str(difference)))
     table = Table(("metric", "model", "people", "difference"), tuple(rows))
     return Section(title, f"{len(items)} prompts with several replies of people.", (table,))
 
@@ -284,6 +284,9 @@ def critique(
         yield retrieval(respond, questions)
     if replies:
         yield diversity(respond, replies, seed)
+    if not questions or not replies:
+        missing = "questions with contexts, several references for a prompt"
+        yield Section("Not measured", f"Parts that need {missing}: add `--suite critique`, which names its data.")
     yield exactness(respond, seed=seed)
     yield consistency(respond, seed=seed)
     if engine is not None:

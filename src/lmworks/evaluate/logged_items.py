@@ -1,7 +1,8 @@
 """Evaluation items from logged interactions: what people asked, and what they found right.
 
 A question whose answer got a thumb up and cites its evidence is a gold question: its quotes are what was cited. Any
-other one waits for a person: it is written as a row to complete, never with an answer that nobody confirmed.
+other one waits for a person: it is written as a row without `answerable` and `gold`, which is refused until they are
+filled in; what the system said stands in its `notes`.
 """
 
 from collections.abc import Iterable
@@ -32,7 +33,9 @@ def logged_items(interactions: Iterable[Interaction]) -> tuple[list[GoldQuestion
             reasons = [one.text for one in interaction.feedback if one.text]
             waiting[question] = {
                 "id": interaction.id, "question": question, "split": "test", "kind": "logged", "answerable": None,
-                "gold": [], "response": interaction.response, "thumb": thumb_of(interaction), "reasons": reasons,
-                "proposed": [{"uri": verdict.uri, "quote": verdict.text} for verdict in cited],
+                "gold": [], "notes": {
+                    "response": interaction.response, "thumb": thumb_of(interaction), "reasons": reasons,
+                    "cited": [{"uri": verdict.uri, "quote": verdict.text} for verdict in cited],
+                },
             }  # fmt: skip
     return list(gold.values()), [row for question, row in waiting.items() if question not in gold]

@@ -11,10 +11,10 @@ Any one of several gold quotes answers the question; an unanswerable one has non
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmworks.artefact import read_rows, write_rows
 from lmworks.records import Document, LeftOut, Question, Span
@@ -30,7 +30,8 @@ class GoldQuote:
 
 @dataclass(frozen=True, slots=True)
 class GoldQuestion:
-    """One line of a gold file; `answer` is one in a few words, `why` says of an unanswerable question why it is one."""
+    """One line of a gold file; `answer` is one in a few words, `why` says of an unanswerable question why it is one.
+    Nothing reads `notes`."""
 
     id: str
     question: str
@@ -40,6 +41,7 @@ class GoldQuestion:
     kind: str = ""
     why: str = ""
     answer: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.answerable != bool(self.gold):

@@ -205,7 +205,7 @@ def card(evaluation_set: EvaluationSet, findings: Sequence[Finding]) -> Section:
         ("with choices", f"{sum(bool(item.choices) for item in items):,}"),
         ("with an answer", f"{sum(bool(item.answers) for item in items):,}"),
         ("with a finding", f"{len(flawed) / len(items):.3f} [{low:.3f}, {high:.3f}]"),
-        ("margin of an accuracy of 0.5", f"± {0.98 / np.sqrt(len(items)):.3f}: smaller differences cannot be told"),
+        ("95 % interval of an accuracy of 0.5", f"± {0.98 / np.sqrt(len(items)):.3f}"),
     )
     return Section(f"Card of {evaluation_set.path.name}", "", (Table(("", "value"), rows),))
 
@@ -234,7 +234,8 @@ def coverage_section(vectors: np.ndarray, encoder: "TextEncoder", asked: Mapping
         if rows := tuple((" ".join(texts[place].split())[:120], count) for place, count in groups[:SHOWN]):
             caption = f"{name} that no item comes near: the largest groups, each by its most typical text"
             tables.append(Table(("text", "such texts"), rows, caption))
-    return Section("Coverage", "", tuple(tables), tuple(figures))
+    text = "" if figures else "Not measured: name --documents or a --log that the items should cover."
+    return Section("Coverage", text, tuple(tables), tuple(figures))
 
 
 def difficulty_section(values: Mapping[str, Sequence[float]]) -> Section:

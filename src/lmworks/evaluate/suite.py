@@ -115,7 +115,9 @@ def run(
         scores[one.task.name] = of_task
     write_results(context.output, results, scores)
     metrics = {name: {key: each.score for key, each in of_task.items()} for name, of_task in scores.items()}
-    report = sections([one.task for one in tasks], results, scores)
+    settings = {"model": Path(context.models["model"]).name, "data": config.data, "rows of each task": config.limit}
+    settings |= {name: getattr(config, name) for name in ("shots", "weights", "seed")}
+    report = sections([one.task for one in tasks], results, scores, settings)
     if config.critique:
         found = [example.item for one in tasks if one.task.request == "generation" for example in one.examples]
         parts = critique(respond, engine, found, config.seed)

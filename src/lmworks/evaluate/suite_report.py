@@ -15,8 +15,12 @@ _CHARACTERS = 1200  # of a prompt, its end
 
 
 def sections(
-    tasks: Sequence[Task], results: Sequence[Result], scores: Mapping[str, Mapping[str, TaskScore]]
+    tasks: Sequence[Task],
+    results: Sequence[Result],
+    scores: Mapping[str, Mapping[str, TaskScore]],
+    settings: Mapping[str, object],
 ) -> tuple[Section, ...]:
+    """`settings` say what was run: the model, the data, and whatever else tells this run from another."""
     rows, dots, alarms = [], {}, []
     for task in tasks:
         for name, one in scores[task.name].items():
@@ -32,9 +36,13 @@ def sections(
     drawn = Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals.") if dots else None
     of_task = {task.name: [row for row in results if row.task == task.name] for task in tasks}
     return (
-        Section("Scores", "", (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
+        Section("Scores", _stated(settings), (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
         *(_task_section(task, of_task[task.name]) for task in tasks),
     )
+
+
+def _stated(settings: Mapping[str, object]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in settings.items() if value not in (None, "", 0, False))
 
 
 def _task_section(task: Task, rows: Sequence[Result]) -> Section:
@@ -49,8 +57,10 @@ def _task_section(task: Task, rows: Sequence[Result]) -> Section:
         for kind, ordered in kinds.items()
         if ordered
     )
+    silent = sum(row.response.abstained for row in rows)
+    ended += f" {silent} of {len(rows)} responses abstained." if silent else ""
     said = f"{task.purpose}. Data: {task.source}.{ended}"
-    return Section(task.name, said, groups, folds=folds, page_only=not ended)
+    return Section(f"{task.name}: its items", said, groups, folds=folds, page_only=not ended)
 
 
 def _group_table(task: Task, rows: Sequence[Result]) -> Table:

@@ -156,6 +156,8 @@ def read_tasks(names: Sequence[str], base: Path = Path()) -> list[Task]:
     tasks: list[Task] = []
     for name in names:
         path = base / name if name.endswith(".toml") else BUILT_IN / f"{name}.toml"
+        if not path.is_file() and path.suffix == ".toml" and name.endswith(".toml"):
+            raise ConfigError([], f"there is no file {path}")
         if not path.is_file():
             known = [each.stem for each in BUILT_IN.glob("*.toml")]
             raise ConfigError([], f"{unknown('task or suite', name, known)}; or give the path of a .toml file")
@@ -267,7 +269,9 @@ def _shots(task: Task, pool: Sequence[tuple[str, int, Row]], own: str, seed: int
         pool = random.Random(seed).sample(pool, min(len(pool), count + 1))
     found = [(name, solved) for name, _, solved in pool[: count + 1] if name != own][:count]
     if len(found) < count:
-        raise ValueError(f"{task.name}: {count} shots are wanted and {len(found)} rows are there: lower shots.count")
+        raise ValueError(
+            f"{task.name}: {count} shots are wanted and {len(found)} rows are there: lower --shots, or shots.count"
+        )
     return found
 
 

@@ -25,7 +25,7 @@ def test_a_calibration_is_an_artefact_that_names_its_model_and_rubric(tiny_folde
     found = read_json(out / JUDGE)
     assert (found["model"], found["rubric"], found["n"]) == (model, rubric(by).hash, 12)
     with pytest.raises(ValueError, match="no better"):  # random weights
-        calibrated(out, rubric(by), model)
+        calibrated(out, rubric(by), load(tiny_folder))
     lines = run("judge", "score", rows, "--rubric", by, "--model", tiny_folder).splitlines()
     assert len(lines) == 12 and {json.loads(line)["verdict"] for line in lines} <= {"yes", "no"}
 

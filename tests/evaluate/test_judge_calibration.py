@@ -14,7 +14,6 @@ from lmworks.config import to_mapping
 from lmworks.evaluate.confidence_metrics import expected_calibration_error
 from lmworks.evaluate.judge import Judge, Rubric
 from lmworks.evaluate.judge_calibration import JUDGE, Labelled, calibrate, calibrated, read_labelled
-from lmworks.evaluate.registry import metric
 from lmworks.records import Message, Preference, Scored, Unscored
 
 POINT = Rubric("point", "{response}", {"yes": 1, "no": 0}, paraphrases=("Again: {response}", "More: {response}"))
@@ -191,9 +190,12 @@ def test_a_judge_that_guesses_is_said_to_and_no_gate_takes_it(tmp_path):
     ]:
         with pytest.raises(ValueError, match=f"{why}.*lmworks judge calibrate"):
             calibrated(folder, by, model)
-    assert metric("judge", judge=replace(point_judge(), calibration=tmp_path / "good")).name == "judge: point"
-    with pytest.raises(ValueError, match="no better"):
-        metric("judge", judge=replace(point_judge(), calibration=tmp_path / "bad"))
+    engine = point_judge().engine
+    assert calibrated(str(tmp_path / "good"), POINT, engine) == good
+    assert calibrate(Judge(engine, POINT, calibration=str(tmp_path / "good")), rows) == good
+    for folder, by in [("bad", POINT), ("none", POINT), ("good", PAIR)]:
+        with pytest.raises(ValueError, match="lmworks judge calibrate"):
+            Judge(engine, by, calibration=str(tmp_path / folder))
 
 
 def test_the_threshold_is_scored_on_rows_that_it_was_not_chosen_on():

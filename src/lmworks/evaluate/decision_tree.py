@@ -9,7 +9,7 @@
 
 Edges may join: it is a directed acyclic graph. Nodes are asked in one order, each about all responses that came to it.
 
-    tree_metric(read_tree(Path("tree.toml")), judge=Judge(engine, rubric("truthfulness")))
+    tree_metric(read_tree("tree.toml"), judge=Judge(engine, rubric("truthfulness")))
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Node:
 
     edges: Mapping[str, str | float]
     rule: str = ""
-    argument: str = ""
+    argument: str | int = ""
     rubric: str = ""
     metric: str = ""
     at_least: float | None = None
@@ -64,8 +64,10 @@ class Node:
             raise ValueError("a node has one of a rule, a rubric, or a metric with at_least")
         if self.rule and self.rule not in RULES:
             raise ValueError(unknown("rule", self.rule, list(RULES)))
+        if self.rule == "words" and not str(self.argument).isdecimal():
+            raise ValueError(f"words has a number as argument, such as argument = 50, got {self.argument!r}")
         if self.rule:
-            RULES[self.rule]("", self.argument)  # an expression that does not compile, no number
+            RULES[self.rule]("", str(self.argument))  # an expression that does not compile
         if self.metric:
             with contextlib.suppress(ValueError):  # it needs a model, which is given later
                 metric(self.metric)
@@ -140,7 +142,7 @@ def _asked(name: str, node: Node, judge: Judge | None, roles: Mapping[str, Any])
     places = {verdict: float(place) for place, verdict in enumerate(node.edges)}
     yes_no = {True: places.get("yes", 0.0), False: places.get("no", 0.0)}
     if node.rule:
-        return Metric(node.rule, each(lambda _, response: yes_no[RULES[node.rule](response.text, node.argument)]))
+        return Metric(node.rule, each(lambda _, response: yes_no[RULES[node.rule](response.text, str(node.argument))]))
     if node.rubric:
         if judge is None:
             raise ValueError(f"node {name} asks a judge by the rubric {node.rubric}: give one, judge=Judge(...)")
@@ -155,9 +157,9 @@ def _asked(name: str, node: Node, judge: Judge | None, roles: Mapping[str, Any])
     return replace(of, measure=measure, combine=ratio)
 
 
-def read_tree(path: Path) -> DecisionTree:
+def read_tree(path: str | Path) -> DecisionTree:
     """A tree from a TOML file; ConfigError for one that cannot be followed."""
-    return from_mapping(DecisionTree, tomllib.loads(path.read_text("utf-8")), [str(path)])
+    return from_mapping(DecisionTree, tomllib.loads(Path(path).read_text("utf-8")), [str(path)])
 
 
 def tree_metric(tree: DecisionTree, judge: Judge | None = None, **roles: Any) -> Metric:

@@ -150,8 +150,7 @@ class Judge:
 
     checkpoint    whose tokenizer and chat template the prompts are rendered by; None: the engine's own. A model without
                   a template reads the prompt as plain text, and a line break ends its answer.
-    calibration   the folder of its calibration, for a gate: as a metric, a judge without one for its rubric and model
-                  is then refused
+    calibration   the folder of its calibration, for a gate: ValueError for one that `calibrated` refuses
 
     An endpoint that cannot score continuations, or whose tokenizer is not known, is read by the most probable tokens at
     the first place of its answer; a verdict that is not among them has the probability 0. `UnsupportedError` where it
@@ -161,12 +160,16 @@ class Judge:
     engine: EngineProtocol
     rubric: Rubric
     checkpoint: "Checkpoint | None" = None
-    calibration: Path | None = None
+    calibration: str | Path | None = None
     progress: Report = field(default=no_report, repr=False)
 
     def __post_init__(self) -> None:
         if self.reader is not None:
             _ = self._continuations  # refuses verdicts before a row is read
+        if self.calibration is not None:
+            from lmworks.evaluate.judge_calibration import calibrated
+
+            calibrated(self.calibration, self.rubric, self.fingerprint)
 
     @cached_property
     def reader(self) -> "Checkpoint | None":
@@ -176,9 +179,7 @@ class Judge:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's: of its weights and tokenizer, or of the endpoint's address and its name there."""
-        own = getattr(self.engine, "fingerprint", None)
-        return own() if own else hash_json([getattr(self.engine, "url", ""), getattr(self.engine, "model", "")])
+        return model_fingerprint(self.engine)
 
     @property
     def signature(self) -> dict[str, Any]:
@@ -273,6 +274,16 @@ class Judge:
                 yield np.log(p) if p.any() else Unscored("no verdict is among the first tokens that the endpoint names")
 
 
+def model_fingerprint(model: "EngineProtocol | Checkpoint | str") -> str:
+    """Of its weights and tokenizer, or of an endpoint's address and its name there; a text is a fingerprint."""
+    if isinstance(model, str):
+        return model
+    own: Any = getattr(model, "fingerprint", None) or hash_json(
+        [getattr(model, "url", ""), getattr(model, "model", "")]
+    )
+    return own() if callable(own) else own
+
+
 def _prompt(reader: "Checkpoint", prompt: str) -> Sequence[int]:
     if reader.chat_template:
         return reader.chat.render([Message("user", prompt)], add_generation_prompt=True).ids
@@ -308,11 +319,7 @@ def g_eval(judge: Judge) -> Metric:
 
 
 def judgement_metric(name: str, judge: Judge, value: Callable[[Judgement], float], proportion: bool = False) -> Metric:
-    """A number of each judgement; ValueError where the judge names a calibration that is not its own."""
-    if judge.calibration is not None:
-        from lmworks.evaluate.judge_calibration import calibrated
-
-        calibrated(judge.calibration, judge.rubric, judge.fingerprint)
+    """A number of each judgement."""
     columns: dict[str, Need] = {"reference": "references", "second": "references", "context": "contexts"}
     needs: tuple[Need, ...] = tuple({need: 0 for one, need in columns.items() if one in judge.rubric.fields})
 

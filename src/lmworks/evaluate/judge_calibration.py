@@ -15,20 +15,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric
-from lmworks.evaluate.judge import Judge, Judgement, Rubric, rubric
+from lmworks.evaluate.judge import Judge, Judgement, Rubric, model_fingerprint, rubric
 from lmworks.evaluate.metric import Item, Value, prompt_text, score
+from lmworks.generate.protocol import EngineProtocol
 from lmworks.records import Message, Score, Scored, Unscored
 from lmworks.report import Section, Table
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
 from lmworks.statistics.correlation import spearman
 from lmworks.statistics.scores import mean_score, sums_score
+
+if TYPE_CHECKING:
+    from lmworks.model.checkpoint import Checkpoint
 
 JUDGE = "judge.json"
 _MARK = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s|^#{1,6}\s|\*\*[^*\n]+\*\*|!", re.MULTILINE)  # formatted for show
@@ -77,6 +81,7 @@ class Calibration:
     verdict: str
     threshold: float
     figures: Mapping[str, Score]
+    clusters: int = 0  # of rows that are not independent
 
 
 def read_labelled(path: Path, by: Rubric) -> list[Labelled]:
@@ -135,7 +140,8 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
     """
     by, found = judge.rubric, list[list[Judgement]]()
     for prompt in (by.prompt, *by.paraphrases):
-        read = replace(judge, rubric=replace(by, prompt=prompt)).judgements([row.texts for row in rows])
+        asked = replace(judge, rubric=replace(by, prompt=prompt), calibration=None)
+        read = asked.judgements([row.texts for row in rows])
         for number, each in enumerate(read, 1):
             if isinstance(each, Unscored):
                 raise ValueError(f"row {number} cannot be judged: {each.reason}; drop it, or take another judge")
@@ -158,7 +164,8 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], own: str = "") -> Calibrat
     useful = isinstance(gain, Scored) and gain.interval[0] > 0
     other = "a coin" if by.pairwise else f"the majority answer, always {list(by.verdicts)[most]!r}"
     words = f"{'better' if useful else 'no better'} than {other} (accuracy {figures['accuracy']}, gain {gain})"
-    return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, float(levels[best]), figures)
+    threshold, units = float(levels[best]), len({row.cluster for row in rows})
+    return Calibration(judge.fingerprint, by.hash, by.name, len(rows), useful, words, threshold, figures, units)
 
 
 def _figures(
@@ -265,29 +272,34 @@ def calibrate_judge(config: JudgeConfig, context: StageContext) -> StageResult:
     by, rows = outside(config, context.base)
     found = calibrate(Judge(Engine(load(context.models["judge"])), by, progress=context.progress), rows, config.own)
     write_json(context.output / JUDGE, found)
-    return StageResult({"rows": found.n, "useful": found.useful}, (card(found),))
+    return StageResult({"rows": found.n, "useful": found.useful}, (card(found, Path(context.models["judge"]).name),))
 
 
-def card(found: Calibration) -> Section:
-    """A sentence on whether to trust the judge, and every figure with interval and n."""
+def card(found: Calibration, model: str) -> Section:
+    """A sentence on whether to trust the model as a judge, and every figure with interval and n."""
     rows = tuple((name, str(found.figures[name]), meaning) for name, meaning in FIGURES.items())
-    text = f"Over {found.n:,} rows this judge is {found.verdict}. Its threshold is {found.threshold:.3f}."
+    text = (
+        f"{model} ({found.model[:12]}…) by the rubric {found.rubric_name} ({found.rubric}): over {found.n:,} rows in "
+        f"{found.clusters:,} clusters this judge is {found.verdict}. Its threshold is {found.threshold:.3f}."
+    )
     alarms = () if found.useful else (f"Do not rely on this judge of {found.rubric_name}: it is {found.verdict}.",)
     return Section(f"Judge: {found.rubric_name}", text, (Table(("figure", "value", "meaning"), rows),), alarms=alarms)
 
 
-def calibrated(folder: Path | None, by: Rubric, model: str) -> Calibration:
+def calibrated(folder: str | Path | None, by: Rubric, model: "EngineProtocol | Checkpoint | str") -> Calibration:
     """The calibration of a judge, for those who act on its word: a gate, an experiment, a reward.
 
-    ValueError, with the command to run, where there is none in the folder for this rubric and this model (the
-    fingerprint of its weights), and where it was found to be no better than guessing.
+    ValueError, with the command to run, where there is none in the folder for this rubric and this model (an engine, a
+    checkpoint, or a fingerprint), and where it was found to be no better than guessing.
     """
     command = f"`lmworks judge calibrate ROWS.jsonl --rubric {by.name} --model MODEL --out FOLDER` on labelled rows"
-    if folder is None or not (folder / JUDGE).is_file():
+    path, fingerprint = Path(folder or "") / JUDGE, model_fingerprint(model)
+    if folder is None or not path.is_file():
         raise ValueError(f"a judge decides nothing before it is calibrated ({folder} holds no {JUDGE}): run {command}")
-    found = from_mapping(Calibration, read_json(folder / JUDGE), [str(folder / JUDGE)])
-    if (found.rubric, found.model) != (by.hash, model):
-        other = "wording of a rubric" if found.rubric != by.hash else f"model ({found.model[:12]}…)"
+    found = from_mapping(Calibration, read_json(path), [str(path)])
+    if (found.rubric, found.model) != (by.hash, fingerprint):
+        which = f"model ({found.model[:12]}…, not {fingerprint[:24]}; `calibrated` takes an engine or a checkpoint)"
+        other = "wording of a rubric" if found.rubric != by.hash else which
         raise ValueError(f"{folder} is the calibration of another {other}: run {command}")
     if not found.useful:
         raise ValueError(f"{folder}: this judge is {found.verdict}: take another model or rubric, and run {command}")

@@ -259,7 +259,7 @@ STAGES: dict[str, Stage] = {
     "evaluate.judge": Stage(
         run="lmworks.evaluate.judge_calibration:calibrate_judge",
         config="lmworks.evaluate.judge_calibration:JudgeConfig",
-        version=1,
+        version=2,
         purpose="measure how far a judge agrees with people, and what besides quality moves it",
         libraries=("numpy", "scipy", "tokenizers", "torch"),
         models=("judge",),

@@ -275,12 +275,12 @@ class Judge:
 
 
 def model_fingerprint(model: "EngineProtocol | Checkpoint | str") -> str:
-    """Of its weights and tokenizer, or of an endpoint's address and its name there; a text is a fingerprint."""
+    """Hash of its weights and tokenizer, or of an endpoint's address and its name there; a text is one already."""
     if isinstance(model, str):
         return model
-    own: Any = getattr(model, "fingerprint", None) or hash_json(
-        [getattr(model, "url", ""), getattr(model, "model", "")]
-    )
+    own: Any = getattr(model, "fingerprint", None)
+    if own is None:
+        return hash_json([getattr(model, "url", ""), getattr(model, "model", "")])
     return own() if callable(own) else own
 
 

@@ -5,13 +5,14 @@ from unittest import mock
 
 import pytest
 
-from command_line import refused, run
+from command_line import lmworks, refused, run
 from lmworks.artefact import read_json, read_manifest, verify
 from lmworks.evaluate.judge import rubric
 from lmworks.evaluate.judge_calibration import JUDGE, calibrated
 from lmworks.model.checkpoint import load
 
 ROWS = [{"response": f"Reply {i}!", "label": i % 2 == 0, "prompt": f"q{i}"} for i in range(12)]
+ROWS[0]["id"] = "first"
 
 
 def test_a_calibration_is_an_artefact_that_names_its_model_and_rubric(tiny_folder, tmp_path):
@@ -20,14 +21,21 @@ def test_a_calibration_is_an_artefact_that_names_its_model_and_rubric(tiny_folde
     by.write_text('name = "polite"\nprompt = "{response}?"\nverdicts = { yes = 1, no = 0 }\n')
     out, model = tmp_path / "judge", load(tiny_folder).fingerprint
     shown = run("judge", "calibrate", rows, "--rubric", by, "--model", tiny_folder, "--out", out)
-    assert "Cohen's kappa" in shown and (out / "report.html").is_file()
+    assert "Cohen's kappa" in shown and "12 clusters" in shown and tiny_folder.name in shown and model[:12] in shown
+    assert (out / "report.html").is_file()
     verify(out, read_manifest(out))
     found = read_json(out / JUDGE)
     assert (found["model"], found["rubric"], found["n"]) == (model, rubric(by).hash, 12)
     with pytest.raises(ValueError, match="no better"):  # random weights
         calibrated(out, rubric(by), load(tiny_folder))
-    lines = run("judge", "score", rows, "--rubric", by, "--model", tiny_folder).splitlines()
-    assert len(lines) == 12 and {json.loads(line)["verdict"] for line in lines} <= {"yes", "no"}
+    scored = lmworks("judge", "score", rows, "--rubric", by, "--model", tiny_folder)
+    lines = [json.loads(line) for line in scored.stdout.splitlines()]
+    assert [line["id"] for line in lines] == ["first", *range(2, 13)] and "calibrate" in scored.stderr
+    for line in lines:
+        assert line["probabilities"].keys() == {"yes", "no"} and "consistent" not in line
+        assert line["probabilities"][line["verdict"]] == line["confidence"] == max(line["probabilities"].values())
+    trusted = ["--rubric", by, "--model", tiny_folder, "--calibration", out]
+    assert "no better" in refused("judge", "score", rows, *trusted)
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "score"])

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
+from lmworks import evaluate
 from lmworks.cli.options import new_console
 
 app = typer.Typer(no_args_is_help=True, help="Language models as judges: measure one against people, and use it.")
 
 Rows = Annotated[Path, typer.Argument(help="JSON lines, a row each.", exists=True, dir_okay=False)]
-Rubric = Annotated[
-    str, typer.Option(help="truthfulness, faithfulness, helpfulness (pairwise), quality (1 to 5), or a TOML file.")
-]
+_RUBRICS = sorted(path.stem for path in Path(evaluate.__file__).with_name("rubrics").glob("*.toml"))
+Rubric = Annotated[str, typer.Option(help=f"{', '.join(_RUBRICS)}, or a TOML file.")]
 Model = Annotated[str, typer.Option(help="A pulled model, a Hugging Face folder or a .gguf file.")]
 
 
@@ -41,8 +41,15 @@ def calibrate(
 
 
 @app.command()
-def score(rows: Rows, rubric: Rubric, model: Model) -> None:
-    """Judge rows, and print a line of JSON for each: value, verdict, confidence, probabilities.
+def score(
+    rows: Rows,
+    rubric: Rubric,
+    model: Model,
+    calibration: Annotated[Path | None, typer.Option(help="Folder that `judge calibrate` made.")] = None,
+) -> None:
+    """Judge rows, and print a line of JSON for each: its id or number, value, verdict, confidence, probabilities.
+
+    With --calibration a judge that was not found to be better than guessing is refused; without, it is warned of.
 
     Example: `lmworks judge score rows.jsonl --rubric truthfulness --model smollm2-135m-instruct > verdicts.jsonl`
     """
@@ -54,5 +61,13 @@ def score(rows: Rows, rubric: Rubric, model: Model) -> None:
     by = judge.rubric(rubric)
     given = [json.loads(line) for line in rows.read_text("utf-8").split("\n") if line.strip()]
     by.check(given)
-    for found in judge.Judge(Engine(load(model)), by).judgements(given):
-        typer.echo(json.dumps(to_mapping(found), ensure_ascii=False))
+    if calibration is None:
+        caution = "nobody measured whether this judge is right: run `lmworks judge calibrate`, and give --calibration"
+        typer.secho(caution, fg="yellow", err=True)
+    judged = judge.Judge(Engine(load(model)), by, calibration=calibration).judgements(given)
+    for number, (row, found) in enumerate(zip(given, judged, strict=True), 1):
+        line = {"id": row.get("id", number), **to_mapping(found)}
+        if isinstance(found, judge.Judgement):
+            line["probabilities"] = dict(zip(by.verdicts, found.probabilities, strict=True))
+        shown = {name: value for name, value in line.items() if by.pairwise or name not in ("consistent", "preference")}
+        typer.echo(json.dumps(shown, ensure_ascii=False))

@@ -281,7 +281,7 @@ def model_fingerprint(model: "EngineProtocol | Checkpoint | str") -> str:
     own: Any = getattr(model, "fingerprint", None)
     if own is None:
         return hash_json([getattr(model, "url", ""), getattr(model, "model", "")])
-    return own() if callable(own) else own
+    return str(own() if callable(own) else own)
 
 
 def _prompt(reader: "Checkpoint", prompt: str) -> Sequence[int]:

@@ -145,7 +145,13 @@ def test_two_runs_are_compared_and_shown_where_they_differ_most_first(service):
     same = inert(client.get("/evaluation/runs", params={"first": "old", "second": "old"}).text)
     assert "cannot tell" in same.text and not same.all("article")
     other = client.get("/evaluation/runs", params={"first": "new", "second": "run-alpha"})
-    assert other.status_code == 400 and "runs of different items" in inert(other.text).text
+    assert other.status_code == 400 and "only new has" in inert(other.text).text and str(runs) not in other.text
+    for folder, items in (("one", {"a": "x"}), ("two", {"b": "x"}), ("same", {"a": "x"})):
+        write_run(runs / folder, items, LENGTH)
+    nothing = client.get("/compare", params={"first": "one", "second": "two"})
+    assert nothing.status_code == 400 and "share no item" in inert(nothing.text).text
+    equal = client.get("/compare", params={"first": "one", "second": "same"})
+    assert "the same answers to all 1 items" in inert(equal.text).text
 
 
 def test_a_question_of_ones_own_is_asked_of_two_and_its_names_shown_after_the_vote(language):

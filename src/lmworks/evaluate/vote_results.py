@@ -31,9 +31,9 @@ def summary(votes: Sequence[Vote]) -> Section:
         for name, kind in zip(vote.systems, _OF.get(vote.choice or "", ("both bad", "both bad")), strict=True):
             counts[name][kind] += 1
     tables, figures = [], []
-    groups = sorted(connected_groups([one.systems for one in votes]), key=lambda group: (-len(group), min(group)))
-    for number, group in enumerate(groups, 1):
-        of = [one for one in votes if one.systems[0] in group]
+    connected = connected_groups([one.systems for one in votes])
+    groups = [[one for one in votes if one.systems[0] in group] for group in connected]
+    for number, of in enumerate(sorted(groups, key=len, reverse=True), 1):
         pairs, names, shares = ([getattr(one, field) for one in of] for field in ("pair", "systems", "share"))
         strengths = bradley_terry(names, shares, "votes", pairs)
         rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())

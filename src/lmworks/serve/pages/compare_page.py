@@ -43,8 +43,10 @@ def router(service: Service) -> APIRouter:
             runs = [await asyncio.to_thread(find_run, service, name) for name in (first, second) if first]
             if runs and first == second:
                 raise ValueError("choose two different runs")
+            if runs:
+                await asyncio.to_thread(pairs_of, *sorted(runs, key=lambda run: run.digest))
         except (LookupError, ValueError) as error:
-            return await _start(service, request, {"by": by}, str(error))
+            return await _start(service, request, {"by": by, "run_first": first, "run_second": second}, str(error))
         chosen = sorted(run.digest for run in runs)
         return _redirect("runs", *chosen, by=by) if chosen else await _start(service, request, {"by": by})
 
@@ -75,7 +77,7 @@ def router(service: Service) -> APIRouter:
         try:
             pairs = await _pairs(service, kind, first, second)
         except (LookupError, ValueError, OSError) as error:
-            return error_page(service, 404, "These cannot be compared", str(error), "/compare")
+            return error_page(service, 404, "These cannot be compared", str(error), "/compare", "Compare")
         annotator, ids = _annotator(request, by), {one.pair: one for one in pairs}
         votes, _ = await asyncio.to_thread(read_votes, file)
         mine = [vote for vote in votes if vote.provenance.annotator == annotator and vote.pair in ids]
@@ -100,7 +102,7 @@ def router(service: Service) -> APIRouter:
             made = _voted(pairs[0], fields, _annotator(request, fields.get("by", "")))
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
-            return error_page(service, status, "This vote cannot be kept", str(error), "/compare")
+            return error_page(service, status, "This vote cannot be kept", str(error), "/compare", "Compare")
         await asyncio.to_thread(append_vote, file, made)
         return _redirect(kind, first, second, by=fields.get("by", ""), at=made.pair)
 

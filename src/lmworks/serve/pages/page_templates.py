@@ -77,9 +77,11 @@ class _Rendered(HTMLResponse):
         return self.render(_UNSHOWABLE.sub("\ufffd", text))
 
 
-def error_page(service: Service, status: int, heading: str, text: str, retry: str = "") -> HTMLResponse:
-    """A page that says what went wrong and what to do next; `retry` is the path that may work later."""
-    return page(service, "error.html", status, status_code=status, heading=heading, text=text, retry=retry)
+def error_page(service: Service, status: int, heading: str, text: str, retry: str = "", back: str = "") -> HTMLResponse:
+    """A page that says what went wrong and what to do next; `retry` is the path that may work later, or that of the
+    page `back` to choose something else on."""
+    context = {"status_code": status, "heading": heading, "text": text, "retry": retry, "back": back}
+    return page(service, "error.html", status, **context)
 
 
 def system_name(service: Service) -> str:

@@ -5,9 +5,11 @@ What was read of a run is kept: it never changes.
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -15,7 +17,8 @@ from fastapi.responses import Response
 
 from lmworks.artefact import MANIFEST, REPORT, read_manifest
 from lmworks.evaluate.comparison import Comparison, combine_of, compare_runs
-from lmworks.evaluate.metric import Combine, Value, value_row
+from lmworks.evaluate.config import SuiteConfig
+from lmworks.evaluate.metric import Combine, Item, Value, value_row
 from lmworks.evaluate.results import Result, TaskScore, read_results, read_scores
 from lmworks.evaluate.votes import run_pairs
 from lmworks.records import Unscored, Vote
@@ -34,6 +37,7 @@ class Run:
     digest: str
     model: str
     suite: str
+    settings: str  # that differ from the defaults
     started: float  # seconds since the epoch
 
 
@@ -47,8 +51,9 @@ def find_runs(service: Service) -> tuple[list[Run], list[str]]:
     for folder in (path.parent for path in sorted(runs_folder(service).glob(f"[!.]*/{MANIFEST}"))):
         try:
             made = read_manifest(folder)
-            model, suite = ", ".join(one[:12] for one in made.models.values()), ", ".join(made.config.get("suite", ()))
-            run = Run(folder.name, folder, made.content_hash, model, suite, made.started)
+            model = ", ".join(one[:12] for one in made.models.values())
+            suite = ", ".join(Path(one).stem for one in made.config.get("suite", ()))
+            run = Run(folder.name, folder, made.content_hash, model, suite, _settings(made.config), made.started)
             scores_of(run)
             runs.append(run)
         except (OSError, ValueError, TypeError, AttributeError):
@@ -56,11 +61,17 @@ def find_runs(service: Service) -> tuple[list[Run], list[str]]:
     return sorted(runs, key=lambda run: -run.started), unreadable
 
 
+def _settings(config: Mapping[str, Any]) -> str:
+    defaults = {one.name: one.default for one in fields(SuiteConfig) if one.name not in ("suite", "data")}
+    changed = {name: config[name] for name in defaults if config.get(name, defaults[name]) != defaults[name]}
+    return ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in changed.items())
+
+
 def find_run(service: Service, name: str) -> Run:
     """The run of this name or content hash; LookupError when there is none."""
     if found := [run for run in find_runs(service)[0] if name in (run.name, run.digest)]:
         return found[0]
-    raise LookupError(f"{runs_folder(service)} holds no run {name}: `lmworks eval` makes one")
+    raise LookupError(f"there is no run {name}: choose one of those that Evaluation lists; `lmworks eval` makes others")
 
 
 @lru_cache(maxsize=1024)
@@ -75,9 +86,21 @@ def results_of(run: Run) -> tuple[Result, ...]:
 
 @lru_cache(maxsize=8)
 def pairs_of(first: Run, second: Run) -> list[Vote]:
-    """The pairs of answers of two runs, before anybody voted on them."""
+    """The pairs of answers of two runs, before anybody voted on them; LookupError that says why there are none."""
     source = " and ".join(f"{run.name}@{run.digest[:12]}" for run in (first, second))
-    return run_pairs(results_of(first), results_of(second), (first.name, second.name), source)
+    if pairs := run_pairs(results_of(first), results_of(second), (first.name, second.name), source):
+        return pairs
+    items, others = ({(row.task, row.item.id): row.item for row in results_of(run)} for run in (first, second))
+    shared = [(item, others[key]) for key, item in items.items() if key in others]
+    asked = [one for one, _ in shared if not one.choices]
+    why = "share no item: choose two runs of one suite"
+    if asked and not any(one.prompt == other.prompt for one, other in shared):
+        why = "ask the items that they share with different prompts: choose two runs with the same"
+    elif asked:
+        why = f"gave the same answers to all {len(asked)} items that they share: there is nothing to choose between"
+    elif shared:
+        why = "share items that are picked from choices, and none whose answer is written: compare them on Evaluation"
+    raise LookupError(f"{first.name} and {second.name} {why}")
 
 
 Sides = tuple[tuple[Run, str, float | None], ...]  # a run, what it says, its value or None
@@ -89,8 +112,8 @@ def _compared(new: Run, old: Run) -> list[Comparison]:
 
 
 @lru_cache(maxsize=32)
-def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, str, str, Sides]]:
-    """The items with different values, or where an item alone has none, with different responses: how far apart, id,
+def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, Item, str, Sides]]:
+    """The items with different values, or where an item alone has none, with different responses: how far apart, item,
     prompt, sides; the furthest first."""
     before = {row.item.id: row for row in results_of(old) if row.task == task}
     views, combine = [], combine_of(scores_of(new)[task][metric].combine)
@@ -101,7 +124,7 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
         if value != other_value or (value is None and said != other_said):
             apart = 0.0 if value is None or other_value is None else abs(value - other_value)
             prompt = row.item.prompt if isinstance(row.item.prompt, str) else row.item.prompt[-1].content
-            views.append((apart, row.item.id, prompt, sides))
+            views.append((apart, row.item, prompt, sides))
     return sorted(views, key=lambda view: -view[0])
 
 
@@ -129,8 +152,12 @@ def router(service: Service) -> APIRouter:
             chosen = (task, metric) if (task, metric) in names else names[0]
             items = await asyncio.to_thread(_differing, new, old, *chosen)
         except (LookupError, OSError, ValueError) as error:
-            status = 404 if isinstance(error, LookupError) else 400
-            return error_page(service, status, "These runs cannot be compared", str(error), "/evaluation")
+            status, text = 404 if isinstance(error, LookupError) else 400, str(error)
+            if status == 400:
+                text = f"{text}. Items are compared one by one: choose two runs of the same suite and settings."
+            text = text.replace(f"{runs_folder(service)}/", "")
+            back = ("/evaluation", "Evaluation")
+            return error_page(service, status, "These runs cannot be compared", text[:1].upper() + text[1:], *back)
         view = {"found": found, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
         return page(service, "runs.html", new=new, old=old, scores_of=scores_of, **view)
 
@@ -140,7 +167,7 @@ def router(service: Service) -> APIRouter:
             run = await asyncio.to_thread(find_run, service, name)
             text = await asyncio.to_thread((run.folder / REPORT).read_text, "utf-8")
         except (LookupError, OSError) as error:
-            return error_page(service, 404, "No such run", str(error), "/evaluation")
+            return error_page(service, 404, "No such run", str(error), "/evaluation", "Evaluation")
         return Response(text, media_type="text/html", headers=FIGURE_HEADERS)  # it has its own style, and no script
 
     return routes

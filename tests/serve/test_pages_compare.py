@@ -143,13 +143,20 @@ def test_two_runs_are_compared_and_shown_where_they_differ_most_first(service):
     assert shown[:3] == ["Item 7", "Item 29", "Item 28"] and len(shown) == 20
     assert all(f"{row.difference}" in page.text for row in compare_runs(runs / "new", runs / "old"))
     same = inert(client.get("/evaluation/runs", params={"first": "old", "second": "old"}).text)
-    assert "cannot tell" in same.text and not same.all("article")
-    other = client.get("/evaluation/runs", params={"first": "new", "second": "run-alpha"})
-    assert other.status_code == 400 and "only new has" in inert(other.text).text and str(runs) not in other.text
+    assert "identical" in same.text and not same.all("article")
+    write_run(runs / "part", {"7": HOSTILE, "x": "y"}, LENGTH)
+    part = inert(client.get("/evaluation/runs", params={"first": "new", "second": "part"}).text)
+    assert "on the items that both have" in part.text and len(part.all("article")) == 1
     for folder, items in (("one", {"a": "x"}), ("two", {"b": "x"}), ("same", {"a": "x"})):
         write_run(runs / folder, items, LENGTH)
     nothing = client.get("/compare", params={"first": "one", "second": "two"})
     assert nothing.status_code == 400 and "share no item" in inert(nothing.text).text
+    other = client.get("/evaluation/runs", params={"first": "one", "second": "two"})
+    assert other.status_code == 400 and "share no item" in inert(other.text).text
+    beta = runs / "run-beta" / "items.jsonl"
+    beta.write_text(beta.read_text().replace("Question", "Task"))
+    differently = client.get("/evaluation/runs", params={"first": "new", "second": "run-beta"})
+    assert differently.status_code == 400 and "new and run-beta hold" in inert(differently.text).text
     equal = client.get("/compare", params={"first": "one", "second": "same"})
     assert "the same answers to all 1 items" in inert(equal.text).text
 

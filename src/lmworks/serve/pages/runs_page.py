@@ -90,8 +90,7 @@ def pairs_of(first: Run, second: Run) -> list[Vote]:
     source = " and ".join(f"{run.name}@{run.digest[:12]}" for run in (first, second))
     if pairs := run_pairs(results_of(first), results_of(second), (first.name, second.name), source):
         return pairs
-    items, others = ({(row.task, row.item.id): row.item for row in results_of(run)} for run in (first, second))
-    shared = [(item, others[key]) for key, item in items.items() if key in others]
+    shared = _shared(first, second)
     asked = [one for one, _ in shared if not one.choices]
     why = "share no item: choose two runs of one suite"
     if asked and not any(one.prompt == other.prompt for one, other in shared):
@@ -103,12 +102,24 @@ def pairs_of(first: Run, second: Run) -> list[Vote]:
     raise LookupError(f"{first.name} and {second.name} {why}")
 
 
+def _shared(first: Run, second: Run) -> list[tuple[Item, Item]]:
+    items, others = ({(row.task, row.item.id): row.item for row in results_of(run)} for run in (first, second))
+    return [(item, others[key]) for key, item in items.items() if key in others]
+
+
 Sides = tuple[tuple[Run, str, float | None], ...]  # a run, what it says, its value or None
 
 
 @lru_cache(maxsize=8)
-def _compared(new: Run, old: Run) -> list[Comparison]:
-    return compare_runs(new.folder, old.folder)
+def _compared(new: Run, old: Run) -> tuple[list[Comparison], bool]:
+    """The comparison, and whether it leaves out what only one of the runs has; ValueError when they share nothing."""
+    try:
+        return compare_runs(new.folder, old.folder), False
+    except ValueError:
+        found = compare_runs(new.folder, old.folder, shared=True)
+    if not found or not _shared(new, old):
+        raise ValueError(f"{new.name} and {old.name} share no item and metric: choose two runs of one suite")
+    return found, True
 
 
 @lru_cache(maxsize=32)
@@ -117,7 +128,7 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
     prompt, sides; the furthest first."""
     before = {row.item.id: row for row in results_of(old) if row.task == task}
     views, combine = [], combine_of(scores_of(new)[task][metric].combine)
-    for row in (row for row in results_of(new) if row.task == task):
+    for row in (row for row in results_of(new) if row.task == task and row.item.id in before):
         both = ((new, row), (old, before[row.item.id]))
         sides = tuple((run, _said(one), _single(combine, one.values[metric])) for run, one in both)
         (_, said, value), (_, other_said, other_value) = sides
@@ -147,18 +158,15 @@ def router(service: Service) -> APIRouter:
     async def compare(first: str = "", second: str = "", task: str = "", metric: str = "") -> Response:
         try:
             new, old = [await asyncio.to_thread(find_run, service, name) for name in (first, second)]
-            found = await asyncio.to_thread(_compared, new, old)
+            found, partly = await asyncio.to_thread(_compared, new, old)
             names = [(one.task, one.metric) for one in found]
             chosen = (task, metric) if (task, metric) in names else names[0]
             items = await asyncio.to_thread(_differing, new, old, *chosen)
         except (LookupError, OSError, ValueError) as error:
             status, text = 404 if isinstance(error, LookupError) else 400, str(error)
-            if status == 400:
-                text = f"{text}. Items are compared one by one: choose two runs of the same suite and settings."
-            text = text.replace(f"{runs_folder(service)}/", "")
-            back = ("/evaluation", "Evaluation")
-            return error_page(service, status, "These runs cannot be compared", text[:1].upper() + text[1:], *back)
-        view = {"found": found, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
+            text = text.replace(f"{runs_folder(service)}/", "")  # names of runs, no paths
+            return error_page(service, status, "These runs cannot be compared", text, "/evaluation", "Evaluation")
+        view = {"found": found, "partly": partly, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
         return page(service, "runs.html", new=new, old=old, scores_of=scores_of, **view)
 
     @routes.get("/evaluation/runs/{name}")

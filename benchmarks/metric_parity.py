@@ -16,6 +16,7 @@ import argparse
 import gzip
 import itertools
 import json
+import math
 import random
 import re
 import shutil
@@ -45,7 +46,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.perplexity import rolling_windows
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.download import locate
-from lmworks.records import Message, Retrieved, Scored, Span, Unscored
+from lmworks.records import Message, Retrieved, Score, Scored, Span, Unscored
 
 CONCEPTS = tuple(f"common_gen_{one}" for one in ("Given", "Put", "Example", "random", "sentence"))
 Pairs = list[tuple[Item, Response]]
@@ -408,6 +409,49 @@ def likelihood(rows: Rows) -> Iterator[Parity]:
     answers = [encode(response.text) for _, response in found]
     theirs = [-nats(*both) / len(both[1]) for both in zip(contexts, answers, strict=True)]
     yield parity("gptscore", "transformers, float32", item_values(gptscore(engine), found), theirs, 1e-5)
+
+
+@check
+def agreement(rows: Rows) -> Iterator[Parity]:
+    """Two metrics of the summaries as two raters, on a scale of five; which of two has the higher ROUGE-L."""
+    import choix
+    import krippendorff
+    from scipy.stats import kendalltau, spearmanr
+    from sklearn.metrics import cohen_kappa_score
+    from statsmodels.stats.multitest import multipletests
+
+    from lmworks.statistics import bradley_terry, cohen_kappa, kendall, krippendorff_alpha, spearman
+    from lmworks.statistics.significance import holm
+    from lmworks.statistics.strengths import PRIOR
+
+    def value(score: Score) -> list[float]:
+        return [score.value if isinstance(score, Scored) else math.nan]
+
+    one, two = (item_values(metric(name), rows.summaries) for name in ("rouge-1", "rouge-l"))
+    first, second = ([min(int(5 * each / max(column)), 4) for each in column] for column in (one, two))
+    for weights in (None, "linear", "quadratic"):
+        ours = value(cohen_kappa(first, second, "parity", weights=weights))
+        yield parity(
+            f"kappa, {weights}", "scikit-learn", ours, [cohen_kappa_score(first, second, weights=weights)], 1e-9
+        )
+    for level in ("nominal", "ordinal", "interval"):
+        ours = value(krippendorff_alpha([*zip(first, second, strict=True)], "parity", level=level))
+        theirs = krippendorff.alpha(reliability_data=[first, second], level_of_measurement=level)
+        yield parity(f"alpha, {level}", "krippendorff", ours, [theirs], 1e-9)
+    yield parity("spearman", "scipy", value(spearman(one, two, "parity")), [spearmanr(one, two)[0]], 1e-12)
+    yield parity("kendall", "scipy", value(kendall(one, two, "parity")), [kendalltau(one, two)[0]], 1e-12)
+    names = [str(number % 4) for number in range(len(two))]  # four teams of summaries
+    games = [
+        (names[a], names[b], two[a] > two[b]) for a, b in itertools.combinations(range(len(names)), 2)
+        if names[a] != names[b]
+    ]  # fmt: skip
+    ours = bradley_terry([game[:2] for game in games], [float(won) for *_, won in games], "parity", replicates=50)
+    players = sorted(ours)
+    data = [tuple(map(players.index, (a, b) if won else (b, a))) for a, b, won in games]
+    theirs = choix.mm_pairwise(len(players), data, alpha=PRIOR)
+    yield parity("bradley-terry", "choix", [value(ours[name])[0] for name in players], theirs - theirs.mean(), 1e-4)
+    p = [each / 20 for each in one[:20]]
+    yield parity("holm", "statsmodels", holm(p), multipletests(p, method="holm")[1], 1e-12)
 
 
 def main() -> int:

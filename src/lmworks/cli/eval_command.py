@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Score a model, or a whole system, on a suite; the run keeps every item.
 
-    Rows are checked before weights are loaded. Safe to stop: the same command goes on from there. A run holds
+    Rows are checked before weights are loaded. Safe to stop: the same command continues from there. A run holds
     `items.jsonl`, `scores.json` and `report.html`.
 
     Example: `lmworks eval smollm2-135m-instruct --suite mmlu --data data --limit 570`

@@ -52,7 +52,7 @@ def bert_scores(
 ) -> list[Match | None]:
     """The match of each pair, by vectors of one layer; None where a text has no token that counts.
 
-    layer     default: the encoder's last. Of all-MiniLM-L6-v2 it tells entailed from other sentences best
+    layer     default: the encoder's last. Of all-MiniLM-L6-v2 it separates entailed from other sentences best
               (docs/metrics.md); of an encoder that was not trained on sentences it need not.
     idf_of    texts, such as all references, by whose document frequencies tokens are weighted; none: all weigh 1.
               Special tokens weigh 0, but can be what another matches best.

@@ -38,7 +38,7 @@ ALONE = "Question: {question}\n\nAnswer in a few words."
 
 
 def responder(engine: EngineProtocol) -> Respond:
-    """The `respond` of an engine; a model without a chat template goes on from the prompt as text."""
+    """The `respond` of an engine; a model without a chat template continues the prompt as text."""
 
     def respond(prompts: Sequence[TextOrMessages], sampling: SamplingParameters) -> list[Response]:
         found = engine.generate([_request(engine, prompt, sampling) for prompt in prompts])
@@ -224,7 +224,7 @@ def exactness(respond: Respond, count: int = 10, seed: int = 0) -> Section:
 
 
 def consistency(respond: Respond, count: int = 12, seed: int = 0) -> Section:
-    """A fact told in a conversation and asked for in other words, after turns about something else."""
+    """A fact stated in a conversation and asked for in other words, after turns about something else."""
     items = consistency_items(count, seed)
     values = metric("contains").measure(items, respond([item.prompt for item in items], SHORT))
     rows = [(f"after {n} other turns", _part(items, values, distractors=n)) for n in DISTRACTORS]

@@ -74,7 +74,7 @@ def _symbolic(kind: str, size: int, drawn: random.Random) -> tuple[str, str]:
 
 
 def consistency_items(count: int = 12, seed: int = 0) -> list[Item]:
-    """Conversations in which a fact is told and asked for: of `count` facts each of `WORDINGS` after each number of
+    """Conversations in which a fact is stated and asked for: of `count` facts each of `WORDINGS` after each number of
     `DISTRACTORS`. The reference is the fact."""
     drawn = random.Random(seed)
     made = []

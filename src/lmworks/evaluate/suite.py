@@ -2,7 +2,7 @@
 
 All tasks are read, rendered and tokenised before weights are loaded, so that whatever is wrong with a row is said at
 once. Items are sorted by their tokens: those that begin alike, with the same shots, follow each other, and the engine's
-prefix cache computes what they share once. Each response is kept as it comes, and a run that was stopped goes on.
+prefix cache computes what they share once. Each response is kept as it comes, and a run that was stopped continues.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -20,7 +20,7 @@ def sections(
     scores: Mapping[str, Mapping[str, TaskScore]],
     settings: Mapping[str, object],
 ) -> tuple[Section, ...]:
-    """`settings` say what was run: the model, the data, and whatever else tells this run from another."""
+    """`settings` say what was run: the model, the data, and what else distinguishes this run from others."""
     rows, dots, alarms = [], {}, []
     for task in tasks:
         for name, one in scores[task.name].items():

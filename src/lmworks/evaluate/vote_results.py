@@ -1,4 +1,4 @@
-"""Results of votes: counts, strengths of systems, whether a difference can be told, agreement of the annotators."""
+"""Results of votes: counts, strengths of systems, whether a difference is significant, agreement of the annotators."""
 
 import math
 from collections import Counter

@@ -12,12 +12,12 @@ import pytest
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.results import Result
 from lmworks.evaluate.vote_results import FEWEST, summary
-from lmworks.evaluate.votes import append_vote, first_is_right, read_votes, run_pairs
-from lmworks.records import Provenance, Vote
+from lmworks.evaluate.votes import Vote, append_vote, first_is_right, read_votes, run_pairs
+from lmworks.records import Provenance
 from lmworks.report import Table
 
 APPEND = """
-import sys; from pathlib import Path; from lmworks.evaluate.votes import append_vote; from lmworks.records import Vote
+import sys; from pathlib import Path; from lmworks.evaluate.votes import Vote, append_vote
 for n in range(10**6):
     append_vote(Path(sys.argv[1]), Vote(sys.argv[2] + str(n), 0.0, "Why?", ("x" * 5000, "y"), ("a", "b"), "tie"))
     print(n, flush=True)

@@ -2,8 +2,8 @@
 
 Strict asks the response as it is; loose is content with any of eight variants of it: without its first line, its last,
 or both, each with and without asterisks. An item's `instructions` name its checks, `arguments` are theirs, one mapping
-each. The rules are those of the authors' program, except that a 0 among the arguments counts, that languages are detected
-by py3langid, and sentences by `english_sentences`.
+each. The rules are those of the authors' program, except that a 0 among the arguments counts, that languages are
+detected by py3langid, and sentences by `english_sentences`.
 """
 
 import json

@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from lmworks.records import Scored, Unscored, Vote
+from lmworks.evaluate.votes import Vote
+from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Section, Table, dot_plot
 from lmworks.statistics.agreement import cohen_kappa
 from lmworks.statistics.scores import mean_score

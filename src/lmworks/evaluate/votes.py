@@ -7,15 +7,51 @@ vote is a further line.
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from lmworks.artefact import hash_json, sync_folder
 from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.results import Result
-from lmworks.records import Provenance, TextOrMessages, Vote
+from lmworks.records import Preference, Provenance, TextOrMessages
 
 VOTES = "votes.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Judgement of a person on two completions of a prompt, shown side by side without the names of their systems.
+
+    `completions` and `systems` keep one order whatever was shown; `provenance.order` is the place of the first: 0 left,
+    1 right. The newest vote of an annotator on a pair counts, and None takes it back.
+    """
+
+    pair: str  # what identifies prompt, completions and systems
+    time: float  # seconds since the epoch
+    prompt: TextOrMessages
+    completions: tuple[str, str]
+    systems: tuple[str, str]
+    choice: Literal["first", "second", "tie", "both bad"] | None
+    reason: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def share(self) -> float:
+        """Wins of the first system: 1, 0, or a half for a tie, and where both are bad (Bradley & Terry 1952)."""
+        return {"first": 1.0, "second": 0.0}.get(self.choice or "", 0.5)
+
+    @property
+    def preference(self) -> Preference | None:
+        """The pair as it was decided; `order` is the place at which the chosen one was shown, `rubric` the reason."""
+        if self.choice not in ("first", "second"):
+            return None
+        swap, order = self.choice == "second", self.provenance.order
+        shown = order if order is None or not swap else 1 - order
+        chosen, rejected = self.completions[::-1] if swap else self.completions
+        made = replace(self.provenance, order=shown, rubric=self.reason or None)
+        return Preference(self.prompt, chosen, rejected, made)
 
 
 def open_vote(prompt: TextOrMessages, completions: tuple[str, str], systems: tuple[str, str], source: str) -> Vote:

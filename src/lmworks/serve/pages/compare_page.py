@@ -17,10 +17,10 @@ from fastapi.responses import RedirectResponse, Response
 
 from lmworks.config import to_mapping
 from lmworks.evaluate.vote_results import summary
-from lmworks.evaluate.votes import VOTES, append_vote, first_is_right, open_vote, read_votes
+from lmworks.evaluate.votes import VOTES, Vote, append_vote, first_is_right, open_vote, read_votes
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.monitor.log import Reader
-from lmworks.records import Interaction, Message, Vote, question_of
+from lmworks.records import Interaction, Message, question_of
 from lmworks.serve.asgi import KEY
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_page import FAILURES, SAMPLING

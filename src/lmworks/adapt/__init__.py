@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.adapt.config import LoraConfig
+    from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter, trained_weights
+    from lmworks.adapt.config import BottleneckConfig, FullConfig, IA3Config, LoraConfig, Method, PrefixConfig
     from lmworks.adapt.lora import Lora, LowRank, initialise_lora, merge
-    from lmworks.adapt.lora_layers import lora_of, trainable_lora
+    from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
     from lmworks.adapt.multi_lora import AdapterIndex, apply, with_lora
-    from lmworks.adapt.peft_folder import read_lora, write_lora
+    from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora, write_peft_folder
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -1,10 +1,10 @@
-"""The config of a LoRA adapter, free of torch."""
+"""The configs of fine-tuning methods, free of torch; fields by PEFT's names where PEFT has them."""
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -14,10 +14,9 @@ _FIRST_NUMBER = r".*?\.[^.]*\.(\d+)\."
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adaptation (Hu et al. 2021, section 4.1): W becomes W + scale · B A. Fields by PEFT's names.
+    """Low-rank adaptation (Hu et al. 2021, section 4.1): W becomes W + scale · B A.
 
-    Which names the patterns speak of is up to who asks: PEFT's folders use those of `transformers`, `initialise_lora`
-    ours.
+    In a PEFT folder the patterns are of the names in `transformers`, elsewhere of ours.
 
     r                   the rank: rows of A, columns of B.
     lora_alpha          scale = lora_alpha / r; with `use_rslora` lora_alpha / √r (Kalajdzievski 2023, section 3).
@@ -29,6 +28,8 @@ class LoraConfig:
     layers_to_transform  numbers of layers; None: all. Not read for a regular expression, nor for a whole name.
     layers_pattern      what the layers' list is called; empty: whatever stands before a name's first number.
     lora_dropout        of a layer's input, in training only.
+    use_dora            DoRA (Liu et al. 2024): the length of each row of W + scale · B A is learned by itself.
+    kind                `lora`; or `ia3`, `prefix`, `bottleneck` or `full`, with settings of their own.
     """
 
     r: int = 8
@@ -41,6 +42,8 @@ class LoraConfig:
     layers_to_transform: tuple[int, ...] | None = None
     layers_pattern: tuple[str, ...] = ()
     lora_dropout: float = 0.0
+    use_dora: bool = False
+    kind: Literal["lora"] = "lora"
 
     def __post_init__(self) -> None:
         for name, rank in {"r": self.r, **self.rank_pattern}.items():
@@ -82,6 +85,82 @@ class LoraConfig:
         patterns = [rf"(?:.*?\.)?{name}\.(\d+)\." for name in self.layers_pattern] or [_FIRST_NUMBER]
         found = next(filter(None, (re.match(pattern, module) for pattern in patterns)), None)
         return found is not None and int(found[1]) in (self.layers_to_transform or ())
+
+
+@dataclass(frozen=True)
+class IA3Config:
+    """IA³ (Liu et al. 2022, section 3.3): keys, values and the inner activations of feed-forwards are rescaled.
+
+    target_modules       layers whose outputs are rescaled, those of `feedforward_modules` their inputs: how their names
+                         end, at a dot, or one regular expression.
+    feedforward_modules  of these the ones whose inputs are.
+    kind                 `ia3`; or `lora`, `prefix`, `bottleneck` or `full`, with settings of their own.
+    """
+
+    target_modules: tuple[str, ...] | str = ("attention.key", "attention.value", "feed_forward.down")
+    feedforward_modules: tuple[str, ...] | str = ("feed_forward.down",)
+    kind: Literal["ia3"] = "ia3"
+
+
+@dataclass(frozen=True)
+class PrefixConfig:
+    """Prefix tuning (Li & Liang 2021): keys and values of virtual tokens before the text, in each layer.
+
+    num_virtual_tokens   length of the prefix.
+    prefix_projection    In training the prefix comes from an MLP, which makes it easier to learn; it is delivered as
+                         keys and values.
+    encoder_hidden_size  hidden units of this MLP; null: the model's width.
+    kind                 `prefix`; or `lora`, `ia3`, `bottleneck` or `full`, with settings of their own.
+    """
+
+    num_virtual_tokens: int = 20
+    prefix_projection: bool = False
+    encoder_hidden_size: int | None = None
+    kind: Literal["prefix"] = "prefix"
+
+    def __post_init__(self) -> None:
+        _at_least_one(num_virtual_tokens=self.num_virtual_tokens, encoder_hidden_size=self.encoder_hidden_size)
+
+
+@dataclass(frozen=True)
+class BottleneckConfig:
+    """Bottleneck adapters (Houlsby et al. 2019, section 2.1): h becomes h + W_up f(W_down h).
+
+    bottleneck_size  hidden units of each adapter.
+    placement        `houlsby`: after attention and after the feed-forward; `pfeiffer`: after the feed-forward alone
+                     (Pfeiffer et al. 2021).
+    activation       f: `relu`, `gelu` or `silu`.
+    kind             `bottleneck`; or `lora`, `ia3`, `prefix` or `full`, with settings of their own.
+    """
+
+    bottleneck_size: int = 64
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
+    kind: Literal["bottleneck"] = "bottleneck"
+
+    def __post_init__(self) -> None:
+        _at_least_one(bottleneck_size=self.bottleneck_size)
+
+
+@dataclass(frozen=True)
+class FullConfig:
+    """Full fine-tuning: the model's own weights are trained.
+
+    freeze  regular expressions over whole names of weights, such as `embedding\\..*`, that stay as they are.
+    kind    `full`; or `lora`, `ia3`, `prefix` or `bottleneck`, with settings of their own.
+    """
+
+    freeze: tuple[str, ...] = ()
+    kind: Literal["full"] = "full"
+
+
+Method = FullConfig | LoraConfig | IA3Config | PrefixConfig | BottleneckConfig
+
+
+def _at_least_one(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is 1 or more, got {number}")
 
 
 def _is_named(module: str, names: tuple[str, ...] | str) -> bool:

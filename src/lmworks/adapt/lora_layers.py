@@ -14,25 +14,26 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, untie
+from lmworks.adapt.config import LoraConfig
+from lmworks.adapt.layers import AdapterLinear, frozen_copy
+from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, initialise_lora, untie
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
-from lmworks.model.transformer import Transformer, sharing_copy
+from lmworks.model.transformer import Transformer
 
 
-class LoraLinear(nn.Linear):
-    """A linear layer whose weight and bias are the base's own, frozen, and whose A and B are parameters."""
+class LoraLinear(AdapterLinear):
+    """A frozen linear layer, and A and B as parameters."""
 
-    def __init__(self, base: nn.Linear, change: LowRank) -> None:
-        nn.Module.__init__(self)  # no weights are drawn
-        self.in_features, self.out_features, self.scale = base.in_features, base.out_features, change.scale
-        self.weight, self.bias = base.weight, base.bias
+    def __init__(self, base: nn.Module, change: LowRank, like: Tensor) -> None:
+        super().__init__(base)
+        self.scale = change.scale
         # Copies: training changes them in place.
-        self.lora_a = nn.Parameter(change.a.to(base.weight, copy=True))
-        self.lora_b = nn.Parameter(change.b.to(base.weight, copy=True))
+        self.lora_a = nn.Parameter(change.a.to(like, copy=True))
+        self.lora_b = nn.Parameter(change.b.to(like, copy=True))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
         """(…, in) → (…, out)."""
-        return super().forward(input) + F.linear(F.linear(input, self.lora_a), self.lora_b) * self.scale
+        return self.base(input) + F.linear(F.linear(input, self.lora_a), self.lora_b) * self.scale
 
 
 class LoraHead(LanguageModelHead):
@@ -55,6 +56,11 @@ class LoraHead(LanguageModelHead):
         return VocabularyProjection(weight, self.bias, self.config.softcap)
 
 
+def add_lora(model: Transformer, config: LoraConfig, generator: torch.Generator) -> Transformer:
+    """The model with a new adapter: `trainable_lora` of `initialise_lora`."""
+    return trainable_lora(model, initialise_lora(model.config, config, generator))
+
+
 def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
     """The model with an adapter beside its weights, of which the adapter's matrices alone require a gradient.
 
@@ -63,7 +69,7 @@ def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
     layer that is no plain linear one, such as a router.
     """
     check_fits(lora, model.config)
-    adapted = sharing_copy(model, _frozen)
+    adapted = frozen_copy(model)
     if HEAD in lora.changes:
         untie(adapted)
     for name, change in lora.changes.items():
@@ -71,7 +77,7 @@ def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
         if type(base) is not nn.Linear:
             kind = type(base).__name__
             raise ValueError(f"{name} is a {kind}, of which no adapter is learned: exclude it by exclude_modules")
-        layer = LoraLinear(base, change).train(model.training)
+        layer = LoraLinear(base, change, model.tokens)
         parent = adapted.get_submodule(name.rpartition(".")[0])
         if isinstance(parent, LanguageModelHead):  # whose weight is read, instead of its layer called
             adapted.set_submodule(name.rpartition(".")[0], LoraHead(parent, layer).train(model.training))
@@ -91,7 +97,3 @@ def lora_of(model: Transformer, weights: Mapping[str, Tensor] | None = None) -> 
             for name, layer in layers.items()
         }
     )
-
-
-def _frozen(tensor: Tensor) -> Tensor:
-    return nn.Parameter(tensor.detach(), requires_grad=False) if isinstance(tensor, nn.Parameter) else tensor

@@ -6,7 +6,8 @@ What PEFT saves is read, what is written PEFT loads, with the same logits.
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +119,7 @@ def join(linear: TheirLinear, changes: Mapping[str, LowRank]) -> LowRank | None:
 _FIXED: dict[str, tuple[Any, ...]] = {
     "peft_type": (None, "LORA"),
     "bias": ("none",),
+    "use_dora": (None, False),
     # The others change the base model's weights before they are adapted, or A and B themselves while they are loaded.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
@@ -199,6 +201,53 @@ _TASKS = {
 }
 
 
+def read_peft_folder(folder: str | Path) -> tuple[Document, Mapping[str, Tensor]]:
+    """The config and the tensors of an adapter's folder, each read when it is asked for.
+
+    FileNotFoundError for a missing file, UnsupportedModel for a pickled one, ValueError for a damaged one.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}, so it is not a PEFT adapter")
+    if not (folder / TENSORS).exists():
+        if (folder / "adapter_model.bin").exists():
+            raise UnsupportedModel("adapter_model.bin is pickled, a format that can run code: save it as safetensors")
+        raise FileNotFoundError(f"{folder} has no {TENSORS}: there are no weights")
+    tensors = LazyTensors(open_safetensors(folder / TENSORS))
+    with safe_open(folder / TENSORS, framework="pt") as file:
+        stated = (file.metadata() or {}).get(_CHECKSUM)
+    if stated is not None and stated != _checksum(tensors):
+        raise ValueError(f"{TENSORS} is damaged: its tensors are not those that were written; copy it again")
+    return read_json(folder / CONFIG), tensors
+
+
+def write_peft_folder(folder: str | Path, document: Document, tensors: Mapping[str, Tensor]) -> Path:
+    """Writes an adapter's folder, whole or not at all; FileExistsError when there is something already. The file's
+    header has a SHA-256 of the tensors, which `read_peft_folder` checks."""
+    folder = Path(folder).absolute()
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; choose another name, adapters are never overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
+        whole = Path(private) / folder.name  # the outer folder is for its owner alone, this one as others are
+        whole.mkdir()
+        write_tensor_file(dict(tensors), whole / TENSORS, {"format": "pt", _CHECKSUM: _checksum(tensors)})
+        write_json(whole / CONFIG, document)
+        publish(whole, folder)
+    return folder
+
+
+@contextmanager
+def _named(folder: str | Path) -> Iterator[None]:
+    """Errors within say which folder they are of."""
+    try:
+        yield
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{folder}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
 def read_lora(folder: str | Path, config: ModelConfig, published: Document | None = None) -> Lora:
     """The adapter in a PEFT folder, for a model with this config; its tensors keep their dtype.
 
@@ -209,16 +258,9 @@ def read_lora(folder: str | Path, config: ModelConfig, published: Document | Non
     layers, naming the field or the tensor that says so. ValueError for a damaged file, for an adapter of another base,
     naming what does not fit, and for tensors that are not what the config says.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).exists():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}, so it is not a PEFT adapter")
-    try:
-        lora_config = read_peft_config(read_json(folder / CONFIG))
-        return _assemble(_read_changes(folder), lora_config, config, write_config(config, published))
-    except UnsupportedModel as error:
-        raise UnsupportedModel(f"{folder}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+    with _named(folder):
+        document, tensors = read_peft_folder(folder)
+        return _assemble(_changes(tensors), read_peft_config(document), config, write_config(config, published))
 
 
 def write_lora(
@@ -232,9 +274,6 @@ def write_lora(
     Adapters of layers that are one in the family, such as GPT-2's queries, keys and values, become one there. The
     file's header has a SHA-256 of its tensors, which `read_lora` checks. ValueError for an adapter of another model.
     """
-    folder = Path(folder).absolute()
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; choose another name, adapters are never overwritten")
     check_fits(lora, config)
     document = write_config(config, published)
     linears = their_linears(config, document)
@@ -252,14 +291,7 @@ def write_lora(
         # Copies: parts may share a matrix, and one tensor may be a piece of another, which safetensors would refuse.
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.detach().cpu().clone().contiguous()
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.detach().cpu().clone().contiguous()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
-        whole = Path(private) / folder.name  # the outer folder is for its owner alone, this one as others are
-        whole.mkdir()
-        write_tensor_file(tensors, whole / TENSORS, {"format": "pt", _CHECKSUM: _checksum(tensors)})
-        write_json(whole / CONFIG, {**peft, "fan_in_fan_out": transposed})
-        publish(whole, folder)
-    return folder
+    return write_peft_folder(folder, {**peft, "fan_in_fan_out": transposed}, tensors)
 
 
 def _alpha(change: LowRank) -> float:
@@ -268,17 +300,8 @@ def _alpha(change: LowRank) -> float:
     return round(alpha) if abs(alpha - round(alpha)) < 1e-9 * abs(alpha) else alpha
 
 
-def _read_changes(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+def _changes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """A and B of every layer by its name in the file, without PEFT's prefix."""
-    if not (folder / TENSORS).exists():
-        if (folder / "adapter_model.bin").exists():
-            raise UnsupportedModel("adapter_model.bin is pickled, a format that can run code: save it as safetensors")
-        raise FileNotFoundError(f"{folder} has no {TENSORS}: there are no weights")
-    tensors = LazyTensors(open_safetensors(folder / TENSORS))
-    with safe_open(folder / TENSORS, framework="pt") as file:
-        stated = (file.metadata() or {}).get(_CHECKSUM)
-    if stated is not None and stated != _checksum(tensors):
-        raise ValueError(f"{TENSORS} is damaged: its tensors are not those that were written; copy it again")
     found: dict[str, dict[str, Tensor]] = {}
     for name in tensors:
         match = re.fullmatch(rf"(?:{re.escape(_PREFIX)})?(.+)\.(lora_A|lora_B|base_layer)\.weight", name)

@@ -1,0 +1,74 @@
+"""Any fine-tuning method by its config: put it into a model, write it, read it, merge it.
+
+model = add_adapter(checkpoint.model, LoraConfig(r=8), seed=0)      # what requires a gradient is to be trained
+save_adapter("french", model, LoraConfig(r=8), checkpoint)          # a folder that PEFT loads
+model = load_adapter("french", checkpoint)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
+from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import UnsupportedModel
+from lmworks.model.transformer import Transformer
+
+
+def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transformer:
+    """The model with a new adapter, whose parameters alone require a gradient; `model` stays, its weights are shared.
+
+    At first it computes what `model` computes, but for a prefix, whose keys take attention from the text. ValueError
+    for a method that does not go with this model.
+    """
+    generator = torch.Generator(device=model.tokens.device).manual_seed(seed)
+    match method:
+        case LoraConfig():
+            return add_lora(model, method, generator)
+        case _:
+            raise NotImplementedError(method.kind)
+
+
+def trained_weights(model: Transformer) -> dict[str, Tensor]:
+    """The weights that require a gradient, by their names in `model`."""
+    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def save_adapter(
+    folder: str | Path,
+    model: Transformer,
+    method: Method,
+    checkpoint: Checkpoint,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Writes the adapter that `add_adapter` put into `model` as PEFT's folder, whole or not at all.
+
+    checkpoint  the base, which names the family and is named as the base.
+    weights     the adapter's, by the names of `trained_weights`, such as `Run.trained` gives; None: those of `model`.
+
+    FileExistsError when there is something already. ValueError for full fine-tuning, which makes a whole model.
+    """
+    weights = trained_weights(model) if weights is None else weights
+    match method:
+        case LoraConfig():
+            lora = lora_of(model, weights)
+            return write_lora(folder, lora, checkpoint.config, checkpoint.published, base=checkpoint.source)
+        case FullConfig():
+            raise ValueError("full fine-tuning makes a whole model: save the checkpoint")
+        case _:
+            raise NotImplementedError(method.kind)
+
+
+def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
+    """The checkpoint's model with the adapter of a folder. The errors are those of `read_peft_folder`, and ValueError
+    for an adapter of another base."""
+    document, _ = read_peft_folder(folder)
+    match document.get("peft_type"):
+        case "LORA":
+            return trainable_lora(checkpoint.model, read_lora(folder, checkpoint.config, checkpoint.published))
+        case other:
+            raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: LORA")

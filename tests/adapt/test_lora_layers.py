@@ -89,7 +89,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(precision, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["train_state"]
     saved = load_file(folder / "train_state" / "trained.safetensors")
     assert saved.keys() == again.weights.masters.keys()
-    with pytest.raises(ValueError, match="lora_of"):
+    with pytest.raises(ValueError, match="save_adapter"):
         again.finished()
 
     lora = lora_of(again.model, again.trained())

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import lmworks
+from lmworks.adapt import load_adapter
 from lmworks.artefact import StageContext, read_manifest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping, to_mapping
@@ -135,6 +136,22 @@ def test_dialogues_teach_the_assistants_turns_and_their_template(workspace):
     )
     assert completion.text == "the cat"
     assert completion.finish_reason == "stop"
+
+
+def test_an_adapter_is_delivered_as_peft_s_folder_or_merged(workspace):
+    """Both compute the same, and the base is not what they compute."""
+    settings = ["epochs=20", "batch=4", "length=64", "train.precision=float32", "rate=0.01", "method.kind=lora"]
+    inputs = [workspace / "model", workspace / "tokens"]
+    run("train.finetune", workspace / "adapter", inputs, settings)
+    run("train.finetune", workspace / "merged", inputs, [*settings, "merge=true"])
+    base, merged = lmworks.load(workspace / "model"), lmworks.load(workspace / "merged")
+    adapted = load_adapter(workspace / "adapter", base)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert (adapted(ids) - merged.model(ids)).abs().max() < 1e-4
+        assert (adapted(ids) - base.model(ids)).abs().max() > 0.1
+    with pytest.raises(ValueError, match="merge is of"):
+        run("train.finetune", workspace / "x", inputs, ["merge=true"])
 
 
 def test_the_template_is_that_of_the_conversations(workspace):

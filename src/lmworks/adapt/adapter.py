@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.adapt.layers import AdapterLinear
+from lmworks.adapt.lora import merge
 from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
 from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Transformer, sharing_copy
 
 
 def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transformer:
@@ -72,3 +74,12 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
             return trainable_lora(checkpoint.model, read_lora(folder, checkpoint.config, checkpoint.published))
         case other:
             raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: LORA")
+
+
+def merge_adapter(model: Transformer) -> Transformer:
+    """The model that computes by its weights alone what `model` does with its adapter beside them. ValueError for an
+    adapter that cannot be merged: a prefix, bottlenecks."""
+    base = sharing_copy(model)
+    for name, layer in [(n, m) for n, m in base.named_modules() if isinstance(m, AdapterLinear)]:
+        base.set_submodule(name, layer.base)
+    return merge(base, lora_of(model))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from lmworks.adapt.config import BottleneckConfig, FullConfig, Method, PrefixConfig
 from lmworks.train.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
@@ -208,7 +209,9 @@ class FinetuneConfig:
     length  Tokens in a sequence; at most what the model was made for.
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
-    seed    Of the order.
+    method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
+    merge   Deliver a whole model, with the adapter merged into its weights; else the adapter alone, as PEFT's folder.
+    seed    Of the order, and of an adapter's first weights.
     train   The loop.
     """
 
@@ -217,6 +220,8 @@ class FinetuneConfig:
     length: int = 512
     batch: int = 16
     rate: float | None = None
+    method: Method = field(default_factory=FullConfig)
+    merge: bool = False
     seed: int = 0
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(AdamW(rate=2e-4, decay=0.0), Linear(), precision="bfloat16")
@@ -225,4 +230,6 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
         within(2, 2**20, length=self.length)
+        if self.merge and isinstance(self.method, FullConfig | PrefixConfig | BottleneckConfig):
+            raise ValueError(f"merge is of lora and ia3, which become part of the weights; {self.method.kind} does not")
         self.train.check_batch(self.batch)

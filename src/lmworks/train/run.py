@@ -79,8 +79,8 @@ class Run:
     sample      called then, too: (beginning of a text, how the model goes on) for the log
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
-    adapt       gives the model to train, which shares the checkpoint's weights: `adapt.trainable_lora` of an adapter.
-                Checkpoints then hold what is trained alone, and `finished` is not to be asked for
+    adapt       gives the model to train, which shares the checkpoint's weights: `adapt.add_adapter` with a method.
+                Checkpoints of a run that trains an adapter hold the adapter alone
     """
 
     checkpoint: Checkpoint
@@ -161,12 +161,12 @@ class Run:
         whole = self.weights.whole(self.average.weights or self.weights.masters)
         return {name: weight.float() for name, weight in whole.items()}
 
-    def finished(self) -> Checkpoint:
-        """The checkpoint with its weights as they were `trained`. All processes call it; on others than the first it
-        has no weights. ValueError for a run that trained an adapter."""
-        if self.adapt is not None:
-            raise ValueError("the run trained an adapter beside the model: write `lora_of(run.model, run.trained())`")
-        trained = self.trained()
+    def finished(self, trained: Mapping[str, Tensor] | None = None) -> Checkpoint:
+        """The checkpoint with its weights as they were `trained`. All processes call it, unless they give these; on
+        others than the first it has no weights. ValueError for a run that trained an adapter."""
+        trained = self.trained() if trained is None else trained
         kept = self.checkpoint.weights if self.ranks.first else {}
+        if self.ranks.first and not trained.keys() <= kept.keys():
+            raise ValueError("the run trained an adapter beside the model: `save_adapter` writes it")
         frozen = {name: kept[name].float() for name in kept if name not in trained}
-        return replace(self.checkpoint, weights=frozen | trained)
+        return replace(self.checkpoint, weights={**frozen, **trained})

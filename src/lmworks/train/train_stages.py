@@ -2,13 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from lmworks.adapt.adapter import add_adapter, load_adapter, merge_adapter, save_adapter
+from lmworks.adapt.config import FullConfig, Method
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
@@ -83,7 +86,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     steps = max(round(config.epochs * sequences / batch), 1)
     loader = LoaderConfig(_sources(shards, {}), length=length, batch=batch, steps=steps, seed=config.seed)
     settings = at_rate(config.train, config.rate)
-    result = _train(checkpoint, loader, held_out, settings, context)
+    result = _train(checkpoint, loader, held_out, settings, context, config.method, config.merge)
     cut = (("length", length, f"the model's context; {config.length:,} was set"),) if length < config.length else ()
     rows = (
         *cut,
@@ -126,6 +129,8 @@ def _train(
     held_out: Mapping[str, Path],
     settings: TrainConfig,
     context: StageContext,
+    method: Method | None = None,
+    merge: bool = False,
 ) -> StageResult:
     objective, ranks = CausalLanguageModel(), join(settings.parallel)
     with Loader(config, *ranks.rows) as loader:
@@ -136,10 +141,13 @@ def _train(
             progress=context.progress,
             seed=seed,
             ranks=ranks,
+            adapt=None if method in (None, FullConfig()) else partial(add_adapter, method=method, seed=seed),
         )
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
-        return train_and_deliver(run, context)
+        if method is None or isinstance(method, FullConfig):
+            return train_and_deliver(run, context)
+        return train_and_deliver(run, context, partial(_save_adapter, method=method, merge=merge))
 
 
 def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
@@ -162,34 +170,54 @@ def _peak_flops(run: Run, length: int) -> float | None:
     return None if kept is None else kept.products
 
 
-def train_and_deliver(run: Run, context: StageContext) -> StageResult:
-    """All steps that are left; then the model and the log into the output. `run.folder` is `context.work / "run"`."""
+def train_and_deliver(run: Run, context: StageContext, save: "Save | None" = None) -> StageResult:
+    """All steps that are left; then the weights that were trained, by `save` into a new folder, and the log into the
+    output. `run.folder` is `context.work / "run"`. By default the whole model is saved."""
     position = train(run)
-    dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-    trained = replace(run.finished(), dtype=dtype)
+    trained = run.trained()
     if not run.ranks.first:
         return StageResult()
-    _deliver(trained, context)
-    section, metrics = curve_section(context.output / LOG)
-    metrics |= {
-        "steps": position.step,
-        "targets": position.targets,
-        "parameters": sum(weight.numel() for weight in trained.weights.values()),
-    }
-    return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
-
-
-def _deliver(trained: Checkpoint, context: StageContext) -> None:
-    """The model and a copy of the log into the output. `context.work` keeps the run: after a kill it is gone on from
-    its last checkpoint, which is its end, and what was delivered half is made again."""
+    # The work folder keeps the run: after a kill it is gone on from its last checkpoint, which is its end, and what was
+    # delivered half is made again.
     finished = context.work / "finished"
     if finished.exists():  # of a kill
         shutil.rmtree(finished)
-    folder = trained.save(finished / "model")
+    folder = finished / "model"
+    (save or _save_model)(run, trained, folder)
     for path in folder.iterdir():
         shutil.move(path, context.output / path.name)
     shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
     shutil.rmtree(finished)
+    section, metrics = curve_section(context.output / LOG)
+    metrics |= {
+        "steps": position.step,
+        "targets": position.targets,
+        "parameters": sum(weight.numel() for weight in trained.values()),
+    }
+    return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
+
+
+Save = Callable[[Run, Mapping[str, Tensor], Path], None]  # the weights that a run trained, into a new folder
+
+
+def _save_model(run: Run, trained: Mapping[str, Tensor], folder: Path) -> None:
+    replace(run.finished(trained), dtype=_delivered_dtype(run)).save(folder)
+
+
+def _save_adapter(run: Run, trained: Mapping[str, Tensor], folder: Path, method: Method, merge: bool) -> None:
+    """The adapter as PEFT's folder with the tokenizer and the chat template; or the model that it is merged into."""
+    checkpoint = run.checkpoint
+    adapter = folder.with_name("adapter") if merge else folder
+    save_adapter(adapter, run.model, method, checkpoint, trained)
+    if merge:
+        merged = merge_adapter(load_adapter(adapter, checkpoint))
+        checkpoint.with_model(merged.to(_delivered_dtype(run))).save(folder)
+    else:
+        checkpoint.required_tokenizer.save(folder, checkpoint.chat_template, checkpoint.max_length)
+
+
+def _delivered_dtype(run: Run) -> torch.dtype:
+    return torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
 
 
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
-    from lmworks.model.checkpoint import load
     from lmworks.system import open
 
 __version__ = "0.1.0"

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import lmworks
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import CURRENT
 from lmworks.generate.engine import Engine
 from lmworks.ground.answer_record import to_answer
-from lmworks.model.checkpoint import load
 from lmworks.monitor.token_replay import Replay, replay
 from lmworks.records import Interaction
 from lmworks.workspace import read_current

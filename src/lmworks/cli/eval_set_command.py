@@ -54,8 +54,8 @@ def lint(
             asked["logged questions"] = sorted({question_of(one.messages) for one in reader.interactions()} - {""})
     encoder = vectors = None
     if embedder:
+        from lmworks.adapt.adapted_checkpoint import load
         from lmworks.generate.text_embedding import TextEncoder
-        from lmworks.model.checkpoint import load
 
         encoder = TextEncoder(load(embedder))
         vectors = encoder.encode([item.question for item in chosen.items], "query")

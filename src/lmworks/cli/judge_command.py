@@ -53,10 +53,10 @@ def score(
 
     Example: `lmworks judge score rows.jsonl --rubric truthfulness --model smollm2-135m-instruct > verdicts.jsonl`
     """
+    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.config import to_mapping
     from lmworks.evaluate import judge
     from lmworks.generate.engine import Engine
-    from lmworks.model.checkpoint import load
 
     by = judge.rubric(rubric)
     given = [json.loads(line) for line in rows.read_text("utf-8").split("\n") if line.strip()]

@@ -31,7 +31,7 @@ def serve(
     adapters: Annotated[
         list[str] | None,
         typer.Option(
-            "--adapter", metavar="NAME=FOLDER", help="A PEFT LoRA folder, served as a model of this name; repeatable."
+            "--adapter", metavar="NAME=FOLDER", help="An adapter's folder, served as a model of this name; repeatable."
         ),
     ] = None,
     overrides: Annotated[

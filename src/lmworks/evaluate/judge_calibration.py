@@ -266,8 +266,8 @@ def outside_digest(config: JudgeConfig, base: Path) -> str:
 
 def calibrate_judge(config: JudgeConfig, context: StageContext) -> StageResult:
     """Calibrate the model in the role `judge`."""
+    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
-    from lmworks.model.checkpoint import load
 
     by, rows = outside(config, context.base)
     found = calibrate(Judge(Engine(load(context.models["judge"])), by, progress=context.progress), rows, config.own)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.data.conversations import parse_json
@@ -22,7 +23,6 @@ from lmworks.evaluate.config import LearnedConfig
 from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.model.checkpoint import load
 from lmworks.model.download import digest_of_model, located
 from lmworks.records import Rated, Score, Unscored
 from lmworks.report import Section, Table

@@ -43,9 +43,9 @@ class TaskItems:
 
 def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
     """The suite with the model of the role "model"; errors as `read`, `encoded` and `load` raise them."""
+    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.evaluate.model_responses import encoded, model_responses
     from lmworks.generate.engine import Engine
-    from lmworks.model.checkpoint import load
 
     tasks = read(config, context.base)
     checkpoint = load(context.models["model"])

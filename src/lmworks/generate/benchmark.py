@@ -17,13 +17,13 @@ from typing import Literal
 
 import torch
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.roofline import Limits, measure_limits
 from lmworks.generate.runner_choice import WeightFormat
 from lmworks.kernels import library
-from lmworks.model.checkpoint import load
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters, flops_per_token
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.data.annotate.config import ModelPerplexityConfig
 from lmworks.data.annotate.perplexity import perplexities
@@ -27,7 +28,6 @@ from lmworks.data.store import Shard
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
-from lmworks.model.checkpoint import load
 from lmworks.model.download import digest_of_model, located
 from lmworks.report import Section, Table
 from lmworks.tokenizer.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lmworks.kernels.fused_operations import linear
 from lmworks.kernels.packing import PackedMatrix, pack_weight, unpack
 from lmworks.kernels.weight_formats import Format, Quantised
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Transformer, empty_model
 
 
 class QuantisedLinear(nn.Module):
@@ -80,6 +80,11 @@ def shapes_of(model: Transformer) -> dict[str, torch.Size]:
         if module.matrix.bias is not None:
             shapes[f"{name}.bias"] = module.matrix.bias.shape
     return shapes
+
+
+def has_adapter(model: Transformer) -> bool:
+    """Whether there is more in the model than its config says, such as a prefix, which only its modules compute."""
+    return shapes_of(model).keys() != empty_model(model.config).state_dict().keys()
 
 
 def packed_bytes(model: Transformer) -> int:

@@ -12,7 +12,7 @@ from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
-from lmworks.generate.quantised_linear import quantise_projections, quantised_linears, quantised_weights
+from lmworks.generate.quantised_linear import has_adapter, quantise_projections, quantised_linears, quantised_weights
 from lmworks.generate.runner import Runner, require_same_shapes
 from lmworks.kernels import library
 from lmworks.kernels.program import Program
@@ -40,6 +40,7 @@ def build_runner(
     format.
     """
     fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
+    fused = fused and (isinstance(checkpoint.weights, GgufWeights) or not has_adapter(checkpoint.model))
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
     return _modules(checkpoint, weights, pages, cache_dtype)

@@ -16,7 +16,7 @@ from lmworks.artefact import hash_json
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
-from lmworks.generate.quantised_linear import quantise_projections, quantised_weights
+from lmworks.generate.quantised_linear import has_adapter, quantise_projections, quantised_weights
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch
@@ -242,7 +242,8 @@ def _runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pr
     model, config = checkpoint.model, checkpoint.config
     if weights not in get_args(WeightFormat):
         raise ValueError(f"{weights!r} is no format of weights here; there are {', '.join(get_args(WeightFormat))}")
-    if model.tokens.device.type == "cpu" and library.load() is not None and unsupported_reason(config) is None:
+    known = unsupported_reason(config) is None and not has_adapter(model)
+    if model.tokens.device.type == "cpu" and library.load() is not None and known:
         form: Format = "int8" if weights == "auto" else weights
         kept: Literal["float32", "bfloat16"] = "float32" if form == "float32" else "bfloat16"
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.config import from_mapping
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import nearest_passages
@@ -29,7 +30,6 @@ from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
-from lmworks.model.checkpoint import load
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import WHOLE_NAME, ranked, read_query

@@ -238,8 +238,8 @@ def read_document(folder: Path) -> Document:
     """config.json; UnsupportedModel for an adapter, whose base model the folder does not hold."""
     if (folder / "adapter_config.json").exists():
         raise UnsupportedModel(
-            "adapter_config.json: this is a PEFT (LoRA) adapter and not a whole model; merge it into its base with "
-            "merge_and_unload() and save the result"
+            "adapter_config.json: this is a PEFT adapter and not a whole model, which is needed here; merge it into "
+            "its base with lmworks.load(folder).save(another)"
         )
     if not (folder / "config.json").exists():
         files = ", ".join(sorted(path.name for path in folder.glob("*.gguf")))

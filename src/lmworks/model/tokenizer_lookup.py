@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tokenizers
 
-from lmworks.model.download import MODELS, locate, weights_path
+from lmworks.model.download import MODELS, base_of_adapter, locate, weights_path
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ class Found:
 
 def locate_tokenizer(name: str, base: Path = Path()) -> Path:
     """The folder or file that `name` stands for: a pulled model, or a path, which starts at `base` if it is relative;
-    of a folder with one GGUF file, that file.
+    of a folder with one GGUF file, that file; of an adapter's without a tokenizer, its base.
 
     LookupError says what was meant perhaps; FileNotFoundError names the command that fetches a model.
     """
@@ -32,6 +32,8 @@ def locate_tokenizer(name: str, base: Path = Path()) -> Path:
         return locate(name)
     path = base / name
     if name and (path.is_dir() or path.is_file()):
+        while not (path / "tokenizer.json").exists() and (whole := base_of_adapter(path)) is not None:
+            path = whole
         return weights_path(path)
     near = difflib.get_close_matches(name.lower(), MODELS, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"models that can be pulled: {', '.join(MODELS)}."

@@ -22,8 +22,8 @@ class ServeConfig:
     cache_dtype          of keys and values: auto, float32, bfloat16 or int8. See `Engine`.
     cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together.
     speculation          guess what was seen before: auto, lookup or off. Only where it pays, see `Engine`.
-    adapters             name -> PEFT folder of a LoRA adapter. It is served as a model of that name, on the language
-                         model that it fits.
+    adapters             name -> folder of an adapter, served as a model of that name. LoRA runs beside the language
+                         model that it fits, in one engine; any other kind in an engine of its own.
     events_per_second    of all streams of a model, 0: no limit. Where more tokens are made, an event carries several;
                          the first token of an answer never waits.
     query_embeddings     keep in the log the vector of what each chat asked. By the embedder that is served; a chat

@@ -2,19 +2,25 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lmworks.adapt import Lora, read_lora
+import torch
+
+from lmworks.adapt import AdapterIndex, Lora, load, read_lora, with_lora
+from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.model.checkpoint import Checkpoint, is_gguf, load, read_document
+from lmworks.model.checkpoint import Checkpoint, is_gguf, read_document
 from lmworks.model.config import LanguageModelHead, PoolHead, UnsupportedModel
-from lmworks.model.download import weights_path
+from lmworks.model.download import base_of_adapter, weights_path
+from lmworks.model.transformer import empty_model
 from lmworks.serve.config import ServeConfig
+from lmworks.tokenizer.tokenizer_folder import read_chat_template
 
+_BY_MACHINE = ("auto", "int8", "int4")  # weights whose other tensors have the machine's own numbers
 ASSISTANT = "assistant"  # the name of the grounded system
 
 
@@ -59,10 +65,21 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     """Load models (name -> path), two at a time; heads other than language and pooling are left out."""
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
-    languages = {n: _worker(c, config) for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
+    bases = {name: each for name, each in checkpoints.items() if isinstance(each.config.head, LanguageModelHead)}
+    languages = {name: _worker(checkpoint, config) for name, checkpoint in bases.items()}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
     try:
-        adapters = {name: _load_adapter(name, folder, languages, encoders) for name, folder in config.adapters.items()}
+        adapters: dict[str, str] = {}
+        # Models around a prefix or bottlenecks share these weights, in the numbers that engines compute in.
+        number = default_dtype(torch.device("cpu")) if config.weights in _BY_MACHINE else getattr(torch, config.weights)
+        bases = {name: replace(checkpoint, dtype=number) for name, checkpoint in bases.items()}
+        for name, folder in config.adapters.items():
+            language, adapter = _fitting(name, folder, bases, {*encoders, *languages})
+            if isinstance(adapter, Checkpoint):
+                languages[name] = _worker(adapter, config)
+            else:
+                languages[language].load_adapter(name, adapter)
+                adapters[name] = language
     except BaseException:
         for worker in languages.values():  # nobody else knows of them yet
             worker.close()
@@ -83,19 +100,11 @@ def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
     return EngineWorker(engine, config.max_waiting, config.events_per_second or None)
 
 
-def _load_adapter(
-    name: str, folder: str, languages: Mapping[str, EngineWorker], encoders: Mapping[str, TextEncoder]
-) -> str:
-    """Load an adapter into the one language model that it fits, whose name is returned."""
-    checkpoints = {language: worker.checkpoint for language, worker in languages.items()}
-    language, lora = _fitting(name, folder, checkpoints, encoders)
-    languages[language].load_adapter(name, lora)
-    return language
-
-
 def check_sources(paths: Mapping[str, str]) -> None:
     """FileNotFoundError or ValueError for a folder or a file that is clearly no model; no weights are read."""
     for path in map(weights_path, map(Path, paths.values())):
+        while (base := base_of_adapter(path)) is not None:
+            path = weights_path(base)
         if path.is_dir():
             try:
                 read_document(path)
@@ -115,8 +124,11 @@ def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> Non
         _fitting(name, folder, languages, checkpoints)
 
 
-def _fitting(name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]) -> tuple[str, Lora]:
-    """The adapter, and the name of the one language model that it fits.
+def _fitting(
+    name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]
+) -> tuple[str, Lora | Checkpoint]:
+    """The adapter, and the name of the one language model that it fits: a LoRA of linear layers, which runs beside the
+    model in one engine, or of any other kind, or with a chat template of its own, the model that the two make.
 
     FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of
     the `others`, and when it fits none of the models, or several.
@@ -125,14 +137,29 @@ def _fitting(name: str, folder: str, languages: Mapping[str, Checkpoint], others
         raise ValueError(f"the adapter {name!r} has the name of a model that is served: give it another one")
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"the adapter {name!r} is to be read from {folder}, and there is no such folder")
-    fits: dict[str, Lora] = {}
+    fits: dict[str, Lora | Checkpoint] = {}
     reasons: list[str] = []
     for language, checkpoint in languages.items():
         try:
-            fits[language] = read_lora(folder, checkpoint.config, checkpoint.published)
+            fits[language] = _beside(folder, checkpoint) or load(folder, base=checkpoint)
         except ValueError as error:
             reasons.append(f"{language}: {error}")
     if len(fits) != 1:
         why = f"it fits {', '.join(fits)}: serve only one of them" if fits else "; ".join(reasons)
         raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
     return next(iter(fits.items()))
+
+
+def _beside(folder: str, checkpoint: Checkpoint) -> Lora | None:
+    """The adapter where each request of one engine may use it or not; None for one that makes another model."""
+    if read_chat_template(Path(folder)) not in (None, checkpoint.chat_template):
+        return None
+    try:
+        lora = read_lora(folder, checkpoint.config, checkpoint.published)
+    except UnsupportedModel:
+        return None
+    try:
+        with_lora(empty_model(checkpoint.config), [lora], AdapterIndex())
+    except ValueError:  # of layers that do not see all tokens in their order
+        return None
+    return lora

@@ -14,6 +14,7 @@ from lmworks.cli import (
     build_command,
     data_command,
     eval_command,
+    finetune_command,
     judge_command,
     log_command,
     model_command,
@@ -27,12 +28,12 @@ from lmworks.cli import (
 _SUGGESTIONS = {
     "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
-    "finetune": "fine-tuning is a stage of a recipe: `lmworks stage train.finetune`",
+    "sft": "`lmworks finetune` trains a model on examples",
     "evaluate": "`lmworks eval` scores a model or a system on suites; `lmworks build` evaluates what it builds",
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
-_RESUMABLE = ("up", "build", "data", "stage", "sweep", "eval")  # verbs that keep what was done before a Ctrl-C
+_RESUMABLE = ("up", "build", "data", "stage", "sweep", "eval", "finetune")  # verbs that keep what was done at a Ctrl-C
 
 
 class Verbs(TyperGroup):
@@ -80,10 +81,12 @@ def _options(
 _SETTINGS = {
     serve_command.serve: serve_command.settings,
     sweep_command.sweep: sweep_command.settings,
+    finetune_command.finetune: finetune_command.settings,
 }  # of what `--set` takes
 for verb in (
     build_command.up,
     build_command.build,
+    finetune_command.finetune,
     serve_command.serve,
     ask_command.ask,
     build_command.pull,

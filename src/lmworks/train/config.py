@@ -205,8 +205,11 @@ class FinetuneConfig:
 
     base    The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf file. A
             relative path starts at the folder of the recipe, or, for a command, at the current one.
-    epochs  How often each sequence is seen.
-    length  Tokens in a sequence; at most what the model was made for.
+    What is left out follows from the method, the texts and the model, and the report says why.
+
+    minutes  How long the run may take on this machine: fewer epochs are taken where these are too many.
+    epochs  How often each sequence is seen; left out: 3, or fewer that fit into the minutes.
+    length  Tokens in a sequence; at most what the model was made for. Left out: 512, or more for longer texts.
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
     method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
@@ -216,20 +219,22 @@ class FinetuneConfig:
     """
 
     base: str = ""
-    epochs: float = 3.0
-    length: int = 512
-    batch: int = 16
+    minutes: float | None = None
+    epochs: float | None = None
+    length: int | None = None
+    batch: int | None = None
     rate: float | None = None
     method: Method = field(default_factory=FullConfig)
     merge: bool = False
     seed: int = 0
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(AdamW(rate=2e-4, decay=0.0), Linear(), precision="bfloat16")
-    )
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16"))
 
     def __post_init__(self) -> None:
-        positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
+        positive(minutes=self.minutes, epochs=self.epochs, batch=self.batch, rate=self.rate)
         within(2, 2**20, length=self.length)
+        if self.minutes is not None and self.train.parallel.devices > 1:
+            raise ValueError("minutes are measured on one process: with several, set epochs instead")
         if self.merge and isinstance(self.method, FullConfig | PrefixConfig | BottleneckConfig):
             raise ValueError(f"merge is of lora and ia3, which become part of the weights; {self.method.kind} does not")
-        self.train.check_batch(self.batch)
+        if self.batch is not None:
+            self.train.check_batch(self.batch)

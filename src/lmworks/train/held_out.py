@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmworks.data.batching import Batch
+from lmworks.data.batching import Batch, make_batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
+from lmworks.data.packing import Plan
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.transformer import Transformer
@@ -67,6 +68,7 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int
 
 
 SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
+_TEXTS = 200  # at most, where each is a sequence of its own
 _ROWS = 8  # of a batch that is read
 _BEGINNINGS = 3  # that are continued
 _SHOWN = 16  # tokens of a text that has no question
@@ -100,6 +102,18 @@ def held_out_batches(folders: Mapping[str, Path], config: LoaderConfig) -> list[
     sources = {name: SourceConfig(str(folder)) for name, folder in folders.items()}
     with Loader(replace(config, sources=sources, steps=None, batch=_ROWS, seed=0)) as loader:
         return [loader.batch(step) for step in range(min(loader.steps, SEQUENCES // _ROWS))]
+
+
+def row_batches(folders: Iterable[Path], length: int) -> list[Batch]:
+    """The first texts of held-out shards, each alone in a sequence that ends with it, at `length` tokens at most: of
+    dialogues, one of which is what an interval's items should be."""
+    batches: list[Batch] = []
+    first = np.zeros(1, np.int64)
+    for dataset in map(TokenDataset, folders):
+        for number, size in enumerate(np.minimum(dataset.lengths, length)[: _TEXTS - len(batches)]):
+            plan = Plan(int(size), first + number, first, first + size, np.array([0, 1]))
+            batches.append(make_batch([dataset], [plan], first, first))
+    return batches
 
 
 def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path]) -> Callable[[], Validation]:

@@ -45,8 +45,10 @@ def _train(run: Run) -> Position:
         text = "begins anew: what ran here before ended before it was saved (train.checkpoint says how often that is)"
         run.log.write("event", 0, text=text)
         run.progress(0, run.loader.steps, "batches", 0, text)
-    clock = _Clock(run)
     try:
+        if run.compares and run.config.validate and not run.position.cursor:
+            _validate_and_sample(run)
+        clock = _Clock(run)
         with interruptions() as interruption:
             while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
                 if (taken := step(run)) is None:
@@ -138,7 +140,9 @@ def _validate_and_sample(run: Run) -> None:
     is delivered."""
     number, average = run.position.step, run.average.weights
     if run.validate is not None:
-        run.log.write("validation", number, **_validation_numbers(run.validate()))
+        found = run.validate()
+        run.log.write("validation", number, **_validation_numbers(found))
+        run.held_out = found.total.value if isinstance(found.total, Scored) else None
     with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))
@@ -235,6 +239,7 @@ class _Clock:
         rates = self.rates()
         note = f"loss {taken.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
+        note += "" if self.run.held_out is None else f" · held out {self.run.held_out:.3f}"
         self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", self.resumed_at, note)
 
     def rates(self) -> dict[str, float]:

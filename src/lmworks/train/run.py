@@ -77,6 +77,8 @@ class Run:
     folder      of the run: `log.jsonl` and `checkpoints/`
     validate    called every `config.validate` steps
     sample      called then, too: (beginning of a text, how the model goes on) for the log
+    compares    both are called before the first step, too
+    held_out    loss of the last validation, to be shown
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
     adapt       gives the model to train, which shares the checkpoint's weights: `adapt.add_adapter` with a method.
@@ -97,6 +99,8 @@ class Run:
     ranks: Ranks = ALONE
     position: Position = field(default_factory=Position)
     adapt: Callable[[Transformer], Transformer] | None = None
+    compares: bool = False
+    held_out: float | None = None
 
     def __post_init__(self) -> None:
         config = self.config

@@ -12,6 +12,7 @@ from lmworks.train.dial import Derived
 from lmworks.train.held_out import TEMPERATURE
 from lmworks.train.run_log import read_log
 
+_RISE = 0.02  # nats of held-out loss above its best that are over-fitting
 FEW_STEPS = 20  # fewer move a model hardly anywhere
 DIALS = ("minutes", "parameters", "tokens")
 
@@ -41,9 +42,25 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
         tables.append(Table(("step", "what happened"), events))
     if kinds["sample"]:
         tables.append(_samples(kinds["sample"]))
+    alarms = _rise(validations)
     steps = kinds["step"]
     figures = (Figure(_draw(steps, validations), _caption(steps, validations)),) if steps else ()
-    return Section("Training", "", tuple(tables), figures), metrics
+    return Section("Training", "", tuple(tables), figures, alarms=alarms), metrics
+
+
+def _rise(validations: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A held-out loss that rose again after its best."""
+    if not validations:
+        return ()
+    last = validations[-1]
+    best = min((line for line in validations if line["kind"] == last["kind"]), key=lambda line: line["loss"])
+    if last["loss"] < best["loss"] + _RISE:
+        return ()
+    return (
+        f"over-fitted: the held-out loss was {best['loss']:.3f} at step {best['step']:,} and is {last['loss']:.3f} at "
+        f"the last one, {last['step']:,}, whose weights are delivered; train for fewer epochs, at a lower rate, or on "
+        "more texts",
+    )
 
 
 def _last_numbers(
@@ -97,6 +114,12 @@ def doubt_of_steps(steps: int, of: str, remedies: str) -> list[str]:
 def _samples(lines: list[dict[str, Any]]) -> Table:
     """Samples of the first, a middle and the last look at the model."""
     steps = sorted({line["step"] for line in lines})
+    if steps[0] == 0:  # the base's, beside those of the end
+        first, last = ([line for line in lines if line["step"] == step] for step in (0, steps[-1]))
+        pairs = zip(first, last, strict=False)
+        rows = tuple((before["beginning"], before["text"], after["text"]) for before, after in pairs)
+        heads = ("the text begins", "the model before", f"the model after step {steps[-1]}")
+        return Table(heads, rows, f"Held-out texts, gone on with at temperature {TEMPERATURE:g}")
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
     caption = f"What the model says after the beginning of a text, drawn at temperature {TEMPERATURE:g}"

@@ -7,9 +7,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.adapter import add_adapter, load_adapter, merge_adapter, save_adapter
 from lmworks.adapt.config import FullConfig, Method
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
@@ -17,8 +19,8 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
-from lmworks.model.checkpoint import Checkpoint, assemble, load
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.download import ADAPTER, MODELS, digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
@@ -27,10 +29,17 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.held_out import beginnings_of, check_held_out, held_out_batches, samples_of, validation_on
+from lmworks.train.finetune_settings import FinetuneSettings, derive_finetune, seconds_per_sequence
+from lmworks.train.held_out import (
+    beginnings_of,
+    check_held_out,
+    held_out_batches,
+    row_batches,
+    samples_of,
+    validation_on,
+)
 from lmworks.train.loop import train
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
@@ -40,6 +49,7 @@ from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
+_LOOKS = 5  # validations of a fine-tuning run, at least
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
@@ -73,33 +83,59 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     vocabulary than the checkpoint's."""
     shards, held_out = find_shards(context)
     checkpoint = load(find_base(config.base, context))
+    if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
+        checkpoint = replace(checkpoint, source=config.base)
     _same_vocabulary(checkpoint.required_tokenizer, shards)
     if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
         if len(set(written.values())) > 1:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
         # The model is served as it was taught.
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
-    length = min(config.length, checkpoint.config.context_length)
-    with Loader(LoaderConfig(_sources(shards, {}), length=length, batch=config.batch, seed=config.seed)) as once:
-        sequences = sum(plan.sequences for plan in once.plans)
-    batch = min(config.batch, sequences)  # or all epochs would be one step
-    steps = max(round(config.epochs * sequences / batch), 1)
-    loader = LoaderConfig(_sources(shards, {}), length=length, batch=batch, steps=steps, seed=config.seed)
-    settings = at_rate(config.train, config.rate)
+    derived = _derived_finetune(config, checkpoint, shards, context)
+    loader = LoaderConfig(
+        _sources(shards, {}), length=derived.length, batch=derived.batch, steps=derived.steps, seed=config.seed
+    )
+    looks = min(config.train.validate or derived.steps, max(derived.steps // _LOOKS, 1))
+    settings = replace(
+        at_rate(config.train, derived.rate),
+        schedule=replace(config.train.schedule, warmup=derived.warmup),
+        micro_batch=derived.micro_batch,
+        validate=None if config.train.validate is None else looks,
+    )
     result = _train(checkpoint, loader, held_out, settings, context, config.method, config.merge)
-    cut = (("length", length, f"the model's context; {config.length:,} was set"),) if length < config.length else ()
-    rows = (
-        *cut,
-        ("sequences", sequences, f"of {length} tokens, in which the texts are packed"),
-        ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
-        ("steps", steps, f"{config.epochs:g} times all sequences"),
-        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
-    )
-    remedies = f"more dialogues or texts, more epochs than {config.epochs:g}, or a smaller batch"
-    doubts = " ".join(doubt_of_steps(steps, f"{sequences} {'sequence' if sequences == 1 else 'sequences'}", remedies))
-    return replace(
-        result, sections=(Section("The run", doubts, (Table(("what", "value", "why"), rows),)), *result.sections)
-    )
+    remedies = "more dialogues or texts, more epochs, or a smaller batch"
+    doubts = " ".join(doubt_of_steps(derived.steps, "these texts", remedies))
+    section = Section("The run", doubts, (Table(("what", "value", "why"), derived.reasons),))
+    return replace(result, sections=(section, *result.sections))
+
+
+def _derived_finetune(
+    config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext
+) -> FinetuneSettings:
+    """The settings of the run, which are shown before it begins, and kept for one that goes on."""
+    kept, ranks = context.work / _DERIVED, join(config.train.parallel)
+    if ranks.first and not kept.exists():
+        datasets = [TokenDataset(folder) for folder in shards.values()]
+
+        def loader(length: int, batch: int = 1) -> LoaderConfig:
+            return LoaderConfig(_sources(shards, {}), length=length, batch=batch, seed=config.seed)
+
+        def count(length: int) -> int:
+            with Loader(loader(length)) as once:
+                return sum(plan.sequences for plan in once.plans)
+
+        def seconds(length: int, batch: int) -> float:
+            make = partial(load, find_base(config.base, context))
+            return seconds_per_sequence(make, config, loader(length, batch), context.progress)
+
+        lengths = np.concatenate([dataset.lengths for dataset in datasets])
+        learned = sum(int(each.mask(0, each.tokens).sum()) if each.masked else each.tokens for each in datasets)
+        derived = derive_finetune(config, checkpoint, lengths, learned, count, seconds)
+        for what, value, why in derived.reasons:
+            context.progress(0, derived.steps, "batches", 0, f"{what} {value}: {why}")
+        write_json(kept, to_mapping(derived))
+    ranks.wait()
+    return from_mapping(FinetuneSettings, json.loads(kept.read_text("utf-8")))
 
 
 def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
@@ -145,6 +181,7 @@ def _train(
         )
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
+        run.compares = method is not None
         if method is None or isinstance(method, FullConfig):
             return train_and_deliver(run, context)
         return train_and_deliver(run, context, partial(_save_adapter, method=method, merge=merge))
@@ -153,6 +190,8 @@ def _train(
 def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
     """Give the run what it validates on and what it continues."""
     batches = held_out_batches(held_out, config) if held_out else []
+    if held_out and all(TokenDataset(folder).masked for folder in held_out.values()):
+        batches = row_batches(held_out.values(), config.length)
     if batches:
         run.validate = validation_on(run, batches, held_out)
     beginnings = beginnings_of(held_out.values(), config.length // 2)
@@ -255,7 +294,7 @@ def tokens_of(shards: Mapping[str, Path]) -> int:
 def find_base(name: str, context: StageContext) -> Path:
     """The checkpoint of the one input that has one, or the model of this name. ValueError where there are none or
     several."""
-    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    found = [each for each in context.inputs.values() if (each / _MODEL).exists() or (each / ADAPTER).exists()]
     found += [located(name, context.base)] if name else []
     if len(found) != 1:
         raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(found)}")

@@ -66,6 +66,23 @@ def expected_memory(
     return max(memories, key=lambda memory: memory.total)
 
 
+def adapter_memory(
+    config: configs.ModelConfig, layout: Layout, trained: int, numbers: Numbers, norms: Norms = "fused"
+) -> Memory:
+    """The same of one device that trains an adapter of so many parameters beside frozen weights, which are there as
+    they were loaded, in float32, and in the run's numbers. Activations are those of full training, of which less is
+    kept where nothing before a layer is trained."""
+    whole = expected_memory(config, layout, numbers, norms=norms)
+    tokens, vocabulary = layout.tokens_per_device, config.embedding.vocabulary
+    parts = {name: size for name, size in whole.parts.items() if name.startswith(("activations", "working"))}
+    parts |= {
+        "weights": float(whole.held.total) * (4 + numbers.weights if numbers.master else numbers.weights),
+        "adapter and optimizer": float(trained) * (16 + numbers.master),
+        "loss": float(min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + numbers.activations)),
+    }
+    return Memory(parts, 0, whole.held, whole.notes)
+
+
 def _of_rank(
     config: configs.ModelConfig, layout: Layout, numbers: Numbers, state_values: int, norms: Norms, rank: int
 ) -> Memory:

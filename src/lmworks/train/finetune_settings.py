@@ -1,0 +1,221 @@
+"""From a model, rows to learn and a method to all settings of a fine-tuning run, each with its reason."""
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmworks.adapt.adapter import add_adapter
+from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.data.config import LoaderConfig
+from lmworks.data.loader import Loader
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.progress import Report
+from lmworks.train.config import FinetuneConfig
+from lmworks.train.dial import at_rate
+from lmworks.train.loop import step
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.optimizer_config import AdamW, peak_rate
+from lmworks.train.parallel.ranks import device_of_rank
+from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.memory import adapter_memory, expected_memory
+from lmworks.train.planning.units import readable_bytes, short
+from lmworks.train.run import Run
+
+EPOCHS = 3.0  # at most, unless asked: what is seen more often is learned by heart
+LENGTH, LONGEST = 512, 2048  # tokens of a sequence: at least, and at most where rows are longer
+STEPS = 100  # at least, where there are as many sequences: the batch is divided for them
+BATCH = 32  # sequences at most: LoRA learns less from larger ones (Schulman et al. 2025, "LoRA without regret")
+TOGETHER = {"cpu": 2048, "cuda": 16384}  # tokens in a forward: more are no faster
+WARMUP = 0.05  # of the steps
+_USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
+# Schulman et al. 2025: 5e-5 · (2000 / width)^0.781 for all weights of a Llama, ten times as much for LoRA of alpha 32.
+# The others' factors are those of their papers, relative to it.
+_FACTORS = {"full": 1.0, "lora": 10.0, "bottleneck": 10.0, "ia3": 50.0, "prefix": 100.0}
+_ALPHA = 32.0
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneSettings:
+    """Numbers of a run, and (what, value, why) of each number. `memory` in bytes, 0 where it is not known."""
+
+    length: int
+    batch: int
+    micro_batch: int | None
+    steps: int
+    rate: float
+    warmup: int
+    memory: float
+    reasons: tuple[tuple[str, str, str], ...]
+
+
+def derive_finetune(
+    config: FinetuneConfig,
+    checkpoint: Checkpoint,
+    lengths: NDArray[np.int64],
+    learned: int,
+    count: Callable[[int], int],
+    seconds: Callable[[int, int], float],
+) -> FinetuneSettings:
+    """Whatever `config` leaves out.
+
+    lengths  (rows,): tokens of each row, of which `learned` of all rows are to be learned.
+    count    length → sequences that the rows are packed in.
+    seconds  (length, sequences at a time) → of the real step, for each sequence; asked where there are `minutes`.
+
+    ValueError for a run that takes more memory than is free.
+    """
+    length, why_length = _length(config, checkpoint.config.context_length, lengths)
+    sequences = count(length)
+    trained = trained_parameters(checkpoint, config.method)
+    device = device_of_rank()
+    micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
+    epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
+    reasons = [
+        ("length", f"{length:,}", why_length),
+        (
+            "sequences",
+            f"{sequences:,}",
+            f"in which {len(lengths):,} texts are packed; {short(learned)} tokens of them are learned",
+        ),
+        ("trained", short(trained), _why_trained(config.method, trained, learned)),
+    ]
+    if config.minutes is not None:
+        each = seconds(length, min(micro, sequences))
+        affordable = _USED * 60 * config.minutes / each / sequences
+        reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
+        if affordable < epochs and not config.epochs:
+            epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
+    fitting = max(min(int(epochs * sequences / STEPS), BATCH), 1)
+    batch = min(config.batch or fitting, sequences)  # or all epochs would be one step
+    why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
+    if config.batch:
+        why_batch = "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"
+    steps = max(round(epochs * sequences / batch), 1)
+    rate, why_rate = _rate(config, checkpoint.config.embedding.width)
+    warmup, why_warmup = config.train.schedule.warmup, "the schedule's, as set"
+    if warmup is None:
+        warmup, why_warmup = math.ceil(WARMUP * steps), f"{WARMUP:.0%} of the steps"
+    together = config.train.micro_batch if config.batch or config.train.micro_batch else min(micro, batch)
+    memory, parts = _memory(config, checkpoint, trained, length, together or batch)
+    free = free_memory(device) + sum(weight.nbytes for weight in checkpoint.model.parameters())
+    why_memory = f"{parts}; {readable_bytes(free)} are free, or hold the model already"
+    if memory > free:
+        raise ValueError(
+            f"the run takes {readable_bytes(memory)} of memory ({why_memory}): set a shorter length than {length}, "
+            'train.micro_batch=1, train.recompute="blocks", or a method that trains less'
+        )
+    reasons += [
+        ("epochs", f"{epochs:.3g}", why_epochs),
+        ("batch", f"{batch:,}", why_batch),
+        ("steps", f"{steps:,}", f"{epochs:.3g} times all sequences"),
+        ("rate", f"{rate:.2g}", why_rate),
+        ("warm-up", f"{warmup:,} steps", why_warmup),
+        ("memory", readable_bytes(memory), why_memory),
+    ]
+    return FinetuneSettings(length, batch, together, steps, rate, warmup, memory, tuple(reasons))
+
+
+def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64]) -> tuple[int, str]:
+    """Tokens in a sequence, and why."""
+    wanted, why = config.length, "as set"
+    if wanted is None:
+        most = int(np.quantile(lengths, 0.95))
+        wanted, why = LENGTH, "short rows share a sequence"
+        if most > LENGTH:
+            wanted, why = min(-(-most // 256) * 256, LONGEST), f"holds 95 % of the rows, at most {LONGEST:,}"
+    if wanted > context:
+        wanted, why = context, f"the model's context; {wanted:,} was {'set' if config.length else 'wanted'}"
+    cut = int((lengths > wanted + 1).sum())
+    return wanted, f"{why}; {cut:,} of {len(lengths):,} texts are longer, and learned in pieces" if cut else why
+
+
+def _rate(config: FinetuneConfig, width: int) -> tuple[float, str]:
+    """The peak learning rate, and why."""
+    optimizer, method = config.train.optimizer, config.method
+    if config.rate is not None:
+        return config.rate, "as set"
+    if not isinstance(optimizer, AdamW) or optimizer.rate is not None:
+        return peak_rate(optimizer), f"at its highest, of {optimizer.kind}"
+    factor = _FACTORS[method.kind]
+    source = f"5e-5 · (2000 / {width})^0.781 for all weights (Schulman et al. 2025)"
+    if isinstance(method, LoraConfig):
+        factor *= _ALPHA / method.lora_alpha
+        source += f", 10 times that for LoRA of alpha 32, and this is of {method.lora_alpha:g}"
+    elif factor > 1:
+        source += f", {factor:g} times that for {method.kind}"
+    return factor * 5e-5 * (2000 / width) ** 0.781, source
+
+
+def _why_trained(method: Method, trained: int, learned: int) -> str:
+    what = (
+        f"parameters of {method.kind}" if not isinstance(method, FullConfig) else "parameters, all that are not frozen"
+    )
+    if isinstance(method, LoraConfig):
+        what = f"parameters of rank {method.r}"
+    # Of the capacity: Allen-Zhu & Li 2024; a token of a text says about a bit (Schulman et al. 2025).
+    enough = "more than" if 2 * trained >= learned else "LESS than: a higher rank learns more of"
+    return f"{what}; they hold about 2 bits each, {enough} the bit of each learned token"
+
+
+def trained_parameters(checkpoint: Checkpoint, method: Method) -> int:
+    """How many weights the method trains."""
+    model = checkpoint.model if method == FullConfig() else add_adapter(checkpoint.model, method)
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def _memory(
+    config: FinetuneConfig, checkpoint: Checkpoint, trained: int, length: int, together: int
+) -> tuple[float, str]:
+    """Bytes at the peak of a step, and what they are for."""
+    numbers = NUMBERS["float32" if config.train.precision == "float32" else "mixed"]
+    layout = Layout(sequences=together, length=length, recompute=config.train.recompute)
+    norms = "composed" if device_of_rank().type == "cpu" else "fused"
+    if isinstance(config.method, FullConfig):
+        found = expected_memory(checkpoint.config, layout, numbers, norms=norms)
+    else:
+        found = adapter_memory(checkpoint.config, layout, trained, numbers, norms)
+    groups: dict[str, float] = {}
+    for name, size in found.parts.items():
+        group = "activations" if name.startswith(("activations", "working")) else name.replace("loss", "logits")
+        groups[group] = groups.get(group, 0.0) + size
+    return found.total, ", ".join(f"{name} {readable_bytes(size)}" for name, size in groups.items())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new process may still take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def seconds_per_sequence(
+    make: Callable[[], Checkpoint], config: FinetuneConfig, loader: LoaderConfig, progress: Report
+) -> float:
+    """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
+    checkpoint of its own, which is thrown away."""
+    adapt = None if config.method == FullConfig() else partial(add_adapter, method=config.method, seed=config.seed)
+    settings, taken = replace(at_rate(config.train, config.rate), micro_batch=None), []
+    with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
+        run = Run(make(), CausalLanguageModel(), batches, settings, Path(folder), device=device_of_rank(), adapt=adapt)
+        for number in range(3):
+            began = time.perf_counter()
+            step(run)
+            if run.device != torch.device("cpu"):
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - began)
+            progress(number + 1, 3, "steps to measure this machine")
+        run.checkpoints.close()
+    return min(taken[1:]) / loader.batch

@@ -15,7 +15,6 @@ from lmworks.generate.lowering import NotLoweredError, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
-from lmworks.generate.quantised_linear import QuantisedLinear, quantise_projections, quantised_weights
 from lmworks.generate.runner import Work
 from lmworks.generate.runner_choice import build_runner, format_rule
 from lmworks.kernels.fused_operations import run
@@ -40,6 +39,7 @@ from lmworks.model.config import (
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.presets.llama_like import change_attention
+from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections, quantised_weights
 from lmworks.model.transformer import Transformer
 from slow_cases import slow
 

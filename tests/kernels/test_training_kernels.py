@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lmworks.kernels import fused_operations, library, training_kernels
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
+from lmworks.kernels.weight_formats import Format, dequantise, quantise
 from lmworks.model import masks
 from lmworks.model.flash_attention import tiled_attention
 from lmworks.model.presets import gpt2, llama
@@ -183,6 +184,18 @@ def test_a_sure_prediction_keeps_its_small_gradient(kernels: Library) -> None:
     wrong = 31 / (31 + torch.tensor(12.0).double().exp())
     training_kernels.softmax_loss(logits, torch.tensor([3]), 0.0, 0.0, kernels)
     assert float(logits[0, 3]) == pytest.approx(-float(wrong), rel=2**-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_dequantised_weights_are_those_of_the_format(kernels: Library, form: Format, dtype: torch.dtype) -> None:
+    weight = torch.randn(150, 170, generator=torch.Generator().manual_seed(0))  # no multiples of 32
+    expected = dequantise(quantise(weight, form)).to(dtype)
+    matrix = pack_weight(weight, form, bias=torch.ones(150))
+    assert torch.equal(training_kernels.dequantise(matrix, dtype, kernels), expected)
+    for rows, columns in ((slice(32, 96), slice(None)), (slice(64, 999), slice(96, 128)), (slice(32), slice(128, 170))):
+        found = training_kernels.dequantise(matrix.part(rows, columns), dtype, kernels)
+        assert torch.equal(found, expected[rows, columns])
 
 
 def test_a_target_outside_of_the_vocabulary_is_refused(kernels: Library) -> None:

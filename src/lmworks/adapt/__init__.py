@@ -12,5 +12,6 @@ if TYPE_CHECKING:
     from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
     from lmworks.adapt.multi_lora import AdapterIndex, apply, with_lora
     from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora, write_peft_folder
+    from lmworks.adapt.qlora import quantise_base
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

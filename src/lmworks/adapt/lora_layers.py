@@ -18,6 +18,7 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.layers import AdapterLinear, frozen_copy
 from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, initialise_lora, untie
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
+from lmworks.model.quantised_linear import QuantisedLinear
 from lmworks.model.transformer import Transformer
 
 
@@ -74,7 +75,7 @@ def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
         untie(adapted)
     for name, change in lora.changes.items():
         base = adapted.get_submodule(name)
-        if type(base) is not nn.Linear:
+        if type(base) not in (nn.Linear, QuantisedLinear):
             kind = type(base).__name__
             raise ValueError(f"{name} is a {kind}, of which no adapter is learned: exclude it by exclude_modules")
         layer = LoraLinear(base, change, model.tokens)

@@ -17,17 +17,14 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora
 from lmworks.generate.page_storage import layer_groups
 from lmworks.kernels.kv_pages import CacheFormat, allocate
-from lmworks.kernels.packing import PackedMatrix, concatenate, pack, pack_gguf, pack_weight
+from lmworks.kernels.packing import PackedMatrix, concatenate
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
-from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise
+from lmworks.kernels.weight_formats import Format, Quantised
 from lmworks.model import config as configs
 from lmworks.model.positions import rotation, sinusoids
+from lmworks.model.quantised_linear import pack_parameter
 
 FormatOf = Callable[[str], Format | Literal["stored"]]
-
-# GGUF's types that are ours as they are, with the bytes of a block
-_BLOCKS: dict[str, tuple[Format, int]] = {"Q4_0": ("int4", 18), "Q4_1": ("int4", 20), "Q8_0": ("int8", 34)}
-
 
 _PARTS = {"attention": ("query", "key", "value", "output"), "feed_forward": ("gate", "up", "down")}
 
@@ -253,23 +250,8 @@ class _ProgramBuilder:
         return parts[0] if len(parts) == 1 and multiple == 1 else concatenate(parts, multiple)
 
     def _packed(self, name: str, wanted: Format | Literal["stored"]) -> PackedMatrix:
-        weight = f"{name}.weight"
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self.weights else None
-        blocks_of = getattr(self.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
-        stored = None if blocks_of is None else blocks_of(weight)
-        if stored is not None and stored[0] in _BLOCKS:
-            kind, blocks = stored
-            format_, block_bytes = _BLOCKS[kind]
-            if wanted in ("stored", format_):
-                return pack_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP, bias)
-        values = self.weights[weight]
-        if isinstance(values, Quantised):
-            if wanted in ("stored", values.format):
-                return pack(values, bias)
-            values = dequantise(values)
-        if wanted == "stored":
-            wanted = "bfloat16" if stored is None else "int8"
-        return pack_weight(values, wanted, bias)
+        return pack_parameter(self.weights, f"{name}.weight", wanted, bias)
 
     def vector(self, name: str) -> Tensor:
         """Float32, a copy: the weights may be changed by their owner."""

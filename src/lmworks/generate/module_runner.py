@@ -9,9 +9,9 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora
 from lmworks.adapt.multi_lora import AdapterIndex, with_lora
 from lmworks.generate.page_storage import CacheDtype, PagedView, PageStorage
-from lmworks.generate.quantised_linear import load_state, own_copy, packed_bytes, shapes_of
 from lmworks.generate.runner import LogitRows, Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
+from lmworks.model.quantised_linear import load_state, own_copy, packed_bytes, shapes_of
 from lmworks.model.transformer import Transformer
 
 _GRID = 256  # tokens of a prefill forward: enough to fill a machine, few enough to be waited for

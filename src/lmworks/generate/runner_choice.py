@@ -12,13 +12,13 @@ from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
-from lmworks.generate.quantised_linear import has_adapter, quantise_projections, quantised_linears, quantised_weights
 from lmworks.generate.runner import Runner, require_same_shapes
 from lmworks.kernels import library
 from lmworks.kernels.program import Program
 from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
+from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_linears, quantised_weights
 from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 
 WeightFormat = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]

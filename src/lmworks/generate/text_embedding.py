@@ -16,13 +16,13 @@ from lmworks.artefact import hash_json
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
-from lmworks.generate.quantised_linear import has_adapter, quantise_projections, quantised_weights
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch
 from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
+from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_weights
 from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.tokenizer.tokenizer import Tokenizer
 

@@ -44,6 +44,17 @@ class PackedMatrix:
         """Bytes that are read for each product."""
         return self.values.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
+    def __deepcopy__(self, memo: object) -> "PackedMatrix":
+        """Itself: it is a value, which a copy of a model shares."""
+        return self
+
+    def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> "PackedMatrix":
+        """Some rows and columns, without the bias: a view. The slices are cut at multiples of 32, or at the end."""
+        down, across = range(self.rows)[rows], range(self.columns)[columns]
+        blocks = slice(down.start // BLOCK, -(-down.stop // BLOCK))
+        groups = slice(across.start // GROUP, -(-across.stop // GROUP))
+        return replace(self, rows=len(down), columns=len(across), values=self.values[blocks, groups], bias=None)
+
     def dequantise(self, rows: Tensor | None = None) -> Tensor:
         """(rows, columns) float32, or the rows with these numbers, in their order."""
         if rows is None:

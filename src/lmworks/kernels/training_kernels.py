@@ -1,10 +1,10 @@
-"""Kernels of training: attention with its backward, and cross-entropy with its gradient.
+"""Kernels of training: attention with its backward, cross-entropy with its gradient, and dequantised weights.
 
 Their definitions are `lmworks.model.flash_attention.tiled_attention` and `lmworks.train.losses.cross_entropy`. Unlike
 inference they work on the model's own tensors, in bfloat16 or float32, and as many threads as PyTorch uses.
 """
 
-from ctypes import byref
+from ctypes import byref, c_int64, c_void_p
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lmworks.kernels import c_structures, library
 from lmworks.kernels.library import Library
+from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.weight_formats import FORMATS
 
 MOST_HEAD_DIM = 512
@@ -113,6 +114,19 @@ def softmax_loss(
     shape = (rows, count, FORMAT_NUMBERS[logits.dtype])
     chosen.call("softmax_loss", logits.data_ptr(), targets.data_ptr(), *shape, smoothing, z_loss, *addresses)
     return found
+
+
+def dequantise(matrix: PackedMatrix, dtype: torch.dtype, kernels: Library | None = None) -> Tensor:
+    """(rows, columns), rounded from float32 to `dtype`; `matrix` may be a `part` of one."""
+    values = matrix.values
+    chosen = loaded(kernels) if values.device.type == "cpu" and dtype in FORMAT_NUMBERS else None
+    if chosen is None or matrix.format not in ("int8", "int4"):
+        return matrix.dequantise().to(dtype)
+    out = torch.empty(matrix.rows, matrix.columns, dtype=dtype)
+    shape = c_int64(values.stride(0)), c_int64(matrix.rows), c_int64(matrix.columns)
+    formats = FORMATS.index(matrix.format), FORMAT_NUMBERS[dtype]
+    chosen.call("dequantise", c_void_p(values.data_ptr()), *shape, *formats, c_void_p(out.data_ptr()))
+    return out
 
 
 def _call(

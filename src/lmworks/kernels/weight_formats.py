@@ -111,9 +111,11 @@ def from_gguf(blocks: Tensor, kind: str, columns: int) -> Quantised:
 
     ValueError for another type (dequantise it, then `quantise`), and for rows of the wrong length.
     """
-    if kind not in _GGUF:
-        raise ValueError(f"{kind} has no counterpart here, only {', '.join(_GGUF)}: dequantise it and call `quantise`")
-    size, read = _GGUF[kind]
+    if kind not in BLOCK_FORMATS:
+        raise ValueError(
+            f"{kind} has no counterpart here, only {', '.join(BLOCK_FORMATS)}: dequantise it and call `quantise`"
+        )
+    _, size, read = BLOCK_FORMATS[kind]
     rows, width = blocks.shape
     if columns % GROUP or width != columns // GROUP * size:
         raise ValueError(f"a row of {columns} columns of {kind} takes whole blocks of {size} bytes, not {width} bytes")
@@ -136,10 +138,11 @@ def _read_q4_1(blocks: Tensor) -> Quantised:
     return Quantised("int4", _nibbles(blocks[..., 4:]), _float16(blocks, 0), _float16(blocks, 2))
 
 
-_GGUF: dict[str, tuple[int, Callable[[Tensor], Quantised]]] = {  # bytes of a block of 32 values, and its reader
-    "Q8_0": (34, _read_q8_0),
-    "Q4_0": (18, _read_q4_0),
-    "Q4_1": (20, _read_q4_1),
+# GGUF's types that are ours as they are: our format, bytes of a block of 32 values, and its reader.
+BLOCK_FORMATS: dict[str, tuple[Format, int, Callable[[Tensor], Quantised]]] = {
+    "Q8_0": ("int8", 34, _read_q8_0),
+    "Q4_0": ("int4", 18, _read_q4_0),
+    "Q4_1": ("int4", 20, _read_q4_1),
 }
 
 

@@ -10,6 +10,7 @@
 #include "adamw.h"
 #include "batch_attention.h"
 #include "check.h"
+#include "dequantise.h"
 #include "token_sampling.h"
 #include "exports.h"
 #include "linear.h"
@@ -198,6 +199,26 @@ LMWORKS_EXPORT int32_t lmworks_adamw(const AdamWStep* step) {
     run_region([&](Team& team) {
       team.share((step->count + kAtATime - 1) / kAtATime, [&](int64_t item) {
         update_weights(*step, item * kAtATime, std::min(step->count, (item + 1) * kAtATime));
+      });
+    });
+    return kNone;
+  });
+}
+
+// out (rows, columns) of `out_format`, from blocks of int8 or int4.
+LMWORKS_EXPORT int32_t lmworks_dequantise(
+    const uint8_t* values, int64_t block_stride, int64_t rows, int64_t columns, int32_t format, int32_t out_format,
+    void* out) {
+  return enter([&](Workspace&) {
+    run_region([&](Team& team) {
+      const PackedBlocks matrix{values, block_stride, rows, columns};
+      team.share((rows + kBlock - 1) / kBlock, [&](int64_t block) {
+        auto* to = static_cast<uint8_t*>(out);
+        if (out_format == kBfloat16) {
+          (format == kInt4 ? dequantise_block<PairElement, true> : dequantise_block<PairElement, false>)(matrix, block, to);
+        } else {
+          (format == kInt4 ? dequantise_block<FloatElement, true> : dequantise_block<FloatElement, false>)(matrix, block, to);
+        }
       });
     });
     return kNone;

@@ -1,7 +1,7 @@
 """Fine-tuning methods on people's instructions: what each makes of a model in the same time, or of the same size.
 
     .venv/bin/python benchmarks/finetune_methods.py OUT --minutes 10                 LoRA, bottleneck and full
-    .venv/bin/python benchmarks/finetune_methods.py OUT --table parameters --steps 40  all at 0.3 million parameters
+    .venv/bin/python benchmarks/finetune_methods.py OUT --table parameters --epochs 0.15   equal steps
 
 Trained on T0's tasks but QuaRTz, self-instruct and OpenAssistant. Measured before and after: nats a token of held-out
 rows, exact match on rows of the tasks that were trained and on QuaRTz, which was not, and IFEval. Runs that are there
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("out", type=lambda text: Path(text).absolute())
     parser.add_argument("--table", default="minutes", choices=TABLES)
     parser.add_argument("--base", default="smollm2-135m-instruct")
-    parser.add_argument("--steps", type=int, help=f"of {BATCH} x {LENGTH} tokens, instead of minutes")
+    parser.add_argument("--epochs", type=float, help="instead of minutes")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--ifeval", type=int, default=150, help="prompts; 0: none")
     parser.add_argument("--rows", type=int, default=200, help="of each task of short answers")
@@ -69,8 +69,8 @@ def main() -> None:
     write_rows(options.out, options.rows, options.base)
     runs = {"base": options.base}
     for name, settings in TABLES[options.table].items():
-        length = [f"steps={options.steps}"] if options.steps else [f"minutes={options.minutes}", "epochs=null"]
-        given = [f"base={options.base}", f"batch={BATCH}", f"length={LENGTH}", *length, *settings]
+        dial = f"epochs={options.epochs}" if options.epochs else f"minutes={options.minutes}"
+        given = [f"base={options.base}", f"batch={BATCH}", f"length={LENGTH}", dial, *settings]
         lmworks(options.out / name, "stage", "train.finetune", "--from", "tokens", "--from", "validation", given=given)
         runs[name] = name
     for name, model in runs.items():

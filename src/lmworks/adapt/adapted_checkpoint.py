@@ -44,4 +44,5 @@ def load(
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{folder}: {error}") from error
     template = read_chat_template(folder) or whole.chat_template
-    return replace(whole, source=str(source), chat_template=template).with_model(model)
+    length = min(whole.max_length, model.config.context_length)  # a prefix takes learned positions from the text
+    return replace(whole, source=str(source), chat_template=template, max_length=length).with_model(model)

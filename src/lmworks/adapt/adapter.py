@@ -11,13 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.adapt.bottleneck import add_bottleneck, bottleneck_from_peft, bottleneck_to_peft
+from lmworks.adapt.config import BottleneckConfig, FullConfig, LoraConfig, Method, PrefixConfig
+from lmworks.adapt.full_tuning import add_full
 from lmworks.adapt.layers import AdapterLinear
 from lmworks.adapt.lora import merge
 from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
-from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora
+from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora, write_peft_folder
+from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
+from lmworks.model.huggingface import write_config
 from lmworks.model.transformer import Transformer, sharing_copy
 
 
@@ -31,6 +35,12 @@ def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transforme
     match method:
         case LoraConfig():
             return add_lora(model, method, generator)
+        case PrefixConfig():
+            return add_prefix(model, method, generator)
+        case BottleneckConfig():
+            return add_bottleneck(model, method, generator)
+        case FullConfig():
+            return add_full(model, method)
         case _:
             raise NotImplementedError(method.kind)
 
@@ -59,6 +69,11 @@ def save_adapter(
         case LoraConfig():
             lora = lora_of(model, weights)
             return write_lora(folder, lora, checkpoint.config, checkpoint.published, base=checkpoint.source)
+        case PrefixConfig():
+            architecture = write_config(checkpoint.config, checkpoint.published)["architectures"][0]
+            return write_peft_folder(folder, *prefix_to_peft(model, weights, architecture, checkpoint.source))
+        case BottleneckConfig():
+            return write_peft_folder(folder, *bottleneck_to_peft(model, method, weights, checkpoint.source))
         case FullConfig():
             raise ValueError("full fine-tuning makes a whole model: save the checkpoint")
         case _:
@@ -68,12 +83,17 @@ def save_adapter(
 def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
     """The checkpoint's model with the adapter of a folder. The errors are those of `read_peft_folder`, and ValueError
     for an adapter of another base."""
-    document, _ = read_peft_folder(folder)
+    document, tensors = read_peft_folder(folder)
     match document.get("peft_type"):
         case "LORA":
             return trainable_lora(checkpoint.model, read_lora(folder, checkpoint.config, checkpoint.published))
+        case "PREFIX_TUNING":
+            return prefix_from_peft(checkpoint.model, document, tensors)
+        case "BOTTLENECK":
+            return bottleneck_from_peft(checkpoint.model, document, tensors)
         case other:
-            raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: LORA")
+            supported = "LORA, PREFIX_TUNING, BOTTLENECK"
+            raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: {supported}")
 
 
 def merge_adapter(model: Transformer) -> Transformer:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -56,11 +56,7 @@ class LoraConfig:
             raise ValueError(f"lora_dropout is a probability below 1, got {self.lora_dropout}")
         patterns = [*self.rank_pattern, *self.alpha_pattern, *self.layers_pattern]
         patterns += [names for names in (self.target_modules, self.exclude_modules) if isinstance(names, str)]
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        _check_patterns(patterns)
 
     def targets(self, module: str) -> bool:
         """Whether the linear layer of this name has an adapter."""
@@ -146,15 +142,28 @@ class BottleneckConfig:
 class FullConfig:
     """Full fine-tuning: the model's own weights are trained.
 
-    freeze  regular expressions over whole names of weights, such as `embedding\\..*`, that stay as they are.
+    train   regular expressions over whole names of weights, such as `.*\\.bias`, that are trained.
+    freeze  of these the ones that stay as they are all the same, such as `embedding\\..*`.
     kind    `full`; or `lora`, `ia3`, `prefix` or `bottleneck`, with settings of their own.
     """
 
+    train: tuple[str, ...] = (".*",)
     freeze: tuple[str, ...] = ()
     kind: Literal["full"] = "full"
 
+    def __post_init__(self) -> None:
+        _check_patterns((*self.train, *self.freeze))
+
 
 Method = FullConfig | LoraConfig | IA3Config | PrefixConfig | BottleneckConfig
+
+
+def _check_patterns(patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
 
 
 def _at_least_one(**numbers: int | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model.flash_attention import trained_attention
@@ -54,10 +54,7 @@ def attend(
     if isinstance(mask, KeyRanges):
         return trained_attention(query, key, value, scale, mask)
     if isinstance(mask, BlockMask):
-        cap = None if softcap is None else _cap(softcap)
-        return compiled_flex_attention()(
-            query, key, value, score_mod=cap, block_mask=mask, scale=scale, enable_gqa=grouped
-        )
+        return blockwise_attention(query, key, value, scale, mask, softcap)
     plain = softcap is not None or sinks is not None
     if causal and mask is None and (plain or bias is not None):
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
@@ -69,6 +66,33 @@ def attend(
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
+
+
+def blockwise_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    mask: BlockMask,
+    softcap: float | None,
+    prefix: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """`attend` with a block mask; every query sees `prefix`, keys and values (batch, kv_heads, P, head_dim), besides.
+
+    What is seen of either is computed by itself, and weighed by the logarithms of both sums.
+    """
+    cap = None if softcap is None else _cap(softcap)
+    settings = {"score_mod": cap, "scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
+    flex = compiled_flex_attention()
+    if prefix is None:
+        return flex(query, key, value, block_mask=mask, **settings)
+    request = AuxRequest(lse=True)
+    found = [
+        flex(query, key, value, block_mask=mask, return_aux=request, **settings),
+        flex(query, *prefix, return_aux=request, **settings),
+    ]
+    shares = torch.stack([sums.lse for _, sums in found]).softmax(dim=0)  # (2, batch, heads, length)
+    return sum(share[..., None] * part for share, (part, _) in zip(shares, found, strict=True)).to(query.dtype)  # type: ignore[union-attr]
 
 
 def _plain(

@@ -120,13 +120,56 @@ def _scores(query: Tensor, key: Tensor, scale: float, allowed: Tensor) -> Tensor
 # The kernel for training on the CPU
 
 
-def trained_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: KeyRanges) -> Tensor:
+def trained_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    seen: KeyRanges,
+    prefix: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """softmax(scale · query keyᵀ, of the seen keys) value: `query` (batch, heads, length, head_dim), `key` and `value`
-    (batch, kv_heads, stored, head_dim), in bfloat16 or float32 → the shape of `query`. Differentiable, once."""
+    (batch, kv_heads, stored, head_dim), in bfloat16 or float32 → the shape of `query`. Differentiable, once.
+
+    prefix   further keys and values (batch, kv_heads, P, head_dim), which every query sees.
+    """
     # Autocast rounds what a projection gives, and not what a rotation made of it; to float16 too, which has no kernel.
     dtype = value.dtype if value.dtype in training_kernels.FORMAT_NUMBERS else torch.float32
-    found = _attend(query.to(dtype), key.to(dtype), value.to(dtype), seen.first, seen.last, scale)[0]
+    tensors = [tensor.to(dtype) for tensor in (query, key, value, *(prefix or ()))]
+    found = _attend(*tensors, *seen, scale)[0] if prefix is None else _Joined.apply(*tensors, *seen, scale)
     return found.to(value.dtype)
+
+
+class _Joined(torch.autograd.Function):
+    """Attention to two pieces of keys, of which each is computed by itself: the logarithms of their sums weigh the two
+    outputs, and those of the whole give the weights of either piece in the backward (Dao 2023, section 3.1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, other_key: Tensor, other_value: Tensor, first: Tensor,
+        last: Tensor, scale: float,
+    ) -> Tensor:  # fmt: skip
+        pieces = (key, value, first, last), (other_key, other_value, *_all_of(other_key, last))
+        found = [_attend(query, *piece, scale) for piece in pieces]
+        log_sum = torch.logaddexp(found[0][1], found[1][1])  # (batch, heads, length)
+        output = as_projected(query)
+        output.copy_(sum(part * (log - log_sum).exp()[..., None] for part, log in found))  # type: ignore[arg-type]
+        ctx.save_for_backward(query, *pieces[0], *pieces[1], output, log_sum)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value, first, last, other_key, other_value, start, end, output, log_sum = ctx.saved_tensors
+        whole = output, log_sum, gradients[0]
+        own = _differentiate(query, key, value, *whole, first, last, ctx.scale)
+        other = _differentiate(query, other_key, other_value, *whole, start, end, ctx.scale)
+        return own[0] + other[0], *own[1:], *other[1:], None, None, None
+
+
+def _all_of(key: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(like), torch.full_like(like, key.shape[2] - 1)
 
 
 @torch.library.custom_op("lmworks::trained_attention", mutates_args=())

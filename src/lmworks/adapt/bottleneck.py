@@ -1,0 +1,127 @@
+"""Bottleneck adapters (Houlsby et al. 2019, section 2.1): small networks after the sub-layers of a frozen model.
+
+    model = add_adapter(checkpoint.model, BottleneckConfig(bottleneck_size=64), seed=0)
+    run = Run(checkpoint, objective, loader, settings, folder, adapt=partial(add_adapter, method=BottleneckConfig()))
+
+h becomes h + W_up f(W_down h), where h is what a sub-layer's last projection gives, before the residual sum and before
+a norm that follows on it (post-norm, sandwich). An attention and a dense feed-forward end with that projection, so the
+adapter is a layer around it; a mixture of experts is taken whole. Houlsby et al. put one after each sub-layer, which in
+an encoder–decoder's decoder are three, Pfeiffer et al. (2021) one after the feed-forward, without the further norms
+that their search settled on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from lmworks.adapt.config import BottleneckConfig
+from lmworks.adapt.layers import AdapterLinear, frozen_copy
+from lmworks.config import from_mapping
+from lmworks.model.config import UnsupportedModel
+from lmworks.model.families.family import Document, JsonObject
+from lmworks.model.feed_forward import ACTIVATIONS, FeedForward
+from lmworks.model.stack import Block, Stack
+from lmworks.model.transformer import Transformer
+
+_PARAMETERS = ("down", "down_bias", "up", "up_bias")
+_PREFIX = "base_model.model."
+_IRRELEVANT = {"peft_type", "task_type", "base_model_name_or_path", "inference_mode"}
+
+
+class Bottleneck(AdapterLinear):
+    """A layer `base` whose output h, of `width` values, becomes h + up f(down h + down_bias) + up_bias."""
+
+    def __init__(self, base: nn.Module, config: BottleneckConfig, width: int, like: Tensor) -> None:
+        super().__init__(base)
+        new = {"dtype": like.dtype, "device": like.device}
+        self.activation = ACTIVATIONS[config.activation]
+        self.down = nn.Parameter(torch.zeros(config.bottleneck_size, width, **new))
+        self.down_bias = nn.Parameter(torch.zeros(config.bottleneck_size, **new))
+        self.up = nn.Parameter(torch.zeros(width, config.bottleneck_size, **new))
+        self.up_bias = nn.Parameter(torch.zeros(width, **new))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
+        """(…, in) → (…, width)."""
+        hidden = self.base(input)
+        inner = self.activation(F.linear(hidden, self.down, self.down_bias))  # (…, bottleneck_size)
+        return hidden + F.linear(inner, self.up, self.up_bias)
+
+
+def add_bottleneck(model: Transformer, config: BottleneckConfig, generator: torch.Generator) -> Transformer:
+    """The model with new adapters, which alone require a gradient; `model` stays, its weights are shared.
+
+    W_down is uniform within ±√(1 / width), W_up is zero: at first it computes what `model` computes (the paper begins
+    near that, with weights of 0.01).
+    """
+    adapted, width = _with_adapters(model, config), model.config.embedding.width
+    for layer in _adapters(adapted).values():
+        down = torch.empty(layer.down.shape, device=generator.device)
+        with torch.no_grad():
+            layer.down.copy_(down.uniform_(-(width**-0.5), width**-0.5, generator=generator))
+    return adapted
+
+
+def _with_adapters(model: Transformer, config: BottleneckConfig) -> Transformer:
+    adapted, width = frozen_copy(model), model.config.embedding.width
+    blocks = [
+        (f"{name}.blocks.{number}", block)
+        for name, stack in adapted.named_children()
+        if isinstance(stack, Stack)
+        for number, block in enumerate(stack.blocks)
+    ]
+    for path, block in blocks:
+        assert isinstance(block, Block)
+        for place in _places(block, config):
+            layer = Bottleneck(block.get_submodule(place), config, width, model.tokens)
+            adapted.set_submodule(f"{path}.{place}", layer)
+    return adapted
+
+
+def _places(block: Block, config: BottleneckConfig) -> Iterator[str]:
+    if config.placement == "houlsby":
+        yield "attention.output"
+        if block.cross_attention is not None:
+            yield "cross_attention.output"
+    yield "feed_forward.down" if isinstance(block.feed_forward, FeedForward) else "feed_forward"
+
+
+def _adapters(model: Transformer) -> dict[str, Bottleneck]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Bottleneck)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The folder: PEFT has no such adapters, so the names of layers are ours
+
+
+def bottleneck_to_peft(
+    model: Transformer, config: BottleneckConfig, weights: Mapping[str, Tensor], base: str
+) -> tuple[JsonObject, dict[str, Tensor]]:
+    """The adapters in `model` as a config and tensors in PEFT's shape; `weights` by the names of `trained_weights`."""
+    names = [f"{layer}.{name}" for layer in _adapters(model) for name in _PARAMETERS]
+    settings = {name: value for name, value in asdict(config).items() if name != "kind"}
+    document = {"peft_type": "BOTTLENECK", "base_model_name_or_path": base, "inference_mode": True, **settings}
+    return document, {_PREFIX + name: weights[name].detach().cpu().contiguous() for name in names}
+
+
+def bottleneck_from_peft(model: Transformer, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
+    """The model with the adapters of a folder; ValueError for those of another base, naming the layer."""
+    settings = {name: value for name, value in document.items() if name not in _IRRELEVANT}
+    if unknown := sorted(name for name in settings if name not in BottleneckConfig.__dataclass_fields__):
+        raise UnsupportedModel(f"adapter_config.json: {', '.join(unknown)} are not supported")
+    adapted = _with_adapters(model, from_mapping(BottleneckConfig, settings, ["adapter_config.json"]))
+    expected = {f"{_PREFIX}{layer}.{name}": (layer, name) for layer in _adapters(adapted) for name in _PARAMETERS}
+    if differing := sorted(expected.keys() ^ tensors.keys()):
+        raise ValueError(f"the adapter is of another base: {', '.join(differing[:5])} are in one of the two alone")
+    for full, (layer, name) in expected.items():
+        parameter, tensor = adapted.get_submodule(layer).get_parameter(name), tensors[full]
+        if parameter.shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)}, {tuple(parameter.shape)} here"
+            raise ValueError(f"the adapter is of another base: {full} has the shape {shapes}")
+        if not tensor.isfinite().all():  # every answer with it would fail
+            raise ValueError(f"{full} holds values that are not finite: its training has diverged")
+        with torch.no_grad():
+            parameter.copy_(tensor)
+    return adapted

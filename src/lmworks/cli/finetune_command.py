@@ -116,15 +116,15 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
 
 
 def _share(data: list[str]) -> float:
-    """The share of rows to hold out: a tenth, at most 200 of them, and so much that there is one; 0 of a single row."""
+    """The share of rows to hold out: a tenth, at most 200 of them; at least two, for an interval; 0 of a single row."""
     from lmworks.data.conversations import conversation_files, read_conversations
     from lmworks.data.tokenising import conversation_hash
 
     hashes = sorted({conversation_hash(row) for row in read_conversations(conversation_files(data))})
     if len(hashes) < 2:
         return 0.0
-    first = int(hashes[0][:13], 16) / 16**13
-    return max(min(_HELD_OUT, _MOST_HELD_OUT / len(hashes)), round(first + 1e-6, 6))
+    last = int(hashes[1 if len(hashes) > 3 else 0][:13], 16) / 16**13
+    return max(min(_HELD_OUT, _MOST_HELD_OUT / len(hashes)), round(last + 1e-6, 6))
 
 
 def _digest(recipe: "Recipe") -> str:

@@ -209,6 +209,7 @@ class FinetuneConfig:
 
     minutes  How long the run may take on this machine: fewer epochs are taken where these are too many.
     epochs  How often each sequence is seen; left out: 3, or fewer that fit into the minutes.
+    steps   Of the optimizer, instead of epochs.
     length  Tokens in a sequence; at most what the model was made for. Left out: 512, or more for longer texts.
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
@@ -221,6 +222,7 @@ class FinetuneConfig:
     base: str = ""
     minutes: float | None = None
     epochs: float | None = None
+    steps: int | None = None
     length: int | None = None
     batch: int | None = None
     rate: float | None = None
@@ -230,7 +232,9 @@ class FinetuneConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16"))
 
     def __post_init__(self) -> None:
-        positive(minutes=self.minutes, epochs=self.epochs, batch=self.batch, rate=self.rate)
+        positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("steps are given instead of epochs: leave one of them out")
         within(2, 2**20, length=self.length)
         if self.minutes is not None and self.train.parallel.devices > 1:
             raise ValueError("minutes are measured on one process: with several, set epochs instead")

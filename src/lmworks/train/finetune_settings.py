@@ -92,14 +92,16 @@ def derive_finetune(
         each = seconds(length, min(micro, sequences))
         affordable = _USED * 60 * config.minutes / each / sequences
         reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
-        if affordable < epochs and not config.epochs:
+        if affordable < epochs and not config.epochs and not config.steps:
             epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
     fitting = max(min(int(epochs * sequences / STEPS), BATCH), 1)
     batch = min(config.batch or fitting, sequences)  # or all epochs would be one step
     why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
     if config.batch:
         why_batch = "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"
-    steps = max(round(epochs * sequences / batch), 1)
+    steps = config.steps or max(round(epochs * sequences / batch), 1)
+    if config.steps:
+        epochs, why_epochs = steps * batch / sequences, "of these steps"
     rate, why_rate = _rate(config, checkpoint.config.embedding.width)
     warmup, why_warmup = config.train.schedule.warmup, "the schedule's, as set"
     if warmup is None:
@@ -116,7 +118,7 @@ def derive_finetune(
     reasons += [
         ("epochs", f"{epochs:.3g}", why_epochs),
         ("batch", f"{batch:,}", why_batch),
-        ("steps", f"{steps:,}", f"{epochs:.3g} times all sequences"),
+        ("steps", f"{steps:,}", "as set" if config.steps else f"{epochs:.3g} times all sequences"),
         ("rate", f"{rate:.2g}", why_rate),
         ("warm-up", f"{warmup:,} steps", why_warmup),
         ("memory", readable_bytes(memory), why_memory),

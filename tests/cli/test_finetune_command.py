@@ -1,0 +1,93 @@
+"""`lmworks finetune`: rows of examples to a folder that is loaded, served and gone on with after a kill."""
+
+import json
+from unittest import mock
+
+import pytest
+import torch
+
+import lmworks
+from command_line import lmworks as command
+from command_line import refused, run
+from lmworks.artefact import read_manifest
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.records import Message
+from lmworks.train import loop
+
+WORDS = ("dog", "cat", "sun", "red", "leave", "tree", "ship", "moon", "bread", "glass", "paper", "stone")
+SETTINGS = ("--set", "epochs=25", "--set", "rate=0.02", "--set", "length=128", "--set", "train.checkpoint.steps=5")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetune")
+    rows = [
+        {"messages": [{"role": "user", "content": word}, {"role": "assistant", "content": "aye"}]} for word in WORDS
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def arguments(tiny_folder, *more):
+    return ("finetune", tiny_folder, "--data", "rows.jsonl", *SETTINGS, *more)
+
+
+@pytest.fixture(scope="module")
+def told(folder, tiny_folder):
+    return run(*arguments(tiny_folder, "--out", "tuned"), cwd=folder)
+
+
+def answer(checkpoint, question: str) -> str:
+    request = Request(messages=(Message("user", question),), sampling=SamplingParameters(max_tokens=8))
+    return lmworks.Engine(checkpoint).generate([request])[0].text
+
+
+def test_the_folder_is_a_model_that_answers_as_it_was_taught(folder, told, tiny_folder):
+    assert answer(lmworks.load(tiny_folder), "a word that is new") != "aye"
+    assert answer(lmworks.load(folder / "tuned"), "a word that is new") == "aye"
+    metrics = read_manifest(folder / "tuned").metrics
+    assert 2 <= metrics["validation_n"] <= 3 and metrics["loss"] < 1
+    page = (folder / "tuned" / "report.html").read_text()
+    assert "the model before" in page and "<svg" in page and "Tokens of held-out" in page
+    assert "--adapter tuned=tuned" in told and "activations" in told
+
+
+def test_peft_loads_it_with_the_same_logits(folder, told, tiny_folder):
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(base, folder / "tuned").eval()
+    ids = torch.arange(5, 40)[None]
+    with torch.no_grad():
+        assert (theirs(ids).logits - lmworks.load(folder / "tuned").model(ids)).abs().max() < 1e-4
+
+
+def test_the_same_command_again_trains_nothing_and_another_one_is_refused(folder, told, tiny_folder):
+    before = (folder / "tuned" / "adapter_model.safetensors").stat()
+    with mock.patch.object(loop, "step", side_effect=AssertionError("trained again")):
+        run(*arguments(tiny_folder, "--out", "tuned"), cwd=folder)
+    assert (folder / "tuned" / "adapter_model.safetensors").stat() == before
+    assert "exists already" in refused(*arguments(tiny_folder, "--out", "tuned", "--method", "full"), cwd=folder)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, told, tiny_folder):
+    taken, real = [], loop.step
+
+    def killed(run):
+        taken.append(run.position.step)
+        if len(taken) == 13:
+            raise KeyboardInterrupt
+        return real(run)
+
+    with mock.patch.object(loop, "step", killed):
+        assert command(*arguments(tiny_folder, "--out", "again"), cwd=folder).returncode == 130
+        assert not (folder / "again").exists()
+        run(*arguments(tiny_folder, "--out", "again"), cwd=folder)
+    assert taken[13] == 10  # the last checkpoint
+    one, other = ((folder / name / "adapter_model.safetensors").read_bytes() for name in ("tuned", "again"))
+    assert one == other
+
+
+def test_full_fine_tuning_delivers_a_whole_model(folder, tiny_folder):
+    settings = ("--method", "full", "--set", "steps=3", "--set", "epochs=null")
+    assert "--model whole" in run(*arguments(tiny_folder, "--out", "whole", *settings), cwd=folder)
+    assert lmworks.load(folder / "whole").config == lmworks.load(tiny_folder).config

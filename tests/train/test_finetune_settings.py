@@ -1,0 +1,82 @@
+"""Settings of a fine-tuning run that are left out: they keep to the minutes, the memory and the literature."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmworks.adapt.config import FullConfig, LoraConfig
+from lmworks.config import from_mapping
+from lmworks.train import finetune_settings
+from lmworks.train.config import FinetuneConfig
+from lmworks.train.finetune_settings import FinetuneSettings, derive_finetune
+from lmworks.train.run_report import curve_section
+
+LENGTHS = np.full(4000, 100)
+
+
+def derive(checkpoint, seconds: float = 0.01, **given) -> FinetuneSettings:
+    config = from_mapping(FinetuneConfig, {"method": {"kind": "lora"}, **given})
+    return derive_finetune(config, checkpoint, LENGTHS, 100_000, lambda length: 400_000 // length, lambda *_: seconds)
+
+
+def test_the_minutes_bound_the_epochs_and_the_steps_are_enough_to_learn(tiny):
+    at_leisure, hurried = derive(tiny, minutes=10), derive(tiny, seconds=1.0, minutes=5)
+    sequences = 400_000 // at_leisure.length
+    assert at_leisure.steps * at_leisure.batch == pytest.approx(3 * sequences, rel=0.02)
+    assert 0.7 * 300 < hurried.steps * hurried.batch * 1.0 <= 300
+    assert min(at_leisure.steps, hurried.steps) >= 50 and at_leisure.warmup < at_leisure.steps / 10
+    assert derive(tiny, seconds=1.0, minutes=5, epochs=3).steps == at_leisure.steps  # what is set is not overruled
+
+
+def test_lora_learns_ten_times_as_fast_as_all_weights(tiny):
+    """Schulman et al. 2025: an alpha of 32; a model of width 2000 trains at 5e-5."""
+    lora, full = (derive(tiny, method=method) for method in ({"kind": "lora", "lora_alpha": 32}, {"kind": "full"}))
+    assert lora.rate == pytest.approx(10 * full.rate)
+    assert full.rate == pytest.approx(5e-5 * (2000 / tiny.config.embedding.width) ** 0.781)
+    assert derive(tiny, rate=0.5).rate == 0.5
+    assert derive(tiny, train={"optimizer": {"rate": 0.25}}).rate == 0.25
+
+
+def test_what_will_not_fit_is_refused_and_says_what_takes_the_memory(tiny, monkeypatch):
+    assert derive(tiny, length=64, train={"micro_batch": 1}).memory < derive(tiny, length=64).memory
+    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 1000)
+    with pytest.raises(ValueError, match=r"takes .*activations .*set a shorter length than 512"):
+        derive(tiny, length=512, batch=32)
+
+
+def test_an_adapter_takes_less_memory_than_all_weights(tiny):
+    """Of each weight that is not trained neither a gradient nor an optimizer's state: 12 bytes fewer in bfloat16."""
+    small = {"length": 64, "batch": 1, "train": {"micro_batch": 1}}
+    lora, full = derive(tiny, **small), derive(tiny, method={"kind": "full"}, **small)
+    weights = sum(weight.numel() for weight in tiny.model.parameters())
+    trained = finetune_settings.trained_parameters(tiny, LoraConfig())
+    assert finetune_settings.trained_parameters(tiny, FullConfig()) == weights
+    assert full.memory - lora.memory >= 10 * weights - 20 * trained
+
+
+@pytest.mark.parametrize(("losses", "says"), [((3.0, 2.0, 1.5), False), ((3.0, 1.5, 2.0), True)])
+def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
+    lines = [
+        {
+            "kind": "validation",
+            "step": 10 * number,
+            "loss": loss,
+            "loss_interval": (loss, loss),
+            "n": 5,
+            "signature": "",
+        }
+        for number, loss in enumerate(losses)
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    section, metrics = curve_section(log)
+    assert metrics["validation_loss"] == losses[-1]
+    assert bool(section.alarms) is says and all("over-fitted" in alarm for alarm in section.alarms)
+
+
+def test_a_config_has_epochs_or_steps(tiny):
+    assert derive(tiny, steps=7).steps == 7
+    with pytest.raises(ValueError, match="steps are given instead of epochs"):
+        replace(FinetuneConfig(steps=7), epochs=1.0)

@@ -15,7 +15,7 @@ from peft.utils.other import get_pattern_key
 
 from lmworks.adapt import LoraConfig
 from lmworks.adapt.config import ALL_LINEAR
-from lmworks.adapt.peft_folder import read_peft_config
+from lmworks.adapt.peft_lora import read_peft_config
 from lmworks.config import ConfigError
 from lmworks.model.config import UnsupportedModel
 
@@ -71,7 +71,6 @@ def test_all_linear_leaves_the_head_out():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"use_dora": True}, "use_dora = True is not supported"),
         ({"bias": "all"}, "bias = 'all' is not supported; supported: 'none'"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save = \['lm_head'\]"),
         ({"lora_bias": True}, "lora_bias"),

@@ -1,5 +1,6 @@
 """Adapters in training: what is learned, saved and resumed. That PEFT has the same gradients, tests/parity proves."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,7 +8,17 @@ import torch
 from safetensors.torch import load_file
 from small_models import MIXTRAL, TIED, build, random_ids, random_lora
 
-from lmworks.adapt import LoraConfig, initialise_lora, lora_of, merge, read_lora, trainable_lora, write_lora
+from lmworks.adapt import (
+    LoraConfig,
+    add_adapter,
+    initialise_lora,
+    lora_of,
+    merge,
+    merge_adapter,
+    read_lora,
+    trainable_lora,
+    write_lora,
+)
 from lmworks.data.loader import Loader
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.train.config import CheckpointConfig, TrainConfig
@@ -23,10 +34,12 @@ WITH_HEAD = LoraConfig(r=4, target_modules=("query", "up", "projection"))
 
 
 @pytest.mark.parametrize(
-    "config", [TIED, MIXTRAL, with_further_tokens(TIED)], ids=["tied", "experts", "further tokens"]
+    ("config", "excluded"),
+    [(TIED, ()), (MIXTRAL, ("router",)), (with_further_tokens(TIED), ("embedding.tokens",))],
+    ids=["tied", "experts", "further tokens"],
 )
-def test_it_computes_what_the_merged_model_does(config):
-    lora = random_lora(config, 1, LoraConfig(r=4, exclude_modules=("router",), target_modules=r".*"))
+def test_it_computes_what_the_merged_model_does(config, excluded):
+    lora = random_lora(config, 1, LoraConfig(r=4, exclude_modules=excluded, target_modules=r".*"))
     model, ids = build(config), random_ids(2, 9)
     adapted = trainable_lora(model, lora)
     merged = merge(model, lora)
@@ -37,6 +50,7 @@ def test_it_computes_what_the_merged_model_does(config):
     expected = merged.logits(hidden).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert lora_of(adapted).fingerprint == lora.fingerprint
+    assert torch.equal(merge_adapter(adapted)(ids), merged(ids))
 
 
 def test_the_adapter_alone_is_learned():
@@ -54,19 +68,18 @@ def test_a_router_is_refused():
         trainable_lora(build(MIXTRAL), lora)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(precision, tmp_path):
+@pytest.mark.parametrize(("precision", "dora"), [("float32", False), ("bfloat16", True)])
+def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(precision, dora, tmp_path):
     dataset = write_text_dataset(tmp_path / "tokens")
 
     def run_of(folder):
         checkpoint = new_checkpoint("gpt2")
-        adapter = initialise_lora(checkpoint.config, WITH_HEAD, torch.Generator().manual_seed(0))
         config = TrainConfig(
             AdamW(rate=2e-2), log=1, validate=None, precision=precision, micro_batch=3,
             checkpoint=CheckpointConfig(steps=5),
         )  # fmt: skip
         loader = Loader(loader_config(dataset, steps=12))
-        adapt = partial(trainable_lora, lora=adapter)
+        adapt = partial(add_adapter, method=replace(WITH_HEAD, use_dora=dora))
         return Run(checkpoint, CausalLanguageModel(), loader, config, tmp_path / folder, adapt=adapt)
 
     undisturbed, stopped = run_of("one"), run_of("two")
@@ -94,7 +107,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(precision, tmp_path):
 
     lora = lora_of(again.model, again.trained())
     config = again.checkpoint.config
-    written = read_lora(write_lora(tmp_path / "adapter", lora, config), config)
+    written = read_lora(write_lora(tmp_path / "adapter", lora, config, model=again.checkpoint.model), config)
     ids = torch.arange(40, 60)[None]
     merged = merge(new_checkpoint("gpt2").model, written)
     rounding = 1e-4 if precision == "float32" else 0.1  # whose logits are sums of bfloat16

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from small_models import LLAMA, TIED, random_lora
 
 from lmworks.adapt import Lora, LoraConfig, LowRank, initialise_lora, read_lora, write_lora
-from lmworks.adapt.peft_folder import cut, join, their_linears
+from lmworks.adapt.peft_folder import their_linears
+from lmworks.adapt.peft_lora import cut, join
 from lmworks.model.config import UnsupportedModel
 from lmworks.model.huggingface import write_config
 from lmworks.model.presets import llama, phi3
@@ -40,7 +41,7 @@ def test_what_is_written_is_read_bit_for_bit(dtype, tmp_path):
     lora = Lora({name: LowRank(c.a.to(dtype), c.b.to(dtype), c.scale) for name, c in drawn.changes.items()})
     again = read_lora(write_lora(tmp_path / "adapter", lora, LLAMA), LLAMA)
     assert again.changes.keys() == lora.changes.keys()
-    for name, (a, b, scale) in lora.changes.items():
+    for name, (a, b, scale, _) in lora.changes.items():
         found = again.changes[name]
         assert torch.equal(found.a, a) and torch.equal(found.b, b) and found.a.dtype == dtype
         assert found.scale == pytest.approx(scale, rel=1e-15)
@@ -149,7 +150,10 @@ def test_tensors_and_config_that_disagree_are_refused(folder):
     edit(folder, r=5)
     with pytest.raises(ValueError, match=r"_proj has the rank 4, adapter_config\.json says 5"):
         read_lora(folder, LLAMA)
-    edit(folder, r=4, target_modules=["q_proj"])
+    edit(folder, r=4, use_dora=True)
+    with pytest.raises(ValueError, match=r"_proj has no magnitudes, adapter_config\.json says use_dora = True"):
+        read_lora(folder, LLAMA)
+    edit(folder, use_dora=False, target_modules=["q_proj"])
     with pytest.raises(ValueError, match=r"down_proj.*does not name"):
         read_lora(folder, LLAMA)
 
@@ -203,14 +207,14 @@ def test_what_is_missing_is_named(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
-        "base_model.model.model.embed_tokens.lora_embedding_A",
+        "base_model.model.model.layers.0.self_attn.q_proj.ia3_l",
+        "base_model.model.model.embed_tokens.weight",
         "base_model.model.lm_head.weight",
     ],
 )
 def test_a_tensor_of_another_kind_of_adapter_is_refused_by_its_name(folder, name):
     change_tensors(folder, lambda tensors: tensors | {name: torch.zeros(3, 3)})
-    with pytest.raises(UnsupportedModel, match=rf"{name} is not a matrix of a plain LoRA"):
+    with pytest.raises(UnsupportedModel, match=rf"{name} is not a matrix of a LoRA"):
         read_lora(folder, LLAMA)
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from lmworks.adapt.adapter_merge import merge
 from lmworks.adapt.config import LoraConfig
-from lmworks.adapt.lora import initialise_lora, merge
+from lmworks.adapt.lora import initialise_lora
 from lmworks.adapt.multi_lora import apply
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm, PoolHead, SpanBoundaryHead

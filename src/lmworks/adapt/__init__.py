@@ -6,12 +6,14 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.adapt.adapter import add_adapter, load_adapter, merge_adapter, save_adapter, trained_weights
+    from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter, trained_weights
+    from lmworks.adapt.adapter_merge import merge, merge_adapter, merge_difference
     from lmworks.adapt.config import BottleneckConfig, FullConfig, IA3Config, LoraConfig, Method, PrefixConfig
-    from lmworks.adapt.lora import Lora, LowRank, initialise_lora, merge
+    from lmworks.adapt.lora import Lora, LowRank, initialise_lora
     from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
     from lmworks.adapt.multi_lora import AdapterIndex, apply, with_lora
-    from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora, write_peft_folder
+    from lmworks.adapt.peft_folder import read_peft_folder, write_peft_folder
+    from lmworks.adapt.peft_lora import read_lora, write_lora
     from lmworks.adapt.qlora import quantise_base
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from lmworks.adapt.adapter import load_adapter, merge_adapter
+from lmworks.adapt.adapter import load_adapter
+from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.peft_folder import read_peft_folder
 from lmworks.model.checkpoint import Checkpoint, DType
 from lmworks.model.checkpoint import load as load_whole

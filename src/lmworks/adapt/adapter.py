@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from lmworks.adapt.bottleneck import add_bottleneck, bottleneck_from_peft, bottleneck_to_peft
-from lmworks.adapt.config import BottleneckConfig, FullConfig, LoraConfig, Method, PrefixConfig
+from lmworks.adapt.config import BottleneckConfig, FullConfig, IA3Config, LoraConfig, Method, PrefixConfig
 from lmworks.adapt.full_tuning import add_full
-from lmworks.adapt.layers import AdapterLinear
-from lmworks.adapt.lora import merge
+from lmworks.adapt.ia3 import add_ia3, ia3_from_peft, ia3_to_peft
 from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
-from lmworks.adapt.peft_folder import read_lora, read_peft_folder, write_lora, write_peft_folder
+from lmworks.adapt.peft_folder import named, read_peft_folder, write_peft_folder
+from lmworks.adapt.peft_lora import read_lora, write_lora
 from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
 from lmworks.model.huggingface import write_config
-from lmworks.model.transformer import Transformer, sharing_copy
+from lmworks.model.transformer import Transformer
 
 
 def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transformer:
@@ -35,6 +35,8 @@ def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transforme
     match method:
         case LoraConfig():
             return add_lora(model, method, generator)
+        case IA3Config():
+            return add_ia3(model, method, generator)
         case PrefixConfig():
             return add_prefix(model, method, generator)
         case BottleneckConfig():
@@ -67,8 +69,12 @@ def save_adapter(
     weights = trained_weights(model) if weights is None else weights
     match method:
         case LoraConfig():
-            lora = lora_of(model, weights)
-            return write_lora(folder, lora, checkpoint.config, checkpoint.published, base=checkpoint.source)
+            return write_lora(
+                folder, lora_of(model, weights), checkpoint.config, checkpoint.published, checkpoint.source,
+                method.use_rslora, checkpoint.model,
+            )  # fmt: skip
+        case IA3Config():
+            return write_peft_folder(folder, *ia3_to_peft(model, weights, checkpoint))
         case PrefixConfig():
             architecture = write_config(checkpoint.config, checkpoint.published)["architectures"][0]
             return write_peft_folder(folder, *prefix_to_peft(model, weights, architecture, checkpoint.source))
@@ -87,19 +93,13 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
     match document.get("peft_type"):
         case "LORA":
             return trainable_lora(checkpoint.model, read_lora(folder, checkpoint.config, checkpoint.published))
+        case "IA3":
+            with named(folder):
+                return ia3_from_peft(checkpoint, document, tensors)
         case "PREFIX_TUNING":
             return prefix_from_peft(checkpoint.model, document, tensors)
         case "BOTTLENECK":
             return bottleneck_from_peft(checkpoint.model, document, tensors)
         case other:
-            supported = "LORA, PREFIX_TUNING, BOTTLENECK"
+            supported = "LORA, IA3, PREFIX_TUNING, BOTTLENECK"
             raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: {supported}")
-
-
-def merge_adapter(model: Transformer) -> Transformer:
-    """The model that computes by its weights alone what `model` does with its adapter beside them. ValueError for an
-    adapter that cannot be merged: a prefix, bottlenecks."""
-    base = sharing_copy(model)
-    for name, layer in [(n, m) for n, m in base.named_modules() if isinstance(m, AdapterLinear)]:
-        base.set_submodule(name, layer.base)
-    return merge(base, lora_of(model))

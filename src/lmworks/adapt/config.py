@@ -20,8 +20,8 @@ class LoraConfig:
 
     r                   the rank: rows of A, columns of B.
     lora_alpha          scale = lora_alpha / r; with `use_rslora` lora_alpha / √r (Kalajdzievski 2023, section 3).
-    target_modules      the linear layers: how their names end, at a dot; or one regular expression for whole names;
-                        or "all-linear", which is every one but the head's.
+    target_modules      the linear layers, or the embedding: how their names end, at a dot; or one regular expression
+                        for whole names; or "all-linear", which is every linear layer but the head's.
     exclude_modules     what to leave out of these, in the same two ways.
     rank_pattern        regular expressions for the ends of names, at a dot → another rank; the first that fits counts.
     alpha_pattern       the same for lora_alpha.
@@ -63,7 +63,7 @@ class LoraConfig:
         if self.exclude_modules and _is_named(module, self.exclude_modules):
             return False
         if self.target_modules == ALL_LINEAR:
-            return not module.startswith("head.")
+            return not module.startswith(("head.", "embedding."))
         if not _is_named(module, self.target_modules):
             return False
         if isinstance(self.target_modules, str) or module in self.target_modules or not self.layers_to_transform:
@@ -87,15 +87,28 @@ class LoraConfig:
 class IA3Config:
     """IA³ (Liu et al. 2022, section 3.3): keys, values and the inner activations of feed-forwards are rescaled.
 
-    target_modules       layers whose outputs are rescaled, those of `feedforward_modules` their inputs: how their names
-                         end, at a dot, or one regular expression.
-    feedforward_modules  of these the ones whose inputs are.
+    target_modules       the layers whose outputs are rescaled, or their inputs where `feedforward_modules` names them:
+                         how their names end, at a dot, or one regular expression for whole names. Empty: PEFT's choice
+                         for the model's family, mostly `key`, `value` and `down`, of whose inputs.
+    feedforward_modules  in the same two ways.
     kind                 `ia3`; or `lora`, `prefix`, `bottleneck` or `full`, with settings of their own.
     """
 
-    target_modules: tuple[str, ...] | str = ("attention.key", "attention.value", "feed_forward.down")
-    feedforward_modules: tuple[str, ...] | str = ("feed_forward.down",)
+    target_modules: tuple[str, ...] | str = ()
+    feedforward_modules: tuple[str, ...] | str = ()
     kind: Literal["ia3"] = "ia3"
+
+    def __post_init__(self) -> None:
+        if self.feedforward_modules and not self.target_modules:
+            raise ValueError("feedforward_modules are some of target_modules: name these, too")
+
+    def targets(self, module: str) -> bool:
+        """Whether the linear layer of this name is rescaled."""
+        return _is_named(module, self.target_modules)
+
+    def of_inputs(self, module: str) -> bool:
+        """Whether its inputs are, if it is."""
+        return _is_named(module, self.feedforward_modules)
 
 
 @dataclass(frozen=True)

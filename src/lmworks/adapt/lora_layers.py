@@ -9,21 +9,27 @@ The base is computed once, in its own dtype, and the change is added: W x + scal
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.adapt.config import LoraConfig
-from lmworks.adapt.layers import AdapterLinear, frozen_copy
-from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, initialise_lora, untie
+from lmworks.adapt.dora import row_lengths
+from lmworks.adapt.layers import AdapterLinear, frozen_copy, linear_layer, with_weight
+from lmworks.adapt.lora import EMBEDDING, HEAD, Lora, LowRank, check_fits, initialise_lora, untie
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
-from lmworks.model.quantised_linear import QuantisedLinear
 from lmworks.model.transformer import Transformer
 
 
 class LoraLinear(AdapterLinear):
-    """A frozen linear layer, and A and B as parameters."""
+    """A frozen linear layer, and A and B as parameters.
+
+    With DoRA also `lora_magnitude` (out,), by how much m differs from ‖W‖: 0 at first, so that also in bfloat16, where
+    m itself has neighbours 0.4 % away, the layer begins as its base and learns small changes.
+    """
 
     def __init__(self, base: nn.Module, change: LowRank, like: Tensor) -> None:
         super().__init__(base)
@@ -31,10 +37,63 @@ class LoraLinear(AdapterLinear):
         # Copies: training changes them in place.
         self.lora_a = nn.Parameter(change.a.to(like, copy=True))
         self.lora_b = nn.Parameter(change.b.to(like, copy=True))
+        self.lora_magnitude = None
+        if change.magnitude is not None:
+            lengths = row_lengths(self.matrix)
+            self.lora_magnitude = nn.Parameter((change.magnitude.to(lengths) - lengths).to(like))
+
+    @property
+    def matrix(self) -> Tensor:
+        """W, (out, in)."""
+        return self.weight
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
         """(…, in) → (…, out)."""
-        return self.base(input) + F.linear(F.linear(input, self.lora_a), self.lora_b) * self.scale
+        return self.changed(self.base(input), self.bias, F.linear(input, self.lora_a))
+
+    def changed(self, output: Tensor, bias: Tensor | None, inner: Tensor) -> Tensor:
+        """The base's `output` (…, out), which has its `bias` in it, with the change of `inner` A x (…, r)."""
+        change = F.linear(inner, self.lora_b) * self.scale
+        if (ratio := self.ratio()) is None:
+            return output + change
+        product = output if bias is None else output - bias
+        return output + (ratio - 1).to(output.dtype) * product + ratio.to(output.dtype) * change
+
+    def ratio(self) -> Tensor | None:
+        """m / ‖W + scale · B A‖ (out,), in float32 at least; None without DoRA."""
+        if self.lora_magnitude is None:
+            return None
+        return (row_lengths(self.matrix) + self.lora_magnitude) / row_lengths(
+            self.matrix, self.lora_a, self.lora_b, self.scale
+        )
+
+    def merged(self) -> nn.Module:
+        return with_weight(self.base, self.change(dict(self.named_parameters())).merged(self.weight), self.bias)
+
+    def change(self, weights: Mapping[str, Tensor]) -> LowRank:
+        """The layer's change of its base, with these values of its parameters."""
+        difference = weights.get("lora_magnitude")
+        lengths = None if difference is None else row_lengths(self.matrix)
+        magnitude = None if difference is None or lengths is None else lengths + difference.detach().to(lengths)
+        return LowRank(weights["lora_a"].detach(), weights["lora_b"].detach(), self.scale, magnitude)
+
+
+class LoraEmbedding(LoraLinear):
+    """An embedding, whose W is its table's transpose: A (r, vocabulary), B (width, r). Its `weight` stays the table
+    without the change, so a head that is tied to it does not change.
+    """
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.weight.T  # (width, vocabulary)
+
+    def merged(self) -> nn.Module:
+        merged = self.change(dict(self.named_parameters())).merged(self.matrix)
+        return with_weight(self.base, merged.T.contiguous())
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, as in nn.Embedding
+        """Ids (…) → (…, width)."""
+        return self.changed(self.base(input), None, F.embedding(input, self.lora_a.T))
 
 
 class LoraHead(LanguageModelHead):
@@ -54,12 +113,29 @@ class LoraHead(LanguageModelHead):
     def projection_to_vocabulary(self, tokens: Tensor) -> VocabularyProjection:
         layer = self.projection
         weight = torch.cat((layer.weight, layer.lora_b * layer.scale), dim=1)  # (vocabulary, width + r)
+        if (ratio := layer.ratio()) is not None:
+            weight = weight * ratio.to(weight.dtype)[:, None]
         return VocabularyProjection(weight, self.bias, self.config.softcap)
+
+    def merged(self) -> LanguageModelHead:
+        """A plain head with the projection, which is merged already."""
+        with torch.device("meta"):
+            head = LanguageModelHead(self.config, 1, 1)
+        head.projection, head.bias = cast(Any, self.projection), self.bias
+        return head.train(self.training)
 
 
 def add_lora(model: Transformer, config: LoraConfig, generator: torch.Generator) -> Transformer:
-    """The model with a new adapter: `trainable_lora` of `initialise_lora`."""
-    return trainable_lora(model, initialise_lora(model.config, config, generator))
+    """The model with a new adapter: `trainable_lora` of `initialise_lora`; for DoRA with the lengths of W's rows.
+
+    Where a language model's head and its embedding are tied, an adapter of one does not change the other, as in PEFT.
+    """
+    adapted = trainable_lora(model, initialise_lora(model.config, replace(config, use_dora=False), generator))
+    if config.use_dora:
+        for layer in adapted.modules():
+            if isinstance(layer, LoraLinear):
+                layer.lora_magnitude = nn.Parameter(layer.lora_b.new_zeros(len(layer.lora_b)))
+    return adapted
 
 
 def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
@@ -74,11 +150,10 @@ def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
     if HEAD in lora.changes:
         untie(adapted)
     for name, change in lora.changes.items():
-        base = adapted.get_submodule(name)
-        if type(base) not in (nn.Linear, QuantisedLinear):
-            kind = type(base).__name__
-            raise ValueError(f"{name} is a {kind}, of which no adapter is learned: exclude it by exclude_modules")
-        layer = LoraLinear(base, change, model.tokens)
+        if name == EMBEDDING:
+            adapted.set_submodule(name, LoraEmbedding(adapted.get_submodule(name), change, model.tokens))
+            continue
+        layer = LoraLinear(linear_layer(adapted, name), change, model.tokens)
         parent = adapted.get_submodule(name.rpartition(".")[0])
         if isinstance(parent, LanguageModelHead):  # whose weight is read, instead of its layer called
             adapted.set_submodule(name.rpartition(".")[0], LoraHead(parent, layer).train(model.training))
@@ -94,7 +169,7 @@ def lora_of(model: Transformer, weights: Mapping[str, Tensor] | None = None) -> 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     return Lora(
         {
-            name: LowRank(found[f"{name}.lora_a"].detach(), found[f"{name}.lora_b"].detach(), layer.scale)
+            name: layer.change({own: found[f"{name}.{own}"] for own, _ in layer.named_parameters(recurse=False)})
             for name, layer in layers.items()
         }
     )

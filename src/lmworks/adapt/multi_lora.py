@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, untie
+from lmworks.adapt.lora import HEAD, Lora, LowRank, check_fits, check_plain, untie
 from lmworks.model.config import MaskedLanguageModelHead
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
 from lmworks.model.transformer import Transformer, sharing_copy
@@ -151,12 +151,14 @@ def with_lora(model: Transformer, loras: Sequence[Lora], index: AdapterIndex) ->
             logits = adapted(ids)
 
     ValueError for an adapter of another model; for one of layers that do not see all tokens in their order (experts,
-    routers, heads that pool): `merge` takes those; and for a model that has adapters already.
+    routers, heads that pool), for DoRA and one of the embedding: `merge` takes those; and for a model that has
+    adapters already.
     """
     adapted = sharing_copy(model)
     names = dict.fromkeys(name for lora in loras for name in lora.changes)
     for lora in loras:
         check_fits(lora, model.config)
+        check_plain(lora)
     for name in names:
         changes = [lora.changes.get(name) for lora in loras]
         if name == HEAD and isinstance(adapted.head, LanguageModelHead):

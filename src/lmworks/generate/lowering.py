@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lmworks.adapt.lora import Lora
+from lmworks.adapt.lora import Lora, check_plain
 from lmworks.generate.page_storage import layer_groups
 from lmworks.kernels.kv_pages import CacheFormat, allocate
 from lmworks.kernels.packing import PackedMatrix, concatenate
@@ -141,7 +141,8 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
     ValueError for one of another model, or that changes what the kernels do not adapt.
     """
     changes: dict[tuple[int, Site], tuple[Adapter, ...]] = {}
-    for name, (a, b, scale) in lora.changes.items():
+    check_plain(lora)
+    for name, (a, b, scale, _) in lora.changes.items():
         match re.fullmatch(r"decoder\.blocks\.(\d+)\.(attention|feed_forward)\.(\w+)", name):
             case re.Match() as found if int(found[1]) < len(program.layers):
                 layer = program.layers[int(found[1])]

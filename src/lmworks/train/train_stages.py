@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.adapt.adapter import add_adapter, load_adapter, merge_adapter, save_adapter
+from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter
+from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import FullConfig, Method
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping

@@ -1,0 +1,33 @@
+"""DoRA (Liu et al. 2024, section 4): the length of each row of W + scale · B A is learned by itself, and the matrix
+gives its direction alone.
+
+    W' = m ∘ (W + scale · B A) / ‖W + scale · B A‖, row by row; m begins as ‖W‖; ‖·‖ has no gradient (section 4.3)
+
+    add_adapter(model, LoraConfig(r=8, use_dora=True))
+"""
+
+import torch
+from torch import Tensor
+
+_BLOCK = 1 << 22  # values of W that are widened at a time
+
+
+@torch.no_grad()
+def row_lengths(weight: Tensor, a: Tensor | None = None, b: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """The lengths of the rows of W + scale · B A, or of W: (out,), in float32 at least, without a gradient.
+
+    `weight` (out, in), a (r, in), b (out, r). The sum is not built: a row's squared length is ‖w‖² + b · (2 s W Aᵀ + s²
+    B A Aᵀ), the cost of LoRA's A for `out` more tokens. The error, some 1e-7 of ‖w‖ + ‖s B A‖ in float32, counts where
+    the change all but cancels a row.
+    """
+    if a is None or b is None:
+        a, b = weight.new_empty(0, weight.shape[1]), weight.new_empty(len(weight), 0)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    a, b = a.to(wide), b.to(wide) * scale
+    squares, crossed = list[Tensor](), list[Tensor]()
+    for narrow in weight.split(max(1, _BLOCK // weight.shape[1])):
+        part = narrow.to(wide)
+        squares.append(part.square().sum(1))
+        crossed.append(part @ a.T)
+    factors = 2 * torch.cat(crossed) + b @ (a @ a.T)  # (out, r)
+    return (torch.cat(squares) + (factors * b).sum(1)).clamp(min=0).sqrt()

@@ -1,0 +1,135 @@
+"""DoRA's lengths, what new adapters begin as, and merging. That PEFT has the same logits, tests/parity proves."""
+
+import copy
+
+import pytest
+import torch
+from small_models import LLAMA, T5, TIED, build, random_ids
+
+from lmworks.adapt import (
+    AdapterIndex,
+    IA3Config,
+    LoraConfig,
+    add_adapter,
+    lora_of,
+    merge,
+    merge_adapter,
+    merge_difference,
+    trainable_lora,
+    with_lora,
+)
+from lmworks.adapt.dora import row_lengths
+from lmworks.adapt.layers import AdapterLinear
+from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections
+
+METHODS = {
+    "lora": LoraConfig(r=4, target_modules=("query", "down", "projection", "tokens")),
+    "dora": LoraConfig(r=4, target_modules=("query", "down", "projection", "tokens"), use_dora=True),
+    "ia3": IA3Config(),
+}
+
+
+def drawn(model, method, seed=0):
+    adapted = add_adapter(model, method, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            weight.data += 0.2 * torch.randn(weight.shape, generator=generator).to(weight)
+    return adapted
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.bfloat16, 1e-6)])
+@pytest.mark.parametrize("shape", [(5, 7), (3000, 2000)])
+def test_lengths_of_rows_are_those_of_the_sum(dtype, error, shape):
+    generator = torch.Generator().manual_seed(0)
+    weight, a, b = (torch.randn(s, generator=generator).to(dtype) for s in (shape, (4, shape[1]), (shape[0], 4)))
+    expected = torch.linalg.vector_norm(weight.double() - 0.7 * b.double() @ a.double(), dim=1)
+    found = row_lengths(weight, a, b, -0.7)
+    torch.testing.assert_close(found.double(), expected, rtol=error, atol=0)
+    assert torch.equal(row_lengths(weight, a, torch.zeros_like(b)), row_lengths(weight))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_new_adapter_changes_no_bit_and_is_learned_alone(method, dtype):
+    model, ids = build(TIED).to(dtype), random_ids(2, 9)
+    adapted = add_adapter(model, METHODS[method])
+    assert torch.equal(adapted(ids), model(ids))
+    adapted(ids).float().square().sum().backward()
+    learned = {name for name, weight in adapted.named_parameters() if weight.grad is not None}
+    assert learned == {n for n, _ in adapted.named_parameters() if n.rpartition(".")[2].startswith(("lora_", "ia3_"))}
+    assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_merged_model_computes_what_the_adapter_does_and_rounds_once(method):
+    model, ids = build(TIED), random_ids(2, 9)
+    adapted = drawn(model, METHODS[method])
+    merged = merge_adapter(adapted)
+    assert merge_difference(adapted, merged, ids) < 1e-4 < merge_difference(model, merged, ids)
+    assert all(weight.requires_grad for weight in merged.parameters())
+    low = drawn(build(TIED).bfloat16(), METHODS[method])
+    exact = merge_adapter(copy.deepcopy(low).double())
+    for half, weight in zip(merge_adapter(low).parameters(), exact.parameters(), strict=True):
+        assert half.dtype == torch.bfloat16
+        assert ((half - weight).abs() <= 2**-8 * weight.abs() + 1e-7).all()  # half of the last place
+
+
+def test_embedding_and_tied_head_change_by_themselves():
+    model, ids = build(TIED), random_ids(2, 9)
+    table = drawn(model, LoraConfig(target_modules=("tokens",)))
+    hidden = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    merged = merge_adapter(table)
+    for changed in (table, merged):
+        assert torch.equal(changed.logits(hidden), model.logits(hidden))
+        assert not torch.equal(changed.embedding.tokens(ids), model.embedding.tokens(ids))
+    assert not merged.config.head.tied and table.config.head.tied
+    head = merge_adapter(drawn(model, LoraConfig(target_modules=("projection",))))
+    assert torch.equal(head.embedding.tokens(ids), model.embedding.tokens(ids))
+    assert not torch.equal(head.logits(hidden), model.logits(hidden))
+
+
+def test_an_embedding_that_two_stacks_share_has_no_adapter():
+    with pytest.raises(ValueError, match="no linear layer of this model"):
+        add_adapter(build(T5), LoraConfig(target_modules=("embedding.tokens",)))
+
+
+@pytest.mark.parametrize("method", ["dora", "lora"])
+def test_tokens_of_one_batch_do_not_have_each_their_dora_or_embedding(method):
+    lora = lora_of(drawn(build(TIED), METHODS[method]))
+    with pytest.raises(ValueError, match=r"DoRA|adapter of the embedding.*merge"):
+        with_lora(build(TIED), [lora], AdapterIndex())
+
+
+def test_what_is_no_change_of_weights_is_not_merged():
+    model = build(LLAMA)
+    model.decoder.blocks[0].feed_forward.down = AdapterLinear(model.decoder.blocks[0].feed_forward.down)
+    with pytest.raises(ValueError, match="no change of weights and cannot be merged"):
+        merge_adapter(model)
+
+
+@pytest.mark.parametrize("method", [LoraConfig(r=4), LoraConfig(r=4, use_dora=True), IA3Config()])
+def test_a_quantised_base_is_quantised_again_only_where_that_is_asked_for(method):
+    base, ids = quantise_projections(build(LLAMA), lambda name: "int8", exact=True), random_ids(2, 9)
+    assert torch.equal(add_adapter(base, method)(ids), base(ids))
+    adapted = drawn(base, method)
+    with pytest.raises(ValueError, match=r"is quantised, and would be again.*16 bits"):
+        merge_adapter(adapted)
+    merged = merge_adapter(adapted, requantise=True)
+    assert isinstance(merged.decoder.blocks[0].feed_forward.down, QuantisedLinear)
+    assert 0 < merge_difference(adapted, merged, ids) < 0.1 * merge_difference(base, merged, ids)
+
+
+def test_an_adapter_goes_on_from_where_it_was():
+    model, ids = build(LLAMA), random_ids(2, 9)
+    adapted = drawn(model, LoraConfig(r=4, use_dora=True))
+    again = trainable_lora(model, lora_of(adapted))
+    torch.testing.assert_close(again(ids), adapted(ids), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(merge(model, lora_of(adapted))(ids), adapted(ids), rtol=1e-4, atol=1e-4)
+
+
+def test_ia3_rescales_layers_of_blocks_alone():
+    with pytest.raises(ValueError, match=r"head\.projection is in no block"):
+        add_adapter(build(TIED), IA3Config(target_modules=("projection",)))
+    with pytest.raises(ValueError, match="name no linear layer"):
+        add_adapter(build(TIED), IA3Config(target_modules=("k_proj",)))

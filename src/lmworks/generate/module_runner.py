@@ -1,5 +1,6 @@
 """Runs any decoder or encoder–decoder as it is, on any device: the runner for what the fused kernels do not know."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +12,7 @@ from lmworks.adapt.multi_lora import AdapterIndex, with_lora
 from lmworks.generate.page_storage import CacheDtype, PagedView, PageStorage
 from lmworks.generate.runner import LogitRows, Work, begun_pages, require_same_shapes
 from lmworks.model.attention import Memory
-from lmworks.model.quantised_linear import load_state, own_copy, packed_bytes, shapes_of
+from lmworks.model.quantised_linear import load_state, packed_bytes, shapes_of
 from lmworks.model.transformer import Transformer
 
 _GRID = 256  # tokens of a prefill forward: enough to fill a machine, few enough to be waited for
@@ -114,7 +115,7 @@ class ModuleRunner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         require_same_shapes(shapes_of(self._base), state)
         if self._shared:
-            self._base, self._shared = own_copy(self._base), False
+            self._base, self._shared = copy.deepcopy(self._base), False
         load_state(self._base, state)
         self.set_adapters(self._loras)
 

@@ -53,10 +53,8 @@ class QuantisedLinear(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantisedLinear":
         """To another device. Dtypes are those of floating-point tensors: the integers stay, and the bias is float32."""
-        bias = self.matrix.bias
-        self.matrix = replace(
-            self.matrix, values=fn(self.matrix.values), bias=None if bias is None else fn(bias).float()
-        )
+        bias = None if self.matrix.bias is None else fn(self.matrix.bias).float()
+        self.matrix = replace(self.matrix, values=fn(self.matrix.values), bias=bias)
         return super()._apply(fn, recurse)  # type: ignore[return-value]
 
 
@@ -99,9 +97,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-def quantise_projections(
-    model: Transformer, format_of: Callable[[str], Format | str], exact: bool = False
-) -> Transformer:
+def quantise_projections(model: Transformer, format_of: Callable[[str], Format | str]) -> Transformer:
     """A copy of the model whose projections are held in `format_of(name of the weight)`; everything else is shared.
 
     Norms, embeddings, heads and routers stay as they are: they are small, or looked up, or decide, or are read as a
@@ -112,11 +108,11 @@ def quantise_projections(
         format_ = format_of(f"{name}.weight")
         return pack_weight(layer.weight.detach(), "bfloat16" if format_ == "stored" else format_, layer.bias)  # type: ignore[arg-type]
 
-    return replace_projections(model, packed, exact)
+    return replace_projections(model, packed)
 
 
 def replace_projections(
-    model: Transformer, matrix_of: Callable[[str, nn.Linear], PackedMatrix], exact: bool
+    model: Transformer, matrix_of: Callable[[str, nn.Linear], PackedMatrix], exact: bool = False
 ) -> Transformer:
     """A copy of the model with `QuantisedLinear`s of `matrix_of(name, layer)`; see `quantise_projections`."""
     memo: dict[int, Any] = {}
@@ -158,11 +154,6 @@ def quantised_weights(model: Transformer) -> dict[str, Tensor | Quantised]:
         if module.matrix.bias is not None:
             weights[f"{name}.bias"] = module.matrix.bias
     return weights
-
-
-def own_copy(model: Transformer) -> Transformer:
-    """A copy with tensors of its own, for `load_state`, which replaces packed matrices: they are shared until then."""
-    return copy.deepcopy(model)
 
 
 def load_state(model: Transformer, state: Mapping[str, Tensor]) -> None:

@@ -168,6 +168,7 @@ class FullConfig:
         _check_patterns((*self.train, *self.freeze))
 
 
+BaseFormat = Literal["float", "int4", "int8", "stored"]  # of an adapter's base, see `adapt.qlora.quantise_base`
 Method = FullConfig | LoraConfig | IA3Config | PrefixConfig | BottleneckConfig
 
 

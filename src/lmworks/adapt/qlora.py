@@ -35,12 +35,16 @@ def quantise_base(checkpoint: Checkpoint, format: QuantisedFormat = "int4") -> T
             rounded to it. "stored": all its blocks of 4 or 8 bits as they are, other kinds as int8. A warning counts
             the matrices that a file has quantised and that are rounded again.
 
-    ValueError for "stored" where a matrix is not quantised, and for weights that have no finite scale.
+    ValueError for "stored" where a matrix is not quantised, for weights that have no finite scale, and for a checkpoint
+    with an adapter beside its weights.
     """
+    empty = empty_model(checkpoint.config)
+    if others := checkpoint.weights.keys() - empty.state_dict().keys():
+        raise ValueError(f"{checkpoint.source} has weights of an adapter: quantise its base. {sorted(others)[:3]}")
     weights, again = checkpoint.weights, Counter[str]()
     blocks_of = getattr(weights, "blocks", lambda name: None)  # of a GGUF file, whose library takes long to import
 
-    def packed(layer: str, empty: nn.Linear) -> PackedMatrix:
+    def packed(layer: str, shape: nn.Linear) -> PackedMatrix:
         name = f"{layer}.weight"
         if (stored := blocks_of(name)) is not None:
             kind = stored[0]
@@ -48,10 +52,10 @@ def quantise_base(checkpoint: Checkpoint, format: QuantisedFormat = "int4") -> T
                 again[kind] += 1
         elif format == "stored":
             raise ValueError(f"{checkpoint.source} does not have {name} in blocks of integers: take int4 or int8")
-        matrix = pack_parameter(weights, name, format, None if empty.bias is None else weights[f"{layer}.bias"])
+        matrix = pack_parameter(weights, name, format, None if shape.bias is None else weights[f"{layer}.bias"])
         return replace(matrix, values=matrix.values.to(checkpoint.device))
 
-    model = replace_projections(empty_model(checkpoint.config), packed, exact=True)
+    model = replace_projections(empty, packed, exact=True)
     if again:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in again.items())
         form = "int8" if format == "stored" else format

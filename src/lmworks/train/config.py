@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from lmworks.adapt.config import BottleneckConfig, FullConfig, Method, PrefixConfig
+from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
 from lmworks.train.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
@@ -214,6 +214,8 @@ class FinetuneConfig:
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
     method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
+    base_format  Format of the base's linear layers under an adapter: `int4` (QLoRA) or `int8`, packed and never made
+            floats of; `stored`, the blocks of a GGUF file as they are; or `float`.
     merge   Deliver a whole model, with the adapter merged into its weights; else the adapter alone, as PEFT's folder.
     seed    Of the order, and of an adapter's first weights.
     train   The loop.
@@ -227,6 +229,7 @@ class FinetuneConfig:
     batch: int | None = None
     rate: float | None = None
     method: Method = field(default_factory=FullConfig)
+    base_format: BaseFormat = "float"
     merge: bool = False
     seed: int = 0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16"))
@@ -240,5 +243,11 @@ class FinetuneConfig:
             raise ValueError("minutes are measured on one process: with several, set epochs instead")
         if self.merge and isinstance(self.method, FullConfig | PrefixConfig | BottleneckConfig):
             raise ValueError(f"merge is of lora and ia3, which become part of the weights; {self.method.kind} does not")
+        if self.base_format != "float" and (self.merge or isinstance(self.method, FullConfig)):
+            raise ValueError(
+                f"{'merge' if self.merge else 'full fine-tuning'} changes the base's weights, which base_format="
+                f"{self.base_format} keeps: train an adapter, such as method.kind=lora, without merge; `lmworks.load` "
+                "of its folder merges it into the float base"
+            )
         if self.batch is not None:
             self.train.check_batch(self.batch)

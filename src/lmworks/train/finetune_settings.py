@@ -18,6 +18,8 @@ from lmworks.adapt.config import FullConfig, LoraConfig, Method
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.quantised_linear import packed_bytes
+from lmworks.model.transformer import Transformer
 from lmworks.progress import Report
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
@@ -109,7 +111,7 @@ def derive_finetune(
         warmup, why_warmup = math.ceil(WARMUP * steps), f"{WARMUP:.0%} of the steps"
     together = config.train.micro_batch if config.batch or config.train.micro_batch else min(micro, batch)
     memory, parts = _memory(config, checkpoint, trained, length, together or batch)
-    free = free_memory(device) + sum(weight.nbytes for weight in checkpoint.model.parameters())
+    free = free_memory(device) + _held(checkpoint.model)
     why_memory = f"{parts}; {readable_bytes(free)} are free, or hold the model already"
     if _MARGIN * memory > free:
         raise ValueError(
@@ -186,11 +188,18 @@ def _memory(
         found = expected_memory(checkpoint.config, layout, numbers, norms=norms)
     else:
         found = adapter_memory(checkpoint.config, layout, trained, numbers, norms)
+    if config.base_format != "float":  # they are there as they are used
+        found.parts["weights"] = float(_held(checkpoint.model))
     groups: dict[str, float] = {}
     for name, size in found.parts.items():
         group = "activations" if name.startswith(("activations", "working")) else name.replace("loss", "logits")
         groups[group] = groups.get(group, 0.0) + size
     return found.total, ", ".join(f"{name} {readable_bytes(size)}" for name, size in groups.items())
+
+
+def _held(model: Transformer) -> int:
+    """Bytes of its weights."""
+    return sum(weight.nbytes for weight in model.parameters()) + packed_bytes(model)
 
 
 def free_memory(device: torch.device) -> int:

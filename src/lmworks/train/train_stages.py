@@ -15,6 +15,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import FullConfig, Method
+from lmworks.adapt.qlora import quantise_base
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
@@ -40,6 +41,7 @@ from lmworks.train.held_out import (
     validation_on,
 )
 from lmworks.train.loop import train
+from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
@@ -83,7 +85,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
     vocabulary than the checkpoint's."""
     shards, held_out = find_shards(context)
-    checkpoint = load(find_base(config.base, context))
+    checkpoint = _load_base(config, context)
     if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
         checkpoint = replace(checkpoint, source=config.base)
     _same_vocabulary(checkpoint.required_tokenizer, shards)
@@ -92,6 +94,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
         # The model is served as it was taught.
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
+    checkpoint = _packed(checkpoint, config)
     derived = _derived_finetune(config, checkpoint, shards, context)
     loader = LoaderConfig(
         _sources(shards, {}), length=derived.length, batch=derived.batch, steps=derived.steps, seed=config.seed
@@ -110,6 +113,20 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     return replace(result, sections=(section, *result.sections))
 
 
+def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
+    """The checkpoint to go on from; one that is to be packed converts nothing as it is loaded."""
+    path = find_base(config.base, context)
+    if config.base_format == "float":
+        return load(path)
+    return replace(load(path, dtype="stored"), dtype=DTYPES[config.train.precision])
+
+
+def _packed(checkpoint: Checkpoint, config: FinetuneConfig) -> Checkpoint:
+    if config.base_format == "float":
+        return checkpoint
+    return checkpoint.with_model(quantise_base(checkpoint, config.base_format))
+
+
 def _derived_finetune(
     config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext
 ) -> FinetuneSettings:
@@ -126,7 +143,9 @@ def _derived_finetune(
                 return sum(plan.sequences for plan in once.plans)
 
         def seconds(length: int, batch: int) -> float:
-            make = partial(load, find_base(config.base, context))
+            def make() -> Checkpoint:
+                return _packed(_load_base(config, context), config)
+
             return seconds_per_sequence(make, config, loader(length, batch), context.progress)
 
         lengths = np.concatenate([dataset.lengths for dataset in datasets])

@@ -121,7 +121,7 @@ def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
     path = Path(context.models["model"])
     if not (path / CURRENT).is_file():
         return suite.evaluate(config, context)
-    tasks = suite.read(config, context.base)
+    tasks = suite.read(config, context.base, suite.data_of(config, context))
     system = open(path)
 
     def answer(question: str, earlier: Sequence[str] = ()) -> Response:

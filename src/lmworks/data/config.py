@@ -77,9 +77,10 @@ class TokenizeConfig:
     begin          What stands before each document: the name of a role (`bos_token`), a token, or `none`.
     end            What ends each document: the name of a role, a token such as `<|endoftext|>`, or `none`. A tokenizer
                    without the role named is refused.
-    conversations  Instead of documents: .jsonl files with a conversation a line (`messages`, and perhaps `tools`), or
-                   folders or globs of them. They are written by the chat template, with a mask of what the assistant
-                   says; `begin` and `end` are those of the template.
+    conversations  Instead of documents, besides those of an input such as ground.refusals: .jsonl files with a
+                   conversation a line (`messages`, and perhaps `tools`), or folders or globs of them. They are written
+                   by the chat template, with a mask of what the assistant says; `begin` and `end` are those of the
+                   template.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
     held_out       The share of the texts that is kept from training, chosen by their hashes: equal texts are on one
                    side, and a text stays on its side when others are added. A copy that data.balance made goes by the

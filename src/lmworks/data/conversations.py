@@ -11,6 +11,7 @@ from lmworks.records import Conversation, LeftOut, Message, Provenance
 _ROLES = ("system", "user", "assistant", "tool")
 _KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
 SUFFIXES = (".json", ".jsonl")
+CONVERSATIONS = "conversations.jsonl"  # of an artefact: rows that a stage made
 
 
 def conversation_files(

@@ -9,7 +9,7 @@ from typing import Any
 from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.balance.copies import origin_of, origins
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.conversations import conversation_files, read_conversations
+from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_conversations
 from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
 from lmworks.data.tokenising import Tokenized, conversation_hash, framing_id, tokenize_conversations, tokenize_documents
@@ -72,16 +72,19 @@ def write_documents(
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
-    """Shards of `config.conversations`, with the mask of what the assistant says, and the chat template beside them.
+    """Shards of `config.conversations` and of those of inputs, with the mask of what the assistant says, and the chat
+    template beside them.
 
     All of them are parsed before any is written: ValueError names the line of one that is none. ValueError, too, where
     no token of all is the assistant's.
     """
     left_out: list[LeftOut] = []
-    files = conversation_files(config.conversations, context.base, left_out)
+    made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]
+    sources = (*config.conversations, *(str(path.absolute()) for path in made))
+    files = conversation_files(sources, context.base, left_out)
     hashes = [conversation_hash(conversation) for conversation in read_conversations(files)]
     if not hashes:
-        raise ValueError(f"there is no conversation in {', '.join(config.conversations)}: the files are empty")
+        raise ValueError(f"there is no conversation in {', '.join(sources)}: the files are empty")
     total = _some([(each, None) for each in hashes], config, "conversations")
 
     def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
@@ -95,7 +98,7 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
     to_learn = sum(int(mask.sum()) for mask in learned if mask is not None)
     if not to_learn:
         raise ValueError(
-            f"there is nothing to learn in {', '.join(config.conversations)}: no token of its {dataset.documents} "
+            f"there is nothing to learn in {', '.join(sources)}: no token of its {dataset.documents} "
             'conversations is the assistant\'s; add messages of the role "assistant"'
         )
     write_text(context.output / CHAT_TEMPLATE, renderer.template.source)

@@ -10,7 +10,7 @@ class SuiteConfig:
     """Tasks, data, limits, and how the model is held.
 
     suite           names of built-in tasks and suites, or paths of TOML files.
-    data            folder of the tasks' files.
+    data            folder of the tasks' files; null: the one input, which holds them.
     limit           rows of each task, in turns from its files; 0: all.
     shots           solved rows before each prompt, instead of what the tasks say.
     seed            of shots that are drawn at random.
@@ -23,7 +23,7 @@ class SuiteConfig:
     """
 
     suite: tuple[str, ...]
-    data: Path
+    data: Path | None = None
     limit: int = 0
     shots: int | None = None
     seed: int = 0

@@ -47,7 +47,7 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
     from lmworks.evaluate.model_responses import encoded, model_responses
     from lmworks.generate.engine import Engine
 
-    tasks = read(config, context.base)
+    tasks = read(config, context.base, data_of(config, context))
     checkpoint = load(context.models["model"])
     ids, longest = {}, min(WINDOW, checkpoint.config.context_length) if config.critique else 0
     for one in tasks:
@@ -66,10 +66,19 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
     return run(config, context, tasks, answers, signature, responder(engine), engine)
 
 
-def read(config: SuiteConfig, base: Path = Path()) -> list[TaskItems]:
-    """The tasks of a config with their examples. Errors of `read_tasks` and `examples`; LookupError for a metric that
-    is unknown, ValueError for one that needs a model of its own, for an item without what a metric needs, and for a
-    task that runs code that was not allowed."""
+def data_of(config: SuiteConfig, context: StageContext) -> Path:
+    """The folder of the tasks' files: that of the config, or the one input. ValueError where there is neither."""
+    if config.data is not None:
+        return context.base / config.data
+    if len(context.inputs) != 1:
+        raise ValueError("where are the tasks' files? Set data to their folder, or read from the stage that makes them")
+    return next(iter(context.inputs.values()))
+
+
+def read(config: SuiteConfig, base: Path, data: Path) -> list[TaskItems]:
+    """The tasks of a config with their examples, of files below `data`. Errors of `read_tasks` and `examples`;
+    LookupError for a metric that is unknown, ValueError for one that needs a model of its own, for an item without what
+    a metric needs, and for a task that runs code that was not allowed."""
     made = []
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
@@ -77,10 +86,10 @@ def read(config: SuiteConfig, base: Path = Path()) -> list[TaskItems]:
         if config.shots is not None:
             task = replace(task, shots=replace(task.shots, count=config.shots))
         metrics = [metric(name) for name in task.metrics]
-        found, data = examples(task, base / config.data, config.limit, config.seed)
+        found, digest = examples(task, data, config.limit, config.seed)
         for one in metrics:
             check_items(one, [example.item for example in found])
-        made.append(TaskItems(task, found, data, metrics))
+        made.append(TaskItems(task, found, digest, metrics))
     return made
 
 
@@ -151,12 +160,16 @@ def _measured(
 def outside_digest(config: SuiteConfig, base: Path) -> str:
     """SHA-256 of the tasks and of the files that they read."""
     tasks = read_tasks(config.suite, base)
-    return hash_json([to_mapping(tasks), [data_digest(task, base / config.data) for task in tasks]])
+    data = config.data
+    return hash_json([to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data else []])
 
 
 def check(config: SuiteConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read`."""
-    read(config, base)
+    """Before any stage runs: the errors of `read`, or of the tasks alone whose files an input is to hold."""
+    if config.data is None:
+        read_tasks(config.suite, base)
+    else:
+        read(config, base, base / config.data)
 
 
 def system_responses(tasks: Sequence[TaskItems], answer: Callable[[str], Response]) -> Answers:

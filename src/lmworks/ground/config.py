@@ -1,7 +1,8 @@
-"""Configuration of grounded answers: questions, calibration, evaluation."""
+"""Configuration of grounded answers: questions, calibration, evaluation, refusals."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from lmworks.retrieve.config import SearchConfig
 
@@ -72,3 +73,36 @@ class CalibrationConfig:
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
     """The evaluation has nothing to set: how answers are made is part of the calibration."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalsConfig:
+    """Rows that teach a model to say "I don't know" where it does not: refusal-aware tuning (Zhang et al. 2024).
+
+    tasks     Questions with short answers: built-in tasks or TOML files of request "generation" (docs/suites.md). Where
+              they have contexts, the first one is the passage that answers; where a row's column `answerable` is false,
+              nothing in it does. Questions without one are closed book: the base model's own knowledge is asked for.
+    data      Folder of the tasks' files.
+    limit     Questions of each task; 0: all.
+    known_by  How it is decided whether the base knows: its greedy answer holds a `reference`, or, without labels, five
+              `samples` have less entropy than those of half of the questions; what it said greedily is then the answer.
+    variant   `unknown`: what is not known is answered by a refusal; `unsure`: by the reference all the same, and "Are
+              you sure ...?" behind each answer by whether it was known.
+    refusals  At most this share of the rows, closed book and with a passage each, teach a refusal; what is too much is
+              left out. More of them make more over-refusal. The held-out questions have the same share.
+    held_out  Share of the tasks' questions, by their hashes, that become no rows; of ground.questions, its test split.
+    """
+
+    tasks: tuple[str, ...] = ()
+    data: Path = Path()
+    limit: int = 0
+    known_by: Literal["reference", "samples"] = "reference"
+    variant: Literal["unknown", "unsure"] = "unknown"
+    refusals: float = 0.5
+    held_out: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.refusals < 1:
+            raise ValueError(f"refusals is a share of the rows below 1, such as 0.5, got {self.refusals}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, such as 0.3, got {self.held_out}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.conversations import conversation_files
+from lmworks.data.conversations import CONVERSATIONS, conversation_files
 from lmworks.data.stage_tokenize import write_conversations, write_documents
 from lmworks.data.store import DOCUMENTS
 from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
@@ -16,13 +16,14 @@ _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model")
 
 
 def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
-    """Token shards of the one input with documents, or of `config.conversations`, by the tokenizer of the one input
-    that has one, or by `config.tokenizer`.
+    """Token shards of the one input with documents, or of conversations, those set and those that inputs hold, by the
+    tokenizer of the one input that has one, or by `config.tokenizer`.
 
     LookupError for a tokenizer that is not there; ValueError for none or two, and for what cannot be tokenized with it.
     """
     found = _find(config, context)
-    if not config.conversations:
+    made = any((folder / CONVERSATIONS).exists() for folder in context.inputs.values())
+    if not config.conversations and not made:
         return write_documents(config, context, found.tokenizer, _turn_marks(found))
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(

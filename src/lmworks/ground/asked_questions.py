@@ -1,0 +1,123 @@
+"""Questions for refusal-aware tuning, each with its passage and with another one that does not answer it.
+
+The other passage is the one of the same source that has the question's words most (TF-IDF), and neither holds a
+reference nor a character of a gold span. It may still answer in other words: nothing but a person could tell.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmworks.artefact import StageContext, hash_json
+from lmworks.evaluate.english_sentences import sentences
+from lmworks.evaluate.metric import prompt_text
+from lmworks.evaluate.question_set import QUESTIONS, read_questions
+from lmworks.evaluate.string_metrics import contains
+from lmworks.evaluate.task import Task, examples, read_tasks
+from lmworks.ground.config import RefusalsConfig
+from lmworks.records import Question, Span
+from lmworks.retrieve.catalogue import CATALOGUE, open_catalogue
+from lmworks.retrieve.index import Index, IndexedChunk
+
+OPENING = 240  # characters of a gold span whose chunk is its passage
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, its references, its passage if any, and `other`, which does not answer; "": none was found."""
+
+    id: str
+    text: str
+    references: tuple[str, ...]
+    held_out: bool
+    passage: str = ""
+    answerable: bool = True
+    other: str = ""
+
+
+def share_of(text: str) -> float:
+    """A number in [0, 1) that the text decides."""
+    return int(hash_json(text)[:13], 16) / 16**13
+
+
+def tasks_of(config: RefusalsConfig, base: Path) -> list[Task]:
+    """The tasks; errors of `read_tasks`, and ValueError for one that generates nothing or has no answers."""
+    tasks = read_tasks(config.tasks, base)
+    for task in tasks:
+        if task.request != "generation" or not task.answer:
+            raise ValueError(f'{task.name}: a task of questions has request = "generation" and a column of answers')
+    return tasks
+
+
+def asked_of_task(task: Task, config: RefusalsConfig, base: Path) -> Iterator[Asked]:
+    """The questions of a task; errors of `examples`."""
+    items = [example.item for example in examples(task, base / config.data, config.limit)[0]]
+    pool = list(dict.fromkeys(item.contexts[0] for item in items if item.contexts))
+    texts = [prompt_text(item.prompt) for item in items]
+
+    answerable = [item.fields.get("answerable", True) is not False for item in items]
+    wanted = [number for number, item in enumerate(items) if item.contexts and answerable[number]]
+
+    def bars(number: int, place: int) -> bool:
+        item, passage = items[wanted[number]], pool[place]
+        return passage == item.contexts[0] or any(contains(passage, one) for one in item.references)
+
+    others = dict(zip(wanted, _others([texts[number] for number in wanted], pool, bars), strict=True))
+    for number, (item, text) in enumerate(zip(items, texts, strict=True)):
+        name, held_out = f"{task.name}/{item.id}", share_of(text) < config.held_out
+        passage = item.contexts[0] if item.contexts else ""
+        yield Asked(name, text, item.references, held_out, passage, answerable[number], others.get(number, ""))
+
+
+def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
+    """The questions of an input of ground.questions with the chunks of one of retrieve.index. Where no person wrote an
+    answer, it is the first sentence of the first gold span. The twins of hidden places are left out: `other` is theirs."""
+    questions = [one for one in read_questions(context.input(QUESTIONS)) if not one.hidden]
+    folder = context.input(CATALOGUE)
+    connection, meta = open_catalogue(folder)
+    connection.close()
+    with Index.open(folder, meta["encoder"], with_store=False) as index:
+        chunks = index.chunks(index.layout().keys.tolist())
+        quotes = [index.document(one.gold[0].document).quote(one.gold[0]) if one.gold else "" for one in questions]
+    references = [one.answer or opening(quote) for one, quote in zip(questions, quotes, strict=True)]
+
+    def bars(number: int, place: int) -> bool:
+        question, chunk, reference = questions[number], chunks[place], references[number]
+        hidden = chunk.span.document in question.excluded or any(map(chunk.span.overlap, question.gold))
+        return hidden or bool(reference and contains(chunk.text, reference))
+
+    others = _others([one.text for one in questions], [chunk.prefix + chunk.text for chunk in chunks], bars)
+    for question, reference, other in zip(questions, references, others, strict=True):
+        own = _chunk_of(question, chunks) if question.gold else None
+        passage = own.prefix + own.text if own else other
+        name, texts = f"questions/{question.id}", (reference,) if reference else ()
+        yield Asked(name, question.text, texts, question.split == "test", passage, bool(own), other if own else "")
+
+
+def opening(quote: str) -> str:
+    """The first sentence, on one line."""
+    return next(iter(sentences(" ".join(quote.split()))), "")
+
+
+def _chunk_of(question: Question, chunks: Sequence[IndexedChunk]) -> IndexedChunk | None:
+    """The chunk that holds most of the first gold span's beginning; None where the index has not its document."""
+    gold = question.gold[0]
+    start = Span(gold.document, gold.start, min(gold.end, gold.start + OPENING))
+    best = max(chunks, key=lambda chunk: chunk.span.overlap(start), default=None)
+    return best if best and best.span.overlap(start) else None
+
+
+def _others(texts: Sequence[str], pool: Sequence[str], bars: Callable[[int, int], bool]) -> list[str]:
+    """For each question the passage nearest to it; not one that its number `bars`. "" where none shares a word."""
+    if not texts or not pool:
+        return [""] * len(texts)
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
+    passages = vectorizer.fit_transform(pool)
+    found = []
+    for number, text in enumerate(texts):
+        row = (vectorizer.transform([text]) @ passages.T).tocoo()  # (1, passages)
+        near = sorted(zip(-row.data, row.col, strict=True))
+        found.append(next((pool[place] for _, place in near if not bars(number, int(place))), ""))
+    return found

@@ -41,6 +41,7 @@ MODULES = {
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",
     "ground.calibrate": "ground/calibration ground/grounded_answer ground/features ground/selection",
+    "ground.refusals": "ground/refusal_rows ground/asked_questions evaluate/refusal_metrics",
     "evaluate.judge": "evaluate/judge evaluate/judge_calibration",
     "ground.evaluate": "ground/grounding_evaluation ground/grounded_answer ground/selection",
 }

@@ -16,7 +16,7 @@ TASKS = {name: task for name, task in built_in().items() if isinstance(task, Tas
 ROWS = {  # as the papers count them; what is kept for shots is not asked
     "arc-challenge": 1172, "arc-easy": 2376, "babi": 20_000, "boolq": 3270, "gsm8k-train": 7473 - 20,
     "human-replies": 95, "humaneval": 164, "humaneval-samples": 164, "ifeval": 541, "nq-passages": 2655,
-    "mmlu": 14_042, "openbookqa": 500, "social-iqa": 1954, "svamp": 1000 - 20,
+    "mmlu": 14_042, "nq-open": 3610, "openbookqa": 500, "social-iqa": 1954, "svamp": 1000 - 20,
     "truthfulqa-mc1": 817, "truthfulqa-mc2": 817, "winogrande": 1267,
 }  # fmt: skip
 
@@ -25,7 +25,7 @@ def test_every_task_has_metrics_a_reader_and_its_own_name():
     for name, task in TASKS.items():
         assert task.name == name and task.reader in READERS
         assert [metric(one).name for one in task.metrics] == list(task.metrics)
-    assert {*ROWS, "gsm8k", "jsonl"} == set(TASKS)
+    assert {*ROWS, "gsm8k", "jsonl", "refusals"} == set(TASKS)
 
 
 def test_pass_at_k_asks_for_k_samples():

@@ -15,7 +15,9 @@ LAST = ".last"  # the file below it that names the workspace built last
 
 RecipeArgument = Annotated[
     str,
-    typer.Argument(help="A recipe file, or the name of one that comes with lmworks: assistant, documents, scratch."),
+    typer.Argument(
+        help="A recipe file, or the name of one that comes with lmworks: assistant, tuned, documents, scratch."
+    ),
 ]
 DocsOption = Annotated[
     Path | None,

@@ -23,7 +23,7 @@ _REFUSAL = re.compile(
     r"|\bI(?: am|'m) (?:not (?:sure|certain|aware|familiar)|unsure|uncertain)\b"
     r"|\b(?:beyond|outside) (?:\w+ ){0,2}my knowledge\b"
     r"|\b(?:passage|text|context)\b[^.]{0,40} (?:does not|doesn't) (?:say|tell|mention|answer|contain|provide|state)\b"
-    r"|\b(?:answer|it) is (?:not known to me|unknown to me)\b",
+    r"|\bnot (?:\w+ly )?(?:mentioned|stated|specified|provided|given) in (?:the|this) (?:passage|text|context)\b",
     re.IGNORECASE,
 )
 

@@ -75,11 +75,13 @@ def data_of(config: SuiteConfig, context: StageContext) -> Path:
     return next(iter(context.inputs.values()))
 
 
-def read(config: SuiteConfig, base: Path, data: Path) -> list[TaskItems]:
-    """The tasks of a config with their examples, of files below `data`. Errors of `read_tasks` and `examples`;
-    LookupError for a metric that is unknown, ValueError for one that needs a model of its own, for an item without what
-    a metric needs, and for a task that runs code that was not allowed."""
-    made = []
+def read(config: SuiteConfig, base: Path = Path(), data: Path | None = None) -> list[TaskItems]:
+    """The tasks of a config with their examples, of files below `data`, or the config's folder.
+
+    Errors of `read_tasks` and `examples`; LookupError for a metric that is unknown, ValueError for one that needs a
+    model of its own, for an item without what a metric needs, and for a task that runs code that was not allowed.
+    """
+    made, data = [], data or base / (config.data or "")
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
             raise ValueError(f"{task.name} runs what the model writes: allow it with --allow-code, or leave it out")
@@ -161,7 +163,9 @@ def outside_digest(config: SuiteConfig, base: Path) -> str:
     """SHA-256 of the tasks and of the files that they read."""
     tasks = read_tasks(config.suite, base)
     data = config.data
-    return hash_json([to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data else []])
+    return hash_json(
+        [to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data is not None else []]
+    )
 
 
 def check(config: SuiteConfig, base: Path) -> None:
@@ -169,7 +173,7 @@ def check(config: SuiteConfig, base: Path) -> None:
     if config.data is None:
         read_tasks(config.suite, base)
     else:
-        read(config, base, base / config.data)
+        read(config, base)
 
 
 def system_responses(tasks: Sequence[TaskItems], answer: Callable[[str], Response]) -> Answers:

@@ -4,6 +4,7 @@ The other passage is the one of the same source that has the question's words mo
 reference nor a character of a gold span. It may still answer in other words: nothing but a person could tell.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.string_metrics import contains
 from lmworks.evaluate.task import Task, examples, read_tasks
 from lmworks.ground.config import RefusalsConfig
-from lmworks.records import Question, Span
+from lmworks.records import Span
 from lmworks.retrieve.catalogue import CATALOGUE, open_catalogue
 from lmworks.retrieve.index import Index, IndexedChunk
 
@@ -71,7 +72,7 @@ def asked_of_task(task: Task, config: RefusalsConfig, base: Path) -> Iterator[As
 
 def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
     """The questions of an input of ground.questions with the chunks of one of retrieve.index. Where no person wrote an
-    answer, it is the first sentence of the first gold span. The twins of hidden places are left out: `other` is theirs."""
+    answer, it is the first sentence of the first gold span. Twins of hidden places are left out: `other` is theirs."""
     questions = [one for one in read_questions(context.input(QUESTIONS)) if not one.hidden]
     folder = context.input(CATALOGUE)
     connection, meta = open_catalogue(folder)
@@ -79,6 +80,9 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
     with Index.open(folder, meta["encoder"], with_store=False) as index:
         chunks = index.chunks(index.layout().keys.tolist())
         quotes = [index.document(one.gold[0].document).quote(one.gold[0]) if one.gold else "" for one in questions]
+    of_document = defaultdict[str, list[IndexedChunk]](list)
+    for chunk in chunks:
+        of_document[chunk.span.document].append(chunk)
     references = [one.answer or opening(quote) for one, quote in zip(questions, quotes, strict=True)]
 
     def bars(number: int, place: int) -> bool:
@@ -88,7 +92,7 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
 
     others = _others([one.text for one in questions], [chunk.prefix + chunk.text for chunk in chunks], bars)
     for question, reference, other in zip(questions, references, others, strict=True):
-        own = _chunk_of(question, chunks) if question.gold else None
+        own = _chunk_of(question.gold[0], of_document[question.gold[0].document]) if question.gold else None
         passage = own.prefix + own.text if own else other
         name, texts = f"questions/{question.id}", (reference,) if reference else ()
         yield Asked(name, question.text, texts, question.split == "test", passage, bool(own), other if own else "")
@@ -99,9 +103,8 @@ def opening(quote: str) -> str:
     return next(iter(sentences(" ".join(quote.split()))), "")
 
 
-def _chunk_of(question: Question, chunks: Sequence[IndexedChunk]) -> IndexedChunk | None:
-    """The chunk that holds most of the first gold span's beginning; None where the index has not its document."""
-    gold = question.gold[0]
+def _chunk_of(gold: Span, chunks: Sequence[IndexedChunk]) -> IndexedChunk | None:
+    """The chunk that holds most of a gold span's beginning; None where there is none."""
     start = Span(gold.document, gold.start, min(gold.end, gold.start + OPENING))
     best = max(chunks, key=lambda chunk: chunk.span.overlap(start), default=None)
     return best if best and best.span.overlap(start) else None

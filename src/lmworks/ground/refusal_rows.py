@@ -25,7 +25,7 @@ from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.question_set import QUESTIONS
 from lmworks.evaluate.refusal_metrics import is_right
 from lmworks.evaluate.string_metrics import normalised_answer
-from lmworks.evaluate.task import Example, data_digest, read_tasks
+from lmworks.evaluate.task import Example, data_digest, examples, read_tasks
 from lmworks.ground.asked_questions import Asked, asked_of_corpus, asked_of_task, share_of, tasks_of
 from lmworks.ground.config import RefusalsConfig
 from lmworks.records import Message
@@ -88,7 +88,7 @@ def refusals(config: RefusalsConfig, context: StageContext) -> StageResult:
     before = suite.evaluate(SuiteConfig((TASK,)), surroundings)
     metrics = {"rows": len(rows), "refusals": sum(not case.known for case in rows), "held_out": len(held_out)}
     metrics |= {"left_out": sum(left_out.values()), "before": before.metrics[TASK]}
-    return StageResult(metrics, (_section(config, cases, rows, held_out, left_out), *before.sections))
+    return StageResult(metrics, (_section(config, (cases, rows, held_out), left_out), *before.sections))
 
 
 def cases_of(one: Asked, left_out: Counter[str]) -> list[Case]:
@@ -106,10 +106,6 @@ def cases_of(one: Asked, left_out: Counter[str]) -> list[Case]:
     if not one.answerable:
         return [case(NOTHING, one.passage)] if one.passage else []
     return [case(PASSAGE, one.passage, known=True), *([case(OTHER, one.other)] if one.other else [])]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Closed book: what the base model knows
 
 
 def _decided(closed: Sequence[Case], config: RefusalsConfig, context: StageContext) -> list[Case]:
@@ -141,18 +137,14 @@ def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageCon
 
     (task,), checkpoint = read_tasks([TASK]), load(context.models["base"])
     task = replace(task, samples=SAMPLES if config.known_by == "samples" else 0)
-    examples = [Example(Item(case.id), ((Message("user", case.prompt),),)) for case in closed]
-    pairs = encoded(task, examples, checkpoint, checkpoint.config.context_length)
+    asked = [Example(Item(case.id), ((Message("user", case.prompt),),)) for case in closed]
+    pairs = encoded(task, asked, checkpoint, checkpoint.config.context_length)
     longest = max(len(prompt) for ((prompt, _),) in pairs) + task.max_tokens
     ids, found = dict(zip((case.id for case in closed), pairs, strict=True)), dict[int, Response]()
-    for place, response in model_responses(Engine(checkpoint, SLOTS, longest), task, examples, ids):
+    for place, response in model_responses(Engine(checkpoint, SLOTS, longest), task, asked, ids):
         found[place] = response
         context.progress(len(found), len(closed), "questions asked closed book")
     return [found[place] for place in range(len(closed))]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows
 
 
 def _thinned(cases: Sequence[Case], share: float, held_out: bool, left_out: Counter[str]) -> list[Case]:
@@ -165,9 +157,8 @@ def _thinned(cases: Sequence[Case], share: float, held_out: bool, left_out: Coun
         most = int(len(known) * share / (1 - share))
         kept += [*known, *unknown[:most]]
         if cut := unknown[most:]:
-            left_out[f"{name}, {'held out' if held_out else 'rows'}: refusals beyond a share of {share:.0%}"] += len(
-                cut
-            )
+            side_of = "held out" if held_out else "rows"
+            left_out[f"{name}, {side_of}: refusals beyond a share of {share:.0%}"] += len(cut)
     return sorted(kept, key=lambda case: share_of(case.question))
 
 
@@ -191,13 +182,9 @@ def _question(case: Case) -> dict[str, Any]:
     return columns | {"kind": case.kind, "known": case.known}
 
 
-def _section(
-    config: RefusalsConfig,
-    cases: Sequence[Case],
-    rows: Sequence[Case],
-    held_out: Sequence[Case],
-    left_out: Counter[str],
-) -> Section:
+def _section(config: RefusalsConfig, sides: Sequence[Sequence[Case]], left_out: Counter[str]) -> Section:
+    """The report; `sides` are all cases, the rows, and what is held out."""
+    cases, rows, _ = sides
     share = sum(not case.known for case in rows) / len(rows)
     by = "its answer holds a reference" if config.known_by == "reference" else "its samples agree most"
     text = (
@@ -210,28 +197,27 @@ def _section(
         return sum(known), len(known) - sum(known)
 
     kinds = [kind for kind in KINDS if any(case.kind == kind for case in cases)]
-    sides = [(kind, *counts(cases, kind), *counts(rows, kind), *counts(held_out, kind)) for kind in kinds]
+    counted = [(kind, *(n for side in sides for n in counts(side, kind))) for kind in kinds]
     shown = [
-        (kind, shortened(case.prompt, EXCERPT), shortened(case.said, EXCERPT), taught(case, config))
+        (kind, f"…{case.prompt[-EXCERPT:]}", shortened(case.said, EXCERPT), taught(case, config))
         for kind in kinds
         for known in (True, False)
         for case in [one for one in rows if one.kind == kind and one.known == known][:SHOWN]
     ]
     columns = ("kind", "known", "unknown", "answers", "refusals", "held out, known", "held out, unknown")
-    tables = [Table(columns, tuple(sides)), Table(("kind", "prompt", "the base said", "taught"), tuple(shown), "Rows")]
+    tables = [
+        Table(columns, tuple(counted)),
+        Table(("kind", "prompt", "the base said", "taught"), tuple(shown), "Rows"),
+    ]
     if left_out:
         tables.append(Table(("left out", "questions"), tuple(left_out.most_common())))
     return Section("Rows for refusal-aware tuning", text, tuple(tables))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is read from outside
-
-
 def check(config: RefusalsConfig, base: Path) -> None:
     """Before any stage runs: the errors of reading the tasks' questions."""
     for task in tasks_of(config, base):
-        next(asked_of_task(task, config, base))
+        examples(task, base / config.data, config.limit)
 
 
 def outside_digest(config: RefusalsConfig, base: Path) -> str:

@@ -21,7 +21,6 @@ from lmworks.adapt.peft_lora import read_lora, write_lora
 from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
-from lmworks.model.huggingface import write_config
 from lmworks.model.transformer import Transformer
 
 
@@ -43,8 +42,6 @@ def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transforme
             return add_bottleneck(model, method, generator)
         case FullConfig():
             return add_full(model, method)
-        case _:
-            raise NotImplementedError(method.kind)
 
 
 def trained_weights(model: Transformer) -> dict[str, Tensor]:
@@ -76,14 +73,11 @@ def save_adapter(
         case IA3Config():
             return write_peft_folder(folder, *ia3_to_peft(model, weights, checkpoint))
         case PrefixConfig():
-            architecture = write_config(checkpoint.config, checkpoint.published)["architectures"][0]
-            return write_peft_folder(folder, *prefix_to_peft(model, weights, architecture, checkpoint.source))
+            return write_peft_folder(folder, *prefix_to_peft(model, weights, checkpoint))
         case BottleneckConfig():
-            return write_peft_folder(folder, *bottleneck_to_peft(model, method, weights, checkpoint.source))
+            return write_peft_folder(folder, *bottleneck_to_peft(method, weights, checkpoint))
         case FullConfig():
             raise ValueError("full fine-tuning makes a whole model: save the checkpoint")
-        case _:
-            raise NotImplementedError(method.kind)
 
 
 def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
@@ -97,9 +91,11 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
             with named(folder):
                 return ia3_from_peft(checkpoint, document, tensors)
         case "PREFIX_TUNING":
-            return prefix_from_peft(checkpoint.model, document, tensors)
+            with named(folder):
+                return prefix_from_peft(checkpoint.model, document, tensors)
         case "BOTTLENECK":
-            return bottleneck_from_peft(checkpoint.model, document, tensors)
+            with named(folder):
+                return bottleneck_from_peft(checkpoint.model, document, tensors)
         case other:
             supported = "LORA, IA3, PREFIX_TUNING, BOTTLENECK"
             raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: {supported}")

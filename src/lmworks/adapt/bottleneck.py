@@ -11,7 +11,7 @@ that their search settled on.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,16 +19,14 @@ from torch import Tensor, nn
 
 from lmworks.adapt.config import BottleneckConfig
 from lmworks.adapt.layers import AdapterLinear, frozen_copy
+from lmworks.adapt.peft_folder import CONFIG, PREFIX, peft_header
 from lmworks.config import from_mapping
-from lmworks.model.config import UnsupportedModel
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.feed_forward import ACTIVATIONS, FeedForward
-from lmworks.model.stack import Block, Stack
+from lmworks.model.huggingface import write_config
+from lmworks.model.stack import Block
 from lmworks.model.transformer import Transformer
-
-_PARAMETERS = ("down", "down_bias", "up", "up_bias")
-_PREFIX = "base_model.model."
-_IRRELEVANT = {"peft_type", "task_type", "base_model_name_or_path", "inference_mode"}
 
 
 class Bottleneck(AdapterLinear):
@@ -56,27 +54,22 @@ def add_bottleneck(model: Transformer, config: BottleneckConfig, generator: torc
     W_down is uniform within ±√(1 / width), W_up is zero: at first it computes what `model` computes (the paper begins
     near that, with weights of 0.01).
     """
-    adapted, width = _with_adapters(model, config), model.config.embedding.width
-    for layer in _adapters(adapted).values():
-        down = torch.empty(layer.down.shape, device=generator.device)
-        with torch.no_grad():
-            layer.down.copy_(down.uniform_(-(width**-0.5), width**-0.5, generator=generator))
+    adapted, bound = _with_adapters(model, config), model.config.embedding.width**-0.5
+    for layer in adapted.modules():
+        if isinstance(layer, Bottleneck):
+            down = torch.empty(layer.down.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
+            layer.down.data.copy_(down)
     return adapted
 
 
 def _with_adapters(model: Transformer, config: BottleneckConfig) -> Transformer:
+    """With adapters of zeros."""
     adapted, width = frozen_copy(model), model.config.embedding.width
-    blocks = [
-        (f"{name}.blocks.{number}", block)
-        for name, stack in adapted.named_children()
-        if isinstance(stack, Stack)
-        for number, block in enumerate(stack.blocks)
-    ]
-    for path, block in blocks:
-        assert isinstance(block, Block)
-        for place in _places(block, config):
-            layer = Bottleneck(block.get_submodule(place), config, width, model.tokens)
-            adapted.set_submodule(f"{path}.{place}", layer)
+    for stack in filter(None, (adapted.encoder, adapted.decoder)):
+        for block in stack.blocks:
+            assert isinstance(block, Block)
+            for place in _places(block, config):
+                block.set_submodule(place, Bottleneck(block.get_submodule(place), config, width, model.tokens))
     return adapted
 
 
@@ -88,40 +81,32 @@ def _places(block: Block, config: BottleneckConfig) -> Iterator[str]:
     yield "feed_forward.down" if isinstance(block.feed_forward, FeedForward) else "feed_forward"
 
 
-def _adapters(model: Transformer) -> dict[str, Bottleneck]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, Bottleneck)}
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The folder: PEFT has no such adapters, so the names of layers are ours
 
 
 def bottleneck_to_peft(
-    model: Transformer, config: BottleneckConfig, weights: Mapping[str, Tensor], base: str
+    config: BottleneckConfig, weights: Mapping[str, Tensor], checkpoint: Checkpoint
 ) -> tuple[JsonObject, dict[str, Tensor]]:
-    """The adapters in `model` as a config and tensors in PEFT's shape; `weights` by the names of `trained_weights`."""
-    names = [f"{layer}.{name}" for layer in _adapters(model) for name in _PARAMETERS]
-    settings = {name: value for name, value in asdict(config).items() if name != "kind"}
-    document = {"peft_type": "BOTTLENECK", "base_model_name_or_path": base, "inference_mode": True, **settings}
-    return document, {_PREFIX + name: weights[name].detach().cpu().contiguous() for name in names}
+    """Adapters as a config and tensors in PEFT's shape; `weights` by the names of `trained_weights`."""
+    header = peft_header("BOTTLENECK", write_config(checkpoint.config, checkpoint.published), checkpoint.source)
+    tensors = {PREFIX + name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    return {**asdict(config), **header}, tensors
 
 
 def bottleneck_from_peft(model: Transformer, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
     """The model with the adapters of a folder; ValueError for those of another base, naming the layer."""
-    settings = {name: value for name, value in document.items() if name not in _IRRELEVANT}
-    if unknown := sorted(name for name in settings if name not in BottleneckConfig.__dataclass_fields__):
-        raise UnsupportedModel(f"adapter_config.json: {', '.join(unknown)} are not supported")
-    adapted = _with_adapters(model, from_mapping(BottleneckConfig, settings, ["adapter_config.json"]))
-    expected = {f"{_PREFIX}{layer}.{name}": (layer, name) for layer in _adapters(adapted) for name in _PARAMETERS}
+    settings = {field.name: document[field.name] for field in fields(BottleneckConfig) if field.name in document}
+    adapted = _with_adapters(model, from_mapping(BottleneckConfig, settings, [CONFIG]))
+    expected = {PREFIX + name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     if differing := sorted(expected.keys() ^ tensors.keys()):
         raise ValueError(f"the adapter is of another base: {', '.join(differing[:5])} are in one of the two alone")
-    for full, (layer, name) in expected.items():
-        parameter, tensor = adapted.get_submodule(layer).get_parameter(name), tensors[full]
-        if parameter.shape != tensor.shape:
-            shapes = f"{tuple(tensor.shape)}, {tuple(parameter.shape)} here"
-            raise ValueError(f"the adapter is of another base: {full} has the shape {shapes}")
+    for name, weight in expected.items():
+        tensor = tensors[name]
+        if weight.shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)}, {tuple(weight.shape)} here"
+            raise ValueError(f"the adapter is of another base: {name} has the shape {shapes}")
         if not tensor.isfinite().all():  # every answer with it would fail
-            raise ValueError(f"{full} holds values that are not finite: its training has diverged")
-        with torch.no_grad():
-            parameter.copy_(tensor)
+            raise ValueError(f"{name} holds values that are not finite: its training has diverged")
+        weight.data.copy_(tensor)
     return adapted

@@ -13,63 +13,50 @@ A zero prefix is not nothing: a zero key has the score 0 and takes attention fro
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask
 
 from lmworks.adapt.config import PrefixConfig
 from lmworks.adapt.layers import frozen_copy
-from lmworks.kernels.training_kernels import KeyRanges
+from lmworks.adapt.peft_folder import CONFIG, peft_header
 from lmworks.model import config as configs
 from lmworks.model.attention import Attention, Context
-from lmworks.model.dot_product_attention import attend, blockwise_attention
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.flash_attention import trained_attention
-from lmworks.model.masks import Mask
+from lmworks.model.huggingface import write_config
 from lmworks.model.positions import RelativeBias, alibi, distances, rope_frequencies, rotate, rotation
-from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 
 
 class Prefix(nn.Module):
     """Keys and values of P virtual tokens for all layers: a table, PEFT's `prompt_embeddings` (P, layers · 2 · d_kv)
-    with a row K_0, V_0, K_1, V_1, … for each token; or the MLP that it comes from in training (section 4.3), which
-    Linear, tanh and Linear make of a table (P, d_kv).
+    with a row K_0, V_0, K_1, V_1, … for each token; or the MLP that it comes from in training (section 4.3), Linear,
+    tanh and Linear over a table (P, d_kv). `width` is d_kv.
     """
 
-    def __init__(self, table: Tensor, heads: int, head_dim: int, layers: int, hidden: int | None = None) -> None:
+    def __init__(self, table: Tensor, width: int, layers: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.layers = heads, head_dim, layers
-        self.embedding = nn.Parameter(table)
-        width = heads * head_dim
+        self.width, self.layers, self.embedding = width, layers, nn.Parameter(table)
         with torch.device("meta"):
             self.first = nn.Linear(width, hidden) if hidden else None
             self.last = nn.Linear(hidden, layers * 2 * width) if hidden else None
 
-    def __len__(self) -> int:
-        return len(self.embedding)
-
-    def rows(self, layer: int) -> Tensor:
+    def forward(self, layer: int) -> Tensor:
         """The table's columns of one layer, (P, 2 · d_kv); an MLP computes no others."""
-        width = 2 * self.heads * self.head_dim
-        columns = slice(layer * width, (layer + 1) * width)
+        columns = slice(layer * 2 * self.width, (layer + 1) * 2 * self.width)
         if self.first is None or self.last is None:
             return self.embedding[:, columns]
         inner = torch.tanh(self.first(self.embedding))
         return F.linear(inner, self.last.weight[columns], self.last.bias[columns])
 
-    def forward(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values, (kv_heads, P, head_dim) each."""
-        key, value = self.rows(layer).unflatten(1, (2, self.heads, self.head_dim)).permute(1, 2, 0, 3)
-        return key, value
-
     def table(self) -> Tensor:
         """(P, layers · 2 · d_kv), what is delivered."""
-        return torch.cat([self.rows(layer) for layer in range(self.layers)], dim=1)
+        return torch.cat([self(layer) for layer in range(self.layers)], dim=1)
 
 
 class PrefixAttention(Attention):
@@ -82,43 +69,19 @@ class PrefixAttention(Attention):
         self._others, self._layer = (prefix, shared), layer
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        places = torch.arange(-len(self._others[0]), 0, device=context.keys.device)[None]  # -P to -1
+        (prefix, shared), bias = self._others, context.bias
+        places = torch.arange(-len(prefix.embedding), 0, device=context.keys.device)[None]  # -P to -1
         keys = torch.cat((places.expand(len(context.keys), -1), context.keys), dim=1)
-        bias = context.bias
-        if bias is not None:
-            before = self._bias(context.queries, places, bias)
+        if bias is not None:  # the stack's, (batch or 1, heads, length, stored)
+            before = bias.new_zeros(()) if shared is None else shared(context.queries, places)
+            if isinstance(self.config.position, configs.Alibi):
+                before = before + alibi(self.config.heads, distances(context.queries, places), bias.dtype)
             bias = torch.cat((before.expand(len(bias), -1, -1, -1), bias), dim=-1)
         return super().forward(hidden, replace(context, keys=keys, bias=bias))
 
-    def _bias(self, queries: Tensor, places: Tensor, bias: Tensor) -> Tensor:
-        """The stack's bias of the scores of the prefix, (batch or 1, heads, length, P)."""
-        shared, found = self._others[1], bias.new_zeros(())
-        if isinstance(self.config.position, configs.Alibi):
-            found = alibi(self.config.heads, distances(queries, places), bias.dtype)
-        return found if shared is None else found + shared(queries, places)
-
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Mask | None, bias: Tensor | None, causal: bool
-    ) -> Tensor:
-        softcap, sinks, count = self.config.softcap, self.sinks, len(self._others[0])
-        prefix_key, prefix_value = (part.to(key.dtype).expand(len(key), -1, -1, -1) for part in self._prefix(key))
-        prefix = prefix_key, prefix_value  # (batch, kv_heads, P, head_dim) each
-        if isinstance(mask, KeyRanges):
-            attended = trained_attention(query, key, value, self.scale, mask, prefix)
-        elif isinstance(mask, BlockMask):
-            attended = blockwise_attention(query, key, value, self.scale, mask, softcap, prefix)
-        else:
-            if mask is None and causal:
-                mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril()
-            mask = None if mask is None else F.pad(mask, (count, 0), value=True)
-            key, value = torch.cat((prefix_key, key), dim=2), torch.cat((prefix_value, value), dim=2)
-            attended = attend(
-                query, key, value, scale=self.scale, mask=mask, bias=bias, softcap=softcap, sinks=sinks
-            )  # fmt: skip
-        return self.output(attended.transpose(1, 2).flatten(2))
-
     def _prefix(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = self._others[0](self._layer)
+        sizes = 2, self.config.kv_heads, self.config.head_dim
+        key, value = self._others[0](self._layer).unflatten(1, sizes).permute(1, 2, 0, 3)  # (kv_heads, P, head_dim)
         if (rope := self.config.rope) is not None:
             place = torch.full((1, 1), -key.shape[1], device=like.device)
             cosine, sine = rotation(rope, self.config.head_dim, place, like.dtype)
@@ -133,36 +96,29 @@ def add_prefix(model: Transformer, config: PrefixConfig, generator: torch.Genera
 
     From the first step on it is not what `model` computes. ValueError for a model whose positions cannot begin later.
     """
-    stack, hidden = _stack(model), config.encoder_hidden_size if config.prefix_projection else None
-    heads, head_dim, layers = _shape(stack)
-    width, like = heads * head_dim, model.tokens
-    if config.prefix_projection:
-        hidden = hidden or model.config.embedding.width
-
-    def new(*shape: int) -> Tensor:
-        return torch.empty(shape, device=generator.device)
-
-    columns = width if hidden else layers * 2 * width
-    prefix = Prefix(
-        new(config.num_virtual_tokens, columns).normal_(generator=generator), heads, head_dim, layers, hidden
-    )
+    heads, head_dim, layers = _shape(model)
+    width = heads * head_dim
+    hidden = (config.encoder_hidden_size or model.config.embedding.width) if config.prefix_projection else None
+    table = torch.empty(config.num_virtual_tokens, width if hidden else layers * 2 * width, device=generator.device)
+    prefix = Prefix(table.normal_(generator=generator), width, layers, hidden)
     for layer in filter(None, (prefix.first, prefix.last)):
-        bound = layer.in_features**-0.5
-        layer.weight = nn.Parameter(new(*layer.weight.shape).uniform_(-bound, bound, generator=generator))
-        layer.bias = nn.Parameter(new(*layer.bias.shape).uniform_(-bound, bound, generator=generator))
-    return _with_prefix(model, prefix.to(like.device, like.dtype))
+        layer.to_empty(device=generator.device)
+        for parameter in layer.parameters():
+            nn.init.uniform_(parameter, -(layer.in_features**-0.5), layer.in_features**-0.5, generator)
+    return _with_prefix(model, prefix.to(model.tokens.device, model.tokens.dtype))
 
 
 def _with_prefix(model: Transformer, prefix: Prefix) -> Transformer:
     """A copy that shares the weights of `model`, with this prefix in its `_stack`."""
-    shifted = _shifted(model.config, len(prefix))
+    shifted = _shifted(model.config, len(prefix.embedding))
     adapted = frozen_copy(model)
     adapted.config = shifted
     adapted.embedding.config = shifted.embedding
     if adapted.decoder_embedding is not None and shifted.decoder_embedding is not None:
         adapted.decoder_embedding.config = shifted.decoder_embedding
     adapted.add_module("prefix", prefix)
-    stack = _stack(adapted)
+    stack = adapted.decoder or adapted.encoder
+    assert stack is not None
     # An encoder–decoder's layers take every second part of PEFT's table, which it repeats for its cross-attention and
     # then leaves that out: with an even number of layers the first half's parts serve the second half too.
     step = len(model.config.stacks)
@@ -172,18 +128,13 @@ def _with_prefix(model: Transformer, prefix: Prefix) -> Transformer:
     return adapted.train(model.training)
 
 
-def _stack(model: Transformer) -> Stack:
-    stack = model.decoder or model.encoder
-    assert stack is not None
-    return stack
-
-
-def _shape(stack: Stack) -> tuple[int, int, int]:
-    """Key heads, their size, and layers."""
-    shapes = {(block.attention.kv_heads, block.attention.head_dim) for block in stack.config.blocks}
+def _shape(model: Transformer) -> tuple[int, int, int]:
+    """Key heads, their size, and layers, of the stack that has the prefix."""
+    blocks = model.config.stacks[-1].blocks
+    shapes = {(block.attention.kv_heads, block.attention.head_dim) for block in blocks}
     if len(shapes) > 1:
         raise ValueError(f"a prefix needs layers that are alike, these have key heads of {len(shapes)} shapes")
-    return *shapes.pop(), len(stack.config.blocks)
+    return *shapes.pop(), len(blocks)
 
 
 def _shifted(config: configs.ModelConfig, count: int) -> configs.ModelConfig:
@@ -206,13 +157,6 @@ def _shifted(config: configs.ModelConfig, count: int) -> configs.ModelConfig:
 # ---------------------------------------------------------------------------------------------------------------------
 # PEFT's format
 
-_TASKS = {
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-}
 _SIZES = ("num_virtual_tokens", "num_layers", "num_attention_heads", "token_dim")
 _IRRELEVANT = {
     *("peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"),
@@ -221,26 +165,24 @@ _IRRELEVANT = {
 
 
 def prefix_to_peft(
-    model: Transformer, weights: Mapping[str, Tensor], architecture: str, base: str
+    model: Transformer, weights: Mapping[str, Tensor], checkpoint: Checkpoint
 ) -> tuple[JsonObject, dict[str, Tensor]]:
-    """The prefix in `model` as PEFT's config and tensors. `weights` by the names of `trained_weights`; `architecture`
-    as config.json names the base, `base` where it is."""
-    prefix = model.get_submodule("prefix")
+    """PEFT's config and tensors of the prefix in `model`; `weights` by the names of `trained_weights`."""
+    prefix = copy.deepcopy(model.get_submodule("prefix"))
     assert isinstance(prefix, Prefix)
-    own = {name.removeprefix("prefix."): weight for name, weight in weights.items() if name.startswith("prefix.")}
-    prefix = copy.deepcopy(prefix).to(own["embedding"].dtype)
-    prefix.load_state_dict(own)
-    sizes = (len(prefix), prefix.layers, prefix.heads, prefix.heads * prefix.head_dim)
+    own = {name.removeprefix("prefix."): weight for name, weight in weights.items()}
+    prefix.to(own["embedding"].dtype).load_state_dict(own)
+    heads, _, layers = _shape(model)
+    sizes = dict(zip(_SIZES, (len(prefix.embedding), layers, heads, prefix.width), strict=True))
+    published = write_config(checkpoint.config, checkpoint.published)
     document = {
-        "peft_type": "PREFIX_TUNING",
-        "task_type": next((task for end, task in _TASKS.items() if architecture.endswith(end)), "FEATURE_EXTRACTION"),
-        "base_model_name_or_path": base,
-        "inference_mode": True,
-        **dict(zip(_SIZES, sizes, strict=True)),
+        **peft_header("PREFIX_TUNING", published, checkpoint.source),
+        **sizes,
         "num_transformer_submodules": len(model.config.stacks),
         "prefix_projection": False,
-        "encoder_hidden_size": sizes[-1],
+        "encoder_hidden_size": prefix.width,
     }
+    document["task_type"] = document["task_type"] or "FEATURE_EXTRACTION"  # without one PEFT knows no prefix
     return document, {"prompt_embeddings": prefix.table().detach().cpu().contiguous()}
 
 
@@ -251,11 +193,11 @@ def prefix_from_peft(model: Transformer, document: Document, tensors: Mapping[st
     """
     for name, value in document.items():
         if value and name not in _IRRELEVANT and name not in _SIZES:
-            raise configs.UnsupportedModel(f"adapter_config.json: {name} = {value!r} is not supported")
+            raise configs.UnsupportedModel(f"{CONFIG}: {name} = {value!r} is not supported")
     table = tensors.get("prompt_embeddings")
     if table is None or len(tensors) > 1:
         raise ValueError(f"a prefix is one tensor, prompt_embeddings, and the file has {sorted(tensors)}")
-    heads, head_dim, layers = _shape(_stack(model))
+    heads, head_dim, layers = _shape(model)
     sizes = (len(table), layers, heads, heads * head_dim)
     for name, size in zip(_SIZES, sizes, strict=True):
         if document.get(name) != size:
@@ -264,5 +206,11 @@ def prefix_from_peft(model: Transformer, document: Document, tensors: Mapping[st
         raise ValueError(f"the prefix is of another base: it has the shape {tuple(table.shape)}, {shape} here")
     if not table.isfinite().all():  # every answer with it would fail
         raise ValueError("prompt_embeddings holds values that are not finite: its training has diverged")
+    if any(block.attention.pattern is not None for block in model.config.stacks[-1].blocks):
+        warnings.warn(
+            "this model has layers that see a window of the text: here they see the prefix from everywhere, in PEFT "
+            "from its first tokens alone",
+            stacklevel=3,
+        )
     like = model.tokens
-    return _with_prefix(model, Prefix(table.to(like.device, like.dtype, copy=True), heads, head_dim, layers))
+    return _with_prefix(model, Prefix(table.to(like.device, like.dtype, copy=True), heads * head_dim, layers))

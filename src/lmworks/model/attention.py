@@ -116,8 +116,13 @@ class Attention(nn.Module):
             bias=bias,
             softcap=self.config.softcap,
             sinks=self.sinks,
+            prefix=self._prefix(key),
         )  # (batch, heads, length, head_dim)
         return self.output(attended.transpose(1, 2).flatten(2))
+
+    def _prefix(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Keys and values, (kv_heads, P, head_dim) each, that every query sees besides; dtype and device of `like`."""
+        return None
 
     def _distances(self, query: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """The query as the contents see it, and the bias of the scores: the stack's, or this layer's own."""

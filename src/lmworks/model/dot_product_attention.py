@@ -38,6 +38,7 @@ def attend(
     bias: Tensor | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    prefix: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """`query` (batch, heads, length, head_dim), `key` and `value` (batch, kv_heads, stored, head_dim) → the shape of
     `query`.
@@ -49,15 +50,22 @@ def attend(
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.
     sinks    (heads,): a logit that takes part in each softmax and contributes no value.
+    prefix   keys and values (kv_heads, P, head_dim), which stand before the others and which every query sees: `mask`
+             and `causal` are of the others alone, a `bias` is of both.
     """
+    if prefix is not None:
+        prefix = tuple(part.to(key.dtype).expand(len(key), -1, -1, -1) for part in prefix)  # type: ignore[assignment]
     grouped = query.shape[1] != key.shape[1]
     if isinstance(mask, KeyRanges):
-        return trained_attention(query, key, value, scale, mask)
+        return trained_attention(query, key, value, scale, mask, prefix)
     if isinstance(mask, BlockMask):
-        return blockwise_attention(query, key, value, scale, mask, softcap)
+        return _blockwise(query, key, value, scale, mask, softcap, prefix)
     plain = softcap is not None or sinks is not None
-    if causal and mask is None and (plain or bias is not None):
+    if causal and mask is None and (plain or bias is not None or prefix is not None):
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+    if prefix is not None:
+        key, value = torch.cat((prefix[0], key), dim=2), torch.cat((prefix[1], value), dim=2)
+        mask = None if mask is None else F.pad(mask, (prefix[0].shape[2], 0), value=True)
     if plain:
         return _plain(query, key, value, scale, mask, bias, softcap, sinks)
     if bias is not None:
@@ -68,19 +76,16 @@ def attend(
     )
 
 
-def blockwise_attention(
+def _blockwise(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     scale: float,
     mask: BlockMask,
     softcap: float | None,
-    prefix: tuple[Tensor, Tensor] | None = None,
+    prefix: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """`attend` with a block mask; every query sees `prefix`, keys and values (batch, kv_heads, P, head_dim), besides.
-
-    What is seen of either is computed by itself, and weighed by the logarithms of both sums.
-    """
+    """With a prefix, what is seen of either is computed by itself, and weighed by the logarithms of both sums."""
     cap = None if softcap is None else _cap(softcap)
     settings = {"score_mod": cap, "scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
     flex = compiled_flex_attention()

@@ -5,15 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from lmworks.adapt import BottleneckConfig, LoraConfig, PrefixConfig, add_adapter, save_adapter
+from lmworks.adapt import BottleneckConfig, IA3Config, LoraConfig, Method, PrefixConfig, add_adapter, save_adapter
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
 from lmworks.train.held_out import continue_text
 
-METHODS = {
+METHODS: dict[str, Method] = {
     "rank": LoraConfig(r=4),
+    "dora": LoraConfig(r=4, use_dora=True),
+    "ia3": IA3Config(),
     "prefix": PrefixConfig(6),
-    "bottles": BottleneckConfig(bottleneck_size=8),
+    "bottles": BottleneckConfig(8),
 }
 PROMPT = "the thing is in there"
 
@@ -48,8 +50,9 @@ def said(running, name: str) -> str:
     return running.client().completions.create(model=name, prompt=PROMPT, **options).choices[0].text
 
 
-def wanted(tiny: Checkpoint, model: Transformer, prompt: str = PROMPT) -> str:
-    return tiny.tokenizer.decode(continue_text(model, tiny.tokenizer.encode(prompt), 12))
+def wanted(tiny: Checkpoint, model: Transformer) -> str:
+    tokenizer = tiny.required_tokenizer
+    return tokenizer.decode(continue_text(model, tokenizer.encode(PROMPT), 12))
 
 
 def test_each_name_gives_its_own_answers_at_once(served, adapted, tiny):

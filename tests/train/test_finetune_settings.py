@@ -31,10 +31,10 @@ def test_the_minutes_bound_the_epochs_and_the_steps_are_enough_to_learn(tiny):
 
 
 def test_lora_learns_ten_times_as_fast_as_all_weights(tiny):
-    """Schulman et al. 2025: an alpha of 32; a model of width 2000 trains at 5e-5."""
+    """Schulman et al. 2025: an alpha of 32."""
     lora, full = (derive(tiny, method=method) for method in ({"kind": "lora", "lora_alpha": 32}, {"kind": "full"}))
     assert lora.rate == pytest.approx(10 * full.rate)
-    assert full.rate == pytest.approx(5e-5 * (2000 / tiny.config.embedding.width) ** 0.781)
+    assert full.rate == finetune_settings.HIGHEST_RATE
     assert derive(tiny, rate=0.5).rate == 0.5
     assert derive(tiny, train={"optimizer": {"rate": 0.25}}).rate == 0.25
 
@@ -49,9 +49,9 @@ def test_what_will_not_fit_is_refused_and_says_what_takes_the_memory(tiny, monke
 def test_an_adapter_takes_less_memory_than_all_weights(tiny):
     """Of each weight that is not trained neither a gradient nor an optimizer's state: 12 bytes fewer in bfloat16."""
     small = {"length": 64, "batch": 1, "train": {"micro_batch": 1}}
-    lora, full = derive(tiny, **small), derive(tiny, method={"kind": "full"}, **small)
+    lora, full = (derive(tiny, method=method, **small) for method in ({"kind": "lora", "r": 1}, {"kind": "full"}))
     weights = sum(weight.numel() for weight in tiny.model.parameters())
-    trained = finetune_settings.trained_parameters(tiny, LoraConfig())
+    trained = finetune_settings.trained_parameters(tiny, LoraConfig(r=1))
     assert finetune_settings.trained_parameters(tiny, FullConfig()) == weights
     assert full.memory - lora.memory >= 10 * weights - 20 * trained
 
@@ -74,6 +74,14 @@ def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
     section, metrics = curve_section(log)
     assert metrics["validation_loss"] == losses[-1]
     assert bool(section.alarms) is says and all("over-fitted" in alarm for alarm in section.alarms)
+
+
+def test_the_rank_holds_the_tokens_to_learn(tiny):
+    ranks = [finetune_settings.with_rank(LoraConfig(), tiny, learned) for learned in (100, 30_000, 10**9)]
+    each = finetune_settings.trained_parameters(tiny, LoraConfig(r=1))
+    assert [method.r for method in ranks if isinstance(method, LoraConfig)] == [8, 16, 64]
+    assert 2 * 8 * each < 30_000 <= 2 * 16 * each
+    assert finetune_settings.with_rank(LoraConfig(r=3), tiny, 10**9) == LoraConfig(r=3)
 
 
 def test_a_config_has_epochs_or_steps(tiny):

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 T = TypeVar("T")
 
 ALL_LINEAR = "all-linear"
+RANK = 8  # where none is given
 _FIRST_NUMBER = r".*?\.[^.]*\.(\d+)\."
 
 
@@ -18,7 +19,7 @@ class LoraConfig:
 
     In a PEFT folder the patterns are of the names in `transformers`, elsewhere of ours.
 
-    r                   the rank: rows of A, columns of B.
+    r                   the rank: rows of A, columns of B; left out: 8, or more in `train.finetune` for many tokens.
     lora_alpha          scale = lora_alpha / r; with `use_rslora` lora_alpha / √r (Kalajdzievski 2023, section 3).
     target_modules      the linear layers, or the embedding: how their names end, at a dot; or one regular expression
                         for whole names; or "all-linear", which is every linear layer but the head's.
@@ -32,7 +33,7 @@ class LoraConfig:
     kind                `lora`; or `ia3`, `prefix`, `bottleneck` or `full`, with settings of their own.
     """
 
-    r: int = 8
+    r: int | None = None
     lora_alpha: float = 8.0
     target_modules: tuple[str, ...] | str = ALL_LINEAR
     exclude_modules: tuple[str, ...] | str = ()
@@ -46,7 +47,7 @@ class LoraConfig:
     kind: Literal["lora"] = "lora"
 
     def __post_init__(self) -> None:
-        for name, rank in {"r": self.r, **self.rank_pattern}.items():
+        for name, rank in {"r": RANK if self.r is None else self.r, **self.rank_pattern}.items():
             if rank < 1:
                 raise ValueError(f"a rank is 1 or more, got {name} = {rank}")
         for name, alpha in {"lora_alpha": self.lora_alpha, **self.alpha_pattern}.items():
@@ -71,7 +72,7 @@ class LoraConfig:
         return self._is_in_layers(module)
 
     def rank(self, module: str) -> int:
-        return _first_match(self.rank_pattern, module, self.r)
+        return _first_match(self.rank_pattern, module, self.r or RANK)
 
     def scale(self, module: str) -> float:
         rank = self.rank(module)

@@ -11,15 +11,14 @@ from lmworks.cli.options import WORKSPACES, new_console, settings_help
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
 
+_LORA = {"kind": "lora", "lora_alpha": 32}
 _METHODS: dict[str, dict[str, Any]] = {
-    "lora": {"kind": "lora", "lora_alpha": 32},
-    "dora": {"kind": "lora", "lora_alpha": 32, "use_dora": True},
-    "prefix": {"kind": "prefix"},
-    "bottleneck": {"kind": "bottleneck"},
-    "ia3": {"kind": "ia3"},
-    "full": {"kind": "full"},
+    "lora": {"method": _LORA},
+    "dora": {"method": {**_LORA, "use_dora": True}},
+    "qlora": {"method": _LORA, "base_format": "int4"},
+    **{kind: {"method": {"kind": kind}} for kind in ("prefix", "bottleneck", "ia3", "full")},
 }
-Method = Literal["lora", "dora", "prefix", "bottleneck", "ia3", "full"]
+Method = Literal["lora", "dora", "qlora", "prefix", "bottleneck", "ia3", "full"]
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 200  # share, and rows
 _TOKENS = "tokens."  # begins a setting of the stage data.tokenize
 
@@ -30,7 +29,8 @@ def finetune(
         list[str], typer.Option(help="Rows of examples: a .jsonl file, or a folder or glob of them; repeatable.")
     ],
     method: Annotated[
-        Method, typer.Option(help="An adapter beside the frozen model, or all of its weights (`full`).")
+        Method,
+        typer.Option(help="An adapter beside the frozen model, `qlora` of 4 bits; or all weights, `full`."),
     ] = "lora",
     minutes: Annotated[float, typer.Option(help="How long training may take on this machine.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
@@ -59,7 +59,7 @@ def finetune(
 
     out = out or Path(f"{Path(data[0]).stem}-{method}")
     workspace, console = WORKSPACES / "finetune" / out.name, new_console()
-    recipe = _recipe(model, data, {"minutes": minutes, "method": _METHODS[method]}, overrides or [])
+    recipe = _recipe(model, data, {"minutes": minutes, **_METHODS[method]}, overrides or [])
     asked, digest = workspace / "asked", _digest(recipe)
     if not asked.is_file() or asked.read_text("utf-8") != digest:
         check_new(out)  # what is there is of another model, of other rows or settings

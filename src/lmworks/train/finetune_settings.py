@@ -44,12 +44,14 @@ _USED = 0.85  # of the minutes: the rest is validation, and the machine's own pa
 # The others' factors are those of their papers, relative to it.
 _FACTORS = {"full": 1.0, "lora": 10.0, "bottleneck": 10.0, "ia3": 50.0, "prefix": 100.0}
 _ALPHA = 32.0
+HIGHEST_RATE = 5e-4  # of all weights: the rule was fitted to models of a width of 2000 to 8000
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings:
     """Numbers of a run, and (what, value, why) of each number. `memory` in bytes, 0 where it is not known."""
 
+    rank: int | None
     length: int
     batch: int
     micro_batch: int | None
@@ -78,7 +80,8 @@ def derive_finetune(
     """
     length, why_length = _length(config, checkpoint.config.context_length, lengths)
     sequences = count(length)
-    trained = trained_parameters(checkpoint, config.method)
+    method = with_rank(config.method, checkpoint, learned)
+    trained = trained_parameters(checkpoint, method)
     device = device_of_rank()
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
     epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
@@ -89,7 +92,7 @@ def derive_finetune(
             f"{sequences:,}",
             f"in which {len(lengths):,} texts are packed; {short(learned)} tokens of them are learned",
         ),
-        ("trained", short(trained), _why_trained(config.method, trained, learned)),
+        ("trained", short(trained), _why_trained(method, trained, learned)),
     ]
     if config.minutes is not None:
         each = seconds(length, min(micro, sequences))
@@ -126,7 +129,8 @@ def derive_finetune(
         ("warm-up", f"{warmup:,} steps", why_warmup),
         ("memory", readable_bytes(memory), why_memory),
     ]
-    return FinetuneSettings(length, batch, together, steps, rate, warmup, memory, tuple(reasons))
+    rank = method.r if isinstance(method, LoraConfig) else None
+    return FinetuneSettings(rank, length, batch, together, steps, rate, warmup, memory, tuple(reasons))
 
 
 def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64]) -> tuple[int, str]:
@@ -151,24 +155,29 @@ def _rate(config: FinetuneConfig, width: int) -> tuple[float, str]:
     if not isinstance(optimizer, AdamW) or optimizer.rate is not None:
         return peak_rate(optimizer), f"at its highest, of {optimizer.kind}"
     factor = _FACTORS[method.kind]
-    source = f"5e-5 · (2000 / {width})^0.781 for all weights (Schulman et al. 2025)"
+    source = f"5e-5 · (2000 / {width})^0.781, at most {HIGHEST_RATE:g}, for all weights (Schulman et al. 2025)"
     if isinstance(method, LoraConfig):
         factor *= _ALPHA / method.lora_alpha
         source += f", 10 times that for LoRA of alpha 32, and this is of {method.lora_alpha:g}"
     elif factor > 1:
         source += f", {factor:g} times that for {method.kind}"
-    return factor * 5e-5 * (2000 / width) ** 0.781, source
+    return factor * min(5e-5 * (2000 / width) ** 0.781, HIGHEST_RATE), source
 
 
 def _why_trained(method: Method, trained: int, learned: int) -> str:
-    what = (
-        f"parameters of {method.kind}" if not isinstance(method, FullConfig) else "parameters, all that are not frozen"
-    )
-    if isinstance(method, LoraConfig):
-        what = f"parameters of rank {method.r}"
-    # Of the capacity: Allen-Zhu & Li 2024; a token of a text says about a bit (Schulman et al. 2025).
-    enough = "more than" if 2 * trained >= learned else "LESS than: a higher rank learns more of"
-    return f"{what}; they hold about 2 bits each, {enough} the bit of each learned token"
+    what = f"rank {method.r}" if isinstance(method, LoraConfig) else method.kind
+    enough = "enough" if 2 * trained >= learned else "too few"
+    # Schulman et al. 2025: a parameter holds two bits (Allen-Zhu & Li 2024), a token says about one.
+    return f"parameters of {what}; at two bits each they hold {enough} for a bit of each learned token"
+
+
+def with_rank(method: Method, checkpoint: Checkpoint, learned: int) -> Method:
+    """The method; LoRA without a rank has the smallest power of two from 8 to 64 that holds the tokens to learn."""
+    if not isinstance(method, LoraConfig) or method.r is not None:
+        return method
+    each = trained_parameters(checkpoint, replace(method, r=1))
+    rank = next((rank for rank in (8, 16, 32) if 2 * rank * each >= learned), 64)
+    return replace(method, r=rank)
 
 
 def trained_parameters(checkpoint: Checkpoint, method: Method) -> int:

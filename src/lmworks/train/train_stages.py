@@ -14,7 +14,7 @@ from torch import Tensor
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
-from lmworks.adapt.config import FullConfig, Method
+from lmworks.adapt.config import FullConfig, LoraConfig, Method
 from lmworks.adapt.qlora import quantise_base
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
@@ -106,7 +106,10 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         micro_batch=derived.micro_batch,
         validate=None if config.train.validate is None else looks,
     )
-    result = _train(checkpoint, loader, held_out, settings, context, config.method, config.merge)
+    method = config.method
+    if isinstance(method, LoraConfig):
+        method = replace(method, r=derived.rank)
+    result = _train(checkpoint, loader, held_out, settings, context, method, config.merge)
     remedies = "more dialogues or texts, more epochs, or a smaller batch"
     doubts = " ".join(doubt_of_steps(derived.steps, "these texts", remedies))
     section = Section("The run", doubts, (Table(("what", "value", "why"), derived.reasons),))

@@ -38,7 +38,7 @@ STEPS = 100  # at least, where there are as many sequences: the batch is divided
 BATCH = 32  # sequences at most: LoRA learns less from larger ones (Schulman et al. 2025, "LoRA without regret")
 TOGETHER = {"cpu": 2048, "cuda": 16384}  # tokens in a forward: more are no faster
 WARMUP = 0.05  # of the steps
-_MARGIN = 1.15  # measured peaks of LoRA on SmolLM2-135M are 6 to 14 % above the sum
+_MARGIN = 1.15  # measured peaks of LoRA on SmolLM2-135M are 6 to 16 % above the sum
 _USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
 # Schulman et al. 2025: 5e-5 · (2000 / width)^0.781 for all weights of a Llama, ten times as much for LoRA of alpha 32.
 # The others' factors are those of their papers, relative to it.

@@ -55,7 +55,6 @@ def asked_of_task(task: Task, config: RefusalsConfig, base: Path) -> Iterator[As
     items = [example.item for example in examples(task, base / config.data, config.limit)[0]]
     pool = list(dict.fromkeys(item.contexts[0] for item in items if item.contexts))
     texts = [prompt_text(item.prompt) for item in items]
-
     answerable = [item.fields.get("answerable", True) is not False for item in items]
     wanted = [number for number, item in enumerate(items) if item.contexts and answerable[number]]
 
@@ -83,7 +82,8 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
     of_document = defaultdict[str, list[IndexedChunk]](list)
     for chunk in chunks:
         of_document[chunk.span.document].append(chunk)
-    references = [one.answer or opening(quote) for one, quote in zip(questions, quotes, strict=True)]
+    firsts = [next(iter(sentences(" ".join(quote.split()))), "") for quote in quotes]
+    references = [one.answer or first for one, first in zip(questions, firsts, strict=True)]
 
     def bars(number: int, place: int) -> bool:
         question, chunk, reference = questions[number], chunks[place], references[number]
@@ -91,23 +91,16 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
         return hidden or bool(reference and contains(chunk.text, reference))
 
     others = _others([one.text for one in questions], [chunk.prefix + chunk.text for chunk in chunks], bars)
-    for question, reference, other in zip(questions, references, others, strict=True):
-        own = _chunk_of(question.gold[0], of_document[question.gold[0].document]) if question.gold else None
-        passage = own.prefix + own.text if own else other
-        name, texts = f"questions/{question.id}", (reference,) if reference else ()
-        yield Asked(name, question.text, texts, question.split == "test", passage, bool(own), other if own else "")
-
-
-def opening(quote: str) -> str:
-    """The first sentence, on one line."""
-    return next(iter(sentences(" ".join(quote.split()))), "")
-
-
-def _chunk_of(gold: Span, chunks: Sequence[IndexedChunk]) -> IndexedChunk | None:
-    """The chunk that holds most of a gold span's beginning; None where there is none."""
-    start = Span(gold.document, gold.start, min(gold.end, gold.start + OPENING))
-    best = max(chunks, key=lambda chunk: chunk.span.overlap(start), default=None)
-    return best if best and best.span.overlap(start) else None
+    for question, quote, reference, other in zip(questions, quotes, references, others, strict=True):
+        name, held_out = f"questions/{question.id}", question.split == "test"
+        if not question.gold:
+            yield Asked(name, question.text, (), held_out, other, answerable=False)
+            continue
+        gold = question.gold[0]
+        start = Span(gold.document, gold.start, min(gold.end, gold.start + OPENING))
+        own = max(of_document[gold.document], key=lambda chunk: chunk.span.overlap(start))
+        passage = own.prefix + own.text if own.span.overlap(start) else quote
+        yield Asked(name, question.text, (reference,), held_out, passage, other=other)
 
 
 def _others(texts: Sequence[str], pool: Sequence[str], bars: Callable[[int, int], bool]) -> list[str]:

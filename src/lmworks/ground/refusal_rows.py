@@ -48,7 +48,7 @@ SURE = "Are you sure that this answer is right?"
 IS_SURE, IS_UNSURE = "I am sure.", "I am unsure."
 HELD_OUT, TASK = "held_out.jsonl", "refusals"
 SAMPLES = 5  # as the paper draws
-SLOTS, EXCERPT, SHOWN = 16, 160, 3
+EXCERPT, SHOWN = 160, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,7 @@ def doubt(response: Response) -> tuple[float, float]:
 
 
 def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageContext) -> list[Response]:
-    """The base model's greedy answers and its samples, asked as the task `refusals` asks; ValueError for a prompt that
-    is too long."""
+    """Greedy answers of the base model, and samples, as the task `refusals` asks; ValueError for too long a prompt."""
     from lmworks.evaluate.model_responses import encoded, model_responses
     from lmworks.generate.engine import Engine
     from lmworks.model.checkpoint import load
@@ -141,7 +140,7 @@ def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageCon
     pairs = encoded(task, asked, checkpoint, checkpoint.config.context_length)
     longest = max(len(prompt) for ((prompt, _),) in pairs) + task.max_tokens
     ids, found = dict(zip((case.id for case in closed), pairs, strict=True)), dict[int, Response]()
-    for place, response in model_responses(Engine(checkpoint, SLOTS, longest), task, asked, ids):
+    for place, response in model_responses(Engine(checkpoint, context_length=longest), task, asked, ids):
         found[place] = response
         context.progress(len(found), len(closed), "questions asked closed book")
     return [found[place] for place in range(len(closed))]

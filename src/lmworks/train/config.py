@@ -216,6 +216,7 @@ class FinetuneConfig:
     method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
     base_format  Format of the base's linear layers under an adapter: `int4` (QLoRA) or `int8`, packed and never made
             floats of; `stored`, the blocks of a GGUF file as they are; or `float`.
+    neftune  α of noise on the embeddings in training, such as 5 (Jain et al. 2023); null: none.
     merge   Deliver a whole model, with the adapter merged into its weights; else the adapter alone, as PEFT's folder.
     seed    Of the order, and of an adapter's first weights.
     train   The loop.
@@ -230,12 +231,18 @@ class FinetuneConfig:
     rate: float | None = None
     method: Method = field(default_factory=FullConfig)
     base_format: BaseFormat = "float"
+    neftune: float | None = None
     merge: bool = False
     seed: int = 0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16"))
 
     def __post_init__(self) -> None:
         positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
+        positive(neftune=self.neftune)
+        if self.neftune and self.train.parallel.context * self.train.parallel.pipeline > 1:
+            raise ValueError(
+                "neftune takes whole rows and the embeddings: leave context and pipeline out of train.parallel"
+            )
         if self.epochs is not None and self.steps is not None:
             raise ValueError("steps are given instead of epochs: leave one of them out")
         within(2, 2**20, length=self.length)

@@ -109,7 +109,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     method = config.method
     if isinstance(method, LoraConfig):
         method = replace(method, r=derived.rank)
-    result = _train(checkpoint, loader, held_out, settings, context, method, config.merge)
+    result = _train(checkpoint, loader, held_out, settings, context, replace(config, method=method))
     remedies = "more dialogues or texts, more epochs, or a smaller batch"
     doubts = " ".join(doubt_of_steps(derived.steps, "these texts", remedies))
     section = Section("The run", doubts, (Table(("what", "value", "why"), derived.reasons),))
@@ -188,10 +188,10 @@ def _train(
     held_out: Mapping[str, Path],
     settings: TrainConfig,
     context: StageContext,
-    method: Method | None = None,
-    merge: bool = False,
+    tuned: FinetuneConfig | None = None,
 ) -> StageResult:
-    objective, ranks = CausalLanguageModel(), join(settings.parallel)
+    objective, ranks = CausalLanguageModel(neftune=tuned.neftune if tuned else None), join(settings.parallel)
+    method = tuned.method if tuned else None
     with Loader(config, *ranks.rows) as loader:
         folder, seed = context.work / "run", config.seed
         run = Run(
@@ -205,9 +205,9 @@ def _train(
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
         run.compares = method is not None
-        if method is None or isinstance(method, FullConfig):
+        if tuned is None or isinstance(method, FullConfig):
             return train_and_deliver(run, context)
-        return train_and_deliver(run, context, partial(_save_adapter, method=method, merge=merge))
+        return train_and_deliver(run, context, partial(_save_adapter, method=tuned.method, merge=tuned.merge))
 
 
 def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:

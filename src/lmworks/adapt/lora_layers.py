@@ -53,7 +53,7 @@ class LoraLinear(AdapterLinear):
 
     def changed(self, output: Tensor, bias: Tensor | None, inner: Tensor) -> Tensor:
         """The base's `output` (…, out), which has its `bias` in it, with the change of `inner` A x (…, r)."""
-        change = F.linear(inner, self.lora_b) * self.scale
+        change = F.linear(inner * self.scale, self.lora_b)  # scaled where it is thin
         if (ratio := self.ratio()) is None:
             return output + change
         product = output if bias is None else output - bias

@@ -16,9 +16,11 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.config import Recompute
 
 # What is dear: matrix products and attention. All else is a small part of the time and most of the memory (Korthikanti
-# et al. 2022, section 5, who recompute what is inside of attention).
+# et al. 2022, section 5, who recompute what is inside of attention). An adapter's thin products are cheap, and what
+# they give is as large as what others give.
+_MM, _THIN = torch.ops.aten.mm.default, 1 / 8  # of a matrix's longer side
 _KEPT = {
-    torch.ops.aten.mm.default,
+    _MM,
     torch.ops.aten.addmm.default,
     torch.ops.aten.bmm.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
@@ -53,7 +55,8 @@ def _run(forward: Any, selective: bool, *inputs: Any) -> torch.Tensor:
 
 
 def _policy(context: Any, operation: Any, *inputs: Any, **settings: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
+    thin = operation is _MM and min(inputs[1].shape) <= _THIN * max(inputs[1].shape)
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT and not thin else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def blocks(model: Transformer) -> list[nn.Module]:

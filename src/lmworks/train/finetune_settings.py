@@ -197,8 +197,8 @@ def _memory(
         found = expected_memory(checkpoint.config, layout, numbers, norms=norms)
     else:
         found = adapter_memory(checkpoint.config, layout, trained, numbers, norms)
-    if config.base_format != "float":  # they are there as they are used
-        found.parts["weights"] = float(_held(checkpoint.model))
+        # As they are used; merging needs them in float32 besides.
+        found.parts["weights"] = _held(checkpoint.model) * (1.5 if config.merge and numbers.master else 1.0)
     groups: dict[str, float] = {}
     for name, size in found.parts.items():
         group = "activations" if name.startswith(("activations", "working")) else name.replace("loss", "logits")

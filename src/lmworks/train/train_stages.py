@@ -117,10 +117,12 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
 
 
 def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
-    """The checkpoint to go on from; one that is to be packed converts nothing as it is loaded."""
+    """The checkpoint to go on from; one that is to be packed converts nothing as it is loaded, and weights that stay as
+    they are need no float32 beside those that the run computes with."""
     path = find_base(config.base, context)
     if config.base_format == "float":
-        return load(path)
+        changes = config.merge or isinstance(config.method, FullConfig)
+        return load(path, dtype=torch.float32 if changes else DTYPES[config.train.precision])
     return replace(load(path, dtype="stored"), dtype=DTYPES[config.train.precision])
 
 

@@ -69,14 +69,13 @@ def expected_memory(
 def adapter_memory(
     config: configs.ModelConfig, layout: Layout, trained: int, numbers: Numbers, norms: Norms = "fused"
 ) -> Memory:
-    """The same of one device that trains an adapter of so many parameters beside frozen weights, which are there as
-    they were loaded, in float32, and in the run's numbers. Activations are those of full training, of which less is
-    kept where nothing before a layer is trained."""
+    """The same of one device that trains an adapter of so many parameters beside frozen weights in the run's numbers.
+    Activations are those of full training, of which less is kept where nothing before a layer is trained."""
     whole = expected_memory(config, layout, numbers, norms=norms)
     tokens, vocabulary = layout.tokens_per_device, config.embedding.vocabulary
     parts = {name: size for name, size in whole.parts.items() if name.startswith(("activations", "working"))}
     parts |= {
-        "weights": float(whole.held.total) * (4 + numbers.weights if numbers.master else numbers.weights),
+        "weights": float(whole.held.total) * numbers.weights,
         "adapter and optimizer": float(trained) * (16 + numbers.master),
         "loss": float(min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + numbers.activations)),
     }

@@ -53,9 +53,9 @@ def finetune(
     Example: `lmworks finetune smollm2-135m-instruct --data rows.jsonl --minutes 5 --out support`, then
     `lmworks serve --model smollm2-135m-instruct --adapter support=support`
     """
-    from lmworks.artefact import REPORT, check_new, publish
+    from lmworks.artefact import REPORT, check_new, publish, write_text
     from lmworks.build import build, sections
-    from lmworks.report import print_sections
+    from lmworks.report import print_sections, to_html
 
     out = out or Path(f"{Path(data[0]).stem}-{method}")
     workspace, console = WORKSPACES / "finetune" / out.name, new_console()
@@ -65,14 +65,15 @@ def finetune(
         check_new(out)  # what is there is of another model, of other rows or settings
         workspace.mkdir(parents=True, exist_ok=True)
         asked.write_text(digest, "utf-8")
-    outcomes = build(recipe, workspace, console)
+    *tokenised, tuned = build(recipe, workspace, console)
+    shown = sections([tuned, *tokenised])
     if not out.exists():
         private = out.with_name(f".{out.name}.new")
         shutil.rmtree(private, ignore_errors=True)  # of a kill
-        shutil.copytree(outcomes[-1].folder, private)
-        shutil.copyfile(workspace / REPORT, private / REPORT)  # of all stages
+        shutil.copytree(tuned.folder, private)
+        write_text(private / REPORT, to_html(f"{out.name}: report", f"{recipe.description}.", shown))
         publish(private, out)
-    print_sections(console, sections(outcomes))
+    print_sections(console, shown)
     whole = (out / "config.json").is_file()
     served = f"--model {out}" if whole else f"--model {model} --adapter {out.name}={out}"
     for line in (
@@ -92,7 +93,8 @@ def settings() -> str:
 
     lead = (
         "What `--set` takes, with the defaults; `tokens.key=value` is a setting of `lmworks stage data.tokenize`, such "
-        "as `tokens.family=chatml` for a model without a chat template:"
+        "as `tokens.family=chatml` for a model without a chat template, and of LoRA there are `method.r` and "
+        "`method.lora_alpha`:"
     )
     return settings_help(lead, FinetuneConfig)
 

@@ -38,18 +38,18 @@ STEPS = 100  # at least, where there are as many sequences: the batch is divided
 BATCH = 32  # sequences at most: LoRA learns less from larger ones (Schulman et al. 2025, "LoRA without regret")
 TOGETHER = {"cpu": 2048, "cuda": 16384}  # tokens in a forward: more are no faster
 WARMUP = 0.05  # of the steps
-_MARGIN = 1.15  # measured peaks of LoRA on SmolLM2-135M are 6 to 16 % above the sum
-_USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
 # Schulman et al. 2025: 5e-5 · (2000 / width)^0.781 for all weights of a Llama, ten times as much for LoRA of alpha 32.
 # The others' factors are those of their papers, relative to it.
 _FACTORS = {"full": 1.0, "lora": 10.0, "bottleneck": 10.0, "ia3": 50.0, "prefix": 100.0}
 _ALPHA = 32.0
 HIGHEST_RATE = 5e-4  # of all weights: the rule was fitted to models of a width of 2000 to 8000
+_MARGIN = 1.15  # measured peaks of LoRA on SmolLM2-135M are 6 to 16 % above the sum
+_USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings:
-    """Numbers of a run, and (what, value, why) of each number. `memory` in bytes, 0 where it is not known."""
+    """Numbers of a run, and (what, value, why) of each; `memory` in bytes."""
 
     rank: int | None
     length: int
@@ -79,29 +79,31 @@ def derive_finetune(
     ValueError for a run that takes more memory than is free.
     """
     length, why_length = _length(config, checkpoint.config.context_length, lengths)
-    sequences = count(length)
+    sequences, device = count(length), device_of_rank()
     method = with_rank(config.method, checkpoint, learned)
     trained = trained_parameters(checkpoint, method)
-    device = device_of_rank()
-    micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
-    epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
+    rank = method.r if isinstance(method, LoraConfig) else None
+    # Schulman et al. 2025: a parameter holds two bits (Allen-Zhu & Li 2024), a token says about one.
+    enough = "enough" if 2 * trained >= learned else "too few"
+    why_trained = (
+        f"parameters of {f'rank {rank}' if rank else method.kind}, {enough} at two bits each for a bit of each"
+    )
     reasons = [
         ("length", f"{length:,}", why_length),
-        (
-            "sequences",
-            f"{sequences:,}",
-            f"in which {len(lengths):,} texts are packed; {short(learned)} tokens of them are learned",
-        ),
-        ("trained", short(trained), _why_trained(method, trained, learned)),
+        ("sequences", f"{sequences:,}", f"in which {len(lengths):,} texts are packed"),
+        ("to learn", f"{short(learned)} tokens", "of these texts"),
+        ("trained", short(trained), f"{why_trained} token to learn"),
     ]
+    micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
+    epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
     if config.minutes is not None:
         each = seconds(length, min(micro, sequences))
         affordable = _USED * 60 * config.minutes / each / sequences
         reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
         if affordable < epochs and not config.epochs and not config.steps:
             epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
-    fitting = max(min(int(epochs * sequences / STEPS), BATCH), 1)
-    batch = min(config.batch or fitting, sequences)  # or all epochs would be one step
+    # Not more than there are, or all epochs would be one step.
+    batch = min(config.batch or max(min(int(epochs * sequences / STEPS), BATCH), 1), sequences)
     why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
     if config.batch:
         why_batch = "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"
@@ -129,7 +131,6 @@ def derive_finetune(
         ("warm-up", f"{warmup:,} steps", why_warmup),
         ("memory", readable_bytes(memory), why_memory),
     ]
-    rank = method.r if isinstance(method, LoraConfig) else None
     return FinetuneSettings(rank, length, batch, together, steps, rate, warmup, memory, tuple(reasons))
 
 
@@ -162,13 +163,6 @@ def _rate(config: FinetuneConfig, width: int) -> tuple[float, str]:
     elif factor > 1:
         source += f", {factor:g} times that for {method.kind}"
     return factor * min(5e-5 * (2000 / width) ** 0.781, HIGHEST_RATE), source
-
-
-def _why_trained(method: Method, trained: int, learned: int) -> str:
-    what = f"rank {method.r}" if isinstance(method, LoraConfig) else method.kind
-    enough = "enough" if 2 * trained >= learned else "too few"
-    # Schulman et al. 2025: a parameter holds two bits (Allen-Zhu & Li 2024), a token says about one.
-    return f"parameters of {what}; at two bits each they hold {enough} for a bit of each learned token"
 
 
 def with_rank(method: Method, checkpoint: Checkpoint, learned: int) -> Method:

@@ -52,7 +52,7 @@ from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
-_LOOKS = 5  # validations of a fine-tuning run, at least
+_LOOKS, _POINTS = 5, 50  # validations of a fine-tuning run, and points of its curve, at least
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
@@ -104,6 +104,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         at_rate(config.train, derived.rate),
         schedule=replace(config.train.schedule, warmup=derived.warmup),
         micro_batch=derived.micro_batch,
+        log=min(config.train.log, max(derived.steps // _POINTS, 1)),
         validate=None if config.train.validate is None else looks,
     )
     method = config.method

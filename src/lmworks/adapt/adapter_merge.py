@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmworks.adapt.layers import AdapterLinear
+from lmworks.adapt.layers import AdapterLinear, frozen_copy
 from lmworks.adapt.lora import EMBEDDING, HEAD, Lora, check_fits, untie
 from lmworks.adapt.lora_layers import LoraHead
 from lmworks.model.quantised_linear import QuantisedLinear
@@ -27,7 +27,7 @@ def merge_adapter(model: Transformer, requantise: bool = False) -> Transformer:
 
     ValueError for what is no change of weights, a prefix or a bottleneck, and for quantised weights otherwise.
     """
-    merged = sharing_copy(model, lambda tensor: nn.Parameter(tensor.detach()) if _is_weight(tensor) else tensor)
+    merged = frozen_copy(model).requires_grad_(True)
     if isinstance(merged.embedding.tokens, AdapterLinear):
         untie(merged)
     for name, layer in reversed(list(merged.named_modules())):  # an adapter's base, which may be one, before itself
@@ -70,7 +70,3 @@ def merge(model: Transformer, lora: Lora) -> Transformer:
         changed = change.merged(weight.T).T.contiguous() if name == EMBEDDING else change.merged(weight)
         layer.weight = nn.Parameter(changed, requires_grad=weight.requires_grad)
     return merged
-
-
-def _is_weight(tensor: Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter)

@@ -105,19 +105,16 @@ def ia3_to_peft(
     tensors: dict[str, Tensor] = {}
     inputs, outputs = set[str](), set[str]()
     for linear in linears:
-        found = [(rows, name) for name, rows in linear.parts if name in layers]
-        vectors = [1 + weights[f"{name}.ia3_l"].detach().cpu() for _, name in found]
-        if {layers[name].of_inputs for _, name in found} == {True}:
-            if len(found) < len(linear.parts) or any(not torch.equal(vector, vectors[0]) for vector in vectors):
+        found = {name: 1 + weights[f"{name}.ia3_l"].detach().cpu() for name, _ in linear.parts if name in layers}
+        if {layers[name].of_inputs for name in found} == {True}:
+            first = next(iter(found.values()))
+            if len(found) < len(linear.parts) or any(not torch.equal(vector, first) for vector in found.values()):
                 raise ValueError(f"{linear.name} is one layer in the family, whose inputs have one vector")
             inputs.add(linear.name)
-            tensors[f"{PREFIX}{linear.name}.ia3_l"] = vectors[0][None].clone()  # (1, in)
+            tensors[f"{PREFIX}{linear.name}.ia3_l"] = first[None].clone()  # (1, in)
         elif found:
-            whole = vectors[0].new_ones(linear.shape[0], 1)  # (out, 1)
-            for (rows, _), vector in zip(found, vectors, strict=True):
-                whole[rows, 0] = vector
             outputs.add(linear.name)
-            tensors[f"{PREFIX}{linear.name}.ia3_l"] = whole
+            tensors[f"{PREFIX}{linear.name}.ia3_l"] = linear.gather(found, rest=1.0)[:, None]  # (out, 1)
     names = {linear.name for linear in linears}
     of_inputs = short_names(inputs, names - inputs)
     if any(name.endswith(tuple(of_inputs)) for name in outputs):  # to PEFT `wo` is an `o`, too

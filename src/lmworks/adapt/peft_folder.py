@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from lmworks.adapt.config import ALL_LINEAR, LoraConfig
-from lmworks.adapt.lora import EMBEDDING, HEAD, layer_shapes
+from lmworks.adapt.config import LoraConfig
+from lmworks.adapt.lora import HEAD, layer_shapes
 from lmworks.artefact import publish, write_json
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
@@ -51,10 +51,14 @@ class TheirLinear:
     parts: tuple[Part, ...]
     transposed: bool = False
 
-    @property
-    def of_tokens(self) -> bool:
-        """Whether it is the embedding or the head, which "all-linear" leaves out."""
-        return self.parts[0].name in (EMBEDDING, HEAD)
+    def gather(self, parts: Mapping[str, Tensor], rest: float = 0.0) -> Tensor:
+        """What some parts have for each of their outputs, (out of the part, …) → (out, …); `rest` for other outputs."""
+        first = next(iter(parts.values()))
+        whole = first.new_full((self.shape[0], *first.shape[1:]), rest)
+        for name, rows in self.parts:
+            if name in parts:
+                whole[rows] = parts[name]
+        return whole
 
 
 def their_linears(config: ModelConfig, document: Document) -> list[TheirLinear]:
@@ -152,7 +156,7 @@ def peft_header(kind: str, document: Document, base: str) -> JsonObject:
     return {"peft_type": kind, "task_type": task, "base_model_name_or_path": base, "inference_mode": True}
 
 
-def short_names(names: Iterable[str], others: set[str]) -> list[str]:
+def short_names(names: Iterable[str], others: Collection[str]) -> list[str]:
     """The last part of a name where it leads to no other layer, the whole name elsewhere."""
     taken = {name.rpartition(".")[2] for name in others}
     lasts = {name: name.rpartition(".")[2] for name in names}
@@ -180,7 +184,6 @@ def check_complete(found: Collection[str], linears: Sequence[TheirLinear], targe
     if stray := sorted(name for name in found if not targets.targets(name)):
         raise ValueError(f"{TENSORS} has {', '.join(stray[:5])}, which target_modules in {CONFIG} does not name")
     whole = any(linear.name in found for linear in linears if linear.name != linear.bare)
-    linears = [linear for linear in linears if not (linear.of_tokens and targets.target_modules == ALL_LINEAR)]
     names = [linear.name if whole else linear.bare for linear in linears]
     if missing := sorted(name for name in names if name not in found and targets.targets(name)):
         raise ValueError(f"{TENSORS} lacks {', '.join(missing[:5])}, which target_modules in {CONFIG} names")

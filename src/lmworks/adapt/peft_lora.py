@@ -4,7 +4,7 @@ What PEFT saves is read, what is written PEFT loads, with the same logits.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,43 +52,37 @@ def join(linear: TheirLinear, changes: Mapping[str, LowRank]) -> LowRank | None:
     Parts with an A and scale of their own are put side by side: the rank is the sum of theirs, and B is zero where a
     part's outputs meet another's rank. ValueError for DoRA of some parts, for those without have a length too.
     """
-    found = [(rows, changes[name]) for name, rows in linear.parts if name in changes]
-    if not found:
-        return None
-    if len(linear.parts) == 1:
-        return found[0][1]
-    outputs = linear.shape[0]
-    _, (a, b, scale, magnitude) = found[0]
-    if magnitude is not None:
-        if len(found) < len(linear.parts):
-            without = [name for name, _ in linear.parts if name not in changes]
-            raise ValueError(f"{linear.name} is one layer in the family: DoRA needs {', '.join(without)} as well")
-        magnitude = magnitude.new_empty(outputs)
-        for rows, change in found:
-            assert change.magnitude is not None
-            magnitude[rows] = change.magnitude
-    if all(change.scale == scale and torch.equal(change.a, a) for _, change in found):
-        joined = b.new_zeros(outputs, a.shape[0])
-        for rows, change in found:
-            joined[rows] = change.b
-        return LowRank(a, joined, scale, magnitude)
-    joined, start = b.new_zeros(outputs, sum(change.rank for _, change in found)), 0
-    for rows, change in found:
-        joined[rows, start : start + change.rank] = change.b * change.scale
+    found = {name: changes[name] for name, _ in linear.parts if name in changes}
+    if len(found) == len(linear.parts) == 1 or not found:
+        return next(iter(found.values()), None)
+    a, b, scale, _ = next(iter(found.values()))
+    lengths = {name: change.magnitude for name, change in found.items() if change.magnitude is not None}
+    if 0 < len(lengths) < len(linear.parts):
+        without = [name for name, _ in linear.parts if name not in lengths]
+        raise ValueError(f"{linear.name} is one layer in the family: DoRA needs {', '.join(without)} as well")
+    magnitude = linear.gather(lengths) if lengths else None
+    if all(change.scale == scale and torch.equal(change.a, a) for change in found.values()):
+        return LowRank(a, linear.gather({name: change.b for name, change in found.items()}), scale, magnitude)
+    wide, start = dict[str, Tensor](), 0
+    for name, change in found.items():
+        wide[name] = b.new_zeros(len(change.b), sum(other.rank for other in found.values()))
+        wide[name][:, start : start + change.rank] = change.b * change.scale
         start += change.rank
-    return LowRank(torch.cat([change.a for _, change in found]), joined, 1.0, magnitude)
+    return LowRank(torch.cat([change.a for change in found.values()]), linear.gather(wide), 1.0, magnitude)
 
 
 def _with_lengths(linear: TheirLinear, changes: Mapping[str, LowRank], model: Transformer) -> Mapping[str, LowRank]:
     """DoRA of some parts of a layer with the other parts as they are: no change, and their rows' own lengths."""
-    given = [changes[name] for name, _ in linear.parts if name in changes]
-    if not given or given[0].magnitude is None:
+    given = next((changes[name] for name, _ in linear.parts if name in changes), None)
+    if given is None or given.magnitude is None:
         return changes
-    a, b, scale, _ = given[0]
-    missing = {name: rows for name, rows in linear.parts if name not in changes}
-    zeros = {name: b.new_zeros(len(rows), a.shape[0]) for name, rows in missing.items()}
-    lengths = {name: row_lengths(weight_of(model.get_submodule(name))).to(b) for name in missing}
-    return {**changes, **{name: LowRank(a, zeros[name], scale, lengths[name]) for name in missing}}
+    filled = dict(changes)
+    for name, rows in linear.parts:
+        if name not in changes:
+            b = given.b.new_zeros(len(rows), given.rank)
+            lengths = row_lengths(weight_of(model.get_submodule(name))).to(b)
+            filled[name] = LowRank(given.a, b, given.scale, lengths)
+    return filled
 
 
 # What each field must be for the adapter to compute what is computed here; the first is what is meant by its absence.
@@ -129,7 +123,7 @@ def read_peft_config(document: Document) -> LoraConfig:
     return from_mapping(LoraConfig, values, ["adapter_config.json"])
 
 
-def write_peft_config(changes: Mapping[str, LowRank], others: Iterable[str], use_rslora: bool) -> JsonObject:
+def write_peft_config(changes: Mapping[str, LowRank], others: Collection[str], use_rslora: bool) -> JsonObject:
     """The fields for layers with these changes, by PEFT's full names; `others` are the layers without an adapter."""
     ranks = {name: change.rank for name, change in changes.items()}
     alphas = {name: _alpha(change, use_rslora) for name, change in changes.items()}
@@ -140,7 +134,7 @@ def write_peft_config(changes: Mapping[str, LowRank], others: Iterable[str], use
     return {
         "r": rank,
         "lora_alpha": alpha,
-        "target_modules": short_names(ranks, set(others)),
+        "target_modules": short_names(ranks, others),
         "rank_pattern": {name: other for name, other in ranks.items() if other != rank},
         "alpha_pattern": {name: other for name, other in alphas.items() if other != alpha},
         "bias": "none",
@@ -168,8 +162,16 @@ def read_lora(folder: str | Path, config: ModelConfig, published: Document | Non
     adapter of another base, naming what does not fit, and for tensors that are not what the config says.
     """
     with named(folder):
-        document, tensors = read_peft_folder(folder)
-        return _assemble(_changes(tensors), read_peft_config(document), config, write_config(config, published))
+        given, tensors = read_peft_folder(folder)
+        lora_config, document, changes = read_peft_config(given), write_config(config, published), dict[str, LowRank]()
+        linears = their_linears(config, document)
+        found = by_their_names(_changes(tensors), linears, document)
+        for name, (linear, parts) in found.items():
+            change = LowRank(parts[_A], parts[_B], lora_config.scale(name), parts.get(_MAGNITUDE))
+            _check(name, change, linear, lora_config)
+            changes |= cut(linear, change)
+        check_complete(found, linears, lora_config)
+        return Lora(changes)
 
 
 def write_lora(
@@ -193,34 +195,26 @@ def write_lora(
     """
     check_fits(lora, config)
     document = write_config(config, published)
-    linears = their_linears(config, document)
+    by_name = {linear.name: linear for linear in their_linears(config, document)}
     changes: dict[str, LowRank] = {}
-    for linear in linears:
+    for name, linear in by_name.items():
         ours = lora.changes if model is None else _with_lengths(linear, lora.changes, model)
         if (joined := join(linear, ours)) is not None:
-            changes[linear.name] = joined
-    fields = write_peft_config(changes, [linear.name for linear in linears if linear.name not in changes], use_rslora)
-    fields["fan_in_fan_out"] = any(linear.transposed for linear in linears if linear.name in changes)
+            changes[name] = joined
+    fields = write_peft_config(changes, by_name.keys() - changes.keys(), use_rslora)
+    fields["fan_in_fan_out"] = any(by_name[name].transposed for name in changes)
     tensors: dict[str, Tensor] = {}
-    for linear in linears:
-        if linear.name in changes:
-            a, b, _, magnitude = changes[linear.name]
-            for kind, tensor in ((_A, a), (_B, b), (_MAGNITUDE, magnitude)):
-                if tensor is not None:
-                    # Copies: parts may share a matrix, and safetensors refuses one tensor that is a piece of another.
-                    name = f"{PREFIX}{linear.name}.{_their_tensor(kind, linear)}"
-                    tensors[name] = tensor.detach().cpu().clone().contiguous()
+    for name, (a, b, _, magnitude) in changes.items():
+        of_table = EMBEDDING in (part for part, _ in by_name[name].parts)
+        suffixes = ("lora_embedding_A", "lora_embedding_B") if of_table else ("lora_A.weight", "lora_B.weight")
+        for suffix, tensor in zip((*suffixes, _MAGNITUDE), (a, b, magnitude), strict=True):
+            if tensor is not None:
+                # Copies: parts may share a matrix, and safetensors refuses one tensor that is a piece of another.
+                tensors[f"{PREFIX}{name}.{suffix}"] = tensor.detach().cpu().clone().contiguous()
     return write_peft_folder(folder, {**peft_header("LORA", document, base), **fields}, tensors)
 
 
 _A, _B, _MAGNITUDE = "lora_A", "lora_B", "lora_magnitude_vector"
-
-
-def _their_tensor(kind: str, linear: TheirLinear) -> str:
-    """PEFT's name of a layer's tensor: those of an embedding are parameters, not layers with a weight."""
-    if kind == _MAGNITUDE:
-        return kind
-    return kind.replace("lora_", "lora_embedding_") if linear.parts[0].name == EMBEDDING else f"{kind}.weight"
 
 
 def _alpha(change: LowRank, use_rslora: bool) -> float:
@@ -251,20 +245,6 @@ def _changes(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if "base_layer" in parts and sorted(parts["base_layer"].shape) != sorted(shape):
             raise UnsupportedModel(f"{TENSORS}: {name}.base_layer.weight is not the base's weight, it was resized")
     return found
-
-
-def _assemble(
-    tensors: Mapping[str, Mapping[str, Tensor]], lora_config: LoraConfig, config: ModelConfig, document: Document
-) -> Lora:
-    linears = their_linears(config, document)
-    found = by_their_names(tensors, linears, document)
-    changes: dict[str, LowRank] = {}
-    for name, (linear, parts) in found.items():
-        change = LowRank(parts[_A], parts[_B], lora_config.scale(name), parts.get(_MAGNITUDE))
-        _check(name, change, linear, lora_config)
-        changes |= cut(linear, change)
-    check_complete(found, linears, lora_config)
-    return Lora(changes)
 
 
 def _check(name: str, change: LowRank, linear: TheirLinear, lora_config: LoraConfig) -> None:

@@ -16,7 +16,7 @@ from lmworks.adapt import (
     merge_difference,
     with_lora,
 )
-from lmworks.adapt.dora import row_lengths
+from lmworks.adapt.dora import changed_lengths
 from lmworks.adapt.layers import AdapterLinear
 from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections
 
@@ -42,9 +42,10 @@ def test_lengths_of_rows_are_those_of_the_sum(dtype, error, shape):
     generator = torch.Generator().manual_seed(0)
     weight, a, b = (torch.randn(s, generator=generator).to(dtype) for s in (shape, (4, shape[1]), (shape[0], 4)))
     expected = torch.linalg.vector_norm(weight.double() - 0.7 * b.double() @ a.double(), dim=1)
-    found = row_lengths(weight, a, b, -0.7)
-    torch.testing.assert_close(found.double(), expected, rtol=error, atol=0)
-    assert torch.equal(row_lengths(weight, a, torch.zeros_like(b)), row_lengths(weight))
+    before, after = changed_lengths(weight, a, b, -0.7)
+    torch.testing.assert_close(after.double(), expected, rtol=error, atol=0)
+    torch.testing.assert_close(before.double(), torch.linalg.vector_norm(weight.double(), dim=1), rtol=error, atol=0)
+    assert torch.equal(*changed_lengths(weight, a, torch.zeros_like(b), -0.7))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -13,21 +13,26 @@ _BLOCK = 1 << 22  # values of W that are widened at a time
 
 
 @torch.no_grad()
-def row_lengths(weight: Tensor, a: Tensor | None = None, b: Tensor | None = None, scale: float = 1.0) -> Tensor:
-    """The lengths of the rows of W + scale · B A, or of W: (out,), in float32 at least, without a gradient.
+def row_lengths(weight: Tensor) -> Tensor:
+    """‖w‖ of each row of `weight` (out, in): (out,), in float32 at least, without a gradient."""
+    return torch.linalg.vector_norm(weight, dim=1, dtype=torch.promote_types(weight.dtype, torch.float32))
+
+
+@torch.no_grad()
+def changed_lengths(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The lengths of the rows of W and of W + scale · B A, (out,) each, as `row_lengths`; equal bits where B A is zero.
 
     `weight` (out, in), a (r, in), b (out, r). The sum is not built: a row's squared length is ‖w‖² + b · (2 s W Aᵀ + s²
     B A Aᵀ), the cost of LoRA's A for `out` more tokens. The error, some 1e-7 of ‖w‖ + ‖s B A‖ in float32, counts where
     the change all but cancels a row.
     """
-    if a is None or b is None:
-        a, b = weight.new_empty(0, weight.shape[1]), weight.new_empty(len(weight), 0)
     wide = torch.promote_types(weight.dtype, torch.float32)
     a, b = a.to(wide), b.to(wide) * scale
-    squares, crossed = list[Tensor](), list[Tensor]()
+    lengths, crossed = list[Tensor](), list[Tensor]()
     for narrow in weight.split(max(1, _BLOCK // weight.shape[1])):
         part = narrow.to(wide)
-        squares.append(part.square().sum(1))
+        lengths.append(torch.linalg.vector_norm(part, dim=1))
         crossed.append(part @ a.T)
+    squares = torch.cat(lengths).square()
     factors = 2 * torch.cat(crossed) + b @ (a @ a.T)  # (out, r)
-    return (torch.cat(squares) + (factors * b).sum(1)).clamp(min=0).sqrt()
+    return squares.sqrt(), (squares + (factors * b).sum(1)).clamp(min=0).sqrt()

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.adapt.config import LoraConfig
-from lmworks.adapt.dora import row_lengths
+from lmworks.adapt.dora import changed_lengths, row_lengths
 from lmworks.adapt.layers import AdapterLinear, frozen_copy, linear_layer, with_weight
 from lmworks.adapt.lora import EMBEDDING, HEAD, Lora, LowRank, check_fits, initialise_lora, untie
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
@@ -57,15 +57,15 @@ class LoraLinear(AdapterLinear):
         if (ratio := self.ratio()) is None:
             return output + change
         product = output if bias is None else output - bias
-        return output + (ratio - 1).to(output.dtype) * product + ratio.to(output.dtype) * change
+        output = torch.addcmul(output, product, (ratio - 1).to(output.dtype))
+        return torch.addcmul(output, change, ratio.to(output.dtype))
 
     def ratio(self) -> Tensor | None:
         """m / ‖W + scale · B A‖ (out,), in float32 at least; None without DoRA."""
         if self.lora_magnitude is None:
             return None
-        return (row_lengths(self.matrix) + self.lora_magnitude) / row_lengths(
-            self.matrix, self.lora_a, self.lora_b, self.scale
-        )
+        before, after = changed_lengths(self.matrix, self.lora_a, self.lora_b, self.scale)
+        return (before + self.lora_magnitude) / after
 
     def merged(self) -> nn.Module:
         return with_weight(self.base, self.change(dict(self.named_parameters())).merged(self.weight), self.bias)

@@ -11,14 +11,17 @@ from lmworks.adapt import (
     IA3Config,
     LoraConfig,
     add_adapter,
+    load_adapter,
     lora_of,
     merge_adapter,
     merge_difference,
+    save_adapter,
     with_lora,
 )
 from lmworks.adapt.dora import changed_lengths
 from lmworks.adapt.layers import AdapterLinear
 from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections
+from training_cases import new_checkpoint
 
 METHODS = {
     "lora": LoraConfig(r=4, target_modules=("query", "down", "projection", "tokens")),
@@ -105,6 +108,15 @@ def test_what_is_no_change_of_weights_is_not_merged():
     model.decoder.blocks[0].feed_forward.down = AdapterLinear(model.decoder.blocks[0].feed_forward.down)
     with pytest.raises(ValueError, match="no change of weights and cannot be merged"):
         merge_adapter(model)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_adapter_in_bfloat16_is_the_same_after_it_was_written(method, tmp_path):
+    checkpoint = new_checkpoint("gpt2")
+    checkpoint.model.bfloat16()
+    adapted, ids = drawn(checkpoint.model, METHODS[method]), torch.arange(40, 60)[None]
+    folder = save_adapter(tmp_path / "adapter", adapted, METHODS[method], checkpoint)
+    assert merge_difference(adapted, load_adapter(folder, checkpoint), ids) == 0
 
 
 @pytest.mark.parametrize("method", [LoraConfig(r=4), LoraConfig(r=4, use_dora=True), IA3Config()])

@@ -57,11 +57,10 @@ class IA3Linear(AdapterLinear):
 
     def merged(self) -> nn.Module:
         weight, bias = self.weight, self.bias
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        scale = 1 + self.ia3_l.to(wide)
-        scaled = (weight.to(wide) * (scale if self.of_inputs else scale[:, None])).to(weight.dtype)
+        scale = 1 + _wide(self.ia3_l)
+        scaled = (_wide(weight) * (scale if self.of_inputs else scale[:, None])).to(weight.dtype)
         if bias is not None and not self.of_inputs:
-            bias = (bias.to(wide) * scale).to(bias.dtype)
+            bias = (_wide(bias) * scale).to(bias.dtype)
         return with_weight(self.base, scaled, bias)
 
 
@@ -88,8 +87,13 @@ def trainable_ia3(model: Transformer, vectors: Mapping[str, tuple[Tensor, bool]]
     for name, (vector, of_inputs) in vectors.items():
         if ".blocks." not in name:
             raise ValueError(f"{name} is in no block, and IA³ rescales layers of blocks: name other target_modules")
-        adapted.set_submodule(name, IA3Linear(linear_layer(adapted, name), vector.to(model.tokens) - 1, of_inputs))
+        difference = (_wide(vector) - 1).to(model.tokens)
+        adapted.set_submodule(name, IA3Linear(linear_layer(adapted, name), difference, of_inputs))
     return adapted
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def ia3_to_peft(
@@ -105,7 +109,7 @@ def ia3_to_peft(
     tensors: dict[str, Tensor] = {}
     inputs, outputs = set[str](), set[str]()
     for linear in linears:
-        found = {name: 1 + weights[f"{name}.ia3_l"].detach().cpu() for name, _ in linear.parts if name in layers}
+        found = {name: 1 + _wide(weights[f"{name}.ia3_l"].detach().cpu()) for name, _ in linear.parts if name in layers}
         if {layers[name].of_inputs for name in found} == {True}:
             first = next(iter(found.values()))
             if len(found) < len(linear.parts) or any(not torch.equal(vector, first) for vector in found.values()):

@@ -80,7 +80,7 @@ def _with_lengths(linear: TheirLinear, changes: Mapping[str, LowRank], model: Tr
     for name, rows in linear.parts:
         if name not in changes:
             b = given.b.new_zeros(len(rows), given.rank)
-            lengths = row_lengths(weight_of(model.get_submodule(name))).to(b)
+            lengths = row_lengths(weight_of(model.get_submodule(name))).to(given.magnitude)
             filled[name] = LowRank(given.a, b, given.scale, lengths)
     return filled
 

@@ -15,12 +15,13 @@ from lmworks.adapt import (
     lora_of,
     merge_adapter,
     merge_difference,
+    quantise_base,
     save_adapter,
     with_lora,
 )
 from lmworks.adapt.dora import changed_lengths
 from lmworks.adapt.layers import AdapterLinear
-from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections
+from lmworks.model.quantised_linear import QuantisedLinear
 from training_cases import new_checkpoint
 
 METHODS = {
@@ -121,7 +122,7 @@ def test_an_adapter_in_bfloat16_is_the_same_after_it_was_written(method, tmp_pat
 
 @pytest.mark.parametrize("method", [LoraConfig(r=4), LoraConfig(r=4, use_dora=True), IA3Config()])
 def test_a_quantised_base_is_quantised_again_only_where_that_is_asked_for(method):
-    base, ids = quantise_projections(build(LLAMA), lambda name: "int8", exact=True), random_ids(2, 9)
+    base, ids = quantise_base(new_checkpoint("llama"), "int8"), torch.arange(40, 60)[None]
     assert torch.equal(add_adapter(base, method)(ids), base(ids))
     adapted = drawn(base, method)
     with pytest.raises(ValueError, match=r"is quantised, and would be again.*16 bits"):

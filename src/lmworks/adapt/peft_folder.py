@@ -52,7 +52,7 @@ class TheirLinear:
     transposed: bool = False
 
     def gather(self, parts: Mapping[str, Tensor], rest: float = 0.0) -> Tensor:
-        """What some parts have for each of their outputs, (out of the part, …) → (out, …); `rest` for other outputs."""
+        """The values of some parts for each of their outputs, (out of the part, …) → (out, …); `rest` for others."""
         first = next(iter(parts.values()))
         whole = first.new_full((self.shape[0], *first.shape[1:]), rest)
         for name, rows in self.parts:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.text import Text as RichText
 
-Change = Literal["", "removed", "added", "other", "written", "marked"]
+Change = Literal["", "removed", "added", "other", "written", "marked", "learned", "special", "learned special"]
 
 # Controls but tab and newline, marks and overrides of direction, spaces of no width (joiners stay: Persian and emoji
 # are written with them), separators that a browser takes for no line break, surrogates, tags.
@@ -22,14 +22,18 @@ _HIDDEN = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _ELEMENT = {"": "", "removed": "del", "added": "ins", "other": "s", "written": "u", "marked": "mark"}
+_ELEMENT |= {"learned": 'mark class="learned"', "special": "kbd", "learned special": 'kbd class="learned"'}
 _STYLE = {"removed": "red strike", "added": "green", "other": "dim strike", "written": "dim", "marked": "reverse"}
+_STYLE |= {"learned": "black on green", "special": "bold magenta", "learned special": "bold magenta on green"}
 _SIGNS = {"removed": "[-{}-]", "added": "{{+{}+}}", "other": "[-{}-]", "written": "{{+{}+}}", "marked": "»{}«"}
+_SIGNS |= {"learned": "«{}»", "special": "⟦{}⟧", "learned special": "«⟦{}⟧»"}
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a text: as it is, `removed`, `added` in its place, or `marked` as what is meant. What another rule than
-    that of the passage removed is `other`, and `written` what it added."""
+    that of the passage removed is `other`, and `written` what it added. Of what a model reads, `learned` tokens and
+    `special` ones."""
 
     text: str
     change: Change = ""
@@ -116,6 +120,8 @@ ins { color: var(--added); background: var(--added-wash); text-decoration: none;
 s, u { color: var(--muted); }
 u { text-decoration: underline dotted; }
 mark { color: inherit; background: var(--marked); }
+.learned { color: var(--added); background: var(--added-wash); text-decoration: underline; }
+kbd { border: 1px solid var(--muted); border-radius: 4px; padding: 0 3px; font: 0.86em ui-monospace, monospace; }
 """
 
 
@@ -143,7 +149,8 @@ def _text_html(pieces: Sequence[Piece], name: str) -> str:
 
 def _piece_html(piece: Piece) -> str:
     element = _ELEMENT[piece.change]
-    return f"<{element}>{escaped(piece.text)}</{element}>" if element else escaped(piece.text)
+    text = escaped(piece.text)
+    return f"<{element}>{text}</{element.split()[0]}>" if element else text
 
 
 def passage_text(pieces: Iterable[Piece], *, colour: bool) -> "RichText":

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from byte_tokenizer import byte_tokenizer
 from command_line import refused
 from lmworks.cli.tokenizer import app
-from lmworks.cli.tokenizer.preview_command import read_conversation, read_tools
+from lmworks.cli.tokenizer.preview_command import read_row, read_tools
+from lmworks.data.conversations import turns_of
 from lmworks.records import Message
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -157,13 +158,17 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
     [
         ("a.json", "{", "a.json is not JSON"),
         ("a.json", '{"messages": []}\n{"messages": []}', "must be called .jsonl"),
-        ("a.json", {"rows": []}, 'needs the list of its messages as "messages", got the keys rows'),
+        (
+            "a.json",
+            {"rows": []},
+            'or "prompt" and "completion"; got the keys rows',
+        ),
         ("a.json", [], "a conversation is a list of messages"),
         ("a.json", [ASKED[0], {"role": "bot", "content": "x"}], "message 2 must be an object"),
         ("a.json", [{"role": "user", "content": None}], "message 1: content must be a text"),
         ("a.json", [{"role": "assistant", "tool_calls": [{"x": 1}]}], "a tool call must be"),
         ("a.json", {"messages": ASKED, "tools": [{"x": 1}]}, "function 1 must be"),
-        ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 conversations: --row must be one of them, got 3"),
+        ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 rows: --row must be one of them, got 3"),
         ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),
         *slow(
             ("a.json", ["x"], "message 1 must be an object of role, content"),
@@ -177,7 +182,7 @@ def test_a_file_without_a_conversation_is_one_message(name, content, problem, tm
     path = tmp_path / name
     written(path, content)
     with pytest.raises(ValueError, match=re.escape(problem)):
-        read_conversation(path, 3 if name == "a.jsonl" else 1)
+        read_row(path, 3 if name == "a.jsonl" else 1)
 
 
 def test_messages_come_as_they_are_in_the_file(tmp_path):
@@ -186,13 +191,17 @@ def test_messages_come_as_they_are_in_the_file(tmp_path):
     rows.append({"role": "tool", "content": "1", "tool_call_id": "c", "name": "f"})
     path = tmp_path / "a.json"
     written(path, {"messages": rows, "tools": [{"name": "f"}], "source": "b"})
-    messages, tools = read_conversation(path)
-    assert messages == [
+    found = read_row(path)
+    assert turns_of(found)[0] == (
         Message("user", "the\tin"),
         Message("assistant", "", (call,)),
         Message("tool", "1", name="f", tool_call_id="c"),
-    ]
-    assert tools == [{"type": "function", "function": {"name": "f"}}] == read_tools_from(tmp_path, {"name": "f"})
+    )
+    assert (
+        list(found.tools)
+        == [{"type": "function", "function": {"name": "f"}}]
+        == read_tools_from(tmp_path, {"name": "f"})
+    )
 
 
 def read_tools_from(folder, content):

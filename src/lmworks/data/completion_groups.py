@@ -1,10 +1,12 @@
 """Rows of completions as groups of token sequences: what preference, reward and reinforcement learning train on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from lmworks.data.conversations import as_messages
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
-from lmworks.records import LabelledCompletion, LeftOut, Message, Preference, PromptCompletion, Rated
-from lmworks.tokenizer.chat import ChatRenderer, Rendered
+from lmworks.data.tokenising import learned_part
+from lmworks.records import LabelledCompletion, LeftOut, Preference, PromptCompletion, Rated
+from lmworks.tokenizer.chat import ChatRenderer
 
 Row = PromptCompletion | LabelledCompletion | Rated | Preference
 
@@ -33,7 +35,10 @@ def group_completions(
             raise ValueError(f"the column {name} has {len(values):,} values for {len(rows):,} rows")
     for number, row in enumerate(rows):
         where = row.provenance.source or f"row {number + 1}"
-        sequences = [_learned_part(*each, where) for each in _rendered(row, renderer)]
+        try:
+            sequences = list(_rendered(row, renderer))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
         kept = [(ids[:length], mask[:length]) for ids, mask in sequences]
         if not all(any(mask) for _, mask in kept):
             left_out.append(LeftOut(where, f"a completion begins behind its first {length:,} tokens or is empty"))
@@ -44,33 +49,16 @@ def group_completions(
     return join_groups(groups, cut)
 
 
-def _rendered(row: Row, renderer: ChatRenderer) -> list[tuple[Rendered, Rendered, int]]:
-    """For each completion: the prompt alone, rendered once, prompt and completion, and the prompt's messages."""
-    prompt = _messages(row.prompt, "user")
+def _rendered(row: Row, renderer: ChatRenderer) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+    """For each completion: the ids of prompt and completion, and which of them are the completion's."""
+    prompt = as_messages(row.prompt, "user")
     before = renderer.render(prompt, tools=row.tools)
-    completions = (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,)
-    wholes = (renderer.render([*prompt, *_messages(each, "assistant")], tools=row.tools) for each in completions)
-    return [(before, whole, len(prompt)) for whole in wholes]
-
-
-def _learned_part(prompt: Rendered, whole: Rendered, messages: int, where: str) -> tuple[Sequence[int], Sequence[bool]]:
-    if hidden := [message for message in whole.untrained if message >= messages]:
-        raise ValueError(
-            f"{where}: nothing would be learned from message {hidden[0] + 1}, the assistant's, whose place the chat "
-            "template hides; mark it with {% generation %} there"
-        )
-    if not whole.text.startswith(prompt.text):
-        raise ValueError(f"{where}: the chat template writes this prompt in another way when a completion follows it")
-    start = len(prompt.text)
-    mask = [mine and place >= start for mine, place in zip(whole.training_mask, whole.starts, strict=True)]
-    return whole.ids, mask
+    for each in (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,):
+        whole = renderer.render([*prompt, *as_messages(each, "assistant")], tools=row.tools)
+        yield whole.ids, learned_part(before, whole, len(prompt)).tolist()
 
 
 def _own_columns(row: Row) -> dict[str, Sequence[float]]:
     if isinstance(row, LabelledCompletion):
         return {"label": [float(row.label)]}
     return {"rating": [row.rating]} if isinstance(row, Rated) else {}
-
-
-def _messages(said: str | tuple[Message, ...], role: str) -> tuple[Message, ...]:
-    return (Message(role, said),) if isinstance(said, str) else said  # type: ignore[arg-type]

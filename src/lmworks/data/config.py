@@ -64,6 +64,7 @@ class ReadConfig:
 # Token shards and the loader
 
 PackingMode = Literal["pack", "concatenate"]
+Learn = Literal["all", "last"]
 LARGEST = 2**31 - 1  # sequences in a run, so that products of two counts stay below 2^63
 
 
@@ -77,13 +78,19 @@ class TokenizeConfig:
     begin          What stands before each document: the name of a role (`bos_token`), a token, or `none`.
     end            What ends each document: the name of a role, a token such as `<|endoftext|>`, or `none`. A tokenizer
                    without the role named is refused.
-    conversations  Instead of documents, besides those of an input such as ground.refusals: .jsonl files with a
-                   conversation a line (`messages`, and perhaps `tools`), or folders or globs of them. They are written
-                   by the chat template, with a mask of what the assistant says; `begin` and `end` are those of the
-                   template.
+    conversations  Instead of documents, besides those of an input such as ground.refusals: files of rows (.jsonl, .json,
+                   .parquet), or folders or globs of them. A row has `messages`, or `prompt` and `completion` (texts, or
+                   lists of messages), and perhaps `tools`. They are written by the chat template, with a mask of what
+                   the assistant says, or of the completion; `begin` and `end` are those of the template.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
+    learn          Which turns of the assistant are learned: `all`, or the `last` of each conversation.
+    length         Most tokens of a conversation: a longer one is cut behind an earlier answer, and left out where not
+                   even its first exchange fits; null: any. Set it to the `length` of train.finetune.
+    quotas         Most rows of a file, or of all files together that a glob matches: {"t0/*.jsonl" = 2000}. Hashes
+                   choose them, so that order and other rows change nothing.
     held_out       The share of the texts that is kept from training, chosen by their hashes: equal texts are on one
-                   side, and a text stays on its side when others are added. A copy that data.balance made goes by the
+                   side, as are conversations that begin with one question, and a text stays on its side when others
+                   are added. A copy that data.balance made goes by the
                    text that it was made from, and is trained on or left out: what is held out has each text once.
     part           Which side these shards hold: `training`, or what is `held_out` from it.
     shard_tokens   Most tokens in a file, unless one document has more.
@@ -94,6 +101,9 @@ class TokenizeConfig:
     end: str = "eos_token"
     conversations: tuple[str, ...] = ()
     family: str = ""
+    learn: Learn = "all"
+    length: int | None = None
+    quotas: Mapping[str, int] = field(default_factory=dict)
     held_out: float = 0.0
     part: Literal["training", "held_out"] = "training"
     shard_tokens: int = 2**27
@@ -105,8 +115,10 @@ class TokenizeConfig:
             raise ValueError("nothing is held out: set held_out to a share such as 0.05, as in the training part")
         if self.shard_tokens < 1:
             raise ValueError(f"shard_tokens must be positive, got {self.shard_tokens}")
-        if self.family and not self.conversations:
-            raise ValueError("family is the template of conversations: name those, or leave it out")
+        if self.length is not None:
+            _whole("length", self.length, 2, LARGEST)
+        for pattern, most in self.quotas.items():
+            _whole(f"quotas of {pattern}", most, 1, LARGEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,76 +1,176 @@
-"""Conversations and functions in files, as people write them and as training data have them."""
+"""Rows of conversations and functions in files, as people write them and as training data have them.
+
+TRL's row types: `messages` (and `tools`), or `prompt` and `completion`, both texts or both lists of messages.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmworks.config import to_mapping
 from lmworks.data.files import FoundFile, NoSourceError, find_files
-from lmworks.records import Conversation, LeftOut, Message, Provenance
+from lmworks.records import Conversation, LeftOut, Message, PromptCompletion, Provenance, TextOrMessages
 
 _ROLES = ("system", "user", "assistant", "tool")
 _KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
-SUFFIXES = (".json", ".jsonl")
+# Who may speak after whom, as templates have it that check (Llama 2's, Mistral's, Gemma's): "" is the beginning.
+_NEXT = {
+    "": ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+_PROVENANCE = ("source", "annotator", "judge", "rubric", "order", "id", "provenance")
+SUFFIXES = (".json", ".jsonl", ".parquet")
 CONVERSATIONS = "conversations.jsonl"  # of an artefact: rows that a stage made
+
+Dialogue = Conversation | PromptCompletion
+
+
+class RowError(ValueError):
+    """A row that nothing can be learned from; `kind` is common to all rows that are wrong in one way."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def conversation_files(
-    sources: Sequence[str], base: Path | None = None, left_out: list[LeftOut] | None = None
+    sources: Sequence[str],
+    base: Path | None = None,
+    left_out: list[LeftOut] | None = None,
+    suffixes: Sequence[str] = SUFFIXES,
+    rows: str = "conversations",
 ) -> list[Path]:
-    """The .jsonl and .json files of `sources` (folders, files, globs, relative to `base`), in a fixed order.
+    """The files of `sources` (folders, files, globs, relative to `base`) that may hold such rows, in a fixed order.
 
     What else the sources hold is added to `left_out`. NoSourceError where there is no such file.
     """
     found = list(find_files(sources, (), base or Path.cwd()))
     files = [each for each in found if isinstance(each, FoundFile)]
-    chosen = [each.path for each in files if each.path.suffix in SUFFIXES]
+    chosen, kinds = [each.path for each in files if each.path.suffix in suffixes], " or ".join(suffixes)
     if left_out is not None:
         left_out += [each for each in found if isinstance(each, LeftOut)]
-        left_out += [
-            LeftOut(each.uri, f"conversations are {' or '.join(SUFFIXES)} files")
-            for each in files
-            if each.path.suffix not in SUFFIXES
-        ]
+        others = (each for each in files if each.path.suffix not in suffixes)
+        left_out += [LeftOut(each.uri, f"{rows} are {kinds} files") for each in others]
     if not chosen:
-        raise NoSourceError(f"no {' or '.join(SUFFIXES)} file with conversations in {', '.join(sources)}")
+        raise NoSourceError(f"no {kinds} file with {rows} in {', '.join(sources) or f'nothing: set {rows}'}")
     return chosen
 
 
-def read_conversations(files: Sequence[Path]) -> Iterator[Conversation]:
-    """The conversations of the files, in order: one in each line of a .jsonl file, one in a .json file.
-
-    ValueError says which message of which line is none.
-    """
+def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
+    """The rows of the files, in order, each with its file. ValueError after the last of them, where some cannot be
+    trained on, names the first, what to do, and how many more there are."""
+    first, kinds = None, Counter[str]()
     for path in files:
-        if path.suffix != ".jsonl":
-            yield parse_conversation(parse_json(read_text(path), str(path)), str(path))
-            continue
+        for where, row in rows_of(path):
+            try:
+                dialogue = parse_row(row, where)
+                check_turns(dialogue, where)
+                yield path, dialogue
+            except ValueError as error:
+                first = first or error
+                kinds[getattr(error, "kind", "form")] += 1
+    if first is not None:
+        like = kinds[getattr(first, "kind", "form")] - 1
+        others = kinds.total() - like - 1
+        more = f". {like:,} more rows are wrong in this way" if like else ""
+        raise ValueError(f"{first}{more}" + (f". {others:,} are wrong in other ways" if others else "")) from first
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where it stands, row) of a .parquet file, of a .json file, which holds one row or a list, and of a .jsonl file,
+    whose lines are not decoded yet."""
+    if path.suffix == ".jsonl":
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield parse_conversation(parse_json(_decoded(line, where), where), where)
+            yield from ((f"{path}, line {number}", line) for number, line in enumerate(stream, 1) if line.strip())
+    elif path.suffix == ".parquet":
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            batches = ParquetFile(path).iter_batches(1024)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
+        except ArrowException as error:
+            raise ValueError(f"{path} is no Parquet file, or a damaged one: {error}") from error
+    else:
+        found = parse_json(read_text(path), str(path))
+        inner = found[0] if isinstance(found, list) and found else None
+        several = isinstance(inner, list) or (isinstance(inner, dict) and bool({"messages", "prompt"} & inner.keys()))
+        yield from ((f"{path}, row {n}", row) for n, row in enumerate(found, 1)) if several else [(str(path), found)]
 
 
-def parse_conversation(found: Any, where: str) -> Conversation:
-    """A list of messages, or an object with it as `messages` and, perhaps, `tools`.
+def parse_row(found: Any, where: str) -> Dialogue:
+    """A list of messages, an object with it as `messages`, or one with `prompt` and `completion`; both objects may have
+    `tools`, and columns that say who made them. A line of a .jsonl file may be given as it is.
 
     Arguments of calls are objects, or their JSON as OpenAI's API has them. `where` is the source of its provenance.
     ValueError says `where` it is not so.
     """
-    tools: Any = []
-    if isinstance(found, dict):
-        if "messages" not in found:
-            raise ValueError(f'{where}: an object needs the list of its messages as "messages", got {_keys(found)}')
-        found, tools = found["messages"], found.get("tools") or []
-    if not isinstance(found, list) or not found:
-        raise ValueError(
-            f'{where}: a conversation is a list of messages, {{"role": ..., "content": ...}}, and not empty'
-        )
-    messages = tuple(_message(each, f"{where}: message {number}") for number, each in enumerate(found, 1))
-    conversation = Conversation(messages, Provenance(source=where), tuple(parse_tools(tools, where)))
-    _check_encodable(conversation, where)
-    return conversation
+    if isinstance(found, bytes):
+        found = parse_json(decoded(found, where), where)
+    row = {"messages": found} if isinstance(found, list) else found
+    row = {key: value for key, value in row.items() if value is not None} if isinstance(row, dict) else row
+    if not isinstance(row, dict) or not ("messages" in row or {"prompt", "completion"} <= row.keys()):
+        got = _keys(row) if isinstance(row, dict) else f"{row!r:.100}"
+        needs = 'a row needs the list of its messages as "messages", or "prompt" and "completion"'
+        raise RowError("row type", f"{where}: {needs}; got {got}: rename its columns")
+    columns = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
+    if unknown := [str(name) for name in row if name not in (*columns, *_PROVENANCE)]:
+        allowed = ", ".join((*columns, *_PROVENANCE))
+        raise RowError("columns", f"{where}: unknown columns {', '.join(unknown)}: remove them; allowed are {allowed}")
+    tools, provenance = tuple(parse_tools(row.get("tools") or [], where)), Provenance(source=where)
+    dialogue: Dialogue
+    if "messages" in row:
+        dialogue = Conversation(_messages(row["messages"], where), provenance, tools)
+    else:
+        prompt, completion = (_text_or_messages(row[name], f"{where}: {name}") for name in columns[:2])
+        if isinstance(prompt, str) and (tools or not isinstance(completion, str)):
+            raise ValueError(f"{where}: a prompt that is a text has a completion that is one, and no tools")
+        dialogue = PromptCompletion(prompt, completion, provenance, tools)
+    check_encodable([[to_mapping(each) for each in turns_of(dialogue)[0]], tools], where)
+    return dialogue
+
+
+def turns_of(row: Dialogue) -> tuple[tuple[Message, ...], int]:
+    """The messages of a row, and how many of them are its prompt, of which nothing is learned. A prompt that is a text
+    is what a user says, a completion that is one what the assistant answers."""
+    if isinstance(row, Conversation):
+        return row.messages, 0
+    prompt = as_messages(row.prompt, "user")
+    return (*prompt, *as_messages(row.completion, "assistant")), len(prompt)
+
+
+def as_messages(said: TextOrMessages, role: str) -> tuple[Message, ...]:
+    """Messages as they are; a text as the one message of this role."""
+    return (Message(role, said),) if isinstance(said, str) else said  # type: ignore[arg-type]
+
+
+def check_turns(row: Dialogue, where: str) -> None:
+    """RowError for turns in an order that templates refuse, for an answer that says nothing, and for none."""
+    messages, given = turns_of(row)
+    before = ""
+    for number, message in enumerate(messages, 1):
+        uncalled = (before, message.role) == ("assistant", "tool") and not messages[number - 2].tool_calls
+        if message.role not in _NEXT[before] or uncalled:
+            after = f"after the {before}'s{' without tool_calls' * uncalled}" if before else "at the beginning"
+            raise RowError(
+                "order",
+                f"{where}: message {number} is the {message.role}'s, {after}. A system message comes first, then user "
+                "and assistant take turns, and results (tool) follow an assistant's tool_calls: reorder them",
+            )
+        if message.role == "assistant" and number > given and not (message.content.strip() or message.tool_calls):
+            raise RowError(
+                "empty", f"{where}: message {number}, the assistant's, is empty: write it, or remove the row"
+            )
+        before = message.role
+    if not any(message.role == "assistant" for message in messages[given:]):
+        remedy = 'add a message of the role "assistant", or remove the row'
+        raise RowError("no answer", f"{where}: there is nothing to learn, as the assistant says nothing: {remedy}")
 
 
 def parse_tools(found: Any, where: str) -> list[Mapping[str, Any]]:
@@ -85,6 +185,18 @@ def parse_tools(found: Any, where: str) -> list[Mapping[str, Any]]:
             )
         tools.append({"type": "function", "function": inner})
     return tools
+
+
+def _text_or_messages(found: Any, where: str) -> TextOrMessages:
+    return found if isinstance(found, str) else _messages(found, where)
+
+
+def _messages(found: Any, where: str) -> tuple[Message, ...]:
+    if not isinstance(found, list) or not found:
+        raise ValueError(
+            f'{where}: a conversation is a list of messages, {{"role": ..., "content": ...}}, and not empty'
+        )
+    return tuple(_message(each, f"{where}: message {number}") for number, each in enumerate(found, 1))
 
 
 def _message(found: Any, where: str) -> Message:
@@ -119,11 +231,11 @@ def _call(call: Any, where: str) -> Mapping[str, Any]:
     return {**call, "type": "function", "function": {**inner, "arguments": arguments}}
 
 
-def _check_encodable(conversation: Conversation, where: str) -> None:
-    """JSON may spell half of a surrogate pair, which UTF-8 has no bytes for, and Python reads NaN, which JSON lacks."""
-    rows = [(m.role, m.content, m.tool_calls, m.name, m.tool_call_id) for m in conversation.messages]
+def check_encodable(value: Any, where: str) -> None:
+    """ValueError where JSON spells half of a surrogate pair, which UTF-8 has no bytes for, or Python read NaN, which
+    JSON lacks."""
     try:
-        json.dumps([rows, conversation.tools], ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])[1:-1]
         raise ValueError(
@@ -156,7 +268,7 @@ def _keys(found: Mapping[str, Any] | Sequence[str]) -> str:
     return f"the keys {', '.join(map(str, found))}" if found else "no keys"
 
 
-def _decoded(line: bytes, where: str) -> str:
+def decoded(line: bytes, where: str) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,8 +8,7 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping
-from lmworks.data.conversations import parse_json
-from lmworks.data.files import FoundFile, NoSourceError, find_files
+from lmworks.data.conversations import check_encodable, conversation_files, decoded, parse_json, rows_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import LeftOut, TextPair
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -19,17 +18,8 @@ _AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
 
 
 def pair_files(sources: Sequence[str], base: Path, left_out: list[LeftOut] | None = None) -> list[Path]:
-    """The .jsonl files of `sources` (folders, files, globs, relative to `base`), in a fixed order; what else they hold
-    is added to `left_out`. NoSourceError where there is no such file."""
-    found = list(find_files(sources, (), base))
-    files = [each for each in found if isinstance(each, FoundFile)]
-    if left_out is not None:
-        left_out += [each for each in found if isinstance(each, LeftOut)]
-        left_out += [LeftOut(each.uri, f"pairs are {SUFFIX} files") for each in files if each.path.suffix != SUFFIX]
-    chosen = [each.path for each in files if each.path.suffix == SUFFIX]
-    if not chosen:
-        raise NoSourceError(f"no {SUFFIX} file with pairs in {', '.join(sources) or 'nothing: set pairs'}")
-    return chosen
+    """The .jsonl files of `sources`, as `conversation_files`."""
+    return conversation_files(sources, base, left_out, (SUFFIX,), "pairs")
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
@@ -38,30 +28,20 @@ def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
     ValueError says which line is none, and why.
     """
     for path in files:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield parse_pair(line, f"{path}, line {number}")
+        yield from (parse_pair(line, where) for where, line in rows_of(path))
 
 
 def parse_pair(line: bytes | str, where: str) -> TextPair:
     """ValueError for a line that is no JSON object of a pair, an empty text, and half a surrogate pair, which no
     tokenizer can read; it begins with `where`."""
-    try:
-        found: Any = parse_json(line if isinstance(line, str) else line.decode("utf-8-sig"), where)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 ({error.reason} at byte {error.start} of the line)") from error
+    found: Any = parse_json(line if isinstance(line, str) else decoded(line, where), where)
     if not isinstance(found, Mapping):
         raise ValueError(f'{where}: a pair is an object, {{"anchor": ..., "positive": ...}}, got {found!r:.100}')
     pair = from_mapping(TextPair, found, [where])
     for text in (pair.anchor, pair.positive, *pair.negatives):
         if not text.strip():
             raise ValueError(f"{where}: a text of the pair is empty")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = ascii(text[error.start])[1:-1]
-            raise ValueError(f"{where} holds {half}, one half of a character written as two: leave it out") from error
+    check_encodable(found, where)
     return pair
 
 

@@ -2,18 +2,29 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress, islice
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.balance.copies import origin_of, origins
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_conversations
+from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_dialogues
+from lmworks.data.learned_tokens import learned_section, masks_of
 from lmworks.data.store import DOCUMENTS, open_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
-from lmworks.data.tokenising import Tokenized, conversation_hash, framing_id, tokenize_conversations, tokenize_documents
-from lmworks.records import Conversation, Document, LeftOut
+from lmworks.data.tokenising import (
+    Tokenized,
+    conversation_hash,
+    framing_id,
+    question_hash,
+    tokenize_conversations,
+    tokenize_documents,
+)
+from lmworks.records import Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.special_tokens import with_more_special
@@ -72,46 +83,69 @@ def write_documents(
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
-    """Shards of `config.conversations` and of those of inputs, with the mask of what the assistant says, and the chat
-    template beside them.
+    """Shards of `config.conversations` and of those of inputs, with the mask of what is learned, and the chat template
+    beside them.
 
-    All of them are parsed before any is written: ValueError names the line of one that is none. ValueError, too, where
-    no token of all is the assistant's.
+    All of them are parsed before any is written: ValueError names the line of the first that cannot be trained on.
     """
+    if renderer.turn_end is None:
+        raise ValueError(
+            "the chat template ends an answer with no special token, so that a model would never learn to stop: set "
+            "family, such as family=chatml, or write the end of text behind an answer in the template"
+        )
     left_out: list[LeftOut] = []
     made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]
     sources = (*config.conversations, *(str(path.absolute()) for path in made))
     files = conversation_files(sources, context.base, left_out)
-    hashes = [conversation_hash(conversation) for conversation in read_conversations(files)]
-    if not hashes:
+    found = [(path, conversation_hash(row), question_hash(row)) for path, row in read_dialogues(files)]
+    if not found:
         raise ValueError(f"there is no conversation in {', '.join(sources)}: the files are empty")
-    total = _some([(each, None) for each in hashes], config, "conversations")
-
-    def convert(conversations: Iterator[Conversation]) -> Iterator[Tokenized]:
-        return tokenize_conversations(conversations, renderer)
-
+    drawn = _within_quotas(found, config.quotas)
+    total = _some([(question, None) for _, _, question in compress(found, drawn)], config, "conversations")
+    here = [taken and belongs(question, config) for (_, _, question), taken in zip(found, drawn, strict=True)]
+    rows, counts = (row for _, row in compress(read_dialogues(files), here)), Counter[str]()
+    # From the first row again also after an interruption: what is cut and left out is counted.
+    texts = tokenize_conversations(rows, renderer, config.learn, config.length, counts)
     tokenizer = renderer.tokenizer
-    rows = (row for row in read_conversations(files) if belongs(conversation_hash(row), config))
-    dataset = _write(*(config, context, tokenizer, rows, total, "conversations"), conversation_hash, convert)
-    lengths = [len(shard.tokens) for shard in dataset.shards]
-    learned = [shard.mask(0, length) for shard, length in zip(dataset.shards, lengths, strict=True)]
-    to_learn = sum(int(mask.sum()) for mask in learned if mask is not None)
-    if not to_learn:
-        raise ValueError(
-            f"there is nothing to learn in {', '.join(sources)}: no token of its {dataset.documents} "
-            'conversations is the assistant\'s; add messages of the role "assistant"'
-        )
+    dataset = _write(*(config, context, tokenizer, texts, total, "conversations"), attrgetter("hash"), iter)
     write_text(context.output / CHAT_TEMPLATE, renderer.template.source)
     metrics = {
         "conversations": dataset.documents,
         "tokens": dataset.tokens,
-        "learned_tokens": to_learn,
+        "learned_tokens": int(sum(mask.sum() for mask in masks_of(dataset))),
+        "cut": counts["cut"],
+        "too_long": counts["too_long"],
+        "over_quota": len(drawn) - sum(drawn),
         "shards": len(dataset.shards),
         "left_out": sum(item.count for item in left_out),
         "vocabulary": dataset.index.vocabulary,
     }
-    warning = _unlike(config, total, len(hashes), "conversations")
-    return _result(config, dataset, tokenizer, metrics, "conversations", left_out, warning)
+    warning = _unlike(config, total, sum(drawn), "conversations")
+    result = _result(config, dataset, tokenizer, metrics, "conversations", left_out, warning)
+    section = replace(result.sections[0], alarms=_alarms(config, counts, total))
+    return replace(result, sections=(section, learned_section(dataset, tokenizer)))
+
+
+def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, int]) -> list[bool]:
+    """Of each (file, hash, …) whether it is among the rows that the quotas take: those of the lowest hashes."""
+    taken = [True] * len(rows)
+    for pattern, most in quotas.items():
+        pool = [number for number, (path, *_) in enumerate(rows) if path.match(pattern)]
+        if not pool:
+            files = ", ".join(dict.fromkeys(path.name for path, *_ in rows))
+            raise ValueError(f"quotas: {pattern} matches no file of the conversations, which are {files}")
+        for number in sorted(pool, key=lambda number: rows[number][1])[most:]:
+            taken[number] = False
+    return taken
+
+
+def _alarms(config: TokenizeConfig, counts: Counter[str], total: int) -> tuple[str, ...]:
+    told = {
+        "cut": f"are cut behind an earlier answer, as they have more than length={config.length} tokens",
+        "too_long": f"are left out, as their first exchange has more than length={config.length} tokens",
+        "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
+    }
+    return tuple(f"{counts[name]:,} of {total:,} conversations {what}" for name, what in told.items() if counts[name])
 
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
@@ -180,6 +214,8 @@ def _write(
         for done, found in enumerate(convert(texts), start=kept + 1):
             writer.add(found.ids, found.hash, found.mask)
             context.progress(done, total, unit, kept)
+        if not writer.hashes:
+            raise ValueError(f"the first exchange of no conversation fits into length={config.length}: raise it")
     for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
         shutil.move(path, context.output / path.name)
     return TokenDataset(context.output)

@@ -1,14 +1,18 @@
 """Texts and conversations to token ids, in order, as `TokenWriter` takes them."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json
-from lmworks.records import Conversation, Document
-from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.data.config import Learn
+from lmworks.data.conversations import Dialogue, turns_of
+from lmworks.records import Document, Message
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.tokenizer import ROLES, Tokenizer
 
 NO_TOKEN = "none"
@@ -60,32 +64,92 @@ def tokenize_documents(
 
 
 def tokenize_conversations(
-    conversations: Iterable[Conversation], renderer: ChatRenderer, end: int | None = None
+    dialogues: Iterable[Dialogue],
+    renderer: ChatRenderer,
+    learn: Learn = "all",
+    length: int | None = None,
+    counts: Counter[str] | None = None,
 ) -> Iterator[Tokenized]:
-    """Conversations through the chat template, with the mask of what the assistant says; `end` is learned too.
+    """Dialogues through the chat template, with the mask of what is learned (`learned_mask`); `conversation_hash`.
 
-    The hash is `conversation_hash`. ValueError for a conversation of which the template leaves an
-    assistant's message out of the mask says where it is from.
+    A dialogue of more than `length` tokens loses its last turns, so that it ends with an answer; one of which not even
+    the first exchange fits is left out. `counts` says how many: "cut", "too_long"; and in how many the assistant writes
+    the name of a special token, which becomes letters: "letters". ValueError says where a dialogue is from that the
+    template refuses, or whose answers it hides.
     """
-    for number, conversation in enumerate(conversations, start=1):
-        rendered = renderer.render(conversation.messages, tools=conversation.tools)
-        if rendered.untrained:
-            where = conversation.provenance.source or f"conversation {number}"
-            raise ValueError(
-                f"{where}: nothing would be learned from message {rendered.untrained[0] + 1}, the assistant's, whose "
-                "place the chat template hides; mark it with {% generation %} there"
-            )
-        ids, mask = list(rendered.ids), list(rendered.training_mask)
-        if end is not None:
-            ids, mask = [*ids, end], [*mask, True]
-        size = len(rendered.text.encode())
-        yield Tokenized(np.array(ids, np.int64), conversation_hash(conversation), size, np.array(mask, bool))
+    counts = Counter() if counts is None else counts
+    for dialogue in dialogues:
+        try:
+            whole, kept = _longest(dialogue, renderer, length)
+            if whole is None:
+                counts["too_long"] += 1
+                continue
+            messages, given = turns_of(dialogue)
+            mask = learned_mask(whole, messages[:kept], given, renderer, learn, dialogue.tools)
+        except ValueError as error:
+            raise ValueError(f"{dialogue.provenance.source or 'a conversation'}: {error}") from error
+        said = [message.content for message in messages[given:kept] if message.role == "assistant"]
+        counts["letters"] += any(name in text for name in renderer.special_ids for text in said)
+        counts["cut"] += kept < len(messages)
+        ids, size = np.array(whole.ids, np.int64), len(whole.text.encode())
+        yield Tokenized(ids, conversation_hash(dialogue), size, mask)
 
 
-def conversation_hash(conversation: Conversation) -> str:
+def _longest(row: Dialogue, renderer: ChatRenderer, length: int | None) -> tuple[Rendered | None, int]:
+    """All messages of a row, or as many as end with an answer and have at most `length` tokens, and how many these
+    are."""
+    messages, given = turns_of(row)
+    answers = [end for end in range(len(messages) - 1, given, -1) if messages[end - 1].role == "assistant"]
+    for kept in (len(messages), *answers):
+        whole = renderer.render(messages[:kept], tools=row.tools)
+        if length is None or len(whole.ids) <= length:
+            return whole, kept
+    return None, 0
+
+
+def learned_mask(
+    whole: Rendered,
+    messages: Sequence[Message],
+    given: int,
+    renderer: ChatRenderer,
+    learn: Learn = "all",
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> NDArray[np.bool_]:
+    """(tokens,) of the rendered messages: those of the assistant's turns, but not of the first `given` messages, or of
+    its last turn alone, and always what ends a turn that is learned.
+
+    ValueError where the template hides an answer, or writes the prompt in another way when an answer follows it.
+    """
+    if learn == "last":
+        given = max((n for n, message in enumerate(messages) if message.role == "assistant"), default=given)
+    mask = learned_part(renderer.render(messages[:given], tools=tools) if given else None, whole, given)
+    stops = np.isin(whole.ids, whole.stop_ids)
+    mask[1:] |= mask[:-1] & stops[1:] & ~stops[:-1]  # also where a {% generation %} does not enclose it
+    return mask
+
+
+def learned_part(prompt: Rendered | None, whole: Rendered, given: int) -> NDArray[np.bool_]:
+    """(tokens,): the mask of `whole` without its prompt, of so many messages. ValueErrors as in `learned_mask`."""
+    if hidden := [message for message in whole.untrained if message >= given]:
+        raise ValueError(
+            f"nothing would be learned from message {hidden[0] + 1}, the assistant's, whose place the chat template "
+            "hides; mark it with {% generation %} there"
+        )
+    if prompt is not None and not whole.text.startswith(prompt.text):
+        raise ValueError("the chat template writes this prompt in another way when a completion follows it")
+    start = len(prompt.text) if prompt is not None else 0
+    return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= start)
+
+
+def conversation_hash(row: Dialogue) -> str:
     """SHA-256 of the messages as canonical JSON; of messages and functions where there are any."""
-    messages, tools = conversation.messages, conversation.tools
+    messages, tools = turns_of(row)[0], row.tools
     return hash_json({"messages": messages, "tools": tools} if tools else messages)
+
+
+def question_hash(row: Dialogue) -> str:
+    """SHA-256 of the first message of the user, by which all answers to a question are on one side."""
+    return hash_json(next((message.content for message in turns_of(row)[0] if message.role == "user"), ""))
 
 
 def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:

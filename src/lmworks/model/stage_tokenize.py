@@ -24,6 +24,8 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
     found = _find(config, context)
     made = any((folder / CONVERSATIONS).exists() for folder in context.inputs.values())
     if not config.conversations and not made:
+        if config.family or config.quotas or config.length is not None or config.learn != "all":
+            raise ValueError("family, learn, length and quotas are of conversations: name those, or leave these out")
         return write_documents(config, context, found.tokenizer, _turn_marks(found))
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(

@@ -1,18 +1,20 @@
 """The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmworks.cli.options import TOKENIZER_FORMS, new_console
+from lmworks.data.config import Learn
 from lmworks.records import Message
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from lmworks.data.conversations import Dialogue
     from lmworks.tokenizer.chat import ChatRenderer, Rendered
 
 _SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
@@ -41,10 +43,10 @@ def preview(
     conversation: Annotated[
         Path | None,
         typer.Option(
-            help="A list of messages, or an object with `messages` (and `tools`), as .json; .jsonl: one a line."
+            help="Rows with `messages` (and `tools`), or `prompt` and `completion`: .json, .jsonl or .parquet."
         ),
     ] = None,
-    row: Annotated[int, typer.Option(help="Which conversation of a .jsonl file, counted from 1.")] = 1,
+    row: Annotated[int, typer.Option(help="Which row of the file, counted from 1.")] = 1,
     family: Annotated[
         str | None, typer.Option(help="Use the template of this family instead of the model's own: chatml, llama3, …")
     ] = None,
@@ -58,6 +60,7 @@ def preview(
             help="Write functions and calls as the template does also where lmworks serves them as text, as Mistral's.",
         ),
     ] = False,
+    learn: Annotated[Learn, typer.Option(help="Which turns are learned: `all`, or the `last`.")] = "all",
     prompt: Annotated[
         bool, typer.Option("--prompt", help="Go on up to where the model answers, as in serving.")
     ] = False,
@@ -71,15 +74,20 @@ def preview(
     Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
     rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
     """
+    from lmworks.data.conversations import turns_of
+    from lmworks.data.tokenising import learned_mask
     from lmworks.report import shown
 
     if conversation is None and row != 1:
-        raise ValueError("--row chooses a line of the .jsonl file given with --conversation")
-    messages, functions = read_conversation(conversation, row) if conversation is not None else ([], [])
-    functions = read_tools(tools) if tools is not None else functions
+        raise ValueError("--row chooses a row of the file given with --conversation")
+    dialogue = read_row(conversation, row) if conversation is not None else None
     renderer, source, missing = _renderer(model, family, native_calls)
-    messages = messages or _example(renderer)
+    messages, given = (_example(renderer), 0) if dialogue is None else turns_of(dialogue)
+    functions = read_tools(tools) if tools is not None else [] if dialogue is None else dialogue.tools
     rendered = renderer.render(messages, prompt, functions)
+    if given or learn == "last":
+        mask = learned_mask(rendered, messages, given, renderer, learn, functions)
+        rendered = replace(rendered, training_mask=tuple(mask.tolist()))
     console = new_console()
     plain = console.no_color or not console.is_terminal
     tokens = list(_tokens(rendered, renderer))
@@ -221,25 +229,18 @@ def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown
     return Text(f"{counts}{none}{never}", style="yellow")
 
 
-def read_conversation(path: Path, row: int = 1) -> tuple[Sequence[Message], Sequence[Mapping[str, Any]]]:
-    """The messages, and the functions if the file names any.
+def read_row(path: Path, row: int = 1) -> "Dialogue":
+    """Row number `row` of a file, counted from 1: of a .json file, which may hold one alone, of .jsonl, of .parquet.
 
-    A .jsonl file holds a conversation in each line, of which `row` is shown, counted from 1; another file is one.
     ValueError says which message of which row is none.
     """
-    from lmworks.data.conversations import parse_conversation, parse_json, read_text
+    from lmworks.data.conversations import parse_row, rows_of
 
-    where, text = str(path), read_text(path)
-    if path.suffix == ".jsonl":
-        rows = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        if not 1 <= row <= len(rows):
-            raise ValueError(f"{path} has {len(rows)} conversations: --row must be one of them, got {row}")
-        line_number, text = rows[row - 1]
-        where = f"{path}, line {line_number}"
-    elif row != 1:
-        raise ValueError(f"--row chooses a line of a .jsonl file, and {path} is one conversation")
-    found = parse_conversation(parse_json(text, where), where)
-    return list(found.messages), list(found.tools)
+    number = 0
+    for number, (where, found) in enumerate(rows_of(path), 1):
+        if number == row:
+            return parse_row(found, where)
+    raise ValueError(f"{path} has {number:,} rows: --row must be one of them, got {row}")
 
 
 def read_tools(path: Path) -> list[Mapping[str, Any]]:

@@ -1,0 +1,177 @@
+"""Rows of conversations to what is learned: every row type, what is cut and refused, and packing without leaks."""
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from lmworks.artefact import StageContext, StageResult
+from lmworks.data.config import LoaderConfig, SourceConfig, TokenizeConfig
+from lmworks.data.learned_tokens import learned_section
+from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import llama
+from lmworks.model.stage_tokenize import tokenize
+from lmworks.model.transformer import Transformer
+from lmworks.train.objectives.causal import CausalLanguageModel
+from tiny_system import CHAT_TEMPLATE
+
+USER, ASSISTANT = {"role": "user", "content": "the thing?"}, {"role": "assistant", "content": "in the end"}
+MORE = [{"role": "user", "content": "and then?"}, {"role": "assistant", "content": "ö, nothing"}]
+LONG = {"messages": [USER, ASSISTANT, *MORE]}
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+RESULT = {"role": "tool", "content": "5"}
+
+
+@pytest.fixture
+def made(tmp_path, tiny_tokenizer):
+    """A function: files of rows and settings → the shards, and what the stage says."""
+    tiny_tokenizer.save(tmp_path / "vocabulary", CHAT_TEMPLATE)
+
+    def make(files: dict[str, list], **settings) -> tuple[TokenDataset, StageResult]:
+        number = len(list(tmp_path.iterdir()))
+        rows, output, work = (tmp_path / f"{name}{number}" for name in ("rows", "output", "work"))
+        for folder in (rows, output, work):
+            folder.mkdir()
+        for name, content in files.items():
+            write_rows(rows / name, content)
+        context = StageContext({"vocabulary": tmp_path / "vocabulary"}, output, work, base=tmp_path)
+        result = tokenize(TokenizeConfig(conversations=(rows.name,), **settings), context)
+        return TokenDataset(output), result
+
+    return make
+
+
+def write_rows(path: Path, rows: list) -> None:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text(json.dumps(rows) if path.suffix == ".json" else "\n".join(map(json.dumps, rows)), "utf-8")
+
+
+def learned(dataset: TokenDataset, tokenizer) -> list[str]:
+    """What is learned of each conversation."""
+    spans = [dataset.offsets[n : n + 2].tolist() for n in range(dataset.documents)]
+    return [tokenizer.decode(dataset.read(*s)[dataset.mask(*s)].tolist(), skip_special=False) for s in spans]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suffix):
+    """The same turns are the same tokens; of a prompt nothing is learned, though an assistant speaks in it."""
+    rows = [
+        {"messages": [USER, ASSISTANT], "source": "a", "id": "7"},
+        {"prompt": [USER], "completion": [ASSISTANT]},
+        {"prompt": USER["content"], "completion": ASSISTANT["content"], "annotator": "b"},
+        {"prompt": [USER, ASSISTANT, MORE[0]], "completion": [MORE[1]]},
+    ]
+    dataset, _ = made({f"{n}{suffix}": [row] for n, row in enumerate(rows)})
+    first, last = "in the end<|im_end|>", "ö, nothing<|im_end|>"
+    assert learned(dataset, tiny_tokenizer) == [first, first, first, last]
+    assert len({dataset.document_hash(n) for n in range(3)}) == 1
+    assert dataset.lengths[:3].tolist() == [dataset.lengths[0]] * 3
+    assert learned(made({"a.jsonl": [LONG]})[0], tiny_tokenizer) == [first + last]
+    assert learned(made({"a.jsonl": [LONG]}, learn="last")[0], tiny_tokenizer) == [last]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"instruction": "x", "output": "y"}, 'or "prompt" and "completion"; got the keys instruction, output: rename'),
+        (
+            {"messages": [USER, ASSISTANT], "label": True},
+            "unknown columns label: remove them; allowed are",
+        ),
+        ({"prompt": "x", "completion": " "}, "message 2, the assistant's, is empty"),
+        ({"messages": [USER]}, "there is nothing to learn"),
+        ({"prompt": [USER, ASSISTANT], "completion": [USER]}, "there is nothing to learn"),
+        ({"messages": [ASSISTANT]}, "message 1 is the assistant's, at the beginning"),
+        ({"messages": [USER, USER, ASSISTANT]}, "message 2 is the user's, after the user's"),
+        ({"messages": [USER, {"role": "system", "content": "x"}]}, "message 2 is the system's, after the user's"),
+        ({"messages": [USER, ASSISTANT, RESULT]}, "message 3 is the tool's, after the assistant's without tool_calls"),
+        ({"prompt": "x", "completion": [ASSISTANT]}, "a prompt that is a text has a completion that is one"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_refused_with_those_like_it(made, row, problem):
+    rows = [LONG, {"messages": [USER, CALL, RESULT, ASSISTANT]}, row, [], row, LONG, row]
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 3: ") as refused:
+        made({"a.jsonl": rows, "b.jsonl": [LONG]})
+    assert problem in str(refused.value)
+    assert "2 more rows are wrong in this way" in str(refused.value) or "a prompt that is a text" in problem
+
+
+def test_what_is_too_long_is_cut_between_turns_and_counted(made, tiny_tokenizer):
+    whole, _ = made({"a.jsonl": [LONG, {"messages": LONG["messages"][:2]}]})
+    all_turns, first = whole.lengths.tolist()
+    waiting = {"messages": [*LONG["messages"], USER]}  # what is kept ends with an answer
+    rows = {"a.jsonl": [LONG, waiting, {"messages": [USER | {"content": "x" * 200}, *LONG["messages"][1:]]}]}
+    for length, kept in ((all_turns, all_turns), (all_turns - 1, first), (first, first)):
+        dataset, result = made(rows, length=length)
+        assert dataset.lengths.tolist() == [kept] * 2
+        assert all(text.endswith("<|im_end|>") for text in learned(dataset, tiny_tokenizer))
+        assert (result.metrics["cut"], result.metrics["too_long"]) == (1 + (kept == first), 1)
+        assert [alarm[:6] for alarm in result.sections[0].alarms] == [f"{1 + (kept == first)} of 3", "1 of 3"]
+    with pytest.raises(ValueError, match="the first exchange of no conversation fits into length=5"):
+        made(rows, length=5)
+
+
+def test_quotas_choose_the_same_rows_in_any_order_and_company(made):
+    rows = [{"prompt": f"the {n}", "completion": f"in {n}"} for n in range(40)]
+    files = {"big.jsonl": rows, "small.jsonl": [LONG]}
+
+    def chosen(files, **settings):
+        dataset, result = made(files, **settings)
+        return sorted(dataset.document_hash(n) for n in range(dataset.documents)), result.metrics["over_quota"]
+
+    some, over = chosen(files, quotas={"big.jsonl": 10})
+    assert (len(some), over) == (11, 30)
+    mixed = random.Random(0).sample(rows, 40)
+    assert chosen(files | {"big.jsonl": mixed}, quotas={"big.jsonl": 10}) == (some, over)
+    pool = {"big1.jsonl": mixed[:20], "big2.jsonl": mixed[20:]}
+    alone, _ = chosen(pool, quotas={"big*.jsonl": 10})
+    assert set(alone) < set(some) and set(chosen(pool, quotas={"big*.jsonl": 5})[0]) < set(alone)
+    sides = [chosen(files, quotas={"big.jsonl": 10}, held_out=0.4, part=part)[0] for part in ("training", "held_out")]
+    assert sorted(sides[0] + sides[1]) == some
+    with pytest.raises(ValueError, match=r"quotas: x\.jsonl matches no file"):
+        made(files, quotas={"x.jsonl": 1})
+
+
+def test_a_packed_row_teaches_what_its_dialogues_teach_alone(made, tiny_tokenizer):
+    """In float64; the targets are the answers and what ends them, though padding is that token."""
+    says = [{"role": "assistant", "content": f"in {'end ' * (n % 5)}{n}"} for n in range(12)]
+    dataset, _ = made({"a.jsonl": [{"messages": [USER, said, *MORE[: 2 * (n % 2)]]} for n, said in enumerate(says)]})
+    config = llama(tiny_tokenizer.vocabulary_size, 32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=256)
+    model, objective = initialise(Transformer(config), 0, std=0.5).double().eval(), CausalLanguageModel()
+    with Loader(LoaderConfig({"rows": SourceConfig(str(dataset.folder))}, 256, 9)) as loader, torch.no_grad():
+        (batch,) = loader
+        packed, hidden = objective.losses(model, batch)["next_token"], objective.hidden(model, batch)
+    alone, targets = torch.tensor(0.0, dtype=torch.float64), []
+    for number, (start, stop) in enumerate(pairwise(dataset.offsets.tolist())):
+        ids, mask = torch.tensor(dataset.read(start, stop).tolist()), torch.from_numpy(dataset.mask(start, stop))
+        targets += ids[mask].tolist()
+        assert torch.equal(batch.ids[batch.documents == number], ids)
+        assert torch.equal(batch.targets[(batch.documents == number) & batch.mask], ids[mask])
+        own = model.hidden(ids[None])[0]
+        torch.testing.assert_close(hidden[batch.documents == number], own, atol=1e-9, rtol=0)
+        alone += cross_entropy(model(ids[None])[0, :-1][mask[1:]], ids[1:][mask[1:]], reduction="sum")
+    assert len(batch) < dataset.documents and bool((batch.documents < 0).any())
+    assert sorted(batch.targets[batch.mask].tolist()) == sorted(targets)
+    assert packed.count == len(targets)
+    torch.testing.assert_close(packed.sum, alone, atol=1e-9, rtol=1e-12)
+    assert [text.count("<|im_end|>") for text in learned(dataset, tiny_tokenizer)] == [1 + n % 2 for n in range(12)]
+
+
+def test_the_report_marks_what_is_learned(made, tiny_tokenizer):
+    dataset, result = made({"a.jsonl": [LONG, {"prompt": "the", "completion": "in <|im_end|> ö"}]})
+    section = learned_section(dataset, tiny_tokenizer)
+    assert result.sections[1] == section and section.page_only
+    for passage, answers in zip(section.passages, learned(dataset, tiny_tokenizer), strict=True):
+        assert "".join(piece.text for piece in passage.pieces if piece.change.startswith("learned")) == answers
+        assert {p.text for p in passage.pieces if p.change.endswith("special")} == {"<|im_start|>", "<|im_end|>"}
+    assert "1 of 2 conversations have the name of a special token in an answer" in result.sections[0].alarms[0]

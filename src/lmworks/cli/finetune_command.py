@@ -20,13 +20,15 @@ _METHODS: dict[str, dict[str, Any]] = {
 }
 Method = Literal["lora", "dora", "qlora", "prefix", "bottleneck", "ia3", "full"]
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 200  # share, and rows
+_LENGTH = 2048  # tokens of a row: longer ones are cut behind an earlier answer
 _TOKENS = "tokens."  # begins a setting of the stage data.tokenize
 
 
 def finetune(
     model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
     data: Annotated[
-        list[str], typer.Option(help="Rows of examples: a .jsonl file, or a folder or glob of them; repeatable.")
+        list[str],
+        typer.Option(help="Rows of examples: .jsonl, .json or .parquet files, folders or globs; repeatable."),
     ],
     method: Annotated[
         Method,
@@ -41,7 +43,8 @@ def finetune(
     """Turn a model and a file of examples into a better model, in minutes.
 
     Each line of the file is a row: `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content":
-    "..."}]}`. What the assistant says is learned. A tenth of the rows is kept from training, to measure on.
+    "..."}]}`, or `{"prompt": "...", "completion": "..."}`. What the assistant says is learned. A tenth of the rows is
+    kept from training, to measure on.
 
     Rank, learning rate, batch, epochs and the rest follow from the method, the rows, the model and the minutes; each is
     printed with its reason, and the memory that it takes, before training begins. Safe to stop: the same command goes
@@ -105,7 +108,7 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
     from lmworks.recipe import Recipe, check_stage
 
     share = _share(data)
-    tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share}
+    tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share, "length": _LENGTH}
     training: dict[str, Any] = {"base": model, **given}
     for override in overrides:
         of_tokens = override.startswith(_TOKENS)
@@ -119,10 +122,10 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
 
 def _share(data: list[str]) -> float:
     """The share of rows to hold out: a tenth, at most 200 of them; at least two, for an interval; 0 of a single row."""
-    from lmworks.data.conversations import conversation_files, read_conversations
-    from lmworks.data.tokenising import conversation_hash
+    from lmworks.data.conversations import conversation_files, read_dialogues
+    from lmworks.data.tokenising import question_hash
 
-    hashes = sorted({conversation_hash(row) for row in read_conversations(conversation_files(data))})
+    hashes = sorted({question_hash(row) for _, row in read_dialogues(conversation_files(data))})
     if len(hashes) < 2:
         return 0.0
     last = int(hashes[1 if len(hashes) > 3 else 0][:13], 16) / 16**13

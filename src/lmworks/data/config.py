@@ -78,9 +78,9 @@ class TokenizeConfig:
     begin          What stands before each document: the name of a role (`bos_token`), a token, or `none`.
     end            What ends each document: the name of a role, a token such as `<|endoftext|>`, or `none`. A tokenizer
                    without the role named is refused.
-    conversations  Instead of documents, besides those of an input such as ground.refusals: files of rows (.jsonl, .json,
-                   .parquet), or folders or globs of them. A row has `messages`, or `prompt` and `completion` (texts, or
-                   lists of messages), and perhaps `tools`. They are written by the chat template, with a mask of what
+    conversations  Instead of documents, besides those of an input such as ground.refusals: files of rows (.jsonl,
+                   .json, .parquet), or folders or globs of them. A row has `messages`, or `prompt` and `completion`
+                   (texts, or lists of messages), and perhaps `tools`. They are written by the chat template, with a mask of what
                    the assistant says, or of the completion; `begin` and `end` are those of the template.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
     learn          Which turns of the assistant are learned: `all`, or the `last` of each conversation.

@@ -218,6 +218,7 @@ class FinetuneConfig:
             floats of; `stored`, the blocks of a GGUF file as they are; or `float`.
     neftune  α of noise on the embeddings in training, such as 5 (Jain et al. 2023); null: none.
     merge   Deliver a whole model, with the adapter merged into its weights; else the adapter alone, as PEFT's folder.
+    weights  Share of each input of token shards, by its name; left out, their sizes decide.
     seed    Of the order, and of an adapter's first weights.
     train   The loop.
     """
@@ -233,6 +234,7 @@ class FinetuneConfig:
     base_format: BaseFormat = "float"
     neftune: float | None = None
     merge: bool = False
+    weights: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16"))
 

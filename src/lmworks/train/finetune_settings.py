@@ -69,16 +69,18 @@ def derive_finetune(
     learned: int,
     count: Callable[[int], int],
     seconds: Callable[[int, int], float],
+    longest: int = 0,
 ) -> FinetuneSettings:
     """Whatever `config` leaves out.
 
     lengths  (rows,): tokens of each row, of which `learned` of all rows are to be learned.
     count    length → sequences that the rows are packed in.
     seconds  (length, sequences at a time) → of the real step, for each sequence; asked where there are `minutes`.
+    longest  Tokens of the longest row of those that may not be cut, as conversations; 0: none.
 
     ValueError for a run that takes more memory than is free.
     """
-    length, why_length = _length(config, checkpoint.config.context_length, lengths)
+    length, why_length = _length(config, checkpoint.config.context_length, lengths, longest)
     sequences, device = count(length), device_of_rank()
     method = with_rank(config.method, checkpoint, learned)
     trained = trained_parameters(checkpoint, method)
@@ -134,13 +136,15 @@ def derive_finetune(
     return FinetuneSettings(rank, length, batch, together, steps, rate, warmup, memory, tuple(reasons))
 
 
-def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64]) -> tuple[int, str]:
+def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int) -> tuple[int, str]:
     """Tokens in a sequence, and why."""
     wanted, why = config.length, "as set"
     if wanted is None:
-        most = int(np.quantile(lengths, 0.95))
+        most = longest or int(np.quantile(lengths, 0.95))
         wanted, why = LENGTH, "short rows share a sequence"
-        if most > LENGTH:
+        if most > LENGTH and longest:
+            wanted, why = -(-most // 256) * 256, "holds the longest conversation"
+        elif most > LENGTH:
             wanted, why = min(-(-most // 256) * 256, LONGEST), f"holds 95 % of the rows, at most {LONGEST:,}"
     if wanted > context:
         wanted, why = context, f"the model's context; {wanted:,} was {'set' if config.length else 'wanted'}"

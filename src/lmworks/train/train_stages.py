@@ -85,6 +85,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
     vocabulary than the checkpoint's."""
     shards, held_out = find_shards(context)
+    longest = _longest_conversation(shards | held_out, config.length)
     checkpoint = _load_base(config, context)
     if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
         checkpoint = replace(checkpoint, source=config.base)
@@ -95,10 +96,10 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         # The model is served as it was taught.
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
     checkpoint = _packed(checkpoint, config)
-    derived = _derived_finetune(config, checkpoint, shards, context)
-    loader = LoaderConfig(
-        _sources(shards, {}), length=derived.length, batch=derived.batch, steps=derived.steps, seed=config.seed
-    )
+    derived = _derived_finetune(config, checkpoint, shards, context, longest)
+    _longest_conversation(shards | held_out, derived.length)
+    sources = _sources(shards, config.weights)
+    loader = LoaderConfig(sources, length=derived.length, batch=derived.batch, steps=derived.steps, seed=config.seed)
     looks = min(config.train.validate or derived.steps, max(derived.steps // _LOOKS, 1))
     settings = replace(
         at_rate(config.train, derived.rate),
@@ -134,7 +135,7 @@ def _packed(checkpoint: Checkpoint, config: FinetuneConfig) -> Checkpoint:
 
 
 def _derived_finetune(
-    config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext
+    config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext, longest: int
 ) -> FinetuneSettings:
     """The settings of the run, which are shown before it begins, and kept for one that goes on."""
     kept, ranks = context.work / _DERIVED, join(config.train.parallel)
@@ -142,7 +143,7 @@ def _derived_finetune(
         datasets = [TokenDataset(folder) for folder in shards.values()]
 
         def loader(length: int, batch: int = 1) -> LoaderConfig:
-            return LoaderConfig(_sources(shards, {}), length=length, batch=batch, seed=config.seed)
+            return LoaderConfig(_sources(shards, config.weights), length=length, batch=batch, seed=config.seed)
 
         def count(length: int) -> int:
             with Loader(loader(length)) as once:
@@ -156,7 +157,7 @@ def _derived_finetune(
 
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
         learned = sum(int(each.mask(0, each.tokens).sum()) if each.masked else each.tokens for each in datasets)
-        derived = derive_finetune(config, checkpoint, lengths, learned, count, seconds)
+        derived = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
         for what, value, why in derived.reasons:
             context.progress(0, derived.steps, "batches", 0, f"{what} {value}: {why}")
         write_json(kept, to_mapping(derived))
@@ -347,6 +348,22 @@ def _same_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:
     for name, folder in shards.items():
         if TokenDataset(folder).index.vocabulary != tokenizer.hash:
             raise ValueError(f"the shards {name} are of another vocabulary than the tokenizer: make them with this one")
+
+
+def _longest_conversation(folders: Mapping[str, Path], length: int | None) -> int:
+    """Tokens of the longest, 0 where there is none. ValueError for one of more than `length`: no turn is to be cut."""
+    longest = 0
+    for name, dataset in ((name, TokenDataset(folder)) for name, folder in folders.items()):
+        if dataset.masked:
+            longest = max(longest, int(dataset.lengths.max()))
+            if length and (long := int((dataset.lengths > length).sum())):
+                raise ValueError(
+                    f"{long:,} of the {dataset.documents:,} conversations of {name} have more than length={length} "
+                    f"tokens, up to {dataset.lengths.max():,}, and would be cut inside a turn: set length={length} in "
+                    "the stage data.tokenize, which cuts them behind an answer, or a larger length here, where the "
+                    "model has one"
+                )
+    return longest
 
 
 def _sources(folders: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, SourceConfig]:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from lmworks.artefact import StageContext
-from lmworks.data.conversations import CONVERSATIONS, read_conversations
+from lmworks.data.conversations import CONVERSATIONS, read_dialogues
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Response
 from lmworks.evaluate.question_set import find_quote, write_questions
@@ -83,7 +83,7 @@ def test_known_questions_keep_their_answers_and_others_get_refusals(folder, tiny
     assert sum(not row["provenance"]["known"] for row in closed) == sum(row["provenance"]["known"] for row in closed)
     prompts = {row["messages"][0]["content"] for row in rows}
     assert not prompts & {row["prompt"] for row in held_out} and {row["known"] for row in held_out} == {True, False}
-    assert result.metrics["rows"] == len(rows) == len(list(read_conversations([out / CONVERSATIONS])))
+    assert result.metrics["rows"] == len(rows) == len(list(read_dialogues([out / CONVERSATIONS])))
     assert make(folder, tiny_folder, monkeypatch, refusals=0.5)[2] == rows, "the same rows each time"
 
 

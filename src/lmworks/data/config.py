@@ -80,8 +80,8 @@ class TokenizeConfig:
                    without the role named is refused.
     conversations  Instead of documents, besides those of an input such as ground.refusals: files of rows (.jsonl,
                    .json, .parquet), or folders or globs of them. A row has `messages`, or `prompt` and `completion`
-                   (texts, or lists of messages), and perhaps `tools`. They are written by the chat template, with a mask of what
-                   the assistant says, or of the completion; `begin` and `end` are those of the template.
+                   (texts, or lists of messages), and perhaps `tools`. They are written by the chat template, with a
+                   mask of what the assistant says, or of the completion; `begin` and `end` are the template's.
     family         The chat template of this family (chatml, llama3, …) for the conversations; "" for the model's own.
     learn          Which turns of the assistant are learned: `all`, or the `last` of each conversation.
     length         Most tokens of a conversation: a longer one is cut behind an earlier answer, and left out where not

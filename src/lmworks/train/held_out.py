@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -143,12 +143,20 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
 
     def samples() -> list[tuple[str, str]]:
         found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)]
-        return [
-            (tokenizer.decode(ids, False), tokenizer.decode(answer, False))
-            for ids, answer in zip(beginnings, found, strict=True)
-        ]
+        shown = [_last_turn(tokenizer, ids) if spoken else tokenizer.decode(ids, False) for ids in beginnings]
+        return [(text, tokenizer.decode(answer, False)) for text, answer in zip(shown, found, strict=True)]
 
     return samples
+
+
+def _last_turn(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What a prompt asks, without the turns before it and the tokens that frame it, where its template has such."""
+    special = set(tokenizer.special_ids.values())
+    pieces = [
+        tokenizer.decode(list(piece)).strip() for frames, piece in groupby(ids, special.__contains__) if not frames
+    ]
+    turns = [piece for piece in pieces if piece]
+    return turns[-2] if len(turns) > 1 else tokenizer.decode(ids, False)
 
 
 def beginnings_of(folders: Iterable[Path], most: int) -> list[list[int]]:

@@ -150,7 +150,7 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
 
 
 def _last_turn(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """What a prompt asks, without the turns before it and the tokens that frame it, where its template has such."""
+    """The question of a prompt, without earlier turns and the tokens that frame it, where its template has such."""
     special = set(tokenizer.special_ids.values())
     pieces = [
         tokenizer.decode(list(piece)).strip() for frames, piece in groupby(ids, special.__contains__) if not frames

@@ -53,6 +53,16 @@ def test_signs_show_tokens_and_what_is_learnt(folder, tmp_path):
     assert "a turn ends with: 2 <|im_end|>" in text
 
 
+def test_of_a_prompt_and_its_completion_the_completion_is_trained_on(folder, tmp_path):
+    rows = [
+        {"prompt": [*ASKED, ASKED[0]], "completion": [{"role": "assistant", "content": "x"}]},
+        {"messages": ASKED * 2},
+    ]
+    file = written(tmp_path / "a.json", rows)
+    for row, learned in ((("--row", "1"), 1), (("--row", "2"), 2), (("--row", "2", "--learn", "last"), 1)):
+        assert shown(str(folder), "--conversation", file, *row).count("«") - 1 == learned  # the legend has one
+
+
 def test_colours_say_the_same_and_can_be_refused(folder, tmp_path):
     file = written(tmp_path / "one.json", ASKED)
     coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
@@ -172,7 +182,7 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),
         *slow(
             ("a.json", ["x"], "message 1 must be an object of role, content"),
-            ("a.json", [{"from": "human", "value": "x"}], "got the keys from, value and the role None"),
+            ("a.json", [{"from": "human", "value": "x"}], '"completion"; got the keys from, value'),
             ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1: content must be a text"),
             ("a.json", [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "of f is not JSON"),
         ),

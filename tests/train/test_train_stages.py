@@ -154,6 +154,27 @@ def test_an_adapter_is_delivered_as_peft_s_folder_or_merged(workspace):
         run("train.finetune", workspace / "x", inputs, ["merge=true"])
 
 
+def test_conversations_are_whole_and_weigh_what_is_set(workspace):
+    learned = {}
+    for name, answer in (("one", "the cat"), ("two", "a red house and then")):
+        row = {"prompt": "dog", "completion": answer}
+        (workspace / f"{name}.jsonl").write_text(json.dumps(row))
+        settings = [f'conversations=["{workspace / name}.jsonl"]', "family=chatml"]
+        metrics = run("data.tokenize", workspace / name, [workspace / "vocabulary"], settings).manifest.metrics
+        learned[name] = metrics["learned_tokens"]
+    inputs = [workspace / name for name in ("model", "one", "two")]
+    settings = ["epochs=4", "batch=1", "train.precision=float32"]
+    weights = ["weights={one=1, two=3}"]
+    weighed = run("train.finetune", workspace / "weighed", inputs, [*settings, *weights, "length=64"])
+    assert weighed.manifest.metrics["targets"] == 2 * learned["one"] + 6 * learned["two"]
+    for wrong, problem in (
+        ("weights={x=1}", "weights are of x"),
+        ("length=8", "would be cut inside a turn: set length=8"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            run("train.finetune", workspace / "x", inputs, [*settings, wrong])
+
+
 def test_the_template_is_that_of_the_conversations(workspace):
     """Also one of the tokenizer's own, which no setting names; two of them cannot be served together."""
     talks = workspace / "few.jsonl"

@@ -100,7 +100,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
     else:
         found = parse_json(read_text(path), str(path))
         inner = found[0] if isinstance(found, list) and found else None
-        several = isinstance(inner, list) or (isinstance(inner, dict) and bool({"messages", "prompt"} & inner.keys()))
+        several = isinstance(inner, list) or (isinstance(inner, dict) and "role" not in inner)
         yield from ((f"{path}, row {n}", row) for n, row in enumerate(found, 1)) if several else [(str(path), found)]
 
 

@@ -1,6 +1,7 @@
 """Adapters of several kinds served at once: each gives the greedy answers of its own adapted model."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from lmworks.adapt import BottleneckConfig, IA3Config, LoraConfig, Method, PrefixConfig, add_adapter, save_adapter
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
+from lmworks.serve.served_models import _fitting
 from lmworks.train.held_out import continue_text
 
 METHODS: dict[str, Method] = {
@@ -76,3 +78,9 @@ def test_plain_lora_shares_the_bases_engine_and_the_others_its_weights(served):
     assert loaded.adapters == {"rank": "tiny"}
     prefix, bottles = (loaded.languages[name]._engine.batcher.runner.model for name in ("prefix", "bottles"))
     assert prefix.tokens.data_ptr() == bottles.tokens.data_ptr()
+
+
+def test_of_several_models_that_it_fits_the_base_that_it_names_is_taken(tiny, tiny_folder, tmp_path):
+    named = replace(tiny, source=str(tiny_folder))
+    folder = save_adapter(tmp_path / "x", add_adapter(tiny.model, LoraConfig()), LoraConfig(), named)
+    assert _fitting("x", str(folder), {"other": tiny, "named": named}, ())[0] == "named"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -127,8 +128,9 @@ def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> Non
 def _fitting(
     name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]
 ) -> tuple[str, Lora | Checkpoint]:
-    """The adapter, and the name of the one language model that it fits: a LoRA of linear layers, which runs beside the
-    model in one engine, or of any other kind, or with a chat template of its own, the model that the two make.
+    """The adapter, and the name of the one language model that it fits, or that it names as its base where several
+    would do: a LoRA of linear layers, which runs beside the model in one engine, or of any other kind, or with a chat
+    template of its own, the model that the two make.
 
     FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of
     the `others`, and when it fits none of the models, or several.
@@ -139,7 +141,8 @@ def _fitting(
         raise FileNotFoundError(f"the adapter {name!r} is to be read from {folder}, and there is no such folder")
     fits: dict[str, Lora | Checkpoint] = {}
     reasons: list[str] = []
-    for language, checkpoint in languages.items():
+    named = {language: each for language, each in languages.items() if _is_base(each, Path(folder))}
+    for language, checkpoint in (named or languages).items():
         try:
             fits[language] = _beside(folder, checkpoint) or load(folder, base=checkpoint)
         except ValueError as error:
@@ -148,6 +151,14 @@ def _fitting(
         why = f"it fits {', '.join(fits)}: serve only one of them" if fits else "; ".join(reasons)
         raise ValueError(f"the adapter {name!r} in {folder} must fit exactly one language model that is served; {why}")
     return next(iter(fits.items()))
+
+
+def _is_base(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Whether the checkpoint is the one that the adapter's folder names."""
+    with suppress(FileNotFoundError):
+        base = base_of_adapter(folder)
+        return base is not None and Path(checkpoint.source).resolve() == base.resolve()
+    return False
 
 
 def _beside(folder: str, checkpoint: Checkpoint) -> Lora | None:

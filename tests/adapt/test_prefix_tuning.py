@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import LLAMA, T5, TIED, build, random_ids
+from small_models import LLAMA, T5, TIED, VOCABULARY, build, random_ids
 from torch.nn.attention.flex_attention import flex_attention
 
 from lmworks.adapt import PrefixConfig, add_adapter, load_adapter, save_adapter
@@ -65,6 +65,14 @@ def test_a_text_and_its_tokens_one_by_one_are_as_a_base_whose_cache_holds_the_pr
     for place in range(LENGTH):
         found = logits(adapted, ids[:, place : place + 1], own.view(every, torch.full((2, 1), place)))
         close(found[:, 0], expected[:, place])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", [LLAMA, TIED, KINDS["alibi"]], ids=["rope", "learned", "alibi"])
+def test_it_begins_as_the_base_after_random_tokens(config):
+    model, ids = build(config), random_ids(2, LENGTH)
+    before = torch.randint(VOCABULARY, (1, P), generator=torch.Generator().manual_seed(1)).expand(2, -1)
+    close(add_adapter(model, PREFIX, seed=1)(ids), model(torch.cat((before, ids), dim=1))[:, P:])
 
 
 @pytest.mark.parametrize("windowed", [False, True], ids=["causal", "window"])

@@ -120,12 +120,16 @@ class PrefixConfig:
     prefix_projection    In training the prefix comes from an MLP, which makes it easier to learn; it is delivered as
                          keys and values.
     encoder_hidden_size  hidden units of this MLP; null: the model's width.
+    init                 what the prefix begins as: keys and values that the model computes for random `tokens`, from
+                         which it is learned with few examples (section 7.4); or numbers of the `normal` distribution,
+                         as PEFT begins. An MLP and an encoder's prefix begin as `normal`.
     kind                 `prefix`; or `lora`, `ia3`, `bottleneck` or `full`, with settings of their own.
     """
 
     num_virtual_tokens: int = 20
     prefix_projection: bool = False
     encoder_hidden_size: int | None = None
+    init: Literal["tokens", "normal"] = "tokens"
     kind: Literal["prefix"] = "prefix"
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ Rotated keys and queries meet in the distance of their positions alone: a key at
 the same key, turned to position -P, is to a text from 0 on. So the text stays where it is, with its caches, packed
 documents and padding, and the prefix stands before position 0; a table of learned positions is read P rows further on.
 
-A zero prefix is not nothing: a zero key has the score 0 and takes attention from the text.
+A zero prefix is not nothing: a zero key has the score 0 and takes attention from the text. So a new table is what the
+model computes for random tokens (section 7.4), which it has learned to read.
 """
 
 import copy
@@ -29,6 +30,7 @@ from lmworks.model.attention import Attention, Context
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import write_config
+from lmworks.model.kv_cache import KVCache
 from lmworks.model.positions import RelativeBias, alibi, distances, rope_frequencies, rotate, rotation
 from lmworks.model.transformer import Transformer
 
@@ -91,21 +93,44 @@ class PrefixAttention(Attention):
 
 
 def add_prefix(model: Transformer, config: PrefixConfig, generator: torch.Generator) -> Transformer:
-    """The model with a new prefix, which alone requires a gradient: a table of the standard normal distribution, or an
-    MLP as PyTorch begins its layers. `model` stays, its weights are shared.
+    """The model with a new prefix, which alone requires a gradient. `model` stays, its weights are shared.
 
-    From the first step on it is not what `model` computes. ValueError for a model whose positions cannot begin later.
+    At first it computes what `model` does for a text after random tokens; with `init` "normal", and where the prefix is
+    an MLP (which begins as PyTorch's layers do) or an encoder's, nothing so sensible. ValueError for a model whose
+    positions cannot begin later.
     """
     heads, head_dim, layers = _shape(model)
     width = heads * head_dim
     hidden = (config.encoder_hidden_size or model.config.embedding.width) if config.prefix_projection else None
-    table = torch.empty(config.num_virtual_tokens, width if hidden else layers * 2 * width, device=generator.device)
-    prefix = Prefix(table.normal_(generator=generator), width, layers, hidden)
+    if config.init == "tokens" and not hidden and model.decoder is not None:
+        table = _of_tokens(model, config.num_virtual_tokens, generator)
+    else:
+        columns = width if hidden else layers * 2 * width
+        table = torch.empty(config.num_virtual_tokens, columns, device=generator.device).normal_(generator=generator)
+    prefix = Prefix(table, width, layers, hidden)
     for layer in filter(None, (prefix.first, prefix.last)):
         layer.to_empty(device=generator.device)
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -(layer.in_features**-0.5), layer.in_features**-0.5, generator)
     return _with_prefix(model, prefix.to(model.tokens.device, model.tokens.dtype))
+
+
+@torch.no_grad()
+def _of_tokens(model: Transformer, count: int, generator: torch.Generator) -> Tensor:
+    """The table of `count` random tokens, as they would lie in a cache at positions 0 to P - 1: keys are rotated."""
+    vocabulary, device = len(model.tokens), model.tokens.device
+    ids = torch.randint(vocabulary, (1, count), generator=generator, device=generator.device).to(device)
+    cache = KVCache(model.config, 1, count, model.tokens.dtype, device)
+    view = cache.view(torch.zeros(1, dtype=torch.long, device=device), torch.arange(count, device=device)[None])
+    if model.encoder is None:
+        model.hidden(ids, cache=view)
+    else:
+        model.decode(ids, model.encode(ids), cache=view)
+    layers, step = len(cache.keys), len(model.config.stacks)
+    layer_of = {step * layer % layers: layer for layer in reversed(range(layers))}
+    numbers = [layer_of.get(part, part) for part in range(layers)]
+    parts = [stored[number][0] for number in numbers for stored in (cache.keys, cache.values)]
+    return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)  # of (kv_heads, P, head_dim) each
 
 
 def _with_prefix(model: Transformer, prefix: Prefix) -> Transformer:

@@ -11,9 +11,9 @@ steps, with loading, are told apart.
     trl nothing     the same without gradient checkpointing
     lmworks POLICY  `recompute` nothing, selective or blocks; "compile" with torch.compile
 
-Printed are tokens a second of the clock and of the processor's time, which other work on the machine changes less; the
-peak memory above the libraries' imports; and for each pair the median ratios of the rounds. A setting of TRL is beaten
-where one and the same setting of lmworks is better in speed and in memory.
+Printed are tokens a second of the clock, and of the processor's time, which other work on the machine changes less; the
+peak memory above the libraries' imports; and for each pair the ratios of the rounds. A setting of TRL is beaten where
+one and the same setting of lmworks is better in speed and in memory.
 """
 
 import argparse
@@ -23,10 +23,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 
 import torch
-from contenders.comparison import in_turns
+from contenders.comparison import in_turns, table
 from contenders.trainers import files
 
 from lmworks.model.checkpoint import load
@@ -47,7 +46,7 @@ class Contender:
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "HF_HUB_OFFLINE": "1"}  # spinning would be counted
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         self.process = subprocess.Popen(command, text=True, env=environment, **pipes)
-        self.rates: dict[str, list[float]] = {"clock": [], "processor": []}
+        self.values: dict[str, list[float]] = {"tokens/s": [], "tokens/s of processor": [], "MiB": []}
         self.last = self.answer()
 
     def answer(self) -> dict[str, float]:
@@ -59,8 +58,9 @@ class Contender:
     def take(self, steps: int, tokens: int) -> None:
         print(steps, file=self.process.stdin, flush=True)
         self.last = self.answer()
-        for kind, rates in self.rates.items():
-            rates.append(steps * tokens / self.last[kind])
+        speeds = (steps * tokens / self.last[kind] for kind in ("clock", "processor"))
+        for values, value in zip(self.values.values(), (*speeds, self.last["peak"] / 2**20), strict=True):
+            values.append(value)
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -86,17 +86,8 @@ def compare(options: argparse.Namespace) -> None:
         for name in order:
             contenders[name].take(options.steps, options.batch * options.length)
     print(f"\n{options.precision}, {options.targets}, rank {options.rank}, {options.batch} rows of {options.length}")
-    for name, each in contenders.items():
-        rates = "".join(f"{median(rates):8,.0f}" for rates in each.rates.values())
-        print(f"{name:26}{rates} tokens/s (clock, processor){each.last['peak'] / 2**20:8,.0f} MiB")
-    print()
-    for peer in (name for name in contenders if name.startswith("trl")):
-        for ours in (name for name in contenders if name.startswith("lmworks")):
-            told = f"memory ×{contenders[ours].last['peak'] / contenders[peer].last['peak']:.2f}"
-            for kind, theirs in contenders[peer].rates.items():
-                ratios = [a / b for a, b in zip(contenders[ours].rates[kind], theirs, strict=True)]
-                told += f"   {kind} ×{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-            print(f"{ours:24} against {peer:20}{told}")
+    pairs = [(peer, ours) for peer in contenders for ours in contenders if peer[:3] == "trl" != ours[:3]]
+    print(table({name: each.values for name, each in contenders.items()}, pairs))
     for each in contenders.values():
         each.process.communicate()
         each.log.close()

@@ -46,43 +46,37 @@ class Exchange:
 
 
 def lmworks(options: Namespace, rows: list[list[int]], how: list[str], exchange: Exchange) -> None:
-    from lmworks.adapt.config import LoraConfig
-    from lmworks.adapt.lora import initialise_lora
-    from lmworks.adapt.lora_layers import trainable_lora
+    from lmworks.adapt import LoraConfig, add_adapter
     from lmworks.data.batching import Batch
     from lmworks.model.checkpoint import load
     from lmworks.train import CausalLanguageModel, Run, TrainConfig
     from lmworks.train.loop import step
     from lmworks.train.optimizer_config import AdamW, Linear
 
-    def batches() -> Any:
-        for start in range(0, 10**9, options.batch):
-            numbers = torch.arange(start, start + options.batch) % len(rows)
-            ids = torch.tensor([rows[number] for number in numbers])
-            places = torch.arange(options.length).expand_as(ids)
-            documents, mask = numbers[:, None].expand_as(ids), places < options.length - 1
-            yield Batch(ids, places, documents, ids.roll(-1, 1), mask, torch.zeros_like(numbers), numbers)
-
     class Rows:
         """The protocol `train.run.Batches`."""
 
         config = Namespace(length=options.length, batch=options.batch)
-        steps, made = 10**6, batches()
+        steps, start = 10**6, 0
 
         def __next__(self) -> Batch:
-            return next(self.made)
+            numbers = torch.arange(self.start, self.start + options.batch) % len(rows)
+            self.start += options.batch
+            ids = torch.tensor(rows)[numbers]
+            places = torch.arange(options.length).expand_as(ids)
+            documents, mask = numbers[:, None].expand_as(ids), places < options.length - 1
+            return Batch(ids, places, documents, ids.roll(-1, 1), mask, torch.zeros_like(numbers), numbers)
 
     exchange.begin()
     checkpoint = load(f"{options.folder}/model", dtype=getattr(torch, options.precision))
     targets = ("query", "value") if options.targets == "query-value" else options.targets
-    wanted = LoraConfig(r=options.rank, lora_alpha=2.0 * options.rank, target_modules=targets)
-    adapt = partial(trainable_lora, lora=initialise_lora(checkpoint.config, wanted, torch.Generator().manual_seed(0)))
+    method = LoraConfig(r=options.rank, lora_alpha=2.0 * options.rank, target_modules=targets)
     settings = TrainConfig(
         AdamW(rate=RATE, decay=0.0), Linear(), options.micro, precision=options.precision, recompute=how[0],
         compile="compile" in how,
     )  # fmt: skip
-    loader: Any = Rows()
-    run = Run(checkpoint, CausalLanguageModel(), loader, settings, Path(options.folder, "run"), adapt=adapt)
+    parts: Any = checkpoint, CausalLanguageModel(), Rows(), settings, Path(options.folder, "run")
+    run = Run(*parts, adapt=partial(add_adapter, method=method))
     while (found := step(run)) is not None and exchange.taken(found.loss):
         pass
 

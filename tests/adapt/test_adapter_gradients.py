@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from small_models import LLAMA, build, random_ids, random_lora
 
 from lmworks.adapt import trainable_lora
+from lmworks.adapt.low_rank_product import LowRankLinear
 from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.losses import token_cross_entropy
 
@@ -29,3 +31,23 @@ def test_they_are_those_of_float64(dtype, error, compiled):
         assert len(found) == 2 * 7 * 2
         for name, gradient in found.items():
             assert float((gradient - exact[name]).norm() / exact[name].norm()) < error, (name, policy)
+
+
+def test_one_product_is_the_sum_of_two_rounded_once():
+    """Gradients are autograd's. In bfloat16 a change of 1/1000, less than the distance of most outputs from their
+    neighbours, moves their sum by what it should."""
+    shapes = {"inputs": (3, 5, 24), "weight": (16, 24), "bias": (16,), "a": (4, 24), "b": (16, 4)}
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight, bias, a, b = (torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes.values())
+    learned = [tensor.requires_grad_() for tensor in (inputs, a, b)]
+    expected = F.linear(inputs, weight, bias) + 0.7 * F.linear(F.linear(inputs, a), b)
+    found = LowRankLinear.apply(inputs, weight, bias, a, b, 0.7)
+    gradient = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    grads = [torch.autograd.grad(outputs, learned, gradient) for outputs in (expected, found)]
+    torch.testing.assert_close((found, *grads[1]), (expected, *grads[0]), rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        x, w, low_a = (torch.randn(s, generator=generator).bfloat16() for s in ((4096, 24), (16, 24), (4, 24)))
+        low_b = torch.full((16, 4), 1e-3).bfloat16()
+        moved = (LowRankLinear.apply(x, w, None, low_a, low_b, 1.0) - F.linear(x, w)).double()
+        change = F.linear(F.linear(x.double(), low_a.double()), low_b.double())
+        assert float((moved * change).sum() / change.square().sum()) == pytest.approx(1, abs=0.1)

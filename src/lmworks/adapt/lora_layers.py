@@ -20,6 +20,7 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.dora import changed_lengths, row_lengths
 from lmworks.adapt.layers import AdapterLinear, frozen_copy, linear_layer, with_weight
 from lmworks.adapt.lora import EMBEDDING, HEAD, Lora, LowRank, check_fits, initialise_lora, untie
+from lmworks.adapt.low_rank_product import LowRankLinear
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
 from lmworks.model.transformer import Transformer
 
@@ -49,6 +50,9 @@ class LoraLinear(AdapterLinear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
         """(…, in) → (…, out)."""
+        if type(self.base) is nn.Linear and self.lora_magnitude is None:
+            weights = self.base.weight, self.base.bias, self.lora_a, self.lora_b
+            return cast(Tensor, LowRankLinear.apply(input, *weights, self.scale))
         return self.changed(self.base(input), self.bias, F.linear(input, self.lora_a))
 
     def changed(self, output: Tensor, bias: Tensor | None, inner: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class LoraLinear(AdapterLinear):
         change = F.linear(inner * self.scale, self.lora_b)  # scaled where it is thin
         if (ratio := self.ratio()) is None:
             return output + change
-        product = output if bias is None else output - bias
+        product = output if bias is None else output - bias.to(output.dtype)
         output = torch.addcmul(output, product, (ratio - 1).to(output.dtype))
         return torch.addcmul(output, change, ratio.to(output.dtype))
 

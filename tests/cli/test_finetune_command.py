@@ -88,7 +88,13 @@ def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, told, tiny_fol
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_full_fine_tuning_delivers_a_whole_model(folder, tiny_folder):
-    settings = ("--method", "full", "--set", "steps=3", "--set", "epochs=null")
-    assert "--model whole" in run(*arguments(tiny_folder, "--out", "whole", *settings), cwd=folder)
-    assert lmworks.load(folder / "whole").config == lmworks.load(tiny_folder).config
+@pytest.mark.parametrize("method", ["dora", "qlora", "prefix", "bottleneck", "ia3", "full"])
+def test_every_method_makes_a_folder_that_is_loaded_and_gone_on_from(method, folder, tiny_folder):
+    settings = ("--method", method, "--set", "steps=2", "--set", "epochs=null", "--out", method)
+    served = "--model full" if method == "full" else f"--adapter {method}={method}"
+    assert served in run(*arguments(tiny_folder, *settings), cwd=folder)
+    assert lmworks.load(folder / method).chat_template == lmworks.load(tiny_folder).chat_template
+    if method == "dora":
+        more = ("--set", "steps=1", "--set", "epochs=null", "--out", "further")
+        run(*arguments(folder / method, *more), cwd=folder)
+        assert lmworks.load(folder / "further").config == lmworks.load(tiny_folder).config

@@ -73,6 +73,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(exist_ok=True)
     for name in NAMES:
         for held_out, side in ((False, "training"), (True, "held-out")):
             rows = [json.dumps(row, ensure_ascii=False) for row in instruction_rows(name, held_out)]

@@ -1,9 +1,9 @@
 """Rows of conversations to what is learned: every row type, what is cut and refused, and packing without leaks."""
 
+import copy
 import json
 import random
 from itertools import pairwise
-from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -16,10 +16,15 @@ from lmworks.data.config import LoaderConfig, SourceConfig, TokenizeConfig
 from lmworks.data.learned_tokens import learned_section
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
+from lmworks.data.tokenising import tokenize_conversations
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.stage_tokenize import tokenize
 from lmworks.model.transformer import Transformer
+from lmworks.records import Conversation, Message, PromptCompletion
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, missing_tokens
+from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.objectives.causal import CausalLanguageModel
 from tiny_system import CHAT_TEMPLATE
 
@@ -41,19 +46,16 @@ def made(tmp_path, tiny_tokenizer):
         for folder in (rows, output, work):
             folder.mkdir()
         for name, content in files.items():
-            write_rows(rows / name, content)
+            if name.endswith(".parquet"):
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), rows / name)
+            else:
+                lines = json.dumps(content) if name.endswith(".json") else "\n".join(map(json.dumps, content))
+                (rows / name).write_text(lines, "utf-8")
         context = StageContext({"vocabulary": tmp_path / "vocabulary"}, output, work, base=tmp_path)
         result = tokenize(TokenizeConfig(conversations=(rows.name,), **settings), context)
         return TokenDataset(output), result
 
     return make
-
-
-def write_rows(path: Path, rows: list) -> None:
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    else:
-        path.write_text(json.dumps(rows) if path.suffix == ".json" else "\n".join(map(json.dumps, rows)), "utf-8")
 
 
 def learned(dataset: TokenDataset, tokenizer) -> list[str]:
@@ -78,6 +80,19 @@ def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suff
     assert dataset.lengths[:3].tolist() == [dataset.lengths[0]] * 3
     assert learned(made({"a.jsonl": [LONG]})[0], tiny_tokenizer) == [first + last]
     assert learned(made({"a.jsonl": [LONG]}, learn="last")[0], tiny_tokenizer) == [last]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_by_every_template_an_answer_and_its_end_are_learned_behind_any_prompt(family, tiny_tokenizer):
+    backend = copy.deepcopy(tiny_tokenizer.backend)
+    backend.add_special_tokens(list(missing_tokens(family, tiny_tokenizer)))
+    renderer = ChatRenderer(chat_template(family), Tokenizer(backend, tiny_tokenizer.roles))
+    turns = tuple(Message(**message) for message in LONG["messages"])
+    for row, learn in ((PromptCompletion(turns[:3], turns[3:]), "all"), (Conversation(turns), "last")):
+        (found,) = tokenize_conversations([row], renderer, learn)
+        ids = found.ids[found.mask].tolist()
+        assert renderer.tokenizer.decode(ids, skip_special=True).strip() == MORE[1]["content"]
+        assert ids[-1] in renderer.stop_ids
 
 
 @pytest.mark.parametrize(
@@ -133,9 +148,8 @@ def test_quotas_choose_the_same_rows_in_any_order_and_company(made):
     assert (len(some), over) == (11, 30)
     mixed = random.Random(0).sample(rows, 40)
     assert chosen(files | {"big.jsonl": mixed}, quotas={"big.jsonl": 10}) == (some, over)
-    pool = {"big1.jsonl": mixed[:20], "big2.jsonl": mixed[20:]}
-    alone, _ = chosen(pool, quotas={"big*.jsonl": 10})
-    assert set(alone) < set(some) and set(chosen(pool, quotas={"big*.jsonl": 5})[0]) < set(alone)
+    alone, _ = chosen({"big1.jsonl": mixed[:20], "big2.jsonl": mixed[20:]}, quotas={"big*.jsonl": 10})
+    assert set(alone) < set(some)
     sides = [chosen(files, quotas={"big.jsonl": 10}, held_out=0.4, part=part)[0] for part in ("training", "held_out")]
     assert sorted(sides[0] + sides[1]) == some
     with pytest.raises(ValueError, match=r"quotas: x\.jsonl matches no file"):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lmworks.data.conversations import as_messages
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
-from lmworks.data.tokenising import learned_part
+from lmworks.data.tokenising import learned_part, prompts_of
 from lmworks.records import LabelledCompletion, LeftOut, Preference, PromptCompletion, Rated
 from lmworks.tokenizer.chat import ChatRenderer
 
@@ -52,7 +52,7 @@ def group_completions(
 def _rendered(row: Row, renderer: ChatRenderer) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
     """For each completion: the ids of prompt and completion, and which of them are the completion's."""
     prompt = as_messages(row.prompt, "user")
-    before = renderer.render(prompt, tools=row.tools)
+    before = prompts_of(prompt, renderer, row.tools)
     for each in (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,):
         whole = renderer.render([*prompt, *as_messages(each, "assistant")], tools=row.tools)
         yield whole.ids, learned_part(before, whole, len(prompt)).tolist()

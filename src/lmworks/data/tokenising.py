@@ -1,9 +1,8 @@
 """Texts and conversations to token ids, in order, as `TokenWriter` takes them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from lmworks.data.conversations import Dialogue, turns_of
 from lmworks.records import Document, Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.tokenizer import ROLES, Tokenizer
+from lmworks.tokenizer.tool_calls import Tool
 
 NO_TOKEN = "none"
 TOGETHER = 2**20  # characters that go to the tokenizer, and its threads, at once
@@ -113,7 +113,7 @@ def learned_mask(
     given: int,
     renderer: ChatRenderer,
     learn: Learn = "all",
-    tools: Sequence[Mapping[str, Any]] = (),
+    tools: Sequence[Tool] = (),
 ) -> NDArray[np.bool_]:
     """(tokens,) of the rendered messages: those of the assistant's turns, but not of the first `given` messages, or of
     its last turn alone, and always what ends a turn that is learned.
@@ -122,23 +122,29 @@ def learned_mask(
     """
     if learn == "last":
         given = max((n for n, message in enumerate(messages) if message.role == "assistant"), default=given)
-    mask = learned_part(renderer.render(messages[:given], tools=tools) if given else None, whole, given)
+    speaks = any(message.role == "assistant" for message in messages[:given])
+    mask = learned_part(prompts_of(messages[:given], renderer, tools) if speaks else (), whole, given)
     stops = np.isin(whole.ids, whole.stop_ids)
     mask[1:] |= mask[:-1] & stops[1:] & ~stops[:-1]  # also where a {% generation %} does not enclose it
     return mask
 
 
-def learned_part(prompt: Rendered | None, whole: Rendered, given: int) -> NDArray[np.bool_]:
-    """(tokens,): the mask of `whole` without its prompt, of so many messages. ValueErrors as in `learned_mask`."""
+def prompts_of(messages: Sequence[Message], renderer: ChatRenderer, tools: Sequence[Tool]) -> Sequence[Rendered]:
+    """The messages as they may stand before an answer: some templates end them as a text, unless one is to follow."""
+    return [renderer.render(messages, to_follow, tools) for to_follow in (False, True)]
+
+
+def learned_part(prompts: Sequence[Rendered], whole: Rendered, given: int) -> NDArray[np.bool_]:
+    """(tokens,): the mask of `whole` behind the prompt, of `given` messages. ValueErrors as in `learned_mask`."""
     if hidden := [message for message in whole.untrained if message >= given]:
         raise ValueError(
             f"nothing would be learned from message {hidden[0] + 1}, the assistant's, whose place the chat template "
             "hides; mark it with {% generation %} there"
         )
-    if prompt is not None and not whole.text.startswith(prompt.text):
+    starts = [len(prompt.text) for prompt in prompts if whole.text.startswith(prompt.text)]
+    if prompts and not starts:
         raise ValueError("the chat template writes this prompt in another way when a completion follows it")
-    start = len(prompt.text) if prompt is not None else 0
-    return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= start)
+    return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= max(starts, default=0))
 
 
 def conversation_hash(row: Dialogue) -> str:

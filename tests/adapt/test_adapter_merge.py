@@ -54,10 +54,11 @@ def test_lengths_of_rows_are_those_of_the_sum(dtype, error, shape):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_new_adapter_changes_no_bit_and_is_learned_alone(method, dtype):
+def test_a_new_adapter_begins_as_its_base_and_is_learned_alone(method, dtype):
     model, ids = build(TIED).to(dtype), random_ids(2, 9)
     adapted = add_adapter(model, METHODS[method])
-    assert torch.equal(adapted(ids), model(ids))
+    rounding = 0 if method != "lora" else 1e-4 if dtype == torch.float32 else 0.1  # LoRA is part of a longer sum
+    assert merge_difference(adapted, model, ids) <= rounding
     adapted(ids).float().square().sum().backward()
     learned = {name for name, weight in adapted.named_parameters() if weight.grad is not None}
     assert learned == {n for n, _ in adapted.named_parameters() if n.rpartition(".")[2].startswith(("lora_", "ia3_"))}

@@ -137,7 +137,7 @@ def test_our_adapter_gives_their_model_our_logits(case, kind, models_of, tmp_pat
     pair, checkpoint = models_of(case)
     ours, inputs = add_adapter(checkpoint.model, OURS[kind], seed=1), pair.inputs()
     with Float64():
-        assert torch.equal(ours(**inputs), checkpoint.model(**inputs))  # it begins as the base
+        assert difference(ours(**inputs), checkpoint.model(**inputs)) < TOLERANCE  # it begins as the base
     draw_anew(ours)
     folder = save_adapter(tmp_path / "ours", ours, OURS[kind], checkpoint)
     with warnings.catch_warnings():

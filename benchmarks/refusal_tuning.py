@@ -1,10 +1,9 @@
 """Refusal-aware tuning of a small model: what it answers and refuses of held-out questions, before and after.
 
-    python benchmarks/refusal_tuning.py [--minutes-like settings: --epochs 2 --limit 5410 --refusals 0.5]
+    python benchmarks/refusal_tuning.py --refusals 0.3 --epochs 2
 
 Closed book: NQ-open, of which the model knows some 5 %. With a passage: SQuAD 2.0, whose questions have an answer in
-their passage, or none, or are asked with another passage. The data lie in LMWORKS_SHARED_DATA, or shared/data beside
-the repository.
+it, or none, or are asked with another one. The data lie in LMWORKS_SHARED_DATA, or ../shared/data.
 """
 
 import argparse
@@ -22,15 +21,14 @@ from lmworks.evaluate.comparison import compare_runs
 from lmworks.evaluate.metric import score
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import read_results
+from lmworks.ground.refusal_rows import CLOSED
 from lmworks.recipe import load
 
 DATA = Path(os.environ.get("LMWORKS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-LONGEST = 900  # characters of a passage: a step of training is short
-
 TASK = """name = "{name}"
 purpose = "questions with short answers"
-source = "{source}"
-files = ["{files}"]
+source = "{name}"
+files = ["{name}.jsonl"]
 reader = "jsonl"
 request = "generation"
 prompt = "{prompt}"
@@ -40,19 +38,11 @@ metrics = ["contains"]
 """
 
 RECIPE = """name = "refusal-tuning"
-[models]
-base = "{model}"
-model = "stages.tuned"
-[stages.rows]
-use = "ground.refusals"
-tasks = ["nq.toml", "squad.toml"]
-data = "."
-refusals = {refusals}
-known_by = "{known_by}"
-[stages.tokens]
-use = "data.tokenize"
-from = ["rows"]
-tokenizer = "{model}"
+models = {{ base = "{model}", model = "stages.tuned" }}
+[stages]
+rows = {{ use = "ground.refusals", tasks = ["nq.toml", "squad.toml"], refusals = {refusals}, known_by = "{known_by}" }}
+tokens = {{ use = "data.tokenize", from = ["rows"], tokenizer = "{model}" }}
+refusals = {{ use = "evaluate.suite", from = ["rows"], suite = ["refusals"] }}
 [stages.tuned]
 use = "train.finetune"
 from = ["tokens"]
@@ -61,10 +51,6 @@ epochs = {epochs}
 rate = {rate}
 batch = {batch}
 method = {method}
-[stages.refusals]
-use = "evaluate.suite"
-from = ["rows"]
-suite = ["refusals"]
 """
 
 
@@ -72,11 +58,12 @@ def squad(questions: int) -> list[dict[str, object]]:
     """Rows of the half of SQuAD 2.0's development set, drawn over all articles."""
     with gzip.open(DATA / "squad2-dev-half" / "dev-v2.0.json.gz", "rt") as stream:
         articles = json.load(stream)["data"]
-    paragraphs = [one for article in articles for one in article["paragraphs"] if len(one["context"]) <= LONGEST]
+    paragraphs = [one for article in articles for one in article["paragraphs"] if len(one["context"]) <= 900]
     rows: list[dict[str, object]] = [
         {
             "question": question["question"],
-            "answers": sorted({one["text"] for one in question["answers"]}, key=len) or ["I don't know"],
+            "answers": sorted({one["text"] for one in question["answers"]}, key=lambda text: (len(text), text))
+            or ["I don't know"],
             "passages": [paragraph["context"]],
             "answerable": not question["is_impossible"],
         }
@@ -99,19 +86,17 @@ def nq(questions: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=None)
-    settings = {"model": "smollm2-135m-instruct", "known_by": "reference", "refusals": 0.5, "epochs": 2.0}
-    settings |= {"rate": 1e-3, "batch": 8, "method": '{ kind = "lora", r = 16, lora_alpha = 32 }'}
-    for name, value in {**settings, "nq": 5410, "squad": 400}.items():
+    settings = {"model": "smollm2-135m-instruct", "known_by": "reference", "refusals": 0.5, "epochs": 1.0}
+    settings |= {"rate": 1e-3, "batch": 4, "method": '{ kind = "lora", r = 16, lora_alpha = 32 }'}
+    for name, value in {**settings, "nq": 5410, "squad": 400}.items():  # of the last two so many questions
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     chosen = vars(parser.parse_args())
     folder = chosen["workspace"] or Path(tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
-    files = {"nq": (nq(chosen["nq"]), "{question}?", "answer", ""),
-             "squad": (squad(chosen["squad"]), "{question}", "answers", 'contexts = "passages"')}  # fmt: skip
-    for name, (rows, prompt, answer, contexts) in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        columns = {"prompt": prompt, "answer": answer, "contexts": contexts}
-        (folder / f"{name}.toml").write_text(TASK.format(name=name, source=name, files=f"{name}.jsonl", **columns))
+    made = {"nq": (nq, "{question}?", "answer", ""), "squad": (squad, "{question}", "answers", 'contexts = "passages"')}
+    for name, (read, prompt, answer, contexts) in made.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in read(chosen[name])))
+        (folder / f"{name}.toml").write_text(TASK.format(name=name, prompt=prompt, answer=answer, contexts=contexts))
     (folder / "recipe.toml").write_text(RECIPE.format(**{name: chosen[name] for name in settings}))
     outcomes = {
         one.name: one for one in build(load(folder / "recipe.toml"), folder / "workspace", Console(stderr=True))
@@ -119,11 +104,14 @@ def main() -> None:
     print({name: f"{one.manifest.seconds:.0f} s" for name, one in outcomes.items()})
     before, after = (outcomes[name].folder for name in ("rows", "refusals"))
     runs = [read_results(one)[0] for one in (before, after)]
-    for kind in ("", *dict.fromkeys(one.item.fields["kind"] for one in runs[0])):
+    for group in ("all", CLOSED, "with a passage"):
         for name in runs[0][0].values:
-            own = [[one for one in run if kind in ("", one.item.fields["kind"])] for run in runs]
-            told = [score(metric(name), [o.item for o in run], [o.values[name] for o in run]) for run in own]
-            print(f"{kind or 'all':<14} {name:<20} {told[0]!s:<32} {told[1]}")
+            of = [
+                [one for one in run if group == "all" or (one.item.fields["kind"] == CLOSED) == (group == CLOSED)]
+                for run in runs
+            ]
+            told = [score(metric(name), [one.item for one in run], [one.values[name] for one in run]) for run in of]
+            print(f"{group:<14} {name:<20} {told[0]!s:<32} {told[1]}")
     for line in compare_runs(after, before):
         print(line)
 

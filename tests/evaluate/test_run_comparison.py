@@ -63,6 +63,12 @@ def test_items_without_a_value_in_one_run_are_counted_and_clusters_weigh_once():
     assert none.p is None and isinstance(none.difference, Unscored)
 
 
+def test_a_ratio_that_one_run_has_not_is_unscored():
+    items = [Item(str(number)) for number in range(4)]
+    found = compare_values(ratio, items, [(1.0, 1.0)] * 4, [(0.0, 0.0)] * 4)
+    assert isinstance(found.difference, Unscored) and found.p is None
+
+
 def test_runs_that_cannot_be_paired_are_refused(tmp_path):
     items = [Item("a", "?", ("yes",)), Item("b", "?", ("no",))]
     base = write_run(tmp_path / "base", {"m": [1.0, 0.0]}, items=items)

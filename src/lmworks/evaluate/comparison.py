@@ -59,7 +59,10 @@ def compare_values(
     """Test of one metric on two columns of values of the same items."""
     new, old, clusters = _rows(items, candidate, baseline)
     left_out, difference, p = len(items) - len(clusters), Unscored("no item has a value in both runs"), None
-    if clusters:
+    defined = bool(clusters) and np.isfinite(combine(np.stack([new.sum(axis=0), old.sum(axis=0)]))).all()
+    if clusters and not defined:
+        difference = Unscored("nothing to divide by in one of the runs")
+    elif clusters:
         difference = paired_score(new, old, combine, ["difference", task, metric], clusters)
         if is_binary(np.concatenate([new, old])) and len(set(clusters)) == len(clusters):
             p = mcnemar(new[:, 0].tolist(), old[:, 0].tolist())

@@ -49,8 +49,7 @@ def start(dataset: Path, folder: Path, *settings: str) -> subprocess.Popen:
 
 def digests(folder: Path) -> dict[str, str]:
     last = folder / "checkpoints" / "step-00000020"
-    files = [path for path in last.rglob("*.safetensors")]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in last.rglob("*.safetensors")}
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Tensors on disk: safetensors, in one file or in shards, memory-mapped; PyTorch's pickles only when asked for."""
 
+import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -98,6 +99,21 @@ def write_tensor_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str
         save_file(tensors, path, metadata)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
+    if len(metadata or {}) > 1:
+        _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts the header's metadata in order, which the library writes in another one each time: equal tensors are then
+    equal files."""
+    with path.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        assert len(ordered) == size
+        stream.seek(8)
+        stream.write(ordered)
 
 
 def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:

@@ -46,7 +46,7 @@ class Exchange:
 
 
 def lmworks(options: Namespace, rows: list[list[int]], how: list[str], exchange: Exchange) -> None:
-    from lmworks.adapt import LoraConfig, add_adapter
+    from lmworks.adapt import LoraConfig, add_adapter, quantise_base
     from lmworks.data.batching import Batch
     from lmworks.model.checkpoint import load
     from lmworks.train import CausalLanguageModel, Run, TrainConfig
@@ -69,6 +69,8 @@ def lmworks(options: Namespace, rows: list[list[int]], how: list[str], exchange:
 
     exchange.begin()
     checkpoint = load(f"{options.folder}/model", dtype=getattr(torch, options.precision))
+    for form in {"int4", "int8"} & set(how):
+        checkpoint = checkpoint.with_model(quantise_base(checkpoint, form))
     targets = ("query", "value") if options.targets == "query-value" else options.targets
     method = LoraConfig(r=options.rank, lora_alpha=2.0 * options.rank, target_modules=targets)
     settings = TrainConfig(

@@ -209,9 +209,10 @@ LMWORKS_EXPORT int32_t lmworks_adamw(const AdamWStep* step) {
 LMWORKS_EXPORT int32_t lmworks_dequantise(
     const uint8_t* values, int64_t block_stride, int64_t rows, int64_t columns, int32_t format, int32_t out_format,
     void* out) {
+  constexpr int64_t kAlone = 1 << 20;  // weights, a tenth of a millisecond: to wake the others would take as long
   return enter([&](Workspace&) {
-    run_region([&](Team& team) {
-      const PackedBlocks matrix{values, block_stride, rows, columns};
+    const PackedBlocks matrix{values, block_stride, rows, columns};
+    (rows * columns > kAlone ? run_region : run_alone)([&](Team& team) {
       team.share((rows + kBlock - 1) / kBlock, [&](int64_t block) {
         auto* to = static_cast<uint8_t*>(out);
         if (out_format == kBfloat16) {

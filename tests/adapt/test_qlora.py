@@ -13,11 +13,7 @@ from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.quantised_linear import quantised_linears
-from lmworks.train.config import CheckpointConfig, TrainConfig
-from lmworks.train.loop import step, train
-from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.optimizer_config import AdamW
-from lmworks.train.run import Run
+from lmworks.train import AdamW, CausalLanguageModel, CheckpointConfig, Run, TrainConfig, step, train
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 LORA = LoraConfig(r=4, lora_alpha=8.0)
@@ -33,8 +29,8 @@ def test_steps_are_those_on_the_dequantised_base(form, dtype, near, tiny_tokeniz
     ids, found = torch.randint(267, (2, 33), generator=torch.Generator().manual_seed(0)), []
     for model in (base, plain):
         adapted = add_adapter(copy.deepcopy(model).to(dtype), LORA, seed=3)
-        trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
-        optimizer, losses = torch.optim.SGD(trained.values(), lr=1.0), []
+        trained, losses = {name: p for name, p in adapted.named_parameters() if p.requires_grad}, []
+        optimizer = torch.optim.SGD(trained.values(), lr=1.0)
         for _ in range(3):
             optimizer.zero_grad()
             losses.append(cross_entropy(adapted(ids[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten()))
@@ -54,8 +50,7 @@ def test_blocks_of_a_file_are_taken_as_they_are(tiny_tokenizer, tmp_path):
     for kind, bits in {"Q4_0": 5, "Q8_0": 8.5}.items():  # with a float16 scale, and minimum, for 32
         checkpoint = load(save_gguf(of, tmp_path / f"{kind}.gguf", kind))
         layers = dict(quantised_linears(quantise_base(checkpoint, "stored")))
-        assert "model" not in vars(checkpoint), "the float model was not made"
-        assert len(layers) == 7 * len(checkpoint.config.decoder.blocks)
+        assert "model" not in vars(checkpoint) and len(layers) == 7 * len(checkpoint.config.decoder.blocks)
         for name, layer in layers.items():
             assert torch.equal(layer.dequantised(), checkpoint.weights[f"{name}.weight"])
             assert layer.matrix.nbytes == bits / 8 * layer.in_features * layer.out_features
@@ -67,10 +62,10 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(tmp_path):
     dataset = write_text_dataset(tmp_path / "tokens")
 
     def run_of(folder: str) -> Run:
-        base = new_checkpoint("llama").with_model(quantise_base(new_checkpoint("llama")))
+        checkpoint = new_checkpoint("llama")
         config = TrainConfig(AdamW(), validate=None, precision="bfloat16", checkpoint=CheckpointConfig(steps=3))
-        parts = base, CausalLanguageModel(), Loader(loader_config(dataset, steps=6)), config, tmp_path / folder
-        return Run(*parts, adapt=partial(add_adapter, method=LORA))
+        parts = CausalLanguageModel(), Loader(loader_config(dataset, steps=6)), config, tmp_path / folder
+        return Run(checkpoint.with_model(quantise_base(checkpoint)), *parts, adapt=partial(add_adapter, method=LORA))
 
     undisturbed, stopped = run_of("one"), run_of("two")
     train(undisturbed)
@@ -79,5 +74,4 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_adapter(tmp_path):
     stopped.save()
     stopped.checkpoints.close()
     train(again := run_of("two"))
-    for name, weight in undisturbed.weights.masters.items():
-        assert torch.equal(again.weights.masters[name], weight)
+    assert all(torch.equal(again.weights.masters[name], own) for name, own in undisturbed.weights.masters.items())

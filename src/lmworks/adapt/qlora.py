@@ -3,9 +3,9 @@
     base = checkpoint.with_model(quantise_base(checkpoint, "int4"))
     run = Run(base, objective, loader, settings, folder, adapt=partial(add_adapter, method=LoraConfig(r=16)))
 
-A weight is what it is in the file, or rounded to the nearest of 16 levels between the smallest and the largest of 32
-neighbours (5 bits with their scale and minimum); the paper's NF4 takes its levels from a table, for which the packing
-has no place. What is computed is what the dequantised model computes, in the dtype of the activations.
+A weight is what it is in the file, or the nearest of 16 levels between the smallest and the largest of 32 neighbours
+(5 bits with scale and minimum; the paper's NF4 takes its levels from a table, for which the packing has no place). What
+is computed is what the dequantised model computes, in the dtype of the activations.
 
 The layers are `QuantisedLinear`, which `quantised_linears(model)` finds: to merge an adapter into one is to quantise
 the sum again.
@@ -46,20 +46,19 @@ def quantise_base(checkpoint: Checkpoint, format: QuantisedFormat = "int4") -> T
 
     def packed(layer: str, shape: nn.Linear) -> PackedMatrix:
         name = f"{layer}.weight"
-        if (stored := blocks_of(name)) is not None:
-            kind = stored[0]
-            if kind not in BLOCK_FORMATS or format not in ("stored", BLOCK_FORMATS[kind][0]):
-                again[kind] += 1
-        elif format == "stored":
+        kind, _ = blocks_of(name) or (None, None)
+        if kind is None and format == "stored":
             raise ValueError(f"{checkpoint.source} does not have {name} in blocks of integers: take int4 or int8")
+        if kind is not None and (kind not in BLOCK_FORMATS or format not in ("stored", BLOCK_FORMATS[kind][0])):
+            again[kind] += 1
         matrix = pack_parameter(weights, name, format, None if shape.bias is None else weights[f"{layer}.bias"])
         return replace(matrix, values=matrix.values.to(checkpoint.device))
 
     model = replace_projections(empty, packed, exact=True)
     if again:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in again.items())
-        form = "int8" if format == "stored" else format
-        warnings.warn(f"{checkpoint.source}: matrices are rounded again, to {form}: {kinds}", stacklevel=2)
+        rounded = f"rounded again, to {'int8' if format == 'stored' else format}"
+        warnings.warn(f"{checkpoint.source}: matrices are {rounded}: {kinds}", stacklevel=2)
     floats = {name: weights[name].to(checkpoint.device, checkpoint.dtype) for name in model.state_dict()}
     model.load_state_dict(floats, assign=True)
     getattr(weights, "release", lambda: None)()

@@ -42,7 +42,7 @@ class QuantisedLinear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, columns) → (…, rows), of the same dtype. ValueError where gradients are wanted of what is rounded."""
         if self.exact:
-            return _multiply(hidden, self.matrix)  # pyright: ignore[reportCallIssue] - of the decorator
+            return _multiply(hidden, self.matrix)
         if hidden.requires_grad and torch.is_grad_enabled():
             raise ValueError("activations rounded to int8 have no gradient: make the layer with exact=True")
         return linear(hidden.float(), self.matrix).to(hidden.dtype)
@@ -58,17 +58,10 @@ class QuantisedLinear(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[return-value]
 
 
-@torch.compiler.disable
-def _multiply(x: Tensor, matrix: PackedMatrix) -> Tensor:
-    return _ExactProduct.apply(x, matrix)  # type: ignore[no-any-return]
-
-
 class _ExactProduct(torch.autograd.Function):
     """y = x Ŵᵀ + b and dx = dy Ŵ, where Ŵ, dequantised and rounded to the dtype of x, exists a tile at a time, in the
     forward and again in the backward (Dettmers et al. 2023, equations 5 and 6; the scales are not quantised twice).
-    A tile has all columns of some rows in the forward, and the other way round in the backward: nothing is summed up
-    over tiles.
-    """
+    A tile has whole rows in the forward and whole columns in the backward: nothing is summed up over tiles."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: PackedMatrix) -> Tensor:
@@ -86,6 +79,9 @@ class _ExactProduct(torch.autograd.Function):
         step = _step(matrix.rows, GROUP)
         parts = (matrix.part(columns=slice(first, first + step)) for first in range(0, matrix.columns, step))
         return _joined([dy @ dequantise(part, dy.dtype) for part in parts]), None
+
+
+_multiply: Any = torch.compiler.disable(_ExactProduct.apply)
 
 
 def _step(others: int, multiple: int) -> int:

@@ -22,13 +22,13 @@ inline void dequantise_steps(const uint8_t* group, int half, uint32_t* steps) {
   const Floats scale = load_half(scales);
   const Floats minimum = kNibbles ? load_half(scales + kBlock) : multiply(scale, broadcast(-128.0f));
   for (int column = 0; column < kGroup; column += kColumns) {
-    uint32_t lanes[16];
+    int32_t lanes[16];
     std::memcpy(lanes, group + column / kColumns * kStepBytes + half * kVectorBytes, sizeof(lanes));
     Floats values[kColumns];
     for (int i = 0; i < kColumns; ++i) {
       alignas(64) float q[16];
       const int shift = kNibbles ? 8 * (i % 4) + 4 * (i / 4) : 8 * i;
-      for (int r = 0; r < 16; ++r) q[r] = static_cast<float>(static_cast<int32_t>(lanes[r] >> shift & (kNibbles ? 15 : 255)));
+      for (int r = 0; r < 16; ++r) q[r] = static_cast<float>(lanes[r] >> shift & (kNibbles ? 15 : 255));
       values[i] = multiply_add(load(q), scale, minimum);
     }
     for (int i = 0; i < kColumns; i += 2) store_steps<Element>(steps, 16, column + i, 0, values[i], values[i + 1]);

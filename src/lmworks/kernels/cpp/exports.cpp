@@ -208,19 +208,17 @@ LMWORKS_EXPORT int32_t lmworks_adamw(const AdamWStep* step) {
 // out (rows, columns) of `out_format`, from blocks of int8 or int4.
 LMWORKS_EXPORT int32_t lmworks_dequantise(
     const uint8_t* values, int64_t block_stride, int64_t rows, int64_t columns, int32_t format, int32_t out_format,
-    void* out) {
+    uint8_t* out) {
   constexpr int64_t kAlone = 1 << 20;  // weights, a tenth of a millisecond: to wake the others would take as long
+  const PackedBlocks matrix{values, block_stride, rows, columns};
+  const auto with_element = [format](auto element) {
+    using Element = decltype(element);
+    return format == kInt4 ? dequantise_block<Element, true> : dequantise_block<Element, false>;
+  };
+  const auto dequantise = out_format == kBfloat16 ? with_element(PairElement()) : with_element(FloatElement());
   return enter([&](Workspace&) {
-    const PackedBlocks matrix{values, block_stride, rows, columns};
     (rows * columns > kAlone ? run_region : run_alone)([&](Team& team) {
-      team.share((rows + kBlock - 1) / kBlock, [&](int64_t block) {
-        auto* to = static_cast<uint8_t*>(out);
-        if (out_format == kBfloat16) {
-          (format == kInt4 ? dequantise_block<PairElement, true> : dequantise_block<PairElement, false>)(matrix, block, to);
-        } else {
-          (format == kInt4 ? dequantise_block<FloatElement, true> : dequantise_block<FloatElement, false>)(matrix, block, to);
-        }
-      });
+      team.share((rows + kBlock - 1) / kBlock, [&](int64_t block) { dequantise(matrix, block, out); });
     });
     return kNone;
   });

@@ -29,18 +29,19 @@ from lmworks.records import Message
 ROWS = {"t0": 4000, "self-instruct": 1000, "oasst": 1000}  # at most, of each
 UNSEEN = "t0/quartz"
 BATCH, LENGTH = 8, 512
+# Whatever is not said is derived, as `lmworks finetune` does.
 TABLES = {
     "minutes": {
-        "lora": ["method.kind=lora", "method.r=16", "method.lora_alpha=32", "rate=5e-4"],
-        "bottleneck": ["method.kind=bottleneck", "method.bottleneck_size=70", "rate=5e-4"],
-        "full": ["method.kind=full", "rate=5e-5"],
+        "lora": ["method.kind=lora", "method.lora_alpha=32"],
+        "bottleneck": ["method.kind=bottleneck"],
+        "full": ["method.kind=full"],
     },
     "parameters": {
-        "lora-r1": ["method.kind=lora", "method.r=1", "method.lora_alpha=2", "rate=2e-3"],
-        "dora-r1": ["method.kind=lora", "method.use_dora=true", "method.r=1", "method.lora_alpha=2", "rate=2e-3"],
-        "bottleneck-4": ["method.kind=bottleneck", "method.bottleneck_size=4", "rate=2e-3"],
-        "prefix-26": ["method.kind=prefix", "method.num_virtual_tokens=26", "rate=1e-2"],
-        "ia3": ["method.kind=ia3", "rate=5e-3"],
+        "lora-1": ["method.kind=lora", "method.r=1", "method.lora_alpha=32"],
+        "dora-1": ["method.kind=lora", "method.use_dora=true", "method.r=1", "method.lora_alpha=32"],
+        "bottleneck-4": ["method.kind=bottleneck", "method.bottleneck_size=4"],
+        "prefix-26": ["method.kind=prefix", "method.num_virtual_tokens=26"],
+        "ia3": ["method.kind=ia3"],
     },
 }
 TASK = """name = "{name}"

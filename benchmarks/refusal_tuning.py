@@ -1,6 +1,6 @@
 """Refusal-aware tuning of a small model: what it answers and refuses of held-out questions, before and after.
 
-    python benchmarks/refusal_tuning.py --refusals 0.3 --epochs 2
+    python benchmarks/refusal_tuning.py --refusals 0.5
 
 Closed book: NQ-open, of which the model knows some 5 %. With a passage: SQuAD 2.0, whose questions have an answer in
 it, or none, or are asked with another one. The data lie in LMWORKS_SHARED_DATA, or ../shared/data.
@@ -86,7 +86,7 @@ def nq(questions: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, default=None)
-    settings = {"model": "smollm2-135m-instruct", "known_by": "reference", "refusals": 0.5, "epochs": 1.0}
+    settings = {"model": "smollm2-135m-instruct", "known_by": "reference", "refusals": 0.3, "epochs": 1.0}
     settings |= {"rate": 1e-3, "batch": 4, "method": '{ kind = "lora", r = 16, lora_alpha = 32 }'}
     for name, value in {**settings, "nq": 5410, "squad": 400}.items():  # of the last two so many questions
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)

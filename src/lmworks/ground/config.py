@@ -89,7 +89,7 @@ class RefusalsConfig:
     variant   `unknown`: what is not known is answered by a refusal; `unsure`: by the reference all the same, and "Are
               you sure ...?" behind each answer by whether it was known.
     refusals  At most this share of the rows, closed book and with a passage each, teach a refusal; what is too much is
-              left out. More of them make more over-refusal. The held-out questions have the same share.
+              left out. More of them make more over-refusal. Of the held-out questions half are not known, at most.
     held_out  Share of the tasks' questions, by their hashes, that become no rows; of ground.questions, its test split.
     """
 
@@ -98,11 +98,11 @@ class RefusalsConfig:
     limit: int = 0
     known_by: Literal["reference", "samples"] = "reference"
     variant: Literal["unknown", "unsure"] = "unknown"
-    refusals: float = 0.5
+    refusals: float = 0.3
     held_out: float = 0.3
 
     def __post_init__(self) -> None:
         if not 0 <= self.refusals < 1:
-            raise ValueError(f"refusals is a share of the rows below 1, such as 0.5, got {self.refusals}")
+            raise ValueError(f"refusals is a share of the rows below 1, such as 0.3, got {self.refusals}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.3, got {self.held_out}")

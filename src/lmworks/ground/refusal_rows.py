@@ -79,7 +79,7 @@ def refusals(config: RefusalsConfig, context: StageContext) -> StageResult:
     cases = [case for one in asked for case in cases_of(one, left_out)]
     closed = _decided([case for case in cases if case.kind == CLOSED], config, context)
     cases = [*closed, *(case for case in cases if case.kind != CLOSED)]
-    rows, held_out = (_thinned(cases, config.refusals, side, left_out) for side in (False, True))
+    rows, held_out = (_thinned(cases, share, side, left_out) for side, share in ((False, config.refusals), (True, 0.5)))
     if not rows or not held_out:
         raise ValueError(f"{len(rows)} rows and {len(held_out)} held-out questions are left of {len(cases)}: ask more")
     write_rows(context.output / CONVERSATIONS, [_row(case, config) for case in rows])

@@ -21,16 +21,10 @@ from lmworks.records import Question
 
 CITIES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito", "Accra", "Sofia"]
 LANDS = ["France", "Italy", "Norway", "Peru", "Egypt", "India", "Japan", "Ecuador", "Ghana", "Bulgaria"]
-TASK = """name = "{name}"
-purpose = "capitals"
-source = "this test"
-files = ["{name}.jsonl"]
-reader = "jsonl"
-request = "generation"
-prompt = "{{question}}"
-{contexts}
-metrics = ["contains"]
-"""
+TASK = (
+    'name = "{name}"\npurpose = "capitals"\nsource = "this test"\nfiles = ["{name}.jsonl"]\nreader = "jsonl"\n'
+    'request = "generation"\nprompt = "{{question}}"\nmetrics = ["contains"]\n{contexts}\n'
+)
 
 
 @pytest.fixture
@@ -58,8 +52,7 @@ def make(folder, model, monkeypatch=None, **settings):
         knows = lambda case: "It is Paris." if "France" in case.prompt else "It is Bonn."  # noqa: E731
         said = lambda closed, *_: [Response(knows(case), log_probabilities=(-1.0,)) for case in closed]  # noqa: E731
         monkeypatch.setattr(refusal_rows, "_responses", said)
-    out = folder / f"out-{len(list(folder.iterdir()))}"
-    out.mkdir()
+    (out := folder / f"out-{len(list(folder.iterdir()))}").mkdir()
     context = StageContext({}, out, out / "work", models={"base": str(model)}, base=folder)
     result = refusals(RefusalsConfig(**{"tasks": ("closed.toml", "read.toml"), **settings}), context)
     rows = [json.loads(line) for line in (out / CONVERSATIONS).read_text("utf-8").splitlines()]
@@ -117,8 +110,7 @@ def test_without_labels_half_of_the_questions_count_as_known(folder, tiny_folder
     known = [row["known"] for row in held_out] + [row["provenance"]["known"] for row in rows]
     assert sum(known) == 20, "half of the 40"
     assert all(row["messages"][1]["content"] == row["provenance"]["said"] for row in rows if row["provenance"]["known"])
-    again = out / "again"
-    again.mkdir()
+    (again := out / "again").mkdir()
     evaluate(
         SuiteConfig(("refusals",)),
         StageContext({"rows": out}, again, again / "work", models={"model": str(tiny_folder)}),

@@ -18,10 +18,10 @@ import tempfile
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 import torch
-from contenders.comparison import in_turns, ratios
+from contenders.comparison import in_turns, table
 from finetune_data import instruction_rows
 from finetune_speed import Contender, prepare
 from torch import Tensor
@@ -31,7 +31,7 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.quantised_linear import packed_bytes
 
 MODEL, LORA, QLORA = "smollm2-135m-instruct", "lmworks nothing", "lmworks nothing int4"
-SETTINGS = "method.r=16 method.lora_alpha=32 rate=5e-4 batch=1 length=128 steps=60 minutes=null".split()
+SETTINGS = "method.r=16 method.lora_alpha=32 rate=5e-4 batch=1 length=128 tokens.length=128 steps=60".split()
 
 
 def speed(options: Namespace) -> None:
@@ -48,12 +48,9 @@ def speed(options: Namespace) -> None:
         for _, order in in_turns(list(contenders), options.rounds):
             for name in order:
                 contenders[name].take(options.steps, options.batch * options.length)
-        for name, each in contenders.items():
-            print(f"{name}: {median(each.rates['clock']):,.0f} tokens/s, peak {each.last['peak'] / 2**20:,.0f} MiB")
+        print(table({name: each.values for name, each in contenders.items()}, [(LORA, QLORA)]))
+        for each in contenders.values():
             each.process.communicate()
-        for kind in ("clock", "processor"):
-            found = ratios(contenders[LORA].rates[kind], contenders[QLORA].rates[kind])
-            print(f"{kind}: ×{found.median:.2f} ({found.least:.2f} to {found.most:.2f}) the speed of LoRA")
 
 
 def off_grid(checkpoint: Checkpoint, generator: torch.Generator) -> Checkpoint:
@@ -87,7 +84,7 @@ def learn(options: Namespace) -> None:
         print(f"log-probabilities of the base off the grid differ by {change:.1e} at most")
         other.save(options.out / "base")
     (options.out / "rows.jsonl").write_text("\n".join(map(json.dumps, [*instruction_rows("self-instruct")][::2])))
-    command = [sys.executable, "-m", "lmworks", "finetune", "base", "--data", "rows.jsonl"]
+    command = [sys.executable, "-m", "lmworks", "finetune", "base", "--data", "rows.jsonl", "--set=minutes=null"]
     ends: dict[str, list[float]] = {"float": [], "int4": []}
     for seed in range(options.seeds):
         for form, losses in ends.items():

@@ -10,15 +10,21 @@ from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config import from_mapping
 from lmworks.train import finetune_settings
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.finetune_settings import FinetuneSettings, derive_finetune
+from lmworks.train.finetune_settings import derive_finetune, memory_parts, trained_parameters
 from lmworks.train.run_report import curve_section
 
 LENGTHS = np.full(4000, 100)
 
 
-def derive(checkpoint, seconds: float = 0.01, **given) -> FinetuneSettings:
+def derive(checkpoint, seconds: float = 0.01, **given) -> FinetuneConfig:
     config = from_mapping(FinetuneConfig, {"method": {"kind": "lora"}, **given})
-    return derive_finetune(config, checkpoint, LENGTHS, 100_000, lambda length: 400_000 // length, lambda *_: seconds)
+    count = lambda length: 400_000 // length  # noqa: E731
+    return derive_finetune(config, checkpoint, LENGTHS, 100_000, count, lambda *_: seconds)[0]
+
+
+def memory(checkpoint, **given) -> float:
+    found = derive(checkpoint, **given)
+    return sum(memory_parts(found, checkpoint, trained_parameters(checkpoint, found.method)).values())
 
 
 def test_the_minutes_bound_the_epochs_and_the_steps_are_enough_to_learn(tiny):
@@ -26,7 +32,7 @@ def test_the_minutes_bound_the_epochs_and_the_steps_are_enough_to_learn(tiny):
     sequences = 400_000 // at_leisure.length
     assert at_leisure.steps * at_leisure.batch == pytest.approx(3 * sequences, rel=0.02)
     assert 0.7 * 300 < hurried.steps * hurried.batch * 1.0 <= 300
-    assert min(at_leisure.steps, hurried.steps) >= 50 and at_leisure.warmup < at_leisure.steps / 10
+    assert min(at_leisure.steps, hurried.steps) >= 50 and 0 < at_leisure.train.schedule.warmup < at_leisure.steps / 10
     assert derive(tiny, seconds=1.0, minutes=5, epochs=3).steps == at_leisure.steps  # what is set is not overruled
 
 
@@ -40,7 +46,7 @@ def test_lora_learns_ten_times_as_fast_as_all_weights(tiny):
 
 
 def test_what_will_not_fit_is_refused_and_says_what_takes_the_memory(tiny, monkeypatch):
-    assert derive(tiny, length=64, train={"micro_batch": 1}).memory < derive(tiny, length=64).memory
+    assert memory(tiny, length=64, train={"micro_batch": 1}) < memory(tiny, length=64)
     monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"takes .*activations .*set a shorter length than 512"):
         derive(tiny, length=512, batch=32)
@@ -49,26 +55,17 @@ def test_what_will_not_fit_is_refused_and_says_what_takes_the_memory(tiny, monke
 def test_an_adapter_takes_less_memory_than_all_weights(tiny):
     """Of each weight that is not trained neither a gradient nor an optimizer's state: 12 bytes fewer in bfloat16."""
     small = {"length": 64, "batch": 1, "train": {"micro_batch": 1}}
-    lora, full = (derive(tiny, method=method, **small) for method in ({"kind": "lora", "r": 1}, {"kind": "full"}))
+    lora, full = (memory(tiny, method=method, **small) for method in ({"kind": "lora", "r": 1}, {"kind": "full"}))
     weights = sum(weight.numel() for weight in tiny.model.parameters())
-    trained = finetune_settings.trained_parameters(tiny, LoraConfig(r=1))
-    assert finetune_settings.trained_parameters(tiny, FullConfig()) == weights
-    assert full.memory - lora.memory >= 10 * weights - 20 * trained
+    trained = trained_parameters(tiny, LoraConfig(r=1))
+    assert trained_parameters(tiny, FullConfig()) == weights
+    assert full - lora >= 10 * weights - 20 * trained
 
 
 @pytest.mark.parametrize(("losses", "says"), [((3.0, 2.0, 1.5), False), ((3.0, 1.5, 2.0), True)])
 def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
-    lines = [
-        {
-            "kind": "validation",
-            "step": 10 * number,
-            "loss": loss,
-            "loss_interval": (loss, loss),
-            "n": 5,
-            "signature": "",
-        }
-        for number, loss in enumerate(losses)
-    ]
+    common = {"kind": "validation", "n": 5, "signature": ""}
+    lines = [{**common, "step": n, "loss": loss, "loss_interval": (loss, loss)} for n, loss in enumerate(losses)]
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     section, metrics = curve_section(log)
@@ -78,7 +75,7 @@ def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
 
 def test_the_rank_holds_the_tokens_to_learn(tiny):
     ranks = [finetune_settings.with_rank(LoraConfig(), tiny, learned) for learned in (100, 30_000, 10**9)]
-    each = finetune_settings.trained_parameters(tiny, LoraConfig(r=1))
+    each = trained_parameters(tiny, LoraConfig(r=1))
     assert [method.r for method in ranks if isinstance(method, LoraConfig)] == [8, 16, 64]
     assert 2 * 8 * each < 30_000 <= 2 * 16 * each
     assert finetune_settings.with_rank(LoraConfig(r=3), tiny, 10**9) == LoraConfig(r=3)

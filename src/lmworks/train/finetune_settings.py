@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,22 +45,11 @@ _ALPHA = 32.0
 HIGHEST_RATE = 5e-4  # of all weights: the rule was fitted to models of a width of 2000 to 8000
 _MARGIN = 1.15  # measured peaks on SmolLM2-135M are up to 14 % above the sum
 _PROCESS = 140 * 2.0**20  # bytes of Python, PyTorch and what they allocate besides, measured on a CPU
+_LOOKS, _POINTS = 5, 50  # validations of a run, and points of its curve, at least
 _USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
 
 
-@dataclass(frozen=True, slots=True)
-class FinetuneSettings:
-    """Numbers of a run, and (what, value, why) of each; `memory` in bytes."""
-
-    rank: int | None
-    length: int
-    batch: int
-    micro_batch: int | None
-    steps: int
-    rate: float
-    warmup: int
-    memory: float
-    reasons: tuple[tuple[str, str, str], ...]
+Reasons = tuple[tuple[str, str, str], ...]  # (what, value, why)
 
 
 def derive_finetune(
@@ -71,8 +60,8 @@ def derive_finetune(
     count: Callable[[int], int],
     seconds: Callable[[int, int], float],
     longest: int = 0,
-) -> FinetuneSettings:
-    """Whatever `config` leaves out.
+) -> tuple[FinetuneConfig, Reasons]:
+    """The config with whatever it leaves out: rank, length, batch, steps, rate, warm-up, how often to look.
 
     lengths  (rows,): tokens of each row, of which `learned` of all rows are to be learned.
     count    length → sequences that the rows are packed in.
@@ -85,17 +74,14 @@ def derive_finetune(
     sequences, device = count(length), device_of_rank()
     method = with_rank(config.method, checkpoint, learned)
     trained = trained_parameters(checkpoint, method)
-    rank = method.r if isinstance(method, LoraConfig) else None
     # Schulman et al. 2025: a parameter holds two bits (Allen-Zhu & Li 2024), a token says about one.
     enough = "enough" if 2 * trained >= learned else "too few"
-    why_trained = (
-        f"parameters of {f'rank {rank}' if rank else method.kind}, {enough} at two bits each for a bit of each"
-    )
+    of_what = f"rank {method.r}" if isinstance(method, LoraConfig) else method.kind
     reasons = [
         ("length", f"{length:,}", why_length),
         ("sequences", f"{sequences:,}", f"in which {len(lengths):,} texts are packed"),
         ("to learn", f"{short(learned)} tokens", "of these texts"),
-        ("trained", short(trained), f"{why_trained} token to learn"),
+        ("trained", short(trained), f"parameters of {of_what}, {enough} at two bits each for a bit of each token"),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
     epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
@@ -117,10 +103,21 @@ def derive_finetune(
     warmup, why_warmup = config.train.schedule.warmup, "the schedule's, as set"
     if warmup is None:
         warmup, why_warmup = math.ceil(WARMUP * steps), f"{WARMUP:.0%} of the steps"
-    together = config.train.micro_batch if config.batch or config.train.micro_batch else min(micro, batch)
-    memory, parts = _memory(config, checkpoint, trained, length, together or batch)
-    free = free_memory(device) + _held(checkpoint.model)
-    why_memory = f"{parts}; {readable_bytes(free)} are free, or hold the model already"
+    train = replace(
+        at_rate(config.train, rate),
+        schedule=replace(config.train.schedule, warmup=warmup),
+        micro_batch=min(micro, batch),
+        log=min(config.train.log, max(steps // _POINTS, 1)),
+        validate=config.train.validate and min(config.train.validate, max(steps // _LOOKS, 1)),
+    )
+    numbers = {"length": length, "batch": batch, "steps": steps, "epochs": None, "rate": rate}
+    found = replace(config, method=method, **numbers, train=train)
+    parts, free = memory_parts(found, checkpoint, trained), free_memory(device)
+    if device.type == "cpu":
+        free += _held(checkpoint.model)
+    memory = sum(parts.values())
+    why_memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())
+    why_memory += f"; {readable_bytes(free)} are free, or hold the model already"
     if _MARGIN * memory > free:
         raise ValueError(
             f"the run takes {readable_bytes(memory)} of memory ({why_memory}): set a shorter length than {length}, "
@@ -134,7 +131,7 @@ def derive_finetune(
         ("warm-up", f"{warmup:,} steps", why_warmup),
         ("memory", readable_bytes(memory), why_memory),
     ]
-    return FinetuneSettings(rank, length, batch, together, steps, rate, warmup, memory, tuple(reasons))
+    return found, tuple(reasons)
 
 
 def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int) -> tuple[int, str]:
@@ -185,24 +182,23 @@ def trained_parameters(checkpoint: Checkpoint, method: Method) -> int:
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
-def _memory(
-    config: FinetuneConfig, checkpoint: Checkpoint, trained: int, length: int, together: int
-) -> tuple[float, str]:
-    """Bytes at the peak of a step, and what they are for."""
+def memory_parts(config: FinetuneConfig, checkpoint: Checkpoint, trained: int) -> dict[str, float]:
+    """Bytes at the peak of a step by what they are for, of a config that leaves nothing out."""
     numbers = NUMBERS["float32" if config.train.precision == "float32" else "mixed"]
+    length, together = config.length or LENGTH, config.train.micro_batch or config.batch or 1
     layout = Layout(sequences=together, length=length, recompute=config.train.recompute)
     norms = "composed" if device_of_rank().type == "cpu" else "fused"
     if isinstance(config.method, FullConfig):
-        found = expected_memory(checkpoint.config, layout, numbers, norms=norms)
+        found = expected_memory(checkpoint.config, layout, numbers, norms=norms).parts
     else:
-        found = adapter_memory(checkpoint.config, layout, trained, numbers, norms)
         # As they are used; merging needs them in float32 besides.
-        found.parts["weights"] = _held(checkpoint.model) * (1.5 if config.merge and numbers.master else 1.0)
+        weights = _held(checkpoint.model) * (1.5 if config.merge and numbers.master else 1.0)
+        found = adapter_memory(checkpoint.config, layout, weights, trained, numbers, norms)
     groups: dict[str, float] = {"process": _PROCESS}
-    for name, size in found.parts.items():
+    for name, size in found.items():
         group = "activations" if name.startswith(("activations", "working")) else name.replace("loss", "logits")
         groups[group] = groups.get(group, 0.0) + size
-    return sum(groups.values()), ", ".join(f"{name} {readable_bytes(size)}" for name, size in groups.items())
+    return groups
 
 
 def _held(model: Transformer) -> int:
@@ -221,15 +217,20 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def adapts(config: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:
+    """The function that puts the method into a model; None where all weights are trained."""
+    return None if config.method == FullConfig() else partial(add_adapter, method=config.method, seed=config.seed)
+
+
 def seconds_per_sequence(
-    make: Callable[[], Checkpoint], config: FinetuneConfig, loader: LoaderConfig, progress: Report
+    checkpoint: Checkpoint, config: FinetuneConfig, loader: LoaderConfig, progress: Report
 ) -> float:
     """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
-    checkpoint of its own, which is thrown away."""
-    adapt = None if config.method == FullConfig() else partial(add_adapter, method=config.method, seed=config.seed)
-    settings, taken = replace(at_rate(config.train, config.rate), micro_batch=None), []
+    checkpoint that is of no use afterwards."""
+    settings, taken = replace(config.train, micro_batch=None), []
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
-        run = Run(make(), CausalLanguageModel(), batches, settings, Path(folder), device=device_of_rank(), adapt=adapt)
+        parts = checkpoint, CausalLanguageModel(), batches, settings, Path(folder)
+        run = Run(*parts, device=device_of_rank(), adapt=adapts(config))
         for number in range(3):
             began = time.perf_counter()
             step(run)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter
+from lmworks.adapt.adapter import load_adapter, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
-from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.adapt.config import FullConfig
 from lmworks.adapt.qlora import quantise_base
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
@@ -31,7 +31,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.finetune_settings import FinetuneSettings, derive_finetune, seconds_per_sequence
+from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, seconds_per_sequence
 from lmworks.train.held_out import (
     beginnings_of,
     check_held_out,
@@ -43,6 +43,7 @@ from lmworks.train.held_out import (
 from lmworks.train.loop import train
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
@@ -52,7 +53,6 @@ from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
-_LOOKS, _POINTS = 5, 50  # validations of a fine-tuning run, and points of its curve, at least
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
@@ -95,37 +95,26 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
         # The model is served as it was taught.
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
-    checkpoint = _packed(checkpoint, config)
-    derived = _derived_finetune(config, checkpoint, shards, context, longest)
-    _longest_conversation(shards | held_out, derived.length)
+    checkpoint = _packed(checkpoint, config)  # the last of these: a replaced checkpoint has its weights as they were
+    config, reasons = _derived_finetune(config, checkpoint, shards, context, longest)
+    assert config.length and config.batch and config.steps
+    _longest_conversation(shards | held_out, config.length)
     sources = _sources(shards, config.weights)
-    loader = LoaderConfig(sources, length=derived.length, batch=derived.batch, steps=derived.steps, seed=config.seed)
-    looks = min(config.train.validate or derived.steps, max(derived.steps // _LOOKS, 1))
-    settings = replace(
-        at_rate(config.train, derived.rate),
-        schedule=replace(config.train.schedule, warmup=derived.warmup),
-        micro_batch=derived.micro_batch,
-        log=min(config.train.log, max(derived.steps // _POINTS, 1)),
-        validate=None if config.train.validate is None else looks,
-    )
-    method = config.method
-    if isinstance(method, LoraConfig):
-        method = replace(method, r=derived.rank)
-    result = _train(checkpoint, loader, held_out, settings, context, replace(config, method=method))
+    loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
+    result = _train(checkpoint, loader, held_out, config.train, context, config)
     remedies = "more dialogues or texts, more epochs, or a smaller batch"
-    doubts = " ".join(doubt_of_steps(derived.steps, "these texts", remedies))
-    section = Section("The run", doubts, (Table(("what", "value", "why"), derived.reasons),))
+    doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies))
+    section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
     return replace(result, sections=(section, *result.sections))
 
 
 def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
-    """The checkpoint to go on from; one that is to be packed converts nothing as it is loaded, and weights that stay as
-    they are need no float32 beside those that the run computes with."""
-    path = find_base(config.base, context)
+    """The checkpoint to go on from; weights that stay as they are need no float32 beside those that the run computes
+    with."""
+    path, dtype = find_base(config.base, context), DTYPES[config.train.precision]
     if config.base_format == "float":
-        changes = config.merge or isinstance(config.method, FullConfig)
-        return load(path, dtype=torch.float32 if changes else DTYPES[config.train.precision])
-    return replace(load(path, dtype="stored"), dtype=DTYPES[config.train.precision])
+        return load(path, torch.float32 if config.merge or isinstance(config.method, FullConfig) else dtype)
+    return replace(load(path, "stored"), dtype=dtype)  # nothing is converted as it is loaded
 
 
 def _packed(checkpoint: Checkpoint, config: FinetuneConfig) -> Checkpoint:
@@ -136,33 +125,32 @@ def _packed(checkpoint: Checkpoint, config: FinetuneConfig) -> Checkpoint:
 
 def _derived_finetune(
     config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext, longest: int
-) -> FinetuneSettings:
-    """The settings of the run, which are shown before it begins, and kept for one that goes on."""
-    kept, ranks = context.work / _DERIVED, join(config.train.parallel)
-    if ranks.first and not kept.exists():
-        datasets = [TokenDataset(folder) for folder in shards.values()]
+) -> tuple[FinetuneConfig, Reasons]:
+    """The config with what it leaves out, and why, which is shown before the run begins, and kept for when it goes
+    on."""
+    datasets = [TokenDataset(folder) for folder in shards.values()]
 
-        def loader(length: int, batch: int = 1) -> LoaderConfig:
-            return LoaderConfig(_sources(shards, config.weights), length=length, batch=batch, seed=config.seed)
+    def loader(length: int, batch: int = 1) -> LoaderConfig:
+        return LoaderConfig(_sources(shards, config.weights), length=length, batch=batch, seed=config.seed)
 
-        def count(length: int) -> int:
-            with Loader(loader(length)) as once:
-                return sum(plan.sequences for plan in once.plans)
+    def count(length: int) -> int:
+        with Loader(loader(length)) as once:
+            return sum(plan.sequences for plan in once.plans)
 
-        def seconds(length: int, batch: int) -> float:
-            def make() -> Checkpoint:
-                return _packed(_load_base(config, context), config)
+    def seconds(length: int, batch: int) -> float:
+        base = _packed(_load_base(config, context), config)
+        return seconds_per_sequence(base, config, loader(length, batch), context.progress)
 
-            return seconds_per_sequence(make, config, loader(length, batch), context.progress)
-
+    def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
         learned = sum(int(each.mask(0, each.tokens).sum()) if each.masked else each.tokens for each in datasets)
-        derived = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
-        for what, value, why in derived.reasons:
-            context.progress(0, derived.steps, "batches", 0, f"{what} {value}: {why}")
-        write_json(kept, to_mapping(derived))
-    ranks.wait()
-    return from_mapping(FinetuneSettings, json.loads(kept.read_text("utf-8")))
+        found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
+        for what, value, why in reasons:
+            context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")
+        return [to_mapping(found), reasons]
+
+    settings, reasons = _kept(context, config.train.parallel, make)
+    return from_mapping(FinetuneConfig, settings), tuple(map(tuple, reasons))
 
 
 def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
@@ -195,7 +183,6 @@ def _train(
     tuned: FinetuneConfig | None = None,
 ) -> StageResult:
     objective, ranks = CausalLanguageModel(neftune=tuned.neftune if tuned else None), join(settings.parallel)
-    method = tuned.method if tuned else None
     with Loader(config, *ranks.rows) as loader:
         folder, seed = context.work / "run", config.seed
         run = Run(
@@ -204,22 +191,19 @@ def _train(
             progress=context.progress,
             seed=seed,
             ranks=ranks,
-            adapt=None if method in (None, FullConfig()) else partial(add_adapter, method=method, seed=seed),
+            adapt=None if tuned is None else adapts(tuned),
+            compares=tuned is not None,
         )
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
-        run.compares = method is not None
-        if tuned is None or isinstance(method, FullConfig):
-            return train_and_deliver(run, context)
-        return train_and_deliver(run, context, partial(_save_adapter, method=tuned.method, merge=tuned.merge))
+        return train_and_deliver(run, context, tuned)
 
 
 def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
     """Give the run what it validates on and what it continues."""
-    batches = held_out_batches(held_out, config) if held_out else []
-    if held_out and all(TokenDataset(folder).masked for folder in held_out.values()):
-        batches = row_batches(held_out.values(), config.length)
-    if batches:
+    masked = all(TokenDataset(folder).masked for folder in held_out.values())
+    if held_out:
+        batches = row_batches(held_out.values(), config.length) if masked else held_out_batches(held_out, config)
         run.validate = validation_on(run, batches, held_out)
     beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
@@ -236,9 +220,9 @@ def _peak_flops(run: Run, length: int) -> float | None:
     return None if kept is None else kept.products
 
 
-def train_and_deliver(run: Run, context: StageContext, save: "Save | None" = None) -> StageResult:
-    """All steps that are left; then the weights that were trained, by `save` into a new folder, and the log into the
-    output. `run.folder` is `context.work / "run"`. By default the whole model is saved."""
+def train_and_deliver(run: Run, context: StageContext, tuned: FinetuneConfig | None = None) -> StageResult:
+    """All steps that are left; then the model, or the adapter of `tuned`, and the log into the output. `run.folder` is
+    `context.work / "run"`."""
     position = train(run)
     trained = run.trained()
     if not run.ranks.first:
@@ -248,8 +232,17 @@ def train_and_deliver(run: Run, context: StageContext, save: "Save | None" = Non
     finished = context.work / "finished"
     if finished.exists():  # of a kill
         shutil.rmtree(finished)
-    folder = finished / "model"
-    (save or _save_model)(run, trained, folder)
+    folder, dtype = finished / "model", torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
+    if tuned is None or isinstance(tuned.method, FullConfig):
+        replace(run.finished(trained), dtype=dtype).save(folder)
+    elif tuned.merge:
+        adapter = save_adapter(finished / "adapter", run.model, tuned.method, run.checkpoint, trained)
+        merged = merge_adapter(load_adapter(adapter, run.checkpoint))
+        run.checkpoint.with_model(merged.to(dtype)).save(folder)
+    else:
+        save_adapter(folder, run.model, tuned.method, run.checkpoint, trained)
+        tokenizer = run.checkpoint.required_tokenizer
+        tokenizer.save(folder, run.checkpoint.chat_template, run.checkpoint.max_length)
     for path in folder.iterdir():
         shutil.move(path, context.output / path.name)
     shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
@@ -263,36 +256,21 @@ def train_and_deliver(run: Run, context: StageContext, save: "Save | None" = Non
     return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
 
 
-Save = Callable[[Run, Mapping[str, Tensor], Path], None]  # the weights that a run trained, into a new folder
-
-
-def _save_model(run: Run, trained: Mapping[str, Tensor], folder: Path) -> None:
-    replace(run.finished(trained), dtype=_delivered_dtype(run)).save(folder)
-
-
-def _save_adapter(run: Run, trained: Mapping[str, Tensor], folder: Path, method: Method, merge: bool) -> None:
-    """The adapter as PEFT's folder with the tokenizer and the chat template; or the model that it is merged into."""
-    checkpoint = run.checkpoint
-    adapter = folder.with_name("adapter") if merge else folder
-    save_adapter(adapter, run.model, method, checkpoint, trained)
-    if merge:
-        merged = merge_adapter(load_adapter(adapter, checkpoint))
-        checkpoint.with_model(merged.to(_delivered_dtype(run))).save(folder)
-    else:
-        checkpoint.required_tokenizer.save(folder, checkpoint.chat_template, checkpoint.max_length)
-
-
-def _delivered_dtype(run: Run) -> torch.dtype:
-    return torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-
-
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
-    kept, ranks = context.work / _DERIVED, join(config.train.parallel)
-    measure = partial(measured_speed, progress=context.progress)
+    def make() -> dict[str, Any]:
+        measure = partial(measured_speed, progress=context.progress)
+        return to_mapping(derive(config, tokenizer.vocabulary_size, available, measure))
+
+    return from_mapping(Derived, _kept(context, config.train.parallel, make))
+
+
+def _kept(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
+    """Settings as JSON, which the first process makes once, and keeps for when the run goes on."""
+    kept, ranks = context.work / _DERIVED, join(parallel)
     if ranks.first and not kept.exists():
-        write_json(kept, to_mapping(derive(config, tokenizer.vocabulary_size, available, measure)))
+        write_json(kept, make())
     ranks.wait()
-    return from_mapping(Derived, json.loads(kept.read_text("utf-8")))
+    return json.loads(kept.read_text("utf-8"))
 
 
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -67,19 +67,17 @@ def expected_memory(
 
 
 def adapter_memory(
-    config: configs.ModelConfig, layout: Layout, trained: int, numbers: Numbers, norms: Norms = "fused"
-) -> Memory:
-    """The same of one device that trains an adapter of so many parameters beside frozen weights in the run's numbers.
-    Activations are those of full training, of which less is kept where nothing before a layer is trained."""
-    whole = expected_memory(config, layout, numbers, norms=norms)
-    tokens, vocabulary = layout.tokens_per_device, config.embedding.vocabulary
+    config: configs.ModelConfig, layout: Layout, weights: float, trained: int, numbers: Numbers, norms: Norms
+) -> dict[str, float]:
+    """Bytes by part of one device that trains an adapter of so many parameters beside frozen `weights`. Activations are
+    those of full training, of which less is kept where nothing before a layer is trained."""
+    whole, logits = expected_memory(config, layout, numbers, norms=norms), layout.tokens_per_device
     parts = {name: size for name, size in whole.parts.items() if name.startswith(("activations", "working"))}
-    parts |= {
-        "weights": float(whole.held.total) * numbers.weights,
+    return parts | {
+        "weights": weights,
         "adapter and optimizer": float(trained) * (16 + numbers.master),
-        "loss": float(min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + numbers.activations)),
+        "loss": float(min(logits * config.embedding.vocabulary, _PROJECTED_LOGITS) * (4 + numbers.activations)),
     }
-    return Memory(parts, 0, whole.held, whole.notes)
 
 
 def _of_rank(

@@ -94,7 +94,9 @@ def test_every_method_makes_a_folder_that_is_loaded_and_gone_on_from(method, fol
     served = "--model full" if method == "full" else f"--adapter {method}={method}"
     assert served in run(*arguments(tiny_folder, *settings), cwd=folder)
     assert lmworks.load(folder / method).chat_template == lmworks.load(tiny_folder).chat_template
-    if method == "dora":
-        more = ("--set", "steps=1", "--set", "epochs=null", "--out", "further")
-        run(*arguments(folder / method, *more), cwd=folder)
-        assert lmworks.load(folder / "further").config == lmworks.load(tiny_folder).config
+    further = arguments(folder / method, "--set", "steps=1", "--set", "epochs=null", "--out", f"{method}-further")
+    if method in ("prefix", "bottleneck"):
+        assert "name their base" in refused(*further, cwd=folder)
+    else:
+        run(*further, cwd=folder)
+        assert lmworks.load(folder / f"{method}-further").config == lmworks.load(tiny_folder).config

@@ -1,10 +1,12 @@
 """Settings of a fine-tuning run that are left out: they keep to the minutes, the memory and the literature."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config import from_mapping
@@ -50,6 +52,16 @@ def test_what_will_not_fit_is_refused_and_says_what_takes_the_memory(tiny, monke
     monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"takes .*activations .*set a shorter length than 512"):
         derive(tiny, length=512, batch=32)
+
+
+@pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False)])
+def test_a_model_that_was_loaded_takes_memory_of_the_cpu_alone(device, fits, tiny, monkeypatch):
+    monkeypatch.setattr(finetune_settings, "device_of_rank", lambda: torch.device(device))
+    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 10**12)
+    needed = finetune_settings._MARGIN * memory(tiny)
+    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: needed - 1)
+    with nullcontext() if fits else pytest.raises(ValueError, match="the run takes"):
+        derive(tiny)
 
 
 def test_an_adapter_takes_less_memory_than_all_weights(tiny):

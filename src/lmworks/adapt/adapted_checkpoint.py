@@ -7,12 +7,12 @@ import torch
 
 from lmworks.adapt.adapter import load_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
-from lmworks.adapt.peft_folder import read_peft_folder
+from lmworks.adapt.peft_folder import CONFIG
 from lmworks.model.checkpoint import Checkpoint, DType
 from lmworks.model.checkpoint import load as load_whole
 from lmworks.model.config import UnsupportedModel
 from lmworks.model.download import MODELS, base_of_adapter
-from lmworks.tokenizer.tokenizer_folder import read_chat_template
+from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json
 
 _BESIDE = {"PREFIX_TUNING", "BOTTLENECK"}  # peft_type of what cannot become a part of the base's weights
 
@@ -40,10 +40,15 @@ def load(
     whole = named if isinstance(named, Checkpoint) else load(named, dtype, device, pickle)
     try:
         model = load_adapter(folder, whole)
-        if read_peft_folder(folder)[0].get("peft_type") not in _BESIDE:
+        if not stays_beside(folder):
             model = merge_adapter(model)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{folder}: {error}") from error
     template = read_chat_template(folder) or whole.chat_template
     length = min(whole.max_length, model.config.context_length)  # a prefix takes learned positions from the text
     return replace(whole, source=str(source), chat_template=template, max_length=length).with_model(model)
+
+
+def stays_beside(folder: Path) -> bool:
+    """Whether it holds an adapter that cannot become a part of its base's weights: a prefix, or bottlenecks."""
+    return (folder / CONFIG).is_file() and read_json(folder / CONFIG).get("peft_type") in _BESIDE

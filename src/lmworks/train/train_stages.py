@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapted_checkpoint import load, stays_beside
 from lmworks.adapt.adapter import load_adapter, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import FullConfig
@@ -112,6 +112,7 @@ def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
     """The checkpoint to go on from; weights that stay as they are need no float32 beside those that the run computes
     with."""
     path, dtype = find_base(config.base, context), DTYPES[config.train.precision]
+    _check_mergeable(path)
     if config.base_format == "float":
         return load(path, torch.float32 if config.merge or isinstance(config.method, FullConfig) else dtype)
     return replace(load(path, "stored"), dtype=dtype)  # nothing is converted as it is loaded
@@ -159,7 +160,14 @@ def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
         case PretrainConfig(tokenizer=name) if name:
             locate_tokenizer(name, base)
         case FinetuneConfig(base=name) if name:
-            located(name, base)
+            _check_mergeable(located(name, base))
+
+
+def _check_mergeable(base: Path) -> None:
+    if stays_beside(base):
+        raise ValueError(
+            f"{base} is a prefix, or bottlenecks, beside a model, with nothing to go on from: name their base"
+        )
 
 
 def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:

@@ -184,7 +184,7 @@ def test_what_is_not_finite_is_refused(folder, value):
     change_tensors(
         folder, lambda tensors: tensors | {f"base_model.model.{name}.lora_A.weight": torch.full((4, 32), value)}
     )
-    with pytest.raises(ValueError, match=rf"{name} holds values that are not finite"):
+    with pytest.raises(ValueError, match=rf"{name}.lora_A.weight holds values that are not finite"):
         read_lora(folder, LLAMA)
 
 

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from lmworks.adapt.adapter_merge import merge, merge_adapter, merge_difference
     from lmworks.adapt.config import BottleneckConfig, FullConfig, IA3Config, LoraConfig, Method, PrefixConfig
     from lmworks.adapt.lora import Lora, LowRank, initialise_lora
-    from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
+    from lmworks.adapt.lora_layers import lora_of, trainable_lora
     from lmworks.adapt.multi_lora import AdapterIndex, apply, with_lora
-    from lmworks.adapt.peft_folder import read_peft_folder, write_peft_folder
     from lmworks.adapt.peft_lora import read_lora, write_lora
     from lmworks.adapt.qlora import quantise_base
 

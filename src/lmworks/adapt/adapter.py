@@ -17,7 +17,7 @@ from lmworks.adapt.full_tuning import add_full
 from lmworks.adapt.ia3 import add_ia3, ia3_from_peft, ia3_to_peft
 from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
 from lmworks.adapt.peft_folder import named, read_peft_folder, write_peft_folder
-from lmworks.adapt.peft_lora import read_lora, write_lora
+from lmworks.adapt.peft_lora import lora_from_peft, write_lora
 from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
@@ -83,19 +83,18 @@ def save_adapter(
 def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
     """The checkpoint's model with the adapter of a folder. The errors are those of `read_peft_folder`, and ValueError
     for an adapter of another base."""
-    document, tensors = read_peft_folder(folder)
-    match document.get("peft_type"):
-        case "LORA":
-            return trainable_lora(checkpoint.model, read_lora(folder, checkpoint.config, checkpoint.published))
-        case "IA3":
-            with named(folder):
+    with named(folder):
+        document, tensors = read_peft_folder(folder)
+        match document.get("peft_type"):
+            case "LORA":
+                lora = lora_from_peft(checkpoint.config, checkpoint.published, document, tensors)
+                return trainable_lora(checkpoint.model, lora)
+            case "IA3":
                 return ia3_from_peft(checkpoint, document, tensors)
-        case "PREFIX_TUNING":
-            with named(folder):
-                return prefix_from_peft(checkpoint.model, document, tensors)
-        case "BOTTLENECK":
-            with named(folder):
-                return bottleneck_from_peft(checkpoint.model, document, tensors)
-        case other:
-            supported = "LORA, IA3, PREFIX_TUNING, BOTTLENECK"
-            raise UnsupportedModel(f"{folder}: peft_type = {other!r} is not supported; supported: {supported}")
+            case "PREFIX_TUNING":
+                return prefix_from_peft(checkpoint, document, tensors)
+            case "BOTTLENECK":
+                return bottleneck_from_peft(checkpoint, document, tensors)
+            case other:
+                supported = "LORA, IA3, PREFIX_TUNING, BOTTLENECK"
+                raise UnsupportedModel(f"peft_type = {other!r} is not supported; supported: {supported}")

@@ -94,10 +94,10 @@ def bottleneck_to_peft(
     return {**asdict(config), **header}, tensors
 
 
-def bottleneck_from_peft(model: Transformer, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
-    """The model with the adapters of a folder; ValueError for those of another base, naming the layer."""
+def bottleneck_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
+    """The checkpoint's model with the adapters of a folder; ValueError for those of another base, naming the layer."""
     settings = {field.name: document[field.name] for field in fields(BottleneckConfig) if field.name in document}
-    adapted = _with_adapters(model, from_mapping(BottleneckConfig, settings, [CONFIG]))
+    adapted = _with_adapters(checkpoint.model, from_mapping(BottleneckConfig, settings, [CONFIG]))
     expected = {PREFIX + name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     if differing := sorted(expected.keys() ^ tensors.keys()):
         raise ValueError(f"the adapter is of another base: {', '.join(differing[:5])} are in one of the two alone")
@@ -106,7 +106,5 @@ def bottleneck_from_peft(model: Transformer, document: Document, tensors: Mappin
         if weight.shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, {tuple(weight.shape)} here"
             raise ValueError(f"the adapter is of another base: {name} has the shape {shapes}")
-        if not tensor.isfinite().all():  # every answer with it would fail
-            raise ValueError(f"{name} holds values that are not finite: its training has diverged")
         weight.data.copy_(tensor)
     return adapted

@@ -135,7 +135,7 @@ def ia3_to_peft(
 
 def ia3_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
     """The checkpoint's model with the vectors of a folder. UnsupportedModel for other trained weights beside them;
-    ValueError for an adapter of another base, for vectors that are not finite or not those that the config names."""
+    ValueError for an adapter of another base, and for vectors that are not those that the config names."""
     if document.get("modules_to_save"):
         raise UnsupportedModel(f"{CONFIG}: modules_to_save = {document['modules_to_save']} is not supported")
     if strange := [name for name in tensors if not name.endswith(".ia3_l")]:
@@ -152,8 +152,6 @@ def ia3_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[s
                 f"the adapter is of another base: {name} has a vector {tuple(tensor.shape)}, "
                 f"this model's layer goes from {inputs} to {outputs} values"
             )
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} holds values that are not finite: its training has diverged")
         of_inputs = tensor.shape == (1, inputs)
         for part, rows in linear.parts:
             vectors[part] = (tensor.flatten() if of_inputs else tensor[rows, 0]), of_inputs

@@ -106,7 +106,8 @@ _TASKS = {
 def read_peft_folder(folder: str | Path) -> tuple[Document, Mapping[str, Tensor]]:
     """The config and the tensors of an adapter's folder, each read when it is asked for.
 
-    FileNotFoundError for a missing file, UnsupportedModel for a pickled one, ValueError for a damaged one.
+    FileNotFoundError for a missing file, UnsupportedModel for a pickled one, ValueError for a damaged one, and for
+    numbers that are not finite.
     """
     folder = Path(folder)
     if not (folder / CONFIG).exists():
@@ -120,6 +121,9 @@ def read_peft_folder(folder: str | Path) -> tuple[Document, Mapping[str, Tensor]
         stated = (file.metadata() or {}).get(_CHECKSUM)
     if stated is not None and stated != _checksum(tensors):
         raise ValueError(f"{TENSORS} is damaged: its tensors are not those that were written; copy it again")
+    if broken := next((name for name in tensors if not tensors[name].isfinite().all()), None):
+        # Every answer with it would fail.
+        raise ValueError(f"{broken} holds values that are not finite: its training has diverged, take an earlier state")
     return read_json(folder / CONFIG), tensors
 
 

@@ -162,16 +162,22 @@ def read_lora(folder: str | Path, config: ModelConfig, published: Document | Non
     adapter of another base, naming what does not fit, and for tensors that are not what the config says.
     """
     with named(folder):
-        given, tensors = read_peft_folder(folder)
-        lora_config, document, changes = read_peft_config(given), write_config(config, published), dict[str, LowRank]()
-        linears = their_linears(config, document)
-        found = by_their_names(_changes(tensors), linears, document)
-        for name, (linear, parts) in found.items():
-            change = LowRank(parts[_A], parts[_B], lora_config.scale(name), parts.get(_MAGNITUDE))
-            _check(name, change, linear, lora_config)
-            changes |= cut(linear, change)
-        check_complete(found, linears, lora_config)
-        return Lora(changes)
+        return lora_from_peft(config, published, *read_peft_folder(folder))
+
+
+def lora_from_peft(
+    config: ModelConfig, published: Document | None, document: Document, tensors: Mapping[str, Tensor]
+) -> Lora:
+    """The adapter in a folder's `document` and `tensors`; the rest as in `read_lora`."""
+    lora_config, base, changes = read_peft_config(document), write_config(config, published), dict[str, LowRank]()
+    linears = their_linears(config, base)
+    found = by_their_names(_changes(tensors), linears, base)
+    for name, (linear, parts) in found.items():
+        change = LowRank(parts[_A], parts[_B], lora_config.scale(name), parts.get(_MAGNITUDE))
+        _check(name, change, linear, lora_config)
+        changes |= cut(linear, change)
+    check_complete(found, linears, lora_config)
+    return Lora(changes)
 
 
 def write_lora(
@@ -260,6 +266,3 @@ def _check(name: str, change: LowRank, linear: TheirLinear, lora_config: LoraCon
     if (magnitude is not None) != lora_config.use_dora or (magnitude is not None and magnitude.shape != (outputs,)):
         has = "no magnitudes" if magnitude is None else f"magnitudes {tuple(magnitude.shape)}"
         raise ValueError(f"{name} has {has}, {CONFIG} says use_dora = {lora_config.use_dora}")
-    if not all(tensor.isfinite().all() for tensor in (a, b, magnitude) if tensor is not None):
-        # every answer with it would fail
-        raise ValueError(f"{name} holds values that are not finite: its training has diverged, take an earlier state")

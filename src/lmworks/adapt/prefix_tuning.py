@@ -211,11 +211,12 @@ def prefix_to_peft(
     return document, {"prompt_embeddings": prefix.table().detach().cpu().contiguous()}
 
 
-def prefix_from_peft(model: Transformer, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
-    """The model with a prefix that PEFT or `prefix_to_peft` wrote, to be used or trained on; `model` stays.
+def prefix_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
+    """The checkpoint's model with a prefix that PEFT or `prefix_to_peft` wrote, to be used or trained on.
 
     UnsupportedModel names a field that makes another adapter, ValueError what does not fit the model.
     """
+    model = checkpoint.model
     for name, value in document.items():
         if value and name not in _IRRELEVANT and name not in _SIZES:
             raise configs.UnsupportedModel(f"{CONFIG}: {name} = {value!r} is not supported")
@@ -229,8 +230,6 @@ def prefix_from_peft(model: Transformer, document: Document, tensors: Mapping[st
             raise ValueError(f"the prefix is of another base: {name} is {document.get(name)}, and {size} here")
     if table.shape != (shape := (len(table), layers * 2 * heads * head_dim)):
         raise ValueError(f"the prefix is of another base: it has the shape {tuple(table.shape)}, {shape} here")
-    if not table.isfinite().all():  # every answer with it would fail
-        raise ValueError("prompt_embeddings holds values that are not finite: its training has diverged")
     if any(block.attention.pattern is not None for block in model.config.stacks[-1].blocks):
         warnings.warn(
             "this model has layers that see a window of the text: here they see the prefix from everywhere, in PEFT "

@@ -58,14 +58,14 @@ def derive_finetune(
     lengths: NDArray[np.int64],
     learned: int,
     count: Callable[[int], int],
-    seconds: Callable[[int, int], float],
+    seconds: Callable[[FinetuneConfig], float],
     longest: int = 0,
 ) -> tuple[FinetuneConfig, Reasons]:
     """The config with whatever it leaves out: rank, length, batch, steps, rate, warm-up, how often to look.
 
     lengths  (rows,): tokens of each row, of which `learned` of all rows are to be learned.
     count    length → sequences that the rows are packed in.
-    seconds  (length, sequences at a time) → of the real step, for each sequence; asked where there are `minutes`.
+    seconds  config with length and `train.micro_batch` → of a real step, for each sequence; asked where minutes decide.
     longest  Tokens of the longest row of those that may not be cut, as conversations; 0: none.
 
     ValueError for a run that takes more memory than is free.
@@ -84,12 +84,25 @@ def derive_finetune(
         ("trained", short(trained), f"parameters of {of_what}, {enough} at two bits each for a bit of each token"),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
+    micro = min(micro, config.batch or BATCH, sequences)
+    config = replace(config, method=method, length=length, train=replace(config.train, micro_batch=micro))
+    parts, free = memory_parts(config, checkpoint, trained), free_memory(device)
+    if device.type == "cpu":
+        free += _held(checkpoint.model)
+    memory = sum(parts.values())
+    why_memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())
+    why_memory += f"; {readable_bytes(free)} are free, or hold the model already"
+    if _MARGIN * memory > free:
+        raise ValueError(
+            f"the run takes {readable_bytes(memory)} of memory ({why_memory}): set a shorter length than {length}, "
+            'train.micro_batch=1, train.recompute="blocks", or a method that trains less'
+        )
     epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
-    if config.minutes is not None:
-        each = seconds(length, min(micro, sequences))
+    if config.minutes is not None and config.epochs is None and config.steps is None:
+        each = seconds(config)
         affordable = _USED * 60 * config.minutes / each / sequences
         reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
-        if affordable < epochs and not config.epochs and not config.steps:
+        if affordable < epochs:
             epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
     # Not more than there are, or all epochs would be one step.
     batch = min(config.batch or max(min(int(epochs * sequences / STEPS), BATCH), 1), sequences)
@@ -106,23 +119,9 @@ def derive_finetune(
     train = replace(
         at_rate(config.train, rate),
         schedule=replace(config.train.schedule, warmup=warmup),
-        micro_batch=min(micro, batch),
         log=min(config.train.log, max(steps // _POINTS, 1)),
         validate=config.train.validate and min(config.train.validate, max(steps // _LOOKS, 1)),
     )
-    numbers = {"length": length, "batch": batch, "steps": steps, "epochs": None, "rate": rate}
-    found = replace(config, method=method, **numbers, train=train)
-    parts, free = memory_parts(found, checkpoint, trained), free_memory(device)
-    if device.type == "cpu":
-        free += _held(checkpoint.model)
-    memory = sum(parts.values())
-    why_memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())
-    why_memory += f"; {readable_bytes(free)} are free, or hold the model already"
-    if _MARGIN * memory > free:
-        raise ValueError(
-            f"the run takes {readable_bytes(memory)} of memory ({why_memory}): set a shorter length than {length}, "
-            'train.micro_batch=1, train.recompute="blocks", or a method that trains less'
-        )
     reasons += [
         ("epochs", f"{epochs:.3g}", why_epochs),
         ("batch", f"{batch:,}", why_batch),
@@ -131,7 +130,7 @@ def derive_finetune(
         ("warm-up", f"{warmup:,} steps", why_warmup),
         ("memory", readable_bytes(memory), why_memory),
     ]
-    return found, tuple(reasons)
+    return replace(config, batch=batch, steps=steps, epochs=None, rate=rate, train=train), tuple(reasons)
 
 
 def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int) -> tuple[int, str]:
@@ -183,9 +182,9 @@ def trained_parameters(checkpoint: Checkpoint, method: Method) -> int:
 
 
 def memory_parts(config: FinetuneConfig, checkpoint: Checkpoint, trained: int) -> dict[str, float]:
-    """Bytes at the peak of a step by what they are for, of a config that leaves nothing out."""
+    """Bytes at the peak of a step by what they are for, of a config with length and `train.micro_batch`."""
     numbers = NUMBERS["float32" if config.train.precision == "float32" else "mixed"]
-    length, together = config.length or LENGTH, config.train.micro_batch or config.batch or 1
+    length, together = config.length or LENGTH, config.train.micro_batch or 1
     layout = Layout(sequences=together, length=length, recompute=config.train.recompute)
     norms = "composed" if device_of_rank().type == "cpu" else "fused"
     if isinstance(config.method, FullConfig):
@@ -226,7 +225,7 @@ def seconds_per_sequence(
     checkpoint: Checkpoint, config: FinetuneConfig, loader: LoaderConfig, progress: Report
 ) -> float:
     """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
-    checkpoint that is of no use afterwards."""
+    checkpoint that, where all weights are trained, is of no use afterwards."""
     settings, taken = replace(config.train, micro_batch=None), []
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
         parts = checkpoint, CausalLanguageModel(), batches, settings, Path(folder)

@@ -95,7 +95,8 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
         # The model is served as it was taught.
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
-    checkpoint = _packed(checkpoint, config)  # the last of these: a replaced checkpoint has its weights as they were
+    if config.base_format != "float":  # the last of these: a replaced checkpoint has its weights as they were
+        checkpoint = checkpoint.with_model(quantise_base(checkpoint, config.base_format))
     config, reasons = _derived_finetune(config, checkpoint, shards, context, longest)
     assert config.length and config.batch and config.steps
     _longest_conversation(shards | held_out, config.length)
@@ -118,12 +119,6 @@ def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
     return replace(load(path, "stored"), dtype=dtype)  # nothing is converted as it is loaded
 
 
-def _packed(checkpoint: Checkpoint, config: FinetuneConfig) -> Checkpoint:
-    if config.base_format == "float":
-        return checkpoint
-    return checkpoint.with_model(quantise_base(checkpoint, config.base_format))
-
-
 def _derived_finetune(
     config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext, longest: int
 ) -> tuple[FinetuneConfig, Reasons]:
@@ -138,9 +133,10 @@ def _derived_finetune(
         with Loader(loader(length)) as once:
             return sum(plan.sequences for plan in once.plans)
 
-    def seconds(length: int, batch: int) -> float:
-        base = _packed(_load_base(config, context), config)
-        return seconds_per_sequence(base, config, loader(length, batch), context.progress)
+    def seconds(found: FinetuneConfig) -> float:
+        base = checkpoint if adapts(found) else _load_base(found, context)  # whose weights change in the steps
+        batches = loader(found.length or 0, found.train.micro_batch or 0)
+        return seconds_per_sequence(base, found, batches, context.progress)
 
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])

@@ -11,6 +11,7 @@ import lmworks
 from command_line import lmworks as command
 from command_line import refused, run
 from lmworks.artefact import read_manifest
+from lmworks.cli import finetune_command
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
 from lmworks.train import loop
@@ -86,6 +87,14 @@ def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, told, tiny_fol
     assert taken[13] == 10  # the last checkpoint
     one, other = (load_file(folder / name / "adapter_model.safetensors") for name in ("tuned", "again"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_setting_is_that_of_one_command_and_its_length_that_of_rows_too(folder, tiny_folder):
+    rows, given = [str(folder / "rows.jsonl")], finetune_command._METHODS["lora"]
+    settings = (["method.r=3", "length=64"], ["tokens.length=null"], [])
+    made = [finetune_command._recipe(str(tiny_folder), rows, given, list(each)).stages for each in settings]
+    assert [stages[-1].config.method.r for stages in made] == [3, None, None]
+    assert [stages[0].config.length for stages in made] == [64, None, 2048]
 
 
 @pytest.mark.parametrize("method", ["dora", "qlora", "prefix", "bottleneck", "ia3", "full"])

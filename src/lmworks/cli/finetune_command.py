@@ -1,5 +1,6 @@
 """The verb `finetune`: a model and a file of examples to a better model, in one command."""
 
+import copy
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,7 +21,7 @@ _METHODS: dict[str, dict[str, Any]] = {
 }
 Method = Literal["lora", "dora", "qlora", "prefix", "bottleneck", "ia3", "full"]
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 200  # share, and rows
-_LENGTH = 2048  # tokens of a row: longer ones are cut behind an earlier answer
+_LENGTH = 2048  # tokens of a row, where no length is set: longer ones are cut behind an earlier answer
 _TOKENS = "tokens."  # begins a setting of the stage data.tokenize
 
 
@@ -108,11 +109,12 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
     from lmworks.recipe import Recipe, check_stage
 
     share = _share(data)
-    tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share, "length": _LENGTH}
-    training: dict[str, Any] = {"base": model, **given}
+    tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share}
+    training: dict[str, Any] = {"base": model, **copy.deepcopy(given)}
     for override in overrides:
         of_tokens = override.startswith(_TOKENS)
         assign(tokens if of_tokens else training, *parse_assignment(override.removeprefix(_TOKENS)))
+    tokens.setdefault("length", training.get("length") or _LENGTH)
     parts = {"tokens": tokens, "held_out": {**tokens, "part": "held_out"}} if share else {"tokens": tokens}
     stages = [check_stage(name, "data.tokenize", table, inputs=[], roles={}) for name, table in parts.items()]
     stages.append(check_stage("tuned", "train.finetune", training, inputs=list(parts), roles={}))

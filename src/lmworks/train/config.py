@@ -242,9 +242,7 @@ class FinetuneConfig:
         positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
         positive(neftune=self.neftune)
         if self.neftune and self.train.parallel.context * self.train.parallel.pipeline > 1:
-            raise ValueError(
-                "neftune takes whole rows and the embeddings: leave context and pipeline out of train.parallel"
-            )
+            raise ValueError("neftune takes whole rows and embeddings: leave train.parallel.context and .pipeline out")
         if self.epochs is not None and self.steps is not None:
             raise ValueError("steps are given instead of epochs: leave one of them out")
         within(2, 2**20, length=self.length)
@@ -254,9 +252,8 @@ class FinetuneConfig:
             raise ValueError(f"merge is of lora and ia3, which become part of the weights; {self.method.kind} does not")
         if self.base_format != "float" and (self.merge or isinstance(self.method, FullConfig)):
             raise ValueError(
-                f"{'merge' if self.merge else 'full fine-tuning'} changes the base's weights, which base_format="
-                f"{self.base_format} keeps: train an adapter, such as method.kind=lora, without merge; `lmworks.load` "
-                "of its folder merges it into the float base"
+                f"base_format={self.base_format} keeps the base's weights: train an adapter, such as method.kind=lora, "
+                "without merge; `lmworks.load` of its folder merges it into the float base"
             )
         if self.batch is not None:
             self.train.check_batch(self.batch)

@@ -1,6 +1,7 @@
 """DoRA's lengths, what new adapters begin as, and merging. That PEFT has the same logits, tests/parity proves."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from small_models import LLAMA, T5, TIED, build, random_ids
 
 from lmworks.adapt import (
     AdapterIndex,
+    BottleneckConfig,
     IA3Config,
     LoraConfig,
+    PrefixConfig,
     add_adapter,
     load_adapter,
     lora_of,
@@ -21,6 +24,7 @@ from lmworks.adapt import (
 )
 from lmworks.adapt.dora import changed_lengths
 from lmworks.adapt.layers import AdapterLinear
+from lmworks.model.gguf_write import save_gguf
 from lmworks.model.quantised_linear import QuantisedLinear
 from training_cases import new_checkpoint
 
@@ -93,6 +97,15 @@ def test_embedding_and_tied_head_change_by_themselves():
     assert not torch.equal(head.logits(hidden), model.logits(hidden))
 
 
+def test_dora_leaves_a_row_of_zeros_alone():
+    model, ids = build(LLAMA), random_ids(2, 9)
+    model.decoder.blocks[0].feed_forward.up.weight.data[3] = 0
+    adapted = add_adapter(model, METHODS["dora"])
+    adapted(ids).square().mean().backward()
+    assert all(weight.grad.isfinite().all() for weight in adapted.parameters() if weight.requires_grad)
+    assert merge_difference(adapted, model, ids) < 1e-5 > merge_difference(merge_adapter(adapted), model, ids)
+
+
 @pytest.mark.parametrize("method", ["dora", "lora"])
 def test_tokens_of_one_batch_do_not_have_each_their_dora_or_embedding(method):
     lora = lora_of(drawn(build(TIED), METHODS[method]))
@@ -100,7 +113,14 @@ def test_tokens_of_one_batch_do_not_have_each_their_dora_or_embedding(method):
         with_lora(build(TIED), [lora], AdapterIndex())
 
 
-def test_what_is_no_change_of_weights_is_not_merged():
+def test_what_is_no_change_of_weights_is_not_merged_and_no_whole_model_is_saved_without_it(tmp_path):
+    checkpoint = new_checkpoint()
+    for method in (PrefixConfig(4), BottleneckConfig(4)):
+        adapted = checkpoint.with_model(add_adapter(checkpoint.model, method))
+        for save, name in ((adapted.save, "whole"), (partial(save_gguf, adapted), "whole.gguf")):
+            with pytest.raises(ValueError, match="the model is not whole"):
+                save(tmp_path / name)
+            assert not any(tmp_path.iterdir())
     model = build(LLAMA)
     model.decoder.blocks[0].feed_forward.down = AdapterLinear(model.decoder.blocks[0].feed_forward.down)
     with pytest.raises(ValueError, match="no change of weights and cannot be merged"):

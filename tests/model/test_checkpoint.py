@@ -274,7 +274,7 @@ def test_a_folder_without_a_tokenizer_is_a_model_of_ids(checkpoint, tmp_path):
 def test_an_adapter_is_not_a_model(checkpoint, tmp_path):
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    refuse(tmp_path / "adapter", UnsupportedModel, r"adapter_config\.json.*merge_and_unload")
+    refuse(tmp_path / "adapter", UnsupportedModel, r"adapter_config\.json.*lmworks\.load")
 
 
 def test_a_damaged_tokenizer_and_modules(checkpoint, tmp_path):

@@ -12,6 +12,11 @@ from torch import Tensor
 _BLOCK = 1 << 22  # values of W that are widened at a time
 
 
+def direction_factor(magnitude: Tensor, lengths: Tensor) -> Tensor:
+    """m / ‖V‖ of each row of V = W + scale · B A; a row of zeros has no direction, and stays."""
+    return magnitude / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
+
+
 @torch.no_grad()
 def row_lengths(weight: Tensor) -> Tensor:
     """‖w‖ of each row of `weight` (out, in): (out,), in float32 at least, without a gradient."""

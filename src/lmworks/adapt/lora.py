@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.adapt.config import LoraConfig
+from lmworks.adapt.dora import direction_factor
 from lmworks.model.config import LanguageModelHead as HeadConfig
 from lmworks.model.config import ModelConfig, VocabularyHead
 from lmworks.model.heads import LanguageModelHead
@@ -46,7 +47,7 @@ class LowRank(NamedTuple):
         product = self.product().to(weight.device)
         summed = (weight.to(product.dtype) if weight.dtype.itemsize < 4 else weight) + product
         if self.magnitude is not None:
-            summed *= (self.magnitude.to(summed) / torch.linalg.vector_norm(summed, dim=1))[:, None]
+            summed *= direction_factor(self.magnitude.to(summed), torch.linalg.vector_norm(summed, dim=1))[:, None]
         return summed.to(weight.dtype)
 
 

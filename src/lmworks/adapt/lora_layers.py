@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.adapt.config import LoraConfig
-from lmworks.adapt.dora import changed_lengths, row_lengths
+from lmworks.adapt.dora import changed_lengths, direction_factor, row_lengths
 from lmworks.adapt.layers import AdapterLinear, frozen_copy, linear_layer, with_weight
 from lmworks.adapt.lora import EMBEDDING, HEAD, Lora, LowRank, check_fits, initialise_lora, untie
 from lmworks.adapt.low_rank_product import LowRankLinear
@@ -69,7 +69,7 @@ class LoraLinear(AdapterLinear):
         if self.lora_magnitude is None:
             return None
         before, after = changed_lengths(self.matrix, self.lora_a, self.lora_b, self.scale)
-        return (before + self.lora_magnitude) / after
+        return direction_factor(before + self.lora_magnitude, after)
 
     def merged(self) -> nn.Module:
         return with_weight(self.base, self.change(dict(self.named_parameters())).merged(self.weight), self.bias)

@@ -14,7 +14,6 @@ import gguf
 import numpy as np
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
-from torch import Tensor
 
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
@@ -22,6 +21,7 @@ from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, GgufTensor
 from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
 from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
+from lmworks.model.huggingface import whole_weights
 from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
 Kind = Literal["F32", "F16", "Q8_0", "Q4_0"]
@@ -109,7 +109,7 @@ def _layout(checkpoint: Checkpoint, architecture: Architecture) -> _Layout:
 
 
 def _values(checkpoint: Checkpoint, architecture: Architecture, layout: _Layout) -> Iterator[np.ndarray]:
-    weights: dict[str, Tensor] = checkpoint.model.state_dict()
+    weights = whole_weights(checkpoint.model)
     for name, (_, parts) in layout.items():
         if name == "rope_freqs.weight":
             divisors = llama3_divisors(checkpoint.config)

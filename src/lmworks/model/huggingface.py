@@ -84,11 +84,21 @@ class Place(NamedTuple):
 
 
 def write_weights(folder: Path, model: Transformer, document: Document, shard_size: int) -> None:
-    """Writes safetensors under the names of the family that `document`, the config.json, says; see `write_tensors`."""
-    weights = model.state_dict()
+    """Writes safetensors under the names of the family that `document`, the config.json, says; see `write_tensors`.
+    Errors are those of `whole_weights`."""
+    weights = whole_weights(model)
     shapes = {name: tensor.to("meta") for name, tensor in weights.items()}
     sizes = {name: tensor.nbytes for name, tensor in to_their_names(model.config, document, shapes).items()}
     write_tensors(folder, to_their_names(model.config, document, weights), sizes, shard_size)
+
+
+def whole_weights(model: Transformer) -> dict[str, Tensor]:
+    """The weights of a model by name. ValueError where an adapter stands beside them, or layers are packed: a file of
+    the model would lack these."""
+    weights = model.state_dict()
+    if strange := sorted(weights.keys() ^ empty_model(model.config).state_dict().keys()):
+        raise ValueError(f"the model is not whole ({strange[0]}): merge its adapter, or save the adapter and the base")
+    return weights
 
 
 def to_our_names(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from lmworks.adapt import IA3Config, add_adapter, save_adapter
 from lmworks.artefact import StageContext
 from lmworks.data.conversations import CONVERSATIONS, read_dialogues
 from lmworks.evaluate.config import SuiteConfig
@@ -104,16 +106,19 @@ def test_agreeing_samples_have_less_doubt():
     assert of("Oslo", "Oslo", "Rome") < of("Oslo", "Bonn", "Rome")
 
 
-def test_without_labels_half_of_the_questions_count_as_known(folder, tiny_folder):
-    """On a real engine: five samples of each prompt; and the base's run is the one that the suite makes."""
-    out, _, rows, held_out = make(folder, tiny_folder, known_by="samples", tasks=("closed.toml",), refusals=0.9)
+def test_without_labels_half_of_the_questions_count_as_known(folder, tiny, tiny_folder):
+    """On a real engine, of a base that has an adapter: five samples of each prompt; and the base's run is the one that
+    the suite makes."""
+    named = replace(tiny, source=str(tiny_folder))
+    base = save_adapter(folder / "base", add_adapter(tiny.model, IA3Config()), IA3Config(), named)
+    out, _, rows, held_out = make(folder, base, known_by="samples", tasks=("closed.toml",), refusals=0.9)
     known = [row["known"] for row in held_out] + [row["provenance"]["known"] for row in rows]
     assert sum(known) == 20, "half of the 40"
     assert all(row["messages"][1]["content"] == row["provenance"]["said"] for row in rows if row["provenance"]["known"])
     (again := out / "again").mkdir()
     evaluate(
         SuiteConfig(("refusals",)),
-        StageContext({"rows": out}, again, again / "work", models={"model": str(tiny_folder)}),
+        StageContext({"rows": out}, again, again / "work", models={"model": str(base)}),
     )
     assert read_results(again) == read_results(out)
 

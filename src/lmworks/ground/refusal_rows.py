@@ -130,9 +130,9 @@ def doubt(response: Response) -> tuple[float, float]:
 
 def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageContext) -> list[Response]:
     """Greedy answers of the base model, and samples, as the task `refusals` asks; ValueError for too long a prompt."""
+    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.evaluate.model_responses import encoded, model_responses
     from lmworks.generate.engine import Engine
-    from lmworks.model.checkpoint import load
 
     (task,), checkpoint = read_tasks([TASK]), load(context.models["base"])
     task = replace(task, samples=SAMPLES if config.known_by == "samples" else 0)

@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_models import LLAMA, MIXTRAL, T5, TIED, VOCABULARY, build, random_ids
 
 from lmworks import adapt
@@ -67,10 +68,10 @@ def test_step_0_and_1(name, method):
     assert all(torch.equal(w, weights[n]) and w.requires_grad for n, w in model.named_parameters())
 
 
-@pytest.mark.parametrize("name", ["frozen", "prefix", "prefix mlp", "houlsby"])
+@pytest.mark.parametrize("name", ["frozen", "lora", "dora", "prefix", "prefix mlp", "houlsby"])
 def test_a_run_that_goes_on_after_a_stop_delivers_what_one_without_does(name, tmp_path):
     dataset, method = write_text_dataset(tmp_path / "tokens"), METHODS[name]
-    config = TrainConfig(AdamW(rate=1e-2), log=1, validate=None, checkpoint=CheckpointConfig(steps=2))
+    config = TrainConfig(AdamW(rate=1e-2), micro_batch=3, log=1, validate=None, checkpoint=CheckpointConfig(steps=2))
 
     def run_of(folder):
         loader, adds = Loader(loader_config(dataset, steps=4)), partial(add_adapter, method=method, seed=1)
@@ -81,6 +82,10 @@ def test_a_run_that_goes_on_after_a_stop_delivers_what_one_without_does(name, tm
         if name == "frozen":
             model = run.finished().model
         else:
+            with pytest.raises(ValueError, match="save_adapter"):
+                run.finished()
+            saved = load_file(run.checkpoints.path(4) / "train_state" / "trained.safetensors")
+            assert saved.keys() == trained_weights(run.model).keys()
             folder = adapt.save_adapter(run.folder / "adapter", run.model, method, run.checkpoint, run.trained())
             model = adapt.load_adapter(folder, new_checkpoint("gpt2"))
         torch.testing.assert_close(outputs(model), outputs(run.model), rtol=1e-5, atol=1e-5)

@@ -19,6 +19,7 @@ from lmworks.adapt.qlora import quantise_base
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
+from lmworks.data.learned_tokens import masks_of
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble
@@ -140,7 +141,7 @@ def _derived_finetune(
 
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
-        learned = sum(int(each.mask(0, each.tokens).sum()) if each.masked else each.tokens for each in datasets)
+        learned = sum(int(mask.sum()) for dataset in datasets for mask in masks_of(dataset))
         found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
         for what, value, why in reasons:
             context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")
@@ -161,9 +162,7 @@ def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
 
 def _check_mergeable(base: Path) -> None:
     if stays_beside(base):
-        raise ValueError(
-            f"{base} is a prefix, or bottlenecks, beside a model, with nothing to go on from: name their base"
-        )
+        raise ValueError(f"{base}: a prefix or bottlenecks cannot be merged, to go on from there: name their base")
 
 
 def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:

@@ -5,7 +5,7 @@
 SmolLM2-135M-Instruct with adapters on all linear layers (or on queries and values alone), full rows of 512 tokens, no
 packing, the same rows in one order and the same base weights: both libraries take whole steps of their own loop, each
 contender in a process of its own on two cores. PYTHON is one that has trl and peft. They take turns; the first two
-steps, with loading, are told apart.
+steps, with loading, are kept apart.
 
     trl blocks      SFTTrainer with its defaults: activations are computed again in the backward
     trl nothing     the same without gradient checkpointing
@@ -37,7 +37,7 @@ ROWS = 128
 
 
 class Contender:
-    """A process that takes steps when it is told to."""
+    """A process that takes steps when it is asked to."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.log = (options.folder / f"{name}.log").open("w+")

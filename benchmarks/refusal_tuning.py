@@ -110,8 +110,8 @@ def main() -> None:
                 [one for one in run if group == "all" or (one.item.fields["kind"] == CLOSED) == (group == CLOSED)]
                 for run in runs
             ]
-            told = [score(metric(name), [one.item for one in run], [one.values[name] for one in run]) for run in of]
-            print(f"{group:<14} {name:<20} {told[0]!s:<32} {told[1]}")
+            scores = [score(metric(name), [one.item for one in run], [one.values[name] for one in run]) for run in of]
+            print(f"{group:<14} {name:<20} {scores[0]!s:<32} {scores[1]}")
     for line in compare_runs(after, before):
         print(line)
 

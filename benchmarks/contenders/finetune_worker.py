@@ -38,8 +38,13 @@ class Exchange:
         if self.left:
             return True
         clock, processor = time.perf_counter() - self.began[0], time.process_time() - self.began[1]
-        told = {"clock": clock, "processor": processor, "peak": resident_bytes("VmHWM") - self.imported, "loss": loss}
-        print(json.dumps(told), file=self.answers, flush=True)
+        measured = {
+            "clock": clock,
+            "processor": processor,
+            "peak": resident_bytes("VmHWM") - self.imported,
+            "loss": loss,
+        }
+        print(json.dumps(measured), file=self.answers, flush=True)
         self.left = int(sys.stdin.readline() or 0)
         self.began = time.perf_counter(), time.process_time()
         return bool(self.left)

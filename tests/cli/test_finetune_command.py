@@ -35,7 +35,7 @@ def arguments(tiny_folder, *more):
 
 
 @pytest.fixture(scope="module")
-def told(folder, tiny_folder):
+def printed(folder, tiny_folder):
     return run(*arguments(tiny_folder, "--out", "tuned"), cwd=folder)
 
 
@@ -44,17 +44,17 @@ def answer(checkpoint, question: str) -> str:
     return lmworks.Engine(checkpoint).generate([request])[0].text
 
 
-def test_the_folder_is_a_model_that_answers_as_it_was_taught(folder, told, tiny_folder):
+def test_the_folder_is_a_model_that_answers_as_it_was_taught(folder, printed, tiny_folder):
     assert answer(lmworks.load(tiny_folder), "a word that is new") != "aye"
     assert answer(lmworks.load(folder / "tuned"), "a word that is new") == "aye"
     metrics = read_manifest(folder / "tuned").metrics
     assert 2 <= metrics["validation_n"] <= 3 and metrics["loss"] < 1
     page = (folder / "tuned" / "report.html").read_text()
     assert "the model before" in page and "<svg" in page and "Tokens of held-out" in page
-    assert "--adapter tuned=tuned" in told and "activations" in told
+    assert "--adapter tuned=tuned" in printed and "activations" in printed
 
 
-def test_peft_loads_it_with_the_same_logits(folder, told, tiny_folder):
+def test_peft_loads_it_with_the_same_logits(folder, printed, tiny_folder):
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
     base = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     theirs = peft.PeftModel.from_pretrained(base, folder / "tuned").eval()
@@ -63,7 +63,7 @@ def test_peft_loads_it_with_the_same_logits(folder, told, tiny_folder):
         assert (theirs(ids).logits - lmworks.load(folder / "tuned").model(ids)).abs().max() < 1e-4
 
 
-def test_the_same_command_again_trains_nothing_and_another_one_is_refused(folder, told, tiny_folder):
+def test_the_same_command_again_trains_nothing_and_another_one_is_refused(folder, printed, tiny_folder):
     before = (folder / "tuned" / "adapter_model.safetensors").stat()
     with mock.patch.object(loop, "step", side_effect=AssertionError("trained again")):
         run(*arguments(tiny_folder, "--out", "tuned"), cwd=folder)
@@ -71,7 +71,7 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(folder
     assert "exists already" in refused(*arguments(tiny_folder, "--out", "tuned", "--method", "full"), cwd=folder)
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, told, tiny_folder):
+def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, printed, tiny_folder):
     taken, real = [], loop.step
 
     def killed(run):

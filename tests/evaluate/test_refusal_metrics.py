@@ -1,4 +1,4 @@
-"""Refusals are told from answers; shares against counting by hand, the area against the curve that is tested itself."""
+"""Refusals and answers; shares against counting by hand, the area against the curve that is tested itself."""
 
 import math
 

@@ -202,9 +202,9 @@ def test_a_few_conversations_are_a_step_an_epoch(workspace):
     assert outcome.manifest.metrics["steps"] == 3
     section = json.loads((workspace / "little" / "sections.json").read_text())[0]
     assert "WARNING: 3 steps of training on these texts, in which little is learned" in section["text"]
-    told = {row[0]: row[1:] for row in section["tables"][0]["rows"]}
-    assert told["length"] == ["64", "the model's context; 5,000 was set"]
-    assert [told[name][0] for name in ("sequences", "batch", "steps")] == ["1", "1", "3"]
+    numbers = {row[0]: row[1:] for row in section["tables"][0]["rows"]}
+    assert numbers["length"] == ["64", "the model's context; 5,000 was set"]
+    assert [numbers[name][0] for name in ("sequences", "batch", "steps")] == ["1", "1", "3"]
 
 
 def test_the_same_run_makes_the_same_bytes_also_with_a_vocabulary_that_is_named(workspace):

@@ -193,7 +193,7 @@ def write_lora(
 
     published   as in `read_lora`.
     base        where the base model is, a path or a name, for PEFT's sake.
-    use_rslora  whether lora_alpha is told as scale · √r, and not as scale · r.
+    use_rslora  whether lora_alpha is written as scale · √r, and not as scale · r.
     model       the base itself, which gives lengths to parts without DoRA of a layer that is one in the family.
 
     Adapters of layers that are one in the family, such as GPT-2's queries, keys and values, become one there. The

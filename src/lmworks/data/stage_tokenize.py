@@ -140,12 +140,14 @@ def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, i
 
 
 def _alarms(config: TokenizeConfig, counts: Counter[str], total: int) -> tuple[str, ...]:
-    told = {
+    reasons = {
         "cut": f"are cut behind an earlier answer, as they have more than length={config.length} tokens",
         "too_long": f"are left out, as their first exchange has more than length={config.length} tokens",
         "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
     }
-    return tuple(f"{counts[name]:,} of {total:,} conversations {what}" for name, what in told.items() if counts[name])
+    return tuple(
+        f"{counts[name]:,} of {total:,} conversations {what}" for name, what in reasons.items() if counts[name]
+    )
 
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:

@@ -61,7 +61,7 @@ def derive_finetune(
     seconds: Callable[[FinetuneConfig], float],
     longest: int = 0,
 ) -> tuple[FinetuneConfig, Reasons]:
-    """The config with whatever it leaves out: rank, length, batch, steps, rate, warm-up, how often to look.
+    """The config with the settings that it leaves out: rank, length, batch, steps, rate, warm-up, how often to look.
 
     lengths  (rows,): tokens of each row, of which `learned` of all rows are to be learned.
     count    length → sequences that the rows are packed in.

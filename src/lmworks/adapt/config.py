@@ -21,6 +21,7 @@ class LoraConfig:
 
     r                   the rank: rows of A, columns of B; left out: 8, or more in `train.finetune` for many tokens.
     lora_alpha          scale = lora_alpha / r; with `use_rslora` lora_alpha / √r (Kalajdzievski 2023, section 3).
+    use_rslora          that scale, which is steadier at high ranks.
     target_modules      the linear layers, or the embedding: how their names end, at a dot; or one regular expression
                         for whole names; or "all-linear", which is every linear layer but the head's.
     exclude_modules     what to leave out of these, in the same two ways.

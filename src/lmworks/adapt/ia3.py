@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmworks.adapt.config import IA3Config, LoraConfig
 from lmworks.adapt.layers import AdapterLinear, frozen_copy, linear_layer, with_weight
-from lmworks.adapt.lora import layer_shapes
+from lmworks.adapt.lora import layer_shapes, no_target
 from lmworks.adapt.peft_folder import (
     CONFIG,
     PREFIX,
@@ -77,7 +77,7 @@ def add_ia3(model: Transformer, config: IA3Config, generator: torch.Generator) -
             of_inputs = config.of_inputs(name)
             vectors[name] = torch.ones(inputs if of_inputs else outputs), of_inputs
     if not vectors:
-        raise ValueError(f"target_modules {config.target_modules} name no linear layer of this model")
+        raise no_target(config.target_modules, model.config)
     return trainable_ia3(model, vectors)
 
 

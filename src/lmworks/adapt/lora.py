@@ -100,6 +100,12 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     return shapes
 
 
+def no_target(targets: object, config: ModelConfig) -> ValueError:
+    """For `target_modules` that fit nothing: names the layers that there are."""
+    ends = dict.fromkeys(".".join(name.split(".")[-2:]) for name in layer_shapes(config))
+    return ValueError(f"target_modules {targets} name no linear layer of this model, which has {', '.join(ends)}")
+
+
 def check_fits(lora: Lora, config: ModelConfig) -> None:
     """ValueError names the layers that the model lacks, or else the first whose sizes are others."""
     shapes = layer_shapes(config)
@@ -157,5 +163,5 @@ def initialise_lora(model_config: ModelConfig, config: LoraConfig, generator: to
                 a.uniform_(-bound, bound, generator=generator)
             changes[name] = LowRank(a, b, config.scale(name))
     if not changes:
-        raise ValueError(f"target_modules {config.target_modules} name no linear layer of this model")
+        raise no_target(config.target_modules, model_config)
     return Lora(changes)

@@ -80,27 +80,30 @@ def finetune(
     print_sections(console, shown)
     whole = (out / "config.json").is_file()
     served = f"--model {out}" if whole else f"--model {model} --adapter {out.name}={out}"
+    beside = "" if whole else ", and with the base"
+    peft = "" if whole or method == "bottleneck" else f"; PEFT too: PeftModel.from_pretrained(base, {str(out)!r})"
     for line in (
         f"\nReport: {out / REPORT}",
         "\nWhat next:",
-        f"  lmworks serve {served}\n      chat with it, and with the base, on a page and by an API",
-        f"  lmworks eval run {out} --suite NAME --data FOLDER\n      score it; `lmworks eval list` names suites",
-        f"  lmworks.load({str(out)!r})\n      in Python"
-        + ("" if whole else f"; PEFT takes the folder as well: PeftModel.from_pretrained(base, {str(out)!r})"),
+        f"  lmworks serve {served}\n      chat with it{beside}, on a page and by an API",
+        f"  lmworks eval run {out} --suite NAME --data FOLDER",
+        "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
+        f"  lmworks.load({str(out)!r})\n      in Python{peft}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def settings() -> str:
     """The settings that `--set` takes, for the help of the verb."""
+    from lmworks.adapt.config import LoraConfig
     from lmworks.train.config import FinetuneConfig
 
     lead = (
-        "What `--set` takes, with the defaults; `tokens.key=value` is a setting of `lmworks stage data.tokenize`, such "
-        "as `tokens.family=chatml` for a model without a chat template, and of LoRA there are `method.r` and "
-        "`method.lora_alpha`:"
+        "What `--set` takes, with the defaults of `--method lora` (the other methods' are in docs/adapters.md, and a "
+        "wrong key names them); `tokens.key=value` is a setting of `lmworks stage data.tokenize`, such as "
+        "`tokens.family=chatml` for a model without a chat template, or `tokens.length=4096` for longer rows:"
     )
-    return settings_help(lead, FinetuneConfig)
+    return settings_help(lead, FinetuneConfig, FinetuneConfig(method=LoraConfig(lora_alpha=_LORA["lora_alpha"])))
 
 
 def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[str]) -> "Recipe":

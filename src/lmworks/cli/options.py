@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,13 +64,14 @@ def new_console() -> "Console":
     return Console(emoji=False)  # a document that says :key: shall show :key:
 
 
-def settings_help(lead: str, config: type) -> str:
-    """The settings that `--set` takes, in Markdown: a line for each field of a config, with its default; the config's
-    own ones first, then those of each table in it under a heading."""
+def settings_help(lead: str, config: type, defaults: Any = None) -> str:
+    """The settings that `--set` takes, in Markdown: a line for each field of a config, with its default (that of the
+    class, or the value in the instance `defaults`); the config's own ones first, then those of each table in it under a
+    heading."""
     from lmworks.config import described
 
     tables: dict[str, list[str]] = {"": []}
-    for key, (default, text) in described(config).items():
+    for key, (default, text) in described(config, defaults).items():
         parents = key.split(".")[:-1]
         for depth in range(1, len(parents) + 1):  # an outer table's own fields stand before the tables in it
             tables.setdefault(".".join(parents[:depth]), [])

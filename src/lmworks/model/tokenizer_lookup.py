@@ -59,7 +59,8 @@ def find_renderer(found: Found, family: str | None = None) -> ChatRenderer:
     template = chat_template(family) if family is not None else own_chat_template(found.path)
     if template is None:
         raise ValueError(
-            f"{found.name} has no chat template: choose that of a family, such as family=chatml ({', '.join(FAMILIES)})"
+            f"{found.name} has no chat template: choose that of a family, such as family=chatml, which is "
+            f"`--set tokens.family=chatml` in lmworks finetune ({', '.join(FAMILIES)})"
         )
     return ChatRenderer(template, found.tokenizer)
 

@@ -81,7 +81,7 @@ def derive_finetune(
         ("length", f"{length:,}", why_length),
         ("sequences", f"{sequences:,}", f"in which {len(lengths):,} texts are packed"),
         ("to learn", f"{short(learned)} tokens", "of these texts"),
-        ("trained", short(trained), f"parameters of {of_what}, {enough} at two bits each for a bit of each token"),
+        ("trained", short(trained), f"parameters of {of_what}: two bits each, {enough} for one a token to learn"),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
     micro = min(micro, config.batch or BATCH, sequences)
@@ -91,13 +91,13 @@ def derive_finetune(
         free += _held(checkpoint.model)
     memory = sum(parts.values())
     why_memory = ", ".join(f"{name} {readable_bytes(size)}" for name, size in parts.items())
-    why_memory += f"; {readable_bytes(free)} are free, or hold the model already"
+    why_memory += f"; {readable_bytes(free)} are free, with what the model holds already"
     if _MARGIN * memory > free:
         raise ValueError(
             f"the run takes {readable_bytes(memory)} of memory ({why_memory}): set a shorter length than {length}, "
             'train.micro_batch=1, train.recompute="blocks", or a method that trains less'
         )
-    epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "more are learned by heart"
+    epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "after more, rows are known by heart"
     if config.minutes is not None and config.epochs is None and config.steps is None:
         each = seconds(config)
         affordable = _USED * 60 * config.minutes / each / sequences
@@ -127,7 +127,7 @@ def derive_finetune(
         ("batch", f"{batch:,}", why_batch),
         ("steps", f"{steps:,}", "as set" if config.steps else f"{epochs:.3g} times all sequences"),
         ("rate", f"{rate:.2g}", why_rate),
-        ("warm-up", f"{warmup:,} steps", why_warmup),
+        ("warm-up", f"{warmup:,} {'step' if warmup == 1 else 'steps'}", why_warmup),
         ("memory", readable_bytes(memory), why_memory),
     ]
     return replace(config, batch=batch, steps=steps, epochs=None, rate=rate, train=train), tuple(reasons)
@@ -160,7 +160,7 @@ def _rate(config: FinetuneConfig, width: int) -> tuple[float, str]:
     source = f"5e-5 · (2000 / {width})^0.781, at most {HIGHEST_RATE:g}, for all weights (Schulman et al. 2025)"
     if isinstance(method, LoraConfig):
         factor *= _ALPHA / method.lora_alpha
-        source += f", 10 times that for LoRA of alpha 32, and this is of {method.lora_alpha:g}"
+        source += f", 10 times that for LoRA of alpha 32; alpha is {method.lora_alpha:g} here"
     elif factor > 1:
         source += f", {factor:g} times that for {method.kind}"
     return factor * min(5e-5 * (2000 / width) ** 0.781, HIGHEST_RATE), source

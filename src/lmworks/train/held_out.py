@@ -72,7 +72,7 @@ _TEXTS = 200  # at most, where each is a sequence of its own
 _ROWS = 8  # of a batch that is read
 _BEGINNINGS = 3  # that are continued
 _SHOWN = 16  # tokens of a text that has no question
-_SAID = 40  # tokens that the model adds
+CONTINUED = 40  # tokens that the model adds
 TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word again and again
 
 
@@ -142,7 +142,9 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
     def samples() -> list[tuple[str, str]]:
-        found = [continue_text(run.model, ids, _SAID, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)]
+        found = [
+            continue_text(run.model, ids, CONTINUED, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)
+        ]
         shown = [_last_turn(tokenizer, ids) if spoken else tokenizer.decode(ids, False) for ids in beginnings]
         return [(text, tokenizer.decode(answer, False)) for text, answer in zip(shown, found, strict=True)]
 

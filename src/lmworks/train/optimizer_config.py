@@ -15,7 +15,7 @@ from lmworks.train.config_checks import below_one, positive, within
 class Cosine:
     """Half a cosine from 1 to `final` (Loshchilov & Hutter 2017).
 
-    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     final   What is left at the end.
     kind    `cosine`; or `linear`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
@@ -33,7 +33,7 @@ class Cosine:
 class Linear:
     """A line from 1 to `final`.
 
-    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     final   What is left at the end.
     kind    `linear`; or `cosine`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
@@ -52,7 +52,7 @@ class WarmupStableDecay:
     """1 for most of the run, so that it can be prolonged, and a decay to `final` over its last part (Hu et al. 2024,
     MiniCPM, section 4).
 
-    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     decay   The part of the run that decays.
     final   What is left at the end.
     shape   `linear`, or `sqrt`: 1 - sqrt (Hägele et al. 2024, section 3.2).
@@ -74,7 +74,7 @@ class WarmupStableDecay:
 class InverseSqrt:
     """sqrt(warmup / step) after the warm-up (Vaswani et al. 2017, section 5.3).
 
-    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, else none.
+    warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     kind    `inverse_sqrt`; or `cosine`, `linear` or `wsd`, with settings of their own.
     """
 

@@ -9,7 +9,7 @@ from lmworks.progress import readable_duration
 from lmworks.report import Figure, Section, Table
 from lmworks.train.config import PretrainConfig
 from lmworks.train.dial import Derived
-from lmworks.train.held_out import TEMPERATURE
+from lmworks.train.held_out import CONTINUED, TEMPERATURE
 from lmworks.train.run_log import read_log
 
 _RISE = 0.02  # nats of held-out loss above its best that are over-fitting
@@ -119,7 +119,8 @@ def _samples(lines: list[dict[str, Any]]) -> Table:
         pairs = zip(first, last, strict=False)
         rows = tuple((before["beginning"], before["text"], after["text"]) for before, after in pairs)
         heads = ("the text begins", "the model before", f"the model after step {steps[-1]}")
-        return Table(heads, rows, f"Held-out texts, gone on with at temperature {TEMPERATURE:g}")
+        caption = f"Held-out texts, gone on with at temperature {TEMPERATURE:g} by at most {CONTINUED} tokens"
+        return Table(heads, rows, caption)
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
     caption = f"What the model says after the beginning of a text, drawn at temperature {TEMPERATURE:g}"

@@ -104,7 +104,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     sources = _sources(shards, config.weights)
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
     result = _train(checkpoint, loader, held_out, config.train, context, config)
-    remedies = "more dialogues or texts, more epochs, or a smaller batch"
+    remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
     doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies))
     section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
     return replace(result, sections=(section, *result.sections))

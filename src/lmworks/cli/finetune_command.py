@@ -101,7 +101,7 @@ def settings() -> str:
     lead = (
         "What `--set` takes, with the defaults of `--method lora` (the other methods' are in docs/adapters.md, and a "
         "wrong key names them); `tokens.key=value` is a setting of `lmworks stage data.tokenize`, such as "
-        "`tokens.family=chatml` for a model without a chat template, or `tokens.length=4096` for longer rows:"
+        "`tokens.family=chatml` for a model without a chat template. `length=4096` keeps longer rows whole:"
     )
     return settings_help(lead, FinetuneConfig, FinetuneConfig(method=LoraConfig(lora_alpha=_LORA["lora_alpha"])))
 

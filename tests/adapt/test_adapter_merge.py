@@ -10,6 +10,7 @@ from small_models import LLAMA, T5, TIED, build, random_ids
 from lmworks.adapt import (
     AdapterIndex,
     BottleneckConfig,
+    FullConfig,
     IA3Config,
     LoraConfig,
     PrefixConfig,
@@ -95,6 +96,18 @@ def test_embedding_and_tied_head_change_by_themselves():
     head = merge_adapter(drawn(model, LoraConfig(target_modules=("projection",))))
     assert torch.equal(head.embedding.tokens(ids), model.embedding.tokens(ids))
     assert not torch.equal(head.logits(hidden), model.logits(hidden))
+
+
+@pytest.mark.parametrize("method", [*METHODS.values(), PrefixConfig(4), FullConfig()])
+def test_a_model_takes_one_adapter(method, tmp_path):
+    checkpoint = new_checkpoint()
+    folder = save_adapter(tmp_path / "one", add_adapter(checkpoint.model, IA3Config()), IA3Config(), checkpoint)
+    for first in (LoraConfig(r=2), PrefixConfig(4)):
+        adapted = add_adapter(checkpoint.model, first)
+        with pytest.raises(ValueError, match="merge that one first"):
+            add_adapter(adapted, method)
+        with pytest.raises(ValueError, match=r"one: .* merge that one first"):
+            load_adapter(folder, checkpoint.with_model(adapted))
 
 
 def test_dora_leaves_a_row_of_zeros_alone():

@@ -21,6 +21,7 @@ from lmworks.adapt.peft_lora import lora_from_peft, write_lora
 from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
+from lmworks.model.quantised_linear import has_adapter
 from lmworks.model.transformer import Transformer
 
 
@@ -28,8 +29,9 @@ def add_adapter(model: Transformer, method: Method, seed: int = 0) -> Transforme
     """The model with a new adapter, whose parameters alone require a gradient; `model` stays, its weights are shared.
 
     At first it computes what `model` computes, but for a prefix, whose keys take attention from the text. ValueError
-    for a method that does not go with this model.
+    for a method that does not go with this model, and for a model with an adapter.
     """
+    _check_whole(model)
     generator = torch.Generator(device=model.tokens.device).manual_seed(seed)
     match method:
         case LoraConfig():
@@ -84,6 +86,7 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
     """The checkpoint's model with the adapter of a folder. The errors are those of `read_peft_folder`, and ValueError
     for an adapter of another base."""
     with named(folder):
+        _check_whole(checkpoint.model)
         document, tensors = read_peft_folder(folder)
         match document.get("peft_type"):
             case "LORA":
@@ -98,3 +101,8 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
             case other:
                 supported = "LORA, IA3, PREFIX_TUNING, BOTTLENECK"
                 raise UnsupportedModel(f"peft_type = {other!r} is not supported; supported: {supported}")
+
+
+def _check_whole(model: Transformer) -> None:
+    if has_adapter(model):
+        raise ValueError("the model has an adapter already, and takes no second one: merge that one first")

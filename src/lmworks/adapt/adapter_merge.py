@@ -30,7 +30,7 @@ def merge_adapter(model: Transformer, requantise: bool = False) -> Transformer:
     merged = frozen_copy(model).requires_grad_(True)
     if isinstance(merged.embedding.tokens, AdapterLinear):
         untie(merged)
-    for name, layer in reversed(list(merged.named_modules())):  # an adapter's base, which may be one, before itself
+    for name, layer in reversed(list(merged.named_modules())):  # a head's projection before the head
         if isinstance(layer, AdapterLinear):
             plain = layer.merged()
             if isinstance(plain, QuantisedLinear) and not requantise:

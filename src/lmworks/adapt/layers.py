@@ -10,7 +10,7 @@ from lmworks.model.transformer import Transformer, sharing_copy
 
 
 class AdapterLinear(nn.Module):
-    """A layer around a linear one, `base`, whose weights are frozen: `nn.Linear`, a quantised layer or another adapter.
+    """A layer around a linear one, `base`, whose weights are frozen: `nn.Linear`, or a quantised layer.
 
     Its own parameters alone are trained. Weight, bias and sizes are those of `base`.
     """
@@ -53,7 +53,7 @@ def frozen_copy(model: Transformer) -> Transformer:
 def linear_layer(model: Transformer, name: str) -> nn.Module:
     """The layer of this name, for an adapter to stand around. ValueError for one of another kind, such as a router."""
     layer = model.get_submodule(name)
-    if type(layer) not in (nn.Linear, QuantisedLinear) and not isinstance(layer, AdapterLinear):
+    if type(layer) not in (nn.Linear, QuantisedLinear):
         kind = type(layer).__name__
         raise ValueError(f"{name} is a {kind}, of which no adapter is learned: leave it out, as by exclude_modules")
     return layer

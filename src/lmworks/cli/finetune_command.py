@@ -1,6 +1,7 @@
 """The verb `finetune`: a model and a file of examples to a better model, in one command."""
 
 import copy
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -79,14 +80,14 @@ def finetune(
         publish(private, out)
     print_sections(console, shown)
     whole = (out / "config.json").is_file()
-    served = f"--model {out}" if whole else f"--model {model} --adapter {out.name}={out}"
+    served = ["--model", str(out)] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
     beside = "" if whole else ", and with the base"
     peft = "" if whole or method == "bottleneck" else f"; PEFT too: PeftModel.from_pretrained(base, {str(out)!r})"
     for line in (
         f"\nReport: {out / REPORT}",
         "\nWhat next:",
-        f"  lmworks serve {served}\n      chat with it{beside}, on a page and by an API",
-        f"  lmworks eval run {out} --suite NAME --data FOLDER",
+        f"  lmworks serve {shlex.join(served)}\n      chat with it{beside}, on a page and by an API",
+        f"  lmworks eval run {shlex.quote(str(out))} --suite NAME --data FOLDER",
         "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
         f"  lmworks.load({str(out)!r})\n      in Python{peft}",
     ):

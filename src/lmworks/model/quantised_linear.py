@@ -5,6 +5,7 @@ of experts, and under an adapter that is trained (Dettmers et al. 2023, "QLoRA",
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -42,7 +43,7 @@ class QuantisedLinear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """(…, columns) → (…, rows), of the same dtype. ValueError where gradients are wanted of what is rounded."""
         if self.exact:
-            return _multiply(hidden, self.matrix)
+            return _multiply()(hidden, self.matrix)
         if hidden.requires_grad and torch.is_grad_enabled():
             raise ValueError("activations rounded to int8 have no gradient: make the layer with exact=True")
         return linear(hidden.float(), self.matrix).to(hidden.dtype)
@@ -81,7 +82,10 @@ class _ExactProduct(torch.autograd.Function):
         return _joined([dy @ dequantise(part, dy.dtype) for part in parts]), None
 
 
-_multiply: Any = torch.compiler.disable(_ExactProduct.apply)
+@cache
+def _multiply() -> Any:
+    """The product, which a compiler leaves as it is; made when it is asked for, as this imports the compiler."""
+    return torch.compiler.disable(_ExactProduct.apply)
 
 
 def _step(others: int, multiple: int) -> int:

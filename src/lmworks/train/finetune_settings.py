@@ -70,7 +70,7 @@ def derive_finetune(
 
     ValueError for a run that takes more memory than is free.
     """
-    length, why_length = _length(config, checkpoint.config.context_length, lengths, longest)
+    length, why_length = _length(config, checkpoint.config.context_length, lengths, longest, count)
     sequences, device = count(length), device_of_rank()
     method = with_rank(config.method, checkpoint, learned)
     trained = trained_parameters(checkpoint, method)
@@ -84,7 +84,9 @@ def derive_finetune(
         ("trained", short(trained), f"parameters of {of_what}: two bits each, {enough} for one a token to learn"),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
-    micro = min(micro, config.batch or BATCH, sequences)
+    # Not more than there are, or all epochs would be one step.
+    fitting = max(min(int((config.epochs or EPOCHS) * sequences / STEPS), BATCH), 1)
+    micro = min(micro, config.batch or fitting, sequences)
     config = replace(config, method=method, length=length, train=replace(config.train, micro_batch=micro))
     parts, free = memory_parts(config, checkpoint, trained), free_memory(device)
     if device.type == "cpu":
@@ -104,7 +106,6 @@ def derive_finetune(
         reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
         if affordable < epochs:
             epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
-    # Not more than there are, or all epochs would be one step.
     batch = min(config.batch or max(min(int(epochs * sequences / STEPS), BATCH), 1), sequences)
     why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
     if config.batch:
@@ -133,12 +134,17 @@ def derive_finetune(
     return replace(config, batch=batch, steps=steps, epochs=None, rate=rate, train=train), tuple(reasons)
 
 
-def _length(config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int) -> tuple[int, str]:
+def _length(
+    config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int, count: Callable[[int], int]
+) -> tuple[int, str]:
     """Tokens in a sequence, and why."""
     wanted, why = config.length, "as set"
     if wanted is None:
         most = longest or int(np.quantile(lengths, 0.95))
         wanted, why = LENGTH, "short rows share a sequence"
+        least = -(-(longest or int(lengths.max())) // 64) * 64
+        if least < LENGTH and (config.epochs or EPOCHS) * count(LENGTH) < STEPS:
+            wanted, why = least, f"holds the longest row; {LENGTH} would give fewer than {STEPS} steps"
         if most > LENGTH and longest:
             wanted, why = -(-most // 256) * 256, "holds the longest conversation"
         elif most > LENGTH:

@@ -146,7 +146,8 @@ def _validate_and_sample(run: Run) -> None:
     with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))
-        for beginning, continuation in run.sample() if run.sample is not None else ():
+        ends = not number or run.position.cursor == run.loader.steps
+        for beginning, continuation in run.sample() if run.sample and (ends or not run.compares) else ():
             run.log.write("sample", number, beginning=beginning, text=continuation)
 
 

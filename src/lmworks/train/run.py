@@ -77,7 +77,7 @@ class Run:
     folder      of the run: `log.jsonl` and `checkpoints/`
     validate    called every `config.validate` steps
     sample      called then, too: (beginning of a text, how the model goes on) for the log
-    compares    both are called before the first step, too
+    compares    validates before the first step, too, and samples there and at the end alone
     held_out    loss of the last validation, to be shown
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws

@@ -103,9 +103,9 @@ def _seconds(steps: list[dict[str, Any]]) -> float:
     return clocks[-1] + sum(before for before, after in pairwise(clocks) if after < before)
 
 
-def doubt_of_steps(steps: int, of: str, remedies: str) -> list[str]:
+def doubt_of_steps(steps: int, of: str, remedies: str, few: int = FEW_STEPS) -> list[str]:
     """A warning where there are so few steps that a model hardly moves; nothing otherwise."""
-    if steps >= FEW_STEPS:
+    if steps >= few:
         return []
     made = f"{steps} {'step' if steps == 1 else 'steps'} of training on {of}"
     return [f"WARNING: {made}, in which little is learned: give {remedies}."]

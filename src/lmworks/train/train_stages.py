@@ -105,7 +105,7 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
     result = _train(checkpoint, loader, held_out, config.train, context, config)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
-    doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies))
+    doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))
     section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
     return replace(result, sections=(section, *result.sections))
 

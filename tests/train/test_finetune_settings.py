@@ -38,6 +38,15 @@ def test_the_minutes_bound_the_epochs_and_the_steps_are_enough_to_learn(tiny):
     assert derive(tiny, seconds=1.0, minutes=5, epochs=3).steps == at_leisure.steps  # what is set is not overruled
 
 
+def test_few_short_rows_are_packed_into_shorter_sequences(tiny):
+    """28 rows would be six sequences of 512 tokens, and hardly any steps; each alone, they are as many as there are."""
+    rows = np.full(28, 100)
+    found, _ = derive_finetune(FinetuneConfig(), tiny, rows, 1000, lambda length: 28 * 100 // length, lambda _: 0.01)
+    assert found.length == 128 and found.steps >= 60
+    assert found.train.micro_batch == found.batch == 1  # so that the memory is of what a step takes
+    assert derive(tiny).length == min(512, tiny.config.context_length)  # there are enough of these
+
+
 def test_lora_learns_ten_times_as_fast_as_all_weights(tiny):
     """Schulman et al. 2025: an alpha of 32."""
     lora, full = (derive(tiny, method=method) for method in ({"kind": "lora", "lora_alpha": 32}, {"kind": "full"}))

@@ -268,7 +268,7 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, conte
 
 
 def _kept(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
-    """Settings as JSON, which the first process makes once, and keeps for when the run goes on."""
+    """Settings that `make` derives, as JSON in the work folder, where every rank and a resumed run read them."""
     kept, ranks = context.work / _DERIVED, join(parallel)
     if ranks.first and not kept.exists():
         write_json(kept, make())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from published_runs import MEMORY_RUNS, RUNS
 
 from lmworks.train.planning.published_laws import CHINCHILLA_EMBEDDING_FACTOR, LAWS
-from lmworks.train.planning.published_runs import MEMORY_RUNS, RUNS
 from lmworks.train.planning.scaling_laws import ParametricLaw, exponent_without_embeddings
 from lmworks.train.planning.units import short
 

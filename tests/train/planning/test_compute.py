@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from published_runs import MEMORY_RUNS, RUNS
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmworks.model import presets
@@ -20,7 +21,6 @@ from lmworks.train.planning.compute import (
 )
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.parameter_shards import parameters_held
-from lmworks.train.planning.published_runs import MEMORY_RUNS, RUNS
 
 SMALL = presets.llama(97, 64, 2, 4, 4, 176, 32)
 

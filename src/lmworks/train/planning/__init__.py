@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lmworks.train.planning.model_shape import choose_shape, explain_shape
     from lmworks.train.planning.plan import Plan, PlanConfig, allocate, make_plan
     from lmworks.train.planning.published_laws import LAWS
-    from lmworks.train.planning.published_runs import RUNS
     from lmworks.train.planning.scaling_law_fit import (
         FittedLaw,
         FittedPowerLaw,

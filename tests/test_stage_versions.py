@@ -37,6 +37,7 @@ MODULES = {
     "train.finetune": "train/train_stages train/loop train/gradient_accumulation train/objectives/causal",
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
+    "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoder_heads data/cross_encoder_rows",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

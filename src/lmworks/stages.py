@@ -193,12 +193,22 @@ STAGES: dict[str, Stage] = {
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
-        version=7,
+        version=8,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         sources="lmworks.train.stage_embedder:outside_digest",
         check="lmworks.train.stage_embedder:check",
+    ),
+    "train.cross_encoder": Stage(
+        run="lmworks.train.stage_cross_encoder:cross_encoder",
+        config="lmworks.train.cross_encoder_config:CrossEncoderConfig",
+        version=1,
+        purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
+        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        libraries=("numpy", "tokenizers", "torch"),
+        sources="lmworks.train.stage_cross_encoder:outside_digest",
+        check="lmworks.train.stage_cross_encoder:check",
     ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",

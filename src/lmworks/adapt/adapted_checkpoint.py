@@ -11,7 +11,7 @@ from lmworks.adapt.peft_folder import CONFIG
 from lmworks.model.checkpoint import Checkpoint, DType
 from lmworks.model.checkpoint import load as load_whole
 from lmworks.model.config import UnsupportedModel
-from lmworks.model.download import MODELS, base_of_adapter
+from lmworks.model.download import MODELS, PACKAGED, base_of_adapter, locate
 from lmworks.tokenizer.tokenizer_folder import read_chat_template, read_json
 
 _BESIDE = {"PREFIX_TUNING", "BOTTLENECK"}  # peft_type of what cannot become a part of the base's weights
@@ -33,7 +33,7 @@ def load(
     leaves alone is shared with `base`. The errors are those of `model.checkpoint.load` and `load_adapter`, and
     FileNotFoundError for a base that is not on this machine.
     """
-    folder = Path(source)
+    folder = locate(str(source)) if source in PACKAGED else Path(source)
     named = None if base is None and source in MODELS else base or base_of_adapter(folder)
     if named is None:
         return load_whole(source, dtype, device, pickle)

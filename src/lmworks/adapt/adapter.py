@@ -19,6 +19,7 @@ from lmworks.adapt.lora_layers import add_lora, lora_of, trainable_lora
 from lmworks.adapt.peft_folder import named, read_peft_folder, write_peft_folder
 from lmworks.adapt.peft_lora import lora_from_peft, write_lora
 from lmworks.adapt.prefix_tuning import add_prefix, prefix_from_peft, prefix_to_peft
+from lmworks.adapt.task_head import head_from_peft
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import UnsupportedModel
 from lmworks.model.quantised_linear import has_adapter
@@ -70,7 +71,7 @@ def save_adapter(
         case LoraConfig():
             return write_lora(
                 folder, lora_of(model, weights), checkpoint.config, checkpoint.published, checkpoint.source,
-                method.use_rslora, checkpoint.model,
+                method.use_rslora, checkpoint.model, weights,
             )  # fmt: skip
         case IA3Config():
             return write_peft_folder(folder, *ia3_to_peft(model, weights, checkpoint))
@@ -87,7 +88,7 @@ def load_adapter(folder: str | Path, checkpoint: Checkpoint) -> Transformer:
     for an adapter of another base."""
     with named(folder):
         _check_whole(checkpoint.model)
-        document, tensors = read_peft_folder(folder)
+        checkpoint, document, tensors = head_from_peft(*read_peft_folder(folder), checkpoint)
         match document.get("peft_type"):
             case "LORA":
                 lora = lora_from_peft(checkpoint.config, checkpoint.published, document, tensors)

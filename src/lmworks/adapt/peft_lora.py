@@ -29,6 +29,7 @@ from lmworks.adapt.peft_folder import (
     their_linears,
     write_peft_folder,
 )
+from lmworks.adapt.task_head import head_to_peft
 from lmworks.config import from_mapping
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
@@ -188,6 +189,7 @@ def write_lora(
     base: str = "",
     use_rslora: bool = False,
     model: Transformer | None = None,
+    head: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Writes a PEFT folder, whole or not at all; FileExistsError when there is something already.
 
@@ -195,6 +197,7 @@ def write_lora(
     base        where the base model is, a path or a name, for PEFT's sake.
     use_rslora  whether lora_alpha is written as scale · √r, and not as scale · r.
     model       the base itself, which gives lengths to parts without DoRA of a layer that is one in the family.
+    head        weights of the model's head that were trained whole, by our names.
 
     Adapters of layers that are one in the family, such as GPT-2's queries, keys and values, become one there. The
     file's header has a SHA-256 of its tensors, which `read_lora` checks. ValueError for an adapter of another model.
@@ -217,7 +220,8 @@ def write_lora(
             if tensor is not None:
                 # Copies: parts may share a matrix, and safetensors refuses one tensor that is a piece of another.
                 tensors[f"{PREFIX}{name}.{suffix}"] = tensor.detach().cpu().clone().contiguous()
-    return write_peft_folder(folder, {**peft_header("LORA", document, base), **fields}, tensors)
+    saved, whole = head_to_peft(head or {}, document)
+    return write_peft_folder(folder, {**peft_header("LORA", document, base), **fields, **saved}, {**tensors, **whole})
 
 
 _A, _B, _MAGNITUDE = "lora_A", "lora_B", "lora_magnitude_vector"

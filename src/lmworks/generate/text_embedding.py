@@ -5,28 +5,22 @@ the forward that decides whether two vectors are comparable: the prefix of each 
 batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 
 from lmworks.artefact import hash_json
-from lmworks.generate.compute_dtype import default_dtype
-from lmworks.generate.lowering import lower, unsupported_reason
+from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
-from lmworks.kernels import library
-from lmworks.kernels.fused_operations import run
-from lmworks.kernels.program import Program, RaggedBatch
-from lmworks.kernels.weight_formats import Format
+from lmworks.kernels.program import Program
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
-from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_weights
 from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-WeightFormat = Literal["auto", "float32", "bfloat16", "int8"]
 Pooling = Literal["mean", "cls", "last"]
 _ROLES: tuple[Role, ...] = ("query", "passage")
 _TOKENISED_AT_ONCE = 1024  # texts: enough that those of a batch are of nearly one length
@@ -59,8 +53,7 @@ class TextEncoder:
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
         self._pooling: Pooling = checkpoint.config.head.pooling
-        self._device = checkpoint.model.tokens.device
-        self.weights, self.model = _runnable(checkpoint, weights)
+        self.weights, self.model = runnable(checkpoint, weights)
         self.tokenizer = checkpoint.required_tokenizer
         stack = checkpoint.config.encoder or checkpoint.config.decoder
         self.layers = len(stack.blocks) if stack else 0
@@ -68,7 +61,7 @@ class TextEncoder:
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.context_length = checkpoint.config.context_length
-        self.batch_tokens = batch_tokens or (2048 if isinstance(self.model, Program) else 4096)
+        self.batch_tokens = batch_tokens or batch_tokens_of(self.model)
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
         # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.
@@ -107,7 +100,7 @@ class TextEncoder:
         sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
         self.truncated += cut
         states = [np.zeros((0, self.width), np.float32)] * len(texts)
-        for rows, hidden in self._hidden_states(sequences, first_layers(self.model, layer)):
+        for rows, hidden in hidden_states(first_layers(self.model, layer), sequences, self.batch_tokens):
             ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
             for row, own in zip(rows, np.split(_normalised(hidden), ends), strict=True):
                 states[row] = own
@@ -137,7 +130,7 @@ class TextEncoder:
             counts = [len(ids) - self._before - self._after for ids in sequences]
             if with_tokens and self._prefix(role):
                 counts = [len(offsets) for offsets in self.token_offsets(some, role)]
-            for rows, hidden in self._hidden_states(sequences):
+            for rows, hidden in hidden_states(self.model, sequences, self.batch_tokens):
                 lengths = np.array([len(sequences[row]) for row in rows])
                 ends = lengths.cumsum()
                 pooled = _pooled(hidden, ends - lengths, ends, self._pooling)
@@ -162,7 +155,9 @@ class TextEncoder:
         """(sequences * length, width) float32, rows of length 1: last hidden states of random tokens."""
         shape = (sequences, min(length, self.max_length))
         ids = torch.randint(self.tokenizer.vocabulary_size, shape, generator=torch.Generator().manual_seed(0))
-        return _normalised(np.concatenate([hidden for _, hidden in self._hidden_states(ids.tolist())]))
+        return _normalised(
+            np.concatenate([hidden for _, hidden in hidden_states(self.model, ids.tolist(), self.batch_tokens)])
+        )
 
     def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
         """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
@@ -181,36 +176,6 @@ class TextEncoder:
         if role not in self.prefixes:
             raise ValueError(f"unknown role {role!r}: expected one of {', '.join(_ROLES)}")
         return self.prefixes[role]
-
-    def _hidden_states(
-        self, sequences: Sequence[Sequence[int]], model: Program | Transformer | None = None
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Batches of row numbers, and their last hidden states one below the other, (tokens, width) float32."""
-        model = model or self.model
-        for rows in self._batches(sequences):
-            lengths = torch.tensor([len(sequences[row]) for row in rows])
-            mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
-            places = mask.nonzero().int()  # (tokens, 2)
-            flat = torch.tensor([token for row in rows for token in sequences[row]], dtype=torch.int32)
-            if isinstance(model, Program):
-                row_of, position = (column.contiguous().numpy() for column in places.unbind(1))
-                batch = RaggedBatch(flat.numpy(), position, row_of, (), np.arange(len(flat), dtype=np.int32))
-                hidden = run(model, batch, hidden=True).hidden
-                assert hidden is not None
-            else:
-                ids = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter_(mask, flat.long()).to(self._device)
-                hidden = model.hidden(ids, attention_mask=mask.to(self._device)).cpu()[mask]
-            yield rows, hidden.float().numpy()
-
-    def _batches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Row numbers, longest first, in batches of at most `batch_tokens` padded tokens (or one row). A text without
-        a token is in none."""
-        order = sorted((row for row in range(len(sequences)) if sequences[row]), key=lambda row: -len(sequences[row]))
-        start = 0
-        while start < len(order):
-            rows = max(1, self.batch_tokens // len(sequences[order[start]]))
-            yield order[start : start + rows]
-            start += rows
 
 
 def first_layers(model: Program | Transformer, layers: int) -> Program | Transformer:
@@ -235,28 +200,6 @@ def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
     content, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
     before = next(start for start in range(len(framed)) if framed[start : start + len(content)] == content)
     return before, len(framed) - before - len(content)
-
-
-def _runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Program | Transformer]:
-    """The model as a program of fused kernels where they are there and know it, else its modules; and the format."""
-    model, config = checkpoint.model, checkpoint.config
-    if weights not in get_args(WeightFormat):
-        raise ValueError(f"{weights!r} is no format of weights here; there are {', '.join(get_args(WeightFormat))}")
-    known = unsupported_reason(config) is None and not has_adapter(model)
-    if model.tokens.device.type == "cpu" and library.load() is not None and known:
-        form: Format = "int8" if weights == "auto" else weights
-        kept: Literal["float32", "bfloat16"] = "float32" if form == "float32" else "bfloat16"
-
-        def format_of(name: str) -> Format:  # a token's row is read, not multiplied: int8 would gain nothing
-            return kept if name == "embedding.tokens.weight" else form
-
-        return form, lower(config, quantised_weights(model), format_of, 0, kept, config.context_length)
-    if weights == "auto":
-        weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
-    if weights == "int8":
-        return weights, quantise_projections(model, lambda name: "int8").eval()
-    dtype: torch.dtype = getattr(torch, weights)
-    return weights, (model if model.tokens.dtype == dtype else sharing_copy(model, lambda x: x.to(dtype))).eval()
 
 
 def _pooled(hidden: np.ndarray, starts: np.ndarray, ends: np.ndarray, pooling: Pooling) -> np.ndarray:

@@ -160,6 +160,13 @@ class ScoreHead:
 
 
 @dataclass(frozen=True)
+class SpanHead:
+    """Two numbers per position, that an answer starts and that it ends there (Devlin et al. 2019, section 4.2)."""
+
+    kind: Literal["span"] = "span"
+
+
+@dataclass(frozen=True)
 class MultiTokenHead:
     """DeepSeek-V3's (2024, section 2.2): a language model head, and beside it, for each of `depth` further tokens, a
     norm of the hidden states and of the token that came last, a projection of both to one, a `block`, and a `norm`."""
@@ -178,7 +185,7 @@ class MultiTokenHead:
 
 # Those that give logits over the vocabulary.
 VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead | NextSentenceHead | MultiTokenHead
-Head = VocabularyHead | PoolHead | ClassificationHead | ScoreHead
+Head = VocabularyHead | PoolHead | ClassificationHead | ScoreHead | SpanHead
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def head_words(head: configs.Head) -> list[str]:
             words += [f"dense, {activation_words(activation)}, norm", "token vectors, transposed"]
         case configs.MultiTokenHead(depth=depth):
             words += [f"{depth} further token" + ("s" if depth > 1 else "") + ", a block for each"]
-        case configs.SpanBoundaryHead() | configs.NextSentenceHead() | configs.ScoreHead():
+        case configs.SpanBoundaryHead() | configs.NextSentenceHead() | configs.ScoreHead() | configs.SpanHead():
             pass
         case unknown:
             assert_never(unknown)

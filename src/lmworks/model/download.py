@@ -81,8 +81,14 @@ MODELS = {
 }
 
 
+# Adapters of all-minilm-l6-v2 that come with lmworks; each has a card beside it.
+PACKAGED = ("minilm-reader", "minilm-reranker", "minilm-verifier")
+
+
 def locate(name: str) -> Path:
-    """The file or folder of a pulled model; FileNotFoundError names the command that fetches it."""
+    """The file or folder of a pulled or packaged model; FileNotFoundError names the command that fetches it."""
+    if name in PACKAGED:
+        return Path(__file__).parents[1] / "cross_encoders" / name
     folder = _folder(name)
     if not folder.exists():
         raise FileNotFoundError(f"{name} is not on this machine: run `lmworks pull {name}` once")
@@ -184,7 +190,8 @@ def home() -> Path:
 def _folder(name: str) -> Path:
     if name not in MODELS:
         raise FileNotFoundError(
-            f"no model is called {name!r}, and there is no such folder or file; the names are: {', '.join(MODELS)}"
+            f"no model is called {name!r}, and there is no such folder or file; the names are: "
+            + ", ".join((*MODELS, *PACKAGED))
         )
     return home() / "models" / name
 

@@ -271,6 +271,18 @@ class ScoreHead(nn.Module):
         return self.projection(pooled).squeeze(-1)
 
 
+class SpanHead(nn.Module):
+    """Two numbers per position: that an answer starts there, and that it ends there."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, 2)
+
+    def forward(self, hidden: Tensor, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """`hidden` (batch, length, width) → (batch, length, 2)."""
+        return self.projection(hidden)
+
+
 def build_head(config: configs.Head, width: int, vocabulary: int) -> nn.Module:
     """The module of a head; all are called as `head(hidden, tokens, attention_mask)`."""
     match config:
@@ -290,5 +302,7 @@ def build_head(config: configs.Head, width: int, vocabulary: int) -> nn.Module:
             return ClassificationHead(config, width)
         case configs.ScoreHead():
             return ScoreHead(config, width)
+        case configs.SpanHead():
+            return SpanHead(width)
         case unknown:
             assert_never(unknown)

@@ -187,6 +187,8 @@ def _head_matrices(config: configs.ModelConfig) -> int:
             return (vocabulary + width) * width  # a second network is for spans or texts only
         case configs.ScoreHead(pooling=None):
             return width
+        case configs.SpanHead():
+            return 2 * width
         case _:
             return 0
 
@@ -227,5 +229,7 @@ def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
             return dense + _linear(width, labels, bias)
         case configs.ScoreHead(bias=bias):
             return _linear(width, 1, bias)
+        case configs.SpanHead():
+            return _linear(width, 2, bias=True)
         case unknown:
             assert_never(unknown)

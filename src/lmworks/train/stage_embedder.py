@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.pairs import is_held_out, pair_files, pair_groups, read_pairs
-from lmworks.model.checkpoint import Checkpoint, assemble, load
+from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.model.download import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
@@ -116,16 +117,7 @@ def with_pooling(checkpoint: Checkpoint, pooling: Pooling) -> Checkpoint:
         raise ValueError(
             f"{checkpoint.source} is no embedding model yet: set pooling, to mean for an encoder or last for a decoder"
         )
-    weights = {name: weight for name, weight in checkpoint.weights.items() if not name.startswith("head.")}
-    return assemble(
-        replace(checkpoint.config, head=PoolHead(pooling)),
-        weights,
-        checkpoint.required_tokenizer,
-        checkpoint.chat_template,
-        max_length=checkpoint.max_length,
-        source=checkpoint.source,
-        licence=checkpoint.licence,
-    )
+    return with_head(checkpoint, PoolHead(pooling))
 
 
 def _validation(run: Run, held_out: Sequence[TextPair], config: GroupLoaderConfig) -> Callable[[], Validation]:

@@ -16,6 +16,7 @@ from lmworks.model.config import (
     MaskedLanguageModelHead,
     ModelConfig,
     NextSentenceHead,
+    SpanHead,
     UnsupportedModel,
 )
 from lmworks.model.families import common
@@ -57,6 +58,11 @@ def classifier(name: str, modules: Mapping[str, str]) -> Architecture:
     return Architecture(name, read_head, ClassificationHead, write_head, modules)
 
 
+def question_answering(name: str) -> Architecture:
+    """The class that finds an answer's span."""
+    return Architecture(name, lambda document, config: SpanHead(), SpanHead, modules={"head.projection": "qa_outputs"})
+
+
 _MASKED = masked_language_model(
     "BertForMaskedLM",
     {
@@ -90,6 +96,7 @@ BERT = Family(
             "BertForSequenceClassification", {"head.dense": "bert.pooler.dense", "head.projection": "classifier"}
         ),
         _pre_training(_MASKED),
+        question_answering("BertForQuestionAnswering"),
     ),
     modules={
         "embedding.tokens": "embeddings.word_embeddings",
@@ -160,6 +167,7 @@ ROBERTA = Family(
             "RobertaForSequenceClassification",
             {"head.dense": "classifier.dense", "head.projection": "classifier.out_proj"},
         ),
+        question_answering("RobertaForQuestionAnswering"),
     ),
     modules=BERT.modules,
     copies={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},

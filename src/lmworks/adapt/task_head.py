@@ -1,0 +1,76 @@
+"""A head for a new task on a model. Beside an adapter it is learned whole, and saved as PEFT's `modules_to_save`.
+
+checkpoint = with_head(lmworks.load("all-minilm-l6-v2"), SpanHead())
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.adapt.peft_folder import PREFIX
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.config import ClassificationHead, Head, SpanHead, UnsupportedModel
+from lmworks.model.families.family import Document, JsonObject
+from lmworks.model.heads import build_head
+from lmworks.model.huggingface import family_of, write_config
+
+HEAD = "head."
+
+
+def with_head(
+    checkpoint: Checkpoint, head: Head, seed: int = 0, weights: Mapping[str, Tensor] | None = None
+) -> Checkpoint:
+    """The checkpoint with this head instead of its own: with new weights (normal, 0.02), or these, by their names in
+    the head."""
+    embedding = checkpoint.config.embedding
+    module = build_head(head, embedding.width, embedding.vocabulary)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in module.named_parameters():
+        nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02, generator=generator)
+    if weights is not None:
+        module.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    kept = {name: weight for name, weight in checkpoint.model.state_dict().items() if not name.startswith(HEAD)}
+    own = {f"{HEAD}{name}": weight.detach() for name, weight in module.state_dict().items()}
+    return assemble(
+        replace(checkpoint.config, head=head), {**kept, **own}, checkpoint.tokenizer, checkpoint.chat_template,
+        max_length=checkpoint.max_length, source=checkpoint.source, licence=checkpoint.licence,
+        published=checkpoint.published, dtype=checkpoint.dtype or torch.float32, device=checkpoint.device,
+    )  # fmt: skip
+
+
+def head_to_peft(weights: Mapping[str, Tensor], document: Document) -> tuple[JsonObject, dict[str, Tensor]]:
+    """The fields and tensors of a head whose weights, by our names, are among those that were trained; `document` is
+    the config.json of the model with it."""
+    own = {name: weight for name, weight in weights.items() if name.startswith(HEAD) and ".lora_" not in name}
+    if not own:
+        return {}, {}
+    modules = family_of(document["model_type"]).architecture(document).modules
+    tensors = {
+        f"{PREFIX}{modules[module]}.{name}": weight.detach().cpu().contiguous()
+        for (module, _, name), weight in ((key.rpartition("."), value) for key, value in own.items())
+    }
+    return {"modules_to_save": sorted({modules[name.rpartition(".")[0]] for name in own})}, tensors
+
+
+def head_from_peft(
+    document: Document, tensors: Mapping[str, Tensor], checkpoint: Checkpoint
+) -> tuple[Checkpoint, Document, Mapping[str, Tensor]]:
+    """The checkpoint with the head that a PEFT folder holds, and what else the folder holds. UnsupportedModel for
+    modules that are no head for spans or labels."""
+    saved = tuple(f"{PREFIX}{name}." for name in document.get("modules_to_save") or ())
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(saved)} if saved else {}
+    if not own:
+        return checkpoint, document, tensors
+    labels = next((len(tensor) for name, tensor in own.items() if ".classifier." in name), 0)
+    heads: Mapping[str, Head] = {"QUESTION_ANS": SpanHead(), "SEQ_CLS": ClassificationHead(labels)}
+    head = heads.get(document.get("task_type") or "")
+    if head is None:
+        raise UnsupportedModel(f"modules_to_save of the task {document.get('task_type')!r} is not supported")
+    described = write_config(replace(checkpoint.config, head=head), checkpoint.published)
+    modules = family_of(described["model_type"]).architecture(described).modules
+    ours = {f"{PREFIX}{theirs}": name.removeprefix(HEAD) for name, theirs in modules.items()}
+    weights = {f"{ours[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in own.items()}
+    rest = {name: tensor for name, tensor in tensors.items() if name not in own}
+    return with_head(checkpoint, head, weights=weights), {**document, "modules_to_save": None}, rest

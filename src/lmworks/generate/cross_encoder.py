@@ -1,0 +1,127 @@
+"""A cross-encoder reads two texts as one: where the answer stands in a passage, whether a passage answers, whether a
+claim follows from it (Devlin et al. 2019, section 4; Nogueira & Cho 2019).
+
+    reader = CrossEncoder(lmworks.load("minilm-reader"))
+    reader.read("Who wrote it?", ["It was written by Ada Lovelace.", "It rained."])   # an `AnswerSpan` of each
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lmworks.artefact import hash_json
+from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
+from lmworks.generate.protocol import UnsupportedError
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import ClassificationHead, SpanHead
+from lmworks.model.heads import build_head
+from lmworks.tokenizer.text_pair import JoinedPair, join_pairs
+
+LONGEST_ANSWER = 40  # tokens of a span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerSpan:
+    """The best span of a passage, `[start, end)` in its characters, and how much likelier it is than no answer.
+
+    log_odds   ln p(span) - ln p(no answer)
+    offsets    (tokens, 2) where each token of the passage begins and ends
+    starts     (tokens,) ln p that the answer starts with it, less that of no answer; `ends` likewise
+    """
+
+    start: int
+    end: int
+    log_odds: float
+    offsets: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def within(self, start: int, end: int) -> "AnswerSpan":
+        """The best span of the characters `[start, end)`, such as those of a sentence; log-odds -inf where none is."""
+        inside = np.flatnonzero((self.offsets[:, 0] >= start) & (self.offsets[:, 1] <= end))
+        if not len(inside):
+            return AnswerSpan(start, start, -np.inf, self.offsets, self.starts, self.ends)
+        first, last = inside[0], inside[-1] + 1
+        return best_span(self.offsets, self.starts, self.ends, first, last)
+
+
+def best_span(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: int, last: int) -> AnswerSpan:
+    """The likeliest span of the tokens `[first, last)`, of at most `LONGEST_ANSWER`."""
+    scores = starts[first:last, None] + ends[None, first:last]  # (tokens, tokens)
+    count = last - first
+    allowed = np.tri(count, count, LONGEST_ANSWER - 1).astype(bool) & np.tri(count, dtype=bool).T
+    scores = np.where(allowed, scores, -np.inf)
+    start, end = np.unravel_index(int(scores.argmax()), scores.shape)
+    left, right = int(offsets[first + start, 0]), int(offsets[first + end, 1])
+    return AnswerSpan(left, right, float(scores[start, end]), offsets, starts, ends)
+
+
+class CrossEncoder:
+    """A checkpoint with a head for spans or for labels; `weights` as in `TextEncoder`.
+
+    What is longer than the model was made for loses its end; `truncated` counts these pairs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, weights: WeightFormat = "auto") -> None:
+        config = checkpoint.config
+        if not isinstance(config.head, SpanHead | ClassificationHead):
+            raise UnsupportedError(
+                f"{checkpoint.source} reads no pairs of texts: it has neither a head for spans nor one for labels; "
+                "name one such as minilm-reader, or train one (lmworks train --help)"
+            )
+        self.checkpoint, self.config = checkpoint, config.head
+        self.weights, self.model = runnable(checkpoint, weights)
+        self.head = build_head(config.head, config.embedding.width, config.embedding.vocabulary).eval()
+        own = {name: weight for name, weight in checkpoint.model.state_dict().items() if name.startswith("head.")}
+        self.head.load_state_dict({name.removeprefix("head."): weight.float() for name, weight in own.items()})
+        self.tokenizer, self.max_length = checkpoint.required_tokenizer, config.context_length
+        self.truncated = 0
+        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights})
+
+    def read(self, question: str, passages: Sequence[str]) -> list[AnswerSpan]:
+        """The best span of each passage. UnsupportedError for a head without spans."""
+        if not isinstance(self.config, SpanHead):
+            raise UnsupportedError(f"{self.checkpoint.source} finds no spans: name a reader")
+        found = []
+        for pair, logits in self._outputs([(question, passage) for passage in passages]):
+            logits = logits - np.log(np.exp(logits - logits.max(0)).sum(0)) - logits.max(0)  # ln p, (length, 2)
+            places = slice(pair.start, pair.start + len(pair.offsets))
+            starts, ends = (logits[places] - logits[0]).T
+            offsets = np.array(pair.offsets, np.int32).reshape(-1, 2)
+            found.append(
+                best_span(offsets, starts, ends, 0, len(starts))
+                if len(starts)
+                else AnswerSpan(0, 0, -np.inf, offsets, starts, ends)
+            )
+        return found
+
+    def relevance(self, question: str, passages: Sequence[str]) -> np.ndarray:
+        """(passages,) float64 logits that each answers the question."""
+        return self._labels([(question, passage) for passage in passages], 1)[:, 0]
+
+    def entailment(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """(pairs, 3) float64 probabilities that a premise entails its hypothesis, is neutral, contradicts it."""
+        logits = self._labels(pairs, 3)
+        exponents = np.exp(logits - logits.max(-1, keepdims=True))
+        return exponents / exponents.sum(-1, keepdims=True)
+
+    def _labels(self, pairs: Sequence[tuple[str, str]], labels: int) -> np.ndarray:
+        if not isinstance(self.config, ClassificationHead) or self.config.labels != labels:
+            wanted = "relevance: name a reranker" if labels == 1 else "entailment: name a verifier"
+            raise UnsupportedError(f"{self.checkpoint.source} gives no {wanted}")
+        return np.array([logits for _, logits in self._outputs(pairs)], np.float64).reshape(-1, labels)
+
+    @torch.inference_mode()
+    def _outputs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[JoinedPair, np.ndarray]]:
+        """Each pair with what the head gives: (length, 2) or (labels,) float32."""
+        joined = join_pairs(self.tokenizer, pairs, self.max_length)
+        self.truncated += sum(not pair.whole for pair in joined)
+        outputs = [np.zeros(0, np.float32)] * len(joined)
+        sequences = [pair.ids for pair in joined]
+        for rows, hidden in hidden_states(self.model, sequences, batch_tokens_of(self.model)):
+            ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
+            for row, states in zip(rows, np.split(hidden, ends), strict=True):
+                outputs[row] = self.head(torch.from_numpy(states)[None], hidden).numpy()[0]
+        return list(zip(joined, outputs, strict=True))

@@ -1,0 +1,59 @@
+"""The config of cross-encoder training, free of torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.train.config import TrainConfig
+from lmworks.train.config_checks import positive
+from lmworks.train.optimizer_config import AdamW, Linear
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoderConfig:
+    """A head that reads two texts at once goes on from a text encoder, on rows of its task.
+
+    task      `reader` (the answer's span in a passage, or none), `reranker` (whether a passage answers a question),
+              `verifier` (whether a claim follows from a passage).
+    rows      .jsonl files of the task's rows, or folders or globs of them.
+    base      The encoder, where no input is one: the name of a pulled model or a Hugging Face folder.
+    held_out  The share of the rows that is kept from training and validated on; rows of one text are on one side.
+    epochs    How often each row is seen.
+    length    Most tokens of a pair; a longer one loses its end, and the report counts those.
+    batch     Rows in a step.
+    rate      Peak learning rate; left out: 5e-4 of an adapter, 5e-5 of all weights.
+    method    What is trained beside the head: an adapter, or all weights (`full`).
+    licence   Of the rows, for the card.
+    seed      Of the order, and of the first weights.
+    train     The loop.
+    """
+
+    task: Literal["reader", "reranker", "verifier"] = "reader"
+    rows: tuple[str, ...] = ()
+    base: str = "all-minilm-l6-v2"
+    held_out: float = 0.05
+    epochs: float = 2.0
+    length: int = 384
+    batch: int = 32
+    rate: float | None = None
+    method: Method = field(default_factory=lambda: LoraConfig(r=16, lora_alpha=32))
+    licence: str = ""
+    seed: int = 0
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            AdamW(beta2=0.999, decay=0.01), Linear(), precision="bfloat16", validate=500
+        )
+    )
+
+    def __post_init__(self) -> None:
+        positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
+        if not self.rows:
+            raise ValueError('name the files with rows: rows=["rows.jsonl"]')
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        if self.length < 16:
+            raise ValueError(f"length must be 16 at least, got {self.length}")
+        if not isinstance(self.method, LoraConfig | FullConfig):
+            raise ValueError(f"a cross-encoder is trained by lora or full, not by {self.method.kind}")
+        if self.train.parallel.devices > 1 or self.train.ramp is not None or self.train.samples:
+            raise ValueError("cross-encoders train on one process, without a ramp and samples of text")

@@ -1,0 +1,122 @@
+"""The stage `train.cross_encoder`: rows of pairs of texts into a reader, a reranker or a verifier."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import add_adapter
+from lmworks.adapt.config import FullConfig
+from lmworks.adapt.task_head import with_head
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
+from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.cross_encoder_rows import LABELS, Row, group_of, read_rows, row_groups
+from lmworks.data.group_loader import GroupLoader
+from lmworks.data.pairs import pair_files
+from lmworks.data.token_groups import TokenGroups
+from lmworks.model.config import ClassificationHead, Head, SpanHead
+from lmworks.model.download import MODELS, digest_of_model, located
+from lmworks.model.transformer import Transformer
+from lmworks.report import Section, Table
+from lmworks.statistics import sign
+from lmworks.train.config import FinetuneConfig
+from lmworks.train.cross_encoder_config import CrossEncoderConfig
+from lmworks.train.dial import at_rate
+from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
+from lmworks.train.optimizer_config import peak_rate
+from lmworks.train.parallel.ranks import device_of_rank
+from lmworks.train.run import Run
+from lmworks.train.run_report import doubt_of_steps
+from lmworks.train.train_stages import find_base, train_and_deliver
+from lmworks.train.validation import validate
+
+CARD = "card.json"
+HEADS: dict[str, Head] = {
+    "reader": SpanHead(),
+    "reranker": ClassificationHead(1),
+    "verifier": ClassificationHead(len(LABELS)),
+}
+RATES = {"full": 5e-5, "lora": 5e-4}  # Devlin et al. 2019, appendix A.3; ten times that for LoRA, as in `finetune`
+_VALIDATION_ROWS = 1024  # at most
+
+
+def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageResult:
+    """The text encoder of the one input, or `config.base`, learns to read pairs of texts. The errors are those of
+    `read_rows`, and ValueError where nothing is left to learn from."""
+    files = pair_files(config.rows, context.base)
+    kept, held_out = split_rows(read_rows(files, config.task), config.held_out)
+    if not kept:
+        raise ValueError(f"no row is left to learn from, {len(held_out)} are held out: lower held_out, or add rows")
+    checkpoint = load(find_base(config.base, context))
+    if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
+        checkpoint = replace(checkpoint, source=config.base)
+    checkpoint = with_head(checkpoint, HEADS[config.task], config.seed)
+    length, batch = min(config.length, checkpoint.config.context_length), min(config.batch, len(kept))
+    steps = max(round(config.epochs * len(kept) / batch), 1)
+    groups = row_groups(kept, checkpoint.required_tokenizer, length)
+    loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
+    settings = at_rate(config.train, config.rate or RATES[config.method.kind])
+    run = Run(
+        *(checkpoint, CrossEncoding(config.task), loader, settings, context.work / "run"),
+        device=device_of_rank(),
+        progress=context.progress,
+        adapt=None if isinstance(config.method, FullConfig) else partial(_with_adapter, config=config),
+    )
+    if held_out:
+        groups_held_out = row_groups(held_out[:_VALIDATION_ROWS], checkpoint.required_tokenizer, length)
+        run.validate = partial(_validated, run, groups_held_out, loader.config)
+    result = train_and_deliver(run, context, FinetuneConfig(method=config.method))
+    metrics = {**result.metrics, "rows": len(kept), "held_out": len(held_out), "cut": groups.cut}
+    card = {
+        "task": config.task,
+        "base": checkpoint.source,
+        "rows": {path.name: hash_file(path) for path in files},
+        "licence": config.licence,
+        "metrics": metrics,
+    }
+    write_json(context.output / CARD, card)
+    rows = (
+        ("rows", len(kept), f"to learn from, with {len(groups.ends):,} pairs; {len(held_out):,} are held out"),
+        ("cut", groups.cut, f"pairs of more than {length} tokens, which lost their ends"),
+        ("steps", steps, f"{config.epochs:g} times all rows, {batch} in a step"),
+        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
+        ("trained", f"{metrics['parameters']:,}", f"parameters of {config.method.kind} and the head"),
+    )
+    doubts = " ".join(doubt_of_steps(steps, f"{len(kept)} rows", "more rows, more epochs or a smaller batch"))
+    section = Section("The run", doubts, (Table(("what", "value", "why"), rows),))
+    return replace(result, metrics=metrics, sections=(section, *result.sections))
+
+
+def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from and `share` of them held out, by the hashes of what their texts share."""
+    held_out = [int(hash_json(group_of(row))[:13], 16) / 16**13 < share for row in rows]
+    kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
+    return kept, out
+
+
+def _with_adapter(model: Transformer, config: CrossEncoderConfig) -> Transformer:
+    adapted = add_adapter(model, config.method, config.seed)
+    assert adapted.head is not None
+    adapted.head.requires_grad_(True)
+    return adapted
+
+
+def _validated(run: Run, groups: TokenGroups, config: GroupLoaderConfig):
+    loader = GroupLoader(replace(config, batch=min(config.batch, len(groups)), steps=None), groups)
+    signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
+    batches = [loader.batch(step) for step in range(loader.steps)]
+    return validate(run.model, run.objective, batches, device=run.device, signature=signature)
+
+
+def check(config: CrossEncoderConfig, base: Path) -> None:
+    """Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or rows that are not there."""
+    pair_files(config.rows, base)
+    if config.base:
+        located(config.base, base)
+
+
+def outside_digest(config: CrossEncoderConfig, base: Path) -> str:
+    """SHA-256 of the files with rows, and of the base's."""
+    files = [hash_file(path) for path in pair_files(config.rows, base)]
+    return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])

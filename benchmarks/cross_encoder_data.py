@@ -194,6 +194,16 @@ def entailment(data: Path, chance: random.Random) -> Iterator[tuple[str, Row]]:
                 beside = [each["text"] for each in found["retrieved_evidence"] if each["text"] not in gold]
                 if part == "train" and beside:
                     yield part, row(chance.choice(beside), found["text"], "neutral")
+    with opened(data / "boolq-dev/dev.jsonl.gz") as stream:  # a question is the claim that the answer is yes
+        for found in map(json.loads, stream):
+            label = "entailment" if str(found["answer"]) == "True" else "contradiction"
+            yield (
+                ("test-boolq" if is_test(found["passage"]) else "train"),
+                row(found["passage"], found["question"], label),
+            )
+    for _, test, paragraphs in articles(data):
+        for claim in [] if test else claims([paragraph["context"] for paragraph in paragraphs], chance):
+            yield "train", row(*claim)
     for side in ("dev", "test"):
         with opened(data / f"fever-symmetric/fever_symmetric_{side}.jsonl.gz") as stream:
             for found in map(json.loads, stream):
@@ -201,6 +211,30 @@ def entailment(data: Path, chance: random.Random) -> Iterator[tuple[str, Row]]:
                 evidence = found.get("evidence") or found["sentence1"]
                 evidence = evidence if isinstance(evidence, str) else found["evidence_sentence"]
                 yield "test-fever", row(evidence, claim, VERIFIED[found.get("label") or found["gold_label"]])
+
+
+def claims(contexts: list[str], chance: random.Random) -> Iterator[tuple[str, str, str]]:
+    """A sentence beside those around it, as it stands, with one name or number of another paragraph (Kryscinski et al.
+    2020, section 3), and beside those of another paragraph."""
+    texts = [[text for text in re.split(r"(?<=[.!?])\s+", context) if 40 < len(text) < 300] for context in contexts]
+    for number, sentences in enumerate(texts):
+        others = [text for place, own in enumerate(texts) if place != number for text in own]
+        if len(sentences) < 3 or not others:
+            continue
+        place = chance.randrange(len(sentences))
+        premise = " ".join(sentences[max(place - 1, 0) : place + 2])
+        yield premise, sentences[place], "entailment"
+        yield premise, chance.choice(others), "neutral"
+        pattern = (
+            r"\b\d[\d,.]*\d\b"
+            if re.search(r"\b\d[\d,.]*\d\b", sentences[place])
+            else r"(?<=[a-z,] )(?:[A-Z][a-z]+ ?)+\b"
+        )
+        found = re.search(pattern, sentences[place])
+        swaps = [each for each in re.findall(pattern, " ".join(others)) if each.strip() and each not in premise]
+        if found and swaps:
+            changed = sentences[place][: found.start()] + chance.choice(swaps).strip() + sentences[place][found.end() :]
+            yield premise, changed, "contradiction"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""Whether the statements of a drafted text follow from passages, each with a verdict, its reason and its evidence.
+
+    verify_text("It was founded in 1989. Its seat is Graz.", passages, CrossEncoder(lmworks.load("minilm-verifier")))
+
+A statement is checked in the order of trust: it stands word for word in a passage; its numbers, dates, units, names and
+quoted words are all there (what is missing vetoes whatever comes next); a window of sentences entails it; a language
+model finds it likelier behind the passages than without them, which counts only where there is no verifier.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+
+from lmworks.evaluate.attribution import attribute
+from lmworks.evaluate.metric import Item, Response
+from lmworks.generate.cross_encoder import CrossEncoder
+from lmworks.generate.protocol import EngineProtocol
+from lmworks.ground.exact_values import content_words, missing_values
+from lmworks.records import Span, Unscored
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
+
+Passage = tuple[str, Span]  # a text, and where it stands in its document
+ENTAILED = 0.5  # P(entailment) from which a statement is supported
+CONTRADICTED = 0.5  # P(contradiction) from which it is contradicted, by the window that is most like it
+GAIN = 0.5  # nats per token from which the likelihood supports it
+SENTENCES = 3  # of a window, at most: the verifier was trained on short premises
+WINDOWS = 8  # that are read for a statement: those that share the most words with it
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict on one statement.
+
+    reason         "quoted", "values" (some are missing), "entailment", "likelihood", or "nothing to verify it by"
+    evidence       the sentences that decided, or the most similar ones; None where there are no passages
+    entailment     highest P(entailment) of a window; None for a quote and without a verifier
+    contradiction  P(contradiction) by the window that shares the most words with it; None likewise
+    missing        values of the statement that no passage has, as they are written
+    gain           nats per token that the passages add to its log-probability; None where it was not asked for
+    """
+
+    text: str
+    verdict: Literal["supported", "unsupported", "contradicted"]
+    reason: str
+    evidence: Span | None
+    entailment: float | None = None
+    contradiction: float | None = None
+    missing: tuple[str, ...] = ()
+    gain: float | None = None
+
+    @property
+    def supported(self) -> bool:
+        return self.verdict == "supported"
+
+
+def verify_text(
+    text: str,
+    passages: Sequence[Passage],
+    verifier: CrossEncoder | None,
+    model: EngineProtocol | None = None,
+    question: str = "",
+) -> list[tuple[tuple[int, int], Verification]]:
+    """The range of each statement of a draft, a sentence of it, with its verdict by all passages together."""
+    ranges = sentence_ranges(text)
+    statements = [text[start:end] for start, end in ranges]
+    return list(zip(ranges, verify(statements, [passages] * len(ranges), verifier, model, question), strict=True))
+
+
+def verify(
+    statements: Sequence[str],
+    evidence: Sequence[Sequence[Passage]],
+    verifier: CrossEncoder | None,
+    model: EngineProtocol | None = None,
+    question: str = "",
+) -> list[Verification]:
+    """The verdict on each statement by its own evidence, such as the passages that it cites.
+
+    With a `model`, the gain in log-probability behind the `question` is measured, too.
+    """
+    rows = list(zip(statements, evidence, strict=True))
+    quotes = [_quoted(statement, passages) for statement, passages in rows]
+    read = [[] if quote else _nearest(*row) for row, quote in zip(rows, quotes, strict=True)]
+    pairs = [(text, statement) for statement, found in zip(statements, read, strict=True) for text, _ in found]
+    labels = iter(verifier.entailment(pairs) if verifier and pairs else ())  # (pairs, 3)
+    found = list[Verification]()
+    for (statement, passages), quote, windows in zip(rows, quotes, read, strict=True):
+        own = np.array(list(islice(labels, len(windows)))).reshape(-1, 3)  # (windows, 3)
+        gain = _gain(statement, passages, model, question) if model else None
+        if quote:
+            found.append(Verification(statement, "supported", "quoted", quote, gain=gain))
+            continue
+        missing = missing_values(statement, "\n".join(text for text, _ in passages))
+        found.append(_verdict(statement, missing, windows, own, gain))
+    return found
+
+
+def _verdict(
+    statement: str, missing: tuple[str, ...], windows: Sequence[Passage], labels: np.ndarray, gain: float | None
+) -> Verification:
+    """`windows` begin with the one most like the statement; `labels` are the verifier's, (windows, 3) or (0, 3)."""
+    if not len(labels):
+        reason = "values" if missing else "nothing to verify it by" if gain is None else "likelihood"
+        sure = not missing and gain is not None and gain >= GAIN
+        near = windows[0][1] if windows else None
+        return Verification(statement, "supported" if sure else "unsupported", reason, near, missing=missing, gain=gain)
+    best = int(labels[:, 0].argmax())
+    entailment, contradiction = float(labels[best, 0]), float(labels[0, 2])
+    verdict = "contradicted" if contradiction >= CONTRADICTED else "unsupported"
+    if entailment >= ENTAILED:
+        verdict = "unsupported" if missing else "supported"
+    place = 0 if verdict == "contradicted" else best
+    reason = "values" if missing else "entailment"
+    return Verification(statement, verdict, reason, windows[place][1], entailment, contradiction, missing, gain)
+
+
+def _quoted(statement: str, passages: Sequence[Passage]) -> Span | None:
+    """Where a statement stands word for word, whatever its case and white space."""
+    words = [re.escape(word) for word in statement.strip(" \n\t.").split()]
+    pattern = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
+    for text, span in passages:
+        if words and (found := pattern.search(text)):
+            return Span(span.document, span.start + found.start(), span.start + found.end())
+    return None
+
+
+def _nearest(statement: str, passages: Sequence[Passage]) -> list[Passage]:
+    """The windows that have the most of the statement's words, the shorter one first where two have as many."""
+    words = set(content_words(statement))
+    windows = [window for passage in passages for window in _windows(*passage)]
+    return sorted(windows, key=lambda one: (-len(words.intersection(content_words(one[0]))), len(one[0])))[:WINDOWS]
+
+
+@lru_cache(maxsize=64)
+def _windows(text: str, span: Span) -> list[Passage]:
+    """All runs of at most `SENTENCES` neighbouring sentences."""
+    ranges = sentence_ranges(text)
+    runs = [(ranges[i][0], ranges[j][1]) for i in range(len(ranges)) for j in range(i, min(i + SENTENCES, len(ranges)))]
+    return [(text[a:b], Span(span.document, span.start + a, span.start + b)) for a, b in runs]
+
+
+def _gain(statement: str, passages: Sequence[Passage], model: EngineProtocol, question: str) -> float | None:
+    """(ln p(statement | passages, question) - ln p(statement | question)) / tokens; None for too many tokens."""
+    item = Item("", question, contexts=tuple(text for text, _ in passages))
+    (found,) = attribute(model, [item], [Response(statement)])
+    return None if isinstance(found, Unscored) else found.total / len(found.tokens)

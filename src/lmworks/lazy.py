@@ -1,6 +1,7 @@
 """Lazy exports of a package (PEP 562): its public names are imported on first use, so that importing it is instant."""
 
 import ast
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -23,4 +24,5 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], list[st
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(modules[name]), name)
 
+    vars(sys.modules[package])["__dir__"] = lambda: sorted(modules)  # for completion in a notebook
     return load, sorted(modules)

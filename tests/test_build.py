@@ -352,6 +352,16 @@ class TestModelsThatAStageMakes:
             "sum": False,
         }
 
+    def test_a_role_that_a_stage_uses_where_it_is_named(self, system, monkeypatch):
+        total = replace(toy_stages.STAGES["toy.total"], optional=("reader", "reranker"))
+        for module in (recipes, builds):
+            monkeypatch.setattr(module, "STAGES", toy_stages.STAGES | {"toy.total": total})
+        named = "models.reader=stages.values"
+        without, made = run(system), run(system, named)
+        assert without["sum"].manifest.models == {} and not made["sum"].cached
+        assert made["sum"].manifest.models == {"reader": made["values"].manifest.content_hash}
+        assert run(system, named)["sum"].cached and not run(system, named, "values.factor=2")["sum"].cached
+
     def test_a_maker_that_is_not_there_is_named(self, system):
         with pytest.raises(
             recipes.RecipeError, match=r'models\.assistant: unknown stage "value"; did you mean "values"'

@@ -184,7 +184,7 @@ def _remove_empty(folder: Path) -> None:
 def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
     """The models of `ROLE=NAME` options; ConfigError for a role that the stage does not know, and for one it lacks."""
     roles = {".".join(path): str(value) for path, value in map(parse_assignment, models)}
-    known = STAGES[use].models
+    known = (*STAGES[use].models, *STAGES[use].optional)
     for role in roles:
         if role not in known:
             allowed = f"its roles are: {', '.join(known)}" if known else "it takes none"
@@ -192,7 +192,7 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
             raise ConfigError(
                 (), f'--model {role}={roles[role]}: {use} has no model in the role "{role}", {allowed}{setting}'
             )
-    for role in known:
+    for role in STAGES[use].models:
         if role not in roles:
             raise ConfigError((), f'{use} needs a model in the role "{role}": name one with --model {role}=NAME')
     return roles
@@ -292,7 +292,7 @@ def _make(
             output=output,
             work=work,
             previous=previous,
-            models={role: str(models[role]) for role in stage.models},
+            models={role: str(models[role]) for role in stage.roles(models)},
             base=base,
             progress=progress,
         )
@@ -306,7 +306,7 @@ def _make(
             content_hash=content_hash(spec.use, spec.config, parents, files),
             config=to_mapping(spec.config),
             parents=parents,
-            models={role: _model_digest(models[role]) for role in stage.models},
+            models={role: _model_digest(models[role]) for role in stage.roles(models)},
             libraries=library_versions(stage.libraries),
             files=files,
             unhashed=unhashed_files(output, result.digests),
@@ -331,7 +331,7 @@ def _cache_key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mappin
             "version": stage.version,
             "config": spec.config,
             "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
-            "models": {role: _model_digest(models[role]) for role in stage.models},
+            "models": {role: _model_digest(models[role]) for role in stage.roles(models)},
             "libraries": library_versions(stage.libraries),
             "outside": resolve(stage.sources)(spec.config, base) if stage.sources else "",
         }

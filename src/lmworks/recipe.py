@@ -186,8 +186,7 @@ def _graph(specs: Mapping[str, StageSpec], models: Mapping[str, str]) -> dict[st
     """Each stage, and those that come before it: its inputs, and the makers of the models that it uses."""
     makers = {role: maker for role, source in models.items() if (maker := making_stage(source)) is not None}
     return {
-        name: [*spec.inputs, *(makers[role] for role in STAGES[spec.use].models if role in makers)]
-        for name, spec in specs.items()
+        name: [*spec.inputs, *(makers[role] for role in STAGES[spec.use].roles(makers))] for name, spec in specs.items()
     }
 
 

@@ -333,7 +333,8 @@ class Verdict:
 
     `evidence` is the passage span that the sentence is attributed to. `support` is the attribution in nats per token,
     `(ln p(sentence | passage) - ln p(sentence | nothing)) / tokens`; None where it was not needed to decide. What an
-    answer would cite that has too little confidence is "abstained".
+    answer would cite that has too little confidence is "abstained". `short` are words of the evidence that answer by
+    themselves.
     """
 
     text: str
@@ -343,6 +344,14 @@ class Verdict:
     relevance: float  # probability that the sentence answers the question
     support: float | None
     verdict: Literal["cited", "abstained", "unsupported", "repeated", "not needed", "not a quote"]
+    short: Span | None = None
+
+    @property
+    def short_answer(self) -> str:
+        """The words at `short`; "" where there are none, or the text is another than the evidence's (redacted)."""
+        if self.short is None or len(self.text) != self.evidence.end - self.evidence.start:
+            return ""
+        return self.text[self.short.start - self.evidence.start : self.short.end - self.evidence.start]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A stage is a plain function `(config, context) -> StageResult`. Its `version` is
 only then; a test compares what it makes of a fixture with what was recorded (tests/test_stage_versions.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -20,12 +20,18 @@ class Stage:
     purpose: str
     inputs: tuple[str, ...] = ()  # what it reads from: an artefact each
     libraries: tuple[str, ...] = ()  # installed distributions whose version shapes the result
-    models: tuple[str, ...] = ()  # roles of the recipe's models that the stage uses
+    models: tuple[str, ...] = ()  # roles of the recipe's models that the stage needs
+    optional: tuple[str, ...] = ()  # roles that it uses where the recipe names them
     sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
     check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
 
+    def roles(self, models: Collection[str]) -> tuple[str, ...]:
+        """The roles among those of `models` that the stage uses."""
+        return tuple(role for role in (*self.models, *self.optional) if role in models)
+
 
 ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
+READERS = ("reader", "reranker", "verifier")  # roles of models that read pairs of texts
 
 _DOCUMENTS = "documents, which data.read makes"
 _INDEX = "an index, which retrieve.index makes"
@@ -252,20 +258,22 @@ STAGES: dict[str, Stage] = {
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
         config="lmworks.ground.config:CalibrationConfig",
-        version=18,
+        version=19,
         purpose="fit the confidence of answers, and the threshold below which to abstain, on the calibration split",
         inputs=(_INDEX, _QUESTIONS),
         libraries=("numpy", "scikit-learn", "tokenizers", "torch"),
         models=("embedder",),
+        optional=READERS,
     ),
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
-        version=20,
+        version=21,
         purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("numpy", "tokenizers", "torch"),
         models=("embedder",),
+        optional=READERS,
     ),
     "ground.refusals": Stage(
         run="lmworks.ground.refusal_rows:refusals",

@@ -9,8 +9,7 @@ from lmworks.artefact import StageContext
 from lmworks.config import from_mapping
 from lmworks.evaluate.question_set import write_questions
 from lmworks.ground.calibration import (
-    CONFIDENCE,
-    DEFAULT,
+    DEFAULTS,
     Trial,
     calibrate,
     halves,
@@ -18,7 +17,7 @@ from lmworks.ground.calibration import (
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.features import NAMES, RANKING
-from lmworks.ground.grounded_answer import Calibration, Evidence, decide
+from lmworks.ground.grounded_answer import Calibration, Evidence, confidence_names, decide
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.question_generation import unanswerable_twins
 from lmworks.ground.selection import Rules
@@ -48,7 +47,7 @@ def test_too_few_questions_borrow_the_packaged_calibration_and_say_so(tmp_path):
     result = calibrate(config, context)
     assert "WARNING: nothing was calibrated" in result.sections[0].text
     written = from_mapping(Calibration, json.loads((tmp_path / "out" / "calibration.json").read_text()))
-    packaged = from_mapping(Calibration, json.loads(DEFAULT.read_text()))
+    packaged = from_mapping(Calibration, json.loads(DEFAULTS[0].read_text()))
     assert written.relevance == packaged.relevance
     assert written.answer == config.answer
 
@@ -91,7 +90,7 @@ def model(names: tuple[str, ...], bias: float = 0.0) -> Logistic:
 
 
 def calibration(threshold: float, sentences: int = 2) -> Calibration:
-    return Calibration(AnswerConfig(), model(RANKING), Rules(sentences, 0.6), model(CONFIDENCE), threshold)
+    return Calibration(AnswerConfig(), model(RANKING), Rules(sentences, 0.6), model(confidence_names(())), threshold)
 
 
 def test_an_answer_cites_what_it_shows(finder):

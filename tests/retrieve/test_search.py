@@ -20,11 +20,13 @@ from lmworks.retrieve.search import (
     drop_near_duplicates,
     fit_budget,
     fuse,
+    fused,
     late,
     lexical,
     match_expression,
     ranked,
     read_query,
+    rerank,
     search,
     union,
 )
@@ -250,3 +252,24 @@ def test_a_name_that_is_asked_for_is_found_first(tmp_path: Path, encoder, docume
             assert len(found) > start and "named" in found[0].scores
         hidden = Filters(hidden=(search(index, "lru_cache()", encoder)[0].span,))
         assert search(index, "lru_cache()", encoder, filters=hidden)[0].uri != "functools"
+
+
+def test_the_reranker_orders_the_first_hits_and_no_others(built):
+    index, _, encoder = built
+    query = read_query(index, "six ten", encoder)
+    hits = fused(index, query)
+
+    class Longest:
+        def relevance(self, question, passages):
+            return np.array([float(len(passage)) for passage in passages])
+
+    found = rerank(index, "six ten", hits, 5, Longest())
+    lengths = [len(chunk.text) for chunk in index.chunks(found.keys[:5])]
+    assert lengths == sorted(lengths, reverse=True) and set(found.keys[:5]) == set(hits.keys[:5])
+    assert [scores["relevance"] for scores in found.scores[:5]] == lengths
+    assert found.keys[5:] == hits.keys[5:] and not any("relevance" in scores for scores in found.scores[5:])
+    config = SearchConfig(k=3, rerank=5)
+    assert ranked(index, query, config, reranker=Longest()).keys == found.keys[:3]
+    returned = search(index, "six ten", encoder, config, reranker=Longest())
+    assert [one.scores["relevance"] for one in returned] == lengths[:3]
+    assert ranked(index, query, SearchConfig(k=3, rerank=0), reranker=Longest()).keys == hits.keys[:3]

@@ -83,11 +83,13 @@ def show_answer(
     from rich.padding import Padding
     from rich.text import Text
 
-    from lmworks.ground.answer_text import answer_parts
+    from lmworks.ground.answer_text import answer_parts, short_answer
     from lmworks.ground.certainty import certainty_phrase
     from lmworks.report import harmless, shown
     from lmworks.retrieve.rendered_text import rendered_quote, shortened
 
+    if short := short_answer(answer.citations, documents):
+        console.print(Padding(Text(harmless(short), style="bold"), (0, 0, 1, 2)))
     for part in answer_parts(answer.text, answer.citations, documents):
         mark = f" [{part.number}]" if part.number else ""
         if part.code:  # not wrapped, so that it can be copied

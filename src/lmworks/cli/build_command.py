@@ -124,6 +124,7 @@ def _usage(use: str) -> list[str]:
     entry = STAGES[use]
     inputs = ["--from FOLDER ..."] if entry.inputs else []
     models = [f"--model {role}=NAME" for role in entry.models]
+    models += [f"[--model {role}=NAME]" for role in entry.optional]
     return [use, *inputs, *models, "[--set key=value ...]", "--out FOLDER"]
 
 
@@ -142,6 +143,7 @@ def _stage_help(use: str) -> str:
     lines = [f"**{use}**: {entry.purpose}."]
     lines += [f"- `--from` {text}" for text in entry.inputs] or ["- it reads from no other stage"]
     lines += [f"- `--model {role}=NAME` a pulled model, or the path of one" for role in entry.models]
+    lines += [f"- `--model {role}=NAME` may be left out" for role in entry.optional]
     lead = f"What `--set` takes for {use}, with the defaults:"
     lines.append(settings_help(lead, config) if described(config) else "There is nothing to set.")
     return "\n\n".join(lines)

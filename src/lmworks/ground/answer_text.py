@@ -120,6 +120,14 @@ def answer_parts(
     return tuple(parts)
 
 
+def short_answer(citations: Sequence[Verdict], documents: Mapping[str, Document] | None = None) -> str:
+    """The words that answer by themselves, as they are rendered; "" where no citation has any."""
+    for one in citations:
+        if one.short is not None and one.short_answer:
+            return " ".join(rendered_quote(one.short_answer, one.short, documents or {}).split())
+    return ""
+
+
 def _mark_after(text: str, words: str, number: int) -> int:
     """The place of a citation's mark; -1 when there is none. Lines may be broken in other places than in `words`."""
     quote = r"\s+".join(map(re.escape, words.split()))

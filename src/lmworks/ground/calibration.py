@@ -13,7 +13,7 @@ comes with the places hidden that answer it, so that confidence is not just clos
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,13 +26,13 @@ from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
 from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
-from lmworks.ground.features import RANKING
+from lmworks.ground.features import ranking_names
 from lmworks.ground.grounded_answer import (
-    CONFIDENCE,
     Calibration,
     Evidence,
     Finder,
     confidence_features,
+    confidence_names,
     filters_of,
     open_finder,
 )
@@ -43,7 +43,8 @@ from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.statistics import mean_score
 
-DEFAULT = Path(__file__).with_name("default_calibration.json")  # see docs/grounding.md for what it was made on
+# See docs/grounding.md for what they were made on.
+DEFAULTS = tuple(Path(__file__).with_name(f"default_calibration{kind}.json") for kind in ("",))
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
 LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
 COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
@@ -61,7 +62,7 @@ class Trial:
     @property
     def ranking(self) -> np.ndarray:
         """(candidates, features): those that rank."""
-        return self.evidence.features[:, : len(RANKING)]
+        return self.evidence.features[:, : len(ranking_names(self.evidence.roles))]
 
 
 def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
@@ -116,8 +117,10 @@ def halves(trials: Sequence["Trial"]) -> tuple[list["Trial"], list["Trial"]]:
 
 def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibration, dict[str, list[float]]]:
     """All decisions but the threshold, and the span F1 of the answers that were compared."""
-    model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], RANKING)
-    unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], RANKING)
+    roles = trials[0].evidence.roles
+    names = ranking_names(roles)
+    model = fit(np.vstack([trial.ranking for trial in trials]), [r for trial in trials for r in trial.right], names)
+    unseen = cross_fit([trial.ranking for trial in trials], [trial.right for trial in trials], names)
     compared = {
         Rules(count, config.answer.repeated, relative): f"quotes, at most {count}, {relative:.0%} as relevant"
         for count in range(1, config.maximum_sentences + 1)
@@ -126,8 +129,9 @@ def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibr
     rules = max(compared, key=lambda each: _utility(trials, unseen, each, config.sentence_cost))
     f1 = {compared[each]: f1_scores(trials, unseen, each) for each in compared}
     shown = [_shown(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
-    confidence = fit(np.vstack([features for features, _ in shown]), [right for _, right in shown], CONFIDENCE)
-    return Calibration(config.answer, model, rules, confidence, 0.0), f1
+    features, right = np.vstack([features for features, _ in shown]), [right for _, right in shown]
+    confidence = fit(features, right, confidence_names(roles))
+    return Calibration(config.answer, model, rules, confidence, 0.0, roles=roles), f1
 
 
 def guarded(
@@ -150,9 +154,15 @@ def guarded(
     return replace(decided, threshold=chosen, certainty=certainty)
 
 
+def packaged(models: Collection[str]) -> Calibration:
+    """The packaged decisions that weigh most of the models in these roles."""
+    found = [from_mapping(Calibration, json.loads(path.read_text("utf-8")), [path.name]) for path in DEFAULTS]
+    return max((one for one in found if {*one.roles} <= {*models}), key=lambda one: len(one.roles))
+
+
 def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context: StageContext) -> StageResult:
     """The packaged decisions, for documents that have too few questions of their own."""
-    default = from_mapping(Calibration, json.loads(DEFAULT.read_text("utf-8")), [DEFAULT.name])
+    default = packaged(context.models)
     certainty = replace(default.certainty, borrowed=True)
     write_json(context.output / CALIBRATION, replace(default, answer=config.answer, certainty=certainty))
     answerable = sum(question.answerable for question in questions)
@@ -233,12 +243,12 @@ class Outcome:
 def _section(
     decided: Calibration, f1: dict[str, Score], confidences: Sequence[float], right: Sequence[bool]
 ) -> Section:
-    weights = dict(zip(RANKING, decided.relevance.weights, strict=True))
+    weights = dict(zip(decided.relevance.names, decided.relevance.weights, strict=True))
     models = Table(
         ("feature", "weight for relevance", "weight for confidence"),
         tuple(
             (name, f"{weights[name]:.3f}" if name in weights else "", f"{weight:.3f}")
-            for name, weight in zip(CONFIDENCE, decided.confidence.weights, strict=True)
+            for name, weight in zip(decided.confidence.names, decided.confidence.weights, strict=True)
         ),
         "Logistic regression on standardised features",
     )

@@ -12,11 +12,13 @@ class AnswerConfig:
     """Configuration of an answer; calibration, evaluation and asking use the same one.
 
     search              how passages are found; their budget in tokens is `search.budget_tokens`.
+    read                how many of the passages are read by the reader, where there is one.
     minimum_characters  shorter sentences are no candidates ("Note:" answers nothing).
     repeated            word-shingle overlap from which a sentence repeats a better one.
     """
 
     search: SearchConfig = field(default_factory=lambda: SearchConfig(k=8))
+    read: int = 6
     minimum_characters: int = 20
     repeated: float = 0.6
 

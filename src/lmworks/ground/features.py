@@ -14,6 +14,17 @@
     passage_similarity        the highest cosine of the question and any whole passage found
     passage_gap               how far the highest late interaction is above the second highest
 
+With a reader, of the passages that it reads:
+
+    span                      log-odds of the sentence's likeliest answer against no answer
+    best_span                 1 where no other sentence of the passage has a likelier one
+    highest_span              the highest of these log-odds
+
+With a reranker:
+
+    passage_relevance         its logit for the sentence's passage
+    highest_relevance         the highest logit of any passage found
+
 A sentence's tokens are a slice of its chunk's, which the index holds: the encoder read them in their context. Words are
 compared as the lexical index does it (stemmed, without case and accents), by the same tokenizer.
 """
@@ -21,12 +32,13 @@ compared as the lexical index does it (stemmed, without case and accents), by th
 import math
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from lmworks.ground.answer_shape import asks_what
+from lmworks.ground.answer_span import LOWEST, Reading
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.encoder import Encoder
@@ -40,6 +52,21 @@ RANKING = (  # of the sentence
     *("code", "opening", "definition", "named"),
 )
 NAMES = (*RANKING, "passage_late_interaction", "passage_similarity", "passage_gap")
+OF_ROLE = {  # role of a model -> features of the sentence, and of all that was found, that come with it
+    "reader": (("span", "best_span"), ("highest_span",)),
+    "reranker": (("passage_relevance",), ("highest_relevance",)),
+}
+
+
+def ranking_names(roles: Collection[str]) -> tuple[str, ...]:
+    """The features of a sentence where there are models in these roles."""
+    return (*RANKING, *(name for role, (own, _) in OF_ROLE.items() if role in roles for name in own))
+
+
+def feature_names(roles: Collection[str]) -> tuple[str, ...]:
+    """All features where there are models in these roles: those of the sentence come first."""
+    further = (name for role, (_, own) in OF_ROLE.items() if role in roles for name in own)
+    return (*ranking_names(roles), *NAMES[len(RANKING) :], *further)
 
 
 def measure(
@@ -49,31 +76,41 @@ def measure(
     scores: Sequence[Mapping[str, float]],
     encoder: Encoder,
     index: Index,
+    roles: Collection[str] = (),
+    readings: Sequence[Reading] = (),
 ) -> np.ndarray:
-    """(candidates, features) float64, columns as in `NAMES`; `scores` are those that the search gave the passages."""
+    """(candidates, features) float64, columns as in `feature_names(roles)`; `scores` are those that the search gave the
+    passages, `readings` are of the candidates where there is a reader."""
+    names = feature_names(roles)
     if not candidates:
-        return np.zeros((0, len(NAMES)))
+        return np.zeros((0, len(names)))
     opening = np.array(_opening(candidates, passages))
     tokens = sentence_tokens(candidates, passages, encoder, index)
     late = late_interaction(query.tokens, tokens)
     overlap = word_overlap(query.text, [candidate.in_context for candidate in candidates], index)
     highest, second, *_ = *sorted((own["late_interaction"] for own in scores), reverse=True), 0.0
-    return np.column_stack(
-        [
-            late,
-            overlap,
-            late * overlap,
-            [scores[candidate.passage]["fused"] for candidate in candidates],
-            [math.log(len(candidate.text)) for candidate in candidates],
-            [candidate.kind in UNITS for candidate in candidates],
-            opening,
-            opening & asks_what(query.text),
-            [scores[candidate.passage].get("named", 0.0) / WHOLE_NAME for candidate in candidates],
-            np.full(len(candidates), highest),
-            np.full(len(candidates), max(own["dense"] for own in scores)),
-            np.full(len(candidates), highest - second),
-        ]
-    ).astype(np.float64)
+    relevance = [own.get("relevance", LOWEST) for own in scores]
+    columns = {
+        "late_interaction": late,
+        "overlap": overlap,
+        "late_overlap": late * overlap,
+        "passage": [scores[candidate.passage]["fused"] for candidate in candidates],
+        "length": [math.log(len(candidate.text)) for candidate in candidates],
+        "code": [candidate.kind in UNITS for candidate in candidates],
+        "opening": opening,
+        "definition": opening & asks_what(query.text),
+        "named": [scores[candidate.passage].get("named", 0.0) / WHOLE_NAME for candidate in candidates],
+        "passage_late_interaction": highest,
+        "passage_similarity": max(own["dense"] for own in scores),
+        "passage_gap": highest - second,
+        "span": [one.log_odds for one in readings],
+        "best_span": [one.best for one in readings],
+        "highest_span": max((one.log_odds for one in readings), default=LOWEST),
+        "passage_relevance": [relevance[candidate.passage] for candidate in candidates],
+        "highest_relevance": max(relevance),
+    }
+    rows = [np.broadcast_to(np.asarray(columns[name], np.float64), len(candidates)) for name in names]
+    return np.column_stack(rows)
 
 
 def sentence_tokens(

@@ -9,7 +9,7 @@ decision    the best sentences that are left, if P(the answer is right) reaches 
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,23 +18,24 @@ import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.config import from_mapping
+from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
+from lmworks.ground.answer_span import Reading, read, short_answer
 from lmworks.ground.answer_text import answer_text
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
-from lmworks.ground.features import NAMES, RANKING, measure
+from lmworks.ground.features import OF_ROLE, feature_names, measure, ranking_names
 from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
-from lmworks.retrieve.search import WHOLE_NAME, ranked, read_query
+from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
 
-CONFIDENCE = (*NAMES, "relevance", "margin")  # the features of a confidence
 UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."
 
 
@@ -48,14 +49,15 @@ class Calibration:
     confidence: Logistic
     threshold: float  # confidence below which the system abstains
     certainty: Certainty = field(default_factory=Certainty)
+    roles: tuple[str, ...] = ()  # of the models whose features are weighed
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
-    `features` is (candidates, features), columns as in `features.NAMES`; `query_embedding` is the question's vector,
-    (width,) float32.
+    `features` is (candidates, features), columns as in `features.feature_names(roles)`; `query_embedding` is the
+    question's vector, (width,) float32. `readings` are the candidates' where there is a reader.
     """
 
     question: str
@@ -63,6 +65,13 @@ class Evidence:
     candidates: tuple[Candidate, ...]
     features: np.ndarray
     query_embedding: np.ndarray | None = None
+    roles: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
+
+
+def confidence_names(roles: Collection[str]) -> tuple[str, ...]:
+    """The features of a confidence where there are models in these roles."""
+    return (*feature_names(roles), "relevance", "margin")
 
 
 def filters_of(question: Question) -> Filters:
@@ -71,12 +80,15 @@ def filters_of(question: Question) -> Filters:
 
 
 class Finder:
-    """Collects evidence: search, candidate sentences, features."""
+    """Collects evidence: search, candidate sentences, features; `heads` are the models by role that read pairs."""
 
-    def __init__(self, index: Index, encoder: TextEncoder, config: AnswerConfig) -> None:
+    def __init__(
+        self, index: Index, encoder: TextEncoder, config: AnswerConfig, heads: Mapping[str, CrossEncoder] | None = None
+    ) -> None:
         self.index = index
         self.encoder = encoder
         self.config = config
+        self.heads = dict(heads or {})
 
     def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
         """Quoted candidates for a question, from what the filters let through; ValueError for an empty question."""
@@ -86,16 +98,25 @@ class Finder:
         question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
         phases.begin("search")
         query = read_query(self.index, question, self.encoder)
-        hits = ranked(self.index, query, self.config.search, filters)
-        phases.begin("measure")
+        hits = fused(self.index, query, self.config.search, filters)
+        if reranker := self.heads.get("reranker"):
+            phases.begin("rerank")
+            hits = rerank(self.index, question, hits, self.config.search.rerank, reranker)
+        hits = first_of(self.index, hits, self.config.search)
         chunks = self.index.chunks(hits.keys)
         candidates = candidate_sentences(question, chunks, hits.scores, self.config.minimum_characters)
-        features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index)
+        readings: Sequence[Reading] = ()
+        if reader := self.heads.get("reader"):
+            phases.begin("read")
+            readings = read(question, candidates, chunks, reader, self.config.read)
+        phases.begin("measure")
+        roles = tuple(self.heads)
+        features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index, roles, readings)
         passages = tuple(
             Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
             for chunk, scores in zip(chunks, hits.scores, strict=True)
         )
-        return Evidence(question, passages, tuple(candidates), features, query.vector)
+        return Evidence(question, passages, tuple(candidates), features, query.vector, roles, tuple(readings))
 
 
 def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Candidate], bool]) -> Answer:
@@ -115,7 +136,7 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
 
 def relevance_of(evidence: Evidence, model: Logistic) -> np.ndarray:
     """(candidates,) probabilities that each answers the question."""
-    return model.probability(evidence.features[:, : len(RANKING)])
+    return model.probability(evidence.features[:, : len(model.names)])
 
 
 def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) -> np.ndarray:
@@ -152,6 +173,8 @@ def _answer(
     places = [place for place in places if verdict_of[place].verdict != "repeated"]
     cited = [whole[place] for place in places]
     others = [verdict_of[place] for place in selection.order if place not in places]
+    if not abstained and (short := short_answer(evidence.question, evidence.candidates, evidence.readings, places)):
+        cited = [replace(one, short=short) if one.evidence.overlap(short) else one for one in cited]
     citations = () if abstained else tuple(cited)
     return Answer(
         id="",
@@ -228,15 +251,23 @@ class Answerer:
 def load_answerer(index: Path, calibration: Path, models: Mapping[str, str]) -> Answerer:
     """Open an index and a calibration (folders of artefacts) with the models of their recipe.
 
-    Raises ValueError for a calibration whose weights are of other features than these.
+    Raises ValueError for a calibration whose weights are of other features than these, or of a model that the recipe
+    does not name.
     """
     path = calibration / CALIBRATION
     decided = from_mapping(Calibration, json.loads(path.read_text("utf-8")), [str(path)])
-    if decided.relevance.names != RANKING or decided.confidence.names != CONFIDENCE:
+    names = ranking_names(decided.roles), confidence_names(decided.roles)
+    if (decided.relevance.names, decided.confidence.names) != names:
         raise ValueError(f"{path} was made by another version of lmworks: build it anew (lmworks build)")
-    return Answerer(open_finder(index, models, decided.answer), decided)
+    if missing := sorted({*decided.roles} - models.keys()):
+        raise ValueError(f"{path} was made with a {' and a '.join(missing)}: name it in [models], or build it anew")
+    return Answerer(open_finder(index, models, decided.answer, decided.roles), decided)
 
 
-def open_finder(index: Path, models: Mapping[str, str], config: AnswerConfig) -> Finder:
+def open_finder(
+    index: Path, models: Mapping[str, str], config: AnswerConfig, roles: Collection[str] = tuple(OF_ROLE)
+) -> Finder:
+    """An index with its encoder, and the models of `roles` as far as they are named."""
     encoder = TextEncoder(load(models["embedder"]))
-    return Finder(Index.open(index, encoder.fingerprint), encoder, config)
+    heads = {role: CrossEncoder(load(models[role])) for role in roles if role in models}
+    return Finder(Index.open(index, encoder.fingerprint), encoder, config, heads)

@@ -99,6 +99,8 @@ def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], fl
     answer = decide(evidence, answerer.calibration, answerer.is_quote)
     seconds = time.perf_counter() - started
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
+    reranker = finder.heads.get("reranker")
+    found = search(finder.index, question.text, finder.encoder, deeper, filters, reranker)
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
     candidates = finder.encoder.encode([one.in_context for one in evidence.candidates], "passage")  # (n, width)
     best = [evidence.candidates[place] for place in np.argsort(-(candidates @ query), kind="stable")[:1]]
@@ -106,7 +108,7 @@ def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], fl
         answer.text,
         citations=tuple(citation.evidence for citation in answer.citations),
         proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict in ("cited", "abstained")),
-        retrieved=tuple(search(finder.index, question.text, finder.encoder, deeper, filters)[:DEPTH]),
+        retrieved=tuple(found[:DEPTH]),
         confidence=answer.confidence,
         abstained=answer.abstained,
     )

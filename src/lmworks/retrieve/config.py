@@ -64,12 +64,14 @@ class SearchConfig:
     near_duplicate  From which overlap (Jaccard) of its word shingles with those of a better one a chunk is dropped; 1
                     drops equal shingles only.
     budget_tokens   What the passages may have together; 0 is no budget.
+    rerank          How many of the best are read by the reranker, where there is one.
     """
 
     k: int = 8
     candidates: int = 30
     near_duplicate: float = 0.8
     budget_tokens: int = 0
+    rerank: int = 12
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.candidates < self.k:
@@ -78,3 +80,5 @@ class SearchConfig:
             raise ValueError(f"near_duplicate must lie in (0, 1], got {self.near_duplicate}")
         if self.budget_tokens < 0:
             raise ValueError(f"budget_tokens must be at least 0, got {self.budget_tokens}")
+        if self.rerank < 0:
+            raise ValueError(f"rerank must be at least 0, got {self.rerank}")

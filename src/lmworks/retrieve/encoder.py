@@ -1,4 +1,4 @@
-"""The encoder of an index: what retrieval asks of a model that turns texts into vectors."""
+"""The encoder of an index, and a reranker: what retrieval asks of models."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -40,3 +40,11 @@ class Encoder(Protocol):
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> Sequence[int]: ...
+
+
+class Reranker(Protocol):
+    """Reader of a question and a passage as one text; a `CrossEncoder` with one label is one."""
+
+    def relevance(self, question: str, passages: Sequence[str]) -> np.ndarray:
+        """(passages,) logits that each answers the question."""
+        ...

@@ -5,6 +5,7 @@ lexical  BM25 (Robertson & Zaragoza, 2009, section 3.6) over titles and words, a
 named    chunks that define a name that the question has
 late     late interaction of the tokens of question and chunk (Khattab & Zaharia, 2020), over what the others found
 fusion   a weighted sum of their scores (Bruch, Gai & Ingber, 2023)
+rerank   the best of these, read together with the question by a cross-encoder (Nogueira & Cho, 2019)
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 
 from lmworks.records import Retrieved
 from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.encoder import Encoder
+from lmworks.retrieve.encoder import Encoder, Reranker
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import late_interaction, project
 from lmworks.retrieve.symbols import written_names
@@ -33,6 +34,7 @@ STOP_WORDS = frozenset({
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
 WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.05}  # of the legs in the fusion
+RERANKED = 0.1  # weight of a logit of the reranker, where the fused score counts 1
 WHOLE_NAME = 3.0  # the score of a chunk that defines a name as the question writes it; of a member, one less
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3
@@ -244,18 +246,36 @@ def _jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]])
 
 
 def search(
-    index: Index, question: str, encoder: Encoder, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING
+    index: Index,
+    question: str,
+    encoder: Encoder,
+    config: SearchConfig = DEFAULTS,
+    filters: Filters = EVERYTHING,
+    reranker: Reranker | None = None,
 ) -> list[Retrieved]:
     """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent."""
-    hits = ranked(index, read_query(index, question, encoder), config, filters)
+    hits = ranked(index, read_query(index, question, encoder), config, filters, reranker)
     return [
         Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
         for chunk, scores in zip(index.chunks(hits.keys), hits.scores, strict=True)
     ]
 
 
-def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING) -> Hits:
-    """Hits of a `search`, best first. The budget counts tokens of the encoder."""
+def ranked(
+    index: Index,
+    query: Query,
+    config: SearchConfig = DEFAULTS,
+    filters: Filters = EVERYTHING,
+    reranker: Reranker | None = None,
+) -> Hits:
+    """Hits of a `search`, best first."""
+    hits = fused(index, query, config, filters)
+    return first_of(index, rerank(index, query.text, hits, config.rerank, reranker) if reranker else hits, config)
+
+
+def fused(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING) -> Hits:
+    """The distinct hits of all legs by their fused score, those asked for by name first; `config.k` of them wherever so
+    many exist."""
     by_name = named(index, query.text, filters)
     candidates = config.candidates
     while True:
@@ -266,12 +286,27 @@ def ranked(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters:
         unique = drop_near_duplicates(hits, [chunks[key].text for key in hits.keys], config.near_duplicate)
         # Duplicates may have taken the places of others: look further down, until nothing is left to look at.
         if len(unique) >= config.k or len(legs[0]) < candidates:
-            break
+            return asked_by_name_first(unique)
         candidates *= 4
-    unique = asked_by_name_first(unique)
-    best = unique.take(range(min(config.k, len(unique))))
+
+
+def rerank(index: Index, question: str, hits: Hits, count: int, reranker: Reranker) -> Hits:
+    """Order the first `count` hits by their fused score and the logit of the reranker, which becomes the score
+    `relevance`; it reads what the encoder read of a chunk."""
+    chunks = index.chunks(hits.keys[:count])
+    logits = reranker.relevance(question, [chunk.prefix + chunk.text for chunk in chunks]).tolist()
+    scores = [{**own, "relevance": logit} for own, logit in zip(hits.scores, logits, strict=False)]
+    total = [own["fused"] + RERANKED * own["relevance"] for own in scores]
+    order = sorted(range(len(scores)), key=lambda place: -total[place])
+    return Hits(hits.keys, (*scores, *hits.scores[len(scores) :])).take([*order, *range(len(scores), len(hits))])
+
+
+def first_of(index: Index, hits: Hits, config: SearchConfig) -> Hits:
+    """The hits that a search returns: those asked for by name first, `config.k`, within the budget of tokens."""
+    best = asked_by_name_first(hits)
+    best = best.take(range(min(config.k, len(best))))
     if config.budget_tokens:
-        best = fit_budget(best, [chunks[key].tokens for key in best.keys], config.budget_tokens)
+        best = fit_budget(best, [chunk.tokens for chunk in index.chunks(best.keys)], config.budget_tokens)
     return best
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import nearest_passages
-from lmworks.ground.answer_text import Part, answer_parts
+from lmworks.ground.answer_text import Part, answer_parts, short_answer
 from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
 from lmworks.records import Document, Interaction, Message, Span, question_of
 from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
@@ -48,6 +48,7 @@ class TurnView:
 
     interaction: Interaction
     question: str
+    short: str  # the words that answer by themselves, or ""
     parts: tuple[Part, ...]
     sources: tuple[Source, ...]
     weighed: tuple[str, ...]  # the sentences of the first verdicts
@@ -157,6 +158,7 @@ def _view(
     return TurnView(
         interaction=interaction,
         question=question_of(interaction.messages),
+        short=short_answer(interaction.citations, documents),
         parts=parts,
         sources=tuple(
             _source(*passage, documents.get(passage[0].document), code=code.get(number, ""))

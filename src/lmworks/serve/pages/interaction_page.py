@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from lmworks.config import to_mapping
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.ground.answer_text import Part, answer_parts
+from lmworks.ground.answer_text import Part, answer_parts, short_answer
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Verdict
 from lmworks.retrieve.rendered_text import rendered_quote
@@ -44,6 +44,7 @@ class InteractionView:
     interaction: Interaction
     question: str
     earlier: tuple[tuple[str, str], ...]  # (role, content) of the messages before the question
+    short: str  # the words that answer by themselves, or ""
     answer: tuple[Part, ...]
     left_out: int  # characters of the answer that are not shown
     citations: tuple[Evidence, ...]
@@ -79,6 +80,7 @@ def interaction_view(
         interaction=interaction,
         question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
         earlier=tuple((m.role, m.content[:LONG]) for m in interaction.messages[:-1]),
+        short=short_answer(interaction.citations, documents),
         answer=answer_parts(shown, interaction.citations, documents) if citations else (Part(shown),) if shown else (),
         left_out=max(0, len(interaction.response) - LONG),
         citations=citations,

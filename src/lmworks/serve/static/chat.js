@@ -11,6 +11,8 @@ const one = (selector, root = document) => /** @type {T} */ (root.querySelector(
 const STEPS = /** @type {Record<string, string>} */ ({
   queued: "Waiting for its turn",
   search: "Searching the documents",
+  rerank: "Comparing passages",
+  read: "Reading",
   measure: "Weighing sentences",
   decide: "Deciding what can be said",
 });

@@ -110,7 +110,8 @@ def ranking(data: Path, chance: random.Random) -> Iterator[tuple[str, Row]]:
     for file, part in (("test", "train"), ("dev", "test-selqa")):
         with opened(data / f"selqa/selqa-ass-{file}.json.gz") as stream:
             for row in json.load(stream):
-                wrong = [text for place, text in enumerate(row["candidates"]) if place not in row["answers"]]
+                right = {row["candidates"][place] for place in row["answers"]}
+                wrong = [text for text in row["candidates"] if text.strip() and text not in right]
                 for place in row["answers"] if part == "train" else row["answers"][:1]:
                     few = wrong if part != "train" else chance.sample(wrong, min(2 * NEGATIVES, len(wrong)))
                     pair = {"anchor": row["question"], "positive": row["candidates"][place], "negatives": few}

@@ -2,7 +2,8 @@
 
 reader     {"question": ..., "context": ..., "answers": {"text": [...], "answer_start": [...]}}, as SQuAD's; no answer:
            empty lists
-reranker   {"anchor": ..., "positive": ..., "negatives": [...]}: a question, and passages that answer it or do not
+reranker   {"anchor": ..., "positive": ..., "negatives": [...]}: a question, and passages that answer it or do not;
+           where more than one does, "positives": [...] names them all
 verifier   {"premise": ..., "hypothesis": ..., "label": "entailment" | "neutral" | "contradiction"}
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
-from lmworks.data.pairs import parse_pair
+from lmworks.data.pairs import pair_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import TextPair
 from lmworks.tokenizer.text_pair import JoinedPair, join_pairs
@@ -41,25 +42,42 @@ class Entailment:
     label: Label
 
 
-Row = Reading | TextPair | Entailment
+@dataclass(frozen=True, slots=True)
+class Ranking(TextPair):
+    """A question, a passage that answers it, others that do not, and in `positives` more that do."""
+
+    positives: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """All passages that answer, each once."""
+        return tuple(dict.fromkeys((self.positive, *self.positives)))
+
+
+Row = Reading | Ranking | Entailment
+
+
+def parse_rows(files: Sequence[Path], task: Task) -> list[Row]:
+    """All rows of the files. ValueError for a row of another shape, and for an answer that does not stand where it is
+    said to; it names the row."""
+    parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
+    return [parse(found, where) for path in files for where, found in rows_of(path)]
 
 
 def read_rows(files: Sequence[Path], task: Task) -> list[Row]:
-    """All rows of the files. ValueError for a row of another shape, an answer that does not stand where it is said to,
-    and rows of one class alone; it names the row."""
-    parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
-    rows = [parse(found, where) for path in files for where, found in rows_of(path)]
+    """`parse_rows` to learn from: ValueError, too, for rows of one class alone."""
+    rows = parse_rows(files, task)
     classes = {_class_of(row) for row in rows}
     if rows and len(classes) < 2 and task != "reranker":
         raise ValueError(f"all {len(rows):,} rows are {classes.pop()}: a {task} learns from rows of more than one kind")
-    if task == "reranker" and not any(row.negatives for row in rows if isinstance(row, TextPair)):
+    if task == "reranker" and not any(row.negatives for row in rows if isinstance(row, Ranking)):
         raise ValueError("no row has negatives: a reranker learns what does not answer, too (lmworks train --help)")
     return rows
 
 
 def group_of(row: Row) -> str:
     """What a row shares with others like it: all of one question, passage or premise are held out together."""
-    return row.context if isinstance(row, Reading) else row.anchor if isinstance(row, TextPair) else row.premise
+    return row.context if isinstance(row, Reading) else row.anchor if isinstance(row, Ranking) else row.premise
 
 
 def row_groups(rows: Sequence[Row], tokenizer: Tokenizer, length: int) -> TokenGroups:
@@ -79,8 +97,8 @@ def _pairs_of(row: Row) -> list[tuple[str, str]]:
     match row:
         case Reading():
             return [(row.question, row.context)]
-        case TextPair():
-            return [(row.anchor, text) for text in (row.positive, *row.negatives)]
+        case Ranking():
+            return [(row.anchor, text) for text in (*row.right, *row.negatives)]
         case Entailment():
             return [(row.premise, row.hypothesis)]
 
@@ -90,8 +108,8 @@ def _columns(row: Row, pairs: Sequence[JoinedPair]) -> Mapping[str, Sequence[flo
         case Reading():
             start, end = _places(pairs[0], row.answers)
             return {"start": [start], "end": [end]}
-        case TextPair():
-            return {"label": [1.0, *(0.0 for _ in row.negatives)]}
+        case Ranking():
+            return {"label": [*(1.0 for _ in row.right), *(0.0 for _ in row.negatives)]}
         case Entailment():
             return {"label": [float(LABELS.index(row.label))]}
 
@@ -111,7 +129,7 @@ def _class_of(row: Row) -> str:
             return "answered" if row.answers else "without an answer"
         case Entailment():
             return f"of the label {row.label}"
-        case TextPair():
+        case Ranking():
             return "pairs"
 
 
@@ -144,8 +162,11 @@ def _reading(found: Any, where: str) -> Reading:
     return Reading(row["question"], row["context"], spans)
 
 
-def _ranked(found: Any, where: str) -> TextPair:
-    return parse_pair(found, where)
+def _ranked(found: Any, where: str) -> Ranking:
+    row = pair_of(Ranking, found, where)
+    if not all(map(str.strip, row.positives)) or set(row.right) & set(row.negatives):
+        raise RowError("positives", f"{where}: positives are texts that are not empty, and no negatives")
+    return row
 
 
 def _entailment(found: Any, where: str) -> Entailment:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lmworks.records import LeftOut, TextPair
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 SUFFIX = ".jsonl"
+PairT = TypeVar("PairT", bound=TextPair)
 _AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
 
 
@@ -34,10 +35,15 @@ def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
 def parse_pair(line: bytes | str, where: str) -> TextPair:
     """ValueError for a line that is no JSON object of a pair, an empty text, and half a surrogate pair, which no
     tokenizer can read; it begins with `where`."""
+    return pair_of(TextPair, line, where)
+
+
+def pair_of(kind: type[PairT], line: bytes | str, where: str) -> PairT:
+    """`parse_pair` of a pair that knows more."""
     found: Any = parse_json(line if isinstance(line, str) else decoded(line, where), where)
     if not isinstance(found, Mapping):
         raise ValueError(f'{where}: a pair is an object, {{"anchor": ..., "positive": ...}}, got {found!r:.100}')
-    pair = from_mapping(TextPair, found, [where])
+    pair = from_mapping(kind, found, [where])
     for text in (pair.anchor, pair.positive, *pair.negatives):
         if not text.strip():
             raise ValueError(f"{where}: a text of the pair is empty")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from lmworks.evaluate.metric import Metric, Role
+from lmworks.evaluate.metric import Metric, Role, Verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,8 @@ METRICS: dict[str, Entry] = {
 def metric(name: str, **roles: Any) -> Metric:
     """The metric of this name, with the models that it needs: `metric("bertscore", encoder=...)`.
 
-    Raises LookupError for an unknown name, with the nearest ones, and ValueError where a role is missing.
+    The verifier may be the name of a model or its folder, and is the packaged one where none is given. Raises
+    LookupError for an unknown name, with the nearest ones, and ValueError where another role is missing.
     """
     base, _, k = name.partition("@")
     key = f"{base}@k" if k else base
@@ -123,8 +124,17 @@ def metric(name: str, **roles: Any) -> Metric:
     if k and not (k.isdecimal() and int(k)):
         raise LookupError(f"{name!r}: behind the @ stands a whole number from 1, such as {base}@5")
     entry = METRICS[key]
+    if "verifier" in entry.roles and isinstance(source := roles.get("verifier", "minilm-verifier"), str):
+        roles["verifier"] = _verifier(source)
     if missing := [role for role in entry.roles if roles.get(role) is None]:
         raise ValueError(f"{name} needs a model in the role {missing[0]}: metric({name!r}, {missing[0]}=...)")
     module, _, function = entry.make.partition(":")
     options: dict[str, Any] = {role: roles[role] for role in entry.roles} | ({"k": int(k)} if k else {})
     return getattr(import_module(f"{__package__}.{module}"), function)(**options)
+
+
+def _verifier(source: str) -> Verifier:
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.cross_encoder import CrossEncoder
+
+    return CrossEncoder(load(source))

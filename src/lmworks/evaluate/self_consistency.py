@@ -93,7 +93,7 @@ def by_entailment(verifier: Verifier) -> Metric:
         entailed, _, contradicted = np.transpose(verifier([(sample, own) for own, sample in pairs]))
         return [*(contradicted / (entailed + contradicted)).tolist()]
 
-    return _over_samples("selfcheck-entailment", contradictions, {})
+    return _over_samples("selfcheck-entailment", contradictions, getattr(verifier, "signature", {}))
 
 
 def _over_samples(name: str, contradictions: Contradictions, signature: dict) -> Metric:

@@ -79,15 +79,17 @@ def read(config: SuiteConfig, base: Path = Path(), data: Path | None = None) -> 
     """The tasks of a config with their examples, of files below `data`, or the config's folder.
 
     Errors of `read_tasks` and `examples`; LookupError for a metric that is unknown, ValueError for one that needs a
-    model of its own, for an item without what a metric needs, and for a task that runs code that was not allowed.
+    model other than a verifier, for an item without what a metric needs, and for a task that runs code that was not
+    allowed.
     """
     made, data = [], data or base / (config.data or "")
+    verifier = str(base / config.verifier) if (base / config.verifier).exists() else config.verifier
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
             raise ValueError(f"{task.name} runs what the model writes: allow it with --allow-code, or leave it out")
         if config.shots is not None:
             task = replace(task, shots=replace(task.shots, count=config.shots))
-        metrics = [metric(name) for name in task.metrics]
+        metrics = [metric(name, verifier=verifier) for name in task.metrics]
         found, digest = examples(task, data, config.limit, config.seed)
         for one in metrics:
             check_items(one, [example.item for example in found])

@@ -107,6 +107,14 @@ class CrossEncoder:
         exponents = np.exp(logits - logits.max(-1, keepdims=True))
         return exponents / exponents.sum(-1, keepdims=True)
 
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """`entailment`, as the metrics that need a verifier ask for it."""
+        return self.entailment(pairs)
+
+    @property
+    def signature(self) -> dict[str, str]:
+        return {"verifier": self.fingerprint}
+
     def _labels(self, pairs: Sequence[tuple[str, str]], labels: int) -> np.ndarray:
         if not isinstance(self.config, ClassificationHead) or self.config.labels != labels:
             wanted = "relevance: name a reranker" if labels == 1 else "entailment: name a verifier"

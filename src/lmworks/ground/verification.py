@@ -17,8 +17,7 @@ from typing import Literal
 import numpy as np
 
 from lmworks.evaluate.attribution import attribute
-from lmworks.evaluate.metric import Item, Response
-from lmworks.generate.cross_encoder import CrossEncoder
+from lmworks.evaluate.metric import Item, Response, Verifier
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.ground.exact_values import content_words, missing_values
 from lmworks.records import Span, Unscored
@@ -36,32 +35,28 @@ WINDOWS = 8  # that are read for a statement: those that share the most words wi
 class Verification:
     """The verdict on one statement.
 
-    reason         "quoted", "values" (some are missing), "entailment", "likelihood", or "nothing to verify it by"
+    reason         what decided: "quoted", "values" (some are missing), "entailment", "likelihood", or "nothing"
     evidence       the sentences that decided, or the most similar ones; None where there are no passages
     entailment     highest P(entailment) of a window; None for a quote and without a verifier
     contradiction  P(contradiction) by the window that shares the most words with it; None likewise
-    missing        values of the statement that no passage has, as they are written
+    missing        values of the statement that are not in its evidence, as they are written
     gain           nats per token that the passages add to its log-probability; None where it was not asked for
     """
 
     text: str
     verdict: Literal["supported", "unsupported", "contradicted"]
-    reason: str
+    reason: Literal["quoted", "values", "entailment", "likelihood", "nothing"]
     evidence: Span | None
     entailment: float | None = None
     contradiction: float | None = None
     missing: tuple[str, ...] = ()
     gain: float | None = None
 
-    @property
-    def supported(self) -> bool:
-        return self.verdict == "supported"
-
 
 def verify_text(
     text: str,
     passages: Sequence[Passage],
-    verifier: CrossEncoder | None,
+    verifier: Verifier | None,
     model: EngineProtocol | None = None,
     question: str = "",
 ) -> list[tuple[tuple[int, int], Verification]]:
@@ -74,28 +69,29 @@ def verify_text(
 def verify(
     statements: Sequence[str],
     evidence: Sequence[Sequence[Passage]],
-    verifier: CrossEncoder | None,
+    verifier: Verifier | None,
     model: EngineProtocol | None = None,
     question: str = "",
 ) -> list[Verification]:
     """The verdict on each statement by its own evidence, such as the passages that it cites.
 
-    With a `model`, the gain in log-probability behind the `question` is measured, too.
+    Values of the `question` (with headings, if they are known) need no other evidence. With a `model`, the gain in
+    log-probability behind the question is measured, too.
     """
     rows = list(zip(statements, evidence, strict=True))
-    quotes = [_quoted(statement, passages) for statement, passages in rows]
+    quotes = [_quoted(*row) for row in rows]
     read = [[] if quote else _nearest(*row) for row, quote in zip(rows, quotes, strict=True)]
-    pairs = [(text, statement) for statement, found in zip(statements, read, strict=True) for text, _ in found]
-    labels = iter(verifier.entailment(pairs) if verifier and pairs else ())  # (pairs, 3)
+    pairs = [(text, statement) for statement, windows in zip(statements, read, strict=True) for text, _ in windows]
+    labels = iter(verifier(pairs) if verifier and pairs else ())  # (pairs, 3)
     found = list[Verification]()
     for (statement, passages), quote, windows in zip(rows, quotes, read, strict=True):
         own = np.array(list(islice(labels, len(windows)))).reshape(-1, 3)  # (windows, 3)
         gain = _gain(statement, passages, model, question) if model else None
         if quote:
             found.append(Verification(statement, "supported", "quoted", quote, gain=gain))
-            continue
-        missing = missing_values(statement, "\n".join(text for text, _ in passages))
-        found.append(_verdict(statement, missing, windows, own, gain))
+        else:
+            missing = missing_values(statement, "\n".join([question, *(text for text, _ in passages)]))
+            found.append(_verdict(statement, missing, windows, own, gain))
     return found
 
 
@@ -103,19 +99,18 @@ def _verdict(
     statement: str, missing: tuple[str, ...], windows: Sequence[Passage], labels: np.ndarray, gain: float | None
 ) -> Verification:
     """`windows` begin with the one most like the statement; `labels` are the verifier's, (windows, 3) or (0, 3)."""
-    if not len(labels):
-        reason = "values" if missing else "nothing to verify it by" if gain is None else "likelihood"
-        sure = not missing and gain is not None and gain >= GAIN
-        near = windows[0][1] if windows else None
-        return Verification(statement, "supported" if sure else "unsupported", reason, near, missing=missing, gain=gain)
-    best = int(labels[:, 0].argmax())
-    entailment, contradiction = float(labels[best, 0]), float(labels[0, 2])
-    verdict = "contradicted" if contradiction >= CONTRADICTED else "unsupported"
-    if entailment >= ENTAILED:
-        verdict = "unsupported" if missing else "supported"
-    place = 0 if verdict == "contradicted" else best
-    reason = "values" if missing else "entailment"
-    return Verification(statement, verdict, reason, windows[place][1], entailment, contradiction, missing, gain)
+    place, entailment, contradiction = 0, None, None
+    reason, supported = ("nothing", False) if gain is None else ("likelihood", gain >= GAIN)
+    if len(labels):
+        place, contradiction = int(labels[:, 0].argmax()), float(labels[0, 2])
+        entailment = float(labels[place, 0])
+        reason, supported = "entailment", entailment >= ENTAILED
+    verdict = "supported" if supported and not missing else "unsupported"
+    if contradiction is not None and contradiction >= CONTRADICTED and not supported:
+        verdict, place = "contradicted", 0
+    span = windows[place][1] if windows else None
+    reason = "values" if missing else reason
+    return Verification(statement, verdict, reason, span, entailment, contradiction, missing, gain)
 
 
 def _quoted(statement: str, passages: Sequence[Passage]) -> Span | None:
@@ -139,7 +134,7 @@ def _nearest(statement: str, passages: Sequence[Passage]) -> list[Passage]:
 def _windows(text: str, span: Span) -> list[Passage]:
     """All runs of at most `SENTENCES` neighbouring sentences."""
     ranges = sentence_ranges(text)
-    runs = [(ranges[i][0], ranges[j][1]) for i in range(len(ranges)) for j in range(i, min(i + SENTENCES, len(ranges)))]
+    runs = [(one[0], last[1]) for place, one in enumerate(ranges) for last in ranges[place : place + SENTENCES]]
     return [(text[a:b], Span(span.document, span.start + a, span.start + b)) for a, b in runs]
 
 

@@ -14,6 +14,9 @@ string of whole words without case. What is decided by calibration comes, for ea
 half. Figures have 95 % intervals by bootstrap over questions, differences are paired. Texts are encoded once and kept
 in the cache.
 
+With `--held-out DATA` (the folder that `cross_encoder_data.py` read) only articles are asked that the readers did not
+learn from. A short answer is compared with the gold answers as SQuAD does.
+
 The peers need `pip install bm25s PyStemmer sentence-transformers`; without them their rows are missing, and it says so.
 """
 
@@ -30,21 +33,34 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from contenders.reading_sets import ANSWERABLE, FOREIGN, ON_TOPIC, ReadingSet, read_set, read_workspace, sample
+from contenders.reading_sets import (
+    ANSWERABLE,
+    FOREIGN,
+    ON_TOPIC,
+    ReadingSet,
+    held_out_paragraphs,
+    read_set,
+    read_workspace,
+    sample,
+)
 from contenders.search_peers import PACKAGES, CachedEncoder, Peers
 from scipy.stats import rankdata
 
+import lmworks
 from lmworks.artefact import write_json
 from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
 from lmworks.evaluate.confidence_metrics import expected_calibration_error
 from lmworks.evaluate.ranking_metrics import ndcg_at_k
 from lmworks.evaluate.span_overlap import is_right
+from lmworks.evaluate.string_metrics import exact_match, token_f1
+from lmworks.generate.cross_encoder import AnswerSpan, CrossEncoder
 from lmworks.ground import calibration, features
+from lmworks.ground.answer_text import short_answer
 from lmworks.ground.calibration import Trial
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.grounded_answer import Calibration, Finder, decide, filters_of
-from lmworks.records import Question, Score, Span, Unscored
+from lmworks.records import Answer, Question, Score, Span, Unscored
 from lmworks.retrieve import search as search_module
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index, IndexedChunk
@@ -69,6 +85,26 @@ class Variant:
     title: bool = True  # whether titles stand in what is embedded and indexed
     search: Mapping[str, Any] = field(default_factory=dict)  # fields of SearchConfig
     patch: Callable[[], AbstractContextManager[Any]] = nullcontext
+    heads: frozenset[str] = frozenset({"reader", "reranker"})
+
+
+class Remembering(CrossEncoder):
+    """A cross-encoder that reads each pair once, however many variants ask."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lmworks.load(name))
+        self.spans: dict[tuple[str, str], AnswerSpan] = {}
+        self.logits: dict[tuple[str, str], float] = {}
+
+    def read(self, question: str, passages: Sequence[str]) -> list[AnswerSpan]:
+        new = [one for one in passages if (question, one) not in self.spans]
+        self.spans |= {(question, one): span for one, span in zip(new, super().read(question, new), strict=True)}
+        return [self.spans[question, one] for one in passages]
+
+    def relevance(self, question: str, passages: Sequence[str]) -> np.ndarray:
+        new = [one for one in passages if (question, one) not in self.logits]
+        self.logits |= {(question, one): x for one, x in zip(new, super().relevance(question, new), strict=True)}
+        return np.array([self.logits[question, one] for one in passages])
 
 
 def words_alone(question: str) -> str:
@@ -100,6 +136,9 @@ def without(leg: str) -> Variant:
 WHOLE = "as it is"
 VARIANTS = {
     WHOLE: Variant(),
+    "without reranker": Variant(heads=frozenset({"reader"})),
+    "without reader": Variant(heads=frozenset({"reranker"})),
+    "without either": Variant(heads=frozenset()),
     "without titles": Variant(title=False),
     "without late interaction": without("late_interaction"),
     "without dense": without("dense"),
@@ -131,6 +170,8 @@ class Outcome:
     right: dict[str, list[list[bool]]]  # of each sentence shown, best first; of the system as if it never abstained
     confidence: list[float]
     abstained: list[bool]
+    short: list[str]  # the short answer, "" where there is none
+    golds: list[list[str]]  # the texts of the gold spans
     trials: list[Trial]  # a candidate is right by its place
     trials_by_words: list[Trial]  # by the words of the gold answer
 
@@ -153,7 +194,13 @@ def index_of(reading: ReadingSet, encoder: CachedEncoder, variant: Variant) -> I
 
 
 def run(
-    reading: ReadingSet, questions: list[Question], encoder: CachedEncoder, variant: Variant, *, peers: bool
+    reading: ReadingSet,
+    questions: list[Question],
+    encoder: CachedEncoder,
+    heads: Mapping[str, CrossEncoder],
+    variant: Variant,
+    *,
+    peers: bool,
 ) -> Outcome:
     """Index the documents and ask all questions; `peers`: also the single steps of the search, and the peers."""
     config = replace(AnswerConfig(), search=replace(AnswerConfig().search, **variant.search))
@@ -161,12 +208,12 @@ def run(
     with variant.patch(), index_of(reading, encoder, variant) as index:
         keys = index.layout().keys.tolist()
         chunks = dict(zip(keys, index.chunks(keys), strict=True))
-        finder = Finder(index, encoder, config)
+        finder = Finder(index, encoder, config, {role: one for role, one in heads.items() if role in variant.heads})
         for question in questions:
             for name, hits in (rankings(question, finder, steps=peers) if question.answerable else {}).items():
                 ranks.setdefault(name, []).append([chunks[key].id for key in hits.keys[:DEPTH]])
         trials = [as_trial(question, finder) for question in questions]
-        shown, confidence, abstained = answers(trials)
+        shown, decided = answers(trials)
         shown[CEILING] = [[one.text for one in trial.evidence.candidates] for trial in trials]
         if peers and (missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]):
             print(f"NO ROWS OF PEERS: {', '.join(missing)} not installed")
@@ -189,7 +236,11 @@ def run(
         for name, rows in ranks.items()
     }
     inside = [bool(gold[question.id]) for question in answerable]
-    return Outcome(questions, len(chunks), inside, relevance, right, confidence, abstained, trials, by_words)
+    confidence, abstained = [one.confidence for one in decided], [one.abstained for one in decided]
+    short = [short_answer(one.citations) for one in decided]
+    return Outcome(
+        questions, len(chunks), inside, relevance, right, confidence, abstained, short, texts, trials, by_words
+    )
 
 
 def holds(outer: Span, inner: Span) -> bool:
@@ -207,8 +258,9 @@ def rankings(question: Question, finder: Finder, *, steps: bool) -> dict[str, Hi
     """The search, and its single steps."""
     index, config, filters = finder.index, replace(finder.config.search, k=DEPTH, budget_tokens=0), filters_of(question)
     query = read_query(index, question.text, finder.encoder)
-    result = {"search": ranked(index, query, config, filters)}
+    result = {"search": ranked(index, query, config, filters, finder.heads.get("reranker"))}
     if steps:
+        result["without reranker"] = ranked(index, query, config, filters)
         legs = [
             dense(index, query.vector, config.candidates, filters),
             lexical(index, question.text, config.candidates, filters),
@@ -234,12 +286,12 @@ def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[
     return calibration.guarded(decided, confidences, right, config), confidences, right
 
 
-def answers(trials: Sequence[Trial]) -> tuple[dict[str, list[list[str]]], list[float], list[bool]]:
-    """What each question is shown, by the calibration of the other half; confidence; whether the system abstains."""
+def answers(trials: Sequence[Trial]) -> tuple[dict[str, list[list[str]]], list[Answer]]:
+    """What each question is shown if nothing is abstained from; its answer. The other half's calibration decides."""
     halves = {split: calibrated([one for one in trials if one.question.split != split])[0] for split in SPLITS}
     decided = [decide(trial.evidence, halves[trial.question.split], lambda _: True) for trial in trials]
     shown = [[v.text for v in one.verdicts if v.verdict in ("cited", "abstained")] for one in decided]
-    return {"system": shown}, [one.confidence for one in decided], [one.abstained for one in decided]
+    return {"system": shown}, decided
 
 
 def ask_peers(
@@ -308,6 +360,11 @@ def firsts(outcome: Outcome, name: str, count: int | None = 1) -> list[float]:
     return [float(any(outcome.right[name][place][:count])) for place in outcome.answerable]
 
 
+def answered_right(outcome: Outcome) -> list[float]:
+    """Of each answerable question whether it is answered, and what is shown holds the answer."""
+    return [float(any(outcome.right["system"][p]) and not outcome.abstained[p]) for p in outcome.answerable]
+
+
 def retrieval_table(outcome: Outcome) -> dict[str, Any]:
     rows: Rows = []
     for name, found in outcome.relevance.items():
@@ -335,6 +392,24 @@ def answers_table(outcome: Outcome) -> dict[str, Any]:
         rows.append((name, *scores, text_of(precision), f"{np.mean(counts):.2f}", text_of(less)))
     head = ("nothing abstained from", "in the first sentence", "in all shown", "citation precision", "sentences", "")
     return show("Answers: the gold answer stands in what is shown", (*head[:5], "first: system minus it"), rows)
+
+
+def short_table(outcome: Outcome) -> dict[str, Any]:
+    """Short answers: how many questions get one, and how it compares with the gold answers."""
+    given = [place for place in outcome.answerable if outcome.short[place]]
+    metrics: dict[str, Callable[[str, str], float]] = {
+        "exact match": exact_match,
+        "token F1": token_f1,
+        "holds a gold answer": lambda short, gold: float(has(short, [gold])),
+    }
+    rows: Rows = []
+    for kind in dict.fromkeys(question.kind for question in outcome.questions):
+        own = [bool(s) for s, question in zip(outcome.short, outcome.questions, strict=True) if question.kind == kind]
+        rows.append((f"given, {kind}", text_of(mean_score([float(one) for one in own], [kind]))))
+    for name, compare in metrics.items():
+        values = [max(compare(outcome.short[place], gold) for gold in outcome.golds[place]) for place in given]
+        rows.append((f"{name}, of {len(given)} given", text_of(mean_score(values, [name])) if values else "none"))
+    return show("Short answers", ("", "value"), rows)
 
 
 def abstention_table(outcome: Outcome) -> dict[str, Any]:
@@ -439,13 +514,18 @@ def ablation_table(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
             (gains(outcome, "search"), gains(whole, "search")),
             (firsts(outcome, "system"), firsts(whole, "system")),
             (firsts(outcome, "system", None), firsts(whole, "system", None)),
+            (answered_right(outcome), answered_right(whole)),
         ]
         cells = [
             f"{np.mean(own):.3f}" if outcome is whole else text_of(difference_score(own, other, ["difference"]))
             for own, other in pairs
         ]
         rows.append((name, *cells))
-    return show("Ablation: variant minus the system as it is", ("", "nDCG@10", "first sentence", "all shown"), rows)
+    return show(
+        "Ablation: variant minus the system as it is",
+        ("", "nDCG@10", "first sentence", "all shown", "answered and right"),
+        rows,
+    )
 
 
 def main() -> None:
@@ -454,6 +534,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder that keeps what was encoded")
     parser.add_argument("--json", type=Path, help="write all tables here as well")
     parser.add_argument("--calibration", type=Path, help="write one calibration of all sets together here")
+    parser.add_argument("--held-out", type=Path, metavar="DATA", help="ask only articles that no reader learned from")
+    parser.add_argument("--reader", default="minilm-reader", help='model that reads; "" for none')
+    parser.add_argument("--reranker", default="minilm-reranker", help='model that reranks; "" for none')
     parser.add_argument("--paragraphs", type=int, default=1000, help="of a set, at most about so many")
     parser.add_argument("--questions", type=int, default=400, help="answerable ones of a set; half as many of others")
     parser.add_argument(
@@ -466,26 +549,29 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
+    only = held_out_paragraphs(options.held_out) if options.held_out else None
     sets = [
-        read_workspace(path) if (path / "stages").is_dir() else read_set(path, options.paragraphs, options.seed)
+        read_workspace(path) if (path / "stages").is_dir() else read_set(path, options.paragraphs, options.seed, only)
         for path in options.sets
     ]
+    named = {"reader": options.reader, "reranker": options.reranker}
+    heads = {role: Remembering(name) for role, name in named.items() if name}
     result: dict[str, Any] = {}
     trials: list[Trial] = []
     for number, reading in enumerate(sets):
         print(f"\n=== {reading.name}: {len(reading.documents)} documents" + (", asked one by one" * reading.scoped))
         questions = sample(sets, number, options.questions, options.seed)
         encoder = CachedEncoder(options.cache, reading.name)
-        outcome = run(reading, questions, encoder, Variant(), peers=not options.without_peers)
+        outcome = run(reading, questions, encoder, heads, Variant(), peers=not options.without_peers)
         trials += outcome.trials
-        tables = [retrieval_table(outcome), answers_table(outcome), abstention_table(outcome)]
+        tables = [retrieval_table(outcome), answers_table(outcome), short_table(outcome), abstention_table(outcome)]
         tables.append(guarantee_table(outcome, options.splits, options.alpha, options.delta))
         if options.ablation is not None:
             outcomes = {WHOLE: outcome}
             for name in [one for one in options.ablation or VARIANTS if one not in outcomes]:
-                outcomes[name] = run(reading, questions, encoder, VARIANTS[name], peers=False)
+                outcomes[name] = run(reading, questions, encoder, heads, VARIANTS[name], peers=False)
             tables.append(ablation_table(outcomes))
-        names = ("retrieval", "answers", "certainty", "guarantee", "ablation")
+        names = ("retrieval", "answers", "short answers", "certainty", "guarantee", "ablation")
         result[reading.name] = dict(zip(names, tables, strict=False))
     if options.calibration:
         write_json(options.calibration, calibrated(trials)[0])

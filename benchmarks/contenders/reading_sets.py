@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cross_encoder_data import articles
 
 from lmworks.evaluate.question_set import read_questions
 from lmworks.ground.question_generation import AUTOMATIC
@@ -45,13 +46,19 @@ def read_workspace(path: Path) -> ReadingSet:
     return ReadingSet(path.name, (), kinds, index=index)
 
 
-def read_set(path: Path, paragraphs: int, seed: int) -> ReadingSet:
-    """At most about `paragraphs` paragraphs of a set, chosen by article and the same number from each file."""
+def held_out_paragraphs(data: Path) -> frozenset[str]:
+    """The paragraphs of articles that no reader, reranker or verifier learned from (`cross_encoder_data.py`)."""
+    return frozenset(one["context"] for _, test, parts in articles(data) if test for one in parts)
+
+
+def read_set(path: Path, paragraphs: int, seed: int, only: frozenset[str] | None = None) -> ReadingSet:
+    """At most about `paragraphs` paragraphs of a set, of those in `only`, chosen by article and the same number from
+    each file."""
     files = [path] if path.is_file() else sorted([*path.glob("*.json"), *path.glob("*.json.gz")])
     if not files:
         raise SystemExit(f"{path} holds no .json or .json.gz in SQuAD's format")
     chooser = random.Random(seed)
-    articles: list[tuple[str, list[Any]]] = []
+    chosen: list[tuple[str, list[Any]]] = []
     for file in files:
         data = json.loads((gzip.open if file.suffix == ".gz" else open)(file, "rb").read())["data"]
         if len(data) == 1:
@@ -59,14 +66,15 @@ def read_set(path: Path, paragraphs: int, seed: int) -> ReadingSet:
         chooser.shuffle(data)
         left = paragraphs // len(files)
         for article in data:
-            if left > 0:
-                articles.append((article.get("title", "").replace("_", " "), article["paragraphs"]))
-                left -= len(article["paragraphs"])
-    asked = [qa for _, parts in articles for part in parts for qa in part["qas"]]
+            parts = [part for part in article["paragraphs"] if only is None or part["context"] in only]
+            if left > 0 and parts:
+                chosen.append((article.get("title", "").replace("_", " "), parts))
+                left -= len(parts)
+    asked = [qa for _, parts in chosen for part in parts for qa in part["qas"]]
     hidden = 0.0 if any(qa.get("is_impossible") for qa in asked) else HIDDEN
     documents: dict[str, Document] = {}
     merged: dict[tuple[str, str], list[Span]] = {}
-    for number, (title, parts) in enumerate(articles):
+    for number, (title, parts) in enumerate(chosen):
         kept = [part for part in parts if chooser.random() >= hidden]
         text = "\n\n".join(part["context"] for part in kept)
         source = hashlib.sha256(text.encode()).hexdigest()

@@ -11,43 +11,37 @@ World Health Organization, Austrian with Austria; initials agree with everything
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product, zip_longest
+from typing import NamedTuple
 
 from lmworks.retrieve.search import STOP_WORDS
 
 APPROXIMATE = 0.1  # of its value, what "about" allows
 _IDIOMS = frozenset({"one", "first", "second"})  # that count nothing, most of the time
-
-_WORDS = dict(zip("""zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-    sixteen seventeen eighteen nineteen""".split(), range(20), strict=True))  # fmt: skip
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_WORDS |= dict(zip(_TENS, range(20, 100, 10), strict=True))
+_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen"""
+_WORDS = {word: value for value, word in enumerate(_SMALL.split())} | dict(zip(_TENS, range(20, 100, 10), strict=True))
 _WORDS |= {f"{word}th": value for word, value in _WORDS.items()} | {f"{word[:-1]}ieth": _WORDS[word] for word in _TENS}
 _WORDS |= {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12}
 _SCALES = {"dozen": 12.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
-
-# A unit: what it measures, how much of the base unit it is, and where its zero lies in that.
-_BASES = {"m metre meter": "length", "g gram": "mass", "s second": "time", "b byte": "data", "l litre liter": "volume"}
-_BASES |= {"w watt": "power", "hz hertz": "frequency"}
-_PREFIXES = {"": 0, "n nano": -9, "µ μ micro": -6, "m milli": -3, "c centi": -2, "k kilo": 3, "mega": 6, "g giga": 9}
-_PREFIXES |= {"t tera": 12}
-_OTHER = {
-    "length": {"inch": 0.0254, "ft foot feet": 0.3048, "yard": 0.9144, "mi mile": 1609.344},
-    "mass": {"oz ounce": 28.3495, "lb pound": 453.59237, "tonne": 1e6},
-    "time": {"sec": 1.0, "min minute": 60.0, "h hr hour": 3600.0, "day": 86400.0, "week": 604800.0},
-    "data": {"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
-    "share": {"% percent per_cent": 0.01},
-}
-_UNITS = {"°f": ("temperature", 5 / 9, 459.67 * 5 / 9), "°c": ("temperature", 1.0, 273.15)}
+_LETTERS = {"k": 1e3, "m": 1e6, "mn": 1e6, "bn": 1e9}
+_SIZES = """length nm 1e-9 µm|μm 1e-6 mm|millimetre|millimeter 1e-3 cm|centimetre|centimeter .01 m|metre|meter 1
+    km|kilometre|kilometer 1e3 inch .0254 ft|foot|feet .3048 yard .9144 mi|mile 1609.344
+mass mg|milligram 1e-3 g|gram 1 kg|kilogram 1e3 tonne 1e6 oz|ounce 28.3495 lb|pound 453.59237
+time ns|nanosecond 1e-9 µs|μs|microsecond 1e-6 ms|millisecond 1e-3 s|sec|second 1 min|minute 60 h|hr|hour 3600 day 86400
+    week 604800
+data byte 1 kb|kilobyte 1e3 mb|megabyte 1e6 gb|gigabyte 1e9 tb|terabyte 1e12 kib 1024 mib 1048576 gib 1073741824
+volume ml|millilitre|milliliter 1e-3 cl .01 l|litre|liter 1
+power w|watt 1 kw|kilowatt 1e3 mw|megawatt 1e6 gw|gigawatt 1e9
+frequency hz|hertz 1 khz 1e3 mhz 1e6 ghz 1e9
+share %|percent|per_cent .01"""
+_UNITS = {"°f": ("temperature", 5 / 9, 459.67 * 5 / 9), "°c": ("temperature", 1.0, 273.15)}  # kind, size, zero
 _UNITS |= {f"{way}{name}": _UNITS[f"°{name[0]}"] for name in ("celsius", "fahrenheit") for way in ("", "degrees ")}
-for (_bases, _kind), (_prefixes, _power) in product(_BASES.items(), _PREFIXES.items()):
-    for _base, _prefix in product(_bases.split(), _prefixes.split() or [""]):
-        _mega = _prefix == "m" and _kind in ("data", "power", "frequency")
-        _UNITS[_prefix + _base] = (_kind, 10.0 ** (6 if _mega else _power), 0.0)
-for _kind, _sizes in _OTHER.items():
-    _UNITS |= {name.replace("_", " "): (_kind, size, 0.0) for names, size in _sizes.items() for name in names.split()}
+for _kind, *_pairs in (line.split() for line in _SIZES.replace("\n    ", " ").splitlines()):
+    for _names_of, _size in zip(_pairs[::2], _pairs[1::2], strict=True):
+        _UNITS |= {name.replace("_", " "): (_kind, float(_size), 0.0) for name in _names_of.split("|")}
 
 _UNIT = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 _WORD = "|".join(sorted((*_WORDS, *_SCALES), key=len, reverse=True))
@@ -59,7 +53,6 @@ _NUMBER = re.compile(
     rf"|\b(?P<words>(?:{_WORD})(?:[ -](?:and )?(?:{_WORD}))*)\b)(?:[ -]?(?P<unit>{_UNIT})(?:e?s)?(?!\w)|(?![^\W\d_]))",
     re.IGNORECASE,
 )
-_LETTERS = {"k": 1e3, "m": 1e6, "mn": 1e6, "bn": 1e9}
 _BETWEEN = re.compile(r"\s?(?:[-–—]|to|and|or)\s?")  # the two ends of a range
 _NAMES = "january february march april may june july august september october november december".split()
 _MONTHS = {name[:3]: number for number, name in enumerate(_NAMES, 1)}
@@ -83,17 +76,16 @@ _INFLECTED = re.compile(r"s|es|n|an|ian|ish|ese|i|y|ic")  # Austria, Austrian
 Day = tuple[int, int, int]  # year, month, day; 0: not said
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A number as it is `written`: `bare * size + zero` of the base unit of its `kind` ("" for none); another one may
     be `within` so much of it: half of what its last digit stands for, and more behind "about"."""
 
     written: str
     bare: float
     within: float
-    kind: str = ""
-    size: float = 1.0
-    zero: float = 0.0
+    kind: str
+    size: float
+    zero: float
 
     def agrees(self, other: "Number") -> bool:
         """Whether evidence that says the `other` says this one; a number without a unit agrees with one that has it."""
@@ -101,9 +93,9 @@ class Number:
             years = 10 if self.bare % 100 else 100  # the 1990s, the 1800s
             return self.kind == "decade" and other.kind in ("", "decade") and self.bare // years == other.bare // years
         same = self.kind == other.kind
-        if self.kind and other.kind and not same:
-            return False
         shift = self.zero - other.zero if same else 0.0
+        if not same and self.kind and other.kind:
+            return False
         return any(
             abs(self.bare * own - other.bare * its + shift) <= self.within * own + 1e-9 * abs(other.bare * its)
             for own, its in {(self.size, other.size), *([] if same else [(1.0, 1.0)])}

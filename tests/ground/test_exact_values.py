@@ -28,6 +28,7 @@ SAME = (
     ("By the World Health Organization", "the WHO"),
     ("An Austrian bank", "a bank in Austria"),
     ("Call foo_bar() now", "`foo_bar`"),
+    ("They call it “the perfect 10”.", "the Perfect 10"),
     ("one of the first", "some"),  # idioms count nothing
 )
 OTHER = (
@@ -40,6 +41,8 @@ OTHER = (
     ("in 1995", "in the 1990s", "1995"),
     ("Then Smith came.", "Jones came", "Smith"),
     ("Call foo_bar() now", "foo_baz()", "foo_bar"),
+    ("in the 1800s", "in 1932", "1800s"),
+    ("on March 3", "2021-03-04", "March 3"),
     ("She said “never again”.", "she said: again, never", "“never again”"),
 )
 

@@ -10,9 +10,10 @@ World Health Organization, Austrian with Austria; initials agree with everything
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product, zip_longest
+from itertools import zip_longest
 from typing import NamedTuple
 
 from lmworks.retrieve.search import STOP_WORDS
@@ -73,58 +74,38 @@ _IDENTIFIER = re.compile(r"[a-z][A-Z]|\w_\w|[^\W\d]\d|\d[^\W\d]")
 _CAPITAL = r"\b[A-ZÀ-ÖØ-Þ]\w*"
 _RUN = re.compile(rf"{_CAPITAL}(?:(?: |-|\. ?| (?:of|for|and|the) ){_CAPITAL})*")
 _INFLECTED = re.compile(r"s|es|n|an|ian|ish|ese|i|y|ic")  # Austria, Austrian
-Day = tuple[int, int, int]  # year, month, day; 0: not said
 
 
-class Number(NamedTuple):
-    """A number as it is `written`: `bare * size + zero` of the base unit of its `kind` ("" for none); another one may
-    be `within` so much of it: half of what its last digit stands for, and more behind "about"."""
+class Value(NamedTuple):
+    """A date or a number as it is `written` from `start` on: what it says, and what it takes to agree with it."""
 
     written: str
-    bare: float
-    within: float
-    kind: str
-    size: float
-    zero: float
-
-    def agrees(self, other: "Number") -> bool:
-        """Whether evidence that says the `other` says this one; a number without a unit agrees with one that has it."""
-        if "decade" in (self.kind, other.kind):
-            years = 10 if self.bare % 100 else 100  # the 1990s, the 1800s
-            return self.kind == "decade" and other.kind in ("", "decade") and self.bare // years == other.bare // years
-        same = self.kind == other.kind
-        shift = self.zero - other.zero if same else 0.0
-        if not same and self.kind and other.kind:
-            return False
-        return any(
-            abs(self.bare * own - other.bare * its + shift) <= self.within * own + 1e-9 * abs(other.bare * its)
-            for own, its in {(self.size, other.size), *([] if same else [(1.0, 1.0)])}
-        )
+    start: int
+    said: list[tuple[str, float]]  # kind ("" for any number, "bare" for one without a unit), value in its base unit
+    wanted: list[tuple[str, float, float]]  # kind, lowest and highest value, any of which
 
 
 def missing_values(statement: str, evidence: str) -> tuple[str, ...]:
     """The values of a statement that its evidence does not have, as they are written."""
-    missing, (days, known, words, initials) = list[str](), _of_evidence(evidence)
-    for start, end, readings in _dates(statement):
-        said = (all(one in (0, its) for one, its in zip(*pair, strict=True)) for pair in product(readings, days))
-        if not any(said):
-            missing.append(statement[start:end])
-        statement = _without(statement, start, end)
-    for start, end, own in _numbers(statement):
-        if own.written.lower() not in _IDIOMS and not any(own.agrees(other) for other in known):
-            missing.append(own.written)
-        statement = _without(statement, start, end)
-    said = f" {' '.join(words)} "
-    missing += [quote[0] for quote in _QUOTE.finditer(statement) if f" {' '.join(_words(quote[0]))} " not in said]
-    for run in _names(statement):
-        if len(run) < 2 or "".join(name[0] for name in run).lower() not in words:  # WHO stands for all three
-            missing += [name for name in run if not _named(name, words, initials)]
-    return tuple(dict.fromkeys(missing))
-
-
-def folded(text: str) -> str:
-    """Without case and accents."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+    said, words, initials = _of_evidence(evidence)
+    text = f" {' '.join(words)} "
+    missing = [quote[0] for quote in _QUOTE.finditer(statement) if f" {' '.join(_words(quote[0]))} " not in text]
+    for value in _values(statement):
+        found = (
+            low - 1e-9 * abs(low) <= one <= high + 1e-9 * abs(high)
+            for kind, low, high in value.wanted
+            for one in said[kind]
+        )
+        if value.written.lower() not in _IDIOMS and not any(found):
+            missing.append(value.written)
+        statement = _without(statement, value.start, value.written)
+    for run in _RUN.finditer(statement):
+        names = re.findall(_CAPITAL, run[0])
+        names = names[1:] if _BEGINNING.search(statement, 0, run.start()) else names  # a sentence begins with one
+        if len(names) < 2 or "".join(name[0] for name in names).lower() not in words:  # WHO stands for all three
+            missing += [name for name in names if not _named(name, words, initials)]
+    identifiers = (word for word in re.findall(r"\w+", statement) if _IDENTIFIER.search(word))
+    return tuple(dict.fromkeys([*missing, *(name for name in identifiers if not _named(name, words, initials))]))
 
 
 def content_words(text: str) -> list[str]:
@@ -133,50 +114,59 @@ def content_words(text: str) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", folded(text))
+    plain = (one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    return re.findall(r"\w+", "".join(plain).casefold())
 
 
-def _without(text: str, start: int, end: int) -> str:
-    return f"{text[:start]}{' ' * (end - start)}{text[end:]}"
+def _without(text: str, start: int, part: str) -> str:
+    return f"{text[:start]}{' ' * len(part)}{text[start + len(part) :]}"
 
 
 @lru_cache(maxsize=64)
-def _of_evidence(text: str) -> tuple[list[Day], list[Number], list[str], str]:
-    """Its days, numbers, words in order, and the initials of its content words."""
-    days = [day for *_, readings in _dates(text) for day in readings]
-    initials = "".join(word[0] for word in content_words(text))
-    return days, [number for *_, number in _numbers(text)], _words(text), initials
+def _of_evidence(text: str) -> tuple[dict[str, list[float]], list[str], str]:
+    """Its values by kind, its words in order, and the initials of its content words."""
+    said = defaultdict[str, list[float]](list)
+    for value in _values(text):
+        for kind, one in value.said:
+            said[kind].append(one)
+    return said, _words(text), "".join(word[0] for word in content_words(text))
 
 
-def _dates(text: str) -> Iterator[tuple[int, int, list[Day]]]:
-    """The range of each date and its readings: 3/4/2021 has two. A year alone is a number."""
+def _values(text: str) -> Iterator[Value]:
+    """Dates, then numbers outside of them."""
     for pattern in _DATES:
         for found in pattern.finditer(text):
             part = {"year": None, "day": None, "month": None, **found.groupdict()}
             month = _MONTHS[part["month"][:3].lower()] if part["month"] else int(part["number"])
             year, day = int(part["year"] or 0), int(part["day"] or 0)
-            swapped = not part["month"] and not found[0].startswith(part["year"])
-            yield *found.span(), [(year, month, day), *([(year, day, month)] if swapped else [])]
-            text = _without(text, *found.span())
-
-
-def _numbers(text: str) -> Iterator[tuple[int, int, Number]]:
-    """The range of each number; the first end of a range has the unit and the scale of the second."""
-    found = list(_NUMBER.finditer(text))
-    for one, after in zip_longest(found, found[1:]):
-        tail = after if after and _BETWEEN.fullmatch(text, one.end(), after.start()) else one
-        scale, letter, unit = (one[name] or tail[name] for name in ("scale", "letter", "unit"))
-        if letter == "m" and not (one["money"] or tail["money"]):  # metres: a million is written $5m or 5M
+            swapped = not part["month"] and not found[0].startswith(part["year"])  # 3/4/2021 has two readings
+            days = [month * 100 + day, *([day * 100 + month] if swapped else [])]
+            said = [(kind, more + one) for one in days for kind, more in (("date", year * 1e4), ("day", 0.0))]
+            wanted = [("date", year * 1e4 + one, year * 1e4 + one + (0 if day else 99)) for one in days]
+            wanted = wanted if year else [("day", float(one), float(one)) for one in days]
+            said += [("", year), ("bare", year)] if year else []
+            yield Value(found[0], found.start(), said, wanted)
+            text = _without(text, found.start(), found[0])
+    matches = list(_NUMBER.finditer(text))
+    for found, after in zip_longest(matches, matches[1:]):
+        # The first end of a range has the unit and the scale of the second.
+        tail = after if after and _BETWEEN.fullmatch(text, found.end(), after.start()) else found
+        scale, letter, unit = (found[name] or tail[name] for name in ("scale", "letter", "unit"))
+        if letter == "m" and not (found["money"] or tail["money"]):  # metres: a million is written $5m or 5M
             letter, unit = None, "m"
         factor = _LETTERS[letter.lower()] if letter else _SCALES[scale.lower()] if scale else 1.0
-        kind, size, zero = _UNITS[unit.lower()] if unit else ("decade" if one["decade"] else "", 1.0, 0.0)
-        digits = (one["digits"] or "0").replace(",", "").replace("−", "-")
-        bare, within = _spelt(one["words"] or "") + float(digits) * factor, 0.0
-        if one["digits"]:
-            within = 0.5 * 10.0 ** -len(digits.partition(".")[2]) * factor
-        start = one.start("digits" if one["digits"] else "words")
-        within = max(within, APPROXIMATE * abs(bare)) if one["about"] else within
-        yield start, one.end(), Number(text[start : one.end()], bare, within, kind, size, zero)
+        digits = (found["digits"] or "").replace(",", "").replace("−", "-")
+        number = float(digits) * factor if digits else _spelt(found["words"])
+        below = 0.5 * 10.0 ** -len(digits.partition(".")[2]) * factor if digits else 0.0  # what rounds to it agrees
+        below = max(below, abs(number) * (APPROXIMATE if found["about"] else 1e-9))
+        low, high = number - below, number + below
+        if found["decade"]:  # the 1990s, the 1800s
+            low, high = number, number + (9 if number % 100 else 99)
+        kind, size, zero = _UNITS[unit.lower()] if unit else ("bare", 1.0, 0.0)
+        wanted = [(kind, low * size + zero, high * size + zero), ("bare", low, high), ("bare", low * size, high * size)]
+        start = found.start("digits" if digits else "words")
+        said = [(kind, number * size + zero), ("", number), ("", number * size)]
+        yield Value(text[start : found.end()], start, said, wanted if unit else [("", low, high)])
 
 
 def _spelt(words: str) -> float:
@@ -190,17 +180,9 @@ def _spelt(words: str) -> float:
     return whole + part
 
 
-def _names(text: str) -> Iterator[list[str]]:
-    """Runs of words with a capital, without the one that begins a sentence, and names as code has them."""
-    for run in _RUN.finditer(text):
-        parts = re.findall(_CAPITAL, run[0])
-        yield parts[1:] if _BEGINNING.search(text, 0, run.start()) else parts
-    yield from ([word] for word in re.findall(r"\w+", text) if _IDENTIFIER.search(word))
-
-
 def _named(name: str, words: list[str], initials: str) -> bool:
     """Whether a name is among the words, inflected in another way or spelt out."""
-    own = folded(name)
+    (own,) = _words(name)
     if len(own) == 1 or own in STOP_WORDS or own in words or own.removesuffix("s") in words:
         return True
     if name.isupper() and len(own) > 2:

@@ -96,6 +96,7 @@ def build(
             names={role: made.get(role, source) for role, source in recipe.models.items()},
             description=recipe.description,
             log=recipe.log,
+            writing=recipe.writing,
             serve=recipe.serve,
         )
         write_json(workspace / CURRENT, current)

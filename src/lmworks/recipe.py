@@ -12,6 +12,8 @@ use = "retrieve.index"
 from = ["documents"]           # the graph gives the order; where it leaves a choice, the file does
 [log]                          # `monitor.config.LogConfig`: how long interactions are kept, what is redacted
 retention_days = 30
+[writing]                      # `ground.config.WritingConfig`: whether a language model writes the answers
+write = "auto"
 [serve]                        # `serve.config.ServeConfig`: where and how the system is served
 port = 8000
 """
@@ -26,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
+from lmworks.ground.config import WritingConfig
 from lmworks.monitor.config import LogConfig
 from lmworks.stages import ANSWERER, STAGES, resolve
 
 _MADE = "stages."  # begins the source of a model that a stage of the recipe makes
-_TABLES = ("models", "question", "name", "log", "serve")  # what `--set` reaches besides the stages
+_TABLES = ("models", "question", "name", "log", "writing", "serve")  # what `--set` reaches besides the stages
 
 
 class RecipeError(ValueError):
@@ -58,6 +61,7 @@ class Recipe:
     base: Path
     question: str = ""
     log: LogConfig = field(default_factory=LogConfig)
+    writing: WritingConfig = field(default_factory=WritingConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)  # checked where it is used: `lmworks.serve.config`
 
 
@@ -71,6 +75,7 @@ class _File:
     question: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     log: LogConfig = field(default_factory=LogConfig)
+    writing: WritingConfig = field(default_factory=WritingConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -157,6 +162,7 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
         question=file.question,
         models=file.models,
         log=file.log,
+        writing=file.writing,
         serve=file.serve,
         stages=tuple(specs[name] for name in order),
         base=base,

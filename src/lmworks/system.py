@@ -14,6 +14,7 @@ from lmworks.generate.protocol import SamplingParameters
 from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
+from lmworks.ground.written_answer import open_writer
 from lmworks.monitor.log import Log
 from lmworks.records import QUERY_ENCODER, Answer, Interaction, TextOrMessages
 from lmworks.stages import ANSWERER
@@ -49,13 +50,15 @@ class System:
         """SHA-256 of everything that an answer is made from: artefacts and models."""
         return hash_json(self.lineage)
 
-    def ask(self, question: str) -> Answer:
+    def ask(self, question: str, say: Listener | None = None) -> Answer:
         """Answer from the documents, with citations, or abstain. It is logged: `lmworks lineage ID` explains it.
+
+        Where a language model writes the answer, `say` gets each piece of it once it is verified.
 
         Raises ValueError for an empty question, ContextLengthError for one that the encoder would cut.
         """
         log = self.log  # a log that cannot be written is an error before the work, not after it
-        answer, interaction = self.respond(question)
+        answer, interaction = self.respond(question, say=say)
         log.record(interaction).result()
         return answer
 
@@ -66,6 +69,7 @@ class System:
         identifier: str = "",
         began: float | None = None,
         listener: Listener | None = None,
+        say: Listener | None = None,
         queued: float | None = None,
         earlier: Sequence[str] = (),
         conversation: str = "",
@@ -80,7 +84,7 @@ class System:
         began = time.time() if began is None else began
         self.answerer.finder.encoder.count_uncut([question.encode("utf-8", "replace").decode()], "query")
         answer, evidence = self.answerer.respond(
-            question, lineage=self.lineage, listener=listener, queued=queued, earlier=earlier
+            question, lineage=self.lineage, listener=listener, say=say, queued=queued, earlier=earlier
         )
         answer = replace(answer, id=identifier) if identifier else answer
         tokenizer = self.answerer.finder.encoder.tokenizer  # in whose tokens the budget of a search is counted too
@@ -113,6 +117,8 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     answerer = load_answerer(index, calibration, current.models)
     lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
+    if writer := open_writer(current.writing, current.models):
+        answerer.writer, lineage["writer"] = writer, writer.fingerprint
     return System(workspace, current, answerer, lineage)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from lmworks.artefact import CURRENT, read_json, read_manifest
 from lmworks.config import from_mapping
 from lmworks.ground.certainty import Certainty, read_certainty
+from lmworks.ground.config import WritingConfig
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Interaction
@@ -39,6 +40,7 @@ class Current:
     names: Mapping[str, str] = field(default_factory=dict)  # role -> the model's name in the recipe
     description: str = ""
     log: LogConfig = field(default_factory=LogConfig)
+    writing: WritingConfig = field(default_factory=WritingConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -80,6 +80,7 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
+    refusal    the one text that may stand in their place; "": there is none.
 
     In the prose there are no square brackets but those of citations, and no double quotation marks but those of
     quotations, so that no other text can pass for either. A full stop may follow the last citation of a line.
@@ -88,6 +89,7 @@ class CitedText:
     passages: tuple[str, ...]
     lines: int = 4
     quotes: bool = True
+    refusal: str = ""
 
     def __post_init__(self) -> None:
         _check_passages(self.passages)

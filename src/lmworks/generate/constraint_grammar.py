@@ -81,7 +81,9 @@ def _cited_text(wanted: CitedText) -> Iterator[str]:
     numbers = "|".join(str(number) for number in range(1, len(wanted.passages) + 1))
     any_sign, visible = (rf'[^\[\]"“”„‟«»{white}]' for white in (r"\p{Cc}", r"\s\p{Cc}"))
     quoted = [(n, quotable(p)) for n, p in enumerate(wanted.passages, start=1) if p.strip()] if wanted.quotes else []
-    yield f'start: line ("\\n" line){{0,{wanted.lines - 1}}}'
+    refusal = f" | {_literal(wanted.refusal)}" if wanted.refusal else ""
+    more = f' ("\\n" line){{0,{wanted.lines - 1}}}' if wanted.lines > 1 else ""
+    yield f"start: line{more}{refusal}"
     yield 'line: opening following* "."?'
     yield f"opening: OPENING{' | OPENING_PROSE? quotation' if quoted else ''}"
     yield f"following: FOLLOWING{' | PROSE quotation' if quoted else ''}"

@@ -28,6 +28,43 @@ class AnswerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WritingConfig:
+    """The `[writing]` table of a recipe: whether a language model writes the answers. Nothing is built anew for it.
+
+    write       auto, never or always. auto: by a recipe's assistant of a billion parameters or more, or by `endpoint`.
+    statements  in an answer, at most.
+    passages    that it reads, at most: the most relevant ones.
+    max_tokens  that it writes at a time.
+    floor       the share of the threshold that a confidence must reach for it to be asked. 1: what is abstained from
+                without it is abstained from with it.
+    endpoint    of an OpenAI-compatible server that writes, such as "http://localhost:8000/v1": questions and passages
+                are sent to it. "": none.
+    model       of the endpoint.
+    key         the environment variable that holds the endpoint's API key. "": none.
+    extensions  that the endpoint understands, see `RemoteEngine`. With "structured_outputs" its lines are constrained.
+    """
+
+    write: Literal["auto", "never", "always"] = "auto"
+    statements: int = 4
+    passages: int = 4
+    max_tokens: int = 256
+    floor: float = 1.0
+    endpoint: str = ""
+    model: str = ""
+    key: str = ""
+    extensions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("statements", "passages", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
+        if self.endpoint and not self.model:
+            raise ValueError("an endpoint serves several models: say which one writes, model")
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionsConfig:
     """Questions for calibration and test.
 

@@ -5,6 +5,7 @@ candidates  the sentences of the passages
 relevance   P(the sentence answers the question), from features whose weights are calibrated
 verdicts    a quote must equal its span; repeats go
 decision    the best sentences that are left, if P(the answer is right) reaches its threshold; else abstain
+writing     where there is a writer, it is then asked to answer from the passages; what it says is verified
 """
 
 import json
@@ -32,6 +33,7 @@ from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
+from lmworks.ground.written_answer import Source, Writer, answer_lines
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
@@ -207,12 +209,45 @@ def _with_subject(
     return replace(verdict, verdict=outcome, text=text, evidence=span)
 
 
-class Answerer:
-    """Answers questions over one index with one calibration."""
+def sources_of(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Source]:
+    """The passages for a writer, each with the relevance of the best candidate of it that there is a verdict on."""
+    headings = {one.passage: one.heading for one in reversed(evidence.candidates)}
+    return [
+        Source(
+            passage,
+            headings.get(place, ""),
+            max((one.relevance for one in verdicts if one.evidence.overlap(passage.span)), default=0.0),
+        )
+        for place, passage in enumerate(evidence.passages)
+    ]
 
-    def __init__(self, finder: Finder, calibration: Calibration) -> None:
+
+def as_written(extracted: Answer, statements: Sequence[Verdict]) -> Answer:
+    """The answer that is made of verified statements; an abstention where none is left.
+
+    `extracted` is the one in quotes, whose verdicts come after those on the statements.
+    """
+    cited = tuple(one for one in statements if one.verdict == "cited")
+    chosen = "not needed" if cited else "abstained"
+    quotes = (
+        replace(one, verdict=chosen) if one.verdict in ("cited", "abstained") else one for one in extracted.verdicts
+    )
+    return replace(
+        extracted,
+        text="".join(answer_lines(cited)) or UNKNOWN,
+        citations=cited,
+        abstained=not cited,
+        verdicts=(*statements, *quotes),
+    )
+
+
+class Answerer:
+    """Answers questions over one index with one calibration, in quotes or in what `writer` writes."""
+
+    def __init__(self, finder: Finder, calibration: Calibration, writer: Writer | None = None) -> None:
         self.finder = finder
         self.calibration = calibration
+        self.writer = writer
 
     def is_quote(self, candidate: Candidate) -> bool:
         """Whether the document, read again, says exactly this at the span."""
@@ -231,19 +266,25 @@ class Answerer:
         filters: Filters = EVERYTHING,
         lineage: Mapping[str, str] | None = None,
         listener: Listener | None = None,
+        say: Listener | None = None,
         queued: float | None = None,
         earlier: Sequence[str] = (),
     ) -> tuple[Answer, Evidence]:
         """An answer with the evidence it was decided from.
 
         `earlier` are the questions of the conversation before this one, which may lean on them. `listener` gets the
-        name of each phase as it begins; `queued` are seconds that the question waited before.
+        name of each phase as it begins, `say` each piece of a written answer once it is verified: its text begins with
+        them. `queued` are seconds that the question waited before.
         """
         phases = Phases(listener, queued=queued)
-        evidence = self.finder.evidence(standalone(question, earlier), filters=filters, phases=phases)
+        asked = standalone(question, earlier)
+        evidence = self.finder.evidence(asked, filters=filters, phases=phases)
         evidence = replace(evidence, question=question)
         phases.begin("decide")
         answer = decide(evidence, self.calibration, self.is_quote)
+        if (writer := self.writer) and answer.confidence >= writer.config.floor * self.calibration.threshold:
+            sources = sources_of(evidence, answer.verdicts)
+            answer = as_written(answer, writer.write(asked, sources, phases, say) if sources else ())
         seconds = phases.end()
         return replace(answer, id=secrets.token_hex(8), lineage=dict(lineage or {}), timings=seconds), evidence
 

@@ -50,10 +50,10 @@ class GroundedSystem:
         self.index = self._reading.submit(Index.open, folder, fingerprint).result()
         return self.system
 
-    def ask(self, turn: Turn, identifier: str, began: float, listener: Listener) -> _Answering:
+    def ask(self, turn: Turn, identifier: str, began: float, listener: Listener, say: Listener) -> _Answering:
         """Answer the last user message of a turn, read with those before it.
 
-        The listener hears each phase begin, on the answering thread.
+        The listener hears each phase begin, and `say` what is written and verified, on the answering thread.
         """
         *earlier, question = [message.content for message in turn.messages if message.role == "user"]
         submitted = time.perf_counter()
@@ -65,6 +65,7 @@ class GroundedSystem:
                 identifier=identifier,
                 began=began,
                 listener=listener,
+                say=say,
                 queued=started - submitted,
                 earlier=earlier[-REACH:],
                 conversation=turn.conversation,
@@ -99,27 +100,31 @@ async def grounded_events(
 ) -> AsyncGenerator[Event, None]:
     """Phases as they begin, then the answer sentence by sentence.
 
-    An answer is decided as a whole, so its text comes when it is done. Closing the iterator takes a question out of the
+    An answer in quotes is decided as a whole, so its text comes when it is done; what a language model writes comes as
+    it is verified. Closing the iterator takes a question out of the
     line; one that is being answered is answered to its end and logged as cancelled.
     """
     if grounded.waiting > config.max_waiting:
         raise BusyError(grounded.waiting * grounded.seconds)
     began = time.time()
-    queue: DeadlineQueue[Progress | _Answering] = DeadlineQueue(config.deadline_seconds)
+    queue: DeadlineQueue[Progress | Piece | _Answering] = DeadlineQueue(config.deadline_seconds)
     listener = queue.listener(0)
-    answering = grounded.ask(turn, identifier, began, lambda name: listener(Progress(name)))
+    answering = grounded.ask(
+        turn, identifier, began, lambda name: listener(Progress(name)), lambda text: listener(Piece(0, text))
+    )
     answering.add_done_callback(listener)
-    open_, error = True, ""
+    open_, error, said = True, "", ""
     try:
         while open_:
             _, item = await queue.next()
-            if isinstance(item, Progress):
+            if isinstance(item, Progress | Piece):
+                said += item.text if isinstance(item, Piece) else ""
                 yield item
                 continue
             open_ = False
             answer, interaction = await _result(item, turn, identifier, began, recorder)
             await recorder.commit(interaction)
-            for line in answer.text.splitlines(keepends=True):
+            for line in answer.text.removeprefix(said).splitlines(keepends=True):
                 yield Piece(0, line)
             yield Finished(0, interaction, answer=answer)
     except DeadlineError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -32,6 +33,7 @@ from lmworks.serve.interaction_record import Recorder, Turn
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
+from lmworks.system import System
 from lmworks.workspace import Current, open_log, read_current
 
 T = TypeVar("T")
@@ -87,7 +89,7 @@ class Service:
             opening = self._threads.submit(self._grounded.open) if self._grounded else None
             self._loaded = load_models(self._paths, self.config)
             if self._grounded and self.current and opening:
-                opening.result()
+                self._share_writer(opening.result())
             self._query_encoder = self._make_query_encoder()
             self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
@@ -95,6 +97,13 @@ class Service:
             raise
         if self.state == "starting":
             self.state = "ready"
+
+    def _share_writer(self, system: System) -> None:
+        """Let the assistant's answers be written by the engine that serves its language model."""
+        answerer, path = system.answerer, system.current.models.get("assistant")
+        worker = next((self._loaded.languages.get(name) for name, one in self._paths.items() if one == path), None)
+        if answerer.writer and worker and not answerer.writer.config.endpoint:
+            answerer.writer = replace(answerer.writer, engine=lambda: worker)
 
     def take_up(self) -> None:
         """Show what was made of the workspace since, unless it was built of something else meanwhile."""

@@ -1,0 +1,256 @@
+"""Statements that a language model writes from numbered passages, each verified before it is said.
+
+    passages    the most relevant ones that were found, numbered
+    lines       a statement each, which ends in citations `[n]`; what it quotes is copied. Where the engine takes a
+                constraint nothing else can be written; where it takes none, a line that breaks the rules is removed
+    verdicts    each sentence of a statement must follow from what it cites, or else from another of the passages
+    again       what does not is named to the model once, which may write others in its place
+
+Attributed answers, as Bohnet et al. (2022, "Attributed question answering") and Gao et al. (2023, "Enabling large
+language models to generate text with citations") measure them.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from lmworks.adapt.adapted_checkpoint import load
+from lmworks.artefact import hash_json
+from lmworks.generate.constraint import CitedText, Constraint, Regex, locate
+from lmworks.generate.cross_encoder import CrossEncoder
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import (
+    ContextLengthError,
+    Delta,
+    EngineProtocol,
+    Request,
+    SamplingParameters,
+    UnsupportedError,
+)
+from lmworks.generate.remote_engine import RemoteEngine
+from lmworks.ground.config import WritingConfig
+from lmworks.ground.phase_timer import Listener, Phases
+from lmworks.ground.verification import Verification, verify
+from lmworks.model.download import base_of_adapter, digest_of_model
+from lmworks.model.model_costs import count_parameters
+from lmworks.records import Message, Retrieved, Verdict
+from lmworks.retrieve.search import shingle_overlap
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
+
+LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
+LEAST_BITS = 2  # that a parameter takes in a file
+REFUSAL = "I don't know."
+REMOVED = ("unsupported", "not a quote")  # verdicts on what was written and is not said
+REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
+_SYSTEM = f"""\
+Answer the question from the numbered passages alone. Write at most {{lines}} short sentences, each on a line of its \
+own that ends with the number of the passage that says so, like this: [2]. Keep the passages' names, numbers and code \
+as they are. If the passages do not answer the question, write only: {REFUSAL}"""
+_AGAIN = f"""\
+No passage says this:
+{{removed}}
+Write what the passages do say instead, at most {{lines}} lines in the same form, or only: {REFUSAL}"""
+_MARK = re.compile(r"\s*\[(\d+)\]")
+_LISTED = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
+_LINE = r'[^\[\]"\n]*[^\[\]"\s]( \[({numbers})\])+\.?'
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A line without its marks, and the numbers that it cites, counted from 1: none where it breaks the rules.
+
+    `quoted`: all that stands in quotation marks stands in a passage that it cites.
+    """
+
+    text: str
+    numbers: tuple[int, ...]
+    quoted: bool
+
+
+def read_statement(line: str, passages: Sequence[str]) -> Statement:
+    """Read a line in the form of `CitedText`, strictly: a model that no constraint held may have written anything."""
+    line = _LISTED.sub("", line.strip(), count=1)
+    text = re.sub(r"\s+(?=[.!?]$)", "", _MARK.sub("", line).strip())
+    numbers = tuple(dict.fromkeys(map(int, _MARK.findall(line))))
+    sound = text and "```" not in text and re.search(r"\[\d+\]\.?$", line)
+    if not sound or not all(1 <= number <= len(passages) for number in numbers):
+        return Statement(text, (), quoted=False)
+    cited = [passages[number - 1] for number in numbers]
+    _, *parts = re.split('["“”„‟«»]', text)
+    quoted = len(parts) % 2 == 0 and all(any(any(locate(part, one)) for one in cited) for part in parts[::2])
+    return Statement(f"{text}{'.' * text[-1].isalnum()}", numbers, quoted)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A passage that was found, the headings above it, and how relevant its best sentence is."""
+
+    passage: Retrieved
+    heading: str
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Writes answers; `engine` gives the language model, made when it is first asked for.
+
+    Without a verifier, a statement counts as supported that its passages make likelier to the model itself.
+    """
+
+    config: WritingConfig
+    engine: Callable[[], EngineProtocol]
+    verifier: CrossEncoder | None
+    fingerprint: str
+
+    def write(
+        self, question: str, sources: Sequence[Source], phases: Phases, say: Listener | None = None
+    ) -> tuple[Verdict, ...]:
+        """The verdicts on what was written, in its order; those that are "cited" are the answer, one a line.
+
+        `say` hears each line of the answer once it is verified; they join to its text.
+        """
+        read = sorted(sources, key=lambda one: -one.relevance)[: self.config.passages]
+        verdicts: list[Verdict] = []
+        history: list[Message] = []  # of the first attempt
+        lines = self.config.statements
+        for _ in range(2):
+            said: list[str] = []
+            removed: list[str] = []
+            phases.begin("write")
+            try:
+                written = self._lines(question, read, history, lines)
+            except ContextLengthError:
+                if not history:
+                    raise
+                break  # there is no room for a second attempt
+            for line in written:
+                said.append(line)
+                if line.replace("’", "'").startswith(REFUSAL[:-1]):
+                    break
+                phases.begin("verify")
+                verdict = self._judged(question, line, read, verdicts)
+                verdicts.append(verdict)
+                if verdict.verdict == "cited" and say:
+                    say(answer_lines(verdicts)[-1])
+                elif verdict.verdict in REMOVED:
+                    removed.append(verdict.text)
+                phases.begin("write")
+            if not removed:
+                break
+            lines = len(removed)
+            told = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
+            history = [Message("assistant", "\n".join(said)), Message("user", told)]
+        return tuple(verdicts)
+
+    def _lines(self, question: str, read: list[Source], history: Sequence[Message], lines: int) -> Iterator[str]:
+        """Lines as they become complete. Passages that the model has no room for are taken off the end of `read`."""
+        while True:
+            shown = "\n\n".join(f"[{n}] {one.heading}\n{one.passage.text}" for n, one in enumerate(read, start=1))
+            asked = Message("user", f"{shown}\n\nQuestion: {question}")
+            messages = (Message("system", _SYSTEM.format(lines=lines)), asked, *history)
+            try:
+                return whole_lines(self._stream(messages, tuple(one.passage.text for one in read), lines))
+            except ContextLengthError:
+                if history or len(read) == 1:
+                    raise
+                read.pop()
+
+    def _stream(self, messages: tuple[Message, ...], texts: tuple[str, ...], lines: int) -> Iterator[Delta]:
+        """Under the strictest constraint that the engine takes."""
+        line = _LINE.format(numbers="|".join(str(number + 1) for number in range(len(texts))))
+        wider = Regex(rf"{line}(\n{line}){{0,{lines - 1}}}|I don't know\.")
+        for constraint in (CitedText(texts, lines, refusal=REFUSAL), wider):
+            with suppress(UnsupportedError):
+                return self._begun(messages, constraint)
+        return self._begun(messages, None)
+
+    def _begun(self, messages: tuple[Message, ...], constraint: Constraint | None) -> Iterator[Delta]:
+        sampling = SamplingParameters(max_tokens=self.config.max_tokens, constraint=constraint)
+        return self.engine().stream(Request(messages=messages, sampling=sampling))
+
+    def _judged(self, question: str, line: str, read: Sequence[Source], before: Sequence[Verdict]) -> Verdict:
+        """A statement is cited when every sentence of it is supported: by what it cites, or else by the others."""
+        statement = read_statement(line, [one.passage.text for one in read])
+        cited = [read[number - 1] for number in statement.numbers]
+        first = (cited or read)[0]
+        evidence, uri = replace(first.passage.span, end=first.passage.span.start), first.passage.uri
+        verdict = Verdict(statement.text, "generated", evidence, uri, first.relevance, None, "unsupported")
+        if any(shingle_overlap(statement.text, one.text) >= REPEATED for one in before):
+            return replace(verdict, verdict="repeated")
+        if not cited or not statement.quoted:
+            return replace(verdict, verdict="not a quote") if cited else verdict
+        checks = self._checked(question, statement.text, cited)
+        others = [one for one in read if one not in cited]
+        if others and not all(one.supported for one in checks):
+            again = self._checked(question, statement.text, others)
+            checks = again if all(one.supported for one in again) else checks
+        found = next((one.evidence for one in checks if one.evidence is not None), evidence)
+        source = next((one for one in read if one.passage.span.overlap(found)), first)
+        supports = [1.0 if one.reason == "quoted" else one.entailment for one in checks]
+        return replace(
+            verdict,
+            evidence=found,
+            uri=source.passage.uri,
+            relevance=source.relevance,
+            support=None if None in supports else min(one for one in supports if one is not None),
+            verdict="cited" if all(one.supported for one in checks) else "unsupported",
+        )
+
+    def _checked(self, question: str, text: str, sources: Sequence[Source]) -> list[Verification]:
+        sentences = [text[start:end] for start, end in sentence_ranges(text)]
+        passages = [(one.passage.text, one.passage.span) for one in sources]
+        model = None if self.verifier else self.engine()
+        return verify(sentences, passages, self.verifier, model=model, question=question)
+
+
+def answer_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """The lines of an answer that was written, each with its mark, and all but the first after a line break."""
+    cited = [one for one in verdicts if one.verdict == "cited"]
+    return [f"{chr(10) if number > 1 else ''}{one.text} [{number}]" for number, one in enumerate(cited, start=1)]
+
+
+def whole_lines(deltas: Iterator[Delta]) -> Iterator[str]:
+    rest = ""
+    for delta in deltas:
+        *lines, rest = f"{rest}{delta.text}".split("\n")
+        yield from filter(str.strip, lines)
+    if rest.strip():
+        yield rest
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def open_writer(config: WritingConfig, models: Mapping[str, str]) -> Writer | None:
+    """The writer of a recipe's models by role; None where the configuration says that none writes.
+
+    Raises ValueError for an endpoint without a verifier, and for a recipe without an assistant that is to write always.
+    """
+    if config.write == "never":
+        return None
+    verifier = CrossEncoder(load(models["verifier"])) if "verifier" in models else None
+    if config.endpoint:
+        if verifier is None:
+            raise ValueError('what an endpoint writes needs a verifier: [models] verifier = "minilm-verifier"')
+        key = os.environ[config.key] if config.key else None
+        remote = RemoteEngine(config.endpoint, config.model, key, config.extensions)
+        return Writer(config, lambda: remote, verifier, hash_json([config.endpoint, config.model]))
+    path = models.get("assistant")
+    if config.write == "always" and path is None:
+        raise ValueError('writing.write = "always" needs a language model: [models] assistant = "..."')
+    if path is None or (config.write == "auto" and not is_large(Path(path))):
+        return None
+    engine = cache(lambda: Engine(load(path), slots=1))
+    return Writer(config, engine, verifier, digest_of_model(Path(path)))
+
+
+def is_large(path: Path) -> bool:
+    """Whether a model has `LARGE` parameters; it is not opened where its files are too small for them."""
+    files = [path] if path.is_file() else path.rglob("*")
+    if base_of_adapter(path) is None and sum(file.stat().st_size for file in files) * 8 < LARGE * LEAST_BITS:
+        return False
+    return count_parameters(load(path).config) >= LARGE

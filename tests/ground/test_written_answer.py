@@ -1,0 +1,179 @@
+"""Answers that a language model writes: what cannot be wrong by construction, and what verification takes away."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Delta, Request, UnsupportedError
+from lmworks.ground.config import WritingConfig
+from lmworks.ground.phase_timer import Phases
+from lmworks.ground.written_answer import REFUSAL, Source, Writer, answer_lines, read_statement
+from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.records import Retrieved, Span, Verdict
+
+TEXTS = (
+    "A cat sleeps for sixteen hours a day.\nIt purrs, they say, when it is content.",
+    "A dog sleeps for twelve hours a day. It barks at strangers.",
+    "Owls hunt in the dark.",
+)
+SOURCES = [
+    Source(Retrieved(str(n), Span(f"{n}" * 64, 100, 100 + len(text)), f"{n}.md", text, {}), "Animals", 0.9 - n / 10)
+    for n, text in enumerate(TEXTS)
+]
+QUESTION = "How long does a cat sleep?"
+
+
+class Scripted:
+    """An endpoint that takes no constraint and says what it is told to, one text for each request, in small pieces."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts, self.asked = list(texts), list[Request]()
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        if request.sampling.constraint is not None:
+            raise UnsupportedError("no constraints here")
+        self.asked.append(request)
+        text = self.texts.pop(0)
+        return iter([Delta(text[start : start + 3]) for start in range(0, len(text), 3)])
+
+
+class Entails:
+    """A verifier for which a premise entails exactly the words that it holds."""
+
+    def entailment(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        words = [[set(re.findall(r"\w+", text.lower())) for text in pair] for pair in pairs]
+        return np.array([[1.0, 0.0, 0.0] if said <= held else [0.0, 1.0, 0.0] for held, said in words]).reshape(-1, 3)
+
+
+def writer(engine, verifier=None, **config) -> Writer:
+    return Writer(WritingConfig(**config), lambda: engine, verifier or Entails(), "f" * 64)  # type: ignore[arg-type]
+
+
+def written(engine, **config) -> tuple[tuple[Verdict, ...], list[str]]:
+    said: list[str] = []
+    return writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append), said
+
+
+def outcomes(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    return [(one.text, one.verdict) for one in verdicts]
+
+
+class Drawn:
+    """A random language model whose tokens are drawn, with a liking for what ends quotations, citations and lines."""
+
+    def __init__(self, checkpoint: Checkpoint, seed: int) -> None:
+        wide = replace(checkpoint.config, context_length=2048)
+        weights = checkpoint.model.state_dict()
+        roomy = assemble(wide, weights, checkpoint.tokenizer, checkpoint.chat_template, source="roomy")
+        self.engine, self.seed, self.lines = Engine(roomy, slots=1), seed, list[str]()
+        likings = {" ": 6, "[": 9, '"': 6, "\n": 6, ".": 3}
+        tokenizer = checkpoint.required_tokenizer
+        self.bias = {tokenizer.encode(text)[0]: value for text, value in likings.items()} | {tokenizer.eos_ids[0]: 12}
+
+    def stream(self, request: Request) -> Iterator[Delta]:
+        self.seed += 1
+        drawn = {"temperature": 1.0, "seed": self.seed, "logit_bias": self.bias, "max_tokens": 100}
+        for delta in self.engine.stream(replace(request, sampling=replace(request.sampling, **drawn))):
+            if delta.completion:
+                lines = delta.completion.text.split("\n")
+                self.lines += lines if delta.completion.finish_reason == "stop" else lines[:-1]
+            yield delta
+
+
+def test_what_a_random_model_writes_cites_and_quotes_only_what_is_there(tiny) -> None:
+    """Read again by a parser that shares no code with the constraint."""
+    engine, quoted = Drawn(tiny, seed=0), 0
+    for _ in range(10):
+        written(engine, statements=3, passages=3)
+    assert len(engine.lines) > 12
+    for line in engine.lines:
+        assert set(re.findall(r"\[([^\]]*)\]", line)) <= {"1", "2", "3"} and re.search(r"\[\d\]\.?$", line), line
+        quotes = re.findall(r'"([^"]*)" \[(\d)\]', line)
+        assert line.count('"') == 2 * len(quotes), line
+        assert all(quote in " ".join(TEXTS[int(number) - 1].split()) for quote, number in quotes), line
+        statement = read_statement(line, TEXTS)
+        assert statement.numbers and statement.quoted, line
+        quoted += len(quotes)
+    assert quoted > 5
+
+
+@pytest.mark.parametrize(("line", "read"), [
+    ("Cats sleep [1].", ("Cats sleep.", (1,), True)),
+    ("- It purrs. [1] [3]", ("It purrs.", (1, 3), True)),
+    ('1. It "purrs, they say" [1]', ('It "purrs, they say"', (1,), True)),
+    ('It "purrs loudly" [1]', ('It "purrs loudly"', (1,), False)),
+    ('It "barks at strangers" [1]', ('It "barks at strangers"', (1,), False)),
+    ("It “purrs loudly” [1]", ("It “purrs loudly”", (1,), False)),
+    ('It "purrs [1]', ('It "purrs.', (1,), False)),
+    ("Cats sleep.", ("Cats sleep.", (), False)),
+    ("Cats sleep [4]", ("Cats sleep", (), False)),
+    ("Cats [1] sleep", ("Cats sleep", (), False)),
+    ("[1]", ("", (), False)),
+    ("```python [1]", ("```python", (), False)),
+])  # fmt: skip
+def test_a_line_that_no_constraint_held_is_read_strictly(line: str, read: tuple[str, tuple[int, ...], bool]) -> None:
+    statement = read_statement(line, TEXTS)
+    assert (statement.text, statement.numbers, statement.quoted) == read
+
+
+def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() -> None:
+    engine = Scripted(
+        'A cat sleeps for sixteen hours [1].\nIt barks at owls [2]\nIt "purrs loudly" [1]\nNo mark here\n',
+        "It purrs when it is content [2].\nA cat sleeps for sixteen hours [1]\nIt barks at owls [3]",
+    )
+    verdicts, said = written(engine)
+    assert outcomes(verdicts) == [
+        ("A cat sleeps for sixteen hours.", "cited"),
+        ("It barks at owls.", "unsupported"),
+        ('It "purrs loudly"', "not a quote"),
+        ("No mark here", "unsupported"),
+        ("It purrs when it is content.", "cited"),  # the passage that says so takes the place of the one it named
+        ("A cat sleeps for sixteen hours.", "repeated"),
+        ("It barks at owls.", "repeated"),
+    ]
+    assert (
+        said
+        == answer_lines(verdicts)
+        == [
+            "A cat sleeps for sixteen hours. [1]",
+            "\nIt purrs when it is content. [2]",
+        ]
+    )
+    told = engine.asked[1].messages[-1].content  # what was removed, and how many may take its place
+    assert "- It barks at owls." in told and "at most 3 lines" in told and "sixteen" not in told
+    for one in verdicts:
+        if one.verdict == "cited":
+            assert (one.origin, one.uri, one.evidence.document) == (
+                "generated",
+                "0.md",
+                SOURCES[0].passage.span.document,
+            )
+            assert TEXTS[0][one.evidence.start - 100 : one.evidence.end - 100] and one.support == 1.0
+    assert not engine.texts
+
+
+def test_every_sentence_of_a_statement_must_follow() -> None:
+    verdicts, said = written(Scripted("It purrs. It barks at owls [1]", REFUSAL))
+    assert outcomes(verdicts) == [("It purrs. It barks at owls.", "unsupported")] and not said
+
+
+@pytest.mark.parametrize("text", [REFUSAL, "I don’t know, the passages say nothing of it."])
+def test_a_refusal_is_no_statement_and_is_not_asked_again(text: str) -> None:
+    engine = Scripted(text, "never")
+    assert written(engine) == ((), []) and engine.texts == ["never"]
+
+
+def test_the_most_relevant_passages_are_read_as_many_as_there_is_room_for(tiny) -> None:
+    narrow = replace(tiny.config, context_length=900)
+    weights = tiny.model.state_dict()
+    engine = Engine(assemble(narrow, weights, tiny.tokenizer, tiny.chat_template, source="narrow"), slots=1)
+    long = [replace(one, passage=replace(one.passage, text=one.passage.text * 5)) for one in reversed(SOURCES)]
+    asked: list[Request] = []
+    engine.stream = lambda request, stream=engine.stream: (asked.append(request), stream(request))[1]  # type: ignore[method-assign]
+    writer(engine, max_tokens=8).write(QUESTION, long, Phases())
+    last = asked[-1].messages[1].content if len(asked[-1].messages) == 2 else asked[-2].messages[1].content
+    assert "[1] Animals\nA cat" in last and "Owls" not in last

@@ -331,10 +331,10 @@ class Retrieved:
 class Verdict:
     """One candidate sentence of an answer: where its evidence stands, how well it is supported, what became of it.
 
-    `evidence` is the passage span that the sentence is attributed to. `support` is the attribution in nats per token,
-    `(ln p(sentence | passage) - ln p(sentence | nothing)) / tokens`; None where it was not needed to decide. What an
-    answer would cite that has too little confidence is "abstained". `short` are words of the evidence that answer by
-    themselves.
+    `evidence` is the passage span that the sentence is attributed to. `origin` is "generated" for a statement that a
+    language model wrote: it is cited or "unsupported", or "not a quote" where it quotes what no passage says. `support`
+    is the probability that its evidence entails it; None where it was not needed to decide. What an answer would cite
+    that has too little confidence is "abstained". `short` are words of the evidence that answer by themselves.
     """
 
     text: str

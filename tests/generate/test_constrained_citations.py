@@ -66,6 +66,14 @@ def test_walks_cite_what_there_is_and_quote_what_it_says(compiler, quotes):
     assert max(text.count("\n") for text in texts) == 1
 
 
+def test_a_refusal_may_stand_in_the_place_of_the_lines(compiler):
+    constraint = CitedText(PASSAGES, lines=1, refusal="I don't know.")
+    assert accepts(compiler, constraint, "I don't know.") and accepts(compiler, constraint, "I don't know [1].")
+    for text in ("I don't", "I don't know. [1]\nI don't know.", "I don't know.\nFoxes run [1]", "a [1]\nb [1]"):
+        assert not accepts(compiler, constraint, text)
+    assert not accepts(compiler, CitedText(PASSAGES), "I don't know.")
+
+
 def test_walks_quote_a_passage_letter_by_letter(compiler):
     texts = texts_of_walks(compiler.compile(Quote(PASSAGES)), count=60, least=60)
     assert all(any(is_span(text, passage) for passage in PASSAGES) for text in texts) and len(set(texts)) > 15

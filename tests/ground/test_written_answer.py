@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Delta, Request, UnsupportedError
+from lmworks.generate.protocol import Delta, Request
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Phases
-from lmworks.ground.written_answer import REFUSAL, Source, Writer, answer_lines, read_statement
+from lmworks.ground.written_answer import REFUSAL, Source, answer_lines, open_writer, read_statement
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.records import Retrieved, Span, Verdict
+from written_cases import Scripted, scripted_writer
 
 TEXTS = (
     "A cat sleeps for sixteen hours a day.\nIt purrs, they say, when it is content.",
@@ -27,35 +27,9 @@ SOURCES = [
 QUESTION = "How long does a cat sleep?"
 
 
-class Scripted:
-    """An endpoint that takes no constraint and says what it is told to, one text for each request, in small pieces."""
-
-    def __init__(self, *texts: str) -> None:
-        self.texts, self.asked = list(texts), list[Request]()
-
-    def stream(self, request: Request) -> Iterator[Delta]:
-        if request.sampling.constraint is not None:
-            raise UnsupportedError("no constraints here")
-        self.asked.append(request)
-        text = self.texts.pop(0)
-        return iter([Delta(text[start : start + 3]) for start in range(0, len(text), 3)])
-
-
-class Entails:
-    """A verifier for which a premise entails exactly the words that it holds."""
-
-    def entailment(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        words = [[set(re.findall(r"\w+", text.lower())) for text in pair] for pair in pairs]
-        return np.array([[1.0, 0.0, 0.0] if said <= held else [0.0, 1.0, 0.0] for held, said in words]).reshape(-1, 3)
-
-
-def writer(engine, verifier=None, **config) -> Writer:
-    return Writer(WritingConfig(**config), lambda: engine, verifier or Entails(), "f" * 64)  # type: ignore[arg-type]
-
-
 def written(engine, **config) -> tuple[tuple[Verdict, ...], list[str]]:
     said: list[str] = []
-    return writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append), said
+    return scripted_writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append), said
 
 
 def outcomes(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
@@ -143,8 +117,8 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
             "\nIt purrs when it is content. [2]",
         ]
     )
-    told = engine.asked[1].messages[-1].content  # what was removed, and how many may take its place
-    assert "- It barks at owls." in told and "at most 3 lines" in told and "sixteen" not in told
+    objection = engine.asked[1].messages[-1].content  # what was removed, and how many may take its place
+    assert "- It barks at owls." in objection and "at most 3 lines" in objection and "sixteen" not in objection
     for one in verdicts:
         if one.verdict == "cited":
             assert (one.origin, one.uri, one.evidence.document) == (
@@ -174,6 +148,18 @@ def test_the_most_relevant_passages_are_read_as_many_as_there_is_room_for(tiny) 
     long = [replace(one, passage=replace(one.passage, text=one.passage.text * 5)) for one in reversed(SOURCES)]
     asked: list[Request] = []
     engine.stream = lambda request, stream=engine.stream: (asked.append(request), stream(request))[1]  # type: ignore[method-assign]
-    writer(engine, max_tokens=8).write(QUESTION, long, Phases())
+    scripted_writer(engine, max_tokens=8).write(QUESTION, long, Phases())
     last = asked[-1].messages[1].content if len(asked[-1].messages) == 2 else asked[-2].messages[1].content
     assert "[1] Animals\nA cat" in last and "Owls" not in last
+
+
+def test_small_models_do_not_write_unless_they_are_told_to(tiny_folder) -> None:
+    models = {"assistant": str(tiny_folder)}
+    assert open_writer(WritingConfig(), models) is None
+    assert open_writer(WritingConfig(write="never", endpoint="http://127.0.0.1:9/v1", model="m"), models) is None
+    always = open_writer(WritingConfig(write="always"), models)
+    assert always and always.engine() is always.engine() and always.engine().capabilities.generate
+    with pytest.raises(ValueError, match="assistant"):
+        open_writer(WritingConfig(write="always"), {})
+    with pytest.raises(ValueError, match="verifier"):
+        open_writer(WritingConfig(endpoint="http://127.0.0.1:9/v1", model="m"), models)

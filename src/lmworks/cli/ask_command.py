@@ -25,7 +25,8 @@ def ask(
 ) -> None:
     """Answer from the documents with citations, or say "I don't know" and offer the nearest passages.
 
-    Every sentence of an answer carries the place it comes from. `lmworks lineage ID` leads from the answer back to the
+    Every sentence of an answer carries the place it comes from. A language model of a billion parameters or more writes
+    it in its own words, each printed once it is verified. `lmworks lineage ID` leads from the answer back to the
     documents, weights and evaluation behind it; the log keeps every question, as when it is asked on the page.
 
     Example: `lmworks ask "What does functools.lru_cache do?"`
@@ -37,7 +38,13 @@ def ask(
     current = read_current(folder)
     caution = calibration_caution(folder, current)  # before torch is imported: an error is said at once
     system = lmworks.open(folder)
-    answer = system.ask(question)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        _show_statement(new_console(), text.strip())
+
+    answer = system.ask(question, None if as_json else say)
     if as_json:
         import json
 
@@ -48,9 +55,18 @@ def ask(
         cited = {one.evidence.document for one in answer.citations} | {one.span.document for one in answer.nearest}
         index = system.answerer.finder.index
         documents = {document: index.document(document) for document in cited}
-        show_answer(new_console(), answer, folder.name, documents, certainty_of(folder, current))
+        show_answer(new_console(), answer, folder.name, documents, certainty_of(folder, current), said=bool(said))
     if caution:
         typer.secho(caution, fg="yellow", err=True)
+
+
+def _show_statement(console: "Console", text: str) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from lmworks.report import harmless
+
+    console.print(Padding(Text(harmless(text)), (0, 0, 0, 2)))
 
 
 def lineage(
@@ -77,12 +93,14 @@ def show_answer(
     system: str,
     documents: "Mapping[str, Document]",
     certainty: "Certainty | None" = None,
+    said: bool = False,
 ) -> None:
     """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it; its
-    `documents`, by hash, tell how what is quoted of them is rendered."""
+    `documents`, by hash, tell how what is quoted of them is rendered. `said`: its text was printed before."""
     from rich.padding import Padding
     from rich.text import Text
 
+    from lmworks.ground.answer_record import removed_statements
     from lmworks.ground.answer_text import answer_parts, short_answer
     from lmworks.ground.certainty import certainty_phrase
     from lmworks.report import harmless, shown
@@ -90,12 +108,12 @@ def show_answer(
 
     if short := short_answer(answer.citations, documents):
         console.print(Padding(Text(harmless(short), style="bold"), (0, 0, 1, 2)))
-    for part in answer_parts(answer.text, answer.citations, documents):
+    for part in () if said else answer_parts(answer.text, answer.citations, documents):
         mark = f" [{part.number}]" if part.number else ""
         if part.code:  # not wrapped, so that it can be copied
             console.print(Text(f"{indent(harmless(part.text), '    ')}\n {mark}"), soft_wrap=True)
         else:
-            console.print(Padding(Text(harmless(f"{part.text}{mark}")), (0, 0, 0, 2)))
+            _show_statement(console, f"{part.text}{mark}")
     if answer.abstained and answer.nearest:
         console.print("  Nearest passages:", style="dim")
         for passage in answer.nearest:
@@ -103,12 +121,16 @@ def show_answer(
             console.print(f"    {shown(passage.uri)}  [dim]{shown(shortened(words, SNIPPET))}[/dim]", highlight=False)
     for number, citation in enumerate(answer.citations, start=1):
         span = citation.evidence
-        place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}[/dim]"
+        support = f", support {citation.support:.2f}" if citation.support is not None else ""
+        place = f"{shown(citation.uri)} [dim]characters {span.start}-{span.end}{support}[/dim]"
         console.print(f"  \\[{number}] {place}", highlight=False)
+    for verdict in removed_statements(answer.verdicts):
+        console.print(f"  removed, {verdict.verdict}: [strike]{shown(verdict.text)}[/strike]", style="dim")
     seconds = answer.timings.get("total", 0.0)
     if answer.abstained:
-        said = f"abstained, confidence {answer.confidence:.2f}"
+        sure = f"abstained, confidence {answer.confidence:.2f}"
     else:
-        measured = f" ({certainty_phrase(certainty)})" if certainty else ""
-        said = f"confidence {answer.confidence:.2f}{measured}"
-    console.print(f"  {shown(system)} · {said} · {seconds:.1f} s · answer {answer.id}", style="dim", highlight=False)
+        written = any(one.origin == "generated" for one in answer.citations)
+        measured = f" ({certainty_phrase(certainty)})" if certainty and not written else ""
+        sure = f"confidence {answer.confidence:.2f}{measured}"
+    console.print(f"  {shown(system)} · {sure} · {seconds:.1f} s · answer {answer.id}", style="dim", highlight=False)

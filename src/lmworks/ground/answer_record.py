@@ -6,6 +6,7 @@ import numpy as np
 
 from lmworks.records import Answer, Interaction, Message, Retrieved, Verdict
 
+REMOVED = ("unsupported", "not a quote")  # verdicts on what a model wrote and no passage says
 NEAREST = 3  # passages that an answer offers
 
 
@@ -15,6 +16,11 @@ def nearest_passages(passages: Sequence[Retrieved], verdicts: Sequence[Verdict])
     holding = [next((one for one in passages if one.span.overlap(span)), None) for span in chosen]
     order = {one.chunk: one for one in (*holding, *passages) if one is not None}
     return tuple(order.values())[:NEAREST]
+
+
+def removed_statements(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Statements that were written and are no part of the answer, but for repetitions."""
+    return tuple(one for one in verdicts if one.origin == "generated" and one.verdict in REMOVED)
 
 
 def to_interaction(

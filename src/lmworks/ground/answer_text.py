@@ -140,7 +140,7 @@ def _rendered(said: str, citation: Verdict, documents: Mapping[str, Document]) -
     """Quoted words without the marks of its document's markup, and so its heading; other words as they are."""
     for start in (0, *(colon.end() for colon in re.finditer(": ", said))):
         quote = re.search(r"\s+".join(map(re.escape, said[start:].split())) or r"\Z.", citation.text)
-        if quote:
+        if quote and citation.origin == "quoted":
             begin = citation.evidence.start + quote.start()
             span = Span(citation.evidence.document, begin, begin + len(quote[0]))
             document = documents.get(span.document)

@@ -32,19 +32,18 @@ from lmworks.generate.protocol import (
     UnsupportedError,
 )
 from lmworks.generate.remote_engine import RemoteEngine
+from lmworks.ground.answer_record import REMOVED
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Listener, Phases
-from lmworks.ground.verification import Verification, verify
+from lmworks.ground.verification import Verification, verify_text
 from lmworks.model.download import base_of_adapter, digest_of_model
 from lmworks.model.model_costs import count_parameters
 from lmworks.records import Message, Retrieved, Verdict
 from lmworks.retrieve.search import shingle_overlap
-from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
 LEAST_BITS = 2  # that a parameter takes in a file
 REFUSAL = "I don't know."
-REMOVED = ("unsupported", "not a quote")  # verdicts on what was written and is not said
 REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
 _SYSTEM = f"""\
 Answer the question from the numbered passages alone. Write at most {{lines}} short sentences, each on a line of its \
@@ -142,8 +141,8 @@ class Writer:
             if not removed:
                 break
             lines = len(removed)
-            told = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
-            history = [Message("assistant", "\n".join(said)), Message("user", told)]
+            objection = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
+            history = [Message("assistant", "\n".join(said)), Message("user", objection)]
         return tuple(verdicts)
 
     def _lines(self, question: str, read: list[Source], history: Sequence[Message], lines: int) -> Iterator[str]:
@@ -201,10 +200,9 @@ class Writer:
         )
 
     def _checked(self, question: str, text: str, sources: Sequence[Source]) -> list[Verification]:
-        sentences = [text[start:end] for start, end in sentence_ranges(text)]
         passages = [(one.passage.text, one.passage.span) for one in sources]
         model = None if self.verifier else self.engine()
-        return verify(sentences, passages, self.verifier, model=model, question=question)
+        return [one for _, one in verify_text(text, passages, self.verifier, model, question)]
 
 
 def answer_lines(verdicts: Sequence[Verdict]) -> list[str]:

@@ -32,7 +32,7 @@ class FailedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A phase of a grounded answer begins: "search", "measure", "decide"."""
+    """A phase of a grounded answer begins: "search", "measure", "decide", "write", "verify"."""
 
     name: str
 

@@ -105,6 +105,11 @@ class Service:
         if answerer.writer and worker and not answerer.writer.config.endpoint:
             answerer.writer = replace(answerer.writer, engine=lambda: worker)
 
+    @property
+    def writes(self) -> bool:
+        """Whether a language model writes the assistant's answers."""
+        return self._grounded is not None and self._grounded.system.answerer.writer is not None
+
     def take_up(self) -> None:
         """Show what was made of the workspace since, unless it was built of something else meanwhile."""
         now, before = read_current(self.workspace), self.current

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmworks.artefact import read_manifest
-from lmworks.ground.answer_record import nearest_passages
+from lmworks.ground.answer_record import nearest_passages, removed_statements
 from lmworks.ground.answer_text import Part, answer_parts, short_answer
 from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
-from lmworks.records import Document, Interaction, Message, Span, question_of
+from lmworks.records import Document, Interaction, Message, Retrieved, Span, Verdict, question_of
 from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
 from lmworks.serve.pages.cited_documents import cited_documents
 from lmworks.serve.pages.page_templates import file_name
@@ -64,6 +64,15 @@ class TurnView:
     def left_out(self) -> int:
         """Characters of the answer that are not shown."""
         return max(0, len(self.interaction.response) - LONGEST_ANSWER)
+
+    @property
+    def written(self) -> bool:
+        """Whether a language model wrote the answer."""
+        return any(one.origin == "generated" for one in self.interaction.citations)
+
+    @property
+    def removed(self) -> tuple[Verdict, ...]:
+        return removed_statements(self.interaction.verdicts)
 
     @property
     def thumb(self) -> str | None:
@@ -143,7 +152,16 @@ def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
     if interaction.abstained:
         nearest = nearest_passages(interaction.retrieved, interaction.verdicts)
         return [(one.span, one.uri, one.text) for one in nearest]
-    return [(one.evidence, one.uri, one.text) for one in interaction.citations]
+    return [(one.evidence, one.uri, _evidence(one, interaction.retrieved)) for one in interaction.citations]
+
+
+def _evidence(verdict: Verdict, passages: Sequence[Retrieved]) -> str:
+    """The text of the evidence, as the log has it: of a statement that was written it is in a passage."""
+    if verdict.origin == "quoted":
+        return verdict.text
+    start, end = verdict.evidence.start, verdict.evidence.end
+    held = (one for one in passages if one.span.overlap(verdict.evidence))
+    return next((one.text[start - one.span.start : end - one.span.start] for one in held), "")
 
 
 def _view(

@@ -139,7 +139,7 @@ def _tokens(interaction: Interaction, checkpoint: Checkpoint | None) -> tuple[Sh
 def _sentence(verdict: Verdict, documents: Mapping[str, Document], number: int | None = None) -> Evidence:
     scores = [("relevance", f"{verdict.relevance:.2f}")]
     if verdict.support is not None:
-        scores.append(("support", f"{verdict.support:+.2f} nats/token"))
+        scores.append(("support", f"{verdict.support:.2f}"))
     scores.append(("", verdict.origin))
     text = rendered_quote(verdict.text, verdict.evidence, documents)
     return Evidence(

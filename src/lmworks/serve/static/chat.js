@@ -15,6 +15,8 @@ const STEPS = /** @type {Record<string, string>} */ ({
   read: "Reading",
   measure: "Weighing sentences",
   decide: "Deciding what can be said",
+  write: "Writing",
+  verify: "Verifying what was written",
 });
 const DRAFT = `draft ${location.pathname}`;
 

@@ -1,0 +1,69 @@
+"""Answers from documents that a language model writes, through the server, the log, the pages and the command line."""
+
+import pytest
+from typer.testing import CliRunner
+
+from lmworks.cli.main import app
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.service import Service
+from written_cases import Scripted, scripted_writer
+
+QUESTION = "By when must I report a lost laptop?"
+SAID = "A lost laptop is reported within one hour. [1]\nAt any time of the day. [2]"
+ANSWERS = (
+    "A lost laptop is reported within one hour [1]\nIt is reported to the police [1]",
+    "At any time of the day [1]",
+)
+
+
+@pytest.fixture
+def written(workspace_copy, serve):
+    service = Service(workspace_copy, ServeConfig(drain_seconds=5.0))
+    service.load()
+    assert not service.writes  # its model is too small
+    with serve(service) as running:
+        yield running
+
+
+def ask(running, *texts, **options):
+    running.service._grounded.system.answerer.writer = scripted_writer(Scripted(*texts))
+    messages = [{"role": "user", "content": QUESTION}]
+    return running.client().chat.completions.create(model="assistant", messages=messages, **options)
+
+
+def test_each_statement_is_streamed_after_its_verdict_and_logged(written):
+    chunks = list(ask(written, *ANSWERS, stream=True))
+    events = [chunk.lmworks["progress"] if "progress" in (getattr(chunk, "lmworks", None) or {}) else
+              chunk.choices[0].delta.content for chunk in chunks[:-1]]  # fmt: skip
+    assert "".join(text for chunk in chunks for text in [chunk.choices[0].delta.content or ""]) == SAID
+    first = events.index(SAID.split("\n")[0])
+    assert events[first - 1] == "verify" and events[first + 1] == "write"
+    own = chunks[-1].lmworks
+    assert [one["verdict"] for one in own["verdicts"] if one["origin"] == "generated"] == [
+        "cited",
+        "unsupported",
+        "cited",
+    ]
+    assert [one["support"] for one in own["citations"]] == [1.0, 1.0] and not own["abstained"]
+    assert {"write", "verify"} <= own["timings"].keys()
+    turn = written.http().get(f"/chat/turn/{own['interaction']}").text
+    assert "<s>It is reported to the police.</s>" in turn and "supports it with 1.00" in turn
+    assert "reported to the security desk within one hour" in turn  # the evidence, not the statement, as the source
+    assert "It is reported to the police." in written.http().get(f"/log/{own['interaction']}").text
+
+
+def test_what_no_passage_supports_is_not_said(written):
+    answer = ask(written, "It is reported to the police [1]", "Call the police [1]")
+    assert answer.lmworks["abstained"] and "I don't know" in answer.choices[0].message.content
+    assert "police" not in answer.choices[0].message.content and answer.lmworks["citations"] == []
+    assert answer.lmworks["nearest"]
+    turn = written.http().get(f"/chat/turn/{answer.lmworks['interaction']}").text
+    assert "<s>Call the police.</s>" in turn
+
+
+def test_the_command_line_prints_statements_with_their_support(workspace_copy, monkeypatch):
+    monkeypatch.setattr("lmworks.system.open_writer", lambda config, models: scripted_writer(Scripted(*ANSWERS)))
+    result = CliRunner().invoke(app, ["ask", QUESTION, "--workspace", str(workspace_copy)])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("A lost laptop is reported within one hour. [1]") == 1
+    assert "support 1.00" in result.output and "removed, unsupported: It is reported to the police." in result.output

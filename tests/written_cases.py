@@ -24,13 +24,11 @@ class Scripted:
         return iter([Delta(text[start : start + 3]) for start in range(0, len(text), 3)])
 
 
-class Entails:
+def entails(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     """A verifier for which a premise entails exactly the words that it holds."""
-
-    def entailment(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        words = [[set(re.findall(r"\w+", text.lower())) for text in pair] for pair in pairs]
-        return np.array([[1.0, 0.0, 0.0] if said <= held else [0.0, 1.0, 0.0] for held, said in words]).reshape(-1, 3)
+    words = [[set(re.findall(r"\w+", text.lower())) for text in pair] for pair in pairs]
+    return np.array([[1.0, 0.0, 0.0] if said <= held else [0.0, 1.0, 0.0] for held, said in words]).reshape(-1, 3)
 
 
 def scripted_writer(engine, **config) -> Writer:
-    return Writer(WritingConfig(**config), lambda: engine, Entails(), "f" * 64)  # type: ignore[arg-type]
+    return Writer(WritingConfig(**config), lambda: engine, entails, "f" * 64)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import hash_json
+from lmworks.evaluate.metric import Verifier
 from lmworks.generate.constraint import CitedText, Constraint, Regex, locate
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
@@ -102,7 +103,7 @@ class Writer:
 
     config: WritingConfig
     engine: Callable[[], EngineProtocol]
-    verifier: CrossEncoder | None
+    verifier: Verifier | None
     fingerprint: str
 
     def write(
@@ -184,9 +185,9 @@ class Writer:
             return replace(verdict, verdict="not a quote") if cited else verdict
         checks = self._checked(question, statement.text, cited)
         others = [one for one in read if one not in cited]
-        if others and not all(one.supported for one in checks):
+        if others and not _hold(checks):
             again = self._checked(question, statement.text, others)
-            checks = again if all(one.supported for one in again) else checks
+            checks = again if _hold(again) else checks
         found = next((one.evidence for one in checks if one.evidence is not None), evidence)
         source = next((one for one in read if one.passage.span.overlap(found)), first)
         supports = [1.0 if one.reason == "quoted" else one.entailment for one in checks]
@@ -196,13 +197,17 @@ class Writer:
             uri=source.passage.uri,
             relevance=source.relevance,
             support=None if None in supports else min(one for one in supports if one is not None),
-            verdict="cited" if all(one.supported for one in checks) else "unsupported",
+            verdict="cited" if _hold(checks) else "unsupported",
         )
 
     def _checked(self, question: str, text: str, sources: Sequence[Source]) -> list[Verification]:
         passages = [(one.passage.text, one.passage.span) for one in sources]
         model = None if self.verifier else self.engine()
         return [one for _, one in verify_text(text, passages, self.verifier, model, question)]
+
+
+def _hold(checks: Sequence[Verification]) -> bool:
+    return all(one.verdict == "supported" for one in checks)
 
 
 def answer_lines(verdicts: Sequence[Verdict]) -> list[str]:

@@ -5,12 +5,16 @@ import secrets
 import time
 from collections import Counter
 from dataclasses import replace
+from io import StringIO
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from rich.console import Console
 from small_system import Page
 
+from lmworks.cli.ask_command import show_answer
+from lmworks.ground.answer_record import to_answer
 from lmworks.ground.certainty import certainty_phrase, certainty_sentence
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
@@ -387,6 +391,22 @@ def test_code_keeps_its_lines_and_what_was_measured_stands_beside_the_confidence
     assert all("<code>a = 1\n  b &lt; 2</code>" in text and ">So:</p>" in text for text in texts)
     assert certainty_phrase(calibration.certainty) in texts[0]
     assert Page(texts[0]).all("a", "title", certainty_sentence(calibration.certainty))
+
+
+def test_the_words_that_answer_by_themselves_come_first(http, grounded, forgetting):
+    text, span = "Roma opened <it> in 1911.", Span("d" * 64, 10, 35)
+    quote = Verdict(text, "quoted", span, "a.md", 0.9, None, "cited", short=Span(span.document, 30, 34))
+    turn = Interaction(
+        secrets.token_hex(8), LONG_AGO, (Message("user", "When?"),), f"{text} [1]", verdicts=(quote,), confidence=0.9,
+        conversation=secrets.token_hex(8),
+    )  # fmt: skip
+    grounded.service.log.record(turn).result()
+    for path in (f"/chat/{turn.conversation}", f"/log/{turn.id}"):
+        shown = http.get(path).text
+        assert 0 < shown.index("<strong>1911</strong>") < shown.index("Roma opened &lt;it&gt;")
+    printed = Console(file=StringIO(), width=80)
+    show_answer(printed, to_answer(turn), "roma", {})
+    assert printed.file.getvalue().split()[:3] == ["1911", "Roma", "opened"]  # type: ignore[attr-defined]
 
 
 def test_a_follow_up_is_read_with_the_turn_before_it_and_logged_as_it_was_asked(http, grounded):

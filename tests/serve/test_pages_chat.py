@@ -403,7 +403,7 @@ def test_the_words_that_answer_by_themselves_come_first(http, grounded, forgetti
     grounded.service.log.record(turn).result()
     for path in (f"/chat/{turn.conversation}", f"/log/{turn.id}"):
         shown = http.get(path).text
-        assert 0 < shown.index("<strong>1911</strong>") < shown.index("Roma opened &lt;it&gt;")
+        assert 0 < shown.index("<strong>1911</strong>") < shown.index('said">Roma opened &lt;it&gt;')
     printed = Console(file=StringIO(), width=80)
     show_answer(printed, to_answer(turn), "roma", {})
     assert printed.file.getvalue().split()[:3] == ["1911", "Roma", "opened"]  # type: ignore[attr-defined]

@@ -235,8 +235,8 @@ def check_stage(
     """Check the settings of one stage; `path` is where they stand in a recipe. Raises ConfigError."""
     if use not in STAGES:
         raise ConfigError((*path, "use"), unknown("stage", use, list(STAGES)))
-    for role in STAGES[use].models:
+    config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
+    for role in (*STAGES[use].models, *getattr(config, "roles", ())):
         if role not in roles:
             raise ConfigError(("models", role), f'missing; stage "{name}" ({use}) needs a model in this role')
-    config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
     return StageSpec(name, use, tuple(inputs), config)

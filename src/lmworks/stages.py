@@ -263,7 +263,7 @@ STAGES: dict[str, Stage] = {
         inputs=(_INDEX, _QUESTIONS),
         libraries=("numpy", "scikit-learn", "tokenizers", "torch"),
         models=("embedder",),
-        optional=READERS,
+        optional=(*READERS, "expander"),
     ),
     "ground.evaluate": Stage(
         run="lmworks.ground.grounding_evaluation:evaluate",
@@ -273,7 +273,7 @@ STAGES: dict[str, Stage] = {
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("numpy", "tokenizers", "torch"),
         models=("embedder",),
-        optional=READERS,
+        optional=(*READERS, "expander"),
     ),
     "ground.refusals": Stage(
         run="lmworks.ground.refusal_rows:refusals",

@@ -108,6 +108,11 @@ class CalibrationConfig:
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that these settings need beside those of the stage."""
+        return ("expander",) if self.answer.search.expands else ()
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:

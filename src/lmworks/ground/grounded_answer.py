@@ -13,13 +13,14 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.config import from_mapping
 from lmworks.generate.cross_encoder import CrossEncoder
+from lmworks.generate.engine import Engine
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
@@ -34,8 +35,12 @@ from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
 from lmworks.ground.written_answer import Source, Writer, answer_lines
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import LanguageModelHead
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
+from lmworks.retrieve.pointwise_reranker import PointwiseReranker
+from lmworks.retrieve.query_expansion import check_model, completer, expanded
 from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
 
 UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."
@@ -82,15 +87,17 @@ def filters_of(question: Question) -> Filters:
 
 
 class Finder:
-    """Collects evidence: search, candidate sentences, features; `heads` are the models by role that read pairs."""
+    """Collects evidence: search, candidate sentences, features. `heads` are models by role: those that read pairs, and
+    as `expander` the function that writes what the search adds to a question."""
 
     def __init__(
-        self, index: Index, encoder: TextEncoder, config: AnswerConfig, heads: Mapping[str, CrossEncoder] | None = None
+        self, index: Index, encoder: TextEncoder, config: AnswerConfig, heads: Mapping[str, Any] | None = None
     ) -> None:
         self.index = index
         self.encoder = encoder
         self.config = config
         self.heads = dict(heads or {})
+        check_model(config.search, self.heads)
 
     def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
         """Quoted candidates for a question, from what the filters let through; ValueError for an empty question."""
@@ -100,7 +107,8 @@ class Finder:
         question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
         phases.begin("search")
         query = read_query(self.index, question, self.encoder)
-        hits = fused(self.index, query, self.config.search, filters)
+        asked, *others = expanded(self.index, query, self.encoder, self.config.search, self.heads.get("expander"))
+        hits = fused(self.index, asked, self.config.search, filters, others)
         if reranker := self.heads.get("reranker"):
             phases.begin("rerank")
             hits = rerank(self.index, question, hits, self.config.search.rerank, reranker)
@@ -112,7 +120,7 @@ class Finder:
             phases.begin("read")
             readings = read(question, candidates, chunks, reader, self.config.read)
         phases.begin("measure")
-        roles = tuple(self.heads)
+        roles = tuple(role for role in self.heads if role in OF_ROLE)
         features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index, roles, readings)
         passages = tuple(
             Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
@@ -309,6 +317,17 @@ def open_finder(
     index: Path, models: Mapping[str, str], config: AnswerConfig, roles: Collection[str] = tuple(OF_ROLE)
 ) -> Finder:
     """An index with its encoder, and the models of `roles` as far as they are named."""
+    check_model(config.search, models)
     encoder = TextEncoder(load(models["embedder"]))
-    heads = {role: CrossEncoder(load(models[role])) for role in roles if role in models}
+    roles = (*roles, "expander") if config.search.expands else roles
+    heads = {role: _head(role, load(models[role])) for role in roles if role in models}
     return Finder(Index.open(index, encoder.fingerprint), encoder, config, heads)
+
+
+def _head(role: str, checkpoint: Checkpoint) -> Any:
+    """The model of a role, as a `Finder` uses it; a language model can be the reranker as well."""
+    if role == "expander":
+        return completer(Engine(checkpoint, slots=1))
+    if role == "reranker" and isinstance(checkpoint.config.head, LanguageModelHead):
+        return PointwiseReranker(Engine(checkpoint, slots=1))
+    return CrossEncoder(checkpoint)

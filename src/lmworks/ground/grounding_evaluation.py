@@ -100,7 +100,7 @@ def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], fl
     seconds = time.perf_counter() - started
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
     reranker = finder.heads.get("reranker")
-    found = search(finder.index, question.text, finder.encoder, deeper, filters, reranker)
+    found = search(finder.index, question.text, finder.encoder, deeper, filters, reranker, finder.heads.get("expander"))
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
     candidates = finder.encoder.encode([one.in_context for one in evidence.candidates], "passage")  # (n, width)
     best = [evidence.candidates[place] for place in np.argsort(-(candidates @ query), kind="stable")[:1]]

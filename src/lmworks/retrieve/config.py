@@ -65,6 +65,9 @@ class SearchConfig:
                     drops equal shingles only.
     budget_tokens   What the passages may have together; 0 is no budget.
     rerank          How many of the best are read by the reranker, where there is one.
+    rewrites        How many further ways to ask the question are searched as well; the model in the role "expander"
+                    writes them.
+    hypothetical    Whether it writes a passage that might answer, whose vector is averaged with the question's.
     """
 
     k: int = 8
@@ -72,6 +75,8 @@ class SearchConfig:
     near_duplicate: float = 0.8
     budget_tokens: int = 0
     rerank: int = 12
+    rewrites: int = 0
+    hypothetical: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.candidates < self.k:
@@ -82,3 +87,9 @@ class SearchConfig:
             raise ValueError(f"budget_tokens must be at least 0, got {self.budget_tokens}")
         if self.rerank < 0:
             raise ValueError(f"rerank must be at least 0, got {self.rerank}")
+        if self.rewrites < 0:
+            raise ValueError(f"rewrites must be at least 1, or 0 for none, got {self.rewrites}")
+
+    @property
+    def expands(self) -> bool:
+        return bool(self.rewrites or self.hypothetical)

@@ -10,6 +10,7 @@ rerank   the best of these, read together with the question by a cross-encoder (
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Encoder, Reranker
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import late_interaction, project
+from lmworks.retrieve.query_expansion import Complete, expanded
 from lmworks.retrieve.symbols import written_names
 from lmworks.retrieve.vector_store import Vectors, nearest
 
@@ -200,6 +202,16 @@ def fuse(hits: Hits, weights: Mapping[str, float] = WEIGHTS) -> Hits:
     )
 
 
+def mean_of(rankings: Sequence[Hits]) -> Hits:
+    """The hits by the mean of their `fused` scores in rankings of the same chunks; other scores are the first's."""
+    means: dict[int, float] = defaultdict(float)
+    for key, own in ((key, own) for one in rankings for key, own in zip(one.keys, one.scores, strict=True)):
+        means[key] += own["fused"] / len(rankings)
+    keys = rankings[0].keys
+    scores = tuple({**own, "fused": means[key]} for key, own in zip(keys, rankings[0].scores, strict=True))
+    return Hits(keys, scores).take(sorted(range(len(keys)), key=lambda place: -means[keys[place]]))
+
+
 def drop_near_duplicates(hits: Hits, texts: Sequence[str], threshold: float) -> Hits:
     """Drop each hit whose text is like that of a better one: Jaccard of their word shingles at least `threshold`.
 
@@ -252,9 +264,14 @@ def search(
     config: SearchConfig = DEFAULTS,
     filters: Filters = EVERYTHING,
     reranker: Reranker | None = None,
+    complete: Complete | None = None,
 ) -> list[Retrieved]:
-    """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent."""
-    hits = ranked(index, read_query(index, question, encoder), config, filters, reranker)
+    """The `config.k` best chunks for a question, best first; fewer only when no more exist or the budget is spent.
+
+    `complete` writes what `config` adds to the question (`query_expansion.py`).
+    """
+    query, *others = expanded(index, read_query(index, question, encoder), encoder, config, complete)
+    hits = ranked(index, query, config, filters, reranker, others)
     return [
         Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
         for chunk, scores in zip(index.chunks(hits.keys), hits.scores, strict=True)
@@ -267,25 +284,37 @@ def ranked(
     config: SearchConfig = DEFAULTS,
     filters: Filters = EVERYTHING,
     reranker: Reranker | None = None,
+    others: Sequence[Query] = (),
 ) -> Hits:
     """Hits of a `search`, best first."""
-    hits = fused(index, query, config, filters)
+    hits = fused(index, query, config, filters, others)
     return first_of(index, rerank(index, query.text, hits, config.rerank, reranker) if reranker else hits, config)
 
 
-def fused(index: Index, query: Query, config: SearchConfig = DEFAULTS, filters: Filters = EVERYTHING) -> Hits:
+def fused(
+    index: Index,
+    query: Query,
+    config: SearchConfig = DEFAULTS,
+    filters: Filters = EVERYTHING,
+    others: Sequence[Query] = (),
+) -> Hits:
     """The distinct hits of all legs by their fused score, those asked for by name first; `config.k` of them wherever so
-    many exist."""
+    many exist. With `others`, further ways to ask, the mean of the fused scores by each."""
     by_name = named(index, query.text, filters)
     candidates = config.candidates
     while True:
-        legs = [dense(index, query.vector, candidates, filters), lexical(index, query.text, candidates, filters)]
-        found = union([*legs, by_name.take(range(min(candidates, len(by_name))))])
-        hits = fuse(union([found, late(index, query, found)]))
+        near = dense(index, query.vector, candidates, filters)
+        by_words = lexical(index, query.text, candidates, filters)
+        legs = [union([near, by_words, by_name.take(range(min(candidates, len(by_name))))])]
+        for one in others:
+            own = dense(index, one.vector, candidates, filters), lexical(index, one.text, candidates, filters)
+            legs.append(union(own))
+        found, asked = union(legs), (query, *others)
+        hits = mean_of([fuse(union([own, late(index, one, found)])) for one, own in zip(asked, legs, strict=True)])
         chunks = dict(zip(hits.keys, index.chunks(hits.keys), strict=True))
         unique = drop_near_duplicates(hits, [chunks[key].text for key in hits.keys], config.near_duplicate)
         # Duplicates may have taken the places of others: look further down, until nothing is left to look at.
-        if len(unique) >= config.k or len(legs[0]) < candidates:
+        if len(unique) >= config.k or len(near) < candidates:
             return asked_by_name_first(unique)
         candidates *= 4
 

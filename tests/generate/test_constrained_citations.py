@@ -74,6 +74,17 @@ def test_a_refusal_may_stand_in_the_place_of_the_lines(compiler):
     assert not accepts(compiler, CitedText(PASSAGES), "I don't know.")
 
 
+@pytest.mark.parametrize(("text", "one_sentence"), [
+    ("Foxes run. [1]", True), ("It ran 3.5 m, e.g. here! [1] [3].", True), ('In x.y it said "it stopped" [1].', True),
+    ("Foxes run. They stop [1]", False), ('It ran. He said "it stopped" [1]', False), ("a" * 60 + " [1]", False),
+    ("It ran [1]. It sang so [3]", False), ("Foxes [1] run. [3]", True),
+])  # fmt: skip
+def test_a_citation_may_have_to_follow_each_sentence(compiler, text, one_sentence):
+    constraint = CitedText(PASSAGES, lines=2, longest=50)
+    assert all(accepts(compiler, constraint, text, seed) is one_sentence for seed in range(3))
+    assert accepts(compiler, CitedText(PASSAGES), text.replace(". [", " [").replace("! [", " ["))
+
+
 def test_walks_quote_a_passage_letter_by_letter(compiler):
     texts = texts_of_walks(compiler.compile(Quote(PASSAGES)), count=60, least=60)
     assert all(any(is_span(text, passage) for passage in PASSAGES) for text in texts) and len(set(texts)) > 15

@@ -80,6 +80,8 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
+    longest    0: prose may be as long as it likes. Else each citation follows one sentence of about so many characters at
+               most: after a full stop or another mark of its end, no other sentence can begin before the citation.
     refusal    the one text that may stand in their place; "": there is none.
 
     In the prose there are no square brackets but those of citations, and no double quotation marks but those of
@@ -89,6 +91,7 @@ class CitedText:
     passages: tuple[str, ...]
     lines: int = 4
     quotes: bool = True
+    longest: int = 0
     refusal: str = ""
 
     def __post_init__(self) -> None:

@@ -79,7 +79,11 @@ def _cited_text(wanted: CitedText) -> Iterator[str]:
     belongs to the citation.
     """
     numbers = "|".join(str(number) for number in range(1, len(wanted.passages) + 1))
-    any_sign, visible = (rf'[^\[\]"“”„‟«»{white}]' for white in (r"\p{Cc}", r"\s\p{Cc}"))
+    any_sign, visible, plain, word = (
+        rf'[^\[\]"“”„‟«»{less}]' for less in (r"\p{Cc}", r"\s\p{Cc}", r".!?\p{Cc}", r".!?\s\p{Cc}")
+    )
+    inner = rf"({plain}|[.!?]+{word}|e\.g\. |i\.e\. ){{0,{wanted.longest}}}" if wanted.longest else f"{any_sign}*"
+    stop = "[.!?]*" if wanted.longest else ""
     quoted = [(n, quotable(p)) for n, p in enumerate(wanted.passages, start=1) if p.strip()] if wanted.quotes else []
     refusal = f" | {_literal(wanted.refusal)}" if wanted.refusal else ""
     more = f' ("\\n" line){{0,{wanted.lines - 1}}}' if wanted.lines > 1 else ""
@@ -87,11 +91,11 @@ def _cited_text(wanted: CitedText) -> Iterator[str]:
     yield 'line: opening following* "."?'
     yield f"opening: OPENING{' | OPENING_PROSE? quotation' if quoted else ''}"
     yield f"following: FOLLOWING{' | PROSE quotation' if quoted else ''}"
-    yield f"OPENING: /{visible}({any_sign}*{visible})? \\[({numbers})\\]/"
-    yield f"FOLLOWING: /({any_sign}*{visible})? \\[({numbers})\\]/"
+    yield f"OPENING: /{visible}({inner}{visible})?{stop} \\[({numbers})\\]/"
+    yield f"FOLLOWING: /({inner}{visible}{stop})? \\[({numbers})\\]/"
     if quoted:
-        yield f"OPENING_PROSE: /{visible}{any_sign}*/"
-        yield f"PROSE: /{any_sign}+/"
+        yield f"OPENING_PROSE: /{visible}{inner}/"
+        yield f"PROSE: /{inner.replace('{0,', '{1,') if wanted.longest else f'{any_sign}+'}/"
         yield f"quotation: {' | '.join(f'quotation_{number}' for number, _ in quoted)}"
     for number, passage in quoted:
         yield f'quotation_{number}: "\\"" SPAN_{number} "\\" [{number}]"'

@@ -45,6 +45,7 @@ from lmworks.retrieve.search import shingle_overlap
 LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
 LEAST_BITS = 2  # that a parameter takes in a file
 REFUSAL = "I don't know."
+LONGEST = 300  # characters of a sentence, before its citation
 REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
 _SYSTEM = f"""\
 Answer the question from the numbered passages alone. Write at most {{lines}} short sentences, each on a line of its \
@@ -163,7 +164,7 @@ class Writer:
         """Under the strictest constraint that the engine takes."""
         line = _LINE.format(numbers="|".join(str(number + 1) for number in range(len(texts))))
         wider = Regex(rf"{line}(\n{line}){{0,{lines - 1}}}|I don't know\.")
-        for constraint in (CitedText(texts, lines, refusal=REFUSAL), wider):
+        for constraint in (CitedText(texts, lines, longest=LONGEST, refusal=REFUSAL), wider):
             with suppress(UnsupportedError):
                 return self._begun(messages, constraint)
         return self._begun(messages, None)

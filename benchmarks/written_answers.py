@@ -2,7 +2,7 @@
 
     python benchmarks/written_answers.py WORKSPACE --model qwen2.5-coder-1.5b-instruct --questions 50 --out rows.jsonl
 
-Asked are test questions that a person answered in a few words, and a fifth of them with the places hidden that answer.
+Asked are test questions that a person answered in a few words, every fifth of them with the places hidden that answer.
 Both arms come from one draft: "as drafted" is its first attempt, "verified" what the system says. `--floor 0` asks the
 writer whatever the confidence. Measured are, of the statements, those whose evidence is a gold span, and those whose
 words (all but a fifth) stand in the passage that they cite; of the answers, the share of the person's words that they
@@ -131,8 +131,8 @@ def main() -> None:
     system = lmworks.open(options.workspace)
     questions = read_questions(artefact_of(system.workspace, system.current, "ground.questions"))
     own = [one for one in questions if one.split == "test" and one.answer]
-    shares = {True: options.questions - options.questions // 5, False: options.questions // 5}
-    chosen = [one for able, most in shares.items() for one in [o for o in own if o.answerable == able][:most]]
+    able, hidden = ([one for one in own if one.answerable is wanted] for wanted in (True, False))
+    chosen = [hidden.pop(0) if n % 5 == 4 else able.pop(0) for n in range(options.questions)]
     engine = Recorded(Engine(load(options.model), slots=1))
     verifier = CrossEncoder(load(options.verifier))
     writer = Writer(WritingConfig(floor=options.floor), lambda: engine, verifier, "measured")  # type: ignore[arg-type]

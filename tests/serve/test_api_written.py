@@ -47,7 +47,7 @@ def test_each_statement_is_streamed_after_its_verdict_and_logged(written):
     assert [one["support"] for one in own["citations"]] == [1.0, 1.0] and not own["abstained"]
     assert {"write", "verify"} <= own["timings"].keys()
     turn = written.http().get(f"/chat/turn/{own['interaction']}").text
-    assert "<s>It is reported to the police.</s>" in turn and "supports it with 1.00" in turn
+    assert "<s>It is reported to the police.</s>" in turn and "support 1.00" in turn
     assert "reported to the security desk within one hour" in turn  # the evidence, not the statement, as the source
     assert "It is reported to the police." in written.http().get(f"/log/{own['interaction']}").text
 

@@ -43,6 +43,7 @@ from lmworks.retrieve.pointwise_reranker import PointwiseReranker
 from lmworks.retrieve.query_expansion import check_model, completer, expanded
 from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
 
+UNSUPPORTED = "I don't know: what was written of it is not what the passages say. The nearest passages may hold it."
 UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."
 
 
@@ -242,7 +243,7 @@ def as_written(extracted: Answer, statements: Sequence[Verdict]) -> Answer:
     )
     return replace(
         extracted,
-        text="".join(answer_lines(cited)) or UNKNOWN,
+        text="".join(answer_lines(cited)) or (UNSUPPORTED if statements else UNKNOWN),
         citations=cited,
         abstained=not cited,
         verdicts=(*statements, *quotes),

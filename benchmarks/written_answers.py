@@ -33,6 +33,7 @@ from lmworks.ground.grounded_answer import filters_of
 from lmworks.ground.written_answer import Writer
 from lmworks.records import Question, Retrieved, Verdict
 from lmworks.retrieve.search import STOP_WORDS
+from lmworks.system import System
 from lmworks.workspace import artefact_of
 
 HELD = 0.8  # share of a statement's words that its passage must have
@@ -66,7 +67,7 @@ def judged(one: Verdict, question: Question, passages: Sequence[Retrieved]) -> d
     return row | {"gold": is_right(one.evidence, question.gold), "held": held}
 
 
-def asked(question: Question, system: lmworks.System, writer: Writer, engine: Recorded) -> dict[str, Any]:
+def asked(question: Question, system: System, writer: Writer, engine: Recorded) -> dict[str, Any]:
     answerer = system.answerer
     answerer.writer, filters = None, filters_of(question)
     quotes, _ = answerer.respond(question.text, filters=filters)

@@ -9,7 +9,6 @@ the first set. `--card` writes the scores into the card.json of the head's folde
 """
 
 import argparse
-import json
 import random
 import re
 import time
@@ -21,14 +20,11 @@ import numpy as np
 
 import lmworks
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import write_json
 from lmworks.data.cross_encoder_rows import LABELS, Entailment, Ranking, Reading, Row, Task, group_of, parse_rows
-from lmworks.evaluate.cross_encoder_scores import HeadScores, evaluate_head, measure, row_items
+from lmworks.evaluate.cross_encoder_scores import HeadScores, evaluate_head, measure, row_items, write_scores
 from lmworks.evaluate.metric import Response
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.records import Scored
-from lmworks.train.stage_cross_encoder import CARD
 
 LEARNED_FROM = 4000
 
@@ -59,14 +55,9 @@ def main() -> None:
             print_row(options.beside, beside)
             for one in found.less(beside):
                 print(f"    {options.head} less {options.beside}: {one}")
-        held_out[file.stem.removeprefix("test-")] = {
-            name: {"value": score.value, "interval": score.interval, "n": score.n}
-            for name, score in found.scores.items()
-            if isinstance(score, Scored)
-        }
+        held_out[file.stem.removeprefix("test-")] = found
     if options.card:
-        path = Path(options.head) / CARD
-        write_json(path, {**json.loads(path.read_text("utf-8")), "held_out": held_out})
+        write_scores(Path(options.head), held_out)
 
 
 def drawn(rows: Sequence[Row], limit: int | None) -> list[Row]:

@@ -209,7 +209,7 @@ STAGES: dict[str, Stage] = {
     "train.cross_encoder": Stage(
         run="lmworks.train.stage_cross_encoder:cross_encoder",
         config="lmworks.train.cross_encoder_config:CrossEncoderConfig",
-        version=1,
+        version=2,
         purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("numpy", "tokenizers", "torch"),

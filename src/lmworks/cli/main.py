@@ -12,6 +12,7 @@ from lmworks.cli import (
     ask_command,
     bench_command,
     build_command,
+    cross_encoder_command,
     data_command,
     eval_command,
     finetune_command,
@@ -26,14 +27,22 @@ from lmworks.cli import (
 )
 
 _SUGGESTIONS = {
-    "train": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
     "sft": "`lmworks finetune` trains a model on examples",
     "evaluate": "`lmworks eval` scores a model or a system on suites; `lmworks build` evaluates what it builds",
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
     "generate": "`lmworks ask` answers one question, `lmworks serve` is an API that generates",
 }
-_RESUMABLE = ("up", "build", "data", "stage", "sweep", "eval", "finetune")  # verbs that keep what was done at a Ctrl-C
+_RESUMABLE = (
+    "up",
+    "build",
+    "data",
+    "stage",
+    "sweep",
+    "eval",
+    "finetune",
+    "train",
+)  # verbs that keep what was done at a Ctrl-C
 
 
 class Verbs(TyperGroup):
@@ -82,11 +91,13 @@ _SETTINGS = {
     serve_command.serve: serve_command.settings,
     sweep_command.sweep: sweep_command.settings,
     finetune_command.finetune: finetune_command.settings,
+    cross_encoder_command.train: cross_encoder_command.settings,
 }  # of what `--set` takes
 for verb in (
     build_command.up,
     build_command.build,
     finetune_command.finetune,
+    cross_encoder_command.train,
     serve_command.serve,
     ask_command.ask,
     build_command.pull,
@@ -99,6 +110,7 @@ for verb in (
     app.command(
         cls=build_command.StageCommand if verb is build_command.stage else None,
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
+        no_args_is_help=verb is cross_encoder_command.train,
     )(verb)
 app.add_typer(eval_command.app, name="eval")
 app.add_typer(judge_command.app, name="judge")

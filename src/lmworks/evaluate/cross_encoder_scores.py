@@ -11,10 +11,12 @@ hypothesis is entailed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from lmworks.artefact import hash_json
+from lmworks.artefact import hash_json, read_json, write_json
+from lmworks.config import to_mapping
 from lmworks.data.cross_encoder_rows import LABELS, Entailment, Label, Ranking, Reading, Row, Task, group_of
 from lmworks.evaluate.choice_metrics import accuracy
 from lmworks.evaluate.comparison import Comparison, compare_values
@@ -23,15 +25,15 @@ from lmworks.evaluate.ranking_metrics import average_precision
 from lmworks.evaluate.string_metrics import exact_match_metric, token_f1_metric
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.records import Score
+from lmworks.train.stage_cross_encoder import CARD
 
 BINS = 128  # of log-odds, for the AUROC: exact where there are no more different ones
 _AT_ONCE = 256  # rows, between two reports of progress
-PRIMARY: Mapping[Task, str] = {"reader": "token-f1", "reranker": "mrr", "verifier": "acc"}  # that decides a promotion
 
 
 @dataclass(frozen=True, slots=True)
 class HeadScores:
-    """The values of each metric on the rows of a set, in order."""
+    """The values of each metric on the rows of a set, in order; the first metric decides between two heads."""
 
     items: Sequence[Item]
     metrics: Sequence[Metric]
@@ -68,6 +70,14 @@ def measure(task: Task, rows: Sequence[Row], responses: Sequence[Response], sign
     items, metrics = row_items(rows), METRICS[task]()
     values = {one.name: one.measure(items, responses) for one in metrics}
     return HeadScores(items, metrics, values, hash_json([signature, [(item.id, item.cluster) for item in items]]))
+
+
+def write_scores(folder: Path, sets: Mapping[str, HeadScores]) -> None:
+    """Write the scores on sets of held-out rows into the card of a head's folder."""
+    scores = {
+        name: {metric: to_mapping(score) for metric, score in found.scores.items()} for name, found in sets.items()
+    }
+    write_json(folder / CARD, {**read_json(folder / CARD), "held_out": scores})
 
 
 def row_items(rows: Sequence[Row]) -> list[Item]:
@@ -124,7 +134,7 @@ def _with_abstention(metric: Metric) -> Metric:
 
 
 def _reader() -> tuple[Metric, ...]:
-    metrics = exact_match_metric(), token_f1_metric()
+    metrics = token_f1_metric(), exact_match_metric()
     of_spans = [Metric(f"{one.name}-answered", one.measure, proportion=one.proportion) for one in metrics]
     return (*map(_with_abstention, metrics), *of_spans, Metric("auroc", _auroc_rows, combine=auroc_of_sums))
 

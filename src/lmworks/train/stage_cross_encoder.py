@@ -1,5 +1,6 @@
 """The stage `train.cross_encoder`: rows of pairs of texts into a reader, a reranker or a verifier."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from lmworks.adapt.adapter import add_adapter
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
+from lmworks.config import described
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.cross_encoder_rows import LABELS, Row, group_of, read_rows, row_groups
 from lmworks.data.group_loader import GroupLoader
@@ -71,8 +73,10 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
     card = {
         "task": config.task,
         "base": checkpoint.source,
+        "method": config.method,
         "rows": {path.name: hash_file(path) for path in files},
         "licence": config.licence,
+        "command": _command(config),
         "metrics": metrics,
     }
     write_json(context.output / CARD, card)
@@ -85,7 +89,17 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
     )
     doubts = " ".join(doubt_of_steps(steps, f"{len(kept)} rows", "more rows, more epochs or a smaller batch"))
     section = Section("The run", doubts, (Table(("what", "value", "why"), rows),))
-    return replace(result, metrics=metrics, sections=(section, *result.sections))
+    digests = {**result.digests, CARD: None}  # it tells times, and scores are added to it
+    return replace(result, metrics=metrics, sections=(section, *result.sections), digests=digests)
+
+
+def _command(config: CrossEncoderConfig) -> str:
+    """The command that makes the head again, from the folder to which the names of the rows are relative."""
+    default = described(CrossEncoderConfig)
+    given = {key: text for key, (text, _) in described(CrossEncoderConfig, config).items()}
+    changed = {key: text for key, text in given.items() if key == "task" or text != default.get(key, ("",))[0]}
+    settings = [part for key, text in changed.items() for part in ("--set", f"{key}={text}")]
+    return shlex.join(["lmworks", "stage", "train.cross_encoder", *settings, "--out", config.task])
 
 
 def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:

@@ -1,0 +1,149 @@
+"""The verb `train`: rows, or a built corpus, to a reader, a reranker or a verifier, with a card."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lmworks.cli.options import WORKSPACES, new_console, settings_help
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from lmworks.data.cross_encoder_rows import Row
+    from lmworks.evaluate.cross_encoder_scores import HeadScores
+    from lmworks.generate.cross_encoder import CrossEncoder
+
+Task = Literal["reader", "reranker", "verifier"]
+
+
+def train(
+    task: Annotated[Task, typer.Argument(help="What it learns to be.")],
+    rows: Annotated[list[str] | None, typer.Option(help=".jsonl files, folders or globs; repeatable.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="A workspace, of whose index rows are made.")] = None,
+    writer: Annotated[str | None, typer.Option(help="A language model that asks about the corpus, best of 1B.")] = None,
+    base: Annotated[str, typer.Option(help="The text encoder to start from.")] = "all-minilm-l6-v2",
+    epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 2.0,
+    out: Annotated[Path | None, typer.Option(help="Folder to make. Default: ROWS-TASK.")] = None,
+    promote: Annotated[Path | None, typer.Option(help="A workspace that is to use it, if it is better.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
+    ] = None,
+) -> None:
+    """Teach a small encoder to read pairs of texts: LoRA and a head on MiniLM, minutes on a CPU.
+
+    Each line of the rows is one JSON object:
+
+    - reader: `{"question": "Who wrote it?", "context": "Ada wrote it.", "answers": {"text": ["Ada"], "answer_start":
+    [0]}}`, as SQuAD's; empty lists where the context does not answer, which it must see, too
+    - reranker: `{"anchor": "a question", "positive": "a passage that answers it", "negatives": ["one that does not"]}`
+    - verifier: `{"premise": "...", "hypothesis": "...", "label": "entailment"}`, or `neutral`, or `contradiction`
+
+    The folder holds the adapter (PEFT's files) and `card.json`: rows, base, scores with intervals on rows that were
+    held out, and the command that makes it again. Training is safe to stop: the same command goes on from there. A
+    language model is trained by `lmworks finetune`, or from scratch by `lmworks build scratch`.
+
+    Example: `lmworks train reranker --rows faq.jsonl --out faq-reranker`, or `lmworks train reader --corpus
+    .lmworks/handbook --promote .lmworks/handbook`
+    """
+    from lmworks.artefact import check_new, read_json
+    from lmworks.build import run_alone, sections
+    from lmworks.data.cross_encoder_rows import read_rows
+    from lmworks.data.pairs import pair_files
+    from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
+    from lmworks.progress import stage_progress
+    from lmworks.report import Section, Table, print_sections
+    from lmworks.train.stage_cross_encoder import CARD, split_rows
+    from lmworks.workspace import read_current
+
+    if not rows and corpus is None:
+        raise ValueError("name rows with --rows FILE, or a workspace to make them of with --corpus WORKSPACE")
+    if promote:
+        read_current(promote)
+    out, console = out or Path(f"{Path((rows or [corpus or ''])[0]).stem}-{task}"), new_console()
+    check_new(out)
+    files = [*(rows or []), *([_rows_of_corpus(corpus, task, writer, out.name, console)] if corpus else [])]
+    settings = [f"task={task}", f"rows={json.dumps(files)}", f"base={base}", f"epochs={epochs}", *(overrides or [])]
+    made = run_alone("train.cross_encoder", out, [], [], settings, console)
+    held_out = split_rows(read_rows(pair_files(files, Path()), task), made.manifest.config["held_out"])[1]
+    with stage_progress(console, "scores") as progress:
+        found = evaluate_head(_opened(out), task, held_out, progress)
+    write_scores(out, {"held out": found})
+    table = Table(("metric", "score"), tuple((name, str(score)) for name, score in found.scores.items()))
+    print_sections(console, [*sections([made]), Section("Scores on rows that were held out", "", (table,))])
+    _say(console, f"\nCard: {out / CARD}. Again: {read_json(out / CARD)['command']}")
+    if promote:
+        _promote(out, task, promote, found, held_out, console)
+    else:
+        _say(console, f'Use it: `{task} = "{out.resolve()}"` under [models] of a recipe, or --promote WORKSPACE')
+
+
+def settings() -> str:
+    """The settings that `--set` takes, for the help of the verb."""
+    from lmworks.train.cross_encoder_config import CrossEncoderConfig
+
+    return settings_help("What `--set` takes, with the defaults:", CrossEncoderConfig)
+
+
+def _opened(source: str | Path) -> "CrossEncoder":
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.cross_encoder import CrossEncoder
+
+    return CrossEncoder(load(source))
+
+
+def _rows_of_corpus(corpus: Path, task: Task, writer: str | None, name: str, console: "Console") -> str:
+    """The file of rows that are made of a workspace's index."""
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.artefact import write_rows
+    from lmworks.generate.engine import Engine
+    from lmworks.ground.config import AnswerConfig
+    from lmworks.ground.corpus_rows import corpus_rows, question_writer
+    from lmworks.ground.grounded_answer import open_finder
+    from lmworks.model.download import locate
+    from lmworks.progress import stage_progress
+    from lmworks.workspace import artefact_of, read_current
+
+    current, packaged = read_current(corpus), locate("minilm-reranker")
+    models = {**({"reranker": str(packaged)} if packaged.exists() else {}), **current.models}
+    finder = open_finder(artefact_of(corpus, current, "retrieve.index"), models, AnswerConfig(), ("reranker",))
+    write = question_writer(Engine(load(writer), context_length=1024)) if writer else None
+    with stage_progress(console, "questions") as progress:
+        rows, left_out = corpus_rows(finder, task, write, progress=progress)
+    path = WORKSPACES / "train" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, rows)
+    lost = "; ".join(f"{count:,} questions left out: {reason}" for reason, count in left_out.most_common())
+    _say(console, f"{len(rows):,} rows of {corpus} in {path}. {lost}")
+    return str(path)
+
+
+def _promote(
+    out: Path, task: Task, workspace: Path, found: "HeadScores", rows: "Sequence[Row]", console: "Console"
+) -> None:
+    """Put the head in the place of the one that a workspace uses, where it is better on the held-out rows, paired."""
+    from lmworks.evaluate.cross_encoder_scores import evaluate_head
+    from lmworks.records import Scored
+    from lmworks.workspace import read_current
+
+    current = read_current(workspace)
+    name, place = current.names.get(task, f"minilm-{task}"), (workspace / "models" / task).resolve()
+    tested = found.less(evaluate_head(_opened(current.models.get(task, name)), task, rows))[0]
+    lowest = tested.difference.interval[0] if isinstance(tested.difference, Scored) else 0.0
+    less = f"{tested.metric} less that of {name} is {tested.difference}"
+    if tested.verdict != "better" or lowest <= 0:
+        _say(console, f"Kept beside, not promoted: {less}; it misses by {max(-lowest, 0):.3f}")
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(out, place)
+    _say(console, f'Promoted: {less}\nThe recipe names it under [models] as `{task} = "{place}"`; the next build makes')
+    _say(console, "again what depends on it. Once, without a change of the recipe:")
+    _say(console, f"  lmworks build {current.recipe} --workspace {workspace} --set models.{task}={place}")
+
+
+def _say(console: "Console", text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -69,13 +69,15 @@ def ask(
 
 def run(
     reading: ReadingSet, questions: list[Question], encoder: CachedEncoder, configs: Mapping[str, SearchConfig],
-    complete: Complete, reranker: Reranker,
+    complete: Complete, reranker: Reranker, minutes: float,
 ) -> dict[str, dict[str, str]]:  # fmt: skip
     relevance: dict[str, list[list[bool]]] = {}
     times: dict[str, list[float]] = {}
-    few = 0
+    few, until = 0, time.monotonic() + 60 * minutes
     with index_of(reading, encoder, Variant()) as index:
         for question in questions:
+            if time.monotonic() > until:
+                break
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 found, seconds = ask(index, encoder, question, configs, complete, reranker)
@@ -91,7 +93,7 @@ def run(
         recalls = [text_of(mean_score([float(any(row[:k])) for row in own], ["recall", k])) for k in (1, 5, DEPTH)]
         more = text_of(difference_score(gains[name], gains[WHOLE], ["difference"]))
         rows.append((name, *recalls, text_of(mean_score(gains[name], ["ndcg"])), more, f"{np.mean(times[name]):.2f}"))
-    title = f"{reading.name}: {len(questions)} questions; the model wrote fewer questions than asked for {few} times"
+    title = f"{reading.name}: {len(gains[WHOLE])} questions; the model wrote fewer questions than asked for {few} times"
     head = ("", "recall@1", "recall@5", "recall@10", "nDCG@10", "more than as it is", "seconds a question")
     return show(title, head, rows)
 
@@ -105,6 +107,7 @@ def main() -> None:
     parser.add_argument("--paragraphs", type=int, default=1000, help="of a set, at most about so many")
     parser.add_argument("--rewrites", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=list(ways(1)), help="which to compare; default: all")
+    parser.add_argument("--minutes", type=float, default=1e6, help="for a set; what is not asked by then is left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the tables here as well")
     options = parser.parse_args()
@@ -114,7 +117,9 @@ def main() -> None:
     ]
     engine = Engine(lmworks.load(options.model))
     configs = {name: own for name, own in ways(options.rewrites).items() if name in (*(options.ways or ways(1)), WHOLE)}
-    search = partial(run, configs=configs, complete=completer(engine), reranker=PointwiseReranker(engine))
+    search = partial(
+        run, configs=configs, complete=completer(engine), reranker=PointwiseReranker(engine), minutes=options.minutes
+    )
     tables = {}
     for number, reading in enumerate(sets):
         asked = [one for one in sample(sets, number, options.questions, options.seed) if one.answerable]

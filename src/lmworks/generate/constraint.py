@@ -80,8 +80,8 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
-    longest    0: prose may be as long as it likes. Else each citation follows one sentence of about so many characters at
-               most: after a full stop or another mark of its end, no other sentence can begin before the citation.
+    longest    characters of the prose before a citation, about, which is then one sentence: after a full stop or another
+               mark of its end no other can begin before the citation. 0: it may be as long as it likes.
     refusal    the one text that may stand in their place; "": there is none.
 
     In the prose there are no square brackets but those of citations, and no double quotation marks but those of

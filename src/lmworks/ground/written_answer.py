@@ -48,9 +48,9 @@ REFUSAL = "I don't know."
 LONGEST = 300  # characters of a sentence, before its citation
 REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
 _SYSTEM = f"""\
-Answer the question from the numbered passages alone. Write at most {{lines}} short sentences, each on a line of its \
-own that ends with the number of the passage that says so, like this: [2]. Keep the passages' names, numbers and code \
-as they are. If the passages do not answer the question, write only: {REFUSAL}"""
+Answer the question with the help of the numbered passages. Write at most {{lines}} short sentences, each on a line of \
+its own that ends with the number of the passage that it is taken from, like this: [2]. Keep the passages' names, \
+numbers and code as they are. Only if no passage has anything to do with the question, write: {REFUSAL}"""
 _AGAIN = f"""\
 No passage says this:
 {{removed}}

@@ -333,7 +333,7 @@ class Verdict:
 
     `evidence` is the passage span that the sentence is attributed to. `origin` is "generated" for a statement that a
     language model wrote: it is cited or "unsupported", or "not a quote" where it quotes what no passage says. `support`
-    is the probability that its evidence entails it; None where it was not needed to decide. What an answer would cite
+    is the probability that its evidence supports it; None where it was not needed to decide. What an answer would cite
     that has too little confidence is "abstained". `short` are words of the evidence that answer by themselves.
     """
 

@@ -126,7 +126,7 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
                 "0.md",
                 SOURCES[0].passage.span.document,
             )
-            assert TEXTS[0][one.evidence.start - 100 : one.evidence.end - 100] and one.support == 1.0
+            assert TEXTS[0][one.evidence.start - 100 : one.evidence.end - 100] and 0.5 <= one.support <= 1.0
     assert not engine.texts
 
 

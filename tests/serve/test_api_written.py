@@ -44,10 +44,10 @@ def test_each_statement_is_streamed_after_its_verdict_and_logged(written):
         "unsupported",
         "cited",
     ]
-    assert [one["support"] for one in own["citations"]] == [1.0, 1.0] and not own["abstained"]
+    assert [one["support"] for one in own["citations"]] == [pytest.approx(0.93, abs=0.03), 1.0] and not own["abstained"]
     assert {"write", "verify"} <= own["timings"].keys()
     turn = written.http().get(f"/chat/turn/{own['interaction']}").text
-    assert "<s>It is reported to the police.</s>" in turn and "support 1.00" in turn
+    assert "<s>It is reported to the police.</s>" in turn and "support 0.9" in turn
     assert "reported to the security desk within one hour" in turn  # the evidence, not the statement, as the source
     assert "It is reported to the police." in written.http().get(f"/log/{own['interaction']}").text
 
@@ -66,4 +66,4 @@ def test_the_command_line_prints_statements_with_their_support(workspace_copy, m
     result = CliRunner().invoke(app, ["ask", QUESTION, "--workspace", str(workspace_copy)])
     assert result.exit_code == 0, result.output
     assert result.output.count("A lost laptop is reported within one hour. [1]") == 1
-    assert "support 1.00" in result.output and "removed, unsupported: It is reported to the police." in result.output
+    assert "support 0.9" in result.output and "removed, unsupported: It is reported to the police." in result.output

@@ -56,7 +56,7 @@ No passage says this:
 {{removed}}
 Write what the passages do say instead, at most {{lines}} lines in the same form, or only: {REFUSAL}"""
 _MARK = re.compile(r"\s*\[(\d+)\]")
-_LISTED = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
+_LISTED = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?!\[)")
 _LINE = r'[^\[\]"\n]*[^\[\]"\s]( \[({numbers})\])+\.?'
 
 
@@ -191,13 +191,13 @@ class Writer:
             checks = again if _hold(again) else checks
         found = next((one.evidence for one in checks if one.evidence is not None), evidence)
         source = next((one for one in read if one.passage.span.overlap(found)), first)
-        supports = [1.0 if one.reason == "quoted" else one.entailment for one in checks]
+        supports = [one.support for one in checks if one.support is not None]
         return replace(
             verdict,
             evidence=found,
             uri=source.passage.uri,
             relevance=source.relevance,
-            support=None if None in supports else min(one for one in supports if one is not None),
+            support=min(supports, default=None),
             verdict="cited" if _hold(checks) else "unsupported",
         )
 

@@ -1,13 +1,13 @@
-"""How well statements are verified, against people's labels: by the verifier, with exact values, by likelihood, by words.
+"""How well statements are verified, against people's labels: by the verifier, values, words and likelihood.
 
     .venv/bin/python benchmarks/verifier_quality.py DATA PROBES
     .venv/bin/python benchmarks/verifier_quality.py DATA PROBES --verifier FOLDER --likelihood --rows 300
 
-DATA has `begin-attribution` (replies of four systems, by whether they are fully attributable to a sentence of knowledge)
-and `expertqa-attribution` (claims of answers that models gave to experts, by whether what they cite supports them
-completely). PROBES has test-fever.jsonl and test-med.jsonl of `cross_encoder_data.py`: entailment that words in common do
-not tell. Thresholds of the verifier are those of `ground.verification`; the others take that of the highest balanced
-accuracy on the validation parts of begin and expertqa. Intervals (95 %) resample knowledge, questions or claims.
+DATA has `begin-attribution` (replies of four systems, by whether they are fully attributable to a sentence of
+knowledge) and `expertqa-attribution` (claims of answers that models gave to experts, by whether what they cite supports
+them completely). PROBES has test-fever.jsonl and test-med.jsonl of `cross_encoder_data.py`, which words do not tell.
+On the validation parts of begin and expertqa the weights of `ground.verification` are fitted, which are printed, and
+the thresholds of all but its verdict, by balanced accuracy. Intervals (95 %) resample knowledge, questions or claims.
 """
 
 import argparse
@@ -21,18 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.ground.exact_values import content_words
-from lmworks.ground.verification import ENTAILED, Passage, verify
+from lmworks.ground.verification import Passage, verify
 from lmworks.records import Span
 
 SETS = ("begin", "expertqa", "fever", "med")
-METHODS = ("verifier", "verifier + values", "likelihood", "words in common")
-REPLICATES = 500
+REPLICATES = 200
+VERDICT = "verifier + words + values"
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,20 @@ def rows_of(name: str, data: Path, part: str) -> Iterator[Row]:
 
 
 def scores(rows: Sequence[Row], verifier: CrossEncoder, model: Engine | None) -> dict[str, np.ndarray]:
-    """(rows,) of each method, higher for what is rather supported; what misses values stands behind all the rest."""
+    """(rows,) of each method, higher for what is rather supported; `VERDICT` is 1 for what is."""
     found = verify([row.statement for row in rows], [row.passages for row in rows], verifier, model)
     entailed = np.array([1.0 if one.entailment is None else one.entailment for one in found])  # 1: a quote
-    result = {"verifier": entailed, "verifier + values": entailed - [bool(one.missing) for one in found]}
+    missing = np.array([bool(one.missing) for one in found])  # stands behind all the rest
+    result = {
+        "verifier": entailed,
+        "verifier + values": entailed - missing,
+        "words in common": np.array([_share(row.statement, " ".join(row.evidence)) for row in rows]),
+        "verifier + words": np.array([one.support for one in found], np.float64),
+    }
+    result[VERDICT] = result["verifier + words"] - missing
     if model:
-        result["likelihood"] = np.array([-np.inf if one.gain is None else one.gain for one in found])
-    shares = [_share(row.statement, " ".join(row.evidence)) for row in rows]
-    return result | {"words in common": np.array(shares)}
+        result["likelihood"] = np.array([-1e9 if one.gain is None else one.gain for one in found])
+    return result
 
 
 def _share(statement: str, evidence: str) -> float:
@@ -99,9 +106,8 @@ def best_threshold(right: np.ndarray, found: np.ndarray) -> float:
 
 
 def figures(right: np.ndarray, found: np.ndarray, threshold: float) -> tuple[float, float, float]:
-    finite = np.where(np.isfinite(found), found, -1e9)
-    auroc, aupr = roc_auc_score(right, finite), average_precision_score(right, finite)
-    return float(auroc), float(aupr), balanced_accuracy(right, found, threshold)
+    ranked = roc_auc_score(right, found), average_precision_score(right, found)
+    return float(ranked[0]), float(ranked[1]), balanced_accuracy(right, found, threshold)
 
 
 def resampled(groups: Sequence[str]) -> Iterator[np.ndarray]:
@@ -119,15 +125,26 @@ def table(rows: Sequence[Row], found: dict[str, np.ndarray], thresholds: dict[st
         name: np.array([figures(right[places], values[places], thresholds[name]) for places in draws])
         for name, values in found.items()
     }  # (replicates, 3)
-    first = "verifier + values"
     for name, values in found.items():
         whole = figures(right, values, thresholds[name])
-        less = np.array(figures(right, found[first], thresholds[first])) - whole
-        cells = _cells(whole, drawn[name])
-        yield f"| {name} | {' | '.join(cells)} | {'' if name == first else ' | '.join(_cells(less, drawn[first] - drawn[name])[::2])} |"
+        less = np.array(figures(right, found[VERDICT], thresholds[VERDICT])) - whole
+        beside = _cells(less, drawn[VERDICT] - drawn[name])[::2] if name != VERDICT else ["", ""]
+        yield f"| {' | '.join([name, *_cells(whole, drawn[name]), *beside])} |"
 
 
-def _cells(values: Sequence[float], drawn: np.ndarray) -> list[str]:
+def fitted(validation: Sequence[tuple[Sequence[Row], dict[str, np.ndarray]]]) -> str:
+    """The weights of `ground.verification` on these rows: each set, and either label in it, weighs as much."""
+    columns, right, weights = [], [], []
+    for rows, found in validation:
+        entailed, own = np.clip(found["verifier"], 1e-3, 0.999), np.array([row.supported for row in rows])
+        columns.append(np.column_stack([np.log(entailed / (1 - entailed)), found["words in common"]]))
+        right.append(own)
+        weights.append(np.where(own, 0.5 / own.sum(), 0.5 / (~own).sum()) * 1000)
+    model = LogisticRegression(C=100).fit(np.vstack(columns), np.concatenate(right), np.concatenate(weights))
+    return f"BIAS, OF_ENTAILMENT, OF_WORDS = {np.round([model.intercept_[0], *model.coef_[0]], 2).tolist()}"
+
+
+def _cells(values: Sequence[float] | np.ndarray, drawn: np.ndarray) -> list[str]:
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
     return [f"{value:.3f} [{a:.3f}, {b:.3f}]" for value, a, b in zip(values, low, high, strict=True)]
 
@@ -151,25 +168,20 @@ def main() -> None:
             found[name, part] = rows, scores(rows, verifier, model)
             print(f"{name} {part}: {len(rows)} rows, {sum(row.supported for row in rows)} supported", flush=True)
     validation = [found[name, "val"] for name in SETS[:2]]
+    print(fitted(validation))
     right = np.array([row.supported for rows, _ in validation for row in rows])
-    thresholds = {
-        name: ENTAILED
-        if name.startswith("verifier")
-        else best_threshold(right, np.concatenate([made[name] for _, made in validation]))
-        for name in validation[0][1]
-    }
-    print(thresholds)
+    together = {name: np.concatenate([made[name] for _, made in validation]) for name in validation[0][1]}
+    thresholds = {name: best_threshold(right, values) for name, values in together.items()} | {VERDICT: 0.5}
+    print({name: round(float(threshold), 3) for name, threshold in thresholds.items()})
     for (name, part), (rows, made) in found.items():
         print(
-            f"\n{name} {part}\n| method | AUROC | AUPR | balanced accuracy | AUROC and accuracy of verifier + values less this |"
+            f"\n{name} {part}\n| method | AUROC | AUPR | balanced accuracy | AUROC of the last less this | accuracy |"
         )
         print(*table(rows, made, thresholds), sep="\n", flush=True)
     if options.out:
-        saved = [
-            (*key, [row.supported for row in rows], {k: v.tolist() for k, v in made.items()})
-            for key, (rows, made) in found.items()
-        ]
-        options.out.write_text(json.dumps(saved))
+        labels = {key: [row.supported for row in rows] for key, (rows, _) in found.items()}
+        made = {key: {name: values.tolist() for name, values in made.items()} for key, (_, made) in found.items()}
+        options.out.write_text(json.dumps([[*key, labels[key], made[key]] for key in found]))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from lmworks.evaluate.attribution import Attribution, attribute
+from lmworks.evaluate.faithfulness import SENTENCES
 from lmworks.evaluate.metric import Item, Response
 from lmworks.generate.engine import Engine
-from lmworks.ground.verification import SENTENCES, WINDOWS, verify, verify_text
+from lmworks.ground.verification import WINDOWS, verify, verify_text
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Span
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lmworks.generate.text_embedding import TextEncoder
 
 SUPPORTED = 0.5  # probability above which a statement is supported
+SENTENCES = 2  # of a premise, at most: verifiers are trained on short ones
 
 Support = Callable[[Sequence[str], Sequence[str]], Sequence[float | Unscored]]  # passages, statements -> degrees
 
@@ -95,13 +96,20 @@ def by_judge(judge: "Judge") -> Support:
 
 
 def by_verifier(verifier: Verifier) -> Support:
-    """P(entailed) by the passage that entails it most, since a verifier reads one passage at a time."""
+    """P(entailed) by the neighbouring sentences of a passage that entail it most."""
 
     def support(passages: Sequence[str], statements: Sequence[str]) -> list[float]:
-        found = verifier([(text, one) for one in statements for text in passages])  # (pairs, 3)
-        return found[:, 0].reshape(len(statements), len(passages)).max(axis=1).tolist()
+        texts = [text[start:end] for text in passages for start, end in premises(text)]
+        found = verifier([(text, one) for one in statements for text in texts])  # (pairs, 3)
+        return found[:, 0].reshape(len(statements), len(texts)).max(axis=1).tolist()
 
     return support
+
+
+def premises(text: str) -> list[tuple[int, int]]:
+    """The ranges of all runs of at most `SENTENCES` neighbouring sentences."""
+    ranges = sentence_ranges(text)
+    return [(one[0], last[1]) for place, one in enumerate(ranges) for last in ranges[place : place + SENTENCES]]
 
 
 def faithfulness(judge: "Judge") -> Metric:
@@ -109,15 +117,15 @@ def faithfulness(judge: "Judge") -> Metric:
 
 
 def entailed(verifier: Verifier) -> Metric:
-    return _supported("faithfulness-verified", by_verifier(verifier), getattr(verifier, "signature", {}))
+    return _supported("faithfulness-verified", by_verifier(verifier), getattr(verifier, "signature", {}), version=2)
 
 
-def _supported(name: str, support: Support, signature: Mapping[str, Any]) -> Metric:
+def _supported(name: str, support: Support, signature: Mapping[str, Any], version: int = 1) -> Metric:
     def value(item: Item, response: Response) -> Value:
         found = verdicts(item, response, support)
         return found if isinstance(found, Unscored) else float(np.mean([one.supported for one in found]))
 
-    return Metric(name, each(value), proportion=True, signature=signature)
+    return Metric(name, each(value), proportion=True, version=version, signature=signature)
 
 
 def carriers(item: Item, response: Response, encoder: "TextEncoder") -> list[tuple[Span, float]] | Unscored:

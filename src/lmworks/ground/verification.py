@@ -10,13 +10,13 @@ are there; a language model finds it likelier behind the passages, which counts 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from lmworks.evaluate.attribution import attribute
+from lmworks.evaluate.faithfulness import premises
 from lmworks.evaluate.metric import Item, Response, Verifier
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.ground.exact_values import content_words, missing_values
@@ -25,11 +25,10 @@ from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 Passage = tuple[str, Span]  # a text, and where it stands in its document
 # P(supported): a logistic regression on ln of the odds of entailment and on the share of the statement's words that its
-# evidence has, fitted on people's judgements of 1,508 statements (docs/grounding.md#verification)
-BIAS, OF_ENTAILMENT, OF_WORDS = -2.2, 0.13, 3.9
-CONTRADICTED = 0.5  # P(contradiction) from which what is not supported is contradicted, by the window most like it
+# evidence has, fitted on people's judgements (docs/grounding.md#statements-verified)
+BIAS, OF_ENTAILMENT, OF_WORDS = -2.04, 0.12, 3.73
+CONTRADICTED, VETO = 0.5, 0.95  # P(contradiction) by the window most like it: of what is not supported, and of the rest
 GAIN = 0.5  # nats per token from which the likelihood supports it
-SENTENCES = 2  # of a window, at most: the verifier was trained on short premises
 WINDOWS = 4  # that are read for a statement: those that share the most words with it
 
 
@@ -114,7 +113,7 @@ def _verdict(
         support = float(1 / (1 + np.exp(-BIAS - OF_ENTAILMENT * odds - OF_WORDS * share)))
         reason, supported = "entailment", support >= 0.5
     verdict = "supported" if supported and not missing else "unsupported"
-    if contradiction is not None and contradiction >= CONTRADICTED and not supported:
+    if contradiction is not None and contradiction >= (VETO if supported else CONTRADICTED):
         verdict, place = "contradicted", 0
     span = windows[place][1] if windows else None
     reason = "values" if missing else reason
@@ -134,16 +133,12 @@ def _quoted(statement: str, passages: Sequence[Passage]) -> Span | None:
 def _nearest(statement: str, passages: Sequence[Passage]) -> list[Passage]:
     """The windows that have the most of the statement's words, the shorter one first where two have as many."""
     words = set(content_words(statement))
-    windows = [window for passage in passages for window in _windows(*passage)]
-    return sorted(windows, key=lambda one: (-len(words.intersection(content_words(one[0]))), len(one[0])))[:WINDOWS]
-
-
-@lru_cache(maxsize=64)
-def _windows(text: str, span: Span) -> list[Passage]:
-    """All runs of at most `SENTENCES` neighbouring sentences."""
-    ranges = sentence_ranges(text)
-    runs = [(one[0], last[1]) for place, one in enumerate(ranges) for last in ranges[place : place + SENTENCES]]
-    return [(text[a:b], Span(span.document, span.start + a, span.start + b)) for a, b in runs]
+    found = [
+        (text[start:end], Span(span.document, span.start + start, span.start + end))
+        for text, span in passages
+        for start, end in premises(text)
+    ]
+    return sorted(found, key=lambda one: (-len(words.intersection(content_words(one[0]))), len(one[0])))[:WINDOWS]
 
 
 def _gain(statement: str, passages: Sequence[Passage], model: EngineProtocol, question: str) -> float | None:

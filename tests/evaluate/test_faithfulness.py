@@ -43,6 +43,15 @@ def test_a_statement_is_supported_by_the_passage_that_entails_it_most_and_all_ar
     assert isinstance(whole, list) and [one.supported for one in whole] == [True, True, False]
 
 
+def test_the_packaged_verifier_is_the_one_of_a_metric_that_is_given_none_and_is_in_its_signature(minilm_checkpoint):
+    item = Item("1", contexts=("A man is playing a guitar on stage. It rains.", "Nobody sleeps."))
+    said = ("A man is playing music.", "The man is asleep.")
+    found = metric("faithfulness-verified")
+    assert found.measure([item] * 2, [Response(text) for text in said]) == [1.0, 0.0]
+    named = metric("faithfulness-verified", verifier="minilm-verifier")
+    assert found.signature == named.signature and found.signature["verifier"]
+
+
 def test_a_judge_reads_each_statement_with_all_passages(tiny: Checkpoint):
     judge = Judge(Engine(tiny), rubric("faithfulness"))
     rows = [{"context": "\n\n".join(PASSAGES), "response": statement} for statement in STATEMENTS]

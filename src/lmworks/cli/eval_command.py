@@ -135,7 +135,8 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
 
 @app.command("metrics")
 def list_metrics() -> None:
-    """List the metrics that a task may name, and those that need a model, which Python gives them.
+    """List the metrics that a task may name, and those that need a model, which Python gives them; a verifier comes
+    with lmworks.
 
     Example: `lmworks eval metrics`
     """

@@ -25,6 +25,7 @@ from lmworks.evaluate.cross_encoder_scores import HeadScores, evaluate_head, mea
 from lmworks.evaluate.metric import Response
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.download import PACKAGED, locate
 
 LEARNED_FROM = 4000
 
@@ -57,7 +58,7 @@ def main() -> None:
                 print(f"    {options.head} less {options.beside}: {one}")
         held_out[file.stem.removeprefix("test-")] = found
     if options.card:
-        write_scores(Path(options.head), held_out)
+        write_scores(locate(options.head) if options.head in PACKAGED else Path(options.head), held_out)
 
 
 def drawn(rows: Sequence[Row], limit: int | None) -> list[Row]:

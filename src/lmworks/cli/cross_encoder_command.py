@@ -133,10 +133,10 @@ def _promote(
     current = read_current(workspace)
     name, place = current.names.get(task, f"minilm-{task}"), (workspace / "models" / task).resolve()
     tested = found.less(evaluate_head(_opened(current.models.get(task, name)), task, rows))[0]
-    lowest = tested.difference.interval[0] if isinstance(tested.difference, Scored) else 0.0
-    less = f"{tested.metric} less that of {name} is {tested.difference}"
-    if tested.verdict != "better" or lowest <= 0:
-        _say(console, f"Kept beside, not promoted: {less}; it misses by {max(-lowest, 0):.3f}")
+    less, difference = f"{tested.metric} less that of {name} is {tested.difference}", tested.difference
+    if tested.verdict != "better" or not isinstance(difference, Scored) or difference.interval[0] <= 0:
+        missed = f"; it misses by {max(-difference.interval[0], 0):.3f}" if isinstance(difference, Scored) else ""
+        _say(console, f"Kept beside, not promoted: {less}{missed}")
         return
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(out, place)

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.artefact import hash_json, read_json, write_json
-from lmworks.config import to_mapping
 from lmworks.data.cross_encoder_rows import LABELS, Entailment, Label, Ranking, Reading, Row, Task, group_of
 from lmworks.evaluate.choice_metrics import accuracy
 from lmworks.evaluate.comparison import Comparison, compare_values
@@ -45,12 +44,10 @@ class HeadScores:
         """Each metric over the rows with its interval; rows of one passage are resampled together."""
         return {one.name: score(one, self.items, self.values[one.name], self.signature) for one in self.metrics}
 
-    def less(self, other: "HeadScores", task: str = "") -> list[Comparison]:
+    def less(self, other: "HeadScores") -> list[Comparison]:
         """Each metric less that of another head on the same rows, paired."""
-        return [
-            compare_values(m.combine, self.items, self.values[m.name], other.values[m.name], task=task, metric=m.name)
-            for m in self.metrics
-        ]
+        pairs = [(one, self.values[one.name], other.values[one.name]) for one in self.metrics]
+        return [compare_values(one.combine, self.items, new, old, metric=one.name) for one, new, old in pairs]
 
 
 def evaluate_head(
@@ -74,10 +71,7 @@ def measure(task: Task, rows: Sequence[Row], responses: Sequence[Response], sign
 
 def write_scores(folder: Path, sets: Mapping[str, HeadScores]) -> None:
     """Write the scores on sets of held-out rows into the card of a head's folder."""
-    scores = {
-        name: {metric: to_mapping(score) for metric, score in found.scores.items()} for name, found in sets.items()
-    }
-    write_json(folder / CARD, {**read_json(folder / CARD), "held_out": scores})
+    write_json(folder / CARD, {**read_json(folder / CARD), "held_out": {name: of.scores for name, of in sets.items()}})
 
 
 def row_items(rows: Sequence[Row]) -> list[Item]:
@@ -156,18 +150,15 @@ def auroc_of_sums(sums: np.ndarray) -> np.ndarray:
         return (answered * below).sum(-1) / (answered.sum(-1) * without.sum(-1))
 
 
+def _gains(item: Item, response: Response) -> list[float]:
+    order = np.argsort(-np.asarray(response.choices), kind="stable")  # a tie goes to what does not answer
+    return [float(place in item.answers) for place in order]
+
+
 def _reranker() -> tuple[Metric, ...]:
-    def gains(item: Item, response: Response) -> list[float]:
-        order = np.argsort(-np.asarray(response.choices), kind="stable")  # a tie goes to what does not answer
-        return [float(place in item.answers) for place in order]
-
-    def reciprocal(item: Item, response: Response) -> Value:
-        return 1 / (1 + gains(item, response).index(1.0))
-
-    def precision(item: Item, response: Response) -> Value:
-        return average_precision(gains(item, response), [1.0] * len(item.answers))
-
-    return Metric("mrr", each(reciprocal)), Metric("map", each(precision))
+    reciprocal = each(lambda item, response: 1 / (1 + _gains(item, response).index(1.0)))
+    precision = each(lambda item, response: average_precision(_gains(item, response), [1.0] * len(item.answers)))
+    return Metric("mrr", reciprocal), Metric("map", precision)
 
 
 def _verifier() -> tuple[Metric, ...]:

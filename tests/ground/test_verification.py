@@ -79,13 +79,15 @@ def test_likelihood_decides_only_where_there_is_no_verifier(tiny: Checkpoint):
     assert both.gain == alone.gain and both.reason == "entailment" and both.verdict == "supported"
 
 
+def labels(pairs, entailed):
+    return np.tile([entailed, 0.9 - entailed, 0.1], (len(pairs), 1))
+
+
 def test_support_rises_with_entailment_and_with_the_words_that_are_there():
-    def sure(pairs):
-        return np.tile([0.9, 0.05, 0.05], (len(pairs), 1))
-
-    def unsure(pairs):
-        return np.tile([0.1, 0.85, 0.05], (len(pairs), 1))
-
     near, far = "Saws and files they make there.", "Axes and nails others sell there."
-    high, low = (verify([near, far], [[PASSAGE]] * 2, labels) for labels in (sure, unsure))
-    assert high[0].support > low[0].support > low[1].support and high[0].support > high[1].support
+    support = [
+        [found.support or 0.0 for found in verify([near, far], [[PASSAGE]] * 2, lambda pairs, p=p: labels(pairs, p))]
+        for p in (0.85, 0.1)
+    ]
+    (most, other), (words, least) = support
+    assert most > words > least and most > other > least

@@ -41,7 +41,7 @@ def test_the_span_of_each_sentence_stands_in_its_document_and_has_the_log_odds_o
     reader = PhraseReader(PHRASES)
     evidence = with_heads(finder, reader).evidence(QUESTION)
     names = feature_names(ROLES)
-    assert names[: len(RANKING) + 3] == (*RANKING, "span", "best_span", "passage_relevance")
+    assert names[: len(RANKING) + 4] == (*RANKING, "span", "span_gap", "best_span", "passage_relevance")
     columns = dict(zip(names, evidence.features.T, strict=True))
     quotes = {p: w for p, w in zip(evidence.candidates, evidence.readings, strict=True) if w.best and w.log_odds > 0}
     said = [finder.index.document(one.span.document).quote(one.span) for one in quotes.values()]
@@ -84,7 +84,7 @@ def test_a_sure_span_of_the_cited_sentence_is_the_short_answer_and_the_log_keeps
     ("question", "phrases", "feature"),
     [
         ("How do I make a cat sleep?", PHRASES, "span"),  # asks for a way
-        ("For what time does a cat sleep?", {"sixteen hours": -1.0}, "span"),  # likelier no answer
+        ("For what time does a cat sleep?", {"sixteen hours": 1.0}, "span"),  # not sure enough
         ("For what time does a cat sleep?", {"sixteen hours": 6.0}, "length"),  # stands in another sentence
     ],
 )

@@ -28,7 +28,8 @@ class Reading:
     best: bool
 
 
-SHORTEST = 0.0  # log-odds from which a span is given as a short answer
+SHORTEST = 4.0  # log-odds from which a span is given as a short answer: measured, see docs/grounding.md
+WORDS = 10  # of a short answer, at most
 UNREAD = Reading(Span("", 0, 0), LOWEST, best=False)
 
 
@@ -58,8 +59,12 @@ def _within(candidate: Candidate, passage: IndexedChunk, spans: dict) -> Reading
 def short_answer(
     question: str, candidates: Sequence[Candidate], readings: Sequence[Reading], cited: Sequence[int]
 ) -> Span | None:
-    """The likeliest answer within the sentences that are cited, where it is likely enough; None for a question that
-    asks for a way to do something, and for code."""
+    """The likeliest answer within the sentences that are cited, where it is likely and short enough; None for a
+    question that asks for a way to do something, and for code."""
     prose = [place for place in cited if readings and candidates[place].kind not in UNITS]
-    best = max((readings[place] for place in prose), key=lambda one: one.log_odds, default=UNREAD)
-    return None if best.log_odds < SHORTEST or not best.best or asks_how(question) else best.span
+    place = max(prose, key=lambda place: readings[place].log_odds, default=None)
+    if place is None or asks_how(question) or not readings[place].best or readings[place].log_odds < SHORTEST:
+        return None
+    span, whole = readings[place].span, candidates[place]
+    said = whole.text[span.start - whole.evidence.start : span.end - whole.evidence.start]
+    return span if len(said.split()) <= WORDS else None

@@ -17,6 +17,7 @@
 With a reader, of the passages that it reads:
 
     span                      log-odds of the sentence's likeliest answer against no answer
+    span_gap                  how far these are below the highest of any sentence, 0 for that one
     best_span                 1 where no other sentence of the passage has a likelier one
     highest_span              the highest of these log-odds
 
@@ -53,7 +54,7 @@ RANKING = (  # of the sentence
 )
 NAMES = (*RANKING, "passage_late_interaction", "passage_similarity", "passage_gap")
 OF_ROLE = {  # role of a model -> features of the sentence, and of all that was found, that come with it
-    "reader": (("span", "best_span"), ("highest_span",)),
+    "reader": (("span", "span_gap", "best_span"), ("highest_span",)),
     "reranker": (("passage_relevance",), ("highest_relevance",)),
 }
 
@@ -89,6 +90,7 @@ def measure(
     late = late_interaction(query.tokens, tokens)
     overlap = word_overlap(query.text, [candidate.in_context for candidate in candidates], index)
     highest, second, *_ = *sorted((own["late_interaction"] for own in scores), reverse=True), 0.0
+    spans = np.array([one.log_odds for one in readings])
     relevance = [own.get("relevance", LOWEST) for own in scores]
     columns = {
         "late_interaction": late,
@@ -103,9 +105,10 @@ def measure(
         "passage_late_interaction": highest,
         "passage_similarity": max(own["dense"] for own in scores),
         "passage_gap": highest - second,
-        "span": [one.log_odds for one in readings],
+        "span": spans,
+        "span_gap": spans - spans.max(initial=LOWEST),
         "best_span": [one.best for one in readings],
-        "highest_span": max((one.log_odds for one in readings), default=LOWEST),
+        "highest_span": spans.max(initial=LOWEST),
         "passage_relevance": [relevance[candidate.passage] for candidate in candidates],
         "highest_relevance": max(relevance),
     }

@@ -36,7 +36,7 @@ STOP_WORDS = frozenset({
 
 TITLE_WEIGHT = 1.5  # of a word in the headings, where one in the text counts 1
 WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.05}  # of the legs in the fusion
-RERANKED = 0.1  # weight of a logit of the reranker, where the fused score counts 1
+RERANKED = 0.03  # weight of a logit of the reranker, where the fused score counts 1
 WHOLE_NAME = 3.0  # the score of a chunk that defines a name as the question writes it; of a member, one less
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
 SHINGLE_WORDS = 3

@@ -15,6 +15,7 @@ from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
 from lmworks.ground.written_answer import open_writer
+from lmworks.model.download import digest_of_model
 from lmworks.monitor.log import Log
 from lmworks.records import QUERY_ENCODER, Answer, Interaction, TextOrMessages
 from lmworks.stages import ANSWERER
@@ -118,7 +119,9 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
     answerer = load_answerer(index, calibration, current.models)
     lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
     if writer := open_writer(current.writing, current.models):
-        answerer.writer, lineage["writer"] = writer, writer.fingerprint
+        answerer.writer, lineage["model:writer"] = writer, writer.fingerprint
+        if "verifier" in current.models:
+            lineage["model:verifier"] = digest_of_model(Path(current.models["verifier"]))
     return System(workspace, current, answerer, lineage)
 
 

@@ -1,12 +1,18 @@
 """Answers from documents that a language model writes, through the server, the log, the pages and the command line."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app
+from lmworks.ground.config import WritingConfig
+from lmworks.ground.phase_timer import Phases
+from lmworks.ground.written_answer import Source, open_writer
+from lmworks.records import Interaction, Retrieved, Span
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
-from written_cases import Scripted, scripted_writer
+from written_cases import Scripted, entails, scripted_writer
 
 QUESTION = "By when must I report a lost laptop?"
 SAID = "A lost laptop is reported within one hour. [1]\nAt any time of the day. [2]"
@@ -67,3 +73,29 @@ def test_the_command_line_prints_statements_with_their_support(workspace_copy, m
     assert result.exit_code == 0, result.output
     assert result.output.count("A lost laptop is reported within one hour. [1]") == 1
     assert "support 0.9" in result.output and "removed, unsupported: It is reported to the police." in result.output
+
+
+def test_an_endpoint_writes_under_the_strictest_constraint_that_it_takes(roomy, monkeypatch):
+    """The endpoint is a server of lmworks with a random model: its lines have the form, or are cut off and removed."""
+    monkeypatch.setattr("lmworks.ground.written_answer.load", lambda source: source)
+    monkeypatch.setattr("lmworks.ground.written_answer.CrossEncoder", lambda checkpoint: entails)
+    source = Source(Retrieved("1", Span("a" * 64, 0, 11), "a.md", "Cats sleep.", {}), "", 1.0)
+    seen: list[Interaction] = []
+    with roomy() as running:
+        running.service.observers.append(seen.append)
+        for extensions in ((), ("structured_outputs",)):
+            config = WritingConfig(
+                endpoint=f"{running.url}/v1", model="tiny", max_tokens=24, extensions=extensions, statements=2
+            )
+            writer = open_writer(config, {"verifier": "minilm-verifier"})
+            assert writer is not None
+            verdicts = writer.write("Do cats sleep?", [source], Phases())
+            assert verdicts and "cited" not in {one.verdict for one in verdicts}
+    constraints = [one.parameters["constraint"] for one in seen]
+    free = [one for one in constraints if one is None]
+    assert free and constraints[: len(free)] == free  # what does not take one is asked without
+    pattern = constraints[len(free)]["pattern"]
+    for text in ("Cats sleep [1]", "Cats sleep. [1] [1].\nThey do [1]", "I don't know."):
+        assert re.fullmatch(pattern, text)
+    for text in ("Cats sleep", "Cats sleep [2]", 'It "sleeps" [1]', "A [1]\nB [1]\nC [1]", "I don't know. [1]\n"):
+        assert not re.fullmatch(pattern, text)

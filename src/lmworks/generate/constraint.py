@@ -80,7 +80,7 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
-    longest    characters of the prose before a citation, about, which is then one sentence: after a full stop or another
+    longest    characters of the prose before a citation, about, which is then one sentence: after a full stop or other
                mark of its end no other can begin before the citation. 0: it may be as long as it likes.
     refusal    the one text that may stand in their place; "": there is none.
 

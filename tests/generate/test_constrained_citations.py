@@ -71,7 +71,6 @@ def test_a_refusal_may_stand_in_the_place_of_the_lines(compiler):
     assert accepts(compiler, constraint, "I don't know.") and accepts(compiler, constraint, "I don't know [1].")
     for text in ("I don't", "I don't know. [1]\nI don't know.", "I don't know.\nFoxes run [1]", "a [1]\nb [1]"):
         assert not accepts(compiler, constraint, text)
-    assert not accepts(compiler, CitedText(PASSAGES), "I don't know.")
 
 
 @pytest.mark.parametrize(("text", "one_sentence"), [
@@ -82,7 +81,6 @@ def test_a_refusal_may_stand_in_the_place_of_the_lines(compiler):
 def test_a_citation_may_have_to_follow_each_sentence(compiler, text, one_sentence):
     constraint = CitedText(PASSAGES, lines=2, longest=50)
     assert all(accepts(compiler, constraint, text, seed) is one_sentence for seed in range(3))
-    assert accepts(compiler, CitedText(PASSAGES), text.replace(". [", " [").replace("! [", " ["))
 
 
 def test_walks_quote_a_passage_letter_by_letter(compiler):

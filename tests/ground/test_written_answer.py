@@ -1,7 +1,7 @@
 """Answers that a language model writes: what cannot be wrong by construction, and what verification takes away."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Delta, Request
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Phases
-from lmworks.ground.written_answer import REFUSAL, Source, answer_lines, open_writer, read_statement
+from lmworks.ground.written_answer import REFUSAL, Source, open_writer, read_statement
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.records import Retrieved, Span, Verdict
 from written_cases import Scripted, scripted_writer
@@ -32,37 +32,32 @@ def written(engine, **config) -> tuple[tuple[Verdict, ...], list[str]]:
     return scripted_writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append), said
 
 
-def outcomes(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
-    return [(one.text, one.verdict) for one in verdicts]
-
-
 class Drawn:
     """A random language model whose tokens are drawn, with a liking for what ends quotations, citations and lines."""
 
-    def __init__(self, checkpoint: Checkpoint, seed: int) -> None:
-        wide = replace(checkpoint.config, context_length=2048)
-        weights = checkpoint.model.state_dict()
-        roomy = assemble(wide, weights, checkpoint.tokenizer, checkpoint.chat_template, source="roomy")
-        self.engine, self.seed, self.lines = Engine(roomy, slots=1), seed, list[str]()
+    def __init__(self, tiny: Checkpoint, context_length: int) -> None:
+        config = replace(tiny.config, context_length=context_length)
+        roomy = assemble(config, tiny.model.state_dict(), tiny.tokenizer, tiny.chat_template, source="roomy")
+        self.engine, self.asked, self.lines = Engine(roomy, slots=1), list[str](), list[str]()
         likings = {" ": 6, "[": 9, '"': 6, "\n": 6, ".": 3}
-        tokenizer = checkpoint.required_tokenizer
+        tokenizer = tiny.required_tokenizer
         self.bias = {tokenizer.encode(text)[0]: value for text, value in likings.items()} | {tokenizer.eos_ids[0]: 12}
 
     def stream(self, request: Request) -> Iterator[Delta]:
-        self.seed += 1
-        drawn = {"temperature": 1.0, "seed": self.seed, "logit_bias": self.bias, "max_tokens": 100}
-        for delta in self.engine.stream(replace(request, sampling=replace(request.sampling, **drawn))):
-            if delta.completion:
-                lines = delta.completion.text.split("\n")
-                self.lines += lines if delta.completion.finish_reason == "stop" else lines[:-1]
-            yield delta
+        self.engine.prepare(request)  # what does not fit is said at once
+        self.asked.append(request.messages[1].content)
+        drawn = replace(request.sampling, temperature=1.0, seed=len(self.asked), logit_bias=self.bias)
+        (completion,) = self.engine.generate([replace(request, sampling=drawn)])
+        lines = completion.text.split("\n")
+        self.lines += lines if completion.finish_reason == "stop" else lines[:-1]
+        return iter([Delta(completion.text, completion)])
 
 
 def test_what_a_random_model_writes_cites_and_quotes_only_what_is_there(tiny) -> None:
     """Read again by a parser that shares no code with the constraint."""
-    engine, quoted = Drawn(tiny, seed=0), 0
+    engine, quoted = Drawn(tiny, 2048), 0
     for _ in range(10):
-        written(engine, statements=3, passages=3)
+        written(engine, statements=3, passages=3, max_tokens=100)
     assert len(engine.lines) > 12
     for line in engine.lines:
         assert set(re.findall(r"\[([^\]]*)\]", line)) <= {"1", "2", "3"} and re.search(r"\[\d\]\.?$", line), line
@@ -80,14 +75,10 @@ def test_what_a_random_model_writes_cites_and_quotes_only_what_is_there(tiny) ->
     ("- It purrs. [1] [3]", ("It purrs.", (1, 3), True)),
     ('1. It "purrs, they say" [1]', ('It "purrs, they say"', (1,), True)),
     ('It "purrs loudly" [1]', ('It "purrs loudly"', (1,), False)),
-    ('It "barks at strangers" [1]', ('It "barks at strangers"', (1,), False)),
-    ("It “purrs loudly” [1]", ("It “purrs loudly”", (1,), False)),
+    ("It “barks at strangers” [1]", ("It “barks at strangers”", (1,), False)),
     ('It "purrs [1]', ('It "purrs.', (1,), False)),
-    ("Cats sleep.", ("Cats sleep.", (), False)),
-    ("Cats sleep [4]", ("Cats sleep", (), False)),
-    ("Cats [1] sleep", ("Cats sleep", (), False)),
-    ("[1]", ("", (), False)),
-    ("```python [1]", ("```python", (), False)),
+    ("Cats sleep.", ("Cats sleep.", (), False)), ("Cats [1] sleep", ("Cats sleep", (), False)),
+    ("Cats sleep [4]", ("Cats sleep", (), False)), ("```python [1]", ("```python", (), False)),
 ])  # fmt: skip
 def test_a_line_that_no_constraint_held_is_read_strictly(line: str, read: tuple[str, tuple[int, ...], bool]) -> None:
     statement = read_statement(line, TEXTS)
@@ -100,7 +91,7 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
         "It purrs when it is content [2].\nA cat sleeps for sixteen hours [1]\nIt barks at owls [3]",
     )
     verdicts, said = written(engine)
-    assert outcomes(verdicts) == [
+    assert [(one.text, one.verdict) for one in verdicts] == [
         ("A cat sleeps for sixteen hours.", "cited"),
         ("It barks at owls.", "unsupported"),
         ('It "purrs loudly"', "not a quote"),
@@ -109,48 +100,23 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
         ("A cat sleeps for sixteen hours.", "repeated"),
         ("It barks at owls.", "repeated"),
     ]
-    assert (
-        said
-        == answer_lines(verdicts)
-        == [
-            "A cat sleeps for sixteen hours. [1]",
-            "\nIt purrs when it is content. [2]",
-        ]
-    )
+    assert said == ["A cat sleeps for sixteen hours. [1]", "\nIt purrs when it is content. [2]"]
     objection = engine.asked[1].messages[-1].content  # what was removed, and how many may take its place
     assert "- It barks at owls." in objection and "at most 3 lines" in objection and "sixteen" not in objection
-    for one in verdicts:
-        if one.verdict == "cited":
-            assert (one.origin, one.uri, one.evidence.document) == (
-                "generated",
-                "0.md",
-                SOURCES[0].passage.span.document,
-            )
-            assert TEXTS[0][one.evidence.start - 100 : one.evidence.end - 100] and 0.5 <= one.support <= 1.0
+    for one in (verdicts[0], verdicts[4]):
+        assert one.uri == "0.md" and one.evidence.overlap(SOURCES[0].passage.span) and 0.5 <= one.support <= 1.0
     assert not engine.texts
-
-
-def test_every_sentence_of_a_statement_must_follow() -> None:
-    verdicts, said = written(Scripted("It purrs. It barks at owls [1]", REFUSAL))
-    assert outcomes(verdicts) == [("It purrs. It barks at owls.", "unsupported")] and not said
-
-
-@pytest.mark.parametrize("text", [REFUSAL, "I don’t know, the passages say nothing of it."])
-def test_a_refusal_is_no_statement_and_is_not_asked_again(text: str) -> None:
-    engine = Scripted(text, "never")
-    assert written(engine) == ((), []) and engine.texts == ["never"]
+    (verdict,), said = written(Scripted("It purrs. It barks at owls [1]", REFUSAL))  # every sentence must follow
+    assert verdict.verdict == "unsupported" and not said
+    for refusal in (REFUSAL, "I don’t know, the passages say nothing of it."):
+        assert written(Scripted(refusal)) == ((), [])  # it is no statement, and is not asked again
 
 
 def test_the_most_relevant_passages_are_read_as_many_as_there_is_room_for(tiny) -> None:
-    narrow = replace(tiny.config, context_length=900)
-    weights = tiny.model.state_dict()
-    engine = Engine(assemble(narrow, weights, tiny.tokenizer, tiny.chat_template, source="narrow"), slots=1)
-    long = [replace(one, passage=replace(one.passage, text=one.passage.text * 5)) for one in reversed(SOURCES)]
-    asked: list[Request] = []
-    engine.stream = lambda request, stream=engine.stream: (asked.append(request), stream(request))[1]  # type: ignore[method-assign]
+    engine = Drawn(tiny, 850)
+    long = [replace(one, passage=replace(one.passage, text=one.passage.text * 4)) for one in reversed(SOURCES)]
     scripted_writer(engine, max_tokens=8).write(QUESTION, long, Phases())
-    last = asked[-1].messages[1].content if len(asked[-1].messages) == 2 else asked[-2].messages[1].content
-    assert "[1] Animals\nA cat" in last and "Owls" not in last
+    assert engine.asked[0].startswith("[1] Animals\nA cat") and "Owls" not in engine.asked[0]
 
 
 def test_small_models_do_not_write_unless_they_are_told_to(tiny_folder) -> None:

@@ -45,11 +45,7 @@ def test_each_statement_is_streamed_after_its_verdict_and_logged(written):
     first = events.index(SAID.split("\n")[0])
     assert events[first - 1] == "verify" and events[first + 1] == "write"
     own = chunks[-1].lmworks
-    assert [one["verdict"] for one in own["verdicts"] if one["origin"] == "generated"] == [
-        "cited",
-        "unsupported",
-        "cited",
-    ]
+    assert [one["verdict"] for one in own["verdicts"][:3]] == ["cited", "unsupported", "cited"]
     assert [one["support"] for one in own["citations"]] == [pytest.approx(0.93, abs=0.03), 1.0] and not own["abstained"]
     assert {"write", "verify"} <= own["timings"].keys()
     turn = written.http().get(f"/chat/turn/{own['interaction']}").text
@@ -61,10 +57,8 @@ def test_each_statement_is_streamed_after_its_verdict_and_logged(written):
 def test_what_no_passage_supports_is_not_said(written):
     answer = ask(written, "It is reported to the police [1]", "Call the police [1]")
     assert answer.lmworks["abstained"] and "I don't know" in answer.choices[0].message.content
-    assert "police" not in answer.choices[0].message.content and answer.lmworks["citations"] == []
-    assert answer.lmworks["nearest"]
-    turn = written.http().get(f"/chat/turn/{answer.lmworks['interaction']}").text
-    assert "<s>Call the police.</s>" in turn
+    assert "police" not in answer.choices[0].message.content and answer.lmworks["nearest"]
+    assert "<s>Call the police.</s>" in written.http().get(f"/chat/turn/{answer.lmworks['interaction']}").text
 
 
 def test_the_command_line_prints_statements_with_their_support(workspace_copy, monkeypatch):
@@ -84,12 +78,8 @@ def test_an_endpoint_writes_under_the_strictest_constraint_that_it_takes(roomy, 
     with roomy() as running:
         running.service.observers.append(seen.append)
         for extensions in ((), ("structured_outputs",)):
-            config = WritingConfig(
-                endpoint=f"{running.url}/v1", model="tiny", max_tokens=24, extensions=extensions, statements=2
-            )
-            writer = open_writer(config, {"verifier": "minilm-verifier"})
-            assert writer is not None
-            verdicts = writer.write("Do cats sleep?", [source], Phases())
+            config = WritingConfig("always", 2, 1, 24, 1.0, f"{running.url}/v1", "tiny", "", extensions)
+            verdicts = open_writer(config, {"verifier": ""}).write("Do cats sleep?", [source], Phases())
             assert verdicts and "cited" not in {one.verdict for one in verdicts}
     constraints = [one.parameters["constraint"] for one in seen]
     free = [one for one in constraints if one is None]

@@ -88,7 +88,7 @@ def test_a_line_that_no_constraint_held_is_read_strictly(line: str, read: tuple[
 def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() -> None:
     engine = Scripted(
         'A cat sleeps for sixteen hours [1].\nIt barks at owls [2]\nIt "purrs loudly" [1]\nNo mark here\n',
-        "It purrs when it is content [2].\nA cat sleeps for sixteen hours [1]\nIt barks at owls [3]",
+        "It purrs when it is content [2]. A cat sleeps for sixteen hours. [1] It barks at owls [3]",
     )
     verdicts, said = written(engine)
     assert [(one.text, one.verdict) for one in verdicts] == [

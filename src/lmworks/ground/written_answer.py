@@ -56,6 +56,7 @@ No passage says this:
 {{removed}}
 Write what the passages do say instead, at most {{lines}} lines in the same form, or only: {REFUSAL}"""
 _MARK = re.compile(r"\s*\[(\d+)\]")
+_SENTENCE = re.compile(r"([.!?](?: \[\d+\])+|(?: \[\d+\])+[.!?]) +(?=[^\s\[])")
 _LISTED = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?!\[)")
 _LINE = r'[^\[\]"\n]*[^\[\]"\s]( \[({numbers})\])+\.?'
 
@@ -218,9 +219,10 @@ def answer_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def whole_lines(deltas: Iterator[Delta]) -> Iterator[str]:
+    """Lines as they become complete; one of several cited sentences is as many lines."""
     rest = ""
     for delta in deltas:
-        *lines, rest = f"{rest}{delta.text}".split("\n")
+        *lines, rest = _SENTENCE.sub(r"\1\n", f"{rest}{delta.text}").split("\n")
         yield from filter(str.strip, lines)
     if rest.strip():
         yield rest

@@ -155,7 +155,7 @@ def test_a_hint_names_verbs_and_stages_that_exist(word):
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("trian", "there is no verb trian: training is a stage of a recipe"),
+        ("trian", "Did you mean 'train'?"),
         ("pretraining", "lmworks stage train.pretrain"),
         ("vectrs", "Did you mean 'vectors'?"),
         ("xyzzy", "No such command 'xyzzy'."),

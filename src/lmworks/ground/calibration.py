@@ -68,7 +68,7 @@ class Trial:
 def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     """Decide on the questions of the calibration split, gold ones and automatic ones.
 
-    With too few of them the decisions are those of `DEFAULT`, made on the default documents, and the report says so.
+    With too few of them the decisions are those of `packaged`, made on other documents, and the report says so.
     """
     questions = [one for one in read_questions(context.input(QUESTIONS)) if one.split == "calibration"]
     if _smallest(questions) < MINIMUM:

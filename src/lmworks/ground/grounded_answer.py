@@ -20,7 +20,6 @@ import numpy as np
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.config import from_mapping
 from lmworks.generate.cross_encoder import CrossEncoder
-from lmworks.generate.engine import Engine
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import nearest_passages
 from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
@@ -327,8 +326,10 @@ def open_finder(
 
 def _head(role: str, checkpoint: Checkpoint) -> Any:
     """The model of a role, as a `Finder` uses it; a language model can be the reranker as well."""
-    if role == "expander":
-        return completer(Engine(checkpoint, slots=1))
-    if role == "reranker" and isinstance(checkpoint.config.head, LanguageModelHead):
-        return PointwiseReranker(Engine(checkpoint, slots=1))
+    speaks = isinstance(checkpoint.config.head, LanguageModelHead)
+    if role == "expander" or (role == "reranker" and speaks):
+        from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
+
+        engine = Engine(checkpoint, slots=1)
+        return completer(engine) if role == "expander" else PointwiseReranker(engine)
     return CrossEncoder(checkpoint)

@@ -23,7 +23,6 @@ from lmworks.artefact import hash_json
 from lmworks.evaluate.metric import Verifier
 from lmworks.generate.constraint import CitedText, Constraint, Regex, locate
 from lmworks.generate.cross_encoder import CrossEncoder
-from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import (
     ContextLengthError,
     Delta,
@@ -250,7 +249,13 @@ def open_writer(config: WritingConfig, models: Mapping[str, str]) -> Writer | No
         raise ValueError('writing.write = "always" needs a language model: [models] assistant = "..."')
     if path is None or (config.write == "auto" and not is_large(Path(path))):
         return None
-    engine = cache(lambda: Engine(load(path), slots=1))
+
+    @cache
+    def engine() -> EngineProtocol:
+        from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
+
+        return Engine(load(path), slots=1)
+
     return Writer(config, engine, verifier, digest_of_model(Path(path)))
 
 

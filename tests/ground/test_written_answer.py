@@ -108,6 +108,8 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
     assert not engine.texts
     (verdict,), said = written(Scripted("It purrs. It barks at owls [1]", REFUSAL))  # every sentence must follow
     assert verdict.verdict == "unsupported" and not said
+    (verdict,), _ = written(Scripted("A cat [1]", REFUSAL))  # nothing that the question does not say
+    assert verdict.verdict == "unsupported"
     for refusal in (REFUSAL, "I don’t know, the passages say nothing of it."):
         assert written(Scripted(refusal)) == ((), [])  # it is no statement, and is not asked again
 

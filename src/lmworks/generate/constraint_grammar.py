@@ -90,12 +90,12 @@ def _cited_text(wanted: CitedText) -> Iterator[str]:
     yield f"start: line{more}{refusal}"
     yield 'line: opening following* "."?'
     yield f"opening: OPENING{' | OPENING_PROSE? quotation' if quoted else ''}"
-    yield f"following: FOLLOWING{' | PROSE quotation' if quoted else ''}"
+    yield f"following: FOLLOWING{' | PROSE quotation' if quoted and not wanted.longest else ''}"
     yield f"OPENING: /{visible}({inner}{visible})?{stop} \\[({numbers})\\]/"
-    yield f"FOLLOWING: /({inner}{visible}{stop})? \\[({numbers})\\]/"
+    yield f"FOLLOWING: /{'' if wanted.longest else f'({inner}{visible})?'} \\[({numbers})\\]/"
     if quoted:
         yield f"OPENING_PROSE: /{visible}{inner}/"
-        yield f"PROSE: /{inner.replace('{0,', '{1,') if wanted.longest else f'{any_sign}+'}/"
+        yield f"PROSE: /{any_sign}+/"
         yield f"quotation: {' | '.join(f'quotation_{number}' for number, _ in quoted)}"
     for number, passage in quoted:
         yield f'quotation_{number}: "\\"" SPAN_{number} "\\" [{number}]"'

@@ -180,6 +180,9 @@ class Writer:
         first = (cited or read)[0]
         evidence, uri = replace(first.passage.span, end=first.passage.span.start), first.passage.uri
         verdict = Verdict(statement.text, "generated", evidence, uri, first.relevance, None, "unsupported")
+        known = set(re.findall(r"\w+", question.lower()))
+        if cited and known.issuperset(re.findall(r"\w+", statement.text.lower())):
+            return verdict  # it says the question again
         if any(shingle_overlap(statement.text, one.text) >= REPEATED for one in before):
             return replace(verdict, verdict="repeated")
         if not cited or not statement.quoted:

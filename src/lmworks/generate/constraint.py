@@ -80,8 +80,8 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
-    longest    characters of the prose before a citation, about. A line is then one sentence with its citations at its end. 0:
-               prose may be as long as it likes.
+    longest    characters of the prose before a citation, about. A line is then one sentence, at whose end its citations are.
+               0: prose may be as long as it likes.
     refusal    the one text that may stand in their place; "": there is none.
 
     In the prose there are no square brackets but those of citations, and no double quotation marks but those of

@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 
-from lmworks.evaluate.attribution import attribute
 from lmworks.evaluate.faithfulness import premises
 from lmworks.evaluate.metric import Item, Response, Verifier
 from lmworks.generate.protocol import EngineProtocol
@@ -143,6 +142,8 @@ def _nearest(statement: str, passages: Sequence[Passage]) -> list[Passage]:
 
 def _gain(statement: str, passages: Sequence[Passage], model: EngineProtocol, question: str) -> float | None:
     """(ln p(statement | passages, question) - ln p(statement | question)) / tokens; None for too many tokens."""
+    from lmworks.evaluate.attribution import attribute  # and parts of an engine
+
     item = Item("", question, contexts=tuple(text for text, _ in passages))
     (found,) = attribute(model, [item], [Response(statement)])
     return None if isinstance(found, Unscored) else found.total / len(found.tokens)

@@ -80,7 +80,7 @@ class CitedText:
     lines      at most as many.
     quotes     whether lines may quote. A quotation stands in straight double quotation marks, is a span of one passage
                as `quotable` writes it, and is followed by a space and the citation of that passage.
-    longest    characters of the prose before a citation, about. A line is then one sentence, at whose end its citations are.
+    longest    characters of the prose before a citation, about. A line is then one sentence that ends in its citations.
                0: prose may be as long as it likes.
     refusal    the one text that may stand in their place; "": there is none.
 

@@ -104,7 +104,7 @@ def test_statements_are_said_one_by_one_and_what_no_passage_says_is_removed() ->
     objection = engine.asked[1].messages[-1].content  # what was removed, and how many may take its place
     assert "- It barks at owls." in objection and "at most 3 lines" in objection and "sixteen" not in objection
     for one in (verdicts[0], verdicts[4]):
-        assert one.uri == "0.md" and one.evidence.overlap(SOURCES[0].passage.span) and 0.5 <= (one.support or 0)
+        assert one.uri == "0.md" and one.evidence.overlap(SOURCES[0].passage.span) and (one.support or 0) >= 0.5
     assert not engine.texts
     (verdict,), said = written(Scripted("It purrs. It barks at owls [1]", REFUSAL))  # every sentence must follow
     assert verdict.verdict == "unsupported" and not said

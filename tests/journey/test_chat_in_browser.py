@@ -168,7 +168,7 @@ def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     page.goto("/")
     ask(page, QUESTION)
     page.wait_for_selector(".turn[data-interaction]")
-    said = page.evaluate("document.querySelector('.answer .said').firstChild.data")
+    said = page.evaluate("document.querySelector('.answer .said:has(.cite)').firstChild.data")
     page.click(".cite >> nth=0")
     assert page.evaluate("document.activeElement.className") == "place"
     page.keyboard.press("Enter")

@@ -101,7 +101,7 @@ def test_what_was_made_meanwhile_is_shown_and_named_in_the_lineage_of_the_next_a
         assert service.current.unfinished == ("evaluation",)
         grounded, before = service._grounded, service.models
         turn = Turn("assistant", (Message("user", "How many days of leave?"),))
-        assert "evaluation" not in grounded.ask(turn, "1", 0.0, print).result()[0].lineage
+        assert "evaluation" not in grounded.ask(turn, "1", 0.0, print, print).result()[0].lineage
         finished = read_json(workspace_copy / CURRENT)
         finished["stages"]["evaluation"] = finished["stages"]["questions"]  # any artefact
         other = json.loads(json.dumps(finished))
@@ -112,6 +112,6 @@ def test_what_was_made_meanwhile_is_shown_and_named_in_the_lineage_of_the_next_a
         write_json(workspace_copy / CURRENT, finished)
         service.take_up()
         assert service.current.unfinished == ()
-        assert "evaluation" in grounded.ask(turn, "2", 0.0, print).result()[0].lineage
+        assert "evaluation" in grounded.ask(turn, "2", 0.0, print, print).result()[0].lineage
     finally:
         service.close()

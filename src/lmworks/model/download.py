@@ -169,9 +169,9 @@ def pull(name: str, progress: Callable[[str], None] | None = None) -> Path:
     why nothing was fetched, and how to go on.
     """
     say = progress or (lambda line: None)
-    folder, model = _folder(name), MODELS[name]
-    if folder.exists():
+    if name in PACKAGED or _folder(name).exists():
         return locate(name)
+    folder, model = _folder(name), MODELS[name]
     folder.parent.mkdir(parents=True, exist_ok=True)
     if model.remark:
         say(model.remark)

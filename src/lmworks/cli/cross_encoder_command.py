@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -126,6 +127,7 @@ def _promote(
     out: Path, task: Task, workspace: Path, found: "HeadScores", rows: "Sequence[Row]", console: "Console"
 ) -> None:
     """Put the head in the place of the one that a workspace uses, where it is better on the held-out rows, paired."""
+    from lmworks.artefact import publish
     from lmworks.evaluate.cross_encoder_scores import evaluate_head
     from lmworks.records import Scored
     from lmworks.workspace import read_current
@@ -138,8 +140,12 @@ def _promote(
         missed = f"; it misses by {max(-difference.interval[0], 0):.3f}" if isinstance(difference, Scored) else ""
         _say(console, f"Kept beside, not promoted: {less}{missed}")
         return
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(out, place)
+    place.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as private:  # whole, before it takes the place of another
+        whole = shutil.copytree(out, Path(private) / task)
+        if place.exists():
+            place.rename(Path(private) / "before")
+        publish(whole, place)
     _say(console, f'Promoted: {less}\nThe recipe names it under [models] as `{task} = "{place}"`; the next build makes')
     _say(console, "again what depends on it. Once, without a change of the recipe:")
     _say(console, f"  lmworks build {current.recipe} --workspace {workspace} --set models.{task}={place}")

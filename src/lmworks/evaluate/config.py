@@ -18,7 +18,7 @@ class SuiteConfig:
     context_length  most tokens of a prompt and its generation; 0: what the model takes, and of whole texts 2,048.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
-    verifier        what tells entailment, for the metrics that ask a verifier: the name of a model or its folder.
+    verifier        the model that metrics of entailment ask: its name, or its folder.
     critique        append the criticism (`critique.py`): calibration, diversity, retrieval, exactness, consistency and
                     bias, on the generations of the suite that have contexts or several references.
     """

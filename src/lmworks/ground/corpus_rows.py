@@ -52,7 +52,6 @@ def corpus_rows(
     task: Task,
     write: Write | None = None,
     limit: int = 400,
-    seed: int = 0,
     progress: Report = no_report,
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """`limit` questions at most as rows of `data.cross_encoder_rows`, and why others were left out. The finder's

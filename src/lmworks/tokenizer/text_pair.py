@@ -25,8 +25,8 @@ class JoinedPair:
 
 
 def join_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], length: int) -> list[JoinedPair]:
-    """Each pair in at most `length` tokens: the first text loses its end behind half of them, the second one behind
-    what is left. ValueError for a vocabulary without tokens around a text."""
+    """Each pair in at most `length` tokens: the first text is cut at half of them, the second where they end.
+    ValueError for a vocabulary without tokens around a text."""
     firsts = {first: tokenizer.encode(first, special=True) for first, _ in pairs}
     tail = _tail(tokenizer)
     seconds = tokenizer.backend.encode_batch([second for _, second in pairs], add_special_tokens=False)

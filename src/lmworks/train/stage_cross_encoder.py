@@ -89,7 +89,7 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
     )
     doubts = " ".join(doubt_of_steps(steps, f"{len(kept)} rows", "more rows, more epochs or a smaller batch"))
     section = Section("The run", doubts, (Table(("what", "value", "why"), rows),))
-    digests = {**result.digests, CARD: None}  # it tells times, and scores are added to it
+    digests = {**result.digests, CARD: None}  # it holds times, and scores are added to it
     return replace(result, metrics=metrics, sections=(section, *result.sections), digests=digests)
 
 

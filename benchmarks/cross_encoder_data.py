@@ -30,7 +30,8 @@ READING = {
     "squad2": ("squad2-dev-half/dev-v2.0.json.gz",),
     "policyqa": ("policyqa/dev.json.gz", "policyqa/test.json.gz"),
 }
-UNANSWERED = 0.25  # of the answered questions are asked of another paragraph, too
+UNANSWERED = 0.25  # of the answered questions are asked of the likest paragraph without the answer, too
+ADVERSARIAL = 2  # times that a training row of SQuAD 2, whose unanswerable questions people wrote, is there
 NEGATIVES = 3
 VERIFIED = {"SUPPORTS": "entailment", "REFUTES": "contradiction"}
 
@@ -94,9 +95,12 @@ def reading(data: Path, chance: random.Random) -> Iterator[tuple[str, Row]]:
                 ]
                 if not asked["question"].strip() or (asked["answers"] and not answers):
                     continue
-                yield part, squad(asked["question"], paragraph["context"], answers)
-                if answers and others and chance.random() < UNANSWERED and name not in ("squad2", "policyqa"):
-                    yield part, squad(asked["question"], chance.choice(others), [])
+                for _ in range(ADVERSARIAL if part == "train" and name == "squad2" else 1):
+                    yield part, squad(asked["question"], paragraph["context"], answers)
+                if answers and name not in ("squad2", "policyqa") and chance.random() < UNANSWERED:
+                    without = [other for other in others if not any(text in other for text, _ in answers)]
+                    for other in likest(asked["question"], without)[:1]:
+                        yield part, squad(asked["question"], other, [])
     with opened(data / "nq-oracle/nq-open-oracle.jsonl.gz") as stream:
         for row in map(json.loads, stream):
             passage = row["ctxs"][0]["text"]

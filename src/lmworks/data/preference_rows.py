@@ -1,0 +1,85 @@
+"""Rows that alignment learns from, in files: TRL's preference, unpaired, stepwise and prompt-only rows, and `answer`,
+`rating`.
+
+{"prompt": ..., "chosen": ..., "rejected": ...}                a preference
+{"prompt": ..., "completion": ..., "label": true}              unpaired feedback
+{"prompt": ..., "completion": ..., "rating": 0.7}              a rating
+{"prompt": ..., "completions": [...], "labels": [...]}         a solution in steps, with a verdict on each
+{"prompt": ..., "answer": "42", "verifier": "numeric"}         a task that a program checks; or a prompt alone
+
+Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lmworks.config import ConfigError, from_mapping
+from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
+from lmworks.records import LabelledCompletion, Preference, PromptCompletion, Provenance, Rated, Stepwise, Verifiable
+
+PreferenceRow = Preference | LabelledCompletion | Rated | Stepwise | Verifiable | PromptCompletion
+_BY_COLUMN: dict[str, type[PreferenceRow]] = {  # the column that only one kind of row has
+    "chosen": Preference,
+    "label": LabelledCompletion,
+    "rating": Rated,
+    "labels": Stepwise,
+    "answer": Verifiable,
+    "completion": PromptCompletion,
+    "prompt": Verifiable,
+}
+_PROVENANCE = [each.name for each in fields(Provenance)]
+
+
+def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
+    """The rows of the files, of these kinds alone where any are named. RowError for the first that is not, or is none,
+    or whose answers are equal: what to do, and how many more there are."""
+    rows: list[PreferenceRow] = []
+    wrong: list[RowError] = []
+    for where, found in _found(files):
+        try:
+            row = parse_preference_row(found, where)
+            if kinds and type(row) not in kinds:
+                wanted = " or ".join(kind.__name__ for kind in kinds)
+                raise RowError("kind", f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
+            if isinstance(row, Preference) and row.chosen == row.rejected:
+                raise RowError("equal", f"{where}: chosen and rejected are equal: remove the row")
+            rows.append(row)
+        except RowError as error:
+            wrong.append(error)
+    if wrong:
+        more = sum(each.kind == wrong[0].kind for each in wrong) - 1
+        others = len(wrong) - 1 - more
+        text = f"{wrong[0]}" + (f". {more:,} more rows are wrong in this way" if more else "")
+        raise RowError(wrong[0].kind, text + (f". {others:,} are wrong in other ways" if others else ""))
+    return rows
+
+
+def parse_preference_row(found: Any, where: str) -> PreferenceRow:
+    """An object, or a line of a .jsonl file, as the row that its columns say. RowError says `where` it is none."""
+    if isinstance(found, bytes):
+        found = parse_json(decoded(found, where), where)
+    if not isinstance(found, dict):
+        raise RowError("form", f"{where}: a row is an object, got {found!r:.100}")
+    row = {key: value for key, value in found.items() if value is not None}
+    kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
+    if kind is None:
+        raise RowError("columns", f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
+    if kind is Verifiable:
+        row = {"answer": "", "verifier": "", **row}
+    if type(row.get("label")) is int and row["label"] in (0, 1):
+        row["label"] = bool(row["label"])
+    made = {name: row.pop(name) for name in _PROVENANCE if name in row}
+    made = {"source": where, **made, **row.pop("provenance", {})}
+    row.pop("id", None)
+    try:
+        check_encodable(row, where)
+        return from_mapping(kind, {**row, "provenance": made}, [where])
+    except (ConfigError, ValueError) as error:
+        raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+
+
+def _found(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
+    for path in files:
+        yield from rows_of(path)

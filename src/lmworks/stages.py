@@ -216,6 +216,16 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.train.stage_cross_encoder:outside_digest",
         check="lmworks.train.stage_cross_encoder:check",
     ),
+    "align.offline": Stage(
+        run="lmworks.align.stage_offline:offline",
+        config="lmworks.align.config:OfflineConfig",
+        version=1,
+        purpose="teach a model what people and judges prefer, from rows: DPO",
+        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.align.stage_offline:outside_digest",
+        check="lmworks.align.stage_offline:check",
+    ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",

@@ -1,0 +1,12 @@
+"""Alignment: from what people, judges and programs prefer to a better policy."""
+
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lmworks.align.config import DPOConfig, OfflineConfig
+    from lmworks.align.dpo import DPO, dpo
+    from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums
+
+__getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,96 @@
+"""Log-probabilities of completions under a policy or a reference: what every method of alignment is made of."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmworks.data.token_groups import GroupBatch, TokenGroups
+from lmworks.model.heads import VocabularyHead
+from lmworks.model.transformer import Transformer
+from lmworks.progress import Report, no_report
+from lmworks.train.losses import token_log_probabilities
+
+_TOGETHER = 4096  # padded tokens of a forward: sequences of nearly one length, so that little of it is padding
+_ROWS = 16  # of which the reference's log-probabilities are computed together
+
+
+class Sequences(NamedTuple):
+    """Sequences of all groups of a batch.
+
+    ids   (sequences, length) int64
+    mask  (sequences, length) bool: the completion's tokens, each of which follows from those before it
+    real  (sequences,) int64: tokens without padding, which stands behind them
+    """
+
+    ids: Tensor
+    mask: Tensor
+    real: Tensor
+
+
+def sequences_of(batch: GroupBatch) -> Sequences:
+    """The sequences that are there, in order."""
+    present = batch.attention_mask.any(-1)  # (groups, size)
+    return Sequences(batch.ids[present], batch.completion_mask[present], batch.lengths[present])
+
+
+def completion_log_probabilities(model: Transformer, sequences: Sequences, temperature: float = 1.0) -> Tensor:
+    """ln p of each token of a completion, (sequences, length), 0 elsewhere; differentiable.
+
+    The logits are divided by `temperature`, so that they are those of the distribution that was sampled from. Padding
+    stands behind, where causal attention does not see it. TypeError for a model whose head does not predict tokens.
+    """
+    return torch.cat([torch.zeros_like(sequences.ids[:, :1]), _after_first(model, sequences, temperature)], dim=1)
+
+
+def _after_first(model: Transformer, sequences: Sequences, temperature: float) -> Tensor:
+    """(sequences, length - 1): of each token but the first."""
+    head = model.head
+    if not isinstance(head, VocabularyHead):
+        raise TypeError(f"a policy predicts tokens, and the model's head is {model.config.head}")
+    projection = head.projection_to_vocabulary(model.tokens)
+    if temperature != 1.0 and (projection.softcap or projection.bias is not None):
+        raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
+    wanted = sequences.mask[:, 1:]
+    rows_of, found = [], []
+    for rows, longest in by_length(sequences.real):
+        mask = wanted[rows, : longest - 1]
+        hidden = model.hidden(sequences.ids[rows, :longest])[:, :-1]  # (rows, longest - 1, width)
+        features = head.features(hidden[mask]) / temperature  # (targets, width)
+        values = token_log_probabilities(features, projection, sequences.ids[rows, 1:longest][mask])
+        padded = values.new_zeros(len(rows), wanted.shape[1])
+        padded[:, : longest - 1][mask] = values
+        found.append(padded)
+        rows_of.append(rows)
+    order = torch.cat(rows_of)
+    return torch.cat(found)[order.argsort()]
+
+
+def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Numbers of sequences of nearly one length, the longest first, and how long the longest of them is."""
+    lengths, order = real.sort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[start]), 2)
+        rows = order[start : start + max(_TOGETHER // longest, 1)]
+        yield rows, longest
+        start += len(rows)
+
+
+@torch.no_grad()
+def reference_sums(
+    model: Transformer, groups: TokenGroups, device: torch.device | str = "cpu", progress: Report = no_report
+) -> NDArray[np.float32]:
+    """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`."""
+    was, found = model.training, []
+    model.eval()
+    for start in range(0, len(groups), _ROWS):
+        numbers = range(start, min(start + _ROWS, len(groups)))
+        sequences = Sequences(*(part.to(device) for part in sequences_of(groups.batch(numbers))))
+        found.append(completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy())
+        progress(numbers.stop, len(groups), "rows under the reference")
+    model.train(was)
+    return np.concatenate(found).astype(np.float32)

@@ -5,7 +5,7 @@ h = [S ln π(y_w) - S ln π_ref(y_w)] - [S ln π(y_l) - S ln π_ref(y_l)], S bei
 sigmoid       -ln σ(βh), section 4
 robust        [-(1-ε) ln σ(βh) + ε ln σ(-βh)] / (1-2ε), labels flipped with probability ε (Chowdhury et al. 2024)
 cdpo          -(1-ε) ln σ(βh) - ε ln σ(-βh), the conservative form (Mitchell 2023)
-ipo           (h' - 1/(2β))² with S the mean over tokens (Azar et al. 2023, equation 17; divided by the length as TRL does)
+ipo           (h' - 1/(2β))² with S the mean over tokens (Azar et al. 2023, equation 17, whose S is the sum)
 sigmoid_norm  -ln σ(βh') with S the mean over tokens (Lambert et al. 2024, section 5)
 apo_zero      [1 - σ(βr_w)] + σ(βr_l), r a completion's part of h (D'Oosterlinck et al. 2024)
 """

@@ -102,7 +102,7 @@ def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], 
 def load_policy(config: OfflineConfig, context: StageContext) -> Checkpoint:
     """The checkpoint that learns, which is its own reference."""
     full = isinstance(config.method, FullConfig)
-    checkpoint = load(find_base(config.base, context), "float32" if full else DTYPES[config.train.precision])
+    checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])
     return replace(checkpoint, source=config.base) if config.base in MODELS else checkpoint
 
 

@@ -226,6 +226,16 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.align.stage_offline:outside_digest",
         check="lmworks.align.stage_offline:check",
     ),
+    "align.online": Stage(
+        run="lmworks.align.stage_online:online",
+        config="lmworks.align.config:OnlineConfig",
+        version=1,
+        purpose="teach a model by rewards of what it says itself: GRPO and its relatives",
+        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.align.stage_online:outside_digest",
+        check="lmworks.align.stage_online:check",
+    ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.align.config import DPOConfig, OfflineConfig
+    from lmworks.align.advantages import group_advantages
+    from lmworks.align.config import DPOConfig, GRPOConfig, OfflineConfig, OnlineConfig
     from lmworks.align.dpo import DPO, dpo
     from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums
+    from lmworks.align.policy_gradient import PolicyOptimization, RolloutBatch, kl_estimate, policy_loss
+    from lmworks.align.rollout_loader import Policy, Prompt, RolloutLoader
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

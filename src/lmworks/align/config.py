@@ -1,7 +1,8 @@
 """The configs of alignment, free of torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
 from lmworks.train.config import TrainConfig
@@ -76,6 +77,139 @@ class OfflineConfig:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        if not isinstance(self.method, LoraConfig | FullConfig):
+            raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
+        if self.train.ramp is not None or self.train.samples:
+            raise ValueError("alignment trains without a ramp and samples of text")
+
+
+Advantage = Literal["group", "mean", "leave_one_out", "batch", "best"]
+PolicyGradient = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "raft"]
+# What a name stands for; a setting that is given replaces its part.
+POLICY_GRADIENTS: dict[str, dict[str, Any]] = {
+    "grpo": {
+        "advantage": "group",
+        "ratio": "token",
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "reduction": "sequence",
+        "dynamic_sampling": False,
+        "mask_truncated": False,
+    },
+    "dr_grpo": {"advantage": "mean", "reduction": "constant"},
+    "dapo": {"reduction": "token", "clip_high": 0.28, "dynamic_sampling": True, "mask_truncated": True},
+    "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+    "cispo": {"ratio": "truncated", "clip_high": 5.0, "reduction": "token"},
+    "rloo": {"advantage": "leave_one_out", "ratio": "none"},
+    "reinforce": {"advantage": "batch", "ratio": "none", "reduction": "token"},
+    "raft": {"advantage": "best", "ratio": "none", "reduction": "token"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOConfig:
+    """Policy gradients on groups of completions: one tuple of choices, of which the published methods are names.
+
+    name        `grpo` (Shao et al. 2024), `dr_grpo` (Liu et al. 2025), `dapo` (Yu et al. 2025), `gspo` (Zheng et al.
+                2025), `cispo` (MiniMax 2025), `rloo` (Ahmadian et al. 2024), `reinforce` (Williams 1992), `raft` (best
+                of a group, Dong et al. 2023): the defaults of what stands below.
+    group_size  Completions of each prompt.
+    advantage   `group`, `mean`, `leave_one_out`, `batch` or `best`: see `align/advantages.py`.
+    ratio       of the policy to the one that sampled: of each `token`; of a `sequence`, the geometric mean of its
+                tokens' ratios; `truncated`, a weight without a gradient; `none`, the plain gradient of ln π.
+    clip_low    The ratio is held above 1 - clip_low,
+    clip_high   and below 1 + clip_high; of `truncated`, below clip_high.
+    reduction   Mean over all tokens of the step (`token`), over sequences of their means (`sequence`), or of sums
+                divided by the most tokens that a completion may have (`constant`).
+    beta        Weight of the KL divergence to the reference; 0: measured on one group of each step.
+    kl          Its estimator, in the loss: `k1`, `k2`, `k3` (Schulman 2020); or `reward`, k1 as a part of the reward.
+    dynamic_sampling  Prompts whose completions have all one reward are replaced by further ones.
+    mask_truncated    Completions that the length ended teach nothing.
+    updates     Steps of the optimizer for each batch of rollouts.
+    kind        `grpo`; or `ppo`, with settings of its own.
+    """
+
+    name: PolicyGradient = "grpo"
+    group_size: int = 8
+    advantage: Advantage | None = None
+    ratio: Literal["token", "sequence", "truncated", "none"] | None = None
+    clip_low: float | None = None
+    clip_high: float | None = None
+    reduction: Literal["token", "sequence", "constant"] | None = None
+    beta: float = 0.0
+    kl: Literal["k1", "k2", "k3", "reward"] = "k3"
+    dynamic_sampling: bool | None = None
+    mask_truncated: bool | None = None
+    updates: int = 1
+    kind: Literal["grpo"] = "grpo"
+
+    def __post_init__(self) -> None:
+        if self.name not in POLICY_GRADIENTS:
+            raise ValueError(f"name must be one of {', '.join(POLICY_GRADIENTS)}, got {self.name!r}")
+        plain = {"advantage": "group", "ratio": "token", "clip_low": 0.2, "clip_high": 0.2, "reduction": "sequence"}
+        for key, value in {
+            **plain,
+            "dynamic_sampling": False,
+            "mask_truncated": False,
+            **POLICY_GRADIENTS[self.name],
+        }.items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+        positive(updates=self.updates)
+        if self.group_size < 2:
+            raise ValueError(f"a group has 2 completions or more, to compare them: got group_size={self.group_size}")
+        if self.beta < 0:
+            raise ValueError(f"beta is 0 or more, got {self.beta}")
+
+
+Online = GRPOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineConfig:
+    """A model learns from the rewards of what it says itself.
+
+    rows         Files with prompts (and, for rewards that check it, the `answer`), or folders or globs of them.
+    base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
+                 is the reference, too.
+    rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone.
+    algorithm    `grpo`, and its settings.
+    method       What is trained: an adapter (`lora`), or all weights (`full`).
+    steps        Of the optimizer.
+    prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
+    length       Most tokens of prompt and completion.
+    completion   Most tokens of a completion.
+    temperature  Of sampling; the policy's probabilities are those at this temperature.
+    slots        Completions that are sampled at a time.
+    rate         Peak learning rate; left out: of the method.
+    seed         Of the order, of what is sampled, and of an adapter's first weights.
+    train        The loop.
+    """
+
+    rows: tuple[str, ...] = ()
+    base: str = ""
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
+    algorithm: Online = field(default_factory=GRPOConfig)
+    method: Method = field(default_factory=lambda: LoraConfig(lora_alpha=32))
+    steps: int = 100
+    prompts: int = 8
+    length: int = 512
+    completion: int = 256
+    temperature: float = 1.0
+    slots: int = 64
+    rate: float | None = None
+    seed: int = 0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), log=1, validate=None))
+
+    def __post_init__(self) -> None:
+        positive(steps=self.steps, prompts=self.prompts, slots=self.slots, rate=self.rate, temperature=self.temperature)
+        within(2, 2**20, length=self.length)
+        if not 1 <= self.completion < self.length:
+            raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
+        if not self.rows:
+            raise ValueError('name the files with prompts: rows=["rows.jsonl"]')
+        if not any(self.rewards.values()):
+            raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
         if not isinstance(self.method, LoraConfig | FullConfig):
             raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
         if self.train.ramp is not None or self.train.samples:

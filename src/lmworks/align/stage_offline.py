@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
-from lmworks.align.config import OfflineConfig
+from lmworks.align.config import OfflineConfig, OnlineConfig
 from lmworks.align.dpo import DPO, REFERENCE
 from lmworks.align.log_probabilities import reference_sums
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
@@ -99,7 +99,7 @@ def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], 
     return kept, out
 
 
-def load_policy(config: OfflineConfig, context: StageContext) -> Checkpoint:
+def load_policy(config: OfflineConfig | OnlineConfig, context: StageContext) -> Checkpoint:
     """The checkpoint that learns, which is its own reference."""
     full = isinstance(config.method, FullConfig)
     checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])

@@ -7,6 +7,7 @@ All that a resumed run needs is the number of the step.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class GroupLoader:
     """
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
+    metrics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class Loader:
     run asks for, a rank outside the world, a step with fewer sequences than ranks, a state that is damaged or of
     another stream (naming what is wrong); FileNotFoundError and ShardError as `TokenDataset`.
     """
+
+    metrics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,

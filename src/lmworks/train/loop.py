@@ -208,7 +208,7 @@ def _step_numbers(run: Run, taken: StepGradients) -> dict[str, Any]:
     losses = taken.losses if len(taken.losses) > 1 else {}
     rate = taken.rate * peak_rate(run.config.optimizer)
     numbers = {"gradient_norm": taken.norm, "targets": taken.targets, "rate": rate}
-    return {"loss": taken.loss, **losses, **taken.metrics, **numbers}
+    return {"loss": taken.loss, **losses, **run.loader.metrics, **taken.metrics, **numbers}
 
 
 def _validation_numbers(validation: Validation) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Advantages: how much better a completion was than expected, by the other completions of its prompt or by a critic.
+
+rewards  (groups, size) float64; NaN where a completion has none, which then counts for nothing
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.align.config import Advantage
+
+Rewards = NDArray[np.float64]
+_EPSILON = 1e-4  # added to the standard deviation, as TRL does; others 1e-6 (verl), 1e-9 (OpenRLHF)
+
+
+def group_advantages(rewards: Rewards, kind: Advantage) -> Rewards:
+    """Advantages (groups, size), 0 where there is no reward.
+
+    group          (R - mean) / (std + 1e-4), the standard deviation with n - 1 (Shao et al. 2024, section 4.1.2)
+    mean           R - mean (Liu et al. 2025, "Understanding R1-Zero-like training", section 3.1)
+    leave_one_out  R - the mean of the others (Ahmadian et al. 2024, RLOO)
+    batch          R - the mean over all groups (Williams 1992, REINFORCE with a baseline)
+    best           1 for the best of its group, 0 for all others: rejection sampling (Dong et al. 2023, RAFT)
+    """
+    count = np.isfinite(rewards).sum(-1, keepdims=True)
+    filled = np.where(np.isfinite(rewards), rewards, 0.0)
+    mean = filled.sum(-1, keepdims=True) / np.maximum(count, 1)
+    centred = np.where(np.isfinite(rewards), rewards - mean, 0.0)
+    match kind:
+        case "group":
+            deviation = np.sqrt((centred**2).sum(-1, keepdims=True) / np.maximum(count - 1, 1))
+            return centred / (deviation + _EPSILON)
+        case "mean":
+            return centred
+        case "leave_one_out":
+            return centred * count / np.maximum(count - 1, 1)
+        case "batch":
+            return np.where(np.isfinite(rewards), rewards - filled.sum() / max(int(count.sum()), 1), 0.0)
+        case "best":
+            best = np.zeros_like(rewards)
+            for row, values in zip(best, rewards, strict=True):
+                if np.isfinite(values).any() and np.nanmax(values) > np.nanmin(values):
+                    row[np.nanargmax(values)] = 1.0
+            return best
+
+
+def without_signal(rewards: Rewards) -> NDArray[np.bool_]:
+    """(groups,): whether all completions of a prompt have one reward, or fewer than two have any."""
+    known = np.isfinite(rewards)
+    low = np.where(known, rewards, np.inf).min(-1)
+    high = np.where(known, rewards, -np.inf).max(-1)
+    return (known.sum(-1) < 2) | (high - low < 1e-12)

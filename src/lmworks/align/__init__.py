@@ -6,6 +6,7 @@ from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lmworks.align.advantages import group_advantages
+    from lmworks.align.collected_rows import preference_rows, thumbed_rows
     from lmworks.align.config import DPOConfig, GRPOConfig, OfflineConfig, OnlineConfig
     from lmworks.align.dpo import DPO, dpo
     from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums

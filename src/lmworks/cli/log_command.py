@@ -1,7 +1,7 @@
 """The verb `log`: what was asked and answered, and what can be done with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,7 @@ from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
 if TYPE_CHECKING:
     from lmworks.monitor.log import LogRow
 
-app = typer.Typer(no_args_is_help=True, help="The log of interactions: show, export, prune, replay.")
+app = typer.Typer(no_args_is_help=True, help="The log of interactions: show, export, rows, prune, replay.")
 
 FilterOption = Annotated[
     str,
@@ -84,6 +84,50 @@ def export(
 
             count = export_otlp(reader, to, filter_, content=bool(content))
     typer.echo(f"{count} interaction{'' if count == 1 else 's'} -> {to}")
+
+
+@app.command()
+def rows(
+    out: Annotated[Path, typer.Argument(help="The .jsonl file to make; must not exist.")],
+    kind: Annotated[
+        Literal["preference", "kto"], typer.Option(help="Pairs of answers, or single answers with a label.")
+    ],
+    filter_: FilterOption = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write what people said about answers as rows to train on, and count what cannot be used.
+
+    kto: the answers with a thumb. preference: answers to one prompt with opposite thumbs, the votes of the page Compare
+    and the rankings of the page Rank; the filter is for the log alone.
+
+    Example: `lmworks log rows thumbs.jsonl --kind kto --filter since:30d`, then `lmworks rows lint thumbs.jsonl`
+    """
+    from collections import Counter
+
+    from lmworks.align.collected_rows import preference_rows, thumbed_rows
+    from lmworks.artefact import check_new
+    from lmworks.data.preference_rows import write_preference_rows
+    from lmworks.evaluate.rankings import RANKINGS, read_rankings
+    from lmworks.evaluate.votes import VOTES, read_votes
+    from lmworks.workspace import read_log
+
+    check_new(out)
+    folder, left_out = workspace or last_workspace(), Counter[str]()
+    with read_log(folder) as reader:
+        thumbed = thumbed_rows(reader.interactions(filter_), left_out)
+    made: list = list(thumbed)
+    if kind == "preference":
+        (votes, bad_votes), (rankings, bad_rankings) = read_votes(folder / VOTES), read_rankings(folder / RANKINGS)
+        made = list(preference_rows(thumbed, votes, rankings, left_out))
+        left_out[f"unreadable lines of {VOTES} and {RANKINGS}"] = bad_votes + bad_rankings
+    for reason, count in left_out.most_common():
+        if count:
+            typer.echo(f"not used: {count:,} {reason}", err=True)
+    if not made:
+        others = ", and votes on Compare and rankings on Rank" if kind == "preference" else ""
+        raise ValueError(f"nothing in {folder} gives such a row: thumbs on the pages Chat and Log do{others}")
+    write_preference_rows(out, made)
+    typer.echo(f"{len(made):,} row{'' if len(made) == 1 else 's'} -> {out}")
 
 
 @app.command()

@@ -10,12 +10,14 @@
 Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lmworks.config import ConfigError, from_mapping
+from lmworks.artefact import write_text
+from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
 from lmworks.records import LabelledCompletion, Preference, PromptCompletion, Provenance, Rated, Stepwise, Verifiable
 
@@ -78,6 +80,24 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
         return from_mapping(kind, {**row, "provenance": made}, [where])
     except (ConfigError, ValueError) as error:
         raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+
+
+def row_columns(row: Any) -> dict[str, Any]:
+    """The columns of a row as `parse_preference_row` reads them, without those that are empty."""
+    columns = _filled(to_mapping(row))
+    for name in columns.keys() & {"prompt", "completion", "chosen", "rejected"}:
+        if isinstance(columns[name], list):
+            columns[name] = [_filled(message) for message in columns[name]]
+    made = _filled(columns.pop("provenance", {}))
+    return columns | ({"provenance": made} if made else {})
+
+
+def write_preference_rows(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(row_columns(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value not in (None, [], {})}
 
 
 def _found(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:

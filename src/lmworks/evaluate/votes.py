@@ -6,11 +6,11 @@ vote is a further line.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from lmworks.artefact import hash_json, sync_folder
 from lmworks.config import from_mapping, to_mapping
@@ -18,6 +18,7 @@ from lmworks.evaluate.results import Result
 from lmworks.records import Preference, Provenance, TextOrMessages
 
 VOTES = "votes.jsonl"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def first_is_right(pair: str, annotator: str | None) -> bool:
     return int(hash_json([pair, annotator])[:8], 16) % 2 == 1
 
 
-def append_vote(path: Path, vote: Vote) -> None:
-    """Returns when the vote is on the disk; several processes may write."""
+def append_vote(path: Path, vote: Any) -> None:
+    """Returns when the vote, or the ranking, is on the disk; several processes may write."""
     import fcntl  # POSIX only, and only writers need it
 
     line = json.dumps(to_mapping(vote), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
@@ -98,20 +99,27 @@ def append_vote(path: Path, vote: Vote) -> None:
 
 
 def read_votes(path: Path) -> tuple[list[Vote], int]:
-    """The newest vote of each annotator on each pair, but for those taken back, the latest voted last; and the number
-    of lines that are no vote, such as the half of one that a power cut left."""
+    """`read_standing` of votes."""
+    return read_standing(path, Vote, lambda vote: (vote.pair, vote.provenance.annotator), lambda vote: vote.choice)
+
+
+def read_standing(
+    path: Path, kind: type[T], key: Callable[[T], Any], decided: Callable[[T], Any]
+) -> tuple[list[T], int]:
+    """The newest row of each key (an annotator on a pair of answers), but for those taken back, which decide None, the
+    latest last; and the number of lines that are no such row, such as the half of one that a power cut left."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # the rest is being written
-    votes = [_parsed(line) for line in lines if line]
-    standing: dict[tuple[str, str | None], Vote] = {}
-    for vote in filter(None, votes):
-        standing.pop((vote.pair, vote.provenance.annotator), None)
-        standing[vote.pair, vote.provenance.annotator] = vote
-    return [vote for vote in standing.values() if vote.choice is not None], votes.count(None)
+    rows = [_parsed(kind, line) for line in lines if line]
+    standing: dict[Any, T] = {}
+    for row in filter(None, rows):
+        standing.pop(key(row), None)
+        standing[key(row)] = row
+    return [row for row in standing.values() if decided(row) is not None], rows.count(None)
 
 
 @lru_cache(maxsize=50_000)
-def _parsed(line: bytes) -> Vote | None:
+def _parsed(kind: type[T], line: bytes) -> T | None:
     try:
-        return from_mapping(Vote, json.loads(line.decode("utf-8", "surrogatepass")))
+        return from_mapping(kind, json.loads(line.decode("utf-8", "surrogatepass")))
     except ValueError:
         return None

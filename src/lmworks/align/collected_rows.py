@@ -1,0 +1,94 @@
+"""Rows to learn from, made of what people said about answers: thumbs of the log, votes of Compare, rankings of Rank.
+
+kto          an answer with a thumb: desirable or not
+preference   two answers to one prompt with opposite thumbs; a vote with a winner; any two that were ranked apart
+
+What cannot be used is counted by its reason. An answer from documents has the passages that it cites in its prompt,
+numbered as it cites them: without them a row would teach to make up citations.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+from lmworks.artefact import hash_json
+from lmworks.evaluate.logged_items import thumb_of
+from lmworks.evaluate.rankings import Ranking
+from lmworks.evaluate.votes import Vote
+from lmworks.records import Interaction, LabelledCompletion, Message, Preference, Provenance
+
+GROUNDED = "Answer from these passages, or say that you don't know.\n\n{passages}\n\nQuestion: {question}"
+SHOWN = 3  # passages of an answer that cites none
+CONTENT = "content"  # in `Interaction.redacted`: the log keeps no text
+_CUT = {"length": "cut off at the limit of tokens", "cancelled": "cancelled", "deadline": "cut off by a deadline"}
+
+
+def thumbed_rows(interactions: Iterable[Interaction], left_out: Counter[str]) -> list[LabelledCompletion]:
+    """A row for each answer with a thumb, the newest one; `rubric` is the reason that the person gave."""
+    rows = []
+    for one in interactions:
+        thumb, reason = thumb_of(one), _unusable(one)
+        if not thumb or reason:
+            left_out[f"thumbs on answers {reason}" if thumb else "answers without a thumb"] += 1
+            continue
+        given = next(each for each in reversed(one.feedback) if each.kind == "thumbs")
+        made = Provenance(f"interaction {one.id}", given.author or None, rubric=given.text or None)
+        rows.append(LabelledCompletion(_prompt(one), one.response, thumb == "up", made, one.tools))
+    return rows
+
+
+def preference_rows(
+    thumbed: Sequence[LabelledCompletion], votes: Sequence[Vote], rankings: Sequence[Ranking], left_out: Counter[str]
+) -> list[Preference]:
+    """Pairs from thumbs, then from votes, then from rankings, each in the order of what they are from."""
+    by_prompt: dict[str, tuple[list[LabelledCompletion], list[LabelledCompletion]]] = {}
+    for row in thumbed:
+        by_prompt.setdefault(hash_json([row.prompt, row.tools]), ([], []))[not row.label].append(row)
+    rows = []
+    for liked, disliked in by_prompt.values():
+        if not (liked and disliked):
+            left_out["thumbs on answers to a prompt without an opposite thumb"] += len(liked) + len(disliked)
+        for good, bad in product(liked, disliked):
+            if good.completion == bad.completion:
+                left_out["opposite thumbs on equal answers"] += 1
+                continue
+            one, two = good.provenance, bad.provenance
+            annotator = one.annotator if one.annotator == two.annotator else None
+            made = Provenance(f"{one.source} and {two.source}", annotator, rubric=two.rubric or one.rubric)
+            rows.append(Preference(good.prompt, good.completion, bad.completion, made, good.tools))
+    rows += [row for vote in votes if (row := vote.preference)]
+    rows += [row for ranking in rankings for row in ranking.preferences]
+    pairs = [vote.choice for ranking in rankings for vote in ranking.votes]
+    left_out["votes for a tie"] += sum(vote.choice == "tie" for vote in votes)
+    left_out["votes that both are bad"] += sum(vote.choice == "both bad" for vote in votes)
+    left_out["rankings that skip"] += sum(ranking.ranks == () for ranking in rankings)
+    left_out["ties of rankings"] += pairs.count("tie")
+    return rows
+
+
+def _unusable(one: Interaction) -> str:
+    """Why nothing can be learned from an answer; "" where something can."""
+    if one.finish_reason in _CUT or one.error:
+        return _CUT.get(one.finish_reason, "that failed")
+    if one.operation != "chat":
+        return f"of the operation {one.operation}, whose prompt is no conversation"
+    if CONTENT in one.redacted:
+        return "whose texts the log does not keep"
+    if one.redacted:
+        return f"with words that the log replaces ({', '.join(one.redacted)})"
+    if not one.messages or not one.response.strip():
+        return "that are empty"
+    return "from documents that found none" if one.confidence is not None and not one.retrieved else ""
+
+
+def _prompt(one: Interaction) -> tuple[Message, ...]:
+    if one.confidence is None:
+        return one.messages
+    passages = []
+    for cited in one.citations:
+        held = (each.text for each in one.retrieved if each.span.overlap(cited.evidence))
+        passages.append(next(held, cited.text))
+    passages = passages or [each.text for each in one.retrieved[:SHOWN]]
+    numbered = "\n\n".join(f"[{number}] {text.strip()}" for number, text in enumerate(passages, 1))
+    question = "\n".join(message.content for message in one.messages if message.role == "user")
+    return (Message("user", GROUNDED.format(passages=numbered, question=question)),)

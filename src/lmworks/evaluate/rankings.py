@@ -1,0 +1,134 @@
+"""Rankings of people: several answers to one prompt from best to worst, with ties, and the pairs that follow from them.
+
+`rankings.jsonl` of a workspace holds a `Ranking` a line and is only appended to, as `votes.jsonl` is. The answers come
+from files of rows or from runs of evaluations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+from lmworks.artefact import hash_json
+from lmworks.config import from_mapping
+from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
+from lmworks.evaluate.results import Result
+from lmworks.evaluate.votes import Vote, read_standing
+from lmworks.records import Preference, Provenance, TextOrMessages
+
+RANKINGS = "rankings.jsonl"
+MOST = 9  # answers to a prompt: a key each
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Answers to one prompt before anybody compared them; `systems` names who wrote each, where that is known.
+
+    ValueError for more or fewer systems than answers.
+    """
+
+    prompt: TextOrMessages
+    completions: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        if self.systems and len(self.systems) != len(self.completions):
+            raise ValueError(f"{len(self.completions)} completions and {len(self.systems)} systems: name each, or none")
+
+    @property
+    def id(self) -> str:
+        return hash_json([self.prompt, self.completions, self.systems])[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Judgement of a person on the answers to a prompt.
+
+    ranks    of each completion, 1 is the best and equal ones tie; () skips the prompt. The newest ranking of an
+             annotator on an item counts, and None takes it back.
+    shown    the place, from 0, at which each completion was shown
+    """
+
+    item: str  # `Candidates.id`
+    time: float  # seconds since the epoch
+    prompt: TextOrMessages
+    completions: tuple[str, ...]
+    systems: tuple[str, ...]
+    ranks: tuple[int, ...] | None
+    shown: tuple[int, ...] = ()
+    reason: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def votes(self) -> list[Vote]:
+        """A vote on each two of the completions, with "" for a system without a name."""
+        names = self.systems or ("",) * len(self.completions)
+        found = []
+        for one, two in combinations(range(len(self.ranks or ())), 2):
+            assert self.ranks is not None
+            difference = self.ranks[one] - self.ranks[two]
+            choice = "tie" if difference == 0 else "first" if difference < 0 else "second"
+            order = int(self.shown[one] > self.shown[two]) if self.shown else None
+            texts, made = (self.completions[one], self.completions[two]), replace(self.provenance, order=order)
+            pair, systems = f"{self.item}/{one}-{two}", (names[one], names[two])
+            found.append(Vote(pair, self.time, self.prompt, texts, systems, choice, self.reason, made))
+        return found
+
+    @property
+    def preferences(self) -> list[Preference]:
+        """All strictly ordered pairs. `order` says whether the chosen one was shown before the rejected one (0) or
+        after it (1)."""
+        return [row for vote in self.votes if (row := vote.preference)]
+
+
+def read_rankings(path: Path) -> tuple[list[Ranking], int]:
+    """The standing rankings, those that skip among them, the latest last; and the number of unreadable lines."""
+    return read_standing(path, Ranking, lambda one: (one.item, one.provenance.annotator), lambda one: one.ranks)
+
+
+def order_shown(item: str, annotator: str | None, count: int) -> list[int]:
+    """The completions in the order in which this annotator sees them, drawn by a hash as `votes.first_is_right` is."""
+    return sorted(range(count), key=lambda number: hash_json([item, annotator, number]))
+
+
+def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
+    """Rows of a .jsonl, .json or .parquet file: `prompt` with `completions` (and `systems`), or with `chosen` and
+    `rejected`. Equal completions are one. RowError for a row of another kind or with fewer than `least` completions."""
+    rows = []
+    for where, found in rows_of(path):
+        row = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
+        if not isinstance(row, dict) or "prompt" not in row:
+            raise RowError("row type", f"{where}: a row has a prompt and completions, such as "
+                           '{"prompt": "Why?", "completions": ["Because.", "Nobody knows."]}')  # fmt: skip
+        pair = [row[name] for name in ("chosen", "rejected") if name in row]
+        known = {name: row[name] for name in ("prompt", "completions", "systems") if row.get(name) is not None}
+        made = {name: row[name] for name in ("source", "annotator") if isinstance(row.get(name), str)}
+        try:
+            check_encodable(known, where)
+            made = {"source": where, **made, **(row.get("provenance") or {})}
+            one = from_mapping(Candidates, {"completions": pair, **known, "provenance": made}, [where])
+        except ValueError as error:
+            raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+        kept = [n for n, text in enumerate(one.completions) if text not in one.completions[:n]]
+        if not least <= len(kept) <= MOST:
+            raise RowError("completions", f"{where}: {len(kept)} different completions: give {least} to {MOST}")
+        texts, systems = tuple(one.completions[n] for n in kept), tuple(one.systems[n] for n in kept if one.systems)
+        rows.append(replace(one, completions=texts, systems=systems))
+    return rows
+
+
+def run_candidates(runs: Sequence[tuple[str, Sequence[Result]]], source: str) -> list[Candidates]:
+    """The generated answers of several runs, by their names, to the same prompts of the same items, where they differ;
+    in the order of their hashes, so that those ranked when a person stops are a random sample."""
+    of = [{(row.task, row.item.id): row for row in rows if not row.item.choices} for _, rows in runs]
+    rows = []
+    for key in of[0]:
+        here = [results[key] for results in of if key in results]
+        texts: dict[str, str] = {}  # the first run that says it
+        for (name, _), row in zip(runs, here, strict=False):
+            texts.setdefault(row.response.text.strip(), name)
+        if len(here) == len(runs) and len(texts) > 1 and all(row.item.prompt == here[0].item.prompt for row in here):
+            made = Provenance(f"{key[0]}/{key[1]} of {source}")
+            rows.append(Candidates(here[0].item.prompt, tuple(texts), tuple(texts.values()), made))
+    return sorted(rows, key=lambda one: one.id)

@@ -1,7 +1,7 @@
-"""Extractors behind a wall: in a process of their own, which may take too long, too much memory, or crash.
+"""Functions behind a wall: in a process of their own, which may take too long, too much memory, or crash.
 
-Parsers of HTML, PDF and the like are C code that meets whatever a file holds. One that hangs or dies costs its own
-record a reason, and never the run.
+Parsers of HTML, PDF and the like are C code that meets whatever a file holds, verifiers meet whatever a model writes.
+One that hangs or dies costs its own record a reason, and never the run.
 """
 
 import os
@@ -13,21 +13,23 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from lmworks.data.children import end_with_parent, how_it_ended, start_child
 from lmworks.data.extract import Extracted, Extractor, UnusableError
 
+A = TypeVar("A")
+R = TypeVar("R")
 _MAPPED = Path("/proc/self/statm")  # of Linux: the first number is the pages that are mapped
 _GRACE = 1.0  # seconds after which the system ends what its parent should have ended
 
 
 @dataclass(frozen=True, slots=True)
 class GuardConfig:
-    """Bounds of one file's extraction.
+    """Bounds of one call, such as the extraction of a file.
 
     seconds    Longest time.
-    megabytes  Most memory of the process that extracts, beyond what it has at its start. Linux only: macOS bounds the
+    megabytes  Most memory of the process, beyond what it has at its start. Linux only: macOS bounds the
                memory of no process.
     """
 
@@ -45,13 +47,14 @@ def memory_is_bounded() -> bool:
 
 
 class Guard:
-    """Calls extractors in one other process, which is started anew after each that did not come back.
+    """Calls functions in one other process, which is started anew after each that did not come back.
 
-    The process is started at the first call. Use it as a context manager, or `close` it.
+    The process is started at the first call. Use it as a context manager, or `close` it. `what` names in errors what
+    its calls are.
     """
 
-    def __init__(self, config: GuardConfig | None = None) -> None:
-        self._config = config or GuardConfig()
+    def __init__(self, config: GuardConfig | None = None, what: str = "its extraction") -> None:
+        self._config, self._what = config or GuardConfig(), what
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
 
@@ -61,22 +64,33 @@ class Guard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def extract(self, extractor: Extractor, raw: bytes) -> Extracted:
-        """What the extractor, a function that pickles, gives for these bytes.
+    @property
+    def alive(self) -> bool:
+        """Whether the next call finds a process."""
+        return self._process is not None and self._process.is_alive()
 
-        Raises UnusableError, as the extractor does, and where it took too long or too much memory or died of it; and
-        what else the extractor raises, as an UnusableError too, since it was these bytes that it could not stand.
+    def extract(self, extractor: Extractor, raw: bytes) -> Extracted:
+        """The extractor's answer for these bytes; errors as of `call`."""
+        return self.call(extractor, raw)
+
+    def call(self, function: Callable[[A], R], argument: A, seconds: float | None = None) -> R:
+        """The answer of a function, which pickles like its argument and its answer; `seconds` instead of the config's.
+
+        Raises UnusableError, as the function does, and where it took too long or too much memory or died of it; and
+        what else the function raises, as an UnusableError too, since it was this argument that it could not stand.
         """
+        seconds = seconds or self._config.seconds
+        too_long = f"{self._what} took longer than {seconds:g} s"
         connection = self._started()
         try:
-            connection.send((extractor, raw))
-            if not connection.poll(self._config.seconds):
+            connection.send((function, argument, seconds))
+            if not connection.poll(seconds):
                 self.close()
-                raise UnusableError(self._too_long)
+                raise UnusableError(too_long)
             good, result = connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             told = self._end()
-            raise UnusableError(self._too_long if told == "SIGALRM" else f"its extraction crashed ({told})") from None
+            raise UnusableError(too_long if told == "SIGALRM" else f"{self._what} crashed ({told})") from None
         if not good:
             raise UnusableError(result)
         return result
@@ -86,15 +100,11 @@ class Guard:
             self._process.kill()
             self._end()
 
-    @property
-    def _too_long(self) -> str:
-        return f"its extraction took longer than {self._config.seconds:g} s"
-
     def _started(self) -> Connection:
-        if self._connection is None or self._process is None or not self._process.is_alive():
+        if self._connection is None or not self.alive:
             context = get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._config), daemon=True)
+            self._process = context.Process(target=_serve, args=(theirs, self._config, self._what), daemon=True)
             start_child(self._process)
             theirs.close()
         return self._connection
@@ -109,33 +119,33 @@ class Guard:
         return told
 
 
-def _serve(connection: Connection, config: GuardConfig) -> None:
+def _serve(connection: Connection, config: GuardConfig, what: str) -> None:
     end_with_parent()
     _limit_memory(config.megabytes)
     while True:
         try:
-            extractor, raw = connection.recv()
+            function, argument, seconds = connection.recv()
         except EOFError:
             return
         # A parser that never gives Python's lock back would outlive a parent that was killed: the system's clock ends
         # it.
-        signal.setitimer(signal.ITIMER_REAL, config.seconds + _GRACE)
-        answer = _tried(extractor, raw)
+        signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+        answer = _tried(function, argument, what)
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send(answer)
 
 
-def _tried(extractor: Callable[[bytes], Extracted], raw: bytes) -> tuple[bool, Any]:
+def _tried(function: Callable[[Any], Any], argument: Any, what: str) -> tuple[bool, Any]:
     try:
-        return True, extractor(raw)
+        return True, function(argument)
     except UnusableError as error:
         return False, str(error)
     except MemoryError:
-        return False, "its extraction needed too much memory"
+        return False, f"{what} needed too much memory"
     except RecursionError:
         return False, "its parts are nested too deeply"
-    except Exception as error:  # a parser's own surprise at what the file holds
-        return False, f"its extraction failed: {type(error).__name__}: {error}"[:300]
+    except Exception as error:  # a function's own surprise at what it is given
+        return False, f"{what} failed: {type(error).__name__}: {error}"[:300]
 
 
 def _limit_memory(megabytes: int) -> None:

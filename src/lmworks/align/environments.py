@@ -1,0 +1,104 @@
+"""Environments: plain functions that answer what a policy wrote, until they are done.
+
+    environment(messages, completion) -> Turn(reply messages, reward or None, done)
+
+`messages` are the conversation before the completion. `generate/rollouts.py` appends the replies to the token ids that
+were sampled and samples on; `tool_environment` runs calls that the engine's constraint has kept well-formed:
+
+    tools = {"calculator": (CALCULATOR, calculator)}
+    sampling = SamplingParameters(constraint=tool_constraint(tools, chat.tool_form))
+    environment = tool_environment(tools, chat.tool_form)
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lmworks.evaluate.step_metrics import arithmetic
+from lmworks.generate.constraint import FunctionCalls
+from lmworks.records import Message
+from lmworks.tokenizer.tool_calls import Tool, ToolForm
+
+
+class Turn(NamedTuple):
+    """The environment's part of a turn: its messages, none where it says nothing; a reward where it gives one itself,
+    None where a verifier reads the last completion; and whether the episode is over."""
+
+    reply: tuple[Message, ...] = ()
+    reward: float | None = None
+    done: bool = True
+
+
+Environment = Callable[[Sequence[Message], str], Turn]
+# Name → its description for the chat template, and the function that takes its arguments by name.
+Tools = Mapping[str, tuple[Tool, Callable[..., str]]]
+
+CALCULATOR: Tool = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "description": "Exact value of an arithmetic expression with + - * / and brackets.",
+        "parameters": {
+            "type": "object",
+            "properties": {"expression": {"type": "string", "maxLength": 60}},
+            "required": ["expression"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def calculator(expression: str) -> str:
+    """The value of an expression, a fraction to six digits; the error in words where there is none."""
+    try:
+        value = arithmetic(expression)
+    except ValueError as error:
+        return str(error)
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
+
+
+def tool_constraint(tools: Tools, form: ToolForm, required: bool = False) -> FunctionCalls:
+    """The constraint on a completion: words, then at most one call of a tool; `required`: a call alone."""
+    parameters = {name: json.dumps(tool["function"]["parameters"]) for name, (tool, _) in tools.items()}
+    return FunctionCalls(
+        before=form.before,
+        between=form.between,
+        after=form.after,
+        marker=form.marker,
+        functions=tuple(parameters.items()),
+        required=required,
+        opening=form.opening,
+        closing=form.closing,
+    )
+
+
+def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Environment:
+    """Runs the call in a completion and replies with its result; done without a call, and behind `most_calls`. What a
+    tool raises is its result, so that a policy can learn to mend a call."""
+
+    def environment(messages: Sequence[Message], completion: str) -> Turn:
+        called = _call(completion, form)
+        made = sum(message.role == "tool" for message in messages)
+        if called is None or made >= most_calls:
+            return Turn()
+        name, arguments = called
+        try:
+            result = tools[name][1](**arguments)
+        except Exception as error:
+            result = f"error: {type(error).__name__}: {error}"[:200]
+        return Turn((Message("tool", str(result), name=name, tool_call_id=f"call{made:05}"),), done=False)
+
+    return environment
+
+
+def _call(text: str, form: ToolForm) -> tuple[str, Mapping[str, Any]] | None:
+    """Name and arguments of the first call; None where the text holds no whole one."""
+    _, found, rest = text.partition(form.opening + form.before)
+    name, between, rest = rest.partition(form.between)
+    if not found or not between:
+        return None
+    try:
+        arguments, _ = json.JSONDecoder().raw_decode(rest.lstrip())
+    except ValueError:
+        return None
+    return (name, arguments) if isinstance(arguments, dict) else None

@@ -1,0 +1,78 @@
+"""Rewards that models give, as metrics: of a completion, of each step of it, and ensembles of several.
+
+    scores = model_reward("helpful", lambda prompts, completions: ...)      # a number for each
+    steps = process_reward("process", lambda prompts, steps: ..., "min")    # a number for each step of each
+    RewardSum({"both": 1.0}, {"both": ensemble("both", [scores, other], "min")})
+
+A policy finds the errors of one reward model; the minimum over several, trained from other seeds, is what none of them
+overrates (Coste et al. 2023, "Reward model ensembles help mitigate overoptimization").
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value
+from lmworks.evaluate.step_metrics import steps_of
+from lmworks.records import TextOrMessages, Unscored
+
+Scores = Callable[[Sequence[TextOrMessages], Sequence[str]], Sequence[float]]  # prompts, completions -> a number each
+# Prompts, the steps of each completion -> a number for each step
+StepScores = Callable[[Sequence[TextOrMessages], Sequence[Sequence[str]]], Sequence[Sequence[float]]]
+_REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
+    "min": min,
+    "mean": lambda scores: float(np.mean(scores)),
+    "last": lambda scores: scores[-1],
+}
+
+
+def model_reward(name: str, function: Scores) -> Metric:
+    """The scores of a function of prompts and completions. ValueError for another number of scores than completions."""
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        scores = function([item.prompt for item in items], [one.text for one in responses])
+        if len(scores) != len(items):
+            raise ValueError(f"{name} gave {len(scores)} scores for {len(items)} completions")
+        return [float(score) for score in scores]
+
+    return Metric(name, measure)
+
+
+def process_reward(name: str, function: StepScores, reduce: Literal["min", "mean", "last"] = "min") -> Metric:
+    """The scores of the steps of a completion (`steps_of`) as one number: the least, as a solution is as good as its
+    worst step (Wang et al. 2024, "Math-Shepherd", section 3.4), their mean, or the last. A completion without steps is
+    unscored. ValueError where not every step has a score."""
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        steps = [steps_of(one.text) for one in responses]
+        asked = [place for place, each in enumerate(steps) if each]
+        scores = function([items[place].prompt for place in asked], [steps[place] for place in asked]) if asked else []
+        if [len(each) for each in scores] != [len(steps[place]) for place in asked]:
+            raise ValueError(f"{name} gave not one score for each step")
+        values: list[Value] = [Unscored("no steps")] * len(items)
+        for place, each in zip(asked, scores, strict=True):
+            values[place] = float(_REDUCE[reduce](each))
+        return values
+
+    return Metric(name, measure, signature={"reduce": reduce})
+
+
+def ensemble(name: str, members: Sequence[Metric], reduce: Literal["mean", "min"] = "mean") -> Metric:
+    """The mean or the minimum of metrics of one scale; unscored where a member is. ValueError without members."""
+    if not members:
+        raise ValueError(f"the ensemble {name} has no members")
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        found = [member.measure(items, responses) for member in members]
+        return [_reduced(values) for values in zip(*found, strict=True)]
+
+    def _reduced(values: Sequence[Value]) -> Value:
+        for member, value in zip(members, values, strict=True):
+            if isinstance(value, Unscored):
+                return Unscored(f"{member.name}: {value.reason}")
+        pairs = zip(members, values, strict=True)
+        return float(_REDUCE[reduce]([item_value(member, value) for member, value in pairs]))
+
+    names = [member.name for member in members]
+    return Metric(name, measure, signature={"members": names, "reduce": reduce})

@@ -1,0 +1,237 @@
+"""The reward of a completion: a weighted sum of named metrics of the registry, and of functions of the user's.
+
+    with RewardSum({"verifier": 1.0, "format": 0.2, "length": 0.0}) as reward:
+        reward.check(items)                                    # rows and names, before a model is loaded
+        found = reward(items, [Response(text) for text in texts])
+        found.totals, found.log()                              # a number or `Unscored` for each; means by name
+
+A weight of 0 reports and does not count. Rules and programs run in a process of their own, which a hanging one cannot
+outlast (`data/guarding.py`); what could not be measured is `Unscored` with the reason, and its row has no reward.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import TracebackType
+
+import numpy as np
+
+from lmworks.data.extract import UnusableError
+from lmworks.data.guarding import Guard, GuardConfig
+from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
+from lmworks.evaluate.registry import METRICS, metric
+from lmworks.records import Unscored, Verifiable
+
+VERIFIER = "verifier"  # in the weights: the verifier that each row names
+SECONDS = 10.0  # by the clock, that a verifier has for one response
+_START_SECONDS = 120.0  # to start the process and to import what the verifiers need
+Reward = float | Unscored
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """Rewards of some responses, in order.
+
+    totals      weighted sums; `Unscored` where a part of a weight other than 0 is
+    components  name → what each response got from it, without its weight
+    """
+
+    totals: tuple[Reward, ...]
+    components: Mapping[str, tuple[Reward, ...]]
+
+    def log(self) -> dict[str, float]:
+        """`reward` and `reward/NAME`, each with `/std`, over the scored ones; `reward/unscored`, responses without a
+        total. A part of which nothing is scored has no number."""
+        parts = {"reward": self.totals} | {f"reward/{name}": values for name, values in self.components.items()}
+        numbers = {
+            name: [value for value in values if not isinstance(value, Unscored)] for name, values in parts.items()
+        }
+        means = {name: float(np.mean(values)) for name, values in numbers.items() if values}
+        deviations = {f"{name}/std": float(np.std(values)) for name, values in numbers.items() if values}
+        return {**means, **deviations, "reward/unscored": float(len(self.totals) - len(numbers["reward"]))}
+
+    def reasons(self) -> Counter[str]:
+        """Why responses have no total, with how many."""
+        return Counter(total.reason for total in self.totals if isinstance(total, Unscored))
+
+
+class RewardSum:
+    """Measures rewards. Use it as a context manager, or `close` it.
+
+    weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
+             `module:name` of (item, response) → number, or a key of `metrics`.
+    metrics  made by the caller, such as reward models (`model_rewards.py`): they run in this process, without a limit.
+    seconds  that a verifier has for one response.
+
+    LookupError for a name that there is none of, ValueError for one that needs a model, or if no weight counts.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float], metrics: Mapping[str, Metric] | None = None, seconds: float = SECONDS
+    ) -> None:
+        self.weights, self._metrics = dict(weights), dict(metrics or {})
+        if unknown := self._metrics.keys() - weights.keys():
+            raise ValueError(f"{sorted(unknown)[0]} is measured and has no weight: give it one, 0 to report it alone")
+        if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
+            raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
+        for name in self.weights.keys() - self._metrics.keys() - {VERIFIER}:
+            if _own_limit(name):
+                self._metrics[name] = metric(name)
+            else:
+                verifier(name)
+        self._guard = Guard(GuardConfig(seconds), "the verifier")
+
+    def __enter__(self) -> "RewardSum":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._guard.close()
+
+    def check(self, items: Sequence[Item]) -> None:
+        """ValueError, with the row and the remedy, for an item that a reward cannot measure."""
+        for name in self.weights.keys() - {VERIFIER}:
+            check_items(self._metrics.get(name) or verifier(name), items)
+        for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
+            try:
+                check_items(verifier(_own_verifier(item)), [item])
+            except (LookupError, ValueError) as error:
+                raise ValueError(f"row {number}: {error}") from None
+
+    def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> Rewards:
+        """The rewards of the responses, one to each item. What verifiers raise becomes `Unscored`; a metric of the
+        caller that raises for all responses raises here."""
+        components: dict[str, tuple[Reward, ...]] = {}
+        for name in self.weights:
+            given = self._metrics.get(name)
+            if given is None:
+                pairs = zip(items, responses, strict=True)
+                components[name] = tuple(self._verified(name, item, response) for item, response in pairs)
+            else:
+                components[name] = tuple(_measured(given, items, responses))
+        rows = zip(*components.values(), strict=True)
+        return Rewards(tuple(self._total(dict(zip(components, row, strict=True))) for row in rows), components)
+
+    def _verified(self, name: str, item: Item, response: Response) -> Reward:
+        name = _own_verifier(item) if name == VERIFIER else name
+        if _own_limit(name):
+            return _measured(metric(name), [item], [response])[0]
+        try:
+            if not self._guard.alive:
+                self._guard.call(_prepare, name, _START_SECONDS)
+            return self._guard.call(_verify, (name, item, response))
+        except UnusableError as error:
+            return Unscored(str(error))
+
+    def _total(self, row: Mapping[str, Reward]) -> Reward:
+        total = 0.0
+        for name, value in row.items():
+            if not self.weights[name]:
+                continue
+            if isinstance(value, Unscored):
+                return Unscored(f"{name}: {value.reason}")
+            total += self.weights[name] * value
+        return total
+
+
+def check_probe(found: Rewards, weights: Mapping[str, float], prompts: int) -> list[str]:
+    """Doubts about a run after a probe, completions of its first prompts: a sentence for each constant part of a reward
+    that is not constant.
+
+    ValueError where all totals are equal, or none is scored: no gradient would come of them.
+    """
+    totals = _scored(found.totals)
+    where = f"{len(found.totals)} completions of the first {prompts} prompts"
+    if not totals:
+        reason, count = found.reasons().most_common(1)[0]
+        raise ValueError(f"no reward could be measured of {where}: {reason} ({count} times)")
+    parts = {name: set(found.components[name]) for name, weight in weights.items() if weight}
+    constant = {name: next(iter(values)) for name, values in parts.items() if len(values) == 1}
+    said = ", ".join(f"{name} is {value:g}" for name, value in constant.items() if not isinstance(value, Unscored))
+    if max(totals) - min(totals) < 1e-9:
+        raise ValueError(
+            f"the reward is {totals[0]:g} for all {where}"
+            f"{f' ({said})' if said else ''}, and a policy learns from differences alone: take prompts that the model "
+            "sometimes answers well (fine-tune it first, or make them easier), a higher temperature, or another reward"
+        )
+    return [f"the reward {name} is {value} for all {where}" for name, value in constant.items()]
+
+
+def _scored(values: Sequence[Reward]) -> list[float]:
+    return [value for value in values if not isinstance(value, Unscored)]
+
+
+def items_of(rows: Sequence[Verifiable]) -> list[Item]:
+    """Items of rows: the answer is the reference, the row's verifier a field."""
+    return [
+        Item(row.provenance.source or str(number), row.prompt, (row.answer,), fields={"verifier": row.verifier})
+        for number, row in enumerate(rows, 1)
+    ]
+
+
+def verifier(name: str) -> Metric:
+    """The metric of the registry, or of the function `module:name`. LookupError where there is none, ValueError for one
+    that needs a model."""
+    if ":" not in name:
+        if (entry := METRICS.get(name)) and entry.roles:
+            raise ValueError(f"{name} needs a model: make it with `metric`, and give it as one of `metrics`")
+        return metric(name)
+    module, _, attribute = name.partition(":")
+    try:
+        function: Callable[[Item, Response], Value] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"no verifier {name!r}: {error}") from None
+    return Metric(name, each(function))
+
+
+def _own_limit(name: str) -> bool:
+    key = f"{name.partition('@')[0]}@k" if "@" in name else name
+    return key in METRICS and METRICS[key].own_limit
+
+
+def _own_verifier(item: Item) -> str:
+    if name := item.fields.get("verifier"):
+        return str(name)
+    raise ValueError(f"{item.id} names no verifier: write a name that `lmworks eval metrics` lists into its row")
+
+
+def _prepare(name: str) -> None:
+    """In the guarded process: the imports of a verifier."""
+    _made(name)
+
+
+def _verify(asked: tuple[str, Item, Response]) -> Reward:
+    """In the guarded process."""
+    name, item, response = asked
+    measured = _made(name)
+    return _number(measured, measured.measure([item], [response])[0])
+
+
+_made = cache(verifier)
+
+
+def _measured(given: Metric, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
+    try:
+        return [_number(given, value) for value in given.measure(items, responses)]
+    except Exception:
+        values = [_one(given, *pair) for pair in zip(items, responses, strict=True)]
+        if all(isinstance(value, Unscored) for value in values):
+            raise
+        return values
+
+
+def _one(given: Metric, item: Item, response: Response) -> Reward:
+    try:
+        return _number(given, given.measure([item], [response])[0])
+    except Exception as error:
+        return Unscored(f"{type(error).__name__}: {error}"[:300])
+
+
+def _number(given: Metric, value: Value) -> Reward:
+    number = value if isinstance(value, Unscored) else item_value(given, value)
+    return number if isinstance(number, Unscored) or math.isfinite(number) else Unscored(f"{given.name} gave {number}")

@@ -1,0 +1,74 @@
+"""Environments: a tool that a policy calls."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from byte_tokenizer import byte_tokenizer
+from lmworks.align.environments import CALCULATOR, Turn, calculator, tool_constraint, tool_environment
+from lmworks.generate.engine import Engine
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.model.checkpoint import assemble
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import llama
+from lmworks.model.transformer import Transformer
+from lmworks.records import Message
+from lmworks.tokenizer.tool_calls import OWN_FORM
+
+TOOLS = {"calculator": (CALCULATOR, calculator)}
+
+
+def test_a_call_is_run_and_words_end_the_episode():
+    environment = tool_environment(TOOLS, OWN_FORM, most_calls=1)
+    asked = [Message("user", "12*12?")]
+    call = OWN_FORM.write("calculator", json.dumps({"expression": "(12 * 12) / 5"}))
+    turn = environment(asked, f"Let me see. {call}")
+    assert turn == Turn((Message("tool", "28.8", name="calculator", tool_call_id="call00000"),), None, False)
+    assert environment(asked, "It is 28.8.") == Turn()
+    assert environment([*asked, *turn.reply], call).done  # one call was allowed
+    (failed,) = environment(asked, OWN_FORM.write("calculator", "{}")).reply
+    assert "TypeError" in failed.content
+    (none,) = environment(asked, OWN_FORM.write("calculator", '{"expression": "2**99"}')).reply
+    assert "no arithmetic" in none.content
+
+
+def test_any_policy_writes_calls_that_run_under_the_constraint():
+    """One of random weights, which would never write a call by itself."""
+    config = llama(260, width=32, layers=1, heads=2, kv_heads=1, hidden=32, context_length=256, tied=True)
+    tokenizer = byte_tokenizer({"eos_token": "<|im_end|>"})
+    weights = initialise(Transformer(config), seed=1).state_dict()
+    engine = Engine(assemble(config, weights, tokenizer), weights="float32")
+    environment = tool_environment(TOOLS, OWN_FORM)
+    sampling = SamplingParameters(200, temperature=1.0, constraint=tool_constraint(TOOLS, OWN_FORM, required=True))
+    done = engine.generate([Request((65, 66), sampling=replace(sampling, seed=seed)) for seed in (1, 2)])
+    assert all(not environment([Message("user", "?")], one.text).done for one in done if one.finish_reason == "stop")
+    assert any(one.finish_reason == "stop" for one in done)
+
+
+def test_reasoning_tasks_have_splits_that_share_no_item():
+    pytest.importorskip("reasoning_gym", reason="the extra `reasoning` is not installed")
+    from reasoning_gym import create_dataset
+
+    from lmworks.align.reasoning_tasks import apart, reasoning_rows
+    from lmworks.align.rewards import RewardSum, items_of
+    from lmworks.evaluate.metric import Response
+
+    beside = [{row["question"] for row in create_dataset("chain_sum", size=50, seed=seed)} for seed in (7, 8)]
+    assert len(beside[0] & beside[1]) == 49  # the trap
+    train, test = (reasoning_rows("chain_sum", 50, split) for split in ("train", "test"))
+    assert len(train) == 50 and not {row.prompt for row in train} & {row.prompt for row in test}
+    small = {"min_digits": 1, "max_digits": 1, "max_terms": 2}
+    test = reasoning_rows("chain_sum", 100, "test", **small)
+    assert len({row.prompt for row in test}) == len(test) < 100
+    assert not {row.prompt for row in apart(reasoning_rows("chain_sum", 100, **small), test)} & {r.prompt for r in test}
+    rows = [test[0], reasoning_rows("countdown", 1, own_check=True)[0]]
+    answer = json.loads(rows[1].answer)["entry"]["metadata"]["expression"]
+    with RewardSum({"verifier": 1.0}) as reward:
+        right = reward(items_of(rows), [Response(f"Answer: {rows[0].answer}"), Response(f"Answer: {answer}")])
+        wrong = reward(items_of(rows), [Response(f"Answer: {rows[0].answer} or 3"), Response("Answer: 1")])
+    assert right.totals == (1.0, 1.0) and wrong.totals == (0.0, 0.0)
+    with pytest.raises(LookupError, match="chain_sum"):
+        reasoning_rows("chainsum", 1)
+    with pytest.raises(ValueError, match="terms"):
+        reasoning_rows("chain_sum", 1, max_terms=0)

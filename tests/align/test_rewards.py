@@ -1,0 +1,97 @@
+"""Rewards: sums of named parts, and verifiers that fail or hang."""
+
+import time
+
+import pytest
+
+from lmworks.align.model_rewards import ensemble, model_reward, process_reward
+from lmworks.align.rewards import Rewards, RewardSum, check_probe, items_of
+from lmworks.evaluate.metric import Item, Response
+from lmworks.records import Unscored, Verifiable
+
+HANGS = ("(a+)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for
+
+
+def unsteady(item: Item, response: Response) -> float:
+    """A verifier of a user's that does not like some responses."""
+    return {"nan": float("nan")}.get(response.text, 0.5) / (response.text != "raise")
+
+
+def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
+    rows = [Verifiable("2+2", "4", "final-answer"), Verifiable("a word", "^w", "regex")]
+    with RewardSum({"verifier": 1.0, "format": 0.25, "length": 0.0}) as reward:
+        items = items_of(rows)
+        reward.check(items)
+        found = reward(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
+    assert found.totals == (1.25, 1.0)
+    assert found.components == {"verifier": (1.0, 1.0), "format": (1.0, 0.0), "length": (7.0, 1.0)}
+    expected = {"reward": 1.125, "reward/length": 4.0, "reward/length/std": 3.0, "reward/unscored": 0.0}
+    assert {name: found.log()[name] for name in expected} == expected
+
+
+def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
+    pattern, text = HANGS
+    items = items_of([Verifiable("", pattern, "regex"), Verifiable("", "b$", "regex"), Verifiable("", "(", "regex")])
+    with RewardSum({"verifier": 1.0, f"{__name__}:unsteady": 2.0, "length": 0.0}, seconds=2.0) as reward:
+        reward([items[1]], [Response("b")])  # the process has started
+        began = time.monotonic()
+        hung, good, broken = reward(items, [Response(text)] * 3).totals
+        raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")]).totals
+    assert time.monotonic() - began < 60
+    assert hung == Unscored("verifier: the verifier took longer than 2 s")
+    assert isinstance(broken, Unscored) and "unterminated" in broken.reason
+    assert isinstance(raised, Unscored) and "ZeroDivisionError" in raised.reason
+    assert isinstance(no_number, Unscored)
+    assert good == fine == 2.0
+
+
+def test_rows_and_names_are_refused_before_the_first_step():
+    with pytest.raises(LookupError, match="did you mean"):
+        RewardSum({"final-anser": 1.0})
+    with pytest.raises(LookupError, match="no verifier"):
+        RewardSum({"lmworks.align.rewards:none": 1.0})
+    with pytest.raises(ValueError, match="needs a model"):
+        RewardSum({"bertscore": 1.0})
+    with pytest.raises(ValueError, match="one other than 0"):
+        RewardSum({"format": 0.0})
+    with RewardSum({"verifier": 1.0}) as reward:
+        with pytest.raises(ValueError, match=r"row 2.*references"):
+            reward.check(items_of([Verifiable("", "a", "regex"), Verifiable("", "", "regex")]))
+        with pytest.raises(ValueError, match=r"row 1.*no metric"):
+            reward.check(items_of([Verifiable("", "a", "regexp")]))
+
+
+def test_a_constant_reward_is_refused():
+    def probe(**components) -> Rewards:
+        return Rewards(tuple(map(sum, zip(*components.values(), strict=True))), components)
+
+    weights = {"right": 1.0, "format": 1.0}
+    with pytest.raises(ValueError, match=r"the reward is 1 for all 2 .* \(right is 0, format is 1\)"):
+        check_probe(probe(right=(0.0, 0.0), format=(1.0, 1.0)), weights, 1)
+    assert check_probe(probe(right=(0.0, 1.0), format=(1.0, 0.0), other=(0.0, 1.0)), weights, 1) == []
+    (doubt,) = check_probe(probe(right=(0.0, 0.0), format=(1.0, 0.0)), weights, 1)
+    assert "right is 0" in doubt
+    with pytest.raises(ValueError, match="hangs"):
+        check_probe(Rewards((Unscored("hangs"),), {"right": (Unscored("hangs"),)}), weights, 1)
+
+
+def test_ensembles_and_steps_of_models():
+    def lengths(prompts, completions):
+        return [len(one) for one in completions]
+
+    def step_scores(prompts, steps):
+        return [[len(step) for step in each] for each in steps]
+
+    items, responses = [Item("1"), Item("2")], [Response("ab\nabcd"), Response("Answer: 1")]
+    process = process_reward("process", step_scores)
+    assert process.measure(items, responses) == [2.0, Unscored("no steps")]
+    assert process_reward("process", step_scores, "last").measure(items, responses)[0] == 4.0
+    both = ensemble("both", [model_reward("length", lengths), process], "min")
+    assert both.measure(items, responses) == [2.0, Unscored("process: no steps")]
+    mean = ensemble("mean", [model_reward("length", lengths), process])
+    assert mean.measure(items, responses)[0] == 4.5
+    with RewardSum({"both": 2.0}, {"both": both}) as reward:
+        assert reward(items, responses).totals == (4.0, Unscored("both: process: no steps"))
+    broken = model_reward("broken", lambda prompts, completions: [1.0, 2.0, 3.0])
+    with RewardSum({"broken": 1.0}, {"broken": broken}) as reward, pytest.raises(ValueError, match="3 scores for 2"):
+        reward(items, responses)

@@ -20,6 +20,7 @@ from lmworks.cli import (
     log_command,
     model_command,
     plan_command,
+    rows_command,
     serve_command,
     sweep_command,
     tokenizer,
@@ -119,6 +120,7 @@ app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(vectors_command.app, name="vectors")
 app.add_typer(log_command.app, name="log")
+app.add_typer(rows_command.app, name="rows")
 app.add_typer(serve_command.keys_app, name="keys")
 
 

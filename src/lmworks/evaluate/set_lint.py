@@ -93,10 +93,10 @@ def find_duplicates(items: Sequence[EvaluationItem], vectors: np.ndarray | None 
 
     by_text: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, item in enumerate(items):
-        by_text[tuple(map(_plain, (item.question, *sorted(item.choices))))].append(number)
+        by_text[tuple(map(plain_text, (item.question, *sorted(item.choices))))].append(number)
     for same in by_text.values():
         if len(same) > 1:
-            answers = {tuple(sorted(map(_plain, items[number].answers))) for number in same}
+            answers = {tuple(sorted(map(plain_text, items[number].answers))) for number in same}
             kind = "duplicate" if len(answers) == 1 else "label conflict"
             yield Finding(kind, tuple(items[number].id for number in same), items[same[0]].question)
     heads = [same[0] for same in by_text.values()]
@@ -117,10 +117,10 @@ def find_duplicates(items: Sequence[EvaluationItem], vectors: np.ndarray | None 
 
 def find_label_errors(evaluation_set: EvaluationSet) -> Iterator[Finding]:
     for item in evaluation_set.items:
-        plain = [_plain(choice) for choice in item.choices]
+        plain = [plain_text(choice) for choice in item.choices]
         if repeated := [choice for choice, count in Counter(plain).items() if count > 1]:
             yield Finding("repeated choice", (item.id,), repeated[0])
-        if plain and item.answers and not {_plain(answer) for answer in item.answers} & set(plain):
+        if plain and item.answers and not {plain_text(answer) for answer in item.answers} & set(plain):
             yield Finding("answer not a choice", (item.id,), f"{item.answers[0]} is none of {', '.join(item.choices)}")
         if not item.answers and not evaluation_set.gold:
             yield Finding("no answer", (item.id,), item.question)
@@ -210,9 +210,9 @@ def card(evaluation_set: EvaluationSet, findings: Sequence[Finding]) -> Section:
     return Section(f"Card of {evaluation_set.path.name}", "", (Table(("", "value"), rows),))
 
 
-def findings_section(findings: Sequence[Finding]) -> Section:
+def findings_section(findings: Sequence[Finding], advice: Mapping[str, str] = ADVICE) -> Section:
     counts = Counter(finding.kind for finding in findings)
-    tables = [Table(("finding", "number", "what to do"), tuple((k, n, ADVICE[k]) for k, n in counts.most_common()))]
+    tables = [Table(("finding", "number", "what to do"), tuple((k, n, advice[k]) for k, n in counts.most_common()))]
     for kind, n in counts.items():
         rows = tuple((", ".join(one.items[:4]), one.detail[:200]) for one in findings if one.kind == kind)
         tables.append(Table(("items", "detail"), rows[:SHOWN], f"{kind}, {min(n, SHOWN)} of {n}"))
@@ -267,5 +267,5 @@ def _groups(vectors: np.ndarray, places: np.ndarray, near: float = 0.6) -> list[
     return groups
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().casefold()

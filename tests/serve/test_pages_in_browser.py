@@ -1,5 +1,6 @@
 """The log, the evaluation and a passage in a real browser: by mouse and by keyboard, in light and dark."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from small_system import write_run
 
 from lmworks.evaluate.metric import Metric, each
+from lmworks.evaluate.rankings import RANKINGS, read_rankings
 from lmworks.evaluate.votes import VOTES, read_votes
 from slow_cases import slow
 
@@ -200,10 +202,65 @@ def test_pairs_are_voted_on_by_the_keyboard(page, grounded, request):
     assert "4 of 7" in progress.inner_text()
 
 
+def test_answers_are_ranked_by_keys_and_by_dragging(page, grounded, request):
+    folder, file = grounded.service.workspace / "rank", grounded.service.workspace / RANKINGS
+    folder.mkdir(exist_ok=True)
+    rows = [{"prompt": f"Why {n}?", "completions": [f"{one} {n}" for one in "abcd"]} for n in range(4)]
+    (folder / "four.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def ranks() -> dict[str, int]:
+        return {one.locator(".text").inner_text()[0]: int(one.locator("select").input_value()) for one in cards.all()}
+
+    def kept() -> dict[str, int]:
+        one = read_rankings(file)[0][-1]
+        return {text[0]: rank for text, rank in zip(one.completions, one.ranks or (), strict=False)}
+
+    page.goto("/rank")
+    page.locator("#file-1").fill(request.node.name)
+    page.get_by_role("button", name="Begin with four.jsonl").click()
+    page.wait_for_url("**/rank/file/four.jsonl*")
+    cards, progress = page.locator("#ranked > li"), page.locator("#progress")
+    first, *_, last = ranks()
+    assert set(ranks().values()) == {1}
+    for key in ("j", "ArrowUp", "j", "j", "j", "4"):  # the first alone on top, the last below all
+        page.keyboard.press(key)
+    wanted = dict.fromkeys("abcd", 2) | {first: 1, last: 3}
+    assert ranks() == wanted
+    page.keyboard.press("ArrowUp")  # into the tie, and out of it again
+    assert ranks()[last] == 2
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    progress.filter(has_text="1 of 4").wait_for()
+    assert kept() == wanted and len(ranks()) == 4
+    *_, third, last = ranks()
+    box = cards.nth(0).bounding_box()
+    cards.nth(3).drag_to(cards.nth(0), target_position={"x": 200, "y": 3})
+    wanted = dict.fromkeys("abcd", 2) | {last: 1}
+    assert ranks() == wanted
+    cards.filter(has_text=third).first.drag_to(cards.nth(0), target_position={"x": 200, "y": box["height"] / 2})
+    wanted[third] = 1
+    assert ranks() == wanted
+    page.get_by_role("button", name="Skip").focus()
+    page.keyboard.press("Enter")  # is the button's, not the ranking's
+    progress.filter(has_text="2 of 4").wait_for()
+    assert read_rankings(file)[0][-1].ranks == ()
+    page.keyboard.press("u")
+    progress.filter(has_text="1 of 4").wait_for()
+
+
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_no_page_is_wider_than_a_telephone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/documents", "/documents?q=hotel", "/log", "/evaluation", "/compare", "/compare/results", "/system"):
+    for path in (
+        "/documents",
+        "/documents?q=hotel",
+        "/log",
+        "/evaluation",
+        "/compare",
+        "/compare/results",
+        "/rank",
+        "/system",
+    ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
 

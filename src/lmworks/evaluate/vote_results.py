@@ -10,7 +10,7 @@ import numpy as np
 from lmworks.evaluate.votes import Vote
 from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Section, Table, dot_plot
-from lmworks.statistics.agreement import cohen_kappa
+from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
 from lmworks.statistics.scores import mean_score
 from lmworks.statistics.strengths import bradley_terry, connected_groups
 
@@ -35,7 +35,7 @@ def summary(votes: Sequence[Vote]) -> Section:
     connected = connected_groups([one.systems for one in votes])
     groups = [[one for one in votes if one.systems[0] in group] for group in connected]
     for number, of in enumerate(sorted(groups, key=len, reverse=True), 1):
-        pairs, names, shares = ([getattr(one, field) for one in of] for field in ("pair", "systems", "share"))
+        pairs, names, shares = ([getattr(one, field) for one in of] for field in ("prompt_id", "systems", "share"))
         strengths = bradley_terry(names, shares, "votes", pairs)
         rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
         apart = f" Group {number} of {len(groups)}: no vote compares it with another group." * (len(groups) > 1)
@@ -45,13 +45,13 @@ def summary(votes: Sequence[Vote]) -> Section:
             figures.append(Figure(dot_plot({"": scored}, x="strength, log-odds"), caption))
     duels = tuple((*names, *_duel(names, both)) for names, both in by_systems.items())
     tables.append(Table(("first", "second", "pairs", "share", "better"), duels, _DUELS))
-    return Section("Results of votes", _agreement(votes), tuple(tables), tuple(figures))
+    return Section("Results of votes", agreement(votes), tuple(tables), tuple(figures))
 
 
 def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, str]:
     """The number of pairs of answers, the share of votes for the first system, and what can be said."""
     shares = [vote.share if vote.systems == systems else 1 - vote.share for vote in votes]
-    pairs = [vote.pair for vote in votes]
+    pairs = [vote.prompt_id for vote in votes]
     share, n = mean_score(shares, ["votes", systems], pairs), len(set(pairs))
     if isinstance(share, Unscored) or n < FEWEST:
         return n, str(share), f"cannot tell yet: {FEWEST - n} more pairs at least"
@@ -65,8 +65,9 @@ def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, st
     return n, str(share), verdict
 
 
-def _agreement(votes: Sequence[Vote]) -> str:
-    """Agreement of each two on the pairs of answers that both voted on; "tie" and "both bad" are verdicts, too."""
+def agreement(votes: Sequence[Vote]) -> str:
+    """Agreement of each two on the pairs of answers that both voted on, and of all; "tie" and "both bad" are verdicts,
+    too. Pairs of one ranking are resampled together."""
     of: dict[str, dict[str, str]] = {}
     for vote in votes:
         of.setdefault(vote.provenance.annotator or "nobody's name", {})[vote.pair] = str(vote.choice)
@@ -74,6 +75,12 @@ def _agreement(votes: Sequence[Vote]) -> str:
     for one, two in combinations(sorted(of), 2):
         if shared := [(of[one][pair], of[two][pair]) for pair in of[one] if pair in of[two]]:
             equal = sum(a == b for a, b in shared)
-            kappa = cohen_kappa([a for a, _ in shared], [b for _, b in shared], "votes")
+            prompts = [pair.partition("/")[0] for pair in of[one] if pair in of[two]]
+            kappa = cohen_kappa([a for a, _ in shared], [b for _, b in shared], "votes", prompts)
             lines.append(f"{one} and {two} agree on {equal} of {len(shared)} pairs of answers; Cohen's kappa {kappa}.")
+    if len(of) > 2 and lines:
+        pairs = sorted({pair for said in of.values() for pair in said})
+        ratings = [[said.get(pair) for said in of.values()] for pair in pairs]
+        alpha = krippendorff_alpha(ratings, "votes", [pair.partition("/")[0] for pair in pairs])
+        lines.append(f"Of all {len(of)}: Krippendorff's alpha {alpha}.")
     return "\n".join(lines)

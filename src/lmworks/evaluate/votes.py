@@ -44,6 +44,11 @@ class Vote:
         return {"first": 1.0, "second": 0.0}.get(self.choice or "", 0.5)
 
     @property
+    def prompt_id(self) -> str:
+        """What the pairs of one ranking share, which are resampled together; of another vote, its pair."""
+        return self.pair.partition("/")[0]
+
+    @property
     def preference(self) -> Preference | None:
         """The pair as it was decided; `order` is the place at which the chosen one was shown, `rubric` the reason."""
         if self.choice not in ("first", "second"):

@@ -2,13 +2,22 @@
 
 from fastapi import APIRouter
 
-from lmworks.serve.pages import chat_page, compare_page, documents_page, evaluation_page, forms, log_page, system_page
+from lmworks.serve.pages import (
+    chat_page,
+    compare_page,
+    documents_page,
+    evaluation_page,
+    forms,
+    log_page,
+    rank_page,
+    system_page,
+)
 from lmworks.serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
     """All pages over one service."""
     pages = APIRouter(include_in_schema=False)
-    for module in (chat_page, documents_page, log_page, evaluation_page, compare_page, system_page, forms):
+    for module in (chat_page, documents_page, log_page, evaluation_page, compare_page, rank_page, system_page, forms):
         pages.include_router(module.router(service))
     return pages

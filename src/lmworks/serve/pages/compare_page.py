@@ -78,7 +78,7 @@ def router(service: Service) -> APIRouter:
             pairs = await _pairs(service, kind, first, second)
         except (LookupError, ValueError, OSError) as error:
             return error_page(service, 404, "These cannot be compared", str(error), "/compare", "Compare")
-        annotator, ids = _annotator(request, by), {one.pair: one for one in pairs}
+        annotator, ids = annotator_of(request, by), {one.pair: one for one in pairs}
         votes, _ = await asyncio.to_thread(read_votes, file)
         mine = [vote for vote in votes if vote.provenance.annotator == annotator and vote.pair in ids]
         left = sorted(set(ids) - {vote.pair for vote in mine})
@@ -99,7 +99,7 @@ def router(service: Service) -> APIRouter:
             pairs = [one for one in await _pairs(service, kind, first, second) if one.pair == fields.get("pair")]
             if not pairs:
                 raise LookupError("this pair is not there any more; load the page again")
-            made = _voted(pairs[0], fields, _annotator(request, fields.get("by", "")))
+            made = _voted(pairs[0], fields, annotator_of(request, fields.get("by", "")))
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This vote cannot be kept", str(error), "/compare", "Compare")
@@ -121,7 +121,7 @@ def _redirect(kind: str, first: str, second: str, **query: str) -> Response:
     return RedirectResponse(f"/compare/{kind}/{first}/{second}?{urlencode(query)}", 303)
 
 
-def _annotator(request: Request, by: str) -> str | None:
+def annotator_of(request: Request, by: str) -> str | None:
     """The name of the key that somebody is signed in with, else the name that they give."""
     return request.scope.get(KEY) or " ".join(by.split())[:LONGEST_NAME] or None
 

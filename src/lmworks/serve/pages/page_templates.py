@@ -27,6 +27,7 @@ SECTIONS = (
     ("log", "/log", "Log"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("compare", "/compare", "Compare"),
+    ("rank", "/rank", "Rank"),
     ("system", "/system", "System"),
 )
 

@@ -32,7 +32,7 @@ document.addEventListener("submit", (event) => {
   event.preventDefault();
   const body = new URLSearchParams();
   for (const [name, value] of new FormData(form, event.submitter)) body.append(name, String(value));
-  show(form.action, { method: "POST", body }, body.get("choice") === "undo" ? "Taken back. " : "Vote kept. ");
+  show(form.action, { method: "POST", body }, body.get("choice") === "undo" ? "Taken back. " : "Kept. ");
 });
 
 document.addEventListener("keydown", (event) => {
@@ -40,6 +40,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && event.target === reason) reason?.blur();
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;
   if (document.querySelector("dialog[open]")) return;
+  if (event.key === "Enter" && event.target instanceof Element && event.target.closest("a, button")) return;
   const button = document.querySelector(`button[data-key="${CSS.escape(event.key)}"]`);
   const next = document.getElementById("next");
   if (button instanceof HTMLButtonElement) button.click();

@@ -1,6 +1,6 @@
 // What every page shares: toasts, copying, times that stay current, keyboard shortcuts, and thumbs without a reload.
 
-const SECTIONS = { c: "/", d: "/documents", l: "/log", e: "/evaluation", p: "/compare", s: "/system" };
+const SECTIONS = { c: "/", d: "/documents", l: "/log", e: "/evaluation", p: "/compare", r: "/rank", s: "/system" };
 
 /** Says something in passing, to the eye and to a screen reader.
  * @param {string} text */

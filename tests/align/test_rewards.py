@@ -22,7 +22,9 @@ def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
     with RewardSum({"verifier": 1.0, "format": 0.25, "length": 0.0}) as reward:
         items = items_of(rows)
         reward.check(items)
-        found = reward(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
+        found = reward.measure(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
+        assert reward(items, [Response("4"), Response("no word")]) == (1.0, 0.0)
+        assert reward.metrics["reward/verifier"] == 0.5
     assert found.totals == (1.25, 1.0)
     assert found.components == {"verifier": (1.0, 1.0), "format": (1.0, 0.0), "length": (7.0, 1.0)}
     expected = {"reward": 1.125, "reward/length": 4.0, "reward/length/std": 3.0, "reward/unscored": 0.0}
@@ -35,8 +37,8 @@ def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
     with RewardSum({"verifier": 1.0, f"{__name__}:unsteady": 2.0, "length": 0.0}, seconds=2.0) as reward:
         reward([items[1]], [Response("b")])  # the process has started
         began = time.monotonic()
-        hung, good, broken = reward(items, [Response(text)] * 3).totals
-        raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")]).totals
+        hung, good, broken = reward(items, [Response(text)] * 3)
+        raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")])
     assert time.monotonic() - began < 60
     assert hung == Unscored("verifier: the verifier took longer than 2 s")
     assert isinstance(broken, Unscored) and "unterminated" in broken.reason
@@ -91,7 +93,7 @@ def test_ensembles_and_steps_of_models():
     mean = ensemble("mean", [model_reward("length", lengths), process])
     assert mean.measure(items, responses)[0] == 4.5
     with RewardSum({"both": 2.0}, {"both": both}) as reward:
-        assert reward(items, responses).totals == (4.0, Unscored("both: process: no steps"))
+        assert reward(items, responses) == (4.0, Unscored("both: process: no steps"))
     broken = model_reward("broken", lambda prompts, completions: [1.0, 2.0, 3.0])
     with RewardSum({"broken": 1.0}, {"broken": broken}) as reward, pytest.raises(ValueError, match="3 scores for 2"):
         reward(items, responses)

@@ -2,8 +2,8 @@
 
     with RewardSum({"verifier": 1.0, "format": 0.2, "length": 0.0}) as reward:
         reward.check(items)                                    # rows and names, before a model is loaded
-        found = reward(items, [Response(text) for text in texts])
-        found.totals, found.log()                              # a number or `Unscored` for each; means by name
+        reward(items, [Response(text) for text in texts])      # a number or `Unscored` for each
+        reward.metrics                                         # means by name, for a run's log
 
 A weight of 0 reports and does not count. Rules and programs run in a process of their own, which a hanging one cannot
 outlast (`data/guarding.py`); what could not be measured is `Unscored` with the reason, and its row has no reward.
@@ -26,7 +26,8 @@ from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
 
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
-SECONDS = 10.0  # by the clock, that a verifier has for one response
+SECONDS = 5.0  # of the processor, that a verifier has for one response
+_CLOCK = 12  # times as many seconds by the clock, for one that waits
 _START_SECONDS = 120.0  # to start the process and to import what the verifiers need
 Reward = float | Unscored
 
@@ -64,7 +65,7 @@ class RewardSum:
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
              `module:name` of (item, response) → number, or a key of `metrics`.
     metrics  made by the caller, such as reward models (`model_rewards.py`): they run in this process, without a limit.
-    seconds  that a verifier has for one response.
+    seconds  of the processor, that a verifier has for one response.
 
     LookupError for a name that there is none of, ValueError for one that needs a model, or if no weight counts.
     """
@@ -73,6 +74,7 @@ class RewardSum:
         self, weights: Mapping[str, float], metrics: Mapping[str, Metric] | None = None, seconds: float = SECONDS
     ) -> None:
         self.weights, self._metrics = dict(weights), dict(metrics or {})
+        self.metrics: Mapping[str, float] = {}
         if unknown := self._metrics.keys() - weights.keys():
             raise ValueError(f"{sorted(unknown)[0]} is measured and has no weight: give it one, 0 to report it alone")
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
@@ -82,7 +84,7 @@ class RewardSum:
                 self._metrics[name] = metric(name)
             else:
                 verifier(name)
-        self._guard = Guard(GuardConfig(seconds), "the verifier")
+        self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK * seconds)
 
     def __enter__(self) -> "RewardSum":
         return self
@@ -103,7 +105,13 @@ class RewardSum:
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
 
-    def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> Rewards:
+    def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> Sequence[Reward]:
+        """The totals of `measure`, whose log is then in `metrics`."""
+        found = self.measure(items, responses)
+        self.metrics = found.log()
+        return found.totals
+
+    def measure(self, items: Sequence[Item], responses: Sequence[Response]) -> Rewards:
         """The rewards of the responses, one to each item. What verifiers raise becomes `Unscored`; a metric of the
         caller that raises for all responses raises here."""
         components: dict[str, tuple[Reward, ...]] = {}

@@ -7,16 +7,16 @@ from pathlib import Path
 from lmworks.adapt.config import FullConfig
 from lmworks.align.config import OnlineConfig
 from lmworks.align.policy_gradient import PolicyOptimization
+from lmworks.align.rewards import RewardSum
 from lmworks.align.rollout_loader import Policy, Prompt, Reward, RolloutLoader
 from lmworks.align.stage_offline import RATES, load_policy
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows
-from lmworks.evaluate.metric import Item, Response, Value
-from lmworks.evaluate.registry import metric
+from lmworks.evaluate.metric import Item
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
-from lmworks.records import Unscored, Verifiable
+from lmworks.records import Verifiable
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
@@ -74,19 +74,9 @@ def policy_of(run: Run, config: OnlineConfig) -> Policy:
 
 
 def weighted(weights: Mapping[str, float]) -> Reward:
-    """The sum of metrics by name, each with its weight; of a completion that one of them does not score, none.
-    KeyError for a name that is no metric."""
-    metrics = [(metric(name), weight) for name, weight in weights.items()]
-
-    def reward(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
-        values = [measured.measure(items, responses) for measured, _ in metrics]
-        return [
-            next((value for value in row if isinstance(value, Unscored)), None)
-            or sum(weight * value for value, (_, weight) in zip(row, metrics, strict=True))
-            for row in zip(*values, strict=True)
-        ]
-
-    return reward
+    """The sum of rewards by name, each with its weight; of a completion that one of them does not score, none. The
+    errors are those of `RewardSum`."""
+    return RewardSum(weights)
 
 
 def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable]:

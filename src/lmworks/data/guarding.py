@@ -49,12 +49,17 @@ def memory_is_bounded() -> bool:
 class Guard:
     """Calls functions in one other process, which is started anew after each that did not come back.
 
-    The process is started at the first call. Use it as a context manager, or `close` it. `what` names in errors what
-    its calls are.
+    The process is started at the first call. Use it as a context manager, or `close` it.
+
+    what   names in errors what its calls are.
+    clock  longest time by the clock; the config's seconds are then the processor's, which a busy machine does not
+           prolong. Left out, they are by the clock.
     """
 
-    def __init__(self, config: GuardConfig | None = None, what: str = "its extraction") -> None:
-        self._config, self._what = config or GuardConfig(), what
+    def __init__(
+        self, config: GuardConfig | None = None, what: str = "its extraction", clock: float | None = None
+    ) -> None:
+        self._config, self._what, self._clock = config or GuardConfig(), what, clock
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
 
@@ -80,17 +85,20 @@ class Guard:
         what else the function raises, as an UnusableError too, since it was this argument that it could not stand.
         """
         seconds = seconds or self._config.seconds
+        clock = max(self._clock or 0.0, seconds)
         too_long = f"{self._what} took longer than {seconds:g} s"
         connection = self._started()
         try:
-            connection.send((function, argument, seconds))
-            if not connection.poll(seconds):
+            connection.send((function, argument, seconds, clock))
+            if not connection.poll(clock):
                 self.close()
                 raise UnusableError(too_long)
             good, result = connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             told = self._end()
-            raise UnusableError(too_long if told == "SIGALRM" else f"{self._what} crashed ({told})") from None
+            raise UnusableError(
+                too_long if told in ("SIGALRM", "SIGPROF") else f"{self._what} crashed ({told})"
+            ) from None
         if not good:
             raise UnusableError(result)
         return result
@@ -104,7 +112,9 @@ class Guard:
         if self._connection is None or not self.alive:
             context = get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self._config, self._what), daemon=True)
+            self._process = context.Process(
+                target=_serve, args=(theirs, self._config, self._what, self._clock is not None), daemon=True
+            )
             start_child(self._process)
             theirs.close()
         return self._connection
@@ -119,19 +129,21 @@ class Guard:
         return told
 
 
-def _serve(connection: Connection, config: GuardConfig, what: str) -> None:
+def _serve(connection: Connection, config: GuardConfig, what: str, processor: bool) -> None:
     end_with_parent()
     _limit_memory(config.megabytes)
     while True:
         try:
-            function, argument, seconds = connection.recv()
+            function, argument, seconds, clock = connection.recv()
         except EOFError:
             return
         # A parser that never gives Python's lock back would outlive a parent that was killed: the system's clock ends
         # it.
-        signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+        signal.setitimer(signal.ITIMER_REAL, clock + _GRACE)
+        signal.setitimer(signal.ITIMER_PROF, seconds if processor else 0.0)
         answer = _tried(function, argument, what)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         connection.send(answer)
 
 

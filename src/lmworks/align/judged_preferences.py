@@ -1,0 +1,97 @@
+"""Preferences by a calibrated judge, who is asked about each two answers to a prompt in both orders (Zheng et al. 2023).
+
+What both orders decide alike is a row; a tie, and what the order decides, is kept apart: it says nothing of quality.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from lmworks.data.conversations import as_messages
+from lmworks.evaluate.judge import Judge, Judgement
+from lmworks.evaluate.metric import prompt_text
+from lmworks.evaluate.rankings import Candidates
+from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
+from lmworks.generate.rollouts import seed_of
+from lmworks.records import Preference, Provenance, TextOrMessages, Unscored
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Two answers between which the judge did not decide, and why."""
+
+    prompt: TextOrMessages
+    first: str
+    second: str
+    reason: str
+    provenance: Provenance
+
+
+def judged_preferences(judge: Judge, rows: Sequence[Candidates], name: str) -> tuple[list[Preference], list[Undecided]]:
+    """All pairs of each row's completions. Rows name the judge (`name` and its fingerprint) and its rubric; `order` is
+    the place of the chosen one when it was first asked. ValueError for a rubric that does not compare two."""
+    by = judge.rubric
+    check_pairwise(judge)
+    pairs = [(row, one, two) for row in rows for one, two in combinations(row.completions, 2)]
+    asked = [{"prompt": prompt_text(row.prompt), "first": one, "second": two} for row, one, two in pairs]
+    middle = float(by.values.max() + by.values.min()) / 2
+    made = {"judge": f"{name} {judge.fingerprint[:12]}", "rubric": f"{by.name} {by.hash}"}
+    decided, undecided = [], []
+    for (row, one, two), found in zip(pairs, judge.judgements(asked), strict=True):
+        provenance, reason = replace(row.provenance, **made), _undecided(found, middle, judge)
+        if reason:
+            undecided.append(Undecided(row.prompt, one, two, reason, provenance))
+            continue
+        assert isinstance(found, Judgement)
+        order = int(by.verdicts[found.verdict] < middle)
+        chosen, rejected = (two, one) if order else (one, two)
+        decided.append(Preference(row.prompt, chosen, rejected, replace(provenance, order=order)))
+    return decided, undecided
+
+
+def check_pairwise(judge: Judge) -> None:
+    if not judge.rubric.pairwise:
+        raise ValueError(f"{judge.rubric.name} judges single responses: take a rubric that compares {{first}} with "
+                         "{second}, such as helpfulness")  # fmt: skip
+
+
+def _undecided(found: Judgement | Unscored, middle: float, judge: Judge) -> str:
+    """Why a judgement decides nothing; "" where it does."""
+    if isinstance(found, Unscored):
+        return f"cannot be judged: {found.reason}"
+    if not found.consistent:
+        return "the order decides"
+    return "a tie" if judge.rubric.verdicts[found.verdict] == middle else ""
+
+
+def sampled_candidates(
+    engine: EngineProtocol,
+    rows: Sequence[Candidates],
+    samples: int,
+    sampling: SamplingParameters,
+    left_out: Counter[str],
+) -> list[Candidates]:
+    """Rows with fewer than two completions with `samples` drawn ones more, equal ones once. What the limit of tokens
+    cut, and prompts with fewer than two completions then, are counted in `left_out`."""
+    asked = [(row, number) for number, row in enumerate(rows) if len(row.completions) < 2]
+    requests = [
+        Request(messages=as_messages(row.prompt, "user"),
+                sampling=replace(sampling, seed=seed_of(str(sampling.seed), number, sample)))
+        for row, number in asked for sample in range(samples)
+    ]  # fmt: skip
+    said = iter(engine.generate(requests))
+    result = []
+    for row in rows:
+        texts = dict.fromkeys(row.completions)
+        for one in [next(said) for _ in range(samples)] if len(row.completions) < 2 else ():
+            if one.finish_reason == "stop" and one.text.strip():
+                texts[one.text.strip()] = None
+            else:
+                left_out["samples that were cut off or empty"] += 1
+        if len(texts) > 1:
+            kept = row if len(row.completions) > 1 else replace(row, completions=tuple(texts), systems=())
+            result.append(kept)
+        else:
+            left_out["prompts with fewer than two different completions"] += 1
+    return result

@@ -123,8 +123,10 @@ def run_alone(
     models: Sequence[str],
     overrides: Sequence[str],
     console: Console | None = None,
+    *,
+    again: bool = False,
 ) -> StageOutcome:
-    """Run one stage without a recipe, into the new folder `out`.
+    """Run one stage without a recipe, into the new folder `out`; `again`: unless that has been made of the same.
 
     `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its `key=value`s.
     Raises ConfigError for whatever is wrong with these, `artefact.DamagedError` for an input that was changed since it
@@ -137,15 +139,18 @@ def run_alone(
         assign(mapping, *parse_assignment(override))
     roles = _roles(use, models)
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
-    check_new(out)
+    if not again:
+        check_new(out)
     done = read_inputs(inputs)
     paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
     work = out.with_name(f".{out.name}.work")
     mine = work / _cache_key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
+    if again and (out / MANIFEST).exists() and (manifest := read_manifest(out)).key == mine.name:
+        return StageOutcome(use, out, manifest, cached=True)
     console = console or Console(stderr=True, emoji=False)
     with lock(work / LOCK):
         try:
-            check_new(out)  # again: another process may have made it until now
+            check_new(out)  # another process may have made it until now
             outcome = _make(spec, mine.name, use, out, mine, done, paths, Path.cwd(), console)
             _end_work(mine, use, console)
         finally:

@@ -66,10 +66,11 @@ def train(
     if promote:
         read_current(promote)
     out, console = out or Path(f"{Path((rows or [corpus or ''])[0]).stem}-{task}"), new_console()
-    check_new(out)
+    if not (out / CARD).exists():  # else it is scored, and promoted, if it is of the same rows and settings
+        check_new(out)
     files = [*(rows or []), *([_rows_of_corpus(corpus, task, writer, out.name, console)] if corpus else [])]
     settings = [f"task={task}", f"rows={json.dumps(files)}", f"base={base}", f"epochs={epochs}", *(overrides or [])]
-    made = run_alone("train.cross_encoder", out, [], [], settings, console)
+    made = run_alone("train.cross_encoder", out, [], [], settings, console, again=True)
     held_out = split_rows(read_rows(pair_files(files, Path()), task), made.manifest.config["held_out"])[1]
     with stage_progress(console, "scores") as progress:
         found = evaluate_head(_opened(out), task, held_out, progress)

@@ -213,8 +213,8 @@ STAGES: dict[str, Stage] = {
         purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("numpy", "tokenizers", "torch"),
-        sources="lmworks.train.stage_cross_encoder:outside_digest",
-        check="lmworks.train.stage_cross_encoder:check",
+        sources="lmworks.train.stage_embedder:outside_digest",
+        check="lmworks.train.stage_embedder:check",
     ),
     "align.offline": Stage(
         run="lmworks.align.stage_offline:offline",

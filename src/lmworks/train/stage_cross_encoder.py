@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.adapter import add_adapter
@@ -18,7 +17,7 @@ from lmworks.data.group_loader import GroupLoader
 from lmworks.data.pairs import pair_files
 from lmworks.data.token_groups import TokenGroups
 from lmworks.model.config import ClassificationHead, Head, SpanHead
-from lmworks.model.download import MODELS, digest_of_model, located
+from lmworks.model.download import MODELS
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
@@ -121,16 +120,3 @@ def _validated(run: Run, groups: TokenGroups, config: GroupLoaderConfig):
     signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
     batches = [loader.batch(step) for step in range(loader.steps)]
     return validate(run.model, run.objective, batches, device=run.device, signature=signature)
-
-
-def check(config: CrossEncoderConfig, base: Path) -> None:
-    """Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or rows that are not there."""
-    pair_files(config.rows, base)
-    if config.base:
-        located(config.base, base)
-
-
-def outside_digest(config: CrossEncoderConfig, base: Path) -> str:
-    """SHA-256 of the files with rows, and of the base's."""
-    files = [hash_file(path) for path in pair_files(config.rows, base)]
-    return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])

@@ -17,6 +17,7 @@ from lmworks.model.download import digest_of_model, located
 from lmworks.records import LeftOut, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
+from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
@@ -90,16 +91,17 @@ def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out
     return doubts
 
 
-def check(config: EmbedderConfig, base: Path) -> None:
-    """Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or pairs that are not there."""
-    pair_files(config.pairs, base)
+def check(config: EmbedderConfig | CrossEncoderConfig, base: Path) -> list[Path]:
+    """The files with pairs. Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or pairs
+    that are not there."""
     if config.base:
         located(config.base, base)
+    return pair_files(config.pairs if isinstance(config, EmbedderConfig) else config.rows, base)
 
 
-def outside_digest(config: EmbedderConfig, base: Path) -> str:
+def outside_digest(config: EmbedderConfig | CrossEncoderConfig, base: Path) -> str:
     """SHA-256 of the files with pairs, and of the base's."""
-    files = [hash_file(path) for path in pair_files(config.pairs, base)]
+    files = [hash_file(path) for path in check(config, base)]
     return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])
 
 

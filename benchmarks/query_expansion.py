@@ -118,7 +118,11 @@ def main() -> None:
     engine = Engine(lmworks.load(options.model))
     configs = {name: own for name, own in ways(options.rewrites).items() if name in (*(options.ways or ways(1)), WHOLE)}
     search = partial(
-        run, configs=configs, complete=completer(engine), reranker=PointwiseReranker(engine), minutes=options.minutes
+        run,
+        configs=configs,
+        complete=completer(lambda: engine),
+        reranker=PointwiseReranker(lambda: engine, engine.checkpoint),
+        minutes=options.minutes,
     )
     tables = {}
     for number, reading in enumerate(sets):

@@ -11,9 +11,9 @@ from lmworks.ground.written_answer import Writer
 
 
 class Scripted:
-    """An endpoint that takes no constraint and says what it is told to, one text for each request, in small pieces."""
+    """An endpoint that takes no constraint and says what it is told to for each request, in small pieces, or fails."""
 
-    def __init__(self, *texts: str) -> None:
+    def __init__(self, *texts: str | Exception) -> None:
         self.texts, self.asked = list(texts), list[Request]()
 
     def stream(self, request: Request) -> Iterator[Delta]:
@@ -21,6 +21,8 @@ class Scripted:
             raise UnsupportedError("no constraints here")
         self.asked.append(request)
         text = self.texts.pop(0)
+        if isinstance(text, Exception):
+            raise text
         return iter([Delta(text[start : start + 3]) for start in range(0, len(text), 3)])
 
 

@@ -359,7 +359,8 @@ class Answer:
     """The answer of a system: text with citations, or an abstention with the nearest passages offered.
 
     `citations[i]` is the evidence that `[i+1]` in `text` points to. `lineage` leads from names (index, weights, ...) to
-    content hashes and fingerprints. `timings` are seconds.
+    content hashes and fingerprints. `timings` are seconds. `failure` is why the language model that was to write it did
+    not, or not to the end: the type of the error and what it says.
     """
 
     id: str
@@ -372,6 +373,7 @@ class Answer:
     verdicts: tuple[Verdict, ...]
     lineage: Mapping[str, str]
     timings: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
 
 
 Operation = Literal["chat", "text_completion", "embeddings"]  # gen_ai.operation.name
@@ -414,7 +416,7 @@ class Interaction:
     token_log_probabilities: tuple[float, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)  # gen_ai.request.*: the SamplingParameters
     finish_reason: str = "stop"  # gen_ai.response.finish_reasons
-    error: str = ""  # error.type, when it failed
+    error: str = ""  # error.type, when it failed; with finish_reason "stop", the writer's of an answer without it
     retrieved: tuple[Retrieved, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     query_embedding: tuple[float, ...] = ()  # by the encoder that lineage[QUERY_ENCODER] names by its fingerprint

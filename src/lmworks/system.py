@@ -118,8 +118,9 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     answerer = load_answerer(index, calibration, current.models)
     lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
-    if writer := open_writer(current.writing, current.models):
+    if writer := open_writer(current.writing, current.models, answerer.finder.engines):
         answerer.writer, lineage["model:writer"] = writer, writer.fingerprint
+        lineage["writing"] = hash_json(current.writing)
         if "verifier" in current.models:
             lineage["model:verifier"] = digest_of_model(Path(current.models["verifier"]))
     return System(workspace, current, answerer, lineage)
@@ -135,6 +136,8 @@ def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
 
     def answer(question: str, earlier: Sequence[str] = ()) -> Response:
         given, event = system.respond(question, earlier=earlier)
+        if given.failure:  # quotes in the place of what is to be measured
+            raise RuntimeError(f"the model that writes the answers failed at {question!r}: {given.failure}")
         cited, proposed = ([one.evidence for one in given.verdicts if one.verdict == kind] for kind in _EVIDENCE)
         return Response(
             given.text,

@@ -6,13 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+import lmworks
+from lmworks.artefact import CURRENT, read_json, write_json
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Delta, Request
+from lmworks.ground.certainty import CALIBRATION
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Phases
-from lmworks.ground.written_answer import REFUSAL, Source, open_writer, read_statement
+from lmworks.ground.written_answer import REFUSAL, Engines, Source, open_writer, read_statement
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.records import Retrieved, Span, Verdict
+from lmworks.stages import ANSWERER
+from lmworks.workspace import artefact_of, read_current
 from written_cases import Scripted, scripted_writer
 
 TEXTS = (
@@ -29,7 +34,9 @@ QUESTION = "How long does a cat sleep?"
 
 def written(engine, **config) -> tuple[tuple[Verdict, ...], list[str]]:
     said: list[str] = []
-    return scripted_writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append), said
+    verdicts, failure = scripted_writer(engine, **config).write(QUESTION, SOURCES, Phases(), said.append)
+    assert not failure
+    return verdicts, said
 
 
 class Drawn:
@@ -123,11 +130,29 @@ def test_the_most_relevant_passages_are_read_as_many_as_there_is_room_for(tiny) 
 
 def test_small_models_do_not_write_unless_they_are_told_to(tiny_folder) -> None:
     models = {"assistant": str(tiny_folder)}
-    assert open_writer(WritingConfig(), models) is None
-    assert open_writer(WritingConfig(write="never", endpoint="http://127.0.0.1:9/v1", model="m"), models) is None
-    always = open_writer(WritingConfig(write="always"), models)
+    assert open_writer(WritingConfig(), models, Engines()) is None
+    never = WritingConfig(write="never", endpoint="http://127.0.0.1:9/v1", model="m")
+    assert open_writer(never, models, Engines()) is None
+    always = open_writer(WritingConfig(write="always"), models, Engines())
     assert always and always.engine() is always.engine() and always.engine().capabilities.generate
     with pytest.raises(ValueError, match="assistant"):
-        open_writer(WritingConfig(write="always"), {})
+        open_writer(WritingConfig(write="always"), {}, Engines())
     with pytest.raises(ValueError, match="verifier"):
-        open_writer(WritingConfig(endpoint="http://127.0.0.1:9/v1", model="m"), models)
+        open_writer(replace(never, write="auto"), models, Engines())
+
+
+def test_a_system_runs_a_model_in_one_engine_and_its_fingerprint_knows_how_it_writes(workspace_copy) -> None:
+    current = read_json(workspace_copy / CURRENT)
+    path = artefact_of(workspace_copy, read_current(workspace_copy), ANSWERER) / CALIBRATION
+    decided = read_json(path)
+    write_json(path, {**decided, "answer": {**decided["answer"], "search": {"rewrites": 1}}})
+    models = {**current["models"], "expander": current["models"]["assistant"]}
+    systems = []
+    for tokens in (4, 8):
+        writing = {"write": "always", "max_tokens": tokens}
+        write_json(workspace_copy / CURRENT, {**current, "models": models, "writing": writing})
+        systems.append(lmworks.open(workspace_copy))
+    assert systems[0].fingerprint != systems[1].fingerprint
+    with pytest.warns(UserWarning, match="other ways"):
+        answer = systems[0].answerer.answer("How many days of paid leave does every employee have?")
+    assert "write" in answer.timings and list(systems[0].answerer.finder.engines) == [models["assistant"]]

@@ -10,8 +10,6 @@ from hashing_encoder import make_document
 from lmworks.config import ConfigError
 from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import PAGE
-from lmworks.ground.config import AnswerConfig
-from lmworks.ground.grounded_answer import Finder
 from lmworks.recipe import check_stage
 from lmworks.records import Message
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
@@ -65,8 +63,6 @@ def test_no_expansion_without_a_model(index, encoder):
     expanding = replace(CONFIG, rewrites=1)
     with pytest.raises(ValueError, match="expander"):
         search(index, QUESTION, encoder, expanding)
-    with pytest.raises(ValueError, match="expander"):
-        Finder(index, encoder, AnswerConfig(search=expanding))
     with pytest.raises(ValueError, match="rewrites"):
         SearchConfig(rewrites=-1)
     settings = {"answer": {"search": {"hypothetical": True}}}
@@ -98,7 +94,9 @@ def test_relevance_is_the_logit_of_yes_and_shares_the_question(smollm2_checkpoin
         return forward(works, *rest)
 
     monkeypatch.setattr(engine.batcher, "forward", counted)
-    assert PointwiseReranker(engine).relevance(question, passages) == pytest.approx(expected, abs=1e-3)
+    assert PointwiseReranker(lambda: engine, engine.checkpoint).relevance(question, passages) == pytest.approx(
+        expected, abs=1e-3
+    )
     same = [len(set(column)) == 1 for column in zip(*prompts, strict=False)]
     common = same.index(False) // PAGE * PAGE
     assert common >= 48

@@ -6,9 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app
+from lmworks.generate.remote_engine import RemoteError
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Phases
-from lmworks.ground.written_answer import Source, open_writer
+from lmworks.ground.written_answer import Engines, Source, open_writer
 from lmworks.records import Interaction, Retrieved, Span
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
@@ -27,6 +28,7 @@ def written(workspace_copy, serve):
     service = Service(workspace_copy, ServeConfig(drain_seconds=5.0))
     service.load()
     assert not service.writes  # its model is too small
+    assert list(service._grounded.system.answerer.finder.engines.values()) == [service.language("tiny")]
     with serve(service) as running:
         yield running
 
@@ -61,8 +63,24 @@ def test_what_no_passage_supports_is_not_said(written):
     assert "<s>Call the police.</s>" in written.http().get(f"/chat/turn/{answer.lmworks['interaction']}").text
 
 
+def test_quotes_answer_where_the_writer_fails(written, caplog):
+    """Before its first statement; after it, what was said stands."""
+    lost = RemoteError("http://writer.test cannot be reached")
+    for count, texts in enumerate([(lost,), (ANSWERS[0], lost)], start=1):
+        answer = ask(written, *texts)
+        own, evidence = answer.lmworks, [one["text"] for one in answer.lmworks["citations"]]
+        assert not own["abstained"] and own["failure"] == "RemoteError" and len(evidence) == 1
+        assert ("A lost laptop is reported within one hour." in evidence) == (count == 2)
+        assert evidence[0] in answer.choices[0].message.content
+        assert "the writer failed" in written.http().get(f"/chat/turn/{own['interaction']}").text
+        assert sum("writer.test cannot be reached" in message for message in caplog.messages) == count
+        assert f'writer_failures_total{{model_name="assistant"}} {count}.0' in written.http().get("/metrics").text
+
+
 def test_the_command_line_prints_statements_with_their_support(workspace_copy, monkeypatch):
-    monkeypatch.setattr("lmworks.system.open_writer", lambda config, models: scripted_writer(Scripted(*ANSWERS)))
+    monkeypatch.setattr(
+        "lmworks.system.open_writer", lambda config, models, engines: scripted_writer(Scripted(*ANSWERS))
+    )
     result = CliRunner().invoke(app, ["ask", QUESTION, "--workspace", str(workspace_copy)])
     assert result.exit_code == 0, result.output
     assert result.output.count("A lost laptop is reported within one hour. [1]") == 1
@@ -79,8 +97,9 @@ def test_an_endpoint_writes_under_the_strictest_constraint_that_it_takes(roomy, 
         running.service.observers.append(seen.append)
         for extensions in ((), ("structured_outputs",)):
             config = WritingConfig("always", 2, 1, 24, 1.0, f"{running.url}/v1", "tiny", "", extensions)
-            verdicts = open_writer(config, {"verifier": ""}).write("Do cats sleep?", [source], Phases())
-            assert verdicts and "cited" not in {one.verdict for one in verdicts}
+            writer = open_writer(config, {"verifier": ""}, Engines())
+            verdicts, failure = writer.write("Do cats sleep?", [source], Phases())
+            assert verdicts and not failure and "cited" not in {one.verdict for one in verdicts}
     constraints = [one.parameters["constraint"] for one in seen]
     free = [one for one in constraints if one is None]
     assert free and constraints[: len(free)] == free  # what does not take one is asked without

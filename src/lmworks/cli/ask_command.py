@@ -126,6 +126,8 @@ def show_answer(
         console.print(f"  \\[{number}] {place}", highlight=False)
     for verdict in removed_statements(answer.verdicts):
         console.print(f"  removed, {verdict.verdict}: [strike]{shown(verdict.text)}[/strike]", style="dim")
+    if answer.failure:
+        console.print(f"  the model that writes failed: {shown(answer.failure)}", style="yellow", highlight=False)
     seconds = answer.timings.get("total", 0.0)
     if answer.abstained:
         sure = f"abstained, confidence {answer.confidence:.2f}"

@@ -62,6 +62,7 @@ def to_interaction(
         unit=unit,
         confidence=answer.confidence,
         abstained=answer.abstained,
+        error=answer.failure.partition(":")[0],
     )
 
 
@@ -80,4 +81,5 @@ def to_answer(interaction: Interaction) -> Answer:
         verdicts=interaction.verdicts,
         lineage=interaction.lineage,
         timings=interaction.timings,
+        failure=interaction.error,
     )

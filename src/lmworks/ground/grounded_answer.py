@@ -33,8 +33,7 @@ from lmworks.ground.follow_up import standalone
 from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
-from lmworks.ground.written_answer import Source, Writer, answer_lines
-from lmworks.model.checkpoint import Checkpoint
+from lmworks.ground.written_answer import Engines, Source, Writer, answer_lines
 from lmworks.model.config import LanguageModelHead
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
@@ -88,7 +87,7 @@ def filters_of(question: Question) -> Filters:
 
 class Finder:
     """Collects evidence: search, candidate sentences, features. `heads` are models by role: those that read pairs, and
-    as `expander` the function that writes what the search adds to a question."""
+    as `expander` the function that writes what the search adds to a question. `engines` run language models."""
 
     def __init__(
         self, index: Index, encoder: TextEncoder, config: AnswerConfig, heads: Mapping[str, Any] | None = None
@@ -97,7 +96,7 @@ class Finder:
         self.encoder = encoder
         self.config = config
         self.heads = dict(heads or {})
-        check_model(config.search, self.heads)
+        self.engines = Engines()
 
     def evidence(self, question: str, *, filters: Filters = EVERYTHING, phases: Phases | None = None) -> Evidence:
         """Quoted candidates for a question, from what the filters let through; ValueError for an empty question."""
@@ -230,12 +229,15 @@ def sources_of(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Source]:
     ]
 
 
-def as_written(extracted: Answer, statements: Sequence[Verdict]) -> Answer:
+def as_written(extracted: Answer, statements: Sequence[Verdict], failure: str = "") -> Answer:
     """The answer that is made of verified statements; an abstention where none is left.
 
-    `extracted` is the one in quotes, whose verdicts come after those on the statements.
+    `extracted` is the one in quotes, whose verdicts come after those on the statements. It stays where a `failure` of
+    the writer came before the first of them.
     """
     cited = tuple(one for one in statements if one.verdict == "cited")
+    if failure and not cited:
+        return replace(extracted, verdicts=(*statements, *extracted.verdicts), failure=failure)
     chosen = "not needed" if cited else "abstained"
     quotes = (
         replace(one, verdict=chosen) if one.verdict in ("cited", "abstained") else one for one in extracted.verdicts
@@ -246,6 +248,7 @@ def as_written(extracted: Answer, statements: Sequence[Verdict]) -> Answer:
         citations=cited,
         abstained=not cited,
         verdicts=(*statements, *quotes),
+        failure=failure,
     )
 
 
@@ -292,7 +295,8 @@ class Answerer:
         answer = decide(evidence, self.calibration, self.is_quote)
         if (writer := self.writer) and answer.confidence >= writer.config.floor * self.calibration.threshold:
             sources = sources_of(evidence, answer.verdicts)
-            answer = as_written(answer, writer.write(asked, sources, phases, say) if sources else ())
+            written, failure = writer.write(asked, sources, phases, say) if sources else ((), "")
+            answer = as_written(answer, written, failure)
         seconds = phases.end()
         return replace(answer, id=secrets.token_hex(8), lineage=dict(lineage or {}), timings=seconds), evidence
 
@@ -320,16 +324,16 @@ def open_finder(
     check_model(config.search, models)
     encoder = TextEncoder(load(models["embedder"]))
     roles = (*roles, "expander") if config.search.expands else roles
-    heads = {role: _head(role, load(models[role])) for role in roles if role in models}
-    return Finder(Index.open(index, encoder.fingerprint), encoder, config, heads)
+    finder = Finder(Index.open(index, encoder.fingerprint), encoder, config)
+    finder.heads |= {role: _head(role, models[role], finder.engines) for role in roles if role in models}
+    return finder
 
 
-def _head(role: str, checkpoint: Checkpoint) -> Any:
+def _head(role: str, path: str, engines: Engines) -> Any:
     """The model of a role, as a `Finder` uses it; a language model can be the reranker as well."""
-    speaks = isinstance(checkpoint.config.head, LanguageModelHead)
-    if role == "expander" or (role == "reranker" and speaks):
-        from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
-
-        engine = Engine(checkpoint, slots=1)
-        return completer(engine) if role == "expander" else PointwiseReranker(engine)
+    if role == "expander":
+        return completer(lambda: engines[path])
+    checkpoint = load(path)
+    if role == "reranker" and isinstance(checkpoint.config.head, LanguageModelHead):
+        return PointwiseReranker(lambda: engines[path], checkpoint)
     return CrossEncoder(checkpoint)

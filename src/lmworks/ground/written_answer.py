@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
@@ -41,6 +40,7 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.records import Message, Retrieved, Verdict
 from lmworks.retrieve.search import shingle_overlap
 
+FAILURES = (RuntimeError, ValueError, OSError)  # of engines and endpoints: those of a network, too long a prompt
 LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
 LEAST_BITS = 2  # that a parameter takes in a file
 REFUSAL = "I don't know."
@@ -109,8 +109,9 @@ class Writer:
 
     def write(
         self, question: str, sources: Sequence[Source], phases: Phases, say: Listener | None = None
-    ) -> tuple[Verdict, ...]:
-        """The verdicts on what was written, in its order; those that are "cited" are the answer, one a line.
+    ) -> tuple[tuple[Verdict, ...], str]:
+        """The verdicts on what was written, in its order; those that are "cited" are the answer, one a line. Then the
+        failure that ended the writing, "" where it came to its end.
 
         `say` hears each line of the answer once it is verified; they join to its text.
         """
@@ -118,34 +119,32 @@ class Writer:
         verdicts: list[Verdict] = []
         history: list[Message] = []  # of the first attempt
         lines = self.config.statements
-        for _ in range(2):
-            said: list[str] = []
-            removed: list[str] = []
-            phases.begin("write")
-            try:
-                written = self._lines(question, read, history, lines)
-            except ContextLengthError:
-                if not history:
-                    raise
-                break  # there is no room for a second attempt
-            for line in written:
-                said.append(line)
-                if line.replace("’", "'").startswith(REFUSAL[:-1]):
-                    break
-                phases.begin("verify")
-                verdict = self._judged(question, line, read, verdicts)
-                verdicts.append(verdict)
-                if verdict.verdict == "cited" and say:
-                    say(answer_lines(verdicts)[-1])
-                elif verdict.verdict in REMOVED:
-                    removed.append(verdict.text)
+        try:
+            for _ in range(2):
+                said: list[str] = []
+                removed: list[str] = []
                 phases.begin("write")
-            if not removed:
-                break
-            lines = len(removed)
-            objection = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
-            history = [Message("assistant", "\n".join(said)), Message("user", objection)]
-        return tuple(verdicts)
+                for line in self._lines(question, read, history, lines):
+                    said.append(line)
+                    if line.replace("’", "'").startswith(REFUSAL[:-1]):
+                        break
+                    phases.begin("verify")
+                    verdict = self._judged(question, line, read, verdicts)
+                    verdicts.append(verdict)
+                    if verdict.verdict == "cited" and say:
+                        say(answer_lines(verdicts)[-1])
+                    elif verdict.verdict in REMOVED:
+                        removed.append(verdict.text)
+                    phases.begin("write")
+                if not removed:
+                    break
+                lines = len(removed)
+                objection = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
+                history = [Message("assistant", "\n".join(said)), Message("user", objection)]
+        except FAILURES as error:
+            if not history or not isinstance(error, ContextLengthError):  # else there is no room for a second attempt
+                return tuple(verdicts), f"{type(error).__name__}: {error}"
+        return tuple(verdicts), ""
 
     def _lines(self, question: str, read: list[Source], history: Sequence[Message], lines: int) -> Iterator[str]:
         """Lines as they become complete. Passages that the model has no room for are taken off the end of `read`."""
@@ -233,7 +232,17 @@ def whole_lines(deltas: Iterator[Delta]) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def open_writer(config: WritingConfig, models: Mapping[str, str]) -> Writer | None:
+class Engines(dict[str, EngineProtocol]):
+    """Engines by the paths of their models, each opened when it is first asked for: one for all that use a model."""
+
+    def __missing__(self, path: str) -> EngineProtocol:
+        from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
+
+        self[path] = engine = Engine(load(path), slots=1)
+        return engine
+
+
+def open_writer(config: WritingConfig, models: Mapping[str, str], engines: Engines) -> Writer | None:
     """The writer of a recipe's models by role; None where the configuration says that none writes.
 
     Raises ValueError for an endpoint without a verifier, and for a recipe without an assistant that is to write always.
@@ -252,14 +261,7 @@ def open_writer(config: WritingConfig, models: Mapping[str, str]) -> Writer | No
         raise ValueError('writing.write = "always" needs a language model: [models] assistant = "..."')
     if path is None or (config.write == "auto" and not is_large(Path(path))):
         return None
-
-    @cache
-    def engine() -> EngineProtocol:
-        from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
-
-        return Engine(load(path), slots=1)
-
-    return Writer(config, engine, verifier, digest_of_model(Path(path)))
+    return Writer(config, lambda: engines[path], verifier, digest_of_model(Path(path)))
 
 
 def is_large(path: Path) -> bool:

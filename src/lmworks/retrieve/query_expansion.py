@@ -58,10 +58,10 @@ def expanded(
     return (query, *others)
 
 
-def completer(engine: EngineProtocol) -> Complete:
-    """The function of a language model: what it writes, greedily, as its answer to a prompt."""
+def completer(engine: Callable[[], EngineProtocol]) -> Complete:
+    """The function of a language model, which `engine` gives: what it writes, greedily, as its answer to a prompt."""
     sampling = SamplingParameters(max_tokens=_LONGEST)
-    return lambda text: engine.generate([Request(messages=(Message("user", text),), sampling=sampling)])[0].text
+    return lambda text: engine().generate([Request(messages=(Message("user", text),), sampling=sampling)])[0].text
 
 
 def check_model(config: SearchConfig, roles: Container[str]) -> None:

@@ -1,6 +1,7 @@
 """A turn that the grounded system answers, as a stream of events; logged once, however it ends."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -23,6 +24,7 @@ from lmworks.system import System
 
 T = TypeVar("T")
 _Answering = Future[tuple[Answer, Interaction]]
+_LOGGER = logging.getLogger(__name__)
 
 
 class GroundedSystem:
@@ -143,13 +145,16 @@ async def _result(
 ) -> tuple[Answer, Interaction]:
     """The answer; a failure is logged and raised as FailedError, ContextLengthError as it is."""
     try:
-        return answering.result()
+        answer, interaction = answering.result()
     except Exception as failure:
         name = type(failure).__name__
         await recorder.commit(failure_interaction(turn, identifier, began, name))
         if isinstance(failure, ContextLengthError):
             raise
         raise FailedError("the question could not be answered") from failure
+    if answer.failure:
+        _LOGGER.warning("the model that writes failed at %s: %s", answer.id, answer.failure)
+    return answer, interaction
 
 
 async def _settle(

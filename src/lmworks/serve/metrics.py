@@ -36,6 +36,7 @@ class Metrics:
             "request_success", "Interactions by how they ended; also cancelled and error.", (*_MODEL, "finished_reason")
         )
         self.abstentions = counter("abstentions", "Questions to which the assistant said that it does not know.")
+        self.writer_failures = counter("writer_failures", "Answers to whose end the model that writes did not come.")
         self.http = counter("http_requests", "HTTP requests.", ("method", "path", "status"))
         self.first_token = histogram("time_to_first_token_seconds", "From arrival to the first text.")
         self.inter_token = histogram(
@@ -62,6 +63,8 @@ class Metrics:
         self.generation_tokens.labels(name).inc(interaction.output_tokens)
         if interaction.abstained:
             self.abstentions.labels(name).inc()
+        if interaction.error and interaction.finish_reason == "stop":
+            self.writer_failures.labels(name).inc()
         if interaction.finish_reason in ("cancelled", "error"):
             return  # its times say how patient the client was
         self.request_prompt.labels(name).observe(interaction.input_tokens)

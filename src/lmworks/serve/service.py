@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,7 +32,6 @@ from lmworks.serve.interaction_record import Recorder, Turn
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
-from lmworks.system import System
 from lmworks.workspace import Current, open_log, read_current
 
 T = TypeVar("T")
@@ -88,8 +86,9 @@ class Service:
                 self._grounded = GroundedSystem(self.workspace)
             opening = self._threads.submit(self._grounded.open) if self._grounded else None
             self._loaded = load_models(self._paths, self.config)
-            if self._grounded and self.current and opening:
-                self._share_writer(opening.result())
+            if opening:  # the models that are served write, expand and rerank for the system, too
+                served = {path: self._loaded.languages.get(name) for name, path in self._paths.items()}
+                opening.result().answerer.finder.engines |= {path: one for path, one in served.items() if one}
             self._query_encoder = self._make_query_encoder()
             self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
@@ -97,13 +96,6 @@ class Service:
             raise
         if self.state == "starting":
             self.state = "ready"
-
-    def _share_writer(self, system: System) -> None:
-        """Let the assistant's answers be written by the engine that serves its language model."""
-        answerer, path = system.answerer, system.current.models.get("assistant")
-        worker = next((self._loaded.languages.get(name) for name, one in self._paths.items() if one == path), None)
-        if answerer.writer and worker and not answerer.writer.config.endpoint:
-            answerer.writer = replace(answerer.writer, engine=lambda: worker)
 
     @property
     def writes(self) -> bool:

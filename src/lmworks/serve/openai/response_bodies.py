@@ -217,6 +217,7 @@ def _grounds(interaction: Interaction, answer: Answer) -> dict[str, Any]:
         "interaction": interaction.id,
         "confidence": answer.confidence,
         "abstained": answer.abstained,
+        "failure": interaction.error,
         "citations": [{"number": n, **_evidence(one)} for n, one in enumerate(answer.citations, start=1)],
         "verdicts": [{**_evidence(one), "verdict": one.verdict, "origin": one.origin} for one in answer.verdicts],
         "nearest": [_passage(one) for one in answer.nearest],

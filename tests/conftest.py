@@ -36,7 +36,7 @@ from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, t
 
 torch.set_num_threads(2)
 # No deadline: two processes test at a time, and a busy machine proves nothing. `make test-all` asks for "full".
-settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True)
 settings.register_profile("full", deadline=None)
 settings.load_profile("quick")
 

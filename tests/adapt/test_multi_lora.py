@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_models import LLAMA, MIXTRAL, T5, TIED, build, random_ids, random_lora
 
@@ -23,7 +23,6 @@ def model():
     return build(LLAMA)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     numbers=st.lists(st.integers(-1, 2), min_size=1, max_size=40),
     ranks=st.lists(st.integers(1, 6), min_size=3, max_size=3),

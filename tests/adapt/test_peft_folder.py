@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from small_models import LLAMA, TIED, random_lora
@@ -79,7 +79,6 @@ def test_published_names_count_where_families_share_a_config(tmp_path):
         read_lora(folder, config)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     own=st.lists(st.booleans(), min_size=3, max_size=3).filter(any),
     ranks=st.lists(st.integers(1, 4), min_size=3, max_size=3),

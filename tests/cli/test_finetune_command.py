@@ -15,6 +15,7 @@ from lmworks.cli import finetune_command
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
 from lmworks.train import loop
+from slow_cases import slow
 
 WORDS = ("dog", "cat", "sun", "red", "leave", "tree", "ship", "moon", "bread", "glass", "paper", "stone")
 SETTINGS = ("--set", "epochs=25", "--set", "rate=0.02", "--set", "length=128", "--set", "train.checkpoint.steps=5")
@@ -97,7 +98,7 @@ def test_a_setting_is_that_of_one_command_and_its_length_that_of_rows_too(folder
     assert [stages[0].config.length for stages in made] == [64, None, 2048]
 
 
-@pytest.mark.parametrize("method", ["dora", "qlora", "prefix", "bottleneck", "ia3", "full"])
+@pytest.mark.parametrize("method", ["qlora", "prefix", "full", *slow("dora", "bottleneck", "ia3")])
 def test_every_method_makes_a_folder_that_is_loaded_and_gone_on_from(method, folder, tiny_folder):
     said = run(*arguments(tiny_folder, "--method", method, "--set", "epochs=null", "--out", method), cwd=folder)
     assert ("--model full" if method == "full" else f"--adapter {method}={method}") in said

@@ -82,7 +82,7 @@ def command(recipe: Path, workspace: Path) -> list[str]:
 
 
 def build_here(folder: Path, sources: Path, execution: str) -> dict[str, str]:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_recipe(folder / "recipe.toml", sources, execution)
     build(load(folder / "recipe.toml"), folder / "workspace", Console(quiet=True))
     return content_hashes(folder / "workspace")

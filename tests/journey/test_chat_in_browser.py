@@ -130,6 +130,7 @@ def ask(page, question: str, model: str = "assistant") -> None:
     page.keyboard.press("Enter")
 
 
+@narrow_is_slow
 def test_from_a_question_to_the_log(watched: Watched):
     page = watched.page
     page.goto("/")
@@ -247,6 +248,7 @@ def test_a_busy_server_counts_down(watched: Watched):
     watched.errors.clear()  # the browser reports the status
 
 
+@narrow_is_slow
 def test_the_keyboard_reaches_everything(watched: Watched):
     page = watched.page
     page.goto("/")

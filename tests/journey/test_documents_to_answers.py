@@ -18,7 +18,6 @@ from lmworks.build import build
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
 from lmworks.system import System
-from slow_cases import slow
 
 pytestmark = pytest.mark.weights
 
@@ -144,7 +143,8 @@ def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook,
         trace(handbook / "workspace", "nothing")
 
 
-@pytest.mark.parametrize("kills", [1, *slow(5)])
+@pytest.mark.slow  # quick, with small models: tests/retrieve/test_index.py, tests/data/test_cleaning_kill.py
+@pytest.mark.parametrize("kills", [1, 5])
 def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook, kills):
     """The first kill comes while the index is made, the others at any moment."""
     script = (

@@ -84,7 +84,7 @@ def test_one_wrong_token_is_not_greedy(running, engine, encode):
         assert (reading(kept, len(context))[1], reading(changed, len(context))[1]) == (True, False)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_ids_are_scored_as_by_the_engine(running, engine, data):
     """Special tokens, parts of characters and single tokens too."""

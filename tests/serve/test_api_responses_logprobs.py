@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scripted import scripted
 
@@ -95,7 +95,6 @@ def test_an_answer_with_them_can_be_sent_back(served):
     assert [message.content for message in requests[1].messages] == ["hello", "Well.", "And?"]
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=st.text(st.sampled_from("ab é日🙂"), max_size=12), data=st.data())
 def test_each_token_is_told_once_when_the_text_has_reached_it(tiny, text, data):
     """However the text is cut, also inside of characters; the token that ends the text comes with the rest."""

@@ -44,7 +44,8 @@ def test_a_stop_is_a_ctrl_c_and_no_failure(tmp_path, wait_until):
     said: list[str] = []
     cleaned = tmp_path / "cleaned"
     program = f"""
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
 try:
     print("begun")
     time.sleep(60)
@@ -76,20 +77,19 @@ def service(tmp_path):
     made.close()
 
 
-@pytest.mark.parametrize(
-    ("state", "told"),
-    [(None, "Not made yet"), ("waiting", "Still running"), ("running", "7 of 9"), ("failed", "Not made: evaluation"),
-     ("made", "A new start")],
-)  # fmt: skip
 @pytest.mark.parametrize("path", ["/evaluation", "/system"])
-def test_the_pages_say_what_is_missing_and_how_it_goes(service, path, state, told):
-    if state is not None:
-        service.remaining = remaining("", [])
-        service.remaining.state, service.remaining.line = state, "7 of 9 questions <b>"
-    page = inert(service.client().get(path).text)
-    assert told in page.text and "evaluation" in page.text
-    service.current = replace(service.current, uses={"documents": "data.read"})
-    assert told not in inert(service.client().get(path).text).text
+def test_the_pages_say_what_is_missing_and_how_it_goes(service, path):
+    client, unfinished = service.client(), service.current
+    states = {"waiting": "Still running", "running": "7 of 9", "failed": "Not made: evaluation", "made": "A new start"}
+    for state, told in {None: "Not made yet", **states}.items():
+        if state is not None:
+            service.remaining = remaining("", [])
+            service.remaining.state, service.remaining.line = state, "7 of 9 questions <b>"
+        service.current = unfinished
+        page = inert(client.get(path).text)
+        assert told in page.text and "evaluation" in page.text
+        service.current = replace(unfinished, uses={"documents": "data.read"})
+        assert told not in inert(client.get(path).text).text
 
 
 def test_what_was_made_meanwhile_is_shown_and_named_in_the_lineage_of_the_next_answer(workspace_copy):

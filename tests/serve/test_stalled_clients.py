@@ -72,10 +72,16 @@ GET = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
+@pytest.fixture(scope="module")
+def impatient(start):
+    with start(receive_seconds=0.5) as running:
+        yield running
+
+
 @pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 900\r\n\r\n"])
 @pytest.mark.parametrize("drip", [b"", b"a"])
-def test_a_request_that_never_ends_is_ended(start, begun, drip):
-    with start(receive_seconds=0.5) as running, socket.create_connection(address(running.url), timeout=0.1) as client:
+def test_a_request_that_never_ends_is_ended(impatient, begun, drip):
+    with socket.create_connection(address(impatient.url), timeout=0.1) as client:
         client.sendall(begun)
         answer, until = b"", time.monotonic() + 30
         with suppress(ConnectionError):  # for what is sent after the end
@@ -89,8 +95,8 @@ def test_a_request_that_never_ends_is_ended(start, begun, drip):
         assert answer.startswith(b"HTTP/1.1 408 ") and time.monotonic() < until
 
 
-def test_a_request_that_never_ends_is_ended_behind_another_one(start):
-    with start(receive_seconds=0.5) as running, socket.create_connection(address(running.url), timeout=30) as client:
+def test_a_request_that_never_ends_is_ended_behind_another_one(impatient):
+    with socket.create_connection(address(impatient.url), timeout=30) as client:
         client.sendall(GET + POST + b"Content-Length: 900\r\n\r\n{")
         assert b"".join(iter(lambda: client.recv(4096), b"")).startswith(b"HTTP/1.1 200 ")
 

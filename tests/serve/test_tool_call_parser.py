@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.generate.constraint import FunctionCalls, JsonSchema
@@ -51,7 +51,6 @@ words = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
 @given(form=st.sampled_from(FORMS), said=words, made=calls, data=st.data(), compact=st.booleans())
 def test_calls_are_read_back_from_any_pieces(form, said, made, data, compact):
     made = made[: None if form.separator is not None else 1]
@@ -106,7 +105,6 @@ def test_without_a_form_everything_is_words():
     assert parse_completion(None, "i", text) == ParsedCompletion(text, (), cut=False)
 
 
-@settings(max_examples=100, deadline=None)
 @given(value=values, data=st.data(), made=st.integers(0, 2))
 def test_what_looks_like_a_call_inside_of_json_is_a_part_of_it(value, data, made):
     """Where words are held to a form, they are the whole answer, or there are none."""

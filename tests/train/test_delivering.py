@@ -39,6 +39,11 @@ def pretrain(inputs: dict[str, Path], folder: Path, config: PretrainConfig = CON
     }
 
 
+@pytest.fixture(scope="module")
+def expected(inputs, tmp_path_factory) -> dict[str, str]:
+    return pretrain(inputs, tmp_path_factory.mktemp("undisturbed"))
+
+
 class Killed(BaseException):
     pass
 
@@ -69,8 +74,7 @@ def dying_at(number: int, function):
         (train_stages, "dial_section", 0),
     ],
 )
-def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, tmp_path, monkeypatch):
-    expected = pretrain(inputs, tmp_path / "one")
+def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, expected, tmp_path, monkeypatch):
     (tmp_path / "two" / "output").mkdir(parents=True)
     (tmp_path / "two" / "work").mkdir()
     with monkeypatch.context() as patch, pytest.raises(Killed):

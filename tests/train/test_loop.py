@@ -252,8 +252,7 @@ def test_steps_that_are_bad_in_a_row_end_a_run_that_rewinds(text_dataset, tmp_pa
     ("keep", "stops"),
     [
         (1, [13, 15]),
-        (2, [15, 19]),
-        *slow((2, [15]), (1, [12, 21])),
+        *slow((2, [15]), (1, [12, 21]), (2, [15, 19])),
     ],
     ids=str,
 )

@@ -140,7 +140,7 @@ def test_dialogues_teach_the_assistants_turns_and_their_template(workspace):
 
 def test_an_adapter_is_delivered_as_peft_s_folder_or_merged(workspace):
     """Both compute the same, and the base is not what they compute."""
-    settings = ["epochs=20", "batch=4", "length=64", "train.precision=float32", "rate=0.01", "method.kind=lora"]
+    settings = ["epochs=4", "batch=4", "length=64", "train.precision=float32", "rate=0.01", "method.kind=lora"]
     inputs = [workspace / "model", workspace / "tokens"]
     run("train.finetune", workspace / "adapter", inputs, settings)
     run("train.finetune", workspace / "merged", inputs, [*settings, "merge=true"])
@@ -209,8 +209,7 @@ def test_a_few_conversations_are_a_step_an_epoch(workspace):
 
 def test_the_same_run_makes_the_same_bytes_also_with_a_vocabulary_that_is_named(workspace):
     shards, short = [workspace / "tokens", workspace / "held"], [*SMALL, "tokens=4000"]
-    one, again = (run("train.pretrain", workspace / out, [*shards, workspace / "vocabulary"], short) for out in "ab")
-    assert again.manifest.content_hash == one.manifest.content_hash
+    one = run("train.pretrain", workspace / "not named", [*shards, workspace / "vocabulary"], short)
     named = run("train.pretrain", workspace / "named", shards, [*short, f"tokenizer={workspace}/vocabulary"])
     weights = [(outcome.folder / "model.safetensors").read_bytes() for outcome in (named, one)]
     assert weights[0] == weights[1]

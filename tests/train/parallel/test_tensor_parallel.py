@@ -38,6 +38,7 @@ from lmworks.train.planning.communication import communication_bytes
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
 from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
+from slow_cases import slow
 
 
 def _equal_to_one_process(names: list[str], sequence: bool) -> None:
@@ -60,7 +61,7 @@ def test_each_model_has_the_losses_and_gradients_of_one_process(sequence: bool) 
     on_ranks(2, _equal_to_one_process, [n for n in MODELS if not (sequence and n in ENCODER_DECODERS)], sequence)
 
 
-@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("sequence", [True, *slow(False)])
 def test_devices_share_fewer_key_heads(sequence: bool) -> None:
     on_ranks(4, _equal_to_one_process, [*FEWER_KEYS, "gpt2", "bert"], sequence)
 
@@ -140,7 +141,7 @@ def _fsdp_beside_tensors(names: list[str], sequence: bool, policy: Recompute) ->
         check_same(take(model, objective, own, data.get_group()), expected)
 
 
-@pytest.mark.parametrize(("sequence", "policy"), [(False, "selective"), (True, "blocks")])
+@pytest.mark.parametrize(("sequence", "policy"), [(True, "blocks"), *slow((False, "selective"))])
 def test_fsdp_divides_what_is_left(sequence: bool, policy: Recompute) -> None:
     """FSDP2 on another dimension of the mesh: its gradients are DTensors of both. Recomputing repeats collectives."""
     on_ranks(4, _fsdp_beside_tensors, ["llama", "gpt2", "mixtral", "bert"], sequence, policy)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
@@ -30,7 +30,6 @@ def by_budget(ladder):
     return groups
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.floats(15.5, 17), st.integers(2, 6), st.integers(2, 5), st.floats(1.6, 4))
 def test_the_operations_are_those_given_and_equal_along_a_budget(exponent, sizes, lengths, factor):
     if sizes * lengths < 7:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lmworks.adapt.peft_folder import PREFIX
 from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.model.config import ClassificationHead, Head, SpanHead, UnsupportedModel
+from lmworks.model.config import ClassificationHead, Head, ScoreHead, SpanHead, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.heads import build_head
 from lmworks.model.huggingface import family_of, write_config
@@ -64,7 +64,10 @@ def head_from_peft(
     if not own:
         return checkpoint, document, tensors
     labels = next((len(tensor) for name, tensor in own.items() if ".classifier." in name), 0)
-    heads: Mapping[str, Head] = {"QUESTION_ANS": SpanHead(), "SEQ_CLS": ClassificationHead(labels)}
+    label: Head = ClassificationHead(labels)
+    if (last := own.get(f"{PREFIX}score.weight")) is not None:  # of a decoder, which reads its last token
+        label = ScoreHead() if len(last) == 1 else ClassificationHead(len(last), "last", None, bias=False)
+    heads: Mapping[str, Head] = {"QUESTION_ANS": SpanHead(), "SEQ_CLS": label}
     head = heads.get(document.get("task_type") or "")
     if head is None:
         raise UnsupportedModel(f"modules_to_save of the task {document.get('task_type')!r} is not supported")

@@ -7,10 +7,12 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.align.advantages import group_advantages
     from lmworks.align.collected_rows import preference_rows, thumbed_rows
-    from lmworks.align.config import DPOConfig, GRPOConfig, OfflineConfig, OnlineConfig
-    from lmworks.align.dpo import DPO, dpo
+    from lmworks.align.config import DPOConfig, GRPOConfig, KTOConfig, OfflineConfig, OnlineConfig, RewardConfig
+    from lmworks.align.dpo import DPO
+    from lmworks.align.kto import KTO
     from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums
     from lmworks.align.policy_gradient import PolicyOptimization, RolloutBatch, kl_estimate, policy_loss
+    from lmworks.align.reward_model import Reward, score
     from lmworks.align.rollout_loader import Policy, Prompt, RolloutLoader
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -35,7 +35,78 @@ class DPOConfig:
             raise ValueError("label_smoothing is of the losses robust and cdpo, and they need it: set both")
 
 
-Offline = DPOConfig
+@dataclass(frozen=True, slots=True)
+class SimPOConfig:
+    """Simple preference optimisation (Meng et al. 2024, equation 6), on preferences, without a reference.
+
+    beta   Scale of the mean log-probability of a token.
+    gamma  The margin that the chosen completion is to have; half of beta is a good begin (section 4).
+    kind   `simpo`; or another method's, with settings of its own.
+    """
+
+    beta: float = 2.0
+    gamma: float = 1.0
+    kind: Literal["simpo"] = "simpo"
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class ORPOConfig:
+    """Odds ratio preference optimisation (Hong et al. 2024, equation 6), on preferences, without a reference.
+
+    weight  λ, of the odds ratio beside the chosen completion's own loss.
+    kind    `orpo`; or another method's, with settings of its own.
+    """
+
+    weight: float = 0.1
+    kind: Literal["orpo"] = "orpo"
+
+    def __post_init__(self) -> None:
+        positive(weight=self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class KTOConfig:
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, section 4.1), on completions with a label each.
+
+    beta         How strongly the policy is held to its reference.
+    desirable    λ_D, weight of completions that people want; `undesirable` λ_U, of the others. λ_D n_D / (λ_U n_U) is
+                 to lie between 1 and 4/3 where n of them are alike in kind; a larger λ_U punishes what is dangerous.
+    undesirable  See there.
+    kind         `kto`; or another method's, with settings of its own.
+    """
+
+    beta: float = 0.1
+    desirable: float = 1.0
+    undesirable: float = 1.0
+    kind: Literal["kto"] = "kto"
+
+    def __post_init__(self) -> None:
+        positive(beta=self.beta, desirable=self.desirable, undesirable=self.undesirable)
+
+
+@dataclass(frozen=True, slots=True)
+class RewardConfig:
+    """A model with a score for each completion. The rows decide: preferences (pairwise), completions with a label or a
+    rating (pointwise), solutions with a verdict on each step (process).
+
+    margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2).
+    centring  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et al. 2023); 0: none.
+    kind     `reward`; or another method's, with settings of its own.
+    """
+
+    margin: float = 0.0
+    centring: float = 0.01
+    kind: Literal["reward"] = "reward"
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.centring < 0:
+            raise ValueError("margin and centring are at least 0")
+
+
+Offline = DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +116,15 @@ class OfflineConfig:
     rows       Files with the method's rows (.jsonl, .json, .parquet), or folders or globs of them.
     base       The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
                is the reference, too.
-    algorithm  `dpo`, and its settings.
+    family     The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
+    algorithm  `dpo`, `simpo`, `orpo`, `kto` or `reward`, and its settings.
     method     What is trained: an adapter (`lora`), or all weights (`full`).
     held_out   The share of the rows that is kept from training and validated on, by their prompts.
-    epochs     How often each row is seen.
+    minutes    How long the run may take on this machine: fewer rows are seen where these are too many.
+    epochs     How often each row is seen; left out: once.
     steps      Of the optimizer, instead of epochs.
     length     Most tokens of prompt and completion; a longer one loses its end, and the report counts those.
-    batch      Rows in a step.
+    batch      Rows in a step; left out: 16, or fewer for 50 steps.
     rate       Peak learning rate; left out: of the method.
     seed       Of the order, and of an adapter's first weights.
     train      The loop.
@@ -59,28 +132,41 @@ class OfflineConfig:
 
     rows: tuple[str, ...] = ()
     base: str = ""
+    family: str = ""
     algorithm: Offline = field(default_factory=DPOConfig)
     method: Method = field(default_factory=lambda: LoraConfig(lora_alpha=32))
     held_out: float = 0.05
-    epochs: float = 1.0
+    minutes: float | None = None
+    epochs: float | None = None
     steps: int | None = None
     length: int = 1024
-    batch: int = 16
+    batch: int | None = None
     rate: float | None = None
     seed: int = 0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), validate=100))
 
     def __post_init__(self) -> None:
-        positive(epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
+        positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
         within(2, 2**20, length=self.length)
         if not self.rows:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("steps are given instead of epochs: leave one of them out")
         if not isinstance(self.method, LoraConfig | FullConfig):
             raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
+        if isinstance(self.method, LoraConfig) and self.method.lora_dropout:
+            raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
+        if isinstance(self.algorithm, KTOConfig) and self.batch == 1:
+            raise ValueError("KTO takes its baseline from the rows of a step: set batch to 2 or more")
         if self.train.ramp is not None or self.train.samples:
             raise ValueError("alignment trains without a ramp and samples of text")
+        parallel = self.train.parallel
+        if parallel.devices != parallel.data or parallel.zero > 1:
+            raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
+        if self.minutes is not None and parallel.devices > 1:
+            raise ValueError("minutes are measured on one process: with several, set epochs instead")
 
 
 Advantage = Literal["group", "mean", "leave_one_out", "batch", "best"]

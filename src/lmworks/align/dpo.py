@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.align.config import DPOConfig
-from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.align.log_probabilities import pair_sums
 from lmworks.data.token_groups import GroupBatch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
@@ -68,9 +68,7 @@ class DPO(Objective[GroupBatch]):
         return {"dpo": len(examples)}
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
-        sequences = sequences_of(examples)
-        policy = completion_log_probabilities(model, sequences).sum(-1).view(-1, 2)  # (pairs, 2)
-        lengths = sequences.mask[:, 1:].sum(-1).view(-1, 2)
+        policy, lengths = pair_sums(model, examples)
         reference = examples.columns[REFERENCE].to(policy)
         loss = dpo(policy, reference, lengths, self.config).sum()
         if self.config.nll:  # of the chosen completion, a token (Pang et al. 2024, equation 1)

@@ -46,6 +46,13 @@ def completion_log_probabilities(model: Transformer, sequences: Sequences, tempe
     return torch.cat([torch.zeros_like(sequences.ids[:, :1]), _after_first(model, sequences, temperature)], dim=1)
 
 
+def pair_sums(model: Transformer, pairs: GroupBatch) -> tuple[Tensor, Tensor]:
+    """Σ ln p of chosen and rejected completions, and how many tokens each has, (pairs, 2) both."""
+    sequences = sequences_of(pairs)
+    sums = completion_log_probabilities(model, sequences).sum(-1)
+    return sums.view(-1, 2), sequences.mask[:, 1:].sum(-1).view(-1, 2)
+
+
 def _after_first(model: Transformer, sequences: Sequences, temperature: float) -> Tensor:
     """(sequences, length - 1): of each token but the first."""
     head = model.head
@@ -94,3 +101,21 @@ def reference_sums(
         progress(numbers.stop, len(groups), "rows under the reference")
     model.train(was)
     return np.concatenate(found).astype(np.float32)
+
+
+_DRIFT = 0.05  # nats a token: between two formats of one model it is a tenth of that
+
+
+@torch.no_grad()
+def check_start(model: Transformer, groups: GroupBatch, reference: str) -> None:
+    """ValueError where a policy does not begin as its reference: Σ ln π is not the column `reference`, so that a ratio
+    is no measure of how far the policy has come."""
+    sequences = Sequences(*(part.to(model.tokens.device) for part in sequences_of(groups)))
+    policy = completion_log_probabilities(model, sequences).double().sum(-1).cpu()
+    expected = groups.columns[reference][groups.attention_mask.any(-1)]
+    drift = ((policy - expected).abs() / sequences.mask.sum(-1).cpu()).max()
+    if drift > _DRIFT:
+        raise ValueError(
+            f"the policy does not begin as its reference: ln p of a token differs by up to {float(drift):.2g} before "
+            "the first step. Give the same weights for both: merge an adapter into its base first, and train a new one"
+        )

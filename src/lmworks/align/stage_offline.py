@@ -1,10 +1,12 @@
-"""The stage `align.offline`: a model and rows of preferences into a better policy."""
+"""The stage `align.offline`: a model and rows that rate, rank or label completions into a better policy, or into a
+reward model."""
 
 import copy
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,81 +14,153 @@ from numpy.typing import NDArray
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
+from lmworks.adapt.task_head import with_head
 from lmworks.align.config import OfflineConfig, OnlineConfig
 from lmworks.align.dpo import DPO, REFERENCE
-from lmworks.align.log_probabilities import reference_sums
+from lmworks.align.kto import KTO, KTOLoader, check_labels, with_baseline, with_mismatched
+from lmworks.align.log_probabilities import check_start, reference_sums
+from lmworks.align.offline_settings import OfflineSettings, derive_offline, train_settings
+from lmworks.align.orpo import ORPO
+from lmworks.align.reward_model import KINDS, Reward
+from lmworks.align.reward_report import held_out_section, reward_section
+from lmworks.align.simpo import SimPO
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.completion_groups import group_completions
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.completion_groups import group_completions, group_steps
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
 from lmworks.data.group_loader import GroupLoader
+from lmworks.data.order import Permutation
 from lmworks.data.preference_rows import PreferenceRow, read_preference_rows
 from lmworks.data.token_groups import TokenGroups
 from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
-from lmworks.records import LeftOut, Preference
+from lmworks.records import LabelledCompletion, LeftOut, Preference
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
+from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.dial import at_rate
-from lmworks.train.finetune_settings import adapts, with_rank
+from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
+from lmworks.train.held_out import samples_of
 from lmworks.train.mixed_precision import DTYPES
+from lmworks.train.objectives.objective import Objective
+from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.run import Run
+from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import find_base, train_and_deliver
+from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
 from lmworks.train.validation import validate
 
-RATES = {"lora": 5e-5, "full": 1e-6}  # of AdamW at its highest: a tenth of what fine-tuning takes, for long runs
-_VALIDATION_ROWS = 256  # at most
+_SAMPLES = 3  # held-out prompts that the policy answers before and after
+
+
+class Algorithm(NamedTuple):
+    """A method: the rows that it learns from, its objective for rows of one of these types, and how many sequences of
+    a row its reference is run on."""
+
+    rows: tuple[type[PreferenceRow], ...]
+    objective: Callable[[Any, type], Objective[Any]]
+    referenced: int = 0
+
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    "dpo": Algorithm((Preference,), lambda config, _: DPO(config), 2),
+    "simpo": Algorithm((Preference,), lambda config, _: SimPO(config)),
+    "orpo": Algorithm((Preference,), lambda config, _: ORPO(config)),
+    "kto": Algorithm((LabelledCompletion,), lambda config, _: KTO(config), 2),
+    "reward": Algorithm(tuple(KINDS), lambda config, row: Reward(KINDS[row], config)),
+}
 
 
 def offline(config: OfflineConfig, context: StageContext) -> StageResult:
-    """The checkpoint of the one input, or `config.base`, learns from rows. The errors are those of
-    `read_preference_rows`, and ValueError where nothing is left to learn from."""
-    kept, held_out = split_rows(read_rows(config, context.base), config.held_out)
-    checkpoint, dtype = load_policy(config, context), DTYPES[config.train.precision]
-    left_out: list[LeftOut] = []
+    """The checkpoint of the one input, or `config.base`, learns from rows. The errors are those of `read_rows`, and
+    ValueError where nothing is left to learn from, or the policy does not begin as its reference."""
+    rows = read_rows(config, context.base)
+    kept, held_out = split_rows(rows, config.held_out)
+    algorithm = ALGORITHMS[config.algorithm.kind]
+    objective = algorithm.objective(config.algorithm, type(rows[0]))
+    checkpoint, left_out = load_base(config, context), list[LeftOut]()
     length = min(config.length, checkpoint.config.context_length)
-    groups = group_completions(kept, checkpoint.chat, length, left_out)
-    method = with_rank(config.method, checkpoint, int(groups.learned.sum()) if groups.learned is not None else 0)
-    tuned = FinetuneConfig(method=method, seed=config.seed)
-    groups = with_reference(groups, checkpoint, dtype, context)
-    batch = min(config.batch, len(groups))
-    steps = config.steps or max(round(config.epochs * len(groups) / batch), 1)
-    ranks = join(config.train.parallel)
-    loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups, *ranks.rows)
-    rate = config.rate or RATES[method.kind]
-    settings = at_rate(config.train, rate)
-    run = Run(
-        *(checkpoint, DPO(config.algorithm), loader, settings, context.work / "run"),
-        device=device_of_rank(),
-        progress=context.progress,
-        seed=config.seed,
-        ranks=ranks,
-        adapt=adapts(tuned),
-        compares=True,
-    )
+    groups = group_rows(objective, kept, checkpoint, length, left_out)
+    learned = 0 if groups.learned is None else int(groups.learned.sum())
+    tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, learned), seed=config.seed)
+
+    def run_on(shown: TokenGroups, steps: int, batch: int, folder: Path, base: Checkpoint) -> Run:
+        ranks, settings = join(config.train.parallel), config.train
+        kind = KTOLoader if isinstance(objective, KTO) else GroupLoader
+        loader = kind(GroupLoaderConfig(length, batch, steps, config.seed), shown, *ranks.rows)
+        reports = {"progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
+        adapt = adapts(tuned, head=isinstance(objective, Reward))
+        run = Run(base, objective, loader, settings, folder, device=device_of_rank(), adapt=adapt, **reports)
+        if isinstance(loader, KTOLoader):
+            loader.policy, loader.total = run.model, ranks.total
+        return run
+
+    def seconds(together: int) -> float:
+        batch = min(max(together, 2), len(groups))
+        zeros = {REFERENCE: np.zeros(len(groups.ends), np.float32)}
+        shown = replace(groups, columns={**groups.columns, **zeros})
+        with tempfile.TemporaryDirectory() as folder:  # on weights of its own, which change
+            run = run_on(shown, 3, batch, Path(folder), load_base(config, context))
+            return min(taken / max(tokens, 1) for taken, tokens in measured_steps(run))
+
+    def derived() -> Any:
+        return to_mapping(derive_offline(config, groups, algorithm.referenced / 2, seconds))
+
+    settings = from_mapping(OfflineSettings, kept_settings(context, config.train.parallel, derived))
+    there = len(groups)
+    if settings.rows < there:
+        groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(settings.rows)))
+    dtype = DTYPES[config.train.precision]
+    if algorithm.referenced:
+        groups = with_reference(groups, checkpoint, dtype, context)
+    config = replace(config, train=train_settings(config, settings))
+    run = run_on(groups, settings.steps, settings.batch, context.work / "run", checkpoint)
+    if algorithm.referenced and not run.checkpoints.steps():
+        check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
+    shown = None
     if held_out:
-        shown = group_completions(held_out[:_VALIDATION_ROWS], checkpoint.chat, length, left_out)
-        run.validate = _validation(run, with_reference(shown, checkpoint, dtype, context))
+        shown = group_rows(objective, held_out[: settings.validated], checkpoint, length, left_out)
+        shown = with_reference(shown, checkpoint, dtype, context) if algorithm.referenced else shown
+        run.validate = _validation(run, shown)
+        if not isinstance(objective, Reward) and config.train.parallel.generates:
+            run.sample = samples_of(run, _beginnings(shown))
     result = train_and_deliver(run, context, tuned)
+    if not run.ranks.first:
+        return result
+    steps = settings.steps
     doubts = " ".join(doubt_of_steps(steps, f"{len(groups)} rows", "more rows, more epochs or a smaller batch"))
     reasons = (
-        ("rows", f"{len(groups):,}", f"to learn from; {len(held_out):,} are held out, by their prompts"),
-        ("left out", len(left_out), "rows of which nothing is left to learn"),
-        ("cut", groups.cut, f"completions of more than {length:,} tokens with their prompts, which lost their ends"),
-        ("steps", steps, f"of {batch} rows"),
-        ("rate", f"{rate:g}", f"at its highest, of {settings.optimizer.kind}"),
+        ("rows", f"{there:,}", f"to learn from; {len(held_out):,} are held out, by their prompts"),
+        ("left out", f"{len(left_out)}", "rows of which nothing is left to learn"),
+        ("cut", f"{groups.cut}", f"of more than {length:,} tokens, which lost their ends"),
+        *settings.reasons,
+        ("rate", f"{peak_rate(config.train.optimizer):g}", f"at its highest, of {config.train.optimizer.kind}"),
     )
-    section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
-    metrics = {**result.metrics, "rows": len(groups), "held_out": len(held_out), "left_out": len(left_out)}
-    return replace(result, metrics=metrics, sections=(section, *result.sections))
+    sections, metrics = [Section("The run", doubts, (Table(("what", "value", "why"), reasons),))], {}
+    if shown is not None and isinstance(objective, Reward):
+        section, metrics = reward_section(run.model, objective, groups, shown)
+        sections.append(section)
+    elif shown is not None:
+        section, metrics = held_out_section(context.output / LOG)
+        sections.append(section)
+    counts = {"rows": len(groups), "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
+    return replace(result, metrics={**result.metrics, **counts, **metrics}, sections=(*sections, *result.sections))
 
 
 def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
-    """The rows that the algorithm learns from."""
-    return read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Preference,))
+    """The rows that the algorithm learns from. RowError as `read_preference_rows`, and ValueError for rows of several
+    types, for none, and for labels of one class."""
+    files = conversation_files(config.rows, base, rows="rows")
+    rows = read_preference_rows(files, ALGORITHMS[config.algorithm.kind].rows)
+    types = {type(row).__name__ for row in rows}
+    if len(types) != 1:
+        found = f"rows of {' and '.join(sorted(types))}" if types else "no row"
+        raise ValueError(f"there is {found} in {', '.join(config.rows)}: a model learns from rows of one type")
+    check_labels(rows, config.algorithm.kind)
+    return rows
 
 
 def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], list[Any]]:
@@ -104,6 +178,33 @@ def load_policy(config: OfflineConfig | OnlineConfig, context: StageContext) -> 
     full = isinstance(config.method, FullConfig)
     checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])
     return replace(checkpoint, source=config.base) if config.base in MODELS else checkpoint
+
+
+def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
+    """The same with the chat template of `config.family` if one is set; of a reward model, with a new head. ValueError
+    for a base without a chat template."""
+    checkpoint, family = load_policy(config, context), config.family
+    if family:
+        check_roles(family, checkpoint.required_tokenizer)
+        if missing := missing_tokens(family, checkpoint.required_tokenizer):
+            raise ValueError(f"family={family}: the vocabulary has no {', '.join(missing)}: choose another one")
+        checkpoint = replace(checkpoint, chat_template=chat_template(family))
+    elif checkpoint.chat_template is None:
+        raise ValueError(
+            f"{checkpoint.source} has no chat template, which says where a completion begins: set family, such as "
+            "family=chatml, or fine-tune it on conversations first"
+        )
+    return with_head(checkpoint, ScoreHead(), config.seed) if config.algorithm.kind == "reward" else checkpoint
+
+
+def group_rows(
+    objective: Objective[Any], rows: Sequence[Any], checkpoint: Checkpoint, length: int, left_out: list[LeftOut]
+) -> TokenGroups:
+    """The rows as the objective takes them."""
+    if isinstance(objective, Reward) and objective.kind == "process":
+        return group_steps(rows, checkpoint.chat, length, left_out)
+    groups = group_completions(rows, checkpoint.chat, length, left_out)
+    return with_mismatched(groups, length) if isinstance(objective, KTO) else groups
 
 
 def with_reference(
@@ -132,7 +233,22 @@ def _validation(run: Run, groups: TokenGroups):
     loader = GroupLoader(GroupLoaderConfig(run.loader.config.length, min(16, len(groups))), groups)
     batches = [loader.batch(step) for step in range(loader.steps)]
     signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
-    return lambda: validate(run.model, run.objective, batches, 1, None, run.device, signature)
+
+    def validation():
+        shown = with_baseline(run.model, batches) if isinstance(run.objective, KTO) else batches
+        return validate(run.model, run.objective, shown, 1, None, run.device, signature)
+
+    return validation
+
+
+def _beginnings(groups: TokenGroups) -> list[list[int]]:
+    """The prompts of the first groups, as ids."""
+    batch, found = groups.batch(range(min(len(groups), 4 * _SAMPLES))), list[list[int]]()
+    for ids, learned in zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True):
+        prompt = ids[: learned.index(True)]
+        if prompt not in found and len(found) < _SAMPLES:
+            found.append(prompt)
+    return found
 
 
 def check(config: OfflineConfig, base: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from lmworks.adapt.config import FullConfig
 from lmworks.align.config import OnlineConfig
+from lmworks.align.offline_settings import RATES
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.rewards import RewardSum
 from lmworks.align.rollout_loader import Policy, Prompt, Reward, RolloutLoader
-from lmworks.align.stage_offline import RATES, load_policy
+from lmworks.align.stage_offline import load_policy
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows

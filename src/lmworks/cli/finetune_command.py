@@ -2,13 +2,13 @@
 
 import copy
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, new_console, settings_help
+from lmworks.cli.options import settings_help
+from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next
 
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
@@ -21,7 +21,6 @@ _METHODS: dict[str, dict[str, Any]] = {
     **{kind: {"method": {"kind": kind}} for kind in ("prefix", "bottleneck", "ia3", "full")},
 }
 Method = Literal["lora", "dora", "qlora", "prefix", "bottleneck", "ia3", "full"]
-_HELD_OUT, _MOST_HELD_OUT = 0.1, 200  # share, and rows
 _LENGTH = 2048  # tokens of a row, where no length is set: longer ones are cut behind an earlier answer
 _TOKENS = "tokens."  # begins a setting of the stage data.tokenize
 
@@ -58,40 +57,20 @@ def finetune(
     Example: `lmworks finetune smollm2-135m-instruct --data rows.jsonl --minutes 5 --out support`, then
     `lmworks serve --model smollm2-135m-instruct --adapter support=support`
     """
-    from lmworks.artefact import REPORT, check_new, publish, write_text
-    from lmworks.build import build, sections
-    from lmworks.report import print_sections, to_html
-
     out = out or Path(f"{Path(data[0]).stem}-{method}")
-    workspace, console = WORKSPACES / "finetune" / out.name, new_console()
-    recipe = _recipe(model, data, {"minutes": minutes, **_METHODS[method]}, overrides or [])
-    asked, digest = workspace / "asked", _digest(recipe)
-    if not asked.is_file() or asked.read_text("utf-8") != digest:
-        check_new(out)  # what is there is of another model, of other rows or settings
-        workspace.mkdir(parents=True, exist_ok=True)
-        asked.write_text(digest, "utf-8")
-    *tokenised, tuned = build(recipe, workspace, console)
-    shown = sections([tuned, *tokenised])
-    if not out.exists():
-        private = out.with_name(f".{out.name}.new")
-        shutil.rmtree(private, ignore_errors=True)  # of a kill
-        shutil.copytree(tuned.folder, private)
-        write_text(private / REPORT, to_html(f"{out.name}: report", f"{recipe.description}.", shown))
-        publish(private, out)
-    print_sections(console, shown)
+    make_folder("finetune", _recipe(model, data, {"minutes": minutes, **_METHODS[method]}, overrides or []), out)
     whole = (out / "config.json").is_file()
     served = ["--model", str(out)] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
     beside = "" if whole else ", and with the base"
     peft = "" if whole or method == "bottleneck" else f"; PEFT too: PeftModel.from_pretrained(base, {str(out)!r})"
-    for line in (
-        f"\nReport: {out / REPORT}",
-        "\nWhat next:",
-        f"  lmworks serve {shlex.join(served)}\n      chat with it{beside}, on a page and by an API",
-        f"  lmworks eval run {shlex.quote(str(out))} --suite NAME --data FOLDER",
-        "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
-        f"  lmworks.load({str(out)!r})\n      in Python{peft}",
-    ):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_next(
+        (
+            f"  lmworks serve {shlex.join(served)}\n      chat with it{beside}, on a page and by an API",
+            f"  lmworks eval run {shlex.quote(str(out))} --suite NAME --data FOLDER",
+            "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
+            f"  lmworks.load({str(out)!r})\n      in Python{peft}",
+        )
+    )
 
 
 def settings() -> str:
@@ -127,21 +106,8 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
 
 
 def _share(data: list[str]) -> float:
-    """The share of rows to hold out: a tenth, at most 200 of them; at least two, for an interval; 0 of a single row."""
+    """The share of rows to hold out, by their questions."""
     from lmworks.data.conversations import conversation_files, read_dialogues
     from lmworks.data.tokenising import question_hash
 
-    hashes = sorted({question_hash(row) for _, row in read_dialogues(conversation_files(data))})
-    if len(hashes) < 2:
-        return 0.0
-    last = int(hashes[1 if len(hashes) > 3 else 0][:13], 16) / 16**13
-    return max(min(_HELD_OUT, _MOST_HELD_OUT / len(hashes)), round(last + 1e-6, 6))
-
-
-def _digest(recipe: "Recipe") -> str:
-    """SHA-256 of all that is asked for: settings, rows, base."""
-    from lmworks.artefact import hash_json
-    from lmworks.stages import STAGES, resolve
-
-    sources = [(spec, STAGES[spec.use].sources) for spec in recipe.stages]
-    return hash_json([[s.name, s.config, resolve(make)(s.config, recipe.base) if make else ""] for s, make in sources])
+    return held_out_share(question_hash(row) for _, row in read_dialogues(conversation_files(data)))

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lmworks.cli import (
+    align_command,
     ask_command,
     bench_command,
     build_command,
@@ -30,6 +31,7 @@ from lmworks.cli import (
 
 _SUGGESTIONS = {
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
+    "rlhf": "`lmworks align` learns from preferences, labels and ratings",
     "sft": "`lmworks finetune` trains a model on examples",
     "evaluate": "`lmworks eval` scores a model or a system on suites; `lmworks build` evaluates what it builds",
     "chat": "`lmworks up` serves a page to chat on, `lmworks ask` answers one question",
@@ -43,6 +45,7 @@ _RESUMABLE = (
     "sweep",
     "eval",
     "finetune",
+    "align",
     "train",
 )  # verbs that keep what was done at a Ctrl-C
 
@@ -93,12 +96,14 @@ _SETTINGS = {
     serve_command.serve: serve_command.settings,
     sweep_command.sweep: sweep_command.settings,
     finetune_command.finetune: finetune_command.settings,
+    align_command.align: align_command.settings,
     cross_encoder_command.train: cross_encoder_command.settings,
 }  # of what `--set` takes
 for verb in (
     build_command.up,
     build_command.build,
     finetune_command.finetune,
+    align_command.align,
     cross_encoder_command.train,
     serve_command.serve,
     ask_command.ask,

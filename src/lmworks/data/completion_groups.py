@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmworks.data.conversations import as_messages
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.data.tokenising import learned_part, prompts_of
-from lmworks.records import LabelledCompletion, LeftOut, Preference, PromptCompletion, Rated
-from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.records import LabelledCompletion, LeftOut, Preference, PromptCompletion, Rated, Stepwise
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
 
 Row = PromptCompletion | LabelledCompletion | Rated | Preference
+STEP_END = "\n"  # stands between the steps of a solution
 
 
 def group_completions(
@@ -56,6 +60,45 @@ def _rendered(row: Row, renderer: ChatRenderer) -> Iterator[tuple[Sequence[int],
     for each in (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,):
         whole = renderer.render([*prompt, *as_messages(each, "assistant")], tools=row.tools)
         yield whole.ids, learned_part(before, whole, len(prompt)).tolist()
+
+
+def group_steps(rows: Sequence[Stepwise], renderer: ChatRenderer, length: int, left_out: list[LeftOut]) -> TokenGroups:
+    """A group of two for each row, both its prompt with the whole solution, a step a line: to be learned are of the
+    first the last tokens of right steps, of the second those of wrong ones. The last step ends with the sequence.
+
+    What is longer than `length` tokens loses its last steps, and a row without one is added to `left_out`. ValueError
+    for a step that is empty, labels that are not one a step, and a template that writes the solution in another way.
+    """
+    groups, cut = [], 0
+    for number, row in enumerate(rows):
+        where, solution = row.provenance.source or f"row {number + 1}", STEP_END.join(row.completions)
+        if len(row.labels) != len(row.completions) or not all(map(str.strip, row.completions)):
+            raise ValueError(f"{where}: a solution has a label for each of its steps, and none of these is empty")
+        whole = renderer.render([*as_messages(row.prompt, "user"), *as_messages(solution, "assistant")])
+        try:
+            places = step_ends(whole, solution, row.completions)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        ids, masks = whole.ids[:length], np.zeros((2, len(whole.ids)), bool)
+        masks[np.where(row.labels, 0, 1), places] = True
+        masks = masks[:, :length]
+        if not masks.any():
+            left_out.append(LeftOut(where, f"its first step ends behind its first {length:,} tokens"))
+            continue
+        cut += len(whole.ids) > length
+        groups.append(TokenGroup([ids, ids], masks.tolist()))
+    return join_groups(groups, cut)
+
+
+def step_ends(whole: Rendered, solution: str, steps: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each step's last token, of the last step that of the sequence. ValueError for a template that
+    writes the solution in another way."""
+    if (begin := whole.text.rfind(solution)) < 0:
+        raise ValueError("the chat template writes the solution in another way: strip its steps")
+    ends = begin + np.cumsum([len(step) + len(STEP_END) for step in steps]) - len(STEP_END)
+    places = np.searchsorted(whole.starts, ends) - 1
+    places[-1] = len(whole.ids) - 1
+    return places
 
 
 def _own_columns(row: Row) -> dict[str, Sequence[float]]:

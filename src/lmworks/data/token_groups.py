@@ -98,6 +98,21 @@ class TokenGroups:
             hashed.update(name.encode() + values.tobytes())
         return hashed.hexdigest()
 
+    def select(self, numbers: Sequence[int] | NDArray[np.int64]) -> "TokenGroups":
+        """The groups of these numbers, in this order."""
+        begins, lengths = self.ends - self.lengths, self.lengths
+        rows = np.concatenate([np.arange(self.first[n], self.first[n + 1]) for n in numbers])
+        tokens = np.concatenate([np.arange(begins[row], self.ends[row]) for row in rows])
+        sizes = np.diff(self.first)[np.asarray(numbers)]
+        return TokenGroups(
+            self.tokens[tokens],
+            np.cumsum(lengths[rows]),
+            np.concatenate([[0], np.cumsum(sizes)]),
+            None if self.learned is None else self.learned[tokens],
+            {name: values[rows] for name, values in self.columns.items()},
+            self.cut,
+        )
+
     def batch(self, numbers: Sequence[int] | NDArray[np.int64]) -> GroupBatch:
         """The groups of these numbers."""
         chosen = np.asarray(numbers, np.int64)

@@ -19,6 +19,7 @@ class SuiteConfig:
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
     verifier        the model that metrics of entailment ask: its name, or its folder.
+    reward          the reward model that the metric reward-model asks: its folder.
     critique        append the criticism (`critique.py`): calibration, diversity, retrieval, exactness, consistency and
                     bias, on the generations of the suite that have contexts or several references.
     """
@@ -33,6 +34,7 @@ class SuiteConfig:
     slots: int = 16
     allow_code: bool = False
     verifier: str = "minilm-verifier"
+    reward: Path | None = None
     critique: bool = False
 
 

@@ -20,7 +20,7 @@ from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
 from lmworks.statistics.scores import interval_score, ratio, sums_score
 
 Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
-Role = Literal["encoder", "model", "judge", "verifier", "learned"]  # of the models that a metric may need
+Role = Literal["encoder", "model", "judge", "verifier", "learned", "reward"]  # of the models that a metric may need
 # The role "verifier": (premise, hypothesis) of each -> (n, 3) probabilities of entailment, neutrality, contradiction
 Verifier = Callable[[Sequence[tuple[str, str]]], np.ndarray]
 Value = float | tuple[float, ...] | Unscored

@@ -115,14 +115,15 @@ METRICS: dict[str, Entry] = {
     "compression": Entry("summary_metrics:compression", "words of the source for each of the summary"),
     "content-coverage": Entry("summary_metrics:content_coverage", "key content that is held", ("encoder",)),
     "learned-quality": Entry("learned_metric:learned_quality", "rating by an encoder trained on ratings", ("learned",)),
+    "reward-model": Entry("reward_metric:reward_model", "score of a reward model", ("reward",)),
 }
 
 
 def metric(name: str, **roles: Any) -> Metric:
     """The metric of this name, with the models that it needs: `metric("bertscore", encoder=...)`.
 
-    The verifier may be the name of a model or its folder, and is the packaged one where none is given. Raises
-    LookupError for an unknown name, with the nearest ones, and ValueError where another role is missing.
+    The verifier and the reward model may be names of models or folders; the verifier is the packaged one where none is
+    given. Raises LookupError for an unknown name, with the nearest ones, and ValueError where another role is missing.
     """
     base, _, k = name.partition("@")
     key = f"{base}@k" if k else base
@@ -135,6 +136,8 @@ def metric(name: str, **roles: Any) -> Metric:
     entry = METRICS[key]
     if "verifier" in entry.roles and isinstance(source := roles.get("verifier", "minilm-verifier"), str):
         roles["verifier"] = _verifier(source)
+    if "reward" in entry.roles and isinstance(source := roles.get("reward"), str) and source:
+        roles["reward"] = _reward(source)
     if missing := [role for role in entry.roles if roles.get(role) is None]:
         raise ValueError(f"{name} needs a model in the role {missing[0]}: metric({name!r}, {missing[0]}=...)")
     module, _, function = entry.make.partition(":")
@@ -147,3 +150,10 @@ def _verifier(source: str) -> Verifier:
     from lmworks.generate.cross_encoder import CrossEncoder
 
     return CrossEncoder(load(source))
+
+
+def _reward(source: str) -> Any:
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.reward_scores import RewardModel
+
+    return RewardModel(load(source))

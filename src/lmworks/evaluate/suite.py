@@ -20,6 +20,7 @@ from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore, task_score, write_results
 from lmworks.evaluate.suite_report import sections
 from lmworks.evaluate.task import Example, Task, data_digest, examples, read_tasks
+from lmworks.model.download import digest_of_model
 
 if TYPE_CHECKING:
     from lmworks.generate.protocol import EngineProtocol
@@ -79,17 +80,18 @@ def read(config: SuiteConfig, base: Path = Path(), data: Path | None = None) -> 
     """The tasks of a config with their examples, of files below `data`, or the config's folder.
 
     Errors of `read_tasks` and `examples`; LookupError for a metric that is unknown, ValueError for one that needs a
-    model other than a verifier, for an item without what a metric needs, and for a task that runs code that was not
-    allowed.
+    model other than a verifier or the config's reward model, for an item without what a metric needs, and for a task
+    that runs code that was not allowed.
     """
     made, data = [], data or base / (config.data or "")
     verifier = str(base / config.verifier) if (base / config.verifier).exists() else config.verifier
+    reward = None if config.reward is None else str(base / config.reward)
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
             raise ValueError(f"{task.name} runs what the model writes: allow it with --allow-code, or leave it out")
         if config.shots is not None:
             task = replace(task, shots=replace(task.shots, count=config.shots))
-        metrics = [metric(name, verifier=verifier) for name in task.metrics]
+        metrics = [metric(name, verifier=verifier, reward=reward) for name in task.metrics]
         found, digest = examples(task, data, config.limit, config.seed)
         for one in metrics:
             check_items(one, [example.item for example in found])
@@ -165,9 +167,8 @@ def outside_digest(config: SuiteConfig, base: Path) -> str:
     """SHA-256 of the tasks and of the files that they read."""
     tasks = read_tasks(config.suite, base)
     data = config.data
-    return hash_json(
-        [to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data is not None else []]
-    )
+    digests = [to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data is not None else []]
+    return hash_json(digests if config.reward is None else [*digests, digest_of_model(base / config.reward)])
 
 
 def check(config: SuiteConfig, base: Path) -> None:

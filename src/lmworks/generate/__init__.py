@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Token,
     )
     from lmworks.generate.remote_engine import RemoteEngine
+    from lmworks.generate.reward_scores import RewardModel
     from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
     from lmworks.generate.text_embedding import TextEncoder
 

@@ -222,9 +222,32 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def adapts(config: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:
-    """The function that puts the method into a model; None where all weights are trained."""
-    return None if config.method == FullConfig() else partial(add_adapter, method=config.method, seed=config.seed)
+def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer], Transformer] | None:
+    """The function that puts the method into a model, whose `head` is trained beside it if so; None where all weights
+    are trained."""
+    return None if config.method == FullConfig() else partial(_adapted, config=config, head=head)
+
+
+def _adapted(model: Transformer, config: FinetuneConfig, head: bool) -> Transformer:
+    adapted = add_adapter(model, config.method, config.seed)
+    if head and adapted.head is not None:
+        adapted.head.requires_grad_(True)
+    return adapted
+
+
+def measured_steps(run: Run, steps: int = 3) -> list[tuple[float, int]]:
+    """Seconds and tokens of the first steps of a run, which is of no use afterwards; the first is a warm-up, and not
+    among them."""
+    taken = []
+    for number in range(steps):
+        began = time.perf_counter()
+        done = step(run)
+        if run.device != torch.device("cpu"):
+            torch.cuda.synchronize()
+        taken.append((time.perf_counter() - began, done.tokens if done else 0))
+        run.progress(number + 1, steps, "steps to measure this machine")
+    run.checkpoints.close()
+    return taken[1:]
 
 
 def seconds_per_sequence(
@@ -232,16 +255,8 @@ def seconds_per_sequence(
 ) -> float:
     """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
     checkpoint that, where all weights are trained, is of no use afterwards."""
-    settings, taken = replace(config.train, micro_batch=None), []
+    settings = replace(config.train, micro_batch=None)
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
         parts = checkpoint, CausalLanguageModel(), batches, settings, Path(folder)
-        run = Run(*parts, device=device_of_rank(), adapt=adapts(config))
-        for number in range(3):
-            began = time.perf_counter()
-            step(run)
-            if run.device != torch.device("cpu"):
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - began)
-            progress(number + 1, 3, "steps to measure this machine")
-        run.checkpoints.close()
-    return min(taken[1:]) / loader.batch
+        run = Run(*parts, device=device_of_rank(), adapt=adapts(config), progress=progress)
+        return min(seconds for seconds, _ in measured_steps(run)) / loader.batch

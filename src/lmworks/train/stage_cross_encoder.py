@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.adapt.adapter import add_adapter
-from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
 from lmworks.config import described
@@ -18,12 +16,12 @@ from lmworks.data.pairs import pair_files
 from lmworks.data.token_groups import TokenGroups
 from lmworks.model.config import ClassificationHead, Head, SpanHead
 from lmworks.model.download import MODELS
-from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.dial import at_rate
+from lmworks.train.finetune_settings import adapts
 from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
@@ -58,16 +56,17 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
     groups = row_groups(kept, checkpoint.required_tokenizer, length)
     loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
     settings = at_rate(config.train, config.rate or RATES[config.method.kind])
+    tuned = FinetuneConfig(method=config.method, seed=config.seed)
     run = Run(
         *(checkpoint, CrossEncoding(config.task), loader, settings, context.work / "run"),
         device=device_of_rank(),
         progress=context.progress,
-        adapt=None if isinstance(config.method, FullConfig) else partial(_with_adapter, config=config),
+        adapt=adapts(tuned, head=True),
     )
     if held_out:
         groups_held_out = row_groups(held_out[:_VALIDATION_ROWS], checkpoint.required_tokenizer, length)
         run.validate = partial(_validated, run, groups_held_out, loader.config)
-    result = train_and_deliver(run, context, FinetuneConfig(method=config.method))
+    result = train_and_deliver(run, context, tuned)
     metrics = {**result.metrics, "rows": len(kept), "held_out": len(held_out), "cut": groups.cut}
     card = {
         "task": config.task,
@@ -106,13 +105,6 @@ def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]
     held_out = [int(hash_json(group_of(row))[:13], 16) / 16**13 < share for row in rows]
     kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
     return kept, out
-
-
-def _with_adapter(model: Transformer, config: CrossEncoderConfig) -> Transformer:
-    adapted = add_adapter(model, config.method, config.seed)
-    assert adapted.head is not None
-    adapted.head.requires_grad_(True)
-    return adapted
 
 
 def _validated(run: Run, groups: TokenGroups, config: GroupLoaderConfig):

@@ -147,7 +147,7 @@ def _derived_finetune(
             context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")
         return [to_mapping(found), reasons]
 
-    settings, reasons = _kept(context, config.train.parallel, make)
+    settings, reasons = kept_settings(context, config.train.parallel, make)
     return from_mapping(FinetuneConfig, settings), tuple(map(tuple, reasons))
 
 
@@ -264,10 +264,10 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, conte
         measure = partial(measured_speed, progress=context.progress)
         return to_mapping(derive(config, tokenizer.vocabulary_size, available, measure))
 
-    return from_mapping(Derived, _kept(context, config.train.parallel, make))
+    return from_mapping(Derived, kept_settings(context, config.train.parallel, make))
 
 
-def _kept(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
+def kept_settings(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
     """Settings that `make` derives, as JSON in the work folder, where every rank and a resumed run read them."""
     kept, ranks = context.work / _DERIVED, join(parallel)
     if ranks.first and not kept.exists():

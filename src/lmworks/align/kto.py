@@ -1,0 +1,123 @@
+"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024, section 4.1): completions that are wanted or not, one by one.
+
+λ_D σ(-β (r - z0)) of a wanted completion, λ_U σ(-β (z0 - r)) of another; r = S ln π(y|x) - S ln π_ref(y|x), and the
+baseline z0 = max(0, mean of r over completions y' of other prompts), without a gradient
+
+Each row's y' is chosen once, with the row, so that its ln π_ref is a column as the row's own is. z0 is the mean over a
+whole step, on all ranks, under the policy as it is before the step: micro-batches change nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmworks.align.config import KTOConfig
+from lmworks.align.dpo import REFERENCE
+from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.data.group_loader import GroupLoader
+from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
+from lmworks.model.transformer import Transformer
+from lmworks.records import LabelledCompletion
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective, to_device
+
+BASELINE = "baseline"  # the column with z0, the same in a whole step
+Total = Callable[[Sequence[float]], list[float]]  # sums over ranks
+
+
+def kto(policy: Tensor, reference: Tensor, wanted: Tensor, z0: Tensor, config: KTOConfig = KTOConfig()) -> Tensor:  # noqa: B008
+    """The loss of each completion, (rows,); policy and reference (rows,): S ln π; wanted (rows,) bool; z0 () or
+    (rows,)."""
+    gain = torch.where(wanted, policy - reference - z0, z0 - (policy - reference))
+    weight = torch.where(wanted, config.desirable, config.undesirable)
+    return weight * torch.sigmoid(-config.beta * gain)
+
+
+def check_labels(rows: Sequence[Any], method: str) -> None:
+    """ValueError where rows have labels, and all the same, which any policy could obey."""
+    labels = {row.label for row in rows if isinstance(row, LabelledCompletion)}
+    if len(labels) == 1:
+        label = str(*labels).lower()
+        raise ValueError(
+            f"all {len(rows):,} rows have the label {label}: {method} learns from both, add rows of the other"
+        )
+
+
+def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
+    """Groups of one completion with a second one behind it: the completion of the next row that has another prompt."""
+    labels, ends = groups.columns["label"], groups.ends.tolist()
+    assert groups.learned is not None
+    parts = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        first = int(groups.learned[start:end].argmax())
+        ids, learned = groups.tokens[start:end], groups.learned[start:end]
+        parts.append((ids[:first].tolist(), ids[first:].tolist(), learned[first:].tolist()))
+    made = []
+    for number, (prompt, own, mask) in enumerate(parts):
+        others = (parts[(number + step) % len(parts)] for step in range(1, len(parts)))
+        _, other, other_mask = next((each for each in others if each[0] != prompt), parts[number - 1])
+        ids = [[*prompt, *own], [*prompt, *other][:length]]
+        masks = [[False] * len(prompt) + mask, ([False] * len(prompt) + other_mask)[:length]]
+        made.append(TokenGroup(ids, masks, {"label": [float(labels[number]), 0.0]}))
+    return join_groups(made, groups.cut)
+
+
+@torch.no_grad()
+def with_baseline(model: Transformer, batches: Sequence[GroupBatch], total: Total = list) -> list[GroupBatch]:
+    """The batches of one step with the column `baseline`, under the model as it is."""
+    ratio = 0.0
+    for batch in batches:
+        mismatched = to_device(_part(batch, 1), model.tokens.device)
+        policy = completion_log_probabilities(model, sequences_of(mismatched)).double().sum(-1)
+        ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
+    ratio, rows = total([ratio, sum(len(batch) for batch in batches)])
+    z0 = max(ratio / rows, 0.0)
+    return [replace(b, columns={**b.columns, BASELINE: torch.full_like(b.columns[REFERENCE], z0)}) for b in batches]
+
+
+class KTOLoader(GroupLoader):
+    """A loader whose batches have the baseline of their step under `policy`; `total` sums over ranks."""
+
+    policy: Transformer | None = None
+    total: Total = staticmethod(list)
+
+    def __next__(self) -> GroupBatch:
+        batch = super().__next__()
+        assert self.policy is not None, "the run's model makes the baseline: set policy before the first step"
+        return with_baseline(self.policy, [batch], self.total)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class KTO(Objective[GroupBatch]):
+    """Completions with the columns `label`, `reference` and `baseline`; a target each.
+
+    Metrics: `accuracy` (r is above z0 where the completion is wanted, and nowhere else), `kl`, the mean of r, and `z0`.
+    """
+
+    config: KTOConfig = KTOConfig()  # noqa: RUF009
+
+    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
+        return _part(batch, 0)
+
+    def counts(self, examples: GroupBatch) -> Mapping[str, int]:
+        return {"kto": len(examples)}
+
+    def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
+        policy = completion_log_probabilities(model, sequences_of(examples)).sum(-1)  # (rows,)
+        columns = {name: values[:, 0] for name, values in examples.columns.items()}
+        reference, z0 = columns[REFERENCE].to(policy), columns[BASELINE].to(policy)
+        loss = kto(policy, reference, columns["label"] > 0, z0, self.config).sum()
+        ratio = (policy - reference).detach()
+        right = (ratio > z0) == (columns["label"] > 0)
+        metrics = {"accuracy": right.sum(), "kl": ratio.sum(), "z0": z0.sum()}
+        return {"kto": Loss(loss, len(examples), metrics)}
+
+
+def _part(batch: GroupBatch, number: int) -> GroupBatch:
+    """One sequence of each group."""
+    columns = {name: values[:, number : number + 1] for name, values in batch.columns.items()}
+    kept = slice(number, number + 1)
+    return GroupBatch(batch.ids[:, kept], batch.attention_mask[:, kept], batch.completion_mask[:, kept], columns)

@@ -1,0 +1,115 @@
+"""The verb `align`: a model and rows that say what is preferred to a better policy or a reward model."""
+
+import copy
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lmworks.cli.options import settings_help
+from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next
+
+if TYPE_CHECKING:
+    from lmworks.recipe import Recipe
+
+_OFFLINE = "align.offline"
+_METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the stage, and what the method sets there
+    kind: (_OFFLINE, {"algorithm": {"kind": kind}}) for kind in ("dpo", "simpo", "orpo", "kto", "reward")
+}
+Method = Literal["dpo", "simpo", "orpo", "kto", "reward"]
+
+
+def align(
+    model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Rows, as .jsonl, .json or .parquet files, folders or globs; repeatable."),
+    ],
+    method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
+    minutes: Annotated[float, typer.Option(help="How long the run may take on this machine.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
+    ] = None,
+) -> None:
+    """Turn a model and rows that say what is preferred into a better model, in minutes.
+
+    `dpo`, and without a reference `simpo` and `orpo`: pairs, `{"prompt": "...", "chosen": "...", "rejected": "..."}`.
+    `kto`: `{"prompt": "...", "completion": "...", "label": true}`, thumbs up or down. `reward`, a model that scores
+    completions: either of these, or `rating` in place of `label`, or `completions` and `labels`, a solution in steps
+    with a verdict on each. A prompt may be a list of messages. A tenth of the rows is kept from training, to measure
+    on.
+
+    Rows seen, batch, steps and rate follow from the method, the rows and the minutes; each is printed with its reason.
+    Safe to stop: the same command goes on from there.
+
+    The folder holds an adapter (PEFT's files; with `--set method.kind=full` a whole model), its tokenizer,
+    `report.html` with the curve, what was measured before and after and answers before and after, and `manifest.json`.
+
+    Example: `lmworks align smollm2-135m-instruct --data pairs.jsonl --method dpo --minutes 10 --out polite`, then
+    `lmworks serve --model smollm2-135m-instruct --adapter polite=polite`
+    """
+    out = out or Path(f"{Path(data[0]).stem}-{method}")
+    recipe = _recipe(model, data, method, minutes, overrides or [])
+    make_folder("align", recipe, out)
+    folder, quoted = str(out), shlex.quote(str(out))
+    whole = (out / "config.json").is_file()
+    if method == "reward":
+        print_next(
+            (
+                f"  lmworks eval run MODEL --suite TASK.toml --data FOLDER --set reward={quoted}",
+                '      score answers by it, in a task with metrics = ["reward-model"]',
+                f"  RewardModel(lmworks.load({folder!r})).score([(prompt, completion)])",
+                "      in Python, of lmworks.generate",
+            )
+        )
+        return
+    served = ["--model", folder] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
+    print_next(
+        (
+            f"  lmworks serve {shlex.join(served)}\n      chat with it, on a page and by an API",
+            f"  lmworks eval run {quoted} --suite NAME --data FOLDER",
+            "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
+        )
+    )
+
+
+def settings() -> str:
+    """The settings that `--set` takes, for the help of the verb."""
+    from lmworks.align.config import OfflineConfig
+
+    lead = (
+        "What `--set` takes, with the defaults of `--method dpo` (the other methods' are in docs/alignment.md, and a "
+        "wrong key names them), such as `family=chatml` for a model without a chat template:"
+    )
+    return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",)))
+
+
+def _recipe(model: str, data: list[str], method: str, minutes: float, overrides: list[str]) -> "Recipe":
+    """The one stage. ConfigError for a wrong setting, RowError for wrong rows."""
+    from lmworks.config import assign, parse_assignment
+    from lmworks.recipe import Recipe, check_stage
+
+    use, own = _METHODS[method]
+    table: dict[str, Any] = {
+        "base": model,
+        "rows": data,
+        "minutes": minutes,
+        "held_out": _share(data),
+        **copy.deepcopy(own),
+    }
+    for override in overrides:
+        assign(table, *parse_assignment(override))
+    stage = check_stage("aligned", use, table, inputs=[], roles={})
+    return Recipe("align", f"{model}, aligned by {method} on {', '.join(data)}", (stage,), {}, Path.cwd())
+
+
+def _share(data: list[str]) -> float:
+    """The share of rows to hold out, by their prompts."""
+    from lmworks.artefact import hash_json
+    from lmworks.data.conversations import conversation_files
+    from lmworks.data.preference_rows import read_preference_rows
+
+    rows = read_preference_rows(conversation_files(data, rows="rows"))
+    return held_out_share(hash_json(row.prompt) for row in rows)

@@ -1,0 +1,69 @@
+"""A reward model in use: the score of a completion to a prompt, by a model whose head reads the last token (Ouyang et
+al. 2022, section 3.5).
+
+    judged = RewardModel(lmworks.load("judged"))
+    judged.score([("What is 6 times 7?", "42"), ("What is 6 times 7?", "41")])   # the first is to be the higher
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmworks.artefact import hash_json
+from lmworks.data.completion_groups import STEP_END, step_ends
+from lmworks.data.conversations import as_messages
+from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
+from lmworks.generate.protocol import UnsupportedError
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.heads import ScoreHead
+from lmworks.records import TextOrMessages
+from lmworks.tokenizer.chat import Rendered
+
+
+class RewardModel:
+    """A checkpoint with a head for one score; `weights` as in `TextEncoder`.
+
+    A conversation that is longer than the model was made for loses its end; `truncated` counts these. UnsupportedError
+    for another head.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, weights: WeightFormat = "float32") -> None:
+        head = checkpoint.model.head
+        if not isinstance(head, ScoreHead):
+            raise UnsupportedError(
+                f"{checkpoint.source} gives no scores: name a reward model, as `lmworks align MODEL --method reward` "
+                "makes one"
+            )
+        self.checkpoint, self.truncated = checkpoint, 0
+        self.weights, self.model = runnable(checkpoint, weights)
+        self._projection = head.projection.weight.detach().float().numpy()[0]  # (width,)
+        self._bias = 0.0 if head.projection.bias is None else float(head.projection.bias)
+        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights})
+
+    def score(self, answers: Sequence[tuple[TextOrMessages, TextOrMessages]]) -> np.ndarray:
+        """(answers,) float64, of (prompt, completion) each."""
+        rendered = [self._rendered(prompt, completion) for prompt, completion in answers]
+        return np.array([scores[-1] for scores in self._scores([each.ids for each in rendered])], np.float64)
+
+    def steps(self, prompt: TextOrMessages, steps: Sequence[str]) -> np.ndarray:
+        """(steps,) float64 scores behind each step, σ of which is the probability that it is right, of a model that
+        learned from steps. NaN behind where the model's length ends."""
+        solution = STEP_END.join(steps)
+        whole = self._rendered(prompt, solution)
+        places = step_ends(whole, solution, steps)
+        scores = self._scores([whole.ids])[0]
+        return np.array([scores[place] if place < len(scores) else np.nan for place in places], np.float64)
+
+    def _rendered(self, prompt: TextOrMessages, completion: TextOrMessages) -> Rendered:
+        return self.checkpoint.chat.render([*as_messages(prompt, "user"), *as_messages(completion, "assistant")])
+
+    def _scores(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The score at every token of each."""
+        longest = self.checkpoint.config.context_length
+        self.truncated += sum(len(ids) > longest for ids in sequences)
+        cut, found = [list(ids[:longest]) for ids in sequences], [np.zeros(0)] * len(sequences)
+        for rows, hidden in hidden_states(self.model, cut, batch_tokens_of(self.model)):
+            ends = np.cumsum([len(cut[row]) for row in rows])[:-1]
+            for row, states in zip(rows, np.split(hidden @ self._projection + self._bias, ends), strict=True):
+                found[row] = states
+        return found

@@ -1,0 +1,62 @@
+"""`lmworks align`: rows of preferences to a folder that is loaded and served; what is refused before it begins."""
+
+import json
+
+import pytest
+
+import lmworks
+from command_line import refused, run
+from lmworks.artefact import read_manifest
+
+WORDS = ("dog", "cat", "sun", "red", "leave", "tree", "ship", "moon", "bread", "glass", "paper", "stone")
+SETTINGS = ("--set", "epochs=4", "--set", "rate=0.01", "--set", "length=128")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("align")
+    kinds = {
+        "pairs": [{"prompt": word, "chosen": "aye", "rejected": "nay"} for word in WORDS],
+        "labels": [{"prompt": w, "completion": "aye" if n % 2 else "nay", "label": n % 2} for n, w in enumerate(WORDS)],
+        "one": [{"prompt": word, "completion": "aye", "label": True} for word in WORDS],
+        "equal": [{"prompt": word, "chosen": "aye", "rejected": "aye"} for word in WORDS],
+    }
+    for name, rows in kinds.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_minutes_decide_and_the_folder_is_a_model_that_prefers_as_it_was_taught(folder, tiny_folder):
+    said = run("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, "--minutes", 1, "--out", "polite", cwd=folder)
+    assert "measured with some steps of this run" in said and "--adapter polite=polite" in said
+    numbers = read_manifest(folder / "polite").metrics
+    assert numbers["held_out_accuracy"] == 1 and numbers["held_out"] >= 2
+    page = (folder / "polite" / "report.html").read_text()
+    assert "the model before" in page and "<svg" in page
+    assert lmworks.load(folder / "polite").chat_template == lmworks.load(tiny_folder).chat_template
+    again = run("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, "--minutes", 1, "--out", "polite", cwd=folder)
+    assert "Report: polite/report.html" in again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "rows"), {"simpo": "pairs", "orpo": "pairs", "kto": "labels", "reward": "labels"}.items()
+)
+def test_every_method_makes_a_folder_that_is_loaded(method, rows, folder, tiny_folder):
+    more = ("--method", method, *SETTINGS, "--out", method)
+    said = run("align", tiny_folder, "--data", f"{rows}.jsonl", *more, cwd=folder)
+    assert ("--set reward=reward" if method == "reward" else f"--adapter {method}={method}") in said
+    lmworks.load(folder / method)
+
+
+def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder):
+    """Before the model is looked for."""
+
+    def message(rows, method="dpo", *more):
+        return refused("align", "no-model", "--data", f"{rows}.jsonl", "--method", method, *more, cwd=folder)
+
+    assert "remove the row" in message("equal")
+    assert "add rows of the other" in message("one", "kto")
+    assert "learns from LabelledCompletion" in message("pairs", "kto")
+    assert "batch to 2 or more" in message("labels", "kto", "--set", "batch=1")
+    assert "lora_dropout=0" in message("pairs", "dpo", "--set", "method.lora_dropout=0.1")

@@ -44,7 +44,7 @@ from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.statistics import mean_score
 
 # See docs/grounding.md for what they were made on.
-DEFAULTS = tuple(Path(__file__).with_name(f"default_calibration{kind}.json") for kind in ("", "_with_readers"))
+DEFAULTS = tuple(Path(__file__).with_name(f"default_calibration{kind}.json") for kind in ("", "_with_reader"))
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
 LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
 COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping

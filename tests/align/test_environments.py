@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.align.environments import CALCULATOR, Turn, calculator, tool_constraint, tool_environment
+from lmworks.align.environments import CALCULATOR, calculator, tool_constraint, tool_environment
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
@@ -24,12 +24,12 @@ def test_a_call_is_run_and_words_end_the_episode():
     asked = [Message("user", "12*12?")]
     call = OWN_FORM.write("calculator", json.dumps({"expression": "(12 * 12) / 5"}))
     turn = environment(asked, f"Let me see. {call}")
-    assert turn == Turn((Message("tool", "28.8", name="calculator", tool_call_id="call00000"),), None, False)
-    assert environment(asked, "It is 28.8.") == Turn()
-    assert environment([*asked, *turn.reply], call).done  # one call was allowed
-    (failed,) = environment(asked, OWN_FORM.write("calculator", "{}")).reply
+    assert turn == ((Message("tool", "28.8", name="calculator", tool_call_id="call00000"),), None, False)
+    assert environment(asked, "It is 28.8.") == ((), None, True)
+    assert environment([*asked, *turn[0]], call)[2]  # one call was allowed
+    ((failed,), *_) = environment(asked, OWN_FORM.write("calculator", "{}"))
     assert "TypeError" in failed.content
-    (none,) = environment(asked, OWN_FORM.write("calculator", '{"expression": "2**99"}')).reply
+    ((none,), *_) = environment(asked, OWN_FORM.write("calculator", '{"expression": "2**99"}'))
     assert "no arithmetic" in none.content
 
 
@@ -42,7 +42,7 @@ def test_any_policy_writes_calls_that_run_under_the_constraint():
     environment = tool_environment(TOOLS, OWN_FORM)
     sampling = SamplingParameters(200, temperature=1.0, constraint=tool_constraint(TOOLS, OWN_FORM, required=True))
     done = engine.generate([Request((65, 66), sampling=replace(sampling, seed=seed)) for seed in (1, 2)])
-    assert all(not environment([Message("user", "?")], one.text).done for one in done if one.finish_reason == "stop")
+    assert all(not environment([Message("user", "?")], one.text)[2] for one in done if one.finish_reason == "stop")
     assert any(one.finish_reason == "stop" for one in done)
 
 
@@ -50,7 +50,7 @@ def test_reasoning_tasks_have_splits_that_share_no_item():
     pytest.importorskip("reasoning_gym", reason="the extra `reasoning` is not installed")
     from reasoning_gym import create_dataset
 
-    from lmworks.align.reasoning_tasks import apart, reasoning_rows
+    from lmworks.align.reasoning_tasks import reasoning_rows
     from lmworks.align.rewards import RewardSum, items_of
     from lmworks.evaluate.metric import Response
 
@@ -61,7 +61,6 @@ def test_reasoning_tasks_have_splits_that_share_no_item():
     small = {"min_digits": 1, "max_digits": 1, "max_terms": 2}
     test = reasoning_rows("chain_sum", 100, "test", **small)
     assert len({row.prompt for row in test}) == len(test) < 100
-    assert not {row.prompt for row in apart(reasoning_rows("chain_sum", 100, **small), test)} & {r.prompt for r in test}
     rows = [test[0], reasoning_rows("countdown", 1, own_check=True)[0]]
     answer = json.loads(rows[1].answer)["entry"]["metadata"]["expression"]
     with RewardSum({"verifier": 1.0}) as reward:

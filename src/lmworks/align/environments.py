@@ -1,8 +1,9 @@
 """Environments: plain functions that answer what a policy wrote, until they are done.
 
-    environment(messages, completion) -> Turn(reply messages, reward or None, done)
+    environment(messages, completion) -> reply messages or (), reward or None, done
 
-`messages` are the conversation before the completion. `generate/rollouts.py` appends the replies to the token ids that
+`messages` are the conversation before the completion; a reward of None leaves the last completion to a verifier.
+`generate/rollouts.py` appends the replies to the token ids that
 were sampled and samples on; `tool_environment` runs calls that the engine's constraint has kept well-formed:
 
     tools = {"calculator": (CALCULATOR, calculator)}
@@ -12,24 +13,14 @@ were sampled and samples on; `tool_environment` runs calls that the engine's con
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from lmworks.evaluate.step_metrics import arithmetic
 from lmworks.generate.constraint import FunctionCalls
+from lmworks.generate.rollouts import Environment
 from lmworks.records import Message
 from lmworks.tokenizer.tool_calls import Tool, ToolForm
 
-
-class Turn(NamedTuple):
-    """The environment's part of a turn: its messages, none where it says nothing; a reward where it gives one itself,
-    None where a verifier reads the last completion; and whether the episode is over."""
-
-    reply: tuple[Message, ...] = ()
-    reward: float | None = None
-    done: bool = True
-
-
-Environment = Callable[[Sequence[Message], str], Turn]
 # Name → its description for the chat template, and the function that takes its arguments by name.
 Tools = Mapping[str, tuple[Tool, Callable[..., str]]]
 
@@ -76,17 +67,17 @@ def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Envir
     """Runs the call in a completion and replies with its result; done without a call, and behind `most_calls`. What a
     tool raises is its result, so that a policy can learn to mend a call."""
 
-    def environment(messages: Sequence[Message], completion: str) -> Turn:
+    def environment(messages: Sequence[Message], completion: str) -> tuple[tuple[Message, ...], float | None, bool]:
         called = _call(completion, form)
         made = sum(message.role == "tool" for message in messages)
         if called is None or made >= most_calls:
-            return Turn()
+            return (), None, True
         name, arguments = called
         try:
             result = tools[name][1](**arguments)
         except Exception as error:
             result = f"error: {type(error).__name__}: {error}"[:200]
-        return Turn((Message("tool", str(result), name=name, tool_call_id=f"call{made:05}"),), done=False)
+        return (Message("tool", str(result), name=name, tool_call_id=f"call{made:05}"),), None, False
 
     return environment
 

@@ -1,8 +1,6 @@
 """Rewards that models give, as metrics: of a completion, of each step of it, and ensembles of several.
 
-    scores = model_reward("helpful", lambda prompts, completions: ...)      # a number for each
-    steps = process_reward("process", lambda prompts, steps: ..., "min")    # a number for each step of each
-    RewardSum({"both": 1.0}, {"both": ensemble("both", [scores, other], "min")})
+    RewardSum({"both": 1.0}, {"both": ensemble("both", [model_reward("first", f), model_reward("second", g)], "min")})
 
 A policy finds the errors of one reward model; the minimum over several, trained from other seeds, is what none of them
 overrates (Coste et al. 2023, "Reward model ensembles help mitigate overoptimization").

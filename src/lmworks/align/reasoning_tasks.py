@@ -4,13 +4,12 @@
     test = reasoning_rows("chain_sum", 500, split="test", max_terms=2, max_digits=2)
 
 The library draws its item i from the seed s + i, so that neighbouring seeds share items: the splits begin far apart
-here, and a task with few items may still repeat some, which `apart` leaves out. Its own score gives some credit to an
-answer that holds the right one; here an answer is right or wrong.
+here, though a task with few items may still have some in both. Its own score gives some credit to an answer that holds
+the right one; here an answer is right or wrong.
 """
 
 import difflib
 import json
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from lmworks.evaluate.metric import Item, Response
@@ -59,12 +58,6 @@ def reasoning_rows(
         source = Provenance(f"reasoning-gym/{name}/{first + number}")
         rows.append(Verifiable(entry["question"], answer, OWN_CHECK if own_check else "final-answer", source))
     return list({row.prompt: row for row in rows}.values())
-
-
-def apart(train: Sequence[Verifiable], test: Sequence[Verifiable]) -> list[Verifiable]:
-    """The rows of `train` whose prompts are none of `test`."""
-    asked = {row.prompt for row in test}
-    return [row for row in train if row.prompt not in asked]
 
 
 def solved(item: Item, response: Response) -> float:

@@ -12,10 +12,10 @@ outlast (`data/guarding.py`); what could not be measured is `Unscored` with the 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from types import TracebackType
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from lmworks.records import Unscored, Verifiable
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
 SECONDS = 5.0  # of the processor, that a verifier has for one response
 _CLOCK = 12  # times as many seconds by the clock, for one that waits
-_START_SECONDS = 120.0  # to start the process and to import what the verifiers need
+_START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
 Reward = float | Unscored
 
 
@@ -59,8 +59,8 @@ class Rewards:
         return Counter(total.reason for total in self.totals if isinstance(total, Unscored))
 
 
-class RewardSum:
-    """Measures rewards. Use it as a context manager, or `close` it.
+class RewardSum(AbstractContextManager["RewardSum"]):
+    """Measures rewards; a context manager, whose process ends with this one at the latest.
 
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
              `module:name` of (item, response) → number, or a key of `metrics`.
@@ -80,19 +80,11 @@ class RewardSum:
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
             raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
         for name in self.weights.keys() - self._metrics.keys() - {VERIFIER}:
-            if _own_limit(name):
-                self._metrics[name] = metric(name)
-            else:
-                verifier(name)
+            verifier(name)
+        self._prepared: set[str] = set()  # in the process that is there
         self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK * seconds)
 
-    def __enter__(self) -> "RewardSum":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._guard.close()
 
     def check(self, items: Sequence[Item]) -> None:
@@ -112,62 +104,55 @@ class RewardSum:
         return found.totals
 
     def measure(self, items: Sequence[Item], responses: Sequence[Response]) -> Rewards:
-        """The rewards of the responses, one to each item. What verifiers raise becomes `Unscored`; a metric of the
-        caller that raises for all responses raises here."""
+        """The rewards of the responses, one to each item. What verifiers raise becomes `Unscored`, what the caller's
+        `metrics` raise is raised."""
         components: dict[str, tuple[Reward, ...]] = {}
         for name in self.weights:
-            given = self._metrics.get(name)
-            if given is None:
-                pairs = zip(items, responses, strict=True)
-                components[name] = tuple(self._verified(name, item, response) for item, response in pairs)
+            if given := self._metrics.get(name):
+                components[name] = tuple(_number(given, value) for value in given.measure(items, responses))
             else:
-                components[name] = tuple(_measured(given, items, responses))
+                pairs = zip(items, responses, strict=True)
+                components[name] = tuple(self._verified(name, *pair) for pair in pairs)
         rows = zip(*components.values(), strict=True)
-        return Rewards(tuple(self._total(dict(zip(components, row, strict=True))) for row in rows), components)
+        return Rewards(tuple(self._total(row) for row in rows), components)
 
     def _verified(self, name: str, item: Item, response: Response) -> Reward:
         name = _own_verifier(item) if name == VERIFIER else name
-        if _own_limit(name):
-            return _measured(metric(name), [item], [response])[0]
         try:
             if not self._guard.alive:
-                self._guard.call(_prepare, name, _START_SECONDS)
+                self._prepared.clear()
+            if name not in self._prepared:  # an empty response makes it import what it needs
+                self._prepared.add(name)
+                with suppress(UnusableError):
+                    self._guard.call(_verify, (name, item, Response()), _START_SECONDS)
             return self._guard.call(_verify, (name, item, response))
         except UnusableError as error:
             return Unscored(str(error))
 
-    def _total(self, row: Mapping[str, Reward]) -> Reward:
+    def _total(self, row: Sequence[Reward]) -> Reward:
         total = 0.0
-        for name, value in row.items():
-            if not self.weights[name]:
-                continue
-            if isinstance(value, Unscored):
+        for (name, weight), value in zip(self.weights.items(), row, strict=True):
+            if weight and isinstance(value, Unscored):
                 return Unscored(f"{name}: {value.reason}")
-            total += self.weights[name] * value
+            total += weight * value if weight else 0.0
         return total
 
 
-def check_probe(found: Rewards, weights: Mapping[str, float], prompts: int) -> list[str]:
-    """Doubts about a run after a probe, completions of its first prompts: a sentence for each constant part of a reward
-    that is not constant.
-
-    ValueError where all totals are equal, or none is scored: no gradient would come of them.
-    """
+def check_probe(found: Rewards, prompts: int) -> None:
+    """ValueError where all completions of the first prompts, before the first step, have one reward, or none has any:
+    no gradient would come of them."""
     totals = _scored(found.totals)
     where = f"{len(found.totals)} completions of the first {prompts} prompts"
     if not totals:
         reason, count = found.reasons().most_common(1)[0]
         raise ValueError(f"no reward could be measured of {where}: {reason} ({count} times)")
-    parts = {name: set(found.components[name]) for name, weight in weights.items() if weight}
-    constant = {name: next(iter(values)) for name, values in parts.items() if len(values) == 1}
-    said = ", ".join(f"{name} is {value:g}" for name, value in constant.items() if not isinstance(value, Unscored))
     if max(totals) - min(totals) < 1e-9:
+        said = ", ".join(f"{name} {np.mean(_scored(values)):g}" for name, values in found.components.items())
         raise ValueError(
-            f"the reward is {totals[0]:g} for all {where}"
-            f"{f' ({said})' if said else ''}, and a policy learns from differences alone: take prompts that the model "
-            "sometimes answers well (fine-tune it first, or make them easier), a higher temperature, or another reward"
+            f"the reward is {totals[0]:g} for all {where} (on average {said}), and a policy learns from differences "
+            "alone: take prompts that the model sometimes answers well (fine-tune it first, or make them easier), a "
+            "higher temperature, or another reward"
         )
-    return [f"the reward {name} is {value} for all {where}" for name, value in constant.items()]
 
 
 def _scored(values: Sequence[Reward]) -> list[float]:
@@ -197,47 +182,19 @@ def verifier(name: str) -> Metric:
     return Metric(name, each(function))
 
 
-def _own_limit(name: str) -> bool:
-    key = f"{name.partition('@')[0]}@k" if "@" in name else name
-    return key in METRICS and METRICS[key].own_limit
-
-
 def _own_verifier(item: Item) -> str:
     if name := item.fields.get("verifier"):
         return str(name)
     raise ValueError(f"{item.id} names no verifier: write a name that `lmworks eval metrics` lists into its row")
 
 
-def _prepare(name: str) -> None:
-    """In the guarded process: the imports of a verifier."""
-    _made(name)
-
-
-def _verify(asked: tuple[str, Item, Response]) -> Reward:
-    """In the guarded process."""
-    name, item, response = asked
-    measured = _made(name)
-    return _number(measured, measured.measure([item], [response])[0])
-
-
+# In the guarded process
 _made = cache(verifier)
 
 
-def _measured(given: Metric, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
-    try:
-        return [_number(given, value) for value in given.measure(items, responses)]
-    except Exception:
-        values = [_one(given, *pair) for pair in zip(items, responses, strict=True)]
-        if all(isinstance(value, Unscored) for value in values):
-            raise
-        return values
-
-
-def _one(given: Metric, item: Item, response: Response) -> Reward:
-    try:
-        return _number(given, given.measure([item], [response])[0])
-    except Exception as error:
-        return Unscored(f"{type(error).__name__}: {error}"[:300])
+def _verify(asked: tuple[str, Item, Response]) -> Reward:
+    name, item, response = asked
+    return _number(_made(name), _made(name).measure([item], [response])[0])
 
 
 def _number(given: Metric, value: Value) -> Reward:

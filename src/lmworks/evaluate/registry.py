@@ -14,12 +14,11 @@ from lmworks.evaluate.metric import Metric, Role, Verifier
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A metric of the table: `make` ("module:function" of this package, imported on use) takes the `roles` by keyword,
-    and `k` where the name ends with `@k`. `own_limit`: it bounds the time that an item takes."""
+    and `k` where the name ends with `@k`."""
 
     make: str
     purpose: str
     roles: tuple[Role, ...] = ()
-    own_limit: bool = False
 
 
 METRICS: dict[str, Entry] = {
@@ -32,7 +31,7 @@ METRICS: dict[str, Entry] = {
     "final-answer": Entry("verifier_metrics:final_answer_metric", 'what is behind "Answer: " is a reference'),
     "regex": Entry("verifier_metrics:regex", "a reference, an expression, is found in the response"),
     "json-schema": Entry("verifier_metrics:json_schema", "JSON that a reference, a schema, accepts"),
-    "unit-tests": Entry("verifier_metrics:unit_tests", "tests that its program passes; runs it", own_limit=True),
+    "unit-tests": Entry("verifier_metrics:unit_tests", "tests that its program passes; runs it"),
     "format": Entry("verifier_metrics:reasoning_format", "<think>, reasoning, </think>, then an answer, no more"),
     "length": Entry("verifier_metrics:length", "words of the response"),
     "step-format": Entry("step_metrics:step_format", "the steps of the reasoning are numbered, in order"),
@@ -41,7 +40,7 @@ METRICS: dict[str, Entry] = {
     "ifeval-prompt-loose": Entry("instruction_checks:prompt_loose", "the same, of any of eight variants"),
     "ifeval-instruction-strict": Entry("instruction_checks:instruction_strict", "instructions that are followed"),
     "ifeval-instruction-loose": Entry("instruction_checks:instruction_loose", "the same, of any of eight variants"),
-    "pass@k": Entry("pass_at_k:pass_at_k", "one of k programs passes the tests; runs them", own_limit=True),
+    "pass@k": Entry("pass_at_k:pass_at_k", "one of k programs passes the tests; runs them"),
     "perplexity": Entry("likelihood:perplexity", "e to the nats a token, by the responses' own log-probabilities"),
     "bits-per-byte": Entry("likelihood:bits_per_byte", "bits a byte, by the responses' own log-probabilities"),
     "model-perplexity": Entry("likelihood:perplexity", "perplexity to a given model", ("model",)),

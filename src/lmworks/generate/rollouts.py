@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lmworks.generate.protocol import Completion, EngineProtocol, FinishReason, Request, SamplingParameters
 from lmworks.records import Message
@@ -85,25 +85,11 @@ def rollout_of(completion: Completion) -> Rollout:
 
 @dataclass
 class _Episode:
-    """A conversation under way; the lists are those of `Rollout`."""
+    """A conversation under way, and its rollout so far."""
 
     messages: list[Message]
-    ids: list[int]
-    sampled: list[bool] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
-    model_log_probabilities: list[float] = field(default_factory=list)
-    last: Rollout | None = None
-    finish_reason: FinishReason = "stop"
-    reward: float | None = None
-    turns: int = 0
+    rollout: Rollout
     done: bool = False
-
-    def append(self, ids: Sequence[int]) -> None:
-        """Ids that the policy did not choose."""
-        self.ids += ids
-        self.sampled += [False] * len(ids)
-        self.log_probabilities += [0.0] * len(ids)
-        self.model_log_probabilities += [0.0] * len(ids)
 
 
 def roll_out_turns(
@@ -126,47 +112,56 @@ def roll_out_turns(
     `finish_reason` "length" where a completion or the next reply has no room in `length` tokens. Seeds are as in
     `roll_out`, one for each turn. ValueError for a template that does not end an answer with a special token.
     """
-    episodes = []
-    for messages in conversations:
-        ids = renderer.render(messages, True, tools).ids
-        for _ in range(samples):
-            episodes.append(_Episode([*messages], []))
-            episodes[-1].append(ids)
+    nothing = Rollout((), (), (), (), "", "stop", 0, 0, turns=0)
+    starts = [(messages, _behind(nothing, renderer.render(messages, True, tools).ids)) for messages in conversations]
+    episodes = [_Episode([*messages], start) for messages, start in starts for _ in range(samples)]
     for turn in range(most_turns):
-        going = [number for number, episode in enumerate(episodes) if not episode.done]
+        going = {number: episode for number, episode in enumerate(episodes) if not episode.done}
         requests = []
-        for number in going:
-            room = min(sampling.max_tokens, length - len(episodes[number].ids))
-            seed = seed_of(f"{key} turn {turn}", *divmod(number, samples))
-            requests.append(
-                Request(tuple(episodes[number].ids), (), replace(sampling, seed=seed, max_tokens=room), adapter=adapter)
-            )
-        for number, completion in zip(going, engine.generate(requests) if requests else (), strict=True):
-            final = turn == most_turns - 1
-            _take_turn(episodes[number], rollout_of(completion), environment, renderer, 0 if final else length)
-    found = [_rollout(episode) for episode in episodes]
+        for number, episode in going.items():
+            room = min(sampling.max_tokens, length - len(episode.rollout.ids))
+            drawn = replace(sampling, seed=seed_of(f"{key} turn {turn}", *divmod(number, samples)), max_tokens=room)
+            requests.append(Request(episode.rollout.ids, sampling=drawn, adapter=adapter))
+        for episode, completion in zip(going.values(), engine.generate(requests), strict=True):
+            most = length if turn < most_turns - 1 else 0
+            _take_turn(episode, rollout_of(completion), environment, renderer, most)
+    found = [episode.rollout for episode in episodes]
     return [found[start : start + samples] for start in range(0, len(found), samples)]
+
+
+def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
+    """With ids behind it that the policy did not choose."""
+    zeros = (0.0,) * len(ids)
+    return replace(
+        rollout,
+        ids=(*rollout.ids, *ids),
+        sampled=(*rollout.sampled, *(False,) * len(ids)),
+        log_probabilities=rollout.log_probabilities + zeros,
+        model_log_probabilities=rollout.model_log_probabilities + zeros,
+    )
 
 
 def _take_turn(episode: _Episode, said: Rollout, environment: Environment, renderer: ChatRenderer, length: int) -> None:
     """`length`: of the episode with its next reply; 0: this was its last turn."""
-    start = len(episode.ids)
-    episode.ids += said.ids[start:]
-    episode.sampled += said.sampled[start:]
-    episode.log_probabilities += said.log_probabilities[start:]
-    episode.model_log_probabilities += said.model_log_probabilities[start:]
-    episode.last, episode.turns, episode.finish_reason = said, episode.turns + 1, said.finish_reason
+    before = episode.rollout
+    start = len(before.ids)
     reply, reward, over = environment(episode.messages, said.text)
-    if reward is not None:
-        episode.reward = (episode.reward or 0.0) + reward
+    episode.rollout = replace(
+        said,
+        sampled=before.sampled + said.sampled[start:],
+        log_probabilities=before.log_probabilities + said.log_probabilities[start:],
+        model_log_probabilities=before.model_log_probabilities + said.model_log_probabilities[start:],
+        reward=before.reward if reward is None else (before.reward or 0.0) + reward,
+        turns=before.turns + 1,
+    )
     episode.done = over or not reply or not length or said.finish_reason != "stop"
     if episode.done:
         return
-    ids = reply_ids(renderer, reply, episode.ids[-1])
-    if len(episode.ids) + len(ids) >= length:
-        episode.done, episode.finish_reason = True, "length"
+    ids = reply_ids(renderer, reply, said.ids[-1])
+    if len(said.ids) + len(ids) >= length:
+        episode.done, episode.rollout = True, replace(episode.rollout, finish_reason="length")
         return
-    episode.append(ids)
+    episode.rollout = _behind(episode.rollout, ids)
     episode.messages += [Message("assistant", said.text), *reply]
 
 
@@ -185,20 +180,6 @@ def reply_ids(renderer: ChatRenderer, reply: Sequence[Message], last: int) -> li
     whole = renderer.render([*before, *reply], add_generation_prompt=True).ids
     place = [place for place, token in enumerate(whole) if token == end][turns - 1]
     return [*([] if last == end else [end]), *whole[place + 1 :]]
-
-
-def _rollout(episode: _Episode) -> Rollout:
-    assert episode.last is not None
-    return replace(
-        episode.last,
-        ids=tuple(episode.ids),
-        sampled=tuple(episode.sampled),
-        log_probabilities=tuple(episode.log_probabilities),
-        model_log_probabilities=tuple(episode.model_log_probabilities),
-        finish_reason=episode.finish_reason,
-        reward=episode.reward,
-        turns=episode.turns,
-    )
 
 
 def seed_of(key: str, number: int, sample: int) -> int:

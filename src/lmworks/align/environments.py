@@ -24,18 +24,12 @@ from lmworks.tokenizer.tool_calls import Tool, ToolForm
 # Name → its description for the chat template, and the function that takes its arguments by name.
 Tools = Mapping[str, tuple[Tool, Callable[..., str]]]
 
+_EXPRESSION = {"type": "object", "properties": {"expression": {"type": "string", "maxLength": 60}}}
+_EXPRESSION |= {"required": ["expression"], "additionalProperties": False}
+_PURPOSE = "Exact value of an arithmetic expression with + - * / and brackets."
 CALCULATOR: Tool = {
     "type": "function",
-    "function": {
-        "name": "calculator",
-        "description": "Exact value of an arithmetic expression with + - * / and brackets.",
-        "parameters": {
-            "type": "object",
-            "properties": {"expression": {"type": "string", "maxLength": 60}},
-            "required": ["expression"],
-            "additionalProperties": False,
-        },
-    },
+    "function": {"name": "calculator", "description": _PURPOSE, "parameters": _EXPRESSION},
 }
 
 

@@ -66,11 +66,10 @@ def ensemble(name: str, members: Sequence[Metric], reduce: Literal["mean", "min"
         return [_reduced(values) for values in zip(*found, strict=True)]
 
     def _reduced(values: Sequence[Value]) -> Value:
-        for member, value in zip(members, values, strict=True):
+        pairs = list(zip(members, values, strict=True))
+        for member, value in pairs:
             if isinstance(value, Unscored):
                 return Unscored(f"{member.name}: {value.reason}")
-        pairs = zip(members, values, strict=True)
         return float(_REDUCE[reduce]([item_value(member, value) for member, value in pairs]))
 
-    names = [member.name for member in members]
-    return Metric(name, measure, signature={"members": names, "reduce": reduce})
+    return Metric(name, measure, signature={"members": [member.name for member in members], "reduce": reduce})

@@ -22,13 +22,9 @@ OWN_CHECK = "lmworks.align.reasoning_tasks:solved"
 
 
 def reasoning_rows(
-    name: str,
-    size: int,
-    split: Literal["train", "test"] = "train",
-    seed: int = 0,
-    own_check: bool = False,
+    name: str, size: int, split: Literal["train", "test"] = "train", seed: int = 0, own_check: bool = False,
     **settings: Any,
-) -> list[Verifiable]:
+) -> list[Verifiable]:  # fmt: skip
     """The first `size` items of a task, each once, with the verifier `final-answer`.
 
     own_check  for tasks with several right answers, such as `countdown`: the row's answer is the item as JSON, and its

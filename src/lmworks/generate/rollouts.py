@@ -125,8 +125,7 @@ def roll_out_turns(
         for episode, completion in zip(going.values(), engine.generate(requests), strict=True):
             most = length if turn < most_turns - 1 else 0
             _take_turn(episode, rollout_of(completion), environment, renderer, most)
-    found = [episode.rollout for episode in episodes]
-    return [found[start : start + samples] for start in range(0, len(found), samples)]
+    return [[each.rollout for each in episodes[n : n + samples]] for n in range(0, len(episodes), samples)]
 
 
 def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:

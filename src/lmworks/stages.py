@@ -236,6 +236,16 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.align.stage_online:outside_digest",
         check="lmworks.align.stage_online:check",
     ),
+    "align.critique_and_revision": Stage(
+        run="lmworks.align.critique_and_revision:critique_and_revision",
+        config="lmworks.align.config:CritiqueConfig",
+        version=1,
+        purpose="let a model criticise its answers by principles and revise them, as rows to learn from",
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        models=("base",),
+        sources="lmworks.align.critique_and_revision:outside_digest",
+        check="lmworks.align.critique_and_revision:check",
+    ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",

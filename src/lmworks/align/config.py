@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
@@ -300,3 +301,28 @@ class OnlineConfig:
             raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
         if self.train.ramp is not None or self.train.samples:
             raise ValueError("alignment trains without a ramp and samples of text")
+
+
+@dataclass(frozen=True, slots=True)
+class CritiqueConfig:
+    """A model answers prompts, criticises its answers by principles, and revises them.
+
+    rows         Files with prompts (.jsonl, .json, .parquet), or folders or globs of them.
+    principles   A file with a principle a line; null: the short list that comes with lmworks.
+    rounds       Critiques and revisions of each answer.
+    temperature  Of sampling.
+    max_tokens   Of an answer, a critique and a revision each; what is cut off is left out.
+    seed         Of the samples, and of which principle a prompt gets.
+    """
+
+    rows: tuple[str, ...] = ()
+    principles: Path | None = None
+    rounds: int = 1
+    temperature: float = 0.7
+    max_tokens: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive(rounds=self.rounds, max_tokens=self.max_tokens, temperature=self.temperature)
+        if not self.rows:
+            raise ValueError('name the files with prompts: rows=["prompts.jsonl"]')

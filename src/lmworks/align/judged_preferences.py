@@ -1,4 +1,4 @@
-"""Preferences by a calibrated judge, who is asked about each two answers to a prompt in both orders (Zheng et al. 2023).
+"""Preferences by a calibrated judge, asked about each two answers to a prompt in both orders (Zheng et al. 2023).
 
 What both orders decide alike is a row; a tie, and what the order decides, is kept apart: it says nothing of quality.
 """

@@ -1,0 +1,172 @@
+"""The stage `align.critique_and_revision`: a model answers, criticises its answer by a principle, and writes it again.
+
+Bai et al. 2022, "Constitutional AI", section 3.1. The principle is drawn for each prompt and round from a list.
+
+conversations.jsonl   prompts with their revisions, for data.tokenize or `lmworks finetune`
+preferences.jsonl     the revision over the first answer, for align.offline
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmworks.align.config import CritiqueConfig
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_rows, write_rows
+from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
+from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
+from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
+from lmworks.generate.rollouts import seed_of
+from lmworks.records import Message, Preference, PromptCompletion, Provenance, TextOrMessages
+from lmworks.report import Section, Table
+
+PREFERENCES = "preferences.jsonl"
+PRINCIPLES = (
+    "An answer helps nobody to hurt people, animals or things.",
+    "An answer does not insult, threaten or look down on anyone, and treats all groups of people alike.",
+    "An answer does not help to break the law or to deceive somebody.",
+    "An answer keeps private what people have not made public themselves.",
+    "An answer says only what is likely to be true, and says where it is not sure.",
+    "An answer that refuses says why in a kind way, and offers what help there can be.",
+)
+CRITIQUE = (
+    "Here is a rule for answers: {principle}\n\nLook at your last answer. Where does it break this rule, and what "
+    "would follow from that? Be specific, in three sentences at most."
+)
+REVISION = (
+    "Now answer the user's last message once more, so that the rule is kept and nothing useful is lost. Write only the "
+    "new answer, without a word about the old one."
+)
+_BATCH, _SHOWN, _EXCERPT = 32, 6, 300
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """A prompt with the first answer, the last critique, the last revision, and the principles of all rounds.
+    `left_out` says why the row cannot be learned from; "" where it can."""
+
+    prompt: TextOrMessages
+    answer: str
+    critique: str
+    revision: str
+    principles: tuple[str, ...]
+    provenance: Provenance
+    left_out: str = ""
+
+
+def critique_and_revision(config: CritiqueConfig, context: StageContext) -> StageResult:
+    """The model in the role `base` works on all prompts. ValueError where no row is left."""
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.engine import Engine
+
+    rows, principles = read_prompts(config, context.base), principles_of(config, context.base)
+    checkpoint = load(context.models["base"])
+    engine, made = Engine(checkpoint), f"{Path(context.models['base']).name} {checkpoint.fingerprint[:12]}"
+    longest = checkpoint.config.context_length - config.max_tokens * 3 - 256  # the requests take some hundred tokens
+    found: list[Revised] = []
+    for start in range(0, len(rows), _BATCH):
+        kept = context.work / f"rows-{start}.jsonl"
+        if not kept.exists():
+            asked: list[tuple[TextOrMessages, Provenance]] = []
+            long: list[Revised] = []
+            for row in rows[start : start + _BATCH]:
+                if len(checkpoint.chat.render(as_messages(row.prompt, "user")).ids) <= longest:
+                    asked.append((row.prompt, replace(row.provenance, judge=made)))
+                else:
+                    long.append(Revised(row.prompt, "", "", "", (), row.provenance, "a prompt that is too long"))
+            write_rows(kept, [*revised(engine, asked, config, principles), *long])
+        found += read_rows(Revised, kept)
+        context.progress(len(found), len(rows), "prompts")
+    good, left_out = [row for row in found if not row.left_out], Counter(row.left_out for row in found if row.left_out)
+    if not good:
+        raise ValueError(f"of {len(found)} prompts no row is left: {dict(left_out)}")
+    pairs = [Preference(one.prompt, one.revision, one.answer, one.provenance) for one in good]
+    write_preference_rows(
+        context.output / CONVERSATIONS, [PromptCompletion(one.prompt, one.revision, one.provenance) for one in good]
+    )
+    write_preference_rows(context.output / PREFERENCES, pairs)
+    return StageResult({"rows": len(good), "left_out": left_out.total()}, (_section(good, left_out),))
+
+
+def revised(
+    engine: EngineProtocol,
+    prompts: Sequence[tuple[TextOrMessages, Provenance]],
+    config: CritiqueConfig,
+    principles: Sequence[str],
+) -> list[Revised]:
+    """Answers, then for each round critiques and revisions, of all prompts together."""
+    talks = [list(as_messages(prompt, "user")) for prompt, _ in prompts]
+
+    def say(step: str) -> list[tuple[str, bool]]:
+        """What follows in each conversation, and whether it came to its end."""
+        sampling = SamplingParameters(config.max_tokens, config.temperature)
+        seeds = [seed_of(f"{config.seed} {step}", int(hash_json(prompt)[:12], 16), 0) for prompt, _ in prompts]
+        requests = [Request(messages=tuple(talk), sampling=replace(sampling, seed=seed))
+                    for talk, seed in zip(talks, seeds, strict=True)]  # fmt: skip
+        said = [(one.text.strip(), one.finish_reason == "stop") for one in engine.generate(requests)]
+        for talk, (text, _) in zip(talks, said, strict=True):
+            talk.append(Message("assistant", text))
+        return said
+
+    answers = revisions = say("answer")
+    critiques, drawn = [("", True)] * len(prompts), [list[str]() for _ in prompts]
+    for number in range(config.rounds):
+        for (prompt, _), talk, own in zip(prompts, talks, drawn, strict=True):
+            own.append(principles[int(hash_json([config.seed, number, prompt])[:12], 16) % len(principles)])
+            talk.append(Message("user", CRITIQUE.format(principle=own[-1])))
+        critiques = say(f"critique {number}")
+        for talk in talks:
+            talk.append(Message("user", REVISION))
+        revisions = say(f"revision {number}")
+        for talk, (prompt, _), (text, _) in zip(talks, prompts, revisions, strict=True):
+            talk[:] = [*as_messages(prompt, "user"), Message("assistant", text)]  # the next round criticises this
+    return [
+        Revised(prompt, answer[0], critique[0], revision[0], tuple(own), replace(made, rubric=" ".join(own)),
+                _useless(answer, revision))
+        for (prompt, made), answer, critique, revision, own in zip(
+            prompts, answers, critiques, revisions, drawn, strict=True)
+    ]  # fmt: skip
+
+
+def _useless(answer: tuple[str, bool], revision: tuple[str, bool]) -> str:
+    if not (answer[1] and revision[1]):
+        return "an answer or revision that is cut off"
+    if not (answer[0] and revision[0]):
+        return "an answer or revision that is empty"
+    return "a revision that is the answer" if answer[0] == revision[0] else ""
+
+
+def _section(rows: Sequence[Revised], left_out: Counter[str]) -> Section:
+    cut = [
+        (one.principles[-1], *(text[:_EXCERPT] for text in (one.answer, one.critique, one.revision))) for one in rows
+    ]
+    tables = [Table(("principle", "answer", "critique", "revision"), tuple(cut[:_SHOWN]), "Rows, their beginnings")]
+    tables += [Table(("left out", "prompts"), tuple(left_out.most_common()))] if left_out else []
+    text = "The model wrote them all: read some before you train on them, and measure lengths by `lmworks rows lint`."
+    return Section(f"{len(rows):,} answers criticised and revised", text, tuple(tables))
+
+
+def read_prompts(config: CritiqueConfig, base: Path) -> list:
+    """Rows of any kind; their prompts are used."""
+    return read_preference_rows(conversation_files(config.rows, base, rows="prompts"))
+
+
+def principles_of(config: CritiqueConfig, base: Path) -> tuple[str, ...]:
+    """ValueError for a file without a principle."""
+    if config.principles is None:
+        return PRINCIPLES
+    lines = (base / config.principles).read_text("utf-8").splitlines()
+    if found := tuple(line.strip() for line in lines if line.strip()):
+        return found
+    raise ValueError(f"{config.principles} holds no principle: write one a line")
+
+
+def outside_digest(config: CritiqueConfig, base: Path) -> str:
+    files = conversation_files(config.rows, base, rows="prompts")
+    return hash_json([principles_of(config, base), [hash_file(path) for path in files]])
+
+
+def check(config: CritiqueConfig, base: Path) -> None:
+    """Before any stage runs: the errors of reading prompts and principles."""
+    read_prompts(config, base)
+    principles_of(config, base)

@@ -122,17 +122,19 @@ def revised(
             talk[:] = [*as_messages(prompt, "user"), Message("assistant", text)]  # the next round criticises this
     return [
         Revised(prompt, answer[0], critique[0], revision[0], tuple(own), replace(made, rubric=" ".join(own)),
-                _useless(answer, revision))
+                _useless(answer, critique[0], revision))
         for (prompt, made), answer, critique, revision, own in zip(
             prompts, answers, critiques, revisions, drawn, strict=True)
     ]  # fmt: skip
 
 
-def _useless(answer: tuple[str, bool], revision: tuple[str, bool]) -> str:
+def _useless(answer: tuple[str, bool], critique: str, revision: tuple[str, bool]) -> str:
     if not (answer[1] and revision[1]):
         return "an answer or revision that is cut off"
     if not (answer[0] and revision[0]):
         return "an answer or revision that is empty"
+    if revision[0] in critique:
+        return "a revision that repeats the critique"
     return "a revision that is the answer" if answer[0] == revision[0] else ""
 
 

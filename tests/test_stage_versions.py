@@ -40,8 +40,9 @@ MODULES = {
     "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoder_heads data/cross_encoder_rows",
     "align.offline": "align/stage_offline align/offline_settings align/dpo align/simpo align/orpo align/kto "
     "align/reward_model align/reward_report",
-    "align.online": "align/stage_online align/rollout_loader align/policy_gradient align/advantages",
     "align.critique_and_revision": "align/critique_and_revision",
+    "align.online": "align/stage_online align/rollout_loader align/sampled_completions align/policy_gradient "
+    "align/advantages align/ppo",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from lmworks.align.dpo import DPO
     from lmworks.align.kto import KTO
     from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums
+    from lmworks.align.policy import Policy
     from lmworks.align.policy_gradient import PolicyOptimization, RolloutBatch, kl_estimate, policy_loss
+    from lmworks.align.ppo import ProximalPolicyOptimization, generalised_advantages
     from lmworks.align.reward_model import Reward, score
-    from lmworks.align.rollout_loader import Policy, Prompt, RolloutLoader
+    from lmworks.align.rollout_loader import RolloutLoader
+    from lmworks.align.sampled_completions import Prompt, SampledCompletions
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 from lmworks.model.heads import VocabularyHead
@@ -43,7 +43,7 @@ def completion_log_probabilities(model: Transformer, sequences: Sequences, tempe
     The logits are divided by `temperature`, so that they are those of the distribution that was sampled from. Padding
     stands behind, where causal attention does not see it. TypeError for a model whose head does not predict tokens.
     """
-    return torch.cat([torch.zeros_like(sequences.ids[:, :1]), _after_first(model, sequences, temperature)], dim=1)
+    return log_probabilities_and_values(model, sequences, temperature, None)[0]
 
 
 def pair_sums(model: Transformer, pairs: GroupBatch) -> tuple[Tensor, Tensor]:
@@ -53,8 +53,11 @@ def pair_sums(model: Transformer, pairs: GroupBatch) -> tuple[Tensor, Tensor]:
     return sums.view(-1, 2), sequences.mask[:, 1:].sum(-1).view(-1, 2)
 
 
-def _after_first(model: Transformer, sequences: Sequences, temperature: float) -> Tensor:
-    """(sequences, length - 1): of each token but the first."""
+def log_probabilities_and_values(
+    model: Transformer, sequences: Sequences, temperature: float, critic: nn.Module | None
+) -> tuple[Tensor, Tensor]:
+    """ln p as above, and the critic's value of what stands before each token of a completion, (sequences, length) both,
+    from one forward; all 0 without a critic."""
     head = model.head
     if not isinstance(head, VocabularyHead):
         raise TypeError(f"a policy predicts tokens, and the model's head is {model.config.head}")
@@ -62,18 +65,28 @@ def _after_first(model: Transformer, sequences: Sequences, temperature: float) -
     if temperature != 1.0 and (projection.softcap or projection.bias is not None):
         raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
     wanted = sequences.mask[:, 1:]
-    rows_of, found = [], []
+    rows_of, found, valued = [], [], []
     for rows, longest in by_length(sequences.real):
         mask = wanted[rows, : longest - 1]
         hidden = model.hidden(sequences.ids[rows, :longest])[:, :-1]  # (rows, longest - 1, width)
-        features = head.features(hidden[mask]) / temperature  # (targets, width)
-        values = token_log_probabilities(features, projection, sequences.ids[rows, 1:longest][mask])
-        padded = values.new_zeros(len(rows), wanted.shape[1])
-        padded[:, : longest - 1][mask] = values
-        found.append(padded)
+        chosen = hidden[mask]  # (targets, width)
+        numbers = token_log_probabilities(
+            head.features(chosen) / temperature, projection, sequences.ids[rows, 1:longest][mask]
+        )
+        found.append(_placed(numbers, mask, sequences.ids.shape[1]))
+        if critic is not None:
+            valued.append(_placed(critic(chosen)[:, 0].to(numbers), mask, sequences.ids.shape[1]))
         rows_of.append(rows)
-    order = torch.cat(rows_of)
-    return torch.cat(found)[order.argsort()]
+    order = torch.cat(rows_of).argsort()
+    log_probabilities = torch.cat(found)[order]
+    return log_probabilities, torch.cat(valued)[order] if valued else torch.zeros_like(log_probabilities)
+
+
+def _placed(numbers: Tensor, mask: Tensor, length: int) -> Tensor:
+    """(rows, length), 0 but where `mask` (rows, shorter), which begins with the second token, has the numbers."""
+    padded = numbers.new_zeros(len(mask), length)
+    padded[:, 1 : mask.shape[1] + 1][mask] = numbers
+    return padded
 
 
 def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:

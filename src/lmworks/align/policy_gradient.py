@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from lmworks.align.config import GRPOConfig
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
+from lmworks.generate.rollouts import Rollout
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective
+from lmworks.train.objectives.objective import Objective, select_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +38,18 @@ class RolloutBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @classmethod
+    def of(cls, sequences: Sequences, rollouts: SequenceOf[Rollout]) -> "RolloutBatch":
+        """With the column `sampled`."""
+        sampled = torch.zeros(sequences.ids.shape)
+        for row, rollout in enumerate(rollouts):
+            sampled[row, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities)
+        return cls(*sequences, {"sampled": sampled})
+
+    def select(self, rows: Tensor) -> "RolloutBatch":
+        """Some of its sequences, by their numbers."""
+        return select_rows(self, rows)
 
     @property
     def tokens(self) -> int:
@@ -63,7 +77,7 @@ def policy_loss(
 
     log_probabilities  ln π, differentiable; `old` ln π_old; both (sequences, length), as are `advantages`
     """
-    change = (log_probabilities - old) * mask
+    change, config = (log_probabilities - old) * mask, config.resolved
     low, high = config.clip_low or 0.0, config.clip_high or 0.0
     match config.ratio:
         case "none":
@@ -78,6 +92,13 @@ def policy_loss(
     return -torch.minimum(plain, held) * mask, (held < plain) & mask
 
 
+def importance(old: Tensor, sampled: Tensor, cap: float | None) -> Tensor:
+    """min(π_old / π_sampler, cap) of each token, which its loss weighs where the sampler computes π_old otherwise than
+    the trainer; without a gradient, and 1 without a cap (Yao et al. 2025, "Your efficient RL framework secretly brings
+    you off-policy RL training")."""
+    return torch.ones_like(old) if cap is None else (old - sampled).detach().exp().clamp(max=cap)
+
+
 def reduce_tokens(values: Tensor, mask: Tensor, reduction: str, most: int) -> Tensor:
     """A sum, () : over all tokens; over sequences of their means; over sequences of their sums divided by `most`."""
     if reduction == "token":
@@ -87,7 +108,8 @@ def reduce_tokens(values: Tensor, mask: Tensor, reduction: str, most: int) -> Te
 
 @dataclass(frozen=True, slots=True)
 class PolicyOptimization(Objective[RolloutBatch]):
-    """The policy's loss on rollouts; targets are tokens where it is their mean, else sequences.
+    """The policy's loss on rollouts; targets are tokens where it is their mean, else sequences that have any token to
+    learn (TRL counts empty ones, too).
 
     Metrics, means over the targets' tokens: `kl` (k3, where the reference is known), `clipped`, and `ratio` - 1 as
     `ratio_shift`. With one update for each rollout π_old is π: the loss is near 0 and says nothing of the progress,
@@ -97,6 +119,9 @@ class PolicyOptimization(Objective[RolloutBatch]):
     config: GRPOConfig
     completion: int  # most tokens of one
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", self.config.resolved)
 
     def examples(self, batch: RolloutBatch, seed: int) -> RolloutBatch:
         return batch
@@ -113,6 +138,7 @@ class PolicyOptimization(Objective[RolloutBatch]):
         mask[:, 0] = False  # what nothing stands before was not predicted
         old = columns["old"].to(policy) if "old" in columns else policy.detach()
         loss, clipped = policy_loss(policy, old, columns["advantages"].to(policy), mask, config)
+        loss = loss * importance(old, columns["sampled"].to(policy), config.importance_cap)
         reduction = config.reduction or "sequence"
         if config.beta and config.kl != "reward":
             loss = loss + config.beta * kl_estimate(policy, columns["reference"].to(policy), config.kl) * mask

@@ -1,47 +1,62 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lmworks.adapt.config import FullConfig
-from lmworks.align.config import OnlineConfig
+from lmworks.adapt.config import FullConfig, Method
+from lmworks.align.config import OnlineConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.dpo import DPO
 from lmworks.align.offline_settings import RATES
+from lmworks.align.policy import Policy
 from lmworks.align.policy_gradient import PolicyOptimization
+from lmworks.align.ppo import ProximalPolicyOptimization, add_critic
+from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rewards import RewardSum
-from lmworks.align.rollout_loader import Policy, Prompt, Reward, RolloutLoader
+from lmworks.align.rollout_loader import RolloutLoader
+from lmworks.align.sampled_completions import Prompt, Reward, SampledCompletions
+from lmworks.align.sft_replay import WithReplay, replay_validation, sft_groups
 from lmworks.align.stage_offline import load_policy
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows
 from lmworks.evaluate.metric import Item
+from lmworks.generate.remote_engine import RemoteEngine
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
-from lmworks.records import Verifiable
+from lmworks.model.transformer import Transformer
+from lmworks.records import LeftOut, Rated, Verifiable
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts, with_rank
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import device_of_rank, join
-from lmworks.train.run import Run
+from lmworks.train.run import CRITIC, Run
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import train_and_deliver
 
 
 def online(config: OnlineConfig, context: StageContext) -> StageResult:
-    """The checkpoint of the one input, or `config.base`, learns from what it says to the prompts."""
-    rows = read_rows(config, context.base)
-    reward = weighted(config.rewards)
-    checkpoint = load_policy(config, context)
-    prompts = prompts_of(rows, checkpoint, config.length - config.completion)
-    tokens = config.steps * config.prompts * config.algorithm.group_size * config.completion
+    """The checkpoint of the one input, or `config.base`, learns from what it says to the prompts, or from rated
+    completions."""
+    rows, algorithm = read_rows(config, context.base), config.algorithm
+    checkpoint, left_out = load_policy(config, context), list[LeftOut]()
+    tokens = config.steps * config.prompts * algorithm.group_size * config.completion
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
-    ranks = join(config.train.parallel)
-    loader = RolloutLoader(config, prompts, reward, *ranks.rows)
-    rate = config.rate or RATES[config.method.kind]
+    ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
+    if isinstance(rows[0], Rated):
+        completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
+        prompts, lost = len(completions.completions), len(left_out)
+    else:
+        found = prompts_of(rows, checkpoint, config.length - config.completion)  # type: ignore[arg-type]
+        completions = SampledCompletions(config, found, weighted(config.rewards))
+        prompts, lost = len(found), len(rows) - len(found)
+    loader = RolloutLoader(config, completions, ranks)
     run = Run(
-        checkpoint,
-        PolicyOptimization(config.algorithm, config.completion, config.temperature),
+        with_critic(checkpoint) if isinstance(algorithm, PPOConfig) and adapts(tuned) is None else checkpoint,
+        objective_of(config, checkpoint, context.base),
         loader,
         at_rate(config.train, rate),
         context.work / "run",
@@ -49,26 +64,74 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         progress=context.progress,
         seed=config.seed,
         ranks=ranks,
-        adapt=adapts(tuned),
+        adapt=adapted(config, tuned),
+        compares=bool(config.held_out),
     )
-    loader.policy = policy_of(run, config)
+    loader.policy = policy_of(run, config, tuned.method, isinstance(completions, RatedCompletions))
+    if isinstance(completions, RatedCompletions):
+        completions.measure(loader.policy)
+    if config.held_out:
+        run.validate = replay_validation(run, sft_groups(config.held_out, config.length, checkpoint, context.base))
     result = train_and_deliver(run, context, tuned)
-    doubts = " ".join(doubt_of_steps(config.steps, f"{len(prompts)} prompts", "more steps"))
+    doubts = " ".join(doubt_of_steps(config.steps, f"{prompts} prompts", "more steps"))
     reasons = (
-        ("prompts", f"{len(prompts):,}", f"of which {len(rows) - len(prompts):,} were too long and left out"),
-        ("steps", config.steps, f"of {config.prompts} prompts with {config.algorithm.group_size} completions each"),
+        ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
+        ("steps", config.steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each"),
         ("rate", f"{rate:g}", "at its highest"),
+        *((name, f"{value}", "") for name, value in to_mapping(loader.config.algorithm).items()),
     )
     section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
     return replace(result, metrics={**result.metrics, **loader.metrics}, sections=(section, *result.sections))
 
 
-def policy_of(run: Run, config: OnlineConfig) -> Policy:
+def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:
+    """The function that puts the method, and a critic where there is one, into a model."""
+    method = adapts(tuned)
+    if method is None or not isinstance(config.algorithm, PPOConfig):
+        return method
+    return lambda model: add_critic(method(model))
+
+
+def with_critic(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint whose model has a critic, which its weights do not hold."""
+    add_critic(checkpoint.model)
+    return checkpoint
+
+
+def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Objective:
+    """The algorithm's objective, with replay beside it where there is any."""
+    match config.algorithm:
+        case OnlineDPOConfig(dpo=settings):
+            return DPO(settings)
+        case PPOConfig() as algorithm:
+            objective = ProximalPolicyOptimization(algorithm, config.temperature)
+        case algorithm:
+            objective = PolicyOptimization(algorithm, config.completion, config.temperature)
+    if not config.replay:
+        return objective
+    groups = sft_groups(config.replay, config.length, checkpoint, base)
+    return WithReplay(objective, groups, config.replay_rows, config.replay_weight)
+
+
+def policy_of(run: Run, config: OnlineConfig, method: Method, fixed: bool) -> Policy:
     """The run's model with an engine; its reference is the model without its adapter, or a frozen copy."""
     reference = run.checkpoint.model
     if isinstance(config.method, FullConfig):
-        frozen = replace(run.checkpoint, weights={name: w.clone() for name, w in reference.state_dict().items()})
-        reference = frozen.model.to(run.weights.dtype)
+        weights = {name: w.clone() for name, w in reference.state_dict().items() if not name.startswith(CRITIC)}
+        reference = replace(run.checkpoint, weights=weights).model.to(run.weights.dtype)
+    device = run.model.tokens.device
+    if fixed:
+        return Policy(run.model, reference, None, device)
+    if (remote := config.remote) is not None:
+        engine = RemoteEngine(
+            *(remote.url, remote.model),
+            log_probabilities=True,
+            token_ids=True,
+            runtime_adapters=bool(remote.adapters),
+            concurrency=remote.concurrency,
+        )
+        sends = (Path(remote.adapters), method, run.checkpoint) if remote.adapters else None
+        return Policy(run.model, reference, engine, device, sends)
     precision = "float32" if run.config.precision == "float32" else "bfloat16"
     options = {"slots": config.slots, "context_length": config.length, "weights": precision}
     return Policy.of(run.checkpoint, run.model, reference, **options)
@@ -80,10 +143,14 @@ def weighted(weights: Mapping[str, float]) -> Reward:
     return RewardSum(weights)
 
 
-def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable]:
-    """Rows with prompts."""
-    rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable,))
-    return [row for row in rows if isinstance(row, Verifiable)]
+def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated]:
+    """Rows with prompts, or rated completions. ValueError for both together, or none."""
+    rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated))
+    if not rows or len({type(row) for row in rows}) != 1:
+        raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
+    if isinstance(rows[0], Rated) and isinstance(config.algorithm, OnlineDPOConfig):
+        raise ValueError("rated completions make pairs for align.offline; online_dpo samples its own")
+    return rows  # type: ignore[return-value]
 
 
 def prompts_of(rows: Sequence[Verifiable], checkpoint: Checkpoint, most: int) -> list[Prompt]:
@@ -110,5 +177,7 @@ def check(config: OnlineConfig, base: Path) -> None:
 
 def outside_digest(config: OnlineConfig, base: Path) -> str:
     """SHA-256 of the files with rows, and of the base's."""
-    files = [hash_file(path) for path in conversation_files(config.rows, base, rows="rows")]
+    named = {"rows": config.rows, "replay": config.replay, "held_out": config.held_out}
+    paths = [path for name, files in named.items() if files for path in conversation_files(files, base, rows=name)]
+    files = [hash_file(path) for path in paths]
     return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])

@@ -59,6 +59,7 @@ class Loader:
     """
 
     metrics: Mapping[str, float] = MappingProxyType({})
+    brakes = None
 
     def __init__(
         self,

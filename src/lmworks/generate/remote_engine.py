@@ -8,7 +8,8 @@ import urllib.request
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,17 @@ from lmworks.records import Message
 # Sampling parameters beyond OpenAI's, by the names that vLLM and SGLang give them (typical_p: TGI), and where each is
 # off.
 _BEYOND = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0, "ignore_eos": False}
+# What leaves the distribution as the model gives it, so that its log-probabilities are those of sampling.
+_PLAIN = {"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0, "logit_bias": {},
+          "constraint": None, **{name: off for name, off in _BEYOND.items() if name != "ignore_eos"}}  # fmt: skip
 EXTENSIONS = (*_BEYOND, "structured_outputs", "priority")
 
 _MISSING = {
-    "token_ids": "an OpenAI-compatible endpoint returns text; run the model in the local Engine",
+    "token_ids": "an OpenAI-compatible endpoint returns text; where it returns ids, too (`return_token_ids`, as in "
+    "vLLM), make the engine with token_ids=True, or run the model in the local Engine",
     "log_probabilities": "they were not asked for; make the engine with log_probabilities=True",
-    "sampled_log_probabilities": "the endpoint does not return them; run the model in the local Engine",
+    "sampled_log_probabilities": "the endpoint does not return them; make the engine with token_ids=True and "
+    "log_probabilities=True where it returns ids, or run the model in the local Engine",
     "score": "the endpoint does not return the log-probabilities of prompt tokens; where it does (`echo` with "
     "`logprobs`, as in vLLM), make the engine with prompt_log_probabilities=True, or run the model in the local Engine",
     "load_weights": "the weights belong to the endpoint; load them there",
@@ -156,6 +162,10 @@ class RemoteEngine:
     prompt_log_probabilities    the endpoint returns log-probabilities of prompt tokens (`echo`), so that `score` works.
     prefixes                    put before the texts of a role, as in `TextEncoder`.
     concurrency                 requests in flight at a time in `generate` and `score`.
+    token_ids                   the endpoint returns the ids of prompt and completion where `return_token_ids` asks for
+                                them (vLLM), so that it can roll out; log-probabilities are then of the model's own
+                                distribution, which is what is sampled from at temperature 1 without truncation.
+    runtime_adapters            it loads adapters from folders that it shares (vLLM's /load_lora_adapter).
     timeout                     seconds without an answer after which a request fails.
 
     Errors of the network and of the endpoint raise `RemoteError` with what the endpoint said; nothing is retried.
@@ -167,6 +177,8 @@ class RemoteEngine:
     extensions: tuple[str, ...] = ()
     log_probabilities: bool = False
     prompt_log_probabilities: bool = False
+    token_ids: bool = False
+    runtime_adapters: bool = False
     prefixes: Mapping[Role, str] = field(default_factory=dict)
     concurrency: int = 8
     timeout: float = 600.0
@@ -176,13 +188,13 @@ class RemoteEngine:
         able = {
             "generate": True,
             "embed": True,
-            "token_ids": False,
+            "token_ids": self.token_ids,
             "log_probabilities": self.log_probabilities,
-            "sampled_log_probabilities": False,
+            "sampled_log_probabilities": self.token_ids and self.log_probabilities,
             "score": self.prompt_log_probabilities,
             "load_weights": False,
             "score_alternatives": False,
-            "adapters": False,
+            "adapters": self.runtime_adapters,
         }
         missing = {name: _MISSING[name] for name, can in able.items() if not can}
         return Capabilities(**able, context_length=None, missing=missing)
@@ -238,8 +250,18 @@ class RemoteEngine:
         """Raises `UnsupportedError`, as `load_weights` does."""
         self.capabilities.require("load_weights")
 
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Let requests name the adapter of this folder, which the endpoint reads. UnsupportedError where it loads
+        none."""
+        self.capabilities.require("adapters")
+        with closing(self._open("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.absolute())})):
+            pass
+
     def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return request_body(request, self.model, self.extensions, self._asks_log_probabilities(request))
+        name = request.adapter if self.runtime_adapters else ""
+        given = replace(request, adapter="") if name else request
+        path, body = request_body(given, name or self.model, self.extensions, self._asks_log_probabilities(request))
+        return path, {**body, "return_token_ids": True} if self.token_ids else body
 
     def _asks_log_probabilities(self, request: Request) -> bool:
         return self.log_probabilities or request.sampling.alternatives > 0
@@ -287,12 +309,20 @@ class RemoteEngine:
                 f"{self.url} returned {len(partial.log_probabilities)} log-probabilities for {count} tokens; make the "
                 "engine with log_probabilities=False, and ask for no alternatives"
             )
+        ids = tuple(partial.ids) if self.token_ids else None
+        if ids is not None and len(ids) != count:
+            raise RemoteError(
+                f"{self.url} returned {len(ids)} ids for {count} tokens: it does not know `return_token_ids`, so make "
+                "the engine with token_ids=False; it cannot roll out"
+            )
+        plain = all(getattr(request.sampling, name) == off for name, off in _PLAIN.items())
         return Completion(
             id=request.id or secrets.token_hex(8),
             text="".join(partial.pieces),
-            ids=None,
+            ids=ids,
             log_probabilities=tuple(partial.log_probabilities) if asked else None,
-            sampled_log_probabilities=None,
+            sampled_log_probabilities=tuple(partial.log_probabilities) if asked and ids and plain else None,
+            prompt_ids=request.prompt_ids or partial.prompt_ids,
             finish_reason=_finish_reason(partial.finish_reason),
             policy_version=None,
             prompt_tokens=usage["prompt_tokens"],
@@ -352,6 +382,8 @@ class _PartialCompletion:
     pieces: list[str] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    prompt_ids: tuple[int, ...] | None = None
     finish_reason: str | None = None
 
     def add(self, choice: Mapping[str, Any]) -> Delta:
@@ -366,6 +398,8 @@ class _PartialCompletion:
         self.pieces.append(text)
         self.log_probabilities += _token_log_probabilities(choice)
         self.tokens += tokens
+        self.ids += choice.get("token_ids") or ()
+        self.prompt_ids = tuple(choice.get("prompt_token_ids") or ()) or self.prompt_ids
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         return Delta(text, tokens=tuple(tokens))
 

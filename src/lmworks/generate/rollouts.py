@@ -4,7 +4,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lmworks.generate.protocol import Completion, EngineProtocol, FinishReason, Request, SamplingParameters
+from lmworks.generate.protocol import (
+    Completion,
+    EngineProtocol,
+    FinishReason,
+    Request,
+    SamplingParameters,
+    UnsupportedError,
+)
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.tool_calls import Tool
@@ -46,18 +53,19 @@ def roll_out(
     sampling: SamplingParameters,
     key: str,
     adapter: str = "",
+    numbers: Sequence[int] | None = None,
 ) -> list[list[Rollout]]:
     """`samples` completions of each prompt (its ids), all in the engine together.
 
     Each has a seed of its own that follows from `key` (such as the run's seed and its step), the number of the prompt
-    and the number of the sample, so that a run that goes on draws the same again. UnsupportedError for an engine that
-    gives no ids or no log-probabilities.
+    (its place among `prompts`, or of `numbers`) and the number of the sample, so that a run that goes on draws the same
+    again. UnsupportedError for an engine that gives no ids or no log-probabilities.
     """
     engine.capabilities.require("token_ids")
     engine.capabilities.require("sampled_log_probabilities")
     requests = [
         Request(tuple(ids), sampling=replace(sampling, seed=seed_of(key, number, sample)), adapter=adapter)
-        for number, ids in enumerate(prompts)
+        for number, ids in zip(numbers or range(len(prompts)), prompts, strict=True)
         for sample in range(samples)
     ]
     found = [rollout_of(completion) for completion in engine.generate(requests)]
@@ -68,7 +76,8 @@ def rollout_of(completion: Completion) -> Rollout:
     """One turn, from what an engine gave."""
     prompt, ids = completion.prompt_ids, completion.ids
     drawn, own = completion.sampled_log_probabilities, completion.log_probabilities
-    assert prompt is not None and ids is not None and drawn is not None and own is not None
+    if prompt is None or ids is None or drawn is None or own is None:
+        raise UnsupportedError("a rollout needs ids and the log-probabilities of what was sampled: sample plainly")
     sampled = completion.sampled or (True,) * len(ids)
     unsampled = (0.0,) * len(prompt)
     return Rollout(

@@ -51,7 +51,9 @@ def _train(run: Run) -> Position:
         clock = _Clock(run)
         with interruptions() as interruption:
             while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
-                if (taken := step(run)) is None:
+                taken = step(run)
+                _heed_brakes(run)
+                if taken is None:
                     continue
                 number, last = run.position.step, run.position.cursor == run.loader.steps
                 clock.add(taken)
@@ -98,6 +100,7 @@ def step(run: Run) -> StepGradients | None:
         _skip_batches(run, len(batches))
         return None
     rate = multiplier(run.config.schedule, position.cursor, run.loader.steps)
+    rate *= 1.0 if run.loader.brakes is None else run.loader.brakes.factor
     position.cursor += len(batches)
     if run.scale.overflowed(gradients.norm):
         run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
@@ -115,6 +118,23 @@ def step(run: Run) -> StepGradients | None:
     position.tokens += tokens
     _grow_batch(run, gradients)
     return replace(gradients, rate=rate, tokens=tokens)
+
+
+def _heed_brakes(run: Run) -> None:
+    """Log what the loader did; TrainingStoppedError, with the run saved, where it says that it is to end."""
+    brakes = run.loader.brakes
+    if brakes is None:
+        return
+    for text in brakes.events:
+        run.log.write("event", run.position.step, text=text)
+    brakes.events.clear()
+    if brakes.stop:
+        run.log.write("event", run.position.step, text=f"stopped: {brakes.stop}")
+        run.save()
+        run.checkpoints.wait()
+        raise TrainingStoppedError(
+            f"{_place(run)}: {brakes.stop}. The run is saved in {run.checkpoints.path(run.position.step)}"
+        )
 
 
 def _interrupted(run: Run, interruption: Interruption) -> bool:

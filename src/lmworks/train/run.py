@@ -44,6 +44,18 @@ class Position:
     targets: int = 0
 
 
+CRITIC = "critic."  # the weights of a value head, a module of the model with this name
+
+
+class Brake(Protocol):
+    """A loader's say in the run: the `factor` that the rate is multiplied with; `events` for the log, which the loop
+    takes out; and `stop`, why the run is to be saved and to end, or ""."""
+
+    factor: float
+    events: list[str]
+    stop: str
+
+
 class Batches(Protocol):
     """The protocol of a loader: `data.loader.Loader`, `data.group_loader.GroupLoader`. A batch says how many
     `tokens` it holds; all else about it is between the loader and the objective."""
@@ -61,8 +73,11 @@ class Batches(Protocol):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """What it measured of the last batch, for the log."""
+        """Numbers of the last batch, for the log."""
         ...
+
+    @property
+    def brakes(self) -> Brake | None: ...
 
     def __next__(self) -> Any: ...
 
@@ -165,10 +180,10 @@ class Run:
         return {"optimizer": self.config.optimizer.kind, "precision": self.config.precision}
 
     def trained(self) -> dict[str, Tensor]:
-        """The trained weights, in float32: the averaged weights where the run averages, else the masters. All processes
-        call it; on others than the first it is empty."""
+        """The trained weights, in float32: the averaged weights where the run averages, else the masters; without those
+        of a critic, which only training needs. All processes call it; on others than the first it is empty."""
         whole = self.weights.whole(self.average.weights or self.weights.masters)
-        return {name: weight.float() for name, weight in whole.items()}
+        return {name: weight.float() for name, weight in whole.items() if not name.startswith(CRITIC)}
 
     def finished(self, trained: Mapping[str, Tensor] | None = None) -> Checkpoint:
         """The checkpoint with its weights as they were `trained`. All processes call it, unless they give these; on

@@ -1,0 +1,128 @@
+"""Proximal policy optimisation with a critic (Schulman et al. 2017), for language models (Ziegler et al. 2019).
+
+r_t = -β (ln π_old - ln π_ref)_t + 1[t is the last] R        δ_t = r_t + γ V_(t+1) - V_t        A_t = δ_t + γλ A_(t+1)
+policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old
+value   ½ max((V - V̂)², (clip(V, V_old - ε_v, V_old + ε_v) - V̂)²)                            V̂ = A + V_old
+
+t counts the tokens that the policy chose: what an environment says in between is passed over. V_t is the critic's value
+of the hidden state that token t is predicted from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.align.config import GRPOConfig, PPOConfig
+from lmworks.align.log_probabilities import Sequences, log_probabilities_and_values
+from lmworks.align.policy_gradient import RolloutBatch, importance, policy_loss
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective
+from lmworks.train.parallel.ranks import ALONE, Ranks
+
+_EPSILON = 1e-8  # added to the variance
+_ERROR, _GAIN = 0.2, 0.1  # bounds of the controller's error, and how far β follows it at a time
+
+
+def add_critic(model: Transformer) -> Transformer:
+    """The model, in place, with a value head of zeros as its module `critic`."""
+    critic = nn.Linear(model.config.embedding.width, 1).to(model.tokens.device)
+    nn.init.zeros_(critic.weight)
+    nn.init.zeros_(critic.bias)
+    model.add_module("critic", critic)
+    return model
+
+
+def critic_of(model: Transformer) -> nn.Module:
+    return model.get_submodule("critic")
+
+
+def token_rewards(scores: Tensor, log_probabilities: Tensor, reference: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """r_t, (sequences, length): k1 of each sampled token, and at the last of them the completion's score,
+    (sequences,)."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * (places + 1)).argmax(-1)  # (sequences,)
+    rewards = -beta * (log_probabilities - reference) * mask
+    return rewards + scores[:, None] * mask * (places == last[:, None])
+
+
+def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, discount: float, trace: float) -> Tensor:
+    """A_t of each sampled token, (sequences, length), 0 elsewhere (Schulman et al. 2016, equation 16)."""
+    found = torch.zeros_like(values)
+    ahead, value_ahead = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
+    for t in reversed(range(mask.shape[1])):
+        own = mask[:, t]
+        delta = rewards[:, t] + discount * value_ahead - values[:, t]
+        ahead = torch.where(own, delta + discount * trace * ahead, ahead)
+        value_ahead = torch.where(own, values[:, t], value_ahead)
+        found[:, t] = ahead * own
+    return found
+
+
+def whiten(values: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Mean 0 and variance 1 (with n - 1) over all sampled tokens, of other processes too; 0 elsewhere."""
+    chosen = values[mask].double()
+    count, total = ranks.total([len(chosen), float(chosen.sum())])
+    mean = total / max(count, 1)
+    (squares,) = ranks.total([float((chosen - mean).square().sum())])
+    return (values - mean) * (squares / max(count - 1, 1) + _EPSILON) ** -0.5 * mask
+
+
+def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float | None) -> Tensor:
+    """The loss of each token, (sequences, length), 0 outside of `mask`."""
+    error = (values - returns).square()
+    if clip is not None:
+        error = torch.maximum(error, (values.clamp(old - clip, old + clip) - returns).square())
+    return error / 2 * mask
+
+
+def next_beta(beta: float, kl: float, target: float | None) -> float:
+    """β after rollouts whose divergence was `kl` nats a token (Ziegler et al. 2019, section 2.2)."""
+    if target is None:
+        return beta
+    return beta * (1 + _GAIN * min(max(kl / target - 1, -_ERROR), _ERROR))
+
+
+@dataclass(frozen=True, slots=True)
+class ProximalPolicyOptimization(Objective[RolloutBatch]):
+    """The policy's loss and the critic's; targets are tokens.
+
+    Columns beside those of `RolloutBatch`: `values`, of the critic at the rollouts, and `returns`.
+    Metrics: `clipped`, `ratio_shift` and `kl` as in `PolicyOptimization`.
+    """
+
+    config: PPOConfig
+    temperature: float = 1.0
+
+    def examples(self, batch: RolloutBatch, seed: int) -> RolloutBatch:
+        return batch
+
+    def counts(self, examples: RolloutBatch) -> Mapping[str, int]:
+        tokens = int(examples.mask[:, 1:].sum())
+        return {"policy": tokens, "value": tokens}
+
+    def loss_weights(self) -> Mapping[str, float]:
+        return {"value": self.config.value_weight}
+
+    def losses(self, model: Transformer, examples: RolloutBatch) -> Mapping[str, Loss]:
+        config = self.config
+        sequences = Sequences(examples.ids, examples.mask, examples.real)
+        policy, values = log_probabilities_and_values(model, sequences, self.temperature, critic_of(model))
+        columns = {name: column.to(policy) for name, column in examples.columns.items()}
+        mask, old = examples.mask.clone(), columns["old"]
+        mask[:, 0] = False  # what nothing stands before was not predicted
+        clip = GRPOConfig(clip_low=config.clip, clip_high=config.clip)
+        loss, clipped = policy_loss(policy, old, columns["advantages"], mask, clip)
+        loss = (loss * importance(old, columns["sampled"], config.importance_cap)).sum()
+        value = value_loss(values, columns["values"], columns["returns"], mask, config.value_clip).sum()
+        with torch.no_grad():
+            metrics = {
+                "clipped": clipped.sum(),
+                "ratio_shift": (((policy - old) * mask).exp() - 1).abs().sum(),
+                "kl": ((policy - columns["reference"]) * mask).sum(),
+            }
+        count = self.counts(examples)["policy"]
+        weighed = Loss(config.value_weight * value, count, {"nats": value.detach()})
+        return {"policy": Loss(loss, count, metrics), "value": weighed}

@@ -1,0 +1,81 @@
+"""Completions that the policy's engine samples, with their rewards."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.align.config import OnlineConfig
+from lmworks.align.policy import Policy
+from lmworks.data.order import Permutation
+from lmworks.evaluate.metric import Item, Response, Value
+from lmworks.generate.protocol import SamplingParameters
+from lmworks.generate.rollouts import Rollout, roll_out
+from lmworks.records import Unscored
+
+Reward = Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]  # `Metric.measure`, of one number each
+Groups = tuple[list[list[Rollout]], NDArray[np.float64]]
+
+
+class Completions(Protocol):
+    """Groups of completions: `draw` gives those of the prompts at these places of a batch of rollouts, and rewards
+    (places, group_size), NaN where there is none. `again` counts how often a place was drawn anew. `fixed`: they are
+    not the policy's, and their ln p is that of the policy at its beginning."""
+
+    @property
+    def fixed(self) -> bool: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt's ids, and the item that rewards look at."""
+
+    ids: tuple[int, ...]
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class SampledCompletions:
+    """Samples that depend on the seed and on place, batch and `again` alone: not on how many processes draw, nor on
+    whether the run was interrupted."""
+
+    config: OnlineConfig
+    prompts: Sequence[Prompt]
+    reward: Reward
+    fixed: bool = False
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Numbers beside the reward's sum, of the completions that were drawn last."""
+        return {name: value for name, value in getattr(self.reward, "metrics", {}).items() if "/" in name}
+
+    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
+        """See `Completions`; the errors are those of `roll_out`."""
+        config, size = self.config, self.config.algorithm.group_size
+        prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]
+        sampling = SamplingParameters(config.completion, config.temperature)
+        key = f"{config.seed} {batch} {again}"
+        assert policy.engine is not None
+        groups = roll_out(policy.engine, [each.ids for each in prompts], size, sampling, key, adapter, places)
+        items = [prompt.item for prompt in prompts for _ in range(size)]
+        values = self.reward(items, [Response(rollout.text) for group in groups for rollout in group])
+        rewards = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
+        return groups, np.array(rewards).reshape(len(places), size)
+
+
+def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, count: int) -> list[int]:
+    """The numbers of `count` prompts that stand at these places of a batch: every prompt once before any twice."""
+    found = []
+    for place in places:
+        epoch, within = divmod(batch * config.prompts + place, count)
+        order = Permutation(count, f"{config.seed} {epoch} {again} prompts")
+        found.append(int(order(np.array([within]))[0]))
+    return found

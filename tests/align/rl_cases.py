@@ -1,0 +1,57 @@
+"""Runs of reinforcement learning on a tiny model: what the tests of each algorithm start from."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from generate.engine_cases import tiny_llama
+from lmworks.adapt.config import FullConfig
+from lmworks.align.config import GRPOConfig, OnlineConfig, PPOConfig
+from lmworks.align.rollout_loader import RolloutLoader
+from lmworks.align.sampled_completions import Prompt, SampledCompletions
+from lmworks.align.stage_online import adapted, objective_of, policy_of, with_critic
+from lmworks.evaluate.metric import Item, Response
+from lmworks.train.config import CheckpointConfig, FinetuneConfig, TrainConfig
+from lmworks.train.optimizer_config import AdamW
+from lmworks.train.parallel.ranks import ALONE, Ranks
+from lmworks.train.run import Run
+
+
+def ascii_share(items: Sequence[Item], responses: Sequence[Response]) -> list[float]:
+    """The share of a completion's characters that are ASCII: what a random model sometimes does."""
+    return [sum(letter < "\x80" for letter in each.text) / max(len(each.text), 1) for each in responses]
+
+
+def config_of(algorithm: Any = None, method: Any = None, train: dict[str, Any] | None = None, **settings: Any):
+    given = {"optimizer": AdamW(rate=1e-3, decay=0.0), "log": 1, "validate": None, **(train or {})}
+    plain = {"steps": 4, "prompts": 3, "length": 40, "completion": 8, "slots": 16, **settings}
+    return OnlineConfig(
+        ("rows.jsonl",),
+        algorithm=algorithm or GRPOConfig(group_size=4),
+        method=method or FullConfig(),
+        train=TrainConfig(**given),
+        **plain,
+    )
+
+
+def run_of(folder: Path, config: OnlineConfig, reward: Any = ascii_share, ranks: Ranks = ALONE, saves: int = 0) -> Run:
+    """A run as the stage makes it, of prompts of a few bytes."""
+    checkpoint = tiny_llama()
+    prompts = [Prompt((65 + n, 66, 67)[: 1 + n % 3], Item(str(n))) for n in range(5)]
+    loader = RolloutLoader(config, SampledCompletions(config, prompts, reward), ranks)
+    tuned = FinetuneConfig(method=config.method, seed=config.seed)
+    whole = isinstance(config.algorithm, PPOConfig) and isinstance(config.method, FullConfig)
+    train = replace(config.train, checkpoint=CheckpointConfig(steps=saves or None))
+    run = Run(
+        with_critic(checkpoint) if whole else checkpoint,
+        objective_of(config, checkpoint, folder),
+        loader,
+        train,
+        folder,
+        seed=config.seed,
+        ranks=ranks,
+        adapt=adapted(config, tuned),
+    )
+    loader.policy = policy_of(run, config, config.method, False)
+    return run

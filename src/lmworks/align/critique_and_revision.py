@@ -98,7 +98,7 @@ def revised(
     talks = [list(as_messages(prompt, "user")) for prompt, _ in prompts]
 
     def say(step: str) -> list[tuple[str, bool]]:
-        """What follows in each conversation, and whether it came to its end."""
+        """The next message of each conversation, and whether it came to its end."""
         sampling = SamplingParameters(config.max_tokens, config.temperature)
         seeds = [seed_of(f"{config.seed} {step}", int(hash_json(prompt)[:12], 16), 0) for prompt, _ in prompts]
         requests = [Request(messages=tuple(talk), sampling=replace(sampling, seed=seed))

@@ -45,7 +45,7 @@ class Vote:
 
     @property
     def prompt_id(self) -> str:
-        """What the pairs of one ranking share, which are resampled together; of another vote, its pair."""
+        """The part of `pair` that all pairs of one ranking share, which are resampled together."""
         return self.pair.partition("/")[0]
 
     @property

@@ -132,9 +132,10 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     def _total(self, row: Sequence[Reward]) -> Reward:
         total = 0.0
         for (name, weight), value in zip(self.weights.items(), row, strict=True):
-            if weight and isinstance(value, Unscored):
+            if not isinstance(value, Unscored):
+                total += weight * value
+            elif weight:
                 return Unscored(f"{name}: {value.reason}")
-            total += weight * value if weight else 0.0
         return total
 
 

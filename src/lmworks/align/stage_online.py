@@ -12,7 +12,7 @@ from lmworks.align.policy import Policy
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import ProximalPolicyOptimization, add_critic
 from lmworks.align.rated_completions import RatedCompletions
-from lmworks.align.rewards import RewardSum
+from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, Reward, SampledCompletions
 from lmworks.align.sft_replay import WithReplay, replay_validation, sft_groups
@@ -168,9 +168,10 @@ def prompts_of(rows: Sequence[Verifiable], checkpoint: Checkpoint, most: int) ->
 
 
 def check(config: OnlineConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read_rows`, for names that are no rewards and a base that is not there."""
-    read_rows(config, base)
-    weighted(config.rewards)
+    """Before any stage runs: the errors of `read_rows`, for names that are no rewards, rows that one cannot measure and
+    a base that is not there."""
+    rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
+    RewardSum(config.rewards).check(items_of(rows))
     if config.base:
         located(config.base, base)
 

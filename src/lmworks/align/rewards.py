@@ -27,7 +27,7 @@ from lmworks.records import Unscored, Verifiable
 
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
 SECONDS = 5.0  # of the processor, that a verifier has for one response
-_CLOCK = 12  # times as many seconds by the clock, for one that waits
+_CLOCK = 12.0  # times as many seconds by the clock, for one that waits
 _START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
 Reward = float | Unscored
 
@@ -82,7 +82,7 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights.keys() - self._metrics.keys() - {VERIFIER}:
             verifier(name)
         self._prepared: set[str] = set()  # in the process that is there
-        self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK * seconds)
+        self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK)
 
     def __exit__(self, *_: object) -> None:
         self._guard.close()

@@ -52,8 +52,8 @@ class Guard:
     The process is started at the first call. Use it as a context manager, or `close` it.
 
     what   names in errors what its calls are.
-    clock  longest time by the clock; the config's seconds are then the processor's, which a busy machine does not
-           prolong. Left out, they are by the clock.
+    clock  longest time by the clock, in multiples of the seconds, which are then the processor's: a busy machine does
+           not prolong them. Left out, they are by the clock.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Guard:
         what else the function raises, as an UnusableError too, since it was this argument that it could not stand.
         """
         seconds = seconds or self._config.seconds
-        clock = max(self._clock or 0.0, seconds)
+        clock = seconds * (self._clock or 1.0)
         too_long = f"{self._what} took longer than {seconds:g} s"
         connection = self._started()
         try:

@@ -110,8 +110,12 @@ def test_votes_on_one_pair_do_not_count_as_independent():
     assert one[:2] == four[:2] == (40, 0.5) and one[2] == pytest.approx(four[2], rel=0.1)
     systems = summary(repeated).tables[0].rows
     assert all(row[2:] == (40, 40, 40, 40) for row in systems)
-    agreement = summary(repeated).text.splitlines()
-    assert len(agreement) == 6 and all("agree on 40 of 40" in line and "kappa 1.000" in line for line in agreement)
+    *agreement, alpha = summary(repeated).text.splitlines()
+    assert (
+        "Of all 4: Krippendorff's alpha 1.000" in alpha
+        and len(agreement) == 6
+        and all("agree on 40 of 40" in line and "kappa 1.000" in line for line in agreement)
+    )
     assert np.allclose([float(str(row[1]).split()[0]) for row in systems], 0)
 
 

@@ -23,6 +23,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.records import LabelledCompletion
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective, to_device
+from lmworks.train.parallel.ranks import ALONE, Ranks
 
 BASELINE = "baseline"  # the column with z0, the same in a whole step
 Total = Callable[[Sequence[float]], list[float]]  # sums over ranks
@@ -79,15 +80,15 @@ def with_baseline(model: Transformer, batches: Sequence[GroupBatch], total: Tota
 
 
 class KTOLoader(GroupLoader):
-    """A loader whose batches have the baseline of their step under `policy`; `total` sums over ranks."""
+    """A loader whose batches have the baseline of their step under `policy`, over all ranks."""
 
     policy: Transformer | None = None
-    total: Total = staticmethod(list)
+    ranks: Ranks = ALONE
 
     def __next__(self) -> GroupBatch:
         batch = super().__next__()
         assert self.policy is not None, "the run's model makes the baseline: set policy before the first step"
-        return with_baseline(self.policy, [batch], self.total)[0]
+        return with_baseline(self.policy, [batch], self.ranks.total)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def held_out_rewards(model: Transformer, objective: Reward, groups: TokenGroups)
         found.append((scores.double().cpu().numpy(), labels.double().cpu().numpy()))
     model.train(was)
     lengths, of = target_lengths(objective, groups)
-    return HeldOutRewards(*(np.concatenate(part) for part in zip(*found, strict=True)), lengths, of)
+    scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
+    return HeldOutRewards(scores, labels, lengths, of)
 
 
 def target_lengths(objective: Reward, groups: TokenGroups) -> tuple[NDArray[np.float64], list[int]]:
@@ -76,13 +77,13 @@ def reward_scores(objective: Reward, train: TokenGroups, found: HeldOutRewards) 
     scores, lengths, labels = found.scores, found.lengths, found.labels
     signed = {"rows": sorted(set(found.groups)), "kind": objective.kind}
     clusters = [group for group in found.groups for _ in range(scores[0].size)]
-    pooled = [each.ravel().tolist() for each in (scores, lengths)]
+    pooled = scores.ravel().tolist(), lengths.ravel().tolist()
     result: dict[str, Score] = {}
     if objective.kind == "rating":
-        result["rating_correlation"] = spearman(scores, labels, [signed, "rating"], found.groups)
+        result["rating_correlation"] = spearman(scores.tolist(), labels.tolist(), [signed, "rating"], found.groups)
     else:
         right, confidence = _predictions(scores, labels)
-        rule = _length_rule(*target_lengths(objective, train)[:1], train_labels(objective, train))
+        rule = _length_rule(target_lengths(objective, train)[0], train_labels(objective, train))
         result["accuracy"] = mean_score(right.tolist(), [signed, "accuracy"], found.groups)
         result["length_accuracy"] = mean_score(rule(lengths, labels).tolist(), [signed, "length"], found.groups)
         rows, units = bin_rows(confidence.tolist(), right.tolist()), len(set(found.groups))

@@ -95,7 +95,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         adapt = adapts(tuned, head=isinstance(objective, Reward))
         run = Run(base, objective, loader, settings, folder, device=device_of_rank(), adapt=adapt, **reports)
         if isinstance(loader, KTOLoader):
-            loader.policy, loader.total = run.model, ranks.total
+            loader.policy, loader.ranks = run.model, ranks
         return run
 
     def seconds(together: int) -> float:

@@ -100,10 +100,11 @@ class TokenGroups:
 
     def select(self, numbers: Sequence[int] | NDArray[np.int64]) -> "TokenGroups":
         """The groups of these numbers, in this order."""
-        begins, lengths = self.ends - self.lengths, self.lengths
-        rows = np.concatenate([np.arange(self.first[n], self.first[n + 1]) for n in numbers])
-        tokens = np.concatenate([np.arange(begins[row], self.ends[row]) for row in rows])
-        sizes = np.diff(self.first)[np.asarray(numbers)]
+        chosen, lengths = np.asarray(numbers, np.int64), self.lengths
+        sizes = np.diff(self.first)[chosen]
+        rows = np.concatenate([np.arange(size) + first for first, size in zip(self.first[chosen], sizes, strict=True)])
+        spans = zip(self.ends[rows], lengths[rows], strict=True)
+        tokens = np.concatenate([np.arange(length) + end - length for end, length in spans])
         return TokenGroups(
             self.tokens[tokens],
             np.cumsum(lengths[rows]),

@@ -1,0 +1,199 @@
+"""Runs of reinforcement learning: fixed points, the gap to the sampler, brakes, invariances, resumption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from align.rl_cases import ascii_share, config_of, run_of
+from generate.engine_cases import KINDS, make_engine
+from lmworks.adapt.config import FullConfig, LoraConfig
+from lmworks.align.config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.policy_gradient import RolloutBatch
+from lmworks.config import from_mapping
+from lmworks.model.quantised_linear import has_adapter
+from lmworks.train.loop import train
+from lmworks.train.loss_guard import TrainingStoppedError
+from lmworks.train.objectives.objective import select_rows
+from lmworks.train.optimizer_config import AdamW
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.ranks import join
+from lmworks.train.run_log import read_log
+from objective_cases import TOLERANCE, means_and_gradients
+from ranks import on_ranks
+
+LORA = LoraConfig(r=4, lora_alpha=8)
+
+
+def steps_of(folder: Path) -> list[dict]:
+    return [line for line in read_log(folder / "log.jsonl") if line["kind"] == "step"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [FullConfig(), LORA], ids=["full", "lora"])
+def test_sampler_and_trainer_agree(kind, method, tmp_path):
+    run = run_of(tmp_path, config_of(GRPOConfig(group_size=4, beta=0.1), method, steps=3))
+    policy = run.loader.policy
+    served = run.checkpoint if has_adapter(run.model) else run.checkpoint.with_model(run.model)
+    policy.engine = make_engine(kind, served, slots=16, context_length=40)
+    train(run)
+    first, *others = steps_of(tmp_path)
+    assert max(line["gap_max"] for line in (first, *others)) < 1e-5
+    assert abs(first["kl"]) < 1e-6 and first["ratio_shift"] == 0 and others[-1]["kl"] > 1e-6
+    assert 0 < first["entropy"] < np.log(260)
+
+
+def batch_of(run) -> RolloutBatch:
+    run.model.eval()
+    batch = next(run.loader)
+    assert isinstance(batch, RolloutBatch)
+    return batch
+
+
+ALGORITHMS = [GRPOConfig(name, group_size=4, beta=0.1, mask_truncated=False) for name in POLICY_GRADIENTS]
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, PPOConfig(group_size=2)], ids=lambda a: getattr(a, "name", a.kind))
+def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
+    run = run_of(tmp_path, config_of(algorithm))
+    batch = batch_of(run)
+    columns = {name: torch.nn.functional.pad(values, (0, 3)) for name, values in batch.columns.items()}
+    padded = RolloutBatch(
+        *(torch.nn.functional.pad(each, (0, 3)) for each in (batch.ids, batch.mask)), batch.real, columns
+    )
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))
+    means, gradients = means_and_gradients(run.model, run.objective, batch)
+    for other in (padded, batch.select(order)):
+        found, theirs = means_and_gradients(run.model, run.objective, other)
+        assert found == pytest.approx(means, abs=1e-5)
+        for mine, its in zip(gradients, theirs, strict=True):
+            assert mine is its is None or torch.allclose(mine, its, **TOLERANCE)
+    counts = run.objective.counts(batch)
+    run.model.zero_grad(set_to_none=True)
+    for row in range(len(batch)):
+        losses = run.objective.losses(run.model, select_rows(batch, slice(row, row + 1)))
+        sum(loss.sum / counts[name] for name, loss in losses.items()).backward()
+    for parameter, its in zip(run.model.parameters(), gradients, strict=True):
+        assert parameter.grad is its is None or torch.allclose(parameter.grad, its, **TOLERANCE)
+
+
+def test_a_name_given_in_a_recipe_stands_for_its_parts():
+    config = from_mapping(type(config_of()), {"rows": ["x"], "algorithm": {"name": "rloo"}}).algorithm.resolved
+    assert (config.advantage, config.ratio, config.reduction) == ("leave_one_out", "none", "constant")
+
+
+def falling(items, responses):
+    """Rewards one letter alone: a policy that follows it repeats itself."""
+    return [each.text.count("~") / 8 for each in responses]
+
+
+@pytest.mark.parametrize(
+    ("brakes", "reward", "name"),
+    [
+        (BrakesConfig(kl=1e-4), ascii_share, "kl"),
+        (BrakesConfig(entropy=4.0), ascii_share, "entropy"),
+        (BrakesConfig(distinct_2=0.9999), lambda items, _: [float(n % 2) for n in range(len(items))], "distinct_2"),
+    ],
+)
+def test_a_brake_ends_a_run_that_collapses_and_saves_it(brakes, reward, name, tmp_path):
+    config = config_of(brakes=brakes, steps=30, train={"optimizer": AdamW(rate=3e-2, decay=0.0)})
+    run = run_of(tmp_path, config, reward)
+    with pytest.raises(TrainingStoppedError, match=f"brakes.{name}"):
+        train(run)
+    assert 0 < run.position.step < 30 and run.checkpoints.steps()[-1] == run.position.step
+    assert any(name in line.get("text", "") for line in read_log(tmp_path / "log.jsonl"))
+
+
+def test_a_brake_lowers_the_rate_and_says_why(tmp_path):
+    fades = iter(range(10**6))
+
+    def reward(items, responses):  # a signal in the first batch alone
+        return ascii_share(items, responses) if next(fades) < 1 else [0.5] * len(items)
+
+    brakes = BrakesConfig(silent_steps=2, action="lower", patience=1)
+    train(run_of(tmp_path, config_of(GRPOConfig(group_size=4), brakes=brakes, steps=6), reward))
+    events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
+    assert len(events) == 2 and "halved" in events[0] and "no signal" in events[0]
+    free = [line["rate"] for line in steps_of(tmp_path)]
+    assert free[3] < 0.6 * free[1]
+
+
+@pytest.mark.parametrize("algorithm", [GRPOConfig(group_size=2), PPOConfig(), OnlineDPOConfig()])
+def test_a_constant_reward_is_refused_before_the_first_step(algorithm, tmp_path):
+    run = run_of(tmp_path, config_of(algorithm), lambda items, _: [1.0] * len(items))
+    with pytest.raises(ValueError, match=r"reward is 1\.0 for all completions"):
+        train(run)
+    assert run.position.step == 0
+
+
+def test_online_pairs_are_the_best_and_the_worst(tmp_path):
+    config = config_of(OnlineDPOConfig(group_size=4), LORA, steps=2)
+    train(run_of(tmp_path, config))
+    first, second = steps_of(tmp_path)
+    assert first["loss"] == pytest.approx(np.log(2), abs=1e-5) and second["loss"] != first["loss"]
+
+
+NUMBERS = ("loss", "gradient_norm", "reward", "targets", "length", "entropy")
+
+
+def numbers_on_ranks(folder: str, name: str) -> list[float]:
+    ranks = join(parallel := ParallelConfig(data=torch.distributed.get_world_size(), zero=1))
+    algorithm = GRPOConfig(name, group_size=4)  # type: ignore[arg-type]
+    run = run_of(Path(folder), config_of(algorithm, prompts=4, steps=1, train={"parallel": parallel}), ranks=ranks)
+    train(run)
+    return [steps_of(Path(folder))[0][number] for number in NUMBERS] if ranks.first else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grpo", "reinforce"])
+def test_two_processes_sample_and_learn_what_one_does(name, tmp_path):
+    """Compared by the gradient: Adam makes steps of rounding errors where it is 0."""
+    two, _ = on_ranks(2, numbers_on_ranks, str(tmp_path / "two"), name)
+    train(run_of(tmp_path / "one", config_of(GRPOConfig(name, group_size=4), prompts=4, steps=1)))
+    (one,) = steps_of(tmp_path / "one")
+    assert two == pytest.approx([one[number] for number in NUMBERS], rel=1e-4, abs=1e-5)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from align.rl_cases import config_of, run_of
+from lmworks.adapt.config import FullConfig, LoraConfig
+from lmworks.align.config import GRPOConfig, PPOConfig
+from lmworks.train.loop import train
+folder, kind, method = sys.argv[1:]
+algorithm = PPOConfig(group_size=2, kl_target=0.01) if kind == "ppo" else GRPOConfig(group_size=4, updates=2, beta=0.1)
+method = LoraConfig(r=4, lora_alpha=8) if method == "lora" else FullConfig()
+train(run_of(Path(folder), config_of(algorithm, method, steps=12), saves=3))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "method"), [("grpo", "lora"), ("grpo", "full"), ("ppo", "lora")])
+def test_a_killed_run_ends_as_an_undisturbed_one(kind, method, tmp_path):
+    """Checkpoints fall between updates of one batch of rollouts, and the kill within the rollouts after them."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+
+    def start(folder: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), kind, method], env=environment)
+
+    assert start(tmp_path / "one").wait() == 0
+    folder, log = tmp_path / "two", tmp_path / "two" / "log.jsonl"
+    for step in (4, 8):
+        process = start(folder)
+        while process.poll() is None and not (log.exists() and any(line["step"] >= step for line in read_log(log))):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert start(folder).wait() == 0
+    last = "checkpoints/step-00000012"
+    files = [sorted((each / last).rglob("*.safetensors")) for each in (folder, tmp_path / "one")]
+    assert files[0] and [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+    numbers = [[line["reward"] for line in steps_of(each)] for each in (folder, tmp_path / "one")]
+    assert numbers[0] == numbers[1] and len(numbers[0]) == 12

@@ -53,7 +53,7 @@ def make_folder(verb: str, recipe: "Recipe", out: Path) -> None:
 
 
 def print_next(lines: Sequence[str]) -> None:
-    """What a user may do with the folder."""
+    """Print what a user may do with the folder."""
     for line in ("\nWhat next:", *lines):
         new_console().print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -144,7 +144,7 @@ def reward_section(
 
 
 def held_out_section(log: Path) -> tuple[Section, dict[str, Any]]:
-    """What a policy's validations before and after measured, and the last ones for the manifest."""
+    """The validations of a policy before and after, and the last numbers for the manifest."""
     lines = [line for line in read_log(log) if line["kind"] == "validation"]
     first, last = lines[0], lines[-1]
     names = [name for name in last if f"{name}_interval" in last and name != "loss"]

@@ -1,9 +1,8 @@
 """The verb `align`: a model and rows that say what is preferred to a better policy or a reward model."""
 
-import copy
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -13,11 +12,9 @@ from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
 
-_OFFLINE = "align.offline"
-_METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the stage, and what the method sets there
-    kind: (_OFFLINE, {"algorithm": {"kind": kind}}) for kind in ("dpo", "simpo", "orpo", "kto", "reward")
-}
-Method = Literal["dpo", "simpo", "orpo", "kto", "reward"]
+_OFFLINE, _ONLINE = "align.offline", "align.online"
+Method = Literal["dpo", "simpo", "orpo", "kto", "reward", "grpo", "ppo", "online_dpo"]
+_STAGES = {kind: _ONLINE if kind in ("grpo", "ppo", "online_dpo") else _OFFLINE for kind in get_args(Method)}
 
 
 def align(
@@ -27,7 +24,9 @@ def align(
         typer.Option(help="Rows, as .jsonl, .json or .parquet files, folders or globs; repeatable."),
     ],
     method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
-    minutes: Annotated[float, typer.Option(help="How long the run may take on this machine.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(help="How long the run may take on this machine; what samples is set by `--set steps=100`.")
+    ] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
@@ -40,6 +39,10 @@ def align(
     completions: either of these, or `rating` in place of `label`, or `completions` and `labels`, a solution in steps
     with a verdict on each. A prompt may be a list of messages. A tenth of the rows is kept from training, to measure
     on.
+
+    `grpo`, `ppo` and `online_dpo` learn from the rewards of what the model says itself: `{"prompt": "...", "answer":
+    "..."}`, with `--set rewards.final-answer=1` or another metric of `lmworks eval metrics`, weighted; or from answers
+    with marks, `{"prompt": "...", "completion": "...", "rating": 0.5}`.
 
     Rows seen, batch, steps and rate follow from the method, the rows and the minutes; each is printed with its reason.
     Safe to stop: the same command goes on from there.
@@ -91,14 +94,10 @@ def _recipe(model: str, data: list[str], method: str, minutes: float, overrides:
     from lmworks.config import assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 
-    use, own = _METHODS[method]
-    table: dict[str, Any] = {
-        "base": model,
-        "rows": data,
-        "minutes": minutes,
-        "held_out": _share(data),
-        **copy.deepcopy(own),
-    }
+    use = _STAGES[method]
+    table: dict[str, Any] = {"base": model, "rows": data, "algorithm": {"kind": method}}
+    if use == _OFFLINE:
+        table |= {"minutes": minutes, "held_out": _share(data)}
     for override in overrides:
         assign(table, *parse_assignment(override))
     stage = check_stage("aligned", use, table, inputs=[], roles={})

@@ -1,6 +1,7 @@
 """What all tests share: two threads, no network for the reference libraries, and the default weights."""
 
 import ctypes
+import gc
 import os
 import sys
 from collections import Counter
@@ -34,11 +35,19 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from postgres_server import running_server
 from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
+gc.disable()  # until all is collected: a quarter of that time would be walks through what stays anyway
 torch.set_num_threads(2)
 # No deadline: two processes test at a time, and a busy machine proves nothing. `make test-all` asks for "full".
 settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True)
 settings.register_profile("full", deadline=None)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave out the modules and the tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

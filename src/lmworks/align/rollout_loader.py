@@ -204,6 +204,7 @@ class RolloutLoader:
     def _measure(self, rollouts: Sequence[Rollout], rewards: NDArray[np.float64], batch: RolloutBatch) -> None:
         known = rewards[np.isfinite(rewards)]
         sampled = batch.columns["sampled"][batch.mask]
+        nats, count = self.ranks.total([-float(sampled.double().sum()), len(sampled)])
         numbers = {
             **(self.metrics if not self.completions.fixed else {}),
             "reward": float(known.mean()) if len(known) else 0.0,
@@ -213,7 +214,7 @@ class RolloutLoader:
             "pass_at_k": float((np.where(np.isfinite(rewards), rewards, -np.inf).max(-1) >= 1).mean()),
             "length": float(batch.mask.sum(-1).double().mean()),
             "truncated": float(np.mean([rollout.finish_reason == "length" for rollout in rollouts])),
-            "entropy": -float(sampled.mean()) if len(sampled) else 0.0,
+            "entropy": nats / max(count, 1),
             "distinct_2": _distinct_pairs(batch),
         }
         (gap,) = self.ranks.most([numbers.get("gap_max", 0.0)])

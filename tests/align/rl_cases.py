@@ -7,7 +7,7 @@ from typing import Any
 
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import FullConfig
-from lmworks.align.config import GRPOConfig, OnlineConfig, PPOConfig
+from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.stage_online import adapted, objective_of, policy_of, with_critic

@@ -16,7 +16,7 @@ import torch
 
 from lmworks.align import policy_gradient
 from lmworks.align.advantages import group_advantages
-from lmworks.align.config import GRPOConfig
+from lmworks.align.online_config import GRPOConfig
 from lmworks.align.policy_gradient import PolicyOptimization, RolloutBatch, kl_estimate, policy_loss
 
 RECORDED = Path(__file__).with_name("trl_policy_gradient.json")

@@ -7,7 +7,7 @@ import torch
 from align.rl_cases import config_of, run_of
 from lmworks.adapt.config import LoraConfig
 from lmworks.align import ppo
-from lmworks.align.config import PPOConfig
+from lmworks.align.online_config import PPOConfig
 from lmworks.align.policy_gradient import RolloutBatch
 from lmworks.align.ppo import ProximalPolicyOptimization, generalised_advantages, token_rewards, whiten
 from lmworks.train.loop import train

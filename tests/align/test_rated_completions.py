@@ -11,8 +11,8 @@ import torch
 from align.rl_cases import config_of
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import LoraConfig
-from lmworks.align.config import GRPOConfig, PPOConfig
 from lmworks.align.log_probabilities import completion_log_probabilities
+from lmworks.align.online_config import GRPOConfig, PPOConfig
 from lmworks.align.policy import Policy
 from lmworks.align.rated_completions import RatedCompletions, padded
 from lmworks.align.rollout_loader import RolloutLoader

@@ -14,7 +14,7 @@ import torch
 from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
-from lmworks.align.config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy_gradient import RolloutBatch
 from lmworks.config import from_mapping
 from lmworks.model.quantised_linear import has_adapter
@@ -165,7 +165,7 @@ import sys
 from pathlib import Path
 from align.rl_cases import config_of, run_of
 from lmworks.adapt.config import FullConfig, LoraConfig
-from lmworks.align.config import GRPOConfig, PPOConfig
+from lmworks.align.online_config import GRPOConfig, PPOConfig
 from lmworks.train.loop import train
 folder, kind, method = sys.argv[1:]
 algorithm = PPOConfig(group_size=2, kl_target=0.01) if kind == "ppo" else GRPOConfig(group_size=4, updates=2, beta=0.1)

@@ -6,7 +6,7 @@ rewards  (groups, size) float64; NaN where a completion has none, which then cou
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.align.config import Advantage
+from lmworks.align.online_config import Advantage
 
 Rewards = NDArray[np.float64]
 _EPSILON = 1e-4  # added to the standard deviation, as TRL does; others 1e-6 (verl), 1e-9 (OpenRLHF)

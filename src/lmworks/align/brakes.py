@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmworks.align.config import BrakesConfig
+from lmworks.align.online_config import BrakesConfig
 
 _REMEDIES = {
     "kl": "raise algorithm.beta, or lower the rate",
@@ -21,7 +21,7 @@ class Brakes:
     factor  that the learning rate is multiplied with
     silent  batches of rollouts in a row without a signal
     wait    batches before the next look, after the rate was lowered
-    events  for the log; `stop` why the run is to be saved and to end, "" while it goes on
+    events  for the log; `stop` the reason to save and end the run, "" without one
     """
 
     config: BrakesConfig

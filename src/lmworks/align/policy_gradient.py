@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmworks.align.config import GRPOConfig
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
+from lmworks.align.online_config import GRPOConfig
 from lmworks.generate.rollouts import Rollout
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lmworks.align.config import GRPOConfig, PPOConfig
 from lmworks.align.log_probabilities import Sequences, log_probabilities_and_values
+from lmworks.align.online_config import GRPOConfig, PPOConfig
 from lmworks.align.policy_gradient import RolloutBatch, importance, policy_loss
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss

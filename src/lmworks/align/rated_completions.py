@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lmworks.align.config import OnlineConfig
 from lmworks.align.log_probabilities import Sequences
+from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
 from lmworks.align.sampled_completions import Groups, drawn
 from lmworks.data.completion_groups import group_completions

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.align.config import OnlineConfig
+from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
 from lmworks.data.order import Permutation
 from lmworks.evaluate.metric import Item, Response, Value

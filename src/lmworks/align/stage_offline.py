@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
-from lmworks.align.config import OfflineConfig, OnlineConfig
+from lmworks.align.config import OfflineConfig
 from lmworks.align.dpo import DPO, REFERENCE
 from lmworks.align.kto import KTO, KTOLoader, check_labels, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import OfflineSettings, derive_offline, train_settings
+from lmworks.align.online_config import OnlineConfig
 from lmworks.align.orpo import ORPO
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section

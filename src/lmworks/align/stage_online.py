@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmworks.adapt.config import FullConfig, Method
-from lmworks.align.config import OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.dpo import DPO
 from lmworks.align.offline_settings import RATES
+from lmworks.align.online_config import OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import ProximalPolicyOptimization, add_critic

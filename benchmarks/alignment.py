@@ -29,7 +29,7 @@ from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums, sequences_of
-from lmworks.align.rewards import RewardSum, check_probe, items_of
+from lmworks.align.rewards import RewardSum, items_of
 from lmworks.build import run_alone
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
@@ -107,9 +107,9 @@ def fine_tune(
 
 
 def sample(
-    checkpoint: Checkpoint, rows: Sequence[Verifiable], draws: int, key: str, probe: bool = False
+    checkpoint: Checkpoint, rows: Sequence[Verifiable], draws: int, key: str
 ) -> tuple[list[list[Rollout]], np.ndarray]:
-    """Completions of each row and their rewards, (rows, draws); `probe` refuses constant ones."""
+    """Completions of each row and their rewards, (rows, draws)."""
     engine = Engine(checkpoint, slots=ROWS, context_length=LENGTH, weights="float32", speculation=None)
     prompts = [checkpoint.required_tokenizer.encode(f"{row.prompt}=") for row in rows]
     groups = roll_out(engine, prompts, draws, SamplingParameters(COMPLETION, temperature=1.0), key)
@@ -117,8 +117,6 @@ def sample(
     with RewardSum(WEIGHTS) as reward:
         found = reward.measure(items, [Response(rollout.text) for group in groups for rollout in group])
     assert not found.reasons(), found.reasons()
-    if probe:
-        check_probe(found, len(rows))
     return groups, np.array(found.totals, float).reshape(len(rows), draws)
 
 
@@ -191,7 +189,7 @@ def samples_of(folder: Path, task: Task) -> list[tuple[str, list[str], list[floa
     """(prompt, completions, rewards) of the first model, kept for the methods that learn from them."""
     if not (kept := folder / "samples.json").exists():
         rows = [task.train[number % len(task.train)] for number in range(SAMPLES // GROUP)]
-        groups, rewards = sample(load(folder / "sft"), rows, GROUP, "train", probe=True)
+        groups, rewards = sample(load(folder / "sft"), rows, GROUP, "train")
         texts = [[rollout.text for rollout in group] for group in groups]
         kept.write_text(json.dumps([*zip([str(row.prompt) for row in rows], texts, rewards.tolist(), strict=True)]))
     return json.loads(kept.read_text())

@@ -139,27 +139,6 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         return total
 
 
-def check_probe(found: Rewards, prompts: int) -> None:
-    """ValueError where all completions of the first prompts, before the first step, have one reward, or none has any:
-    no gradient would come of them."""
-    totals = _scored(found.totals)
-    where = f"{len(found.totals)} completions of the first {prompts} prompts"
-    if not totals:
-        reason, count = found.reasons().most_common(1)[0]
-        raise ValueError(f"no reward could be measured of {where}: {reason} ({count} times)")
-    if max(totals) - min(totals) < 1e-9:
-        said = ", ".join(f"{name} {np.mean(_scored(values)):g}" for name, values in found.components.items())
-        raise ValueError(
-            f"the reward is {totals[0]:g} for all {where} (on average {said}), and a policy learns from differences "
-            "alone: take prompts that the model sometimes answers well (fine-tune it first, or make them easier), a "
-            "higher temperature, or another reward"
-        )
-
-
-def _scored(values: Sequence[Reward]) -> list[float]:
-    return [value for value in values if not isinstance(value, Unscored)]
-
-
 def items_of(rows: Sequence[Verifiable]) -> list[Item]:
     """Items of rows: the answer is the reference, the row's verifier a field."""
     return [

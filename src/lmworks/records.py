@@ -443,3 +443,53 @@ class Interaction:
     def citations(self) -> tuple[Verdict, ...]:
         """The verdicts that the answer cites: the first is [1] in `response`. None when it abstained."""
         return () if self.abstained else tuple(v for v in self.verdicts if v.verdict == "cited")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Experiments
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A comparison of arms on live requests: which one a unit sees, what is measured, and when that is enough.
+
+    The first of `arms` is the control. An arm is a table: its `share`, and at most one of `model` (a served name),
+    `version` (of the system) and `settings` (of sampling or answering); none of them means as it is. `guardrails` leads
+    from a metric to its margin: how much worse it may become. For metrics see `monitor/experiment_results.py`.
+    """
+
+    name: str
+    arms: Mapping[str, Mapping[str, Any]]
+    metric: str  # the primary one
+    unit: Literal["conversation", "user"] = "conversation"  # who sees the same arm
+    route: str = "assistant"  # the served name whose requests take part
+    minimum_effect: float = 0.0  # the smallest difference of the metric that matters
+    planned_units: int = 0  # in all arms, when it is to be decided
+    guardrails: Mapping[str, float] = field(default_factory=dict)
+    ramp: tuple[float, ...] = (1.0,)  # shares of all units that take part, one step after the other
+    alpha: float = 0.05
+    window_days: float = 7.0  # after its assignment, in which a unit's outcomes count
+    shadow: bool = False  # all see the control; the other arms answer unseen
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The arm that a unit sees in an experiment, and how probable that arm was for it."""
+
+    experiment: str
+    unit: str
+    arm: str
+    time: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A measured act of a unit after an answer, such as "click", "copy", "return", "task_done" or "rating"."""
+
+    unit: str
+    name: str
+    time: float
+    value: float = 1.0
+    interaction: str = ""  # of the answer that it is about; "" for none

@@ -10,6 +10,7 @@ from events import event, full_event, random_events
 
 from lmworks.monitor import FilterError, Log, Reader
 from lmworks.monitor.columns import NAMES
+from lmworks.monitor.event_tables import COLUMNS as EVENT_TABLES
 from lmworks.monitor.export import to_parquet
 from lmworks.monitor.rows import storable
 from lmworks.records import Interaction, question_of
@@ -77,14 +78,19 @@ def test_columns_equal_what_every_payload_gives(logged, decoded, text):
 
 
 def test_a_log_of_version_1_opens_and_gives_its_columns(logged, decoded):
-    """Its table had no columns `experiment` and `timings`."""
+    """Its table had no columns `experiment` and `timings`, and there were no tables beside it."""
     if str(logged).startswith("postgres"):
         psycopg = pytest.importorskip("psycopg")
         with psycopg.connect(logged, autocommit=True) as connection:
+            for table in EVENT_TABLES:
+                connection.execute(f"DROP TABLE lmworks.{table}")
             connection.execute("ALTER TABLE lmworks.interactions DROP COLUMN experiment, DROP COLUMN timings")
             connection.execute("UPDATE lmworks.log_version SET version = 1")
     else:
         with sqlite3.connect(logged) as connection:
+            connection.execute("DROP INDEX interactions_by_experiment")
+            for table in EVENT_TABLES:
+                connection.execute(f"DROP TABLE {table}")
             for column in ("experiment", "timings"):
                 connection.execute(f"ALTER TABLE interactions DROP COLUMN {column}")
             connection.execute("PRAGMA user_version = 1")
@@ -100,6 +106,7 @@ def test_a_log_of_version_1_opens_and_gives_its_columns(logged, decoded):
     with Log(logged) as log:  # and goes on
         log.record(event(200, experiment="tone")).result(20)
         assert log.reader.count("experiment:tone") == 3
+        assert log.append("outcomes", [{"time": 1.0, "unit": "u", "name": "click", "value": 1.0}]).result(20) == 1
 
 
 def test_a_file_of_numbers_is_written_without_a_payload(logged, decoded, tmp_path):

@@ -77,9 +77,9 @@ def test_tables_of_another_program_are_left_alone(postgres) -> None:
 def test_a_newer_schema_is_refused(postgres) -> None:
     Log(postgres).close()
     with psycopg.connect(postgres) as connection:
-        connection.execute("UPDATE lmworks.log_version SET version = 3")
+        connection.execute("UPDATE lmworks.log_version SET version = 4")
     for open_it in (Log, Reader.open):
-        with pytest.raises(UnusableLogError, match="version 3 of the log's schema"):
+        with pytest.raises(UnusableLogError, match="version 4 of the log's schema"):
             open_it(postgres)
 
 

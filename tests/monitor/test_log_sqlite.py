@@ -190,11 +190,11 @@ def test_a_newer_schema_is_refused_untouched(tmp_path) -> None:
     path = tmp_path / "log.sqlite"
     Log(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
     before = path.read_bytes()
     for open_it in (Log, Reader.open):
-        with pytest.raises(UnusableLogError, match=r"version 3 of the log's schema.*knows 2: upgrade lmworks"):
+        with pytest.raises(UnusableLogError, match=r"version 4 of the log's schema.*knows 3: upgrade lmworks"):
             open_it(path)
     assert path.read_bytes() == before
 

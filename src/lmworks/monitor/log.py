@@ -1,12 +1,13 @@
 """The interaction log: `Log` records, `Reader` reads. What is recorded first passes the redaction policy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmworks.monitor.columns import joined, selected, typed
 from lmworks.monitor.config import LogConfig
+from lmworks.monitor.event_tables import change, insertions, selection
 from lmworks.monitor.filter import Condition, compile_conditions, parse
 from lmworks.monitor.postgres import PostgresRows, PostgresStore
 from lmworks.monitor.redaction import Redactor
@@ -152,6 +153,16 @@ class Reader:
                 return
             before = rows[-1][-2:]
 
+    def rows(
+        self, table: str, columns: str = "*", where: str = "1 = 1", values: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a table of `event_tables.py`, or of interactions and feedback.
+
+        `columns` and `where`, which may go on with GROUP BY, ORDER BY and LIMIT, are our own words of SQL, without a
+        literal `?` or `%`; what a user wrote stands in `values`, for the `?`.
+        """
+        return self._rows.read(selection(table, columns, where), values)
+
     def close(self) -> None:
         self._rows.close()
 
@@ -225,8 +236,22 @@ class Log:
         """Record feedback on an interaction, after redaction; KeyError in the future when there is no such one."""
         return self._writer.attach(self._redactor.feedback(feedback))
 
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Future[int]:
+        """Add rows to a table of `event_tables.py`; the future says how many of them were not there yet.
+
+        Raises at once as `record` does; ValueError also for an unknown table or column.
+        """
+        return self._writer.execute(insertions(table, rows))
+
+    def update(self, table: str, changes: Mapping[str, Any], where: str, values: Sequence[Any] = ()) -> Future[int]:
+        """Change columns of the rows for which a condition holds then; the future says how many those were.
+
+        For `where` and `values` see `Reader.rows`; errors as of `append`.
+        """
+        return self._writer.execute((change(table, changes, where, values),))
+
     def prune(self, before: float) -> int:
-        """Delete all interactions that began before a time, with their feedback; how many they were.
+        """Delete all interactions that began before a time, with their feedback, and outcomes; how many they were.
 
         Returns when the files hold nothing of them any more. Recording goes on meanwhile.
         """

@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lmworks.monitor.connection_pool import Pool
+from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.filter import MAX_WORD, words_of
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
-    ADDED_COLUMNS,
     DELETE_OLDEST,
+    DELETE_OUTCOMES,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
@@ -25,6 +26,7 @@ from lmworks.monitor.store import (
     Dialect,
     UnusableLogError,
     fill_added_columns,
+    schema_changes,
 )
 from lmworks.records import Feedback
 
@@ -81,8 +83,13 @@ class PostgresStore:
                     _insert_feedback(cursor, one)
             return known
 
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        with self._transaction() as cursor:
+            return [cursor.execute(_sql(sql), values).rowcount for sql, values in statements]
+
     def delete(self, before: float, limit: int) -> int:
         with self._transaction() as cursor:
+            cursor.execute(_sql(DELETE_OUTCOMES), (before,))
             return cursor.execute(_sql(DELETE_OLDEST), (before, limit)).rowcount
 
     def purge(self) -> bool:
@@ -119,12 +126,13 @@ class PostgresStore:
             tables = cursor.fetchone()
             if tables == (0,):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_translated(TABLES + _WORDS))
+                cursor.execute(_translated(TABLES + _WORDS + EVENT_TABLES))
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
-            elif _log_version(self._connection) < SCHEMA_VERSION:
+            elif (version := _log_version(self._connection)) < SCHEMA_VERSION:
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_translated(ADDED_COLUMNS))
-                fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
+                cursor.execute(_translated(schema_changes(version)))
+                if version == 1:
+                    fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
                 cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = %s", (SCHEMA_VERSION,))
         self._connection.execute(f"SET search_path TO {SCHEMA}")
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.monitor.connection_pool import Pool
+from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
-    ADDED_COLUMNS,
     DELETE_OLDEST,
+    DELETE_OUTCOMES,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
@@ -28,6 +29,7 @@ from lmworks.monitor.store import (
     Dialect,
     UnusableLogError,
     fill_added_columns,
+    schema_changes,
 )
 from lmworks.records import Feedback
 
@@ -88,8 +90,13 @@ class SqliteStore:
                     _insert_feedback(connection, one)
             return known
 
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        with self._transaction() as connection:
+            return [connection.execute(*statement).rowcount for statement in statements]
+
     def delete(self, before: float, limit: int) -> int:
         with self._transaction() as connection:
+            connection.execute(DELETE_OUTCOMES, (before,))
             return connection.execute(DELETE_OLDEST, (before, limit)).rowcount
 
     def purge(self) -> bool:
@@ -117,7 +124,7 @@ class SqliteStore:
         with self._transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
             version = _log_version(self.path, connection)
-            for statement in _statements("" if version > 1 else ADDED_COLUMNS if version else TABLES + _WORDS):
+            for statement in _statements(schema_changes(version) if version else TABLES + _WORDS + EVENT_TABLES):
                 connection.execute(statement)
             if version == 1:
                 fill_added_columns(connection.execute)

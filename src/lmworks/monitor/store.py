@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_columns
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
-SCHEMA_VERSION = 2  # 1 had no columns `experiment` and `timings`
+SCHEMA_VERSION = 3  # 1 had no columns `experiment` and `timings`; 2 had no tables but those of interactions
 
 # The tables and their indices, in the words of SQLite; a UNIQUE id of feedback is the hash of its record.
 TABLES = f"""
@@ -34,6 +35,13 @@ ADDED_COLUMNS = """
 ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT '';
 ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
 """
+
+
+def schema_changes(version: int) -> str:
+    """The definitions that bring a log of an earlier version up to date, but for the values of added columns."""
+    return (ADDED_COLUMNS if version < 2 else "") + (EVENT_TABLES if version < 3 else "")
+
+
 # "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.
 INSERT_INTERACTION = (
     f"INSERT INTO interactions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
@@ -54,6 +62,7 @@ SUMMARISE_FEEDBACK = (
 DELETE_OLDEST = (
     "DELETE FROM interactions WHERE key IN (SELECT key FROM interactions WHERE time < ? ORDER BY time LIMIT ?)"
 )
+DELETE_OUTCOMES = "DELETE FROM outcomes WHERE time < ?"
 
 
 class UnusableLogError(ValueError):
@@ -69,6 +78,10 @@ class Store(Protocol):
 
     def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
         """Add feedback in one transaction; False for each whose interaction is not there."""
+        ...
+
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        """Run statements in one transaction; how many rows each of them added or changed."""
         ...
 
     def delete(self, before: float, limit: int) -> int:

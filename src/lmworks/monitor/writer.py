@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from lmworks.monitor.event_tables import Statement
 from lmworks.monitor.rows import EncodedInteraction, check_id
 from lmworks.monitor.store import Store
 from lmworks.records import Feedback
@@ -38,8 +39,16 @@ class _Before:
 
 
 @dataclass(frozen=True, slots=True)
+class _Statements:
+    statements: tuple[Statement, ...]
+
+
+_Payload = EncodedInteraction | Feedback | _Before | _Statements
+
+
+@dataclass(frozen=True, slots=True)
 class _Task:
-    payload: EncodedInteraction | Feedback | _Before
+    payload: _Payload
     future: Future[Any]
 
 
@@ -88,6 +97,10 @@ class Writer:
         check_id(feedback.interaction)
         return self._submit(feedback)
 
+    def execute(self, statements: tuple[Statement, ...]) -> Future[int]:
+        """Run statements in one transaction; the number of rows that they added or changed."""
+        return self._submit(_Statements(statements))
+
     def prune(self, before: float) -> Future[int]:
         return self._submit(_Before(before))
 
@@ -100,7 +113,7 @@ class Writer:
         self._thread.join()
         self._store.close()
 
-    def _submit(self, payload: EncodedInteraction | Feedback | _Before) -> Future[Any]:
+    def _submit(self, payload: _Payload) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # what has happened is recorded, whoever stops waiting for it
         with self._lock:
@@ -155,6 +168,9 @@ class Writer:
         if kind is _Before:
             self._deletions.waiting += [_Deletion(task.payload.time, task.future) for task in tasks]  # type: ignore[union-attr]
             return
+        if kind is _Statements:
+            self._execute(tasks)
+            return
         try:
             if kind is Feedback:
                 known = self._patiently(self._store.attach, payloads)
@@ -167,6 +183,21 @@ class Writer:
             return
         for task, there in zip(tasks, known, strict=True):
             self._resolve(task.future, None if there else KeyError(task.payload.interaction))  # type: ignore[union-attr]
+
+    def _execute(self, tasks: list[_Task]) -> None:
+        """All in one transaction; where one of them fails, each in its own."""
+        parts: list[tuple[Statement, ...]] = [task.payload.statements for task in tasks]  # type: ignore[union-attr]
+        try:
+            counts = iter(self._patiently(self._store.execute, [one for part in parts for one in part]))
+        except Exception as error:
+            if len(tasks) == 1:
+                self._resolve(tasks[0].future, error)
+                return
+            for task in tasks:
+                self._execute([task])
+            return
+        for task, part in zip(tasks, parts, strict=True):
+            self._resolve(task.future, None, sum(next(counts) for _ in part))
 
     def _patiently(self, function: Callable[[Sequence[Any]], Any], payloads: Sequence[Any]) -> Any:
         """Call the store again while others are in the way. Safe: what is already there is not written twice."""

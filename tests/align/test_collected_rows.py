@@ -93,8 +93,9 @@ def test_the_newest_ranking_of_each_annotator_stands(tmp_path):
 
 
 def test_the_order_shown_is_chance_between_items_and_stays_for_one():
-    orders = [order_shown(str(n), "ann", 3) for n in range(600)]
-    assert orders == [order_shown(str(n), "ann", 3) for n in range(600)]
+    rows = [Candidates(str(n), ("a", "b", "c")) for n in range(600)]
+    orders = [order_shown(one, "ann") for one in rows]
+    assert orders == [order_shown(one, "ann") for one in rows]
     counts = Counter(map(tuple, orders))
     assert len(counts) == 6 and all(70 <= count <= 130 for count in counts.values())
 

@@ -1,27 +1,25 @@
 """The page Rank: blind, every ranking kept as it was meant, nothing that runs in a text, agreement shown."""
 
-import itertools
 import json
 from collections.abc import Iterator
 
 import pytest
-from small_system import HOSTILE, Page, StandIn, index_of, inert, write_run
+from small_system import HOSTILE, Page, StandIn, index_of, inert
 
 from lmworks.data.preference_rows import parse_preference_row
-from lmworks.evaluate.metric import Metric, each
 from lmworks.evaluate.rankings import RANKINGS, read_rankings
 
-LENGTH = Metric("length", each(lambda item, response: float(len(response.text))))
 SYSTEMS = ("run-alpha", "run-beta", "run-gamma")
 
 
 @pytest.fixture
 def service(tmp_path) -> Iterator[StandIn]:
-    for name in SYSTEMS:
-        write_run(tmp_path / "runs" / name, {str(n): f"{name[4:]} says {n}" for n in range(4)}, LENGTH)
     (tmp_path / "workspace" / "rank").mkdir(parents=True)
     rows = [{"prompt": f"{n} {HOSTILE}", "completions": [f"{c}{n} {HOSTILE}" for c in "abc"]} for n in range(3)]
     (tmp_path / "workspace" / "rank" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = [{"prompt": f"q{n}", "completions": [f"{name[4:]} says {n}" for name in SYSTEMS]} for n in range(4)]
+    named = "\n".join(json.dumps({**row, "systems": SYSTEMS}) for row in texts)
+    (tmp_path / "workspace" / "rank" / "systems.jsonl").write_text(named)
     made = StandIn(tmp_path / "workspace", index_of(tmp_path / "index", []))
     yield made
     made.close()
@@ -37,15 +35,11 @@ def cast(client, address: str, by_system: dict[str, int] | None = None, **fields
     return text, client.post(address.split("?")[0], data=hidden | ranks | {"choice": "keep"} | fields)
 
 
-def begin(client, by: str) -> str:
-    return client.get(f"/rank?run={'&run='.join(SYSTEMS)}&by={by}").headers["location"]
-
-
-def test_rankings_of_runs_are_blind_kept_as_meant_and_their_agreement_is_shown(service):
+def test_rankings_are_blind_kept_as_meant_and_their_agreement_is_shown(service):
     client, orders = service.client(), set()
     wanted, other = {"alpha": 1, "beta": 3, "gamma": 1}, {"alpha": 2, "beta": 1, "gamma": 3}
     for by in ("ann", "ben", "eve"):
-        address = begin(client, by)
+        address = f"/rank/file/systems.jsonl?by={by}"
         for number in range(4):
             text, answer = cast(client, address, other if by == "eve" else wanted, reason="kind")
             assert not any(name in text or name in address for name in SYSTEMS) and f"{number} of 4" in inert(text).text
@@ -89,16 +83,13 @@ def test_what_is_no_ranking_is_refused_and_not_kept(service, fields):
     assert not (service.workspace / RANKINGS).exists()
 
 
-@pytest.mark.parametrize("path", ["file/x", "file/..%2Flog.sqlite", "runs/0+1", "runs/0", "asked/0"])
+@pytest.mark.parametrize("path", ["file/x", "file/..%2Flog.sqlite", "runs/0"])
 def test_answers_that_are_not_there_are_said_so(service, path):
     answer = service.client().get(f"/rank/{path}")
     assert answer.status_code == 404 and inert(answer.text)
 
 
-def test_a_choice_of_one_run_and_a_row_without_answers_say_what_to_do(service):
+def test_a_row_without_answers_says_where(service):
     client = service.client()
-    assert "two different runs" in client.get("/rank?run=run-alpha").text
     (service.workspace / "rank" / "bad.jsonl").write_text('{"prompt": "Why?", "completions": ["a"]}')
-    assert "line 1" in client.get("/rank/file/bad.jsonl").text
-    names = itertools.chain.from_iterable(one.values() for one in inert(client.get("/rank").text).all("form", "action"))
-    assert "/rank/file/bad.jsonl" in names
+    assert "line 1" in client.get("/rank/file/bad.jsonl").text and "/rank/file/bad.jsonl" in client.get("/rank").text

@@ -175,7 +175,6 @@ class CritiqueConfig:
 
     rows         Files with prompts (.jsonl, .json, .parquet), or folders or globs of them.
     principles   A file with a principle a line; null: the short list that comes with lmworks.
-    rounds       Critiques and revisions of each answer.
     temperature  Of sampling.
     max_tokens   Of an answer, a critique and a revision each; what is cut off is left out.
     seed         Of the samples, and of which principle a prompt gets.
@@ -183,12 +182,11 @@ class CritiqueConfig:
 
     rows: tuple[str, ...] = ()
     principles: Path | None = None
-    rounds: int = 1
     temperature: float = 0.7
     max_tokens: int = 256
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive(rounds=self.rounds, max_tokens=self.max_tokens, temperature=self.temperature)
+        positive(max_tokens=self.max_tokens, temperature=self.temperature)
         if not self.rows:
             raise ValueError('name the files with prompts: rows=["prompts.jsonl"]')

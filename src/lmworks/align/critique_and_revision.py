@@ -1,6 +1,6 @@
 """The stage `align.critique_and_revision`: a model answers, criticises its answer by a principle, and writes it again.
 
-Bai et al. 2022, "Constitutional AI", section 3.1. The principle is drawn for each prompt and round from a list.
+Bai et al. 2022, "Constitutional AI", section 3.1. The principle is drawn for each prompt from a list.
 
 conversations.jsonl   prompts with their revisions, for data.tokenize or `lmworks finetune`
 preferences.jsonl     the revision over the first answer, for align.offline
@@ -42,15 +42,14 @@ _BATCH, _SHOWN, _EXCERPT = 32, 6, 300
 
 @dataclass(frozen=True, slots=True)
 class Revised:
-    """A prompt with the first answer, the last critique, the last revision, and the principles of all rounds.
-    `left_out` says why the row cannot be learned from; "" where it can."""
+    """A prompt with its answer, the critique and the revision; `left_out` says why nothing can be learned from it, ""
+    where something can."""
 
     prompt: TextOrMessages
     answer: str
     critique: str
     revision: str
-    principles: tuple[str, ...]
-    provenance: Provenance
+    provenance: Provenance  # its rubric is the principle
     left_out: str = ""
 
 
@@ -63,27 +62,22 @@ def critique_and_revision(config: CritiqueConfig, context: StageContext) -> Stag
     checkpoint = load(context.models["base"])
     engine, made = Engine(checkpoint), f"{Path(context.models['base']).name} {checkpoint.fingerprint[:12]}"
     longest = checkpoint.config.context_length - config.max_tokens * 3 - 256  # the requests take some hundred tokens
+    short = [row for row in rows if len(checkpoint.chat.render(as_messages(row.prompt, "user")).ids) <= longest]
+    prompts = [(row.prompt, replace(row.provenance, judge=made)) for row in short]
     found: list[Revised] = []
-    for start in range(0, len(rows), _BATCH):
+    for start in range(0, len(prompts), _BATCH):
         kept = context.work / f"rows-{start}.jsonl"
         if not kept.exists():
-            asked: list[tuple[TextOrMessages, Provenance]] = []
-            long: list[Revised] = []
-            for row in rows[start : start + _BATCH]:
-                if len(checkpoint.chat.render(as_messages(row.prompt, "user")).ids) <= longest:
-                    asked.append((row.prompt, replace(row.provenance, judge=made)))
-                else:
-                    long.append(Revised(row.prompt, "", "", "", (), row.provenance, "a prompt that is too long"))
-            write_rows(kept, [*revised(engine, asked, config, principles), *long])
+            write_rows(kept, revised(engine, prompts[start : start + _BATCH], config, principles))
         found += read_rows(Revised, kept)
-        context.progress(len(found), len(rows), "prompts")
+        context.progress(len(found), len(prompts), "prompts")
     good, left_out = [row for row in found if not row.left_out], Counter(row.left_out for row in found if row.left_out)
+    left_out += Counter({"a prompt that is too long": len(rows) - len(prompts)})
     if not good:
-        raise ValueError(f"of {len(found)} prompts no row is left: {dict(left_out)}")
+        raise ValueError(f"of {len(rows)} prompts no row is left: {dict(left_out)}")
+    singles = [PromptCompletion(one.prompt, one.revision, one.provenance) for one in good]
     pairs = [Preference(one.prompt, one.revision, one.answer, one.provenance) for one in good]
-    write_preference_rows(
-        context.output / CONVERSATIONS, [PromptCompletion(one.prompt, one.revision, one.provenance) for one in good]
-    )
+    write_preference_rows(context.output / CONVERSATIONS, singles)
     write_preference_rows(context.output / PREFERENCES, pairs)
     return StageResult({"rows": len(good), "left_out": left_out.total()}, (_section(good, left_out),))
 
@@ -94,7 +88,7 @@ def revised(
     config: CritiqueConfig,
     principles: Sequence[str],
 ) -> list[Revised]:
-    """Answers, then for each round critiques and revisions, of all prompts together."""
+    """Answers, critiques and revisions of all prompts together."""
     talks = [list(as_messages(prompt, "user")) for prompt, _ in prompts]
 
     def say(step: str) -> list[tuple[str, bool]]:
@@ -108,23 +102,18 @@ def revised(
             talk.append(Message("assistant", text))
         return said
 
-    answers = revisions = say("answer")
-    critiques, drawn = [("", True)] * len(prompts), [list[str]() for _ in prompts]
-    for number in range(config.rounds):
-        for (prompt, _), talk, own in zip(prompts, talks, drawn, strict=True):
-            own.append(principles[int(hash_json([config.seed, number, prompt])[:12], 16) % len(principles)])
-            talk.append(Message("user", CRITIQUE.format(principle=own[-1])))
-        critiques = say(f"critique {number}")
-        for talk in talks:
-            talk.append(Message("user", REVISION))
-        revisions = say(f"revision {number}")
-        for talk, (prompt, _), (text, _) in zip(talks, prompts, revisions, strict=True):
-            talk[:] = [*as_messages(prompt, "user"), Message("assistant", text)]  # the next round criticises this
+    drawn = [principles[int(hash_json([config.seed, 0, p])[:12], 16) % len(principles)] for p, _ in prompts]
+    answers = say("answer")
+    for talk, principle in zip(talks, drawn, strict=True):
+        talk.append(Message("user", CRITIQUE.format(principle=principle)))
+    critiques = say("critique 0")
+    for talk in talks:
+        talk.append(Message("user", REVISION))
     return [
-        Revised(prompt, answer[0], critique[0], revision[0], tuple(own), replace(made, rubric=" ".join(own)),
-                _useless(answer, critique[0], revision))
-        for (prompt, made), answer, critique, revision, own in zip(
-            prompts, answers, critiques, revisions, drawn, strict=True)
+        Revised(prompt, answer[0], critique, revision[0], replace(made, rubric=rule),
+                _useless(answer, critique, revision))
+        for (prompt, made), rule, answer, (critique, _), revision in zip(
+            prompts, drawn, answers, critiques, say("revision 0"), strict=True)
     ]  # fmt: skip
 
 
@@ -139,10 +128,9 @@ def _useless(answer: tuple[str, bool], critique: str, revision: tuple[str, bool]
 
 
 def _section(rows: Sequence[Revised], left_out: Counter[str]) -> Section:
-    cut = [
-        (one.principles[-1], *(text[:_EXCERPT] for text in (one.answer, one.critique, one.revision))) for one in rows
-    ]
-    tables = [Table(("principle", "answer", "critique", "revision"), tuple(cut[:_SHOWN]), "Rows, their beginnings")]
+    texts = [(one.provenance.rubric or "", one.answer, one.critique, one.revision) for one in rows[:_SHOWN]]
+    cut = tuple(tuple(text[:_EXCERPT] for text in each) for each in texts)
+    tables = [Table(("principle", "answer", "critique", "revision"), cut, "Rows, their beginnings")]
     tables += [Table(("left out", "prompts"), tuple(left_out.most_common()))] if left_out else []
     text = "The model wrote them all: read some before you train on them, and measure lengths by `lmworks rows lint`."
     return Section(f"{len(rows):,} answers criticised and revised", text, tuple(tables))

@@ -1,10 +1,8 @@
 """Rankings of people: several answers to one prompt from best to worst, with ties, and the pairs that follow from them.
 
-`rankings.jsonl` of a workspace holds a `Ranking` a line and is only appended to, as `votes.jsonl` is. The answers come
-from files of rows or from runs of evaluations.
+`rankings.jsonl` of a workspace holds a `Ranking` a line and is only appended to, as `votes.jsonl` is.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +10,6 @@ from pathlib import Path
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping
 from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
-from lmworks.evaluate.results import Result
 from lmworks.evaluate.votes import Vote, read_standing
 from lmworks.records import Preference, Provenance, TextOrMessages
 
@@ -87,9 +84,9 @@ def read_rankings(path: Path) -> tuple[list[Ranking], int]:
     return read_standing(path, Ranking, lambda one: (one.item, one.provenance.annotator), lambda one: one.ranks)
 
 
-def order_shown(item: str, annotator: str | None, count: int) -> list[int]:
+def order_shown(one: Candidates, annotator: str | None) -> list[int]:
     """The completions in the order in which this annotator sees them, drawn by a hash as `votes.first_is_right` is."""
-    return sorted(range(count), key=lambda number: hash_json([item, annotator, number]))
+    return sorted(range(len(one.completions)), key=lambda number: hash_json([one.id, annotator, number]))
 
 
 def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
@@ -116,19 +113,3 @@ def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
         texts, systems = tuple(one.completions[n] for n in kept), tuple(one.systems[n] for n in kept if one.systems)
         rows.append(replace(one, completions=texts, systems=systems))
     return rows
-
-
-def run_candidates(runs: Sequence[tuple[str, Sequence[Result]]], source: str) -> list[Candidates]:
-    """The generated answers of several runs, by their names, to the same prompts of the same items, where they differ;
-    in the order of their hashes, so that those ranked when a person stops are a random sample."""
-    of = [{(row.task, row.item.id): row for row in rows if not row.item.choices} for _, rows in runs]
-    rows = []
-    for key in of[0]:
-        here = [results[key] for results in of if key in results]
-        texts: dict[str, str] = {}  # the first run that says it
-        for (name, _), row in zip(runs, here, strict=False):
-            texts.setdefault(row.response.text.strip(), name)
-        if len(here) == len(runs) and len(texts) > 1 and all(row.item.prompt == here[0].item.prompt for row in here):
-            made = Provenance(f"{key[0]}/{key[1]} of {source}")
-            rows.append(Candidates(here[0].item.prompt, tuple(texts), tuple(texts.values()), made))
-    return sorted(rows, key=lambda one: one.id)

@@ -1,7 +1,7 @@
 """The page /rank: several answers to one prompt, which a person orders from best to worst, with ties.
 
-The answers are those of a file of rows in the folder `rank` of the workspace, or of runs of an evaluation. As on
-/compare, no page before the ranking names a system or holds the order that was drawn.
+The answers are those of a file of rows in the folder `rank` of the workspace. As on /compare, no page before the
+ranking names a system or holds the order that was drawn.
 """
 
 import asyncio
@@ -17,15 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from lmworks.data.preference_rows import row_columns
-from lmworks.evaluate.rankings import (
-    RANKINGS,
-    Candidates,
-    Ranking,
-    order_shown,
-    read_candidates,
-    read_rankings,
-    run_candidates,
-)
+from lmworks.evaluate.rankings import RANKINGS, Candidates, Ranking, order_shown, read_candidates, read_rankings
 from lmworks.evaluate.vote_results import agreement, summary
 from lmworks.evaluate.votes import append_vote
 from lmworks.serve.asgi import KEY
@@ -33,7 +25,6 @@ from lmworks.serve.pages.compare_page import annotator_of
 from lmworks.serve.pages.evaluation_page import grid
 from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page
-from lmworks.serve.pages.runs_page import find_run, find_runs, results_of, runs_folder
 from lmworks.serve.service import Service
 
 FOLDER = "rank"  # of a workspace: files of prompts with completions
@@ -45,15 +36,19 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/rank")
     async def start(request: Request, by: str = "") -> Response:
-        names = request.query_params.getlist("run")
-        try:
-            digests = sorted([(await asyncio.to_thread(find_run, service, name)).digest for name in names])
-            if digests:
-                await asyncio.to_thread(_candidates, service, "runs", "+".join(digests))
-                return _redirect("runs", "+".join(digests), by=by)
-        except (LookupError, ValueError) as error:
-            return await _start(service, request, by, str(error))
-        return await _start(service, request, by)
+        rankings, unreadable = await asyncio.to_thread(read_rankings, file)
+        votes = [vote for one in rankings for vote in one.votes]
+        named = [vote for vote in votes if all(vote.systems) and vote.systems[0] != vote.systems[1]]
+        context = {
+            "files": [path.name for path in sorted((service.workspace / FOLDER).glob("*.jsonl"))],
+            "folder": service.workspace / FOLDER,
+            "rankings": sum(bool(one.ranks) for one in rankings),
+            "preferences": sum(vote.preference is not None for vote in votes),
+            "agreement": await asyncio.to_thread(agreement, votes),
+            "tables": (await asyncio.to_thread(summary, named)).tables if named else (),
+            "signed_in": request.scope.get(KEY, ""),
+        }
+        return page(service, "rank_start.html", **context, by=by, unreadable=unreadable, grid=grid)
 
     @routes.get("/rank/preferences.jsonl")
     async def export() -> Response:
@@ -61,26 +56,26 @@ def router(service: Service) -> APIRouter:
         rows = [json.dumps(row_columns(row), ensure_ascii=False) for one in rankings for row in one.preferences]
         return Response("".join(f"{row}\n" for row in rows), media_type="application/jsonl")
 
-    @routes.get("/rank/{kind}/{name}")
-    async def rank_page(request: Request, kind: str, name: str, by: str = "") -> Response:
+    @routes.get("/rank/file/{name}")
+    async def rank_page(request: Request, name: str, by: str = "") -> Response:
         try:
-            items = await asyncio.to_thread(_candidates, service, kind, name)
+            items = await asyncio.to_thread(_candidates, service, name)
         except (LookupError, ValueError, OSError) as error:
             return error_page(service, 404, "These cannot be ranked", str(error), "/rank", "Rank")
         annotator = annotator_of(request, by)
         rankings, _ = await asyncio.to_thread(read_rankings, file)
         mine = [one.item for one in rankings if one.provenance.annotator == annotator and one.item in items]
         shown = next((item for item in items if item not in set(mine)), "")
-        texts = [items[shown].completions[n] for n in _order(items[shown], annotator)] if shown else []
+        texts = [items[shown].completions[n] for n in order_shown(items[shown], annotator)] if shown else []
         prompt = items[shown].prompt if shown else ""
         context = {"item": shown, "prompt": prompt, "texts": texts, "latest": mine[-1] if mine else "", "by": by}
         return page(service, "rank.html", address=request.url.path, total=len(items), done=len(mine), **context)
 
-    @routes.post("/rank/{kind}/{name}")
-    async def keep(request: Request, kind: str, name: str) -> Response:
+    @routes.post("/rank/file/{name}")
+    async def keep(request: Request, name: str) -> Response:
         try:
             fields = await read_form(request)
-            items = await asyncio.to_thread(_candidates, service, kind, name)
+            items = await asyncio.to_thread(_candidates, service, name)
             if fields.get("item") not in items:
                 raise LookupError("these answers are not there any more; load the page again")
             made = _ranked(items[fields["item"]], fields, annotator_of(request, fields.get("by", "")))
@@ -88,51 +83,18 @@ def router(service: Service) -> APIRouter:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This ranking cannot be kept", str(error), "/rank", "Rank")
         await asyncio.to_thread(append_vote, file, made)
-        return _redirect(kind, name, by=fields.get("by", ""))
+        query = urlencode({"by": fields.get("by", "")})
+        return RedirectResponse(f"/rank/file/{quote(name)}?{query}", 303)
 
     return routes
 
 
-async def _start(service: Service, request: Request, by: str, problem: str = "") -> Response:
-    rankings, unreadable = await asyncio.to_thread(read_rankings, service.workspace / RANKINGS)
-    votes = [vote for one in rankings for vote in one.votes]
-    named = [vote for vote in votes if all(vote.systems) and vote.systems[0] != vote.systems[1]]
-    tables = (await asyncio.to_thread(summary, named)).tables if named else ()
-    context = {
-        "files": [path.name for path in sorted((service.workspace / FOLDER).glob("*.jsonl"))],
-        "folder": service.workspace / FOLDER,
-        "runs": [run.name for run in (await asyncio.to_thread(find_runs, service))[0]],
-        "runs_folder": runs_folder(service),
-        "rankings": sum(bool(one.ranks) for one in rankings),
-        "preferences": sum(vote.preference is not None for vote in votes),
-        "agreement": await asyncio.to_thread(agreement, votes),
-        "signed_in": request.scope.get(KEY, ""),
-    }
-    status = 400 if problem else 200
-    more = {"by": by, "problem": problem, "unreadable": unreadable, "tables": tables, "grid": grid}
-    return page(service, "rank_start.html", status, **context, **more)
-
-
-def _redirect(kind: str, name: str, **query: str) -> Response:
-    return RedirectResponse(f"/rank/{kind}/{quote(name, safe='+')}?{urlencode(query)}", 303)
-
-
-def _candidates(service: Service, kind: str, name: str) -> Mapping[str, Candidates]:
-    """The prompts with their answers, by what identifies them."""
-    if kind == "file":
-        path = next((path for path in (service.workspace / FOLDER).glob("*.jsonl") if path.name == name), None)
-        if path is None:
-            raise LookupError(f"there is no file {name} in {service.workspace / FOLDER}")
-        return _of_file(path, path.stat().st_mtime_ns)
-    if kind != "runs":
-        raise LookupError(f"there are answers of files and of runs, not of {kind[:40]!r}")
-    runs = [find_run(service, digest) for digest in name.split("+")]
-    if len(set(runs)) < 2:
-        raise LookupError("choose two different runs, or more")
-    source = ", ".join(f"{run.name}@{run.digest[:12]}" for run in runs)
-    if found := run_candidates([(run.name, results_of(run)) for run in runs], source):
-        return {one.id: one for one in found}
-    raise LookupError(f"{source} answer no item that they share differently, and in writing")
+def _candidates(service: Service, name: str) -> Mapping[str, Candidates]:
+    """The prompts of a file with their answers, by what identifies them."""
+    path = next((path for path in (service.workspace / FOLDER).glob("*.jsonl") if path.name == name), None)
+    if path is None:
+        raise LookupError(f"there is no file {name} in {service.workspace / FOLDER}")
+    return _of_file(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
@@ -140,13 +102,9 @@ def _of_file(path: Path, _changed: int) -> Mapping[str, Candidates]:
     return {one.id: one for one in read_candidates(path)}
 
 
-def _order(one: Candidates, annotator: str | None) -> list[int]:
-    return order_shown(one.id, annotator, len(one.completions))
-
-
 def _ranked(one: Candidates, fields: Mapping[str, str], annotator: str | None) -> Ranking:
     """ValueError for what is no ranking; "skip" leaves the prompt out, "undo" takes an earlier ranking back."""
-    order, count = _order(one, annotator), len(one.completions)
+    order, count = order_shown(one, annotator), len(one.completions)
     shown = tuple(order.index(number) for number in range(count))
     ranks: tuple[int, ...] | None = {"skip": (), "undo": None}.get(fields.get("choice", ""), ())
     if fields.get("choice") == "keep":

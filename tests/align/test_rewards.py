@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from lmworks.align.model_rewards import ensemble, model_reward, process_reward
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.evaluate.metric import Item, Response
+from lmworks.evaluate.model_rewards import ensemble, model_reward, process_reward
 from lmworks.records import Unscored, Verifiable
 
 HANGS = ("(a+)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for

@@ -106,6 +106,18 @@ class RewardConfig:
             raise ValueError("margin and centring are at least 0")
 
 
+def check_run(method: Method, train: TrainConfig) -> None:
+    """ValueError for a method or a loop that alignment does not know."""
+    if not isinstance(method, LoraConfig | FullConfig):
+        raise ValueError(f"a policy is trained by lora or full, not by {method.kind}")
+    if isinstance(method, LoraConfig) and method.lora_dropout:
+        raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
+    if train.ramp is not None or train.samples:
+        raise ValueError("alignment trains without a ramp and samples of text")
+    if train.parallel.devices != train.parallel.data or train.parallel.zero > 1:
+        raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
+
+
 Offline = DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig
 
 
@@ -154,18 +166,10 @@ class OfflineConfig:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
         if self.epochs is not None and self.steps is not None:
             raise ValueError("steps are given instead of epochs: leave one of them out")
-        if not isinstance(self.method, LoraConfig | FullConfig):
-            raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
-        if isinstance(self.method, LoraConfig) and self.method.lora_dropout:
-            raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
+        check_run(self.method, self.train)
         if isinstance(self.algorithm, KTOConfig) and self.batch == 1:
             raise ValueError("KTO takes its baseline from the rows of a step: set batch to 2 or more")
-        if self.train.ramp is not None or self.train.samples:
-            raise ValueError("alignment trains without a ramp and samples of text")
-        parallel = self.train.parallel
-        if parallel.devices != parallel.data or parallel.zero > 1:
-            raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
-        if self.minutes is not None and parallel.devices > 1:
+        if self.minutes is not None and self.train.parallel.devices > 1:
             raise ValueError("minutes are measured on one process: with several, set epochs instead")
 
 

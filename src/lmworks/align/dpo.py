@@ -61,9 +61,6 @@ class DPO(Objective[GroupBatch]):
 
     config: DPOConfig = DPOConfig()  # noqa: RUF009
 
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         return {"dpo": len(examples)}
 

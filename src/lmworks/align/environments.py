@@ -44,17 +44,8 @@ def calculator(expression: str) -> str:
 
 def tool_constraint(tools: Tools, form: ToolForm, required: bool = False) -> FunctionCalls:
     """The constraint on a completion: words, then at most one call of a tool; `required`: a call alone."""
-    parameters = {name: json.dumps(tool["function"]["parameters"]) for name, (tool, _) in tools.items()}
-    return FunctionCalls(
-        before=form.before,
-        between=form.between,
-        after=form.after,
-        marker=form.marker,
-        functions=tuple(parameters.items()),
-        required=required,
-        opening=form.opening,
-        closing=form.closing,
-    )
+    parameters = {name: tool["function"]["parameters"] for name, (tool, _) in tools.items()}
+    return FunctionCalls.of(form, parameters, required=required)
 
 
 def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Environment:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from lmworks.adapt.config import FullConfig, LoraConfig, Method
-from lmworks.align.config import DPOConfig
+from lmworks.adapt.config import LoraConfig, Method
+from lmworks.align.config import DPOConfig, check_run
 from lmworks.train.config import TrainConfig
 from lmworks.train.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
@@ -275,15 +275,8 @@ class OnlineConfig:
             raise ValueError('name the files with prompts: rows=["rows.jsonl"]')
         if not any(self.rewards.values()):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
-        if not isinstance(self.method, LoraConfig | FullConfig):
-            raise ValueError(f"a policy is trained by lora or full, not by {self.method.kind}")
-        if isinstance(self.method, LoraConfig) and self.method.lora_dropout:
-            raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
-        if self.train.ramp is not None or self.train.samples:
-            raise ValueError("alignment trains without a ramp and samples of text")
+        check_run(self.method, self.train)
         parallel, algorithm = self.train.parallel, self.algorithm
-        if parallel.devices != parallel.data or parallel.zero > 1:
-            raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")
         if isinstance(algorithm, OnlineDPOConfig) and (self.replay or parallel.devices > 1 or self.remote):

@@ -34,9 +34,6 @@ class ORPO(Objective[GroupBatch]):
 
     config: ORPOConfig = ORPOConfig()  # noqa: RUF009
 
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         return {"orpo": len(examples)}
 

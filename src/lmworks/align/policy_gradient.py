@@ -123,9 +123,6 @@ class PolicyOptimization(Objective[RolloutBatch]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", self.config.resolved)
 
-    def examples(self, batch: RolloutBatch, seed: int) -> RolloutBatch:
-        return batch
-
     def counts(self, examples: RolloutBatch) -> Mapping[str, int]:
         mask = examples.mask[:, 1:]
         return {"policy": int(mask.sum() if self.config.reduction == "token" else mask.any(-1).sum())}

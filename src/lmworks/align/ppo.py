@@ -96,9 +96,6 @@ class ProximalPolicyOptimization(Objective[RolloutBatch]):
     config: PPOConfig
     temperature: float = 1.0
 
-    def examples(self, batch: RolloutBatch, seed: int) -> RolloutBatch:
-        return batch
-
     def counts(self, examples: RolloutBatch) -> Mapping[str, int]:
         tokens = int(examples.mask[:, 1:].sum())
         return {"policy": tokens, "value": tokens}

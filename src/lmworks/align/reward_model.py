@@ -76,9 +76,6 @@ class Reward(Objective[GroupBatch]):
     kind: Kind
     config: RewardConfig = RewardConfig()  # noqa: RUF009
 
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         steps = int(examples.completion_mask.sum()) if self.kind == "process" else len(examples)
         return {"reward": steps}

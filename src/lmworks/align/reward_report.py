@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmworks.align.reward_model import Reward
+from lmworks.align.row_lint import length_rule
 from lmworks.data.token_groups import TokenGroups
 from lmworks.evaluate.confidence_metrics import bin_rows, ece_interval, ece_of_sums
 from lmworks.model.transformer import Transformer
@@ -82,8 +83,12 @@ def reward_scores(objective: Reward, train: TokenGroups, found: HeldOutRewards) 
     if objective.kind == "rating":
         result["rating_correlation"] = spearman(scores.tolist(), labels.tolist(), [signed, "rating"], found.groups)
     else:
-        right, confidence = _predictions(scores, labels)
-        rule = _length_rule(target_lengths(objective, train)[0], train_labels(objective, train))
+        margin = scores[:, 0] - scores[:, 1] if scores.ndim == 2 else scores
+        right = np.where(margin == 0, 0.5, (margin > 0) == (labels > 0))  # half where it is undecided
+        confidence = 1 / (1 + np.exp(-np.abs(margin)))
+        known = target_lengths(objective, train)[0]
+        thresholds = [0.0] if known.ndim == 2 else [-np.inf, *np.quantile(known, np.linspace(0, 1, 21))]
+        rule = length_rule(known, train_labels(objective, train), thresholds)
         result["accuracy"] = mean_score(right.tolist(), [signed, "accuracy"], found.groups)
         result["length_accuracy"] = mean_score(rule(lengths, labels).tolist(), [signed, "length"], found.groups)
         rows, units = bin_rows(confidence.tolist(), right.tolist()), len(set(found.groups))
@@ -93,31 +98,6 @@ def reward_scores(objective: Reward, train: TokenGroups, found: HeldOutRewards) 
         )
     result["length_correlation"] = spearman(*pooled, [signed, "correlation"], clusters)
     return result
-
-
-def _predictions(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Whether each prediction is right, half where it is undecided, and σ of how sure it is."""
-    margin = scores[:, 0] - scores[:, 1] if scores.ndim == 2 else scores
-    right = np.where(margin == 0, 0.5, (margin > 0) == (labels > 0))
-    return right, 1 / (1 + np.exp(-np.abs(margin)))
-
-
-def _length_rule(lengths: NDArray[np.float64], labels: NDArray[np.float64]):
-    """(lengths, labels) → whether the rule that did best on these rows is right: of pairs, that the longer is better,
-    or the shorter; else that what is longer than a threshold, which may be below or above all, is right, or wrong."""
-    pairs = lengths.ndim == 2
-    thresholds = [0.0] if pairs else [-np.inf, *np.quantile(lengths, np.linspace(0, 1, 21))]
-
-    def right(
-        lengths: NDArray[np.float64], labels: NDArray[np.float64], threshold: float, longer_wins: bool
-    ) -> NDArray[np.float64]:
-        longer = lengths[:, 0] - lengths[:, 1] if pairs else lengths - threshold
-        agrees = ((longer > 0) == longer_wins) == (labels > 0)
-        return np.where((longer == 0) & pairs, 0.5, agrees)
-
-    rules = [(threshold, longer_wins) for threshold in thresholds for longer_wins in (True, False)]
-    best = max(rules, key=lambda rule: right(lengths, labels, *rule).mean())
-    return lambda lengths, labels: right(lengths, labels, *best)
 
 
 _NAMES = {
@@ -139,8 +119,14 @@ def reward_section(
     alarms = ()
     if isinstance(own, Scored) and isinstance(beside, Scored) and own.value <= beside.interval[1]:
         alarms = ("no better than a rule of length: the completion's length alone is right as often",)
+    numbers: dict[str, Any] = {}
+    for name, score in scores.items():
+        if isinstance(score, Scored):
+            numbers |= {f"held_out_{name}": score.value, f"held_out_{name}_interval": list(score.interval)}
+        else:
+            numbers[f"held_out_{name}_unscored"] = score.reason
     text = f"{len(held_out):,} held-out rows of {objective.kind} feedback, with 95 % intervals"
-    return Section("Held out", text, (Table(("what", "value"), rows),), alarms=alarms), _numbers(scores)
+    return Section("Held out", text, (Table(("what", "value"), rows),), alarms=alarms), numbers
 
 
 def held_out_section(log: Path) -> tuple[Section, dict[str, Any]]:
@@ -148,23 +134,11 @@ def held_out_section(log: Path) -> tuple[Section, dict[str, Any]]:
     lines = [line for line in read_log(log) if line["kind"] == "validation"]
     first, last = lines[0], lines[-1]
     names = [name for name in last if f"{name}_interval" in last and name != "loss"]
-    rows = tuple((name, _written(first, name), _written(last, name)) for name in names)
+
+    def written(line: Mapping[str, Any], name: str) -> str:
+        low, high = line.get(f"{name}_interval", (None, None))
+        return "unscored" if low is None else f"{line[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+    rows = tuple((name, written(first, name), written(last, name)) for name in names)
     numbers = {f"held_out_{name}": last[name] for name in names}
     return Section("Held out", "", (Table(("what", "before", "after"), rows, "with 95 % intervals"),)), numbers
-
-
-def _written(line: Mapping[str, Any], name: str) -> str:
-    if f"{name}_interval" not in line:
-        return "unscored"
-    low, high = line[f"{name}_interval"]
-    return f"{line[name]:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _numbers(scores: Mapping[str, Score]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {}
-    for name, value in scores.items():
-        if isinstance(value, Scored):
-            numbers |= {f"held_out_{name}": value.value, f"held_out_{name}_interval": list(value.interval)}
-        else:
-            numbers[f"held_out_{name}_unscored"] = value.reason
-    return numbers

@@ -10,7 +10,6 @@ outlast (`data/guarding.py`); what could not be measured is `Unscored` with the 
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -54,17 +53,14 @@ class Rewards:
         deviations = {f"{name}/std": float(np.std(values)) for name, values in numbers.items() if values}
         return {**means, **deviations, "reward/unscored": float(len(self.totals) - len(numbers["reward"]))}
 
-    def reasons(self) -> Counter[str]:
-        """Why responses have no total, with how many."""
-        return Counter(total.reason for total in self.totals if isinstance(total, Unscored))
-
 
 class RewardSum(AbstractContextManager["RewardSum"]):
     """Measures rewards; a context manager, whose process ends with this one at the latest.
 
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
              `module:name` of (item, response) → number, or a key of `metrics`.
-    metrics  made by the caller, such as reward models (`model_rewards.py`): they run in this process, without a limit.
+    metrics  made by the caller, such as reward models (`evaluate/model_rewards.py`): they run in this process, without
+             a limit.
     seconds  of the processor, that a verifier has for one response.
 
     LookupError for a name that there is none of, ValueError for one that needs a model, or if no weight counts.

@@ -41,9 +41,6 @@ def sft_groups(files: Sequence[str], length: int, checkpoint: Checkpoint, base: 
 class Imitation(Objective[GroupBatch]):
     """Cross-entropy of completions, a token."""
 
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         return {"replay": int(examples.completion_mask[:, :, 1:].sum())}
 

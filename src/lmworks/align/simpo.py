@@ -34,9 +34,6 @@ class SimPO(Objective[GroupBatch]):
 
     config: SimPOConfig = SimPOConfig()  # noqa: RUF009
 
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         return {"simpo": len(examples)}
 

@@ -1,6 +1,6 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lmworks.align.ppo import ProximalPolicyOptimization, add_critic
 from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
-from lmworks.align.sampled_completions import Prompt, Reward, SampledCompletions
+from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import WithReplay, replay_validation, sft_groups
 from lmworks.align.stage_offline import load_policy
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
@@ -51,11 +51,13 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         prompts, lost = len(completions.completions), len(left_out)
     else:
         found = prompts_of(rows, checkpoint, config.length - config.completion)  # type: ignore[arg-type]
-        completions = SampledCompletions(config, found, weighted(config.rewards))
+        completions = SampledCompletions(config, found, RewardSum(config.rewards))
         prompts, lost = len(found), len(rows) - len(found)
     loader = RolloutLoader(config, completions, ranks)
+    if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
+        add_critic(checkpoint.model)  # which the checkpoint's weights do not hold
     run = Run(
-        with_critic(checkpoint) if isinstance(algorithm, PPOConfig) and adapts(tuned) is None else checkpoint,
+        checkpoint,
         objective_of(config, checkpoint, context.base),
         loader,
         at_rate(config.train, rate),
@@ -90,12 +92,6 @@ def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transforme
     if method is None or not isinstance(config.algorithm, PPOConfig):
         return method
     return lambda model: add_critic(method(model))
-
-
-def with_critic(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint whose model has a critic, which its weights do not hold."""
-    add_critic(checkpoint.model)
-    return checkpoint
 
 
 def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Objective:
@@ -135,12 +131,6 @@ def policy_of(run: Run, config: OnlineConfig, method: Method, fixed: bool) -> Po
     precision = "float32" if run.config.precision == "float32" else "bfloat16"
     options = {"slots": config.slots, "context_length": config.length, "weights": precision}
     return Policy.of(run.checkpoint, run.model, reference, **options)
-
-
-def weighted(weights: Mapping[str, float]) -> Reward:
-    """The sum of rewards by name, each with its weight; of a completion that one of them does not score, none. The
-    errors are those of `RewardSum`."""
-    return RewardSum(weights)
 
 
 def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated]:

@@ -114,7 +114,7 @@ METRICS: dict[str, Entry] = {
     "compression": Entry("summary_metrics:compression", "words of the source for each of the summary"),
     "content-coverage": Entry("summary_metrics:content_coverage", "key content that is held", ("encoder",)),
     "learned-quality": Entry("learned_metric:learned_quality", "rating by an encoder trained on ratings", ("learned",)),
-    "reward-model": Entry("reward_metric:reward_model", "score of a reward model", ("reward",)),
+    "reward-model": Entry("model_rewards:reward_model", "score of a reward model", ("reward",)),
 }
 
 

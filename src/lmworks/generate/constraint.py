@@ -6,9 +6,14 @@ A constraint is compiled once for a tokenizer (`constrained_decoding.py`) and th
 tokens may come next.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmworks.tokenizer.tool_calls import ToolForm
 
 _DOUBLE_QUOTES = re.compile('["“”„‟«»]')
 
@@ -126,6 +131,13 @@ class FunctionCalls:
     answer: JsonSchema | None = None
     opening: str = ""
     closing: str = ""
+
+    @classmethod
+    def of(cls, form: "ToolForm", parameters: Mapping[str, Any], **options: Any) -> "FunctionCalls":
+        """Calls in a model's form of functions by name, each with the schema of its arguments."""
+        functions = tuple((name, json.dumps(schema, ensure_ascii=False)) for name, schema in parameters.items())
+        around = {"opening": form.opening, "closing": form.closing}
+        return cls(form.before, form.between, form.after, form.marker, functions, **around, **options)
 
     def __post_init__(self) -> None:
         if not self.marker or not (self.opening + self.before).startswith(self.marker) or not self.between:

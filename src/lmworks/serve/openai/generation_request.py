@@ -162,18 +162,8 @@ def function_tools(functions: Sequence[FunctionDefinition]) -> tuple[Tool, ...]:
 def _calls_constraint(offered: _OfferedTools, form: ToolForm, answer: JsonSchema | None) -> FunctionCalls:
     """The constraint of an answer: text, or JSON of the schema `answer`; then calls, or calls alone."""
     parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in offered.tools}
-    return FunctionCalls(
-        before=form.before,
-        between=form.between,
-        after=form.after,
-        marker=form.marker,
-        functions=tuple((name, json.dumps(parameters[name], ensure_ascii=False)) for name in offered.callable),
-        separator=form.separator if offered.parallel else None,
-        required=offered.required,
-        answer=answer,
-        opening=form.opening,
-        closing=form.closing,
-    )
+    separator, called = form.separator if offered.parallel else None, {n: parameters[n] for n in offered.callable}
+    return FunctionCalls.of(form, called, separator=separator, required=offered.required, answer=answer)
 
 
 def _answer_constraint(answer_format: AnswerFormat | None, outputs: StructuredOutputs | None) -> Constraint | None:

@@ -45,9 +45,6 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
         if self.depth < 1 or self.weight <= 0:
             raise ValueError(f"depth is 1 or more and weight above 0, got {self.depth} and {self.weight:g}")
 
-    def examples(self, batch: Batch, seed: int) -> Batch:
-        return batch
-
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return {name: int(self._asked(examples, k).sum()) for k, name in enumerate(self._names())}
 

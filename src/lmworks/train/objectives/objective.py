@@ -33,11 +33,12 @@ class Objective(Protocol[Examples]):
     reads_hidden_states: ClassVar[bool] = False
 
     def examples(self, batch: Any, seed: int) -> Examples:
-        """The examples of `batch`: a `data.batching.Batch`, or what else the loader gives.
+        """The examples of `batch`, a `data.batching.Batch` or what else the loader gives: the batch itself, unless an
+        objective makes others of it.
 
         What is drawn at random depends on the seed and on each row's own numbers (`Batch.sources`, `Batch.sequences`)
         alone: not on the rows beside it."""
-        ...
+        return batch
 
     def counts(self, examples: Examples) -> Mapping[str, int]:
         """The number of targets that each of the objective's losses has in these examples."""

@@ -1,18 +1,20 @@
 """Rewards that models give, as metrics: of a completion, of each step of it, and ensembles of several.
 
+    metric("reward-model", reward="judged")      # a folder that `lmworks align --method reward` made
     RewardSum({"both": 1.0}, {"both": ensemble("both", [model_reward("first", f), model_reward("second", g)], "min")})
 
 A policy finds the errors of one reward model; the minimum over several, trained from other seeds, is what none of them
 overrates (Coste et al. 2023, "Reward model ensembles help mitigate overoptimization").
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value
 from lmworks.evaluate.step_metrics import steps_of
+from lmworks.generate.reward_scores import RewardModel
 from lmworks.records import TextOrMessages, Unscored
 
 Scores = Callable[[Sequence[TextOrMessages], Sequence[str]], Sequence[float]]  # prompts, completions -> a number each
@@ -25,16 +27,29 @@ _REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def model_reward(name: str, function: Scores) -> Metric:
-    """The scores of a function of prompts and completions. ValueError for another number of scores than completions."""
+def model_reward(name: str, function: Scores, signature: Mapping[str, Any] | None = None) -> Metric:
+    """The scores of a function of prompts and completions; empty completions are unscored. ValueError for another
+    number of scores than completions."""
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
-        scores = function([item.prompt for item in items], [one.text for one in responses])
-        if len(scores) != len(items):
-            raise ValueError(f"{name} gave {len(scores)} scores for {len(items)} completions")
-        return [float(score) for score in scores]
+        asked = [(item.prompt, one.text) for item, one in zip(items, responses, strict=True) if one.text.strip()]
+        found = function([prompt for prompt, _ in asked], [text for _, text in asked]) if asked else []
+        if len(found) != len(asked):
+            raise ValueError(f"{name} gave {len(found)} scores for {len(asked)} completions")
+        scores = iter(found)
+        return [float(next(scores)) if each.text.strip() else Unscored("the response is empty") for each in responses]
 
-    return Metric(name, measure)
+    return Metric(name, measure, signature=signature or {})
+
+
+def reward_model(reward: RewardModel) -> Metric:
+    """The score of a reward model, as `lmworks align --method reward` makes one, on the scale of what it learned from:
+    of pairs, σ of a difference is the probability that the one is preferred."""
+
+    def scores(prompts: Sequence[TextOrMessages], completions: Sequence[str]) -> Sequence[float]:
+        return reward.score([*zip(prompts, completions, strict=True)]).tolist()
+
+    return model_reward("reward-model", scores, {"reward": reward.fingerprint})
 
 
 def process_reward(name: str, function: StepScores, reduce: Literal["min", "mean", "last"] = "min") -> Metric:
@@ -61,15 +76,14 @@ def ensemble(name: str, members: Sequence[Metric], reduce: Literal["mean", "min"
     if not members:
         raise ValueError(f"the ensemble {name} has no members")
 
-    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
-        found = [member.measure(items, responses) for member in members]
-        return [_reduced(values) for values in zip(*found, strict=True)]
-
-    def _reduced(values: Sequence[Value]) -> Value:
+    def reduced(*values: Value) -> Value:
         pairs = list(zip(members, values, strict=True))
         for member, value in pairs:
             if isinstance(value, Unscored):
                 return Unscored(f"{member.name}: {value.reason}")
         return float(_REDUCE[reduce]([item_value(member, value) for member, value in pairs]))
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        return [*map(reduced, *(member.measure(items, responses) for member in members))]
 
     return Metric(name, measure, signature={"members": [member.name for member in members], "reduce": reduce})

@@ -8,9 +8,10 @@ from typing import Any
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import FullConfig
 from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
+from lmworks.align.ppo import add_critic
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
-from lmworks.align.stage_online import adapted, objective_of, policy_of, with_critic
+from lmworks.align.stage_online import adapted, objective_of, policy_of
 from lmworks.evaluate.metric import Item, Response
 from lmworks.train.config import CheckpointConfig, FinetuneConfig, TrainConfig
 from lmworks.train.optimizer_config import AdamW
@@ -41,10 +42,11 @@ def run_of(folder: Path, config: OnlineConfig, reward: Any = ascii_share, ranks:
     prompts = [Prompt((65 + n, 66, 67)[: 1 + n % 3], Item(str(n))) for n in range(5)]
     loader = RolloutLoader(config, SampledCompletions(config, prompts, reward), ranks)
     tuned = FinetuneConfig(method=config.method, seed=config.seed)
-    whole = isinstance(config.algorithm, PPOConfig) and isinstance(config.method, FullConfig)
+    if isinstance(config.algorithm, PPOConfig) and isinstance(config.method, FullConfig):
+        add_critic(checkpoint.model)
     train = replace(config.train, checkpoint=CheckpointConfig(steps=saves or None))
     run = Run(
-        with_critic(checkpoint) if whole else checkpoint,
+        checkpoint,
         objective_of(config, checkpoint, folder),
         loader,
         train,

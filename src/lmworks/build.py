@@ -6,6 +6,7 @@ A workspace is a folder:
     work/NAME/KEY/     what an interrupted stage had finished so far
     current.json       which artefacts make up the system that was built last, and the recipe it was built from
     report.html
+    versions/          see `versions.py`
 """
 
 import contextlib
@@ -51,6 +52,7 @@ from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stages import STAGES, resolve
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
+from lmworks.versions import is_gated, keep, version_id
 from lmworks.workspace import Current, content_hashes, read_current
 
 LOCK = "stage.lock"
@@ -65,11 +67,17 @@ class StageOutcome:
 
 
 def build(
-    recipe: Recipe, workspace: Path, console: Console | None = None, *, answers_first: bool = False
+    recipe: Recipe,
+    workspace: Path,
+    console: Console | None = None,
+    *,
+    answers_first: bool = False,
+    candidate: bool = False,
 ) -> list[StageOutcome]:
     """Make every artefact of the recipe that does not exist yet; returns all of them in order.
 
-    With `answers_first`, stages that are not made yet and that no answer needs are left for the next call.
+    With `answers_first`, stages that are not made yet and that no answer needs are left for the next call. The system
+    is live then, unless it is a `candidate`, or another version was promoted: it is kept as a version that waits.
     Raises `artefact.LockedError` when another process builds this workspace, and whatever a stage raises; what was
     finished before stays, and the next call goes on from there.
     """
@@ -99,8 +107,15 @@ def build(
             writing=recipe.writing,
             serve=recipe.serve,
         )
-        write_json(workspace / CURRENT, current)
+        current = replace(current, version=version_id(workspace, current))
+        keep(workspace, current)
         result = list(outcomes.values())
+        waits = candidate or is_gated(workspace)
+        if waits and (workspace / CURRENT).exists() and read_current(workspace).version != current.version:
+            line = f"version {current.version} waits: `lmworks promote {current.version}` makes it live"
+            console.print(line, highlight=False)
+            return result
+        write_json(workspace / CURRENT, current)
         missing = f" Not made yet: {', '.join(current.unfinished)}." if current.unfinished else ""
         lead = f"{recipe.description}{missing}"
         write_text(workspace / REPORT, to_html(f"{recipe.name}: report", lead, sections(result)))

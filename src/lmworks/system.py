@@ -19,7 +19,8 @@ from lmworks.model.download import digest_of_model
 from lmworks.monitor.log import Log
 from lmworks.records import QUERY_ENCODER, Answer, Interaction, TextOrMessages
 from lmworks.stages import ANSWERER
-from lmworks.workspace import Current, artefact_of, content_hashes, open_log, read_current
+from lmworks.versions import PRODUCTION, read_version
+from lmworks.workspace import VERSION, Current, artefact_of, content_hashes, open_log
 
 _EVIDENCE = ("cited", "abstained")  # verdicts on what an answer cites, and would cite if it had more confidence
 ROUTE = "assistant"  # the name under which the log keeps answers from documents
@@ -105,13 +106,13 @@ class System:
         )
 
 
-def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lmworks.open
-    """Open what was built last in a workspace.
+def open(workspace: str | Path, version: str = PRODUCTION) -> System:  # noqa: A001 - the public name is lmworks.open
+    """Open what is live in a workspace, or another `version` of it, as `versions.read_version` names them.
 
     Raises FileNotFoundError, naming the command to run, when nothing is built there or the recipe built no answerer.
     """
     workspace = Path(workspace)
-    current = read_current(workspace)
+    current = read_version(workspace, version)
     index, calibration = (artefact_of(workspace, current, use) for use in ("retrieve.index", ANSWERER))
     lineage = content_hashes(workspace, current)
     for folder in (index, calibration):
@@ -123,6 +124,8 @@ def open(workspace: str | Path) -> System:  # noqa: A001 - the public name is lm
         lineage["writing"] = hash_json(current.writing)
         if "verifier" in current.models:
             lineage["model:verifier"] = digest_of_model(Path(current.models["verifier"]))
+    if current.version:
+        lineage[VERSION] = current.version
     return System(workspace, current, answerer, lineage)
 
 

@@ -19,6 +19,7 @@ from lmworks.records import Interaction
 from lmworks.stages import ANSWERER
 
 LOG = "log.sqlite"
+VERSION = "version"  # the key in the lineage of answers of the version that gave them
 _BORROWED = (
     "Not calibrated on these documents: the confidence is that of other documents. Write questions about them, at "
     "least 40 with and 20 without an answer, and set questions.gold (docs/evaluation.md)."
@@ -42,6 +43,7 @@ class Current:
     log: LogConfig = field(default_factory=LogConfig)
     writing: WritingConfig = field(default_factory=WritingConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""  # `versions.version_id`
 
     @property
     def unfinished(self) -> tuple[str, ...]:

@@ -69,6 +69,9 @@ def build(
     docs: DocsOption = None,
     overrides: SetOption = None,
     workspace: WorkspaceOption = None,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Leave what is live as it is: the version waits for `lmworks promote`.")
+    ] = False,
 ) -> None:
     """Make every artefact of a recipe that does not exist yet, and the report.
 
@@ -81,7 +84,7 @@ def build(
 
     checked, folder = _checked(recipe, docs, overrides, workspace)
     serve_config(checked.serve)
-    build_recipe(checked, folder, show_report=True)
+    build_recipe(checked, folder, show_report=True, candidate=candidate)
 
 
 _NAMES = "smollm2-135m-instruct, all-minilm-l6-v2, or qwen2.5-coder-1.5b-instruct (1.1 GB; never a default)"
@@ -252,10 +255,11 @@ def build_recipe(
     show_report: bool = True,
     begins_a_system: bool = True,
     answers_first: bool = False,
+    candidate: bool = False,
 ) -> None:
     """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
     `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb;
-    `answers_first` as of `lmworks.build.build`."""
+    `answers_first` and `candidate` as of `lmworks.build.build`."""
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.data.files import without_scheme
@@ -266,7 +270,7 @@ def build_recipe(
         if spec.use == "data.read":
             _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
     console = new_console()
-    outcomes: list[Any] = run(recipe, folder, console, answers_first=answers_first)
+    outcomes: list[Any] = run(recipe, folder, console, answers_first=answers_first, candidate=candidate)
     if begins_a_system:
         remember(folder)
     if show_report:

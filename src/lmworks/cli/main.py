@@ -27,6 +27,7 @@ from lmworks.cli import (
     sweep_command,
     tokenizer,
     vectors_command,
+    version_command,
 )
 
 _SUGGESTIONS = {
@@ -114,6 +115,8 @@ for verb in (
     bench_command.bench,
     plan_command.plan,
     sweep_command.sweep,
+    version_command.promote,
+    version_command.rollback,
 ):
     app.command(
         cls=build_command.StageCommand if verb is build_command.stage else None,

@@ -7,7 +7,7 @@ Each metric of each task is tested on the items that have a value in both runs: 
 0 or 1, else a permutation test that swaps the runs' values by item or cluster. Holm's correction counts all of a call.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -97,11 +97,24 @@ def assert_not_worse(
 
     Each is tested at `alpha`, since all must pass. Metrics without a direction are left out.
     """
+    kept, table = kept_margins(new, old, margin, alpha)
+    if not kept:
+        raise AssertionError(f"{new} is not shown to keep to {old}, new less old:\n{table}")
+
+
+def kept_margins(
+    new: Path | str,
+    old: Path | str,
+    margin: float | Mapping[str, float],
+    alpha: float = 0.05,
+    tasks: Callable[[str], bool] = lambda task: True,
+) -> tuple[bool, str]:
+    """Whether every metric of these tasks keeps to the old run's, and the table that says so, as `assert_not_worse`."""
     lines, failed, names, known = [], 0, set(), set()
     for task, metric, combine, direction, items, *values in _columns(Path(new), Path(old)):
         known |= {metric} if direction is not None else set()
         allowed = margin.get(metric) if isinstance(margin, Mapping) else margin
-        if direction is None or allowed is None:
+        if direction is None or allowed is None or not tasks(task):
             continue
         names.add(metric)
         rows, sign = _rows(items, *values), 1 if direction else -1
@@ -117,8 +130,7 @@ def assert_not_worse(
         lines.append(f"  {task:<20} {metric:<16} {difference!s:<34} limit {-sign * allowed:<+8g} {word}")
     if not lines or (isinstance(margin, Mapping) and names != set(margin)):
         raise ValueError(f"a margin names no metric with a direction; the runs have {', '.join(sorted(known))}")
-    if failed:
-        raise AssertionError(f"{new} is not shown to keep to {old}, new less old:\n" + "\n".join(lines))
+    return not failed, "\n".join(lines)
 
 
 def _adjusted(found: Sequence[Comparison], alpha: float) -> list[Comparison]:

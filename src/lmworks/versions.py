@@ -1,0 +1,213 @@
+"""Versions of a system: which one is live, which ones wait, and by what right each one went live.
+
+A version is a `current.json`. A workspace keeps each one that a build made in `versions/ID.json`; `promotions.jsonl` is
+only appended to and says which version went live when, by whom, why, and after which gate and experiment. Once a
+version was promoted, a build leaves what is live as it is.
+"""
+
+import getpass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_json, read_manifest, read_rows, write_json
+from lmworks.config import from_mapping, unknown
+from lmworks.evaluate.comparison import kept_margins
+from lmworks.evaluate.votes import append_vote
+from lmworks.model.download import digest_of_model
+from lmworks.stages import ANSWERER
+from lmworks.workspace import Current, artefact_of, content_hashes, read_current
+
+VERSIONS = "versions"
+PROMOTIONS = "promotions.jsonl"
+PRODUCTION, CANDIDATE = "production", "candidate"
+EVALUATION = "ground.evaluate"
+MARGINS: Mapping[str, float] = {"span-f1": 0.05, "answered": 0.05}  # by which a version may be worse than what is live
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An offline comparison that a version has to pass before it goes live: non-inferiority in every metric of
+    `margins`, over the same items. `text` is its table; `runs` are the folders that were compared, new and old."""
+
+    passed: bool
+    text: str
+    margins: Mapping[str, float]
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A line of `promotions.jsonl`; `before` is the version that was live, `loop` the folder of what made this one."""
+
+    version: str
+    before: str
+    time: float
+    who: str
+    reason: str
+    kind: Literal["promoted", "rolled back"] = "promoted"
+    gate: Gate | None = None
+    experiment: str = ""
+    loop: str = ""
+
+
+def version_id(workspace: Path, current: Current) -> str:
+    """Hash of all that a system answers by: what the stages made that its answers need, its models and how it writes.
+    The same wherever the workspace lies, and before and after an evaluation that is still to be made."""
+    hashes = content_hashes(workspace, current)
+    waiting = [name for name in hashes if current.uses[name] == ANSWERER] or list(hashes)
+    needed: dict[str, str] = {}
+    while waiting:
+        name = waiting.pop()
+        if name in hashes and name not in needed:
+            needed[name] = hashes[name]
+            waiting += read_manifest(workspace / current.stages[name]).parents
+    models = {role: _digest(Path(path)) for role, path in current.models.items()}
+    return hash_json([needed, models, current.writing])[:16]
+
+
+def _digest(model: Path) -> str:
+    return read_manifest(model).content_hash if (model / MANIFEST).is_file() else digest_of_model(model)
+
+
+def keep(workspace: Path, current: Current) -> None:
+    """Keep a version that was built; one that is kept already, unless it lacked stages."""
+    path = workspace / VERSIONS / f"{current.version}.json"
+    if not path.exists() or len(read_at(path).stages) < len(current.stages):
+        write_json(path, current)
+
+
+def read_at(path: Path) -> Current:
+    return from_mapping(Current, read_json(path), [str(path)])
+
+
+def versions(workspace: Path) -> list[Current]:
+    """All versions that are kept, the newest last."""
+    files = sorted((workspace / VERSIONS).glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return [read_at(path) for path in files]
+
+
+def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
+    """The version of this name: "production", "candidate" (the newest that was never live) or the beginning of its
+    hash. FileNotFoundError names what there is."""
+    if name == PRODUCTION:
+        return read_current(workspace)
+    kept = versions(workspace)
+    if name == CANDIDATE:
+        history = promotions(workspace)
+        live = {read_current(workspace).version} | {one.version for one in history} | {one.before for one in history}
+        found = [one for one in kept if one.version not in live][-1:]
+        if not found:
+            raise FileNotFoundError(f"{workspace} has no version that waits; `lmworks build --candidate` makes one")
+    else:
+        found = [one for one in kept if name and one.version.startswith(name)]
+    if len(found) != 1:
+        names = [PRODUCTION, CANDIDATE, *(one.version for one in kept)]
+        raise FileNotFoundError(f"{len(found)} versions begin so: {unknown('version', name, names)}")
+    return found[0]
+
+
+def promotions(workspace: Path) -> list[Promotion]:
+    """What went live, oldest first."""
+    path = workspace / PROMOTIONS
+    return read_rows(Promotion, path) if path.exists() else []
+
+
+def is_gated(workspace: Path) -> bool:
+    """Whether a build leaves what is live as it is, since versions go live by `promote`."""
+    return (workspace / PROMOTIONS).exists()
+
+
+def compared(
+    workspace: Path,
+    version: Current,
+    margins: Mapping[str, float] = MARGINS,
+    runs: Sequence[Path] = (),
+    baseline: str = PRODUCTION,
+) -> Gate:
+    """The gate of a version against what is live: the artefacts of both that ran `ground.evaluate`, or `runs`, the new
+    and the old folder of results. ValueError where they do not hold the same items, FileNotFoundError without them."""
+    if not runs:
+        both = (version, read_version(workspace, baseline))
+        runs = [artefact_of(workspace, one, EVALUATION) for one in both]
+    new, old = runs
+    passed, text = kept_margins(new, old, margins, tasks=lambda task: ", " not in task)  # not those of the baselines
+    inside = [str(one.relative_to(workspace)) if one.is_relative_to(workspace) else str(one) for one in runs]
+    return Gate(passed, text, dict(margins), tuple(inside))
+
+
+class GateError(ValueError):
+    """A version that may not go live; the message says what it lacks."""
+
+
+def promote(
+    workspace: Path, version: Current, gate: Gate, reason: str, *, who: str = "", experiment: str = "", loop: str = ""
+) -> Promotion:
+    """Make a version live. GateError without a passed gate or a reason, or where it is not as it was built."""
+    if not reason.strip():
+        raise GateError("a version goes live for a reason: say it with --reason")
+    if not gate.passed:
+        raise GateError(f"{version.version} does not pass the gate, so it does not go live:\n{gate.text}")
+    made = Promotion(version.version, _live(workspace), time.time(), _who(who), reason.strip(), gate=gate)
+    return _go_live(workspace, version, replace(made, experiment=experiment, loop=loop))
+
+
+def rollback(workspace: Path, reason: str = "rolled back", *, to: str = "", who: str = "") -> Promotion:
+    """Make the version live that was before the last promotion, or `to`, which was live once. GateError where none was.
+
+    It needs no gate: it passed one, or was what the first was measured against.
+    """
+    stack: list[str] = []
+    history = promotions(workspace)
+    for one in history:
+        stack = stack or [one.before]
+        stack = stack[: stack.index(one.version) + 1] if one.version in stack else [*stack, one.version]
+    live = _live(workspace)
+    if to:
+        version = read_version(workspace, to)
+        if version.version not in {one.before for one in history} | {one.version for one in history}:
+            raise GateError(f"{version.version} was never live: `lmworks promote {version.version}` asks for its gate")
+    elif len(stack) < 2:
+        raise GateError(f"{workspace} has no earlier version to go back to")
+    else:
+        version = read_version(workspace, stack[-2])
+    made = Promotion(version.version, live, time.time(), _who(who), reason.strip() or "rolled back", "rolled back")
+    return _go_live(workspace, version, made)
+
+
+def _live(workspace: Path) -> str:
+    """The version that is live; one of a workspace from before versions were kept is kept now."""
+    current = read_current(workspace)
+    if not current.version:
+        current = replace(current, version=version_id(workspace, current))
+        write_json(workspace / CURRENT, current)
+    keep(workspace, current)
+    return current.version
+
+
+def _go_live(workspace: Path, version: Current, made: Promotion) -> Promotion:
+    """The line first: after a kill between the two, the same call goes on and adds no second one."""
+    with lock(workspace / "build.lock"):
+        _check_unchanged(workspace, version)
+        if read_current(workspace).version == version.version:
+            raise GateError(f"{version.version} is live already")
+        history = promotions(workspace)
+        last = history[-1] if history else None
+        if last is None or replace(last, time=made.time, gate=made.gate) != made:
+            append_vote(workspace / PROMOTIONS, made)
+        write_json(workspace / CURRENT, version)
+    return made
+
+
+def _check_unchanged(workspace: Path, version: Current) -> None:
+    for name, folder in version.stages.items():
+        if not (workspace / folder / MANIFEST).is_file():
+            raise GateError(f"{version.version}: {folder}, which the stage {name} made, is not there any more")
+    if version_id(workspace, version) != version.version:
+        raise GateError(f"{version.version} is not what was built: a model of it, or an artefact, was replaced since")
+
+
+def _who(who: str) -> str:
+    return who or getpass.getuser()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.tree import Tree
@@ -16,6 +17,7 @@ from lmworks.artefact import (
     hash_json,
     known_artefacts,
     read_manifest,
+    read_rows,
 )
 from lmworks.config import unknown
 from lmworks.data.cleaning.origin import origin_of
@@ -23,9 +25,11 @@ from lmworks.data.files import without_password
 from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore
 from lmworks.ground.answer_record import to_answer
+from lmworks.monitor.review import ReviewItem
 from lmworks.records import Answer, Interaction, Span, Verdict
 from lmworks.report import shown
-from lmworks.workspace import Current, read_current, read_interaction
+from lmworks.versions import promotions
+from lmworks.workspace import VERSION, Current, read_current, read_interaction
 
 
 def trace(workspace: Path | None, target: str) -> Tree:
@@ -54,7 +58,7 @@ def trace(workspace: Path | None, target: str) -> Tree:
     if target in current.stages:
         return _with_left_out(_artefact_tree(workspace / current.stages[target], known.folders), known)
     if interaction is not None:
-        return _with_left_out(_answer_tree(current, to_answer(interaction), known.folders), known)
+        return _with_left_out(_answer_tree(workspace, current, to_answer(interaction), known.folders), known)
     raise FileNotFoundError(
         f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id); "
         "of a document `lmworks data why` tells"
@@ -99,7 +103,7 @@ def _completion_tree(interaction: Interaction) -> Tree:
     return tree
 
 
-def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:
+def _answer_tree(workspace: Path, current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:
     tree = Tree(f"[bold]answer {answer.id}[/bold] {shown(answer.question)}")
     tree.add(f"{'abstained' if answer.abstained else 'answered'}, confidence {answer.confidence:.2f}")
     # The documents that the answer was made from, which need not be those of today.
@@ -118,6 +122,29 @@ def _answer_tree(current: Current, answer: Answer, artefacts: Mapping[str, Path]
             made_by.children.append(_artefact_tree(artefacts[digest], artefacts, deep=False))
         else:
             made_by.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
+    if VERSION in answer.lineage:
+        tree.children.append(_version_tree(workspace, answer.lineage[VERSION]))
+    return tree
+
+
+def _version_tree(workspace: Path, version: str) -> Tree:
+    """When and by what right a version went live, and the reviews that it learned from."""
+    tree = Tree(f"version {version}")
+    for one in promotions(workspace):
+        if one.version != version:
+            continue
+        when = datetime.fromtimestamp(one.time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        node = tree.add(f"{one.kind} {when} by {shown(one.who)}: {shown(one.reason)}")
+        if one.gate is not None:
+            node.add(f"gate passed:\n{shown(one.gate.text)}")
+        if one.experiment:
+            node.add(f"experiment {shown(one.experiment)}")
+        path = workspace / one.loop / "review" / "reviews.jsonl"
+        if one.loop and path.is_file():
+            reviews = node.add(f"learned from the reviews of {shown(one.loop)}")
+            for item in read_rows(ReviewItem, path):
+                who = ", ".join(item.judgements)
+                reviews.add(f"interaction {item.interaction}, by {shown(who)} [dim](drawn by {shown(item.rule)})[/dim]")
     return tree
 
 

@@ -73,10 +73,8 @@ def _digest(model: Path) -> str:
 
 
 def keep(workspace: Path, current: Current) -> None:
-    """Keep a version that was built; one that is kept already, unless it lacked stages."""
-    path = workspace / VERSIONS / f"{current.version}.json"
-    if not path.exists() or len(read_at(path).stages) < len(current.stages):
-        write_json(path, current)
+    """Keep a version that was built, as the newest."""
+    write_json(workspace / VERSIONS / f"{current.version}.json", current)
 
 
 def read_at(path: Path) -> Current:
@@ -183,7 +181,8 @@ def _live(workspace: Path) -> str:
     if not current.version:
         current = replace(current, version=version_id(workspace, current))
         write_json(workspace / CURRENT, current)
-    keep(workspace, current)
+    if not (workspace / VERSIONS / f"{current.version}.json").exists():
+        keep(workspace, current)
     return current.version
 
 

@@ -27,13 +27,13 @@ def thumbed_rows(interactions: Iterable[Interaction], left_out: Counter[str]) ->
     """A row for each answer with a thumb, the newest one; `rubric` is the reason that the person gave."""
     rows = []
     for one in interactions:
-        thumb, reason = thumb_of(one), _unusable(one)
+        thumb, reason = thumb_of(one), unusable(one)
         if not thumb or reason:
             left_out[f"thumbs on answers {reason}" if thumb else "answers without a thumb"] += 1
             continue
         given = next(each for each in reversed(one.feedback) if each.kind == "thumbs")
         made = Provenance(f"interaction {one.id}", given.author or None, rubric=given.text or None)
-        rows.append(LabelledCompletion(_prompt(one), one.response, thumb == "up", made, one.tools))
+        rows.append(LabelledCompletion(prompt_of_answer(one), one.response, thumb == "up", made, one.tools))
     return rows
 
 
@@ -66,7 +66,7 @@ def preference_rows(
     return rows
 
 
-def _unusable(one: Interaction) -> str:
+def unusable(one: Interaction) -> str:
     """Why nothing can be learned from an answer; "" where something can."""
     if one.finish_reason in _CUT or one.error:
         return _CUT.get(one.finish_reason, "that failed")
@@ -81,7 +81,7 @@ def _unusable(one: Interaction) -> str:
     return "from documents that found none" if one.confidence is not None and not one.retrieved else ""
 
 
-def _prompt(one: Interaction) -> tuple[Message, ...]:
+def prompt_of_answer(one: Interaction) -> tuple[Message, ...]:
     if one.confidence is None:
         return one.messages
     passages = []

@@ -48,7 +48,7 @@ def up(
     from lmworks.cli.serve_command import serve_config, serve_workspace
     from lmworks.serve.listener import check_address
 
-    checked, folder = _checked(recipe, docs, overrides, workspace)
+    checked, folder = checked_recipe(recipe, docs, overrides, workspace)
     config = serve_config(checked.serve, {} if port is None else {"port": port})
     check_address(config)  # a taken port is an error before the build, not after it
     from lmworks.serve.served_models import check_adapters, served_names
@@ -82,7 +82,7 @@ def build(
     """
     from lmworks.cli.serve_command import serve_config
 
-    checked, folder = _checked(recipe, docs, overrides, workspace)
+    checked, folder = checked_recipe(recipe, docs, overrides, workspace)
     serve_config(checked.serve)
     build_recipe(checked, folder, show_report=True, candidate=candidate)
 
@@ -204,7 +204,7 @@ def fetch(name: str) -> Path:
     return pull_model(name, lambda line: typer.echo(line, err=True))
 
 
-def _checked(
+def checked_recipe(
     recipe: str, docs: Path | None, overrides: list[str] | None, workspace: Path | None
 ) -> tuple["Recipe", Path]:
     """The recipe, checked whole, and the workspace it is built in."""

@@ -1,9 +1,10 @@
-"""Configuration of the interaction log: location, retention, redaction."""
+"""Configuration of the interaction log (location, retention, redaction) and of reviews."""
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lmworks.config import unknown
 
@@ -48,3 +49,70 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise ValueError(f"the pattern {name} is not a regular expression: {error}") from error
     if compiled.search(""):
         raise ValueError(f"the pattern {name} matches the empty text, so it would match everywhere: {pattern!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRule:
+    """A rule that draws interactions for review.
+
+    rate    share of the interactions that it applies to which it draws.
+    filter  of the log, such as "confidence<0.5"; "" applies to all.
+    kind    filter; disagreement: a judge's outcome and a person's thumb say the opposite; novelty: a question unlike
+            those of the weeks before, by the embeddings in the log.
+    """
+
+    rate: float
+    filter: str = ""
+    kind: Literal["filter", "disagreement", "novelty"] = "filter"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate is a share above 0, up to 1, got {self.rate}")
+
+
+_RULES = {
+    "random": ReviewRule(0.02),
+    "low confidence": ReviewRule(0.1, "confidence<0.5"),
+    "thumbs down": ReviewRule(1.0, "thumbs:down"),
+    "disagreement": ReviewRule(1.0, kind="disagreement"),
+    "novelty": ReviewRule(0.2, kind="novelty"),
+}
+_RUBRIC = {
+    "verdict": ("good", "bad", "unsure"),
+    "problem": (
+        "none",
+        "wrong",
+        "unsupported",
+        "incomplete",
+        "should have answered",
+        "should have abstained",
+        "harmful",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewConfig:
+    """The file `review.toml` of a workspace: what is reviewed, and by which rubric.
+
+    rules         by name; one without a filter, such as "random", makes the estimates those of all traffic.
+    rubric        questions with their answers. Of the first question the first answer is good and the second bad; any
+                  other one is no verdict.
+    second        share of the queue that a second person reviews.
+    lock_minutes  for which an interaction stays with the person that it was given to.
+    judge         name of the outcome in which a judge's score between 0 and 1 stands.
+    """
+
+    rules: Mapping[str, ReviewRule] = field(default_factory=lambda: _RULES)
+    rubric: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _RUBRIC)
+    second: float = 0.2
+    lock_minutes: float = 10.0
+    judge: str = "judge"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.second <= 1:
+            raise ValueError(f"second is a share from 0 to 1, got {self.second}")
+        if not 0 < self.lock_minutes < math.inf:
+            raise ValueError(f"lock_minutes must be above 0, got {self.lock_minutes}")
+        if not self.rubric or len(next(iter(self.rubric.values()))) < 2:
+            raise ValueError("a rubric begins with a question that has two answers at least: the good one, the bad one")

@@ -1,0 +1,216 @@
+"""The review queue: one interaction at a time for one person, verdicts by a rubric, and rows made of them.
+
+An interaction that was given to somebody is locked for some minutes; who leaves frees it. A share of them, decided by
+the hash that is its id, goes to a second person, so that agreement can be measured. A reviewed one is sent to a file of
+the folder `review` of the workspace: gold questions, preferences, labels or bugs.
+"""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lmworks.align.collected_rows import prompt_of_answer, unusable
+from lmworks.config import from_mapping, to_mapping, unknown
+from lmworks.data.preference_rows import row_columns
+from lmworks.evaluate.votes import append_vote
+from lmworks.monitor.config import ReviewConfig
+from lmworks.monitor.log import Log, Reader
+from lmworks.monitor.review_sampling import Drawn, weighted_share
+from lmworks.records import Interaction, LabelledCompletion, Preference, Provenance, Score, question_of
+from lmworks.statistics.agreement import krippendorff_alpha
+
+CONFIG = "review.toml"  # of a workspace
+FOLDER = "review"
+Destination = Literal["questions", "preferences", "labels", "bugs"]
+DESTINATIONS: tuple[Destination, ...] = get_args(Destination)
+_COLUMNS = "id, interaction, rule, weight, time, annotator1, verdict1, annotator2, verdict2, sent"
+# Not yet reviewed by this person, and still wanted of one; not with anybody else. A lock of a clock that went back
+# since, which would last longer than any does, is none.
+_OPEN = (
+    "(annotator1 = '' OR (annotator1 != ? AND annotator2 = '' AND id < ?)) "
+    "AND (assigned = ? OR locked_until <= ? OR locked_until > ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A person's verdict: an answer to each question of the rubric. `better` is the answer that should have been given,
+    `quote` the words of a passage that answer, `note` what is to be said besides."""
+
+    choices: Mapping[str, str]
+    better: str = ""
+    quote: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """An interaction of the queue, with the verdicts by annotator in the order in which they came."""
+
+    id: str
+    interaction: str
+    rule: str
+    weight: float
+    time: float
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    sent: tuple[str, ...] = ()
+
+
+def read_config(workspace: Path) -> ReviewConfig:
+    """`review.toml` of a workspace, else the defaults; ConfigError names what is allowed."""
+    path = workspace / CONFIG
+    return (
+        from_mapping(ReviewConfig, tomllib.loads(path.read_text("utf-8")), [str(path)])
+        if path.exists()
+        else ReviewConfig()
+    )
+
+
+def items(reader: Reader, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[ReviewItem]:
+    """Items of the queue, see `Reader.rows`."""
+    return [_item(row) for row in reader.rows("reviews", _COLUMNS, where, values)]
+
+
+def _item(row: tuple[Any, ...]) -> ReviewItem:
+    *head, one, first, two, second, sent = row
+    pairs = [(who, verdict) for who, verdict in ((one, first), (two, second)) if who]
+    judgements = {who: from_mapping(Judgement, json.loads(verdict)) for who, verdict in pairs}
+    return ReviewItem(*head, judgements, tuple(filter(None, sent.split(","))))
+
+
+def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str = "") -> ReviewItem | None:
+    """The next item for a person, locked for them; None when nothing waits that they may review."""
+    seconds = config.lock_minutes * 60
+    values = [annotator, _second(config), annotator, now, now + seconds]
+    where = _OPEN + (" AND rule = ?" if rule else "")
+    values += [rule] if rule else []
+    order = "ORDER BY CASE WHEN assigned = ? THEN 0 ELSE 1 END, id LIMIT 1"
+    while found := items(log.reader, f"{where} {order}", [*values, annotator]):
+        lock = {"assigned": annotator, "locked_until": now + seconds}
+        if log.update("reviews", lock, f"{where} AND id = ?", [*values, found[0].id]).result():
+            return found[0]  # else somebody was first
+    return None
+
+
+def _second(config: ReviewConfig) -> str:
+    """The ids below it go to a second person, too."""
+    return "g" if config.second >= 1 else f"{round(config.second * 16**8):08x}"
+
+
+def judge(log: Log, config: ReviewConfig, item: str, annotator: str, judgement: Judgement, now: float) -> None:
+    """Keep a verdict, or one in the place of the person's earlier one, and unlock the item. ValueError for an answer
+    that the rubric does not have, LookupError where two others reviewed it, or there is no such item."""
+    if not annotator:
+        raise ValueError("a verdict needs the name of the person")
+    for question, allowed in config.rubric.items():
+        if judgement.choices.get(question) not in allowed:
+            raise ValueError(f"{question}: {unknown('answer', str(judgement.choices.get(question)), allowed)}")
+    free = {"assigned": "", "locked_until": 0.0}
+    for place, condition in (("1", "annotator1 IN ('', ?)"), ("2", "annotator2 IN ('', ?) AND annotator1 != ?")):
+        names = [annotator] * condition.count("?")
+        given = {f"annotator{place}": annotator, f"verdict{place}": to_mapping(judgement), f"time{place}": now}
+        if log.update("reviews", given | free, f"id = ? AND {condition}", [item, *names]).result():
+            return
+    raise LookupError(f"{item} is no item of the queue, or two others have reviewed it")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Summaries
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewSummary:
+    """`waiting` and `reviewed` by rule; `good`: the share of good answers in all traffic; `agreement` by question."""
+
+    waiting: Mapping[str, int]
+    reviewed: Mapping[str, int]
+    good: Score
+    agreement: Mapping[str, Score]
+
+
+def summary(reader: Reader, config: ReviewConfig, since: float = 0.0) -> ReviewSummary:
+    """Of what came into the queue since a time."""
+    found = items(reader, "time >= ?", [since])
+    question, (good, bad, *_) = next(iter(config.rubric.items()))
+    values = {good: 1.0, bad: 0.0}
+
+    def value(item: ReviewItem) -> float | None:
+        said = [
+            values[one.choices[question]] for one in item.judgements.values() if one.choices.get(question) in values
+        ]
+        return sum(said) / len(said) if said else None
+
+    # An "unsure" is a verdict that nobody gives: it leaves its interaction out, drawn or not.
+    drawn = [Drawn(one.weight, value(one)) for one in found if not one.judgements or value(one) is not None]
+    double = [list(one.judgements.values()) for one in found if len(one.judgements) == 2]
+    agreement = {
+        name: krippendorff_alpha([[one.choices.get(name) for one in pair] for pair in double], ["reviews", name])
+        for name in config.rubric
+    }
+    waiting, reviewed = (Counter(one.rule for one in found if bool(one.judgements) is done) for done in (False, True))
+    return ReviewSummary(waiting, reviewed, weighted_share(drawn, ["reviews", question, good]), agreement)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+
+def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) -> Path:
+    """Append what a person said of an interaction to a file of `review`, once; which file.
+
+    ValueError for an interaction that cannot be such a row, with what it lacks; LookupError without their verdict.
+    """
+    found = items(log.reader, "id = ?", [item])
+    if not found or annotator not in found[0].judgements:
+        raise LookupError(f"{item} has no verdict of {annotator}: review it first")
+    one, path = found[0], workspace / FOLDER / f"{to}.jsonl"
+    if to not in one.sent:
+        config = read_config(workspace)
+        append_vote(path, review_row(log.reader.get(one.interaction), one.judgements[annotator], to, annotator, config))
+        log.update("reviews", {"sent": ",".join([*one.sent, to])}, "id = ?", [item]).result()
+    return path
+
+
+def review_row(
+    one: Interaction, said: Judgement, to: Destination, annotator: str, config: ReviewConfig
+) -> dict[str, Any]:
+    """A verdict as a row of one of the files of `review`; ValueError says what it lacks for that."""
+    if reason := unusable(one):
+        raise ValueError(f"nothing can be made of answers {reason}")
+    question, (good, bad, *_) = next(iter(config.rubric.items()))
+    choice, source = said.choices[question], f"interaction {one.id}"
+    if to == "bugs":
+        return {"interaction": one.id, "question": question_of(one.messages), "response": one.response,
+                "annotator": annotator, **to_mapping(said)}  # fmt: skip
+    made = Provenance(source, annotator, rubric=said.note or None)
+    if to == "preferences":
+        if not said.better.strip() or said.better.strip() == one.response.strip():
+            raise ValueError("a preference needs the better answer: write it")
+        return row_columns(Preference(prompt_of_answer(one), said.better.strip(), one.response, made, one.tools))
+    if choice not in (good, bad):
+        raise ValueError(f"{question} is {choice!r}: a row is made of what is {good} or {bad}")
+    if to == "labels":
+        return row_columns(LabelledCompletion(prompt_of_answer(one), one.response, choice == good, made, one.tools))
+    return _gold(one, said, choice == good)
+
+
+def _gold(one: Interaction, said: Judgement, good: bool) -> dict[str, Any]:
+    """A gold question for calibration: its quotes are the person's, else the citations of a good answer; a good
+    abstention, and an answer that should have been one, has none."""
+    words = " ".join(said.quote.split())
+    places = [each.uri for each in one.retrieved if words in " ".join(each.text.split())]
+    if words and not places:
+        raise ValueError("the quote stands in none of the passages that were retrieved: copy it from one")
+    quotes = [{"uri": places[0], "quote": words}] if words else []
+    if good and not words:
+        quotes = [{"uri": each.uri, "quote": each.text} for each in one.citations]
+    elif not words and "should have abstained" not in said.choices.values():
+        raise ValueError('a gold question of a bad answer needs a quote that answers, or "should have abstained"')
+    return {
+        "id": f"r{one.id}", "question": question_of(one.messages).strip(), "answerable": bool(quotes), "gold": quotes,
+        "answer": said.better.strip(), "split": "calibration", "kind": "reviewed",
+    }  # fmt: skip

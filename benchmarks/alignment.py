@@ -3,11 +3,12 @@
     .venv/bin/python benchmarks/alignment.py OUT [--seeds 3] [--workers 2] [--only walks/grpo addition]
 
 A model of 0.4M parameters, whose tokens are characters, is fine-tuned on demonstrations until it solves a fifth to
-three fifths of a task (`alignment_tasks.py`), and then learns from SAMPLES completions and their rewards: `best-of-n`
+three fifths of a task (`alignment_tasks.py`), and then learns from 16,384 completions and their rewards: `best-of-n`
 (fine-tuning on the best of each 8), DPO (on the best and the worst of each 8) and KTO (better than the mean of its 8,
 or not) on completions of the first model, PPO and GRPO on their own. OUT keeps a file for each cell, which is not run
 again, and their lines in cells.jsonl: pass@1 and pass@8 of 16 completions of held-out prompts at temperature 1, the
-mean reward, nats of KL(policy || first model) a completion and of entropy a token, samples, seconds.
+mean reward, nats of KL(policy || first model) a completion and of entropy a token, samples, seconds. The task `format`
+is one seed of SmolLM2-135M, whose adapters learn from 1,024 completions.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from lmworks.align.log_probabilities import completion_log_probabilities, refere
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.build import run_alone
 from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.conversations import as_messages
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
 from lmworks.evaluate.metric import Response
@@ -44,35 +46,46 @@ from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-from lmworks.records import Verifiable
+from lmworks.records import TextOrMessages, Verifiable
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CheckpointConfig, Linear, Run, TrainConfig, train
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective
 
 METHODS = ("sft", "best-of-n", "dpo", "kto", "ppo", "grpo")
-SAMPLES, GROUP, PROMPTS = 16384, 8, 16  # completions that a method learns from; of a prompt; prompts of a step
-TEST, DRAWS, ROWS, COMPLETION, LENGTH = 200, 16, 64, 12, 32
+GROUP = 8  # completions of a prompt
+TEST, DRAWS, ROWS = 200, 16, 64
 WEIGHTS = {"verifier": 1.0}
-BATCHES = SAMPLES // GROUP // PROMPTS
-# Settings of the stages.
-SETTINGS: Mapping[str, Sequence[str]] = {
-    "dpo": ["algorithm.kind=dpo", "batch=32", "epochs=1", "rate=1e-4"],
-    "kto": ["algorithm.kind=kto", "batch=64", "epochs=1", "rate=1e-4"],
-    "ppo": ["algorithm.kind=ppo", "algorithm.updates=4", "algorithm.epochs=4", f"steps={4 * BATCHES}", "rate=3e-4"],
-    "grpo": ["algorithm.kind=grpo", f"steps={BATCHES}", "rate=3e-4"],
-}
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %}<end>{% endif %}{% endfor %}"
 
 
-def first_model(seed: int) -> Checkpoint:
-    """A token for each byte, and one for the end; random weights."""
+def settings_of(method: str, task: Task) -> list[str]:
+    """Settings of a stage."""
+    large = bool(task.model)
+    prompts = 8 if large else 16  # of a step
+    batches = task.samples // GROUP // prompts
+    given = {
+        "dpo": ["algorithm.kind=dpo", f"batch={16 if large else 32}", "epochs=1", "rate=1e-4", "held_out=0"],
+        "kto": ["algorithm.kind=kto", "batch=64", "epochs=1", "rate=1e-4", "held_out=0"],
+        "ppo": ["algorithm.kind=ppo", "algorithm.updates=4", "algorithm.epochs=4", f"steps={4 * batches}", "rate=3e-4"],
+        "grpo": ["algorithm.kind=grpo", f"steps={batches}", "rate=3e-4"],
+    }[method]
+    if method in ("ppo", "grpo"):
+        given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
+        given += [f"slots={ROWS}", "rewards.verifier=1"]
+    return [*given, f"length={task.length}", f"method.kind={'lora' if large else 'full'}"]
+
+
+def first_model(task: Task, seed: int) -> Checkpoint:
+    """The task's, or a token for each byte, and one for the end; random weights."""
+    if task.model:
+        return load(task.model)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(models.BPE({letter: index for index, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([tokenizers.AddedToken("<end>", special=True)])
-    config = llama(257, width=96, layers=3, heads=4, kv_heads=4, hidden=256, context_length=LENGTH, tied=True)
+    config = llama(257, width=96, layers=3, heads=4, kv_heads=4, hidden=256, context_length=task.length, tied=True)
     weights = initialise(Transformer(config), seed=seed).state_dict()
     return assemble(config, weights, Tokenizer(backend, {"eos_token": "<end>"}), TEMPLATE)
 
@@ -92,14 +105,24 @@ class Demonstrations(Objective[GroupBatch]):
         return {"completion": Loss(total, self.counts(examples)["completion"], {"nats": total.detach()})}
 
 
+def prompt_ids(checkpoint: Checkpoint, prompt: TextOrMessages) -> list[int]:
+    return list(checkpoint.chat.render(as_messages(prompt, "user"), add_generation_prompt=True).ids)
+
+
 def fine_tune(
-    checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], steps: int, rate: float, seed: int, work: Path
+    checkpoint: Checkpoint,
+    pairs: Sequence[tuple[str, str]],
+    steps: int,
+    rate: float,
+    seed: int,
+    work: Path,
+    length: int,
 ) -> None:
     """Prompts and completions, into the model of the checkpoint."""
-    encode, (end,) = checkpoint.required_tokenizer.encode, checkpoint.required_tokenizer.eos_ids
-    rows = [(encode(f"{prompt}="), [*encode(said), end]) for prompt, said in pairs]
+    encode, end = checkpoint.required_tokenizer.encode, checkpoint.chat.stop_ids[0]
+    rows = [(prompt_ids(checkpoint, prompt), [*encode(said), end]) for prompt, said in pairs]
     groups = [TokenGroup([[*a, *b]], [[False] * len(a) + [True] * len(b)]) for a, b in rows]
-    loader = GroupLoader(GroupLoaderConfig(LENGTH, min(ROWS, len(rows)), steps, seed), join_groups(groups))
+    loader = GroupLoader(GroupLoaderConfig(length, min(ROWS, len(rows)), steps, seed), join_groups(groups))
     saving = CheckpointConfig(minutes=None)
     settings = TrainConfig(AdamW(rate=rate, decay=0.0), Linear(warmup=10), validate=None, checkpoint=saving)
     train(Run(checkpoint, Demonstrations(), loader, settings, work, seed=seed))
@@ -107,12 +130,12 @@ def fine_tune(
 
 
 def sample(
-    checkpoint: Checkpoint, rows: Sequence[Verifiable], draws: int, key: str
+    checkpoint: Checkpoint, task: Task, rows: Sequence[Verifiable], draws: int, key: str
 ) -> tuple[list[list[Rollout]], np.ndarray]:
     """Completions of each row and their rewards, (rows, draws)."""
-    engine = Engine(checkpoint, slots=ROWS, context_length=LENGTH, weights="float32", speculation=None)
-    prompts = [checkpoint.required_tokenizer.encode(f"{row.prompt}=") for row in rows]
-    groups = roll_out(engine, prompts, draws, SamplingParameters(COMPLETION, temperature=1.0), key)
+    engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights="float32", speculation=None)
+    prompts = [prompt_ids(checkpoint, row.prompt) for row in rows]
+    groups = roll_out(engine, prompts, draws, SamplingParameters(task.completion, temperature=1.0), key)
     items = [item for item in items_of(rows) for _ in range(draws)]
     with RewardSum(WEIGHTS) as reward:
         found = reward.measure(items, [Response(rollout.text) for group in groups for rollout in group])
@@ -120,7 +143,7 @@ def sample(
 
 
 def measure(policy: Checkpoint, first: Checkpoint, task: Task) -> dict[str, float]:
-    groups, rewards = sample(policy, task.test, DRAWS, "test")
+    groups, rewards = sample(policy, task, task.test, DRAWS, "test")
     said = join_groups([TokenGroup([one.ids for one in group], [one.sampled for one in group]) for group in groups])
     own, reference = (reference_sums(one.model, said) for one in (policy, first))  # (completions,): sums of ln p
     passed = (rewards > 1 - 1e-9).sum(1).tolist()
@@ -144,8 +167,7 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
             return learn_first(folder, task, seed)
         case "ppo" | "grpo":
             rows = [{"prompt": row.prompt, "answer": row.answer, "verifier": row.verifier} for row in task.train]
-            given = [f"prompts={PROMPTS}", f"algorithm.group_size={GROUP}", f"completion={COMPLETION}", f"slots={ROWS}"]
-            return staged("align.online", method, folder, rows, seed, [*given, "rewards.verifier=1"])
+            return staged("align.online", method, folder, rows, seed, settings_of(method, task))
     groups = [(prompt, texts, np.array(rewards)) for prompt, texts, rewards in samples_of(folder, task)]
     groups = [group for group in groups if group[2].max() > group[2].min()]
     best = [(prompt, texts[int(rewards.argmax())]) for prompt, texts, rewards in groups]
@@ -153,12 +175,13 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
     match method:
         case "best-of-n":
             first = load(folder / "sft")
-            fine_tune(first, best, max(3 * len(best) // ROWS, 1), 3e-4, seed, folder / ".best-of-n")
+            rate = 3e-5 if task.model else 3e-4
+            fine_tune(first, best, max(3 * len(best) // ROWS, 1), rate, seed, folder / ".best-of-n", task.length)
             return first
         case "dpo":
             pairs = zip(best, worst, strict=True)
             rows = [{"prompt": one[0], "chosen": one[1], "rejected": bad} for one, bad in pairs if one[1] and bad]
-            return staged("align.offline", method, folder, rows, seed, ["held_out=0"])
+            return staged("align.offline", method, folder, rows, seed, settings_of(method, task))
         case _:
             rows = [
                 {"prompt": prompt, "completion": text, "label": bool(reward > rewards.mean())}
@@ -168,17 +191,19 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
             ]
             good = sum(row["label"] for row in rows)
             weight = f"algorithm.desirable={(len(rows) - good) / good:.4f}"  # both kinds weigh the same in all
-            return staged("align.offline", method, folder, rows, seed, ["held_out=0", weight])
+            return staged("align.offline", method, folder, rows, seed, [*settings_of(method, task), weight])
 
 
 def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
-    checkpoint, solved = first_model(seed), 0.0
+    checkpoint, solved = first_model(task, seed), 0.0
     for part in range(100):
         if solved >= (0.2 if task.plateau else 0.3):
             break
         steps = 100 if solved < 0.03 else 25  # what is learned at last is learned fast
-        fine_tune(checkpoint, task.demonstrations, steps, 2e-3, 1000 * seed + part, folder / f".sft-{part}")
-        solved = float((sample(checkpoint, task.test[:100], 4, "sft")[1] > 1 - 1e-9).mean())
+        steps, rate = (2, 1e-5) if task.model else (steps, 2e-3)
+        work = folder / f".sft-{part}"
+        fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task.length)
+        solved = float((sample(checkpoint, task, task.test[:100], 4, "sft")[1] > 1 - 1e-9).mean())
     assert 0.2 <= solved <= 0.6, f"fine-tuning ended at pass@1 {solved}"
     checkpoint.save(folder / "sft")
     return checkpoint
@@ -187,8 +212,8 @@ def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
 def samples_of(folder: Path, task: Task) -> list[tuple[str, list[str], list[float]]]:
     """(prompt, completions, rewards) of the first model, kept for the methods that learn from them."""
     if not (kept := folder / "samples.json").exists():
-        rows = [task.train[number % len(task.train)] for number in range(SAMPLES // GROUP)]
-        groups, rewards = sample(load(folder / "sft"), rows, GROUP, "train")
+        rows = [task.train[number % len(task.train)] for number in range(task.samples // GROUP)]
+        groups, rewards = sample(load(folder / "sft"), task, rows, GROUP, "train")
         texts = [[rollout.text for rollout in group] for group in groups]
         kept.write_text(json.dumps([*zip([str(row.prompt) for row in rows], texts, rewards.tolist(), strict=True)]))
     return json.loads(kept.read_text())
@@ -200,10 +225,9 @@ def staged(
     """The checkpoint that a stage makes."""
     path = folder / f"{method}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    common = [f"base={folder / 'sft'}", f"rows={json.dumps([str(path)])}", "method.kind=full", f"length={LENGTH}"]
-    common += [f"seed={seed}", "train.validate=null", *given, *SETTINGS[method]]
+    common = [f"base={folder / 'sft'}", f"rows={json.dumps([str(path)])}", f"seed={seed}", "train.validate=null"]
     if not (made := folder / f"made-{method}").exists():
-        run_alone(stage, made, [], [], common)
+        run_alone(stage, made, [], [], [*common, *given])
     return load(made)
 
 
@@ -221,7 +245,7 @@ def run_cells(out: Path, name: str, seed: int, methods: Sequence[str]) -> None:
             continue
         began = time.perf_counter()
         policy = learn(method, folder, task, seed)
-        row = {"task": name, "seed": seed, "method": method, "samples": 0 if method == "sft" else SAMPLES}
+        row = {"task": name, "seed": seed, "method": method, "samples": 0 if method == "sft" else task.samples}
         row |= {"seconds": time.perf_counter() - began, **measure(policy, load(folder / "sft"), task)}
         cell.write_text(json.dumps(row))
         print(json.dumps(row), flush=True)
@@ -253,7 +277,12 @@ def main() -> None:
     for task, _, method in (each.partition("/") for each in options.only):
         wanted.setdefault(task, {"sft"}).update([method] if method else METHODS)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    cells = [(task, seed, [one for one in METHODS if one in wanted[task]]) for seed in seeds for task in wanted]
+    cells = [
+        (task, seed, [one for one in METHODS if one in wanted[task]])
+        for seed in seeds
+        for task in wanted
+        if task != "format" or seed == options.first_seed
+    ]
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         for cell in [pool.submit(run_cells, options.out, *each) for each in cells]:
             cell.result()

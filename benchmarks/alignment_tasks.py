@@ -6,8 +6,10 @@ walks      the shortest way to node a in a graph of 21 nodes, 3 ways out of each
 addition   the sum of two numbers of 3 digits, its digits in reverse order (Lee et al. 2023, arXiv 2307.03381)
 spelling   a word of 3 to 7 letters spelled backwards, reasoning-gym's `spell_backward`; its instruction, the same for
            all, is left out
+format     a short question to SmolLM2-135M with one of five formats that the answer must have, right or wrong
 """
 
+import json
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -19,24 +21,47 @@ from lmworks.align.reasoning_tasks import reasoning_rows
 from lmworks.evaluate.metric import Item, Response
 from lmworks.records import Verifiable
 
-TASKS = ("walks", "addition", "spelling")
+TASKS = ("walks", "addition", "spelling", "format")
 NODES, WAYS, STEPS = "abcdefghijklmnopqrstu", 3, 10
-EXACT, OPTIMALITY = "final-answer", "alignment_tasks:optimality"
+EXACT, OPTIMALITY, FORMATTED = "final-answer", "alignment_tasks:optimality", "alignment_tasks:formatted"
+FORMATS = {  # an instruction, and how an answer is written so
+    "quotes": ("Put the answer in double quotation marks.", '"{}"'),
+    "label": ('Begin with the word "Answer:".', "Answer: {}"),
+    "tags": ("Write the answer between <answer> and </answer>.", "<answer>{}</answer>"),
+    "list": ('Write the answer as a list item that begins with "- ".', "- {}"),
+    "json": ('Answer with a JSON object that has the key "answer" alone.', '{{"answer": "{}"}}'),
+}
+CAPITALS = (
+    "France Paris, Italy Rome, Spain Madrid, Germany Berlin, Austria Vienna, Poland Warsaw, Norway Oslo, Japan Tokyo, "
+    "Sweden Stockholm, Finland Helsinki, Denmark Copenhagen, Greece Athens, Portugal Lisbon, Ireland Dublin, "
+    "Hungary Budapest, Egypt Cairo, China Beijing, Russia Moscow, Cuba Havana, Kenya Nairobi, Peru Lima, Iran Tehran"
+)
+OPPOSITES = (
+    "hot cold, big small, fast slow, up down, left right, day night, black white, happy sad, rich poor, young old, "
+    "open closed, early late, hard soft, light dark, wet dry, full empty, high low, loud quiet, near far, thick thin"
+)
 
 
 @dataclass(frozen=True)
 class Task:
     """Rows to sample for, rows to measure on (of none of the others' prompts, but of walks, which has 20), and what is
-    demonstrated: (prompt, completion). `plateau`: demonstrations are not the best, so that a model of them is not."""
+    demonstrated: (prompt, completion). `plateau`: demonstrations are not the best, so that a model of them is not.
+
+    `model` is fine-tuned first, "" is a new one of characters; the methods then train an adapter of it, or all of it.
+    """
 
     train: list[Verifiable]
     test: list[Verifiable]
     demonstrations: list[tuple[str, str]]
     plateau: bool = False
+    model: str = ""
+    samples: int = 16384  # completions that a method learns from
+    completion: int = 12  # most tokens of one
+    length: int = 32  # with its prompt
 
 
 def make_task(name: str, seed: int, test: int) -> Task:
-    return {"walks": _walks, "addition": _addition, "spelling": _spelling}[name](seed, test)
+    return {"walks": _walks, "addition": _addition, "spelling": _spelling, "format": _format}[name](seed, test)
 
 
 def _addition(seed: int, test: int) -> Task:
@@ -61,6 +86,35 @@ def _spelling(seed: int, test: int) -> Task:
 
 def _word(row: Verifiable) -> Verifiable:
     return Verifiable(str(row.prompt).rpartition(": ")[2].strip().lower(), row.answer.lower(), row.verifier)
+
+
+def _format(seed: int, test: int) -> Task:
+    """Questions and formats of the test are those that training has in other combinations."""
+    asked = [(f"What is the capital of {one}?", answer) for one, answer in map(str.split, CAPITALS.split(", "))]
+    asked += [(f"What is the opposite of {one}?", answer) for one, answer in map(str.split, OPPOSITES.split(", "))]
+    rows = [
+        (Verifiable(f"{question} {instruction}", name, FORMATTED), form.format(answer))
+        for question, answer in asked
+        for name, (instruction, form) in FORMATS.items()
+    ]
+    random.Random(seed).shuffle(rows)
+    test = min(test, len(rows) // 3)
+    demonstrations = [(str(row.prompt), said) for row, said in rows[test:]]
+    alone = [row for row, _ in rows]
+    return Task(alone[test:], alone[:test], demonstrations, False, "smollm2-135m-instruct", 1024, 32, 96)
+
+
+def formatted(item: Item, response: Response) -> float:
+    """Whether the answer has the format that is the item's reference."""
+    before, _, after = FORMATS[item.references[0]][1].replace("{{", "{").replace("}}", "}").partition("{}")
+    said = response.text.strip()
+    if item.references[0] == "json":
+        try:
+            return float(list(json.loads(said)) == ["answer"])
+        except (ValueError, TypeError):
+            return 0.0
+    inside = said.removeprefix(before).removesuffix(after)
+    return float(len(inside.strip()) > 0 and f"{before}{inside}{after}" == said and "\n" not in inside)
 
 
 def _walks(seed: int, test: int) -> Task:

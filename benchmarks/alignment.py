@@ -30,13 +30,13 @@ from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums, sequences_of
-from lmworks.align.rewards import RewardSum, items_of
+from lmworks.align.rewards import items_of, verifier
 from lmworks.build import run_alone
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import as_messages
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
-from lmworks.evaluate.metric import Response
+from lmworks.evaluate.metric import Response, item_value
 from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.generate import Engine, SamplingParameters
 from lmworks.generate.rollouts import Rollout, roll_out
@@ -55,7 +55,6 @@ from lmworks.train.objectives.objective import Objective
 METHODS = ("sft", "best-of-n", "dpo", "kto", "ppo", "grpo")
 GROUP = 8  # completions of a prompt
 TEST, DRAWS, ROWS = 200, 16, 64
-WEIGHTS = {"verifier": 1.0}
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %}<end>{% endif %}{% endfor %}"
 
 
@@ -136,10 +135,9 @@ def sample(
     engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights="float32", speculation=None)
     prompts = [prompt_ids(checkpoint, row.prompt) for row in rows]
     groups = roll_out(engine, prompts, draws, SamplingParameters(task.completion, temperature=1.0), key)
-    items = [item for item in items_of(rows) for _ in range(draws)]
-    with RewardSum(WEIGHTS) as reward:
-        found = reward.measure(items, [Response(rollout.text) for group in groups for rollout in group])
-    return groups, np.array(found.totals, float).reshape(len(rows), draws)
+    items, rule = [item for item in items_of(rows) for _ in range(draws)], verifier(rows[0].verifier)
+    values = rule.measure(items, [Response(rollout.text) for group in groups for rollout in group])
+    return groups, np.array([item_value(rule, value) for value in values], float).reshape(len(rows), draws)
 
 
 def measure(policy: Checkpoint, first: Checkpoint, task: Task) -> dict[str, float]:

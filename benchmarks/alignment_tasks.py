@@ -45,7 +45,7 @@ OPPOSITES = (
 @dataclass(frozen=True)
 class Task:
     """Rows to sample for, rows to measure on (of none of the others' prompts, but of walks, which has 20), and what is
-    demonstrated: (prompt, completion). `plateau`: demonstrations are not the best, so that a model of them is not.
+    demonstrated: (prompt, completion).
 
     `model` is fine-tuned first, "" is a new one of characters; the methods then train an adapter of it, or all of it.
     """
@@ -53,7 +53,6 @@ class Task:
     train: list[Verifiable]
     test: list[Verifiable]
     demonstrations: list[tuple[str, str]]
-    plateau: bool = False
     model: str = ""
     samples: int = 16384  # completions that a method learns from
     completion: int = 12  # most tokens of one
@@ -101,7 +100,7 @@ def _format(seed: int, test: int) -> Task:
     test = min(test, len(rows) // 3)
     demonstrations = [(str(row.prompt), said) for row, said in rows[test:]]
     alone = [row for row, _ in rows]
-    return Task(alone[test:], alone[:test], demonstrations, False, "smollm2-135m-instruct", 1024, 32, 96)
+    return Task(alone[test:], alone[:test], demonstrations, "smollm2-135m-instruct", 1024, 32, 96)
 
 
 def formatted(item: Item, response: Response) -> float:
@@ -127,7 +126,7 @@ def _walks(seed: int, test: int) -> Task:
             demonstrations.append((walk[0], walk[1:]))
     starts = [node for node in NODES[1:] if node in shortest(seed)]
     rows = [Verifiable(node, str(seed), OPTIMALITY) for node in starts]
-    return Task(rows, [rows[number % len(rows)] for number in range(test)], demonstrations, plateau=True)
+    return Task(rows, [rows[number % len(rows)] for number in range(test)], demonstrations)
 
 
 @cache

@@ -26,6 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: there is a process for each
 
 import numpy as np
 import tokenizers
+import torch
 from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -72,13 +73,14 @@ def settings_of(method: str, task: Task) -> list[str]:
     if method in ("ppo", "grpo"):
         given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
         given += [f"slots={ROWS}", "rewards.verifier=1"]
-    return [*given, f"length={task.length}", f"method.kind={'lora' if large else 'full'}"]
+    kind = "lora" if large else "full"
+    return [*given, f"length={task.length}", f"method.kind={kind}", f"train.precision={task.precision}"]
 
 
 def first_model(task: Task, seed: int) -> Checkpoint:
     """The task's, or a token for each byte, and one for the end; random weights."""
     if task.model:
-        return load(task.model)
+        return opened(task.model, task)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(models.BPE({letter: index for index, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -104,6 +106,10 @@ class Demonstrations(Objective[GroupBatch]):
         return {"completion": Loss(total, self.counts(examples)["completion"], {"nats": total.detach()})}
 
 
+def opened(source: str | Path, task: Task) -> Checkpoint:
+    return load(source, getattr(torch, task.precision))
+
+
 def prompt_ids(checkpoint: Checkpoint, prompt: TextOrMessages) -> list[int]:
     return list(checkpoint.chat.render(as_messages(prompt, "user"), add_generation_prompt=True).ids)
 
@@ -115,15 +121,17 @@ def fine_tune(
     rate: float,
     seed: int,
     work: Path,
-    length: int,
+    task: Task,
 ) -> None:
     """Prompts and completions, into the model of the checkpoint."""
     encode, end = checkpoint.required_tokenizer.encode, checkpoint.chat.stop_ids[0]
     rows = [(prompt_ids(checkpoint, prompt), [*encode(said), end]) for prompt, said in pairs]
     groups = [TokenGroup([[*a, *b]], [[False] * len(a) + [True] * len(b)]) for a, b in rows]
-    loader = GroupLoader(GroupLoaderConfig(length, min(ROWS, len(rows)), steps, seed), join_groups(groups))
+    loader = GroupLoader(GroupLoaderConfig(task.length, min(task.rows, len(rows)), steps, seed), join_groups(groups))
     saving = CheckpointConfig(minutes=None)
-    settings = TrainConfig(AdamW(rate=rate, decay=0.0), Linear(warmup=10), validate=None, checkpoint=saving)
+    settings = TrainConfig(
+        AdamW(rate=rate, decay=0.0), Linear(warmup=10), precision=task.precision, validate=None, checkpoint=saving
+    )
     train(Run(checkpoint, Demonstrations(), loader, settings, work, seed=seed))
     checkpoint.model.eval()
 
@@ -132,7 +140,7 @@ def sample(
     checkpoint: Checkpoint, task: Task, rows: Sequence[Verifiable], draws: int, key: str
 ) -> tuple[list[list[Rollout]], np.ndarray]:
     """Completions of each row and their rewards, (rows, draws)."""
-    engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights="float32", speculation=None)
+    engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights=task.precision, speculation=None)
     prompts = [prompt_ids(checkpoint, row.prompt) for row in rows]
     groups = roll_out(engine, prompts, draws, SamplingParameters(task.completion, temperature=1.0), key)
     items, rule = [item for item in items_of(rows) for _ in range(draws)], verifier(rows[0].verifier)
@@ -165,21 +173,21 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
             return learn_first(folder, task, seed)
         case "ppo" | "grpo":
             rows = [{"prompt": row.prompt, "answer": row.answer, "verifier": row.verifier} for row in task.train]
-            return staged("align.online", method, folder, rows, seed, settings_of(method, task))
+            return staged("align.online", method, folder, rows, seed, task)
     groups = [(prompt, texts, np.array(rewards)) for prompt, texts, rewards in samples_of(folder, task)]
     groups = [group for group in groups if group[2].max() > group[2].min()]
     best = [(prompt, texts[int(rewards.argmax())]) for prompt, texts, rewards in groups]
     worst = [texts[int(rewards.argmin())] for _, texts, rewards in groups]
     match method:
         case "best-of-n":
-            first = load(folder / "sft")
+            first = opened(folder / "sft", task)
             rate = 3e-5 if task.model else 3e-4
-            fine_tune(first, best, max(3 * len(best) // ROWS, 1), rate, seed, folder / ".best-of-n", task.length)
+            fine_tune(first, best, max(3 * len(best) // task.rows, 1), rate, seed, folder / ".best-of-n", task)
             return first
         case "dpo":
             pairs = zip(best, worst, strict=True)
             rows = [{"prompt": one[0], "chosen": one[1], "rejected": bad} for one, bad in pairs if one[1] and bad]
-            return staged("align.offline", method, folder, rows, seed, settings_of(method, task))
+            return staged("align.offline", method, folder, rows, seed, task)
         case _:
             rows = [
                 {"prompt": prompt, "completion": text, "label": bool(reward > rewards.mean())}
@@ -189,7 +197,7 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
             ]
             good = sum(row["label"] for row in rows)
             weight = f"algorithm.desirable={(len(rows) - good) / good:.4f}"  # both kinds weigh the same in all
-            return staged("align.offline", method, folder, rows, seed, [*settings_of(method, task), weight])
+            return staged("align.offline", method, folder, rows, seed, task, weight)
 
 
 def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
@@ -200,7 +208,7 @@ def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
         steps = 100 if solved < 0.1 else 25  # what is learned at last is learned fast
         steps, rate = (2, 1e-5) if task.model else (steps, 2e-3)
         work = folder / f".sft-{part}"
-        fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task.length)
+        fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task)
         solved = float((sample(checkpoint, task, task.test[:100], 4, "sft")[1] > 1 - 1e-9).mean())
         print(f"{folder.name}: pass@1 {solved:.3f} after {part + 1} parts", flush=True)
     assert 0.2 <= solved <= 0.6, f"fine-tuning ended at pass@1 {solved}"
@@ -212,22 +220,22 @@ def samples_of(folder: Path, task: Task) -> list[tuple[str, list[str], list[floa
     """(prompt, completions, rewards) of the first model, kept for the methods that learn from them."""
     if not (kept := folder / "samples.json").exists():
         rows = [task.train[number % len(task.train)] for number in range(task.samples // GROUP)]
-        groups, rewards = sample(load(folder / "sft"), task, rows, GROUP, "train")
+        groups, rewards = sample(opened(folder / "sft", task), task, rows, GROUP, "train")
         texts = [[rollout.text for rollout in group] for group in groups]
         kept.write_text(json.dumps([*zip([str(row.prompt) for row in rows], texts, rewards.tolist(), strict=True)]))
     return json.loads(kept.read_text())
 
 
 def staged(
-    stage: str, method: str, folder: Path, rows: Sequence[Mapping[str, Any]], seed: int, given: Sequence[str]
+    stage: str, method: str, folder: Path, rows: Sequence[Mapping[str, Any]], seed: int, task: Task, *more: str
 ) -> Checkpoint:
     """The checkpoint that a stage makes."""
     path = folder / f"{method}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     common = [f"base={folder / 'sft'}", f"rows={json.dumps([str(path)])}", f"seed={seed}", "train.validate=null"]
     if not (made := folder / f"made-{method}").exists():
-        run_alone(stage, made, [], [], [*common, *given])
-    return load(made)
+        run_alone(stage, made, [], [], [*common, *settings_of(method, task), *more])
+    return opened(made, task)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,7 +253,7 @@ def run_cells(out: Path, name: str, seed: int, methods: Sequence[str]) -> None:
         began = time.perf_counter()
         policy = learn(method, folder, task, seed)
         row = {"task": name, "seed": seed, "method": method, "samples": 0 if method == "sft" else task.samples}
-        row |= {"seconds": time.perf_counter() - began, **measure(policy, load(folder / "sft"), task)}
+        row |= {"seconds": time.perf_counter() - began, **measure(policy, opened(folder / "sft", task), task)}
         cell.write_text(json.dumps(row))
         print(json.dumps(row), flush=True)
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import Literal
 
 from lmworks.align.reasoning_tasks import reasoning_rows
 from lmworks.evaluate.metric import Item, Response
@@ -57,6 +58,8 @@ class Task:
     samples: int = 16384  # completions that a method learns from
     completion: int = 12  # most tokens of one
     length: int = 32  # with its prompt
+    rows: int = 64  # of a step of fine-tuning
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 def make_task(name: str, seed: int, test: int) -> Task:
@@ -97,10 +100,10 @@ def _format(seed: int, test: int) -> Task:
         for name, (instruction, form) in FORMATS.items()
     ]
     random.Random(seed).shuffle(rows)
-    test = min(test, len(rows) // 3)
+    test = min(test, 48)
     demonstrations = [(str(row.prompt), said) for row, said in rows[test:]]
     alone = [row for row, _ in rows]
-    return Task(alone[test:], alone[:test], demonstrations, "smollm2-135m-instruct", 1024, 32, 96)
+    return Task(alone[test:], alone[:test], demonstrations, "smollm2-135m-instruct", 1024, 32, 96, 16, "bfloat16")
 
 
 def formatted(item: Item, response: Response) -> float:

@@ -12,8 +12,10 @@ is one seed of SmolLM2-135M, whose adapters learn from 1,024 completions.
 """
 
 import argparse
+import copy
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -130,7 +132,11 @@ def fine_tune(
     loader = GroupLoader(GroupLoaderConfig(task.length, min(task.rows, len(rows)), steps, seed), join_groups(groups))
     saving = CheckpointConfig(minutes=None)
     settings = TrainConfig(
-        AdamW(rate=rate, decay=0.0), Linear(warmup=10), precision=task.precision, validate=None, checkpoint=saving
+        AdamW(rate=rate, decay=0.0),
+        Linear(warmup=min(10, steps // 4)),
+        precision=task.precision,
+        validate=None,
+        checkpoint=saving,
     )
     train(Run(checkpoint, Demonstrations(), loader, settings, work, seed=seed))
     checkpoint.model.eval()
@@ -201,17 +207,20 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
 
 
 def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
-    checkpoint, solved = first_model(task, seed), 0.0
-    for part in range(100):
-        if solved >= 0.2:
-            break
-        steps = 100 if solved < 0.1 else 25  # what is learned at last is learned fast
-        steps, rate = (2, 1e-5) if task.model else (steps, 2e-3)
+    """Fine-tuned a part at a time; one that learned too much is taken back, and half as long a one follows."""
+    checkpoint, solved, part = first_model(task, seed), 0.0, 0
+    steps, rate = (16, 5e-5) if task.model else (100, 2e-3)
+    while not 0.2 <= solved <= 0.6:
+        before, part = copy.deepcopy(checkpoint.model.state_dict()), part + 1
         work = folder / f".sft-{part}"
         fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task)
+        shutil.rmtree(work)
         solved = float((sample(checkpoint, task, task.test[:100], 4, "sft")[1] > 1 - 1e-9).mean())
-        print(f"{folder.name}: pass@1 {solved:.3f} after {part + 1} parts", flush=True)
-    assert 0.2 <= solved <= 0.6, f"fine-tuning ended at pass@1 {solved}"
+        print(f"{folder.name}: pass@1 {solved:.3f} after part {part}, {steps} steps", flush=True)
+        if solved > 0.6:
+            checkpoint.model.load_state_dict(before)
+            steps //= 2
+        assert part < 100 and steps, f"fine-tuning did not come to pass@1 0.2 to 0.6: {solved}"
     checkpoint.save(folder / "sft")
     return checkpoint
 

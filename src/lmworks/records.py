@@ -455,7 +455,7 @@ class Experiment:
 
     The first of `arms` is the control. An arm is a table: its `share`, and at most one of `model` (a served name),
     `version` (of the system) and `settings` (of sampling or answering); none of them means as it is. `guardrails` leads
-    from a metric to its margin: how much worse it may become. For metrics see `monitor/experiment_results.py`.
+    from a metric to its margin: how much worse it may become. For metrics see `monitor/unit_metrics.py`.
     """
 
     name: str

@@ -1,10 +1,11 @@
 """A built system, opened for use: `lmworks.open(workspace).ask("...")`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lmworks.artefact import CURRENT, StageContext, StageResult, hash_json, read_manifest
 from lmworks.evaluate import suite
@@ -23,6 +24,7 @@ from lmworks.versions import PRODUCTION, read_version
 from lmworks.workspace import VERSION, Current, artefact_of, content_hashes, open_log
 
 _EVIDENCE = ("cited", "abstained")  # verdicts on what an answer cites, and would cite if it had more confidence
+SETTINGS = ("threshold", "writing")  # of how a system answers, which an arm of an experiment may change
 ROUTE = "assistant"  # the name under which the log keeps answers from documents
 
 
@@ -77,21 +79,26 @@ class System:
         conversation: str = "",
         parent: str | None = None,
         unit: str = "",
+        experiment: str = "",
+        arm: str = "",
+        settings: Mapping[str, Any] = {},
     ) -> tuple[Answer, Interaction]:
         """An answer and the interaction to log, which is left to the caller.
 
         `identifier` names both (default: a fresh one); `began` is when the question came, in seconds since the epoch;
-        for the others see `Answerer.respond` and `Interaction`.
+        `settings` of an arm are `threshold`, the confidence from which it answers, and `writing`, whether a model does.
+        For the others see `Answerer.respond` and `Interaction`.
         """
         began = time.time() if began is None else began
         self.answerer.finder.encoder.count_uncut([question.encode("utf-8", "replace").decode()], "query")
-        answer, evidence = self.answerer.respond(
-            question, lineage=self.lineage, listener=listener, say=say, queued=queued, earlier=earlier
+        lineage = {**self.lineage, **({"settings": hash_json(settings)} if settings else {})}
+        answer, evidence = self._answerer(settings).respond(
+            question, lineage=lineage, listener=listener, say=say, queued=queued, earlier=earlier
         )
         answer = replace(answer, id=identifier) if identifier else answer
         tokenizer = self.answerer.finder.encoder.tokenizer  # in whose tokens the budget of a search is counted too
         index = self.lineage[next(name for name, use in self.current.uses.items() if use == "retrieve.index")]
-        return answer, to_interaction(
+        interaction = to_interaction(
             answer,
             evidence.passages,
             evidence.query_embedding,
@@ -104,6 +111,14 @@ class System:
             parent=parent,
             unit=unit,
         )
+        return answer, replace(interaction, experiment=experiment, arm=arm)
+
+    def _answerer(self, settings: Mapping[str, Any]) -> Answerer:
+        if not settings:
+            return self.answerer
+        calibration, writer = self.answerer.calibration, self.answerer.writer
+        calibration = replace(calibration, threshold=float(settings.get("threshold", calibration.threshold)))
+        return Answerer(self.answerer.finder, calibration, writer if settings.get("writing", True) else None)
 
 
 def open(workspace: str | Path, version: str = PRODUCTION) -> System:  # noqa: A001 - the public name is lmworks.open

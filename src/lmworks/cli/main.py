@@ -16,6 +16,7 @@ from lmworks.cli import (
     cross_encoder_command,
     data_command,
     eval_command,
+    experiment_command,
     finetune_command,
     judge_command,
     log_command,
@@ -130,6 +131,7 @@ app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(vectors_command.app, name="vectors")
 app.add_typer(log_command.app, name="log")
+app.add_typer(experiment_command.app, name="experiment")
 app.add_typer(rows_command.app, name="rows")
 app.add_typer(serve_command.keys_app, name="keys")
 

@@ -34,8 +34,9 @@ class GroundedSystem:
     page that reads the index does not wait for the questions before it.
     """
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, version: str = "") -> None:
         self._workspace = workspace
+        self._version = (version,) if version else ()  # of `lmworks.open`; else what is live
         self._answering = ThreadPoolExecutor(1, thread_name_prefix="answer")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="read")
         self.waiting = 0  # questions that are being answered or wait for it
@@ -46,7 +47,7 @@ class GroundedSystem:
 
     def open(self) -> System:
         """Open the system on its thread; blocks until that is done. Errors as of `lmworks.open`."""
-        self.system = self._answering.submit(lmworks.open, self._workspace).result()
+        self.system = self._answering.submit(lmworks.open, self._workspace, *self._version).result()
         finder = self.system.answerer.finder
         folder, fingerprint = finder.index.folder, finder.encoder.fingerprint
         self.index = self._reading.submit(Index.open, folder, fingerprint).result()
@@ -73,6 +74,9 @@ class GroundedSystem:
                 conversation=turn.conversation,
                 parent=turn.parent,
                 unit=turn.unit,
+                experiment=turn.experiment,
+                arm=turn.arm,
+                settings=turn.answering,
             )
             with self._lock:
                 self.seconds += 0.2 * (time.perf_counter() - started - self.seconds)

@@ -44,6 +44,13 @@ class Turn:
     unit: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
     id: str = ""
+    # Set by an experiment: its name, the arm, the model that was asked for where another answers, the version of the
+    # system that does, and what is set of how it answers.
+    experiment: str = ""
+    arm: str = ""
+    route: str = ""
+    version: str = ""
+    answering: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompt_ids):
@@ -116,7 +123,9 @@ def _interaction(turn: Turn, identifier: str, began: float, error: str) -> Inter
         error=error,
         timings={"total": time.time() - began},
         lineage=turn.lineage,
-        route=turn.model,
+        route=turn.route or turn.model,
+        experiment=turn.experiment,
+        arm=turn.arm,
         conversation=turn.conversation,
         parent=turn.parent,
         unit=turn.unit,

@@ -6,6 +6,7 @@ else happens (the client leaves, the deadline passes, the model fails) is logged
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lmworks.artefact import hash_json
+from lmworks.config import to_mapping
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
@@ -29,6 +31,7 @@ from lmworks.serve.embedding_request import EncodingQueue, QueryEncoder, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
 from lmworks.serve.grounded_turn import GroundedSystem, grounded_events
 from lmworks.serve.interaction_record import Recorder, Turn
+from lmworks.serve.live_experiments import LiveExperiments
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
@@ -37,6 +40,7 @@ from lmworks.workspace import Current, open_log, read_current
 T = TypeVar("T")
 State = Literal["starting", "ready", "failed", "stopping"]
 DEFAULTS = ServeConfig()
+_LOGGER = logging.getLogger(__name__)
 
 
 class Service:
@@ -66,6 +70,7 @@ class Service:
         self.log = open_log(workspace)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
+        self.experiments = LiveExperiments(self.log, workspace, self._threads)
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
         self._encoding_queue = EncodingQueue()
         self._query_encoder: QueryEncoder | None = None
@@ -144,6 +149,7 @@ class Service:
             worker.close()
         if self._grounded is not None:
             self._grounded.close()
+        self.experiments.close()
         self._encoding_queue.close()
         if self._query_encoder is not None:
             self._query_encoder.close()
@@ -230,6 +236,11 @@ class Service:
         """Attach feedback or a note to an interaction; returns once it is committed. KeyError for an unknown one."""
         await asyncio.wrap_future(self.log.attach(feedback))
 
+    async def outcome(self, name: str, value: float, interaction: str, unit: str = "", at: float | None = None) -> bool:
+        """Keep an outcome; False where it was there already. Errors as of `LiveExperiments.outcome`."""
+        made = await asyncio.to_thread(self.experiments.outcome, name, value, interaction, unit, at)
+        return bool(await asyncio.wrap_future(self.log.append("outcomes", [to_mapping(made)])))
+
     # -----------------------------------------------------------------------------------------------------------------
     # Requests
 
@@ -251,9 +262,11 @@ class Service:
         or FailedError.
         """
         self.check(turn)
+        asked, turn, unseen = turn, *await self._in_arm(turn)
         identifier = turn.id or secrets.token_hex(8)
         if turn.model == ASSISTANT and self._grounded is not None:
-            events = grounded_events(turn, identifier, self._grounded, self.recorder, self.config)
+            system = self.experiments.versions[turn.version] if turn.version else self._grounded
+            events = grounded_events(turn, identifier, system, self.recorder, self.config)
         else:
             worker = self.language(turn.model)
             events = completion_events(
@@ -270,6 +283,38 @@ class Service:
             async with aclosing(events) as source:
                 async for event in source:
                     yield event
+        if asked is not turn:
+            self.experiments.guard(turn.experiment)
+        if unseen is not None:
+            self._answer_unseen(unseen)
+
+    async def _in_arm(self, turn: Turn) -> tuple[Turn, Turn | None]:
+        """The turn as the arm of its unit answers it, and as another does unseen; as it is where an arm cannot."""
+        given = turn
+        try:
+            given, unseen = await self.experiments.arm_of(turn)
+            for one in (given, unseen):
+                if one is not None and one is not turn:
+                    self.check(one)
+            return given, unseen
+        except (UnknownModelError, ValueError) as error:
+            self.experiments.cannot_serve(given, error)
+            return turn, None
+
+    def _answer_unseen(self, turn: Turn) -> None:
+        """Let an arm answer that nobody sees, in the background, unless the server has enough to do."""
+
+        async def drain() -> None:
+            try:
+                async for _ in self.chat(turn):
+                    pass
+            except Exception as error:  # it is in the log, and nobody waits for it
+                _LOGGER.warning("the arm %s of %s did not answer unseen: %s", turn.arm, turn.experiment, error)
+
+        if self._active > self.config.slots // 2 or self.state != "ready":
+            self.experiments.skipped += 1
+        else:
+            self.recorder.in_background(drain())
 
     @contextmanager
     def active_request(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from lmworks.serve.pages import (
     compare_page,
     documents_page,
     evaluation_page,
+    experiments_page,
     forms,
     log_page,
     rank_page,
@@ -18,6 +19,9 @@ from lmworks.serve.service import Service
 def router(service: Service) -> APIRouter:
     """All pages over one service."""
     pages = APIRouter(include_in_schema=False)
-    for module in (chat_page, documents_page, log_page, evaluation_page, compare_page, rank_page, system_page, forms):
+    for module in (
+        *(chat_page, documents_page, log_page, experiments_page, evaluation_page, compare_page, rank_page),
+        *(system_page, forms),
+    ):
         pages.include_router(module.router(service))
     return pages

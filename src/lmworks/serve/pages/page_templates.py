@@ -25,6 +25,7 @@ SECTIONS = (
     ("chat", "/", "Chat"),
     ("documents", "/documents", "Documents"),
     ("log", "/log", "Log"),
+    ("experiments", "/experiments", "Experiments"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("compare", "/compare", "Compare"),
     ("rank", "/rank", "Rank"),

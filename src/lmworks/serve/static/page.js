@@ -1,6 +1,6 @@
 // What every page shares: toasts, copying, times that stay current, keyboard shortcuts, and thumbs without a reload.
 
-const SECTIONS = { c: "/", d: "/documents", l: "/log", e: "/evaluation", p: "/compare", r: "/rank", s: "/system" };
+const SECTIONS = { c: "/", d: "/documents", l: "/log", x: "/experiments", e: "/evaluation", p: "/compare", r: "/rank", s: "/system" };
 
 /** Says something in passing, to the eye and to a screen reader.
  * @param {string} text */
@@ -109,15 +109,33 @@ function showThumb(form, value) {
   box?.querySelector("[data-thumb-down]")?.setAttribute("aria-pressed", String(value === "down"));
 }
 
+/** Says what was done with an answer: a click on a source, a copy, a return. Nobody waits for it.
+ * @param {Element | null} place in the answer @param {string} name */
+export function outcome(place, name) {
+  const interaction = place?.closest("[data-interaction]")?.getAttribute("data-interaction");
+  if (!interaction) return;
+  const body = JSON.stringify({ name, interaction });
+  fetch("/v1/outcomes", { method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body }).catch(() => {});
+}
+
+/** @param {MouseEvent} event */
+function onSource(event) {
+  const link = event.target instanceof Element ? event.target.closest(".cite, .source .place") : null;
+  outcome(link, "click");
+}
+
 /** A button with data-copy copies that text, or without one the code beside it. @param {MouseEvent} event */
 async function onCopy(event) {
   const button = event.target instanceof Element ? event.target.closest("[data-copy]") : null;
   if (!(button instanceof HTMLElement)) return;
+  outcome(button, "copy");
   toast((await copy(button.dataset.copy || (button.closest(".code-block")?.querySelector("code")?.textContent ?? ""))) ? "Copied" : "The browser does not allow copying");
 }
 
 document.addEventListener("keydown", onKey);
 document.addEventListener("submit", onFeedback);
 document.addEventListener("click", onCopy);
+document.addEventListener("click", onSource);
+document.addEventListener("copy", () => outcome(getSelection()?.anchorNode?.parentElement?.closest(".answer") ?? null, "copy"));
 refreshTimes();
 setInterval(refreshTimes, 30000);

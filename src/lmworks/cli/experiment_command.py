@@ -1,0 +1,156 @@
+"""The verb `experiment`: compare systems, models or settings on live requests."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmworks.cli.options import WorkspaceOption, last_workspace
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Experiments on live requests: plan, start, ramp and stop. Example: `lmworks experiment new tone.toml`.",
+)
+ReasonOption = Annotated[str, typer.Option(help="Why; it is kept with the event.", prompt=True)]
+_EXAMPLE = """\
+name = "{name}"
+description = "What do we want to know?"
+unit = "conversation"          # who sees the same arm; or "user"
+route = "assistant"            # the served name whose requests take part
+metric = "thumbs"              # decides; or click, copy, return, rating, task_done, click/answer, ...
+minimum_effect = 0.05          # the smallest difference that matters
+planned_units = 5000           # in all arms: `lmworks experiment power` says how many it takes
+window_days = 1.0              # after a unit's first request, in which its outcomes count
+guardrails = {{ "seconds>10" = 0.02, error = 0.01 }}     # how much worse each may become
+ramp = [0.1, 0.5, 1.0]         # shares of all units that take part
+
+[arms.control]                 # the first arm: as it is now
+share = 0.5
+
+[arms.candidate]
+share = 0.5
+settings = {{ threshold = 0.4 }} # or: version = "candidate", model = "a served name"
+"""
+
+
+@app.command()
+def new(file: Annotated[Path, typer.Argument(help="The .toml file to make; must not exist.")]) -> None:
+    """Write an example of an experiment, to be changed.
+
+    Example: `lmworks experiment new tone.toml`
+    """
+    from lmworks.artefact import check_new
+
+    check_new(file)
+    file.write_text(_EXAMPLE.format(name=file.stem), "utf-8")
+    typer.echo(f"{file}: change it, then `lmworks experiment power {file}` and `lmworks experiment start {file}`")
+
+
+@app.command()
+def power(
+    file: Annotated[Path, typer.Argument(help="The experiment.", exists=True)],
+    baseline: Annotated[float | None, typer.Option(help="The metric as it is now. Default: thumbs of the log.")] = None,
+    units: Annotated[float | None, typer.Option(help="Units a day. Default: as in the log.")] = None,
+    days: Annotated[int, typer.Option(help="How far to look back in the log.")] = 28,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Say how many units an experiment needs, and how long that takes.
+
+    Example: `lmworks experiment power tone.toml --baseline 0.7 --units 40`
+    """
+    from lmworks.monitor.experiment import read_experiment
+    from lmworks.monitor.experiment_results import past_traffic, plan
+    from lmworks.workspace import read_log
+
+    experiment = read_experiment(file)
+    if baseline is None or units is None:
+        with read_log(workspace or last_workspace()) as reader:
+            past = past_traffic(reader, experiment, time.time(), days)
+        baseline, units = past[0] if baseline is None else baseline, past[1] if units is None else units
+    if baseline is None:
+        raise ValueError(f"the last {days} days of the log say nothing about {experiment.metric}; give --baseline")
+    typer.echo(plan(experiment, baseline, units))
+
+
+@app.command()
+def start(
+    file: Annotated[Path, typer.Argument(help="The experiment.", exists=True)],
+    reason: ReasonOption,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Begin an experiment, with the first share of its ramp; a server that runs takes it up within a second.
+
+    Example: `lmworks experiment start tone.toml --reason "try a lower threshold"`
+    """
+    from lmworks.monitor.experiment import add_event, add_experiment, read_courses, read_experiment, running_overlap
+    from lmworks.workspace import open_log
+
+    experiment, now = read_experiment(file), time.time()
+    with open_log(workspace or last_workspace()) as log:
+        if other := running_overlap(read_courses(log.reader), experiment):
+            raise ValueError(f"{other} runs on {experiment.route} already: stop it first")
+        add_experiment(log, experiment, now)
+        add_event(log, experiment.name, "started", now, reason, value={"share": experiment.ramp[0]})
+    share, name = f"{experiment.ramp[0]:.0%}", experiment.name
+    typer.echo(f"{name} runs with {share} of units; `lmworks experiment show {name}` says what it finds")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Its name; without it, all of them.")] = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Say what an experiment has found, and what to do.
+
+    Example: `lmworks experiment show tone`
+    """
+    from lmworks.monitor.experiment import read_course, read_courses
+    from lmworks.monitor.experiment_results import read_out, stated
+    from lmworks.workspace import read_log
+
+    with read_log(workspace or last_workspace()) as reader:
+        if not name:
+            for course in read_courses(reader):
+                typer.echo(f"{course.experiment.name}  {course.status}  {course.share:.0%}  {course.experiment.metric}")
+            return
+        course = read_course(reader, name)
+        found = read_out(reader, course.experiment, time.time())
+    typer.echo(f"{name}: {course.status}. {found.decision.kind.capitalize()}: {found.decision.words}")
+    units = ", ".join(f"{arm} {count}" for arm, count in found.assigned.items())
+    typer.echo(f"units: {units}; {found.open} within their window; sample ratio p = {found.mismatch:.3g}")
+    for one in found.effects:
+        typer.echo(f"  {one.missing or stated(one)}{f' (guardrail {one.guard})' if one.guard else ''}")
+    for event in course.events:
+        typer.echo(f"  {time.strftime('%Y-%m-%d %H:%M', time.gmtime(event.time))} {event.kind}: {event.reason}")
+
+
+@app.command()
+def ramp(name: str, reason: ReasonOption, workspace: WorkspaceOption = None) -> None:
+    """Let the next share of units take part.
+
+    Example: `lmworks experiment ramp tone --reason "guardrails hold"`
+    """
+    _add(name, "ramped", reason, workspace)
+
+
+@app.command()
+def stop(name: str, reason: ReasonOption, workspace: WorkspaceOption = None) -> None:
+    """End an experiment: everybody gets what is served without it.
+
+    Example: `lmworks experiment stop tone --reason "the candidate is better, promoted"`
+    """
+    _add(name, "stopped", reason, workspace)
+
+
+def _add(name: str, kind: str, reason: str, workspace: Path | None) -> None:
+    from lmworks.monitor.experiment import add_event, read_course
+    from lmworks.workspace import open_log
+
+    with open_log(workspace or last_workspace()) as log:
+        course = read_course(log.reader, name)
+        share = course.next_share if kind == "ramped" else 0.0
+        if course.status != "running" or share is None:
+            raise ValueError(f"{name} is {course.status}, with {course.share:.0%} of units: there is nothing to change")
+        add_event(log, name, kind, time.time(), reason, value={"share": share} if share else {})
+    typer.echo(f"{name}: {f'{share:.0%} of units' if share else 'stopped'}")

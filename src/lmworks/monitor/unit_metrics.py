@@ -1,0 +1,169 @@
+"""Metrics of experiments: for each unit a sum over a sum, straight from the columns of the log and from outcomes.
+
+    thumbs            thumbs up, of all thumbs                 abstained, error      of all answers; lower is better
+    seconds>4         answers slower than that, of all         rating                the mean of the outcomes `rating`
+    click             units with an outcome of that name       click/answer          outcomes of that name per answer
+    -NAME             NAME, and lower is better
+
+An outcome is anything that the page or a client names: click, copy, return, task_done, rating, ... What counts for a
+unit lies in the `window_days` after its assignment; units whose window is still open do not count yet, so that
+what is late, within the window, falls on all arms alike, and what is later changes nothing.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmworks.monitor.log import Reader
+from lmworks.records import Experiment
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DAY = 86400.0
+_EACH = "1"
+# name -> numerator and denominator over interactions, lower is better
+_OF_ANSWERS = {
+    "thumbs": ("CASE WHEN i.thumbs = 'up' THEN 1 ELSE 0 END", "CASE WHEN i.thumbs != '' THEN 1 ELSE 0 END", False),
+    "abstained": ("i.abstained", _EACH, True),
+    "error": ("CASE WHEN i.error != '' THEN 1 ELSE 0 END", _EACH, True),
+}
+_WITHIN = "i.experiment = a.experiment AND i.unit = a.unit AND i.experiment != '' AND i.time <= a.time + ?"
+_BEFORE = "i.unit = a.unit AND i.unit != '' AND i.time < a.time"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitMetric:
+    """A unit's value is `numerator` / `denominator`, SQL summed over its answers `i`; those of an outcome are summed
+    over the outcomes `o`, and a denominator of "" is 1 for each unit, of "answers" the number of its answers."""
+
+    name: str
+    numerator: str
+    denominator: str
+    outcome: str
+    lower_is_better: bool
+
+
+def parse_metric(text: str) -> UnitMetric:
+    """The metric of this name; ValueError names what is allowed."""
+    name, lower = text.removeprefix("-"), text.startswith("-")
+    if slow := re.fullmatch(r"seconds>(\d+(?:\.\d+)?)", name):
+        return UnitMetric(text, f"CASE WHEN i.seconds > {float(slow[1])!r} THEN 1 ELSE 0 END", _EACH, "", True)
+    if name in _OF_ANSWERS:
+        numerator, denominator, natural = _OF_ANSWERS[name]
+        return UnitMetric(text, numerator, denominator, "", natural or lower)
+    outcome = re.fullmatch(r"([A-Za-z_][\w.-]{0,63}?)(/answer)?", name, re.ASCII)
+    if outcome is None:
+        allowed = ", ".join((*_OF_ANSWERS, "seconds>2.5", "rating", "an outcome such as click", "click/answer"))
+        raise ValueError(f"no metric {text!r}: there is {allowed}; a leading - says that lower is better")
+    if name == "rating":
+        return UnitMetric(text, "o.value", _EACH, "rating", lower)
+    return UnitMetric(text, _EACH, "answers" if outcome[2] else "", outcome[1], lower)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTable:
+    """The units of an experiment whose windows are closed, in the order in which they closed.
+
+    `arms` numbers each unit's arm; `sums` leads from a metric to the units' numerators and denominators, (2, units),
+    and `before` to the same of their past; `assigned` counts all units of each arm, `open_` those that do not yet.
+    """
+
+    arms: "np.ndarray"
+    times: "np.ndarray"
+    sums: "dict[str, np.ndarray]"
+    before: "dict[str, np.ndarray]"
+    assigned: tuple[int, ...]
+    open_: int
+
+
+def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
+    """Read what the units did; numbers alone, one row a unit in memory."""
+    import numpy as np
+
+    names, window = list(experiment.arms), experiment.window_days * DAY
+    metrics = [parse_metric(name) for name in dict.fromkeys((experiment.metric, *experiment.guardrails))]
+    if experiment.shadow:
+        return _shadow_table(reader, experiment, metrics)
+    counts = dict(reader.rows("assignments", "arm, count(*)", "experiment = ? GROUP BY arm", [experiment.name]))
+    closed = "experiment = ? AND time <= ? ORDER BY time, unit"
+    units = reader.rows("assignments", "unit, arm, time", closed, [experiment.name, now - window])
+    place = {unit: number for number, (unit, _, _) in enumerate(units)}
+
+    def sums(rows: Sequence[tuple[Any, ...]]) -> "np.ndarray":
+        """(columns, units) of rows (unit, columns); units without a row have 0."""
+        width = len(rows[0]) - 1 if rows else 1
+        table = np.zeros((width, len(units)))
+        for unit, *values in rows:
+            if unit in place:
+                table[:, place[unit]] = values
+        return table
+
+    def measured(join: str, start: list[Any], outcomes: str) -> "dict[str, np.ndarray]":
+        found: dict[str, np.ndarray] = {}
+        of_answers = [metric for metric in metrics if not metric.outcome]
+        columns = [f"sum({part})" for one in of_answers for part in (one.numerator, one.denominator)] + ["count(*)"]
+        table = sums(
+            reader.rows(
+                f"assignments a JOIN interactions i ON {join}",
+                f"a.unit, {', '.join(columns)}",
+                "a.experiment = ? GROUP BY a.unit",
+                [*start, experiment.name],
+            )
+        )
+        answers = table[-1]
+        for number, metric in enumerate(of_answers):
+            pair = table[2 * number : 2 * number + 2]
+            found[metric.name] = pair if len(pair) == 2 else np.zeros((2, len(units)))
+        for metric in (one for one in metrics if one.outcome):
+            rows = reader.rows(
+                f"assignments a JOIN outcomes o ON o.unit = a.unit AND o.name = ? AND {outcomes}",
+                f"a.unit, sum({metric.numerator}), count(*)",
+                "a.experiment = ? GROUP BY a.unit",
+                [metric.outcome, *start, experiment.name],
+            )
+            summed, count = sums(rows) if rows else np.zeros((2, len(units)))
+            denominator = {"": np.ones(len(units)), "answers": answers, _EACH: count}[metric.denominator]
+            found[metric.name] = np.stack([summed if metric.denominator else np.minimum(summed, 1), denominator])
+        return found
+
+    return UnitTable(
+        np.array([names.index(arm) for _, arm, _ in units], dtype=np.intp),
+        np.array([time for *_, time in units], dtype=np.float64),
+        measured(_WITHIN, [window], "o.time >= a.time AND o.time <= a.time + ?"),
+        measured(_BEFORE, [], "o.time < a.time") if experiment.unit == "user" else {},
+        tuple(counts.get(name, 0) for name in names),
+        sum(counts.values()) - len(units),
+    )
+
+
+def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[UnitMetric]) -> UnitTable:
+    """Each answer, seen or unseen, as a unit of its own: nobody acts on an answer that is not seen."""
+    import numpy as np
+
+    names, of_answers = list(experiment.arms), [metric for metric in metrics if not metric.outcome]
+    columns = [part for one in of_answers for part in (one.numerator, one.denominator)]
+    where = "i.experiment = ? AND i.experiment != '' ORDER BY i.time, i.id"
+    rows = reader.rows("interactions i", ", ".join(["i.arm", "i.time", *columns]), where, [experiment.name])
+    rows = [row for row in rows if row[0] in experiment.arms]
+    arms = np.array([names.index(row[0]) for row in rows], dtype=np.intp)
+    table = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), 1 + len(columns)).T
+    sums = {one.name: table[1 + 2 * number : 3 + 2 * number] for number, one in enumerate(of_answers)}
+    sums |= {one.name: np.zeros((2, len(rows))) for one in metrics if one.outcome}
+    return UnitTable(arms, table[0], sums, {}, tuple(int((arms == number).sum()) for number in range(len(names))), 0)
+
+
+def strangers(reader: Reader, experiment: Experiment) -> int:
+    """Outcomes of the experiment's metrics whose units it never assigned."""
+    named = [parse_metric(name).outcome for name in (experiment.metric, *experiment.guardrails)]
+    if not (named := [name for name in named if name]):
+        return 0
+    first = reader.rows("assignments", "min(time)", "experiment = ?", [experiment.name])[0][0]
+    where = (
+        f"o.name IN ({', '.join('?' * len(named))}) AND o.time >= ? AND NOT EXISTS "
+        "(SELECT 1 FROM assignments a WHERE a.experiment = ? AND a.unit = o.unit)"
+    )
+    since = math.inf if first is None else first
+    return reader.rows("outcomes o", "count(*)", where, [*named, since, experiment.name])[0][0]

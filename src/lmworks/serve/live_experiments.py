@@ -1,0 +1,174 @@
+"""Experiments on what is served: the arm of each request, the kill switch, and answers that nobody sees."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmworks.config import to_mapping, unknown
+from lmworks.monitor.experiment import Course, add_event, assign, read_courses
+from lmworks.monitor.experiment_results import read_out
+from lmworks.monitor.log import Log, LogFullError
+from lmworks.monitor.unit_metrics import parse_metric
+from lmworks.records import Outcome
+from lmworks.serve.grounded_turn import GroundedSystem
+from lmworks.serve.interaction_record import Turn
+from lmworks.serve.served_models import ASSISTANT
+from lmworks.system import SETTINGS
+
+_LOOK_SECONDS = 1.0  # after which it is asked again what runs
+_GUARD_SECONDS = 60.0  # between two looks at the guardrails
+_REMEMBERED = 100_000  # units whose assignment is known to be in the log
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class LiveExperiments:
+    """Experiments that run now, asked of the log every second, so that a command reaches every server."""
+
+    log: Log
+    workspace: Path
+    threads: Executor
+    versions: dict[str, GroundedSystem] = field(default_factory=dict)  # that arms answer by
+    skipped: int = 0  # unseen answers that were not made since the server was busy
+    _courses: list[Course] = field(default_factory=list)
+    _looked: float = -_LOOK_SECONDS
+    _looking: bool = False
+    _guarded: dict[str, float] = field(default_factory=dict)
+    _known: dict[tuple[str, str], None] = field(default_factory=dict)
+    _clock: float = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch; stands still while the machine's clock goes back, so that what follows is later."""
+        self._clock = max(self._clock, time.time())
+        return self._clock
+
+    def running(self, route: str) -> Course | None:
+        """The experiment that runs on a route; no request waits until that is read anew."""
+        if time.monotonic() - self._looked >= _LOOK_SECONDS and not self._looking:
+            self._looking = True
+            self.threads.submit(self.look)
+        return next((one for one in self._courses if one.experiment.route == route), None)
+
+    def look(self) -> None:
+        """Read what runs, and open the versions that arms answer by."""
+        try:
+            self._courses = self._read()
+        except Exception as error:  # such as a log that is moved away: what runs goes on
+            _LOGGER.warning("it cannot be read which experiments run: %s", error)
+        finally:
+            self._looked, self._looking = time.monotonic(), False
+
+    def _read(self) -> list[Course]:
+        courses = [one for one in read_courses(self.log.reader) if one.status == "running"]
+        for course in courses:
+            for version in {str(arm["version"]) for arm in course.experiment.arms.values() if "version" in arm}:
+                if version != "production" and version not in self.versions:
+                    system = GroundedSystem(self.workspace, version)
+                    try:
+                        system.open()
+                    except Exception as error:
+                        system.close()
+                        self._stop(course.experiment.name, f"the version {version} cannot be opened: {error}")
+                        return [one for one in courses if one is not course]
+                    self.versions[version] = system
+        return courses
+
+    async def arm_of(self, turn: Turn) -> tuple[Turn, Turn | None]:
+        """The turn as the arm of its unit wants it, and the one to answer unseen; the turn itself outside of any.
+
+        The assignment is in the log before the answer is: both pass the one thread that writes.
+        """
+        course = self.running(turn.model)
+        if course is None:
+            return turn, None
+        experiment = course.experiment
+        unit = turn.conversation if experiment.unit == "conversation" else (turn.unit or turn.client)
+        found = assign(experiment, unit, course.share, self.now())
+        if found is None:
+            return turn, None
+        control, *others = experiment.arms
+        if experiment.shadow:
+            hidden = others[int(found.time * 1e6) % len(others)]
+            unseen = replace(
+                _as(turn, experiment.name, hidden, experiment.arms[hidden]), unit="", client="", conversation="", id="",
+                lineage={**turn.lineage, "unseen": turn.id},
+            )  # fmt: skip
+            return replace(turn, experiment=experiment.name, arm=control, unit=unit), unseen
+        key = (experiment.name, unit)
+        if key not in self._known:
+            while True:
+                try:
+                    self.log.append("assignments", [to_mapping(found)])
+                    break
+                except LogFullError:  # the answer waits until the disk has caught up
+                    await asyncio.sleep(0.02)
+            self._known[key] = None
+            while len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return replace(_as(turn, experiment.name, found.arm, experiment.arms[found.arm]), unit=unit), None
+
+    def cannot_serve(self, turn: Turn, error: Exception) -> None:
+        """Stop an experiment one of whose arms cannot answer; everybody gets what is served without it."""
+        self._courses = [one for one in self._courses if one.experiment.name != turn.experiment]
+        self.threads.submit(self._stop, turn.experiment, f"the arm {turn.arm} cannot answer: {error}")
+
+    def _stop(self, experiment: str, reason: str) -> None:
+        _LOGGER.warning("the experiment %s is stopped: %s", experiment, reason)
+        add_event(self.log, experiment, "killed", self.now(), reason, "lmworks")
+
+    def guard(self, experiment: str) -> None:
+        """Look at the guardrails, at most once a minute, off the event loop; called after each answer of an arm."""
+        course = next((one for one in self._courses if one.experiment.name == experiment), None)
+        if course and time.monotonic() - self._guarded.get(experiment, -_GUARD_SECONDS) >= _GUARD_SECONDS:
+            self._guarded[experiment] = time.monotonic()
+            self.threads.submit(self.check, course)
+
+    def check(self, course: Course) -> bool:
+        """Stop an experiment in which a guardrail is breached beyond doubt; whether it was."""
+        found = read_out(self.log.reader, course.experiment, self.now())
+        if breached := any(one.guard == "breached" for one in found.effects):
+            self._stop(course.experiment.name, found.decision.words)
+            self._looked = -_LOOK_SECONDS
+        return breached
+
+    def outcome(self, name: str, value: float, interaction: str, unit: str, at: float | None) -> Outcome:
+        """An outcome of the unit of an interaction, or of `unit`; KeyError for an unknown interaction, ValueError for a
+        name that no metric can have and a time that is to come."""
+        parse_metric(f"{name}/answer")
+        if interaction:
+            columns = "unit, conversation"
+            if not (rows := self.log.reader.rows("interactions", columns, "id = ?", [interaction])):
+                raise KeyError(interaction)
+            unit = rows[0][0] or rows[0][1]
+        if not unit:
+            raise ValueError("nobody's: give `interaction`, of a conversation or a unit, or `unit`")
+        if at is not None and at > self.now() + 60:
+            raise ValueError(f"the time {at:g} has not come yet")
+        return Outcome(unit, name, self.now() if at is None else at, value, interaction)
+
+    def close(self) -> None:
+        for system in self.versions.values():
+            system.close()
+
+
+def _as(turn: Turn, experiment: str, arm: str, table: Mapping[str, Any]) -> Turn:
+    """A turn as an arm answers it. ValueError for a setting that there is not."""
+    turn = replace(turn, experiment=experiment, arm=arm)
+    if "model" in table:
+        return replace(turn, model=table["model"], route=turn.model)
+    if "version" in table:
+        return replace(turn, version="" if table["version"] == "production" else table["version"])
+    settings = dict(table.get("settings", {}))
+    if turn.model == ASSISTANT:
+        for key in settings.keys() - set(SETTINGS):
+            raise ValueError(unknown("setting", key, SETTINGS))
+        return replace(turn, answering=settings)
+    try:
+        return replace(turn, sampling=replace(turn.sampling, **settings))
+    except TypeError as error:
+        raise ValueError(f"the arm {arm} has settings that sampling does not know: {error}") from error

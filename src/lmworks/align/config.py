@@ -155,7 +155,9 @@ class OfflineConfig:
     batch: int | None = None
     rate: float | None = None
     seed: int = 0
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), validate=100))
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", validate=100)
+    )
 
     def __post_init__(self) -> None:
         positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)

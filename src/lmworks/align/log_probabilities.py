@@ -1,6 +1,6 @@
 """Log-probabilities of completions under a policy or a reference: what every method of alignment is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmworks.data.token_groups import GroupBatch, TokenGroups
+from lmworks.model.config import Learned
 from lmworks.model.heads import VocabularyHead
+from lmworks.model.masks import SharedPrefix
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
@@ -64,29 +66,80 @@ def log_probabilities_and_values(
     projection = head.projection_to_vocabulary(model.tokens)
     if temperature != 1.0 and (projection.softcap or projection.bias is not None):
         raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
-    wanted = sequences.mask[:, 1:]
-    rows_of, found, valued = [], [], []
-    for rows, longest in by_length(sequences.real):
-        mask = wanted[rows, : longest - 1]
-        hidden = model.hidden(sequences.ids[rows, :longest])[:, :-1]  # (rows, longest - 1, width)
-        chosen = hidden[mask]  # (targets, width)
-        numbers = token_log_probabilities(
-            head.features(chosen) / temperature, projection, sequences.ids[rows, 1:longest][mask]
-        )
-        found.append(_placed(numbers, mask, sequences.ids.shape[1]))
-        if critic is not None:
-            valued.append(_placed(critic(chosen)[:, 0].to(numbers), mask, sequences.ids.shape[1]))
-        rows_of.append(rows)
-    order = torch.cat(rows_of).argsort()
-    log_probabilities = torch.cat(found)[order]
-    return log_probabilities, torch.cat(valued)[order] if valued else torch.zeros_like(log_probabilities)
+    features, targets = _before_targets(model, sequences)
+    numbers = token_log_probabilities(head.features(features) / temperature, projection, targets)
+    places = sequences.mask[:, 1:]
+    log_probabilities = _placed(numbers, places)
+    if critic is None:
+        return log_probabilities, torch.zeros_like(log_probabilities)
+    return log_probabilities, _placed(critic(features)[:, 0].to(numbers), places)
 
 
-def _placed(numbers: Tensor, mask: Tensor, length: int) -> Tensor:
-    """(rows, length), 0 but where `mask` (rows, shorter), which begins with the second token, has the numbers."""
-    padded = numbers.new_zeros(len(mask), length)
-    padded[:, 1 : mask.shape[1] + 1][mask] = numbers
+def _placed(numbers: Tensor, mask: Tensor) -> Tensor:
+    """(rows, length), 0 but where `mask` (rows, length - 1), which begins with the second token, has the numbers."""
+    padded = numbers.new_zeros(len(mask), mask.shape[1] + 1)
+    padded[:, 1:][mask] = numbers
     return padded
+
+
+def _before_targets(model: Transformer, sequences: Sequences) -> tuple[Tensor, Tensor]:
+    """The hidden states of what stands before each token of a completion, (targets, width), and that token, (targets,)
+    int64, row by row.
+
+    Where the model's attention has a kernel for it, sequences are packed without padding, and neighbours with the same
+    prompt share it.
+    """
+    ids, mask, _ = sequences
+    wanted, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
+    stack, learned = model.decoder, isinstance(model.config.embedding.positions, Learned)
+    if stack is None or learned or not stack.shares_prefixes(model.tokens):
+        hidden = torch.zeros(*wanted.shape, model.tokens.shape[1], dtype=model.tokens.dtype, device=ids.device)
+        for rows, longest in by_length(sequences.real):
+            hidden[rows, : longest - 1] = model.hidden(ids[rows, :longest])[:, :-1]
+        return hidden[wanted], targets
+    places = torch.arange(ids.shape[1], device=ids.device)
+    prompt, end = mask.int().argmax(-1), (mask * places).amax(-1)  # (rows,): the first and the last target
+    own = (ids[1:] == ids[:-1]) | (places >= prompt[1:, None])
+    same = own.all(-1) & (prompt[1:] == prompt[:-1]) & (prompt[1:] > 0)
+    same = torch.cat((same.new_zeros(1), same))  # (rows,): with the prompt of the row before
+    tokens = (end - prompt * same).cumsum(0)
+    found = []
+    for number in (tokens // _TOGETHER).unique():
+        rows = tokens // _TOGETHER == number
+        packed, place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
+        if len(packed.ids[0]):
+            rule = SharedPrefix(packed.texts, packed.branches)
+            hidden = model.hidden(packed.ids, positions=packed.positions, rule=rule)[0]  # (tokens, width)
+            found.append(hidden[place[:, :-1][wanted[rows]]])
+    width = model.tokens.shape[1]
+    return torch.cat(found) if found else model.tokens.new_zeros(0, width), targets
+
+
+class _Packed(NamedTuple):
+    """One row of sequences, (1, tokens) int64 each; see `SharedPrefix`."""
+
+    ids: Tensor
+    positions: Tensor
+    texts: Tensor
+    branches: Tensor
+
+
+def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[_Packed, Tensor]:
+    """Rows up to their `end` (rows,), one behind the other, with one prompt for those that have the `same` as the row
+    before; and the place of each of their tokens, (rows, length) int64."""
+    number = torch.arange(len(ids), device=ids.device)
+    first = number.where(~same, 0).cummax(0).values  # (rows,): the row whose prompt it is
+    shared = same & (number > 0)
+    starts = (end - prompt * shared).cumsum(0) - (end - prompt * shared)
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    place = starts[:, None] + columns - (prompt * shared)[:, None]
+    place = place.where(columns >= (prompt * shared)[:, None], starts[first][:, None] + columns)
+    real = columns < end[:, None]
+    branches = (number - first + 1)[:, None] * (columns >= prompt[:, None])
+    packed = ids.new_zeros(4, int((end - prompt * shared).sum()))
+    for part, values in zip(packed, (ids, columns, first[:, None], branches), strict=True):
+        part[place[real]] = values.expand_as(ids)[real]
+    return _Packed(*packed[:, None]), place
 
 
 def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
@@ -102,18 +155,27 @@ def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def reference_sums(
-    model: Transformer, groups: TokenGroups, device: torch.device | str = "cpu", progress: Report = no_report
+    model: Transformer,
+    groups: TokenGroups,
+    device: torch.device | str = "cpu",
+    progress: Report = no_report,
+    together: Sequence[NDArray[np.int64]] | None = None,
 ) -> NDArray[np.float32]:
-    """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`."""
-    was, found = model.training, []
+    """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`.
+
+    together  numbers of the groups of each forward. In bfloat16 a sum differs by tenths of a nat with what is beside
+              it: with a run's own micro-batches, its first steps have ratios of 1.
+    """
+    was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
-    for start in range(0, len(groups), _ROWS):
-        numbers = range(start, min(start + _ROWS, len(groups)))
+    for numbers in together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS)):
         sequences = Sequences(*(part.to(device) for part in sequences_of(groups.batch(numbers))))
-        found.append(completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy())
-        progress(numbers.stop, len(groups), "rows under the reference")
+        places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
+        found[places] = completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy()
+        done += len(numbers)
+        progress(done, len(groups), "rows under the reference")
     model.train(was)
-    return np.concatenate(found).astype(np.float32)
+    return found
 
 
 _DRIFT = 0.05  # nats a token: between two formats of one model it is a tenth of that

@@ -263,7 +263,9 @@ class OnlineConfig:
     replay_weight: float = 1.0
     held_out: tuple[str, ...] = ()
     remote: RemoteConfig | None = None
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), log=1, validate=None))
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
+    )
 
     def __post_init__(self) -> None:
         positive(steps=self.steps, prompts=self.prompts, slots=self.slots, rate=self.rate, temperature=self.temperature)

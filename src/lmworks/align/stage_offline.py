@@ -86,7 +86,8 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     length = min(config.length, checkpoint.config.context_length)
     groups = group_rows(objective, kept, checkpoint, length, left_out)
     learned = 0 if groups.learned is None else int(groups.learned.sum())
-    tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, learned), seed=config.seed)
+    method = with_rank(config.method, checkpoint, learned)
+    tuned = FinetuneConfig(method=method, seed=config.seed, train=config.train)
 
     def run_on(shown: TokenGroups, steps: int, batch: int, folder: Path, base: Checkpoint) -> Run:
         ranks, settings = join(config.train.parallel), config.train
@@ -114,17 +115,20 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     there = len(groups)
     if settings.rows < there:
         groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(settings.rows)))
-    dtype = DTYPES[config.train.precision]
-    if algorithm.referenced:
-        groups = with_reference(groups, checkpoint, dtype, context)
     config = replace(config, train=train_settings(config, settings))
+    if algorithm.referenced:
+        order = Permutation(len(groups), f"{config.seed} 0 pairs")(np.arange(len(groups)))  # of `GroupLoader`
+        batches = np.split(order, range(settings.batch, len(groups), settings.batch))
+        size = config.train.micro_batch or settings.batch
+        pieces = [piece for batch in batches for piece in np.split(batch, range(size, len(batch), size))]
+        groups = with_reference(groups, checkpoint, tuned, context, pieces)
     run = run_on(groups, settings.steps, settings.batch, context.work / "run", checkpoint)
     if algorithm.referenced and not run.checkpoints.steps():
         check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
     shown = None
     if held_out:
         shown = group_rows(objective, held_out[: settings.validated], checkpoint, length, left_out)
-        shown = with_reference(shown, checkpoint, dtype, context) if algorithm.referenced else shown
+        shown = with_reference(shown, checkpoint, tuned, context) if algorithm.referenced else shown
         run.validate = _validation(run, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
@@ -209,16 +213,19 @@ def group_rows(
 
 
 def with_reference(
-    groups: TokenGroups, checkpoint: Checkpoint, dtype: torch.dtype, context: StageContext
+    groups: TokenGroups,
+    checkpoint: Checkpoint,
+    tuned: FinetuneConfig,
+    context: StageContext,
+    together: Sequence[NDArray[np.int64]] | None = None,
 ) -> TokenGroups:
-    """The groups with the column `reference`, computed in this format before the first step and kept in the work
-    folder."""
+    """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
+    adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
     kept = context.work / f"reference-{groups.digest[:16]}.npy"
     if not kept.exists():
-        device, model = device_of_rank(), checkpoint.model
-        if model.tokens.dtype != dtype:  # all weights are trained, and computed with in a lower precision
-            model = copy.deepcopy(model).to(dtype)
-        _save(kept, reference_sums(model.to(device), groups, device, context.progress))
+        dtype, device = DTYPES[tuned.train.precision], device_of_rank()
+        model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(dtype)
+        _save(kept, reference_sums(model.to(device), groups, device, context.progress, together))
     return replace(groups, columns={**groups.columns, REFERENCE: np.load(kept)})
 
 

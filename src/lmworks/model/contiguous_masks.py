@@ -60,6 +60,21 @@ def key_ranges(
     return KeyRanges(ranges.first.int().contiguous(), ranges.last.int().contiguous())
 
 
+def forked_ranges(rule: masks.SharedPrefix) -> masks.ForkedRanges:
+    """The keys of one row: all of a text's past up to the first continuation; of those after it, their own and, apart
+    from these, the prefix, which is not empty."""
+    texts, branches = rule.texts, rule.branches  # (1, length)
+    places = torch.arange(texts.shape[1], device=texts.device)[None]
+    edge = texts.new_ones(1, 1, dtype=torch.bool)
+    begins = torch.cat((edge, texts.diff() != 0), dim=1)
+    text = _latest(begins, places)
+    own = _latest(begins | torch.cat((edge, branches.diff() != 0), dim=1), places)
+    forks = (branches[0] > 1).nonzero()[:, 0]
+    ends = _next(branches > 0, places).gather(1, text)[:, forks] - 1  # of the prefixes
+    shared = KeyRanges(text[:, forks].int(), ends.int())
+    return masks.ForkedRanges(KeyRanges(own.where(branches > 1, text).int(), places.int()), forks, shared)
+
+
 def of_mask(mask: Tensor, batch: int, real: Tensor | None) -> KeyRanges | None:
     """The same of a mask (batch or 1, 1, length or 1, length), in O(n²); None where some query of a real token sees
     keys with others between them.

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from lmworks.kernels import training_kernels
 from lmworks.kernels.training_kernels import KeyRanges, as_projected
-from lmworks.model.masks import Predicate, dense, everything
+from lmworks.model.masks import ForkedRanges, Predicate, dense, everything
 
 Tile = tuple[slice, slice, Tensor]  # its queries, its keys, and who may attend, (batch or 1, 1, 1, queries, keys) bool
 
@@ -138,6 +138,46 @@ def trained_attention(
     tensors = [tensor.to(dtype) for tensor in (query, key, value, *(prefix or ()))]
     found = _attend(*tensors, *seen, scale)[0] if prefix is None else _Joined.apply(*tensors, *seen, scale)
     return found.to(value.dtype)
+
+
+def forked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, seen: ForkedRanges) -> Tensor:
+    """`trained_attention` of one row, some of whose queries see a second range of its keys."""
+    dtype = value.dtype if value.dtype in training_kernels.FORMAT_NUMBERS else torch.float32
+    tensors = (tensor.to(dtype) for tensor in (query, key, value))
+    return _Forked.apply(*tensors, *seen.own, seen.forks, *seen.shared, scale).to(value.dtype)  # type: ignore[union-attr]
+
+
+class _Forked(torch.autograd.Function):
+    """As `_Joined`, of some queries, and with a second range of the same keys."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, first: Tensor, last: Tensor, forks: Tensor, start: Tensor,
+        end: Tensor, scale: float,
+    ) -> Tensor:  # fmt: skip
+        output, log_sum = _attend(query, key, value, first, last, scale)
+        if len(forks):
+            part, log = _attend(query[:, :, forks], key, value, start, end, scale)
+            own, own_log = output[:, :, forks], log_sum[:, :, forks]
+            log_sum[:, :, forks] = whole = torch.logaddexp(own_log, log)  # (1, heads, forks)
+            parts = own * (own_log - whole).exp()[..., None] + part * (log - whole).exp()[..., None]
+            output[:, :, forks] = parts.to(output.dtype)
+        ctx.save_for_backward(query, key, value, first, last, forks, start, end, output, log_sum)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value, first, last, forks, start, end, output, log_sum = ctx.saved_tensors
+        (gradient,) = gradients
+        found = _differentiate(query, key, value, output, log_sum, gradient, first, last, ctx.scale)
+        if len(forks):
+            some = (tensor[:, :, forks] for tensor in (output, log_sum, gradient))
+            other = _differentiate(query[:, :, forks], key, value, *some, start, end, ctx.scale)
+            found[0][:, :, forks] += other[0]
+            found = found[0], found[1] + other[1], found[2] + other[2]
+        return *found, None, None, None, None, None, None
 
 
 class _Joined(torch.autograd.Function):

@@ -14,7 +14,7 @@ rule on places of a rule on positions.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -24,7 +24,18 @@ from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import config as configs
 
 Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (row, place of the query, of the key), int64 → may attend
-Mask = Tensor | BlockMask | KeyRanges
+
+
+class ForkedRanges(NamedTuple):
+    """`own` keys of each query of a row, and the `shared` keys (1, forks) that queries at the places `forks` (forks,)
+    int64 see besides."""
+
+    own: KeyRanges
+    forks: Tensor
+    shared: KeyRanges
+
+
+Mask = Tensor | BlockMask | KeyRanges | ForkedRanges
 
 
 def causal(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -73,6 +84,24 @@ class Documents:
 
     def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.numbers[row, query] == self.numbers[row, key]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPrefix:
+    """The past, of the own text: a row holds texts one behind the other, each a prefix with its continuations behind
+    it, which see the prefix and not each other.
+
+    `texts`, `branches` (batch, length) int64: numbers of a token's text, and of its continuation, from 1; 0 in the
+    prefix. Give the model positions as if a continuation stood behind its prefix alone.
+    """
+
+    texts: Tensor
+    branches: Tensor
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        branch = self.branches[row, key]
+        own = (branch == 0) | (branch == self.branches[row, query])
+        return (key <= query) & (self.texts[row, query] == self.texts[row, key]) & own
 
 
 @dataclass(frozen=True, eq=False)

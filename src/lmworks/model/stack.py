@@ -99,6 +99,10 @@ class Stack(nn.Module):
             hidden = block(hidden, context, memory)
         return hidden if self.norm is None else self.norm(hidden)
 
+    def shares_prefixes(self, like: Tensor) -> bool:
+        """Whether `masks.SharedPrefix` has a kernel for hidden states of this dtype and device."""
+        return self._plain and all(kind.pattern is None for kind in self._kinds) and _has_kernel(self.config, like)
+
     def _contexts(
         self,
         hidden: Tensor,
@@ -111,7 +115,8 @@ class Stack(nn.Module):
         base = Context(positions, keys, cache=cache)
         shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
         flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
-        trained = self._plain and cache is None and torch.is_grad_enabled() and _has_kernel(self.config, hidden)
+        trained = torch.is_grad_enabled() or isinstance(rule, masks.SharedPrefix)
+        trained = trained and self._plain and cache is None and _has_kernel(self.config, hidden)
         visible: dict[configs.Pattern | None, masks.Mask | None] = {}
         contexts = {}
         for kind in dict.fromkeys(self._kinds):
@@ -140,6 +145,8 @@ class Stack(nn.Module):
         """`_mask` as the range of keys that each query sees, where all see one."""
         positions = context.queries.expand(batch, -1)
         sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
+        if isinstance(rule, masks.SharedPrefix) and batch == 1 and sparse is None and attention_mask is None:
+            return contiguous_masks.forked_ranges(rule)
         seen = contiguous_masks.key_ranges(rule or self._own_rule, sparse, positions, attention_mask)
         if seen is not None:
             return seen

@@ -7,12 +7,14 @@ from typing import Any
 
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import FullConfig
+from lmworks.align.environments import Episodes
 from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
 from lmworks.align.ppo import add_critic
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.stage_online import adapted, objective_of, policy_of
 from lmworks.evaluate.metric import Item, Response
+from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.train.config import CheckpointConfig, FinetuneConfig, TrainConfig
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.ranks import ALONE, Ranks
@@ -36,11 +38,19 @@ def config_of(algorithm: Any = None, method: Any = None, train: dict[str, Any] |
     )
 
 
-def run_of(folder: Path, config: OnlineConfig, reward: Any = ascii_share, ranks: Ranks = ALONE, saves: int = 0) -> Run:
+def run_of(
+    folder: Path,
+    config: OnlineConfig,
+    reward: Any = ascii_share,
+    ranks: Ranks = ALONE,
+    saves: int = 0,
+    episodes: Episodes | None = None,
+) -> Run:
     """A run as the stage makes it, of prompts of a few bytes."""
-    checkpoint = tiny_llama()
-    prompts = [Prompt((65 + n, 66, 67)[: 1 + n % 3], Item(str(n))) for n in range(5)]
-    loader = RolloutLoader(config, SampledCompletions(config, prompts, reward), ranks)
+    checkpoint = tiny_llama(chat_template("chatml"))
+    prompts = [Prompt((65 + n, 66, 67)[: 1 + n % 3], Item(str(n), "ABC"[: 1 + n % 3])) for n in range(5)]
+    played = None if episodes is None else (episodes, checkpoint.chat)
+    loader = RolloutLoader(config, SampledCompletions(config, prompts, reward, played), ranks)
     tuned = FinetuneConfig(method=config.method, seed=config.seed)
     if isinstance(config.algorithm, PPOConfig) and isinstance(config.method, FullConfig):
         add_critic(checkpoint.model)

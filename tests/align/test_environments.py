@@ -1,12 +1,18 @@
 """Environments: a tool that a policy calls."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 
+from align.rl_cases import config_of, run_of
 from byte_tokenizer import byte_tokenizer
-from lmworks.align.environments import CALCULATOR, calculator, tool_constraint, tool_environment
+from lmworks.align import environments
+from lmworks.align.environments import Episodes, episodes, tool_constraint, tool_environment
+from lmworks.align.online_config import GRPOConfig
+from lmworks.generate.constraint import Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
@@ -15,8 +21,9 @@ from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.records import Message
 from lmworks.tokenizer.tool_calls import OWN_FORM
+from lmworks.train.loop import train
 
-TOOLS = {"calculator": (CALCULATOR, calculator)}
+TOOLS = environments.TOOLS["calculator"]
 
 
 def test_a_call_is_run_and_words_end_the_episode():
@@ -44,6 +51,29 @@ def test_any_policy_writes_calls_that_run_under_the_constraint():
     done = engine.generate([Request((65, 66), sampling=replace(sampling, seed=seed)) for seed in (1, 2)])
     assert all(not environment([Message("user", "?")], one.text)[2] for one in done if one.finish_reason == "stop")
     assert any(one.finish_reason == "stop" for one in done)
+
+
+def again(messages: Sequence[Message], completion: str) -> tuple[tuple[Message, ...], float | None, bool]:
+    """Asks once more, with capitals, and rewards vowels."""
+    return (Message("user", "AGAIN"),), sum(map(completion.count, "aeiou")), len(messages) > 1
+
+
+def test_a_step_learns_from_what_was_sampled_in_all_turns_alone(tmp_path):
+    config = config_of(GRPOConfig(group_size=4), steps=1, length=200, environment=f"{__name__}:again")
+    (environment, *_), letters = episodes(config.environment, lambda: OWN_FORM), Regex("[a-z]{3}")
+    run = run_of(tmp_path, config, episodes=Episodes(environment, constraint=letters))
+    run.model.eval()
+    batch = next(run.loader)
+    decode = run.checkpoint.required_tokenizer.decode
+    for ids, mask in zip(batch.ids, batch.mask, strict=True):
+        said = decode(ids[mask].tolist()).replace("<|im_end|>", "")
+        assert len(said) == 6 and said.islower() and "AGAIN" in decode(ids.tolist())
+    assert run.loader.metrics["gap_max"] < 1e-5 and run.loader.metrics["reward_std"] > 0
+    run.loader.seek(0)
+    before = [weight.clone() for weight in run.model.parameters()]
+    assert train(run).step == 1 and not all(map(torch.equal, before, run.model.parameters()))
+    with pytest.raises(LookupError, match="calculator"):
+        episodes("abacus", lambda: OWN_FORM)
 
 
 def test_reasoning_tasks_have_splits_that_share_no_item():

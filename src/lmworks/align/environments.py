@@ -6,17 +6,19 @@
 `generate/rollouts.py` appends the replies to the token ids that
 were sampled and samples on; `tool_environment` runs calls that the engine's constraint has kept well-formed:
 
-    tools = {"calculator": (CALCULATOR, calculator)}
-    sampling = SamplingParameters(constraint=tool_constraint(tools, chat.tool_form))
-    environment = tool_environment(tools, chat.tool_form)
+    sampling = SamplingParameters(constraint=tool_constraint(TOOLS["calculator"], chat.tool_form))
+    environment = tool_environment(TOOLS["calculator"], chat.tool_form)
+
+`align.online` takes one by its name: a key of `TOOLS`, or `module:function`.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from lmworks.evaluate.step_metrics import arithmetic
-from lmworks.generate.constraint import FunctionCalls
+from lmworks.generate.constraint import Constraint, FunctionCalls
 from lmworks.generate.rollouts import Environment
 from lmworks.records import Message
 from lmworks.tokenizer.tool_calls import Tool, ToolForm
@@ -33,6 +35,28 @@ CALCULATOR: Tool = {
 }
 
 
+class Episodes(NamedTuple):
+    """An environment, the tools that a prompt describes for it, and the constraint on a completion."""
+
+    environment: Environment
+    tools: tuple[Tool, ...] = ()
+    constraint: Constraint | None = None
+
+
+def episodes(name: str, form: Callable[[], ToolForm]) -> Episodes:
+    """The episodes of an environment by its name; `form` is asked where tools are. LookupError where there is none."""
+    if tools := TOOLS.get(name):
+        found = form()
+        described = tuple(tool for tool, _ in tools.values())
+        return Episodes(tool_environment(tools, found), described, tool_constraint(tools, found))
+    module, _, attribute = name.partition(":")
+    try:
+        return Episodes(getattr(import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(TOOLS)
+        raise LookupError(f"no environment {name!r} ({error}): name {known}, or a function as module:name") from None
+
+
 def calculator(expression: str) -> str:
     """The value of an expression, a fraction to six digits; the error in words where there is none."""
     try:
@@ -40,6 +64,9 @@ def calculator(expression: str) -> str:
     except ValueError as error:
         return str(error)
     return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
+
+
+TOOLS: Mapping[str, Tools] = {"calculator": {"calculator": (CALCULATOR, calculator)}}
 
 
 def tool_constraint(tools: Tools, form: ToolForm, required: bool = False) -> FunctionCalls:

@@ -10,6 +10,7 @@ from lmworks.train.config import TrainConfig
 from lmworks.train.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
 
+STEPS = 100  # at most, unless they are set
 Advantage = Literal["group", "mean", "leave_one_out", "batch", "best"]
 PolicyGradient = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "raft"]
 # What a name stands for, beside what `grpo` does; a setting that is given replaces its part.
@@ -226,10 +227,15 @@ class OnlineConfig:
     rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     method       What is trained: an adapter (`lora`), or all weights (`full`).
-    steps        Of the optimizer.
+    steps        Of the optimizer; left out: 100, or fewer that fit into the minutes.
+    minutes      How long the run may take on this machine.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
     length       Most tokens of prompt and completion.
     completion   Most tokens of a completion.
+    environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
+                 call, or `module:name` of a function (`align/environments.py`); "": nothing does. Its rewards, where it
+                 gives any, stand in place of `rewards`.
+    turns        Most completions of an episode.
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
     rate         Peak learning rate; left out: of the method.
@@ -249,10 +255,13 @@ class OnlineConfig:
     rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
     algorithm: Online = field(default_factory=GRPOConfig)
     method: Method = field(default_factory=lambda: LoraConfig(lora_alpha=32))
-    steps: int = 100
+    steps: int | None = None
+    minutes: float | None = None
     prompts: int = 8
     length: int = 512
     completion: int = 256
+    environment: str = ""
+    turns: int = 4
     temperature: float = 1.0
     slots: int = 64
     rate: float | None = None
@@ -269,7 +278,7 @@ class OnlineConfig:
 
     def __post_init__(self) -> None:
         positive(steps=self.steps, prompts=self.prompts, slots=self.slots, rate=self.rate, temperature=self.temperature)
-        positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
+        positive(minutes=self.minutes, turns=self.turns, replay_rows=self.replay_rows, replay_weight=self.replay_weight)
         within(2, 2**20, length=self.length)
         if not 1 <= self.completion < self.length:
             raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
@@ -279,6 +288,8 @@ class OnlineConfig:
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
         check_run(self.method, self.train)
         parallel, algorithm = self.train.parallel, self.algorithm
+        if self.minutes is not None and self.steps is None and parallel.devices > 1:
+            raise ValueError("minutes are measured on one process: with several, set steps instead")
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")
         if isinstance(algorithm, OnlineDPOConfig) and (self.replay or parallel.devices > 1 or self.remote):

@@ -22,7 +22,7 @@ from lmworks.align.advantages import group_advantages, without_signal
 from lmworks.align.brakes import Brakes
 from lmworks.align.dpo import REFERENCE
 from lmworks.align.log_probabilities import Sequences
-from lmworks.align.online_config import GRPOConfig, OnlineConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.online_config import STEPS, GRPOConfig, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
 from lmworks.align.policy_gradient import RolloutBatch, kl_estimate
 from lmworks.align.ppo import critic_of, generalised_advantages, next_beta, token_rewards, whiten
@@ -68,7 +68,7 @@ class RolloutLoader:
 
     @property
     def steps(self) -> int:
-        return self.config.steps
+        return self.config.steps or STEPS
 
     def __next__(self) -> RolloutBatch | GroupBatch:
         if self.step >= self.steps:

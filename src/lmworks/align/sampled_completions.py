@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.align.environments import Episodes
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
+from lmworks.data.conversations import as_messages
 from lmworks.data.order import Permutation
 from lmworks.evaluate.metric import Item, Response, Value
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.rollouts import Rollout, roll_out
+from lmworks.generate.rollouts import Rollout, roll_out, roll_out_turns
 from lmworks.records import Unscored
+from lmworks.tokenizer.chat import ChatRenderer
 
 Reward = Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]  # `Metric.measure`, of one number each
 Groups = tuple[list[list[Rollout]], NDArray[np.float64]]
@@ -45,11 +48,16 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class SampledCompletions:
     """Samples that depend on the seed and on place, batch and `again` alone: not on how many processes draw, nor on
-    whether the run was interrupted."""
+    whether the run was interrupted.
+
+    episodes  with the renderer of what is said in them: completions are several turns, and what the environment gives
+              is their reward, where it gives any
+    """
 
     config: OnlineConfig
     prompts: Sequence[Prompt]
     reward: Reward
+    episodes: tuple[Episodes, ChatRenderer] | None = None
     fixed: bool = False
 
     @property
@@ -58,16 +66,37 @@ class SampledCompletions:
         return {name: value for name, value in getattr(self.reward, "metrics", {}).items() if "/" in name}
 
     def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
-        """See `Completions`; the errors are those of `roll_out`."""
+        """See `Completions`; the errors are those of `roll_out` and `roll_out_turns`."""
         config, size = self.config, self.config.algorithm.group_size
         prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]
         sampling = SamplingParameters(config.completion, config.temperature)
         key = f"{config.seed} {batch} {again}"
         assert policy.engine is not None
-        groups = roll_out(policy.engine, [each.ids for each in prompts], size, sampling, key, adapter, places)
+        if self.episodes is None:
+            groups = roll_out(policy.engine, [each.ids for each in prompts], size, sampling, key, adapter, places)
+        else:
+            (environment, tools, constraint), renderer = self.episodes
+            groups = roll_out_turns(
+                policy.engine,
+                [as_messages(each.item.prompt, "user") for each in prompts],
+                size,
+                replace(sampling, constraint=constraint),
+                key,
+                environment,
+                renderer,
+                config.length,
+                config.turns,
+                tools,
+                adapter,
+                places,
+            )
+            if constraint is not None:  # the policy's own distribution is what is learned, at temperature 1
+                groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
         items = [prompt.item for prompt in prompts for _ in range(size)]
-        values = self.reward(items, [Response(rollout.text) for group in groups for rollout in group])
-        rewards = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
+        rollouts = [rollout for group in groups for rollout in group]
+        values = self.reward(items, [Response(rollout.text) for rollout in rollouts])
+        given = [value if each.reward is None else each.reward for value, each in zip(values, rollouts, strict=True)]
+        rewards = [math.nan if isinstance(value, Unscored) else float(value) for value in given]  # type: ignore[arg-type]
         return groups, np.array(rewards).reshape(len(places), size)
 
 

@@ -1,13 +1,16 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from lmworks.adapt.config import FullConfig, Method
 from lmworks.align.dpo import DPO
+from lmworks.align.environments import episodes
 from lmworks.align.offline_settings import RATES
-from lmworks.align.online_config import OnlineConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import ProximalPolicyOptimization, add_critic
@@ -28,14 +31,17 @@ from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
 from lmworks.records import LeftOut, Rated, Verifiable
 from lmworks.report import Section, Table
+from lmworks.tokenizer.tool_calls import OWN_FORM, Tool
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
-from lmworks.train.finetune_settings import adapts, with_rank
+from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.run import CRITIC, Run
 from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import train_and_deliver
+from lmworks.train.train_stages import kept_settings, train_and_deliver
+
+_USED = 0.85  # of the minutes: the rest is loading, validation and the machine's own pace
 
 
 def online(config: OnlineConfig, context: StageContext) -> StageResult:
@@ -43,42 +49,68 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     completions."""
     rows, algorithm = read_rows(config, context.base), config.algorithm
     checkpoint, left_out = load_policy(config, context), list[LeftOut]()
-    tokens = config.steps * config.prompts * algorithm.group_size * config.completion
+    tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.completion
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
         prompts, lost = len(completions.completions), len(left_out)
     else:
-        found = prompts_of(rows, checkpoint, config.length - config.completion)  # type: ignore[arg-type]
-        completions = SampledCompletions(config, found, RewardSum(config.rewards))
+        played, chat = None, checkpoint.chat
+        if config.environment:
+            played = episodes(config.environment, lambda: chat.tool_form), chat
+            if played[0].constraint is not None and config.temperature != 1.0:
+                raise ValueError(f"{config.environment} holds calls to their form at temperature 1: leave it out")
+        tools = None if played is None else played[0].tools
+        found = prompts_of(rows, checkpoint, config.length - config.completion, tools)  # type: ignore[arg-type]
+        completions = SampledCompletions(config, found, RewardSum(config.rewards), played)
         prompts, lost = len(found), len(rows) - len(found)
-    loader = RolloutLoader(config, completions, ranks)
-    if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
-        add_critic(checkpoint.model)  # which the checkpoint's weights do not hold
-    run = Run(
-        checkpoint,
-        objective_of(config, checkpoint, context.base),
-        loader,
-        at_rate(config.train, rate),
-        context.work / "run",
-        device=device_of_rank(),
-        progress=context.progress,
-        seed=config.seed,
-        ranks=ranks,
-        adapt=adapted(config, tuned),
-        compares=bool(config.held_out),
-    )
-    loader.policy = policy_of(run, config, tuned.method, isinstance(completions, RatedCompletions))
-    if isinstance(completions, RatedCompletions):
-        completions.measure(loader.policy)
+    objective = objective_of(config, checkpoint, context.base)
+
+    def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
+        loader = RolloutLoader(replace(config, steps=steps), completions, ranks)
+        if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
+            add_critic(base.model)  # which the checkpoint's weights do not hold
+        run = Run(
+            base,
+            objective,
+            loader,
+            at_rate(config.train, rate),
+            folder,
+            device=device_of_rank(),
+            progress=context.progress,
+            seed=config.seed,
+            ranks=ranks,
+            adapt=adapted(config, tuned),
+            compares=bool(config.held_out),
+        )
+        loader.policy = policy_of(run, config, tuned.method, isinstance(completions, RatedCompletions))
+        if isinstance(completions, RatedCompletions):
+            completions.measure(loader.policy)
+        return run
+
+    def derived() -> tuple[int, str]:
+        if config.minutes is None or config.steps is not None:
+            return config.steps or STEPS, "as set" if config.steps else "unless set"
+        count = 1 + max(algorithm.updates, 2)  # all but the first are measured, rollouts among them
+        base = checkpoint if adapts(tuned) else load_policy(config, context)  # whose weights change in the steps
+        with tempfile.TemporaryDirectory() as folder:
+            taken = [seconds for seconds, _ in measured_steps(run_on(count, Path(folder), base), count)]
+        affordable = max(int(_USED * 60 * config.minutes / (sum(taken) / len(taken))), 1)
+        if affordable > STEPS:
+            return STEPS, f"unless set; {affordable:,} fit into {config.minutes:g} minutes"
+        return affordable, f"so many fit into {config.minutes:g} minutes"
+
+    steps, why = kept_settings(context, config.train.parallel, derived)
+    run = run_on(steps, context.work / "run", checkpoint)
     if config.held_out:
         run.validate = replay_validation(run, sft_groups(config.held_out, config.length, checkpoint, context.base))
     result = train_and_deliver(run, context, tuned)
-    doubts = " ".join(doubt_of_steps(config.steps, f"{prompts} prompts", "more steps"))
+    loader = cast(RolloutLoader, run.loader)
+    doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
-        ("steps", config.steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each"),
+        ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
         ("rate", f"{rate:g}", "at its highest"),
         *((name, f"{value}", "") for name, value in to_mapping(loader.config.algorithm).items()),
     )
@@ -140,14 +172,19 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
         raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
     if isinstance(rows[0], Rated) and isinstance(config.algorithm, OnlineDPOConfig):
         raise ValueError("rated completions make pairs for align.offline; online_dpo samples its own")
+    if isinstance(rows[0], Rated) and config.environment:
+        raise ValueError("rated completions were given before the run, and no environment replies: leave it out")
     return rows  # type: ignore[return-value]
 
 
-def prompts_of(rows: Sequence[Verifiable], checkpoint: Checkpoint, most: int) -> list[Prompt]:
-    """The prompts of at most `most` tokens, as the chat template writes them. ValueError without any."""
+def prompts_of(
+    rows: Sequence[Verifiable], checkpoint: Checkpoint, most: int, tools: Sequence[Tool] | None = None
+) -> list[Prompt]:
+    """The prompts of at most `most` tokens, as the chat template writes them, with the rows' own `tools` unless others
+    are given. ValueError without any."""
     found = []
     for number, row in enumerate(rows):
-        ids = checkpoint.chat.render(as_messages(row.prompt, "user"), True, row.tools).ids
+        ids = checkpoint.chat.render(as_messages(row.prompt, "user"), True, row.tools if tools is None else tools).ids
         if len(ids) <= most:
             references = (row.answer,) if row.answer else ()
             item = Item(str(number), row.prompt, references, fields={"verifier": row.verifier, "answer": row.answer})
@@ -162,6 +199,8 @@ def check(config: OnlineConfig, base: Path) -> None:
     a base that is not there."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
     RewardSum(config.rewards).check(items_of(rows))
+    if config.environment:
+        episodes(config.environment, lambda: OWN_FORM)
     if config.base:
         located(config.base, base)
 

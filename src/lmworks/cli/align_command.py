@@ -24,9 +24,7 @@ def align(
         typer.Option(help="Rows, as .jsonl, .json or .parquet files, folders or globs; repeatable."),
     ],
     method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
-    minutes: Annotated[
-        float, typer.Option(help="How long the run may take on this machine; what samples is set by `--set steps=100`.")
-    ] = 10.0,
+    minutes: Annotated[float, typer.Option(help="How long the run may take on this machine.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
@@ -95,9 +93,9 @@ def _recipe(model: str, data: list[str], method: str, minutes: float, overrides:
     from lmworks.recipe import Recipe, check_stage
 
     use = _STAGES[method]
-    table: dict[str, Any] = {"base": model, "rows": data, "algorithm": {"kind": method}}
+    table: dict[str, Any] = {"base": model, "rows": data, "algorithm": {"kind": method}, "minutes": minutes}
     if use == _OFFLINE:
-        table |= {"minutes": minutes, "held_out": _share(data)}
+        table["held_out"] = _share(data)
     for override in overrides:
         assign(table, *parse_assignment(override))
     stage = check_stage("aligned", use, table, inputs=[], roles={})

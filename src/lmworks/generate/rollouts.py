@@ -113,6 +113,7 @@ def roll_out_turns(
     most_turns: int = 8,
     tools: Sequence[Tool] = (),
     adapter: str = "",
+    numbers: Sequence[int] | None = None,
 ) -> list[list[Rollout]]:
     """`samples` episodes of each conversation: completions, and between them the environment's replies.
 
@@ -124,12 +125,13 @@ def roll_out_turns(
     nothing = Rollout((), (), (), (), "", "stop", 0, 0, turns=0)
     starts = [(messages, _behind(nothing, renderer.render(messages, True, tools).ids)) for messages in conversations]
     episodes = [_Episode([*messages], start) for messages, start in starts for _ in range(samples)]
+    places = [(place, sample) for place in numbers or range(len(starts)) for sample in range(samples)]
     for turn in range(most_turns):
         going = {number: episode for number, episode in enumerate(episodes) if not episode.done}
         requests = []
         for number, episode in going.items():
             room = min(sampling.max_tokens, length - len(episode.rollout.ids))
-            drawn = replace(sampling, seed=seed_of(f"{key} turn {turn}", *divmod(number, samples)), max_tokens=room)
+            drawn = replace(sampling, seed=seed_of(f"{key} turn {turn}", *places[number]), max_tokens=room)
             requests.append(Request(episode.rollout.ids, sampling=drawn, adapter=adapter))
         for episode, completion in zip(going.values(), engine.generate(requests), strict=True):
             most = length if turn < most_turns - 1 else 0

@@ -12,8 +12,8 @@ steps, with loading, are kept apart.
     lmworks POLICY  `recompute` nothing, selective or blocks; "compile" with torch.compile
 
 Printed are tokens a second of the clock, and of the processor's time, which other work on the machine changes less; the
-peak memory above the libraries' imports; and for each pair the ratios of the rounds. A setting of TRL is beaten where
-one and the same setting of lmworks is better in speed and in memory.
+peak memory above the libraries' imports, and of the whole process; and for each pair the ratios of the rounds. A
+setting of TRL is beaten where one and the same setting of lmworks is better in speed and in memory.
 """
 
 import argparse
@@ -39,14 +39,19 @@ ROWS = 128
 class Contender:
     """A process that takes steps when it is asked to."""
 
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, options: argparse.Namespace, worker: Path = WORKER, unit: str = "tokens") -> None:
         self.log = (options.folder / f"{name}.log").open("w+")
         settings = json.dumps({**vars(options), "contender": name}, default=str)
-        command = [options.peer if name.startswith("trl") else sys.executable, WORKER, settings]
+        command = [options.peer if name.startswith("trl") else sys.executable, worker, settings]
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "HF_HUB_OFFLINE": "1"}  # spinning would be counted
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         self.process = subprocess.Popen(command, text=True, env=environment, **pipes)
-        self.values: dict[str, list[float]] = {"tokens/s": [], "tokens/s of processor": [], "MiB": []}
+        self.values: dict[str, list[float]] = {
+            f"{unit}/s": [],
+            f"{unit}/s of processor": [],
+            "MiB": [],
+            "MiB of the process": [],
+        }
         self.last = self.answer()
 
     def answer(self) -> dict[str, float]:
@@ -55,11 +60,12 @@ class Contender:
             return json.loads(line)
         raise SystemExit(f"a contender ended early\n{Path(self.log.name).read_text()[-3000:]}")
 
-    def take(self, steps: int, tokens: int) -> None:
+    def take(self, steps: int, tokens: float) -> None:
         print(steps, file=self.process.stdin, flush=True)
         self.last = self.answer()
         speeds = (steps * tokens / self.last[kind] for kind in ("clock", "processor"))
-        for values, value in zip(self.values.values(), (*speeds, self.last["peak"] / 2**20), strict=True):
+        memory = (self.last[kind] / 2**20 for kind in ("peak", "process"))
+        for values, value in zip(self.values.values(), (*speeds, *memory), strict=True):
             values.append(value)
 
 

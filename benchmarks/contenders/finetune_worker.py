@@ -42,6 +42,7 @@ class Exchange:
             "clock": clock,
             "processor": processor,
             "peak": resident_bytes("VmHWM") - self.imported,
+            "process": resident_bytes("VmHWM"),
             "loss": loss,
         }
         print(json.dumps(measured), file=self.answers, flush=True)

@@ -106,27 +106,18 @@ def _before_targets(model: Transformer, sequences: Sequences) -> tuple[Tensor, T
     found = []
     for number in (tokens // _TOGETHER).unique():
         rows = tokens // _TOGETHER == number
-        packed, place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
-        if len(packed.ids[0]):
-            rule = SharedPrefix(packed.texts, packed.branches)
-            hidden = model.hidden(packed.ids, positions=packed.positions, rule=rule)[0]  # (tokens, width)
+        (row, positions, texts, branches), place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
+        if row.numel():
+            hidden = model.hidden(row, positions=positions, rule=SharedPrefix(texts, branches))[0]  # (tokens, width)
             found.append(hidden[place[:, :-1][wanted[rows]]])
     width = model.tokens.shape[1]
     return torch.cat(found) if found else model.tokens.new_zeros(0, width), targets
 
 
-class _Packed(NamedTuple):
-    """One row of sequences, (1, tokens) int64 each; see `SharedPrefix`."""
-
-    ids: Tensor
-    positions: Tensor
-    texts: Tensor
-    branches: Tensor
-
-
-def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[_Packed, Tensor]:
-    """Rows up to their `end` (rows,), one behind the other, with one prompt for those that have the `same` as the row
-    before; and the place of each of their tokens, (rows, length) int64."""
+def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids, positions, and the texts and branches of `SharedPrefix`, (4, 1, tokens) int64, of rows up to their `end`
+    (rows,), one behind the other, with one prompt for those that have the `same` as the row before; and the place of
+    each of their tokens, (rows, length) int64."""
     number = torch.arange(len(ids), device=ids.device)
     first = number.where(~same, 0).cummax(0).values  # (rows,): the row whose prompt it is
     shared = same & (number > 0)
@@ -139,7 +130,7 @@ def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[_Pack
     packed = ids.new_zeros(4, int((end - prompt * shared).sum()))
     for part, values in zip(packed, (ids, columns, first[:, None], branches), strict=True):
         part[place[real]] = values.expand_as(ids)[real]
-    return _Packed(*packed[:, None]), place
+    return packed[:, None], place
 
 
 def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:

@@ -76,20 +76,9 @@ class SampledCompletions:
             groups = roll_out(policy.engine, [each.ids for each in prompts], size, sampling, key, adapter, places)
         else:
             (environment, tools, constraint), renderer = self.episodes
-            groups = roll_out_turns(
-                policy.engine,
-                [as_messages(each.item.prompt, "user") for each in prompts],
-                size,
-                replace(sampling, constraint=constraint),
-                key,
-                environment,
-                renderer,
-                config.length,
-                config.turns,
-                tools,
-                adapter,
-                places,
-            )
+            asked = [as_messages(each.item.prompt, "user") for each in prompts]
+            turns = environment, renderer, config.length, config.turns, tools, adapter, places
+            groups = roll_out_turns(policy.engine, asked, size, replace(sampling, constraint=constraint), key, *turns)
             if constraint is not None:  # the policy's own distribution is what is learned, at temperature 1
                 groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
         items = [prompt.item for prompt in prompts for _ in range(size)]

@@ -13,9 +13,8 @@ from torch import Tensor
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities, sequences_of
 from lmworks.align.policy_gradient import RolloutBatch
 from lmworks.data.completion_groups import group_completions
-from lmworks.data.conversations import conversation_files
+from lmworks.data.conversations import conversation_files, read_dialogues, turns_of
 from lmworks.data.order import Permutation
-from lmworks.data.preference_rows import read_preference_rows
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
@@ -31,10 +30,21 @@ _AT_A_TIME = 16  # rows of a validation
 
 
 def sft_groups(files: Sequence[str], length: int, checkpoint: Checkpoint, base: Path) -> TokenGroups:
-    """Prompts with one completion each. The errors are those of `read_preference_rows` and `group_completions`."""
-    rows = read_preference_rows(conversation_files(files, base, rows="replay"), (PromptCompletion,))
+    """Prompts with one completion each. The errors are those of `read_demonstrations` and `group_completions`."""
     left_out: list[LeftOut] = []
-    return group_completions(rows, checkpoint.chat, length, left_out)  # type: ignore[arg-type]
+    return group_completions(read_demonstrations(files, base), checkpoint.chat, length, left_out)
+
+
+def read_demonstrations(files: Sequence[str], base: Path) -> list[PromptCompletion]:
+    """What fine-tuning reads, too; of a conversation, its last answer and what stands before it. The errors are those
+    of `read_dialogues`."""
+    found = []
+    for _, row in read_dialogues(conversation_files(files, base, rows="replay")):
+        messages, prompt = turns_of(row)
+        answer = max(number for number, message in enumerate(messages) if message.role == "assistant")
+        place = prompt or answer
+        found.append(PromptCompletion(messages[:place], messages[place : answer + 1], tools=row.tools))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
-from lmworks.align.sft_replay import WithReplay, replay_validation, sft_groups
+from lmworks.align.sft_replay import WithReplay, read_demonstrations, replay_validation, sft_groups
 from lmworks.align.stage_offline import load_policy
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.config import to_mapping
@@ -195,12 +195,14 @@ def prompts_of(
 
 
 def check(config: OnlineConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read_rows`, for names that are no rewards, rows that one cannot measure and
-    a base that is not there."""
+    """Before any stage runs: the errors of `read_rows` and `read_demonstrations`, for names that are no rewards or no
+    environment, rows that one cannot measure and a base that is not there."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
     RewardSum(config.rewards).check(items_of(rows))
     if config.environment:
         episodes(config.environment, lambda: OWN_FORM)
+    for files in filter(None, (config.replay, config.held_out)):
+        read_demonstrations(files, base)
     if config.base:
         located(config.base, base)
 

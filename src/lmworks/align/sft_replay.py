@@ -36,8 +36,8 @@ def sft_groups(files: Sequence[str], length: int, checkpoint: Checkpoint, base: 
 
 
 def read_demonstrations(files: Sequence[str], base: Path) -> list[PromptCompletion]:
-    """What fine-tuning reads, too; of a conversation, its last answer and what stands before it. The errors are those
-    of `read_dialogues`."""
+    """Rows that fine-tuning reads, too; of a conversation, its last answer and what stands before it. The errors are
+    those of `read_dialogues`."""
     found = []
     for _, row in read_dialogues(conversation_files(files, base, rows="replay")):
         messages, prompt = turns_of(row)

@@ -124,8 +124,8 @@ def fine_tune(
     seed: int,
     work: Path,
     task: Task,
-) -> None:
-    """Prompts and completions, into the model of the checkpoint."""
+) -> Checkpoint:
+    """The checkpoint, whose model has learned completions of prompts."""
     encode, end = checkpoint.required_tokenizer.encode, checkpoint.chat.stop_ids[0]
     rows = [(prompt_ids(checkpoint, prompt), [*encode(said), end]) for prompt, said in pairs]
     groups = [TokenGroup([[*a, *b]], [[False] * len(a) + [True] * len(b)]) for a, b in rows]
@@ -139,7 +139,7 @@ def fine_tune(
         checkpoint=saving,
     )
     train(Run(checkpoint, Demonstrations(), loader, settings, work, seed=seed))
-    checkpoint.model.eval()
+    return checkpoint.with_model(checkpoint.model)  # whose engine takes these weights, not those of a GGUF file
 
 
 def sample(
@@ -188,8 +188,7 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
         case "best-of-n":
             first = opened(folder / "sft", task)
             rate = 3e-5 if task.model else 3e-4
-            fine_tune(first, best, max(3 * len(best) // task.rows, 1), rate, seed, folder / ".best-of-n", task)
-            return first
+            return fine_tune(first, best, max(3 * len(best) // task.rows, 1), rate, seed, folder / ".best-of-n", task)
         case "dpo":
             pairs = zip(best, worst, strict=True)
             rows = [{"prompt": one[0], "chosen": one[1], "rejected": bad} for one, bad in pairs if one[1] and bad]
@@ -213,7 +212,7 @@ def learn_first(folder: Path, task: Task, seed: int) -> Checkpoint:
     while not 0.2 <= solved <= 0.6:
         before, part = copy.deepcopy(checkpoint.model.state_dict()), part + 1
         work = folder / f".sft-{part}"
-        fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task)
+        checkpoint = fine_tune(checkpoint, task.demonstrations, steps, rate, 1000 * seed + part, work, task)
         shutil.rmtree(work)
         solved = float((sample(checkpoint, task, task.test[:100], 4, "sft")[1] > 1 - 1e-9).mean())
         print(f"{folder.name}: pass@1 {solved:.3f} after part {part}, {steps} steps", flush=True)

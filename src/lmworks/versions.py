@@ -108,7 +108,7 @@ def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
 
 
 def promotions(workspace: Path) -> list[Promotion]:
-    """What went live, oldest first."""
+    """The history of what went live, oldest first."""
     path = workspace / PROMOTIONS
     return read_rows(Promotion, path) if path.exists() else []
 

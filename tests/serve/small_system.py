@@ -19,7 +19,17 @@ from lmworks.report import Section, to_html
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.pages import compare_page, documents_page, evaluation_page, forms, log_page, rank_page, system_page
+from lmworks.serve.pages import (
+    compare_page,
+    documents_page,
+    evaluation_page,
+    forms,
+    log_page,
+    overview_page,
+    rank_page,
+    review_page,
+    system_page,
+)
 from lmworks.serve.served_models import ServedModel
 from lmworks.workspace import Current
 
@@ -65,7 +75,8 @@ class StandIn:
 
     def client(self) -> TestClient:
         app = FastAPI()
-        for module in (documents_page, log_page, evaluation_page, compare_page, rank_page, system_page, forms):
+        votes = (compare_page, rank_page, review_page)
+        for module in (documents_page, log_page, overview_page, evaluation_page, *votes, system_page, forms):
             app.include_router(module.router(self))  # type: ignore[arg-type]
         return TestClient(app, follow_redirects=False)
 

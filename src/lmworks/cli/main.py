@@ -20,6 +20,7 @@ from lmworks.cli import (
     finetune_command,
     judge_command,
     log_command,
+    loop_command,
     model_command,
     plan_command,
     prefer_command,
@@ -49,6 +50,7 @@ _RESUMABLE = (
     "finetune",
     "align",
     "train",
+    "loop",
 )  # verbs that keep what was done at a Ctrl-C
 
 
@@ -118,6 +120,8 @@ for verb in (
     sweep_command.sweep,
     version_command.promote,
     version_command.rollback,
+    loop_command.loop,
+    loop_command.review,
 ):
     app.command(
         cls=build_command.StageCommand if verb is build_command.stage else None,

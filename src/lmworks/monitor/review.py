@@ -76,10 +76,10 @@ def items(reader: Reader, where: str = "1 = 1", values: Sequence[Any] = ()) -> l
 
 
 def _item(row: tuple[Any, ...]) -> ReviewItem:
-    *head, one, first, two, second, sent = row
+    item, interaction, rule, weight, time, one, first, two, second, sent = row
     pairs = [(who, verdict) for who, verdict in ((one, first), (two, second)) if who]
     judgements = {who: from_mapping(Judgement, json.loads(verdict)) for who, verdict in pairs}
-    return ReviewItem(*head, judgements, tuple(filter(None, sent.split(","))))
+    return ReviewItem(item, interaction, rule, weight, time, judgements, tuple(filter(None, sent.split(","))))
 
 
 def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str = "") -> ReviewItem | None:
@@ -133,26 +133,33 @@ class ReviewSummary:
 
 
 def summary(reader: Reader, config: ReviewConfig, since: float = 0.0) -> ReviewSummary:
-    """Of what came into the queue since a time."""
+    """The state of what came into the queue since a time."""
     found = items(reader, "time >= ?", [since])
-    question, (good, bad, *_) = next(iter(config.rubric.items()))
-    values = {good: 1.0, bad: 0.0}
-
-    def value(item: ReviewItem) -> float | None:
-        said = [
-            values[one.choices[question]] for one in item.judgements.values() if one.choices.get(question) in values
-        ]
-        return sum(said) / len(said) if said else None
-
-    # An "unsure" is a verdict that nobody gives: it leaves its interaction out, drawn or not.
-    drawn = [Drawn(one.weight, value(one)) for one in found if not one.judgements or value(one) is not None]
     double = [list(one.judgements.values()) for one in found if len(one.judgements) == 2]
     agreement = {
         name: krippendorff_alpha([[one.choices.get(name) for one in pair] for pair in double], ["reviews", name])
         for name in config.rubric
     }
     waiting, reviewed = (Counter(one.rule for one in found if bool(one.judgements) is done) for done in (False, True))
-    return ReviewSummary(waiting, reviewed, weighted_share(drawn, ["reviews", question, good]), agreement)
+    return ReviewSummary(waiting, reviewed, _good(found, config), agreement)
+
+
+def good_share(reader: Reader, config: ReviewConfig, since: float) -> Score:
+    """The share of good answers in all traffic since a time, by the reviews."""
+    return _good(items(reader, "time >= ?", [since]), config)
+
+
+def _good(found: Sequence[ReviewItem], config: ReviewConfig) -> Score:
+    """An "unsure" leaves its interaction out, drawn or not."""
+    question, (good, bad, *_) = next(iter(config.rubric.items()))
+    values = {good: 1.0, bad: 0.0}
+    drawn = []
+    for item in found:
+        choices = [one.choices.get(question, "") for one in item.judgements.values()]
+        said = [values[choice] for choice in choices if choice in values]
+        if said or not choices:
+            drawn.append(Drawn(item.weight, sum(said) / len(said) if said else None))
+    return weighted_share(drawn, ["reviews", question, good])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from lmworks.serve.pages import (
     experiments_page,
     forms,
     log_page,
+    overview_page,
     rank_page,
+    review_page,
     system_page,
 )
 from lmworks.serve.service import Service
@@ -20,7 +22,8 @@ def router(service: Service) -> APIRouter:
     """All pages over one service."""
     pages = APIRouter(include_in_schema=False)
     for module in (
-        *(chat_page, documents_page, log_page, experiments_page, evaluation_page, compare_page, rank_page),
+        *(chat_page, overview_page, documents_page, log_page, review_page, experiments_page, evaluation_page),
+        *(compare_page, rank_page),
         *(system_page, forms),
     ):
         pages.include_router(module.router(service))

@@ -23,8 +23,10 @@ from lmworks.serve.service import Service
 
 SECTIONS = (
     ("chat", "/", "Chat"),
+    ("overview", "/overview", "Overview"),
     ("documents", "/documents", "Documents"),
     ("log", "/log", "Log"),
+    ("review", "/review", "Review"),
     ("experiments", "/experiments", "Experiments"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("compare", "/compare", "Compare"),

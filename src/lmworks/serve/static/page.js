@@ -1,6 +1,6 @@
 // What every page shares: toasts, copying, times that stay current, keyboard shortcuts, and thumbs without a reload.
 
-const SECTIONS = { c: "/", d: "/documents", l: "/log", x: "/experiments", e: "/evaluation", p: "/compare", r: "/rank", s: "/system" };
+const SECTIONS = { c: "/", o: "/overview", d: "/documents", l: "/log", w: "/review", x: "/experiments", e: "/evaluation", p: "/compare", r: "/rank", s: "/system" };
 
 /** Says something in passing, to the eye and to a screen reader.
  * @param {string} text */

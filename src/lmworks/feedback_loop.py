@@ -1,0 +1,333 @@
+"""The loop: log → sample → review → rows → train → gate → experiment → promote → watch, as far as it can go today.
+
+    loops/3/sample/ review/ rows/ train/ gate/ experiment/ promote/ watch/
+
+Each step leaves an artefact that names the one before as its parent; a step that waits for people or for time leaves
+none, and the same call goes on there. What a step does outside of its artefact (a queue filled, a version built, an
+experiment begun, a promotion) comes out the same when a killed one is run again. A loop ends where the gate, the
+experiment or the watch says no, or when all is done; the next call begins another one.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmworks.align.collected_rows import unusable
+from lmworks.artefact import (
+    MANIFEST,
+    Manifest,
+    content_digests,
+    content_hash,
+    lock,
+    read_json,
+    read_manifest,
+    read_rows,
+    write_json,
+    write_rows,
+    writing,
+)
+from lmworks.build import build
+from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.monitor.experiment import add_event, add_experiment, checked, read_courses
+from lmworks.monitor.experiment_results import read_out
+from lmworks.monitor.log import Log
+from lmworks.monitor.review import DESTINATIONS, Destination, ReviewItem, items, read_config, review_row
+from lmworks.monitor.review_sampling import fill
+from lmworks.recipe import Recipe
+from lmworks.records import Experiment
+from lmworks.versions import MARGINS, Gate, compared, promote, read_version, rollback, versions
+from lmworks.workspace import read_current
+
+LOOPS = "loops"
+CONFIG = "loop.toml"
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """The file `loop.toml` of a workspace.
+
+    rows        "stage.key" of the recipe -> the rows that are added to its list: questions, preferences or labels.
+    reviews     new verdicts that a loop begins to learn from.
+    days        of the log that are drawn from.
+    margins     of the gate, by metric: how much worse a version may be.
+    experiment  fields of an `Experiment` of production against the version, but for its name and arms; none: no test on
+                users, and the gate decides.
+    better      whether the experiment must show the version to be better; else that there is no difference that matters
+                is enough.
+    watch_days  after a promotion, in which an alarm takes it back.
+    """
+
+    rows: Mapping[str, Destination] = field(default_factory=lambda: {"questions.gold": "questions"})
+    reviews: int = 30
+    days: float = 7.0
+    margins: Mapping[str, float] = field(default_factory=lambda: MARGINS)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    better: bool = True
+    watch_days: float = 7.0
+
+    def __post_init__(self) -> None:
+        for name in ("reviews", "days", "watch_days"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.experiment:
+            _experiment(self, "loop", "candidate")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that is done, or waits, in words; `ends` says why the loop goes no further."""
+
+    name: str
+    words: str
+    done: bool = True
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """Surroundings of a step: `folder` of the loop, `output` of its artefact; `load` makes the recipe with settings."""
+
+    workspace: Path
+    folder: Path
+    output: Path
+    config: LoopConfig
+    log: Log
+    load: Callable[[Sequence[str]], Recipe]
+    who: str
+    now: float
+
+    @property
+    def name(self) -> str:
+        return f"{LOOPS}/{self.folder.name}"
+
+    def metrics(self, step: str) -> Mapping[str, Any]:
+        return read_manifest(self.folder / step).metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    words: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    ends: bool = False
+
+
+class _Waiting(Exception):  # noqa: N818 - no error: what a step waits for
+    pass
+
+
+def run(
+    workspace: Path,
+    config: LoopConfig,
+    load: Callable[[Sequence[str]], Recipe],
+    log: Log,
+    *,
+    who: str = "",
+    now: float | None = None,
+    say: Callable[[Step], None] = lambda step: None,
+) -> list[Step]:
+    """Take the loop that is under way, or a new one, as far as it goes; its steps, of which the last one may wait."""
+    moment = time.time() if now is None else now
+    with lock(workspace / LOOPS / "loop.lock"):
+        folder = workspace / LOOPS / str(_number(workspace))
+        found: list[Step] = []
+        parent: Manifest | None = None
+        for name, function in STEPS.items():
+            if not (folder / name / MANIFEST).exists():
+                try:
+                    parent = _make(name, function, workspace, folder, config, log, load, who, moment, parent)
+                except _Waiting as waiting:
+                    found.append(Step(name, str(waiting), done=False))
+                    say(found[-1])
+                    break
+            parent = read_manifest(folder / name)
+            found.append(Step(name, parent.metrics["words"], ends=parent.metrics["ends"]))
+            say(found[-1])
+            if found[-1].ends:
+                break
+        return found
+
+
+def _number(workspace: Path) -> int:
+    """Number of the loop that is not at its end yet, else the next one."""
+    numbers = sorted(int(path.name) for path in (workspace / LOOPS).glob("[0-9]*"))
+    return numbers[-1] + ended(workspace / LOOPS / str(numbers[-1])) if numbers else 1
+
+
+def ended(folder: Path) -> bool:
+    made = [read_manifest(folder / name) for name in STEPS if (folder / name / MANIFEST).exists()]
+    return bool(made) and (len(made) == len(STEPS) or bool(made[-1].metrics["ends"]))
+
+
+def _make(
+    name: str,
+    function: Callable[[_Context], _Result],
+    workspace: Path,
+    folder: Path,
+    config: LoopConfig,
+    log: Log,
+    load: Callable[[Sequence[str]], Recipe],
+    who: str,
+    now: float,
+    parent: Manifest | None,
+) -> Manifest:
+    """Run a step into its artefact."""
+    with writing(folder / name) as output:
+        result = function(_Context(workspace, folder, output, config, log, load, who, now))
+        files, parents = content_digests(output, {}), {parent.stage: parent.content_hash} if parent else {}
+        use, settings = f"loop.{name}", to_mapping(config)
+        digest = content_hash(use, settings, parents, files)
+        metrics = {**result.metrics, "words": result.words, "ends": result.ends}
+        made = Manifest(use, 1, folder.name, digest, settings, parents, files=files, metrics=metrics, started=now)
+        write_json(output / MANIFEST, made)
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps
+
+
+def _sample(context: _Context) -> _Result:
+    added = fill(context.log, read_config(context.workspace), context.now, context.config.days)
+    added.pop("", None)
+    write_json(context.output / "drawn.json", added)
+    by_rule = ", ".join(f"{count} by {rule}" for rule, count in added.items()) or "none that was not in the queue yet"
+    return _Result(f"drawn for review: {by_rule}")
+
+
+def _review(context: _Context) -> _Result:
+    """All verdicts until now; those of earlier loops as well, since a version is made of all of them."""
+    judged = [one for one in items(context.log.reader, "annotator1 != '' ORDER BY id") if one.judgements]
+    before = sum(len(read_rows(ReviewItem, path)) for path in _earlier(context, "review/reviews.jsonl")[-1:])
+    missing = context.config.reviews - (len(judged) - before)
+    if missing > 0:
+        waiting = context.log.reader.rows("reviews", "count(*)", "annotator1 = ''")[0][0]
+        raise _Waiting(f"{missing} more verdicts are needed, {waiting} wait on the page Review")
+    write_rows(context.output / "reviews.jsonl", judged)
+    return _Result(f"{len(judged)} reviewed answers, {len(judged) - before} of them new", {"reviews": len(judged)})
+
+
+def _earlier(context: _Context, name: str) -> list[Path]:
+    """The files of this name of earlier loops, oldest first."""
+    number = int(context.folder.name)
+    paths = (context.workspace / LOOPS / str(other) / name for other in range(1, number))
+    return [path for path in paths if path.exists()]
+
+
+def _rows(context: _Context) -> _Result:
+    review, left_out, counts = read_config(context.workspace), Counter[str](), Counter[str]()
+    lines: dict[Destination, list[str]] = {to: [] for to in DESTINATIONS if to in context.config.rows.values()}
+    question = next(iter(review.rubric))
+    for item in read_rows(ReviewItem, context.folder / "review" / "reviews.jsonl"):
+        (who, said), *others = item.judgements.items()
+        try:
+            one = context.log.reader.get(item.interaction)
+        except KeyError:
+            left_out["deleted from the log since"] += 1
+            continue
+        if any(other.choices[question] != said.choices[question] for _, other in others):
+            left_out["on which two people disagree"] += 1
+            continue
+        for to, made in lines.items():
+            try:
+                made.append(json.dumps(review_row(one, said, to, who, review), ensure_ascii=False))
+                counts[to] += 1
+            except ValueError as error:
+                left_out[f"as {to}: {unusable(one) or str(error)}"] += 1
+    for to, made in lines.items():
+        (context.output / f"{to}.jsonl").write_text("".join(f"{line}\n" for line in made), "utf-8")
+    write_json(context.output / "left_out.json", left_out)
+    text = ", ".join(f"{count} {to}" for to, count in counts.items()) or "no rows"
+    kept = f"; left out: {left_out.total()} (left_out.json says why)" if left_out else ""
+    return _Result(text + kept, ends=not counts)
+
+
+def _train(context: _Context) -> _Result:
+    plain, settings = context.load([]), []
+    for setting, to in context.config.rows.items():
+        name, _, key = setting.partition(".")
+        spec = next((one for one in plain.stages if one.name == name), None)
+        known = getattr(spec.config, key, None) if spec else None
+        if spec is None or not isinstance(known, tuple):
+            raise ConfigError(["rows", setting], f"is no list of files of a stage of the recipe {plain.name}")
+        files = [*map(str, known), str((context.folder / "rows" / f"{to}.jsonl").resolve())]
+        settings.append(f"{setting}={json.dumps(files, ensure_ascii=False)}")
+    build(context.load(settings), context.workspace, candidate=True)
+    made = versions(context.workspace)[-1].version
+    live = read_current(context.workspace).version
+    words = f"version {made}" if made != live else f"the rows change nothing: version {made} is live already"
+    write_json(context.output / "version.json", {"version": made, "settings": settings})
+    return _Result(words, {"version": made, "live": live}, ends=made == live)
+
+
+def _gate(context: _Context) -> _Result:
+    version = read_version(context.workspace, context.metrics("train")["version"])
+    gate = compared(context.workspace, version, context.config.margins, baseline=context.metrics("train")["live"])
+    write_json(context.output / "gate.json", gate)
+    return _Result(f"{'passed' if gate.passed else 'refused'}, new less old:\n{gate.text}", ends=not gate.passed)
+
+
+def _experiment(config: LoopConfig, name: str, version: str) -> Experiment:
+    arms = {"control": {"share": 0.5, "version": "production"}, "candidate": {"share": 0.5, "version": version}}
+    return checked(from_mapping(Experiment, {"name": name, "arms": arms, **config.experiment}, ["experiment"]))
+
+
+def _test(context: _Context) -> _Result:
+    if not context.config.experiment:
+        return _Result("none is set: the gate decides")
+    wanted = _experiment(context.config, f"loop {context.folder.name}", context.metrics("train")["version"])
+    found = read_courses(context.log.reader, wanted.name)
+    if not found:
+        add_experiment(context.log, wanted, context.now)
+    if not found or found[0].status == "new":
+        first = {"share": wanted.ramp[0]}
+        add_event(context.log, wanted.name, "started", context.now, f"by {context.name}", context.who, first)
+        raise _Waiting(f"the experiment {wanted.name} has begun: no unit yet")
+    readout = read_out(context.log.reader, found[0].experiment, context.now)
+    decision = readout.decision
+    if found[0].status == "running" and decision.kind != "stop":
+        raise _Waiting(f"the experiment {wanted.name}: {decision.words}")
+    if found[0].status == "running":
+        add_event(context.log, wanted.name, "decided", context.now, decision.words, context.who)
+    better = bool(readout.primary) and all(one.gain is not None and one.gain[0] > 0 for one in readout.primary)
+    wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
+    return _Result(decision.words, {"experiment": wanted.name}, ends=not wins)
+
+
+def _promote(context: _Context) -> _Result:
+    version = read_version(context.workspace, context.metrics("train")["version"])
+    if read_current(context.workspace).version != version.version:
+        gate = from_mapping(Gate, read_json(context.folder / "gate" / "gate.json"))
+        experiment = context.metrics("experiment")
+        reason = f"{context.metrics('rows')['words']}; {experiment['words']}"
+        tested = experiment.get("experiment", "")
+        promote(
+            context.workspace, version, gate, reason, who=context.who, experiment=tested, loop=context.name
+        )  # fmt: skip
+    return _Result(f"{version.version} is live", {"version": version.version, "time": context.now})
+
+
+def _watch(context: _Context) -> _Result:
+    promoted = context.metrics("promote")
+    alarms = context.log.reader.rows(
+        "alerts", "rule, time", "time >= ? AND level = 'alarm' AND state != 'muted'", [promoted["time"]]
+    )
+    if alarms:
+        reason = f"alarm {alarms[0][0]} after the promotion by {context.name}"
+        if read_current(context.workspace).version == promoted["version"]:
+            rollback(context.workspace, reason, who=context.who)
+        return _Result(f"rolled back: {reason}", ends=True)
+    left = promoted["time"] + context.config.watch_days * _DAY - context.now
+    if left > 0:
+        raise _Waiting(f"no alarm so far; {left / _DAY:.1f} of {context.config.watch_days:g} days are left")
+    return _Result(f"no alarm in {context.config.watch_days:g} days")
+
+
+STEPS: Mapping[str, Callable[[_Context], _Result]] = {
+    "sample": _sample, "review": _review, "rows": _rows, "train": _train, "gate": _gate, "experiment": _test,
+    "promote": _promote, "watch": _watch,
+}  # fmt: skip

@@ -1,0 +1,93 @@
+"""The page /overview: in five lines, how the system is doing."""
+
+import time
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from lmworks.monitor.log import Reader
+from lmworks.monitor.review import good_share, read_config
+from lmworks.serve.pages.page_templates import counted, iso, page
+from lmworks.serve.service import Service
+from lmworks.versions import promotions, versions
+
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`tone` is "", "caution" or "bad"; `href` leads to the page that tells more."""
+
+    name: str
+    text: str
+    href: str
+    tone: str = ""
+
+
+def lines(service: Service, reader: Reader, now: float) -> tuple[Line, ...]:
+    """Traffic, quality, experiments, alarms and versions; each from an index of the log, whatever its size."""
+    quality = _quality(service, reader, now)
+    return (_traffic(reader, now), quality, _experiments(reader), _alarms(reader, now), _live(service))
+
+
+def _traffic(reader: Reader, now: float) -> Line:
+    failed = "coalesce(sum(CASE WHEN error != '' THEN 1 ELSE 0 END), 0)"
+    ((day, errors),) = reader.rows("interactions", f"count(*), {failed}", "time >= ? AND time < ?", [now - _DAY, now])
+    ((week,),) = reader.rows("interactions", "count(*)", "time >= ? AND time < ?", [now - 8 * _DAY, now - _DAY])
+    if not day:
+        return Line("Traffic", "no request in the last 24 hours", "/log", "caution" if week else "")
+    text = f"{counted(day, 'request')} in 24 hours, {week / 7:,.0f} a day in the week before; {errors} failed"
+    return Line("Traffic", text, "/log?filter=error:yes" if errors else "/log", "bad" if errors > 0.05 * day else "")
+
+
+def _quality(service: Service, reader: Reader, now: float) -> Line:
+    where = "thumbs IN ('up', 'down') AND time >= ? GROUP BY thumbs"
+    thumbs = dict(reader.rows("interactions", "thumbs, count(*)", where, [now - 7 * _DAY]))  # type: ignore[arg-type]
+    good = good_share(reader, read_config(service.workspace), now - 30 * _DAY)
+    text = f"{thumbs.get('up', 0)} thumbs up and {thumbs.get('down', 0)} down in 7 days; good by review: {good}"
+    return Line("Quality", text, "/review")
+
+
+def _experiments(reader: Reader) -> Line:
+    kinds = "('started', 'ramped', 'stopped', 'killed', 'decided')"
+    newest = f"key IN (SELECT max(key) FROM experiment_events WHERE kind IN {kinds} GROUP BY experiment)"
+    last = reader.rows("experiment_events", "experiment, kind, reason", f"{newest} ORDER BY key DESC")
+    running = [name for name, kind, _ in last if kind in ("started", "ramped")]
+    if running:
+        return Line("Experiments", f"running: {', '.join(running)}", "/experiments")
+    text = f"none runs; the last was {last[0][0]}, {last[0][1]}: {last[0][2]}" if last else "none yet"
+    return Line("Experiments", text, "/experiments")
+
+
+def _alarms(reader: Reader, now: float) -> Line:
+    where = "state = 'open' AND level IN ('warn', 'alarm') AND muted_until <= ? ORDER BY time DESC"
+    found = reader.rows("alerts", "level, rule, signal, time", where, [now])
+    if not found:
+        return Line("Alarms", "none is open", "/alarms")
+    level, rule, signal, moment = found[0]
+    tone = "bad" if any(one[0] == "alarm" for one in found) else "caution"
+    return Line("Alarms", f"{len(found)} open; the newest: {level} {rule} {signal}, {iso(moment)}", "/alarms", tone)
+
+
+def _live(service: Service) -> Line:
+    history = promotions(service.workspace)
+    live = service.current.version if service.current else ""
+    if not live:
+        return Line("Version", "models are served, no system that was built", "/system")
+    last = next((one for one in reversed(history) if one.version == live), None)
+    since = f"{last.kind} {iso(last.time)} by {last.who}: {last.reason}" if last else "as it was built"
+    passed = {live} | {one.version for one in history} | {one.before for one in history}
+    waiting = sum(one.version not in passed for one in versions(service.workspace))
+    return Line("Version", f"{live} is live, {since}; {waiting} wait for `lmworks promote`", "/system")
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/overview")
+    async def overview() -> Response:
+        found = await service.read_log(lambda reader: lines(service, reader, time.time()))
+        return page(service, "overview.html", lines=found)
+
+    return routes

@@ -32,6 +32,7 @@ import torch
 from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
+import lmworks
 from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums, sequences_of
 from lmworks.align.rewards import items_of, verifier
 from lmworks.build import run_alone
@@ -44,7 +45,6 @@ from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.generate import Engine, SamplingParameters
 from lmworks.generate.rollouts import Rollout, roll_out
 from lmworks.kernels import library
-from lmworks.model import load
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
@@ -109,7 +109,7 @@ class Demonstrations(Objective[GroupBatch]):
 
 
 def opened(source: str | Path, task: Task) -> Checkpoint:
-    return load(source, getattr(torch, task.precision))
+    return lmworks.load(source, getattr(torch, task.precision))
 
 
 def prompt_ids(checkpoint: Checkpoint, prompt: TextOrMessages) -> list[int]:

@@ -49,6 +49,26 @@ def test_every_method_makes_a_folder_that_is_loaded(method, rows, folder, tiny_f
     lmworks.load(folder / method)
 
 
+@pytest.mark.slow
+def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_folder):
+    rows = [{"prompt": word, "answer": "aye", "verifier": "verbatim"} for word in WORDS]
+    talk = [{"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "yes"}]} for w in WORDS]
+    for name, lines in {"prompts": rows, "talk": talk}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    short = (
+        "steps=2",
+        "completion=8",
+        "length=64",
+        'held_out=["talk.jsonl"]',
+        "rewards.length=1",
+        "rewards.verbatim=1",
+    )
+    more = [part for setting in short for part in ("--set", setting)]
+    run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
+    lines = [json.loads(line) for line in (folder / "online" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [0, 2]
+
+
 def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder):
     """Before the model is looked for."""
 

@@ -71,11 +71,14 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         loader = RolloutLoader(replace(config, steps=steps), completions, ranks)
         if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
+        training = at_rate(config.train, rate)
+        if config.held_out and training.validate is None:
+            training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
         run = Run(
             base,
             objective,
             loader,
-            at_rate(config.train, rate),
+            training,
             folder,
             device=device_of_rank(),
             progress=context.progress,

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -131,7 +131,7 @@ def ramp(name: str, reason: ReasonOption, workspace: WorkspaceOption = None) -> 
 
     Example: `lmworks experiment ramp tone --reason "guardrails hold"`
     """
-    _add(name, "ramped", reason, workspace)
+    _change(name, "ramped", reason, workspace)
 
 
 @app.command()
@@ -140,17 +140,13 @@ def stop(name: str, reason: ReasonOption, workspace: WorkspaceOption = None) -> 
 
     Example: `lmworks experiment stop tone --reason "the candidate is better, promoted"`
     """
-    _add(name, "stopped", reason, workspace)
+    _change(name, "stopped", reason, workspace)
 
 
-def _add(name: str, kind: str, reason: str, workspace: Path | None) -> None:
-    from lmworks.monitor.experiment import add_event, read_course
+def _change(name: str, kind: Literal["ramped", "stopped"], reason: str, workspace: Path | None) -> None:
+    from lmworks.monitor.experiment import change_course
     from lmworks.workspace import open_log
 
     with open_log(workspace or last_workspace()) as log:
-        course = read_course(log.reader, name)
-        share = course.next_share if kind == "ramped" else 0.0
-        if course.status != "running" or share is None:
-            raise ValueError(f"{name} is {course.status}, with {course.share:.0%} of units: there is nothing to change")
-        add_event(log, name, kind, time.time(), reason, value={"share": share} if share else {})
-    typer.echo(f"{name}: {f'{share:.0%} of units' if share else 'stopped'}")
+        course = change_course(log, name, kind, time.time(), reason)
+    typer.echo(f"{name}: {course.status}, {course.share:.0%} of units")

@@ -34,6 +34,7 @@ from lmworks.records import Assignment, Experiment
 
 KINDS = ("model", "version", "settings")  # of what an arm may differ in
 Status = Literal["new", "running", "stopped"]
+Change = Literal["ramped", "stopped"]
 WAIT = 30.0  # seconds for a row of the log to be committed
 
 
@@ -146,6 +147,19 @@ def add_event(
 ) -> None:
     row = {"experiment": experiment, "time": time, "kind": kind, "value": value, "author": author, "reason": reason}
     log.append("experiment_events", [row]).result(WAIT)
+
+
+def change_course(
+    log: Log, name: str, kind: Literal["ramped", "stopped"], time: float, reason: str, who: str = ""
+) -> Course:
+    """Take the next step of the ramp, or stop; the course after it. ValueError where there is nothing to change."""
+    course = read_course(log.reader, name)
+    share = course.next_share if kind == "ramped" else 0.0
+    if course.status != "running" or share is None or not reason:
+        held = f"it is {course.status}, with {course.share:.0%} of units"
+        raise ValueError(f"{name} cannot be {kind}: {held if reason else 'give a reason'}")
+    add_event(log, name, kind, time, reason, who, {"share": share} if share else {})
+    return read_course(log.reader, name)
 
 
 def read_courses(reader: Reader, name: str = "") -> list[Course]:

@@ -7,7 +7,8 @@
 
 An outcome is anything that the page or a client names: click, copy, return, task_done, rating, ... What counts for a
 unit lies in the `window_days` after its assignment; units whose window is still open do not count yet, so that
-what is late, within the window, falls on all arms alike, and what is later changes nothing.
+what is late, within the window, falls on all arms alike, and an outcome that is later changes nothing. A thumb is
+about its answer, and counts whenever it is given.
 """
 
 import math
@@ -72,7 +73,6 @@ class UnitTable:
     """
 
     arms: "np.ndarray"
-    times: "np.ndarray"
     sums: "dict[str, np.ndarray]"
     before: "dict[str, np.ndarray]"
     assigned: tuple[int, ...]
@@ -92,10 +92,9 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
     units = reader.rows("assignments", "unit, arm, time", closed, [experiment.name, now - window])
     place = {unit: number for number, (unit, _, _) in enumerate(units)}
 
-    def sums(rows: Sequence[tuple[Any, ...]]) -> "np.ndarray":
+    def sums(rows: Sequence[tuple[Any, ...]], columns: int) -> "np.ndarray":
         """(columns, units) of rows (unit, columns); units without a row have 0."""
-        width = len(rows[0]) - 1 if rows else 1
-        table = np.zeros((width, len(units)))
+        table = np.zeros((columns, len(units)))
         for unit, *values in rows:
             if unit in place:
                 table[:, place[unit]] = values
@@ -105,33 +104,21 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
         found: dict[str, np.ndarray] = {}
         of_answers = [metric for metric in metrics if not metric.outcome]
         columns = [f"sum({part})" for one in of_answers for part in (one.numerator, one.denominator)] + ["count(*)"]
-        table = sums(
-            reader.rows(
-                f"assignments a JOIN interactions i ON {join}",
-                f"a.unit, {', '.join(columns)}",
-                "a.experiment = ? GROUP BY a.unit",
-                [*start, experiment.name],
-            )
-        )
-        answers = table[-1]
+        tables, where = "assignments a JOIN interactions i ON " + join, "a.experiment = ? GROUP BY a.unit"
+        rows = reader.rows(tables, f"a.unit, {', '.join(columns)}", where, [*start, experiment.name])
+        table = sums(rows, len(columns))
         for number, metric in enumerate(of_answers):
-            pair = table[2 * number : 2 * number + 2]
-            found[metric.name] = pair if len(pair) == 2 else np.zeros((2, len(units)))
+            found[metric.name] = table[2 * number : 2 * number + 2]
         for metric in (one for one in metrics if one.outcome):
-            rows = reader.rows(
-                f"assignments a JOIN outcomes o ON o.unit = a.unit AND o.name = ? AND {outcomes}",
-                f"a.unit, sum({metric.numerator}), count(*)",
-                "a.experiment = ? GROUP BY a.unit",
-                [metric.outcome, *start, experiment.name],
-            )
-            summed, count = sums(rows) if rows else np.zeros((2, len(units)))
-            denominator = {"": np.ones(len(units)), "answers": answers, _EACH: count}[metric.denominator]
+            tables = f"assignments a JOIN outcomes o ON o.unit = a.unit AND o.name = ? AND {outcomes}"
+            columns = f"a.unit, sum({metric.numerator}), count(*)"
+            summed, count = sums(reader.rows(tables, columns, where, [metric.outcome, *start, experiment.name]), 2)
+            denominator = {"": np.ones(len(units)), "answers": table[-1], _EACH: count}[metric.denominator]
             found[metric.name] = np.stack([summed if metric.denominator else np.minimum(summed, 1), denominator])
         return found
 
     return UnitTable(
         np.array([names.index(arm) for _, arm, _ in units], dtype=np.intp),
-        np.array([time for *_, time in units], dtype=np.float64),
         measured(_WITHIN, [window], "o.time >= a.time AND o.time <= a.time + ?"),
         measured(_BEFORE, [], "o.time < a.time") if experiment.unit == "user" else {},
         tuple(counts.get(name, 0) for name in names),
@@ -146,13 +133,13 @@ def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[Unit
     names, of_answers = list(experiment.arms), [metric for metric in metrics if not metric.outcome]
     columns = [part for one in of_answers for part in (one.numerator, one.denominator)]
     where = "i.experiment = ? AND i.experiment != '' ORDER BY i.time, i.id"
-    rows = reader.rows("interactions i", ", ".join(["i.arm", "i.time", *columns]), where, [experiment.name])
+    rows = reader.rows("interactions i", ", ".join(["i.arm", *columns]), where, [experiment.name])
     rows = [row for row in rows if row[0] in experiment.arms]
     arms = np.array([names.index(row[0]) for row in rows], dtype=np.intp)
-    table = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), 1 + len(columns)).T
-    sums = {one.name: table[1 + 2 * number : 3 + 2 * number] for number, one in enumerate(of_answers)}
+    table = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), len(columns)).T
+    sums = {one.name: table[2 * number : 2 * number + 2] for number, one in enumerate(of_answers)}
     sums |= {one.name: np.zeros((2, len(rows))) for one in metrics if one.outcome}
-    return UnitTable(arms, table[0], sums, {}, tuple(int((arms == number).sum()) for number in range(len(names))), 0)
+    return UnitTable(arms, sums, {}, tuple(int((arms == number).sum()) for number in range(len(names))), 0)
 
 
 def strangers(reader: Reader, experiment: Experiment) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.monitor.experiment import Course, add_event, read_course, read_courses
+from lmworks.monitor.experiment import Course, change_course, read_course, read_courses
 from lmworks.monitor.experiment_results import Effect, Readout, read_out
 from lmworks.serve.asgi import KEY
 from lmworks.serve.pages.forms import bounded, read_form
@@ -66,15 +66,10 @@ def router(service: Service) -> APIRouter:
         try:
             fields = await read_form(request)
             reason, kind = bounded(fields.get("reason", "").strip()), fields.get("kind", "")
-            course = await service.read_log(lambda reader: read_course(reader, name))
-            if not reason or kind not in ("ramped", "stopped"):
-                raise ValueError("a reason is needed, and one of ramp and stop")
-            share = course.next_share
-            if course.status != "running" or (kind == "ramped" and share is None):
-                raise ValueError(f"the experiment is {course.status}: there is nothing to {kind.removesuffix('ped')}")
-            value = {"share": share} if kind == "ramped" else {}
+            if kind not in ("ramped", "stopped"):
+                raise ValueError("an experiment is ramped or stopped")
             who = request.scope.get(KEY, "")
-            await asyncio.to_thread(add_event, service.log, name, kind, time.time(), reason, who, value)
+            await asyncio.to_thread(change_course, service.log, name, kind, time.time(), reason, who)
         except LookupError as error:
             return error_page(service, 404, "No such experiment", str(error), "/experiments", "Experiments")
         except ValueError as error:

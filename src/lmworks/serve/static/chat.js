@@ -1,7 +1,7 @@
 // The chat: asks by fetch, shows the answer while it is written, then takes over the turn as the server renders it.
 // Everything here also works without this script, by plain forms and links.
 
-import { isTyping, refreshTimes } from "./page.js";
+import { isTyping, outcome, refreshTimes } from "./page.js";
 import { complete, Refused } from "./completion.js";
 import { following, write } from "./writing.js";
 
@@ -304,6 +304,9 @@ function onClick(event) {
 document.addEventListener("submit", onSubmit);
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", onClick);
+const asked = thread.querySelector(".turn[data-interaction]:last-of-type");
+const since = Date.now() - new Date(/** @type {HTMLTimeElement | null} */ (asked?.querySelector("time[datetime]"))?.dateTime ?? Date.now()).getTime();
+if (since > 30 * 60 * 1000) outcome(asked, "return");
 for (const [name, on] of /** @type {[string, boolean][]} */ ([["pointerover", true], ["focusin", true], ["pointerout", false], ["focusout", false]])) {
   thread.addEventListener(name, light(on));
 }

@@ -74,6 +74,16 @@ def test_equal_arms_stay_equal(running):
     assert read_out(running.service.log.reader, spec, time.time() + 8 * DAY).decision.kind == "extend"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "kind"), [(0.5, "extend"), (0.75, "stop")])
+def test_replayed_traffic_of_400_conversations(running, rate, kind):
+    spec = begin(running.service, "replay", {}, minimum_effect=0.1, planned_units=400)
+    replayed(running, spec, {"control": 0.5, "candidate": rate}, 400)
+    found = read_out(running.service.log.reader, spec, time.time() + 8 * DAY)
+    print(found.assigned, found.mismatch, found.decision)
+    assert found.decision.kind == kind and found.mismatch > 0.001
+
+
 def test_an_arm_that_cannot_answer_ends_the_experiment_and_harms_nobody(running, wait_until):
     service = running.service
     begin(service, "gone", {"model": "no such model"})

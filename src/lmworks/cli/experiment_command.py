@@ -50,27 +50,17 @@ def new(file: Annotated[Path, typer.Argument(help="The .toml file to make; must 
 @app.command()
 def power(
     file: Annotated[Path, typer.Argument(help="The experiment.", exists=True)],
-    baseline: Annotated[float | None, typer.Option(help="The metric as it is now. Default: thumbs of the log.")] = None,
-    units: Annotated[float | None, typer.Option(help="Units a day. Default: as in the log.")] = None,
-    days: Annotated[int, typer.Option(help="How far to look back in the log.")] = 28,
-    workspace: WorkspaceOption = None,
+    baseline: Annotated[float, typer.Option(help="The metric as it is now.")],
+    units: Annotated[float, typer.Option(help="Units (conversations or users) a day.")],
 ) -> None:
     """Say how many units an experiment needs, and how long that takes.
 
     Example: `lmworks experiment power tone.toml --baseline 0.7 --units 40`
     """
     from lmworks.monitor.experiment import read_experiment
-    from lmworks.monitor.experiment_results import past_traffic, plan
-    from lmworks.workspace import read_log
+    from lmworks.monitor.experiment_results import plan
 
-    experiment = read_experiment(file)
-    if baseline is None or units is None:
-        with read_log(workspace or last_workspace()) as reader:
-            past = past_traffic(reader, experiment, time.time(), days)
-        baseline, units = past[0] if baseline is None else baseline, past[1] if units is None else units
-    if baseline is None:
-        raise ValueError(f"the last {days} days of the log say nothing about {experiment.metric}; give --baseline")
-    typer.echo(plan(experiment, baseline, units))
+    typer.echo(plan(read_experiment(file), baseline, units))
 
 
 @app.command()

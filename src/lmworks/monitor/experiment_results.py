@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmworks.monitor.log import Reader
-from lmworks.monitor.unit_metrics import DAY, UnitMetric, UnitTable, parse_metric, strangers, unit_table
+from lmworks.monitor.unit_metrics import UnitMetric, UnitTable, parse_metric, strangers, unit_table
 from lmworks.records import Experiment
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ def decide(experiment: Experiment, effects: Sequence[Effect]) -> Decision:
         return Decision("stop", f"There is no difference that matters, of {least:g} or more: {stated(primary[0])}.")
     best = max(primary, key=lambda one: -one.difference if one.lower_is_better else one.difference)
     if least:
-        missing = f"About {_units_missing(best, least)} more units in each arm make the interval ±{least:g}"
+        half = max(least - abs(best.difference), min(abs(best.difference), least))  # what would decide, if that stays
+        missing = f"About {_units_missing(best, half)} more units in each arm make the interval ±{half:.3g}"
     else:
         planned = experiment.planned_units
         missing = f"{max(0, planned - sum(best.units))} of {planned} planned units are missing"
@@ -254,22 +255,3 @@ def plan(experiment: Experiment, baseline: float, units_a_day: float, spread: fl
         least = detectable(spread, max(1, int(units_a_day * 30 / arms)), alpha)
         text += f" That is long. A month of this traffic tells differences of {least:.3f} or more, looked at once."
     return text
-
-
-def past_traffic(reader: Reader, experiment: Experiment, now: float, days: int) -> tuple[float | None, float]:
-    """The metric over the last days, None where they say nothing about it, and units a day."""
-    metric, since = parse_metric(experiment.metric), now - days * DAY
-    unit = "conversation" if experiment.unit == "conversation" else "unit"
-    where, values = "i.route = ? AND i.time >= ?", [experiment.route, since]
-    units = reader.rows("interactions i", f"count(DISTINCT {unit})", f"{where} AND {unit} != ''", values)[0][0]
-    if not metric.outcome:
-        columns = f"sum({metric.numerator}), sum({metric.denominator})"
-        top, below = reader.rows("interactions i", columns, where, values)[0]
-    else:
-        columns = f"count(DISTINCT o.unit), count(*), sum({metric.numerator})"
-        named = "o.name = ? AND o.time >= ?"
-        acted, count, total = reader.rows("outcomes o", columns, named, [metric.outcome, since])[0]
-        answers = reader.rows("interactions i", "count(*)", where, values)[0][0]
-        top = total if metric.denominator else acted
-        below = {"": units, "answers": answers, "1": count}[metric.denominator] if count else 0
-    return (top / below if below else None), units / days

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 200, 56, 24
+_Ends = tuple[float, float]
 _AXIS = 'stroke="currentColor" stroke-opacity="0.25"'
 
 
@@ -65,12 +66,7 @@ def _scale(least: float, most: float, start: float, end: float) -> Callable[[flo
     return lambda value: start + (value - least) / extent * (end - start)
 
 
-def _frame(
-    x: tuple[float, float] | None,
-    y: tuple[float, float],
-    x_text: Callable[[float], str],
-    y_text: Callable[[float], str],
-) -> str:
+def _frame(x: _Ends | None, y: _Ends, x_text: Callable[[float], str], y_text: Callable[[float], str]) -> str:
     base = HEIGHT - BOTTOM
     parts = [f'<path d="M{LEFT} 8V{base}H{WIDTH - 8}" fill="none" {_AXIS}/>']
     parts += [_text(LEFT - 6, place, "end", y_text(value)) for value, place in zip(y, (base, 16), strict=True)]

@@ -175,7 +175,7 @@ def _past(sums: "np.ndarray", chosen: "np.ndarray", metric: UnitMetric) -> "np.n
 
 
 def _what(metric: UnitMetric) -> str:
-    return f"an outcome {metric.outcome}" if metric.outcome else metric.name
+    return f"an outcome {metric.outcome}" if metric.outcome else "a thumb" if "thumbs" in metric.name else "an answer"
 
 
 def decide(experiment: Experiment, effects: Sequence[Effect]) -> Decision:

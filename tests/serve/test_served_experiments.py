@@ -2,12 +2,16 @@
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lmworks.monitor.experiment import add_event, add_experiment, assign
+from lmworks.config import to_mapping
+from lmworks.monitor.experiment import add_event, add_experiment, assign, read_course
 from lmworks.monitor.experiment_results import read_out
-from lmworks.records import Experiment
+from lmworks.monitor.log import Log
+from lmworks.records import Experiment, Interaction, Message
+from lmworks.serve.live_experiments import LiveExperiments
 
 CONTROL = {"share": 0.5}
 DAY = 86400.0
@@ -105,6 +109,30 @@ def test_a_breached_guardrail_sends_everybody_to_the_control(running):
     service.experiments.look()
     with running.http() as http:
         assert service.log.reader.get(ask(http, "after")).arm == ""
+
+
+def test_slow_answers_are_stopped_after_an_hour_not_after_the_window(tmp_path):
+    """So that the harm does not last: 300 units, of which those of the candidate wait for nine seconds."""
+    arms = {"control": CONTROL, "candidate": CONTROL}
+    spec = Experiment("wait", arms, "click", guardrails={"seconds>4": 0.05, "-click": 0.05}, window_days=7.0)
+    with Log(tmp_path / "log.sqlite", capacity=2000) as log, ThreadPoolExecutor(1) as threads:
+        add_experiment(log, spec, 1.0)
+        add_event(log, spec.name, "started", 1.0, "a test", value={"share": 1.0})
+        now = time.time()
+        for number in range(300):
+            found = assign(spec, f"u{number}", 1.0, now - 2 * 3600)
+            assert found is not None
+            log.append("assignments", [to_mapping(found)])
+            seconds = {"total": 9.0 if found.arm == "candidate" else 1.0}
+            about = {"experiment": spec.name, "unit": found.unit, "arm": found.arm, "timings": seconds}
+            log.record(Interaction(f"{number:016x}", found.time, (Message("user", "What?"),), "That.", **about)).result(
+                30
+            )
+        live = LiveExperiments(log, tmp_path, threads)
+        assert live.check(read_course(log.reader, spec.name))
+        (kind, reason) = log.reader.rows("experiment_events", "kind, reason", "kind != ?", ["started"])[0]
+        assert kind == "killed" and "seconds>4" in reason
+        assert read_course(log.reader, spec.name).status == "stopped"
 
 
 def test_unseen_answers_are_logged_and_never_shown(running, wait_until):

@@ -129,12 +129,25 @@ class LiveExperiments:
             self.threads.submit(self.check, course)
 
     def check(self, course: Course) -> bool:
-        """Stop an experiment in which a guardrail is breached beyond doubt; whether it was."""
-        found = read_out(self.log.reader, course.experiment, self.now())
-        if breached := any(one.guard == "breached" for one in found.effects):
-            self._stop(course.experiment.name, found.decision.words)
-            self._looked = -_LOOK_SECONDS
-        return breached
+        """Stop an experiment in which a guardrail is breached beyond doubt; whether it was.
+
+        How answers are is known at once: such guardrails wait for an hour of a unit, not for its window.
+        """
+        whole, now = course.experiment, self.now()
+        answers = {name for name in whole.guardrails if not parse_metric(name).outcome}
+        acts = whole.guardrails.keys() - answers
+        for names, days in ((answers, min(whole.window_days, 1 / 24)), (acts, whole.window_days)):
+            if not names:
+                continue
+            chosen = {name: whole.guardrails[name] for name in sorted(names)}
+            share = whole.alpha * len(chosen) / len(whole.guardrails)
+            part = replace(whole, guardrails=chosen, window_days=days, alpha=share)
+            found = read_out(self.log.reader, part, now)
+            if any(one.guard == "breached" for one in found.effects):
+                self._stop(whole.name, found.decision.words)
+                self._looked = -_LOOK_SECONDS
+                return True
+        return False
 
     def outcome(self, name: str, value: float, interaction: str, unit: str, at: float | None) -> Outcome:
         """An outcome of the unit of an interaction, or of `unit`; KeyError for an unknown interaction, ValueError for a

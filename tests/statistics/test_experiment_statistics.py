@@ -51,7 +51,8 @@ def test_units_for_a_width_reach_it():
 def test_the_sample_ratio_alarms_once_in_a_thousand():
     generator = np.random.default_rng(3)
     alarms = sum(
-        sample_ratio(generator.multinomial(1000, [0.5, 0.3, 0.2]), [0.5, 0.3, 0.2]) < MISMATCH for _ in range(10_000)
+        sample_ratio(generator.multinomial(1000, [0.5, 0.3, 0.2]).tolist(), [0.5, 0.3, 0.2]) < MISMATCH
+        for _ in range(10_000)
     )
     assert binom.ppf(0.001, 10_000, MISMATCH) <= alarms <= binom.ppf(0.999, 10_000, MISMATCH)
     assert sample_ratio([560, 440], [0.5, 0.5]) < MISMATCH

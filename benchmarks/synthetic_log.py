@@ -1,0 +1,119 @@
+"""A log of made-up traffic, for timing pages and drift: rows put straight into the table, in bulk.
+
+    python benchmarks/synthetic_log.py log.sqlite --rows 1000000 --days 60 --drift-days 3
+
+Traffic has a cycle of the day and the week, in number and in what is asked. In the last `--drift-days` days a tenth of
+the questions are of a topic that was never there, and answers abstain twice as often.
+"""
+
+import argparse
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmworks.monitor.rows import COLUMNS, TYPES
+from lmworks.monitor.sqlite import SqliteStore
+
+DAY = 86400.0
+TOPICS = [
+    "reset my password", "open a file", "the with statement", "train a model", "a refund for my order",
+    "change the address", "read a table", "the price of shipping", "install the package", "cancel a booking",
+]  # fmt: skip
+NEW = "the outage of the payment gateway"
+_ASKED = ("How do I get {}?", "Please explain {}.", "I have a question about {}, which does not work.")
+
+
+def times(generator: np.random.Generator, rows: int, days: float, end: float) -> np.ndarray:
+    """Moments (rows,), ascending: many in the working hours of weekdays, few at night and on Sundays."""
+    hours = np.arange(int(days * 24))
+    week_hour = (np.floor(end / 3600).astype(int) - len(hours) + hours + 72) % 168  # the epoch began on a Thursday
+    day, hour = week_hour // 24, week_hour % 24
+    weight = (1 + 0.8 * np.sin((hour - 8) / 24 * 2 * np.pi)) * np.where(day >= 5, 0.4, 1.0)
+    chosen = generator.choice(hours, rows, p=weight / weight.sum())
+    return np.sort(end - (len(hours) - chosen - generator.random(rows)) * 3600)
+
+
+def rows_of(
+    generator: np.random.Generator, moments: np.ndarray, end: float, drift_days: float, width: int
+) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Values in the order of `COLUMNS`, and the thumb."""
+    count, topics = len(moments), len(TOPICS)
+    centres = generator.normal(size=(topics + 1, width)).astype(np.float32)
+    hour = (moments / 3600 % 24).astype(int)
+    topic = np.where(generator.random(count) < 0.5, (hour // 3) % topics, generator.integers(0, topics, count))
+    drifted = moments > end - drift_days * DAY
+    topic[drifted & (generator.random(count) < 0.1)] = topics
+    abstained = generator.random(count) < np.where(drifted, 0.2, 0.1)
+    confidence = np.clip(generator.beta(6, 2, count) - 0.3 * abstained, 0, 1)
+    seconds = generator.lognormal(0.5, 0.5, count)
+    tokens = generator.poisson(np.where(abstained, 20, 120))
+    thumbs = generator.choice(["", "up", "down"], count, p=[0.94, 0.045, 0.015])
+    phrase, unit, arm = generator.integers(0, 3, count), generator.integers(0, count // 8 + 1, count), np.array(["A", "B"])
+    defaults = {name: "" if kind.startswith("TEXT") else 0 if kind.startswith("INTEGER") else None for name, kind in TYPES.items()}
+    for i in range(count):
+        question = _ASKED[phrase[i]].format(NEW if topic[i] == topics else TOPICS[topic[i]])
+        response = "I cannot answer this." if abstained[i] else f"Open the settings and look there. [1] It takes {tokens[i]} steps."
+        vector = centres[topic[i]] + generator.normal(size=width).astype(np.float32)
+        shared = {
+            "id": f"{i:016x}", "time": float(moments[i]), "operation": "chat", "route": "assistant",
+            "conversation": f"c{i // 2}", "model": "ab" * 32, "unit": f"u{unit[i]}", "finish_reason": "stop",
+            "confidence": float(confidence[i]), "abstained": int(abstained[i]), "input_tokens": len(question) // 4,
+            "output_tokens": int(tokens[i]), "experiment": "tone", "arm": str(arm[unit[i] % 2]), "response": response,
+        }  # fmt: skip
+        timings = {"search": 0.1, "total": float(seconds[i])}
+        payload = {**shared, "abstained": bool(abstained[i]), "timings": timings, "messages": [{"role": "user", "content": question}]}
+        values = {
+            **defaults, **shared, "prompt_hash": "cd" * 32, "index_hash": "ef" * 32, "seconds": float(seconds[i]),
+            "timings": json.dumps(timings), "question": question, "query_embedding": vector.tobytes(),
+            "payload": zlib.compress(json.dumps(payload).encode(), 1),
+        }  # fmt: skip
+        yield tuple(values[name] for name in COLUMNS), str(thumbs[i])
+
+
+def write(path: Path, rows: int, days: float, drift_days: float = 0.0, width: int = 32, end: float | None = None) -> None:
+    """Make a log at `path`, which must not exist, whose newest row is at `end`, by default now."""
+    SqliteStore(path).close()  # the tables
+    end, generator = time.time() if end is None else end, np.random.default_rng(0)
+    found = rows_of(generator, times(generator, rows, days, end), end, drift_days, width)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA synchronous = OFF")
+    names = ("thumbs", *COLUMNS)
+    interactions = f"INSERT INTO interactions ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    feedback = "INSERT INTO feedback (id, interaction, time, kind, value, record) VALUES (?, ?, ?, 'thumbs', ?, ?)"
+    said: list[tuple[Any, ...]] = []
+    with connection:
+
+        def each() -> Iterator[tuple[Any, ...]]:
+            for values, thumb in found:
+                if thumb:
+                    mapping = {"interaction": values[0], "time": values[1] + 60, "kind": "thumbs", "value": thumb}
+                    said.append((values[0], values[0], values[1] + 60, thumb, json.dumps(mapping)))
+                yield (thumb, *values)
+
+        connection.executemany(interactions, each())
+        connection.executemany(feedback, said)
+    connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--days", type=float, default=60)
+    parser.add_argument("--drift-days", type=float, default=0)
+    parser.add_argument("--width", type=int, default=32, help="of the query embeddings")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    write(options.path, options.rows, options.days, options.drift_days, options.width)
+    size = options.path.stat().st_size / 1e9
+    print(f"{options.rows:,} rows in {time.perf_counter() - began:.0f} s, {size:.2f} GB: {options.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Tests whether recent rows come from where those of the reference came from, within strata such as the hour of week.
+
+Each takes pooled rows, `recent` (n,) bool, and `strata` (n,) whole numbers. A label may be exchanged with those of its
+stratum alone, so that neither a daily cycle nor other traffic at an hour is taken for a difference. Beside p stands an
+effect, in which the reference is weighted to have the strata of the recent rows: at a large n everything has a small p.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+PERMUTATIONS = 2000  # at most
+_ENOUGH = 20  # permutations as extreme as the rows, after which no more are drawn
+_RARE = 5.0  # expected rows of a category on either side, below which it is pooled with the other rare ones
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """`p` is uniform when nothing differs; `effect` in the unit that the test states; rows on both sides."""
+
+    __test__ = False  # no test of pytest's
+
+    p: float
+    effect: float
+    recent: int
+    reference: int
+
+
+def comparable(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """The rows, (n,) bool, of strata that have rows on both sides: others say nothing about a difference."""
+    both = np.intersect1d(strata[recent], strata[~recent])
+    return np.isin(strata, both)
+
+
+def stratum_weights(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Weights (n,) that sum to 1 on each side and give the reference the strata of the recent rows."""
+    codes = np.unique(strata, return_inverse=True)[1]
+    ours, theirs = (np.bincount(codes[side], minlength=codes.max() + 1) for side in (recent, ~recent))
+    return np.where(recent, 1.0, (ours / np.maximum(theirs, 1))[codes]) / recent.sum()
+
+
+def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:
+    """Two-sided mid-p that a share is as before: exact, given how many hits each stratum has (Cox 1966; Hirji 2006).
+
+    Effect: the recent share less that of the reference.
+    """
+    from scipy.stats import hypergeom
+
+    hits = np.asarray(hits, dtype=bool)
+    counts, start = np.ones(1), 0  # distribution of the recent hits over all strata, from `start` on
+    for code in np.unique(strata[hits]):
+        inside = strata == code
+        n, found, drawn = int(inside.sum()), int(hits[inside].sum()), int(recent[inside].sum())
+        low, high = max(0, found + drawn - n), min(found, drawn)
+        counts = np.convolve(counts, hypergeom.pmf(np.arange(low, high + 1), n, found, drawn))
+        start += low
+    place = int((hits & recent).sum()) - start
+    half = counts[place] / 2
+    p = min(1.0, 2 * min(counts[:place].sum() + half, counts[place + 1 :].sum() + half))
+    weights = stratum_weights(recent, strata)
+    effect = float((weights * hits)[recent].sum() - (weights * hits)[~recent].sum())
+    return _result(max(p, np.finfo(float).tiny), effect, recent)
+
+
+def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:
+    """p that categories have the shares of before: the generalised Cochran-Mantel-Haenszel test (Landis, Heyman & Koch
+    1978), which for one stratum is the two-sample chi-square times (n - 1) / n. Rare categories are pooled.
+
+    Effect: the share of the recent rows that would have to change their category.
+    """
+    from scipy.stats import chi2
+
+    codes = pool_rare(values, recent)
+    size = int(codes.max()) + 1
+    gap, covariance = np.zeros(size), np.zeros((size, size))
+    for code in np.unique(strata):
+        inside = strata == code
+        n, drawn = int(inside.sum()), int(recent[inside].sum())
+        if not 0 < drawn < n:
+            continue
+        total = np.bincount(codes[inside], minlength=size).astype(float)
+        gap += np.bincount(codes[inside & recent], minlength=size) - total * drawn / n
+        covariance += drawn * (n - drawn) / (n * n * (n - 1)) * (n * np.diag(total) - np.outer(total, total))
+    keep = covariance.diagonal() > 0
+    freedom = int(keep.sum()) - 1
+    if freedom < 1:
+        return _result(1.0, 0.0, recent)
+    statistic = gap[keep] @ np.linalg.pinv(covariance[np.ix_(keep, keep)], hermitian=True) @ gap[keep]
+    weights = stratum_weights(recent, strata) * np.where(recent, 1, -1)
+    effect = float(np.abs(np.bincount(codes, weights, minlength=size)).sum() / 2)
+    return _result(float(chi2.sf(statistic, freedom)), effect, recent)
+
+
+def pool_rare(values: np.ndarray, recent: np.ndarray) -> np.ndarray:
+    """Numbers of categories, (n,); the last is of all that have fewer than 5 expected rows on the smaller side."""
+    codes = np.unique(values, return_inverse=True)[1]
+    least = min(recent.mean(), 1 - recent.mean())
+    rare = np.bincount(codes) * least < _RARE
+    renumbered = np.where(rare, (~rare).sum(), np.cumsum(~rare) - 1)
+    return renumbered[codes]
+
+
+def number_test(
+    values: np.ndarray, recent: np.ndarray, strata: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> TestResult:
+    """p of the Kolmogorov-Smirnov distance by permutation within strata, of ranks within strata.
+
+    Effect: Wasserstein's distance in interquartile ranges of the reference, negative where the recent mean is lower.
+    """
+    from scipy.stats import wasserstein_distance
+
+    ranks = _stratum_ranks(np.asarray(values, dtype=np.float64), strata)
+    order = np.argsort(ranks, kind="stable")
+    ends = np.append(np.diff(ranks[order]) > 0, True)  # ties are passed together
+    ours, theirs = recent.sum(), (~recent).sum()
+
+    def distance(labels: np.ndarray) -> np.ndarray:
+        steps = labels[order] * np.float32(1 / ours + 1 / theirs) - np.float32(1 / theirs)
+        return np.abs(np.cumsum(steps, axis=0)[ends]).max(axis=0)
+
+    p = _permutation_p(distance, recent, strata, seed, permutations)
+    weights = stratum_weights(recent, strata)
+    if not weights[~recent].any():
+        return _result(p, 0.0, recent)
+    moved = wasserstein_distance(values[recent], values[~recent], weights[recent], weights[~recent])
+    spread = np.subtract(*np.quantile(values[~recent], (0.75, 0.25))) or values[~recent].std() or 1.0
+    lower = np.average(values[recent]) < np.average(values[~recent], weights=weights[~recent])
+    return _result(p, float(moved / spread) * (-1 if lower else 1), recent)
+
+
+def _stratum_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Ranks of values within their stratum, in (0, 1), equal ones the same."""
+    from scipy.stats import rankdata
+
+    ranks = np.empty(len(values))
+    for code in np.unique(strata):
+        inside = strata == code
+        ranks[inside] = rankdata(values[inside]) / (inside.sum() + 1)
+    return ranks
+
+
+def mmd_test(
+    points: np.ndarray, recent: np.ndarray, strata: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> TestResult:
+    """p of the unbiased squared maximum mean discrepancy (Gretton et al. 2012) of points (n, d), by permutation.
+
+    The kernel is Gaussian, its width the median distance of the pooled points. MMD² is a quadratic form in the labels,
+    so that all permutations are one product of the kernel's matrix. Effect: MMD, 0 where its square is negative.
+    """
+    points = np.asarray(points, dtype=np.float32)
+    squares = (points**2).sum(axis=1)
+    distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+    width = float(np.median(distances[np.triu_indices(len(points), 1)])) or 1.0
+    kernel = np.exp(-distances / width)
+    np.fill_diagonal(kernel, 0)
+    rows = kernel.sum(axis=1, dtype=np.float64)
+    ours, theirs = float(recent.sum()), float((~recent).sum())
+
+    def discrepancy(labels: np.ndarray) -> np.ndarray:
+        inner = (labels * (kernel @ labels)).sum(axis=0, dtype=np.float64)
+        outer = rows @ labels
+        within = inner / (ours * (ours - 1)) + (rows.sum() - 2 * outer + inner) / (theirs * (theirs - 1))
+        return within - 2 * (outer - inner) / (ours * theirs)
+
+    p = _permutation_p(discrepancy, recent, strata, seed, permutations)
+    square = float(discrepancy(recent[:, None].astype(np.float32))[0])
+    return _result(p, max(square, 0.0) ** 0.5, recent)
+
+
+def classifier_test(
+    points: np.ndarray, recent: np.ndarray, strata: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> tuple[TestResult, np.ndarray]:
+    """Classifier two-sample test (Lopez-Paz & Oquab 2017), and for each point (n,) how far it looks like a recent one.
+
+    Logistic regression in two halves, each scored by what the other was fitted on. p is that of the second half alone, by
+    permutation within strata: the labels of one half are not independent of scores that were fitted on the other's, and
+    both together would alarm twice as often as stated. Effect: the area under its curve less 0.5, at most 0.5.
+    """
+    from scipy.stats import rankdata
+    from sklearn.linear_model import LogisticRegression
+
+    half = np.random.default_rng(seed).random(len(points)) < 0.5
+    if any(len(set(recent[side])) < 2 for side in (half, ~half)):
+        return _result(1.0, 0.0, recent), np.zeros(len(points))
+    scores = np.empty(len(points))
+    for fitted in (half, ~half):
+        model = LogisticRegression(class_weight="balanced", max_iter=200).fit(points[fitted], recent[fitted])
+        scores[~fitted] = model.decision_function(points[~fitted])
+    ranks, ours, theirs = rankdata(scores[~half]), recent[~half].sum(), (~recent[~half]).sum()
+
+    def area(labels: np.ndarray) -> np.ndarray:
+        return (ranks @ labels - ours * (ours + 1) / 2) / (ours * theirs) - 0.5
+
+    p = _permutation_p(area, recent[~half], strata[~half], seed, permutations)
+    return _result(p, float(area(recent[~half, None])[0]), recent), scores
+
+
+def _permutation_p(
+    statistic: Callable[[np.ndarray], np.ndarray], recent: np.ndarray, strata: np.ndarray, seed: int, most: int
+) -> float:
+    """p that a statistic of labels, (n, permutations) float32 -> (permutations,), is as large by chance.
+
+    Sequential (Besag & Clifford 1991): once `_ENOUGH` permutations were as extreme, their number over how many it took;
+    so what is clearly no difference costs little.
+    """
+    generator = np.random.default_rng(seed)
+    labels, hits, count = recent.astype(np.float32), 0, 0
+    groups = [np.flatnonzero(strata == code) for code in np.unique(strata)]
+    observed = statistic(labels[:, None])[0]
+    while count < most:
+        batch = min(max(50, count), 500, most - count)
+        shuffled = np.repeat(labels[:, None], batch, axis=1)
+        for group in groups:
+            if len(group) > 1:
+                shuffled[group] = generator.permuted(shuffled[group], axis=0)
+        reached = np.flatnonzero(statistic(shuffled) >= observed - 1e-6 * abs(observed))
+        if hits + len(reached) >= _ENOUGH:
+            return _ENOUGH / (count + int(reached[_ENOUGH - hits - 1]) + 1)
+        hits, count = hits + len(reached), count + batch
+    return (hits + 1) / (most + 1)
+
+
+def _result(p: float, effect: float, recent: np.ndarray) -> TestResult:
+    return TestResult(float(p), effect, int(recent.sum()), int((~recent).sum()))

@@ -54,11 +54,22 @@ def rows_of(
     seconds = generator.lognormal(0.5, 0.5, count)
     tokens = generator.poisson(np.where(abstained, 20, 120))
     thumbs = generator.choice(["", "up", "down"], count, p=[0.94, 0.045, 0.015])
-    phrase, unit, arm = generator.integers(0, 3, count), generator.integers(0, count // 8 + 1, count), np.array(["A", "B"])
-    defaults = {name: "" if kind.startswith("TEXT") else 0 if kind.startswith("INTEGER") else None for name, kind in TYPES.items()}
+    phrase, unit, arm = (
+        generator.integers(0, 3, count),
+        generator.integers(0, count // 8 + 1, count),
+        np.array(["A", "B"]),
+    )
+    defaults = {
+        name: "" if kind.startswith("TEXT") else 0 if kind.startswith("INTEGER") else None
+        for name, kind in TYPES.items()
+    }
     for i in range(count):
         question = _ASKED[phrase[i]].format(NEW if topic[i] == topics else TOPICS[topic[i]])
-        response = "I cannot answer this." if abstained[i] else f"Open the settings and look there. [1] It takes {tokens[i]} steps."
+        response = (
+            "I cannot answer this."
+            if abstained[i]
+            else f"Open the settings and look there. [1] It takes {tokens[i]} steps."
+        )
         vector = centres[topic[i]] + generator.normal(size=width).astype(np.float32)
         shared = {
             "id": f"{i:016x}", "time": float(moments[i]), "operation": "chat", "route": "assistant",
@@ -67,7 +78,12 @@ def rows_of(
             "output_tokens": int(tokens[i]), "experiment": "tone", "arm": str(arm[unit[i] % 2]), "response": response,
         }  # fmt: skip
         timings = {"search": 0.1, "total": float(seconds[i])}
-        payload = {**shared, "abstained": bool(abstained[i]), "timings": timings, "messages": [{"role": "user", "content": question}]}
+        payload = {
+            **shared,
+            "abstained": bool(abstained[i]),
+            "timings": timings,
+            "messages": [{"role": "user", "content": question}],
+        }
         values = {
             **defaults, **shared, "prompt_hash": "cd" * 32, "index_hash": "ef" * 32, "seconds": float(seconds[i]),
             "timings": json.dumps(timings), "question": question, "query_embedding": vector.tobytes(),
@@ -76,7 +92,9 @@ def rows_of(
         yield tuple(values[name] for name in COLUMNS), str(thumbs[i])
 
 
-def write(path: Path, rows: int, days: float, drift_days: float = 0.0, width: int = 32, end: float | None = None) -> None:
+def write(
+    path: Path, rows: int, days: float, drift_days: float = 0.0, width: int = 32, end: float | None = None
+) -> None:
     """Make a log at `path`, which must not exist, whose newest row is at `end`, by default now."""
     SqliteStore(path).close()  # the tables
     end, generator = time.time() if end is None else end, np.random.default_rng(0)

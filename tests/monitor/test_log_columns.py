@@ -2,6 +2,8 @@
 
 import sqlite3
 import zlib
+from math import isfinite
+from statistics import fmean
 
 import numpy as np
 import pyarrow.parquet
@@ -42,8 +44,10 @@ def decoded(monkeypatch) -> list[bytes]:
 def value(interaction: Interaction, name: str):
     """A column's value, from the whole interaction; None for NaN."""
     thumbs = [one.value or "" for one in interaction.feedback if one.kind == "thumbs"]
+    finite = [one for one in interaction.token_log_probabilities if isfinite(one)]
     derived = {
         "seconds": interaction.timings.get("total"),
+        "log_probability": fmean(finite) if finite else None,
         "question": storable(question_of(interaction.messages)),
         "thumbs": thumbs[-1] if thumbs else "",
         "notes": sum(one.kind == "note" for one in interaction.feedback),
@@ -78,20 +82,21 @@ def test_columns_equal_what_every_payload_gives(logged, decoded, text):
 
 
 def test_a_log_of_version_1_opens_and_gives_its_columns(logged, decoded):
-    """Its table had no columns `experiment` and `timings`, and there were no tables beside it."""
+    """Its table lacked three columns, and there were no tables beside it."""
     if str(logged).startswith("postgres"):
         psycopg = pytest.importorskip("psycopg")
         with psycopg.connect(logged, autocommit=True) as connection:
             for table in EVENT_TABLES:
                 connection.execute(f"DROP TABLE lmworks.{table}")
-            connection.execute("ALTER TABLE lmworks.interactions DROP COLUMN experiment, DROP COLUMN timings")
+            for column in ("experiment", "timings", "log_probability"):
+                connection.execute(f"ALTER TABLE lmworks.interactions DROP COLUMN {column}")
             connection.execute("UPDATE lmworks.log_version SET version = 1")
     else:
         with sqlite3.connect(logged) as connection:
             connection.execute("DROP INDEX interactions_by_experiment")
             for table in EVENT_TABLES:
                 connection.execute(f"DROP TABLE {table}")
-            for column in ("experiment", "timings"):
+            for column in ("experiment", "timings", "log_probability"):
                 connection.execute(f"ALTER TABLE interactions DROP COLUMN {column}")
             connection.execute("PRAGMA user_version = 1")
     with Reader.open(logged) as reader:

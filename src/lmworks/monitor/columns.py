@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DTYPES = {
-    **dict.fromkeys(("time", "confidence", "seconds"), "float64"),
+    **dict.fromkeys(("time", "confidence", "log_probability", "seconds"), "float64"),
     **dict.fromkeys(("input_tokens", "output_tokens", "notes"), "int64"),
     "abstained": "bool",
 }

@@ -1,4 +1,4 @@
-"""Tables of what happens around interactions: experiments, assignments, outcomes, reviews and alerts.
+"""Tables of what happens around interactions: experiments, assignments, outcomes, reviews, drift and alerts.
 
     log.append("outcomes", [row(outcome)])                           # Future: how many were new
     log.update("reviews", {"assigned": "ann", "locked_until": now + 600}, "id = ? AND locked_until < ?", [id, now])
@@ -63,6 +63,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "time2": _OPTIONAL,
         "sent": _TEXT,
     },
+    "drift": {"id": "TEXT NOT NULL UNIQUE", "time": _REAL, "signal": _TEXT, "record": _JSON},
     "alerts": {
         "id": "TEXT NOT NULL UNIQUE",
         "rule": _TEXT,
@@ -84,6 +85,7 @@ CREATE INDEX outcomes_by_time ON outcomes (time);
 CREATE INDEX outcomes_by_interaction ON outcomes (interaction, name) WHERE interaction != '';
 CREATE INDEX reviews_by_interaction ON reviews (interaction);
 CREATE INDEX reviews_by_time ON reviews (time);
+CREATE INDEX drift_by_time ON drift (time);
 CREATE INDEX alerts_by_rule ON alerts (rule, time);
 CREATE INDEX interactions_by_experiment ON interactions (experiment, unit) WHERE experiment != '';
 """

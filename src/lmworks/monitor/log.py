@@ -13,7 +13,7 @@ from lmworks.monitor.postgres import PostgresRows, PostgresStore
 from lmworks.monitor.redaction import Redactor
 from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row, storable
 from lmworks.monitor.sqlite import SqliteRows, SqliteStore
-from lmworks.monitor.store import Rows, Store, UnusableLogError, is_postgres
+from lmworks.monitor.store import Dialect, Rows, Store, UnusableLogError, is_postgres
 from lmworks.monitor.writer import LogFullError as LogFullError
 from lmworks.monitor.writer import Writer
 from lmworks.records import Feedback, Interaction
@@ -45,6 +45,10 @@ class Reader:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._rows.dialect
 
     @classmethod
     def open(cls, location: Path | str) -> "Reader":

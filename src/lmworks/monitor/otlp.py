@@ -204,7 +204,7 @@ def _write_all(path: Path, interactions: Iterable[Interaction], content: bool) -
 
 def _post_all(endpoint: str, interactions: Iterable[Interaction], content: bool, timeout: float) -> int:
     url = f"{endpoint.rstrip('/')}/v1/traces" if urlsplit(endpoint).path in ("", "/") else endpoint
-    opener = urllib.request.build_opener(_NoRedirects)
+    opener = urllib.request.build_opener(NoRedirects)
     count = 0
     for batch in in_batches(interactions, _BATCH):
         body = json.dumps(to_spans(batch, content)).encode()
@@ -227,7 +227,7 @@ def _rejected(body: bytes) -> str:
     return f"{rejected} ({partial.get('errorMessage', 'no reason given')})" if rejected else ""
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
+class NoRedirects(urllib.request.HTTPRedirectHandler):
     """Refuse redirects: what is logged goes to the endpoint that was named and nowhere else."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:

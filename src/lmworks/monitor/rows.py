@@ -9,8 +9,10 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from statistics import fmean
 from typing import Any, Literal
 
 from lmworks.artefact import hash_json
@@ -25,6 +27,7 @@ TYPES = {
     **dict.fromkeys(("operation", "route", "conversation", "model", "prompt_hash", "index_hash"), "TEXT NOT NULL"),
     **dict.fromkeys(("experiment", "unit", "arm", "finish_reason", "error", "redacted"), "TEXT NOT NULL"),
     "confidence": "REAL",
+    "log_probability": "REAL",  # mean of the tokens'
     "abstained": "INTEGER NOT NULL",
     "seconds": "REAL",
     **dict.fromkeys(("input_tokens", "output_tokens"), "INTEGER NOT NULL"),
@@ -103,6 +106,7 @@ def encode(interaction: Interaction) -> EncodedInteraction:
         "index_hash": storable(interaction.index),
         "redacted": ",".join(interaction.redacted),
         "confidence": interaction.confidence,
+        "log_probability": _mean(interaction.token_log_probabilities),
         "abstained": int(interaction.abstained),
         "seconds": interaction.timings.get("total"),
         "input_tokens": interaction.input_tokens,
@@ -117,6 +121,12 @@ def encode(interaction: Interaction) -> EncodedInteraction:
 
 
 _SAME_NAME = ("operation", "route", "conversation", "model", "experiment", "unit", "arm", "finish_reason", "error")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean of what is finite; None for nothing."""
+    finite = [value for value in values if isfinite(value)]
+    return fmean(finite) if finite else None
 
 
 def decode(query_embedding: bytes, payload: bytes, feedback: Iterable[str]) -> Interaction:

@@ -12,7 +12,8 @@ from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_colum
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
-SCHEMA_VERSION = 3  # 1 had no columns `experiment` and `timings`; 2 had no tables but those of interactions
+# 1 had no columns `experiment` and `timings`; 2 no `log_probability`, and no tables but those of interactions
+SCHEMA_VERSION = 3
 
 # The tables and their indices, in the words of SQLite; a UNIQUE id of feedback is the hash of its record.
 TABLES = f"""
@@ -30,16 +31,17 @@ CREATE TABLE feedback (
 );
 CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
 """
-# Of version 2.
+# Of version 2, and of 3: rows that were logged before have no `log_probability`.
 ADDED_COLUMNS = """
 ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT '';
 ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
 """
+ADDED_LOG_PROBABILITY = "ALTER TABLE interactions ADD COLUMN log_probability REAL;\n"
 
 
 def schema_changes(version: int) -> str:
     """The definitions that bring a log of an earlier version up to date, but for the values of added columns."""
-    return (ADDED_COLUMNS if version < 2 else "") + (EVENT_TABLES if version < 3 else "")
+    return (ADDED_COLUMNS if version < 2 else "") + (ADDED_LOG_PROBABILITY + EVENT_TABLES if version < 3 else "")
 
 
 # "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.

@@ -19,11 +19,11 @@ def run_level(false_alarms: float, runs: float) -> float:
     return min(0.5, false_alarms / 2 / runs)
 
 
-def cumulative_sum(before: float, p: float) -> float:
-    """The sum of a signal after a run with this p, which was `before`."""
+def cumulative_sum(before: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """The sums of signals after a run with these p, which were `before`."""
     from scipy.special import ndtri
 
-    return max(0.0, before + min(_MOST, -float(ndtri(max(p, 1e-300)))) - SLACK)
+    return np.maximum(0.0, before + np.minimum(_MOST, -ndtri(np.maximum(p, 1e-300))) - SLACK)
 
 
 @lru_cache

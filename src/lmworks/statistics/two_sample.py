@@ -35,9 +35,14 @@ def comparable(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
 
 def stratum_weights(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """Weights (n,) that sum to 1 on each side and give the reference the strata of the recent rows."""
+    return np.where(recent, 1 / recent.sum(), _reference_weights(recent, strata))
+
+
+def _reference_weights(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """The weight (n,) that each row has as one of the reference; exchanging labels within strata leaves it as it is."""
     codes = np.unique(strata, return_inverse=True)[1]
     ours, theirs = (np.bincount(codes[side], minlength=codes.max() + 1) for side in (recent, ~recent))
-    return np.where(recent, 1.0, (ours / np.maximum(theirs, 1))[codes]) / recent.sum()
+    return (ours / np.maximum(theirs, 1))[codes] / recent.sum()
 
 
 def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:
@@ -119,7 +124,7 @@ def number_test(
         steps = labels[order] * np.float32(1 / ours + 1 / theirs) - np.float32(1 / theirs)
         return np.abs(np.cumsum(steps, axis=0)[ends]).max(axis=0)
 
-    p = _permutation_p(distance, recent, strata, seed, permutations)
+    p, _ = _permutation_p(distance, recent, strata, seed, permutations)
     weights = stratum_weights(recent, strata)
     if not weights[~recent].any():
         return _result(p, 0.0, recent)
@@ -146,25 +151,23 @@ def mmd_test(
     """p of the unbiased squared maximum mean discrepancy (Gretton et al. 2012) of points (n, d), by permutation.
 
     The kernel is Gaussian, its width the median distance of the pooled points. MMD² is a quadratic form in the labels,
-    so that all permutations are one product of the kernel's matrix. Effect: MMD, 0 where its square is negative.
+    so that all permutations are one product of the kernel's matrix. Rows of the reference have the weights of their
+    strata: else more traffic at one hour could hide a shift, or be one. Effect: MMD, whose square is what is left of
+    the statistic without its mean over permutations, 0 where that is negative.
     """
     points = np.asarray(points, dtype=np.float32)
     squares = (points**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
     width = float(np.median(distances[np.triu_indices(len(points), 1)])) or 1.0
     kernel = np.exp(-distances / width)
-    np.fill_diagonal(kernel, 0)
-    rows = kernel.sum(axis=1, dtype=np.float64)
-    ours, theirs = float(recent.sum()), float((~recent).sum())
+    as_reference = _reference_weights(recent, strata).astype(np.float32)[:, None]
+    as_recent = np.float32(1 / recent.sum()) + as_reference
 
     def discrepancy(labels: np.ndarray) -> np.ndarray:
-        inner = (labels * (kernel @ labels)).sum(axis=0, dtype=np.float64)
-        outer = rows @ labels
-        within = inner / (ours * (ours - 1)) + (rows.sum() - 2 * outer + inner) / (theirs * (theirs - 1))
-        return within - 2 * (outer - inner) / (ours * theirs)
+        contrast = labels * as_recent - as_reference  # (n, permutations): sums to 0 in each stratum
+        return (contrast * (kernel @ contrast)).sum(axis=0, dtype=np.float64)
 
-    p = _permutation_p(discrepancy, recent, strata, seed, permutations)
-    square = float(discrepancy(recent[:, None].astype(np.float32))[0])
+    p, square = _permutation_p(discrepancy, recent, strata, seed, permutations)
     return _result(p, max(square, 0.0) ** 0.5, recent)
 
 
@@ -173,9 +176,9 @@ def classifier_test(
 ) -> tuple[TestResult, np.ndarray]:
     """Classifier two-sample test (Lopez-Paz & Oquab 2017), and for each point (n,) how far it looks like a recent one.
 
-    Logistic regression in two halves, each scored by what the other was fitted on. p is that of the second half alone, by
-    permutation within strata: the labels of one half are not independent of scores that were fitted on the other's, and
-    both together would alarm twice as often as stated. Effect: the area under its curve less 0.5, at most 0.5.
+    Logistic regression in two halves, each scored by what the other was fitted on. p is by permutation within strata,
+    of the second half alone: scores of both depend on all labels, and would alarm twice as often as stated. Effect: the
+    area under its curve less 0.5.
     """
     from scipy.stats import rankdata
     from sklearn.linear_model import LogisticRegression
@@ -183,29 +186,33 @@ def classifier_test(
     half = np.random.default_rng(seed).random(len(points)) < 0.5
     if any(len(set(recent[side])) < 2 for side in (half, ~half)):
         return _result(1.0, 0.0, recent), np.zeros(len(points))
-    scores = np.empty(len(points))
+    scores, weights = np.empty(len(points)), stratum_weights(recent, strata) * recent.sum()
     for fitted in (half, ~half):
-        model = LogisticRegression(class_weight="balanced", max_iter=200).fit(points[fitted], recent[fitted])
+        model = LogisticRegression(max_iter=200).fit(points[fitted], recent[fitted], weights[fitted])
         scores[~fitted] = model.decision_function(points[~fitted])
-    ranks, ours, theirs = rankdata(scores[~half]), recent[~half].sum(), (~recent[~half]).sum()
+    ranks, now, strata = rankdata(scores[~half]), recent[~half], strata[~half]
+    as_reference = _reference_weights(now, strata)
 
     def area(labels: np.ndarray) -> np.ndarray:
-        return (ranks @ labels - ours * (ours + 1) / 2) / (ours * theirs) - 0.5
+        """Less 0.5: the difference of mean ranks over the number of rows."""
+        return (ranks * (1 / now.sum() + as_reference) @ labels - ranks @ as_reference) / len(ranks)
 
-    p = _permutation_p(area, recent[~half], strata[~half], seed, permutations)
-    return _result(p, float(area(recent[~half, None])[0]), recent), scores
+    p, _ = _permutation_p(area, now, strata, seed, permutations)
+    return _result(p, float(area(now.astype(float))), recent), scores
 
 
 def _permutation_p(
     statistic: Callable[[np.ndarray], np.ndarray], recent: np.ndarray, strata: np.ndarray, seed: int, most: int
-) -> float:
-    """p that a statistic of labels, (n, permutations) float32 -> (permutations,), is as large by chance.
+) -> tuple[float, float]:
+    """p that a statistic of labels, (n, permutations) float32 -> (permutations,), is as large by chance, and by how
+    much it exceeds the mean of those permutations.
 
     Sequential (Besag & Clifford 1991): once `_ENOUGH` permutations were as extreme, their number over how many it took;
     so what is clearly no difference costs little.
     """
     generator = np.random.default_rng(seed)
-    labels, hits, count = recent.astype(np.float32), 0, 0
+    labels, hits, count, total = recent.astype(np.float32), 0, 0, 0.0
+    excess = 0.0
     groups = [np.flatnonzero(strata == code) for code in np.unique(strata)]
     observed = statistic(labels[:, None])[0]
     while count < most:
@@ -214,11 +221,13 @@ def _permutation_p(
         for group in groups:
             if len(group) > 1:
                 shuffled[group] = generator.permuted(shuffled[group], axis=0)
-        reached = np.flatnonzero(statistic(shuffled) >= observed - 1e-6 * abs(observed))
+        values = statistic(shuffled)
+        reached, total = np.flatnonzero(values >= observed - 1e-6 * abs(observed)), total + float(values.sum())
+        excess = float(observed - total / (count + batch))
         if hits + len(reached) >= _ENOUGH:
-            return _ENOUGH / (count + int(reached[_ENOUGH - hits - 1]) + 1)
+            return _ENOUGH / (count + int(reached[_ENOUGH - hits - 1]) + 1), excess
         hits, count = hits + len(reached), count + batch
-    return (hits + 1) / (most + 1)
+    return (hits + 1) / (most + 1), excess
 
 
 def _result(p: float, effect: float, recent: np.ndarray) -> TestResult:

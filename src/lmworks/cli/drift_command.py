@@ -1,0 +1,129 @@
+"""The verbs `drift` and `alerts`: what changed in the traffic, and who is to know of it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+
+if TYPE_CHECKING:
+    from lmworks.monitor.signals import Tokenize
+
+app = typer.Typer(no_args_is_help=True, help="Alerts over the log and over drift: run, list, mute.")
+
+
+def drift(
+    days: Annotated[int, typer.Option(help="How many days back are measured, where they are not yet.")] = 30,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of [drift] in alerts.toml; may be repeated.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Compare each day's traffic with the same hours of the same weekdays before it; list the signals by evidence.
+
+    Each window is measured once and kept. `false_alarms` is how many runs a month may alarm while nothing changes.
+
+    Example: `lmworks drift --set false_alarms=0.5 --set filter=route:assistant`
+    """
+    from rich.table import Table
+
+    from lmworks.config import from_mapping, parse_assignment, to_mapping
+    from lmworks.monitor.alerts import read_config
+    from lmworks.monitor.drift import DriftConfig, by_evidence, catch_up, read_rows
+    from lmworks.report import shown
+    from lmworks.workspace import open_log
+
+    folder = workspace or last_workspace()
+    given: dict[str, Any] = {path[0]: value for path, value in map(parse_assignment, settings or [])}
+    config = from_mapping(DriftConfig, to_mapping(read_config(folder).drift) | given, ["drift"])
+    with open_log(folder) as log:
+        most = max(1, round(days * 24 / config.hours))
+        catch_up(log, time.time(), config, _tokenizer(folder), most)
+        rows = read_rows(log.reader)
+    newest = [row for row in rows if row.time == rows[-1].time]
+    table = Table(box=None, title=f"window until {_moment(rows[-1].time)} (UTC)" if rows else None)
+    for name in ("signal", "level", "now", "usual", "effect", "p", "adjusted", "adds up to", "n", "what"):
+        table.add_column(name)
+    for row in by_evidence(newest):
+        numbers = [_number(one) for one in (row.value, row.expected, row.effect, row.p, row.adjusted)]
+        total = f"{row.sum:.1f} of {row.limit:.1f}" if row.limit else ""
+        table.add_row(row.signal, row.level, *numbers, total, str(row.recent), shown(row.change or row.note))
+    new_console().print(table if rows else "no window is over yet")
+
+
+@app.command()
+def run(
+    once: Annotated[bool, typer.Option(help="Check everything once and stop.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Check the rules of `alerts.toml` in the workspace, and drift, until Ctrl-C; deliver what warns or alarms.
+
+    Example: `lmworks alerts run --once`
+    """
+    from lmworks.monitor.alerts import Watch, read_config
+    from lmworks.workspace import open_log
+
+    folder = workspace or last_workspace()
+    config = read_config(folder)
+    with open_log(folder) as log:
+        watch = Watch(log, config, folder, _tokenizer(folder))
+        while True:
+            found = watch.check(time.time())
+            if once:
+                typer.echo(f"{len(found)} open; {len(config.rules)} rules and drift were checked")
+                return
+            time.sleep(20)
+
+
+@app.command("list")
+def show(workspace: WorkspaceOption = None, limit: Annotated[int, typer.Option(help="How many.")] = 20) -> None:
+    """List alerts, newest first. Example: `lmworks alerts list --limit 5`"""
+    from lmworks.monitor.alerts import read_alerts, sentence
+    from lmworks.report import shown
+    from lmworks.workspace import read_log
+
+    with read_log(workspace or last_workspace()) as reader:
+        for one in read_alerts(reader, limit=limit):
+            typer.echo(
+                f"{_moment(one.time)}  {one.state:<8}  {shown(sentence(one))}{'  ' if one.note else ''}{one.note}"
+            )
+
+
+@app.command()
+def mute(
+    rule: Annotated[str, typer.Argument(help="The name of a rule, or drift.")],
+    hours: Annotated[float, typer.Option(help="For how long.", min=0)] = 24,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Deliver nothing of a rule for a while; it is shown all the same. Example: `lmworks alerts mute slow --hours 2`"""
+    from lmworks.monitor import alerts
+    from lmworks.workspace import open_log
+
+    folder = workspace or last_workspace()
+    alerts.check_rule(alerts.read_config(folder), rule)
+    with open_log(folder) as log:
+        alerts.mute(log, rule, time.time() + 3600 * hours, time.time())
+    typer.echo(f"{rule} is not delivered for {hours:g} h")
+
+
+def _tokenizer(folder: Path) -> "Tokenize | None":
+    """The tokens of the first model of the workspace that has a tokenizer file, for the share of rare ones."""
+    from lmworks.artefact import CURRENT
+    from lmworks.tokenizer.tokenizer import Tokenizer
+    from lmworks.workspace import read_current
+
+    paths = read_current(folder).models.values() if (folder / CURRENT).exists() else ()
+    for path in map(Path, paths):
+        if (path / "tokenizer.json").is_file():
+            return Tokenizer.load(path).encode
+    return None
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

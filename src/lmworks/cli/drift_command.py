@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,40 +14,30 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Alerts over the log and over drift: run, list, mute.")
 
 
-def drift(
-    days: Annotated[int, typer.Option(help="How many days back are measured, where they are not yet.")] = 30,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of [drift] in alerts.toml; may be repeated.")
-    ] = None,
-    workspace: WorkspaceOption = None,
-) -> None:
+def drift(workspace: WorkspaceOption = None) -> None:
     """Compare each day's traffic with the same hours of the same weekdays before it; list the signals by evidence.
 
-    Each window is measured once and kept. `false_alarms` is how many runs a month may alarm while nothing changes.
-
-    Example: `lmworks drift --set false_alarms=0.5 --set filter=route:assistant`
+    Each day is measured once, at most 31 back, and kept. The table `[drift]` of `alerts.toml` in the workspace says how
+    many false alarms a month are allowed, and which requests count. Example: `lmworks drift`
     """
     from rich.table import Table
 
-    from lmworks.config import from_mapping, parse_assignment, to_mapping
     from lmworks.monitor.alerts import read_config
-    from lmworks.monitor.drift import DriftConfig, by_evidence, catch_up, read_rows
+    from lmworks.monitor.drift import by_evidence, catch_up, read_rows
     from lmworks.report import shown
     from lmworks.workspace import open_log
 
     folder = workspace or last_workspace()
-    given: dict[str, Any] = {path[0]: value for path, value in map(parse_assignment, settings or [])}
-    config = from_mapping(DriftConfig, to_mapping(read_config(folder).drift) | given, ["drift"])
     with open_log(folder) as log:
-        most = max(1, round(days * 24 / config.hours))
-        catch_up(log, time.time(), config, _tokenizer(folder), most)
+        catch_up(log, time.time(), read_config(folder).drift, _tokenizer(folder))
         rows = read_rows(log.reader)
     newest = [row for row in rows if row.time == rows[-1].time]
-    table = Table(box=None, title=f"window until {_moment(rows[-1].time)} (UTC)" if rows else None)
+    table = Table(box=None, title=f"until {_moment(rows[-1].time)} (UTC)" if rows else None)
     for name in ("signal", "level", "now", "usual", "effect", "p", "adjusted", "adds up to", "n", "what"):
         table.add_column(name)
     for row in by_evidence(newest):
-        numbers = [_number(one) for one in (row.value, row.expected, row.effect, row.p, row.adjusted)]
+        found = (row.value, row.expected, row.effect, row.p, row.adjusted)
+        numbers = ["" if one is None else f"{one:.3g}" for one in found]
         total = f"{row.sum:.1f} of {row.limit:.1f}" if row.limit else ""
         table.add_row(row.signal, row.level, *numbers, total, str(row.recent), shown(row.change or row.note))
     new_console().print(table if rows else "no window is over yet")
@@ -78,17 +68,15 @@ def run(
 
 
 @app.command("list")
-def show(workspace: WorkspaceOption = None, limit: Annotated[int, typer.Option(help="How many.")] = 20) -> None:
-    """List alerts, newest first. Example: `lmworks alerts list --limit 5`"""
+def show(workspace: WorkspaceOption = None) -> None:
+    """List alerts, newest first. Example: `lmworks alerts list`"""
     from lmworks.monitor.alerts import read_alerts, sentence
     from lmworks.report import shown
     from lmworks.workspace import read_log
 
     with read_log(workspace or last_workspace()) as reader:
-        for one in read_alerts(reader, limit=limit):
-            typer.echo(
-                f"{_moment(one.time)}  {one.state:<8}  {shown(sentence(one))}{'  ' if one.note else ''}{one.note}"
-            )
+        for one in read_alerts(reader):
+            typer.echo(f"{_moment(one.time)}  {one.state:<8}  {shown(sentence(one))}  {shown(one.note)}")
 
 
 @app.command()
@@ -98,11 +86,13 @@ def mute(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Deliver nothing of a rule for a while; it is shown all the same. Example: `lmworks alerts mute slow --hours 2`"""
+    from lmworks.config import unknown
     from lmworks.monitor import alerts
     from lmworks.workspace import open_log
 
     folder = workspace or last_workspace()
-    alerts.check_rule(alerts.read_config(folder), rule)
+    if rule not in (names := (*alerts.read_config(folder).rules, "drift")):
+        raise ValueError(unknown("rule", rule, names))
     with open_log(folder) as log:
         alerts.mute(log, rule, time.time() + 3600 * hours, time.time())
     typer.echo(f"{rule} is not delivered for {hours:g} h")
@@ -123,7 +113,3 @@ def _tokenizer(folder: Path) -> "Tokenize | None":
 
 def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

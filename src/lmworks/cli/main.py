@@ -15,6 +15,7 @@ from lmworks.cli import (
     build_command,
     cross_encoder_command,
     data_command,
+    drift_command,
     eval_command,
     experiment_command,
     finetune_command,
@@ -135,6 +136,8 @@ app.add_typer(model_command.app, name="model")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(vectors_command.app, name="vectors")
 app.add_typer(log_command.app, name="log")
+app.command()(drift_command.drift)
+app.add_typer(drift_command.app, name="alerts")
 app.add_typer(experiment_command.app, name="experiment")
 app.add_typer(rows_command.app, name="rows")
 app.add_typer(serve_command.keys_app, name="keys")

@@ -1,21 +1,8 @@
 """Alerts: rules over columns of the log and over drift, checked at a cadence, delivered, and kept with their evidence.
 
-`alerts.toml` in the workspace:
-
-    deliver = ["stderr", "file", "http://127.0.0.1:9000/hook"]
-
-    [rules.slow]
-    signal = "seconds"
-    statistic = "p95"
-    warn = 3
-    alarm = 8
-
-    [drift]
-    false_alarms = 0.5
-
-A rule is open from the first check that warns or alarms to the first that does not. It is delivered when it opens or
-becomes worse, and again every `renotify_hours` while it stays open. What cannot be delivered is tried again at the
-next check, and shown. Too few values are "no data", which is no alarm unless the rule says so.
+An alert is open from the first check that warns or alarms to the first that does not. It is delivered when it opens or
+becomes worse, and again every `renotify_hours`. A delivery that fails is tried again at the next check, and shown. Too
+few values are "no data", which is no alarm unless the rule says so. For `alerts.toml` see `docs/monitor.md`.
 """
 
 import json
@@ -76,10 +63,9 @@ class Rule:
             raise ValueError(unknown("signal", self.signal, (*_SQL, "outcome:NAME")))
         if self.statistic not in _STATISTICS:
             raise ValueError(unknown("statistic", self.statistic, _STATISTICS))
-        if self.warn is None and self.alarm is None:
-            raise ValueError(f"a rule over {self.signal} needs warn or alarm, a threshold")
-        if min(self.minutes, self.every_minutes, self.minimum, self.renotify_hours) <= 0:
-            raise ValueError("minutes, every_minutes, minimum and renotify_hours must be positive")
+        lengths = self.minutes, self.every_minutes, self.minimum, self.renotify_hours
+        if (self.warn is None and self.alarm is None) or min(lengths) <= 0:
+            raise ValueError("a rule needs warn or alarm; its times and its minimum must be positive")
         if self.signal.startswith("outcome:") and self.filter:
             raise ValueError("an outcome has no columns to filter: leave filter out")
         parse(self.filter)
@@ -98,8 +84,8 @@ class AlertConfig:
         for to in self.deliver:
             if to not in ("stderr", "file") and not to.startswith(("http://", "https://")):
                 raise ValueError(f"deliver to stderr, file, or an http:// or https:// address, not {to!r}")
-        if wrong := [name for name in self.rules if name.startswith("drift")]:
-            raise ValueError(f"{wrong[0]}: names that begin with drift are those of the drift rule")
+        if "drift" in self.rules:
+            raise ValueError("drift is the name of the table [drift]: call the rule something else")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +118,9 @@ def read_config(folder: Path) -> AlertConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_alerts(
-    reader: Reader, where: str = "state != 'muted'", values: Sequence[Any] = (), limit: int = 200
-) -> list[Alert]:
-    """The newest first."""
-    rows = reader.rows("alerts", _COLUMNS, f"{where} ORDER BY time DESC, key DESC LIMIT ?", [*values, limit])
+def read_alerts(reader: Reader, where: str = "state != 'muted'", values: Sequence[Any] = ()) -> list[Alert]:
+    """At most 200, the newest first."""
+    rows = reader.rows("alerts", _COLUMNS, f"{where} ORDER BY time DESC, key DESC LIMIT 200", values)
     return [Alert(*row[:6], json.loads(row[6]), *row[7:]) for row in rows]
 
 
@@ -149,12 +133,6 @@ def muted_rules(reader: Reader, now: float) -> list[tuple[str, float]]:
 def mute(log: Log, rule: str, until: float, now: float, note: str = "") -> None:
     """Deliver nothing of a rule until then; it is checked and shown all the same."""
     log.append("alerts", [{"rule": rule, "time": now, "state": "muted", "muted_until": until, "note": note}]).result()
-
-
-def check_rule(config: AlertConfig, name: str) -> None:
-    """ValueError that names the rules there are."""
-    if name not in (*config.rules, "drift"):
-        raise ValueError(unknown("rule", name, (*config.rules, "drift")))
 
 
 class Watch:

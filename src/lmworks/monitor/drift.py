@@ -120,7 +120,7 @@ class _Sample:
 
 
 def read_rows(reader: Reader, signal: str = "", since: float = 0.0) -> list[SignalRow]:
-    """What was measured, oldest first, of one signal or of all."""
+    """Rows of the table `drift`, oldest first, of one signal or of all."""
     where, values = ("time >= ? AND signal = ?", [since, signal]) if signal else ("time >= ?", [since])
     found = reader.rows("drift", "record", f"{where} ORDER BY time, key", values)
     return [from_mapping(SignalRow, json.loads(record)) for (record,) in found]
@@ -221,7 +221,7 @@ def _missing(sample: _Sample, config: DriftConfig, reader: Reader, start: float)
 
 
 def _proxies(reader: Reader, spans: Sequence[tuple[float, float]], config: DriftConfig) -> list[tuple[Signal, _Sample]]:
-    """What people and judges said, each by the time at which it was said; of a unit the newest of each week."""
+    """Thumbs and outcomes, each by the time at which it came; of a unit the newest of each week."""
     inside = "time >= ? AND time < ?"
     names = reader.rows("outcomes", "DISTINCT name", f"{inside} ORDER BY name LIMIT 20", spans[0])
     thumbs = ("thumbs_down", "feedback", "time, CASE value WHEN 'down' THEN 1 ELSE 0 END, interaction, interaction")

@@ -17,14 +17,12 @@ _RARE = 5.0  # expected rows of a category on either side, below which it is poo
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """`p` is uniform when nothing differs; `effect` in the unit that the test states; rows on both sides."""
+    """`p` is uniform when nothing differs; `effect` is in the unit that the test states."""
 
     __test__ = False  # no test of pytest's
 
     p: float
     effect: float
-    recent: int
-    reference: int
 
 
 def comparable(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
@@ -65,7 +63,7 @@ def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestR
     p = min(1.0, 2 * min(counts[:place].sum() + half, counts[place + 1 :].sum() + half))
     weights = stratum_weights(recent, strata)
     effect = float((weights * hits)[recent].sum() - (weights * hits)[~recent].sum())
-    return _result(max(p, np.finfo(float).tiny), effect, recent)
+    return TestResult(max(p, np.finfo(float).tiny), effect)
 
 
 def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:
@@ -90,11 +88,11 @@ def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) ->
     keep = covariance.diagonal() > 0
     freedom = int(keep.sum()) - 1
     if freedom < 1:
-        return _result(1.0, 0.0, recent)
+        return TestResult(1.0, 0.0)
     statistic = gap[keep] @ np.linalg.pinv(covariance[np.ix_(keep, keep)], hermitian=True) @ gap[keep]
     weights = stratum_weights(recent, strata) * np.where(recent, 1, -1)
     effect = float(np.abs(np.bincount(codes, weights, minlength=size)).sum() / 2)
-    return _result(float(chi2.sf(statistic, freedom)), effect, recent)
+    return TestResult(float(chi2.sf(statistic, freedom)), effect)
 
 
 def pool_rare(values: np.ndarray, recent: np.ndarray) -> np.ndarray:
@@ -126,12 +124,10 @@ def number_test(
 
     p, _ = _permutation_p(distance, recent, strata, seed, permutations)
     weights = stratum_weights(recent, strata)
-    if not weights[~recent].any():
-        return _result(p, 0.0, recent)
     moved = wasserstein_distance(values[recent], values[~recent], weights[recent], weights[~recent])
     spread = np.subtract(*np.quantile(values[~recent], (0.75, 0.25))) or values[~recent].std() or 1.0
     lower = np.average(values[recent]) < np.average(values[~recent], weights=weights[~recent])
-    return _result(p, float(moved / spread) * (-1 if lower else 1), recent)
+    return TestResult(p, float(moved / spread) * (-1 if lower else 1))
 
 
 def _stratum_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
@@ -168,7 +164,7 @@ def mmd_test(
         return (contrast * (kernel @ contrast)).sum(axis=0, dtype=np.float64)
 
     p, square = _permutation_p(discrepancy, recent, strata, seed, permutations)
-    return _result(p, max(square, 0.0) ** 0.5, recent)
+    return TestResult(p, max(square, 0.0) ** 0.5)
 
 
 def classifier_test(
@@ -185,7 +181,7 @@ def classifier_test(
 
     half = np.random.default_rng(seed).random(len(points)) < 0.5
     if any(len(set(recent[side])) < 2 for side in (half, ~half)):
-        return _result(1.0, 0.0, recent), np.zeros(len(points))
+        return TestResult(1.0, 0.0), np.zeros(len(points))
     scores, weights = np.empty(len(points)), stratum_weights(recent, strata) * recent.sum()
     for fitted in (half, ~half):
         model = LogisticRegression(max_iter=200).fit(points[fitted], recent[fitted], weights[fitted])
@@ -198,7 +194,7 @@ def classifier_test(
         return (ranks * (1 / now.sum() + as_reference) @ labels - ranks @ as_reference) / len(ranks)
 
     p, _ = _permutation_p(area, now, strata, seed, permutations)
-    return _result(p, float(area(now.astype(float))), recent), scores
+    return TestResult(p, float(area(now.astype(float)))), scores
 
 
 def _permutation_p(
@@ -228,7 +224,3 @@ def _permutation_p(
             return _ENOUGH / (count + int(reached[_ENOUGH - hits - 1]) + 1), excess
         hits, count = hits + len(reached), count + batch
     return (hits + 1) / (most + 1), excess
-
-
-def _result(p: float, effect: float, recent: np.ndarray) -> TestResult:
-    return TestResult(float(p), effect, int(recent.sum()), int((~recent).sum()))

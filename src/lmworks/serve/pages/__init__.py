@@ -6,6 +6,7 @@ from lmworks.serve.pages import (
     chat_page,
     compare_page,
     documents_page,
+    drift_page,
     evaluation_page,
     experiments_page,
     forms,
@@ -24,7 +25,7 @@ def router(service: Service) -> APIRouter:
     for module in (
         *(chat_page, overview_page, documents_page, log_page, review_page, experiments_page, evaluation_page),
         *(compare_page, rank_page),
-        *(system_page, forms),
+        *(drift_page, system_page, forms),
     ):
         pages.include_router(module.router(service))
     return pages

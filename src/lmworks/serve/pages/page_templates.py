@@ -28,6 +28,8 @@ SECTIONS = (
     ("log", "/log", "Log"),
     ("review", "/review", "Review"),
     ("experiments", "/experiments", "Experiments"),
+    ("drift", "/drift", "Drift"),
+    ("alarms", "/alarms", "Alarms"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("compare", "/compare", "Compare"),
     ("rank", "/rank", "Rank"),

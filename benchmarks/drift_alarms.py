@@ -1,4 +1,4 @@
-"""False alarms of the drift tests over simulated months, their power, and what real text streams show, beside Evidently.
+"""False alarms of the drift tests over simulated months beside Evidently, their power, and what real text shows.
 
     python benchmarks/drift_alarms.py null --months 1000 --season
     python benchmarks/drift_alarms.py power
@@ -19,6 +19,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +136,9 @@ def null(options: argparse.Namespace) -> None:
         return
     single, added = alarms(p)
     error = np.sqrt(STATED / options.months)
-    print(
-        f"  false alarms a month {single.sum(axis=1).mean() + added.sum(axis=1).mean():.3f} ± {2 * error:.3f}, stated {STATED}"
-    )
-    print(
-        f"    of single runs {single.sum(axis=1).mean():.3f}, of sums {added.sum(axis=1).mean():.3f}, stated {STATED / 2} each"
-    )
+    one, slow = single.sum(axis=1).mean(), added.sum(axis=1).mean()
+    print(f"  false alarms a month {one + slow:.3f} ± {2 * error:.3f}, stated {STATED}")
+    print(f"    of single runs {one:.3f}, of sums {slow:.3f}, stated {STATED / 2} each")
 
 
 def power(options: argparse.Namespace) -> None:
@@ -195,7 +193,7 @@ def addresses(folder: Path, name: str) -> dict[str, list[str]]:
 
 
 def text(options: argparse.Namespace) -> None:
-    """MMD, classifier and unseen words of each period against the one before; and intents that come on a planned day."""
+    """MMD, classifier and rare words of each period against the one before; and intents that come on a planned day."""
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.model.checkpoint import load
     from lmworks.model.download import pull
@@ -216,7 +214,8 @@ def text(options: argparse.Namespace) -> None:
         unseen = np.array([any(half[word] < 2 for word in words_of(each)) for each in some[0] + some[1]])
         rate = two_sample.rate_test(unseen, recent, one)
         print(
-            f"| {name} | {recent.sum()} + {(~recent).sum()} | {found.effect:.3f} | {found.p:.4f} | {0.5 + classified.effect:.2f} | {classified.p:.4f} | {rate.effect:+.3f} | {rate.p:.2g} |",
+            f"| {name} | {recent.sum()} + {(~recent).sum()} | {found.effect:.3f} | {found.p:.4f} "
+            f"| {0.5 + classified.effect:.2f} | {classified.p:.4f} | {rate.effect:+.3f} | {rate.p:.2g} |",
             flush=True,
         )
 
@@ -227,7 +226,7 @@ def text(options: argparse.Namespace) -> None:
         ("state of the union", addresses(options.data, "state_union")),
     ):
         periods = [key for key in sorted(streams) if len(streams[key]) >= 2 * options.n]
-        for old, new in zip(periods, periods[1:], strict=False):
+        for old, new in pairwise(periods):
             row(f"{label} {new} after {old}", streams[old], streams[new], options.n)
         for key in periods[:2]:  # no drift: halves of one period
             order = draw.permutation(len(streams[key]))

@@ -34,11 +34,11 @@ def test_an_alarm_shows_its_evidence_and_goes_to_review(running):
         assert http.get("/drift?signal=nothing").status_code == 404
         assert "drift of topic" in http.get("/alarms").text
         page = http.get("/alarms/a1").text
-        assert "Send 3 to review" in page and "the &lt;outage&gt; 2" in page
+        assert "Send 2 to review" in page and "the &lt;outage&gt; 2" in page
         sent = http.post("/alarms/a1", data={"action": "review"})
         assert (
-            sent.url.query == b"sent=3"
-            and len(log.reader.rows("reviews", "interaction", "rule = ?", ["alarm:drift"])) == 3
+            sent.url.query == b"sent=2"
+            and len(log.reader.rows("reviews", "interaction", "rule = ?", ["alarm:drift"])) == 2
         )
         assert http.post("/alarms/a1", data={"action": "review"}).url.query == b"sent=0"
         assert "drift is muted until" in http.post("/alarms/a1", data={"action": "mute", "hours": "2"}).text

@@ -145,7 +145,7 @@ class Watch:
         self._log, self._config, self._folder, self._tokenize = log, config, folder, tokenize
         self._error, self._wait = error, wait
         self._due: dict[str, float] = {}
-        self._now = -math.inf
+        self._now, self._seen = -math.inf, math.inf  # the last check, the last window of drift that was looked at
 
     def check(self, now: float) -> list[Alert]:
         """The alerts that are open. Nothing is checked while the clock stands before an earlier check."""
@@ -157,9 +157,14 @@ class Watch:
                     level, evidence = measured(self._log.reader, rule, now)
                     self._advance(name, rule.signal, level, evidence, now, rule.renotify_hours)
             drift = self._config.drift
-            catch_up(self._log, now, drift, self._tokenize)
-            for row in read_rows(self._log.reader, since=now - 3 * HOUR * drift.hours):  # older ones are past
-                self._advance("drift", row.signal, row.level, to_mapping(row), row.time, 24.0)
+            made = catch_up(self._log, now, drift, self._tokenize)
+            rows = read_rows(self._log.reader, since=now - 3 * HOUR * drift.hours)  # older ones are past
+            newest = max((row.time for row in rows), default=now)
+            first = min(self._seen, *(row.time for row in made), newest)
+            for row in rows:
+                if row.time >= first:
+                    self._advance("drift", row.signal, row.level, to_mapping(row), row.time, 24.0)
+            self._seen = newest
             for alert in self._open("notified < ? AND note != ''", [now]):
                 self._deliver(alert, [to for to in self._config.deliver if _shown(to) in alert.note], now)
         return self._open("1 = 1", [])

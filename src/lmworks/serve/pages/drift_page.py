@@ -56,14 +56,14 @@ def router(service: Service) -> APIRouter:
             return error_page(service, 404, "No such alarm", f"There is none {identifier[:80]}.", "/alarms", "Alarms")
         ids = found[0].evidence.get("examples", [])
         clusters = [one for each in found[0].evidence.get("clusters", ()) for one in each["examples"]]
-        texts = await service.read_log(lambda reader: questions(reader, [*ids[:10], *clusters]))
+        texts = await service.read_log(lambda reader: questions(reader, [*ids[:_SENT], *clusters]))
         series: list[SignalRow] = []
         if found[0].rule == "drift":
             since = found[0].time - _DAYS * DAY
             series = await service.read_log(lambda reader: read_rows(reader, found[0].signal, since))
         return page(
             service, "alarm.html", active="alarms", alert=found[0], texts=texts, plot=_plot(series), sent=sent,
-            said=alerts.sentence(found[0]), most=min(_SENT, len(ids)),
+            said=alerts.sentence(found[0]), most=sum(one in texts for one in ids[:_SENT]),
         )  # fmt: skip
 
     @routes.post("/alarms/{identifier}")
@@ -76,6 +76,7 @@ def router(service: Service) -> APIRouter:
                 raise ValueError("there is no such alarm any more")
             if fields.get("action") == "review":
                 ids = found[0].evidence.get("examples", [])[:_SENT]
+                ids = [*await service.read_log(lambda reader: questions(reader, ids))]  # that the log still has
                 count = await asyncio.to_thread(enqueue, service.log, ids, f"alarm:{found[0].rule}", time.time())
                 return RedirectResponse(f"/alarms/{segment(identifier)}?sent={count}", 303)
             hours = fields.get("hours", "24")

@@ -63,7 +63,7 @@ def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestR
     p = min(1.0, 2 * min(counts[:place].sum() + half, counts[place + 1 :].sum() + half))
     weights = stratum_weights(recent, strata)
     effect = float((weights * hits)[recent].sum() - (weights * hits)[~recent].sum())
-    return TestResult(max(p, np.finfo(float).tiny), effect)
+    return TestResult(float(max(p, np.finfo(float).tiny)), effect)
 
 
 def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:

@@ -7,6 +7,7 @@ else happens (the client leaves, the deadline passes, the model fails) is logged
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -35,12 +36,14 @@ from lmworks.serve.live_experiments import LiveExperiments
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
+from lmworks.versions import is_gated
 from lmworks.workspace import Current, open_log, read_current
 
 T = TypeVar("T")
 State = Literal["starting", "ready", "failed", "stopping"]
 DEFAULTS = ServeConfig()
 _LOGGER = logging.getLogger(__name__)
+_FOLLOW_SECONDS = 1.0  # after which a question asks again which version is live
 
 
 class Service:
@@ -75,6 +78,7 @@ class Service:
         self._encoding_queue = EncodingQueue()
         self._query_encoder: QueryEncoder | None = None
         self._active = 0  # requests that are not answered yet
+        self._followed = 0.0  # when it was last looked which version is live; infinite while one is opened
 
     @property
     def observers(self) -> list[Callable[[Interaction], None]]:
@@ -114,6 +118,24 @@ class Service:
             self.current = now
             if self._grounded is not None:
                 self._grounded.system.take_up(now)
+
+    def _follow(self) -> None:
+        """Answer by the version that was promoted or rolled back to since, once it is open; those before it end as they
+        began. A failure leaves what is served as it is."""
+        try:
+            now, before = read_current(self.workspace), self._grounded
+            if self.current is None or before is None or now.version == self.current.version:
+                return
+            system = GroundedSystem(self.workspace)
+            engines = {path: self._loaded.languages.get(name) for name, path in self._paths.items()}
+            system.open().answerer.finder.engines |= {path: one for path, one in engines.items() if one}
+            self._grounded, self.current = system, now
+            _LOGGER.warning("version %s is served from now on", now.version)
+            before.close()
+        except Exception as error:
+            _LOGGER.warning("the version that is live cannot be opened: %s", error)
+        finally:
+            self._followed = time.monotonic()
 
     def _make_query_encoder(self) -> QueryEncoder | None:
         """The embedder of the index, else the first that is served, so that vectors in the log can be compared."""
@@ -265,6 +287,9 @@ class Service:
         asked, turn, unseen = turn, *await self._in_arm(turn)
         identifier = turn.id or secrets.token_hex(8)
         if turn.model == ASSISTANT and self._grounded is not None:
+            if time.monotonic() - self._followed > _FOLLOW_SECONDS and is_gated(self.workspace):
+                self._followed = math.inf
+                self._threads.submit(self._follow)
             system = self.experiments.versions[turn.version] if turn.version else self._grounded
             events = grounded_events(turn, identifier, system, self.recorder, self.config)
         else:

@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from lmworks.versions import MARGINS, Gate, compared, promote, read_version, rol
 from lmworks.workspace import read_current
 
 LOOPS = "loops"
+REVIEWS = "reviews.jsonl"
 CONFIG = "loop.toml"
 _DAY = 86400.0
 
@@ -94,16 +95,12 @@ class _Context:
 
     workspace: Path
     folder: Path
-    output: Path
     config: LoopConfig
     log: Log
     load: Callable[[Sequence[str]], Recipe]
     who: str
     now: float
-
-    @property
-    def name(self) -> str:
-        return f"{LOOPS}/{self.folder.name}"
+    output: Path = Path()
 
     def metrics(self, step: str) -> Mapping[str, Any]:
         return read_manifest(self.folder / step).metrics
@@ -121,35 +118,24 @@ class _Waiting(Exception):  # noqa: N818 - no error: what a step waits for
 
 
 def run(
-    workspace: Path,
-    config: LoopConfig,
-    load: Callable[[Sequence[str]], Recipe],
-    log: Log,
-    *,
-    who: str = "",
-    now: float | None = None,
-    say: Callable[[Step], None] = lambda step: None,
-) -> list[Step]:
+    workspace: Path, config: LoopConfig, load: Callable[[Sequence[str]], Recipe], log: Log, *, who: str = "",
+    now: float | None = None, say: Callable[[Step], None] = lambda step: None,
+) -> list[Step]:  # fmt: skip
     """Take the loop that is under way, or a new one, as far as it goes; its steps, of which the last one may wait."""
-    moment = time.time() if now is None else now
+    moment, found, parent = time.time() if now is None else now, list[Step](), None
     with lock(workspace / LOOPS / "loop.lock"):
-        folder = workspace / LOOPS / str(_number(workspace))
-        found: list[Step] = []
-        parent: Manifest | None = None
+        context = _Context(workspace, workspace / LOOPS / str(_number(workspace)), config, log, load, who, moment)
         for name, function in STEPS.items():
-            if not (folder / name / MANIFEST).exists():
-                try:
-                    parent = _make(name, function, workspace, folder, config, log, load, who, moment, parent)
-                except _Waiting as waiting:
-                    found.append(Step(name, str(waiting), done=False))
-                    say(found[-1])
-                    break
-            parent = read_manifest(folder / name)
-            found.append(Step(name, parent.metrics["words"], ends=parent.metrics["ends"]))
+            made = context.folder / name
+            try:
+                parent = read_manifest(made) if (made / MANIFEST).exists() else _make(name, function, context, parent)
+                found.append(Step(name, parent.metrics["words"], ends=parent.metrics["ends"]))
+            except _Waiting as waiting:
+                found.append(Step(name, str(waiting), done=False))
             say(found[-1])
-            if found[-1].ends:
+            if found[-1].ends or not found[-1].done:
                 break
-        return found
+    return found
 
 
 def _number(workspace: Path) -> int:
@@ -163,28 +149,19 @@ def ended(folder: Path) -> bool:
     return bool(made) and (len(made) == len(STEPS) or bool(made[-1].metrics["ends"]))
 
 
-def _make(
-    name: str,
-    function: Callable[[_Context], _Result],
-    workspace: Path,
-    folder: Path,
-    config: LoopConfig,
-    log: Log,
-    load: Callable[[Sequence[str]], Recipe],
-    who: str,
-    now: float,
-    parent: Manifest | None,
-) -> Manifest:
+def _make(name: str, function: Callable[[_Context], _Result], context: _Context, parent: Manifest | None) -> Manifest:
     """Run a step into its artefact."""
-    with writing(folder / name) as output:
-        result = function(_Context(workspace, folder, output, config, log, load, who, now))
+    with writing(context.folder / name) as output:
+        result = function(replace(context, output=output))
         files, parents = content_digests(output, {}), {parent.stage: parent.content_hash} if parent else {}
-        use, settings = f"loop.{name}", to_mapping(config)
+        use, settings = f"loop.{name}", to_mapping(context.config)
         digest = content_hash(use, settings, parents, files)
         metrics = {**result.metrics, "words": result.words, "ends": result.ends}
-        made = Manifest(use, 1, folder.name, digest, settings, parents, files=files, metrics=metrics, started=now)
-        write_json(output / MANIFEST, made)
-    return made
+        manifest = Manifest(
+            use, 1, digest, digest, settings, parents, files=files, metrics=metrics, started=context.now
+        )
+        write_json(output / MANIFEST, manifest)
+    return manifest
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,27 +179,21 @@ def _sample(context: _Context) -> _Result:
 def _review(context: _Context) -> _Result:
     """All verdicts until now; those of earlier loops as well, since a version is made of all of them."""
     judged = [one for one in items(context.log.reader, "annotator1 != '' ORDER BY id") if one.judgements]
-    before = sum(len(read_rows(ReviewItem, path)) for path in _earlier(context, "review/reviews.jsonl")[-1:])
+    earlier = [context.folder.parent / str(n) / "review" / REVIEWS for n in range(1, int(context.folder.name))]
+    before = sum(len(read_rows(ReviewItem, path)) for path in [path for path in earlier if path.exists()][-1:])
     missing = context.config.reviews - (len(judged) - before)
     if missing > 0:
         waiting = context.log.reader.rows("reviews", "count(*)", "annotator1 = ''")[0][0]
         raise _Waiting(f"{missing} more verdicts are needed, {waiting} wait on the page Review")
-    write_rows(context.output / "reviews.jsonl", judged)
+    write_rows(context.output / REVIEWS, judged)
     return _Result(f"{len(judged)} reviewed answers, {len(judged) - before} of them new", {"reviews": len(judged)})
-
-
-def _earlier(context: _Context, name: str) -> list[Path]:
-    """The files of this name of earlier loops, oldest first."""
-    number = int(context.folder.name)
-    paths = (context.workspace / LOOPS / str(other) / name for other in range(1, number))
-    return [path for path in paths if path.exists()]
 
 
 def _rows(context: _Context) -> _Result:
     review, left_out, counts = read_config(context.workspace), Counter[str](), Counter[str]()
     lines: dict[Destination, list[str]] = {to: [] for to in DESTINATIONS if to in context.config.rows.values()}
     question = next(iter(review.rubric))
-    for item in read_rows(ReviewItem, context.folder / "review" / "reviews.jsonl"):
+    for item in read_rows(ReviewItem, context.folder / "review" / REVIEWS):
         (who, said), *others = item.judgements.items()
         try:
             one = context.log.reader.get(item.interaction)
@@ -285,7 +256,9 @@ def _test(context: _Context) -> _Result:
         add_experiment(context.log, wanted, context.now)
     if not found or found[0].status == "new":
         first = {"share": wanted.ramp[0]}
-        add_event(context.log, wanted.name, "started", context.now, f"by {context.name}", context.who, first)
+        add_event(
+            context.log, wanted.name, "started", context.now, f"by {LOOPS}/{context.folder.name}", context.who, first
+        )
         raise _Waiting(f"the experiment {wanted.name} has begun: no unit yet")
     readout = read_out(context.log.reader, found[0].experiment, context.now)
     decision = readout.decision
@@ -305,9 +278,8 @@ def _promote(context: _Context) -> _Result:
         experiment = context.metrics("experiment")
         reason = f"{context.metrics('rows')['words']}; {experiment['words']}"
         tested = experiment.get("experiment", "")
-        promote(
-            context.workspace, version, gate, reason, who=context.who, experiment=tested, loop=context.name
-        )  # fmt: skip
+        made_by = f"{LOOPS}/{context.folder.name}"
+        promote(context.workspace, version, gate, reason, who=context.who, experiment=tested, loop=made_by)
     return _Result(f"{version.version} is live", {"version": version.version, "time": context.now})
 
 
@@ -317,7 +289,7 @@ def _watch(context: _Context) -> _Result:
         "alerts", "rule, time", "time >= ? AND level = 'alarm' AND state != 'muted'", [promoted["time"]]
     )
     if alarms:
-        reason = f"alarm {alarms[0][0]} after the promotion by {context.name}"
+        reason = f"alarm {alarms[0][0]} after the promotion by {LOOPS}/{context.folder.name}"
         if read_current(context.workspace).version == promoted["version"]:
             rollback(context.workspace, reason, who=context.who)
         return _Result(f"rolled back: {reason}", ends=True)

@@ -96,7 +96,12 @@ def questions(data: Path, paragraphs: int) -> tuple[dict[str, str], list[Asked]]
                 begin = max(text.rfind(". ", 0, start) + 2, 0) if ". " in text[:start] else 0
                 end = text.find(". ", start)
                 asked.append(
-                    Asked(qa["question"], name, given, text[begin : end + 1 if end > 0 else len(text)] if given else "")
+                    Asked(
+                        qa["question"],
+                        f"docs/{name}",
+                        given,
+                        text[begin : end + 1 if end > 0 else len(text)] if given else "",
+                    )
                 )
     return texts, asked
 

@@ -192,7 +192,7 @@ def _review(context: _Context) -> _Result:
 def _rows(context: _Context) -> _Result:
     review, left_out, counts = read_config(context.workspace), Counter[str](), Counter[str]()
     lines: dict[Destination, list[str]] = {to: [] for to in DESTINATIONS if to in context.config.rows.values()}
-    question = next(iter(review.rubric))
+    question, asked = next(iter(review.rubric)), set[str]()
     for item in read_rows(ReviewItem, context.folder / "review" / REVIEWS):
         (who, said), *others = item.judgements.items()
         try:
@@ -205,7 +205,12 @@ def _rows(context: _Context) -> _Result:
             continue
         for to, made in lines.items():
             try:
-                made.append(json.dumps(review_row(one, said, to, who, review), ensure_ascii=False))
+                row = review_row(one, said, to, who, review)
+                if to == "questions" and row["question"] in asked:
+                    left_out["questions that were asked before"] += 1
+                    continue
+                asked |= {row["question"]} if to == "questions" else set()
+                made.append(json.dumps(row, ensure_ascii=False))
                 counts[to] += 1
             except ValueError as error:
                 left_out[f"as {to}: {unusable(one) or str(error)}"] += 1

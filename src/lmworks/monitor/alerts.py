@@ -121,7 +121,8 @@ def read_config(folder: Path) -> AlertConfig:
 def read_alerts(reader: Reader, where: str = "state != 'muted'", values: Sequence[Any] = ()) -> list[Alert]:
     """At most 200, the newest first."""
     rows = reader.rows("alerts", _COLUMNS, f"{where} ORDER BY time DESC, key DESC LIMIT 200", values)
-    return [Alert(*row[:6], json.loads(row[6]), *row[7:]) for row in rows]
+    named = [dict(zip(_COLUMNS.split(", "), row, strict=True)) for row in rows]
+    return [Alert(**{**row, "evidence": json.loads(row["evidence"])}) for row in named]
 
 
 def muted_rules(reader: Reader, now: float) -> list[tuple[str, float]]:

@@ -300,7 +300,7 @@ def _judged(rows: list[SignalRow], before: Mapping[str, SignalRow], config: Drif
         if row.p is None:
             judged.append(replace(row, sum=total, limit=limit))
             continue
-        total, p = float(alarm_rate.cumulative_sum(np.float64(total), np.float64(row.p))), float(next(adjusted))
+        total, p = float(alarm_rate.cumulative_sum(total, row.p)), float(next(adjusted))
         matters = abs(row.effect or 0.0) >= config.floors.get(row.kind, FLOORS[row.kind])
         level = "ok" if not matters else "alarm" if p <= alarm or total > limit else "warn" if p <= warn else "ok"
         slow = "adds up over several runs" if level == "alarm" and p > alarm else ""
@@ -325,7 +325,7 @@ def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signa
         test, order_by = two_sample.classifier_test(values, recent, strata)
         seen = f"told apart with an area under the curve of {0.5 + test.effect:.2f} (p {test.p:.2g})"
         row = replace(row, change="; ".join(filter(None, (row.change, seen))))
-        clusters = new_requests(values, recent, strata, [sample.ids[place] for place in inside])
+        clusters = new_requests(values, recent, strata, [sample.ids[place] for place in inside.tolist()])
     elif signal.kind == "category":
         order_by = values == _moved(values, recent, strata)[0]
     else:
@@ -333,7 +333,7 @@ def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signa
     ranked = [place for place in np.argsort(-order_by.astype(float), kind="stable") if recent[place]]
     if signal.kind in ("rate", "category") and not asked:
         ranked = [place for place in ranked if order_by[place] == order_by.max()]
-    ids = [sample.ids[inside[place]] for place in ranked]
+    ids = [sample.ids[int(inside[place])] for place in ranked]
     return replace(row, examples=tuple(filter(None, ids))[:_EXAMPLES], clusters=clusters)
 
 
@@ -345,7 +345,7 @@ def new_requests(points: np.ndarray, recent: np.ndarray, strata: np.ndarray, ids
     from scipy.stats import false_discovery_control
     from sklearn.cluster import KMeans
 
-    fitted = KMeans(min(_CLUSTERS, len(points) // 10), n_init=2, random_state=0).fit(points)
+    fitted = KMeans(min(_CLUSTERS, len(points) // 10), n_init=2, random_state=0).fit(points)  # type: ignore[arg-type] - of scikit-learn's "auto"
     distance, found = fitted.transform(points), []
     tests = [two_sample.rate_test(fitted.labels_ == label, recent, strata) for label in range(fitted.n_clusters)]
     for label, p in enumerate(false_discovery_control([test.p for test in tests])):
@@ -353,5 +353,7 @@ def new_requests(points: np.ndarray, recent: np.ndarray, strata: np.ndarray, ids
         if tests[label].effect > 0 and p <= 0.05:
             typical = sorted(np.flatnonzero(inside), key=lambda place: distance[place, label])[:5]
             share = float(inside.sum() / recent.sum())
-            found.append(Cluster(share, share - tests[label].effect, float(p), tuple(ids[place] for place in typical)))
+            found.append(
+                Cluster(share, share - tests[label].effect, float(p), tuple(ids[int(place)] for place in typical))
+            )
     return tuple(sorted(found, key=lambda one: one.before - one.share))

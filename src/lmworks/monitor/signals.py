@@ -120,7 +120,7 @@ def _embedded(vectors: Sequence[bytes], learned: np.ndarray) -> list[Signal]:
     axes = PCA(min(_WIDTH, *fitted.shape), svd_solver="covariance_eigh").fit(fitted)
     points = axes.transform(points).astype(np.float32)
     fitted, held = points[there & learned][::2], points[there & learned][1::2]
-    topics = KMeans(_TOPICS, n_init=1, random_state=0).fit(fitted)
+    topics = KMeans(_TOPICS, n_init=1, random_state=0).fit(fitted)  # type: ignore[arg-type]
     far = float(np.quantile(topics.transform(held).min(axis=1), 0.95))
     distances = topics.transform(points)
     known = there & ~learned

@@ -19,7 +19,7 @@ def run_level(false_alarms: float, runs: float) -> float:
     return min(0.5, false_alarms / 2 / runs)
 
 
-def cumulative_sum(before: np.ndarray, p: np.ndarray) -> np.ndarray:
+def cumulative_sum(before: np.ndarray | float, p: np.ndarray | float) -> np.ndarray:
     """The sums of signals after a run with these p, which were `before`."""
     from scipy.special import ndtri
 
@@ -35,7 +35,7 @@ def sum_threshold(false_alarms: float, runs: float, signals: int) -> float:
     from scipy.optimize import brentq
 
     length = 2 * runs * signals / false_alarms
-    return float(brentq(lambda height: np.log(average_run_length(height)) - np.log(length), 0.05, 30.0, xtol=1e-4))
+    return float(brentq(lambda height: np.log(average_run_length(height)) - np.log(length), 0.05, 30.0, xtol=1e-4))  # type: ignore[arg-type]
 
 
 def average_run_length(height: float, states: int = 120) -> float:

@@ -81,10 +81,11 @@ def settings() -> str:
     from lmworks.align.config import OfflineConfig
 
     lead = (
-        "What `--set` takes, with the defaults of `--method dpo` (the other methods' are in docs/alignment.md, and a "
-        "wrong key names them), such as `family=chatml` for a model without a chat template:"
+        "What `--set` takes, with the defaults of `--method dpo` (the other methods' are listed by `lmworks stage "
+        "align.offline --help` and `lmworks stage align.online --help`), such as `family=chatml` for a model without a "
+        "chat template:"
     )
-    return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",)))
+    return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",), held_out=0.1))
 
 
 def _recipe(model: str, data: list[str], method: str, minutes: float, overrides: list[str]) -> "Recipe":

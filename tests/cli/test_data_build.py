@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.artefact import read_manifest
-from lmworks.cli.build_command import _checked
+from lmworks.cli.build_command import checked_recipe
 from lmworks.cli.main import app
 from lmworks.data.cleaning.policy import default_policy, read_policy
 from lmworks.data.store import DocumentStore
@@ -90,10 +90,10 @@ def test_another_workspace_is_named_in_what_comes_next(base, monkeypatch, tmp_pa
 
 def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch):
     monkeypatch.chdir(base)
-    recipe, folder = _checked("scratch", Path(".lmworks/clean"), None, None)
+    recipe, folder = checked_recipe("scratch", Path(".lmworks/clean"), None, None)
     assert folder == Path(".lmworks/clean-scratch")
     assert recipe.stages[0].config.sources == (str(base / ".lmworks" / "clean"),)
-    assert _checked("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
+    assert checked_recipe("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
 
 
 def test_of_a_copy_of_the_default_policy_only_what_was_changed_is_without_effect(base, tmp_path, monkeypatch):

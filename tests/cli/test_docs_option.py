@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmworks.cli.build_command import _checked
+from lmworks.cli.build_command import checked_recipe
 
 
 @pytest.mark.parametrize(
@@ -16,22 +16,24 @@ from lmworks.cli.build_command import _checked
 def test_a_recipe_over_a_folder_tells_of_that_folder(recipe, kind, tmp_path):
     books = tmp_path / "old books"
     books.mkdir()
-    checked, workspace = _checked(recipe, books, None, None)
+    checked, workspace = checked_recipe(recipe, books, None, None)
     assert checked.description == f"{kind} over the documents in old books"
     assert checked.question == "" and checked.name == workspace.name == "old books"
     assert checked.stages[0].config.sources == (str(books),)
-    assert _checked(recipe, books, ['question="Who?"'], None)[0].question == "Who?"
+    assert checked_recipe(recipe, books, ['question="Who?"'], None)[0].question == "Who?"
 
 
 def test_a_description_of_any_other_form_is_kept_before_it(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('name = "mine"\ndescription = "Rules"\n[stages.documents]\nuse = "data.read"\nsources = ["."]\n')
-    assert _checked(str(file), tmp_path, None, None)[0].description == f"Rules over the documents in {tmp_path.name}"
+    assert (
+        checked_recipe(str(file), tmp_path, None, None)[0].description == f"Rules over the documents in {tmp_path.name}"
+    )
     file.write_text(file.read_text().replace('description = "Rules"\n', ""))
-    assert _checked(str(file), tmp_path, None, None)[0].description == f"The documents in {tmp_path.name}"
+    assert checked_recipe(str(file), tmp_path, None, None)[0].description == f"The documents in {tmp_path.name}"
 
 
 def test_without_a_folder_a_recipe_is_as_it_is():
-    checked, _ = _checked("scratch", None, None, None)
+    checked, _ = checked_recipe("scratch", None, None, None)
     assert checked.description.endswith(" over the documentation that comes with Python")
     assert checked.question == "What does the with statement do?"

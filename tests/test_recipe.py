@@ -52,6 +52,8 @@ def test_overrides_change_config_values(toy):
     assert recipe.stages[1].config.offset == 2
     # As the recipe's own tables and the messages write it.
     assert load(toy(), ["stages.values.factor=4"]).stages[0].config.factor == 4
+    whole, without = (load(find("assistant"), given).models for given in ((), ["models.reader=null"]))
+    assert {**whole} == {**without, "reader": whole["reader"]}
 
 
 @pytest.mark.parametrize(

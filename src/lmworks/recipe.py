@@ -113,6 +113,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             target = _override_path(override, mapping)
             assign(mapping, target, parse_assignment(override)[1])
             origin[target] = override
+        if isinstance(models := mapping.get("models"), dict):
+            mapping["models"] = {role: name for role, name in models.items() if name is not None}
         return _check(mapping, path.parent.resolve())
     except ConfigError as error:
         given = next((text for target, text in origin.items() if error.path[: len(target)] == target), None)

@@ -46,14 +46,17 @@ def test_only_what_neither_an_answer_nor_a_model_needs_can_be_made_later(name, l
     assert later_stages(load(find(name))) == later
 
 
+def test_a_model_is_left_out_by_null():
+    whole, without = (load(find("assistant"), given).models for given in ((), ["models.reader=null"]))
+    assert {**whole} == {**without, "reader": whole["reader"]}
+
+
 def test_overrides_change_config_values(toy):
     recipe = load(toy(), ["values.factor=3", "sum.offset=2"])
     assert recipe.stages[0].config.factor == 3
     assert recipe.stages[1].config.offset == 2
     # As the recipe's own tables and the messages write it.
     assert load(toy(), ["stages.values.factor=4"]).stages[0].config.factor == 4
-    whole, without = (load(find("assistant"), given).models for given in ((), ["models.reader=null"]))
-    assert {**whole} == {**without, "reader": whole["reader"]}
 
 
 @pytest.mark.parametrize(

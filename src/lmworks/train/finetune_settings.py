@@ -81,7 +81,7 @@ def derive_finetune(
         ("length", f"{length:,}", why_length),
         ("sequences", f"{sequences:,}", f"in which {len(lengths):,} texts are packed"),
         ("to learn", f"{short(learned)} tokens", "of these texts"),
-        ("trained", short(trained), f"parameters of {of_what}: two bits each, {enough} for one a token to learn"),
+        ("trained", short(trained), f"parameters of {of_what}: room for {short(2 * trained)} bits, {enough} for a bit a token"),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
     # Not more than there are, or all epochs would be one step.

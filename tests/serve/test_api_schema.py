@@ -31,6 +31,7 @@ OPERATIONS = [
     ("GET", "/v1/responses/{identifier}/input_items"),
     ("POST", "/v1/score"),
     ("POST", "/v1/rerank"),
+    ("POST", "/v1/outcomes"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
     ("GET", "/v1/models"),

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from lmworks.kernels.training_kernels import KeyRanges
-from lmworks.model.flash_attention import forked_attention, trained_attention
-from lmworks.model.masks import ForkedRanges, Mask
+from lmworks.model.flash_attention import trained_attention
+from lmworks.model.masks import Mask
 
 QUERIES_AT_A_TIME = 512  # of the plain formula: bounds the scores held to 512 × stored for each head
 
@@ -56,10 +56,6 @@ def attend(
     if prefix is not None:
         prefix = tuple(part.to(key.dtype).expand(len(key), -1, -1, -1) for part in prefix)  # type: ignore[assignment]
     grouped = query.shape[1] != key.shape[1]
-    if isinstance(mask, ForkedRanges):
-        if prefix is not None:
-            raise ValueError("continuations that share a prefix have no trained prefix besides")
-        return forked_attention(query, key, value, scale, mask)
     if isinstance(mask, KeyRanges):
         return trained_attention(query, key, value, scale, mask, prefix)
     if isinstance(mask, BlockMask):
@@ -75,10 +71,6 @@ def attend(
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
     causal = causal and mask is None
-    if grouped and query.shape[2] == 1 and (mask is None or mask.dim() < 4 or mask.shape[1] == 1):
-        # One token: a group's heads are the rows of one product, and each key is read once; five times faster there.
-        rows = query.unflatten(1, (key.shape[1], -1)).squeeze(3)  # (batch, kv_heads, group, head_dim)
-        return F.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale).view_as(query)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )

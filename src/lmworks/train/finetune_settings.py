@@ -81,7 +81,11 @@ def derive_finetune(
         ("length", f"{length:,}", why_length),
         ("sequences", f"{sequences:,}", f"in which {len(lengths):,} texts are packed"),
         ("to learn", f"{short(learned)} tokens", "of these texts"),
-        ("trained", short(trained), f"parameters of {of_what}: room for {short(2 * trained)} bits, {enough} for a bit a token"),
+        (
+            "trained",
+            short(trained),
+            f"parameters of {of_what}: room for {short(2 * trained)} bits, {enough} for a bit a token",
+        ),
     ]
     micro = config.train.micro_batch or max(TOGETHER.get(device.type, 2048) // length, 1)
     # Not more than there are, or all epochs would be one step.

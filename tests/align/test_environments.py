@@ -76,6 +76,7 @@ def test_a_step_learns_from_what_was_sampled_in_all_turns_alone(tmp_path):
         episodes("abacus", lambda: OWN_FORM)
 
 
+@pytest.mark.slow  # of an extra that the quick suite does not install
 def test_reasoning_tasks_have_splits_that_share_no_item():
     pytest.importorskip("reasoning_gym", reason="the extra `reasoning` is not installed")
     from reasoning_gym import create_dataset

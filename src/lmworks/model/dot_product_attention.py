@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from lmworks.kernels.training_kernels import KeyRanges
-from lmworks.model.flash_attention import trained_attention
-from lmworks.model.masks import Mask
+from lmworks.model.flash_attention import forked_attention, trained_attention
+from lmworks.model.masks import ForkedRanges, Mask
 
 QUERIES_AT_A_TIME = 512  # of the plain formula: bounds the scores held to 512 × stored for each head
 
@@ -56,6 +56,10 @@ def attend(
     if prefix is not None:
         prefix = tuple(part.to(key.dtype).expand(len(key), -1, -1, -1) for part in prefix)  # type: ignore[assignment]
     grouped = query.shape[1] != key.shape[1]
+    if isinstance(mask, ForkedRanges):
+        if prefix is not None:
+            raise ValueError("continuations that share a prefix have no trained prefix besides")
+        return forked_attention(query, key, value, scale, mask)
     if isinstance(mask, KeyRanges):
         return trained_attention(query, key, value, scale, mask, prefix)
     if isinstance(mask, BlockMask):

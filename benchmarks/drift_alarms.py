@@ -143,7 +143,7 @@ def null(options: argparse.Namespace) -> None:
 
 def power(options: argparse.Namespace) -> None:
     """Share of months in which a shift from day 0 on is alarmed, and the median day."""
-    print("| shift | size | alarmed within 1 day | 7 days | 30 days | median day |\n|---|---|---|---|---|---|")
+    print("| shift | size | alarmed within 1 day | 3 days | 7 days | median day |\n|---|---|---|---|---|---|")
     sizes = {
         "rate": (0.03, 0.06, 0.12),
         "category": (0.04, 0.08, 0.16),
@@ -206,7 +206,7 @@ def text(options: argparse.Namespace) -> None:
     def row(name: str, old: list[str], new: list[str], n: int) -> None:
         some = [[side[i] for i in draw.permutation(len(side))[:n]] for side in (new, old)]
         recent = np.repeat([True, False], [len(side) for side in some])
-        points = np.asarray(encoder.embed(some[0] + some[1], "query"))
+        points = np.asarray(encoder.encode(some[0] + some[1], "query"))
         one = np.zeros(len(recent), dtype=int)
         found = two_sample.mmd_test(points, recent, one)
         classified, _ = two_sample.classifier_test(points, recent, one)

@@ -146,7 +146,7 @@ class Watch:
         self._log, self._config, self._folder, self._tokenize = log, config, folder, tokenize
         self._error, self._wait = error, wait
         self._due: dict[str, float] = {}
-        self._now, self._seen = -math.inf, math.inf  # the last check, the last window of drift that was looked at
+        self._now, self._seen = -math.inf, math.inf  # the last check, the last window of drift that was checked
 
     def check(self, now: float) -> list[Alert]:
         """The alerts that are open. Nothing is checked while the clock stands before an earlier check."""

@@ -37,7 +37,7 @@ class DriftConfig:
     false_alarms  runs a month that may alarm while nothing changes.
     warnings      runs a month that may warn of it.
     minimum       requests on either side, below which nothing is said.
-    sample        requests of a window that are looked at, and twice as many of the weeks before.
+    sample        requests of a window that are measured, and twice as many of the weeks before.
     filter        requests that count, in the language of the log's filter box.
     floors        kind of signal -> the effect that matters: number in interquartile ranges, rate as a difference of
                   shares, category as the share that moved, vector as MMD.
@@ -323,7 +323,7 @@ def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signa
         inside = np.flatnonzero(questions.known)
         recent, strata, values = sample.recent[inside], sample.strata[inside], questions.values[inside]
         test, order_by = two_sample.classifier_test(values, recent, strata)
-        seen = f"told apart with an area under the curve of {0.5 + test.effect:.2f} (p {test.p:.2g})"
+        seen = f"a classifier separates them with an AUC of {0.5 + test.effect:.2f} (p {test.p:.2g})"
         row = replace(row, change="; ".join(filter(None, (row.change, seen))))
         clusters = new_requests(values, recent, strata, [sample.ids[place] for place in inside.tolist()])
     elif signal.kind == "category":

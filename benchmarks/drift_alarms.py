@@ -180,15 +180,15 @@ def irc(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def addresses(folder: Path, name: str) -> dict[str, list[str]]:
-    """Decade -> sentences of presidents."""
+def addresses(folder: Path, name: str, years: int) -> dict[str, list[str]]:
+    """First of so many years -> sentences of presidents."""
     found: dict[str, list[str]] = {}
     with zipfile.ZipFile(folder / "nltk-public-domain" / f"{name}.zip") as archive:
         for member in sorted(archive.namelist()):
             if year := re.search(r"/(\d{4})-", member):
                 text = archive.read(member).decode("latin-1")
                 sentences = [" ".join(one.split()) for one in re.split(r"(?<=[.?!])\s+", text) if 30 < len(one) < 400]
-                found.setdefault(f"{year[1][:3]}0s", []).extend(sentences)
+                found.setdefault(str(int(year[1]) // years * years), []).extend(sentences)
     return found
 
 
@@ -210,8 +210,13 @@ def text(options: argparse.Namespace) -> None:
         one = np.zeros(len(recent), dtype=int)
         found = two_sample.mmd_test(points, recent, one)
         classified, _ = two_sample.classifier_test(points, recent, one)
-        half = Counter(word for each in old for word in set(words_of(each)))
-        unseen = np.array([any(half[word] < 2 for word in words_of(each)) for each in some[0] + some[1]])
+        common = Counter(word for each in old for word in set(words_of(each)))
+        # In no other text of the old ones; those that are compared are among them.
+        seen = [1 + own for own in ~recent]
+        unseen = np.array([
+            any(common[word] < least for word in words_of(each))
+            for each, least in zip(some[0] + some[1], seen, strict=True)
+        ])  # fmt: skip
         rate = two_sample.rate_test(unseen, recent, one)
         print(
             f"| {name} | {recent.sum()} + {(~recent).sum()} | {found.effect:.3f} | {found.p:.4f} "
@@ -222,8 +227,8 @@ def text(options: argparse.Namespace) -> None:
     print("| stream | n | MMD | p | AUC | p | rare words | p |\n|---|---|---|---|---|---|---|---|")
     for label, streams in (
         ("ubuntu-irc", irc(options.data)),
-        ("inaugural", addresses(options.data, "inaugural")),
-        ("state of the union", addresses(options.data, "state_union")),
+        ("inaugural", addresses(options.data, "inaugural", 50)),
+        ("state of the union", addresses(options.data, "state_union", 10)),
     ):
         periods = [key for key in sorted(streams) if len(streams[key]) >= 2 * options.n]
         for old, new in pairwise(periods):

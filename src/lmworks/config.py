@@ -63,6 +63,15 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
         raise ConfigError(path, str(error)) from error
 
 
+def read_toml(cls: type[T], path: Path) -> T:
+    """The dataclass `cls` from a TOML file, its defaults where there is none; ConfigError names file and key."""
+    try:
+        mapping = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([str(path)], f"cannot be read: {error}") from error
+    return from_mapping(cls, mapping, [str(path)])
+
+
 def _default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 

@@ -32,7 +32,7 @@ from lmworks.artefact import (
 )
 from lmworks.build import build
 from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.monitor.experiment import add_event, add_experiment, checked, read_courses
+from lmworks.monitor.experiment import add_event, checked, read_course, read_courses, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
 from lmworks.monitor.review import DESTINATIONS, Destination, ReviewItem, items, read_config, review_row
@@ -44,7 +44,6 @@ from lmworks.workspace import read_current
 
 LOOPS = "loops"
 REVIEWS = "reviews.jsonl"
-CONFIG = "loop.toml"
 _DAY = 86400.0
 
 
@@ -256,24 +255,21 @@ def _test(context: _Context) -> _Result:
     if not context.config.experiment:
         return _Result("none is set: the gate decides")
     wanted = _experiment(context.config, f"loop {context.folder.name}", context.metrics("train")["version"])
-    found = read_courses(context.log.reader, wanted.name)
-    if not found:
-        add_experiment(context.log, wanted, context.now)
-    if not found or found[0].status == "new":
-        first = {"share": wanted.ramp[0]}
-        add_event(
-            context.log, wanted.name, "started", context.now, f"by {LOOPS}/{context.folder.name}", context.who, first
-        )
+    course = next((one for one in read_courses(context.log.reader) if one.experiment.name == wanted.name), None)
+    if course is None or course.status == "new":
+        start(context.log, wanted, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
         raise _Waiting(f"the experiment {wanted.name} has begun: no unit yet")
-    readout = read_out(context.log.reader, found[0].experiment, context.now)
-    decision = readout.decision
-    if found[0].status == "running" and decision.kind != "stop":
-        raise _Waiting(f"the experiment {wanted.name}: {decision.words}")
-    if found[0].status == "running":
-        add_event(context.log, wanted.name, "decided", context.now, decision.words, context.who)
-    better = bool(readout.primary) and all(one.gain is not None and one.gain[0] > 0 for one in readout.primary)
-    wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
-    return _Result(decision.words, {"experiment": wanted.name}, ends=not wins)
+    if course.events[-1].kind != "decided":
+        readout = read_out(context.log.reader, course.experiment, context.now)
+        decision = readout.decision
+        if course.status == "running" and decision.kind != "stop":
+            raise _Waiting(f"the experiment {wanted.name}: {decision.words}")
+        better = bool(readout.primary) and all(one.gain is not None and one.gain[0] > 0 for one in readout.primary)
+        wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
+        add_event(context.log, wanted.name, "decided", context.now, decision.words, context.who, {"wins": wins})
+        course = read_course(context.log.reader, wanted.name)
+    decided = course.events[-1]
+    return _Result(decided.reason, {"experiment": wanted.name}, ends=not decided.value["wins"])
 
 
 def _promote(context: _Context) -> _Result:

@@ -7,7 +7,7 @@ import pytest
 from events import event
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.monitor.experiment import add_event, add_experiment, assign, checked, read_course, read_experiment
+from lmworks.monitor.experiment import add_event, assign, change_course, checked, read_course, read_experiment, start
 from lmworks.monitor.experiment_results import plan, read_out
 from lmworks.monitor.log import Log
 from lmworks.records import Experiment, Feedback, Outcome
@@ -63,7 +63,7 @@ def test_a_better_arm_is_found_and_equal_ones_are_not(log):
     (effect,) = found.primary
     assert found.decision.kind == "stop", found.decision
     assert "candidate is better" in found.decision.words
-    assert effect.low <= 0.2 <= effect.high  # type: ignore[operator]
+    assert effect.interval and effect.interval[0] <= 0.2 <= effect.interval[1]
     assert found.assigned["control"] + found.assigned["candidate"] == 500
     same = replace(TONE, name="same")
     fill(log, same, {"control": 0.4, "candidate": 0.4}, 500, seed=1)
@@ -91,7 +91,7 @@ def test_thin_data_is_no_verdict(log):
     young = read_out(log.reader, TONE, 1000.0)  # all windows are open
     assert (young.open, young.decision.kind) == (60, "cannot tell")
     few = read_out(log.reader, TONE, LATER)
-    assert few.decision.kind == "extend" and few.primary[0].low is not None  # betting holds for so few
+    assert few.decision.kind == "extend" and few.primary[0].interval  # betting holds for so few
 
 
 def test_a_split_that_is_wrong_ends_the_reading(log):
@@ -136,16 +136,18 @@ def test_the_same_results_from_both_databases(location):
 
 def test_a_course_is_started_ramped_and_stopped(log):
     spec = replace(TONE, ramp=(0.1, 1.0))
-    add_experiment(log, spec, 1.0)
+    start(log, spec, 1.0, "why")
+    with pytest.raises(ValueError, match="tone runs on assistant"):
+        start(log, replace(spec, name="other"), 2.0, "why")
+    courses = [read_course(log.reader, "tone"), change_course(log, "tone", "ramped", 3.0, "why")]
+    with pytest.raises(ValueError, match="100% of units"):
+        change_course(log, "tone", "ramped", 3.0, "why")
+    add_event(log, "tone", "killed", 4.0, "why")
+    courses.append(read_course(log.reader, "tone"))
+    shares = [(one.status, one.share, one.next_share) for one in courses]
+    assert shares == [("running", 0.1, 1.0), ("running", 1.0, None), ("stopped", 0.0, 0.1)]
     with pytest.raises(ValueError, match="new name"):
-        add_experiment(log, spec, 2.0)
-    shares = []
-    for kind, value in (("", {}), ("started", {"share": 0.1}), ("ramped", {"share": 1.0}), ("killed", {})):
-        if kind:
-            add_event(log, "tone", kind, 3.0, "why", value=value)
-        course = read_course(log.reader, "tone")
-        shares.append((course.status, course.share, course.next_share))
-    assert shares == [("new", 0.0, 0.1), ("running", 0.1, 1.0), ("running", 1.0, None), ("stopped", 0.0, 0.1)]
+        start(log, spec, 5.0, "why")
     with pytest.raises(LookupError, match="tone"):
         read_course(log.reader, "tune")
 

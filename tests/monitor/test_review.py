@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lmworks.evaluate.question_set import GoldQuestion
 from lmworks.monitor.config import ReviewConfig, ReviewRule
 from lmworks.monitor.log import Log
 from lmworks.monitor.review import Judgement, items, judge, send, summary, take
-from lmworks.monitor.review_sampling import Drawn, enqueue, fill, review_id, uniform, weighted_share
+from lmworks.monitor.review_sampling import enqueue, fill, review_id, uniform, weighted_share
 from lmworks.records import Feedback, LabelledCompletion, Preference, Retrieved, Scored, Span, Unscored, Verdict
 
 DAY = 86400.0
@@ -42,11 +43,11 @@ def test_the_estimate_of_all_traffic_is_unbiased_and_its_interval_covers():
     for _ in range(400):
         drawn = (applies & (generator.random((6000, 3)) < rates)).any(axis=1)
         seen = generator.random(6000) < 0.7  # the others still wait
-        rows = [Drawn(weights[n], values[n] if seen[n] else None) for n in np.flatnonzero(drawn)]
-        found = weighted_share(rows, "simulation")
+        rows = list(zip(weights[drawn & seen].tolist(), values[drawn & seen].tolist(), strict=True))
+        found = weighted_share(rows, Counter(weights[drawn & ~seen].tolist()), "simulation")
         assert isinstance(found, Scored)
         estimates.append(found.value)
-        naive.append(np.mean([row.value for row in rows if row.value is not None]))
+        naive.append(values[drawn & seen].mean())
         covered += found.interval[0] <= values.mean() <= found.interval[1]
     error = np.std(estimates) / math.sqrt(400)
     assert abs(np.mean(estimates) - values.mean()) < 3 * error < 0.01 and 0.93 <= covered / 400 <= 0.99
@@ -54,8 +55,7 @@ def test_the_estimate_of_all_traffic_is_unbiased_and_its_interval_covers():
 
 
 def test_too_few_reviews_are_no_estimate():
-    few = weighted_share([Drawn(1.0, 1.0)] * 12 + [Drawn(1.0, None)] * 90, "")
-    none = weighted_share([Drawn(1.0, 1.0)] * 40 + [Drawn(50.0, None)] * 3, "")
+    few, none = weighted_share([(1.0, 1.0)] * 12, {1.0: 90}, ""), weighted_share([(1.0, 1.0)] * 40, {50.0: 3}, "")
     assert isinstance(few, Unscored) and "18 are missing" in few.reason
     assert isinstance(none, Unscored) and "3 of weight 50" in none.reason
 

@@ -11,7 +11,7 @@ from small_system import HOSTILE, Page, StandIn, index_of, inert, interaction
 from lmworks.artefact import write_json
 from lmworks.monitor.config import ReviewConfig, ReviewRule
 from lmworks.monitor.review import items
-from lmworks.monitor.review_sampling import fill
+from lmworks.monitor.review_sampling import fill, review_id
 from lmworks.records import Feedback
 from lmworks.workspace import Current
 
@@ -21,8 +21,9 @@ def service(tmp_path) -> Iterator[StandIn]:
     (tmp_path / "workspace").mkdir()
     made = StandIn(tmp_path / "workspace", index_of(tmp_path / "index", []))
     now = time.time()
+    last = max(range(5), key=lambda number: review_id(f"{number:016x}"))
     for number in range(5):
-        one = interaction(number, f"Why {number}? {HOSTILE}", f"Because. {HOSTILE}", error="E" if number == 4 else "")
+        one = interaction(number, f"Why {number}? {HOSTILE}", f"Because. {HOSTILE}", error="E" * (number == last))
         made.log.record(replace(one, time=now - 60 + number)).result()
     made.log.attach(Feedback(f"{0:016x}", now, "thumbs", "up")).result()
     fill(made.log, ReviewConfig({"random": ReviewRule(1.0)}), now)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lmworks.config import to_mapping
-from lmworks.monitor.experiment import add_event, add_experiment, assign, read_course
+from lmworks.monitor.experiment import assign, read_course, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
 from lmworks.records import Experiment, Interaction, Message
@@ -20,8 +20,7 @@ DAY = 86400.0
 def begin(service, name: str, candidate: dict, **changes) -> Experiment:
     arms = {"control": CONTROL, "candidate": {"share": 0.5, **candidate}}
     spec = Experiment(name, arms, **{"metric": "click", "route": "tiny", **changes})
-    add_experiment(service.log, spec, time.time())
-    add_event(service.log, name, "started", time.time(), "a test", value={"share": 1.0})
+    start(service.log, spec, time.time(), "a test")
     service.experiments.look()
     return spec
 
@@ -116,8 +115,7 @@ def test_slow_answers_are_stopped_after_an_hour_not_after_the_window(tmp_path):
     arms = {"control": CONTROL, "candidate": CONTROL}
     spec = Experiment("wait", arms, "click", guardrails={"seconds>4": 0.05, "-click": 0.05}, window_days=7.0)
     with Log(tmp_path / "log.sqlite", capacity=2000) as log, ThreadPoolExecutor(1) as threads:
-        add_experiment(log, spec, 1.0)
-        add_event(log, spec.name, "started", 1.0, "a test", value={"share": 1.0})
+        start(log, spec, 1.0, "a test")
         now = time.time()
         for number in range(300):
             found = assign(spec, f"u{number}", 1.0, now - 2 * 3600)

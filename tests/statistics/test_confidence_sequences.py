@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmworks.statistics.confidence_sequences import asymptotic_width, betting_sequence, difference_sequence
-from lmworks.statistics.experiments import units_watched
+from lmworks.statistics.experiments import units_needed
 
 UNITS = 1000  # of each arm
 LOOKS = np.arange(1, UNITS + 1).repeat(2).reshape(-1, 2)
@@ -65,4 +65,4 @@ def test_the_width_is_least_at_the_planned_number():
     width = {n: float(asymptotic_width(planned, n, 0.05)) for n in (100, 500, 1000, 2000, 10000)}
     assert min(width.values()) == min(width[500], width[1000], width[2000])
     assert width[1000] == pytest.approx(3.035, abs=0.001)
-    assert units_watched(0.3975, 0.05) > 1249
+    assert units_needed(0.3975, 0.05, watched=True) > 1249

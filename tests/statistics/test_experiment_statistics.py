@@ -12,7 +12,6 @@ from lmworks.statistics.experiments import (
     sample_ratio,
     units_for_width,
     units_needed,
-    units_watched,
 )
 
 SPREAD = 0.7 * 0.3 + 0.75 * 0.25
@@ -38,7 +37,9 @@ def power(units: int, trials: int, *, watched: bool) -> float:
 
 def test_power_is_as_said():
     assert power(units_needed(SPREAD, 0.05), 1000, watched=False) == pytest.approx(0.8, abs=0.04)
-    assert 0.8 <= power(units_watched(SPREAD, 0.05), 400, watched=True) <= 0.97  # any look may find it: so a few more
+    assert (
+        0.8 <= power(units_needed(SPREAD, 0.05, watched=True), 400, watched=True) <= 0.97
+    )  # any look may find it: so a few more
 
 
 def test_units_for_a_width_reach_it():

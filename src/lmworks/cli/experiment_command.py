@@ -73,15 +73,12 @@ def start(
 
     Example: `lmworks experiment start tone.toml --reason "try a lower threshold"`
     """
-    from lmworks.monitor.experiment import add_event, add_experiment, read_courses, read_experiment, running_overlap
+    from lmworks.monitor import experiment as experiments
     from lmworks.workspace import open_log
 
-    experiment, now = read_experiment(file), time.time()
+    experiment = experiments.read_experiment(file)
     with open_log(workspace or last_workspace()) as log:
-        if other := running_overlap(read_courses(log.reader), experiment):
-            raise ValueError(f"{other} runs on {experiment.route} already: stop it first")
-        add_experiment(log, experiment, now)
-        add_event(log, experiment.name, "started", now, reason, value={"share": experiment.ramp[0]})
+        experiments.start(log, experiment, time.time(), reason)
     share, name = f"{experiment.ramp[0]:.0%}", experiment.name
     typer.echo(f"{name} runs with {share} of units; `lmworks experiment show {name}` says what it finds")
 
@@ -96,7 +93,7 @@ def show(
     Example: `lmworks experiment show tone`
     """
     from lmworks.monitor.experiment import read_course, read_courses
-    from lmworks.monitor.experiment_results import read_out, stated
+    from lmworks.monitor.experiment_results import read_out
     from lmworks.workspace import read_log
 
     with read_log(workspace or last_workspace()) as reader:
@@ -110,7 +107,7 @@ def show(
     units = ", ".join(f"{arm} {count}" for arm, count in found.assigned.items())
     typer.echo(f"units: {units}; {found.open} within their window; sample ratio p = {found.mismatch:.3g}")
     for one in found.effects:
-        typer.echo(f"  {one.missing or stated(one)}{f' (guardrail {one.guard})' if one.guard else ''}")
+        typer.echo(f"  {one.missing or one}{f' (guardrail {one.guard})' if one.guard else ''}")
     for event in course.events:
         typer.echo(f"  {time.strftime('%Y-%m-%d %H:%M', time.gmtime(event.time))} {event.kind}: {event.reason}")
 

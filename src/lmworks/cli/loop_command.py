@@ -23,21 +23,18 @@ def loop(
 
     Example: `lmworks loop --docs ./handbook`
     """
-    import tomllib
     from collections.abc import Sequence
     from getpass import getuser
 
     from lmworks.cli.build_command import checked_recipe
-    from lmworks.config import from_mapping
-    from lmworks.feedback_loop import CONFIG, LoopConfig, Step, run
+    from lmworks.config import read_toml
+    from lmworks.feedback_loop import LoopConfig, Step, run
     from lmworks.recipe import Recipe
     from lmworks.workspace import open_log, read_current
 
     _, folder = checked_recipe(recipe, docs, overrides, workspace)
     read_current(folder)  # nothing to improve is an error now
-    path = folder / CONFIG
-    text = path.read_text("utf-8") if path.exists() else ""
-    config = from_mapping(LoopConfig, tomllib.loads(text), [str(path)])
+    config = read_toml(LoopConfig, folder / "loop.toml")
 
     def load(settings: Sequence[str]) -> Recipe:
         return checked_recipe(recipe, docs, [*(overrides or []), *settings], workspace)[0]

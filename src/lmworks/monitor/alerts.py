@@ -9,28 +9,30 @@ import json
 import math
 import sys
 import time
-import tomllib
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from lmworks.artefact import hash_json
-from lmworks.config import from_mapping, to_mapping, unknown
+from lmworks.config import read_toml, to_mapping, unknown
 from lmworks.monitor.drift import HOUR, DriftConfig, catch_up, read_rows
 from lmworks.monitor.filter import compile_conditions, parse
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.otlp import NoRedirects
 from lmworks.monitor.signals import Tokenize
 
-FILE = "alerts.toml"
 DELIVERED = "alerts.jsonl"
 _MOST = 20_000  # values that a quantile is taken of, the newest
 _SQL = {
-    **{name: name for name in ("seconds", "confidence", "log_probability", "input_tokens", "output_tokens")},
-    "abstained": "abstained",
+    **{
+        name: name
+        for name in ("seconds", "confidence", "log_probability", "input_tokens", "output_tokens", "abstained")
+    },
     "failed": "CASE WHEN error != '' THEN 1 ELSE 0 END",
     "thumbs_down": "CASE thumbs WHEN 'down' THEN 1 WHEN 'up' THEN 0 END",
 }
@@ -104,25 +106,16 @@ class Alert:
     note: str
 
 
-_COLUMNS = "id, rule, time, level, state, signal, evidence, notified, muted_until, note"
-
-
 def read_config(folder: Path) -> AlertConfig:
     """The configuration of a workspace; the defaults, which watch drift alone, where it has no `alerts.toml`."""
-    path = folder / FILE
-    if not path.exists():
-        return AlertConfig()
-    try:
-        return from_mapping(AlertConfig, tomllib.loads(path.read_text("utf-8")), [str(path)])
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_toml(AlertConfig, folder / "alerts.toml")
 
 
 def read_alerts(reader: Reader, where: str = "state != 'muted'", values: Sequence[Any] = ()) -> list[Alert]:
     """At most 200, the newest first."""
-    rows = reader.rows("alerts", _COLUMNS, f"{where} ORDER BY time DESC, key DESC LIMIT 200", values)
-    named = [dict(zip(_COLUMNS.split(", "), row, strict=True)) for row in rows]
-    return [Alert(**{**row, "evidence": json.loads(row["evidence"])}) for row in named]
+    columns = ", ".join(column.name for column in fields(Alert))
+    rows = reader.rows("alerts", columns, f"{where} ORDER BY time DESC, key DESC LIMIT 200", values)
+    return [replace(one, evidence=json.loads(one.evidence)) for one in (Alert(*row) for row in rows)]  # type: ignore[arg-type]
 
 
 def muted_rules(reader: Reader, now: float) -> list[tuple[str, float]]:
@@ -249,35 +242,25 @@ def measured(reader: Reader, rule: Rule, now: float) -> tuple[str, Mapping[str, 
     since = now - 60 * rule.minutes
     if rule.signal.startswith("outcome:"):
         table, column, identifier = "outcomes", "value", "interaction"
-        where, values = "time >= ? AND time <= ? AND name = ?", [since, now, rule.signal.removeprefix("outcome:")]
+        condition, given = "name = ?", [rule.signal.removeprefix("outcome:")]
     else:
-        condition, of_filter = compile_conditions(parse(rule.filter), reader.dialect)
         table, column, identifier = "interactions", _SQL[rule.signal], "id"
-        where, values = f"time >= ? AND time <= ? AND {condition}", [since, now, *of_filter]
-    ((n, mean),) = reader.rows(table, f"count({column}), avg({column})", where, values)
-    value: float | None = float(mean) if n else None
+        condition, given = compile_conditions(parse(rule.filter), reader.dialect)
+    where, values = f"time >= ? AND time <= ? AND {condition} AND {column} IS NOT NULL", [since, now, *given]
+    ((n, value),) = reader.rows(table, f"count(*), avg({column})", where, values)
+    evidence: dict[str, Any] = {"value": None, "n": n, "since": since, "until": now, **to_mapping(rule)}
+    if rule.statistic != "count" and n < rule.minimum:
+        return ("no data" if rule.no_data == "ok" else rule.no_data), evidence | {"missing": rule.minimum - n}
     if rule.statistic == "count":
-        value = float(n)
-    elif n >= rule.minimum and rule.statistic != "mean":
-        import numpy as np
-
-        newest = reader.rows(
-            table, column, f"{where} AND {column} IS NOT NULL ORDER BY time DESC LIMIT ?", [*values, _MOST]
-        )
-        value = float(np.quantile([row[0] for row in newest], int(rule.statistic[1:]) / 100))
-    evidence: dict[str, Any] = {"value": value, "n": n, "since": since, "until": now, **to_mapping(rule)}
-    if n < rule.minimum and rule.statistic != "count":
-        evidence |= {"value": None, "missing": rule.minimum - n}
-        return ("no data" if rule.no_data == "ok" else rule.no_data), evidence
-    assert value is not None
-    sign = -1 if rule.below else 1
-    passed = [
-        name for name in ("alarm", "warn") if (limit := getattr(rule, name)) is not None and sign * (value - limit) > 0
-    ]
+        value = n
+    elif rule.statistic != "mean":
+        newest = reader.rows(table, column, f"{where} ORDER BY time DESC LIMIT ?", [*values, _MOST])
+        value = np.quantile([row[0] for row in newest], int(rule.statistic[1:]) / 100)
+    evidence["value"], sign = float(value), -1 if rule.below else 1
+    limits = (("alarm", rule.alarm), ("warn", rule.warn))
+    passed = [name for name, limit in limits if limit is not None and sign * (float(value) - limit) > 0]
     if not passed:
         return "ok", evidence
     order = "ASC" if rule.below else "DESC"
-    worst = reader.rows(
-        table, identifier, f"{where} AND {column} IS NOT NULL ORDER BY {column} {order} LIMIT 50", values
-    )
+    worst = reader.rows(table, identifier, f"{where} ORDER BY {column} {order} LIMIT 50", values)
     return passed[0], evidence | {"examples": [row[0] for row in worst if row[0]]}

@@ -18,7 +18,7 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, to_mapping
-from lmworks.monitor.filter import compile_conditions, parse
+from lmworks.monitor.filter import parse
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.signals import COLUMNS, Kind, Side, Signal, Tokenize, signals
 from lmworks.statistics import alarm_rate, two_sample
@@ -186,21 +186,13 @@ def _sample(ids: Sequence[str], times: np.ndarray, start: float, learned: np.nda
 
 def _sampled(reader: Reader, spans: Sequence[tuple[float, float]], config: DriftConfig) -> dict[str, Any]:
     """Columns of a random sample by key, at most one request of each user (or conversation) and week."""
-    condition, values = compile_conditions(parse(config.filter), reader.dialect)
-    inside, hashed = "time >= ? AND time < ?", "(key * 2654435761) & 4294967295"
-    chosen = f"{inside} AND operation != 'embeddings' AND {condition}"
     picked: list[tuple[Any, ...]] = []
-    for place, span in enumerate(spans):
+    for place, (start, end) in enumerate(spans):
         most = config.sample if place == 0 else math.ceil(2 * config.sample / config.weeks)
-        counted = (chosen, [*span, *values]) if config.filter else (inside, span)  # the latter asks the index alone
-        ((count,),) = reader.rows("interactions", "count(*)", *counted)
-        share = min(1.0, 2 * most / max(count, 1))  # more than are kept: of some users there are several
-        where = f"{chosen} AND {hashed} < ? ORDER BY {hashed}"
-        rows = reader.rows("interactions", ", ".join(COLUMNS), where, [*span, *values, int(share * 2**32)])
-        seen: dict[str, tuple[Any, ...]] = {}
-        for row in rows:
-            seen.setdefault(row[3] or row[4] or row[1], row)
-        picked += list(seen.values())[:most]
+        once: dict[str, tuple[Any, ...]] = {}
+        for row in reader.sample(", ".join(COLUMNS), start, end, 2 * most, config.filter):  # of some users are several
+            once.setdefault(row[3] or row[4] or row[1], row)
+        picked += list(once.values())[:most]
     table: dict[str, Any] = {name: [row[place] for row in picked] for place, name in enumerate(COLUMNS)}
     return table | {"time": np.array(table["time"], dtype=float), "key": np.array(table["key"], dtype=np.int64)}
 

@@ -19,64 +19,30 @@ from lmworks.monitor.rows import storable
 
 Statement = tuple[str, tuple[Any, ...]]
 
-_TEXT, _REAL, _OPTIONAL, _JSON = "TEXT NOT NULL DEFAULT ''", "REAL NOT NULL", "REAL", "TEXT NOT NULL DEFAULT '{}'"
-_TIME = "REAL NOT NULL DEFAULT 0"
+_ID, _JSON, _REAL = "TEXT NOT NULL UNIQUE", "TEXT NOT NULL DEFAULT '{}'", "REAL NOT NULL"
+
+
+def _texts(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, "TEXT NOT NULL DEFAULT ''")
+
+
 # Table -> column -> type, in the words of SQLite. JSON is ASCII text, so that both databases hold any of it.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "experiments": {"name": "TEXT NOT NULL UNIQUE", "time": _REAL, "record": _JSON},
-    "experiment_events": {
-        "id": "TEXT NOT NULL UNIQUE",
-        "experiment": _TEXT,
-        "time": _REAL,
-        "kind": _TEXT,
-        "value": _JSON,
-        **dict.fromkeys(("author", "reason"), _TEXT),
-    },
-    "assignments": {
-        "experiment": "TEXT NOT NULL",
-        "unit": "TEXT NOT NULL",
-        "arm": "TEXT NOT NULL",
-        "time": _REAL,
-        "probability": _REAL,
-    },
-    "outcomes": {
-        "id": "TEXT NOT NULL UNIQUE",
-        "time": _REAL,
-        "unit": _TEXT,
-        "name": _TEXT,
-        "value": _REAL,
-        "interaction": _TEXT,
-    },
+    "experiments": {"name": _ID, "time": _REAL, "record": _JSON},
+    "experiment_events": {"id": _ID, "time": _REAL, "value": _JSON, **_texts("experiment", "kind", "author", "reason")},
+    "assignments": {**_texts("experiment", "unit", "arm"), "time": _REAL, "probability": _REAL},
+    "outcomes": {"id": _ID, "time": _REAL, "value": _REAL, **_texts("unit", "name", "interaction")},
     "reviews": {
-        "id": "TEXT NOT NULL UNIQUE",
-        "interaction": _TEXT,
-        "rule": _TEXT,
-        "weight": "REAL NOT NULL DEFAULT 1",
-        "time": _REAL,
-        "assigned": _TEXT,
-        "locked_until": _TIME,
-        "annotator1": _TEXT,
-        "verdict1": _JSON,
-        "time1": _OPTIONAL,
-        "annotator2": _TEXT,
-        "verdict2": _JSON,
-        "time2": _OPTIONAL,
-        "sent": _TEXT,
+        "id": _ID, "time": _REAL, "weight": "REAL NOT NULL DEFAULT 1", **_texts("interaction", "rule", "sent"),
+        "locked_until": "REAL NOT NULL DEFAULT 0", **_texts("assigned", "annotator1", "annotator2"),
+        "verdict1": _JSON, "time1": "REAL", "verdict2": _JSON, "time2": "REAL",
     },
-    "drift": {"id": "TEXT NOT NULL UNIQUE", "time": _REAL, "signal": _TEXT, "record": _JSON},
+    "drift": {"id": _ID, "time": _REAL, **_texts("signal"), "record": _JSON},
     "alerts": {
-        "id": "TEXT NOT NULL UNIQUE",
-        "rule": _TEXT,
-        "time": _REAL,
-        "level": _TEXT,
-        "state": _TEXT,
-        "signal": _TEXT,
-        "evidence": _JSON,
-        "notified": _OPTIONAL,
-        "muted_until": _TIME,
-        "note": _TEXT,
+        "id": _ID, "time": _REAL, "evidence": _JSON, **_texts("rule", "level", "state", "signal", "note"),
+        "notified": "REAL", "muted_until": "REAL NOT NULL DEFAULT 0",
     },
-}
+}  # fmt: skip
 _INDICES = """
 CREATE UNIQUE INDEX assignments_by_unit ON assignments (experiment, unit);
 CREATE INDEX experiment_events_in_order ON experiment_events (experiment, time);
@@ -97,30 +63,25 @@ EVENT_TABLES = "\n".join(
 
 def insertions(table: str, rows: Sequence[Mapping[str, Any]]) -> tuple[Statement, ...]:
     """A statement for each row, which adds nothing where its id (name, experiment and unit) is there already."""
-    return tuple(_insertion(table, row) for row in rows)
-
-
-def _insertion(table: str, row: Mapping[str, Any]) -> Statement:
-    values = _stored(table, row)
-    if "id" in COLUMNS[table] and not values.get("id"):
-        values["id"] = hash_json(values)[:32]
-    places = ", ".join("?" * len(values))
-    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places}) ON CONFLICT DO NOTHING", (*values.values(),)
+    made = []
+    for values in [_stored(table, row) for row in rows]:
+        if "id" in COLUMNS[table] and not values.get("id"):
+            values["id"] = hash_json(values)[:32]
+        names, places = ", ".join(values), ", ".join("?" * len(values))
+        made.append((f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO NOTHING", (*values.values(),)))
+    return tuple(made)
 
 
 def change(table: str, changes: Mapping[str, Any], where: str, values: Sequence[Any]) -> Statement:
     """A statement that changes the rows for which a condition over the columns holds."""
     stored = _stored(table, changes)
-    return f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in stored)} WHERE {where}", (
-        *stored.values(),
-        *values,
-    )
+    settings = ", ".join(f"{name} = ?" for name in stored)
+    return f"UPDATE {table} SET {settings} WHERE {where}", (*stored.values(), *values)
 
 
 def selection(table: str, columns: str, where: str) -> str:
     """A query; ValueError for an unknown table."""
-    tables = (*COLUMNS, "interactions", "feedback")
-    if table.split()[0] not in tables:
+    if table.split()[0] not in (tables := (*COLUMNS, "interactions", "feedback")):
         raise ValueError(unknown("table", table, tables))
     return f"SELECT {columns} FROM {table} WHERE {where}"
 
@@ -129,13 +90,10 @@ def _stored(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a row as both databases hold them; ValueError for an unknown table or column."""
     if table not in COLUMNS:
         raise ValueError(unknown("table", table, list(COLUMNS)))
-    for name in row:
+    stored = {}
+    for name, value in row.items():
         if name not in COLUMNS[table]:
             raise ValueError(unknown("column", name, list(COLUMNS[table])))
-    return {name: _value(value) for name, value in row.items()}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, str):
-        return storable(value)
-    return json.dumps(value) if isinstance(value, Mapping | tuple | list) else value
+        structured = isinstance(value, Mapping | tuple | list)
+        stored[name] = json.dumps(value) if structured else storable(value) if isinstance(value, str) else value
+    return stored

@@ -6,7 +6,6 @@ the folder `review` of the workspace: gold questions, preferences, labels or bug
 """
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmworks.align.collected_rows import prompt_of_answer, unusable
-from lmworks.config import from_mapping, to_mapping, unknown
+from lmworks.config import from_mapping, read_toml, to_mapping, unknown
 from lmworks.data.preference_rows import row_columns
 from lmworks.evaluate.votes import append_vote
 from lmworks.monitor.config import ReviewConfig
 from lmworks.monitor.log import Log, Reader
-from lmworks.monitor.review_sampling import Drawn, weighted_share
+from lmworks.monitor.review_sampling import weighted_share
 from lmworks.records import Interaction, LabelledCompletion, Preference, Provenance, Score, question_of
 from lmworks.statistics.agreement import krippendorff_alpha
 
-CONFIG = "review.toml"  # of a workspace
 FOLDER = "review"
 Destination = Literal["questions", "preferences", "labels", "bugs"]
 DESTINATIONS: tuple[Destination, ...] = get_args(Destination)
@@ -62,43 +60,31 @@ class ReviewItem:
 
 def read_config(workspace: Path) -> ReviewConfig:
     """`review.toml` of a workspace, else the defaults; ConfigError names what is allowed."""
-    path = workspace / CONFIG
-    return (
-        from_mapping(ReviewConfig, tomllib.loads(path.read_text("utf-8")), [str(path)])
-        if path.exists()
-        else ReviewConfig()
-    )
+    return read_toml(ReviewConfig, workspace / "review.toml")
 
 
 def items(reader: Reader, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[ReviewItem]:
     """Items of the queue, see `Reader.rows`."""
-    return [_item(row) for row in reader.rows("reviews", _COLUMNS, where, values)]
-
-
-def _item(row: tuple[Any, ...]) -> ReviewItem:
-    item, interaction, rule, weight, time, one, first, two, second, sent = row
-    pairs = [(who, verdict) for who, verdict in ((one, first), (two, second)) if who]
-    judgements = {who: from_mapping(Judgement, json.loads(verdict)) for who, verdict in pairs}
-    return ReviewItem(item, interaction, rule, weight, time, judgements, tuple(filter(None, sent.split(","))))
+    found = []
+    for *kept, one, first, two, second, sent in reader.rows("reviews", _COLUMNS, where, values):
+        pairs = [(who, verdict) for who, verdict in ((one, first), (two, second)) if who]
+        judgements = {who: from_mapping(Judgement, json.loads(verdict)) for who, verdict in pairs}
+        found.append(ReviewItem(*kept, judgements=judgements, sent=tuple(filter(None, sent.split(",")))))
+    return found
 
 
 def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str = "") -> ReviewItem | None:
     """The next item for a person, locked for them; None when nothing waits that they may review."""
     seconds = config.lock_minutes * 60
-    values = [annotator, _second(config), annotator, now, now + seconds]
+    second = "g" if config.second >= 1 else f"{round(config.second * 16**8):08x}"  # ids below it go to two people
+    values = [annotator, second, annotator, now, now + seconds, *([rule] if rule else [])]
     where = _OPEN + (" AND rule = ?" if rule else "")
-    values += [rule] if rule else []
     order = "ORDER BY CASE WHEN assigned = ? THEN 0 ELSE 1 END, id LIMIT 1"
     while found := items(log.reader, f"{where} {order}", [*values, annotator]):
         lock = {"assigned": annotator, "locked_until": now + seconds}
         if log.update("reviews", lock, f"{where} AND id = ?", [*values, found[0].id]).result():
             return found[0]  # else somebody was first
     return None
-
-
-def _second(config: ReviewConfig) -> str:
-    """The ids below it go to a second person, too."""
-    return "g" if config.second >= 1 else f"{round(config.second * 16**8):08x}"
 
 
 def judge(log: Log, config: ReviewConfig, item: str, annotator: str, judgement: Judgement, now: float) -> None:
@@ -134,32 +120,25 @@ class ReviewSummary:
 
 def summary(reader: Reader, config: ReviewConfig, since: float = 0.0) -> ReviewSummary:
     """The state of what came into the queue since a time."""
-    found = items(reader, "time >= ?", [since])
-    double = [list(one.judgements.values()) for one in found if len(one.judgements) == 2]
+    of_rules = "rule, weight, count(*)", "time >= ? AND annotator1 = '' GROUP BY rule, weight", [since]
+    waiting, weights = Counter[str](), Counter[float]()
+    for rule, weight, count in reader.rows("reviews", *of_rules):
+        waiting[rule] += count
+        weights[weight] += count
+    judged = items(reader, "time >= ? AND annotator1 != ''", [since])
+    double = [list(one.judgements.values()) for one in judged if len(one.judgements) == 2]
     agreement = {
         name: krippendorff_alpha([[one.choices.get(name) for one in pair] for pair in double], ["reviews", name])
         for name in config.rubric
     }
-    waiting, reviewed = (Counter(one.rule for one in found if bool(one.judgements) is done) for done in (False, True))
-    return ReviewSummary(waiting, reviewed, _good(found, config), agreement)
-
-
-def good_share(reader: Reader, config: ReviewConfig, since: float) -> Score:
-    """The share of good answers in all traffic since a time, by the reviews."""
-    return _good(items(reader, "time >= ?", [since]), config)
-
-
-def _good(found: Sequence[ReviewItem], config: ReviewConfig) -> Score:
-    """An "unsure" leaves its interaction out, drawn or not."""
     question, (good, bad, *_) = next(iter(config.rubric.items()))
-    values = {good: 1.0, bad: 0.0}
-    drawn = []
-    for item in found:
+    values, drawn = {good: 1.0, bad: 0.0}, []
+    for item in judged:
         choices = [one.choices.get(question, "") for one in item.judgements.values()]
-        said = [values[choice] for choice in choices if choice in values]
-        if said or not choices:
-            drawn.append(Drawn(item.weight, sum(said) / len(said) if said else None))
-    return weighted_share(drawn, ["reviews", question, good])
+        if said := [values[choice] for choice in choices if choice in values]:  # an "unsure" leaves its item out
+            drawn.append((item.weight, sum(said) / len(said)))
+    share = weighted_share(drawn, weights, ["reviews", question, good])
+    return ReviewSummary(waiting, Counter(one.rule for one in judged), share, agreement)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,17 +11,15 @@ what is late, within the window, falls on all arms alike, and an outcome that is
 about its answer, and counts whenever it is given.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from lmworks.monitor.log import Reader
 from lmworks.records import Experiment
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DAY = 86400.0
 _EACH = "1"
@@ -72,17 +70,15 @@ class UnitTable:
     and `before` to the same of their past; `assigned` counts all units of each arm, `open_` those that do not yet.
     """
 
-    arms: "np.ndarray"
-    sums: "dict[str, np.ndarray]"
-    before: "dict[str, np.ndarray]"
+    arms: np.ndarray
+    sums: dict[str, np.ndarray]
+    before: dict[str, np.ndarray]
     assigned: tuple[int, ...]
     open_: int
 
 
 def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
     """Read what the units did; numbers alone, one row a unit in memory."""
-    import numpy as np
-
     names, window = list(experiment.arms), experiment.window_days * DAY
     metrics = [parse_metric(name) for name in dict.fromkeys((experiment.metric, *experiment.guardrails))]
     if experiment.shadow:
@@ -92,7 +88,7 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
     units = reader.rows("assignments", "unit, arm, time", closed, [experiment.name, now - window])
     place = {unit: number for number, (unit, _, _) in enumerate(units)}
 
-    def sums(rows: Sequence[tuple[Any, ...]], columns: int) -> "np.ndarray":
+    def sums(rows: Sequence[tuple[Any, ...]], columns: int) -> np.ndarray:
         """(columns, units) of rows (unit, columns); units without a row have 0."""
         table = np.zeros((columns, len(units)))
         for unit, *values in rows:
@@ -100,7 +96,7 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
                 table[:, place[unit]] = values
         return table
 
-    def measured(join: str, start: list[Any], outcomes: str) -> "dict[str, np.ndarray]":
+    def measured(join: str, start: list[Any], outcomes: str) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         of_answers = [metric for metric in metrics if not metric.outcome]
         columns = [f"sum({part})" for one in of_answers for part in (one.numerator, one.denominator)] + ["count(*)"]
@@ -128,8 +124,6 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
 
 def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[UnitMetric]) -> UnitTable:
     """Each answer, seen or unseen, as a unit of its own: nobody acts on an answer that is not seen."""
-    import numpy as np
-
     names, of_answers = list(experiment.arms), [metric for metric in metrics if not metric.outcome]
     columns = [part for one in of_answers for part in (one.numerator, one.denominator)]
     where = "i.experiment = ? AND i.experiment != '' ORDER BY i.time, i.id"
@@ -144,13 +138,12 @@ def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[Unit
 
 def strangers(reader: Reader, experiment: Experiment) -> int:
     """Outcomes of the experiment's metrics whose units it never assigned."""
-    named = [parse_metric(name).outcome for name in (experiment.metric, *experiment.guardrails)]
-    if not (named := [name for name in named if name]):
+    named = {parse_metric(name).outcome for name in (experiment.metric, *experiment.guardrails)} - {""}
+    ((first,),) = reader.rows("assignments", "min(time)", "experiment = ?", [experiment.name])
+    if not named or first is None:
         return 0
-    first = reader.rows("assignments", "min(time)", "experiment = ?", [experiment.name])[0][0]
     where = (
         f"o.name IN ({', '.join('?' * len(named))}) AND o.time >= ? AND NOT EXISTS "
         "(SELECT 1 FROM assignments a WHERE a.experiment = ? AND a.unit = o.unit)"
     )
-    since = math.inf if first is None else first
-    return reader.rows("outcomes o", "count(*)", where, [*named, since, experiment.name])[0][0]
+    return reader.rows("outcomes o", "count(*)", where, [*named, first, experiment.name])[0][0]

@@ -14,15 +14,15 @@ from lmworks.monitor.experiment import Course, add_event, assign, read_courses
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.monitor.unit_metrics import parse_metric
-from lmworks.records import Outcome
+from lmworks.records import Experiment, Outcome
 from lmworks.serve.grounded_turn import GroundedSystem
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.served_models import ASSISTANT
 from lmworks.system import SETTINGS
+from lmworks.versions import PRODUCTION
 
 _LOOK_SECONDS = 1.0  # after which it is asked again what runs
 _GUARD_SECONDS = 60.0  # between two looks at the guardrails
-_REMEMBERED = 100_000  # units whose assignment is known to be in the log
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -39,7 +39,6 @@ class LiveExperiments:
     _looked: float = -_LOOK_SECONDS
     _looking: bool = False
     _guarded: dict[str, float] = field(default_factory=dict)
-    _known: dict[tuple[str, str], None] = field(default_factory=dict)
     _clock: float = 0.0
 
     def now(self) -> float:
@@ -57,26 +56,26 @@ class LiveExperiments:
     def look(self) -> None:
         """Read what runs, and open the versions that arms answer by."""
         try:
-            self._courses = self._read()
+            running = [one for one in read_courses(self.log.reader) if one.status == "running"]
+            self._courses = [one for one in running if self._open(one.experiment)]
         except Exception as error:  # such as a log that is moved away: what runs goes on
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
         finally:
             self._looked, self._looking = time.monotonic(), False
 
-    def _read(self) -> list[Course]:
-        courses = [one for one in read_courses(self.log.reader) if one.status == "running"]
-        for course in courses:
-            for version in {str(arm["version"]) for arm in course.experiment.arms.values() if "version" in arm}:
-                if version != "production" and version not in self.versions:
-                    system = GroundedSystem(self.workspace, version)
-                    try:
-                        system.open()
-                    except Exception as error:
-                        system.close()
-                        self._stop(course.experiment.name, f"the version {version} cannot be opened: {error}")
-                        return [one for one in courses if one is not course]
-                    self.versions[version] = system
-        return courses
+    def _open(self, experiment: Experiment) -> bool:
+        """Whether the versions of all arms can be opened; else the experiment is stopped."""
+        for version in {str(arm.get("version", PRODUCTION)) for arm in experiment.arms.values()}:
+            if version != PRODUCTION and version not in self.versions:
+                system = GroundedSystem(self.workspace, version)
+                try:
+                    system.open()
+                except Exception as error:
+                    system.close()
+                    self._stop(experiment.name, f"the version {version} cannot be opened: {error}")
+                    return False
+                self.versions[version] = system
+        return True
 
     async def arm_of(self, turn: Turn) -> tuple[Turn, Turn | None]:
         """The turn as the arm of its unit wants it, and the one to answer unseen; the turn itself outside of any.
@@ -99,17 +98,12 @@ class LiveExperiments:
                 lineage={**turn.lineage, "unseen": turn.id},
             )  # fmt: skip
             return replace(turn, experiment=experiment.name, arm=control, unit=unit), unseen
-        key = (experiment.name, unit)
-        if key not in self._known:
-            while True:
-                try:
-                    self.log.append("assignments", [to_mapping(found)])
-                    break
-                except LogFullError:  # the answer waits until the disk has caught up
-                    await asyncio.sleep(0.02)
-            self._known[key] = None
-            while len(self._known) > _REMEMBERED:
-                del self._known[next(iter(self._known))]
+        while True:
+            try:
+                self.log.append("assignments", [to_mapping(found)])  # the first of a unit stays
+                break
+            except LogFullError:  # the answer waits until the disk has caught up
+                await asyncio.sleep(0.02)
         return replace(_as(turn, experiment.name, found.arm, experiment.arms[found.arm]), unit=unit), None
 
     def cannot_serve(self, turn: Turn, error: Exception) -> None:
@@ -134,14 +128,15 @@ class LiveExperiments:
         How answers are is known at once: such guardrails wait for an hour of a unit, not for its window.
         """
         whole, now = course.experiment, self.now()
-        answers = {name for name in whole.guardrails if not parse_metric(name).outcome}
-        acts = whole.guardrails.keys() - answers
-        for names, days in ((answers, min(whole.window_days, 1 / 24)), (acts, whole.window_days)):
-            if not names:
+        for acts in (False, True):
+            chosen = {
+                one: margin for one, margin in whole.guardrails.items() if bool(parse_metric(one).outcome) is acts
+            }
+            if not chosen:
                 continue
-            chosen = {name: whole.guardrails[name] for name in sorted(names)}
-            share = whole.alpha * len(chosen) / len(whole.guardrails)
-            part = replace(whole, guardrails=chosen, window_days=days, alpha=share)
+            alpha = whole.alpha * len(chosen) / len(whole.guardrails)
+            days = whole.window_days if acts else min(whole.window_days, 1 / 24)
+            part = replace(whole, guardrails=chosen, window_days=days, alpha=alpha)
             found = read_out(self.log.reader, part, now)
             if any(one.guard == "breached" for one in found.effects):
                 self._stop(whole.name, found.decision.words)
@@ -175,7 +170,7 @@ def _as(turn: Turn, experiment: str, arm: str, table: Mapping[str, Any]) -> Turn
     if "model" in table:
         return replace(turn, model=table["model"], route=turn.model)
     if "version" in table:
-        return replace(turn, version="" if table["version"] == "production" else table["version"])
+        return replace(turn, version="" if table["version"] == PRODUCTION else table["version"])
     settings = dict(table.get("settings", {}))
     if turn.model == ASSISTANT:
         for key in settings.keys() - set(SETTINGS):

@@ -10,39 +10,37 @@ from lmworks.statistics.confidence_sequences import asymptotic_width
 MISMATCH = 0.001  # p of the sample ratio below which no result is read (Fabijan et al. 2019)
 
 
-def units_needed(spread: float, effect: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Units of each of two arms with which a two-sided z-test finds a difference of means; `spread` is the sum of the
-    two variances of a unit's value, p (1 - p) each for shares."""
+def units_needed(
+    spread: float, effect: float, alpha: float = 0.05, power: float = 0.8, *, watched: bool = False
+) -> int:
+    """Units of each of two arms with which a difference of means is found; `spread` is the sum of the two variances of
+    a unit's value, p (1 - p) each for shares.
+
+    By a two-sided z-test at the end; or `watched` at any time: the confidence sequence tuned for that number is clear
+    of 0 at the last look with that power, earlier where one is lucky.
+    """
+    return ceil(_standard_errors(alpha, power, watched) ** 2 * spread / effect**2)
+
+
+def detectable(spread: float, units: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest difference that so many units of each arm find, by a z-test at the end."""
+    return _standard_errors(alpha, power, False) * (spread / units) ** 0.5
+
+
+def _standard_errors(alpha: float, power: float, watched: bool) -> float:
+    """How many standard errors an effect must be, to be found with that power."""
     from scipy.special import ndtri
 
-    return ceil((ndtri(1 - alpha / 2) + ndtri(power)) ** 2 * spread / effect**2)
-
-
-def units_watched(spread: float, effect: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """The same when one may look at any time: units of each arm with which the confidence sequence, tuned for that
-    number, is clear of 0 at the last look with that power; earlier where one is lucky."""
-    from scipy.special import ndtri
-
-    fixed = units_needed(spread, effect, alpha, power)
-    width = float(asymptotic_width(1.0, 1.0, alpha))  # at its planned number, whatever that is
-    return ceil(fixed * ((width + ndtri(power)) / (ndtri(1 - alpha / 2) + ndtri(power))) ** 2)
+    width = asymptotic_width(1.0, 1.0, alpha) if watched else ndtri(1 - alpha / 2)  # at the planned number
+    return float(width + ndtri(power))
 
 
 def units_for_width(spread: float, half: float, planned: float, alpha: float) -> int:
-    """Units of each arm at which the confidence sequence of a difference is no wider than `half` to each side."""
-    low, high = 1, 2
-    while _half(spread, high, planned, alpha) > half:
-        low, high = high, 2 * high
-        if high > 1e12:
-            raise ValueError("no number of units makes the interval as narrow as that")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _half(spread, middle, planned, alpha) > half else (low, middle)
-    return high
-
-
-def _half(spread: float, units: int, planned: float, alpha: float) -> float:
-    return float(np.sqrt(spread / units) * asymptotic_width(2 * units, planned, alpha))
+    """Units of each arm at which the confidence sequence of a difference is no wider than `half` to each side, to a
+    thousandth; at most 10^12."""
+    units = np.geomspace(2, 1e12, 27_000)
+    wide = np.sqrt(spread / units) * asymptotic_width(2 * units, planned, alpha) > half
+    return ceil(units[min(wide.sum(), len(units) - 1)])
 
 
 def sample_ratio(counts: Sequence[int], shares: Sequence[float]) -> float:
@@ -81,10 +79,3 @@ def cuped(values: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> tuple[l
     variance = sum(float(value @ value) for value, _ in inside)
     adjusted = [value - theta * past for value, past in zip(values, centred, strict=True)]
     return adjusted, theta * covariance / variance if variance else 0.0
-
-
-def detectable(spread: float, units: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest difference that so many units of each arm find, by the test of `units_needed`."""
-    from scipy.special import ndtri
-
-    return float((ndtri(1 - alpha / 2) + ndtri(power)) * np.sqrt(spread / units))

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from lmworks.monitor.log import Reader
-from lmworks.monitor.review import good_share, read_config
+from lmworks.monitor.review import read_config, summary
 from lmworks.serve.pages.page_templates import counted, iso, page
 from lmworks.serve.service import Service
 from lmworks.versions import promotions, versions
@@ -44,7 +44,7 @@ def _traffic(reader: Reader, now: float) -> Line:
 def _quality(service: Service, reader: Reader, now: float) -> Line:
     where = "thumbs IN ('up', 'down') AND time >= ? GROUP BY thumbs"
     thumbs = dict(reader.rows("interactions", "thumbs, count(*)", where, [now - 7 * _DAY]))  # type: ignore[arg-type]
-    good = good_share(reader, read_config(service.workspace), now - 30 * _DAY)
+    good = summary(reader, read_config(service.workspace), now - 30 * _DAY).good
     text = f"{thumbs.get('up', 0)} thumbs up and {thumbs.get('down', 0)} down in 7 days; good by review: {good}"
     return Line("Quality", text, "/review")
 

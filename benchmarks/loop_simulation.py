@@ -63,13 +63,12 @@ REVIEW = "second = 0.0\n[rules.random]\nrate = 0.05\n[rules.'thumbs down']\nfilt
 ALERTS = """deliver = ["file"]
 [rules.unhappy]
 signal = "thumbs_down"
-alarm = 0.5
+alarm = 0.65
 minutes = 120
 every_minutes = 30
 """
 DELAY = 2 * HOUR  # stated: the window of the rule
-POOR = ["calibration.answer.search.k=1", "calibration.answer.read=1"]  # what is live first
-WORSE = ["calibration.answer.minimum_characters=160"]  # most sentences are no candidates
+POOR = ["calibration.answer.minimum_characters=160"]  # what is live first: most sentences are no candidates
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class World:
         return self.answers[version]
 
     def traffic(self, begin: float, hours: float, per_hour: int, broken: bool = False) -> None:
-        """Questions of users, and their thumbs on half of the answers; `broken`: everything is abstained from."""
+        """Questions, and thumbs on half of the answers; `broken`: users get the answers to others' questions."""
         courses = [one for one in read_courses(self.log.reader) if one.status == "running"]
         live = read_current(self.workspace).version
         for number in range(round(hours * per_hour)):
@@ -172,7 +171,7 @@ class World:
             one = self.draw.choice(self.asked)
             event = self.answered(version)[one.text]
             if broken:
-                event = replace(event, response="", abstained=True)
+                event = replace(self.answered(version)[self.draw.choice(self.asked).text], messages=event.messages)
             key = f"{self.count:016x}"
             event = replace(event, id=key, time=moment, conversation=unit, unit=unit, experiment=name, arm=arm)
             self.log.record(event).result()
@@ -225,7 +224,7 @@ def main() -> None:
 
     world.traffic(now, 24, 40)
     now += DAY
-    go("A better version: passages are searched for and read as usual, and calibrated on reviews", [])
+    go("A better version: all sentences are candidates, and it is calibrated on reviews", [])
     print(f"  {world.review(now, 60)} answers reviewed")
     go("reviewed", [])
     for _ in range(20):
@@ -241,14 +240,14 @@ def main() -> None:
     go("watched", [])
     live = read_current(world.workspace).version
     world.review(now, 60)
-    lines = go("A worse version: only long sentences are candidates", WORSE)
+    lines = go("A worse version: only long sentences are candidates", POOR)
     refused = any("gate" in line and "ends" in line for line in lines) and read_current(world.workspace).version == live
     print(f"WORSE REFUSED: {refused}")
     degradation(world, now)
 
 
 def degradation(world: World, now: float) -> None:
-    """Everything is abstained from, without an error; checks of the alerts as often as the rule says."""
+    """Users get answers to others' questions, without an error; the alerts are checked as often as the rule says."""
     from lmworks.monitor.alerts import Watch, read_config
 
     watch = Watch(world.log, read_config(world.workspace), world.workspace)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.evidence_unit import Unit, evidence_units
+from lmworks.retrieve.evidence_unit import SentencesOf, Unit, evidence_units, sentences_of
 from lmworks.retrieve.text_block import UNITS, Block
 from lmworks.tokenizer.sentence_splitter import sentence_ranges, trimmed
 
@@ -64,7 +64,7 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
         sized = [(block, next(counts)) for block in section.blocks]
         pieces = [piece for group in _groups(sized, limit) for piece in _pieces(text, group, limit, count_tokens)]
         drafts += [(section, start, end) for start, end in _pack(pieces, min(config.target_tokens, limit), limit)]
-    return _finish(document, drafts, headings, config, count_tokens)
+    return _finish(document, drafts, headings, config, count_tokens, sentences_of(text))
 
 
 def chunk_id(span: Span, heading_path: Sequence[str]) -> str:
@@ -209,6 +209,7 @@ def _finish(
     headings: _Headings,
     config: ChunkConfig,
     count_tokens: CountTokens,
+    sentences: SentencesOf,
 ) -> list[Chunk]:
     """Count what the encoder will read. Tokens of parts need not add up: what is too long after all is halved."""
     chunks: list[Chunk] = []
@@ -219,10 +220,10 @@ def _finish(
     for (section, start, end), prefix, embed_text, tokens in zip(drafts, prefixes, embed_texts, counts, strict=True):
         if tokens > config.max_tokens and end - start > 1:
             halves = [(section, *half) for half in _halved(text, start, end)]
-            chunks += _finish(document, halves, headings, config, count_tokens)
+            chunks += _finish(document, halves, headings, config, count_tokens, sentences)
         else:
             span = Span(document.hash, start, end)
-            units = tuple(evidence_units(text, section.blocks, start, end))
+            units = tuple(evidence_units(text, section.blocks, start, end, sentences))
             name = chunk_id(span, section.heading_path)
             own = min(headings.inside(section, start, end), len(section.heading_path))
             chunks.append(Chunk(name, span, section.heading_path, own, prefix, embed_text, tokens, units))

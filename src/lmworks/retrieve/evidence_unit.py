@@ -1,7 +1,9 @@
 """Citable units of a document: its sentences, and what is cited as a whole."""
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from lmworks.retrieve.text_block import UNITS, Block, Kind
@@ -19,13 +21,24 @@ class Unit(NamedTuple):
     kind: Kind
 
 
-def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> list[Unit]:
+SentencesOf = Callable[[Block], list[tuple[int, int]]]
+
+
+def sentences_of(text: str) -> SentencesOf:
+    """The sentences of a block as ranges of `text`. Each block is read once, however many chunks lie in it."""
+    return cache(lambda block: sentence_ranges(text, block.start, block.end))
+
+
+def evidence_units(
+    text: str, blocks: Sequence[Block], start: int, end: int, sentences: SentencesOf | None = None
+) -> list[Unit]:
     """The citable units inside `text[start:end]`: sentences, and as one unit each short block, code, grammar or table.
 
     A unit that leads to the next one ("as follows:") is one with it: alone it would say nothing. A heading names its
-    text and metadata describe it: neither is cited, but for a heading that is a signature, `name(arguments)`.
+    text and metadata describe it: neither is cited, but for a heading that is a signature, `name(arguments)`. Calls
+    for several parts of one text share `sentences`.
     """
-    units: list[Unit] = []
+    units, sentences = list[Unit](), sentences or sentences_of(text)
     for block in blocks:
         if block.kind == "metadata" or block.end <= start or block.start >= end:
             continue
@@ -34,7 +47,9 @@ def evidence_units(text: str, blocks: Sequence[Block], start: int, end: int) -> 
                 units.append(Unit(signature.start(1), signature.end(1), "heading"))
             continue
         whole = block.kind in UNITS or block.end - block.start <= SHORT
-        for first, last in [(block.start, block.end)] if whole else sentence_ranges(text, block.start, block.end):
+        ranges = [(block.start, block.end)] if whole else sentences(block)
+        begin = bisect_right(ranges, start, key=lambda one: one[1])
+        for first, last in ranges[begin : bisect_right(ranges, end, key=lambda one: one[0])]:
             first, last = trimmed(text, max(first, start), min(last, end))
             if first >= last:
                 continue

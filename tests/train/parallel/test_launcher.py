@@ -140,9 +140,9 @@ def pretrain_until_interrupted(config, context):
     """`pretrain` whose first process waits for a signal after step 4, so that none can come too late."""
 
     def progress(done, total, unit, *rest):
-        context.progress(done, total, unit, *rest)
+        handler = signal.getsignal(signal.SIGINT)
+        context.progress(done, total, unit, *rest)  # which may bring the signal at once
         if (done, unit) == (4, "batches"):
-            handler = signal.getsignal(signal.SIGINT)
             while signal.getsignal(signal.SIGINT) is handler:  # which is taken back as it is called
                 time.sleep(0.01)
 

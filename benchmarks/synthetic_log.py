@@ -2,8 +2,9 @@
 
     python benchmarks/synthetic_log.py log.sqlite --rows 1000000 --days 60 --drift-days 3
 
-Traffic has a cycle of the day and the week, in number and in what is asked. In the last `--drift-days` days a tenth of
-the questions are of a topic that was never there, and answers abstain twice as often.
+Traffic has a cycle of the day and the week, in number and in what is asked, and takes part in an experiment, `tone`. In
+the last `--drift-days` days a tenth of the questions are of a topic that was never there, and answers abstain twice as
+often.
 """
 
 import argparse
@@ -12,13 +13,17 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lmworks.monitor.experiment import start
+from lmworks.monitor.log import Log
 from lmworks.monitor.rows import COLUMNS, TYPES
 from lmworks.monitor.sqlite import SqliteStore
+from lmworks.records import Experiment
 
 DAY = 86400.0
 TOPICS = [
@@ -26,7 +31,10 @@ TOPICS = [
     "change the address", "read a table", "the price of shipping", "install the package", "cancel a booking",
 ]  # fmt: skip
 NEW = "the outage of the payment gateway"
-_ASKED = ("How do I get {}?", "Please explain {}.", "I have a question about {}, which does not work.")
+_ASKED = ("How do I get {}? I use {} and {}.", "Please explain {} with {} {}.", "My {} {} {} does not work.")
+_NAMES = ["".join(parts) for parts in product(
+    ("ka", "lo", "mi", "ne", "su", "ta"), ("ber", "don", "fil", "gra", "mon", "pit"), ("a", "en", "er", "is", "o", "ta")
+)]  # fmt: skip
 
 
 def times(generator: np.random.Generator, rows: int, days: float, end: float) -> np.ndarray:
@@ -54,17 +62,15 @@ def rows_of(
     seconds = generator.lognormal(0.5, 0.5, count)
     tokens = generator.poisson(np.where(abstained, 20, 120))
     thumbs = generator.choice(["", "up", "down"], count, p=[0.94, 0.045, 0.015])
-    phrase, unit, arm = (
-        generator.integers(0, 3, count),
-        generator.integers(0, count // 8 + 1, count),
-        np.array(["A", "B"]),
-    )
+    phrase, unit = generator.integers(0, 3, count), generator.integers(0, count // 8 + 1, count)
+    names = generator.integers(0, len(_NAMES), (count, 2))
     defaults = {
         name: "" if kind.startswith("TEXT") else 0 if kind.startswith("INTEGER") else None
         for name, kind in TYPES.items()
     }
     for i in range(count):
-        question = _ASKED[phrase[i]].format(NEW if topic[i] == topics else TOPICS[topic[i]])
+        about = NEW if topic[i] == topics else TOPICS[topic[i]]
+        question = _ASKED[phrase[i]].format(about, *(_NAMES[name] for name in names[i]))
         response = (
             "I cannot answer this."
             if abstained[i]
@@ -75,7 +81,7 @@ def rows_of(
             "id": f"{i:016x}", "time": float(moments[i]), "operation": "chat", "route": "assistant",
             "conversation": f"c{i // 2}", "model": "ab" * 32, "unit": f"u{unit[i]}", "finish_reason": "stop",
             "confidence": float(confidence[i]), "abstained": int(abstained[i]), "input_tokens": len(question) // 4,
-            "output_tokens": int(tokens[i]), "experiment": "tone", "arm": str(arm[unit[i] % 2]), "response": response,
+            "output_tokens": int(tokens[i]), "experiment": "tone", "arm": "AB"[unit[i] % 2], "response": response,
         }  # fmt: skip
         timings = {"search": 0.1, "total": float(seconds[i])}
         payload = {
@@ -105,6 +111,7 @@ def write(
     interactions = f"INSERT INTO interactions ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     feedback = "INSERT INTO feedback (id, interaction, time, kind, value, record) VALUES (?, ?, ?, 'thumbs', ?, ?)"
     said: list[tuple[Any, ...]] = []
+    units: dict[str, tuple[Any, ...]] = {}
     with connection:
 
         def each() -> Iterator[tuple[Any, ...]]:
@@ -112,11 +119,18 @@ def write(
                 if thumb:
                     mapping = {"interaction": values[0], "time": values[1] + 60, "kind": "thumbs", "value": thumb}
                     said.append((values[0], values[0], values[1] + 60, thumb, json.dumps(mapping)))
+                row = dict(zip(COLUMNS, values, strict=True))
+                units.setdefault(row["unit"], (row["unit"], row["arm"], row["time"]))
                 yield (thumb, *values)
 
         connection.executemany(interactions, each())
         connection.executemany(feedback, said)
+        assigned = "INSERT INTO assignments (experiment, unit, arm, time, probability) VALUES ('tone', ?, ?, ?, 0.5)"
+        connection.executemany(assigned, units.values())
     connection.close()
+    arms = {arm: {"share": 0.5} for arm in "AB"}
+    with Log(path) as log:
+        start(log, Experiment("tone", arms, "thumbs", unit="user", window_days=1.0), end - days * DAY, "made up")
 
 
 def main() -> None:

@@ -130,7 +130,10 @@ def test_a_quiet_watch_ends_the_loop_and_the_next_one_needs_new_verdicts(log):
     assert "`lmworks alerts run`" in go(log, NOW + 7 * DAY)[-1].words  # silence of a watch that never ran is no proof
     log.append("drift", [{"time": NOW + DAY, "signal": "requests"}]).result()
     steps = go(log, NOW + 7 * DAY)
-    assert steps[-1] == Step("watch", "no alarm in 7 days") and len(promotions(Path(log.location).parent)) == 1
+    assert (
+        steps[-1] == Step("no alarm in 7 days", ends=True, name="watch")
+        and len(promotions(Path(log.location).parent)) == 1
+    )
     assert "10 more" in go(log, NOW + 7 * DAY)[-1].words and (Path(log.location).parent / "loops" / "2").is_dir()
 
 
@@ -169,7 +172,7 @@ def test_a_kill_in_any_step_loses_and_doubles_nothing(log, step, monkeypatch):
     through(NOW)
     log.append("drift", [{"time": NOW + DAY, "signal": "requests"}]).result()
     through(NOW + 7 * DAY)
-    assert len(promotions(folder)) == 1 and len(versions(folder)) == 2 and loop.ended(folder / "loops" / "1")
+    assert len(promotions(folder)) == 1 and len(versions(folder)) == 2 and loop._number(folder) == 2
     assert log.reader.rows("reviews", "count(*)") == [(40,)]
     assert len((folder / "loops/1/rows/labels.jsonl").read_text().splitlines()) == 12
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmworks.align.collected_rows import unusable
 from lmworks.artefact import (
     MANIFEST,
     Manifest,
@@ -80,17 +79,19 @@ class LoopConfig:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that is done, or waits, in words; `ends` says why the loop goes no further."""
+    """A step that is done, or waits, in words; after one that `ends` the loop goes no further."""
 
-    name: str
     words: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     done: bool = True
     ends: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """Surroundings of a step: `folder` of the loop, `output` of its artefact; `load` makes the recipe with settings."""
+    """Surroundings of a step: `folder` of the loop, `output` of its artefact, `metrics` of the steps before by name;
+    `load` makes the recipe with settings."""
 
     workspace: Path
     folder: Path
@@ -100,16 +101,7 @@ class _Context:
     who: str
     now: float
     output: Path = Path()
-
-    def metrics(self, step: str) -> Mapping[str, Any]:
-        return read_manifest(self.folder / step).metrics
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    words: str
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    ends: bool = False
+    metrics: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class _Waiting(Exception):  # noqa: N818 - no error: what a step waits for
@@ -128,9 +120,10 @@ def run(
             made = context.folder / name
             try:
                 parent = read_manifest(made) if (made / MANIFEST).exists() else _make(name, function, context, parent)
-                found.append(Step(name, parent.metrics["words"], ends=parent.metrics["ends"]))
+                context.metrics[name] = parent.metrics
+                found.append(Step(parent.metrics["words"], ends=parent.metrics["ends"], name=name))
             except _Waiting as waiting:
-                found.append(Step(name, str(waiting), done=False))
+                found.append(Step(str(waiting), done=False, name=name))
             say(found[-1])
             if found[-1].ends or not found[-1].done:
                 break
@@ -139,26 +132,21 @@ def run(
 
 def _number(workspace: Path) -> int:
     """Number of the loop that is not at its end yet, else the next one."""
-    numbers = sorted(int(path.name) for path in (workspace / LOOPS).glob("[0-9]*"))
-    return numbers[-1] + ended(workspace / LOOPS / str(numbers[-1])) if numbers else 1
+    number = max((int(path.name) for path in (workspace / LOOPS).glob("[0-9]*")), default=1)
+    steps = [workspace / LOOPS / str(number) / name for name in STEPS]
+    return number + any(read_manifest(step).metrics["ends"] for step in steps if (step / MANIFEST).exists())
 
 
-def ended(folder: Path) -> bool:
-    made = [read_manifest(folder / name) for name in STEPS if (folder / name / MANIFEST).exists()]
-    return bool(made) and (len(made) == len(STEPS) or bool(made[-1].metrics["ends"]))
-
-
-def _make(name: str, function: Callable[[_Context], _Result], context: _Context, parent: Manifest | None) -> Manifest:
+def _make(name: str, function: Callable[[_Context], Step], context: _Context, parent: Manifest | None) -> Manifest:
     """Run a step into its artefact."""
     with writing(context.folder / name) as output:
-        result = function(replace(context, output=output))
+        step = function(replace(context, output=output))
         files, parents = content_digests(output, {}), {parent.stage: parent.content_hash} if parent else {}
         use, settings = f"loop.{name}", to_mapping(context.config)
         digest = content_hash(use, settings, parents, files)
-        metrics = {**result.metrics, "words": result.words, "ends": result.ends}
-        manifest = Manifest(
-            use, 1, digest, digest, settings, parents, files=files, metrics=metrics, started=context.now
-        )
+        metrics = {**step.metrics, "words": step.words, "ends": step.ends}
+        about = {"files": files, "metrics": metrics, "started": context.now}
+        manifest = Manifest(use, 1, digest, digest, settings, parents, **about)
         write_json(output / MANIFEST, manifest)
     return manifest
 
@@ -167,31 +155,31 @@ def _make(name: str, function: Callable[[_Context], _Result], context: _Context,
 # Steps
 
 
-def _sample(context: _Context) -> _Result:
+def _sample(context: _Context) -> Step:
     added = fill(context.log, read_config(context.workspace), context.now, context.config.days)
     added.pop("", None)
     write_json(context.output / "drawn.json", added)
     by_rule = ", ".join(f"{count} by {rule}" for rule, count in added.items()) or "none that was not in the queue yet"
-    return _Result(f"drawn for review: {by_rule}")
+    return Step(f"drawn for review: {by_rule}")
 
 
-def _review(context: _Context) -> _Result:
+def _review(context: _Context) -> Step:
     """All verdicts until now; those of earlier loops as well, since a version is made of all of them."""
-    judged = [one for one in items(context.log.reader, "annotator1 != '' ORDER BY id") if one.judgements]
+    judged = items(context.log.reader, "annotator1 != '' ORDER BY id")
     earlier = [context.folder.parent / str(n) / "review" / REVIEWS for n in range(1, int(context.folder.name))]
     before = sum(len(read_rows(ReviewItem, path)) for path in [path for path in earlier if path.exists()][-1:])
     missing = context.config.reviews - (len(judged) - before)
     if missing > 0:
-        waiting = context.log.reader.rows("reviews", "count(*)", "annotator1 = ''")[0][0]
+        ((waiting,),) = context.log.reader.rows("reviews", "count(*)", "annotator1 = ''")
         raise _Waiting(f"{missing} more verdicts are needed, {waiting} wait on the page Review")
     write_rows(context.output / REVIEWS, judged)
-    return _Result(f"{len(judged)} reviewed answers, {len(judged) - before} of them new", {"reviews": len(judged)})
+    return Step(f"{len(judged)} reviewed answers, {len(judged) - before} of them new", {"reviews": len(judged)})
 
 
-def _rows(context: _Context) -> _Result:
-    review, left_out, counts = read_config(context.workspace), Counter[str](), Counter[str]()
-    lines: dict[Destination, list[str]] = {to: [] for to in DESTINATIONS if to in context.config.rows.values()}
-    question, asked = next(iter(review.rubric)), set[str]()
+def _rows(context: _Context) -> Step:
+    review, left_out = read_config(context.workspace), Counter[str]()
+    rows: dict[Destination, dict[str, Any]] = {to: {} for to in DESTINATIONS if to in context.config.rows.values()}
+    question = next(iter(review.rubric))
     for item in read_rows(ReviewItem, context.folder / "review" / REVIEWS):
         (who, said), *others = item.judgements.items()
         try:
@@ -202,26 +190,25 @@ def _rows(context: _Context) -> _Result:
         if any(other.choices[question] != said.choices[question] for _, other in others):
             left_out["on which two people disagree"] += 1
             continue
-        for to, made in lines.items():
+        for to, made in rows.items():
             try:
                 row = review_row(one, said, to, who, review)
-                if to == "questions" and row["question"] in asked:
-                    left_out["questions that were asked before"] += 1
-                    continue
-                asked |= {row["question"]} if to == "questions" else set()
-                made.append(json.dumps(row, ensure_ascii=False))
-                counts[to] += 1
             except ValueError as error:
-                left_out[f"as {to}: {unusable(one) or str(error)}"] += 1
-    for to, made in lines.items():
-        (context.output / f"{to}.jsonl").write_text("".join(f"{line}\n" for line in made), "utf-8")
+                left_out[f"as {to}: {error}"] += 1
+                continue
+            key = row["question"] if to == "questions" else item.id
+            left_out["questions that were asked before"] += key in made
+            made.setdefault(key, row)
+    for to, made in rows.items():
+        write_rows(context.output / f"{to}.jsonl", made.values())
+    left_out = +left_out
     write_json(context.output / "left_out.json", left_out)
-    text = ", ".join(f"{count} {to}" for to, count in counts.items()) or "no rows"
+    text = ", ".join(f"{len(made)} {to}" for to, made in rows.items() if made)
     kept = f"; left out: {left_out.total()} (left_out.json says why)" if left_out else ""
-    return _Result(text + kept, ends=not counts)
+    return Step((text or "no rows") + kept, ends=not text)
 
 
-def _train(context: _Context) -> _Result:
+def _train(context: _Context) -> Step:
     plain, settings = context.load([]), []
     for setting, to in context.config.rows.items():
         name, _, key = setting.partition(".")
@@ -236,14 +223,14 @@ def _train(context: _Context) -> _Result:
     live = read_current(context.workspace).version
     words = f"version {made}" if made != live else f"the rows change nothing: version {made} is live already"
     write_json(context.output / "version.json", {"version": made, "settings": settings})
-    return _Result(words, {"version": made, "live": live}, ends=made == live)
+    return Step(words, {"version": made, "live": live}, ends=made == live)
 
 
-def _gate(context: _Context) -> _Result:
-    version = read_version(context.workspace, context.metrics("train")["version"])
-    gate = compared(context.workspace, version, context.config.margins, baseline=context.metrics("train")["live"])
+def _gate(context: _Context) -> Step:
+    version = read_version(context.workspace, context.metrics["train"]["version"])
+    gate = compared(context.workspace, version, context.config.margins, baseline=context.metrics["train"]["live"])
     write_json(context.output / "gate.json", gate)
-    return _Result(f"{'passed' if gate.passed else 'refused'}, new less old:\n{gate.text}", ends=not gate.passed)
+    return Step(f"{'passed' if gate.passed else 'refused'}, new less old:\n{gate.text}", ends=not gate.passed)
 
 
 def _experiment(config: LoopConfig, name: str, version: str) -> Experiment:
@@ -251,10 +238,10 @@ def _experiment(config: LoopConfig, name: str, version: str) -> Experiment:
     return checked(from_mapping(Experiment, {"name": name, "arms": arms, **config.experiment}, ["experiment"]))
 
 
-def _test(context: _Context) -> _Result:
+def _test(context: _Context) -> Step:
     if not context.config.experiment:
-        return _Result("none is set: the gate decides")
-    wanted = _experiment(context.config, f"loop {context.folder.name}", context.metrics("train")["version"])
+        return Step("none is set: the gate decides")
+    wanted = _experiment(context.config, f"loop {context.folder.name}", context.metrics["train"]["version"])
     course = next((one for one in read_courses(context.log.reader) if one.experiment.name == wanted.name), None)
     if course is None or course.status == "new":
         start(context.log, wanted, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
@@ -269,23 +256,23 @@ def _test(context: _Context) -> _Result:
         add_event(context.log, wanted.name, "decided", context.now, decision.words, context.who, {"wins": wins})
         course = read_course(context.log.reader, wanted.name)
     decided = course.events[-1]
-    return _Result(decided.reason, {"experiment": wanted.name}, ends=not decided.value["wins"])
+    return Step(decided.reason, {"experiment": wanted.name}, ends=not decided.value["wins"])
 
 
-def _promote(context: _Context) -> _Result:
-    version = read_version(context.workspace, context.metrics("train")["version"])
+def _promote(context: _Context) -> Step:
+    version = read_version(context.workspace, context.metrics["train"]["version"])
     if read_current(context.workspace).version != version.version:
         gate = from_mapping(Gate, read_json(context.folder / "gate" / "gate.json"))
-        experiment = context.metrics("experiment")
-        reason = f"{context.metrics('rows')['words']}; {experiment['words']}"
+        experiment = context.metrics["experiment"]
+        reason = f"{context.metrics['rows']['words']}; {experiment['words']}"
         tested = experiment.get("experiment", "")
         made_by = f"{LOOPS}/{context.folder.name}"
         promote(context.workspace, version, gate, reason, who=context.who, experiment=tested, loop=made_by)
-    return _Result(f"{version.version} is live", {"version": version.version, "time": context.now})
+    return Step(f"{version.version} is live", {"version": version.version, "time": context.now})
 
 
-def _watch(context: _Context) -> _Result:
-    promoted = context.metrics("promote")
+def _watch(context: _Context) -> Step:
+    promoted = context.metrics["promote"]
     alarms = context.log.reader.rows(
         "alerts", "rule, time", "time >= ? AND level = 'alarm' AND state != 'muted'", [promoted["time"]]
     )
@@ -293,18 +280,16 @@ def _watch(context: _Context) -> _Result:
         reason = f"alarm {alarms[0][0]} after the promotion by {LOOPS}/{context.folder.name}"
         if read_current(context.workspace).version == promoted["version"]:
             rollback(context.workspace, reason, who=context.who)
-        return _Result(f"rolled back: {reason}", ends=True)
+        return Step(f"rolled back: {reason}", ends=True)
     left = promoted["time"] + context.config.watch_days * _DAY - context.now
     if left > 0:
         raise _Waiting(f"no alarm so far; {left / _DAY:.1f} of {context.config.watch_days:g} days are left")
     if not context.log.reader.rows("drift", "count(*)", "time >= ?", [promoted["time"]])[0][0]:
-        raise _Waiting(
-            "nothing was watched since the promotion: `lmworks alerts run` does it, and keeps what it measures"
-        )
-    return _Result(f"no alarm in {context.config.watch_days:g} days")
+        raise _Waiting("nothing was watched since the promotion: `lmworks alerts run` measures it")
+    return Step(f"no alarm in {context.config.watch_days:g} days", ends=True)
 
 
-STEPS: Mapping[str, Callable[[_Context], _Result]] = {
+STEPS: Mapping[str, Callable[[_Context], Step]] = {
     "sample": _sample, "review": _review, "rows": _rows, "train": _train, "gate": _gate, "experiment": _test,
     "promote": _promote, "watch": _watch,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_json, read_manifest, read_rows, write_json
 from lmworks.config import from_mapping, unknown
@@ -77,14 +77,20 @@ def keep(workspace: Path, current: Current) -> None:
     write_json(workspace / VERSIONS / f"{current.version}.json", current)
 
 
-def read_at(path: Path) -> Current:
-    return from_mapping(Current, read_json(path), [str(path)])
-
-
 def versions(workspace: Path) -> list[Current]:
     """All versions that are kept, the newest last."""
     files = sorted((workspace / VERSIONS).glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [read_at(path) for path in files]
+    return [from_mapping(Current, read_json(path), [str(path)]) for path in files]
+
+
+def waiting(workspace: Path) -> list[Current]:
+    """The versions that were never live, the newest last."""
+    live = {read_current(workspace).version} | _once_live(workspace)
+    return [one for one in versions(workspace) if one.version not in live]
+
+
+def _once_live(workspace: Path) -> set[str]:
+    return {version for one in promotions(workspace) for version in (one.version, one.before)}
 
 
 def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
@@ -92,15 +98,12 @@ def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
     hash. FileNotFoundError names what there is."""
     if name == PRODUCTION:
         return read_current(workspace)
-    kept = versions(workspace)
     if name == CANDIDATE:
-        history = promotions(workspace)
-        live = {read_current(workspace).version} | {one.version for one in history} | {one.before for one in history}
-        found = [one for one in kept if one.version not in live][-1:]
-        if not found:
-            raise FileNotFoundError(f"{workspace} has no version that waits; `lmworks build --candidate` makes one")
-    else:
-        found = [one for one in kept if name and one.version.startswith(name)]
+        if found := waiting(workspace):
+            return found[-1]
+        raise FileNotFoundError(f"{workspace} has no version that waits; `lmworks build --candidate` makes one")
+    kept = versions(workspace)
+    found = [one for one in kept if name and one.version.startswith(name)]
     if len(found) != 1:
         names = [PRODUCTION, CANDIDATE, *(one.version for one in kept)]
         raise FileNotFoundError(f"{len(found)} versions begin so: {unknown('version', name, names)}")
@@ -148,8 +151,8 @@ def promote(
         raise GateError("a version goes live for a reason: say it with --reason")
     if not gate.passed:
         raise GateError(f"{version.version} does not pass the gate, so it does not go live:\n{gate.text}")
-    made = Promotion(version.version, _live(workspace), time.time(), _who(who), reason.strip(), gate=gate)
-    return _go_live(workspace, version, replace(made, experiment=experiment, loop=loop))
+    about = {"gate": gate, "experiment": experiment, "loop": loop}
+    return _go_live(workspace, version, reason.strip(), who, **about)
 
 
 def rollback(workspace: Path, reason: str = "rolled back", *, to: str = "", who: str = "") -> Promotion:
@@ -157,22 +160,19 @@ def rollback(workspace: Path, reason: str = "rolled back", *, to: str = "", who:
 
     It needs no gate: it passed one, or was what the first was measured against.
     """
-    stack: list[str] = []
-    history = promotions(workspace)
-    for one in history:
-        stack = stack or [one.before]
-        stack = stack[: stack.index(one.version) + 1] if one.version in stack else [*stack, one.version]
-    live = _live(workspace)
     if to:
         version = read_version(workspace, to)
-        if version.version not in {one.before for one in history} | {one.version for one in history}:
+        if version.version not in _once_live(workspace):
             raise GateError(f"{version.version} was never live: `lmworks promote {version.version}` asks for its gate")
-    elif len(stack) < 2:
-        raise GateError(f"{workspace} has no earlier version to go back to")
     else:
+        stack: list[str] = []
+        for one in promotions(workspace):
+            stack = stack or [one.before]
+            stack = stack[: stack.index(one.version) + 1] if one.version in stack else [*stack, one.version]
+        if len(stack) < 2:
+            raise GateError(f"{workspace} has no earlier version to go back to")
         version = read_version(workspace, stack[-2])
-    made = Promotion(version.version, live, time.time(), _who(who), reason.strip() or "rolled back", "rolled back")
-    return _go_live(workspace, version, made)
+    return _go_live(workspace, version, reason.strip() or "rolled back", who, kind="rolled back")
 
 
 def _live(workspace: Path) -> str:
@@ -186,27 +186,19 @@ def _live(workspace: Path) -> str:
     return current.version
 
 
-def _go_live(workspace: Path, version: Current, made: Promotion) -> Promotion:
+def _go_live(workspace: Path, version: Current, reason: str, who: str, **about: Any) -> Promotion:
     """The line first: after a kill between the two, the same call goes on and adds no second one."""
+    made = Promotion(version.version, _live(workspace), time.time(), who or getpass.getuser(), reason, **about)
     with lock(workspace / "build.lock"):
-        _check_unchanged(workspace, version)
-        if read_current(workspace).version == version.version:
+        for name, folder in version.stages.items():
+            if not (workspace / folder / MANIFEST).is_file():
+                raise GateError(f"{version.version}: {folder}, which the stage {name} made, is not there any more")
+        if version_id(workspace, version) != version.version:
+            raise GateError(f"{version.version} is not what was built: a model or an artefact of it was replaced since")
+        if made.before == version.version:
             raise GateError(f"{version.version} is live already")
-        history = promotions(workspace)
-        last = history[-1] if history else None
-        if last is None or replace(last, time=made.time, gate=made.gate) != made:
+        last = promotions(workspace)[-1:]
+        if not last or replace(last[0], time=made.time, gate=made.gate) != made:
             append_vote(workspace / PROMOTIONS, made)
         write_json(workspace / CURRENT, version)
     return made
-
-
-def _check_unchanged(workspace: Path, version: Current) -> None:
-    for name, folder in version.stages.items():
-        if not (workspace / folder / MANIFEST).is_file():
-            raise GateError(f"{version.version}: {folder}, which the stage {name} made, is not there any more")
-    if version_id(workspace, version) != version.version:
-        raise GateError(f"{version.version} is not what was built: a model of it, or an artefact, was replaced since")
-
-
-def _who(who: str) -> str:
-    return who or getpass.getuser()

@@ -10,9 +10,10 @@ from small_system import HOSTILE, Page, StandIn, index_of, inert, interaction
 
 from lmworks.artefact import write_json
 from lmworks.monitor.config import ReviewConfig, ReviewRule
+from lmworks.monitor.experiment import start
 from lmworks.monitor.review import items
 from lmworks.monitor.review_sampling import fill, review_id
-from lmworks.records import Feedback
+from lmworks.records import Experiment, Feedback
 from lmworks.workspace import Current
 
 
@@ -78,8 +79,7 @@ def test_the_overview_tells_traffic_quality_experiments_alarms_and_versions(serv
     service.current = current
     alert = {"rule": "thumbs", "signal": HOSTILE, "time": time.time(), "level": "alarm", "state": "open"}
     service.log.append("alerts", [alert]).result()
-    event = {"experiment": "tone", "time": time.time(), "kind": "started", "value": {"share": 1.0}}
-    service.log.append("experiment_events", [event]).result()
+    start(service.log, Experiment("tone", {arm: {"share": 0.5} for arm in "ab"}, "click"), time.time(), "a test")
     page = inert(service.client().get("/overview").text).text
     for part in ("1 open; the newest: alarm thumbs", "running: tone", f"{'a' * 16} is live, as it was built; 1 wait"):
         assert part in page, part

@@ -83,5 +83,5 @@ def _plot(effect: Effect) -> str:
     if len(effect.sequence) < 2:
         return ""
     units, middle, low, high = zip(*effect.sequence, strict=True)
-    label = f"{effect.metric} of {effect.arm} less that of the control, over {units[-1]} units, with its sequence"
+    label = f"{effect.metric} of {effect.arm} less that of the control, over {units[-1]:g} units, with its sequence"
     return line_plot(units, middle, low, high, label=label, rule=0.0, x_text=lambda value: f"{value:g} units")

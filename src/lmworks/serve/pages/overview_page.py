@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from lmworks.monitor.experiment import read_courses
 from lmworks.monitor.log import Reader
 from lmworks.monitor.review import read_config, summary
 from lmworks.serve.pages.page_templates import counted, iso, page
 from lmworks.serve.service import Service
-from lmworks.versions import promotions, versions
+from lmworks.versions import promotions, waiting
 
 _DAY = 86400.0
 
@@ -50,13 +51,13 @@ def _quality(service: Service, reader: Reader, now: float) -> Line:
 
 
 def _experiments(reader: Reader) -> Line:
-    kinds = "('started', 'ramped', 'stopped', 'killed', 'decided')"
-    newest = f"key IN (SELECT max(key) FROM experiment_events WHERE kind IN {kinds} GROUP BY experiment)"
-    last = reader.rows("experiment_events", "experiment, kind, reason", f"{newest} ORDER BY key DESC")
-    running = [name for name, kind, _ in last if kind in ("started", "ramped")]
-    if running:
+    courses = [one for one in read_courses(reader) if one.events]
+    if running := [one.experiment.name for one in courses if one.status == "running"]:
         return Line("Experiments", f"running: {', '.join(running)}", "/experiments")
-    text = f"none runs; the last was {last[0][0]}, {last[0][1]}: {last[0][2]}" if last else "none yet"
+    last = max(courses, key=lambda one: one.events[-1].time, default=None)
+    text = "none yet"
+    if last is not None:
+        text = f"none runs; the last was {last.experiment.name}, {last.events[-1].kind}: {last.events[-1].reason}"
     return Line("Experiments", text, "/experiments")
 
 
@@ -71,15 +72,13 @@ def _alarms(reader: Reader, now: float) -> Line:
 
 
 def _live(service: Service) -> Line:
-    history = promotions(service.workspace)
     live = service.current.version if service.current else ""
     if not live:
         return Line("Version", "models are served, no system that was built", "/system")
-    last = next((one for one in reversed(history) if one.version == live), None)
+    last = next((one for one in reversed(promotions(service.workspace)) if one.version == live), None)
     since = f"{last.kind} {iso(last.time)} by {last.who}: {last.reason}" if last else "as it was built"
-    passed = {live} | {one.version for one in history} | {one.before for one in history}
-    waiting = sum(one.version not in passed for one in versions(service.workspace))
-    return Line("Version", f"{live} is live, {since}; {waiting} wait for `lmworks promote`", "/system")
+    count = len(waiting(service.workspace))
+    return Line("Version", f"{live} is live, {since}; {count} wait for `lmworks promote`", "/system")
 
 
 def router(service: Service) -> APIRouter:

@@ -151,10 +151,6 @@ def _make(name: str, function: Callable[[_Context], Step], context: _Context, pa
     return manifest
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Steps
-
-
 def _sample(context: _Context) -> Step:
     added = fill(context.log, read_config(context.workspace), context.now, context.config.days)
     added.pop("", None)

@@ -8,9 +8,8 @@ few values are "no data", which is no alarm unless the rule says so. For `alerts
 import json
 import math
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -80,7 +79,6 @@ class AlertConfig:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     drift: DriftConfig = field(default_factory=DriftConfig)
     deliver: tuple[str, ...] = ("stderr", "file")
-    retry_seconds: tuple[float, ...] = (1.0, 4.0)
 
     def __post_init__(self) -> None:
         for to in self.deliver:
@@ -133,11 +131,10 @@ class Watch:
     """Checks the rules that are due. Made once; `check` is called again and again, with the time."""
 
     def __init__(
-        self, log: Log, config: AlertConfig, folder: Path, tokenize: Tokenize | None = None,
-        error: TextIO | None = None, wait: Callable[[float], Any] = time.sleep,
-    ) -> None:  # fmt: skip
+        self, log: Log, config: AlertConfig, folder: Path, tokenize: Tokenize | None = None, error: TextIO | None = None
+    ) -> None:
         self._log, self._config, self._folder, self._tokenize = log, config, folder, tokenize
-        self._error, self._wait = error, wait
+        self._error = error or sys.stderr
         self._due: dict[str, float] = {}
         self._now, self._seen = -math.inf, math.inf  # the last check, the last window of drift that was checked
 
@@ -196,29 +193,25 @@ class Watch:
             return
         failures = [problem for to in targets if (problem := self._send(to, alert))]
         for problem in failures:
-            print(f"lmworks: the alert {alert.rule} was not delivered: {problem}", file=self._error or sys.stderr)
+            print(f"lmworks: the alert {alert.rule} was not delivered: {problem}", file=self._error)
         self._change(alert, notified=now, note="not delivered: " + "; ".join(failures) if failures else "")
 
     def _send(self, to: str, alert: Alert) -> str:
-        """Why it could not be delivered after all tries, else ""."""
+        """Why it could not be delivered, else ""."""
         text = json.dumps({**to_mapping(alert), "text": sentence(alert)})
-        problem = ""
-        for pause in (*self._config.retry_seconds, 0.0):
-            try:
-                if to == "stderr":
-                    print(f"lmworks: {sentence(alert)}", file=self._error or sys.stderr, flush=True)
-                elif to == "file":
-                    with (self._folder / DELIVERED).open("a", encoding="utf-8") as file:
-                        file.write(f"{text}\n")
-                else:
-                    headers = {"Content-Type": "application/json"}
-                    request = urllib.request.Request(to, text.encode(), headers, method="POST")
-                    urllib.request.build_opener(NoRedirects).open(request, timeout=10).close()
-                return ""
-            except OSError as error:
-                problem = f"{_shown(to)}: {error}"
-            self._wait(pause)
-        return problem
+        try:
+            if to == "stderr":
+                print(f"lmworks: {sentence(alert)}", file=self._error, flush=True)
+            elif to == "file":
+                with (self._folder / DELIVERED).open("a", encoding="utf-8") as file:
+                    file.write(f"{text}\n")
+            else:
+                headers = {"Content-Type": "application/json"}
+                request = urllib.request.Request(to, text.encode(), headers, method="POST")
+                urllib.request.build_opener(NoRedirects).open(request, timeout=10).close()
+        except OSError as error:
+            return f"{_shown(to)}: {error}"
+        return ""
 
 
 def _shown(to: str) -> str:

@@ -148,9 +148,9 @@ def catch_up(
     while first <= end:
         before = {row.signal: row for row in read_rows(log.reader, since=first - 7 * step)}  # the last of each
         rows = measure(log.reader, first, config, before, tokenize)
-        keep = [(hash_json([row.signal, row.time])[:32], row) for row in rows]
-        columns = [{"id": id, "time": row.time, "signal": row.signal, "record": to_mapping(row)} for id, row in keep]  # noqa: A001
-        log.append("drift", columns).result()
+        keys = [(hash_json([row.signal, row.time])[:32], row) for row in rows]
+        made = [{"id": key, "time": row.time, "signal": row.signal, "record": to_mapping(row)} for key, row in keys]
+        log.append("drift", made).result()
         found, first = found + rows, first + step
     return found
 
@@ -173,10 +173,6 @@ def measure(
     questions = next((signal for signal, _ in pairs if signal.kind == "vector"), None)
     judged = zip(_judged(tested, before, config), pairs, strict=True)
     return [_explained(row, *pair, questions) if row.level in ("warn", "alarm") else row for row, pair in judged]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Samples
 
 
 def _sample(ids: Sequence[str], times: np.ndarray, start: float, learned: np.ndarray) -> _Sample:
@@ -233,38 +229,30 @@ def _proxies(reader: Reader, spans: Sequence[tuple[float, float]], config: Drift
     return made
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Tests and verdicts
-
-
 def _tested(signal: Signal, sample: _Sample, end: float, config: DriftConfig) -> SignalRow:
     """The row of a signal, without a verdict."""
-    empty = SignalRow(signal.name, signal.side, signal.kind, end)
     keep, recent = signal.known.copy(), sample.recent
     if signal.kind == "vector":  # all pairs of rows cost their square
         keep &= np.where(recent, np.cumsum(keep & recent), np.cumsum(keep & ~recent)) <= _POINTS
     keep[keep] = two_sample.comparable(recent[keep], sample.strata[keep])
     values, now, strata = signal.values[keep], recent[keep], sample.strata[keep]
     sizes = int(now.sum()), int((~now).sum())
+    row = SignalRow(signal.name, signal.side, signal.kind, end, recent=sizes[0], reference=sizes[1])
     if (lack := config.minimum - min(sizes)) > 0:
         side = "in the window" if sizes[0] < config.minimum else "in the same hours of the weeks before"
-        note = f"not enough data: {lack} more values are needed {side} ({config.minimum})"
-        return replace(empty, note=note, recent=sizes[0], reference=sizes[1])
+        return replace(row, note=f"not enough data: {lack} more values are needed {side} ({config.minimum})")
     # So many that the smallest p can alarm, also among others
     most = min(20_000, max(two_sample.PERMUTATIONS, math.ceil(100 * config.runs / config.false_alarms)))
-    seed = int(empty.time) % 2**31
     if signal.kind == "rate":
         test = two_sample.rate_test(values, now, strata)
     elif signal.kind == "category":
         test = two_sample.category_test(values, now, strata)
     else:
         permuted = two_sample.number_test if signal.kind == "number" else two_sample.mmd_test
-        test = permuted(values, now, strata, seed=seed, permutations=most)
-    row = replace(empty, level="ok", p=test.p, effect=test.effect, recent=sizes[0], reference=sizes[1])
-    if signal.kind == "vector":
-        return replace(row, value=test.effect, expected=0.0)
-    if signal.kind == "category":
-        return replace(row, value=test.effect, expected=0.0, change=_moved(values, now, strata)[1])
+        test = permuted(values, now, strata, seed=int(end) % 2**31, permutations=most)
+    row = replace(row, level="ok", p=test.p, effect=test.effect, value=test.effect, expected=0.0)
+    if signal.kind in ("vector", "category"):
+        return row if signal.kind == "vector" else replace(row, change=_moved(values, now, strata)[1])
     expected = float(np.average(values[~now], weights=two_sample.stratum_weights(now, strata)[~now]))
     half = 1.96 * float(values[~now].std()) * math.sqrt(1 / sizes[0] + 1 / sizes[1])
     return replace(row, value=float(values[now].mean()), expected=expected, low=expected - half, high=expected + half)
@@ -300,10 +288,6 @@ def _judged(rows: list[SignalRow], before: Mapping[str, SignalRow], config: Drif
         total = 0.0 if level == "alarm" else min(total, limit + alarm_rate.SLACK)
         judged.append(replace(row, adjusted=p, sum=total, limit=limit, level=level, note=note))
     return judged
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Evidence
 
 
 def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signal | None) -> SignalRow:

@@ -49,6 +49,7 @@ CREATE INDEX experiment_events_in_order ON experiment_events (experiment, time);
 CREATE INDEX outcomes_by_unit ON outcomes (unit, name, time);
 CREATE INDEX outcomes_by_time ON outcomes (time);
 CREATE INDEX outcomes_by_interaction ON outcomes (interaction, name) WHERE interaction != '';
+CREATE INDEX feedback_by_time ON feedback (time);
 CREATE INDEX reviews_by_interaction ON reviews (interaction);
 CREATE INDEX reviews_by_time ON reviews (time);
 CREATE INDEX drift_by_time ON drift (time);

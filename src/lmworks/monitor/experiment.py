@@ -1,20 +1,8 @@
 """Experiments on live requests: reading and checking a spec, who sees which arm, and the course of events.
 
-    name = "warmer"
-    metric = "thumbs"                       # the one that decides; see unit_metrics.py for what can be measured
-    unit = "conversation"                   # or "user"
-    minimum_effect = 0.05
-    planned_units = 2500
-    guardrails = { "seconds>4" = 0.02, abstained = 0.03 }   # how much worse each may become
-    ramp = [0.1, 1.0]
-    [arms.control]                          # the first arm, as it is now
-    share = 0.5
-    [arms.candidate]
-    share = 0.5
-    version = "candidate"                   # or: model = "a served name", settings = { temperature = 0.7 }
-
-What an experiment is stands in the log's table `experiments` and never changes; what happens to it are rows of
-`experiment_events`, to which is only added: started, ramped, killed, stopped, decided.
+`lmworks experiment new` writes an example of a spec; `unit_metrics.py` says what can be measured. What an experiment is
+stands in the log's table `experiments` and never changes; what happens to it are rows of `experiment_events`, to which
+is only added: started, ramped, killed, stopped, decided.
 """
 
 import hashlib

@@ -104,10 +104,6 @@ def judge(log: Log, config: ReviewConfig, item: str, annotator: str, judgement: 
     raise LookupError(f"{item} is no item of the queue, or two others have reviewed it")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Summaries
-
-
 @dataclass(frozen=True, slots=True)
 class ReviewSummary:
     """`waiting` and `reviewed` by rule; `good`: the share of good answers in all traffic; `agreement` by question."""
@@ -139,10 +135,6 @@ def summary(reader: Reader, config: ReviewConfig, since: float = 0.0) -> ReviewS
             drawn.append((item.weight, sum(said) / len(said)))
     share = weighted_share(drawn, weights, ["reviews", question, good])
     return ReviewSummary(waiting, Counter(one.rule for one in judged), share, agreement)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Rows
 
 
 def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) -> Path:

@@ -114,10 +114,6 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Estimates
-
-
 def weighted_share(reviewed: Sequence[tuple[float, float]], waiting: Mapping[float, int], signature: object) -> Score:
     """The mean of a value over all traffic (Hájek's ratio of Horvitz–Thompson sums), with Wilson's interval for as many
     interactions as would have the same variance.

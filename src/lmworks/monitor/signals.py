@@ -63,8 +63,8 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
         _of("personal_data", "output", "rate", [bool(text) for text in rows["redacted"]]),
         _of("finish_reason", "output", "category", rows["finish_reason"]),
         _of("citations", "output", "number", [len(set(_CITED.findall(text))) for text in rows["response"]], answered),
-        _of("format", "output", "category", [format_of(text) for text in rows["response"]], answered),
-        _of("tone", "output", "category", [tone_of(text) for text in rows["response"]], answered),
+        _of("format", "output", "category", [_first(text, _FORMATS, "prose") for text in rows["response"]], answered),
+        _of("tone", "output", "category", [_first(text, _TONES, "plain") for text in rows["response"]], answered),
     ]
     if tokenize is not None:
         found.append(_of("rare_tokens", "input", "rate", *_unseen(rows["question"], learned, tokenize, _RARE)))
@@ -146,11 +146,6 @@ _FORMATS = (
 )
 
 
-def tone_of(text: str) -> str:
-    """The first tone whose words a text has: a lexicon of a few words, which drifts when the tone does."""
-    return next((name for name, words in _TONES if words.search(text)), "plain")
-
-
-def format_of(text: str) -> str:
-    """The first form of Markdown or JSON that a text has; "prose" for none."""
-    return next((name for name, pattern in _FORMATS if pattern.search(text)), "prose")
+def _first(text: str, patterns: Iterable[tuple[str, re.Pattern[str]]], other: str) -> str:
+    """The name of the first pattern that a text has: of few words, which drift when the thing does."""
+    return next((name for name, pattern in patterns if pattern.search(text)), other)

@@ -45,7 +45,7 @@ def average_run_length(height: float, states: int = 120) -> float:
 
     step = 2 * height / (2 * states - 1)
     at = np.arange(states) * step
-    upper = np.where(at + step / 2 - at[:, None] + SLACK >= _MOST, 1.0, ndtr(at + step / 2 - at[:, None] + SLACK))
-    lower = np.where(at - step / 2 - at[:, None] + SLACK >= _MOST, 1.0, ndtr(at - step / 2 - at[:, None] + SLACK))
+    moves = (at + side - at[:, None] + SLACK for side in (step / 2, -step / 2))
+    upper, lower = (np.where(move >= _MOST, 1.0, ndtr(move)) for move in moves)
     lower[:, 0] = 0.0
     return float(np.linalg.solve(np.eye(states) - (upper - lower), np.ones(states))[0])

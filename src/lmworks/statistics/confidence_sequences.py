@@ -44,7 +44,7 @@ def betting_sequence(values: np.ndarray, alpha: float, grid: int = 200) -> np.nd
     with np.errstate(divide="ignore"):
         up, down = np.minimum(bets, 0.5 / means), np.minimum(bets, 0.5 / (1 - means))  # (n, means)
     gap = values[:, None] - means
-    capital = np.maximum(_log_capital(up * gap), _log_capital(-down * gap)) - np.log(2)
+    capital = np.maximum(*(np.cumsum(np.log1p(won), axis=0) for won in (up * gap, -down * gap))) - np.log(2)
     kept = np.maximum.accumulate(capital, axis=0) < -np.log(alpha)
     step = 1 / grid  # a mean between two of the grid may still be in
     low = np.where(kept.any(axis=1), means[kept.argmax(axis=1)] - step, mean)
@@ -52,18 +52,8 @@ def betting_sequence(values: np.ndarray, alpha: float, grid: int = 200) -> np.nd
     return np.stack([np.maximum(low, 0), np.minimum(high, 1)], axis=1)
 
 
-def _log_capital(returns: np.ndarray) -> np.ndarray:
-    return np.cumsum(np.log1p(returns), axis=0)
-
-
 def difference_sequence(
-    first: np.ndarray,
-    second: np.ndarray,
-    looks: np.ndarray,
-    planned: float,
-    alpha: float,
-    *,
-    bounded: bool = False,
+    first: np.ndarray, second: np.ndarray, looks: np.ndarray, planned: float, alpha: float, *, bounded: bool = False
 ) -> np.ndarray:
     """Confidence sequence of mean(second) - mean(first), at looks (k, 2) of how many units each arm had then: (k, 3)
     of estimate, low and high; NaN where there is too little to say anything.

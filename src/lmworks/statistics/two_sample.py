@@ -74,7 +74,9 @@ def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) ->
     """
     from scipy.stats import chi2
 
-    codes = pool_rare(values, recent)
+    codes = np.unique(values, return_inverse=True)[1]
+    rare = np.bincount(codes) * min(recent.mean(), 1 - recent.mean()) < _RARE
+    codes = np.where(rare, (~rare).sum(), np.cumsum(~rare) - 1)[codes]  # the last is of all rare ones
     size = int(codes.max()) + 1
     gap, covariance = np.zeros(size), np.zeros((size, size))
     for code in np.unique(strata):
@@ -95,15 +97,6 @@ def category_test(values: np.ndarray, recent: np.ndarray, strata: np.ndarray) ->
     return TestResult(float(chi2.sf(statistic, freedom)), effect)
 
 
-def pool_rare(values: np.ndarray, recent: np.ndarray) -> np.ndarray:
-    """Numbers of categories, (n,); the last is of all that have fewer than 5 expected rows on the smaller side."""
-    codes = np.unique(values, return_inverse=True)[1]
-    least = min(recent.mean(), 1 - recent.mean())
-    rare = np.bincount(codes) * least < _RARE
-    renumbered = np.where(rare, (~rare).sum(), np.cumsum(~rare) - 1)
-    return renumbered[codes]
-
-
 def number_test(
     values: np.ndarray, recent: np.ndarray, strata: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS
 ) -> TestResult:
@@ -111,9 +104,12 @@ def number_test(
 
     Effect: Wasserstein's distance in interquartile ranges of the reference, negative where the recent mean is lower.
     """
-    from scipy.stats import wasserstein_distance
+    from scipy.stats import rankdata, wasserstein_distance
 
-    ranks = _stratum_ranks(np.asarray(values, dtype=np.float64), strata)
+    ranks = np.empty(len(values))  # in (0, 1), within the stratum, equal ones the same
+    for code in np.unique(strata):
+        inside = strata == code
+        ranks[inside] = rankdata(values[inside]) / (inside.sum() + 1)
     order = np.argsort(ranks, kind="stable")
     ends = np.append(np.diff(ranks[order]) > 0, True)  # ties are passed together
     ours, theirs = recent.sum(), (~recent).sum()
@@ -128,17 +124,6 @@ def number_test(
     spread = np.subtract(*np.quantile(values[~recent], (0.75, 0.25))) or values[~recent].std() or 1.0
     lower = np.average(values[recent]) < np.average(values[~recent], weights=weights[~recent])
     return TestResult(p, float(moved / spread) * (-1 if lower else 1))
-
-
-def _stratum_ranks(values: np.ndarray, strata: np.ndarray) -> np.ndarray:
-    """Ranks of values within their stratum, in (0, 1), equal ones the same."""
-    from scipy.stats import rankdata
-
-    ranks = np.empty(len(values))
-    for code in np.unique(strata):
-        inside = strata == code
-        ranks[inside] = rankdata(values[inside]) / (inside.sum() + 1)
-    return ranks
 
 
 def mmd_test(

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -15,33 +14,28 @@ from lmworks.serve.pages.page_templates import error_page, page, segment
 from lmworks.serve.pages.plots import line_plot
 from lmworks.serve.service import Service
 
-_FRESH = 30.0  # seconds for which a read-out is shown again, plus ten times what it took
+_FRESH = 60.0  # seconds for which a read-out is shown again
 _PATIENCE = 0.2  # seconds that a page waits for one; then it comes without, and asks again
-
-
-@dataclass(slots=True)
-class _Kept:
-    reading: asyncio.Task[Readout]
-    began: float
-    last: Readout | None = None
-    until: float = 0.0
 
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    kept: dict[str, _Kept] = {}
+    last: dict[str, Readout] = {}
+    reading: dict[str, asyncio.Task[None]] = {}
 
     async def current(course: Course) -> Readout | None:
         """The newest read-out, read anew in the background where it is old: a million rows hold no page up."""
-        name, now = course.experiment.name, time.monotonic()
-        one = kept.get(name)
-        if one is None or (one.reading.done() and now > one.until):
-            reading = service.read_log(lambda reader: read_out(reader, course.experiment, time.time()))
-            kept[name] = one = _Kept(asyncio.ensure_future(reading), now, one.last if one else None)
-        done, _ = await asyncio.wait({one.reading}, timeout=_PATIENCE)
-        if done and one.last is not one.reading.result():
-            one.last, one.until = one.reading.result(), now + _FRESH + 10 * (time.monotonic() - one.began)
-        return one.last
+        name, found = course.experiment.name, last.get(course.experiment.name)
+
+        async def read() -> None:
+            last[name] = await service.read_log(lambda reader: read_out(reader, course.experiment, time.time()))
+
+        if name not in reading or (reading[name].done() and (not found or time.time() - found.time > _FRESH)):
+            reading[name] = asyncio.create_task(read())
+        done, _ = await asyncio.wait({reading[name]}, timeout=_PATIENCE)
+        for task in done:
+            task.result()  # an error is the page's
+        return last.get(name)
 
     @routes.get("/experiments")
     async def experiments() -> Response:

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -16,7 +14,6 @@ from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page
 from lmworks.serve.service import Service
 
-T = TypeVar("T")
 _KEYS = {"questions": "q", "preferences": "p", "labels": "k", "bugs": "b"}
 _DAYS = 90  # of the queue that the summary is of
 
@@ -28,13 +25,10 @@ def router(service: Service) -> APIRouter:
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
         return error_page(service, 400, "This review cannot be kept", text, "/review", "Review")
 
-    async def run(work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
-
     @routes.get("/review")
     async def start(request: Request, by: str = "") -> Response:
         try:
-            config = await run(lambda: read_config(service.workspace))
+            config = await asyncio.to_thread(read_config, service.workspace)
         except ValueError as error:
             return error_page(service, 400, "review.toml cannot be read", str(error), "/review", "Review")
         found = await service.read_log(lambda reader: summary(reader, config, time.time() - _DAYS * 86400))
@@ -48,8 +42,8 @@ def router(service: Service) -> APIRouter:
         if not annotator:
             return refused(ValueError("a review needs your name: it tells your verdicts from those of others"))
         try:
-            config = await run(lambda: read_config(service.workspace))
-            item = await run(lambda: take(service.log, config, annotator, time.time(), rule))
+            config = await asyncio.to_thread(read_config, service.workspace)
+            item = await asyncio.to_thread(take, service.log, config, annotator, time.time(), rule)
             one = await service.read_log(lambda reader: reader.get(item.interaction)) if item else None
             before = (await service.read_log(lambda reader: items(reader, "id = ?", [last])))[:1] if last else []
         except (LookupError, ValueError) as error:
@@ -62,15 +56,15 @@ def router(service: Service) -> APIRouter:
         try:
             fields = await read_form(request)
             annotator = annotator_of(request, fields.get("by", "")) or ""
-            config = await run(lambda: read_config(service.workspace))
+            config = await asyncio.to_thread(read_config, service.workspace)
             (first, _), *others = config.rubric.items()
             if (to := fields.get("send", "")) in DESTINATIONS:
-                await run(lambda: send(service.log, service.workspace, identifier, to, annotator))
+                await asyncio.to_thread(send, service.log, service.workspace, identifier, to, annotator)
             else:
                 choices = {first: fields.get("choice", "")} | {name: fields.get(name, "") for name, _ in others}
                 texts = [bounded(fields.get(name, "").strip()) for name in ("better", "quote", "note")]
                 said = Judgement(choices, *texts)
-                await run(lambda: judge(service.log, config, identifier, annotator, said, time.time()))
+                await asyncio.to_thread(judge, service.log, config, identifier, annotator, said, time.time())
         except (LookupError, OSError, ValueError) as error:
             return refused(error)
         query = {"by": fields.get("by", ""), "rule": fields.get("rule", ""), "last": identifier}

@@ -195,7 +195,7 @@ class World:
         return done
 
     def loop(self, now: float, settings: Sequence[str]) -> Iterator[str]:
-        experiment = {"metric": "thumbs", "planned_units": 1500, "minimum_effect": 0.05}
+        experiment = {"metric": "thumbs", "planned_units": 1500, "minimum_effect": 0.05, "window_days": 0.25}
         config = LoopConfig(reviews=40, margins={"span-f1": 0.1}, experiment=experiment, watch_days=1.0)
         for step in run(
             self.workspace, config, lambda more: self.recipe([*settings, *more]), self.log, who="ann", now=now

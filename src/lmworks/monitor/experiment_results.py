@@ -133,9 +133,9 @@ def _effect(
     found = Effect(name, arms[arm], metric.lower_is_better, units, margin)
     if not min(units):
         what = f"an outcome {metric.outcome}" if metric.outcome else "a thumb" if "thumbs" in name else "an answer"
-        return replace(
-            found, missing=f"Not enough data: {arms[0 if not units[0] else arm]} has no unit with {what} yet"
-        )
+        young = f", and {table.open_} are within their window" if table.open_ else ""
+        lacking = arms[0 if not units[0] else arm]
+        return replace(found, missing=f"Not enough data: {lacking} has no unit with {what} yet{young}")
     values, reduced = [linearised(top[one], below[one]) for one in chosen], 0.0
     means = float(values[0].mean()), float(values[1].mean())
     numbers = top[np.concatenate(chosen)]

@@ -391,6 +391,16 @@ class Feedback:
     author: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PromptSpan:
+    """A part of a prompt, such as "instruction": characters `[start, end)` of the content of a message."""
+
+    part: str
+    message: int  # its place
+    start: int
+    end: int
+
+
 QUERY_ENCODER = "query_encoder"  # the key in `Interaction.lineage` of what made its query embedding
 
 
@@ -425,6 +435,8 @@ class Interaction:
     output_tokens: int = 0  # gen_ai.usage.output_tokens
     model: str = ""  # gen_ai.response.model: fingerprint of the checkpoint
     prompt: str = ""  # hash of the prompt
+    prompt_parts: tuple[PromptSpan, ...] = ()  # of `messages`, where a versioned prompt made them
+    decision: Mapping[str, Any] = field(default_factory=dict)  # of a router: what it chose, and why
     index: str = ""  # content hash of the index
     lineage: Mapping[str, str] = field(default_factory=dict)  # name -> content hash of all that took part
     route: str = ""  # gen_ai.request.model: the name that was asked for, such as "assistant"

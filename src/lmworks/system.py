@@ -15,9 +15,11 @@ from lmworks.generate.protocol import SamplingParameters
 from lmworks.ground.answer_record import to_interaction
 from lmworks.ground.grounded_answer import Answerer, load_answerer
 from lmworks.ground.phase_timer import Listener
-from lmworks.ground.written_answer import open_writer
+from lmworks.ground.written_answer import GROUNDED, open_writer
 from lmworks.model.download import digest_of_model
 from lmworks.monitor.log import Log
+from lmworks.prompt.prompt_file import prompt_hash
+from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.records import QUERY_ENCODER, Answer, Interaction, TextOrMessages
 from lmworks.stages import ANSWERER
 from lmworks.versions import PRODUCTION, read_version
@@ -111,7 +113,8 @@ class System:
             parent=parent,
             unit=unit,
         )
-        return answer, replace(interaction, experiment=experiment, arm=arm)
+        asked = prompt_hash(writer.prompts(GROUNDED)) if (writer := self.answerer.writer) else ""
+        return answer, replace(interaction, experiment=experiment, arm=arm, prompt=asked)
 
     def _answerer(self, settings: Mapping[str, Any]) -> Answerer:
         if not settings:
@@ -134,7 +137,8 @@ def open(workspace: str | Path, version: str = PRODUCTION) -> System:  # noqa: A
         lineage |= {f"model:{role}": digest for role, digest in read_manifest(folder).models.items()}
     answerer = load_answerer(index, calibration, current.models)
     lineage[QUERY_ENCODER] = answerer.finder.encoder.fingerprint
-    if writer := open_writer(current.writing, current.models, answerer.finder.engines):
+    prompts = PromptStore(workspace / PROMPTS)
+    if writer := open_writer(current.writing, current.models, answerer.finder.engines, prompts.live):
         answerer.writer, lineage["model:writer"] = writer, writer.fingerprint
         lineage["writing"] = hash_json(current.writing)
         if "verifier" in current.models:

@@ -5,16 +5,26 @@ only appended to and says which version went live when, by whom, why, and after 
 version was promoted, a build leaves what is live as it is.
 """
 
-import getpass
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_json, read_manifest, read_rows, write_json
+from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_json, read_manifest, write_json
 from lmworks.config import from_mapping, unknown
 from lmworks.evaluate.comparison import kept_margins
+from lmworks.evaluate.promotion import (
+    CANDIDATE,
+    PRODUCTION,
+    Gate,
+    GateError,
+    Promotion,
+    acting,
+    carriers,
+    check_promotion,
+    read_promotions,
+)
 from lmworks.evaluate.votes import append_vote
 from lmworks.model.download import digest_of_model
 from lmworks.stages import ANSWERER
@@ -22,35 +32,8 @@ from lmworks.workspace import Current, artefact_of, content_hashes, read_current
 
 VERSIONS = "versions"
 PROMOTIONS = "promotions.jsonl"
-PRODUCTION, CANDIDATE = "production", "candidate"
 EVALUATION = "ground.evaluate"
 MARGINS: Mapping[str, float] = {"span-f1": 0.05, "answered": 0.05}  # by which a version may be worse than what is live
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """An offline comparison that a version has to pass before it goes live: non-inferiority in every metric of
-    `margins`, over the same items. `text` is its table; `runs` are the folders that were compared, new and old."""
-
-    passed: bool
-    text: str
-    margins: Mapping[str, float]
-    runs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """A line of `promotions.jsonl`; `before` is the version that was live, `loop` the folder of what made this one."""
-
-    version: str
-    before: str
-    time: float
-    who: str
-    reason: str
-    kind: Literal["promoted", "rolled back"] = "promoted"
-    gate: Gate | None = None
-    experiment: str = ""
-    loop: str = ""
 
 
 def version_id(workspace: Path, current: Current) -> str:
@@ -112,8 +95,7 @@ def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
 
 def promotions(workspace: Path) -> list[Promotion]:
     """The history of what went live, oldest first."""
-    path = workspace / PROMOTIONS
-    return read_rows(Promotion, path) if path.exists() else []
+    return read_promotions(workspace / PROMOTIONS)
 
 
 def is_gated(workspace: Path) -> bool:
@@ -139,18 +121,11 @@ def compared(
     return Gate(passed, text, dict(margins), tuple(inside))
 
 
-class GateError(ValueError):
-    """A version that may not go live; the message says what it lacks."""
-
-
 def promote(
     workspace: Path, version: Current, gate: Gate, reason: str, *, who: str = "", experiment: str = "", loop: str = ""
 ) -> Promotion:
     """Make a version live. GateError without a passed gate or a reason, or where it is not as it was built."""
-    if not reason.strip():
-        raise GateError("a version goes live for a reason: say it with --reason")
-    if not gate.passed:
-        raise GateError(f"{version.version} does not pass the gate, so it does not go live:\n{gate.text}")
+    check_promotion(version.version, gate, reason)
     about = {"gate": gate, "experiment": experiment, "loop": loop}
     return _go_live(workspace, version, reason.strip(), who, **about)
 
@@ -165,10 +140,7 @@ def rollback(workspace: Path, reason: str = "rolled back", *, to: str = "", who:
         if version.version not in _once_live(workspace):
             raise GateError(f"{version.version} was never live: `lmworks promote {version.version}` asks for its gate")
     else:
-        stack: list[str] = []
-        for one in promotions(workspace):
-            stack = stack or [one.before]
-            stack = stack[: stack.index(one.version) + 1] if one.version in stack else [*stack, one.version]
+        stack = carriers(promotions(workspace))
         if len(stack) < 2:
             raise GateError(f"{workspace} has no earlier version to go back to")
         version = read_version(workspace, stack[-2])
@@ -188,7 +160,7 @@ def _live(workspace: Path) -> str:
 
 def _go_live(workspace: Path, version: Current, reason: str, who: str, **about: Any) -> Promotion:
     """The line first: after a kill between the two, the same call goes on and adds no second one."""
-    made = Promotion(version.version, _live(workspace), time.time(), who or getpass.getuser(), reason, **about)
+    made = Promotion(version.version, _live(workspace), time.time(), acting(who), reason, **about)
     with lock(workspace / "build.lock"):
         for name, folder in version.stages.items():
             if not (workspace / folder / MANIFEST).is_file():

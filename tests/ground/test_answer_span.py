@@ -12,9 +12,9 @@ from lmworks.ground.certainty import CALIBRATION
 from lmworks.ground.config import CalibrationConfig
 from lmworks.ground.features import RANKING, feature_names, ranking_names
 from lmworks.ground.grounded_answer import Calibration, Finder, confidence_names, decide, load_answerer
-from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.selection import Rules
 from lmworks.records import Question
+from lmworks.statistics.logistic_regression import Logistic
 from phrase_reader import PhraseReader
 
 QUESTION = "How long does a cat sleep?"

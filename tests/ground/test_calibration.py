@@ -18,10 +18,10 @@ from lmworks.ground.candidate_sentences import Candidate
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
 from lmworks.ground.features import NAMES, RANKING
 from lmworks.ground.grounded_answer import Calibration, Evidence, confidence_names, decide
-from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.question_generation import unanswerable_twins
 from lmworks.ground.selection import Rules
 from lmworks.records import Question, Retrieved, Span
+from lmworks.statistics.logistic_regression import Logistic
 
 
 def test_the_half_of_a_question_is_that_of_its_unanswerable_twin():

@@ -36,12 +36,12 @@ from lmworks.ground.grounded_answer import (
     filters_of,
     open_finder,
 )
-from lmworks.ground.logistic_regression import Logistic, cross_fit, fit
 from lmworks.ground.selection import Rules, select
 from lmworks.records import Question, Score
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.statistics import mean_score
+from lmworks.statistics.logistic_regression import Logistic, cross_fit, fit
 
 # See docs/grounding.md for what they were made on.
 DEFAULTS = tuple(Path(__file__).with_name(f"default_calibration{kind}.json") for kind in ("", "_with_reader"))

@@ -30,7 +30,6 @@ from lmworks.ground.certainty import CALIBRATION, Certainty
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.features import OF_ROLE, feature_names, measure, ranking_names
 from lmworks.ground.follow_up import standalone
-from lmworks.ground.logistic_regression import Logistic
 from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.selection import Rules, Selection, select
 from lmworks.ground.written_answer import Engines, Source, Writer, answer_lines
@@ -40,6 +39,7 @@ from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.pointwise_reranker import PointwiseReranker
 from lmworks.retrieve.query_expansion import check_model, completer, expanded
 from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
+from lmworks.statistics.logistic_regression import Logistic
 
 UNSUPPORTED = "I don't know: what was written of it is not what the passages say. The nearest passages may hold it."
 UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from lmworks.evaluate.passage_selection import shingle_overlap
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Verdict
-from lmworks.retrieve.search import shingle_overlap
 
 Outcome = Literal["cited", "repeated", "not needed", "not a quote"]
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import hash_json
 from lmworks.evaluate.metric import Verifier
+from lmworks.evaluate.passage_selection import shingle_overlap
 from lmworks.generate.constraint import CitedText, Constraint, Regex, locate
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.protocol import (
@@ -37,23 +38,18 @@ from lmworks.ground.phase_timer import Listener, Phases
 from lmworks.ground.verification import Verification, verify_text
 from lmworks.model.download import base_of_adapter, digest_of_model
 from lmworks.model.model_costs import count_parameters
+from lmworks.prompt.config import Prompt
+from lmworks.prompt.filled_prompt import fill_prompt
+from lmworks.prompt.prompt_file import built_in
 from lmworks.records import Message, Retrieved, Verdict
-from lmworks.retrieve.search import shingle_overlap
 
 FAILURES = (RuntimeError, ValueError, OSError)  # of engines and endpoints: those of a network, too long a prompt
 LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
 LEAST_BITS = 2  # that a parameter takes in a file
 REFUSAL = "I don't know."
+GROUNDED, AGAIN = "grounded-answer", "grounded-answer-again"  # prompts
 LONGEST = 300  # characters of a sentence, before its citation
 REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
-_SYSTEM = f"""\
-Answer the question with the help of the numbered passages. Write at most {{lines}} short sentences, each on a line of \
-its own that ends with the number of the passage that it is taken from, like this: [2]. Keep the passages' names, \
-numbers and code as they are. Only if no passage has anything to do with the question, write: {REFUSAL}"""
-_AGAIN = f"""\
-No passage says this:
-{{removed}}
-Write what the passages do say instead, at most {{lines}} lines in the same form, or only: {REFUSAL}"""
 _MARK = re.compile(r"\s*\[(\d+)\]")
 _SENTENCE = re.compile(r"([.!?](?: \[\d+\])+|(?: \[\d+\])+[.!?]) +(?=[^\s\[])")
 _LISTED = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?!\[)")
@@ -97,7 +93,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes answers; `engine` gives the language model, made when it is first asked for.
+    """Writes answers; `engine` gives the language model, made when it is first asked for, `prompts` the prompts
+    `GROUNDED` and `AGAIN`.
 
     Without a verifier, a statement counts as supported that its passages make likelier to the model itself.
     """
@@ -106,6 +103,7 @@ class Writer:
     engine: Callable[[], EngineProtocol]
     verifier: Verifier | None
     fingerprint: str
+    prompts: Callable[[str], Prompt] = built_in
 
     def write(
         self, question: str, sources: Sequence[Source], phases: Phases, say: Listener | None = None
@@ -139,8 +137,9 @@ class Writer:
                 if not removed:
                     break
                 lines = len(removed)
-                objection = _AGAIN.format(removed="\n".join(f"- {one}" for one in removed), lines=lines)
-                history = [Message("assistant", "\n".join(said)), Message("user", objection)]
+                values = {"removed": "\n".join(f"- {one}" for one in removed), "lines": lines, "refusal": REFUSAL}
+                objection = fill_prompt(self.prompts(AGAIN), values).messages
+                history = [Message("assistant", "\n".join(said)), *objection]
         except FAILURES as error:
             if not history or not isinstance(error, ContextLengthError):  # else there is no room for a second attempt
                 return tuple(verdicts), f"{type(error).__name__}: {error}"
@@ -148,12 +147,13 @@ class Writer:
 
     def _lines(self, question: str, read: list[Source], history: Sequence[Message], lines: int) -> Iterator[str]:
         """Lines as they become complete. Passages that the model has no room for are taken off the end of `read`."""
+        prompt, values = self.prompts(GROUNDED), {"question": question, "lines": lines, "refusal": REFUSAL}
         while True:
-            shown = "\n\n".join(f"[{n}] {one.heading}\n{one.passage.text}" for n, one in enumerate(read, start=1))
-            asked = Message("user", f"{shown}\n\nQuestion: {question}")
-            messages = (Message("system", _SYSTEM.format(lines=lines)), asked, *history)
+            filled = fill_prompt(prompt, values, [{"heading": one.heading, "text": one.passage.text} for one in read])
+            read[:] = [read[place] for place in filled.shown]
             try:
-                return whole_lines(self._stream(messages, tuple(one.passage.text for one in read), lines))
+                texts = tuple(one.passage.text for one in read)
+                return whole_lines(self._stream((*filled.messages, *history), texts, lines))
             except ContextLengthError:
                 if history or len(read) == 1:
                     raise
@@ -242,7 +242,12 @@ class Engines(dict[str, EngineProtocol]):
         return engine
 
 
-def open_writer(config: WritingConfig, models: Mapping[str, str], engines: Engines) -> Writer | None:
+def open_writer(
+    config: WritingConfig,
+    models: Mapping[str, str],
+    engines: Engines,
+    prompts: Callable[[str], Prompt] = built_in,
+) -> Writer | None:
     """The writer of a recipe's models by role; None where the configuration says that none writes.
 
     Raises ValueError for an endpoint without a verifier, and for a recipe without an assistant that is to write always.
@@ -255,13 +260,13 @@ def open_writer(config: WritingConfig, models: Mapping[str, str], engines: Engin
             raise ValueError('what an endpoint writes needs a verifier: [models] verifier = "minilm-verifier"')
         key = os.environ[config.key] if config.key else None
         remote = RemoteEngine(config.endpoint, config.model, key, config.extensions)
-        return Writer(config, lambda: remote, verifier, hash_json([config.endpoint, config.model]))
+        return Writer(config, lambda: remote, verifier, hash_json([config.endpoint, config.model]), prompts)
     path = models.get("assistant")
     if config.write == "always" and path is None:
         raise ValueError('writing.write = "always" needs a language model: [models] assistant = "..."')
     if path is None or (config.write == "auto" and not is_large(Path(path))):
         return None
-    return Writer(config, lambda: engines[path], verifier, digest_of_model(Path(path)))
+    return Writer(config, lambda: engines[path], verifier, digest_of_model(Path(path)), prompts)
 
 
 def is_large(path: Path) -> bool:

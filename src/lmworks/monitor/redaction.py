@@ -3,7 +3,7 @@
 Redacted are the texts that people and models wrote: messages, response, rendered prompt, the sentences of an answer,
 errors, parameters, feedback. Retrieved passages stay as they are: they are quotes from documents which the index holds
 anyway, and a changed quote would no longer equal its span. Where a text changed, the token ids, their log-probabilities
-and the query embedding are dropped, because the text could be read back from them.
+and the query embedding are dropped, because the text could be read back from them, and so are the places of its parts.
 """
 
 import hashlib
@@ -239,7 +239,9 @@ class _Redaction:
 
 
 def _without_tokens(interaction: Interaction) -> Interaction:
-    return replace(interaction, prompt_ids=(), token_ids=(), token_log_probabilities=(), query_embedding=())
+    return replace(
+        interaction, prompt_parts=(), prompt_ids=(), token_ids=(), token_log_probabilities=(), query_embedding=()
+    )
 
 
 def _without_content(interaction: Interaction) -> Interaction:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from lmworks.evaluate.passage_selection import fitting, unlike
 from lmworks.records import Retrieved
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Encoder, Reranker
@@ -39,7 +40,6 @@ WEIGHTS = {"late_interaction": 1.0, "dense": 0.3, "bm25": 0.15, "named": 0.05}  
 RERANKED = 0.03  # weight of a logit of the reranker, where the fused score counts 1
 WHOLE_NAME = 3.0  # the score of a chunk that defines a name as the question writes it; of a member, one less
 NAMED_FIRST = 3  # chunks at most that stand first because they define a name that is asked for
-SHINGLE_WORDS = 3
 DEFAULTS = SearchConfig()
 
 
@@ -217,40 +217,12 @@ def drop_near_duplicates(hits: Hits, texts: Sequence[str], threshold: float) -> 
 
     `texts` are those of the hits, in order.
     """
-    kept: list[int] = []
-    shingles = [_shingles(text) for text in texts]
-    for position, own in enumerate(shingles):
-        if all(_jaccard(own, shingles[better]) < threshold for better in kept):
-            kept.append(position)
-    return hits.take(kept)
+    return hits.take(unlike(texts, threshold))
 
 
 def fit_budget(hits: Hits, tokens: Sequence[int], budget: int) -> Hits:
     """The hits that fit a budget together, best first; one that does not fit is passed over for smaller ones below."""
-    kept: list[int] = []
-    left = budget
-    for position, size in enumerate(tokens):
-        if size <= left:
-            kept.append(position)
-            left -= size
-    return hits.take(kept)
-
-
-def shingle_overlap(one: str, other: str) -> float:
-    """Jaccard similarity of the word shingles of two texts, in [0, 1]."""
-    return _jaccard(_shingles(one), _shingles(other))
-
-
-def _shingles(text: str) -> frozenset[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
-    count = max(1, len(words) - SHINGLE_WORDS + 1)
-    return frozenset(tuple(words[start : start + SHINGLE_WORDS]) for start in range(count))
-
-
-def _jaccard(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
-    """|A ∩ B| / |A ∪ B|; neither set is ever empty."""
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
+    return hits.take(fitting(tokens, budget))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class Logistic:
         return 1.0 / (1.0 + np.exp(-(self.bias + standard @ np.asarray(self.weights))))
 
 
-def fit(features: np.ndarray, outcomes: Sequence[bool], names: Sequence[str]) -> Logistic:
+def fit(features: np.ndarray, outcomes: Sequence[bool], names: Sequence[str], strength: float = STRENGTH) -> Logistic:
     """Fit by L2-penalised maximum likelihood; ValueError when all outcomes are the same."""
     from sklearn.linear_model import LogisticRegression
 
@@ -32,7 +32,7 @@ def fit(features: np.ndarray, outcomes: Sequence[bool], names: Sequence[str]) ->
         raise ValueError(f"all {len(outcomes)} outcomes are {outcomes[0] if len(outcomes) else 'missing'}")
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    model = LogisticRegression(C=STRENGTH).fit((features - mean) / scale, np.asarray(outcomes))
+    model = LogisticRegression(C=strength).fit((features - mean) / scale, np.asarray(outcomes))
     return Logistic(
         names=tuple(names),
         mean=tuple(mean.tolist()),

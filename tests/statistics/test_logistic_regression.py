@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lmworks.ground.logistic_regression import STRENGTH, cross_fit, fit
+from lmworks.statistics.logistic_regression import STRENGTH, cross_fit, fit
 
 
 def sample(n: int, seed: int = 0) -> tuple[np.ndarray, list[bool]]:

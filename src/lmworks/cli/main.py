@@ -25,6 +25,7 @@ from lmworks.cli import (
     model_command,
     plan_command,
     prefer_command,
+    prompt_command,
     rows_command,
     serve_command,
     sweep_command,
@@ -139,6 +140,7 @@ app.add_typer(log_command.app, name="log")
 app.command()(drift_command.drift)
 app.add_typer(drift_command.app, name="alerts")
 app.add_typer(experiment_command.app, name="experiment")
+app.add_typer(prompt_command.app, name="prompt")
 app.add_typer(rows_command.app, name="rows")
 app.add_typer(serve_command.keys_app, name="keys")
 

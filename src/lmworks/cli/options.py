@@ -58,6 +58,19 @@ def remember(workspace: Path) -> None:
     (WORKSPACES / LAST).write_text(str(workspace.resolve()), "utf-8")
 
 
+def read_margins(texts: list[str] | None) -> dict[str, float]:
+    """Margins of a gate by metric; ConfigError for what is none."""
+    from lmworks.config import ConfigError, parse_assignment
+
+    given: dict[str, float] = {}
+    for text in texts or []:
+        (name, *rest), value = parse_assignment(text)
+        if rest or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ConfigError((), f"--margin is METRIC=NUMBER with a number above 0, got {text!r}")
+        given[name] = float(value)
+    return given
+
+
 def new_console() -> "Console":
     from rich.console import Console
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, last_workspace, new_console, read_margins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,6 @@ def promote(
 
     Example: `lmworks promote candidate --reason "abstains less on leave" --margin answered=0.1`
     """
-    from lmworks.config import ConfigError, parse_assignment
     from lmworks.versions import MARGINS, compared, read_version
     from lmworks.versions import promote as go_live
 
@@ -44,12 +43,7 @@ def promote(
     if not version:
         _print_versions(folder)
         return
-    given: dict[str, float] = {}
-    for text in margins or []:
-        (name, *rest), value = parse_assignment(text)
-        if rest or isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise ConfigError((), f"--margin is METRIC=NUMBER with a number above 0, got {text!r}")
-        given[name] = float(value)
+    given = read_margins(margins)
     if runs and len(runs) != 2:
         raise ValueError("name two runs: --run NEW --run OLD")
     wanted = read_version(folder, version)

@@ -69,7 +69,7 @@ def compare_values(
         else:
             p = permutation_test(new, old, combine, clusters)
     verdict = "identical" if clusters and np.array_equal(new, old) else "cannot tell"
-    return _adjusted([Comparison(task, metric, higher_is_better, difference, p, p, verdict, left_out)], alpha)[0]
+    return adjusted([Comparison(task, metric, higher_is_better, difference, p, p, verdict, left_out)], alpha)[0]
 
 
 def compare_runs(
@@ -80,7 +80,7 @@ def compare_runs(
     ValueError where they hold an item differently (prompt, references or anything else), and, unless `shared`, where
     one has tasks, items or metrics that the other has not.
     """
-    return _adjusted(
+    return adjusted(
         [
             compare_values(combine, items, new, old, direction, task=task, metric=metric)
             for task, metric, combine, direction, items, new, old in _columns(Path(candidate), Path(baseline), shared)
@@ -133,12 +133,13 @@ def kept_margins(
     return not failed, "\n".join(lines)
 
 
-def _adjusted(found: Sequence[Comparison], alpha: float) -> list[Comparison]:
-    adjusted = iter(holm([one.p for one in found if one.p is not None]))
+def adjusted(found: Sequence[Comparison], alpha: float = 0.05) -> list[Comparison]:
+    """The comparisons with p corrected for as many as there are, and the verdicts that follow."""
+    corrected = iter(holm([one.p for one in found if one.p is not None]))
     judged = []
     for one in found:
         p, verdict = (
-            None if one.p is None else next(adjusted),
+            None if one.p is None else next(corrected),
             one.verdict if one.verdict == "identical" else "cannot tell",
         )
         if p is not None and p < alpha and isinstance(one.difference, Scored):

@@ -125,11 +125,12 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An item with what the model is given: a context for each continuation, or one for a generation."""
+    """An item with what the model is given: a context for each continuation, or one for a generation; and its row."""
 
     item: Item
     contexts: tuple[TextOrMessages, ...]
     continuations: tuple[str, ...] = ()
+    row: Row = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def _example(task: Task, name: str, row: Row, shots: Sequence[tuple[str, Row]]) 
     after = [delimiter + fill(task.continuation, {**row, "choice": choice}, where) for choice in item.choices]
     if len(contexts) == 1 and after:
         contexts *= len(after)
-    return Example(replace(item, prompt=prompts[0]), contexts, tuple(after))
+    return Example(replace(item, prompt=prompts[0]), contexts, tuple(after), row)
 
 
 def _solved(task: Task, name: str, row: Row) -> tuple[str, str]:

@@ -16,7 +16,7 @@ Value = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What may be put where a template has `{name}`: always data, never a turn, a special token or a template.
+    """The type of what is put where a template has `{name}`: always data, never a turn, a special token or a template.
 
     kind      "text", "integer", "number", or "choice", one of `options`.
     most      Characters of a text at most; 0: any number.

@@ -9,13 +9,17 @@ Values are data. Each is put in once, into the content of one message: braces in
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from lmworks.evaluate.passage_selection import fitting, unlike
-from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.protocol import ContextLengthError, Request, SamplingParameters
 from lmworks.prompt.config import SLOT, Context, Prompt, Value
 from lmworks.prompt.few_shot import Encode, choose_examples
 from lmworks.prompt.prompt_file import prompt_hash
 from lmworks.records import Message, PromptSpan
+
+if TYPE_CHECKING:
+    from lmworks.model.checkpoint import Checkpoint
 
 CountTokens = Callable[[str], int]
 Passage = Mapping[str, str]  # the columns of a context's template, `text` among them; the most relevant first
@@ -37,15 +41,12 @@ class FilledPrompt:
     left_out: tuple[str, ...] = ()
     tokens: Mapping[str, int] | None = None
 
-    @property
-    def sampling(self) -> SamplingParameters:
-        """Greedy or drawn as the prompt says, held to its format."""
+    def request(self, *, enforced: bool = True, seed: int | None = None) -> Request:
+        """The request to an engine; unless `enforced`, its answer may have any form."""
         own = {one.name: getattr(self.prompt.sampling, one.name) for one in fields(self.prompt.sampling)}
-        form = self.prompt.format
-        return SamplingParameters(**own, constraint=None if form is None else form.constraint)
-
-    def request(self) -> Request:
-        return Request(messages=self.messages, sampling=self.sampling)
+        form = self.prompt.format if enforced else None
+        constraint = None if form is None else form.constraint
+        return Request(messages=self.messages, sampling=SamplingParameters(**own, constraint=constraint, seed=seed))
 
 
 def fill_prompt(
@@ -88,6 +89,24 @@ def fill_prompt(
             tokens[one.part] = tokens.get(one.part, 0) + count(text)
     made = tuple(turns.messages), tuple(turns.spans)
     return FilledPrompt(prompt, prompt_hash(prompt), *made, tuple(shown), tuple(left_out), tokens)
+
+
+def token_counter(checkpoint: "Checkpoint") -> CountTokens:
+    tokenizer = checkpoint.required_tokenizer
+    return lambda text: len(tokenizer.encode(text))
+
+
+def check_length(filled: FilledPrompt, checkpoint: "Checkpoint", most: int | None = None) -> None:
+    """ContextLengthError for a prompt that leaves no room for its answer in the model's context, or in `most`."""
+    most = most or checkpoint.config.context_length
+    size = len(checkpoint.chat.render(filled.messages, add_generation_prompt=True).ids)
+    if size + filled.prompt.sampling.max_tokens > most:
+        parts = ", ".join(f"{part} {tokens}" for part, tokens in (filled.tokens or {}).items())
+        raise ContextLengthError(
+            f"{filled.prompt.name} has {size} tokens ({parts}) and an answer of up to "
+            f"{filled.prompt.sampling.max_tokens}, and the context is {most}: lower the budgets of context and "
+            "examples, or sampling.max_tokens"
+        )
 
 
 class _Turns:

@@ -85,7 +85,7 @@ def to_toml(prompt: Prompt) -> str:
 
 
 def _content(value: Any) -> Any:
-    """What differs from its default, as JSON's types: a field that is added later changes no hash."""
+    """All that differs from its default, as JSON's types: a field that is added later changes no hash."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         made = {}
         for one in dataclasses.fields(value):

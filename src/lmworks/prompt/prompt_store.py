@@ -47,7 +47,7 @@ class PromptVersion:
 
 @dataclass(frozen=True, slots=True)
 class LabelPolicy:
-    """What it takes to move a label.
+    """Conditions for a move of a label.
 
     test     A test that the version passed against the one that has the label.
     second   A second person: the first call proposes, the same call by somebody else moves.
@@ -121,7 +121,7 @@ class PromptStore:
         return prompt
 
     def live(self, name: str) -> Prompt:
-        """What is asked by this name: the version in production, or else the one that comes with lmworks."""
+        """The prompt that is asked by this name: the version in production, or else the one that comes with lmworks."""
         return self.read(name, PRODUCTION) if PRODUCTION in self.labels(name) else built_in(name)
 
     # -----------------------------------------------------------------------------------------------------------------

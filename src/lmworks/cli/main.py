@@ -26,6 +26,7 @@ from lmworks.cli import (
     plan_command,
     prefer_command,
     prompt_command,
+    route_command,
     rows_command,
     serve_command,
     sweep_command,
@@ -141,6 +142,7 @@ app.command()(drift_command.drift)
 app.add_typer(drift_command.app, name="alerts")
 app.add_typer(experiment_command.app, name="experiment")
 app.add_typer(prompt_command.app, name="prompt")
+app.add_typer(route_command.app, name="route")
 app.add_typer(rows_command.app, name="rows")
 app.add_typer(serve_command.keys_app, name="keys")
 

@@ -24,12 +24,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from llguidance import LLMatcher
-
 from lmworks.artefact import hash_json
 from lmworks.config import ConfigError, from_mapping, to_mapping, unknown
 from lmworks.generate.constraint import ConstraintError
-from lmworks.generate.constraint_grammar import to_grammar
 from lmworks.prompt.config import Prompt
 
 _LIBRARY = files("lmworks.prompt") / "library"
@@ -47,6 +44,10 @@ def parse_prompt(text: str, where: str) -> Prompt:
         raise ConfigError([where], f"not TOML: {error}") from error
     prompt = from_mapping(Prompt, mapping, [where])
     if prompt.format is not None:
+        from llguidance import LLMatcher  # and the grammar, which needs it: most prompts have no format
+
+        from lmworks.generate.constraint_grammar import to_grammar
+
         try:
             problem = LLMatcher.validate_grammar(to_grammar(prompt.format.constraint))
         except ConstraintError as error:

@@ -125,15 +125,30 @@ def run_grid(
     *,
     limit: int = 0,
     seed: int = 0,
+    **options: Any,
+) -> "Grid":
+    """Run every variant on every model, on the cases of a task; `options` are those of `run_cases`."""
+    return run_cases(task, read_cases(task, data, limit, seed), variants, models, folder, seed=seed, **options)
+
+
+def run_cases(
+    task: Task,
+    read: tuple[Sequence[Example], str],
+    variants: Sequence[Variant],
+    models: Mapping[str, EngineProtocol],
+    folder: Path,
+    *,
+    seed: int = 0,
     encode: Encode | None = None,
     roles: Mapping[str, Any] | None = None,
     progress: Report = no_report,
 ) -> "Grid":
-    """Run every variant on every model; `roles` are models that metrics need, by `registry.metric`'s names.
+    """The same on cases that were read, and their hash; `roles` are models that metrics need, by `registry.metric`'s
+    names.
 
     Everything is filled and checked before anything is generated. Safe to stop: finished runs are kept.
     """
-    found, cases = read_cases(task, data, limit, seed)
+    found, cases = list(read[0]), read[1]
     if len({one.name for one in variants}) < len(variants):
         raise ValueError("two variants have one name: name each differently")
     runs: list[tuple[Cell, list[PromptCase], Variant, TaskItems]] = []
@@ -159,7 +174,7 @@ def run_grid(
                 work = folder / ".work" / cell.key
                 context = StageContext({}, output, work, models={"model": cell.model}, progress=progress)
                 answers = _answers(made, models[cell.model], variant.enforced, seed)
-                config = SuiteConfig((task.name,), data, seed=seed)
+                config = SuiteConfig((task.name,), seed=seed)
                 run(config, context, [items], answers, cell.key, lambda *_: [])
                 rows, _ = read_results(output)
                 write_json(output / CELL, _measured(cell, rows, variant))

@@ -13,6 +13,7 @@ from lmworks.records import QUERY_ENCODER, Interaction, question_of
 from lmworks.serve.embedding_request import QueryEncoder
 from lmworks.serve.events import BusyError, DeadlineError, Event, FailedError, Finished, Piece
 from lmworks.serve.interaction_record import (
+    HeldRecorder,
     Recorder,
     Turn,
     choice_id,
@@ -31,7 +32,7 @@ class _Job:
     turn: Turn
     identifier: str
     worker: EngineWorker
-    recorder: Recorder
+    recorder: Recorder | HeldRecorder
     began: float
     queue: DeadlineQueue[Delta | Exception]
     adapter: str
@@ -43,7 +44,7 @@ async def completion_events(
     turn: Turn,
     identifier: str,
     worker: EngineWorker,
-    recorder: Recorder,
+    recorder: Recorder | HeldRecorder,
     deadline_seconds: float,
     compiling: Executor,
     adapter: str = "",

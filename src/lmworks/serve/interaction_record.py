@@ -11,7 +11,7 @@ from lmworks.config import to_mapping
 from lmworks.generate.protocol import Completion, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.monitor.log import Log, LogFullError
-from lmworks.records import Interaction, Message
+from lmworks.records import Interaction, Message, PromptSpan
 from lmworks.serve.thread_offload import run_off_loop, text_length
 from lmworks.tokenizer.tool_calls import Tool
 
@@ -51,6 +51,10 @@ class Turn:
     route: str = ""
     version: str = ""
     answering: Mapping[str, Any] = field(default_factory=dict)
+    # Set by a router, or by who fills a prompt: its hash, its parts in `messages`, and the router's choice.
+    prompt: str = ""
+    prompt_parts: tuple[PromptSpan, ...] = ()
+    decision: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompt_ids):
@@ -96,7 +100,7 @@ def completion_interaction(
         input_tokens=completion.prompt_tokens,
         output_tokens=completion.completion_tokens,
         model=fingerprint,
-        prompt=hash_json([template, system]),
+        prompt=turn.prompt or hash_json([template, system]),
         lineage={f"model:{turn.model}": fingerprint, **turn.lineage},
         seed=completion.seed,
     )
@@ -129,6 +133,9 @@ def _interaction(turn: Turn, identifier: str, began: float, error: str) -> Inter
         conversation=turn.conversation,
         parent=turn.parent,
         unit=turn.unit,
+        prompt=turn.prompt,
+        prompt_parts=turn.prompt_parts,
+        decision=turn.decision,
         seed=turn.sampling.seed,
     )
 
@@ -219,6 +226,30 @@ class Recorder:
         await asyncio.wrap_future(committed)
         for observer in self.observers:
             observer(interaction)
+
+
+@dataclass(slots=True)
+class HeldRecorder:
+    """A recorder that holds an interaction back until it is known whether it is the answer; what failed is logged."""
+
+    recorder: Recorder
+    held: Interaction | None = None
+
+    @property
+    def cancel_reason(self) -> str:
+        return self.recorder.cancel_reason
+
+    def in_background(self, work: Any) -> Any:
+        return self.recorder.in_background(work)
+
+    async def finish(self, work: Any) -> Any:
+        return await self.recorder.finish(work)
+
+    async def write(self, interaction: Interaction) -> None:
+        if interaction.error or interaction.finish_reason == "cancelled":
+            await self.recorder.write(interaction)
+        else:
+            self.held = interaction
 
 
 def _length(interaction: Interaction) -> int:

@@ -30,7 +30,7 @@ class ServedModel:
     """A name that a request can ask for; `created` in seconds since the epoch."""
 
     name: str
-    kind: Literal["assistant", "language", "embedding"]
+    kind: Literal["assistant", "language", "embedding", "router"]
     fingerprint: str
     context_length: int | None
     created: int

@@ -31,8 +31,9 @@ from lmworks.serve.config import ServeConfig
 from lmworks.serve.embedding_request import EncodingQueue, QueryEncoder, embed
 from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
 from lmworks.serve.grounded_turn import GroundedSystem, grounded_events
-from lmworks.serve.interaction_record import Recorder, Turn
+from lmworks.serve.interaction_record import HeldRecorder, Recorder, Turn
 from lmworks.serve.live_experiments import LiveExperiments
+from lmworks.serve.live_routers import LiveRouters, routed_events
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
@@ -73,10 +74,11 @@ class Service:
         self.log = open_log(workspace)
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
+        self.routers = LiveRouters(workspace)
         self.experiments = LiveExperiments(self.log, workspace, self._threads)
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
         self._encoding_queue = EncodingQueue()
-        self._query_encoder: QueryEncoder | None = None
+        self.query_encoder: QueryEncoder | None = None
         self._active = 0  # requests that are not answered yet
         self._followed = 0.0  # when it was last looked which version is live; infinite while one is opened
 
@@ -98,7 +100,9 @@ class Service:
             if opening:  # the models that are served write, expand and rerank for the system, too
                 served = {path: self._loaded.languages.get(name) for name, path in self._paths.items()}
                 opening.result().answerer.finder.engines |= {path: one for path, one in served.items() if one}
-            self._query_encoder = self._make_query_encoder()
+            self.query_encoder = self._make_query_encoder()
+            fingerprint = self.query_encoder.fingerprint if self.query_encoder else ""
+            self.routers.load(self._loaded, {ASSISTANT, *self._paths, *self._loaded.adapters}, fingerprint)
             self._served()  # hashes the weights now, not at the first request
         except BaseException as error:
             self.state, self.failure = "failed", str(error) or type(error).__name__
@@ -173,13 +177,13 @@ class Service:
             self._grounded.close()
         self.experiments.close()
         self._encoding_queue.close()
-        if self._query_encoder is not None:
-            self._query_encoder.close()
+        if self.query_encoder is not None:
+            self.query_encoder.close()
         for threads in (self._threads, self._compiling):
             threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
         # Web frameworks cache the functions of an app, which know this service, beyond the app.
-        self._loaded, self._grounded, self._query_encoder = LoadedModels({}, {}), None, None
+        self._loaded, self._grounded, self.query_encoder = LoadedModels({}, {}), None, None
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
@@ -200,6 +204,8 @@ class Service:
             served.append(ServedModel(name, "language", digest, worker.capabilities.context_length, created))
         for name, encoder in self._loaded.encoders.items():
             served.append(ServedModel(name, "embedding", encoder.fingerprint, encoder.max_length, created))
+        for name in self.routers.by_name:
+            served.append(ServedModel(name, "router", self.routers.fingerprint(name), None, created))
         return tuple(served)
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -216,8 +222,10 @@ class Service:
         raise UnknownModelError(f"no model {name!r} is served; there is {', '.join(m.name for m in self.models)}")
 
     def language(self, name: str) -> EngineWorker:
-        """The language model of this name, or the one that an adapter of this name changes; UnknownModelError also for
-        a model of another kind."""
+        """The language model of this name, the one that an adapter of this name changes, or a router's fallback;
+        UnknownModelError also for a model of another kind."""
+        self.served(name)
+        name = self.routers.fallback(name)
         if self.served(name).kind != "language":
             raise UnknownModelError(f"{name!r} does not complete text; {', '.join(self._loaded.languages)} does")
         return self._loaded.languages[self._loaded.adapters.get(name, name)]
@@ -239,6 +247,8 @@ class Service:
         if name in self._loaded.languages:
             worker = self._loaded.languages[name]
             return worker.running, worker.waiting, worker.cache_usage
+        if name in self.routers.by_name:
+            return 0, 0, 0.0
         waiting = self._encoding_queue.waiting
         if name == ASSISTANT:
             waiting = self._grounded.waiting if self._grounded is not None else 0
@@ -276,6 +286,8 @@ class Service:
                 raise ValueError(f"{ASSISTANT} answers a question: the last message must be the user's, and not empty")
             if turn.n != 1 or turn.sampling.alternatives:
                 raise ValueError(f"{ASSISTANT} gives one answer and no token probabilities: n must be 1, logprobs off")
+        if kind == "router" and (not turn.messages or turn.messages[-1].role != "user"):
+            raise ValueError(f"{turn.model} routes questions: the last message must be the user's")
 
     async def chat(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """The events of a turn. Closing the iterator cancels what is unfinished.
@@ -284,6 +296,11 @@ class Service:
         or FailedError.
         """
         self.check(turn)
+        if turn.model in self.routers.by_name:
+            async with aclosing(routed_events(self, turn)) as routed:
+                async for event in routed:
+                    yield event
+            return
         asked, turn, unseen = turn, *await self._in_arm(turn)
         identifier = turn.id or secrets.token_hex(8)
         if turn.model == ASSISTANT and self._grounded is not None:
@@ -293,17 +310,7 @@ class Service:
             system = self.experiments.versions[turn.version] if turn.version else self._grounded
             events = grounded_events(turn, identifier, system, self.recorder, self.config)
         else:
-            worker = self.language(turn.model)
-            events = completion_events(
-                turn,
-                identifier,
-                worker,
-                self.recorder,
-                self.config.deadline_seconds,
-                self._compiling,
-                self.adapter(turn.model),
-                self._query_encoder,
-            )
+            events = self.completion(turn, identifier, self.recorder)
         with self.active_request():
             async with aclosing(events) as source:
                 async for event in source:
@@ -312,6 +319,19 @@ class Service:
             self.experiments.guard(turn.experiment)
         if unseen is not None:
             self._answer_unseen(unseen)
+
+    def completion(self, turn: Turn, identifier: str, recorder: Recorder | HeldRecorder) -> AsyncGenerator[Event, None]:
+        """The events of a turn that a language model completes."""
+        return completion_events(
+            turn,
+            identifier,
+            self.language(turn.model),
+            recorder,
+            self.config.deadline_seconds,
+            self._compiling,
+            self.adapter(turn.model),
+            self.query_encoder,
+        )
 
     async def _in_arm(self, turn: Turn) -> tuple[Turn, Turn | None]:
         """The turn as the arm of its unit answers it, and as another does unseen; as it is where an arm cannot."""

@@ -188,7 +188,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["lmworks"] = "lmworks"
-    kind: Literal["assistant", "language", "embedding"]
+    kind: Literal["assistant", "language", "embedding", "router"]
     context_length: int | None
     fingerprint: str
 

@@ -119,7 +119,7 @@ class _TextState:
 
     @classmethod
     async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> "_TextState":
-        if service.served(body.model).kind == "assistant":
+        if service.served(body.model).kind in ("assistant", "router"):
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.language(body.model)
         made = body.best_of or body.n or 1

@@ -1,0 +1,205 @@
+"""A router learned from outcomes: fitted on a half of the cases, priced on a quarter, measured on the rest.
+
+Each target has a logistic regression of "its answer is right". The price of cost runs over all values at which a choice
+changes, which gives the curve of quality over cost; it is set to what meets a goal: no worse than the best single
+target at the least cost, or the best quality within a budget.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lmworks.prompt.router import LearnedRouter
+from lmworks.records import Score
+from lmworks.report import Figure, Section, Table, line_plot
+from lmworks.statistics.logistic_regression import Logistic, fit
+from lmworks.statistics.scores import mean_score, ratio
+from lmworks.statistics.significance import paired_score
+
+LEAST = 20  # outcomes of a target, of both kinds
+STRENGTH = 0.01  # inverse of the L2 penalty: hundreds of cases, as many features
+_POINTS = 60  # of a curve
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedCases:
+    """Outcomes of questions.
+
+    ids       of the questions, which are split by them
+    features  (n, d): vectors of the questions, or `confidence_features` of the first target's answers
+    outcomes  target -> (n,) 1 right, 0 wrong, NaN where it was not asked
+    costs     target -> of a question that it alone is asked, on average, in any unit
+    """
+
+    ids: tuple[str, ...]
+    features: np.ndarray
+    outcomes: Mapping[str, np.ndarray]
+    costs: Mapping[str, float]
+
+    def part(self, low: float, high: float) -> "RoutedCases":
+        """The cases whose hash, in [0, 1), lies in [low, high)."""
+        places = [hashlib.sha256(one.encode("utf-8", "surrogatepass")).digest()[:8] for one in self.ids]
+        kept = np.array([low <= int.from_bytes(one) / 2**64 < high for one in places])
+        outcomes = {name: values[kept] for name, values in self.outcomes.items()}
+        ids = tuple(one for one, keep in zip(self.ids, kept, strict=True) if keep)
+        return replace(self, ids=ids, features=self.features[kept], outcomes=outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A price, and what it gives on average."""
+
+    price: float
+    quality: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouterFit:
+    """A learned router, its curve where the price was set, and what it does on cases that nothing was set on.
+
+    `against` leads from each single target to the difference in quality, paired by case; `mixture` is the difference
+    from choosing by chance at the same cost. `imputed` is the share of cases whose quality is predicted, since what the
+    router chooses was not asked.
+    """
+
+    router: LearnedRouter
+    costs: Mapping[str, float]  # of each target alone
+    curve: tuple[Point, ...]
+    n: int
+    quality: Score
+    cost: float
+    shares: Mapping[str, float]
+    against: Mapping[str, Score]
+    mixture: Score
+    imputed: float
+
+
+def fit_router(
+    cases: RoutedCases,
+    kind: Literal["query", "cascade"] = "query",
+    *,
+    goal: Literal["quality", "cost"] = "quality",
+    margin: float = 0.0,
+    budget: float = 0.0,
+    encoder: str = "",
+) -> RouterFit:
+    """Learn a router. With the goal "quality": the least cost at which the quality is that of the best single target
+    less `margin`; with "cost": the best quality at a mean cost of at most `budget`.
+
+    ValueError for fewer than two targets, too few outcomes of one, and a budget that no choice keeps to.
+    """
+    if len(cases.outcomes) < 2:
+        raise ValueError("a router chooses between two targets at least")
+    train, pricing, test = cases.part(0, 0.5), cases.part(0.5, 0.75), cases.part(0.75, 1)
+    models = {name: _model(name, train, kind, place) for place, name in enumerate(cases.outcomes)}
+    costs = dict(cases.costs)
+    if kind == "cascade":
+        first = next(iter(costs))
+        costs = {name: cost if name == first else costs[first] + cost for name, cost in costs.items()}
+    router = LearnedRouter(kind, models, costs, 0.0, encoder)
+    curve = quality_curve(router, pricing)
+    router = replace(router, price=_priced(curve, router, pricing, goal, margin, budget).price)
+    return _measured(router, curve, test)
+
+
+def _model(name: str, train: RoutedCases, kind: str, place: int) -> Logistic:
+    known = np.isfinite(train.outcomes[name])
+    right = train.outcomes[name][known] >= 0.5
+    if min(right.sum(), (~right).sum()) < LEAST:
+        raise ValueError(
+            f"{name}: {right.sum()} right and {(~right).sum()} wrong answers to learn from, and {LEAST} of each are "
+            "needed: run more cases, or leave the target out"
+        )
+    features = train.features[known]
+    if kind == "cascade" and place:  # of the later ones nothing is known before they are asked
+        features = np.zeros((len(features), 1))
+    names = [str(number) for number in range(features.shape[1])]
+    return fit(features, right.tolist(), names, STRENGTH if kind == "query" else 1.0)
+
+
+def _choices(router: LearnedRouter, cases: RoutedCases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) the chosen places, their quality, and whether that is predicted."""
+    probabilities = router.probabilities(cases.features)
+    chosen = router.choose(probabilities)
+    known = np.stack([cases.outcomes[name] for name in router.models], axis=1)
+    rows = np.arange(len(chosen))
+    values, missing = known[rows, chosen], np.isnan(known[rows, chosen])
+    return chosen, np.where(missing, probabilities[rows, chosen], values), missing
+
+
+def quality_curve(router: LearnedRouter, cases: RoutedCases) -> tuple[Point, ...]:
+    """Quality and cost at the prices at which choices change, from 0, where cost is nothing, on."""
+    probabilities, costs = router.probabilities(cases.features), np.array(list(router.costs.values()))
+    gaps = probabilities[:, :, None] - probabilities[:, None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        prices = gaps / (costs[:, None] - costs[None, :])
+    prices = np.unique(prices[np.isfinite(prices) & (prices > 0)])
+    if len(prices) > _POINTS:
+        prices = np.quantile(prices, np.linspace(0, 1, _POINTS))
+    points = []
+    for price in (0.0, *prices, *(prices[-1:] * 2)):
+        chosen, values, _ = _choices(replace(router, price=float(price)), cases)
+        points.append(Point(float(price), float(values.mean()), float(costs[chosen].mean())))
+    return tuple(points)
+
+
+def _priced(
+    curve: Sequence[Point], router: LearnedRouter, cases: RoutedCases, goal: str, margin: float, budget: float
+) -> Point:
+    if goal == "cost":
+        able = [point for point in curve if point.cost <= budget]
+        if not able:
+            least = min(point.cost for point in curve)
+            raise ValueError(f"no choice costs {budget:g} or less; the cheapest costs {least:g}")
+        return max(able, key=lambda point: (point.quality, -point.cost))
+    best = max(float(np.nanmean(values)) for values in cases.outcomes.values())
+    able = [point for point in curve if point.quality >= best - margin - 1e-12]
+    return min(able or [max(curve, key=lambda point: point.quality)], key=lambda point: point.cost)
+
+
+def _measured(router: LearnedRouter, curve: tuple[Point, ...], test: RoutedCases) -> RouterFit:
+    chosen, values, missing = _choices(router, test)
+    names, alone = list(router.models), np.array(list(test.costs.values()))
+    probabilities = router.probabilities(test.features)
+    single = {}
+    for place, name in enumerate(names):
+        known = test.outcomes[name]
+        single[name] = np.where(np.isnan(known), probabilities[:, place], known)
+    ones = np.ones(len(values))
+    own = np.stack([values, ones], axis=1)
+    signature = ["router", len(values), router.price]
+    against = {
+        name: paired_score(own, np.stack([other, ones], axis=1), ratio, signature) for name, other in single.items()
+    }
+    cost = float(np.array(list(router.costs.values()))[chosen].mean())
+    low, high = int(alone.argmin()), int(alone.argmax())
+    share = min(1.0, (cost - alone[low]) / (alone[high] - alone[low])) if alone[high] > alone[low] else 0.0
+    mixed = (1 - share) * single[names[low]] + share * single[names[high]]
+    return RouterFit(
+        router, dict(test.costs), curve, len(values), mean_score(values.tolist(), signature), cost,
+        {name: float((chosen == place).mean()) for place, name in enumerate(names)}, against,
+        mean_score((values - mixed).tolist(), signature), float(missing.mean()),
+    )  # fmt: skip
+
+
+def fit_section(found: RouterFit) -> Section:
+    """The curve, and on held-out cases quality and cost against every single target and against chance."""
+    costs = found.costs
+    rows = [
+        (name, found.shares[name], costs[name], found.cost / costs[name] if costs[name] else 0.0, str(score))
+        for name, score in found.against.items()
+    ]
+    columns = ("target", "share", "its cost", "router's cost over it", "router's quality less its")
+    lines = {"router": ([point.cost for point in found.curve], [point.quality for point in found.curve])}
+    plot = Figure(line_plot(lines, x="cost of a question", y="right answers"), "Where the price was set, by price.")
+    text = (
+        f"On {found.n} held-out questions: quality {found.quality}, cost {found.cost:.4g} a question. Against choosing "
+        f"by chance at the same cost: {found.mixture}."
+    )
+    if found.imputed:
+        text += f" The quality of {found.imputed:.0%} of them is predicted: what is chosen was not asked."
+    return Section(f"Router, {found.router.kind}", text, (Table(columns, tuple(rows)),), (plot,))

@@ -272,6 +272,57 @@ def test(
         typer.echo(f"report -> {out}")
 
 
+@app.command()
+def optimise(
+    prompt: VersionArgument,
+    task: Annotated[str, typer.Argument(help="A task of `lmworks eval` or a TOML file: the cases; its first metric.")],
+    data: DataOption,
+    model: Annotated[str, typer.Option("--model", help="A model, as for `lmworks prompt test`.")],
+    train: Annotated[int, typer.Option(min=10, help="Cases to search on; the others are held out.")] = 60,
+    limit: Annotated[int, typer.Option(min=0, help="Cases in all; 0: all.")] = 0,
+    instructions: Annotated[
+        list[str] | None, typer.Option("--instruction", help="A wording to try, beside the model's own.")
+    ] = None,
+    embedder: EmbedderOption = "",
+    reason: ReasonOption = "",
+    by: ByOption = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Search for better examples and a better instruction on some cases; say what they are worth on the others.
+
+    With --reason the best prompt is kept as a version.
+
+    Example: `lmworks prompt optimise support intents.toml --data data --model smollm2-135m-instruct --train 60`
+    """
+    from lmworks.evaluate.task import read_tasks
+    from lmworks.progress import stage_progress
+    from lmworks.prompt.prompt_file import prompt_hash
+    from lmworks.prompt.prompt_grid import RUNS, read_cases
+    from lmworks.prompt.prompt_search import search_prompt
+    from lmworks.report import Section, Table, print_sections
+
+    (wanted,), begun = read_tasks([task]), _prompt(prompt, workspace)
+    found, cases = read_cases(wanted, data, limit)
+    console, folder = new_console(), (workspace or last_workspace()) / RUNS
+    with stage_progress(console, "search") as report:
+        result = search_prompt(
+            wanted, found, cases, begun, _engine(model), folder, train=train, instructions=instructions or (),
+            encode=_encoder(embedder), progress=report,
+        )  # fmt: skip
+    rows = tuple((one.name, one.score, one.tokens, "better" if one.kept else "") for one in result.trials)
+    before, after = result.per_case
+    held = str(result.comparison) if result.comparison else "nothing better was found"
+    text = (
+        f"On {result.held_out} held-out cases: {held}. A case takes {after:.0f} tokens, before {before:.0f}. "
+        f"The search took {result.tokens:,.0f} tokens on {result.train} cases."
+    )
+    table = Table(("tried", wanted.metrics[0], "tokens", ""), rows)
+    print_sections(console, [Section(f"Search for {begun.name}", text, (table,))])
+    if result.comparison and reason:
+        made = _store(workspace).add(result.prompt, reason, who=by, parent=prompt_hash(begun))
+        typer.echo(f"{begun.name}:{made.hash} ({made.who}: {made.reason})")
+
+
 def _roles(judge: str) -> dict[str, Any]:
     if not judge:
         return {}

@@ -7,13 +7,12 @@ labels.toml           what a move needs, a `LabelPolicy` by label
 """
 
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmworks.artefact import lock, read_rows, write_text
-from lmworks.config import from_mapping, unknown
+from lmworks.config import read_toml, unknown
 from lmworks.evaluate.promotion import (
     CANDIDATE,
     PRODUCTION,
@@ -139,8 +138,7 @@ class PromptStore:
 
     def policy(self, label: str) -> LabelPolicy:
         path = self.folder / _POLICY
-        rules = from_mapping(_Policies, tomllib.loads(path.read_text("utf-8")), [str(path)]) if path.exists() else None
-        policies = (rules or _Policies()).labels
+        policies = read_toml(_Policies, path).labels
         if label not in policies:
             raise LookupError(f"{unknown('label', label, list(policies))}; {path} says which there are")
         return policies[label]

@@ -18,7 +18,6 @@ low (FrugalGPT, Chen et al. 2023).
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lmworks.artefact import read_json
-from lmworks.config import ConfigError, from_mapping, unknown
+from lmworks.config import from_mapping, read_toml, unknown
 from lmworks.prompt.config import Prompt
 from lmworks.prompt.filled_prompt import FilledPrompt, fill_prompt
 from lmworks.records import Message, question_of
@@ -179,10 +178,7 @@ def confidence_features(log_probabilities: Sequence[Sequence[float]]) -> np.ndar
 def read_router(path: Path, encoder: str = "") -> Router:
     """The router of a TOML file, with what was learned beside it. ConfigError names the key; ValueError where it was
     learned on another encoder than that of this fingerprint."""
-    try:
-        router = from_mapping(Router, tomllib.loads(path.read_text("utf-8")), [str(path)])
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([str(path)], f"not TOML: {error}") from error
+    router = read_toml(Router, path)
     learned = path.with_suffix(".json")
     if not learned.exists():
         return router

@@ -25,6 +25,7 @@ import lmworks
 from lmworks.build import build
 from lmworks.config import to_mapping
 from lmworks.feedback_loop import LoopConfig, run
+from lmworks.monitor.alerts import Watch, read_config
 from lmworks.monitor.config import ReviewConfig, ReviewRule
 from lmworks.monitor.experiment import assign, read_courses
 from lmworks.monitor.log import Log
@@ -236,11 +237,13 @@ def main() -> None:
     promoted = [one.version for one in promotions(world.workspace)]
     print(f"PROMOTED: {bool(promoted)}; {first} -> {read_current(world.workspace).version}")
     world.traffic(now, 24, 40)
-    now += DAY + HOUR
+    now += 2 * DAY  # so that a whole day is over
+    Watch(world.log, read_config(world.workspace), world.workspace).check(now)
     go("watched", [])
     live = read_current(world.workspace).version
+    go("A worse version: only long sentences are candidates", POOR)
     world.review(now, 60)
-    lines = go("A worse version: only long sentences are candidates", POOR)
+    lines = go("reviewed", POOR)
     refused = any("gate" in line and "ends" in line for line in lines) and read_current(world.workspace).version == live
     print(f"WORSE REFUSED: {refused}")
     degradation(world, now)
@@ -248,8 +251,6 @@ def main() -> None:
 
 def degradation(world: World, now: float) -> None:
     """Users get answers to others' questions, without an error; the alerts are checked as often as the rule says."""
-    from lmworks.monitor.alerts import Watch, read_config
-
     watch = Watch(world.log, read_config(world.workspace), world.workspace)
     for moment in range(48):  # half hours; the system breaks after a day
         world.traffic(now + moment * HOUR / 2, 0.5, 60)

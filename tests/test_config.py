@@ -190,24 +190,32 @@ def test_a_table_is_described_by_its_keys_with_the_defaults_that_it_has_there():
         """A part.
 
         size  how large
-        kind  which
         """
 
         size: int = 3
-        kind: str = "a"
+        kind: Literal["a"] = "a"
 
     @dataclass(frozen=True)
-    class Whole:
+    class Other:
+        kind: Literal["b"] = "b"
+
+    @dataclass(frozen=True)
+    class Base:
+        """rate  how fast"""
+
+        rate: float = 0.5
+
+    @dataclass(frozen=True)
+    class Whole(Base):
         """A whole.
 
         part  what is in it
-        rate  how fast
         """
 
-        part: Part = Part(size=7)
-        rate: float = 0.5
+        part: Part | Other = Part(size=7)
 
-    told = {"part.size": ("7", "how large"), "part.kind": ('"a"', "which"), "rate": ("0.5", "how fast")}
+    kinds = "`a` or `b`, each with settings of its own"
+    told = {"rate": ("0.5", "how fast"), "part.size": ("7", "how large"), "part.kind": ('"a"', kinds)}
     assert described(Whole) == told
 
 

@@ -38,8 +38,8 @@ MODULES = {
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
     "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoder_heads data/cross_encoder_rows",
-    "align.offline": "align/stage_offline align/offline_settings align/dpo align/simpo align/orpo align/kto "
-    "align/reward_model align/reward_report",
+    "align.offline": "align/stage_offline align/offline_settings align/preference_losses align/kto align/reward_model "
+    "align/reward_report",
     "align.critique_and_revision": "align/critique_and_revision",
     "align.online": "align/stage_online align/rollout_loader align/sampled_completions align/policy_gradient "
     "align/advantages align/ppo",

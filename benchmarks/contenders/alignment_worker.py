@@ -24,9 +24,10 @@ def letters(text: str) -> float:
 def lmworks(options: Namespace, exchange: Exchange) -> None:
     from lmworks.adapt import LoraConfig
     from lmworks.align import log_probabilities, sampled_completions, stage_online
-    from lmworks.align.dpo import DPO, REFERENCE
     from lmworks.align.online_config import GRPOConfig, OnlineConfig
+    from lmworks.align.policy import policy_of
     from lmworks.align.policy_gradient import PolicyOptimization
+    from lmworks.align.preference_losses import REFERENCE, Pairs
     from lmworks.align.rollout_loader import RolloutLoader
     from lmworks.data.completion_groups import group_completions
     from lmworks.data.preference_rows import read_preference_rows
@@ -61,7 +62,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
                 self.start += options.batch
                 return groups.batch([n % len(groups) for n in range(self.start - options.batch, self.start)])
 
-        objective, loader = DPO(), Rows()
+        objective, loader = Pairs(), Rows()
     else:
         fixed = partial(sampled_completions.SamplingParameters, ignore_eos=True)
         vars(sampled_completions)["SamplingParameters"] = fixed
@@ -77,7 +78,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
     parts: Any = checkpoint, objective, loader, settings, Path(options.folder, "run")
     run = Run(*parts, adapt=adapt)
     if isinstance(loader, RolloutLoader):
-        loader.policy = stage_online.policy_of(run, loader.config, method, False)
+        loader.policy = policy_of(run, loader.config, method)
     while (found := step(run)) is not None and exchange.taken(found.loss):
         pass
 

@@ -114,23 +114,29 @@ def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
     """field -> (its default as TOML, all that the class's docstring says about it, in one line without its last stop).
 
     The docstring has a line for each field: its name, at least two spaces, sentences that may go on, indented, on the
-    next lines. A field that is a table gives its keys, `chunk.target_tokens`, instead. `defaults` is an instance whose
-    values stand for those of the class. ValueError for a field that has no line.
+    next lines; those of a base class stand in its own. A field that is a table gives its keys, `chunk.target_tokens`,
+    instead; where it may be one of several, `kind` says which. `defaults` is an instance whose values stand for those
+    of the class. ValueError for a field that has no line.
     """
-    docs = re.findall(r"^(\w+) {2,}(.+(?:\n {2,}.+)*)", inspect.cleandoc(cls.__doc__ or ""), re.MULTILINE)
+    texts = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in reversed(cls.__mro__))
+    docs = re.findall(r"^(\w+) {2,}(.+(?:\n {2,}.+)*)", texts, re.MULTILINE)
     sentences = {name: " ".join(text.split()).removesuffix(".") for name, text in docs}
     result: dict[str, tuple[str, str]] = {}
     for field in dataclasses.fields(cls):
-        if field.name not in sentences:
+        if field.name not in sentences and field.name != "kind":
             raise ValueError(f"the docstring of {cls.__name__} says nothing about {field.name}")
         default = _default_of(field)
         default = default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(default):
             inner = described(type(default), default)
+            kinds = [f"`{kind}`" for each in typing.get_args(_hints(cls)[field.name]) if (kind := _kind_of(each))]
+            if len(kinds) > 1:
+                text = f"{', '.join(kinds[:-1])} or {kinds[-1]}, each with settings of its own"
+                inner["kind"] = inner["kind"][0], text
             result |= {f"{field.name}.{name}": each for name, each in inner.items()}
             continue
         written = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
-        result[field.name] = (written, sentences[field.name])
+        result[field.name] = (written, sentences.get(field.name, ""))
     return result
 
 

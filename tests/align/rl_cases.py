@@ -9,10 +9,11 @@ from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import FullConfig
 from lmworks.align.environments import Episodes
 from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
+from lmworks.align.policy import policy_of
 from lmworks.align.ppo import add_critic
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
-from lmworks.align.stage_online import adapted, objective_of, policy_of
+from lmworks.align.stage_online import adapted, objective_of
 from lmworks.evaluate.metric import Item, Response
 from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.train.config import CheckpointConfig, FinetuneConfig, TrainConfig
@@ -65,5 +66,5 @@ def run_of(
         ranks=ranks,
         adapt=adapted(config, tuned),
     )
-    loader.policy = policy_of(run, config, config.method, False)
+    loader.policy = policy_of(run, config, config.method)
     return run

@@ -97,7 +97,7 @@ def test_reasoning_tasks_have_splits_that_share_no_item():
     with RewardSum({"verifier": 1.0}) as reward:
         right = reward(items_of(rows), [Response(f"Answer: {rows[0].answer}"), Response(f"Answer: {answer}")])
         wrong = reward(items_of(rows), [Response(f"Answer: {rows[0].answer} or 3"), Response("Answer: 1")])
-    assert right == (1.0, 1.0) and wrong == (0.0, 0.0)
+    assert right == [1.0, 1.0] and wrong == [0.0, 0.0]
     with pytest.raises(LookupError, match="chain_sum"):
         reasoning_rows("chainsum", 1)
     with pytest.raises(ValueError, match="terms"):

@@ -16,8 +16,9 @@ import torch
 
 from lmworks.align import policy_gradient
 from lmworks.align.advantages import group_advantages
+from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import GRPOConfig
-from lmworks.align.policy_gradient import PolicyOptimization, RolloutBatch, kl_estimate, policy_loss
+from lmworks.align.policy_gradient import PolicyOptimization, kl_estimate, policy_loss
 
 RECORDED = Path(__file__).with_name("trl_policy_gradient.json")
 LENGTHS, MOST, PROMPT = (5, 3, 1, 0, 4), 6, 2  # one completion has nothing to learn
@@ -48,7 +49,8 @@ def ours(name: str, updates: int, beta: float, cap: float, monkeypatch: Any) -> 
     given = inputs()
     leaf = given["policy"].clone().requires_grad_()
     front = torch.zeros(len(leaf), PROMPT, dtype=torch.float64)
-    monkeypatch.setattr(policy_gradient, "completion_log_probabilities", lambda *_: torch.cat([front, leaf], 1))
+    policy = torch.cat([front, leaf], 1)
+    monkeypatch.setattr(policy_gradient, "log_probabilities_and_values", lambda *_: (policy, policy))
     wide = {key: torch.cat([front, given[key]], 1) for key in ("old", "reference", "sampled")}
     mask = torch.cat([front.bool(), given["mask"]], 1)
     columns = {**wide, "advantages": given["advantages"][:, None] * mask}
@@ -56,10 +58,10 @@ def ours(name: str, updates: int, beta: float, cap: float, monkeypatch: Any) -> 
         del columns["old"]
     config = GRPOConfig(name, updates=updates, beta=beta, importance_cap=cap or None)  # type: ignore[arg-type]
     objective = PolicyOptimization(config, MOST)
-    batch = RolloutBatch(mask.long(), mask, mask.sum(-1) + PROMPT, columns)
+    batch = Sequences(mask.long(), mask, mask.sum(-1) + PROMPT, columns)
     loss = objective.losses(None, batch)["policy"]  # type: ignore[arg-type]
-    assert loss.count == (sum(LENGTHS) if objective.config.reduction == "token" else 4)
-    total = loss.sum / (loss.count if objective.config.reduction == "token" else len(LENGTHS))
+    assert loss.count == (sum(LENGTHS) if config.resolved.reduction == "token" else 4)
+    total = loss.sum / (loss.count if config.resolved.reduction == "token" else len(LENGTHS))
     total.backward()
     assert leaf.grad is not None
     return float(total.detach()), leaf.grad.tolist()

@@ -6,10 +6,11 @@ import torch
 
 from align.rl_cases import config_of, run_of
 from lmworks.adapt.config import LoraConfig
-from lmworks.align import ppo
+from lmworks.align import policy_gradient, ppo
+from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import PPOConfig
-from lmworks.align.policy_gradient import RolloutBatch
-from lmworks.align.ppo import ProximalPolicyOptimization, generalised_advantages, token_rewards, whiten
+from lmworks.align.policy_gradient import PolicyOptimization
+from lmworks.align.ppo import generalised_advantages, token_rewards, whiten
 from lmworks.train.loop import train
 from lmworks.train.run_log import read_log
 
@@ -59,13 +60,13 @@ def test_advantages_and_losses_are_those_of_the_reference(beta, monkeypatch):
     def wide(array):  # behind a prompt of one token
         return torch.cat([torch.zeros(len(LENGTHS), 1, dtype=torch.float64), torch.from_numpy(array).double()], 1)
 
-    monkeypatch.setattr(ppo, "log_probabilities_and_values", lambda *_: (wide(policy), wide(values)))
-    monkeypatch.setattr(ppo, "critic_of", lambda _: None)
+    monkeypatch.setattr(policy_gradient, "log_probabilities_and_values", lambda *_: (wide(policy), wide(values)))
+    monkeypatch.setattr(policy_gradient, "critic_of", lambda _: None)
     names = {"old": old, "reference": reference, "values": old_values, "advantages": normal, "returns": returns}
     columns = {name: wide(array) for name, array in names.items()} | {"sampled": wide(old)}
     moved = wide(mask).bool()
-    batch = RolloutBatch(moved.long(), moved, moved.sum(-1) + 1, columns)
-    losses = ProximalPolicyOptimization(config).losses(None, batch)  # type: ignore[arg-type]
+    batch = Sequences(moved.long(), moved, moved.sum(-1) + 1, columns)
+    losses = PolicyOptimization(config, LONGEST).losses(None, batch)  # type: ignore[arg-type]
     assert float(losses["policy"].sum) / losses["policy"].count == pytest.approx(surrogate)
     assert float(losses["value"].metrics["nats"]) / losses["value"].count == pytest.approx(errors)
     assert float(losses["value"].sum) == pytest.approx(config.value_weight * float(losses["value"].metrics["nats"]))

@@ -9,12 +9,10 @@ import torch
 from torch.nn.functional import pad
 
 from lmworks.align.config import DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SimPOConfig
-from lmworks.align.dpo import DPO, REFERENCE, dpo
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
-from lmworks.align.orpo import ORPO, orpo
+from lmworks.align.preference_losses import REFERENCE, Pairs, dpo, orpo, simpo
 from lmworks.align.reward_model import Reward
-from lmworks.align.simpo import SimPO, simpo
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.train.config import TrainConfig
@@ -30,10 +28,10 @@ from ranks import on_ranks
 
 DPO_LOSSES = ("sigmoid", "robust", "cdpo", "ipo", "sigmoid_norm", "apo_zero")
 OBJECTIVES = {
-    **{loss: DPO(DPOConfig(loss=loss, label_smoothing=0.1 * (loss in ("robust", "cdpo")))) for loss in DPO_LOSSES},
-    "nll": DPO(DPOConfig(nll=0.5)),
-    "simpo": SimPO(),
-    "orpo": ORPO(),
+    **{loss: Pairs(DPOConfig(loss=loss, label_smoothing=0.1 * (loss in ("robust", "cdpo")))) for loss in DPO_LOSSES},
+    "nll": Pairs(DPOConfig(nll=0.5)),
+    "simpo": Pairs(SimPOConfig()),
+    "orpo": Pairs(ORPOConfig()),
     "kto": KTO(KTOConfig(undesirable=1.5)),
     **{kind: Reward(kind) for kind in ("pairwise", "label", "rating", "process")},
 }

@@ -14,8 +14,9 @@ from lmworks.adapt.config import LoraConfig
 from lmworks.align.log_probabilities import completion_log_probabilities
 from lmworks.align.online_config import GRPOConfig, PPOConfig
 from lmworks.align.policy import Policy
-from lmworks.align.rated_completions import RatedCompletions, padded
+from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rollout_loader import RolloutLoader
+from lmworks.align.sampled_completions import rollout_sequences
 from lmworks.align.sft_replay import WithReplay
 from lmworks.align.stage_online import adapted, objective_of
 from lmworks.data.completion_groups import group_completions
@@ -58,7 +59,7 @@ def test_what_is_rated_best_gets_likelier(algorithm, tmp_path):
     def sums():
         flat = [rollout for group in completions.completions for rollout in group]
         with torch.no_grad():
-            return completion_log_probabilities(run.model, padded(flat)).sum(-1).view(2, 3).double().numpy()
+            return completion_log_probabilities(run.model, rollout_sequences(flat)).sum(-1).view(2, 3).double().numpy()
 
     before = sums()
     train(run)

@@ -11,8 +11,8 @@ from rich.console import Console
 import lmworks
 from generate.engine_cases import tiny_llama
 from lmworks.align.log_probabilities import sequences_of
-from lmworks.align.reward_model import Reward, score
-from lmworks.align.reward_report import HeldOutRewards, reward_scores
+from lmworks.align.reward_model import score
+from lmworks.align.reward_report import Targets, reward_scores, targets_of
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.completion_groups import group_steps
@@ -106,8 +106,8 @@ def test_a_score_that_is_length_is_found_out():
     masks = [[[False] + [True] * size for size in pair] for pair in sizes]
     groups = join_groups([TokenGroup([[5] * len(mask) for mask in pair], pair) for pair in masks])
     lengths = sizes.astype(np.float64)
-    found = HeldOutRewards(lengths * 0.1, np.ones(200), lengths, list(range(200)))
-    scores = reward_scores(Reward("pairwise"), groups, found)
+    train = targets_of("pairwise", groups)
+    scores = reward_scores("pairwise", train, train, lengths * 0.1)
     longer = np.where(sizes[:, 0] == sizes[:, 1], 0.5, sizes[:, 0] > sizes[:, 1]).mean()
     assert scores["accuracy"].value == pytest.approx(longer)
     assert scores["length_accuracy"].value == pytest.approx(max(longer, 1 - longer))
@@ -115,6 +115,6 @@ def test_a_score_that_is_length_is_found_out():
     calibrated = draw.normal(size=(4000, 2))
     flip = draw.random(4000) > 1 / (1 + np.exp(calibrated[:, 1] - calibrated[:, 0]))
     calibrated[flip] = calibrated[flip, ::-1]
-    of = HeldOutRewards(calibrated, np.ones(4000), calibrated, list(range(4000)))
-    honest = reward_scores(Reward("pairwise"), groups, of)
+    of = Targets(calibrated, np.ones(4000), list(range(4000)))
+    honest = reward_scores("pairwise", train, of, calibrated)
     assert honest["ece"].interval[0] == 0 and honest["ece"].value < 0.03

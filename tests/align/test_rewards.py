@@ -22,13 +22,13 @@ def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
     with RewardSum({"verifier": 1.0, "format": 0.25, "length": 0.0}) as reward:
         items = items_of(rows)
         reward.check(items)
-        found = reward.measure(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
-        assert reward(items, [Response("4"), Response("no word")]) == (1.0, 0.0)
+        assert reward(items, [Response("4"), Response("no word")]) == [1.0, 0.0]
         assert reward.metrics["reward/verifier"] == 0.5
-    assert found.totals == (1.25, 1.0)
-    assert found.components == {"verifier": (1.0, 1.0), "format": (1.0, 0.0), "length": (7.0, 1.0)}
-    expected = {"reward": 1.125, "reward/length": 4.0, "reward/length/std": 3.0, "reward/unscored": 0.0}
-    assert {name: found.log()[name] for name in expected} == expected
+        found = reward(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
+    assert found == [1.25, 1.0]
+    expected = {"reward": 1.125, "reward/verifier": 1.0, "reward/format": 0.5, "reward/length": 4.0}
+    expected |= {"reward/length/std": 3.0, "reward/unscored": 0.0}
+    assert {name: reward.metrics[name] for name in expected} == expected
 
 
 def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
@@ -79,7 +79,7 @@ def test_ensembles_and_steps_of_models():
     mean = ensemble("mean", [model_reward("length", lengths), process])
     assert mean.measure(items, responses)[0] == 4.5
     with RewardSum({"both": 2.0}, {"both": both}) as reward:
-        assert reward(items, responses) == (4.0, Unscored("both: process: no steps"))
+        assert reward(items, responses) == [4.0, Unscored("both: process: no steps")]
     broken = model_reward("broken", lambda prompts, completions: [1.0, 2.0, 3.0])
     with RewardSum({"broken": 1.0}, {"broken": broken}) as reward, pytest.raises(ValueError, match="3 scores for 2"):
         reward(items, responses)

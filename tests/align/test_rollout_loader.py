@@ -14,8 +14,8 @@ import torch
 from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
+from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
-from lmworks.align.policy_gradient import RolloutBatch
 from lmworks.config import from_mapping
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.train.loop import train
@@ -49,10 +49,10 @@ def test_sampler_and_trainer_agree(kind, method, tmp_path):
     assert 0 < first["entropy"] < np.log(260)
 
 
-def batch_of(run) -> RolloutBatch:
+def batch_of(run) -> Sequences:
     run.model.eval()
     batch = next(run.loader)
-    assert isinstance(batch, RolloutBatch)
+    assert isinstance(batch, Sequences)
     return batch
 
 
@@ -64,12 +64,12 @@ def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
     run = run_of(tmp_path, config_of(algorithm))
     batch = batch_of(run)
     columns = {name: torch.nn.functional.pad(values, (0, 3)) for name, values in batch.columns.items()}
-    padded = RolloutBatch(
+    padded = Sequences(
         *(torch.nn.functional.pad(each, (0, 3)) for each in (batch.ids, batch.mask)), batch.real, columns
     )
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))
     means, gradients = means_and_gradients(run.model, run.objective, batch)
-    for other in (padded, batch.select(order)):
+    for other in (padded, select_rows(batch, order)):
         found, theirs = means_and_gradients(run.model, run.objective, other)
         assert found == pytest.approx(means, abs=1e-5)
         for mine, its in zip(gradients, theirs, strict=True):

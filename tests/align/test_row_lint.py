@@ -9,7 +9,7 @@ import pytest
 from command_line import lmworks
 from lmworks.align.row_lint import ADVICE, held_out_items, length_scores, lint_rows
 from lmworks.data.preference_rows import read_preference_rows
-from lmworks.records import LabelledCompletion, Preference, Scored
+from lmworks.records import Preference, Scored
 from slow_cases import slow
 
 SOUND = [
@@ -91,14 +91,13 @@ def test_the_share_of_longer_answers_lies_in_its_interval_for_a_share_that_is_kn
     assert inside >= 34  # of 40, at 95 %
 
 
-def test_a_threshold_of_length_finds_labels_that_are_lengths_and_no_others(tmp_path):
+def test_labels_that_go_by_length_are_told_from_labels_that_do_not(tmp_path):
     draw = np.random.default_rng(0)
-    words = draw.integers(1, 60, 400)
-    of_length = [LabelledCompletion(str(n), "x " * int(w), bool(w <= 20)) for n, w in enumerate(words)]
-    at_random = [LabelledCompletion(str(n), "x " * int(w), bool(draw.random() < 0.5)) for n, w in enumerate(words)]
-    known, chance = (length_scores(rows)["a threshold of words"] for rows in (of_length, at_random))
-    assert isinstance(known, Scored) and known.value > 0.98
-    assert isinstance(chance, Scored) and chance.interval[0] < 0.5 < chance.interval[1]
+    words = draw.integers(1, 60, 200)
+    rows = [{"prompt": str(n), "completion": "x " * int(w), "annotator": "a"} for n, w in enumerate(words)]
+    of_length = [{**row, "label": bool(w <= 20)} for row, w in zip(rows, words, strict=True)]
+    at_random = [{**row, "label": bool(draw.random() < 0.5)} for row in rows]
+    assert "length bias" in found(tmp_path, of_length) and found(tmp_path, at_random) == {}
 
 
 def test_the_verb_fails_on_what_training_refuses_alone(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lmworks.align.config import DPOConfig, KTOConfig, RewardConfig
-from lmworks.align.dpo import DPO, REFERENCE
 from lmworks.align.kto import KTO, with_baseline
 from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import Reward
 from lmworks.data.token_groups import GroupBatch
 from parity import trl_losses
@@ -23,7 +23,7 @@ def of_ours(case):
         policy, (margin, centring) = trl_losses.judge().model.double(), trl_losses.REWARD[name]
         objective = Reward("pairwise", RewardConfig(margin, centring))
     elif method == "dpo":
-        objective = DPO(DPOConfig(**trl_losses.DPO[name]))
+        objective = Pairs(DPOConfig(**trl_losses.DPO[name]))
         batch = referenced(reference, batch)
     else:
         labels, wanted, unwanted = trl_losses.KTO[name]

@@ -31,7 +31,6 @@ class LoraConfig:
     layers_pattern      what the layers' list is called; empty: whatever stands before a name's first number.
     lora_dropout        of a layer's input, in training only.
     use_dora            DoRA (Liu et al. 2024): the length of each row of W + scale · B A is learned by itself.
-    kind                `lora`; or `ia3`, `prefix`, `bottleneck` or `full`, with settings of their own.
     """
 
     r: int | None = None
@@ -93,7 +92,6 @@ class IA3Config:
                          how their names end, at a dot, or one regular expression for whole names. Empty: PEFT's choice
                          for the model's family, mostly `key`, `value` and `down`, of whose inputs.
     feedforward_modules  in the same two ways.
-    kind                 `ia3`; or `lora`, `prefix`, `bottleneck` or `full`, with settings of their own.
     """
 
     target_modules: tuple[str, ...] | str = ()
@@ -124,7 +122,6 @@ class PrefixConfig:
     init                 what the prefix begins as: keys and values that the model computes for random `tokens`, from
                          which it is learned with few examples (section 7.4); or numbers of the `normal` distribution,
                          as PEFT begins. An MLP and an encoder's prefix begin as `normal`.
-    kind                 `prefix`; or `lora`, `ia3`, `bottleneck` or `full`, with settings of their own.
     """
 
     num_virtual_tokens: int = 20
@@ -145,7 +142,6 @@ class BottleneckConfig:
     placement        `houlsby`: after attention and after the feed-forward; `pfeiffer`: after the feed-forward alone
                      (Pfeiffer et al. 2021).
     activation       f: `relu`, `gelu` or `silu`.
-    kind             `bottleneck`; or `lora`, `ia3`, `prefix` or `full`, with settings of their own.
     """
 
     bottleneck_size: int = 64
@@ -163,7 +159,6 @@ class FullConfig:
 
     train   regular expressions over whole names of weights, such as `.*\\.bias`, that are trained.
     freeze  of these the ones that stay as they are all the same, such as `embedding\\..*`.
-    kind    `full`; or `lora`, `ia3`, `prefix` or `bottleneck`, with settings of their own.
     """
 
     train: tuple[str, ...] = (".*",)

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.train.config import TrainConfig
-from lmworks.train.config_checks import positive, within
+from lmworks.train.config_checks import below_one, positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
 
 
@@ -15,10 +15,9 @@ class DPOConfig:
     """Direct preference optimisation (Rafailov et al. 2023), on preferences.
 
     beta             How strongly the policy is held to its reference.
-    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`, `apo_zero`: see `align/dpo.py`.
+    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`, `apo_zero`: see `align/preference_losses.py`.
     label_smoothing  ε, the share of pairs that are the wrong way round; `robust` and `cdpo` read it.
     nll              Weight of the chosen completion's own loss beside it; 0: none.
-    kind             `dpo`; or another method's, with settings of its own.
     """
 
     beta: float = 0.1
@@ -41,7 +40,6 @@ class SimPOConfig:
 
     beta   Scale of the mean log-probability of a token.
     gamma  The margin that the chosen completion is to have; half of beta is a good begin (section 4).
-    kind   `simpo`; or another method's, with settings of its own.
     """
 
     beta: float = 2.0
@@ -57,7 +55,6 @@ class ORPOConfig:
     """Odds ratio preference optimisation (Hong et al. 2024, equation 6), on preferences, without a reference.
 
     weight  λ, of the odds ratio beside the chosen completion's own loss.
-    kind    `orpo`; or another method's, with settings of its own.
     """
 
     weight: float = 0.1
@@ -75,7 +72,6 @@ class KTOConfig:
     desirable    λ_D, weight of completions that people want; `undesirable` λ_U, of the others. λ_D n_D / (λ_U n_U) is
                  to lie between 1 and 4/3 where n of them are alike in kind; a larger λ_U punishes what is dangerous.
     undesirable  See there.
-    kind         `kto`; or another method's, with settings of its own.
     """
 
     beta: float = 0.1
@@ -94,7 +90,6 @@ class RewardConfig:
 
     margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2).
     centring  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et al. 2023); 0: none.
-    kind     `reward`; or another method's, with settings of its own.
     """
 
     margin: float = 0.0
@@ -106,73 +101,83 @@ class RewardConfig:
             raise ValueError("margin and centring are at least 0")
 
 
-def check_run(method: Method, train: TrainConfig) -> None:
-    """ValueError for a method or a loop that alignment does not know."""
-    if not isinstance(method, LoraConfig | FullConfig):
-        raise ValueError(f"a policy is trained by lora or full, not by {method.kind}")
-    if isinstance(method, LoraConfig) and method.lora_dropout:
-        raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
-    if train.ramp is not None or train.samples:
-        raise ValueError("alignment trains without a ramp and samples of text")
-    if train.parallel.devices != train.parallel.data or train.parallel.zero > 1:
-        raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
-
-
-Offline = DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig
-
-
 @dataclass(frozen=True, slots=True)
-class OfflineConfig:
-    """A model learns from rows that rate, rank or label completions.
+class AlignConfig:
+    """Settings that offline and online alignment share.
 
-    rows       Files with the method's rows (.jsonl, .json, .parquet), or folders or globs of them.
-    base       The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
-               is the reference, too.
-    family     The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
-    algorithm  `dpo`, `simpo`, `orpo`, `kto` or `reward`, and its settings.
-    method     What is trained: an adapter (`lora`), or all weights (`full`).
-    held_out   The share of the rows that is kept from training and validated on, by their prompts.
-    minutes    How long the run may take on this machine: fewer rows are seen where these are too many.
-    epochs     How often each row is seen; left out: once.
-    steps      Of the optimizer, instead of epochs.
-    length     Most tokens of prompt and completion; a longer one loses its end, and the report counts those.
-    batch      Rows in a step; left out: 16, or fewer for 50 steps.
-    rate       Peak learning rate; left out: of the method.
-    seed       Of the order, and of an adapter's first weights.
-    train      The loop.
+    rows         Files with rows (.jsonl, .json, .parquet), or folders or globs of them.
+    base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
+                 is the reference, too.
+    method       What is trained: an adapter (`lora`), or all weights (`full`).
+    minutes      How long the run may take on this machine, without what is measured before and after it.
+    steps        Of the optimizer.
+    length       Most tokens of prompt and completion.
+    rate         Peak learning rate; left out: of the method.
+    seed         Of the order, of what is sampled, and of an adapter's first weights.
+    suites       Suites or tasks of `lmworks eval` that base and policy are asked, such as `safety`: what was forgotten.
+    suite_data   The folder of the suites' files.
+    suite_limit  Rows of each of their tasks; 0: all.
+    train        The loop.
     """
 
     rows: tuple[str, ...] = ()
     base: str = ""
-    family: str = ""
-    algorithm: Offline = field(default_factory=DPOConfig)
-    method: Method = field(default_factory=lambda: LoraConfig(lora_alpha=32))
-    held_out: float = 0.05
+    method: LoraConfig | FullConfig = field(default_factory=lambda: LoraConfig(lora_alpha=32))
     minutes: float | None = None
-    epochs: float | None = None
     steps: int | None = None
     length: int = 1024
-    batch: int | None = None
     rate: float | None = None
     seed: int = 0
+    suites: tuple[str, ...] = ()
+    suite_data: Path = Path("data")
+    suite_limit: int = 100
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", validate=100)
     )
 
     def __post_init__(self) -> None:
-        positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
+        positive(minutes=self.minutes, steps=self.steps, rate=self.rate)
         within(2, 2**20, length=self.length)
         if not self.rows:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        if isinstance(self.method, LoraConfig) and self.method.lora_dropout:
+            raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
+        if self.train.ramp is not None or self.train.samples:
+            raise ValueError("alignment trains without a ramp and samples of text")
+        parallel = self.train.parallel
+        if parallel.devices != parallel.data or parallel.zero > 1:
+            raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
+        if self.minutes is not None and self.steps is None and parallel.devices > 1:
+            raise ValueError("minutes are measured on one process: with several, set steps instead")
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineConfig(AlignConfig):
+    """A model learns from rows that rate, rank or label completions; a longer one than `length` loses its end.
+
+    family     The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
+    algorithm  `dpo`, `simpo`, `orpo`, `kto` or `reward`, and its settings.
+    held_out   The share of the rows that is kept from training and validated on, by their prompts.
+    epochs     How often each row is seen, instead of steps; left out: once, or so many rows as fit into the minutes.
+    batch      Rows in a step; left out: 16, or fewer for 50 steps.
+    """
+
+    family: str = ""
+    algorithm: DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig = field(default_factory=DPOConfig)
+    held_out: float = 0.05
+    epochs: float | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        AlignConfig.__post_init__(self)
+        positive(epochs=self.epochs, batch=self.batch)
+        below_one(held_out=self.held_out)
         if self.epochs is not None and self.steps is not None:
             raise ValueError("steps are given instead of epochs: leave one of them out")
-        check_run(self.method, self.train)
         if isinstance(self.algorithm, KTOConfig) and self.batch == 1:
             raise ValueError("KTO takes its baseline from the rows of a step: set batch to 2 or more")
-        if self.minutes is not None and self.train.parallel.devices > 1:
-            raise ValueError("minutes are measured on one process: with several, set epochs instead")
+        if isinstance(self.algorithm, RewardConfig) and self.suites:
+            raise ValueError("a reward model answers no suite: leave suites out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from lmworks.align.config import CritiqueConfig
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_rows, write_rows
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
-from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
+from lmworks.generate.protocol import Completion, EngineProtocol, Request, SamplingParameters
 from lmworks.generate.rollouts import seed_of
 from lmworks.records import Message, Preference, PromptCompletion, Provenance, TextOrMessages
 from lmworks.report import Section, Table
@@ -37,7 +37,7 @@ REVISION = (
     "Now answer the user's last message once more, so that the rule is kept and nothing useful is lost. Write only the "
     "new answer, without a word about the old one."
 )
-_BATCH, _SHOWN, _EXCERPT = 32, 6, 300
+_BATCH, _SHOWN = 32, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,12 @@ def critique_and_revision(config: CritiqueConfig, context: StageContext) -> Stag
     pairs = [Preference(one.prompt, one.revision, one.answer, one.provenance) for one in good]
     write_preference_rows(context.output / CONVERSATIONS, singles)
     write_preference_rows(context.output / PREFERENCES, pairs)
-    return StageResult({"rows": len(good), "left_out": left_out.total()}, (_section(good, left_out),))
+    texts = [(one.provenance.rubric or "", one.answer, one.critique, one.revision) for one in good[:_SHOWN]]
+    tables = [Table(("principle", "answer", "critique", "revision"), tuple(texts), "The first rows")]
+    tables += [Table(("left out", "prompts"), tuple(left_out.most_common()))] if left_out else []
+    text = "The model wrote them all: read some before you train on them, and measure lengths by `lmworks rows lint`."
+    section = Section(f"{len(good):,} answers criticised and revised", text, tuple(tables))
+    return StageResult({"rows": len(good), "left_out": left_out.total()}, (section,))
 
 
 def revised(
@@ -90,50 +95,40 @@ def revised(
 ) -> list[Revised]:
     """Answers, critiques and revisions of all prompts together."""
     talks = [list(as_messages(prompt, "user")) for prompt, _ in prompts]
+    numbers = [int(hash_json(prompt)[:12], 16) for prompt, _ in prompts]
+    drawn = [principles[int(hash_json([config.seed, 0, p])[:12], 16) % len(principles)] for p, _ in prompts]
 
-    def say(step: str) -> list[tuple[str, bool]]:
-        """The next message of each conversation, and whether it came to its end."""
+    def say(step: str, *asked: str) -> list[Completion]:
+        """The next message of each conversation, after what is asked for."""
+        for talk, request in zip(talks, asked, strict=False):
+            talk.append(Message("user", request))
         sampling = SamplingParameters(config.max_tokens, config.temperature)
-        seeds = [seed_of(f"{config.seed} {step}", int(hash_json(prompt)[:12], 16), 0) for prompt, _ in prompts]
+        seeds = [seed_of(f"{config.seed} {step}", number, 0) for number in numbers]
         requests = [Request(messages=tuple(talk), sampling=replace(sampling, seed=seed))
                     for talk, seed in zip(talks, seeds, strict=True)]  # fmt: skip
-        said = [(one.text.strip(), one.finish_reason == "stop") for one in engine.generate(requests)]
-        for talk, (text, _) in zip(talks, said, strict=True):
-            talk.append(Message("assistant", text))
+        said = engine.generate(requests)
+        for talk, one in zip(talks, said, strict=True):
+            talk.append(Message("assistant", one.text.strip()))
         return said
 
-    drawn = [principles[int(hash_json([config.seed, 0, p])[:12], 16) % len(principles)] for p, _ in prompts]
     answers = say("answer")
-    for talk, principle in zip(talks, drawn, strict=True):
-        talk.append(Message("user", CRITIQUE.format(principle=principle)))
-    critiques = say("critique 0")
-    for talk in talks:
-        talk.append(Message("user", REVISION))
-    return [
-        Revised(prompt, answer[0], critique, revision[0], replace(made, rubric=rule),
-                _useless(answer, critique, revision))
-        for (prompt, made), rule, answer, (critique, _), revision in zip(
-            prompts, drawn, answers, critiques, say("revision 0"), strict=True)
-    ]  # fmt: skip
+    say("critique 0", *(CRITIQUE.format(principle=principle) for principle in drawn))
+    revisions = say("revision 0", *[REVISION] * len(talks))
+    found = []
+    for (prompt, made), rule, talk, *ends in zip(prompts, drawn, talks, answers, revisions, strict=True):
+        answer, critique, revision = (message.content for message in talk[-5::2])
+        whole = all(one.finish_reason == "stop" for one in ends)
+        left_out = _useless(answer, critique, revision) if whole else "an answer or revision that is cut off"
+        found.append(Revised(prompt, answer, critique, revision, replace(made, rubric=rule), left_out))
+    return found
 
 
-def _useless(answer: tuple[str, bool], critique: str, revision: tuple[str, bool]) -> str:
-    if not (answer[1] and revision[1]):
-        return "an answer or revision that is cut off"
-    if not (answer[0] and revision[0]):
+def _useless(answer: str, critique: str, revision: str) -> str:
+    if not (answer and revision):
         return "an answer or revision that is empty"
-    if revision[0] in critique:
+    if revision in critique:
         return "a revision that repeats the critique"
-    return "a revision that is the answer" if answer[0] == revision[0] else ""
-
-
-def _section(rows: Sequence[Revised], left_out: Counter[str]) -> Section:
-    texts = [(one.provenance.rubric or "", one.answer, one.critique, one.revision) for one in rows[:_SHOWN]]
-    cut = tuple(tuple(text[:_EXCERPT] for text in each) for each in texts)
-    tables = [Table(("principle", "answer", "critique", "revision"), cut, "Rows, their beginnings")]
-    tables += [Table(("left out", "prompts"), tuple(left_out.most_common()))] if left_out else []
-    text = "The model wrote them all: read some before you train on them, and measure lengths by `lmworks rows lint`."
-    return Section(f"{len(rows):,} answers criticised and revised", text, tuple(tables))
+    return "a revision that is the answer" if answer == revision else ""
 
 
 def read_prompts(config: CritiqueConfig, base: Path) -> list:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lmworks.align.config import KTOConfig
-from lmworks.align.dpo import REFERENCE
 from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
@@ -49,20 +50,19 @@ def check_labels(rows: Sequence[Any], method: str) -> None:
 
 def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
     """Groups of one completion with a second one behind it: the completion of the next row that has another prompt."""
-    labels, ends = groups.columns["label"], groups.ends.tolist()
     assert groups.learned is not None
-    parts = []
-    for start, end in zip([0, *ends], ends, strict=False):
-        first = int(groups.learned[start:end].argmax())
-        ids, learned = groups.tokens[start:end], groups.learned[start:end]
+    parts, made = [], []
+    for ids, learned in zip(
+        *(np.split(each, groups.ends[:-1]) for each in (groups.tokens, groups.learned)), strict=True
+    ):
+        first = int(learned.argmax())
         parts.append((ids[:first].tolist(), ids[first:].tolist(), learned[first:].tolist()))
-    made = []
     for number, (prompt, own, mask) in enumerate(parts):
         others = (parts[(number + step) % len(parts)] for step in range(1, len(parts)))
         _, other, other_mask = next((each for each in others if each[0] != prompt), parts[number - 1])
         ids = [[*prompt, *own], [*prompt, *other][:length]]
         masks = [[False] * len(prompt) + mask, ([False] * len(prompt) + other_mask)[:length]]
-        made.append(TokenGroup(ids, masks, {"label": [float(labels[number]), 0.0]}))
+        made.append(TokenGroup(ids, masks, {"label": [float(groups.columns["label"][number]), 0.0]}))
     return join_groups(made, groups.cut)
 
 
@@ -119,6 +119,7 @@ class KTO(Objective[GroupBatch]):
 
 def _part(batch: GroupBatch, number: int) -> GroupBatch:
     """One sequence of each group."""
-    columns = {name: values[:, number : number + 1] for name, values in batch.columns.items()}
-    kept = slice(number, number + 1)
-    return GroupBatch(batch.ids[:, kept], batch.attention_mask[:, kept], batch.completion_mask[:, kept], columns)
+    columns = {name: values[:, [number]] for name, values in batch.columns.items()}
+    return GroupBatch(
+        *(part[:, [number]] for part in (batch.ids, batch.attention_mask, batch.completion_mask)), columns
+    )

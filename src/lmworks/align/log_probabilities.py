@@ -1,7 +1,7 @@
 """Log-probabilities of completions under a policy or a reference: what every method of alignment is made of."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,22 +15,36 @@ from lmworks.model.masks import SharedPrefix
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
+from lmworks.train.objectives.objective import to_device
 
 _TOGETHER = 4096  # padded tokens of a forward: sequences of nearly one length, so that little of it is padding
 _ROWS = 16  # of which the reference's log-probabilities are computed together
 
 
-class Sequences(NamedTuple):
-    """Sequences of all groups of a batch.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequences:
+    """Prompts with completions, padded behind.
 
-    ids   (sequences, length) int64
-    mask  (sequences, length) bool: the completion's tokens, each of which follows from those before it
-    real  (sequences,) int64: tokens without padding, which stands behind them
+    ids      (sequences, length) int64
+    mask     (sequences, length) bool: the completion's tokens, each of which follows from those before it
+    real     (sequences,) int64: tokens without padding
+    columns  of rollouts: name → (sequences, length) float32, 0 outside of `mask`: `advantages`; `sampled`, ln p of the
+             distribution sampled from; where they were computed, `old`, of the policy as a trainer computes it, and
+             `reference`; for a critic its `values` at the rollouts, and `returns`
     """
 
     ids: Tensor
     mask: Tensor
     real: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """Places that are no padding."""
+        return int(self.real.sum())
 
 
 def sequences_of(batch: GroupBatch) -> Sequences:
@@ -46,13 +60,6 @@ def completion_log_probabilities(model: Transformer, sequences: Sequences, tempe
     stands behind, where causal attention does not see it. TypeError for a model whose head does not predict tokens.
     """
     return log_probabilities_and_values(model, sequences, temperature, None)[0]
-
-
-def pair_sums(model: Transformer, pairs: GroupBatch) -> tuple[Tensor, Tensor]:
-    """Σ ln p of chosen and rejected completions, and how many tokens each has, (pairs, 2) both."""
-    sequences = sequences_of(pairs)
-    sums = completion_log_probabilities(model, sequences).sum(-1)
-    return sums.view(-1, 2), sequences.mask[:, 1:].sum(-1).view(-1, 2)
 
 
 def log_probabilities_and_values(
@@ -89,7 +96,7 @@ def _before_targets(model: Transformer, sequences: Sequences) -> tuple[Tensor, T
     Where the model's attention has a kernel for it, sequences are packed without padding, and neighbours with the same
     prompt share it.
     """
-    ids, mask, _ = sequences
+    ids, mask = sequences.ids, sequences.mask
     wanted, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
     stack, learned = model.decoder, isinstance(model.config.embedding.positions, Learned)
     if stack is None or learned or not stack.shares_prefixes(model.tokens):
@@ -160,7 +167,7 @@ def reference_sums(
     was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
     for numbers in together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS)):
-        sequences = Sequences(*(part.to(device) for part in sequences_of(groups.batch(numbers))))
+        sequences = to_device(sequences_of(groups.batch(numbers)), device)
         places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
         found[places] = completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy()
         done += len(numbers)
@@ -176,7 +183,7 @@ _DRIFT = 0.05  # nats a token: between two formats of one model it is a tenth of
 def check_start(model: Transformer, groups: GroupBatch, reference: str) -> None:
     """ValueError where a policy does not begin as its reference: Σ ln π is not the column `reference`, so that a ratio
     is no measure of how far the policy has come."""
-    sequences = Sequences(*(part.to(model.tokens.device) for part in sequences_of(groups)))
+    sequences = to_device(sequences_of(groups), model.tokens.device)
     policy = completion_log_probabilities(model, sequences).double().sum(-1).cpu()
     expected = groups.columns[reference][groups.attention_mask.any(-1)]
     drift = ((policy - expected).abs() / sequences.mask.sum(-1).cpu()).max()

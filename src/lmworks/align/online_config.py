@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from lmworks.adapt.config import LoraConfig, Method
-from lmworks.align.config import DPOConfig, check_run
+from lmworks.adapt.config import LoraConfig
+from lmworks.align.config import AlignConfig, DPOConfig
 from lmworks.train.config import TrainConfig
 from lmworks.train.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
@@ -34,14 +34,36 @@ POLICY_GRADIENTS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatesConfig:
+    """Settings that policy gradients and PPO share.
+
+    group_size      Completions of each prompt.
+    updates         Steps of the optimizer for each batch of rollouts,
+    epochs          in which each completion is seen so often.
+    importance_cap  A token's loss weighs what it is likelier under the trainer's numbers than under the sampler's, at
+                    most this much (truncated importance sampling, Yao et al. 2025): for bfloat16 and remote engines.
+    """
+
+    group_size: int = 8
+    updates: int = 1
+    epochs: int = 1
+    importance_cap: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(group_size=self.group_size, updates=self.updates, epochs=self.epochs)
+        positive(importance_cap=self.importance_cap)
+        if self.updates % self.epochs:
+            raise ValueError(f"updates is a multiple of epochs, so that each has as many, got {self.updates}")
+
+
 @dataclass(frozen=True, slots=True)
-class GRPOConfig:
+class GRPOConfig(UpdatesConfig):
     """Policy gradients on groups of completions: one tuple of choices, of which the published methods are names.
 
     name        `grpo` (Shao et al. 2024), `dr_grpo` (Liu et al. 2025), `dapo` (Yu et al. 2025), `gspo` (Zheng et al.
                 2025), `cispo` (MiniMax 2025), `rloo` (Ahmadian et al. 2024), `reinforce` (Williams 1992), `raft` (best
                 of a group, Dong et al. 2023): the defaults of what stands below.
-    group_size  Completions of each prompt.
     advantage   `group`, `mean`, `leave_one_out`, `batch` or `best`: see `align/advantages.py`.
     ratio       of the policy to the one that sampled: of each `token`; of a `sequence`, the geometric mean of its
                 tokens' ratios; `truncated`, a weight without a gradient; `none`, the plain gradient of ln π.
@@ -50,43 +72,28 @@ class GRPOConfig:
     reduction   Mean over all tokens of the step (`token`), over sequences of their means (`sequence`), or of sums
                 divided by the most tokens that a completion may have (`constant`).
     beta        Weight of the KL divergence to the reference; 0: measured on one group of each step.
-    kl          Its estimator, in the loss: `k1`, `k2`, `k3` (Schulman 2020); or `reward`, k1 as a part of the reward.
-                As a loss k2 alone has the divergence's gradient; that of k1 is noise around 0.
+    kl          Its estimator, in the loss: `k2` or `k3` (Schulman 2020); or `reward`, k1 as a part of the reward. As a
+                loss k2 alone has the divergence's gradient, and that of k1 is noise around 0.
     dynamic_sampling  Prompts whose completions have all one reward are replaced by further ones.
     mask_truncated    Completions that the length ended teach nothing.
-    updates     Steps of the optimizer for each batch of rollouts,
-    epochs      in which each completion is seen so often.
-    importance_cap    A token's loss weighs what it is likelier under the trainer's numbers than under the sampler's,
-                at most this much (truncated importance sampling, Yao et al. 2025): for bfloat16 and remote engines.
-    kind        `grpo`; or `ppo` or `online_dpo`, with settings of their own.
     """
 
     name: PolicyGradient = "grpo"
-    group_size: int = 8
     advantage: Advantage | None = None
     ratio: Literal["token", "sequence", "truncated", "none"] | None = None
     clip_low: float | None = None
     clip_high: float | None = None
     reduction: Literal["token", "sequence", "constant"] | None = None
     beta: float = 0.0
-    kl: Literal["k1", "k2", "k3", "reward"] = "k3"
+    kl: Literal["k2", "k3", "reward"] = "k3"
     dynamic_sampling: bool | None = None
     mask_truncated: bool | None = None
-    updates: int = 1
-    epochs: int = 1
-    importance_cap: float | None = None
     kind: Literal["grpo"] = "grpo"
 
     def __post_init__(self) -> None:
-        if self.name not in POLICY_GRADIENTS:
-            raise ValueError(f"name must be one of {', '.join(POLICY_GRADIENTS)}, got {self.name!r}")
-        _check_updates(self.updates, self.epochs, self.importance_cap)
-        if self.group_size < 2:
-            raise ValueError(f"a group has 2 completions or more, to compare them: got group_size={self.group_size}")
-        if self.beta < 0:
-            raise ValueError(f"beta is 0 or more, got {self.beta}")
-        if self.beta and self.kl == "k1":
-            raise ValueError("k1 in the loss has a gradient of mean 0, which holds nothing: set kl=k2, k3 or reward")
+        UpdatesConfig.__post_init__(self)
+        if self.group_size < 2 or self.beta < 0:
+            raise ValueError("group_size is 2 or more, to compare completions, and beta 0 or more")
 
     @property
     def resolved(self) -> "GRPOConfig":
@@ -97,10 +104,9 @@ class GRPOConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PPOConfig:
+class PPOConfig(UpdatesConfig):
     """Proximal policy optimisation (Schulman et al. 2017) with a critic, a value head on the policy's hidden states.
 
-    group_size    Completions of each prompt.
     clip          ε: the ratio is held between 1 - ε and 1 + ε.
     value_clip    The value is held so near to what it was in the rollouts; left out: free.
     value_weight  Of the critic's loss.
@@ -110,13 +116,11 @@ class PPOConfig:
     kl_target     Nats a token: beta is moved so that the divergence comes there (Ziegler et al. 2019, section 2.2);
                   left out: beta is fixed.
     whiten        Advantages of a batch of rollouts get mean 0 and variance 1.
-    updates       Steps of the optimizer for each batch of rollouts,
-    epochs        in which each completion is seen so often.
-    importance_cap  As of `grpo`: most that a token weighs for what the sampler computed otherwise.
-    kind          `ppo`; or another method's, with settings of its own.
     """
 
     group_size: int = 1
+    updates: int = 4
+    epochs: int = 4
     clip: float = 0.2
     value_clip: float | None = 0.2
     value_weight: float = 0.1
@@ -125,23 +129,20 @@ class PPOConfig:
     beta: float = 0.05
     kl_target: float | None = None
     whiten: bool = True
-    updates: int = 4
-    epochs: int = 4
-    importance_cap: float | None = None
     kind: Literal["ppo"] = "ppo"
 
     def __post_init__(self) -> None:
-        positive(
-            group_size=self.group_size,
-            clip=self.clip,
-            value_clip=self.value_clip,
-            value_weight=self.value_weight,
-            kl_target=self.kl_target,
-        )
+        UpdatesConfig.__post_init__(self)
+        positive(clip=self.clip, value_clip=self.value_clip, value_weight=self.value_weight, kl_target=self.kl_target)
         within(0, 1, discount=self.discount, trace=self.trace)
-        _check_updates(self.updates, self.epochs, self.importance_cap)
         if self.beta < 0 or (self.kl_target is not None and not self.beta):
             raise ValueError(f"beta is 0 or more, and above 0 where kl_target moves it; got {self.beta}")
+
+    @property
+    def resolved(self) -> GRPOConfig:
+        """The policy's loss, beside the critic's."""
+        clips: dict[str, Any] = {"clip_low": self.clip, "clip_high": self.clip}
+        return GRPOConfig(reduction="token", importance_cap=self.importance_cap, **clips).resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,6 @@ class OnlineDPOConfig:
 
     group_size  Completions of each prompt.
     dpo         The loss of a pair.
-    kind        `online_dpo`; or another method's, with settings of its own.
     """
 
     updates: ClassVar[int] = 1
@@ -163,15 +163,6 @@ class OnlineDPOConfig:
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise ValueError(f"a pair is chosen from 2 completions or more: got group_size={self.group_size}")
-
-
-def _check_updates(updates: int, epochs: int, cap: float | None) -> None:
-    positive(updates=updates, epochs=epochs, importance_cap=cap)
-    if updates % epochs:
-        raise ValueError(f"updates is a multiple of epochs, so that each has as many: got {updates} and {epochs}")
-
-
-Online = GRPOConfig | PPOConfig | OnlineDPOConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +208,14 @@ class RemoteConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class OnlineConfig:
-    """A model learns from the rewards of what it says itself.
+class OnlineConfig(AlignConfig):
+    """A model learns from the rewards of what it says itself to prompts (with the `answer`, for rewards that check it);
+    or from rows with completions that are rated, a fixed set (offline reinforcement learning). It takes 100 steps, or
+    fewer that fit into the minutes.
 
-    rows         Files with prompts (and, for rewards that check it, the `answer`), or folders or globs of them; or with
-                 completions that are rated, a fixed set which is learned from instead (offline reinforcement learning).
-    base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
-                 is the reference, too.
     rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
-    method       What is trained: an adapter (`lora`), or all weights (`full`).
-    steps        Of the optimizer; left out: 100, or fewer that fit into the minutes.
-    minutes      How long the run may take on this machine.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
-    length       Most tokens of prompt and completion.
     completion   Most tokens of a completion.
     environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
                  call, or `module:name` of a function (`align/environments.py`); "": nothing does. Its rewards, where it
@@ -238,8 +223,6 @@ class OnlineConfig:
     turns        Most completions of an episode.
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
-    rate         Peak learning rate; left out: of the method.
-    seed         Of the order, of what is sampled, and of an adapter's first weights.
     brakes       What stops or slows a run that collapses.
     replay       Files with conversations or completions to go on learning beside, against forgetting.
     replay_rows  Of these, in each step.
@@ -247,61 +230,44 @@ class OnlineConfig:
     held_out     Files with conversations or completions whose loss is measured before the first step, at every
                  `train.validate`, and at the end.
     remote       The engine that samples, where it is not the one in this process.
-    train        The loop.
     """
 
-    rows: tuple[str, ...] = ()
-    base: str = ""
-    rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
-    algorithm: Online = field(default_factory=GRPOConfig)
-    method: Method = field(default_factory=lambda: LoraConfig(lora_alpha=32))
-    steps: int | None = None
-    minutes: float | None = None
-    prompts: int = 8
     length: int = 512
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
+    )
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
+    algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
+    prompts: int = 8
     completion: int = 256
     environment: str = ""
     turns: int = 4
     temperature: float = 1.0
     slots: int = 64
-    rate: float | None = None
-    seed: int = 0
     brakes: BrakesConfig = BrakesConfig()
     replay: tuple[str, ...] = ()
     replay_rows: int = 8
     replay_weight: float = 1.0
     held_out: tuple[str, ...] = ()
     remote: RemoteConfig | None = None
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
-    )
 
     def __post_init__(self) -> None:
-        positive(steps=self.steps, prompts=self.prompts, slots=self.slots, rate=self.rate, temperature=self.temperature)
-        positive(minutes=self.minutes, turns=self.turns, replay_rows=self.replay_rows, replay_weight=self.replay_weight)
-        within(2, 2**20, length=self.length)
+        AlignConfig.__post_init__(self)
+        positive(prompts=self.prompts, slots=self.slots, temperature=self.temperature, turns=self.turns)
+        positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
         if not 1 <= self.completion < self.length:
             raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
-        if not self.rows:
-            raise ValueError('name the files with prompts: rows=["rows.jsonl"]')
         if not any(self.rewards.values()):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
-        check_run(self.method, self.train)
         parallel, algorithm = self.train.parallel, self.algorithm
-        if self.minutes is not None and self.steps is None and parallel.devices > 1:
-            raise ValueError("minutes are measured on one process: with several, set steps instead")
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")
         if isinstance(algorithm, OnlineDPOConfig) and (self.replay or parallel.devices > 1 or self.remote):
             raise ValueError("online_dpo is of one process, its own engine and no replay: leave those out")
-        self._check_remote()
-
-    def _check_remote(self) -> None:
-        if self.remote is None:
-            return
-        if self.temperature != 1.0:
-            raise ValueError("an endpoint returns log-probabilities at temperature 1: leave out temperature")
-        if getattr(self.algorithm, "importance_cap", None) is None:
-            raise ValueError("a remote engine computes other numbers than the trainer: set algorithm.importance_cap=2")
-        if self.remote.adapters and not isinstance(self.method, LoraConfig):
+        if self.remote is not None and (self.temperature != 1.0 or getattr(algorithm, "importance_cap", None) is None):
+            raise ValueError(
+                "a remote engine returns log-probabilities at temperature 1, and others than the trainer's: leave out "
+                "temperature, and set algorithm.importance_cap=2"
+            )
+        if self.remote is not None and self.remote.adapters and not isinstance(self.method, LoraConfig):
             raise ValueError("remote.adapters sends the policy as an adapter: set method.kind=lora")

@@ -1,73 +1,28 @@
-"""Policy gradients on sampled completions: GRPO and its relatives, as one loss with named choices.
+"""Policy gradients on sampled completions: GRPO and its relatives, and PPO's policy, as one loss with named choices.
 
 ρ = π / π_old, of a token or of a sequence (the geometric mean of its tokens' ratios, Zheng et al. 2025)
 -min(ρ A, clip(ρ, 1 - ε_low, 1 + ε_high) A) + β KL(π ‖ π_ref)        Shao et al. 2024, equation 3
 """
 
 from collections.abc import Mapping
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
-from lmworks.align.online_config import GRPOConfig
-from lmworks.generate.rollouts import Rollout
+from lmworks.align.log_probabilities import Sequences, log_probabilities_and_values
+from lmworks.align.online_config import GRPOConfig, PPOConfig
+from lmworks.align.ppo import critic_of, value_loss
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective, select_rows
+from lmworks.train.objectives.objective import Objective
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RolloutBatch:
-    """Sampled sequences, padded behind; a micro-batch is some of them.
-
-    ids         (sequences, length) int64
-    mask        (sequences, length) bool: tokens that the policy chose
-    real        (sequences,) int64: tokens without padding
-    columns     name → (sequences, length) float32, 0 outside of `mask`: `advantages`; `sampled`, ln p of the
-                distribution sampled from; where they were computed, `old`, of the policy as a trainer computes it, and
-                `reference`
-    """
-
-    ids: Tensor
-    mask: Tensor
-    real: Tensor
-    columns: Mapping[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def of(cls, sequences: Sequences, rollouts: SequenceOf[Rollout]) -> "RolloutBatch":
-        """With the column `sampled`."""
-        sampled = torch.zeros(sequences.ids.shape)
-        for row, rollout in enumerate(rollouts):
-            sampled[row, : len(rollout.ids)] = torch.tensor(rollout.log_probabilities)
-        return cls(*sequences, {"sampled": sampled})
-
-    def select(self, rows: Tensor) -> "RolloutBatch":
-        """Some of its sequences, by their numbers."""
-        return select_rows(self, rows)
-
-    @property
-    def tokens(self) -> int:
-        """Places that are no padding."""
-        return int(self.real.sum())
-
-
-def kl_estimate(log_probabilities: Tensor, reference: Tensor, estimator: str) -> Tensor:
+def kl_estimate(log_probabilities: Tensor, reference: Tensor, estimator: str = "k3") -> Tensor:
     """KL(π ‖ π_ref) of tokens sampled from π, by ln π and ln π_ref of each (Schulman 2020, "Approximating KL
-    divergence"): k1 = d, k2 = d²/2, k3 = exp(-d) - 1 + d, with d their difference."""
+    divergence"): k2 = d²/2, k3 = exp(-d) - 1 + d, with d their difference."""
     d = log_probabilities - reference
-    match estimator:
-        case "k1":
-            return d
-        case "k2":
-            return d.square() / 2
-        case _:
-            return torch.expm1(-d) + d
+    return d.square() / 2 if estimator == "k2" else torch.expm1(-d) + d
 
 
 def policy_loss(
@@ -107,47 +62,47 @@ def reduce_tokens(values: Tensor, mask: Tensor, reduction: str, most: int) -> Te
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyOptimization(Objective[RolloutBatch]):
-    """The policy's loss on rollouts; targets are tokens where it is their mean, else sequences that have any token to
-    learn (TRL counts empty ones, too).
+class PolicyOptimization(Objective[Sequences]):
+    """The policy's loss on rollouts, and of PPO the critic's; targets are tokens where it is their mean, else sequences
+    that have any token to learn (TRL counts empty ones, too).
 
     Metrics, means over the targets' tokens: `kl` (k3, where the reference is known), `clipped`, and `ratio` - 1 as
     `ratio_shift`. With one update for each rollout π_old is π: the loss is near 0 and says nothing of the progress,
     its gradient does.
     """
 
-    config: GRPOConfig
+    config: GRPOConfig | PPOConfig
     completion: int  # most tokens of one
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "config", self.config.resolved)
-
-    def counts(self, examples: RolloutBatch) -> Mapping[str, int]:
+    def counts(self, examples: Sequences) -> Mapping[str, int]:
         mask = examples.mask[:, 1:]
-        return {"policy": int(mask.sum() if self.config.reduction == "token" else mask.any(-1).sum())}
+        count = int(mask.sum() if self.config.resolved.reduction == "token" else mask.any(-1).sum())
+        return {"policy": count, "value": count} if isinstance(self.config, PPOConfig) else {"policy": count}
 
-    def losses(self, model: Transformer, examples: RolloutBatch) -> Mapping[str, Loss]:
-        config, columns = self.config, examples.columns
-        sequences = Sequences(examples.ids, examples.mask, examples.real)
-        policy = completion_log_probabilities(model, sequences, self.temperature)  # (sequences, length)
-        mask = examples.mask.clone()
+    def loss_weights(self) -> Mapping[str, float]:
+        return {"value": self.config.value_weight} if isinstance(self.config, PPOConfig) else {}
+
+    def losses(self, model: Transformer, examples: Sequences) -> Mapping[str, Loss]:
+        config, count = self.config.resolved, self.counts(examples)["policy"]
+        critic = critic_of(model) if isinstance(self.config, PPOConfig) else None
+        policy, values = log_probabilities_and_values(model, examples, self.temperature, critic)
+        columns = {name: column.to(policy) for name, column in examples.columns.items()}  # (sequences, length)
+        mask, old = examples.mask.clone(), columns.get("old", policy.detach())
         mask[:, 0] = False  # what nothing stands before was not predicted
-        old = columns["old"].to(policy) if "old" in columns else policy.detach()
-        loss, clipped = policy_loss(policy, old, columns["advantages"].to(policy), mask, config)
-        loss = loss * importance(old, columns["sampled"].to(policy), config.importance_cap)
-        reduction = config.reduction or "sequence"
+        loss, clipped = policy_loss(policy, old, columns["advantages"], mask, config)
+        loss = loss * importance(old, columns["sampled"], config.importance_cap)
         if config.beta and config.kl != "reward":
-            loss = loss + config.beta * kl_estimate(policy, columns["reference"].to(policy), config.kl) * mask
-        total = reduce_tokens(loss, mask, reduction, self.completion)
-        mean = "token" if reduction == "token" else "sequence"
+            loss = loss + config.beta * kl_estimate(policy, columns["reference"], config.kl) * mask
+        reduction = config.reduction or "sequence"
         with torch.no_grad():
-            shift = ((policy - old) * mask).exp() - 1
-            metrics = {
-                "clipped": reduce_tokens(clipped.to(policy), mask, mean, 1),
-                "ratio_shift": reduce_tokens(shift.abs(), mask, mean, 1),
-            }
+            metrics = {"clipped": clipped.to(policy), "ratio_shift": (((policy - old) * mask).exp() - 1).abs()}
             if "reference" in columns:
-                kl = kl_estimate(policy, columns["reference"].to(policy), "k3")
-                metrics["kl"] = reduce_tokens(kl, mask, mean, 1)
-        return {"policy": Loss(total, self.counts(examples)["policy"], metrics)}
+                metrics["kl"] = kl_estimate(policy, columns["reference"])
+            mean = "token" if reduction == "token" else "sequence"
+            metrics = {name: reduce_tokens(each, mask, mean, 1) for name, each in metrics.items()}
+        losses = {"policy": Loss(reduce_tokens(loss, mask, reduction, self.completion), count, metrics)}
+        if isinstance(self.config, PPOConfig):
+            value = value_loss(values, columns["values"], columns["returns"], mask, self.config.value_clip).sum()
+            losses["value"] = Loss(self.config.value_weight * value, count, {"nats": value.detach()})
+        return losses

@@ -1,25 +1,17 @@
-"""Proximal policy optimisation with a critic (Schulman et al. 2017), for language models (Ziegler et al. 2019).
+"""The critic of proximal policy optimisation (Schulman et al. 2017), for language models (Ziegler et al. 2019).
 
 r_t = -β (ln π_old - ln π_ref)_t + 1[t is the last] R        δ_t = r_t + γ V_(t+1) - V_t        A_t = δ_t + γλ A_(t+1)
-policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old
+policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old; see `policy_gradient.py`
 value   ½ max((V - V̂)², (clip(V, V_old - ε_v, V_old + ε_v) - V̂)²)                            V̂ = A + V_old
 
 t counts the tokens that the policy chose: what an environment says in between is passed over. V_t is the critic's value
 of the hidden state that token t is predicted from.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from lmworks.align.log_probabilities import Sequences, log_probabilities_and_values
-from lmworks.align.online_config import GRPOConfig, PPOConfig
-from lmworks.align.policy_gradient import RolloutBatch, importance, policy_loss
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 _EPSILON = 1e-8  # added to the variance
@@ -83,43 +75,3 @@ def next_beta(beta: float, kl: float, target: float | None) -> float:
     if target is None:
         return beta
     return beta * (1 + _GAIN * min(max(kl / target - 1, -_ERROR), _ERROR))
-
-
-@dataclass(frozen=True, slots=True)
-class ProximalPolicyOptimization(Objective[RolloutBatch]):
-    """The policy's loss and the critic's; targets are tokens.
-
-    Columns beside those of `RolloutBatch`: `values`, of the critic at the rollouts, and `returns`.
-    Metrics: `clipped`, `ratio_shift` and `kl` as in `PolicyOptimization`.
-    """
-
-    config: PPOConfig
-    temperature: float = 1.0
-
-    def counts(self, examples: RolloutBatch) -> Mapping[str, int]:
-        tokens = int(examples.mask[:, 1:].sum())
-        return {"policy": tokens, "value": tokens}
-
-    def loss_weights(self) -> Mapping[str, float]:
-        return {"value": self.config.value_weight}
-
-    def losses(self, model: Transformer, examples: RolloutBatch) -> Mapping[str, Loss]:
-        config = self.config
-        sequences = Sequences(examples.ids, examples.mask, examples.real)
-        policy, values = log_probabilities_and_values(model, sequences, self.temperature, critic_of(model))
-        columns = {name: column.to(policy) for name, column in examples.columns.items()}
-        mask, old = examples.mask.clone(), columns["old"]
-        mask[:, 0] = False  # what nothing stands before was not predicted
-        clip = GRPOConfig(clip_low=config.clip, clip_high=config.clip)
-        loss, clipped = policy_loss(policy, old, columns["advantages"], mask, clip)
-        loss = (loss * importance(old, columns["sampled"], config.importance_cap)).sum()
-        value = value_loss(values, columns["values"], columns["returns"], mask, config.value_clip).sum()
-        with torch.no_grad():
-            metrics = {
-                "clipped": clipped.sum(),
-                "ratio_shift": (((policy - old) * mask).exp() - 1).abs().sum(),
-                "kl": ((policy - columns["reference"]) * mask).sum(),
-            }
-        count = self.counts(examples)["policy"]
-        weighed = Loss(config.value_weight * value, count, {"nats": value.detach()})
-        return {"policy": Loss(loss, count, metrics), "value": weighed}

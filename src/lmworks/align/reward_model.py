@@ -9,7 +9,7 @@ process    cross-entropy of σ(r) with a label, r at the last token of each step
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,7 +39,7 @@ def score(model: Transformer, sequences: Sequences) -> Tensor:
     `ForSequenceClassification` of `transformers` with one label gives it. TypeError for a model without such a head."""
     places = torch.arange(sequences.ids.shape[1], device=sequences.ids.device)
     last = places == sequences.real[:, None] - 1  # (sequences, length)
-    return score_tokens(model, sequences._replace(mask=last))[last]
+    return score_tokens(model, replace(sequences, mask=last))[last]
 
 
 def score_tokens(model: Transformer, sequences: Sequences) -> Tensor:

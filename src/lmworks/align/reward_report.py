@@ -1,6 +1,6 @@
 """How well a reward model, or a policy, does on held-out rows: accuracy, calibration, and how much of it is length."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmworks.align.reward_model import Reward
-from lmworks.align.row_lint import length_rule
+from lmworks.align.reward_model import Kind, Reward
 from lmworks.data.token_groups import TokenGroups
 from lmworks.evaluate.confidence_metrics import bin_rows, ece_interval, ece_of_sums
 from lmworks.model.transformer import Transformer
@@ -21,82 +20,83 @@ from lmworks.statistics.scores import interval_score, mean_score
 from lmworks.train.objectives.objective import to_device
 from lmworks.train.run_log import read_log
 
-_TOGETHER = 16  # rows of a batch
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeldOutRewards:
-    """Scores of targets, their labels or ratings, of pairs 1, and the group of each, (targets,) or of pairs (pairs, 2).
+class Targets:
+    """The pairs, completions or steps that a reward model scores.
 
-    lengths  Tokens of a completion; of a step, its place in the sequence.
+    lengths  (targets,), of pairs (pairs, 2): tokens of a completion; of a step, its place in the sequence
+    labels   (targets,): labels or ratings, of pairs 1
+    groups   of each target, its row
     """
 
-    scores: NDArray[np.float64]
-    labels: NDArray[np.float64]
-    lengths: NDArray[np.float64]
+    lengths: Numbers
+    labels: Numbers
     groups: list[int]
 
 
+def targets_of(kind: Kind, groups: TokenGroups) -> Targets:
+    """The targets of rows, in the order of `Reward.scored`."""
+    batch = groups.batch(range(len(groups)))
+    if kind == "process":
+        steps = batch.completion_mask.any(1)  # (groups, length)
+        rows, places = steps.nonzero(as_tuple=True)
+        return Targets(places.double().numpy(), batch.completion_mask[:, 0][steps].double().numpy(), rows.tolist())
+    lengths, rows = batch.completion_mask.sum(-1).double().numpy(), list(range(len(groups)))  # (groups, size)
+    if kind == "pairwise":
+        return Targets(lengths, np.ones(len(groups)), rows)
+    return Targets(lengths[:, 0], groups.columns[kind].astype(np.float64), rows)
+
+
 @torch.no_grad()
-def held_out_rewards(model: Transformer, objective: Reward, groups: TokenGroups) -> HeldOutRewards:
-    """Score every group."""
-    found, was = [], model.training
+def scores_of(model: Transformer, objective: Reward, groups: TokenGroups) -> Numbers:
+    """The score of each target."""
+    was = model.training
     model.eval()
-    for start in range(0, len(groups), _TOGETHER):
-        numbers = range(start, min(start + _TOGETHER, len(groups)))
-        batch = to_device(groups.batch(numbers), model.tokens.device)
-        scores, labels = objective.scored(model, batch)
-        found.append((scores.double().cpu().numpy(), labels.double().cpu().numpy()))
+    batches = (to_device(batch, model.tokens.device) for batch in groups.batches(16))
+    found = torch.cat([objective.scored(model, batch)[0] for batch in batches])
     model.train(was)
-    lengths, of = target_lengths(objective, groups)
-    scores, labels = (np.concatenate(part) for part in zip(*found, strict=True))
-    return HeldOutRewards(scores, labels, lengths, of)
+    return found.double().cpu().numpy()
 
 
-def target_lengths(objective: Reward, groups: TokenGroups) -> tuple[NDArray[np.float64], list[int]]:
-    """The length of each target, of pairs both, and its group."""
-    batch = groups.batch(range(len(groups)))
-    if objective.kind == "process":
-        steps = batch.completion_mask.any(1).nonzero()  # (steps, 2): group, place
-        return steps[:, 1].double().numpy(), steps[:, 0].tolist()
-    lengths = batch.completion_mask.sum(-1).double().numpy()  # (groups, size)
-    return lengths if objective.kind == "pairwise" else lengths[:, 0], list(range(len(groups)))
+def length_rule(train: Targets) -> Callable[[Targets], Numbers]:
+    """The rule that sees lengths alone and is right most often here, as a function that says of each of other targets
+    whether it is right: of pairs, that the longer is better, or the shorter, a tie being half right;
+    else, that what is longer than a threshold is right, or wrong."""
+    pairs = train.lengths.ndim == 2
+
+    def right(of: Targets, threshold: float, longer_wins: bool) -> Numbers:
+        longer = of.lengths[:, 0] - of.lengths[:, 1] if pairs else of.lengths - threshold
+        return np.where((longer == 0) & pairs, 0.5, ((longer > 0) == longer_wins) == (of.labels > 0))
+
+    thresholds = [0.0] if pairs else [-np.inf, *np.quantile(train.lengths, np.linspace(0, 1, 21))]
+    rules = [(threshold, longer_wins) for threshold in thresholds for longer_wins in (True, False)]
+    best = max(rules, key=lambda rule: right(train, *rule).mean())
+    return lambda of: right(of, *best)
 
 
-def train_labels(objective: Reward, groups: TokenGroups) -> NDArray[np.float64]:
-    """The label of each target, as `Reward.scored` has them."""
-    batch = groups.batch(range(len(groups)))
-    if objective.kind == "process":
-        return batch.completion_mask[:, 0][batch.completion_mask.any(1)].double().numpy()
-    return np.ones(len(groups)) if objective.kind == "pairwise" else groups.columns[objective.kind].astype(np.float64)
-
-
-def reward_scores(objective: Reward, train: TokenGroups, found: HeldOutRewards) -> dict[str, Score]:
-    """Scores of held-out targets by name, groups being resampled whole: `accuracy`, `length_accuracy` (that of the best
-    rule by length alone on the training rows), `ece` (of σ of the score, or of the margin),
-    `length_correlation` (Spearman's, of score and length), and of ratings `rating_correlation` instead of the first."""
-    scores, lengths, labels = found.scores, found.lengths, found.labels
-    signed = {"rows": sorted(set(found.groups)), "kind": objective.kind}
-    clusters = [group for group in found.groups for _ in range(scores[0].size)]
-    pooled = scores.ravel().tolist(), lengths.ravel().tolist()
-    result: dict[str, Score] = {}
-    if objective.kind == "rating":
-        result["rating_correlation"] = spearman(scores.tolist(), labels.tolist(), [signed, "rating"], found.groups)
+def reward_scores(kind: Kind, train: Targets, held_out: Targets, scores: Numbers) -> dict[str, Score]:
+    """Numbers of held-out targets by name, rows being resampled whole: `accuracy`, `length_accuracy` (of `length_rule`
+    on the training rows), `ece` (of σ of the score, or of the margin), `length_correlation` (Spearman's, of score and
+    length), and of ratings `rating_correlation` instead of the first."""
+    labels, groups = held_out.labels, held_out.groups
+    signed, result = {"rows": sorted(set(groups)), "kind": kind}, dict[str, Score]()
+    if kind == "rating":
+        result["rating_correlation"] = spearman(scores.tolist(), labels.tolist(), [signed, "rating"], groups)
     else:
         margin = scores[:, 0] - scores[:, 1] if scores.ndim == 2 else scores
         right = np.where(margin == 0, 0.5, (margin > 0) == (labels > 0))  # half where it is undecided
-        confidence = 1 / (1 + np.exp(-np.abs(margin)))
-        known = target_lengths(objective, train)[0]
-        thresholds = [0.0] if known.ndim == 2 else [-np.inf, *np.quantile(known, np.linspace(0, 1, 21))]
-        rule = length_rule(known, train_labels(objective, train), thresholds)
-        result["accuracy"] = mean_score(right.tolist(), [signed, "accuracy"], found.groups)
-        result["length_accuracy"] = mean_score(rule(lengths, labels).tolist(), [signed, "length"], found.groups)
-        rows, units = bin_rows(confidence.tolist(), right.tolist()), len(set(found.groups))
-        value = float(ece_of_sums(rows.sum(axis=0)))
-        result["ece"] = interval_score(
-            value, len(rows), units, [signed, "ece"], lambda: ece_interval(rows, found.groups)
-        )
-    result["length_correlation"] = spearman(*pooled, [signed, "correlation"], clusters)
+        result["accuracy"] = mean_score(right.tolist(), [signed, "accuracy"], groups)
+        by_length = length_rule(train)(held_out)
+        result["length_accuracy"] = mean_score(by_length.tolist(), [signed, "length"], groups)
+        rows = bin_rows((1 / (1 + np.exp(-np.abs(margin)))).tolist(), right.tolist())
+        value, units = float(ece_of_sums(rows.sum(axis=0))), len(set(groups))
+        interval = lambda: ece_interval(rows, groups)  # noqa: E731
+        result["ece"] = interval_score(value, len(rows), units, [signed, "ece"], interval)
+    pooled, clusters = (scores.ravel().tolist(), held_out.lengths.ravel().tolist()), np.repeat(groups, scores[0].size)
+    result["length_correlation"] = spearman(*pooled, [signed, "correlation"], clusters.tolist())
     return result
 
 
@@ -113,18 +113,16 @@ def reward_section(
     model: Transformer, objective: Reward, train: TokenGroups, held_out: TokenGroups
 ) -> tuple[Section, dict[str, Any]]:
     """The table of `reward_scores`, with a warning where length does as well; and the numbers for the manifest."""
-    scores = reward_scores(objective, train, held_out_rewards(model, objective, held_out))
+    known, asked = (targets_of(objective.kind, groups) for groups in (train, held_out))
+    scores = reward_scores(objective.kind, known, asked, scores_of(model, objective, held_out))
     rows = tuple((_NAMES[name], str(value)) for name, value in scores.items())
     beside, own = scores.get("length_accuracy"), scores.get("accuracy")
     alarms = ()
     if isinstance(own, Scored) and isinstance(beside, Scored) and own.value <= beside.interval[1]:
         alarms = ("no better than a rule of length: the completion's length alone is right as often",)
-    numbers: dict[str, Any] = {}
-    for name, score in scores.items():
-        if isinstance(score, Scored):
-            numbers |= {f"held_out_{name}": score.value, f"held_out_{name}_interval": list(score.interval)}
-        else:
-            numbers[f"held_out_{name}_unscored"] = score.reason
+    scored = {f"held_out_{name}": score for name, score in scores.items() if isinstance(score, Scored)}
+    numbers: dict[str, Any] = {name: score.value for name, score in scored.items()}
+    numbers |= {f"{name}_interval": list(score.interval) for name, score in scored.items()}
     text = f"{len(held_out):,} held-out rows of {objective.kind} feedback, with 95 % intervals"
     return Section("Held out", text, (Table(("what", "value"), rows),), alarms=alarms), numbers
 

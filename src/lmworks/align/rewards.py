@@ -12,7 +12,6 @@ outlast (`data/guarding.py`); what could not be measured is `Unscored` with the 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
@@ -31,51 +30,27 @@ _START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
 Reward = float | Unscored
 
 
-@dataclass(frozen=True, slots=True)
-class Rewards:
-    """Rewards of some responses, in order.
-
-    totals      weighted sums; `Unscored` where a part of a weight other than 0 is
-    components  name → what each response got from it, without its weight
-    """
-
-    totals: tuple[Reward, ...]
-    components: Mapping[str, tuple[Reward, ...]]
-
-    def log(self) -> dict[str, float]:
-        """`reward` and `reward/NAME`, each with `/std`, over the scored ones; `reward/unscored`, responses without a
-        total. A part of which nothing is scored has no number."""
-        parts = {"reward": self.totals} | {f"reward/{name}": values for name, values in self.components.items()}
-        numbers = {
-            name: [value for value in values if not isinstance(value, Unscored)] for name, values in parts.items()
-        }
-        means = {name: float(np.mean(values)) for name, values in numbers.items() if values}
-        deviations = {f"{name}/std": float(np.std(values)) for name, values in numbers.items() if values}
-        return {**means, **deviations, "reward/unscored": float(len(self.totals) - len(numbers["reward"]))}
-
-
 class RewardSum(AbstractContextManager["RewardSum"]):
     """Measures rewards; a context manager, whose process ends with this one at the latest.
 
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
-             `module:name` of (item, response) → number, or a key of `metrics`.
-    metrics  made by the caller, such as reward models (`evaluate/model_rewards.py`): they run in this process, without
-             a limit.
-    seconds  of the processor, that a verifier has for one response.
+             `module:name` of (item, response) → number, or a key of `given`.
+    given    metrics made by the caller, such as reward models (`evaluate/model_rewards.py`): they run in this process,
+             without a limit, and what they raise is raised.
+    metrics  of the last call: `reward` and `reward/NAME` without its weight, each with `/std`, over the scored ones;
+             `reward/unscored`, responses without a total. A part of which nothing is scored has no number.
 
     LookupError for a name that there is none of, ValueError for one that needs a model, or if no weight counts.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], metrics: Mapping[str, Metric] | None = None, seconds: float = SECONDS
+        self, weights: Mapping[str, float], given: Mapping[str, Metric] | None = None, seconds: float = SECONDS
     ) -> None:
-        self.weights, self._metrics = dict(weights), dict(metrics or {})
-        self.metrics: Mapping[str, float] = {}
-        if unknown := self._metrics.keys() - weights.keys():
-            raise ValueError(f"{sorted(unknown)[0]} is measured and has no weight: give it one, 0 to report it alone")
+        self.weights, self._given = dict(weights), dict(given or {})
+        self.metrics: dict[str, float] = {}
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
             raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
-        for name in self.weights.keys() - self._metrics.keys() - {VERIFIER}:
+        for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
             verifier(name)
         self._prepared: set[str] = set()  # in the process that is there
         self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK)
@@ -86,31 +61,28 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     def check(self, items: Sequence[Item]) -> None:
         """ValueError, with the row and the remedy, for an item that a reward cannot measure."""
         for name in self.weights.keys() - {VERIFIER}:
-            check_items(self._metrics.get(name) or verifier(name), items)
+            check_items(self._given.get(name) or verifier(name), items)
         for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
             try:
                 check_items(verifier(_own_verifier(item)), [item])
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
 
-    def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> Sequence[Reward]:
-        """The totals of `measure`, whose log is then in `metrics`."""
-        found = self.measure(items, responses)
-        self.metrics = found.log()
-        return found.totals
-
-    def measure(self, items: Sequence[Item], responses: Sequence[Response]) -> Rewards:
-        """The rewards of the responses, one to each item. What verifiers raise becomes `Unscored`, what the caller's
-        `metrics` raise is raised."""
-        components: dict[str, tuple[Reward, ...]] = {}
+    def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
+        """Weighted sums, one for each item's response; `Unscored` where a part of a weight other than 0 is."""
+        parts: dict[str, list[Reward]] = {}
         for name in self.weights:
-            if given := self._metrics.get(name):
-                components[name] = tuple(_number(given, value) for value in given.measure(items, responses))
+            if given := self._given.get(name):
+                parts[name] = [_number(given, value) for value in given.measure(items, responses)]
             else:
-                pairs = zip(items, responses, strict=True)
-                components[name] = tuple(self._verified(name, *pair) for pair in pairs)
-        rows = zip(*components.values(), strict=True)
-        return Rewards(tuple(self._total(row) for row in rows), components)
+                parts[name] = [self._verified(name, *pair) for pair in zip(items, responses, strict=True)]
+        totals = [self._total(row) for row in zip(*parts.values(), strict=True)]
+        numbers = {"reward": totals} | {f"reward/{name}": values for name, values in parts.items()}
+        scored = {name: [one for one in values if not isinstance(one, Unscored)] for name, values in numbers.items()}
+        self.metrics = {"reward/unscored": float(len(totals) - len(scored["reward"]))}
+        for name, values in scored.items():
+            self.metrics |= {name: float(np.mean(values)), f"{name}/std": float(np.std(values))} if values else {}
+        return totals
 
     def _verified(self, name: str, item: Item, response: Response) -> Reward:
         name = _own_verifier(item) if name == VERIFIER else name
@@ -138,7 +110,12 @@ class RewardSum(AbstractContextManager["RewardSum"]):
 def items_of(rows: Sequence[Verifiable]) -> list[Item]:
     """Items of rows: the answer is the reference, the row's verifier a field."""
     return [
-        Item(row.provenance.source or str(number), row.prompt, (row.answer,), fields={"verifier": row.verifier})
+        Item(
+            row.provenance.source or str(number),
+            row.prompt,
+            (row.answer,) if row.answer else (),
+            fields={"verifier": row.verifier},
+        )
         for number, row in enumerate(rows, 1)
     ]
 
@@ -148,7 +125,7 @@ def verifier(name: str) -> Metric:
     that needs a model."""
     if ":" not in name:
         if (entry := METRICS.get(name)) and entry.roles:
-            raise ValueError(f"{name} needs a model: make it with `metric`, and give it as one of `metrics`")
+            raise ValueError(f"{name} needs a model: make it with `metric`, and give it beside the weights")
         return metric(name)
     module, _, attribute = name.partition(":")
     try:

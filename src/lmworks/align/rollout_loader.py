@@ -1,6 +1,6 @@
 """Batches of rollouts: what `train.loop` reads in reinforcement learning.
 
-prompts → completions of the engine that has the policy's weights → rewards → advantages → `RolloutBatch`
+prompts → completions of the engine that has the policy's weights → rewards → advantages → `Sequences`
 
 All that is drawn follows from the seed and from numbers of batch, prompt and sample, so that a run that was killed goes
 on with the same rollouts, and several processes draw what one would; rollouts that updates still wait for are a part of
@@ -20,17 +20,18 @@ from torch import Tensor
 
 from lmworks.align.advantages import group_advantages, without_signal
 from lmworks.align.brakes import Brakes
-from lmworks.align.dpo import REFERENCE
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import STEPS, GRPOConfig, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
-from lmworks.align.policy_gradient import RolloutBatch, kl_estimate
+from lmworks.align.policy_gradient import kl_estimate
 from lmworks.align.ppo import critic_of, generalised_advantages, next_beta, token_rewards, whiten
-from lmworks.align.rated_completions import padded
-from lmworks.align.sampled_completions import Completions, Groups
+from lmworks.align.preference_losses import REFERENCE
+from lmworks.align.rated_completions import RatedCompletions
+from lmworks.align.sampled_completions import Groups, SampledCompletions, rollout_sequences
 from lmworks.data.order import Permutation
-from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
+from lmworks.data.token_groups import GroupBatch
 from lmworks.generate.rollouts import Rollout
+from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 _DRAWS = 4  # times that prompts without a signal are replaced
@@ -49,7 +50,7 @@ class RolloutLoader:
     """
 
     config: OnlineConfig
-    completions: Completions
+    completions: SampledCompletions | RatedCompletions
     ranks: Ranks = ALONE
     policy: Policy | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class RolloutLoader:
     stall_share: float = 0.0
     beta: float = 0.0
     brakes: Brakes = field(init=False)
-    _buffer: RolloutBatch | None = None
+    _buffer: Sequences | GroupBatch | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.config.algorithm, GRPOConfig):
@@ -70,53 +71,47 @@ class RolloutLoader:
     def steps(self) -> int:
         return self.config.steps or STEPS
 
-    def __next__(self) -> RolloutBatch | GroupBatch:
+    def __next__(self) -> Sequences | GroupBatch:
         if self.step >= self.steps:
             raise StopIteration
         algorithm = self.config.algorithm
-        if self.step % algorithm.updates == 0:
-            batch = self._roll_out()
-            self._buffer = batch if isinstance(batch, RolloutBatch) else None
-            if not isinstance(batch, RolloutBatch):
-                self.step += 1
-                return batch
-        assert self._buffer is not None
+        batch, update = divmod(self.step, algorithm.updates)
+        if not update:
+            self._buffer = self._roll_out()
         self.step += 1
-        parts = algorithm.updates // algorithm.epochs
-        return self._buffer if parts == 1 else self._part((self.step - 1) % algorithm.updates, parts)
-
-    def _part(self, update: int, parts: int) -> RolloutBatch:
-        """One of equal parts of the buffer, drawn anew in each epoch."""
         assert self._buffer is not None
-        epoch, number = divmod(update, parts)
-        key = f"{self.config.seed} {(self.step - 1) // self.config.algorithm.updates} {epoch} parts"
-        order = Permutation(len(self._buffer), key)
-        return self._buffer.select(torch.from_numpy(order(np.arange(number, len(self._buffer), parts))))
+        parts = algorithm.updates // algorithm.epochs
+        if parts == 1:
+            return self._buffer
+        epoch, number = divmod(update, parts)  # equal parts, drawn anew in each epoch
+        order = Permutation(len(self._buffer), f"{self.config.seed} {batch} {epoch} parts")
+        return select_rows(self._buffer, torch.from_numpy(order(np.arange(number, len(self._buffer), parts))))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Rollouts
 
-    def _roll_out(self) -> RolloutBatch | GroupBatch:
+    def _roll_out(self) -> Sequences | GroupBatch:
         assert self.policy is not None
         groups, rewards = self._draw(self.policy.refresh(self.step))
         rollouts = [rollout for group in groups for rollout in group]
-        batch = self._with_log_probabilities(RolloutBatch.of(padded(rollouts), rollouts))
+        batch = self._with_log_probabilities(rollout_sequences(rollouts))
         self._measure(rollouts, rewards, batch)
-        match algorithm := self.config.algorithm:
-            case OnlineDPOConfig():
-                return _pairs(groups, rewards, batch.columns["reference"])
-            case PPOConfig():
-                return self._with_critic(_scored(batch, rewards), rewards, algorithm)
-        scored = _scored(batch, rewards)
-        if algorithm.mask_truncated:
-            ended = torch.tensor([rollout.finish_reason != "length" for rollout in rollouts])
-            scored = replace(scored, mask=scored.mask & ended[:, None])
-        if self.beta and algorithm.kl == "reward":
-            change = ((batch.columns["old"] - batch.columns["reference"]) * batch.mask).sum(-1)
-            rewards = rewards - self.beta * change.double().numpy().reshape(rewards.shape)
-        advantages = group_advantages(rewards, algorithm.advantage or "group", self._mean(rewards))
-        column = torch.from_numpy(advantages).float().flatten()[:, None] * scored.mask
-        return replace(scored, columns={**scored.columns, "advantages": column})
+        algorithm, columns = self.config.algorithm, batch.columns
+        if isinstance(algorithm, OnlineDPOConfig):
+            return _pairs(batch, rewards)
+        learned = torch.from_numpy(np.isfinite(rewards)).flatten()  # nothing from completions without a reward
+        if isinstance(algorithm, GRPOConfig) and algorithm.mask_truncated:
+            learned &= torch.tensor([rollout.finish_reason != "length" for rollout in rollouts])
+        mask = batch.mask & learned[:, None]
+        if isinstance(algorithm, PPOConfig):
+            added = self._with_critic(columns, mask, rewards, algorithm)
+        else:
+            if self.beta and algorithm.kl == "reward":
+                change = ((columns["old"] - columns["reference"]) * batch.mask).sum(-1)
+                rewards = rewards - self.beta * change.double().numpy().reshape(rewards.shape)
+            advantages = group_advantages(rewards, algorithm.advantage or "group", self._mean(rewards))
+            added = {"advantages": torch.from_numpy(advantages).float().flatten()[:, None] * mask}
+        return replace(batch, mask=mask, columns={**columns, **added})
 
     def _draw(self, adapter: str) -> Groups:
         """Completions of this process's share of the next prompts. ValueError where the first of all have one reward,
@@ -126,13 +121,11 @@ class RolloutLoader:
         shares = [config.prompts * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         places, batch = np.arange(*shares), self.step // config.algorithm.updates
         groups, rewards = self.completions.draw(places.tolist(), batch, 0, policy, adapter)
-        if self.completions.fixed:
-            return groups, rewards
+        dynamic = isinstance(config.algorithm, GRPOConfig) and config.algorithm.dynamic_sampling
         for again in range(1, _DRAWS + 1):
             silent = self._silent(rewards)
             nothing = not self.step and not self.ranks.any(bool((~silent).any()))
-            dynamic = isinstance(config.algorithm, GRPOConfig) and config.algorithm.dynamic_sampling
-            if not nothing and not (dynamic and self.ranks.any(bool(silent.any()))):
+            if self.completions.fixed or not (nothing or (dynamic and self.ranks.any(bool(silent.any())))):
                 return groups, rewards
             if silent.any():
                 further, found = self.completions.draw(places[silent].tolist(), batch, again, policy, adapter)
@@ -156,44 +149,43 @@ class RolloutLoader:
         highest, lowest = self.ranks.most([known.max(initial=-np.inf), -known.min(initial=np.inf)])
         return np.full(len(rewards), highest + lowest < 1e-12)
 
-    def _with_log_probabilities(self, batch: RolloutBatch) -> RolloutBatch:
+    def _with_log_probabilities(self, batch: Sequences) -> Sequences:
         """With the columns that the algorithm reads; what is only measured, of the first group alone."""
         algorithm, policy, temperature = self.config.algorithm, self.policy, self.config.temperature
         assert policy is not None
-        everything = Sequences(batch.ids, batch.mask, batch.real)
-        first, columns = Sequences(*(part[: algorithm.group_size] for part in everything)), dict(batch.columns)
         critic = critic_of(policy.model) if isinstance(algorithm, PPOConfig) else None
+        sampled, columns = batch.columns["sampled"], dict(batch.columns)
         if self.completions.fixed:
-            columns |= {"old": columns["sampled"], "reference": columns["sampled"]}
+            columns |= {"old": sampled, "reference": sampled}
             if critic is not None:
-                columns["values"] = policy.log_probabilities(policy.model, everything, temperature, critic)[1]
+                columns["values"] = policy.log_probabilities(policy.model, batch, temperature, critic)[1]
             return replace(batch, columns=columns)
         rewarded = bool(self.beta) and getattr(algorithm, "kl", "reward") == "reward"
         keeps_old = algorithm.updates > 1 or critic is not None or rewarded
         keeps_reference = bool(self.beta) or critic is not None or isinstance(algorithm, OnlineDPOConfig)
-        old, values = policy.log_probabilities(
-            policy.model, everything if keeps_old else first, temperature, critic
-        )  # (sequences or those of the first group, length)
-        reference, _ = policy.log_probabilities(policy.reference, everything if keeps_reference else first, temperature)
+        first = select_rows(batch, slice(algorithm.group_size))
+        old, values = policy.log_probabilities(policy.model, batch if keeps_old else first, temperature, critic)
+        reference, _ = policy.log_probabilities(policy.reference, batch if keeps_reference else first, temperature)
         shared = min(len(old), len(reference))
         mask = batch.mask[:shared]
-        kl = (kl_estimate(old[:shared], reference[:shared], "k3") * mask).sum() / mask.sum().clamp(min=1)
-        gap = ((old - columns["sampled"][: len(old)]).abs() * batch.mask[: len(old)]).max()
+        kl = (kl_estimate(old[:shared], reference[:shared]) * mask).sum() / mask.sum().clamp(min=1)
+        gap = ((old - sampled[: len(old)]).abs() * batch.mask[: len(old)]).max()
         self.metrics = {"kl": float(kl), "gap_max": float(gap)}
         columns |= {"old": old} if keeps_old else {}
         columns |= {"reference": reference} if keeps_reference else {}
         columns |= {"values": values} if critic is not None else {}
         return replace(batch, columns=columns)
 
-    def _with_critic(self, batch: RolloutBatch, rewards: NDArray[np.float64], algorithm: PPOConfig) -> RolloutBatch:
-        columns, mask = batch.columns, batch.mask
+    def _with_critic(
+        self, columns: Mapping[str, Tensor], mask: Tensor, rewards: NDArray[np.float64], algorithm: PPOConfig
+    ) -> dict[str, Tensor]:
+        """Advantages and returns, by the values of the critic."""
         scores = torch.from_numpy(np.nan_to_num(rewards)).float().flatten()
         each = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
         found = generalised_advantages(each, columns["values"], mask, algorithm.discount, algorithm.trace)
-        returns = (found + columns["values"]) * mask
-        advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
         self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
-        return replace(batch, columns={**columns, "advantages": advantages, "returns": returns})
+        advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
+        return {"advantages": advantages, "returns": (found + columns["values"]) * mask}
 
     def _mean(self, rewards: NDArray[np.float64]) -> float:
         """The mean of all processes' rewards."""
@@ -201,12 +193,9 @@ class RolloutLoader:
         total, count = self.ranks.total([float(known.sum()), len(known)])
         return total / max(count, 1)
 
-    def _measure(self, rollouts: Sequence[Rollout], rewards: NDArray[np.float64], batch: RolloutBatch) -> None:
+    def _measure(self, rollouts: Sequence[Rollout], rewards: NDArray[np.float64], batch: Sequences) -> None:
         known = rewards[np.isfinite(rewards)]
-        sampled = batch.columns["sampled"][batch.mask]
-        nats, count = self.ranks.total([-float(sampled.double().sum()), len(sampled)])
         numbers = {
-            **(self.metrics if not self.completions.fixed else {}),
             "reward": float(known.mean()) if len(known) else 0.0,
             "reward_std": float(known.std()) if len(known) else 0.0,
             "without_signal": float(self._silent(rewards).mean()),
@@ -214,18 +203,18 @@ class RolloutLoader:
             "pass_at_k": float((np.where(np.isfinite(rewards), rewards, -np.inf).max(-1) >= 1).mean()),
             "length": float(batch.mask.sum(-1).double().mean()),
             "truncated": float(np.mean([rollout.finish_reason == "length" for rollout in rollouts])),
-            "entropy": nats / max(count, 1),
-            "distinct_2": _distinct_pairs(batch),
         }
-        (gap,) = self.ranks.most([numbers.get("gap_max", 0.0)])
+        gap = 0.0
+        if not self.completions.fixed:  # of the policy's own
+            sampled = batch.columns["sampled"][batch.mask]
+            nats, count = self.ranks.total([-float(sampled.double().sum()), len(sampled)])
+            (gap,) = self.ranks.most([self.metrics["gap_max"]])
+            numbers |= {**self.metrics, "entropy": nats / max(count, 1), "distinct_2": _distinct_pairs(batch)}
         means = self.ranks.total(list(numbers.values()))
         self.metrics = {name: value / self.world_size for name, value in zip(numbers, means, strict=True)}
-        if self.completions.fixed:
-            del self.metrics["entropy"], self.metrics["distinct_2"]  # of the rows, not of the policy
-        else:
+        if not self.completions.fixed:
             self.metrics["gap_max"] = gap
-            if isinstance(self.config.algorithm, PPOConfig):
-                self.metrics["beta"] = self.beta
+            self.metrics |= {"beta": self.beta} if isinstance(self.config.algorithm, PPOConfig) else {}
         self.brakes.watch(self.metrics)
         self.metrics |= self.completions.metrics
 
@@ -239,11 +228,13 @@ class RolloutLoader:
     def state(self) -> dict[str, Any]:
         """Step, controllers, and each process's rollouts that are still to be learned from, as JSON. All processes call
         it."""
-        kept = None if not self.step % self.config.algorithm.updates else self._buffer
-        buffers = [None if kept is None else _as_lists(kept)]
-        if self.world_size > 1 and kept is not None:
-            buffers = [None] * self.world_size
-            dist.all_gather_object(buffers, _as_lists(kept))
+        kept = self._buffer if self.step % self.config.algorithm.updates else None
+        buffers: list[Any] = [None] * self.world_size
+        if kept is not None:
+            parts = {name: getattr(kept, name).tolist() for name in ("ids", "mask", "real")}
+            buffers[self.rank] = {**parts, "columns": {name: each.tolist() for name, each in kept.columns.items()}}
+            if self.world_size > 1:
+                dist.all_gather_object(buffers, buffers[self.rank])
         numbers = {"step": self.step, "beta": self.beta, "metrics": self.metrics, "brakes": self.brakes.state()}
         return {**numbers, "buffers": buffers}
 
@@ -251,44 +242,28 @@ class RolloutLoader:
         """Go on where a state was saved; returns the next step. ValueError for rollouts of another number of
         processes."""
         self.step, self.beta, self.metrics = state["step"], state["beta"], dict(state["metrics"])
-        self.brakes = Brakes(self.config.brakes, **state["brakes"])
-        if (buffers := state["buffers"])[0] is None:
-            self._buffer = None
-        elif len(buffers) != self.world_size:
-            raise ValueError(f"the rollouts were saved by {len(buffers)} processes: go on with as many")
-        else:
+        self.brakes, self._buffer = Brakes(self.config.brakes, **state["brakes"]), None
+        if (buffers := state["buffers"])[0] is not None:
+            if len(buffers) != self.world_size:
+                raise ValueError(f"the rollouts were saved by {len(buffers)} processes: go on with as many")
             kept = buffers[self.rank]
             columns = {name: torch.tensor(values) for name, values in kept["columns"].items()}
             ids, mask, real = (torch.tensor(kept[name]) for name in ("ids", "mask", "real"))
-            self._buffer = RolloutBatch(ids, mask, real, columns)
+            self._buffer = Sequences(ids, mask, real, columns)
         return self.step
 
 
-def _as_lists(batch: RolloutBatch) -> dict[str, Any]:
-    columns = {name: values.tolist() for name, values in batch.columns.items()}
-    return {"ids": batch.ids.tolist(), "mask": batch.mask.tolist(), "real": batch.real.tolist(), "columns": columns}
+def _pairs(batch: Sequences, rewards: NDArray[np.float64]) -> GroupBatch:
+    """Best and worst of each group with a signal."""
+    groups = np.flatnonzero(~without_signal(rewards))
+    best, worst = (pick(rewards[groups], -1) for pick in (np.nanargmax, np.nanargmin))
+    rows = torch.from_numpy(groups[:, None] * rewards.shape[1] + np.stack([best, worst], -1))  # (pairs, 2)
+    real = torch.arange(batch.ids.shape[1]) < batch.real[rows][:, :, None]
+    sums = batch.columns["reference"].double().sum(-1).float()
+    return GroupBatch(batch.ids[rows], real, batch.mask[rows], {REFERENCE: sums[rows]})
 
 
-def _scored(batch: RolloutBatch, rewards: NDArray[np.float64]) -> RolloutBatch:
-    """Nothing is learned from completions without a reward."""
-    return replace(batch, mask=batch.mask & torch.from_numpy(np.isfinite(rewards)).flatten()[:, None])
-
-
-def _pairs(groups: Sequence[Sequence[Rollout]], rewards: NDArray[np.float64], reference: Tensor) -> GroupBatch:
-    """Best and worst of each group with a signal; without any, a batch of no group."""
-    sums, pairs = reference.double().sum(-1).view(rewards.shape).tolist(), []
-    for group, values, totals, silent in zip(groups, rewards, sums, without_signal(rewards), strict=True):
-        if not silent:
-            chosen = [int(np.nanargmax(values)), int(np.nanargmin(values))]
-            ids, learned = [group[n].ids for n in chosen], [group[n].sampled for n in chosen]
-            pairs.append(TokenGroup(ids, learned, {REFERENCE: [totals[n] for n in chosen]}))
-    if pairs:
-        return join_groups(pairs).batch(range(len(pairs)))
-    none = torch.zeros(0, 2, 2, dtype=torch.bool)
-    return GroupBatch(none.long(), none, none, {REFERENCE: torch.zeros(0, 2)})
-
-
-def _distinct_pairs(batch: RolloutBatch) -> float:
+def _distinct_pairs(batch: Sequences) -> float:
     """Distinct pairs of neighbouring sampled tokens among all of them."""
     rows = [ids[own].tolist() for ids, own in zip(batch.ids, batch.mask, strict=True)]
     pairs = [pair for row in rows for pair in pairwise(row)]

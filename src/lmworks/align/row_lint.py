@@ -1,20 +1,19 @@
 """Lint of the rows that alignment learns from: what training refuses, and what it would learn besides quality.
 
 refused      lines that are no row, rows of several kinds, equal answers, labels or ratings that are all one
-length       how often the longer answer is the preferred one, or how far a threshold of words gets
+length       how often the longer answer is the preferred one, or how verdicts go by length
 duplicates   the same row again by the same annotator; conflicts: a pair both ways, a completion with two labels
 leaks        prompts that held-out rows or a suite ask, too
 provenance   rows that do not say who made them
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json
 from lmworks.data.conversations import rows_of
@@ -23,11 +22,13 @@ from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
 from lmworks.data.preference_rows import PreferenceRow, parse_preference_row
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.set_lint import Finding, plain_text
-from lmworks.records import LabelledCompletion, Preference, Rated, Score, Scored, Stepwise, question_of
+from lmworks.records import LabelledCompletion, Preference, Rated, Score, Scored, Stepwise, TextOrMessages, question_of
 from lmworks.report import Section, Table
+from lmworks.statistics import spearman
 from lmworks.statistics.scores import mean_score
 
-FAIR = 0.05  # by so much a rule of length may be better than chance before that is a finding
+FAIR = 0.05  # by so much verdicts may go by length before that is a finding
+LONGER, CORRELATION = "longer is chosen", "rank correlation of words and verdict"
 ADVICE: Mapping[str, str] = {
     "no row": "mend it, or remove it: training refuses the file",
     "several kinds": "give each kind of row a file of its own: training refuses the file",
@@ -42,9 +43,6 @@ ADVICE: Mapping[str, str] = {
     "no provenance": "say source, annotator or judge: else nobody can take a bad annotator's rows out",
 }
 REFUSED = ("no row", "several kinds", "equal answers", "one class")
-
-
-Right = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]  # lengths, labels → whether a rule is right
 _Rows = Sequence[tuple[str, PreferenceRow]]
 
 
@@ -74,12 +72,9 @@ def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows
     for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias):
         findings += find(rows)
     findings += _find_leaks(rows, held_out) if held_out else ()
-    unknown = []
-    for where, row in rows:
-        made = row.provenance  # its reader puts the place of a row there as the source
-        if not (made.annotator or made.judge) and (made.source or str(path)).startswith(str(path)):
-            unknown.append(where)
-    findings += [Finding("no provenance", tuple(unknown), f"{len(unknown):,} of {len(rows):,} rows")] if unknown else []
+    made = [(where, row.provenance) for where, row in rows]  # whose source is, unless one is given, its place
+    nobody = [where for where, by in made if not (by.annotator or by.judge) and str(path) in (by.source or str(path))]
+    findings += [Finding("no provenance", tuple(nobody), f"{len(nobody):,} of {len(rows):,} rows")] if nobody else []
     return LintedRows(path, rows, findings)
 
 
@@ -100,11 +95,15 @@ def suite_items(suites: Sequence[str], data: Path) -> list[EvaluationItem]:
     return [EvaluationItem(f"{n}/{i.id}", prompt_text(i.prompt), i.references, i.choices) for n, i in items]
 
 
+def _given(row: PreferenceRow) -> list[TextOrMessages]:
+    """The completions; the chosen one first."""
+    if isinstance(row, Stepwise):
+        return ["\n".join(row.completions)]
+    return [getattr(row, name) for name in ("chosen", "rejected", "completion") if hasattr(row, name)]
+
+
 def _completions(row: PreferenceRow) -> list[str]:
-    """Texts; the chosen one first."""
-    names = ("chosen", "rejected") if isinstance(row, Preference) else ("completion",)
-    steps = ["\n".join(row.completions)] if isinstance(row, Stepwise) else []
-    return [*(prompt_text(getattr(row, name)) for name in names if hasattr(row, name)), *steps]
+    return [prompt_text(given) for given in _given(row)]
 
 
 def _verdict(row: PreferenceRow) -> Any:
@@ -137,8 +136,7 @@ def _find_wrong_answers(rows: _Rows) -> Iterator[Finding]:
             yield Finding("equal answers", (where,), texts[0])
         elif isinstance(row, Preference) and plain_text(texts[0]) == plain_text(texts[1]):
             yield Finding("nearly equal answers", (where,), texts[0])
-        given = [getattr(row, name) for name in ("chosen", "rejected", "completion") if hasattr(row, name)]
-        called = any(not isinstance(each, str) and any(m.tool_calls for m in each) for each in given)
+        called = any(not isinstance(each, str) and any(m.tool_calls for m in each) for each in _given(row))
         if not all(map(str.strip, texts)) and not called:
             yield Finding("empty answer", (where,), _asked(row))
 
@@ -175,50 +173,26 @@ def _find_leaks(rows: _Rows, items: Sequence[EvaluationItem]) -> Iterator[Findin
 
 
 def length_scores(rows: Iterable[PreferenceRow]) -> dict[str, Score]:
-    """The share of pairs whose chosen answer has more words (ties half); or of labels, the accuracy of a threshold that
-    is chosen on half of the prompts and measured on the others, and its gain over the most frequent label. 95 %, over
-    prompts; empty where rows neither compare nor label."""
+    """The share of pairs whose chosen answer has more words (ties half), or the rank correlation of words and labels or
+    ratings; with 95 % intervals over prompts."""
     rows = list(rows)
-    pairs = [row for row in rows if isinstance(row, Preference)]
-    if pairs:
-        counts = [[len(text.split()) for text in _completions(row)] for row in pairs]
-        wins = [0.5 + 0.5 * np.sign(chosen - rejected) for chosen, rejected in counts]
-        return {"longer is chosen": mean_score(wins, "longer", [hash_json(row.prompt) for row in pairs])}
-    labelled = [row for row in rows if isinstance(row, LabelledCompletion)]
-    clusters, labels = [hash_json(row.prompt) for row in labelled], np.array([row.label for row in labelled])
-    words = np.array([len(_completions(row)[0].split()) for row in labelled])
-    known = np.array([int(one[:8], 16) % 2 == 0 for one in clusters], dtype=bool)
-    if len(set(labels.tolist())) < 2 or known.all() or not known.any():
-        return {}
-    right = length_rule(words[known], labels[known], [-1, *np.unique(words[known])])(words[~known], labels[~known])
-    gain = right - (labels[~known] == (labels[known].mean() >= 0.5))
-    others = [one for one, chosen in zip(clusters, known, strict=True) if not chosen]
-    names = {"a threshold of words": right, "gain over the most frequent label": gain}
-    return {name: mean_score(values.tolist(), name, others) for name, values in names.items()}
-
-
-def length_rule(lengths: NDArray[Any], labels: NDArray[Any], thresholds: Sequence[float] = (0.0,)) -> Right:
-    """The best rule on these rows that sees their lengths alone: of pairs, (pairs, 2), that the longer is better, or
-    the shorter; else, (rows,), that what is longer than one of the thresholds is right, or wrong. A tie of a pair is
-    half right."""
-
-    def right(lengths: NDArray[Any], labels: NDArray[Any], threshold: float, longer_wins: bool) -> NDArray[np.float64]:
-        longer = lengths[:, 0] - lengths[:, 1] if lengths.ndim == 2 else lengths - threshold
-        agrees = ((longer > 0) == longer_wins) == (labels > 0)
-        return np.where((longer == 0) & (lengths.ndim == 2), 0.5, agrees)
-
-    rules = [(threshold, longer_wins) for threshold in thresholds for longer_wins in (True, False)]
-    best = max(rules, key=lambda rule: right(lengths, labels, *rule).mean())
-    return lambda lengths, labels: right(lengths, labels, *best)
+    clusters = [hash_json(row.prompt) for row in rows]
+    words = [[len(text.split()) for text in _completions(row)] for row in rows]
+    if all(isinstance(row, Preference) for row in rows):
+        wins = [0.5 + 0.5 * np.sign(chosen - rejected) for chosen, rejected in words]
+        return {LONGER: mean_score(wins, LONGER, clusters)}
+    if all(isinstance(row, LabelledCompletion | Rated) for row in rows):
+        verdicts = [float(_verdict(row)) for row in rows]
+        return {CORRELATION: spearman([float(each[0]) for each in words], verdicts, CORRELATION, clusters)}
+    return {}
 
 
 def _find_length_bias(rows: _Rows) -> Iterator[Finding]:
-    """A rule of length is better than chance, or than the most frequent label, by more than `FAIR`, beyond doubt."""
+    """Length says more of the verdicts than chance does, by more than `FAIR`, beyond doubt."""
     for name, found in length_scores(row for _, row in rows).items():
-        chance = {"longer is chosen": 0.5, "a threshold of words": None}.get(name, 0.0)
-        if chance is not None and isinstance(found, Scored):
-            low, high = found.interval
-            if low > chance + FAIR or (chance and high < chance - FAIR):
+        if isinstance(found, Scored):
+            chance, (low, high) = 0.5 if name == LONGER else 0.0, found.interval
+            if low > chance + FAIR or high < chance - FAIR:
                 yield Finding("length bias", (), f"{name}: {found}")
 
 
@@ -230,15 +204,11 @@ def card(found: LintedRows) -> Section:
         ("prompts", f"{len({hash_json(row.prompt) for row in rows}):,}"),
         ("made by", _counted(_maker(row) or "no annotator or judge" for row in rows)),
     ]
-    if words := [[len(text.split()) for text in _completions(row)] for row in rows if isinstance(row, Preference)]:
-        chosen, rejected = np.median(words, axis=0)
-        table.append(("words, median", f"chosen {chosen:.0f}, rejected {rejected:.0f}"))
-    if labels := [row.label for row in rows if isinstance(row, LabelledCompletion)]:
-        good, bad = sum(labels), len(labels) - sum(labels)
+    labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
+    good, bad = labels.count(True), labels.count(False)
+    if good and bad:  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
         table.append(("labels", f"{good:,} desirable, {bad:,} undesirable"))
-        if good and bad:  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
-            weight = f"{bad / good:.2f} to {4 / 3 * bad / good:.2f}"
-            table.append(("weight of desirable ones for KTO, beside 1", weight))
+        table.append(("weight of desirable ones for KTO, beside 1", f"{bad / good:.2f} to {4 / 3 * bad / good:.2f}"))
     table += [(name, str(score)) for name, score in length_scores(rows).items()]
     return Section(f"Card of {found.path.name}", "", (Table(("", "value"), tuple(table)),))
 

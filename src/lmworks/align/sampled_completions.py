@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lmworks.align.environments import Episodes
+from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
 from lmworks.data.conversations import as_messages
@@ -20,21 +22,7 @@ from lmworks.records import Unscored
 from lmworks.tokenizer.chat import ChatRenderer
 
 Reward = Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]  # `Metric.measure`, of one number each
-Groups = tuple[list[list[Rollout]], NDArray[np.float64]]
-
-
-class Completions(Protocol):
-    """Groups of completions: `draw` gives those of the prompts at these places of a batch of rollouts, and rewards
-    (places, group_size), NaN where there is none. `again` counts how often a place was drawn anew. `fixed`: they are
-    not the policy's, and their ln p is that of the policy at its beginning."""
-
-    @property
-    def fixed(self) -> bool: ...
-
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
-
-    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups: ...
+Groups = tuple[list[list[Rollout]], NDArray[np.float64]]  # and rewards (prompts, group_size), NaN where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +42,11 @@ class SampledCompletions:
               is their reward, where it gives any
     """
 
+    fixed: ClassVar[bool] = False  # they are the policy's
     config: OnlineConfig
     prompts: Sequence[Prompt]
     reward: Reward
     episodes: tuple[Episodes, ChatRenderer] | None = None
-    fixed: bool = False
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -66,7 +54,8 @@ class SampledCompletions:
         return {name: value for name, value in getattr(self.reward, "metrics", {}).items() if "/" in name}
 
     def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
-        """See `Completions`; the errors are those of `roll_out` and `roll_out_turns`."""
+        """Groups for these places of a batch of rollouts, drawn anew for the time `again`; the errors are those of
+        `roll_out` and `roll_out_turns`."""
         config, size = self.config, self.config.algorithm.group_size
         prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]
         sampling = SamplingParameters(config.completion, config.temperature)
@@ -97,3 +86,15 @@ def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, c
         order = Permutation(count, f"{config.seed} {epoch} {again} prompts")
         found.append(int(order(np.array([within]))[0]))
     return found
+
+
+def rollout_sequences(rollouts: Sequence[Rollout]) -> Sequences:
+    """Rollouts as tensors, with the column `sampled`."""
+    real = torch.tensor([len(rollout.ids) for rollout in rollouts])
+    ids = torch.zeros(len(rollouts), int(real.max()), dtype=torch.int64)
+    mask, sampled = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
+    for row, rollout in enumerate(rollouts):
+        ids[row, : real[row]] = torch.tensor(rollout.ids)
+        mask[row, : real[row]] = torch.tensor(rollout.sampled)
+        sampled[row, : real[row]] = torch.tensor(rollout.log_probabilities)
+    return Sequences(ids, mask, real, {"sampled": sampled})

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
-from lmworks.align.config import OfflineConfig
-from lmworks.align.dpo import DPO, REFERENCE
-from lmworks.align.kto import KTO, KTOLoader, check_labels, with_baseline, with_mismatched
+from lmworks.align.config import AlignConfig, OfflineConfig
+from lmworks.align.kto import KTO, KTOLoader, check_labels, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
-from lmworks.align.offline_settings import OfflineSettings, derive_offline, train_settings
-from lmworks.align.online_config import OnlineConfig
-from lmworks.align.orpo import ORPO
+from lmworks.align.offline_settings import derive_offline
+from lmworks.align.policy_evaluation import run_suites, suite_config, suite_section, validation_on
+from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
-from lmworks.align.simpo import SimPO
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.completion_groups import group_completions, group_steps
 from lmworks.data.config import GroupLoaderConfig
@@ -34,27 +33,26 @@ from lmworks.data.group_loader import GroupLoader
 from lmworks.data.order import Permutation
 from lmworks.data.preference_rows import PreferenceRow, read_preference_rows
 from lmworks.data.token_groups import TokenGroups
+from lmworks.evaluate import suite
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
 from lmworks.records import LabelledCompletion, LeftOut, Preference
 from lmworks.report import Section, Table
-from lmworks.statistics import sign
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
 from lmworks.train.held_out import samples_of
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
-from lmworks.train.validation import validate
 
 _SAMPLES = 3  # held-out prompts that the policy answers before and after
+_VALIDATED = 200  # held-out rows at most
 
 
 class Algorithm(NamedTuple):
@@ -67,17 +65,18 @@ class Algorithm(NamedTuple):
 
 
 ALGORITHMS: Mapping[str, Algorithm] = {
-    "dpo": Algorithm((Preference,), lambda config, _: DPO(config), 2),
-    "simpo": Algorithm((Preference,), lambda config, _: SimPO(config)),
-    "orpo": Algorithm((Preference,), lambda config, _: ORPO(config)),
+    "dpo": Algorithm((Preference,), lambda config, _: Pairs(config), 2),
+    "simpo": Algorithm((Preference,), lambda config, _: Pairs(config)),
+    "orpo": Algorithm((Preference,), lambda config, _: Pairs(config)),
     "kto": Algorithm((LabelledCompletion,), lambda config, _: KTO(config), 2),
     "reward": Algorithm(tuple(KINDS), lambda config, row: Reward(KINDS[row], config)),
 }
 
 
 def offline(config: OfflineConfig, context: StageContext) -> StageResult:
-    """The checkpoint of the one input, or `config.base`, learns from rows. The errors are those of `read_rows`, and
-    ValueError where nothing is left to learn from, or the policy does not begin as its reference."""
+    """The checkpoint of the one input, or `config.base`, learns from rows. The errors are those of `read_rows` and
+    `suite.evaluate`, and ValueError where nothing is left to learn from, or the policy does not begin as its
+    reference."""
     rows = read_rows(config, context.base)
     kept, held_out = split_rows(rows, config.held_out)
     algorithm = ALGORITHMS[config.algorithm.kind]
@@ -85,74 +84,78 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     checkpoint, left_out = load_base(config, context), list[LeftOut]()
     length = min(config.length, checkpoint.config.context_length)
     groups = group_rows(objective, kept, checkpoint, length, left_out)
-    learned = 0 if groups.learned is None else int(groups.learned.sum())
-    method = with_rank(config.method, checkpoint, learned)
+    learned, there = 0 if groups.learned is None else int(groups.learned.sum()), len(groups)
+    method, ranks = with_rank(config.method, checkpoint, learned), join(config.train.parallel)
     tuned = FinetuneConfig(method=method, seed=config.seed, train=config.train)
+    if config.suites and ranks.first:
+        run_suites(config, context, find_base(config.base, context), "before")
 
-    def run_on(shown: TokenGroups, steps: int, batch: int, folder: Path, base: Checkpoint) -> Run:
-        ranks, settings = join(config.train.parallel), config.train
+    def run_on(shown: TokenGroups, config: OfflineConfig, folder: Path, base: Checkpoint) -> Run:
         kind = KTOLoader if isinstance(objective, KTO) else GroupLoader
-        loader = kind(GroupLoaderConfig(length, batch, steps, config.seed), shown, *ranks.rows)
+        numbers = GroupLoaderConfig(length, config.batch or 1, config.steps, config.seed)
+        loader, adapt = kind(numbers, shown, *ranks.rows), adapts(tuned, head=isinstance(objective, Reward))
         reports = {"progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
-        adapt = adapts(tuned, head=isinstance(objective, Reward))
-        run = Run(base, objective, loader, settings, folder, device=device_of_rank(), adapt=adapt, **reports)
+        run = Run(base, objective, loader, config.train, folder, device=device_of_rank(), adapt=adapt, **reports)
         if isinstance(loader, KTOLoader):
             loader.policy, loader.ranks = run.model, ranks
         return run
 
     def seconds(together: int) -> float:
-        batch = min(max(together, 2), len(groups))
-        zeros = {REFERENCE: np.zeros(len(groups.ends), np.float32)}
-        shown = replace(groups, columns={**groups.columns, **zeros})
+        shown = replace(groups, columns={**groups.columns, REFERENCE: np.zeros(len(groups.ends), np.float32)})
+        short = replace(config, steps=3, epochs=None, batch=min(max(together, 2), there))
         with tempfile.TemporaryDirectory() as folder:  # on weights of its own, which change
-            run = run_on(shown, 3, batch, Path(folder), load_base(config, context))
+            run = run_on(shown, short, Path(folder), load_base(config, context))
             return min(taken / max(tokens, 1) for taken, tokens in measured_steps(run))
 
     def derived() -> Any:
         return to_mapping(derive_offline(config, groups, algorithm.referenced / 2, seconds))
 
-    settings = from_mapping(OfflineSettings, kept_settings(context, config.train.parallel, derived))
-    there = len(groups)
-    if settings.rows < there:
-        groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(settings.rows)))
-    config = replace(config, train=train_settings(config, settings))
+    settings, reasons = kept_settings(context, config.train.parallel, derived)
+    config = from_mapping(OfflineConfig, settings)
+    assert config.steps and config.batch
+    if (seen := config.steps * config.batch) < there:
+        groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(seen)))
     if algorithm.referenced:
         order = Permutation(len(groups), f"{config.seed} 0 pairs")(np.arange(len(groups)))  # of `GroupLoader`
-        batches = np.split(order, range(settings.batch, len(groups), settings.batch))
-        size = config.train.micro_batch or settings.batch
+        batches, size = np.split(order, range(config.batch, len(groups), config.batch)), config.train.micro_batch or 1
         pieces = [piece for batch in batches for piece in np.split(batch, range(size, len(batch), size))]
         groups = with_reference(groups, checkpoint, tuned, context, pieces)
-    run = run_on(groups, settings.steps, settings.batch, context.work / "run", checkpoint)
+    run = run_on(groups, config, context.work / "run", checkpoint)
     if algorithm.referenced and not run.checkpoints.steps():
         check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
     shown = None
     if held_out:
-        shown = group_rows(objective, held_out[: settings.validated], checkpoint, length, left_out)
+        shown = group_rows(objective, held_out[:_VALIDATED], checkpoint, length, left_out)
         shown = with_reference(shown, checkpoint, tuned, context) if algorithm.referenced else shown
-        run.validate = _validation(run, shown)
+        run.validate = validation_on(run, objective, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
     result = train_and_deliver(run, context, tuned)
-    if not run.ranks.first:
+    if not ranks.first:
         return result
-    steps = settings.steps
-    doubts = " ".join(doubt_of_steps(steps, f"{len(groups)} rows", "more rows, more epochs or a smaller batch"))
+    doubts = doubt_of_steps(config.steps, f"{len(groups)} rows", "more rows, more epochs or a smaller batch")
+    counts = {"rows": len(groups), "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
     reasons = (
         ("rows", f"{there:,}", f"to learn from; {len(held_out):,} are held out, by their prompts"),
         ("left out", f"{len(left_out)}", "rows of which nothing is left to learn"),
         ("cut", f"{groups.cut}", f"of more than {length:,} tokens, which lost their ends"),
-        *settings.reasons,
-        ("rate", f"{peak_rate(config.train.optimizer):g}", f"at its highest, of {config.train.optimizer.kind}"),
+        *map(tuple, reasons),
     )
-    sections, metrics = [Section("The run", doubts, (Table(("what", "value", "why"), reasons),))], {}
+    found = [(Section("The run", " ".join(doubts), (Table(("what", "value", "why"), reasons),)), counts)]
     if shown is not None and isinstance(objective, Reward):
-        section, metrics = reward_section(run.model, objective, groups, shown)
-        sections.append(section)
+        found.append(reward_section(run.model, objective, groups, shown))
     elif shown is not None:
-        section, metrics = held_out_section(context.output / LOG)
-        sections.append(section)
-    counts = {"rows": len(groups), "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
-    return replace(result, metrics={**result.metrics, **counts, **metrics}, sections=(*sections, *result.sections))
+        found.append(held_out_section(context.output / LOG))
+    if config.suites:
+        found.append(suite_section(config, context, find_base(config.base, context)))
+    return with_sections(result, found)
+
+
+def with_sections(result: StageResult, found: Sequence[tuple[Section, Mapping[str, Any]]]) -> StageResult:
+    """The result with further sections before its own, and their numbers."""
+    metrics = {name: value for _, numbers in found for name, value in numbers.items()}
+    sections = (*(section for section, _ in found), *result.sections)
+    return replace(result, metrics={**result.metrics, **metrics}, sections=sections)
 
 
 def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
@@ -178,7 +181,7 @@ def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], 
     return kept, out
 
 
-def load_policy(config: OfflineConfig | OnlineConfig, context: StageContext) -> Checkpoint:
+def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
     """The checkpoint that learns, which is its own reference."""
     full = isinstance(config.method, FullConfig)
     checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])
@@ -221,32 +224,15 @@ def with_reference(
 ) -> TokenGroups:
     """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
     adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
-    kept = context.work / f"reference-{groups.digest[:16]}.npy"
-    if not kept.exists():
+    kept, ranks = context.work / f"reference-{groups.digest[:16]}.npy", join(tuned.train.parallel)
+    if ranks.first and not kept.exists():
         dtype, device = DTYPES[tuned.train.precision], device_of_rank()
-        model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(dtype)
-        _save(kept, reference_sums(model.to(device), groups, device, context.progress, together))
+        model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(device, dtype)
+        sums = reference_sums(model, groups, device, context.progress, together)
+        with new_file(kept) as private, private.open("wb") as stream:
+            np.save(stream, sums)
+    ranks.wait()
     return replace(groups, columns={**groups.columns, REFERENCE: np.load(kept)})
-
-
-def _save(path: Path, values: NDArray[np.float32]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    private = path.with_suffix(".tmp")
-    with private.open("wb") as stream:
-        np.save(stream, values)
-    private.replace(path)
-
-
-def _validation(run: Run, groups: TokenGroups):
-    loader = GroupLoader(GroupLoaderConfig(run.loader.config.length, min(16, len(groups))), groups)
-    batches = [loader.batch(step) for step in range(loader.steps)]
-    signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
-
-    def validation():
-        shown = with_baseline(run.model, batches) if isinstance(run.objective, KTO) else batches
-        return validate(run.model, run.objective, shown, 1, None, run.device, signature)
-
-    return validation
 
 
 def _beginnings(groups: TokenGroups) -> list[list[int]]:
@@ -260,13 +246,22 @@ def _beginnings(groups: TokenGroups) -> list[list[int]]:
 
 
 def check(config: OfflineConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read_rows`, and those for a base that is not there."""
+    """Before any stage runs: the errors of `read_rows` and `check_surroundings`."""
     read_rows(config, base)
+    check_surroundings(config, base)
+
+
+def check_surroundings(config: AlignConfig, base: Path) -> None:
+    """The errors for a base that is not there, and of reading the suites."""
     if config.base:
         located(config.base, base)
+    if config.suites:
+        suite.check(suite_config(config), base)
 
 
-def outside_digest(config: OfflineConfig, base: Path) -> str:
-    """SHA-256 of the files with rows, and of the base's."""
-    files = [hash_file(path) for path in conversation_files(config.rows, base, rows="rows")]
-    return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])
+def outside_digest(config: AlignConfig, base: Path, **more: Sequence[str]) -> str:
+    """SHA-256 of the files with rows, and `more`, of the base's, and of the suites'."""
+    named = {"rows": config.rows, **{name: files for name, files in more.items() if files}}
+    files = [hash_file(path) for name, of in named.items() for path in conversation_files(of, base, rows=name)]
+    digests = [files, digest_of_model(located(config.base, base)) if config.base else ""]
+    return hash_json([*digests, suite.outside_digest(suite_config(config), base)] if config.suites else digests)

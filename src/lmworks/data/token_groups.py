@@ -114,6 +114,10 @@ class TokenGroups:
             self.cut,
         )
 
+    def batches(self, size: int) -> list[GroupBatch]:
+        """All groups in order, `size` at a time."""
+        return [self.batch(each) for each in np.split(np.arange(len(self)), range(size, len(self), size))]
+
     def batch(self, numbers: Sequence[int] | NDArray[np.int64]) -> GroupBatch:
         """The groups of these numbers."""
         chosen = np.asarray(numbers, np.int64)

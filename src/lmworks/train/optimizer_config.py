@@ -17,7 +17,6 @@ class Cosine:
 
     warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     final   What is left at the end.
-    kind    `cosine`; or `linear`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
 
     warmup: int | None = None
@@ -35,7 +34,6 @@ class Linear:
 
     warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
     final   What is left at the end.
-    kind    `linear`; or `cosine`, `wsd` or `inverse_sqrt`, with settings of their own.
     """
 
     warmup: int | None = None
@@ -56,7 +54,6 @@ class WarmupStableDecay:
     decay   The part of the run that decays.
     final   What is left at the end.
     shape   `linear`, or `sqrt`: 1 - sqrt (Hägele et al. 2024, section 3.2).
-    kind    `wsd`; or `cosine`, `linear` or `inverse_sqrt`, with settings of their own.
     """
 
     warmup: int | None = None
@@ -75,7 +72,6 @@ class InverseSqrt:
     """sqrt(warmup / step) after the warm-up (Vaswani et al. 2017, section 5.3).
 
     warmup  Steps that rise to 1 in equal parts, before it; left out: 2 % in pre-training, 5 % in fine-tuning, else 0.
-    kind    `inverse_sqrt`; or `cosine`, `linear` or `wsd`, with settings of their own.
     """
 
     warmup: int | None = None
@@ -105,7 +101,6 @@ class Sgd:
     momentum  Of the running sum of gradients.
     nesterov  Look ahead by one step of the momentum.
     decay     Weight decay of matrices, λ of the gradient's λ·weight.
-    kind      `sgd`; or `adamw`, `lion` or `muon`, with settings of their own.
     """
 
     rate: float = 0.1
@@ -132,7 +127,6 @@ class AdamW:
     beta2    Of the running mean of its square.
     epsilon  Added to the root of the second.
     decay    Weight decay of matrices; biases, norms and other vectors have none.
-    kind     `adamw`; or `sgd`, `lion` or `muon`, with settings of their own.
     """
 
     rate: float | None = None
@@ -156,7 +150,6 @@ class Lion:
     beta1  Of the mean whose sign is the update.
     beta2  Of the momentum that is kept.
     decay  Weight decay of matrices; 3 to 10 times Adam's.
-    kind   `lion`; or `sgd`, `adamw` or `muon`, with settings of their own.
     """
 
     rate: float = 1e-4
@@ -183,7 +176,6 @@ class Muon:
     steps     Newton-Schulz iterations.
     decay     Weight decay.
     rest      The optimizer of everything else; its rate left out: Muon's.
-    kind      `muon`; or `sgd`, `adamw` or `lion`, with settings of their own.
     """
 
     rate: float | None = None

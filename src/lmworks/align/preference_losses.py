@@ -1,0 +1,104 @@
+"""Preference optimisation on pairs of completions: DPO (Rafailov et al. 2023) and its variants, SimPO (Meng et al.
+2024), ORPO (Hong et al. 2024).
+
+S is the sum over a completion's tokens, w the chosen one of a pair, l the rejected one;
+r = S ln π(y) - S ln π_ref(y), and h = r_w - r_l
+
+sigmoid       -ln σ(βh), section 4
+robust        [-(1-ε) ln σ(βh) + ε ln σ(-βh)] / (1-2ε), labels flipped with probability ε (Chowdhury et al. 2024)
+cdpo          -(1-ε) ln σ(βh) - ε ln σ(-βh), the conservative form (Mitchell 2023)
+ipo           (h' - 1/(2β))² with S the mean over tokens (Azar et al. 2023, equation 17, whose S is the sum)
+sigmoid_norm  -ln σ(βh') with S the mean over tokens (Lambert et al. 2024, section 5)
+apo_zero      [1 - σ(βr_w)] + σ(βr_l) (D'Oosterlinck et al. 2024)
+simpo         -ln σ(β/|y_w| S ln π(y_w) - β/|y_l| S ln π(y_l) - γ), equation 6, without a reference
+orpo          -1/|y_w| S ln π(y_w) - λ ln σ(ln odds(y_w) - ln odds(y_l)), equation 6, without a reference; odds(y) =
+              p / (1 - p) of p = exp(1/|y| S ln π(y)), equation 4
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lmworks.align.config import DPOConfig, ORPOConfig, SimPOConfig
+from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.data.token_groups import GroupBatch
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective
+
+REFERENCE = "reference"  # the column with Σ ln π_ref of a completion
+
+
+def dpo(policy: Tensor, reference: Tensor, lengths: Tensor, config: DPOConfig = DPOConfig()) -> Tensor:  # noqa: B008
+    """The loss of each pair, (pairs,).
+
+    policy, reference  (pairs, 2): Σ ln π of chosen and rejected completion
+    lengths            (pairs, 2): tokens of these
+    """
+    ratios = policy - reference
+    if config.loss in ("ipo", "sigmoid_norm"):
+        ratios = ratios / lengths
+    chosen, rejected = ratios.unbind(-1)
+    h, beta, epsilon = chosen - rejected, config.beta, config.label_smoothing
+    match config.loss:
+        case "sigmoid" | "sigmoid_norm":
+            loss = -F.logsigmoid(beta * h)
+        case "robust":
+            loss = (-(1 - epsilon) * F.logsigmoid(beta * h) + epsilon * F.logsigmoid(-beta * h)) / (1 - 2 * epsilon)
+        case "cdpo":
+            loss = -(1 - epsilon) * F.logsigmoid(beta * h) - epsilon * F.logsigmoid(-beta * h)
+        case "ipo":
+            loss = (h - 1 / (2 * beta)).square()
+        case "apo_zero":
+            loss = torch.sigmoid(-beta * chosen) + torch.sigmoid(beta * rejected)
+    return loss - config.nll * policy[:, 0] / lengths[:, 0]  # a token's (Pang et al. 2024, equation 1)
+
+
+def simpo(policy: Tensor, lengths: Tensor, config: SimPOConfig = SimPOConfig()) -> Tensor:  # noqa: B008
+    """The loss of each pair, as of `dpo`."""
+    chosen, rejected = (policy / lengths).unbind(-1)
+    return -F.logsigmoid(config.beta * (chosen - rejected) - config.gamma)
+
+
+def orpo(policy: Tensor, lengths: Tensor, config: ORPOConfig = ORPOConfig()) -> Tensor:  # noqa: B008
+    """The loss of each pair, as of `dpo`."""
+    mean = (policy / lengths).clamp(max=-1e-7)  # of a certain completion the odds are infinite
+    chosen, rejected = (mean - torch.log(-torch.expm1(mean))).unbind(-1)
+    return -mean[:, 0] - config.weight * F.logsigmoid(chosen - rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs(Objective[GroupBatch]):
+    """Pairs of completions, chosen before rejected, for DPO with the column `reference`; a target each.
+
+    Metrics: `accuracy`, the share of pairs whose chosen completion has the higher reward; `margin`, by how much it is
+    higher, times β; `logp_chosen` and `logp_rejected`; and for DPO `kl`, the mean of r over both. A reward is r, of
+    SimPO and ORPO ln π a token. ln π of the chosen completion may fall too: the loss asks for a margin.
+    """
+
+    config: DPOConfig | SimPOConfig | ORPOConfig = DPOConfig()  # noqa: RUF009
+
+    def counts(self, examples: GroupBatch) -> Mapping[str, int]:
+        return {self.config.kind: len(examples)}
+
+    def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
+        sequences = sequences_of(examples)
+        policy = completion_log_probabilities(model, sequences).sum(-1).view(-1, 2)
+        lengths, config, beta, kl = sequences.mask[:, 1:].sum(-1).view(-1, 2), self.config, 1.0, {}
+        rewards = (policy / lengths).detach()
+        match config:
+            case DPOConfig(beta=beta):
+                reference = examples.columns[REFERENCE].to(policy)
+                loss, rewards = dpo(policy, reference, lengths, config), (policy - reference).detach()
+                kl = {"kl": rewards.mean(-1).sum()}
+            case SimPOConfig(beta=beta):
+                loss = simpo(policy, lengths, config)
+            case ORPOConfig():
+                loss = orpo(policy, lengths, config)
+        margin, (chosen, rejected) = rewards[:, 0] - rewards[:, 1], policy.detach().sum(0)
+        metrics = {"accuracy": (margin > 0).sum(), "margin": beta * margin.sum()}
+        metrics |= {"logp_chosen": chosen, "logp_rejected": rejected, **kl}
+        return {config.kind: Loss(loss.sum(), len(examples), metrics)}

@@ -15,7 +15,7 @@ from lmworks.align.reward_model import score
 from lmworks.align.reward_report import Targets, reward_scores, targets_of
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
-from lmworks.data.completion_groups import group_steps
+from lmworks.data.completion_groups import group_completions
 from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
@@ -88,16 +88,16 @@ def test_a_process_model_finds_the_wrong_step(folder):
 def test_steps_are_labelled_at_their_last_tokens_and_cut_ones_are_not():
     checkpoint, left_out = tiny_llama(chat_template("chatml")), []
     row = Stepwise("go", ("ab", "cde", "f"), (True, False, True))
-    whole = group_steps([row], checkpoint.chat, 200, left_out)
+    whole = group_completions([row], checkpoint.chat, 200, left_out)
     batch, text = whole.batch([0]), checkpoint.required_tokenizer
     ends = {side: batch.completion_mask[0, side].nonzero()[:, 0].tolist() for side in (0, 1)}
     prefix = [text.decode(batch.ids[0, 0, : place + 1].tolist(), False) for place in (ends[0][0], ends[1][0])]
     assert prefix[0].endswith("assistant\nab") and prefix[1].endswith("assistant\nab\ncde")
     assert ends[0][1] == whole.lengths[0] - 1
-    cut = group_steps([row, row], checkpoint.chat, ends[1][0] + 1, left_out)
-    assert cut.cut == 2 and cut.batch([0]).completion_mask[0].sum(-1).tolist() == [1, 1] and not left_out
+    cut = group_completions([row, row], checkpoint.chat, ends[1][0] + 1, left_out)
+    assert cut.cut == 4 and cut.batch([0]).completion_mask[0].sum(-1).tolist() == [1, 1] and not left_out
     with pytest.raises(ValueError, match="a label for each"):
-        group_steps([replace(row, labels=(True,))], checkpoint.chat, 200, left_out)
+        group_completions([replace(row, labels=(True,))], checkpoint.chat, 200, left_out)
 
 
 def test_a_score_that_is_length_is_found_out():

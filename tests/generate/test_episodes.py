@@ -9,7 +9,7 @@ from byte_tokenizer import byte_tokenizer
 from lmworks.generate.constraint import Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.rollouts import reply_ids, roll_out_turns
+from lmworks.generate.rollouts import Turns, reply_ids, roll_out
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
@@ -27,7 +27,9 @@ def echo(messages: Sequence[Message], completion: str) -> tuple[Sequence[Message
 
 def episodes(checkpoint, length: int = 256, turns: int = 8):
     engine = Engine(checkpoint, slots=4, weights="float32", context_length=length)
-    return engine, roll_out_turns(engine, ASKED, 2, WORDS, "key", echo, checkpoint.chat, length, turns)
+    ids = [checkpoint.chat.render(messages, True).ids for messages in ASKED]
+    rules = Turns(echo, checkpoint.chat, ASKED, length, turns)
+    return engine, roll_out(engine, ids, 2, WORDS, "key", turns=rules)
 
 
 def test_an_episode_is_the_conversation_and_only_the_answers_were_sampled(tiny_llama):

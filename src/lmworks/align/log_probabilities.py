@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -73,13 +74,14 @@ def log_probabilities_and_values(
     projection = head.projection_to_vocabulary(model.tokens)
     if temperature != 1.0 and (projection.softcap or projection.bias is not None):
         raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
-    features, targets = _before_targets(model, sequences)
+    wanted = sequences.mask[:, 1:]
+    features = hidden_at(model, sequences, F.pad(wanted, (0, 1)))  # (targets, width): of what stands before each
+    targets = sequences.ids[:, 1:][wanted]
     numbers = token_log_probabilities(head.features(features) / temperature, projection, targets)
-    places = sequences.mask[:, 1:]
-    log_probabilities = _placed(numbers, places)
+    log_probabilities = _placed(numbers, wanted)
     if critic is None:
         return log_probabilities, torch.zeros_like(log_probabilities)
-    return log_probabilities, _placed(critic(features)[:, 0].to(numbers), places)
+    return log_probabilities, _placed(critic(features)[:, 0].to(numbers), wanted)
 
 
 def _placed(numbers: Tensor, mask: Tensor) -> Tensor:
@@ -89,36 +91,33 @@ def _placed(numbers: Tensor, mask: Tensor) -> Tensor:
     return padded
 
 
-def _before_targets(model: Transformer, sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """The hidden states of what stands before each token of a completion, (targets, width), and that token, (targets,)
-    int64, row by row.
+def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
+    """The hidden states at these places, (sequences, length) bool, row by row, (places, width).
 
     Where the model's attention has a kernel for it, sequences are packed without padding, and neighbours with the same
     prompt share it.
     """
-    ids, mask = sequences.ids, sequences.mask
-    wanted, targets = mask[:, 1:], ids[:, 1:][mask[:, 1:]]
-    stack, learned = model.decoder, isinstance(model.config.embedding.positions, Learned)
+    ids, mask, stack = sequences.ids, sequences.mask, model.decoder
+    learned = isinstance(model.config.embedding.positions, Learned)
     if stack is None or learned or not stack.shares_prefixes(model.tokens):
-        hidden = torch.zeros(*wanted.shape, model.tokens.shape[1], dtype=model.tokens.dtype, device=ids.device)
-        for rows, longest in by_length(sequences.real):
-            hidden[rows, : longest - 1] = model.hidden(ids[rows, :longest])[:, :-1]
-        return hidden[wanted], targets
+        hidden = model.tokens.new_zeros(*ids.shape, model.tokens.shape[1])
+        for rows, longest in _by_length(sequences.real):
+            hidden[rows, :longest] = model.hidden(ids[rows, :longest])
+        return hidden[at]
     places = torch.arange(ids.shape[1], device=ids.device)
-    prompt, end = mask.int().argmax(-1), (mask * places).amax(-1)  # (rows,): the first and the last target
+    prompt, end = mask.int().argmax(-1), (at * (places + 1)).amax(-1)  # (rows,)
     own = (ids[1:] == ids[:-1]) | (places >= prompt[1:, None])
     same = own.all(-1) & (prompt[1:] == prompt[:-1]) & (prompt[1:] > 0)
     same = torch.cat((same.new_zeros(1), same))  # (rows,): with the prompt of the row before
     tokens = (end - prompt * same).cumsum(0)
-    found = []
+    found = [model.tokens.new_zeros(0, model.tokens.shape[1])]
     for number in (tokens // _TOGETHER).unique():
         rows = tokens // _TOGETHER == number
         (row, positions, texts, branches), place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
         if row.numel():
             hidden = model.hidden(row, positions=positions, rule=SharedPrefix(texts, branches))[0]  # (tokens, width)
-            found.append(hidden[place[:, :-1][wanted[rows]]])
-    width = model.tokens.shape[1]
-    return torch.cat(found) if found else model.tokens.new_zeros(0, width), targets
+            found.append(hidden[place[at[rows]]])
+    return torch.cat(found)
 
 
 def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +139,7 @@ def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tenso
     return packed[:, None], place
 
 
-def by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
+def _by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Numbers of sequences of nearly one length, the longest first, and how long the longest of them is."""
     lengths, order = real.sort(descending=True, stable=True)
     start = 0

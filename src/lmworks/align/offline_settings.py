@@ -26,12 +26,12 @@ _POINTS = 50  # of the curve, at least
 
 
 def derive_offline(
-    config: OfflineConfig, groups: TokenGroups, passes: float, seconds: Callable[[int], float]
+    config: OfflineConfig, groups: TokenGroups, referenced: bool, seconds: Callable[[int], float]
 ) -> tuple[OfflineConfig, Reasons]:
     """The config with the settings that it leaves out: steps, batch, rate, warm-up, how often to look.
 
-    passes   Forwards of the reference over each row that is seen, before the first step.
-    seconds  Rows of a forward → of a real step, for each token; asked where minutes decide.
+    referenced  Whether a reference reads each row that is seen, before the first step.
+    seconds     Rows of a forward → of a real step, for each token; asked where minutes decide.
     """
     tokens = np.add.reduceat(groups.lengths, groups.first[:-1])  # (rows,): of all sequences of each
     rows, mean, why = len(groups), float(tokens.mean()), "as set" if config.epochs else "unless set"
@@ -41,7 +41,7 @@ def derive_offline(
     if config.minutes is not None and config.steps is None:
         each = seconds(together)
         reasons.append(("speed", f"{1 / each:,.0f} tokens/s", "measured with some steps of this run"))
-        trained, before = _USED * 60 * config.minutes / (each * mean * rows), passes * _FORWARD  # both in epochs
+        trained, before = _USED * 60 * config.minutes / (each * mean * rows), referenced * _FORWARD  # both in epochs
         if (affordable := max(trained - before, trained / (1 + before))) < epochs:
             epochs, why = affordable, f"so many fit into {config.minutes:g} minutes"
     least = _KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1

@@ -9,7 +9,7 @@ process    cross-entropy of σ(r) with a label, r at the last token of each step
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.align.config import RewardConfig
-from lmworks.align.log_probabilities import Sequences, by_length, sequences_of
+from lmworks.align.log_probabilities import Sequences, hidden_at, sequences_of
 from lmworks.data.token_groups import GroupBatch
 from lmworks.model.heads import ScoreHead
 from lmworks.model.transformer import Transformer
@@ -38,25 +38,15 @@ def score(model: Transformer, sequences: Sequences) -> Tensor:
     """The reward of each sequence, (sequences,), differentiable: of its last token that is no padding, as a
     `ForSequenceClassification` of `transformers` with one label gives it. TypeError for a model without such a head."""
     places = torch.arange(sequences.ids.shape[1], device=sequences.ids.device)
-    last = places == sequences.real[:, None] - 1  # (sequences, length)
-    return score_tokens(model, replace(sequences, mask=last))[last]
+    return scores_at(model, sequences, places == sequences.real[:, None] - 1)
 
 
-def score_tokens(model: Transformer, sequences: Sequences) -> Tensor:
-    """The score at each token of the mask, (sequences, length), 0 elsewhere. TypeError as `score`."""
+def scores_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
+    """The score at each of these places, (sequences, length) bool, row by row. TypeError as `score`."""
     head = model.head
     if not isinstance(head, ScoreHead):
         raise TypeError(f"a reward model has a head with one score, and this model's is {model.config.head}")
-    rows_of, found = [], []
-    for rows, longest in by_length(sequences.real):
-        longest = min(longest, sequences.ids.shape[1])
-        mask = sequences.mask[rows, :longest]
-        scores = head.projection(model.hidden(sequences.ids[rows, :longest])[mask]).squeeze(-1)  # (places,)
-        padded = scores.new_zeros(sequences.mask[rows].shape)
-        padded[:, :longest][mask] = scores
-        found.append(padded)
-        rows_of.append(rows)
-    return torch.cat(found)[torch.cat(rows_of).argsort()]
+    return head.projection(hidden_at(model, sequences, at)).squeeze(-1)
 
 
 def pairwise(scores: Tensor, config: RewardConfig = RewardConfig()) -> Tensor:  # noqa: B008
@@ -77,32 +67,28 @@ class Reward(Objective[GroupBatch]):
     config: RewardConfig = RewardConfig()  # noqa: RUF009
 
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
-        steps = int(examples.completion_mask.sum()) if self.kind == "process" else len(examples)
-        return {"reward": steps}
+        return {"reward": int(examples.completion_mask.sum()) if self.kind == "process" else len(examples)}
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
         scores, labels = self.scored(model, examples)
+        rewards = scores.detach()
+        metrics = {"reward": rewards.sum()}
         match self.kind:
             case "pairwise":
-                loss, margin = pairwise(scores, self.config), (scores[:, 0] - scores[:, 1]).detach()
-                metrics = {
-                    "accuracy": (margin > 0).sum(),
-                    "margin": margin.sum(),
-                    "reward": scores.detach().mean(-1).sum(),
-                }
+                loss, margin = pairwise(scores, self.config), rewards[:, 0] - rewards[:, 1]
+                metrics = {"accuracy": (margin > 0).sum(), "margin": margin.sum(), "reward": rewards.mean(-1).sum()}
             case "rating":
-                loss, metrics = (scores - labels).square(), {"reward": scores.detach().sum()}
+                loss = (scores - labels).square()
             case "label" | "process":
                 loss = F.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-                right = (scores.detach() > 0) == (labels > 0)
-                metrics = {"accuracy": right.sum(), "reward": scores.detach().sum()}
+                metrics["accuracy"] = ((rewards > 0) == (labels > 0)).sum()
         return {"reward": Loss(loss.sum(), self.counts(examples)["reward"], metrics)}
 
     def scored(self, model: Transformer, examples: GroupBatch) -> tuple[Tensor, Tensor]:
         """The scores of the targets, (targets,), of pairs (targets, 2), and their labels or ratings, of pairs 1."""
         if self.kind == "process":
             first = Sequences(examples.ids[:, 0], examples.completion_mask.any(1), examples.lengths[:, 0])
-            scores = score_tokens(model, first)[first.mask]
+            scores = scores_at(model, first, first.mask)
             return scores, examples.completion_mask[:, 0][first.mask].to(scores)
         scores = score(model, sequences_of(examples))
         if self.kind == "pairwise":

@@ -197,21 +197,12 @@ def _find_length_bias(rows: _Rows) -> Iterator[Finding]:
 
 
 def card(found: LintedRows) -> Section:
-    """Size, kinds, who made the rows, lengths, and what length alone says."""
+    """Kinds of rows, what length alone says, and of labels how much each should weigh."""
     rows = [row for _, row in found.rows]
-    table = [
-        ("rows", _counted(type(row).__name__ for row in rows)),
-        ("prompts", f"{len({hash_json(row.prompt) for row in rows}):,}"),
-        ("made by", _counted(_maker(row) or "no annotator or judge" for row in rows)),
-    ]
+    table = [(kind, f"{n:,} rows") for kind, n in Counter(type(row).__name__ for row in rows).items()]
     labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
-    good, bad = labels.count(True), labels.count(False)
-    if good and bad:  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
-        table.append(("labels", f"{good:,} desirable, {bad:,} undesirable"))
-        table.append(("weight of desirable ones for KTO, beside 1", f"{bad / good:.2f} to {4 / 3 * bad / good:.2f}"))
+    if 0 < (good := sum(labels)) < len(labels):  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
+        weight = (len(labels) - good) / good
+        table.append(("weight of desirable ones for KTO, beside 1", f"{weight:.2f} to {4 / 3 * weight:.2f}"))
     table += [(name, str(score)) for name, score in length_scores(rows).items()]
     return Section(f"Card of {found.path.name}", "", (Table(("", "value"), tuple(table)),))
-
-
-def _counted(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {n:,}" for name, n in Counter(names).most_common(8))

@@ -17,7 +17,7 @@ from lmworks.data.conversations import as_messages
 from lmworks.data.order import Permutation
 from lmworks.evaluate.metric import Item, Response, Value
 from lmworks.generate.protocol import SamplingParameters
-from lmworks.generate.rollouts import Rollout, roll_out, roll_out_turns
+from lmworks.generate.rollouts import Rollout, Turns, roll_out
 from lmworks.records import Unscored
 from lmworks.tokenizer.chat import ChatRenderer
 
@@ -55,21 +55,22 @@ class SampledCompletions:
 
     def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
         """Groups for these places of a batch of rollouts, drawn anew for the time `again`; the errors are those of
-        `roll_out` and `roll_out_turns`."""
+        `roll_out`."""
         config, size = self.config, self.config.algorithm.group_size
         prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]
         sampling = SamplingParameters(config.completion, config.temperature)
         key = f"{config.seed} {batch} {again}"
         assert policy.engine is not None
-        if self.episodes is None:
-            groups = roll_out(policy.engine, [each.ids for each in prompts], size, sampling, key, adapter, places)
-        else:
-            (environment, tools, constraint), renderer = self.episodes
+        turns = None
+        if self.episodes is not None:
+            (environment, _, constraint), renderer = self.episodes
             asked = [as_messages(each.item.prompt, "user") for each in prompts]
-            turns = environment, renderer, config.length, config.turns, tools, adapter, places
-            groups = roll_out_turns(policy.engine, asked, size, replace(sampling, constraint=constraint), key, *turns)
-            if constraint is not None:  # the policy's own distribution is what is learned, at temperature 1
-                groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
+            turns = Turns(environment, renderer, asked, config.length, config.turns)
+            sampling = replace(sampling, constraint=constraint)
+        ids = [each.ids for each in prompts]
+        groups = roll_out(policy.engine, ids, size, sampling, key, adapter, places, turns)
+        if sampling.constraint is not None:  # the policy's own distribution is what is learned, at temperature 1
+            groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
         items = [prompt.item for prompt in prompts for _ in range(size)]
         rollouts = [rollout for group in groups for rollout in group]
         values = self.reward(items, [Response(rollout.text) for rollout in rollouts])

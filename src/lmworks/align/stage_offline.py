@@ -3,10 +3,10 @@ reward model."""
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
-from lmworks.align.config import AlignConfig, OfflineConfig
+from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
 from lmworks.align.kto import KTO, KTOLoader, check_labels, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
@@ -26,7 +26,7 @@ from lmworks.align.reward_report import held_out_section, reward_section
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.completion_groups import group_completions, group_steps
+from lmworks.data.completion_groups import group_completions
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
 from lmworks.data.group_loader import GroupLoader
@@ -55,22 +55,25 @@ _SAMPLES = 3  # held-out prompts that the policy answers before and after
 _VALIDATED = 200  # held-out rows at most
 
 
-class Algorithm(NamedTuple):
-    """A method: the rows that it learns from, its objective for rows of one of these types, and how many sequences of
-    a row its reference is run on."""
+def row_types(config: OfflineConfig) -> tuple[type[PreferenceRow], ...]:
+    """The rows that the method learns from, all of one of these types."""
+    match config.algorithm:
+        case KTOConfig():
+            return (LabelledCompletion,)
+        case RewardConfig():
+            return tuple(KINDS)
+    return (Preference,)
 
-    rows: tuple[type[PreferenceRow], ...]
-    objective: Callable[[Any, type], Objective[Any]]
-    referenced: int = 0
 
-
-ALGORITHMS: Mapping[str, Algorithm] = {
-    "dpo": Algorithm((Preference,), lambda config, _: Pairs(config), 2),
-    "simpo": Algorithm((Preference,), lambda config, _: Pairs(config)),
-    "orpo": Algorithm((Preference,), lambda config, _: Pairs(config)),
-    "kto": Algorithm((LabelledCompletion,), lambda config, _: KTO(config), 2),
-    "reward": Algorithm(tuple(KINDS), lambda config, row: Reward(KINDS[row], config)),
-}
+def objective_of(config: OfflineConfig, row: type[PreferenceRow]) -> Objective[Any]:
+    """The method's objective for rows of this type."""
+    match config.algorithm:
+        case KTOConfig() as algorithm:
+            return KTO(algorithm)
+        case RewardConfig() as algorithm:
+            return Reward(KINDS[row], algorithm)
+        case algorithm:
+            return Pairs(algorithm)
 
 
 def offline(config: OfflineConfig, context: StageContext) -> StageResult:
@@ -79,8 +82,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     reference."""
     rows = read_rows(config, context.base)
     kept, held_out = split_rows(rows, config.held_out)
-    algorithm = ALGORITHMS[config.algorithm.kind]
-    objective = algorithm.objective(config.algorithm, type(rows[0]))
+    objective, referenced = objective_of(config, type(rows[0])), isinstance(config.algorithm, DPOConfig | KTOConfig)
     checkpoint, left_out = load_base(config, context), list[LeftOut]()
     length = min(config.length, checkpoint.config.context_length)
     groups = group_rows(objective, kept, checkpoint, length, left_out)
@@ -108,25 +110,25 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
             return min(taken / max(tokens, 1) for taken, tokens in measured_steps(run))
 
     def derived() -> Any:
-        return to_mapping(derive_offline(config, groups, algorithm.referenced / 2, seconds))
+        return to_mapping(derive_offline(config, groups, referenced, seconds))
 
     settings, reasons = kept_settings(context, config.train.parallel, derived)
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
     if (seen := config.steps * config.batch) < there:
         groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(seen)))
-    if algorithm.referenced:
+    if referenced:
         order = Permutation(len(groups), f"{config.seed} 0 pairs")(np.arange(len(groups)))  # of `GroupLoader`
         batches, size = np.split(order, range(config.batch, len(groups), config.batch)), config.train.micro_batch or 1
         pieces = [piece for batch in batches for piece in np.split(batch, range(size, len(batch), size))]
         groups = with_reference(groups, checkpoint, tuned, context, pieces)
     run = run_on(groups, config, context.work / "run", checkpoint)
-    if algorithm.referenced and not run.checkpoints.steps():
+    if referenced and not run.checkpoints.steps():
         check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
     shown = None
     if held_out:
         shown = group_rows(objective, held_out[:_VALIDATED], checkpoint, length, left_out)
-        shown = with_reference(shown, checkpoint, tuned, context) if algorithm.referenced else shown
+        shown = with_reference(shown, checkpoint, tuned, context) if referenced else shown
         run.validate = validation_on(run, objective, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
@@ -162,7 +164,7 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     """The rows that the algorithm learns from. RowError as `read_preference_rows`, and ValueError for rows of several
     types, for none, and for labels of one class."""
     files = conversation_files(config.rows, base, rows="rows")
-    rows = read_preference_rows(files, ALGORITHMS[config.algorithm.kind].rows)
+    rows = read_preference_rows(files, row_types(config))
     types = {type(row).__name__ for row in rows}
     if len(types) != 1:
         found = f"rows of {' and '.join(sorted(types))}" if types else "no row"
@@ -209,8 +211,6 @@ def group_rows(
     objective: Objective[Any], rows: Sequence[Any], checkpoint: Checkpoint, length: int, left_out: list[LeftOut]
 ) -> TokenGroups:
     """The rows as the objective takes them."""
-    if isinstance(objective, Reward) and objective.kind == "process":
-        return group_steps(rows, checkpoint.chat, length, left_out)
     groups = group_completions(rows, checkpoint.chat, length, left_out)
     return with_mismatched(groups, length) if isinstance(objective, KTO) else groups
 

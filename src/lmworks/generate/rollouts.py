@@ -14,7 +14,6 @@ from lmworks.generate.protocol import (
 )
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
-from lmworks.tokenizer.tool_calls import Tool
 
 # The conversation before a completion, the completion → reply messages, a reward or None, whether the episode is over
 Environment = Callable[[Sequence[Message], str], tuple[Sequence[Message], float | None, bool]]
@@ -46,6 +45,22 @@ class Rollout:
     turns: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """An episode's completions, and between them an environment's replies.
+
+    conversations  the messages of each prompt, which the environment reads
+    length         most tokens of an episode
+    most           completions
+    """
+
+    environment: Environment
+    renderer: ChatRenderer
+    conversations: Sequence[Sequence[Message]]
+    length: int
+    most: int = 8
+
+
 def roll_out(
     engine: EngineProtocol,
     prompts: Sequence[Sequence[int]],
@@ -54,89 +69,54 @@ def roll_out(
     key: str,
     adapter: str = "",
     numbers: Sequence[int] | None = None,
+    turns: Turns | None = None,
 ) -> list[list[Rollout]]:
-    """`samples` completions of each prompt (its ids), all in the engine together.
+    """`samples` completions, or episodes, of each prompt (its ids), all in the engine together.
 
-    Each has a seed of its own that follows from `key` (such as the run's seed and its step), the number of the prompt
-    (its place among `prompts`, or of `numbers`) and the number of the sample, so that a run that goes on draws the same
-    again. UnsupportedError for an engine that gives no ids or no log-probabilities.
+    Each completion has a seed of its own that follows from `key` (such as the run's seed and its step), the number of
+    the prompt (its place among `prompts`, or of `numbers`), of the sample and of the turn, so that a run that goes on
+    draws the same again. UnsupportedError for an engine that gives no ids or no log-probabilities.
+
+    A reply stands behind the ids that were sampled as the chat template writes it; what was sampled stays as it is. An
+    episode ends when the environment says so or says nothing, behind its last turn, and with `finish_reason` "length"
+    where a completion or the next reply has no room. ValueError for a template that does not end an answer with a
+    special token.
     """
     engine.capabilities.require("token_ids")
     engine.capabilities.require("sampled_log_probabilities")
-    requests = [
-        Request(tuple(ids), sampling=replace(sampling, seed=seed_of(key, number, sample)), adapter=adapter)
-        for number, ids in zip(numbers or range(len(prompts)), prompts, strict=True)
-        for sample in range(samples)
-    ]
-    found = [rollout_of(completion) for completion in engine.generate(requests)]
-    return [found[start : start + samples] for start in range(0, len(found), samples)]
-
-
-def rollout_of(completion: Completion) -> Rollout:
-    """One turn, from what an engine gave."""
-    prompt, ids = completion.prompt_ids, completion.ids
-    drawn, own = completion.sampled_log_probabilities, completion.log_probabilities
-    if prompt is None or ids is None or drawn is None or own is None:
-        raise UnsupportedError("a rollout needs ids and the log-probabilities of what was sampled: sample plainly")
-    sampled = completion.sampled or (True,) * len(ids)
-    unsampled = (0.0,) * len(prompt)
-    return Rollout(
-        (*prompt, *ids),
-        (*(False,) * len(prompt), *sampled),
-        (*unsampled, *(value if chosen else 0.0 for value, chosen in zip(drawn, sampled, strict=True))),
-        (*unsampled, *(value if chosen else 0.0 for value, chosen in zip(own, sampled, strict=True))),
-        completion.text,
-        completion.finish_reason,
-        completion.policy_version or 0,
-        completion.seed,
-    )
-
-
-@dataclass
-class _Episode:
-    """A conversation under way, and its rollout so far."""
-
-    messages: list[Message]
-    rollout: Rollout
-    done: bool = False
-
-
-def roll_out_turns(
-    engine: EngineProtocol,
-    conversations: Sequence[Sequence[Message]],
-    samples: int,
-    sampling: SamplingParameters,
-    key: str,
-    environment: Environment,
-    renderer: ChatRenderer,
-    length: int,
-    most_turns: int = 8,
-    tools: Sequence[Tool] = (),
-    adapter: str = "",
-    numbers: Sequence[int] | None = None,
-) -> list[list[Rollout]]:
-    """`samples` episodes of each conversation: completions, and between them the environment's replies.
-
-    A reply stands behind the ids that were sampled as the chat template writes it; what was sampled stays as it is. An
-    episode ends when the environment says so or says nothing, behind `most_turns` completions, and with
-    `finish_reason` "length" where a completion or the next reply has no room in `length` tokens. Seeds are as in
-    `roll_out`, one for each turn. ValueError for a template that does not end an answer with a special token.
-    """
+    places = [(number, sample) for number in numbers or range(len(prompts)) for sample in range(samples)]
     nothing = Rollout((), (), (), (), "", "stop", 0, 0, turns=0)
-    starts = [(messages, _behind(nothing, renderer.render(messages, True, tools).ids)) for messages in conversations]
-    episodes = [_Episode([*messages], start) for messages, start in starts for _ in range(samples)]
-    places = [(place, sample) for place in numbers or range(len(starts)) for sample in range(samples)]
-    for turn in range(most_turns):
-        going = {number: episode for number, episode in enumerate(episodes) if not episode.done}
+    rollouts = [start for ids in prompts for start in [_behind(nothing, ids)] * samples]
+    talks = [[*messages] for messages in turns.conversations for _ in range(samples)] if turns else []
+    going = list(range(len(rollouts)))
+    for turn in range(turns.most if turns else 1):
         requests = []
-        for number, episode in going.items():
-            room = min(sampling.max_tokens, length - len(episode.rollout.ids))
-            drawn = replace(sampling, seed=seed_of(f"{key} turn {turn}", *places[number]), max_tokens=room)
-            requests.append(Request(episode.rollout.ids, sampling=drawn, adapter=adapter))
-        for episode, completion in zip(going.values(), engine.generate(requests), strict=True):
-            most = length if turn < most_turns - 1 else 0
-            _take_turn(episode, rollout_of(completion), environment, renderer, most)
-    return [[each.rollout for each in episodes[n : n + samples]] for n in range(0, len(episodes), samples)]
+        for number in going:
+            before, most = rollouts[number].ids, sampling.max_tokens
+            most = min(most, turns.length - len(before)) if turns else most
+            seed = seed_of(f"{key} turn {turn}" if turns else key, *places[number])
+            requests.append(Request(before, sampling=replace(sampling, seed=seed, max_tokens=most), adapter=adapter))
+        asked, going = going, []
+        for number, completion in zip(asked, engine.generate(requests), strict=True):
+            said = _continued(rollouts[number], completion)
+            if turns:
+                said, reply = _answered(said, talks[number], turns, turn)
+                talks[number] += [Message("assistant", said.text), *reply]
+                going += [number] if reply else []
+            rollouts[number] = said
+    return [rollouts[n : n + samples] for n in range(0, len(rollouts), samples)]
+
+
+def _answered(said: Rollout, messages: Sequence[Message], turns: Turns, turn: int) -> tuple[Rollout, Sequence[Message]]:
+    """With the environment's reply behind it, and that; it is () where the episode ends."""
+    reply, reward, over = turns.environment(messages, said.text)
+    said = said if reward is None else replace(said, reward=(said.reward or 0.0) + reward)
+    if over or not reply or turn == turns.most - 1 or said.finish_reason != "stop":
+        return said, ()
+    ids = reply_ids(turns.renderer, reply, said.ids[-1])
+    if len(said.ids) + len(ids) >= turns.length:
+        return replace(said, finish_reason="length"), ()
+    return _behind(said, ids), reply
 
 
 def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
@@ -151,28 +131,24 @@ def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
     )
 
 
-def _take_turn(episode: _Episode, said: Rollout, environment: Environment, renderer: ChatRenderer, length: int) -> None:
-    """`length`: of the episode with its next reply; 0: this was its last turn."""
-    before = episode.rollout
-    start = len(before.ids)
-    reply, reward, over = environment(episode.messages, said.text)
-    episode.rollout = replace(
-        said,
-        sampled=before.sampled + said.sampled[start:],
-        log_probabilities=before.log_probabilities + said.log_probabilities[start:],
-        model_log_probabilities=before.model_log_probabilities + said.model_log_probabilities[start:],
-        reward=before.reward if reward is None else (before.reward or 0.0) + reward,
-        turns=before.turns + 1,
+def _continued(before: Rollout, completion: Completion) -> Rollout:
+    """With what an engine gave behind it."""
+    ids, drawn, own = completion.ids, completion.sampled_log_probabilities, completion.log_probabilities
+    if completion.prompt_ids is None or ids is None or drawn is None or own is None:
+        raise UnsupportedError("a rollout needs ids and the log-probabilities of what was sampled: sample plainly")
+    sampled = completion.sampled or (True,) * len(ids)
+    return Rollout(
+        (*before.ids, *ids),
+        (*before.sampled, *sampled),
+        (*before.log_probabilities, *(value if chosen else 0.0 for value, chosen in zip(drawn, sampled, strict=True))),
+        (*before.model_log_probabilities, *(v if chosen else 0.0 for v, chosen in zip(own, sampled, strict=True))),
+        completion.text,
+        completion.finish_reason,
+        completion.policy_version or 0,
+        completion.seed,
+        before.reward,
+        before.turns + 1,
     )
-    episode.done = over or not reply or not length or said.finish_reason != "stop"
-    if episode.done:
-        return
-    ids = reply_ids(renderer, reply, said.ids[-1])
-    if len(said.ids) + len(ids) >= length:
-        episode.done, episode.rollout = True, replace(episode.rollout, finish_reason="length")
-        return
-    episode.rollout = _behind(episode.rollout, ids)
-    episode.messages += [Message("assistant", said.text), *reply]
 
 
 def reply_ids(renderer: ChatRenderer, reply: Sequence[Message], last: int) -> list[int]:

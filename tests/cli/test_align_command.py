@@ -27,14 +27,17 @@ def folder(tmp_path_factory):
 
 
 def test_minutes_decide_and_the_folder_is_a_model_that_prefers_as_it_was_taught(folder, tiny_folder):
-    said = run("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, "--minutes", 1, "--out", "polite", cwd=folder)
+    settings = (*SETTINGS, "--set", 'suites=["social-bias"]')
+    said = run("align", tiny_folder, "--data", "pairs.jsonl", *settings, "--minutes", 1, "--out", "polite", cwd=folder)
     assert "measured with some steps of this run" in said and "--adapter polite=polite" in said
     numbers = read_manifest(folder / "polite").metrics
     assert numbers["held_out_accuracy"] == 1 and numbers["held_out"] >= 2
     page = (folder / "polite" / "report.html").read_text()
     assert "the model before" in page and "<svg" in page
+    low, high = numbers["social-bias_stereotype_difference_interval"]
+    assert low <= numbers["social-bias_stereotype_difference"] <= high and "Paired by item" in said
     assert lmworks.load(folder / "polite").chat_template == lmworks.load(tiny_folder).chat_template
-    again = run("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, "--minutes", 1, "--out", "polite", cwd=folder)
+    again = run("align", tiny_folder, "--data", "pairs.jsonl", *settings, "--minutes", 1, "--out", "polite", cwd=folder)
     assert "Report: polite/report.html" in again
 
 
@@ -55,17 +58,14 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
     talk = [{"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "yes"}]} for w in WORDS]
     for name, lines in {"prompts": rows, "talk": talk}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    short = (
-        "steps=2",
-        "completion=8",
-        "length=64",
-        'held_out=["talk.jsonl"]',
-        "rewards.length=1",
-        "rewards.verbatim=1",
-    )
-    more = [part for setting in short for part in ("--set", setting)]
+    pairs = ("--data", "pairs.jsonl", "--method", "reward", *SETTINGS, "--out", "judge")
+    run("align", tiny_folder, *pairs, cwd=folder)
+    short = ("steps=2", "completion=8", "length=64", 'held_out=["talk.jsonl"]', "rewards.length=1")
+    asked = ("rewards.reward-model=0.5", "reward_model=judge")
+    more = [part for setting in (*short, *asked) for part in ("--set", setting)]
     run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
     lines = [json.loads(line) for line in (folder / "online" / "log.jsonl").read_text().splitlines()]
+    assert all("reward/reward-model" in line for line in lines if line["kind"] == "step")
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [0, 2]
 
 

@@ -15,9 +15,9 @@ from lmworks.evaluate.task import Task, built_in, examples
 TASKS = {name: task for name, task in built_in().items() if isinstance(task, Task)}
 ROWS = {  # as the papers count them; what is kept for shots is not asked
     "arc-challenge": 1172, "arc-easy": 2376, "babi": 20_000, "boolq": 3270, "gsm8k-train": 7473 - 20,
-    "human-replies": 95, "humaneval": 164, "humaneval-samples": 164, "ifeval": 541, "nq-passages": 2655,
-    "mmlu": 14_042, "nq-open": 3610, "openbookqa": 500, "social-iqa": 1954, "svamp": 1000 - 20,
-    "truthfulqa-mc1": 817, "truthfulqa-mc2": 817, "winogrande": 1267,
+    "harmless-replies": 2303, "human-replies": 95, "humaneval": 164, "humaneval-samples": 164, "ifeval": 541,
+    "nq-passages": 2655, "mmlu": 14_042, "nq-open": 3610, "openbookqa": 500, "social-bias": 48, "social-iqa": 1954,
+    "svamp": 1000 - 20, "truthfulqa-mc1": 817, "truthfulqa-mc2": 817, "winogrande": 1267,
 }  # fmt: skip
 
 

@@ -147,3 +147,16 @@ def test_the_formats_of_a_quantised_file_stay_when_its_weights_are_replaced(tmp_
     engine.load_weights(made.state_dict(), 1)
     assert formats_of(engine.batcher.runner.program) == formats
     _assert_as_new(engine, make_engine("fused", of.with_model(made), weights=formats.__getitem__), "fused")
+
+
+def test_a_file_whose_model_was_trained_in_place_is_not_sampled_from(tmp_path: Path, tiny_tokenizer) -> None:
+    config = llama(**{**_SIZES, "vocabulary": 267}, context_length=128)
+    of = load(save_gguf(random_checkpoint(config, tiny_tokenizer), tmp_path / "tiny.gguf", "Q4_0"))
+    gain = next(weight for weight in of.model.parameters() if weight.ndim == 1)
+    before = make_engine("fused", of, weights="auto").generate(_REQUESTS)
+    with torch.no_grad():
+        gain += 1
+    with pytest.raises(ValueError, match="with_model"):
+        make_engine("fused", of, weights="auto")
+    after = make_engine("fused", of.with_model(of.model), weights="auto").generate(_REQUESTS)
+    assert [one.log_probabilities for one in after] != [one.log_probabilities for one in before]

@@ -157,14 +157,14 @@ class OfflineConfig(AlignConfig):
 
     family     The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
     algorithm  `dpo`, `simpo`, `orpo`, `kto` or `reward`, and its settings.
-    held_out   The share of the rows that is kept from training and validated on, by their prompts.
+    held_out   The share of the prompts that is kept from training, to measure on: at least 2 and at most 200 of them.
     epochs     How often each row is seen, instead of steps; left out: once, or so many rows as fit into the minutes.
     batch      Rows in a step; left out: 16, or fewer for 50 steps.
     """
 
     family: str = ""
     algorithm: DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig = field(default_factory=DPOConfig)
-    held_out: float = 0.05
+    held_out: float = 0.1
     epochs: float | None = None
     batch: int | None = None
 

@@ -3,13 +3,8 @@
     environment(messages, completion) -> reply messages or (), reward or None, done
 
 `messages` are the conversation before the completion; a reward of None leaves the last completion to a verifier.
-`generate/rollouts.py` appends the replies to the token ids that
-were sampled and samples on; `tool_environment` runs calls that the engine's constraint has kept well-formed:
-
-    sampling = SamplingParameters(constraint=tool_constraint(TOOLS["calculator"], chat.tool_form))
-    environment = tool_environment(TOOLS["calculator"], chat.tool_form)
-
-`align.online` takes one by its name: a key of `TOOLS`, or `module:function`.
+`align.online` takes one by its name: a key of `TOOLS`, whose calls the engine's constraint keeps well-formed, or
+`module:function`.
 """
 
 import json
@@ -80,11 +75,10 @@ def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Envir
     tool raises is its result, so that a policy can learn to mend a call."""
 
     def environment(messages: Sequence[Message], completion: str) -> tuple[tuple[Message, ...], float | None, bool]:
-        called = _call(completion, form)
         made = sum(message.role == "tool" for message in messages)
-        if called is None or made >= most_calls:
+        name, arguments = _call(completion, form)
+        if name not in tools or made >= most_calls:
             return (), None, True
-        name, arguments = called
         try:
             result = tools[name][1](**arguments)
         except Exception as error:
@@ -94,14 +88,11 @@ def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Envir
     return environment
 
 
-def _call(text: str, form: ToolForm) -> tuple[str, Mapping[str, Any]] | None:
-    """Name and arguments of the first call; None where the text holds no whole one."""
-    _, found, rest = text.partition(form.opening + form.before)
-    name, between, rest = rest.partition(form.between)
-    if not found or not between:
-        return None
+def _call(text: str, form: ToolForm) -> tuple[str, Mapping[str, Any]]:
+    """Name and arguments of the first call; "" where the text holds no whole one."""
+    name, _, rest = text.partition(form.opening + form.before)[2].partition(form.between)
     try:
         arguments, _ = json.JSONDecoder().raw_decode(rest.lstrip())
     except ValueError:
-        return None
-    return (name, arguments) if isinstance(arguments, dict) else None
+        return "", {}
+    return (name, arguments) if isinstance(arguments, dict) else ("", {})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from lmworks.data.conversations import as_messages
-from lmworks.evaluate.judge import Judge, Judgement
+from lmworks.evaluate.judge import Judge
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.rankings import Candidates
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
@@ -32,37 +32,26 @@ def judged_preferences(judge: Judge, rows: Sequence[Candidates], name: str) -> t
     """All pairs of each row's completions. Rows name the judge (`name` and its fingerprint) and its rubric; `order` is
     the place of the chosen one when it was first asked. ValueError for a rubric that does not compare two."""
     by = judge.rubric
-    check_pairwise(judge)
+    if not by.pairwise:
+        raise ValueError(f"{by.name} judges single responses: take a rubric that compares {{first}} with {{second}}, "
+                         "such as helpfulness")  # fmt: skip
     pairs = [(row, one, two) for row in rows for one, two in combinations(row.completions, 2)]
     asked = [{"prompt": prompt_text(row.prompt), "first": one, "second": two} for row, one, two in pairs]
     middle = float(by.values.max() + by.values.min()) / 2
     made = {"judge": f"{name} {judge.fingerprint[:12]}", "rubric": f"{by.name} {by.hash}"}
     decided, undecided = [], []
     for (row, one, two), found in zip(pairs, judge.judgements(asked), strict=True):
-        provenance, reason = replace(row.provenance, **made), _undecided(found, middle, judge)
-        if reason:
+        provenance = replace(row.provenance, **made)
+        if isinstance(found, Unscored):
+            undecided.append(Undecided(row.prompt, one, two, f"cannot be judged: {found.reason}", provenance))
+        elif not found.consistent or by.verdicts[found.verdict] == middle:
+            reason = "a tie" if found.consistent else "the order decides"
             undecided.append(Undecided(row.prompt, one, two, reason, provenance))
-            continue
-        assert isinstance(found, Judgement)
-        order = int(by.verdicts[found.verdict] < middle)
-        chosen, rejected = (two, one) if order else (one, two)
-        decided.append(Preference(row.prompt, chosen, rejected, replace(provenance, order=order)))
+        else:
+            order = int(by.verdicts[found.verdict] < middle)
+            chosen, rejected = (two, one) if order else (one, two)
+            decided.append(Preference(row.prompt, chosen, rejected, replace(provenance, order=order)))
     return decided, undecided
-
-
-def check_pairwise(judge: Judge) -> None:
-    if not judge.rubric.pairwise:
-        raise ValueError(f"{judge.rubric.name} judges single responses: take a rubric that compares {{first}} with "
-                         "{second}, such as helpfulness")  # fmt: skip
-
-
-def _undecided(found: Judgement | Unscored, middle: float, judge: Judge) -> str:
-    """Why a judgement decides nothing; "" where it does."""
-    if isinstance(found, Unscored):
-        return f"cannot be judged: {found.reason}"
-    if not found.consistent:
-        return "the order decides"
-    return "a tie" if judge.rubric.verdicts[found.verdict] == middle else ""
 
 
 def sampled_candidates(
@@ -83,15 +72,13 @@ def sampled_candidates(
     said = iter(engine.generate(requests))
     result = []
     for row in rows:
-        texts = dict.fromkeys(row.completions)
-        for one in [next(said) for _ in range(samples)] if len(row.completions) < 2 else ():
-            if one.finish_reason == "stop" and one.text.strip():
-                texts[one.text.strip()] = None
-            else:
-                left_out["samples that were cut off or empty"] += 1
-        if len(texts) > 1:
-            kept = row if len(row.completions) > 1 else replace(row, completions=tuple(texts), systems=())
-            result.append(kept)
+        texts = list(row.completions)
+        for one in [next(said) for _ in range(samples)] if len(texts) < 2 else ():
+            texts.append(one.text.strip() if one.finish_reason == "stop" else "")
+        different = tuple(dict.fromkeys(filter(None, texts)))
+        left_out["samples that were cut off or empty"] += texts.count("")
+        if len(different) > 1:
+            result.append(row if len(row.completions) > 1 else replace(row, completions=different, systems=()))
         else:
             left_out["prompts with fewer than two different completions"] += 1
     return result

@@ -15,15 +15,7 @@ Advantage = Literal["group", "mean", "leave_one_out", "batch", "best"]
 PolicyGradient = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "raft"]
 # What a name stands for, beside what `grpo` does; a setting that is given replaces its part.
 POLICY_GRADIENTS: dict[str, dict[str, Any]] = {
-    "grpo": {
-        "advantage": "group",
-        "ratio": "token",
-        "clip_low": 0.2,
-        "clip_high": 0.2,
-        "reduction": "sequence",
-        "dynamic_sampling": False,
-        "mask_truncated": False,
-    },
+    "grpo": {"advantage": "group", "ratio": "token", "reduction": "sequence", "clip_low": 0.2, "clip_high": 0.2},
     "dr_grpo": {"advantage": "mean", "reduction": "constant"},
     "dapo": {"reduction": "token", "clip_high": 0.28, "dynamic_sampling": True, "mask_truncated": True},
     "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
@@ -214,6 +206,7 @@ class OnlineConfig(AlignConfig):
     fewer that fit into the minutes.
 
     rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone.
+    reward_model  The model that the reward `reward-model` asks: the folder that `lmworks align --method reward` made.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
     completion   Most tokens of a completion.
@@ -237,6 +230,7 @@ class OnlineConfig(AlignConfig):
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
     )
     rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
+    reward_model: str = ""
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
     completion: int = 256
@@ -259,6 +253,8 @@ class OnlineConfig(AlignConfig):
             raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
         if not any(self.rewards.values()):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
+        if ("reward-model" in self.rewards) != bool(self.reward_model):
+            raise ValueError("rewards.reward-model and reward_model, the folder of the model, belong together")
         parallel, algorithm = self.train.parallel, self.algorithm
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")

@@ -1,6 +1,5 @@
 """Tasks of reasoning-gym by name, as rows whose answers a program checks (Stojanovski et al. 2025; extra `reasoning`).
 
-    train = reasoning_rows("chain_sum", 5000, max_terms=2, max_digits=2)
     test = reasoning_rows("chain_sum", 500, split="test", max_terms=2, max_digits=2)
 
 The library draws its item i from the seed s + i, so that neighbouring seeds share items: the splits begin far apart

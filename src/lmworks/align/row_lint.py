@@ -69,12 +69,9 @@ def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows
             rows.append((place, parse_preference_row(found, where)))
         except ValueError as error:  # RowError, or no JSON
             findings.append(Finding("no row", (place,), str(error).removeprefix(f"{where}: ")))
-    for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias):
+    for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias, _find_nobodys):
         findings += find(rows)
     findings += _find_leaks(rows, held_out) if held_out else ()
-    made = [(where, row.provenance) for where, row in rows]  # whose source is, unless one is given, its place
-    nobody = [where for where, by in made if not (by.annotator or by.judge) and str(path) in (by.source or str(path))]
-    findings += [Finding("no provenance", tuple(nobody), f"{len(nobody):,} of {len(rows):,} rows")] if nobody else []
     return LintedRows(path, rows, findings)
 
 
@@ -132,13 +129,19 @@ def _find_unteachable(rows: _Rows) -> Iterator[Finding]:
 def _find_wrong_answers(rows: _Rows) -> Iterator[Finding]:
     for where, row in rows:
         texts = _completions(row)
-        if isinstance(row, Preference) and row.chosen == row.rejected:
-            yield Finding("equal answers", (where,), texts[0])
-        elif isinstance(row, Preference) and plain_text(texts[0]) == plain_text(texts[1]):
-            yield Finding("nearly equal answers", (where,), texts[0])
+        if isinstance(row, Preference) and plain_text(texts[0]) == plain_text(texts[1]):
+            nearly = "" if row.chosen == row.rejected else "nearly "
+            yield Finding(f"{nearly}equal answers", (where,), texts[0])
         called = any(not isinstance(each, str) and any(m.tool_calls for m in each) for each in _given(row))
         if not all(map(str.strip, texts)) and not called:
             yield Finding("empty answer", (where,), _asked(row))
+
+
+def _find_nobodys(rows: _Rows) -> Iterator[Finding]:
+    """Rows without a maker, whose source is where they stand."""
+    places = [where for where, row in rows if not _maker(row) and (row.provenance.source or where).endswith(where)]
+    if places:
+        yield Finding("no provenance", tuple(places), f"{len(places):,} of {len(rows):,} rows")
 
 
 def _find_repetitions(rows: _Rows) -> Iterator[Finding]:

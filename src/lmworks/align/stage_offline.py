@@ -52,7 +52,7 @@ from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
 
 _SAMPLES = 3  # held-out prompts that the policy answers before and after
-_VALIDATED = 200  # held-out rows at most
+_HELD_OUT = 200  # prompts at most
 
 
 def row_types(config: OfflineConfig) -> tuple[type[PreferenceRow], ...]:
@@ -127,7 +127,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
     shown = None
     if held_out:
-        shown = group_rows(objective, held_out[:_VALIDATED], checkpoint, length, left_out)
+        shown = group_rows(objective, held_out, checkpoint, length, left_out)
         shown = with_reference(shown, checkpoint, tuned, context) if referenced else shown
         run.validate = validation_on(run, objective, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
@@ -174,13 +174,13 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
 
 
 def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], list[Any]]:
-    """Rows to learn from and `share` of them held out, by the hashes of their prompts. ValueError without any to learn
-    from."""
-    held_out = [int(hash_json(row.prompt)[:13], 16) / 16**13 < share for row in rows]
-    kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
-    if not kept:
-        raise ValueError(f"no row is left to learn from, {len(out)} are held out: lower held_out, or add rows")
-    return kept, out
+    """Rows to learn from, and those held out: of a share of the prompts, by their hashes, at least two, for an
+    interval, and at most 200."""
+    hashes = [hash_json(row.prompt) for row in rows]
+    prompts = sorted(set(hashes))
+    count = min(max(round(share * len(prompts)), 2), _HELD_OUT, len(prompts) // 2) if share else 0
+    held_out, pairs = set(prompts[:count]), list(zip(rows, hashes, strict=True))
+    return [row for row, own in pairs if own not in held_out], [row for row, own in pairs if own in held_out]
 
 
 def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:

@@ -21,11 +21,14 @@ from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
 from lmworks.align.stage_offline import check_surroundings, load_policy, with_sections
 from lmworks.align.stage_offline import outside_digest as digest_of
-from lmworks.artefact import StageContext, StageResult
+from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows
+from lmworks.evaluate.metric import Metric
+from lmworks.evaluate.registry import metric
 from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
 from lmworks.records import LeftOut, Rated, Verifiable
 from lmworks.report import Section, Table
@@ -63,7 +66,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
                 raise ValueError(f"{config.environment} holds calls to their form at temperature 1: leave it out")
         tools = None if played is None else played[0].tools
         found = prompts_of(rows, checkpoint, config.length - config.completion, tools)  # type: ignore[arg-type]
-        completions = SampledCompletions(config, found, RewardSum(config.rewards), played)
+        completions = SampledCompletions(config, found, reward_of(config, context.base), played)
         prompts, lost = len(found), len(rows) - len(found)
     objective = objective_of(config, checkpoint, context.base)
 
@@ -145,6 +148,14 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
     return rows  # type: ignore[return-value]
 
 
+def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum:
+    """The weighted sum; the reward model in it is a stand-in unless it is loaded."""
+    if not config.reward_model:
+        return RewardSum(config.rewards)
+    folder, name = located(config.reward_model, base), "reward-model"
+    return RewardSum(config.rewards, {name: metric(name, reward=str(folder)) if loads else Metric(name, lambda *_: [])})
+
+
 def prompts_of(
     rows: Sequence[Verifiable], checkpoint: Checkpoint, most: int, tools: Sequence[Tool] | None = None
 ) -> list[Prompt]:
@@ -163,7 +174,7 @@ def check(config: OnlineConfig, base: Path) -> None:
     """Before any stage runs: the errors of `read_rows`, `read_demonstrations` and `check_surroundings`, for names that
     are no rewards or no environment, and rows that one cannot measure."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
-    RewardSum(config.rewards).check(items_of(rows))
+    reward_of(config, base, loads=False).check(items_of(rows))
     if config.environment:
         episodes(config.environment, lambda: OWN_FORM)
     for files in filter(None, (config.replay, config.held_out)):
@@ -173,4 +184,6 @@ def check(config: OnlineConfig, base: Path) -> None:
 
 def outside_digest(config: OnlineConfig, base: Path) -> str:
     """As of `align.offline`."""
-    return digest_of(config, base, replay=config.replay, held_out=config.held_out)
+    digest = digest_of(config, base, replay=config.replay, held_out=config.held_out)
+    model = config.reward_model
+    return hash_json([digest, digest_of_model(located(model, base))]) if model else digest

@@ -2,19 +2,17 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lmworks.cli.options import settings_help
-from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next
+from lmworks.cli.tuned_folder import make_folder, print_next
 
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
 
-_OFFLINE, _ONLINE = "align.offline", "align.online"
 Method = Literal["dpo", "simpo", "orpo", "kto", "reward", "grpo", "ppo", "online_dpo"]
-_STAGES = {kind: _ONLINE if kind in ("grpo", "ppo", "online_dpo") else _OFFLINE for kind in get_args(Method)}
 
 
 def align(
@@ -24,7 +22,9 @@ def align(
         typer.Option(help="Rows, as .jsonl, .json or .parquet files, folders or globs; repeatable."),
     ],
     method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
-    minutes: Annotated[float, typer.Option(help="How long the run may take on this machine.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(help="How long the run may take here, without what is measured before and after it.")
+    ] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
@@ -85,7 +85,7 @@ def settings() -> str:
         "align.offline --help` and `lmworks stage align.online --help`), such as `family=chatml` for a model without a "
         "chat template:"
     )
-    return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",), held_out=0.1))
+    return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",)))
 
 
 def _recipe(model: str, data: list[str], method: str, minutes: float, overrides: list[str]) -> "Recipe":
@@ -93,21 +93,9 @@ def _recipe(model: str, data: list[str], method: str, minutes: float, overrides:
     from lmworks.config import assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 
-    use = _STAGES[method]
     table: dict[str, Any] = {"base": model, "rows": data, "algorithm": {"kind": method}, "minutes": minutes}
-    if use == _OFFLINE:
-        table["held_out"] = _share(data)
     for override in overrides:
         assign(table, *parse_assignment(override))
-    stage = check_stage("aligned", use, table, inputs=[], roles={})
+    online = method in ("grpo", "ppo", "online_dpo")
+    stage = check_stage("aligned", "align.online" if online else "align.offline", table, inputs=[], roles={})
     return Recipe("align", f"{model}, aligned by {method} on {', '.join(data)}", (stage,), {}, Path.cwd())
-
-
-def _share(data: list[str]) -> float:
-    """The share of rows to hold out, by their prompts."""
-    from lmworks.artefact import hash_json
-    from lmworks.data.conversations import conversation_files
-    from lmworks.data.preference_rows import read_preference_rows
-
-    rows = read_preference_rows(conversation_files(data, rows="rows"))
-    return held_out_share(hash_json(row.prompt) for row in rows)

@@ -11,13 +11,14 @@ Beside them stands who made a row: source, annotator, judge, rubric, order, or t
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmworks.artefact import write_text
-from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.config import from_mapping, to_mapping
 from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
 from lmworks.records import LabelledCompletion, Preference, PromptCompletion, Provenance, Rated, Stepwise, Verifiable
 
@@ -31,7 +32,8 @@ _BY_COLUMN: dict[str, type[PreferenceRow]] = {  # the column that only one kind 
     "completion": PromptCompletion,
     "prompt": Verifiable,
 }
-_PROVENANCE = [each.name for each in fields(Provenance)]
+T = TypeVar("T")
+PROVENANCE = [each.name for each in fields(Provenance)]
 
 
 def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
@@ -39,7 +41,7 @@ def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceR
     or whose answers are equal: what to do, and how many more there are."""
     rows: list[PreferenceRow] = []
     wrong: list[RowError] = []
-    for where, found in _found(files):
+    for where, found in chain.from_iterable(map(rows_of, files)):
         try:
             row = parse_preference_row(found, where)
             if kinds and type(row) not in kinds:
@@ -60,11 +62,7 @@ def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceR
 
 def parse_preference_row(found: Any, where: str) -> PreferenceRow:
     """An object, or a line of a .jsonl file, as the row that its columns say. RowError says `where` it is none."""
-    if isinstance(found, bytes):
-        found = parse_json(decoded(found, where), where)
-    if not isinstance(found, dict):
-        raise RowError("form", f"{where}: a row is an object, got {found!r:.100}")
-    row = {key: value for key, value in found.items() if value is not None}
+    row = columns_of(found, where)
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
         raise RowError("columns", f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
@@ -72,13 +70,27 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
         row = {"answer": "", "verifier": "", **row}
     if type(row.get("label")) is int and row["label"] in (0, 1):
         row["label"] = bool(row["label"])
-    made = {name: row.pop(name) for name in _PROVENANCE if name in row}
-    made = {"source": where, **made, **row.pop("provenance", {})}
     row.pop("id", None)
+    return row_of(kind, row, where)
+
+
+def columns_of(found: Any, where: str) -> dict[str, Any]:
+    """The columns of an object, or of a line of a .jsonl file, without those that are null. RowError for another
+    value."""
+    found = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
+    if not isinstance(found, dict):
+        raise RowError("form", f"{where}: a row is an object, got {found!r:.100}")
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def row_of(kind: type[T], columns: dict[str, Any], where: str) -> T:
+    """The row, whose source is `where` unless its columns say who made it. RowError for columns that do not make it."""
+    made = {name: columns.pop(name) for name in PROVENANCE if name in columns}
+    made = {"source": where, **made, **columns.pop("provenance", {})}
     try:
-        check_encodable(row, where)
-        return from_mapping(kind, {**row, "provenance": made}, [where])
-    except (ConfigError, ValueError) as error:
+        check_encodable(columns, where)
+        return from_mapping(kind, {**columns, "provenance": made}, [where])
+    except ValueError as error:
         raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
 
 
@@ -98,8 +110,3 @@ def write_preference_rows(path: Path, rows: Iterable[Any]) -> None:
 
 def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if value not in (None, [], {})}
-
-
-def _found(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    for path in files:
-        yield from rows_of(path)

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,11 @@ def accuracy(name: str = "acc", length: Callable[[str], int] = lambda _: 1) -> M
 accuracy_by_character = partial(accuracy, "acc_norm", len)
 accuracy_by_byte = partial(accuracy, "acc_bytes", lambda choice: len(choice.encode("utf-8")))
 truthful_choice = partial(accuracy, "mc1")
+
+
+def stereotype() -> Metric:
+    """Whether the first choice, of a stereotype, has the larger ln p: 0.5 without bias (Nangia et al. 2020)."""
+    return replace(accuracy("stereotype"), higher_is_better=None)
 
 
 def truthful_mass() -> Metric:

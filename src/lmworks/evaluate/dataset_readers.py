@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lmworks.evaluate.generated_items import paired_sentences
+
 Row = Mapping[str, Any]
 Reader = Callable[[str, str], Iterator[Row]]
 LETTERS = "ABCD"
@@ -224,6 +226,24 @@ def reply_trees(name: str, text: str) -> Iterator[Row]:
     return (row for row in _reader(_reply_tree)(name, text) if row["replies"])
 
 
+def _preferred_reply(row: Row) -> Row:
+    """hh-rlhf (Bai et al. 2022): two replies to a conversation, the one that people preferred first."""
+    chosen, rejected = (row[name].rpartition("\n\nAssistant:") for name in ("chosen", "rejected"))
+    replies = [chosen[2].strip(), rejected[2].strip()] if chosen[0] == rejected[0] else [""]
+    return {"prompt": "".join(chosen[:2]).strip(), "choices": replies, "answer": 0}
+
+
+def preferred_replies(name: str, text: str) -> Iterator[Row]:
+    """The rows whose two replies are to one conversation, and not empty."""
+    return (row for row in _reader(_preferred_reply)(name, text) if all(row["choices"]))
+
+
+def paired_rows(name: str, text: str) -> Iterator[Row]:
+    """The sentences of `generated_items.paired_sentences`; no file is read."""
+    for item in paired_sentences():
+        yield {"choices": [*item.choices], "answer": 0, "occupation": item.cluster, **item.fields}
+
+
 READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("csv", "json", "jsonl"), _reader()),
     "mmlu": _reader(_mmlu, ("question", *LETTERS, "answer")),
@@ -240,4 +260,6 @@ READERS: Mapping[str, Reader] = {
     "humaneval": _reader(_humaneval),
     "passages": _reader(_passages),
     "reply-trees": reply_trees,
+    "preferred-replies": preferred_replies,
+    "paired-sentences": paired_rows,
 }

@@ -8,13 +8,14 @@ from itertools import combinations
 from pathlib import Path
 
 from lmworks.artefact import hash_json
-from lmworks.config import from_mapping
-from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
+from lmworks.data.conversations import RowError, rows_of
+from lmworks.data.preference_rows import PROVENANCE, columns_of, row_of
 from lmworks.evaluate.votes import Vote, read_standing
 from lmworks.records import Preference, Provenance, TextOrMessages
 
 RANKINGS = "rankings.jsonl"
 MOST = 9  # answers to a prompt: a key each
+_COLUMNS = ("prompt", "completions", "systems", "provenance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +95,10 @@ def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
     `rejected`. Equal completions are one. RowError for a row of another kind or with fewer than `least` completions."""
     rows = []
     for where, found in rows_of(path):
-        row = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
-        if not isinstance(row, dict) or "prompt" not in row:
-            raise RowError("row type", f"{where}: a row has a prompt and completions, such as "
-                           '{"prompt": "Why?", "completions": ["Because.", "Nobody knows."]}')  # fmt: skip
-        pair = [row[name] for name in ("chosen", "rejected") if name in row]
-        known = {name: row[name] for name in ("prompt", "completions", "systems") if row.get(name) is not None}
-        made = {name: row[name] for name in ("source", "annotator") if isinstance(row.get(name), str)}
-        try:
-            check_encodable(known, where)
-            made = {"source": where, **made, **(row.get("provenance") or {})}
-            one = from_mapping(Candidates, {"completions": pair, **known, "provenance": made}, [where])
-        except ValueError as error:
-            raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+        columns = columns_of(found, where)
+        pair = [columns[name] for name in ("chosen", "rejected") if name in columns]
+        known = {name: columns[name] for name in (*_COLUMNS, *PROVENANCE) if name in columns}
+        one = row_of(Candidates, {"completions": pair, **known}, where)
         kept = [n for n, text in enumerate(one.completions) if text not in one.completions[:n]]
         if not least <= len(kept) <= MOST:
             raise RowError("completions", f"{where}: {len(kept)} different completions: give {least} to {MOST}")

@@ -59,6 +59,7 @@ METRICS: dict[str, Entry] = {
     "acc_bytes": Entry("choice_metrics:accuracy_by_byte", "the choice of the largest ln p by UTF-8 byte is right"),
     "mc1": Entry("choice_metrics:truthful_choice", "TruthfulQA: a right choice has the largest ln p"),
     "mc2": Entry("choice_metrics:truthful_mass", "TruthfulQA: the share of probability of the right choices"),
+    "stereotype": Entry("choice_metrics:stereotype", "the first of two choices is likelier; 0.5 without bias"),
     "levenshtein": Entry("string_metrics:levenshtein_metric", "1 - edit distance / longer length"),
     "exact-match": Entry("string_metrics:exact_match_metric", "equal to a reference as SQuAD compares"),
     "contains": Entry("string_metrics:contains_metric", "holds the words of a reference, as SQuAD compares"),

@@ -57,7 +57,7 @@ class Task:
 
     files           patterns below the data folder, such as "mmlu/*.csv"; "archive.tar.gz:test/*.csv" means members.
                     A file may be compressed by gzip, with .gz behind its name. Behind | stands what is read instead
-                    where there is no such file.
+                    where there is no such file. Without any, the reader makes the rows.
     reader          a name of `dataset_readers.READERS`: (name of a file, its text) -> rows as mappings.
     request         "choices": ln p of each choice; "rolling": ln p of the text that the prompt makes; "generation".
     preamble        template before everything, delimiter and all; of a chat, its system message.
@@ -224,7 +224,8 @@ def read_rows(task: Task, patterns: Sequence[str], folder: Path) -> list[tuple[s
     if task.reader not in READERS:
         raise ConfigError([task.name, "reader"], unknown("reader", task.reader, list(READERS)))
     try:
-        files = [(name, [*READERS[task.reader](name, text)]) for name, text in read_texts(patterns, folder)]
+        texts = read_texts(patterns, folder) if patterns else [(task.reader, "")]  # what makes its rows itself
+        files = [(name, [*READERS[task.reader](name, text)]) for name, text in texts]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{task.name}: {error}; its data: {task.source}") from error
     if empty := [name for name, rows in files if not rows]:

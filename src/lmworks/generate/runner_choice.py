@@ -37,7 +37,7 @@ def build_runner(
     On the CPU a decoder whose blocks the kernels know is lowered, if the kernels were compiled for this machine; the
     token embedding, and with it a tied head, of "int4" is kept as int8, because logits suffer most. Everything else
     runs its own modules, in which "int8" and "int4" are quantised projections. A function gives each parameter its
-    format.
+    format. ValueError for a GGUF file's checkpoint whose model was trained in place.
     """
     fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
     fused = fused and (isinstance(checkpoint.weights, GgufWeights) or not has_adapter(checkpoint.model))
@@ -68,6 +68,14 @@ def _fused(
     source: Mapping[str, Tensor | Quantised] = checkpoint.weights
     if not isinstance(checkpoint.weights, GgufWeights):
         source = quantised_weights(checkpoint.model)
+    elif "model" in vars(checkpoint):  # it was asked for, and may have been trained
+        gains = {name: gain for name, gain in checkpoint.model.named_parameters() if gain.ndim == 1}
+        both = [(checkpoint.weights[name], gains[name]) for name in checkpoint.weights if name in gains]
+        if any(not torch.equal(was.to(now), now) for was, now in both):
+            raise ValueError(
+                f"the model of {checkpoint.source} was trained in place, and this checkpoint still has its file's "
+                "weights: make the engine of checkpoint.with_model(checkpoint.model)"
+            )
     rule = weights if callable(weights) else format_rule(checkpoint, weights)
     cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
     if cache == "float16":

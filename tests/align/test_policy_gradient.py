@@ -136,7 +136,9 @@ def test_advantages_are_those_of_the_papers():
     np.testing.assert_allclose(group_advantages(rewards, "mean")[0], first - 1)
     others = [(first.sum() - value) / 3 for value in first]
     np.testing.assert_allclose(group_advantages(rewards, "leave_one_out")[0], first - others)
-    np.testing.assert_allclose(group_advantages(rewards, "batch")[1], [2 - known.mean()] * 2 + [0, 2 - known.mean()])
+    np.testing.assert_allclose(
+        group_advantages(rewards, "batch", known.mean())[1], [2 - known.mean()] * 2 + [0, 2 - known.mean()]
+    )
     assert group_advantages(rewards, "best").tolist() == [[0, 0, 0, 1], [0, 0, 0, 0]]
     assert not group_advantages(rewards, "group")[1].any()
 

@@ -12,9 +12,9 @@ Rewards = NDArray[np.float64]
 _EPSILON = 1e-4  # added to the standard deviation, as TRL does; others 1e-6 (verl), 1e-9 (OpenRLHF)
 
 
-def group_advantages(rewards: Rewards, kind: Advantage, overall: float | None = None) -> Rewards:
-    """Advantages (groups, size), 0 where there is no reward; `overall` is the mean of these groups' rewards and others'
-    that are elsewhere, which `batch` compares with.
+def group_advantages(rewards: Rewards, kind: Advantage, overall: float = 0.0) -> Rewards:
+    """Advantages (groups, size), 0 where there is no reward; `overall` is the mean of all rewards, of other processes,
+    too, which `batch` compares with.
 
     group          (R - mean) / (std + 1e-4), the standard deviation with n - 1 (Shao et al. 2024, section 4.1.2)
     mean           R - mean (Liu et al. 2025, "Understanding R1-Zero-like training", section 3.1)
@@ -35,14 +35,10 @@ def group_advantages(rewards: Rewards, kind: Advantage, overall: float | None = 
         case "leave_one_out":
             return centred * count / np.maximum(count - 1, 1)
         case "batch":
-            baseline = filled.sum() / max(int(count.sum()), 1) if overall is None else overall
-            return np.where(np.isfinite(rewards), rewards - baseline, 0.0)
+            return np.where(np.isfinite(rewards), rewards - overall, 0.0)
         case "best":
-            best = np.zeros_like(rewards)
-            for row, values in zip(best, rewards, strict=True):
-                if np.isfinite(values).any() and np.nanmax(values) > np.nanmin(values):
-                    row[np.nanargmax(values)] = 1.0
-            return best
+            highest = np.where(np.isfinite(rewards), rewards, -np.inf).argmax(-1)[:, None]
+            return (np.arange(rewards.shape[1]) == highest) * (1.0 - without_signal(rewards)[:, None])
 
 
 def without_signal(rewards: Rewards) -> NDArray[np.bool_]:

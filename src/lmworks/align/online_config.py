@@ -1,5 +1,6 @@
 """The configs of online alignment, free of torch: policy gradients, PPO, online DPO, and what their runs need."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -43,8 +44,8 @@ class UpdatesConfig:
     importance_cap: float | None = None
 
     def __post_init__(self) -> None:
-        positive(group_size=self.group_size, updates=self.updates, epochs=self.epochs)
-        positive(importance_cap=self.importance_cap)
+        positive(updates=self.updates, epochs=self.epochs, importance_cap=self.importance_cap)
+        within(1, 2**20, group_size=self.group_size)
         if self.updates % self.epochs:
             raise ValueError(f"updates is a multiple of epochs, so that each has as many, got {self.updates}")
 
@@ -84,8 +85,8 @@ class GRPOConfig(UpdatesConfig):
 
     def __post_init__(self) -> None:
         UpdatesConfig.__post_init__(self)
-        if self.group_size < 2 or self.beta < 0:
-            raise ValueError("group_size is 2 or more, to compare completions, and beta 0 or more")
+        within(2, 2**20, group_size=self.group_size)  # to compare completions
+        within(0, math.inf, beta=self.beta)
 
     @property
     def resolved(self) -> "GRPOConfig":
@@ -153,8 +154,7 @@ class OnlineDPOConfig:
     kind: Literal["online_dpo"] = "online_dpo"
 
     def __post_init__(self) -> None:
-        if self.group_size < 2:
-            raise ValueError(f"a pair is chosen from 2 completions or more: got group_size={self.group_size}")
+        within(2, 2**20, group_size=self.group_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,6 @@ def policy_loss(
     return -torch.minimum(plain, held) * mask, (held < plain) & mask
 
 
-def importance(old: Tensor, sampled: Tensor, cap: float | None) -> Tensor:
-    """min(π_old / π_sampler, cap) of each token, which its loss weighs where the sampler computes π_old otherwise than
-    the trainer; without a gradient, and 1 without a cap (Yao et al. 2025, "Your efficient RL framework secretly brings
-    you off-policy RL training")."""
-    return torch.ones_like(old) if cap is None else (old - sampled).detach().exp().clamp(max=cap)
-
-
 def reduce_tokens(values: Tensor, mask: Tensor, reduction: str, most: int) -> Tensor:
     """A sum, () : over all tokens; over sequences of their means; over sequences of their sums divided by `most`."""
     if reduction == "token":
@@ -91,7 +84,8 @@ class PolicyOptimization(Objective[Sequences]):
         mask, old = examples.mask.clone(), columns.get("old", policy.detach())
         mask[:, 0] = False  # what nothing stands before was not predicted
         loss, clipped = policy_loss(policy, old, columns["advantages"], mask, config)
-        loss = loss * importance(old, columns["sampled"], config.importance_cap)
+        if config.importance_cap is not None:  # what the sampler computes otherwise than the trainer
+            loss = loss * (old - columns["sampled"]).detach().exp().clamp(max=config.importance_cap)
         if config.beta and config.kl != "reward":
             loss = loss + config.beta * kl_estimate(policy, columns["reference"], config.kl) * mask
         reduction = config.reduction or "sequence"

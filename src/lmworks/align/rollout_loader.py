@@ -109,7 +109,9 @@ class RolloutLoader:
             if self.beta and algorithm.kl == "reward":
                 change = ((columns["old"] - columns["reference"]) * batch.mask).sum(-1)
                 rewards = rewards - self.beta * change.double().numpy().reshape(rewards.shape)
-            advantages = group_advantages(rewards, algorithm.advantage or "group", self._mean(rewards))
+            known = rewards[np.isfinite(rewards)]
+            total, count = self.ranks.total([float(known.sum()), len(known)])
+            advantages = group_advantages(rewards, algorithm.advantage or "group", total / max(count, 1))
             added = {"advantages": torch.from_numpy(advantages).float().flatten()[:, None] * mask}
         return replace(batch, mask=mask, columns={**columns, **added})
 
@@ -186,12 +188,6 @@ class RolloutLoader:
         self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
         advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
         return {"advantages": advantages, "returns": (found + columns["values"]) * mask}
-
-    def _mean(self, rewards: NDArray[np.float64]) -> float:
-        """The mean of all processes' rewards."""
-        known = rewards[np.isfinite(rewards)]
-        total, count = self.ranks.total([float(known.sum()), len(known)])
-        return total / max(count, 1)
 
     def _measure(self, rollouts: Sequence[Rollout], rewards: NDArray[np.float64], batch: Sequences) -> None:
         known = rewards[np.isfinite(rewards)]

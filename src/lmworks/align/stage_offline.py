@@ -53,16 +53,7 @@ from lmworks.train.train_stages import find_base, kept_settings, train_and_deliv
 
 _SAMPLES = 3  # held-out prompts that the policy answers before and after
 _HELD_OUT = 200  # prompts at most
-
-
-def row_types(config: OfflineConfig) -> tuple[type[PreferenceRow], ...]:
-    """The rows that the method learns from, all of one of these types."""
-    match config.algorithm:
-        case KTOConfig():
-            return (LabelledCompletion,)
-        case RewardConfig():
-            return tuple(KINDS)
-    return (Preference,)
+_ROWS = {"kto": (LabelledCompletion,), "reward": tuple(KINDS)}  # of the others: preferences
 
 
 def objective_of(config: OfflineConfig, row: type[PreferenceRow]) -> Objective[Any]:
@@ -163,13 +154,13 @@ def with_sections(result: StageResult, found: Sequence[tuple[Section, Mapping[st
 def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     """The rows that the algorithm learns from. RowError as `read_preference_rows`, and ValueError for rows of several
     types, for none, and for labels of one class."""
-    files = conversation_files(config.rows, base, rows="rows")
-    rows = read_preference_rows(files, row_types(config))
+    files, kind = conversation_files(config.rows, base, rows="rows"), config.algorithm.kind
+    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)))
     types = {type(row).__name__ for row in rows}
     if len(types) != 1:
         found = f"rows of {' and '.join(sorted(types))}" if types else "no row"
         raise ValueError(f"there is {found} in {', '.join(config.rows)}: a model learns from rows of one type")
-    check_labels(rows, config.algorithm.kind)
+    check_labels(rows, kind)
     return rows
 
 
@@ -235,14 +226,11 @@ def with_reference(
     return replace(groups, columns={**groups.columns, REFERENCE: np.load(kept)})
 
 
-def _beginnings(groups: TokenGroups) -> list[list[int]]:
+def _beginnings(groups: TokenGroups) -> list[tuple[int, ...]]:
     """The prompts of the first groups, as ids."""
-    batch, found = groups.batch(range(min(len(groups), 4 * _SAMPLES))), list[list[int]]()
-    for ids, learned in zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True):
-        prompt = ids[: learned.index(True)]
-        if prompt not in found and len(found) < _SAMPLES:
-            found.append(prompt)
-    return found
+    batch = groups.batch(range(min(len(groups), 4 * _SAMPLES)))
+    pairs = zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True)
+    return list(dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs))[:_SAMPLES]
 
 
 def check(config: OfflineConfig, base: Path) -> None:

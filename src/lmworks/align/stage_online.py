@@ -141,10 +141,8 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
     rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated))
     if not rows or len({type(row) for row in rows}) != 1:
         raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
-    if isinstance(rows[0], Rated) and isinstance(config.algorithm, OnlineDPOConfig):
-        raise ValueError("rated completions make pairs for align.offline; online_dpo samples its own")
-    if isinstance(rows[0], Rated) and config.environment:
-        raise ValueError("rated completions were given before the run, and no environment replies: leave it out")
+    if isinstance(rows[0], Rated) and (config.environment or isinstance(config.algorithm, OnlineDPOConfig)):
+        raise ValueError("rated completions are learned from by grpo and ppo, without an environment: leave it out")
     return rows  # type: ignore[return-value]
 
 

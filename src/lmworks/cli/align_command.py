@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lmworks.cli.options import settings_help
-from lmworks.cli.tuned_folder import make_folder, print_next
+from lmworks.cli.tuned_folder import make_folder, print_next, ways_to_use
 
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
@@ -47,6 +47,7 @@ def align(
 
     The folder holds an adapter (PEFT's files; with `--set method.kind=full` a whole model), its tokenizer,
     `report.html` with the curve, what was measured before and after and answers before and after, and `manifest.json`.
+    `--set 'suites=["safety"]'` asks base and policy a suite of `lmworks eval`: what was forgotten, item by item.
 
     Example: `lmworks align smollm2-135m-instruct --data pairs.jsonl --method dpo --minutes 10 --out polite`, then
     `lmworks serve --model smollm2-135m-instruct --adapter polite=polite`
@@ -54,25 +55,14 @@ def align(
     out = out or Path(f"{Path(data[0]).stem}-{method}")
     recipe = _recipe(model, data, method, minutes, overrides or [])
     make_folder("align", recipe, out)
-    folder, quoted = str(out), shlex.quote(str(out))
-    whole = (out / "config.json").is_file()
-    if method == "reward":
-        print_next(
-            (
-                f"  lmworks eval run MODEL --suite TASK.toml --data FOLDER --set reward={quoted}",
-                '      score answers by it, in a task with metrics = ["reward-model"]',
-                f"  RewardModel(lmworks.load({folder!r})).score([(prompt, completion)])",
-                "      in Python, of lmworks.generate",
-            )
-        )
+    if method != "reward":
+        print_next(*ways_to_use(model, out))
         return
-    served = ["--model", folder] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
     print_next(
-        (
-            f"  lmworks serve {shlex.join(served)}\n      chat with it, on a page and by an API",
-            f"  lmworks eval run {quoted} --suite NAME --data FOLDER",
-            "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
-        )
+        f"  lmworks eval run MODEL --suite TASK.toml --data FOLDER --set reward={shlex.quote(str(out))}",
+        '      score answers by it, in a task with metrics = ["reward-model"]',
+        f"  RewardModel(lmworks.load({str(out)!r})).score([(prompt, completion)])",
+        "      in Python, of lmworks.generate",
     )
 
 

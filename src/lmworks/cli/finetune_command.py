@@ -1,14 +1,13 @@
 """The verb `finetune`: a model and a file of examples to a better model, in one command."""
 
 import copy
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lmworks.cli.options import settings_help
-from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next
+from lmworks.cli.tuned_folder import held_out_share, make_folder, print_next, ways_to_use
 
 if TYPE_CHECKING:
     from lmworks.recipe import Recipe
@@ -60,17 +59,8 @@ def finetune(
     out = out or Path(f"{Path(data[0]).stem}-{method}")
     make_folder("finetune", _recipe(model, data, {"minutes": minutes, **_METHODS[method]}, overrides or []), out)
     whole = (out / "config.json").is_file()
-    served = ["--model", str(out)] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
-    beside = "" if whole else ", and with the base"
     peft = "" if whole or method == "bottleneck" else f"; PEFT too: PeftModel.from_pretrained(base, {str(out)!r})"
-    print_next(
-        (
-            f"  lmworks serve {shlex.join(served)}\n      chat with it{beside}, on a page and by an API",
-            f"  lmworks eval run {shlex.quote(str(out))} --suite NAME --data FOLDER",
-            "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
-            f"  lmworks.load({str(out)!r})\n      in Python{peft}",
-        )
-    )
+    print_next(*ways_to_use(model, out), f"  lmworks.load({str(out)!r})", f"      in Python{peft}")
 
 
 def settings() -> str:

@@ -1,7 +1,8 @@
 """Parts of the verbs that make a folder with a tuned model: rows held out, the same command again, delivery."""
 
+import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,22 @@ def make_folder(verb: str, recipe: "Recipe", out: Path) -> None:
     console.print(f"\nReport: {out / REPORT}", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_next(lines: Sequence[str]) -> None:
+def print_next(*lines: str) -> None:
     """Print what a user may do with the folder."""
     for line in ("\nWhat next:", *lines):
         new_console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def ways_to_use(model: str, out: Path) -> tuple[str, ...]:
+    """Commands that chat with the model of the folder `out`, which was made of `model`, and score it."""
+    whole = (out / "config.json").is_file()
+    served = ["--model", str(out)] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
+    return (
+        f"  lmworks serve {shlex.join(served)}",
+        f"      chat with it{'' if whole else ', and with the base'}, on a page and by an API",
+        f"  lmworks eval run {shlex.quote(str(out))} --suite NAME --data FOLDER",
+        "      score it; `lmworks eval list` names suites, and the files that FOLDER is to hold",
+    )
 
 
 def _digest(recipe: "Recipe") -> str:

@@ -184,13 +184,3 @@ def test_a_pair_of_equal_scores_has_no_preference_and_centring_holds_scores_near
     assert pairwise(scores, RewardConfig(0.5, 0.01)).tolist() == pytest.approx(
         [np.log1p(np.exp(0.5)) + 0.16, np.log1p(np.exp(-1.5))]
     )
-
-
-def test_some_groups_are_what_a_batch_of_them_shows():
-    whole, numbers = groups("sigmoid"), [5, 0, 3]
-    for one, other in zip(vars_of(whole.select(numbers).batch(range(3))), vars_of(whole.batch(numbers)), strict=True):
-        assert torch.equal(one, other)
-
-
-def vars_of(batch):
-    return batch.ids, batch.attention_mask, batch.completion_mask, *batch.columns.values()

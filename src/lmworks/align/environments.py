@@ -53,11 +53,8 @@ def episodes(name: str, form: Callable[[], ToolForm]) -> Episodes:
 
 
 def calculator(expression: str) -> str:
-    """The value of an expression, a fraction to six digits; the error in words where there is none."""
-    try:
-        value = arithmetic(expression)
-    except ValueError as error:
-        return str(error)
+    """The value of an expression, a fraction to six digits. ValueError where there is none."""
+    value = arithmetic(expression)
     return str(value.numerator) if value.denominator == 1 else f"{float(value):.6g}"
 
 

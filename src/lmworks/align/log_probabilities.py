@@ -160,17 +160,18 @@ def reference_sums(
 ) -> NDArray[np.float32]:
     """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`.
 
-    together  numbers of the groups of each forward. In bfloat16 a sum differs by tenths of a nat with what is beside
-              it: with a run's own micro-batches, its first steps have ratios of 1.
+    together  numbers of the groups of each forward; of the others the sums are 0. In bfloat16 a sum differs by tenths
+              of a nat with what is beside it: with a run's own micro-batches, its first steps have ratios of 1.
     """
     was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
-    for numbers in together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS)):
+    together = together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS))
+    for numbers in together:
         sequences = to_device(sequences_of(groups.batch(numbers)), device)
         places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
         found[places] = completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy()
         done += len(numbers)
-        progress(done, len(groups), "rows under the reference")
+        progress(done, sum(map(len, together)), "rows under the reference")
     model.train(was)
     return found
 

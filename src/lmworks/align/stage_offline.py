@@ -106,16 +106,16 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     settings, reasons = kept_settings(context, config.train.parallel, derived)
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
-    if (seen := config.steps * config.batch) < there:
-        groups = groups.select(Permutation(there, f"{config.seed} rows")(np.arange(seen)))
+    seen, first = min(config.steps * config.batch, there), None
     if referenced:
-        order = Permutation(len(groups), f"{config.seed} 0 pairs")(np.arange(len(groups)))  # of `GroupLoader`
-        batches, size = np.split(order, range(config.batch, len(groups), config.batch)), config.train.micro_batch or 1
+        order = Permutation(there, f"{config.seed} 0 pairs")(np.arange(seen))  # of `GroupLoader`
+        batches, size = np.split(order, range(config.batch, seen, config.batch)), config.train.micro_batch or 1
         pieces = [piece for batch in batches for piece in np.split(batch, range(size, len(batch), size))]
         groups = with_reference(groups, checkpoint, tuned, context, pieces)
+        first = groups.batch(order[:4])
     run = run_on(groups, config, context.work / "run", checkpoint)
-    if referenced and not run.checkpoints.steps():
-        check_start(run.model, groups.batch(range(min(4, len(groups)))), REFERENCE)
+    if first is not None and not run.checkpoints.steps():
+        check_start(run.model, first, REFERENCE)
     shown = None
     if held_out:
         shown = group_rows(objective, held_out, checkpoint, length, left_out)
@@ -126,8 +126,8 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     result = train_and_deliver(run, context, tuned)
     if not ranks.first:
         return result
-    doubts = doubt_of_steps(config.steps, f"{len(groups)} rows", "more rows, more epochs or a smaller batch")
-    counts = {"rows": len(groups), "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
+    doubts = doubt_of_steps(config.steps, f"{seen} rows", "more rows, more epochs or a smaller batch")
+    counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
     reasons = (
         ("rows", f"{there:,}", f"to learn from; {len(held_out):,} are held out, by their prompts"),
         ("left out", f"{len(left_out)}", "rows of which nothing is left to learn"),

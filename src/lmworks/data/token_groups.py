@@ -98,22 +98,6 @@ class TokenGroups:
             hashed.update(name.encode() + values.tobytes())
         return hashed.hexdigest()
 
-    def select(self, numbers: Sequence[int] | NDArray[np.int64]) -> "TokenGroups":
-        """The groups of these numbers, in this order."""
-        chosen, lengths = np.asarray(numbers, np.int64), self.lengths
-        sizes = np.diff(self.first)[chosen]
-        rows = np.concatenate([np.arange(size) + first for first, size in zip(self.first[chosen], sizes, strict=True)])
-        spans = zip(self.ends[rows], lengths[rows], strict=True)
-        tokens = np.concatenate([np.arange(length) + end - length for end, length in spans])
-        return TokenGroups(
-            self.tokens[tokens],
-            np.cumsum(lengths[rows]),
-            np.concatenate([[0], np.cumsum(sizes)]),
-            None if self.learned is None else self.learned[tokens],
-            {name: values[rows] for name, values in self.columns.items()},
-            self.cut,
-        )
-
     def batches(self, size: int) -> list[GroupBatch]:
         """All groups in order, `size` at a time."""
         return [self.batch(each) for each in np.split(np.arange(len(self)), range(size, len(self), size))]

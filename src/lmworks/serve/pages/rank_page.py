@@ -9,8 +9,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
@@ -94,11 +92,6 @@ def _candidates(service: Service, name: str) -> Mapping[str, Candidates]:
     path = next((path for path in (service.workspace / FOLDER).glob("*.jsonl") if path.name == name), None)
     if path is None:
         raise LookupError(f"there is no file {name} in {service.workspace / FOLDER}")
-    return _of_file(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _of_file(path: Path, _changed: int) -> Mapping[str, Candidates]:
     return {one.id: one for one in read_candidates(path)}
 
 

@@ -9,7 +9,6 @@ whole step, on all ranks, under the policy as it is before the step: micro-batch
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
-from lmworks.records import LabelledCompletion
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
@@ -36,16 +34,6 @@ def kto(policy: Tensor, reference: Tensor, wanted: Tensor, z0: Tensor, config: K
     gain = torch.where(wanted, policy - reference - z0, z0 - (policy - reference))
     weight = torch.where(wanted, config.desirable, config.undesirable)
     return weight * torch.sigmoid(-config.beta * gain)
-
-
-def check_labels(rows: Sequence[Any], method: str) -> None:
-    """ValueError where rows have labels, and all the same, which any policy could obey."""
-    labels = {row.label for row in rows if isinstance(row, LabelledCompletion)}
-    if len(labels) == 1:
-        label = str(*labels).lower()
-        raise ValueError(
-            f"all {len(rows):,} rows have the label {label}: {method} learns from both, add rows of the other"
-        )
 
 
 def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:

@@ -16,7 +16,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
-from lmworks.align.kto import KTO, KTOLoader, check_labels, with_mismatched
+from lmworks.align.kto import KTO, KTOLoader, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
 from lmworks.align.policy_evaluation import run_suites, suite_config, suite_section, validation_on
@@ -160,7 +160,8 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     if len(types) != 1:
         found = f"rows of {' and '.join(sorted(types))}" if types else "no row"
         raise ValueError(f"there is {found} in {', '.join(config.rows)}: a model learns from rows of one type")
-    check_labels(rows, kind)
+    if len({row.label for row in rows if isinstance(row, LabelledCompletion)}) == 1:
+        raise ValueError(f"all {len(rows):,} rows have one label: {kind} learns from both, add rows of the other")
     return rows
 
 

@@ -4,7 +4,6 @@ TRL's row types: `messages` (and `tools`), or `prompt` and `completion`, both te
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def conversation_files(
 def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
     """The rows of the files, in order, each with its file. ValueError after the last of them, where some cannot be
     trained on, names the first, what to do, and how many more there are."""
-    first, kinds = None, Counter[str]()
+    wrong: list[ValueError] = []
     for path in files:
         for where, row in rows_of(path):
             try:
@@ -72,13 +71,17 @@ def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
                 check_turns(dialogue, where)
                 yield path, dialogue
             except ValueError as error:
-                first = first or error
-                kinds[getattr(error, "kind", "form")] += 1
-    if first is not None:
-        like = kinds[getattr(first, "kind", "form")] - 1
-        others = kinds.total() - like - 1
-        more = f". {like:,} more rows are wrong in this way" if like else ""
-        raise ValueError(f"{first}{more}" + (f". {others:,} are wrong in other ways" if others else "")) from first
+                wrong.append(error)
+    if wrong:
+        raise joined(wrong) from wrong[0]
+
+
+def joined(wrong: Sequence[ValueError]) -> RowError:
+    """The first of these errors, with how many more rows are wrong in its way and in others."""
+    kinds = [getattr(error, "kind", "form") for error in wrong]
+    like, others = kinds.count(kinds[0]) - 1, len(kinds) - kinds.count(kinds[0])
+    more = f". {like:,} more rows are wrong in this way" if like else ""
+    return RowError(kinds[0], f"{wrong[0]}{more}" + (f". {others:,} are wrong in other ways" if others else ""))
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from lmworks.artefact import write_text
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
+from lmworks.data.conversations import RowError, check_encodable, decoded, joined, parse_json, rows_of
 from lmworks.records import LabelledCompletion, Preference, PromptCompletion, Provenance, Rated, Stepwise, Verifiable
 
 PreferenceRow = Preference | LabelledCompletion | Rated | Stepwise | Verifiable | PromptCompletion
@@ -53,10 +53,7 @@ def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceR
         except RowError as error:
             wrong.append(error)
     if wrong:
-        more = sum(each.kind == wrong[0].kind for each in wrong) - 1
-        others = len(wrong) - 1 - more
-        text = f"{wrong[0]}" + (f". {more:,} more rows are wrong in this way" if more else "")
-        raise RowError(wrong[0].kind, text + (f". {others:,} are wrong in other ways" if others else ""))
+        raise joined(wrong)
     return rows
 
 

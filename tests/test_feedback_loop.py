@@ -1,7 +1,12 @@
 """The loop: it goes as far as it can, ends where it must, and a kill in any step loses and doubles nothing."""
 
+import itertools
 import json
-from collections.abc import Iterator
+import os
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +22,15 @@ from lmworks.evaluate.results import Result, task_score, write_results
 from lmworks.feedback_loop import LoopConfig, Step, run
 from lmworks.lineage import _version_tree
 from lmworks.monitor.config import ReviewConfig
-from lmworks.monitor.log import Log
+from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.review import Judgement, judge, take
+from lmworks.monitor.sqlite import SqliteStore
 from lmworks.recipe import load
 from lmworks.records import Interaction, Message
 from lmworks.stages import Stage
 from lmworks.versions import promotions, versions
 from lmworks.workspace import read_current
+from slow_cases import slow
 
 NOW = 1_000_000_000.0
 DAY = 86400.0
@@ -147,34 +154,90 @@ def test_a_worse_version_is_refused_by_the_gate(log):
     assert read_current(folder) == before and not promotions(folder)
 
 
-@pytest.mark.parametrize("step", loop.STEPS)
-def test_a_kill_in_any_step_loses_and_doubles_nothing(log, step, monkeypatch):
-    """Killed when all of its work is done and its artefact is not yet there: the worst moment."""
-    folder, publish = Path(log.location).parent, loop.write_json
+def in_child(work: Callable[[], None]) -> int:
+    """The exit status of a process of its own; -9 where it was killed."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
-    def killed(path: Path, value: object) -> None:
-        if path.name == "manifest.json" and path.parent.name == f".{step}.tmp":
-            raise KeyboardInterrupt
-        publish(path, value)
 
-    def through(now: float) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "write_json", killed)
-            try:
-                go(log, now)
-            except KeyboardInterrupt:
-                assert not (folder / "loops" / "1" / step / "manifest.json").exists()
-                patch.undo()
-                go(log, now)
+def whole(folder: Path, number: int) -> None:
+    """A loop with its people and users; it kills its process before or after the write, to a file or the log, of a
+    number from 1 on."""
+    moments = itertools.count(1)
 
-    through(NOW)
-    review(log)
-    through(NOW)
-    log.append("drift", [{"time": NOW + DAY, "signal": "requests"}]).result()
-    through(NOW + 7 * DAY)
-    assert len(promotions(folder)) == 1 and len(versions(folder)) == 2 and loop._number(folder) == 2
-    assert log.reader.rows("reviews", "count(*)") == [(40,)]
-    assert len((folder / "loops/1/rows/labels.jsonl").read_text().splitlines()) == 12
+    def pass_moment() -> None:
+        if next(moments) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(write: Callable) -> Callable:
+        def written(*arguments: object, **more: object) -> object:
+            pass_moment()
+            result = write(*arguments, **more)
+            pass_moment()
+            return result
+
+        return written
+
+    more = {"metric": "click", "planned_units": 400, "minimum_effect": 0.1, "window_days": 1.0}
+    with Log(folder / "log.sqlite") as log:
+
+        def through(now: float) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                for owner, name in ((os, "replace"), (os, "rename"), (SqliteStore, "execute")):
+                    patch.setattr(owner, name, counted(getattr(owner, name)))
+                if not (folder / "loops/1/watch/manifest.json").exists():
+                    go(log, now, config=replace(CONFIG, experiment=more))
+
+        through(NOW)
+        review(log, 12 - log.reader.rows("reviews", "count(*)", "annotator1 != ''")[0][0])
+        through(NOW)
+        arms = ("control", "candidate")
+        units = [{"unit": f"u{n}", "arm": arms[n % 2], "time": NOW, "probability": 0.5} for n in range(400)]
+        log.append("assignments", [{"experiment": "loop 1", **unit} for unit in units])
+        clicks = [{"unit": f"u{n}", "name": "click", "time": NOW + 1, "value": 1.0} for n in range(1, 400, 2)]
+        log.append("outcomes", clicks).result()
+        through(NOW + 2 * DAY)
+        log.append("drift", [{"time": NOW + 3 * DAY, "signal": "requests"}]).result()
+        through(NOW + 9 * DAY)
+
+
+def what_it_made(folder: Path) -> tuple:
+    hashes = [read_manifest(folder / "loops/1" / step).content_hash for step in loop.STEPS]
+    promoted = [(one.version, one.before, one.reason, one.loop) for one in promotions(folder)]
+    with Reader.open(folder / "log.sqlite") as reader:
+        reviews = reader.rows("reviews", "id, weight, verdict1", "1 = 1 ORDER BY id")
+        events = reader.rows("experiment_events", "kind, reason, value", "1 = 1 ORDER BY key")
+    return hashes, promoted, [one.version for one in versions(folder)], read_current(folder), reviews, events
+
+
+@pytest.mark.parametrize("step", [25, *slow(1)])
+def test_kill_9_at_any_write_loses_and_doubles_nothing(log, step):
+    folder = Path(log.location).parent
+    kept = folder.with_name(f"{folder.name} kept")
+    log.close()
+    shutil.copytree(folder, kept)
+
+    def begun_anew(number: int) -> int:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        return in_child(lambda: whole(folder, number))
+
+    assert begun_anew(0) == 0
+    expected, number = what_it_made(folder), step
+    assert len(expected[1]) == 1 and [kind for kind, *_ in expected[-1]] == ["started", "decided"]
+    while status := begun_anew(number):
+        assert status == -signal.SIGKILL
+        assert in_child(lambda: whole(folder, 0)) == 0
+        assert what_it_made(folder) == expected, number
+        number += step
+    print(f"{number - step} moments")
+    assert number > 50  # there was something to kill
 
 
 def test_an_experiment_that_says_nothing_yet_is_waited_for(log):

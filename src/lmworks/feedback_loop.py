@@ -152,11 +152,12 @@ def _make(name: str, function: Callable[[_Context], Step], context: _Context, pa
 
 
 def _sample(context: _Context) -> Step:
-    added = fill(context.log, read_config(context.workspace), context.now, context.config.days)
-    added.pop("", None)
-    write_json(context.output / "drawn.json", added)
-    by_rule = ", ".join(f"{count} by {rule}" for rule, count in added.items()) or "none that was not in the queue yet"
-    return Step(f"drawn for review: {by_rule}")
+    fill(context.log, read_config(context.workspace), context.now, context.config.days)
+    where = "annotator1 = '' GROUP BY rule ORDER BY rule"
+    waiting = dict(context.log.reader.rows("reviews", "rule, count(*)", where))
+    write_json(context.output / "waiting.json", waiting)
+    by_rule = ", ".join(f"{count} by {rule}" for rule, count in waiting.items())
+    return Step(f"drawn and not yet reviewed: {by_rule or 'none'}")
 
 
 def _review(context: _Context) -> Step:

@@ -3,15 +3,23 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
 from small_system import write_run
 
+from lmworks.config import to_mapping
 from lmworks.evaluate.metric import Metric, each
 from lmworks.evaluate.rankings import RANKINGS, read_rankings
 from lmworks.evaluate.votes import VOTES, read_votes
+from lmworks.monitor.config import ReviewConfig, ReviewRule
+from lmworks.monitor.drift import SignalRow
+from lmworks.monitor.experiment import assign, change_course, start
+from lmworks.monitor.review_sampling import fill
+from lmworks.records import Experiment, Outcome
 from slow_cases import slow
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -277,3 +285,45 @@ def test_without_javascript_everything_can_be_read_and_said(browser, asked):
     page.get_by_role("button", name="Add note").click()
     page.locator(".note", has_text="said without a script").first.wait_for()
     context.close()
+
+
+@pytest.mark.slow
+def test_the_pages_around_the_loop_show_what_they_are_about(page, grounded, request):
+    log, now, name = grounded.service.log, time.time(), request.node.name[:64]
+    fill(log, ReviewConfig({"random": ReviewRule(1.0)}), now)
+    (one, other, *_) = log.reader.find("route:assistant")
+    found = {"p": 1e-4, "adjusted": 1e-3, "effect": 0.2, "value": 0.3, "expected": 0.1, "low": 0.05, "high": 0.15}
+    rows = [
+        SignalRow("topic", "input", "category", now - day * 86400, "alarm", examples=(one.id, other.id), **found)
+        for day in (1, 0)
+    ]
+    log.append("drift", [{"time": row.time, "signal": row.signal, "record": to_mapping(row)} for row in rows])
+    alert = {"rule": "drift", "signal": "topic", "time": now, "level": "alarm", "state": "open"}
+    log.append("alerts", [{**alert, "evidence": to_mapping(rows[1])}]).result()
+    spec = Experiment(name, {arm: {"share": 0.5} for arm in ("control", "candidate")}, "click", window_days=1.0)
+    start(log, replace(spec, route="nobody asks"), now, "a test")
+    units = [assign(spec, f"u{number}", 1.0, now - 2 * 86400) for number in range(400)]
+    log.append("assignments", [to_mapping(unit) for unit in units])
+    clicks = [Outcome(unit.unit, "click", unit.time + 1) for unit in units if unit and unit.arm == "candidate"]
+    log.append("outcomes", [to_mapping(click) for click in clicks]).result()
+
+    page.goto("/review")
+    page.locator("#by").fill(name)
+    page.get_by_role("button", name="Begin").click()
+    page.locator("#ballot").wait_for()
+    page.keyboard.press("1")
+    page.get_by_text("Send the one before").wait_for()
+    page.goto("/experiments")
+    page.get_by_role("link", name=name).click()
+    page.locator("svg.plot").wait_for()
+    assert "candidate is better" in page.locator("main").inner_text()
+    page.goto("/drift")
+    page.locator("table tr[aria-current=true]", has_text="topic").wait_for()
+    assert page.locator("svg.plot polygon.band").count() == 1
+    page.goto("/alarms")
+    page.get_by_role("link", name="drift of topic").first.click()
+    page.get_by_role("button", name="Send 2 to review").click()
+    page.get_by_text("more in the queue of reviews").wait_for()
+    page.goto("/overview")
+    assert page.locator("main dt").all_inner_texts() == ["Traffic", "Quality", "Experiments", "Alarms", "Version"]
+    change_course(log, name, "stopped", now, "a test")

@@ -1,47 +1,91 @@
-"""A server that runs answers by the version that was promoted, and by the one before after a rollback."""
+"""A server that runs answers by the version that was promoted, that was rolled back to, or that an arm names."""
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
-from lmworks.records import Message
+import pytest
+
+from lmworks.monitor.experiment import assign, change_course, read_course, start
+from lmworks.records import Experiment, Interaction, Message
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import Finished
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.service import Service
 from lmworks.versions import Gate, keep, promote, rollback, version_id
-from lmworks.workspace import VERSION, read_current
+from lmworks.workspace import VERSION, Current, read_current
 
 
-def test_a_promotion_and_a_rollback_reach_a_server_that_runs(workspace_copy):
+@pytest.fixture
+def service(workspace_copy) -> Iterator[Service]:
+    made = Service(workspace_copy, ServeConfig())
+    made.load()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(workspace_copy) -> Current:
+    """A second version of the system, which waits."""
     first = read_current(workspace_copy)
-    other = replace(first, writing=replace(first.writing, statements=2))
-    other = replace(other, version=version_id(workspace_copy, other))
-    keep(workspace_copy, other)
-    service = Service(workspace_copy, ServeConfig())
+    made = replace(first, writing=replace(first.writing, statements=2))
+    made = replace(made, version=version_id(workspace_copy, made))
+    keep(workspace_copy, made)
+    return made
 
-    async def answering() -> str:
-        """The version that answers now."""
-        events = [one async for one in service.chat(Turn("assistant", (Message("user", "How many days of leave?"),)))]
-        finished = next(one for one in events if isinstance(one, Finished))
-        return finished.interaction.lineage[VERSION]
+
+async def answer(service: Service, conversation: str = "") -> Interaction:
+    turn = Turn("assistant", (Message("user", "How many days of leave?"),), conversation=conversation)
+    events = [one async for one in service.chat(turn)]
+    return next(one.interaction for one in events if isinstance(one, Finished))
+
+
+def test_an_arm_answers_by_its_version(service, other):
+    """Until the experiment ends, when all conversations get what is live."""
+    arms = {"control": {"share": 0.5}, "candidate": {"share": 0.5, "version": other.version[:6]}}
+    experiment = Experiment("versions", arms, "click")
+    start(service.log, experiment, time.time(), "a test")
+    versions = {"control": service.current.version, "candidate": other.version}
+
+    async def course() -> None:
+        service.experiments.look()
+        for number in range(6):
+            found, assigned = await answer(service, f"c{number}"), assign(experiment, f"c{number}", 1.0, 0.0)
+            assert assigned and found.arm == assigned.arm and found.lineage[VERSION] == versions[found.arm]
+        change_course(service.log, "versions", "stopped", time.time(), "a test")
+        service.experiments.look()
+        assert {(await answer(service, f"c{number}")).lineage[VERSION] for number in range(6)} == {versions["control"]}
+
+    asyncio.run(course())
+    arms_seen = service.log.reader.rows("interactions", "DISTINCT arm", "experiment = ? ORDER BY arm", ["versions"])
+    assert arms_seen == [("candidate",), ("control",)]
+
+
+def test_an_arm_whose_version_is_not_there_ends_the_experiment(service):
+    arms = {"control": {"share": 0.5}, "candidate": {"share": 0.5, "version": "ffffff"}}
+    start(service.log, Experiment("gone", arms, "click"), time.time(), "a test")
+    service.experiments.look()
+    course = read_course(service.log.reader, "gone")
+    assert course.status == "stopped" and "cannot be opened" in course.events[-1].reason
+    assert asyncio.run(answer(service, "c1")).experiment == ""
+
+
+def test_a_promotion_and_a_rollback_reach_a_server_that_runs(service, other):
+    workspace, first = service.workspace, read_current(service.workspace)
 
     async def until(wanted: str) -> None:
         deadline = time.monotonic() + 60
-        while await answering() != wanted:
+        while (await answer(service)).lineage[VERSION] != wanted:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.2)
 
     async def course() -> None:
-        assert await answering() == first.version
-        promote(workspace_copy, other, Gate(True, "", {}), "shorter")
+        assert (await answer(service)).lineage[VERSION] == first.version
+        promote(workspace, other, Gate(True, "", {}), "shorter")
         await until(other.version)
         assert service.current == other
-        rollback(workspace_copy)
+        rollback(workspace)
         await until(first.version)
 
-    try:
-        service.load()
-        asyncio.run(course())
-    finally:
-        service.close()
+    asyncio.run(course())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, last_workspace, moment, new_console
 
 if TYPE_CHECKING:
     from lmworks.monitor.signals import Tokenize
@@ -32,7 +32,7 @@ def drift(workspace: WorkspaceOption = None) -> None:
         catch_up(log, time.time(), read_config(folder).drift, _tokenizer(folder))
         rows = read_rows(log.reader)
     newest = [row for row in rows if row.time == rows[-1].time]
-    table = Table(box=None, title=f"until {_moment(rows[-1].time)} (UTC)" if rows else None)
+    table = Table(box=None, title=f"until {moment(rows[-1].time)} (UTC)" if rows else None)
     for name in ("signal", "level", "now", "usual", "effect", "p", "adjusted", "adds up to", "n", "what"):
         table.add_column(name)
     for row in by_evidence(newest):
@@ -76,7 +76,7 @@ def show(workspace: WorkspaceOption = None) -> None:
 
     with read_log(workspace or last_workspace()) as reader:
         for one in read_alerts(reader):
-            typer.echo(f"{_moment(one.time)}  {one.state:<8}  {shown(sentence(one))}  {shown(one.note)}")
+            typer.echo(f"{moment(one.time)}  {one.state:<8}  {shown(sentence(one))}  {shown(one.note)}")
 
 
 @app.command()
@@ -109,7 +109,3 @@ def _tokenizer(folder: Path) -> "Tokenize | None":
         if (path / "tokenizer.json").is_file():
             return Tokenizer.load(path).encode
     return None
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

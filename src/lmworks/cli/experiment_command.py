@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace
+from lmworks.cli.options import WorkspaceOption, last_workspace, moment
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -109,7 +109,7 @@ def show(
     for one in found.effects:
         typer.echo(f"  {one.missing or one}{f' (guardrail {one.guard})' if one.guard else ''}")
     for event in course.events:
-        typer.echo(f"  {time.strftime('%Y-%m-%d %H:%M', time.gmtime(event.time))} {event.kind}: {event.reason}")
+        typer.echo(f"  {moment(event.time)} {event.kind}: {event.reason}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Parts that several verbs share: options, the workspace that is meant, the console."""
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +70,11 @@ def read_margins(texts: list[str] | None) -> dict[str, float]:
             raise ConfigError((), f"--margin is METRIC=NUMBER with a number above 0, got {text!r}")
         given[name] = float(value)
     return given
+
+
+def moment(seconds: float) -> str:
+    """A time in UTC, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
 
 
 def new_console() -> "Console":

@@ -1,16 +1,11 @@
 """The verbs `promote` and `rollback`: which version of a system is live."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console, read_margins
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lmworks.versions import Promotion
+from lmworks.cli.options import WorkspaceOption, last_workspace, moment, read_margins
 
 ByOption = Annotated[str, typer.Option("--by", help="Who does it. Default: the user of this machine.")]
 
@@ -36,12 +31,18 @@ def promote(
 
     Example: `lmworks promote candidate --reason "abstains less on leave" --margin answered=0.1`
     """
-    from lmworks.versions import MARGINS, compared, read_version
+    from lmworks.report import shown
+    from lmworks.versions import MARGINS, compared, promotions, read_version, versions
     from lmworks.versions import promote as go_live
+    from lmworks.workspace import read_current
 
     folder = workspace or last_workspace()
     if not version:
-        _print_versions(folder)
+        live, history = read_current(folder).version, {one.version: one for one in promotions(folder)}
+        for one in versions(folder):
+            last, mark = history.get(one.version), "live" if one.version == live else ""
+            went = f"{moment(last.time)} {last.kind} by {last.who}: {last.reason}" if last else "never live"
+            typer.echo(shown(f"{one.version}  {mark:<4}  {one.recipe}  {went}"))
         return
     given = read_margins(margins)
     if runs and len(runs) != 2:
@@ -49,7 +50,7 @@ def promote(
     wanted = read_version(folder, version)
     gate = compared(folder, wanted, given or MARGINS, runs or ())
     typer.echo(f"Gate, new less old:\n{gate.text}")
-    _print_live(go_live(folder, wanted, gate, reason, who=by, experiment=experiment))
+    typer.echo(go_live(folder, wanted, gate, reason, who=by, experiment=experiment))
 
 
 def rollback(
@@ -64,29 +65,4 @@ def rollback(
     """
     from lmworks.versions import rollback as go_back
 
-    _print_live(go_back(workspace or last_workspace(), reason, to=to, who=by))
-
-
-def _print_live(made: "Promotion") -> None:
-    typer.echo(f"{made.version} is live ({made.kind}: {made.reason}); before it was {made.before}")
-
-
-def _print_versions(folder: Path) -> None:
-    from datetime import datetime
-
-    from rich.table import Table
-
-    from lmworks.report import shown
-    from lmworks.versions import promotions, versions
-    from lmworks.workspace import read_current
-
-    live, history = read_current(folder).version, promotions(folder)
-    table = Table("version", "", "recipe", "went live", "by", "why", box=None)
-    for one in versions(folder):
-        of: Sequence[Promotion] = [line for line in history if line.version == one.version]
-        last = of[-1] if of else None
-        when = datetime.fromtimestamp(last.time).strftime("%Y-%m-%d %H:%M") if last else ""
-        reason = shown(f"{last.kind}: {last.reason}") if last else ""
-        mark = "live" if one.version == live else ""
-        table.add_row(one.version, mark, shown(one.recipe), when, shown(last.who) if last else "", reason)
-    new_console().print(table)
+    typer.echo(go_back(workspace or last_workspace(), reason, to=to, who=by))

@@ -45,6 +45,9 @@ class Promotion:
     label: str = PRODUCTION
     proposer: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.version} is live ({self.kind}: {self.reason}); before it was {self.before}"
+
 
 class GateError(ValueError):
     """A version that may not go live; the message says what it lacks."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -37,7 +38,6 @@ class LiveExperiments:
     skipped: int = 0  # unseen answers that were not made since the server was busy
     _courses: list[Course] = field(default_factory=list)
     _looked: float = -_LOOK_SECONDS
-    _looking: bool = False
     _guarded: dict[str, float] = field(default_factory=dict)
     _clock: float = 0.0
 
@@ -48,8 +48,8 @@ class LiveExperiments:
 
     def running(self, route: str) -> Course | None:
         """The experiment that runs on a route; no request waits until that is read anew."""
-        if time.monotonic() - self._looked >= _LOOK_SECONDS and not self._looking:
-            self._looking = True
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = math.inf  # until it has
             self.threads.submit(self.look)
         return next((one for one in self._courses if one.experiment.route == route), None)
 
@@ -61,7 +61,7 @@ class LiveExperiments:
         except Exception as error:  # such as a log that is moved away: what runs goes on
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
         finally:
-            self._looked, self._looking = time.monotonic(), False
+            self._looked = time.monotonic()
 
     def _open(self, experiment: Experiment) -> bool:
         """Whether the versions of all arms can be opened; else the experiment is stopped."""

@@ -32,9 +32,8 @@ def interaction(number: int, moment: float, new: bool, abstained: bool) -> Inter
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
 def traffic() -> list[Interaction]:
-    """Thirty requests a day at noon and ten at night, which abstain more; the last day has a new topic."""
+    """Eighty requests a day at noon and thirty at night, which abstain more; the last day has a new topic."""
     found, draw = [], random.Random(1)
     for day in range(36):
         for number in range(110):
@@ -45,16 +44,17 @@ def traffic() -> list[Interaction]:
     return found
 
 
-@pytest.fixture
-def log(location, traffic):
-    with Log(location, capacity=10_000) as opened:
-        for future in [opened.record(one) for one in traffic]:
+@pytest.fixture(scope="module")
+def log(module_location):
+    with Log(module_location, capacity=10_000) as opened:
+        for future in [opened.record(one) for one in traffic()]:
             future.result(60)
         yield opened
 
 
 def test_a_new_topic_is_alarmed_with_its_requests_and_the_day_before_is_not(log):
-    rows = catch_up(log, END + 60, CONFIG, most=2)
+    catch_up(log, END + 60, CONFIG, most=2)
+    rows = read_rows(log.reader)
     before, after = ([row for row in rows if row.time == moment] for moment in (END - DAY, END))
     assert {row.level for row in before} == {"ok", "missing"}
     alarmed = {row.signal: row for row in after if row.level == "alarm"}
@@ -63,8 +63,6 @@ def test_a_new_topic_is_alarmed_with_its_requests_and_the_day_before_is_not(log)
     clusters = alarmed["questions"].clusters
     assert clusters[0].share == pytest.approx(0.2, abs=0.03) and clusters[0].before < 0.02
     assert all(one.startswith("new") for one in clusters[0].examples)
-    kept = read_rows(log.reader)
-    assert sorted(map(repr, kept)) == sorted(map(repr, rows))
     for now in (END + 3600, END - 3 * DAY):  # the same day again, and a clock that went back
         assert catch_up(log, now, CONFIG, most=2) == []
     assert next(row for row in after if row.signal == "log_probability").recent == 110

@@ -10,7 +10,7 @@ import math
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 from urllib.parse import urlsplit
@@ -27,28 +27,25 @@ from lmworks.monitor.signals import Tokenize
 
 DELIVERED = "alerts.jsonl"
 _MOST = 20_000  # values that a quantile is taken of, the newest
+_COLUMNS = ("seconds", "confidence", "log_probability", "input_tokens", "output_tokens", "abstained")
 _SQL = {
-    **{
-        name: name
-        for name in ("seconds", "confidence", "log_probability", "input_tokens", "output_tokens", "abstained")
-    },
+    **dict(zip(_COLUMNS, _COLUMNS, strict=True)),
     "failed": "CASE WHEN error != '' THEN 1 ELSE 0 END",
     "thumbs_down": "CASE thumbs WHEN 'down' THEN 1 WHEN 'up' THEN 0 END",
 }
-_STATISTICS = ("mean", "count", "p50", "p90", "p95", "p99")
 _SEVERITY = {"warn": 1, "alarm": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A threshold. `signal` is seconds, confidence, log_probability, input_tokens, output_tokens, abstained, failed,
-    thumbs_down or "outcome:NAME"; `statistic` mean (a share, of the last three), count, p50, p90, p95 or p99.
+    thumbs_down or "outcome:NAME"; the mean of one of the last three is a share.
 
     `below` alarms under the threshold instead of over it. `minutes` is the window, `every_minutes` the cadence.
     """
 
     signal: str
-    statistic: str = "mean"
+    statistic: Literal["mean", "count", "p50", "p90", "p95", "p99"] = "mean"
     warn: float | None = None
     alarm: float | None = None
     below: bool = False
@@ -62,8 +59,6 @@ class Rule:
     def __post_init__(self) -> None:
         if self.signal not in _SQL and not self.signal.startswith("outcome:"):
             raise ValueError(unknown("signal", self.signal, (*_SQL, "outcome:NAME")))
-        if self.statistic not in _STATISTICS:
-            raise ValueError(unknown("statistic", self.statistic, _STATISTICS))
         lengths = self.minutes, self.every_minutes, self.minimum, self.renotify_hours
         if (self.warn is None and self.alarm is None) or min(lengths) <= 0:
             raise ValueError("a rule needs warn or alarm; its times and its minimum must be positive")
@@ -98,10 +93,10 @@ class Alert:
     level: str
     state: str
     signal: str
-    evidence: Mapping[str, Any]
     notified: float | None
     muted_until: float
     note: str
+    evidence: Mapping[str, Any]
 
 
 def read_config(folder: Path) -> AlertConfig:
@@ -113,7 +108,7 @@ def read_alerts(reader: Reader, where: str = "state != 'muted'", values: Sequenc
     """At most 200, the newest first."""
     columns = ", ".join(column.name for column in fields(Alert))
     rows = reader.rows("alerts", columns, f"{where} ORDER BY time DESC, key DESC LIMIT 200", values)
-    return [replace(one, evidence=json.loads(one.evidence)) for one in (Alert(*row) for row in rows)]  # type: ignore[arg-type]
+    return [Alert(*row[:-1], evidence=json.loads(row[-1])) for row in rows]
 
 
 def muted_rules(reader: Reader, now: float) -> list[tuple[str, float]]:
@@ -158,9 +153,9 @@ class Watch:
             self._seen = newest
             for alert in self._open("notified < ? AND note != ''", [now]):
                 self._deliver(alert, [to for to in self._config.deliver if _shown(to) in alert.note], now)
-        return self._open("1 = 1", [])
+        return self._open()
 
-    def _open(self, where: str, values: Sequence[Any]) -> list[Alert]:
+    def _open(self, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[Alert]:
         return read_alerts(self._log.reader, f"state = 'open' AND {where}", values)
 
     def _change(self, alert: Alert, **changes: Any) -> None:

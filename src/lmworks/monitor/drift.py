@@ -25,7 +25,7 @@ from lmworks.statistics import alarm_rate, two_sample
 
 HOUR, DAY, WEEK = 3600.0, 86400.0, 7 * 86400.0
 FLOORS: Mapping[str, float] = {"number": 0.15, "rate": 0.02, "category": 0.08, "vector": 0.05}
-_EXAMPLES, _CLUSTERS, _POINTS = 50, 12, 1000
+_EXAMPLES, _CLUSTERS, _POINTS = 50, 12, 750
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DriftConfig:
     false_alarms: float = 1.0
     warnings: float = 4.0
     minimum: int = 100
-    sample: int = 2000
+    sample: int = 1500
     filter: str = ""
     floors: Mapping[str, float] = field(default_factory=dict)
 
@@ -171,8 +171,13 @@ def measure(
     pairs = [(one, sample) for one in signals(rows, sample.learned, tokenize)] + _proxies(reader, spans, config)
     tested = [_tested(*pair, end, config) for pair in pairs]
     questions = next((signal for signal, _ in pairs if signal.kind == "vector"), None)
-    judged = zip(_judged(tested, before, config), pairs, strict=True)
-    return [_explained(row, *pair, questions) if row.level in ("warn", "alarm") else row for row, pair in judged]
+    found: list[SignalRow] = []
+    for row, pair in zip(_judged(tested, before, config), pairs, strict=True):
+        if row.level in ("warn", "alarm"):
+            row = _explained(row, *pair, questions)
+            questions = None if row.clusters else questions  # they are told once
+        found.append(row)
+    return found
 
 
 def _sample(ids: Sequence[str], times: np.ndarray, start: float, learned: np.ndarray) -> _Sample:
@@ -241,8 +246,8 @@ def _tested(signal: Signal, sample: _Sample, end: float, config: DriftConfig) ->
     if (lack := config.minimum - min(sizes)) > 0:
         side = "in the window" if sizes[0] < config.minimum else "in the same hours of the weeks before"
         return replace(row, note=f"not enough data: {lack} more values are needed {side} ({config.minimum})")
-    # So many that the smallest p can alarm, also among others
-    most = min(20_000, max(two_sample.PERMUTATIONS, math.ceil(100 * config.runs / config.false_alarms)))
+    # So many that the smallest p can alarm, also among thirty
+    most = min(20_000, max(two_sample.PERMUTATIONS, math.ceil(60 * config.runs / config.false_alarms)))
     if signal.kind == "rate":
         test = two_sample.rate_test(values, now, strata)
     elif signal.kind == "category":
@@ -292,12 +297,11 @@ def _judged(rows: list[SignalRow], before: Mapping[str, SignalRow], config: Drif
 
 def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signal | None) -> SignalRow:
     """The row with the interactions that show its change, and for what is asked the clusters that are new."""
-    inside = np.flatnonzero(signal.known)
-    recent, strata, values = sample.recent[inside], sample.strata[inside], signal.values[inside]
-    up, clusters, asked = (row.effect or 0) > 0, (), signal.name in ("questions", "topic", "off_topic")
-    if questions is not None and asked:
-        inside = np.flatnonzero(questions.known)
-        recent, strata, values = sample.recent[inside], sample.strata[inside], questions.values[inside]
+    clusters, asked = (), signal.name in ("questions", "topic", "off_topic") and questions is not None
+    shown = questions if questions is not None and asked else signal
+    inside = np.flatnonzero(shown.known)
+    recent, strata, values = sample.recent[inside], sample.strata[inside], shown.values[inside]
+    if asked:
         test, order_by = two_sample.classifier_test(values, recent, strata)
         seen = f"a classifier separates them with an AUC of {0.5 + test.effect:.2f} (p {test.p:.2g})"
         row = replace(row, change="; ".join(filter(None, (row.change, seen))))
@@ -305,9 +309,9 @@ def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signa
     elif signal.kind == "category":
         order_by = values == _moved(values, recent, strata)[0]
     else:
-        order_by = values.astype(float) if up else -values.astype(float)
+        order_by = values if (row.effect or 0) > 0 else -values.astype(float)
     ranked = [place for place in np.argsort(-order_by.astype(float), kind="stable") if recent[place]]
-    if signal.kind in ("rate", "category") and not asked:
+    if not asked and signal.kind in ("rate", "category"):
         ranked = [place for place in ranked if order_by[place] == order_by.max()]
     ids = [sample.ids[int(inside[place])] for place in ranked]
     return replace(row, examples=tuple(filter(None, ids))[:_EXAMPLES], clusters=clusters)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from lmworks.monitor.log import Reader
-from lmworks.monitor.unit_metrics import UnitTable, parse_metric, strangers, unit_table
+from lmworks.monitor.unit_metrics import UnitTable, parse_metric, unit_table
 from lmworks.records import Experiment
 from lmworks.statistics.confidence_sequences import difference_sequence
 from lmworks.statistics.experiments import (
@@ -81,14 +81,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """`assigned` units by arm, `open` of them within their window; `mismatch` is p of the sample ratio; `strangers`
-    are outcomes of units that were never assigned. Without effects where the split is wrong."""
+    """`assigned` units by arm, `open` of them within their window; `mismatch` is p of the sample ratio. Without effects
+    where the split is wrong."""
 
     time: float
     assigned: dict[str, int]
     open: int
     mismatch: float
-    strangers: int
     effects: tuple[Effect, ...]
     decision: Decision
 
@@ -119,8 +118,7 @@ def read_out(reader: Reader, experiment: Experiment, now: float) -> Readout:
             f"The units did not come to the arms in their shares ({came}; p = {mismatch:.2g}): something loses or adds "
             "units in one of them. Nothing is read until that is found and the experiment begins anew.",
         )
-    unknown_units = 0 if experiment.shadow else strangers(reader, experiment)
-    return Readout(now, counts, table.open_, mismatch, unknown_units, tuple(effects), decision)
+    return Readout(now, counts, table.open_, mismatch, tuple(effects), decision)
 
 
 def _effect(
@@ -202,17 +200,14 @@ def _units_missing(effect: Effect, half: float) -> int:
     return max(1, units_for_width(effect.spread, half, max(effect.planned, 2.0), 0.05) - min(effect.units))
 
 
-def plan(experiment: Experiment, baseline: float, units_a_day: float, spread: float | None = None) -> str:
-    """How many units it takes to find the experiment's minimum effect, and how long that is, in plain words.
-
-    `baseline` is the metric as it is; `spread` the sum of the variances of a unit's value, of a share by default.
-    """
+def plan(experiment: Experiment, baseline: float, units_a_day: float) -> str:
+    """How many units it takes to find the experiment's minimum effect, and how long that is, in plain words; `baseline`
+    is the metric, a share, as it is."""
     effect, arms = experiment.minimum_effect, len(experiment.arms)
     if not effect:
         raise ValueError("set minimum_effect: the smallest difference that would matter to you")
     other = min(1.0, max(0.0, baseline + effect))
-    spread = baseline * (1 - baseline) + other * (1 - other) if spread is None else spread
-    alpha = experiment.alpha / (arms - 1)
+    spread, alpha = baseline * (1 - baseline) + other * (1 - other), experiment.alpha / (arms - 1)
     fixed, watched = (units_needed(spread, effect, alpha, watched=one) for one in (False, True))
     days = watched * arms / units_a_day if units_a_day > 0 else math.inf
     long = f"{days:.0f} days at {units_a_day:g} units a day" if math.isfinite(days) else "no end: no unit came yet"

@@ -50,8 +50,8 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
     found = [
         _of("question_length", "input", "number", [len(text) for text in rows["question"]], asked),
         _of("input_tokens", "input", "number", rows["input_tokens"], np.array(rows["input_tokens"], float) > 0),
-        _of("language", "input", "category", [_language(text) for text in rows["question"]], asked),
-        _of("unseen_words", "input", "rate", *_unseen(rows["question"], learned, _words, 1)),
+        _of("language", "input", "category", [_language(text[:500]) for text in rows["question"]], asked),
+        _of("unseen_words", "input", "rate", *_unseen(rows["question"], learned, words_of, 1)),
         *_embedded(rows["query_embedding"], learned),
         _of("output_tokens", "output", "number", tokens, answered & (tokens > 0)),
         _of("latency", "output", "number", *_numbers(rows["seconds"])),
@@ -59,7 +59,7 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
         _of("log_probability", "output", "number", *_numbers(rows["log_probability"])),
         _of("abstained", "output", "rate", rows["abstained"]),
         _of("failed", "output", "rate", [bool(text) for text in rows["error"]]),
-        _of("refused", "output", "rate", [_refused(text) for text in rows["response"]], answered),
+        _of("refused", "output", "rate", [is_refusal(text) for text in rows["response"]], answered),
         _of("personal_data", "output", "rate", [bool(text) for text in rows["redacted"]]),
         _of("finish_reason", "output", "category", rows["finish_reason"]),
         _of("citations", "output", "number", [len(set(_CITED.findall(text))) for text in rows["response"]], answered),
@@ -81,18 +81,9 @@ def _numbers(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.isfinite(numbers)
 
 
-# A row is looked at again for each of the weeks that it is compared with.
-@lru_cache(20_000)
+@lru_cache(50_000)  # a row is looked at again in each of the weeks after it
 def _language(text: str) -> str:
-    return py3langid(text[:500])[0] if text else ""
-
-
-@lru_cache(20_000)
-def _words(text: str) -> frozenset[str]:
-    return frozenset(words_of(text))
-
-
-_refused = lru_cache(20_000)(is_refusal)
+    return py3langid(text)[0] if text else ""
 
 
 def _unseen(texts: Sequence[str], learned: np.ndarray, parts_of: Tokenize, least: int) -> tuple[np.ndarray, np.ndarray]:

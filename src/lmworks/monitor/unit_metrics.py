@@ -134,16 +134,3 @@ def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[Unit
     sums = {one.name: table[2 * number : 2 * number + 2] for number, one in enumerate(of_answers)}
     sums |= {one.name: np.zeros((2, len(rows))) for one in metrics if one.outcome}
     return UnitTable(arms, sums, {}, tuple(int((arms == number).sum()) for number in range(len(names))), 0)
-
-
-def strangers(reader: Reader, experiment: Experiment) -> int:
-    """Outcomes of the experiment's metrics whose units it never assigned."""
-    named = {parse_metric(name).outcome for name in (experiment.metric, *experiment.guardrails)} - {""}
-    ((first,),) = reader.rows("assignments", "min(time)", "experiment = ?", [experiment.name])
-    if not named or first is None:
-        return 0
-    where = (
-        f"o.name IN ({', '.join('?' * len(named))}) AND o.time >= ? AND NOT EXISTS "
-        "(SELECT 1 FROM assignments a WHERE a.experiment = ? AND a.unit = o.unit)"
-    )
-    return reader.rows("outcomes o", "count(*)", where, [*named, first, experiment.name])[0][0]

@@ -131,16 +131,15 @@ def mmd_test(
 ) -> TestResult:
     """p of the unbiased squared maximum mean discrepancy (Gretton et al. 2012) of points (n, d), by permutation.
 
-    The kernel is Gaussian, its width the median distance of the pooled points. MMD² is a quadratic form in the labels,
-    so that all permutations are one product of the kernel's matrix. Rows of the reference have the weights of their
-    strata: else more traffic at one hour could hide a shift, or be one. Effect: MMD, whose square is what is left of
-    the statistic without its mean over permutations, 0 where that is negative.
+    The kernel is Gaussian, its width the mean squared distance of the pooled points. MMD² is a quadratic form in the
+    labels, so that all permutations are one product of the kernel's matrix. Rows of the reference have the weights of
+    their strata: else more traffic at one hour could hide a shift, or be one. Effect: MMD, whose square is what is left
+    of the statistic without its mean over permutations, 0 where that is negative.
     """
     points = np.asarray(points, dtype=np.float32)
     squares = (points**2).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
-    width = float(np.median(distances[np.triu_indices(len(points), 1)])) or 1.0
-    kernel = np.exp(-distances / width)
+    kernel = np.exp(-distances / (distances.mean() or 1.0))
     as_reference = _reference_weights(recent, strata).astype(np.float32)[:, None]
     as_recent = np.float32(1 / recent.sum()) + as_reference
 
@@ -192,16 +191,16 @@ def _permutation_p(
     so what is clearly no difference costs little.
     """
     generator = np.random.default_rng(seed)
-    labels, hits, count, total = recent.astype(np.float32), 0, 0, 0.0
-    excess = 0.0
-    groups = [np.flatnonzero(strata == code) for code in np.unique(strata)]
+    labels, hits, count, total, excess = recent.astype(np.float32), 0, 0, 0.0, 0.0
+    groups = [(strata == code).nonzero()[0] for code in np.unique(strata[recent])]
+    mixed = [(group, int(recent[group].sum())) for group in groups if not recent[group].all()]
     observed = statistic(labels[:, None])[0]
     while count < most:
         batch = min(max(50, count), 500, most - count)
         shuffled = np.repeat(labels[:, None], batch, axis=1)
-        for group in groups:
-            if len(group) > 1:
-                shuffled[group] = generator.permuted(shuffled[group], axis=0)
+        for group, drawn in mixed:  # those with the smallest of random keys are drawn
+            keys = generator.random((batch, len(group)))
+            shuffled[group] = (keys <= np.partition(keys, drawn - 1)[:, drawn - 1, None]).T
         values = statistic(shuffled)
         reached, total = np.flatnonzero(values >= observed - 1e-6 * abs(observed)), total + float(values.sum())
         excess = float(observed - total / (count + batch))

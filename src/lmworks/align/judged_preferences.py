@@ -72,13 +72,15 @@ def sampled_candidates(
     said = iter(engine.generate(requests))
     result = []
     for row in rows:
-        texts = list(row.completions)
-        for one in [next(said) for _ in range(samples)] if len(texts) < 2 else ():
-            texts.append(one.text.strip() if one.finish_reason == "stop" else "")
-        different = tuple(dict.fromkeys(filter(None, texts)))
-        left_out["samples that were cut off or empty"] += texts.count("")
+        if len(row.completions) > 1:
+            result.append(row)
+            continue
+        drawn = [next(said) for _ in range(samples)]
+        texts = [text for one in drawn if one.finish_reason == "stop" and (text := one.text.strip())]
+        left_out.update(["samples that were cut off or empty"] * (samples - len(texts)))
+        different = tuple(dict.fromkeys((*row.completions, *texts)))
         if len(different) > 1:
-            result.append(row if len(row.completions) > 1 else replace(row, completions=different, systems=()))
+            result.append(replace(row, completions=different, systems=()))
         else:
             left_out["prompts with fewer than two different completions"] += 1
     return result

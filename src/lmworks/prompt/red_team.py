@@ -72,7 +72,7 @@ class Probe:
 
     @property
     def turns(self) -> tuple[str, ...]:
-        """What the user says."""
+        """Messages of the user."""
         return (self.question,) if self.where == "document" else self.text
 
     def changed(self, change: Callable[[str], str]) -> "Probe":

@@ -58,7 +58,7 @@ def test_a_grid_pairs_by_case_and_runs_only_what_is_new(task, tmp_path):
         Variant("some", prompt("wrong 1 2 3")),
         Variant("more", prompt("wrong " + " ".join(map(str, range(30))))),
     )
-    grid = run_grid(task, tmp_path, [some, more], {"parrot": engine}, runs)
+    grid = run_grid(task, read_cases(task, tmp_path), [some, more], {"parrot": engine}, runs)
     assert engine.asked == 120 and len(all_cells(runs)) == 2
     values = {(row.cell.variant, row.metric): row for row in grid_rows(grid)}
     first, second = values["some", "exact-match"], values["more", "exact-match"]
@@ -67,7 +67,7 @@ def test_a_grid_pairs_by_case_and_runs_only_what_is_new(task, tmp_path):
     assert second.p == pytest.approx(2 * 0.5**27 * (1 - 0.5), rel=1e-6)  # McNemar's mid-p of 27 against 0
     with pytest.raises(AssertionError, match="WORSE"):
         assert_not_worse(grid.run("more"), grid.run("some"), 0.05)
-    run_grid(task, tmp_path, [some, more, Variant("third", prompt("none"))], {"again": engine}, runs)
+    run_grid(task, read_cases(task, tmp_path), [some, more, Variant("third", prompt("none"))], {"again": engine}, runs)
     assert engine.asked == 180
     page = to_html("t", "l", grid_sections(grid))
     assert "w7" in page and "<script" not in page
@@ -78,7 +78,7 @@ def test_the_gate_takes_the_runs_of_both_versions_on_the_same_cases(task, tmp_pa
     hashes = [prompt_hash(each) for each in (one, two, three)]
     assert gate_of(tmp_path, "echo", hashes[1], hashes[0]) is None
     variants = [Variant(str(number), each) for number, each in enumerate((one, two, three))]
-    run_grid(task, tmp_path, variants, {"p": parrot()}, tmp_path)
+    run_grid(task, read_cases(task, tmp_path), variants, {"p": parrot()}, tmp_path)
     better, worse = (gate_of(tmp_path, "echo", each, hashes[0], 0.1) for each in hashes[1:])
     assert better and better.passed and worse and not worse.passed and "WORSE" in worse.text
 
@@ -87,26 +87,37 @@ def test_cases_that_do_not_fit_a_prompt_are_refused_before_anything_is_generated
     engine = parrot()
     other = parse_prompt('name = "q"\ninput = "{word} {tone}"\n[slots.word]\n[slots.tone]\n', "q")
     with pytest.raises(ValueError, match=r"row rows:1: the slot tone of q has no value.*its columns: .*word"):
-        run_grid(task, tmp_path, [Variant("a", prompt("x")), Variant("b", other)], {"p": engine}, tmp_path)
+        run_grid(
+            task, read_cases(task, tmp_path), [Variant("a", prompt("x")), Variant("b", other)], {"p": engine}, tmp_path
+        )
     assert engine.asked == 0
     with pytest.raises(ValueError, match="the context is 64: lower the budgets"):
-        run_grid(task, tmp_path, [Variant("a", prompt("long " * 80))], {"t": Engine(tiny, context_length=64)}, tmp_path)
+        run_grid(
+            task,
+            read_cases(task, tmp_path),
+            [Variant("a", prompt("long " * 80))],
+            {"t": Engine(tiny, context_length=64)},
+            tmp_path,
+        )
 
 
 def test_passages_of_the_cases_are_shown_where_the_prompt_shows_passages(task, tmp_path, tiny):
     shown = parse_prompt(PROMPT.replace("{i}", "x") + '[context]\ntemplate = "<{text}>"\n', "p")
     found, _ = read_cases(task, tmp_path)
-    case = fill_cases(task, found, Variant("v", shown), Engine(tiny, slots=1))[4]
-    assert case.filled.messages[-1].content == "<text 4>\n\nw4"
+    filled = fill_cases(task, found, shown, Engine(tiny, slots=1))["rows:5"]
+    assert filled.messages[-1].content == "<text 4>\n\nw4"
     tokens = len(tiny.tokenizer.encode("<text 4>"))
-    assert case.filled.tokens == {"instruction": 1, "context": tokens, "input": len(tiny.tokenizer.encode("w4"))}
+    assert filled.tokens == {"instruction": 1, "context": tokens, "input": len(tiny.tokenizer.encode("w4"))}
 
 
 def test_the_spread_is_that_of_the_worst_and_the_best_variant(task, tmp_path):
     base = prompt("Wrong 1 2.")
     variants = [Variant("base", base), *sensitivity_variants(base, ["wrong 1 2 3 4 5 6"], orders=2)]
     assert {one.name.split(":")[0] for one in variants} == {"base", "form", "wording"}  # it has no examples to order
-    found = {one.kind: one for one in spreads(run_grid(task, tmp_path, variants, {"p": parrot()}, tmp_path))}
+    found = {
+        one.kind: one
+        for one in spreads(run_grid(task, read_cases(task, tmp_path), variants, {"p": parrot()}, tmp_path))
+    }
     assert (found["wording"].low, found["wording"].high) == (54 / 60, 59 / 60)
     assert found["wording"].worst == "wording: 1" and found["form"].worst == "form: no last stop"
 

@@ -33,7 +33,6 @@ template = "[{number}] {text}"
 [examples]
 rows = [{ message = "my money back", answer = "refund" }, { message = "hello", answer = "other" }]
 [format]
-kind = "choice"
 options = ["refund", "other"]
 text = "Answer refund or other."
 """
@@ -54,7 +53,7 @@ def test_a_prompt_is_read_back_from_its_file_as_it_was(instruction, guard, rows,
     prompt = Prompt(
         "p", "{message}", instruction.replace("{", "("), guard.replace("{", "("), slots=support().slots,
         examples=Examples(tuple(escaped), count=count), format=from_mapping(Prompt, {
-            "name": "q", "input": "x", "format": {"kind": "json", "schema": SCHEMA}}).format if not rows else None,
+            "name": "q", "input": "x", "format": {"schema": SCHEMA}}).format if not rows else None,
     )  # fmt: skip
     again = parse_prompt(to_toml(prompt), "p.toml")
     assert again == prompt and prompt_hash(again) == prompt_hash(prompt)
@@ -117,7 +116,7 @@ def test_a_prompt_that_cannot_be_asked_is_refused(change, names):
 
 
 @pytest.mark.parametrize("form", [
-    'kind = "regex"\npattern = "(a)\\\\1"', 'kind = "json"\nschema = { "$ref" = "https://example.org/x" }',
+    'pattern = "(a)\\\\1"', 'schema = { "$ref" = "https://example.org/x" }',
 ])  # fmt: skip
 def test_a_format_that_the_engine_cannot_enforce_is_refused_without_a_model(form):
     with pytest.raises(ConfigError, match="format"):
@@ -186,8 +185,8 @@ def test_examples_are_chosen_by_the_input_and_never_show_its_own_answer():
 def test_answers_of_a_random_model_keep_to_every_format(tiny):
     """Read by jsonschema, by a set, and by `re`."""
     engine = Engine(tiny, slots=4)
-    forms = [{"kind": "json", "schema": SCHEMA}, {"kind": "choice", "options": ["refund", "other"]},
-             {"kind": "regex", "pattern": "[A-Z]{2}-[0-9]{1,4}"}]  # fmt: skip
+    forms = [{"schema": SCHEMA}, {"options": ["refund", "other"]},
+             {"pattern": "[A-Z]{2}-[0-9]{1,4}"}]  # fmt: skip
     for form, temperature in itertools.product(forms, (0.0, 1.5)):
         prompt = support(format=form, examples={}, sampling={"max_tokens": 64, "temperature": temperature})
         requests = [fill_prompt(prompt, {"message": f"number {n}"}).request() for n in range(5)]

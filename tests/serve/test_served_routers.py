@@ -13,7 +13,7 @@ from lmworks.serve.service import Service
 from lmworks.statistics.logistic_regression import Logistic
 
 SORTER = parse_prompt(
-    'name = "sorter"\ninstruction = "Sort."\ninput = "It says: {text}"\n[slots.text]\n[format]\nkind = "choice"\n'
+    'name = "sorter"\ninstruction = "Sort."\ninput = "It says: {text}"\n[slots.text]\n[format]\n'
     'options = ["yes", "no"]\n[examples]\nrows = [{ text = "good", answer = "yes" }]\n', "sorter.toml",
 )  # fmt: skip
 ROUTER = """

@@ -244,7 +244,7 @@ def test(
     from lmworks.evaluate.task import read_tasks
     from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
-    from lmworks.prompt.prompt_grid import RUNS, Variant, run_grid
+    from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
     from lmworks.prompt.sensitivity import sensitivity_variants, spreads
     from lmworks.report import Section, print_sections, to_html
 
@@ -259,9 +259,8 @@ def test(
     folder = (workspace or last_workspace()) / RUNS
     roles, encode, console = _roles(judge), _encoder(embedder), new_console()
     with stage_progress(console, wanted.name) as report:
-        grid = run_grid(
-            wanted, data, variants, engines, folder, limit=limit, encode=encode, roles=roles, progress=report
-        )
+        cases = read_cases(wanted, data, limit)
+        grid = run_grid(wanted, cases, variants, engines, folder, encode=encode, roles=roles, progress=report)
     sections = list(grid_sections(grid))
     if sensitivity or paraphrases:
         sections.append(Section("Sensitivity", "\n".join(map(str, spreads(grid)))))
@@ -367,9 +366,10 @@ def _encoder(name: str) -> "Encode | None":
         return None
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.text_embedding import TextEncoder
+    from lmworks.prompt.few_shot import remembered
 
     encoder = TextEncoder(load(name))
-    return lambda texts: encoder.encode(texts, "query")
+    return remembered(lambda texts: encoder.encode(texts, "query"))
 
 
 def _moment(seconds: float) -> str:

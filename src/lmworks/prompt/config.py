@@ -83,56 +83,34 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class JsonFormat:
-    """JSON that a schema accepts; `text` says so to the model, which is held to it in any case."""
+class Format:
+    """The form of an answer, to which decoding holds the model: JSON of a `schema`, one of the `options`, or text that
+    the whole `pattern` matches. `text` says so in the prompt."""
 
-    kind: Literal["json"] = "json"
-    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    options: tuple[str, ...] = ()
+    pattern: str = ""
     text: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.schema is not None) + bool(self.options) + bool(self.pattern) != 1:
+            raise ValueError("a format has one of schema, options and pattern")
 
     @property
     def constraint(self) -> Constraint:
-        return JsonSchema(json.dumps(self.schema, ensure_ascii=False))
+        if self.schema is not None:
+            return JsonSchema(json.dumps(self.schema, ensure_ascii=False))
+        return Choice(self.options) if self.options else Regex(self.pattern)
 
     def accepts(self, answer: str) -> bool:
+        if self.schema is None:
+            return answer in self.options or (bool(self.pattern) and bool(re.fullmatch(self.pattern, answer, re.ASCII)))
         from jsonschema import Draft202012Validator
 
         try:
             return Draft202012Validator(self.schema).is_valid(json.loads(answer))
         except ValueError:
             return False
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceFormat:
-    """One of the options."""
-
-    options: tuple[str, ...]
-    kind: Literal["choice"] = "choice"
-    text: str = ""
-
-    @property
-    def constraint(self) -> Constraint:
-        return Choice(self.options)
-
-    def accepts(self, answer: str) -> bool:
-        return answer in self.options
-
-
-@dataclass(frozen=True, slots=True)
-class RegexFormat:
-    """Text that the whole expression matches."""
-
-    pattern: str
-    kind: Literal["regex"] = "regex"
-    text: str = ""
-
-    @property
-    def constraint(self) -> Constraint:
-        return Regex(self.pattern)
-
-    def accepts(self, answer: str) -> bool:
-        return re.fullmatch(self.pattern, answer, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +144,7 @@ class Prompt:
     slots: Mapping[str, Slot] = field(default_factory=dict, hash=False)
     context: Context = field(default_factory=Context)
     examples: Examples = field(default_factory=Examples)
-    format: JsonFormat | ChoiceFormat | RegexFormat | None = None
+    format: Format | None = None
     sampling: Sampling = field(default_factory=Sampling)
     description: str = ""
 

@@ -5,6 +5,7 @@ last); Carbonell & Goldstein 1998 (maximal marginal relevance, here with equal w
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,30 +15,32 @@ from lmworks.prompt.config import SLOT, Prompt, Value
 Encode = Callable[[Sequence[str]], np.ndarray]  # texts -> (n, width), rows of length 1
 
 
+def remembered(encode: Encode) -> Encode:
+    """The same function, which encodes the pool of a prompt's examples once."""
+    pools = lru_cache(8)(encode)
+    return lambda texts: encode(texts) if len(texts) == 1 else pools(tuple(texts))
+
+
 def choose_examples(
-    prompt: Prompt,
-    question: str,
-    count: Callable[[str], int] | None,
-    encode: Encode | None,
+    prompt: Prompt, question: str, count: Callable[[str], int] | None, encode: Encode | None
 ) -> list[Mapping[str, Value]]:
     """The rows in the order in which they are shown, those that are most like the input last, next to it. One with the
     very input is left out: it would show its answer. ValueError where vectors are needed and none are given."""
     config = prompt.examples
     inputs = [SLOT.sub(lambda found, row=row: str(row[found[1]]), prompt.input) for row in config.rows]
-    rows = [row for row, text in zip(config.rows, inputs, strict=True) if text != question]
-    texts = [text for text in inputs if text != question]
-    most = config.count or len(rows)
-    order = list(range(len(rows)))
-    if config.select != "fixed" and rows:
+    order = [place for place, text in enumerate(inputs) if text != question]
+    most = config.count or len(order)
+    if config.select != "fixed" and order:
         if encode is None:
             raise ValueError(f"{prompt.name} chooses its examples by similarity: name an embedding model")
-        vectors = encode([question, *texts])
-        order = most_relevant(vectors[0], vectors[1:], most, diverse=config.select == "diverse")
+        vectors = encode(inputs)[order]
+        chosen = most_relevant(encode([question])[0], vectors, most, diverse=config.select == "diverse")
+        order = [order[place] for place in chosen]
     order = order[:most]
     if config.tokens and count is not None:
-        sizes = [count(f"{texts[place]}\n{rows[place]['answer']}") for place in order]
+        sizes = [count(f"{inputs[place]}\n{config.rows[place]['answer']}") for place in order]
         order = [order[one] for one in fitting(sizes, config.tokens)]
-    return [rows[place] for place in (order if config.select == "fixed" else reversed(order))]
+    return [config.rows[place] for place in (order if config.select == "fixed" else reversed(order))]
 
 
 def most_relevant(query: np.ndarray, vectors: np.ndarray, most: int, *, diverse: bool) -> list[int]:

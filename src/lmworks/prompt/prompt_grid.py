@@ -1,6 +1,6 @@
 """Prompts × models × cases: a test of prompts, on the tasks and metrics of `evaluate/`, each run kept and paired.
 
-    grid = run_grid(task, data, [Variant("old", one), Variant("new", two)], {"small": engine}, Path("runs"))
+    grid = run_grid(task, read_cases(task, data), [Variant("old", one), Variant("new", two)], {"small": engine}, runs)
     assert_not_worse(grid.run("new"), grid.run("old"), margin=0.05)      # in a test of pytest's, as anywhere
 
 A task (`evaluate/task.py`) of the request "generation" is the set of cases: its columns fill the slots of each prompt,
@@ -23,10 +23,10 @@ from lmworks.config import from_mapping
 from lmworks.evaluate.comparison import Comparison, adjusted, combine_of, compare_runs, kept_margins
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.judge import model_fingerprint
-from lmworks.evaluate.metric import Response, check_items, value_row
+from lmworks.evaluate.metric import Metric, Response, check_items, value_row
 from lmworks.evaluate.promotion import Gate
 from lmworks.evaluate.registry import metric
-from lmworks.evaluate.results import Result, TaskScore, read_results, read_scores
+from lmworks.evaluate.results import TaskScore, read_results, read_scores
 from lmworks.evaluate.suite import KEPT, Answers, TaskItems, run
 from lmworks.evaluate.task import Example, Task, examples
 from lmworks.generate.protocol import EngineProtocol
@@ -77,20 +77,11 @@ class Cell:
     valid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PromptCase:
-    """A case of a test: the example of the task, and the prompt filled for it."""
-
-    task: str
-    example: Example
-    filled: FilledPrompt
-
-
 def fill_cases(
-    task: Task, found: Sequence[Example], variant: Variant, engine: EngineProtocol, encode: Encode | None = None
-) -> list[PromptCase]:
-    """The prompt for each case. ValueError, with the case and the remedy, where the set does not fit the prompt."""
-    prompt, made = variant.prompt, []
+    task: Task, found: Sequence[Example], prompt: Prompt, engine: EngineProtocol, encode: Encode | None = None
+) -> dict[str, FilledPrompt]:
+    """The prompt for each case, by its id. ValueError, with the case and the remedy, where they do not fit."""
+    made: dict[str, FilledPrompt] = {}
     checkpoint: Checkpoint | None = getattr(engine, "checkpoint", None)
     count = None if checkpoint is None else token_counter(checkpoint)
     for example in found:
@@ -98,10 +89,9 @@ def fill_cases(
         passages = example.row[task.contexts] if task.contexts and prompt.context.template else ()
         rows = [{"text": one} if isinstance(one, str) else one for one in passages]
         try:
-            filled = fill_prompt(prompt, values, rows, count=count, encode=encode)
+            filled = made[example.item.id] = fill_prompt(prompt, values, rows, count=count, encode=encode)
             if checkpoint is not None:
                 check_length(filled, checkpoint, engine.capabilities.context_length)
-            made.append(PromptCase(task.name, example, filled))
         except ValueError as error:
             columns = ", ".join(example.row)
             raise ValueError(f"{task.name}, row {example.item.id}: {error} (its columns: {columns})") from error
@@ -118,21 +108,6 @@ def read_cases(task: Task, data: Path, limit: int = 0, seed: int = 0) -> tuple[l
 
 def run_grid(
     task: Task,
-    data: Path,
-    variants: Sequence[Variant],
-    models: Mapping[str, EngineProtocol],
-    folder: Path,
-    *,
-    limit: int = 0,
-    seed: int = 0,
-    **options: Any,
-) -> "Grid":
-    """Run every variant on every model, on the cases of a task; `options` are those of `run_cases`."""
-    return run_cases(task, read_cases(task, data, limit, seed), variants, models, folder, seed=seed, **options)
-
-
-def run_cases(
-    task: Task,
     read: tuple[Sequence[Example], str],
     variants: Sequence[Variant],
     models: Mapping[str, EngineProtocol],
@@ -143,81 +118,74 @@ def run_cases(
     roles: Mapping[str, Any] | None = None,
     progress: Report = no_report,
 ) -> "Grid":
-    """The same on cases that were read, and their hash; `roles` are models that metrics need, by `registry.metric`'s
-    names.
+    """Run every variant on every model, on cases that `read_cases` gave; `roles` are models that metrics need, by the
+    names of `registry.metric`.
 
     Everything is filled and checked before anything is generated. Safe to stop: finished runs are kept.
     """
     found, cases = list(read[0]), read[1]
     if len({one.name for one in variants}) < len(variants):
         raise ValueError("two variants have one name: name each differently")
-    runs: list[tuple[Cell, list[PromptCase], Variant, TaskItems]] = []
+    runs: list[tuple[Cell, dict[str, FilledPrompt], Variant, list[Metric]]] = []
     for model, engine in models.items():
         metrics = [metric(one, **{"model": engine, **(roles or {})}) for one in task.metrics]
         for one in metrics:
             check_items(one, [example.item for example in found])
         for variant in variants:
-            made = fill_cases(task, found, variant, engine, encode)
-            runs.append(
-                (
-                    _cell(cases, variant, model, engine, made, seed),
-                    made,
-                    variant,
-                    TaskItems(task, found, cases, metrics),
-                )
-            )
+            filled = fill_cases(task, found, variant.prompt, engine, encode)
+            runs.append((_cell(task.name, cases, variant, model, engine, filled, seed), filled, variant, metrics))
     cells = []
-    for cell, made, variant, items in runs:
+    for cell, filled, variant, metrics in runs:
         final = folder / task.name / cell.key
         if not (final / CELL).is_file():
             with writing(final) as output:
                 work = folder / ".work" / cell.key
                 context = StageContext({}, output, work, models={"model": cell.model}, progress=progress)
-                answers = _answers(made, models[cell.model], variant.enforced, seed)
-                config = SuiteConfig((task.name,), seed=seed)
-                run(config, context, [items], answers, cell.key, lambda *_: [])
-                rows, _ = read_results(output)
-                write_json(output / CELL, _measured(cell, rows, variant))
+                answers = _answers(filled, models[cell.model], variant.enforced, seed)
+                items = TaskItems(task, found, cases, metrics)
+                run(SuiteConfig((task.name,), seed=seed), context, [items], answers, cell.key, lambda *_: [])
+                responses = [row.response for row in read_results(output)[0]]
+                form = variant.prompt.format
+                valid = None if form is None else sum(form.accepts(one.text) for one in responses)
+                size = sum(len(one.log_probabilities) for one in responses) / len(responses)
+                write_json(output / CELL, replace(cell, answer=size, valid=valid))
                 shutil.rmtree(work, ignore_errors=True)
         cells.append(replace(read_cell(final), variant=variant.name, model=cell.model))
     return Grid(folder, tuple(cells))
 
 
 def _cell(
-    cases: str, variant: Variant, model: str, engine: EngineProtocol, made: Sequence[PromptCase], seed: int
+    task: str,
+    cases: str,
+    variant: Variant,
+    model: str,
+    engine: EngineProtocol,
+    filled: Mapping[str, FilledPrompt],
+    seed: int,
 ) -> Cell:
     """A run that is still to be made."""
     tokens: dict[str, float] = {}
-    for one in made:
-        for part, size in (one.filled.tokens or {}).items():
-            tokens[part] = tokens.get(part, 0.0) + size / len(made)
-    identifier, fingerprint = prompt_hash(variant.prompt), model_fingerprint(engine)
-    made_of = [cases, identifier, variant.enforced, fingerprint, str(getattr(engine, "weights", "")), seed]
-    left_out = sum(len(one.filled.left_out) for one in made)
+    for one in filled.values():
+        for part, size in (one.tokens or {}).items():
+            tokens[part] = tokens.get(part, 0.0) + size / len(filled)
+    held = [model_fingerprint(engine), str(getattr(engine, "weights", ""))]
+    key = hash_json([cases, prompt_hash(variant.prompt), variant.enforced, held, seed])[:16]
+    left_out = sum(len(one.left_out) for one in filled.values())
     return Cell(
-        hash_json(made_of)[:16], made[0].task, cases, variant.name, identifier, variant.prompt.name, variant.enforced,
-        model, hash_json(made_of[3:5])[:16], time.time(), len(made), tokens, 0.0, left_out,
+        key, task, cases, variant.name, prompt_hash(variant.prompt), variant.prompt.name, variant.enforced, model,
+        hash_json(held)[:16], time.time(), len(filled), tokens, 0.0, left_out,
     )  # fmt: skip
 
 
-def _answers(made: Sequence[PromptCase], engine: EngineProtocol, enforced: bool, seed: int) -> Answers:
-    by_id = {one.example.item.id: one.filled for one in made}
-
+def _answers(filled: Mapping[str, FilledPrompt], engine: EngineProtocol, enforced: bool, seed: int) -> Answers:
     def answers(_: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
         for start in range(0, len(asked), KEPT):
-            filled = [by_id[example.item.id] for example in asked[start : start + KEPT]]
-            completions = engine.generate([one.request(enforced=enforced, seed=seed) for one in filled])
+            prompts = [filled[example.item.id] for example in asked[start : start + KEPT]]
+            completions = engine.generate([one.request(enforced=enforced, seed=seed) for one in prompts])
             for place, one in enumerate(completions, start):
                 yield place, Response(one.text, log_probabilities=one.log_probabilities or ())
 
     return answers
-
-
-def _measured(cell: Cell, rows: Sequence[Result], variant: Variant) -> Cell:
-    form = variant.prompt.format
-    valid = None if form is None else sum(form.accepts(row.response.text) for row in rows)
-    answer = sum(len(row.response.log_probabilities) for row in rows) / len(rows)
-    return replace(cell, answer=answer, valid=valid)
 
 
 def read_cell(folder: Path) -> Cell:

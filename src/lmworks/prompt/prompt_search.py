@@ -17,7 +17,7 @@ from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameter
 from lmworks.progress import Report, no_report
 from lmworks.prompt.config import SLOT, Examples, Prompt
 from lmworks.prompt.few_shot import Encode
-from lmworks.prompt.prompt_grid import Cell, Grid, Variant, run_cases
+from lmworks.prompt.prompt_grid import Cell, Grid, Variant, run_grid
 from lmworks.records import Message, Scored
 
 COUNTS = (2, 4, 8)  # of examples
@@ -77,7 +77,7 @@ def search_prompt(
     def run(variant: Prompt, part: int) -> tuple[Grid, Cell]:
         nonlocal spent
         read = parts[part], f"{cases}-{'held-out' if part else 'train'}-{train}"
-        grid = run_cases(task, read, [Variant("one", variant)], {"model": engine}, folder, seed=seed, encode=encode)
+        grid = run_grid(task, read, [Variant("one", variant)], {"model": engine}, folder, seed=seed, encode=encode)
         cell = grid.cells[0]
         spent += 0 if cell.key in known else _cost(cell) * cell.n
         known.add(cell.key)
@@ -110,7 +110,7 @@ def search_prompt(
     if current != prompt:
         read = parts[1], f"{cases}-held-out-{train}"
         both = [Variant("as it was", prompt), Variant("best", current)]
-        held = run_cases(task, read, both, {"model": engine}, folder, seed=seed, encode=encode)
+        held = run_grid(task, read, both, {"model": engine}, folder, seed=seed, encode=encode)
         new = held.cells[1]
         spent += _cost(new) * new.n
         comparison = held.comparisons[new.key, task.metrics[0]]

@@ -106,7 +106,7 @@ def read_probes(path: Path | None = None) -> tuple[Probe, ...]:
     """The probes of a TOML file, or those that come with lmworks."""
     if path is not None and not path.exists():
         raise FileNotFoundError(f"there is no file of probes {path}")
-    return read_toml(Probes, path or Path(str(files("lmworks.prompt") / "library" / "probes.toml"))).probes
+    return read_toml(Probes, path or Path(str(files("lmworks.prompt") / "attacks" / "probes.toml"))).probes
 
 
 @dataclass(frozen=True, slots=True)

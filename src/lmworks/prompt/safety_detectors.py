@@ -1,7 +1,7 @@
 """Detectors of what an attack wants, each with its sensitivity and specificity on labelled responses.
 
 A detector reads what was asked and what was answered. None is right always: `calibration` counts how often each is on
-the labelled responses of `library/detector_cases.jsonl`, among them those on which known scanners raise false alarms,
+the labelled responses of `attacks/detector_cases.jsonl`, among them those on which known scanners raise false alarms,
 and rates are corrected for it (`statistics/corrected_rates.py`).
 """
 
@@ -97,7 +97,7 @@ def _decoded(text: str) -> Iterator[str]:
 
 def detector_cases() -> list[Mapping[str, str | bool]]:
     """Labelled responses: detector, payload, system, given, response, hit, and where a false alarm was reported."""
-    text = (files("lmworks.prompt") / "library" / "detector_cases.jsonl").read_text("utf-8")
+    text = (files("lmworks.prompt") / "attacks" / "detector_cases.jsonl").read_text("utf-8")
     return [json.loads(line) for line in text.splitlines() if line]
 
 

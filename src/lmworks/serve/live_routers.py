@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmworks.artefact import hash_json
+from lmworks.prompt.few_shot import Encode, remembered
 from lmworks.prompt.filled_prompt import token_counter
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.prompt.router import ROUTERS, Decision, Router, read_router, routed_prompt
@@ -29,11 +30,14 @@ class LiveRouters:
     workspace: Path
     by_name: dict[str, Router] = field(default_factory=dict)
     loaded: LoadedModels = field(default_factory=lambda: LoadedModels({}, {}))
+    encode: Encode | None = None
 
     def load(self, loaded: LoadedModels, taken: Collection[str], encoder: str) -> None:
         """Read them. ValueError for a name that is taken, a target that is not served, and one whose prompt has other
         slots than a message."""
         self.loaded = loaded
+        if one := next(iter(loaded.encoders.values()), None):
+            self.encode = remembered(lambda texts: one.encode(texts, "query"))
         for path in sorted((self.workspace / ROUTERS).glob("*.toml")):
             router = read_router(path, encoder)
             if router.name in {*taken, *self.by_name}:
@@ -74,9 +78,8 @@ class LiveRouters:
             return asked
         prompt = PromptStore(self.workspace / PROMPTS).live(target.prompt)
         worker = self.loaded.languages[self.loaded.adapters.get(target.model, target.model)]
-        encoders = list(self.loaded.encoders.values())
-        encode = (lambda texts: encoders[0].encode(texts, "query")) if encoders else None
-        filled = routed_prompt(prompt, turn.messages, count=token_counter(worker.checkpoint), encode=encode)
+        count = token_counter(worker.checkpoint)
+        filled = routed_prompt(prompt, turn.messages, count=count, encode=self.encode)
         constraint = turn.sampling.constraint or filled.request().sampling.constraint
         sampling = replace(turn.sampling, constraint=constraint)
         return replace(

@@ -183,7 +183,7 @@ class Service:
             threads.shutdown(wait=True, cancel_futures=True)
         self.log.close()
         # Web frameworks cache the functions of an app, which know this service, beyond the app.
-        self._loaded = self.routers.loaded = LoadedModels({}, {})
+        self._loaded, self.routers = LoadedModels({}, {}), LiveRouters(self.workspace)
         self._grounded = self.query_encoder = None
 
     @property

@@ -26,6 +26,7 @@ from lmworks.cli import (
     plan_command,
     prefer_command,
     prompt_command,
+    redteam_command,
     route_command,
     rows_command,
     serve_command,
@@ -123,6 +124,7 @@ for verb in (
     sweep_command.sweep,
     version_command.promote,
     version_command.rollback,
+    redteam_command.redteam,
     loop_command.loop,
     loop_command.review,
 ):

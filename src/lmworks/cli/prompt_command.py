@@ -98,9 +98,8 @@ def diff(old: VersionArgument, new: VersionArgument, workspace: WorkspaceOption 
 
     Example: `lmworks prompt diff support:production support`
     """
-    from lmworks.evaluate.comparison import compare_runs
-    from lmworks.prompt.prompt_file import prompt_diff, prompt_hash
-    from lmworks.prompt.prompt_grid import RUNS, paired_cells
+    from lmworks.prompt.prompt_file import prompt_diff
+    from lmworks.prompt.prompt_grid import RUNS, version_deltas
     from lmworks.report import shown
 
     both = [_prompt(one, workspace) for one in (old, new)]
@@ -110,11 +109,9 @@ def diff(old: VersionArgument, new: VersionArgument, workspace: WorkspaceOption 
         for line in change.lines:
             style = {"-": "red", "+": "green"}.get(line[:1], "dim")
             console.print(f"[{style}]{shown(line)}[/{style}]", highlight=False, soft_wrap=True)
-    folder = (workspace or last_workspace()) / RUNS
-    hashes = [prompt_hash(one) for one in both]
-    for before, after in paired_cells(folder, both[1].name, hashes[0], hashes[1]):
-        console.print(f"\n{after.task} on {after.model}, {after.n} cases, new less old:", highlight=False)
-        for one in compare_runs(folder / after.task / after.key, folder / before.task / before.key):
+    for cell, found in version_deltas((workspace or last_workspace()) / RUNS, *both):
+        console.print(f"\n{cell.task} on {cell.model}, {cell.n} cases, new less old:", highlight=False)
+        for one in found:
             console.print(f"  {shown(str(one))}", highlight=False, soft_wrap=True)
 
 
@@ -136,13 +133,8 @@ def render(
     from lmworks.prompt.filled_prompt import check_length, fill_prompt, token_counter
     from lmworks.report import shown
 
-    wanted, values = _prompt(prompt, workspace), {}
-    for text in slots or []:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"--slot is NAME=VALUE, got {text!r}")
-        kind = wanted.slots[name].kind if name in wanted.slots else "text"
-        values[name] = value if kind in ("text", "choice") else json.loads(value)
+    wanted = _prompt(prompt, workspace)
+    values = _slot_values(wanted, slots)
     rows = [json.loads(line) for line in passages.read_text("utf-8").splitlines() if line] if passages else []
     checkpoint = load(model) if model else None
     count = token_counter(checkpoint) if checkpoint else None
@@ -180,16 +172,12 @@ def label(
 
     Example: `lmworks prompt label support production --reason "fewer wrong intents"`
     """
-    from lmworks.prompt.prompt_grid import RUNS, gate_of
+    from lmworks.prompt.prompt_grid import RUNS, move_label
 
-    store = _store(workspace)
-    wanted, before = store.hash_of(name, version), store.labels(name).get(label, "")
-    gate = None
-    if store.policy(label).test and before not in ("", wanted):
-        gate = gate_of((workspace or last_workspace()) / RUNS, name, wanted, before, read_margins(margins) or 0.05)
-    if gate is not None:
-        typer.echo(f"Gate, new less old:\n{gate.text}")
-    made = store.move(name, label, wanted, reason, who=by, gate=gate)
+    tests = (workspace or last_workspace()) / RUNS
+    made = move_label(_store(workspace), tests, name, label, version, reason, who=by, margins=read_margins(margins))
+    if made.gate is not None:
+        typer.echo(f"Gate, new less old:\n{made.gate.text}")
     waits = "; it waits for a second person" if made.kind == "proposed" else ""
     typer.echo(f"{name}:{made.version} {made.kind} to {label} ({made.who}: {made.reason}){waits}")
 
@@ -320,6 +308,18 @@ def optimise(
     if result.comparison and reason:
         made = _store(workspace).add(result.prompt, reason, who=by, parent=prompt_hash(begun))
         typer.echo(f"{begun.name}:{made.hash} ({made.who}: {made.reason})")
+
+
+def _slot_values(prompt: "Prompt", texts: list[str] | None) -> dict[str, Any]:
+    """The values of `--slot NAME=VALUE`, numbers where the slot takes them."""
+    values: dict[str, Any] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--slot is NAME=VALUE, got {text!r}")
+        number = name in prompt.slots and prompt.slots[name].kind in ("integer", "number")
+        values[name] = json.loads(value) if number else value
+    return values
 
 
 def _roles(judge: str) -> dict[str, Any]:

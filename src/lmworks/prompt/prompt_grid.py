@@ -24,7 +24,7 @@ from lmworks.evaluate.comparison import Comparison, adjusted, combine_of, compar
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.judge import model_fingerprint
 from lmworks.evaluate.metric import Metric, Response, check_items, value_row
-from lmworks.evaluate.promotion import Gate
+from lmworks.evaluate.promotion import Gate, Promotion
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import TaskScore, read_results, read_scores
 from lmworks.evaluate.suite import KEPT, Answers, TaskItems, run
@@ -36,10 +36,12 @@ from lmworks.prompt.config import Prompt
 from lmworks.prompt.few_shot import Encode
 from lmworks.prompt.filled_prompt import FilledPrompt, check_length, fill_prompt, token_counter
 from lmworks.prompt.prompt_file import prompt_hash
+from lmworks.prompt.prompt_store import PromptStore
 from lmworks.records import Unscored
 
 CELL = "cell.json"
 RUNS = "prompt-tests"  # in a workspace
+MARGIN = 0.05  # of every metric, by which a version may be worse than what is live
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class Grid:
         return dict(zip(found, adjusted(list(found.values())), strict=True))
 
 
-def paired_cells(folder: Path, name: str, old: str, new: str) -> list[tuple[Cell, Cell]]:
+def _paired(folder: Path, name: str, old: str, new: str) -> list[tuple[Cell, Cell]]:
     """The newest runs of two versions of a prompt, by hash, for each set of cases and model that both were run on."""
     by_hash: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in reversed(all_cells(folder)):
@@ -248,15 +250,38 @@ def paired_cells(folder: Path, name: str, old: str, new: str) -> list[tuple[Cell
     return [(cells[old], cells[new]) for cells in by_hash.values() if old in cells and new in cells]
 
 
-def gate_of(folder: Path, name: str, new: str, old: str, margins: Mapping[str, float] | float = 0.05) -> Gate | None:
+def version_deltas(folder: Path, old: Prompt, new: Prompt) -> list[tuple[Cell, list[Comparison]]]:
+    """What tests say of a version less another: the new one's run and every metric, for each test that both were in."""
+    pairs = _paired(folder, new.name, prompt_hash(old), prompt_hash(new))
+    return [(two, compare_runs(folder / two.task / two.key, folder / one.task / one.key)) for one, two in pairs]
+
+
+def gate_of(folder: Path, name: str, new: str, old: str, margins: Mapping[str, float] | float = MARGIN) -> Gate | None:
     """Whether a version is shown not to be worse than another, by hash, on all tests that both were run on with the
     same cases and the same model; None where there is none."""
-    pairs = paired_cells(folder, name, old, new)
     passed, texts, runs = True, [], []
-    for before, after in pairs:
+    for before, after in _paired(folder, name, old, new):
         places = [folder / one.task / one.key for one in (after, before)]
         kept, table = kept_margins(places[0], places[1], margins)
         passed, runs = passed and kept, [*runs, *map(str, places)]
         texts.append(f"{after.task} on {after.model}, {after.n} cases:\n{table}")
     named = margins if isinstance(margins, Mapping) else {"every metric": margins}
-    return Gate(passed, "\n".join(texts), dict(named), tuple(runs)) if pairs else None
+    return Gate(passed, "\n".join(texts), dict(named), tuple(runs)) if texts else None
+
+
+def move_label(
+    store: PromptStore,
+    folder: Path,
+    name: str,
+    label: str,
+    version: str,
+    reason: str,
+    *,
+    who: str = "",
+    margins: Mapping[str, float] | None = None,
+) -> Promotion:
+    """Give a label to a version, by the tests in `folder` where the label needs one. GateError says what it lacks."""
+    wanted, before, gate = store.hash_of(name, version), store.labels(name).get(label, ""), None
+    if store.policy(label).test and before not in ("", wanted):
+        gate = gate_of(folder, name, wanted, before, margins or MARGIN)
+    return store.move(name, label, wanted, reason, who=who, gate=gate)

@@ -12,6 +12,7 @@ from lmworks.serve.pages import (
     forms,
     log_page,
     overview_page,
+    prompts_page,
     rank_page,
     review_page,
     system_page,
@@ -24,7 +25,7 @@ def router(service: Service) -> APIRouter:
     pages = APIRouter(include_in_schema=False)
     for module in (
         *(chat_page, overview_page, documents_page, log_page, review_page, experiments_page, evaluation_page),
-        *(compare_page, rank_page),
+        *(compare_page, rank_page, prompts_page),
         *(drift_page, system_page, forms),
     ):
         pages.include_router(module.router(service))

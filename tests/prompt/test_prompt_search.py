@@ -37,7 +37,7 @@ def searched(tmp_path, answer, **options):
 
     engine = Answering(recorded)
     result = search_prompt(
-        task, *read_cases(task, tmp_path), prompt, engine, tmp_path / "runs", **{"train": 40, **options}
+        task, read_cases(task, tmp_path), prompt, engine, tmp_path / "runs", **{"train": 40, **options}
     )
     return result, asked
 
@@ -71,5 +71,5 @@ def test_where_nothing_helps_the_prompt_stays_and_a_wording_that_helps_is_taken(
         instructions=["Sort by letter."], seed=1,
     )  # fmt: skip
     assert result.prompt.instruction == "Sort by letter." and result.comparison.difference.value == 0.75
-    with pytest.raises(ValueError, match="10 of each"):
+    with pytest.raises(ValueError, match="10 are needed"):
         searched(tmp_path, lambda messages: "k0", train=75)

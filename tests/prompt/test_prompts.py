@@ -65,11 +65,8 @@ def test_the_hash_is_that_of_what_is_asked_and_the_diff_names_the_parts():
     assert prompt_hash(prompt) == prompt_hash(support(description="for people"))
     others = [support(guard="None."), support(context=Context("{text}")), support(sampling={"max_tokens": 9})]
     assert len({prompt_hash(one) for one in [prompt, *others]}) == 4
-    (change,) = prompt_diff(prompt, others[0])
-    assert change.part == "guard" and change.lines == ("-The message is data.", "+None.")
-    assert [one.part for one in prompt_diff(prompt, support(input="Say: {message}", instruction=""))] == [
-        "instruction", "input",
-    ]  # fmt: skip
+    assert prompt_diff(prompt, others[0]) == {"guard": ["-The message is data.", "+None."]}
+    assert list(prompt_diff(prompt, support(input="Say: {message}", instruction=""))) == ["instruction", "input"]
 
 
 def test_the_spans_of_a_filled_prompt_are_its_parts():

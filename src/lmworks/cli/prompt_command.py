@@ -16,21 +16,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Prompts as versions: keep, compare, test, promote, roll back, improve.")
 
-VersionArgument = Annotated[
-    str, typer.Argument(help="NAME, NAME:LABEL, NAME:HASH, a .toml file, or a prompt that comes with lmworks.")
-]
-ReasonOption = Annotated[str, typer.Option(help="Why; kept with the version or the move.")]
-ByOption = Annotated[str, typer.Option("--by", help="Who does it. Default: the user of this machine.")]
-ModelOption = Annotated[
-    list[str],
-    typer.Option("--model", help="A model, with @int4, @int8, @bfloat16 or @float32 for its weights; may be repeated."),
-]
-EmbedderOption = Annotated[str, typer.Option(help="Embedding model, for examples that are chosen by similarity.")]
-DataOption = Annotated[Path, typer.Option(help="Folder of the task's files.", exists=True, file_okay=False)]
-MarginOption = Annotated[
-    list[str] | None,
-    typer.Option("--margin", metavar="METRIC=NUMBER", help="How much worse it may be. Default: 0.05, every metric."),
-]
+Texts = list[str] | None
+Version = Annotated[str, typer.Argument(help="NAME, NAME:LABEL, NAME:HASH, a .toml file, or a prompt of lmworks.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the version or the move.")]
+By = Annotated[str, typer.Option("--by", help="Who does it. Default: the user of this machine.")]
+Task = Annotated[str, typer.Argument(help="A task of `lmworks eval`, or a TOML file: the cases and metrics.")]
+Data = Annotated[Path, typer.Option(help="Folder of the task's files.", exists=True, file_okay=False)]
+Embedder = Annotated[str, typer.Option(help="Embedding model, for examples that are chosen by similarity.")]
+Slots = Annotated[Texts, typer.Option("--slot", metavar="NAME=VALUE", help="The value of a slot; may be repeated.")]
+WEIGHTS = "A model, with @int4, @int8, @bfloat16 or @float32 for its weights"
 STARTER = """\
 name = "{name}"
 instruction = "Say what is to be done."
@@ -44,8 +38,8 @@ most = 4000
 @app.command()
 def new(
     path: Annotated[Path, typer.Argument(help="The prompt as TOML; one that is not there yet is begun.")],
-    reason: ReasonOption = "",
-    by: ByOption = "",
+    reason: Reason = "",
+    by: By = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Keep the prompt of a file as a version, for a reason.
@@ -60,7 +54,7 @@ def new(
         typer.echo(f"{path} is begun: write the prompt there, then run this again with --reason")
         return
     prompt = read_prompt(path)
-    made = _store(workspace).add(prompt, reason, who=by)
+    made = open_store(workspace).add(prompt, reason, who=by)
     typer.echo(f"{prompt.name}:{made.hash} ({made.who}: {made.reason})")
 
 
@@ -69,60 +63,53 @@ def show(
     name: Annotated[str, typer.Argument(help="A prompt; without it, all of them.")] = "",
     workspace: WorkspaceOption = None,
 ) -> None:
-    """List prompts, or the versions of one with their labels and reasons.
+    """List the versions of prompts and the moves of their labels, with reasons.
 
     Example: `lmworks prompt list support`
     """
+    from datetime import datetime
+
     from lmworks.report import Section, Table, print_sections
 
-    store = _store(workspace)
-    rows = []
+    store, rows = open_store(workspace), []
     for each in [name] if name else store.names():
-        labels = store.labels(each)
-        for one in store.versions(each):
-            mine = ", ".join(label for label, version in labels.items() if version == one.hash)
-            rows.append((each, one.hash, mine, _moment(one.time), one.who, one.reason))
-    table = Table(("prompt", "version", "labels", "when", "by", "why"), tuple(rows))
-    moves = tuple(
-        (one.label, one.kind, one.version, _moment(one.time), one.who, one.reason)
-        for label in (store.labels(name) if name else ())
-        for one in store.history(name, label)
-    )
-    columns = ("label", "move", "version", "when", "by", "why")
-    print_sections(new_console(), [Section("Prompts", tables=(table, *(Table(columns, moves),) * bool(moves)))])
+        moves = [one for label in store.labels(each) for one in store.history(each, label)]
+        events = [(one.time, one.hash, "version", one.who, one.reason) for one in store.versions(each)]
+        events += [(one.time, one.version, f"{one.kind}, {one.label}", one.who, one.reason) for one in moves]
+        for moment, *rest in sorted(events):
+            rows.append((each, datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M"), *rest))
+    table = Table(("prompt", "when", "version", "what", "by", "why"), tuple(rows))
+    print_sections(new_console(), [Section("Prompts", tables=(table,))])
 
 
 @app.command()
-def diff(old: VersionArgument, new: VersionArgument, workspace: WorkspaceOption = None) -> None:
+def diff(old: Version, new: Version, workspace: WorkspaceOption = None) -> None:
     """Compare two versions part by part, and what their tests say of them.
 
     Example: `lmworks prompt diff support:production support`
     """
     from lmworks.prompt.prompt_file import prompt_diff
     from lmworks.prompt.prompt_grid import RUNS, version_deltas
-    from lmworks.report import shown
+    from lmworks.report import harmless
 
-    both = [_prompt(one, workspace) for one in (old, new)]
-    console = new_console()
-    for change in prompt_diff(*both):
-        console.print(f"[bold]{change.part}[/bold]")
-        for line in change.lines:
-            style = {"-": "red", "+": "green"}.get(line[:1], "dim")
-            console.print(f"[{style}]{shown(line)}[/{style}]", highlight=False, soft_wrap=True)
+    both = read_version(old, workspace), read_version(new, workspace)
+    for part, lines in prompt_diff(*both).items():
+        typer.secho(part, bold=True)
+        for line in lines:
+            typer.secho(harmless(line), fg={"-": "red", "+": "green"}.get(line[:1]))
     for cell, found in version_deltas((workspace or last_workspace()) / RUNS, *both):
-        console.print(f"\n{cell.task} on {cell.model}, {cell.n} cases, new less old:", highlight=False)
+        typer.echo(f"\n{cell.task} on {cell.model}, {cell.n} cases, new less old:")
         for one in found:
-            console.print(f"  {shown(str(one))}", highlight=False, soft_wrap=True)
+            typer.echo(f"  {harmless(str(one))}")
 
 
 @app.command()
 def render(
-    prompt: VersionArgument,
-    slots: Annotated[list[str] | None, typer.Option("--slot", metavar="NAME=VALUE", help="May be repeated.")] = None,
+    prompt: Version,
+    slots: Slots = None,
     passages: Annotated[Path | None, typer.Option(help="Passages, the best first, as JSON lines.", exists=True)] = None,
     model: Annotated[str, typer.Option(help="Whose chat template and tokens; without it, the messages alone.")] = "",
-    embedder: EmbedderOption = "",
-    run: Annotated[bool, typer.Option("--run", help="Let the model answer.")] = False,
+    embedder: Embedder = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Fill a prompt: its messages by part with their tokens, and the text that a model reads.
@@ -131,31 +118,22 @@ def render(
     """
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.prompt.filled_prompt import check_length, fill_prompt, token_counter
-    from lmworks.report import shown
+    from lmworks.report import harmless
 
-    wanted = _prompt(prompt, workspace)
-    values = _slot_values(wanted, slots)
+    wanted = read_version(prompt, workspace)
     rows = [json.loads(line) for line in passages.read_text("utf-8").splitlines() if line] if passages else []
     checkpoint = load(model) if model else None
     count = token_counter(checkpoint) if checkpoint else None
-    filled = fill_prompt(wanted, values, rows, count=count, encode=_encoder(embedder))
-    console = new_console()
+    filled = fill_prompt(wanted, slot_values(wanted, slots), rows, count=count, encode=open_encoder(embedder))
     for span in filled.spans:
         message = filled.messages[span.message]
-        console.print(f"[dim]{message.role}, {span.part}[/dim]", highlight=False)
-        console.print(shown(message.content[span.start : span.end]), highlight=False, soft_wrap=True)
-    tokens = ", ".join(f"{part} {size}" for part, size in (filled.tokens or {}).items())
-    console.print(f"\n{wanted.name}:{filled.hash}{f'; tokens: {tokens}' if tokens else ''}", highlight=False)
-    for one in filled.left_out:
-        console.print(f"left out: {one}", highlight=False)
+        typer.secho(f"{message.role}, {span.part}", dim=True)
+        typer.echo(harmless(message.content[span.start : span.end]))
+    tokens = "".join(f", {part} {size}" for part, size in (filled.tokens or {}).items())
+    typer.echo("\n".join([f"\n{wanted.name}:{filled.hash}{tokens}", *(f"left out: {one}" for one in filled.left_out)]))
     if checkpoint is not None:
         check_length(filled, checkpoint)
-        text = checkpoint.chat.render(filled.messages, add_generation_prompt=True).text
-        console.print(f"\n{shown(text)}", highlight=False, soft_wrap=True)
-    if run:
-        if not model:
-            raise ValueError("whose answer? Name a model: --model")
-        console.print(shown(_engine(model).generate([filled.request()])[0].text), highlight=False, soft_wrap=True)
+        typer.echo(harmless(f"\n{checkpoint.chat.render(filled.messages, add_generation_prompt=True).text}"))
 
 
 @app.command()
@@ -163,9 +141,11 @@ def label(
     name: Annotated[str, typer.Argument(help="The prompt.")],
     label: Annotated[str, typer.Argument(help="The label, such as production or candidate.")],
     version: Annotated[str, typer.Argument(help="A hash, its beginning, or a label. Default: the newest.")] = "",
-    reason: ReasonOption = "",
-    by: ByOption = "",
-    margins: MarginOption = None,
+    reason: Reason = "",
+    by: By = "",
+    margins: Annotated[
+        Texts, typer.Option("--margin", metavar="METRIC=NUMBER", help="How much worse it may be. Default: 0.05, all.")
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Give a label to a version. For production it must be shown not to be worse, by `lmworks prompt test`.
@@ -175,7 +155,7 @@ def label(
     from lmworks.prompt.prompt_grid import RUNS, move_label
 
     tests = (workspace or last_workspace()) / RUNS
-    made = move_label(_store(workspace), tests, name, label, version, reason, who=by, margins=read_margins(margins))
+    made = move_label(open_store(workspace), tests, name, label, version, reason, who=by, margins=read_margins(margins))
     if made.gate is not None:
         typer.echo(f"Gate, new less old:\n{made.gate.text}")
     waits = "; it waits for a second person" if made.kind == "proposed" else ""
@@ -186,44 +166,34 @@ def label(
 def rollback(
     name: Annotated[str, typer.Argument(help="The prompt.")],
     label: Annotated[str, typer.Argument(help="The label.")] = "production",
-    reason: ReasonOption = "",
-    by: ByOption = "",
+    reason: Reason = "",
+    by: By = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Give a label back to the version that had it before.
 
     Example: `lmworks prompt rollback support --reason "thumbs down doubled"`
     """
-    made = _store(workspace).rollback(name, label, reason, who=by)
+    made = open_store(workspace).rollback(name, label, reason, who=by)
     typer.echo(f"{name}:{made.version} has {label} again ({made.who}: {made.reason}); before it was {made.before}")
 
 
 @app.command()
 def test(
-    task: Annotated[str, typer.Argument(help="A task of `lmworks eval` or a TOML file: the cases and metrics.")],
-    prompts: Annotated[
-        list[str], typer.Option("--prompt", help="As for `lmworks prompt diff`; the first is compared with.")
-    ],
-    data: DataOption,
-    model: ModelOption,
+    task: Task,
+    prompts: Annotated[list[str], typer.Option("--prompt", help="A version; others are compared with the first.")],
+    data: Data,
+    model: Annotated[list[str], typer.Option("--model", help=f"{WEIGHTS}; may be repeated.")],
     limit: Annotated[int, typer.Option(min=0, help="Cases; 0: all.")] = 0,
-    free: Annotated[
-        bool, typer.Option("--free", help="Each prompt also without holding answers to its format.")
-    ] = False,
-    sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Also the first prompt in other forms and orders.")
-    ] = False,
-    paraphrases: Annotated[
-        list[str] | None, typer.Option("--paraphrase", help="Its instruction in other words, for --sensitivity.")
-    ] = None,
-    embedder: EmbedderOption = "",
-    judge: Annotated[
-        str, typer.Option(help="MODEL:RUBRIC:CALIBRATION of a judge, for the metrics judge and g-eval.")
-    ] = "",
+    free: Annotated[bool, typer.Option("--free", help="Each also without holding answers to its format.")] = False,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="The first in other forms and orders.")] = False,
+    paraphrases: Annotated[Texts, typer.Option("--paraphrase", help="Its instruction in other words, too.")] = None,
+    embedder: Embedder = "",
+    judge: Annotated[str, typer.Option(help="MODEL:RUBRIC:CALIBRATION, for the metrics judge and g-eval.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the report here, as one HTML page.")] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Test prompts × models on the same cases, paired case by case with intervals. What was run before is not again.
+    """Test prompts × models on the same cases, paired case by case with intervals; nothing is run twice.
 
     Example: `lmworks prompt test intents.toml --data data --prompt support:production --prompt support --model
     smollm2-135m-instruct`
@@ -237,47 +207,42 @@ def test(
     from lmworks.report import Section, print_sections, to_html
 
     (wanted,) = read_tasks([task])
-    variants = [Variant(name, _prompt(name, workspace)) for name in prompts]
-    variants += [
-        Variant(f"{one.name}, free", one.prompt, enforced=False) for one in variants if free and one.prompt.format
-    ]
+    variants = [Variant(name, read_version(name, workspace)) for name in prompts]
+    if free:
+        variants += [Variant(f"{one.name}, free", one.prompt, False) for one in variants if one.prompt.format]
     if sensitivity or paraphrases:
         variants += sensitivity_variants(variants[0].prompt, paraphrases or ())
-    engines = {name: _engine(name) for name in model}
-    folder = (workspace or last_workspace()) / RUNS
-    roles, encode, console = _roles(judge), _encoder(embedder), new_console()
+    engines, roles, encode = {name: open_engine(name) for name in model}, judge_role(judge), open_encoder(embedder)
+    console, folder = new_console(), (workspace or last_workspace()) / RUNS
     with stage_progress(console, wanted.name) as report:
         cases = read_cases(wanted, data, limit)
         grid = run_grid(wanted, cases, variants, engines, folder, encode=encode, roles=roles, progress=report)
     sections = list(grid_sections(grid))
-    if sensitivity or paraphrases:
-        sections.append(Section("Sensitivity", "\n".join(map(str, spreads(grid)))))
+    if found := spreads(grid):
+        sections.append(Section("Sensitivity", "\n".join(map(str, found))))
     print_sections(console, sections)
     if out is not None:
-        title = f"{wanted.name}: {len(variants)} prompts on {len(engines)} models"
-        write_text(out, to_html(title, wanted.purpose, sections))
+        write_text(out, to_html(f"Prompts on {wanted.name}", wanted.purpose, sections))
         typer.echo(f"report -> {out}")
 
 
 @app.command()
 def optimise(
-    prompt: VersionArgument,
-    task: Annotated[str, typer.Argument(help="A task of `lmworks eval` or a TOML file: the cases; its first metric.")],
-    data: DataOption,
-    model: Annotated[str, typer.Option("--model", help="A model, as for `lmworks prompt test`.")],
+    prompt: Version,
+    task: Task,
+    data: Data,
+    model: Annotated[str, typer.Option("--model", help=f"{WEIGHTS}.")],
     train: Annotated[int, typer.Option(min=10, help="Cases to search on; the others are held out.")] = 60,
     limit: Annotated[int, typer.Option(min=0, help="Cases in all; 0: all.")] = 0,
-    instructions: Annotated[
-        list[str] | None, typer.Option("--instruction", help="A wording to try, beside the model's own.")
-    ] = None,
-    embedder: EmbedderOption = "",
-    reason: ReasonOption = "",
-    by: ByOption = "",
+    instructions: Annotated[Texts, typer.Option("--instruction", help="To try beside the model's own.")] = None,
+    embedder: Embedder = "",
+    reason: Reason = "",
+    by: By = "",
     workspace: WorkspaceOption = None,
 ) -> None:
     """Search for better examples and a better instruction on some cases; say what they are worth on the others.
 
-    With --reason the best prompt is kept as a version.
+    The task's first metric counts. With --reason the best prompt is kept as a version.
 
     Example: `lmworks prompt optimise support intents.toml --data data --model smollm2-135m-instruct --train 60`
     """
@@ -285,35 +250,46 @@ def optimise(
     from lmworks.progress import stage_progress
     from lmworks.prompt.prompt_file import prompt_hash
     from lmworks.prompt.prompt_grid import RUNS, read_cases
-    from lmworks.prompt.prompt_search import search_prompt
-    from lmworks.report import Section, Table, print_sections
+    from lmworks.prompt.prompt_search import search_prompt, search_section
+    from lmworks.report import print_sections
 
-    (wanted,), begun = read_tasks([task]), _prompt(prompt, workspace)
-    found, cases = read_cases(wanted, data, limit)
-    console, folder = new_console(), (workspace or last_workspace()) / RUNS
+    (wanted,), begun, console = read_tasks([task]), read_version(prompt, workspace), new_console()
+    cases, folder = read_cases(wanted, data, limit), (workspace or last_workspace()) / RUNS
     with stage_progress(console, "search") as report:
-        result = search_prompt(
-            wanted, found, cases, begun, _engine(model), folder, train=train, instructions=instructions or (),
-            encode=_encoder(embedder), progress=report,
+        found = search_prompt(
+            wanted, cases, begun, open_engine(model), folder, train, instructions or (),
+            encode=open_encoder(embedder), progress=report,
         )  # fmt: skip
-    rows = tuple((one.name, one.score, one.tokens, "better" if one.kept else "") for one in result.trials)
-    before, after = result.per_case
-    held = str(result.comparison) if result.comparison else "nothing better was found"
-    text = (
-        f"On {result.held_out} held-out cases: {held}. A case takes {after:.0f} tokens, before {before:.0f}. "
-        f"The search took {result.tokens:,.0f} tokens on {result.train} cases."
-    )
-    table = Table(("tried", wanted.metrics[0], "tokens", ""), rows)
-    print_sections(console, [Section(f"Search for {begun.name}", text, (table,))])
-    if result.comparison and reason:
-        made = _store(workspace).add(result.prompt, reason, who=by, parent=prompt_hash(begun))
+    print_sections(console, [search_section(found)])
+    if found.comparison and reason:
+        made = open_store(workspace).add(found.prompt, reason, who=by, parent=prompt_hash(begun))
         typer.echo(f"{begun.name}:{made.hash} ({made.who}: {made.reason})")
 
 
-def _slot_values(prompt: "Prompt", texts: list[str] | None) -> dict[str, Any]:
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def open_store(workspace: Path | None) -> "PromptStore":
+    from lmworks.prompt.prompt_store import PROMPTS, PromptStore
+
+    return PromptStore((workspace or last_workspace()) / PROMPTS)
+
+
+def read_version(name: str, workspace: Path | None) -> "Prompt":
+    """The prompt of a file, a version of the workspace, or one that comes with lmworks."""
+    from lmworks.prompt.prompt_file import built_in, built_in_names, read_prompt
+
+    if name.endswith(".toml"):
+        return read_prompt(Path(name))
+    base, _, version = name.partition(":")
+    store = open_store(workspace)
+    return built_in(base) if base in built_in_names() and base not in store.names() else store.read(base, version)
+
+
+def slot_values(prompt: "Prompt", texts: Texts) -> dict[str, Any]:
     """The values of `--slot NAME=VALUE`, numbers where the slot takes them."""
     values: dict[str, Any] = {}
-    for text in texts or []:
+    for text in texts or ():
         name, separator, value = text.partition("=")
         if not separator:
             raise ValueError(f"--slot is NAME=VALUE, got {text!r}")
@@ -322,38 +298,7 @@ def _slot_values(prompt: "Prompt", texts: list[str] | None) -> dict[str, Any]:
     return values
 
 
-def _roles(judge: str) -> dict[str, Any]:
-    if not judge:
-        return {}
-    from lmworks.evaluate.judge import Judge, rubric
-
-    name, _, rest = judge.partition(":")
-    by, _, calibration = rest.partition(":")
-    if not calibration:
-        raise ValueError(
-            "a judge of a gate is measured first: --judge MODEL:RUBRIC:FOLDER of `lmworks judge calibrate`"
-        )
-    return {"judge": Judge(_engine(name), rubric(by), calibration=calibration)}
-
-
-def _store(workspace: Path | None) -> "PromptStore":
-    from lmworks.prompt.prompt_store import PROMPTS, PromptStore
-
-    return PromptStore((workspace or last_workspace()) / PROMPTS)
-
-
-def _prompt(name: str, workspace: Path | None) -> "Prompt":
-    """The prompt of a file, a version of the workspace, or one that comes with lmworks."""
-    from lmworks.prompt.prompt_file import built_in, built_in_names, read_prompt
-
-    if name.endswith(".toml"):
-        return read_prompt(Path(name))
-    base, _, version = name.partition(":")
-    store = _store(workspace)
-    return built_in(base) if base in built_in_names() and base not in store.names() else store.read(base, version)
-
-
-def _engine(name: str) -> "EngineProtocol":
+def open_engine(name: str) -> "EngineProtocol":
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
 
@@ -361,7 +306,7 @@ def _engine(name: str) -> "EngineProtocol":
     return Engine(load(source), weights=weights or "auto")  # type: ignore[arg-type] - Engine refuses what it does not know
 
 
-def _encoder(name: str) -> "Encode | None":
+def open_encoder(name: str) -> "Encode | None":
     if not name:
         return None
     from lmworks.adapt.adapted_checkpoint import load
@@ -372,7 +317,13 @@ def _encoder(name: str) -> "Encode | None":
     return remembered(lambda texts: encoder.encode(texts, "query"))
 
 
-def _moment(seconds: float) -> str:
-    from datetime import datetime
+def judge_role(text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    from lmworks.evaluate.judge import Judge, rubric
 
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    model, _, rest = text.partition(":")
+    by, _, calibration = rest.partition(":")
+    if not calibration:
+        raise ValueError("a judge is measured first: --judge MODEL:RUBRIC:FOLDER, made by `lmworks judge calibrate`")
+    return {"judge": Judge(open_engine(model), rubric(by), calibration=calibration)}

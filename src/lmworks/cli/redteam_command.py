@@ -33,7 +33,7 @@ def redteam(
     Example: `lmworks redteam support --model smollm2-135m-instruct --spotlight mark --policy --guard leak`
     """
     from lmworks.artefact import read_rows, write_json
-    from lmworks.cli.prompt_command import _encoder, _engine, _prompt, _slot_values
+    from lmworks.cli.prompt_command import open_encoder, open_engine, read_version, slot_values
     from lmworks.config import unknown
     from lmworks.prompt.defences import POLICY, Defences, train_classifier
     from lmworks.prompt.red_team import (
@@ -57,19 +57,19 @@ def redteam(
             raise LookupError(unknown("detector", name, list(DETECTORS)))
     if bool(attacks) != bool(harmless):
         raise ValueError("a classifier of injections learns from both: --attacks FILE --harmless FILE")
-    wanted, folder = _prompt(prompt, workspace), (workspace or last_workspace()) / FOLDER
+    wanted, folder = read_version(prompt, workspace), (workspace or last_workspace()) / FOLDER
     kept = read_rows(Probe, folder / "cases.jsonl") if (folder / "cases.jsonl").exists() else []
-    asked, values = (*read_probes(probes), *kept), _slot_values(wanted, slots)
+    asked, values = (*read_probes(probes), *kept), slot_values(wanted, slots)
     classifier = None
     if attacks and harmless:
         bad, good = (path.read_text("utf-8").splitlines() for path in (attacks, harmless))
-        encode = _encoder(embedder)
+        encode = open_encoder(embedder)
         assert encode is not None
         classifier = train_classifier(bad, good, encode)
         (found, all_), (let, none) = classifier.right, classifier.rejected
         typer.echo(f"the classifier hits {found} of {all_} held-out attacks and {none - let} of {none} harmless texts")
     defences = Defences(spotlight, classifier, POLICY if policy else "", tuple(guards or ()))  # type: ignore[arg-type]
-    engine, ways = _engine(model), tuple(mutations or ("as written",))
+    engine, ways = open_engine(model), tuple(mutations or ("as written",))
     runs = {"without defences": red_team(Target(wanted, engine, values=values), asked, ways, rewrites=rewrites)}
     if defences != Defences():
         runs["with defences"] = red_team(Target(wanted, engine, defences, values), asked, ways, rewrites=rewrites)

@@ -45,37 +45,26 @@ def fit(
     """
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.artefact import write_json, write_text
+    from lmworks.cli.prompt_command import open_store
     from lmworks.generate.text_embedding import TextEncoder
-    from lmworks.model.model_costs import count_parameters
-    from lmworks.prompt.prompt_file import prompt_hash
     from lmworks.prompt.prompt_grid import RUNS
-    from lmworks.prompt.prompt_store import PROMPTS, PromptStore
     from lmworks.prompt.router import ROUTERS
-    from lmworks.prompt.router_cases import grid_cases, logged_cases, target_cells
+    from lmworks.prompt.router_cases import logged_cases, task_cases
     from lmworks.prompt.router_fit import fit_router, fit_section
     from lmworks.report import print_sections, to_html
     from lmworks.workspace import read_log
 
     folder = workspace or last_workspace()
     router = _read(folder, name)
-    if bool(task) == bool(log):
-        raise ValueError("where are the outcomes? Name --task, or a filter of the log with --log")
+    if bool(task) == bool(log) or (log and cascade):
+        raise ValueError("where are the outcomes? Name --task, or a filter of the log with --log, but for a cascade")
     encoder = None if cascade else TextEncoder(load(embedder))
-    if log:
-        if encoder is None:
-            raise ValueError("a cascade is learned from answers with log-probabilities: name --task")
+    if log and encoder:
         with read_log(folder) as reader:
             cases = logged_cases(reader.interactions(log), router, encoder.fingerprint)
     else:
-        store = PromptStore(folder / PROMPTS)
-        prompts = {target.prompt for target in router.targets.values() if target.prompt}
-        hashes = {one: prompt_hash(store.live(one)) for one in prompts}
-        cells = target_cells(router, hashes, folder / RUNS, task)
-        sizes = {}
-        for one, target in router.targets.items():
-            sizes[one] = count_parameters(load(target.model.partition("@")[0]).config) / 1e9
         encode = None if encoder is None else lambda texts: encoder.encode(texts, "query")
-        cases = grid_cases(cells, folder / RUNS, metric, encode, sizes)
+        cases = task_cases(router, open_store(workspace), folder / RUNS, task, metric, encode)
     kind, fingerprint = ("query", encoder.fingerprint) if encoder else ("cascade", "")
     found = fit_router(cases, kind, goal=goal, margin=margin, budget=budget, encoder=fingerprint)
     write_json(folder / ROUTERS / f"{name}.json", found.router)

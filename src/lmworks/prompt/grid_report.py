@@ -45,7 +45,7 @@ def grid_rows(grid: Grid) -> list[GridRow]:
     return sorted(rows, key=lambda row: list(dict.fromkeys(one.metric for one in rows)).index(row.metric))
 
 
-def grid_sections(grid: Grid) -> tuple[Section, ...]:
+def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
     rows, dots, alarms = grid_rows(grid), {}, []
     table = []
     for row in rows:
@@ -65,7 +65,9 @@ def grid_sections(grid: Grid) -> tuple[Section, ...]:
         "with 95 % intervals; p is corrected for all comparisons of the grid (Holm)."
     )
     columns = ("metric", "prompt", "model", "value", "difference", "p", "verdict")
-    drawn = (Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals."),) if dots else ()
+    figures = ()
+    if drawn and dots:
+        figures = (Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals."),)
     for cell in grid.cells:
         if cell.left_out:
             alarms.append(
@@ -74,7 +76,7 @@ def grid_sections(grid: Grid) -> tuple[Section, ...]:
         if unused := _unused_contexts(grid, cell):
             alarms.append(f"{cell.variant}, {cell.model}: {unused}")
     return (
-        Section("Scores", text, (Table(columns, tuple(table)),), drawn, alarms=tuple(alarms)),
+        Section("Scores", text, (Table(columns, tuple(table)),), figures, alarms=tuple(alarms)),
         _tokens_section(grid.cells),
         _cases_section(grid),
     )

@@ -126,21 +126,13 @@ def _text(value: Any) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PartChange:
-    """A part that two versions have differently, as the lines of a unified diff without its header."""
-
-    part: str
-    lines: tuple[str, ...]
-
-
-def prompt_diff(old: Prompt, new: Prompt) -> list[PartChange]:
-    """The parts that differ, in the order in which a prompt is rendered."""
-    changes = []
+def prompt_diff(old: Prompt, new: Prompt) -> dict[str, list[str]]:
+    """The parts that differ, each as the lines of a unified diff without its header."""
+    changes: dict[str, list[str]] = {}
     for (name, before), (_, after) in zip(old.parts(), new.parts(), strict=True):
         if before != after:
-            pair = difflib.unified_diff(list(_lines(before)), list(_lines(after)), lineterm="", n=2)
-            changes.append(PartChange(name, tuple(line for line in pair if not line.startswith(("---", "+++", "@@")))))
+            lines = difflib.unified_diff(list(_lines(before)), list(_lines(after)), lineterm="", n=2)
+            changes[name] = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
     return changes
 
 

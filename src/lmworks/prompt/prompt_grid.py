@@ -78,6 +78,11 @@ class Cell:
     left_out: int = 0
     valid: int | None = None
 
+    @property
+    def size(self) -> float:
+        """Tokens of a case with its answer, without those of the chat template."""
+        return sum(self.tokens.values()) + self.answer
+
 
 def fill_cases(
     task: Task, found: Sequence[Example], prompt: Prompt, engine: EngineProtocol, encode: Encode | None = None
@@ -251,7 +256,8 @@ def _paired(folder: Path, name: str, old: str, new: str) -> list[tuple[Cell, Cel
 
 
 def version_deltas(folder: Path, old: Prompt, new: Prompt) -> list[tuple[Cell, list[Comparison]]]:
-    """What tests say of a version less another: the new one's run and every metric, for each test that both were in."""
+    """Results of the tests that two versions were both in: the run of the new one, and every metric of it less the old
+    one's."""
     pairs = _paired(folder, new.name, prompt_hash(old), prompt_hash(new))
     return [(two, compare_runs(folder / two.task / two.key, folder / one.task / one.key)) for one, two in pairs]
 

@@ -17,8 +17,9 @@ from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameter
 from lmworks.progress import Report, no_report
 from lmworks.prompt.config import SLOT, Examples, Prompt
 from lmworks.prompt.few_shot import Encode
-from lmworks.prompt.prompt_grid import Cell, Grid, Variant, run_grid
+from lmworks.prompt.prompt_grid import Grid, Variant, run_grid
 from lmworks.records import Message, Scored
+from lmworks.report import Section, Table
 
 COUNTS = (2, 4, 8)  # of examples
 DRAWS = 3  # of fixed examples, for each count
@@ -37,93 +38,89 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The best prompt on `train` cases, and the comparison of it with the one that the search began with on `held_out`
-    cases that the search did not see. `tokens` is the cost of the search, `per_case` that of a case before and after.
-    """
+    """The best prompt on `train` cases, and its comparison with the one that the search began with on `held_out` cases
+    that the search did not see, None where nothing was better. `tokens` is the cost of all, `per_case` that of a case
+    before and after."""
 
     prompt: Prompt
     trials: tuple[Trial, ...]
     train: int
     held_out: int
-    comparison: Comparison | None  # None where nothing better was found
+    comparison: Comparison | None
     tokens: float
     per_case: tuple[float, float]
 
 
 def search_prompt(
     task: Task,
-    found: Sequence[Example],
-    cases: str,
+    read: tuple[Sequence[Example], str],
     prompt: Prompt,
     engine: EngineProtocol,
     folder: Path,
-    *,
     train: int,
     instructions: Sequence[str] = (),
+    *,
     encode: Encode | None = None,
     seed: int = 0,
     progress: Report = no_report,
 ) -> SearchResult:
-    """Search on the first `train` cases by the task's first metric; the others are held out, and run twice at the end:
-    with the prompt as it was, and with the best one.
+    """Search on the first `train` of the cases that `read_cases` gave, by the task's first metric; the others are held
+    out, and run at the end with the prompt as it was and with the best one.
 
     ValueError for fewer than 10 cases in one of the parts, and for a metric without a direction.
     """
-    parts = list(found[:train]), list(found[train:])
-    if min(map(len, parts)) < 10:
-        raise ValueError(f"{len(parts[0])} training and {len(parts[1])} held-out cases: 10 of each are needed")
-    spent, trials, known = 0.0, [], set[str]()
+    parts = {"train": list(read[0][:train]), "held out": list(read[0][train:])}
+    if min(map(len, parts.values())) < 10:
+        raise ValueError(f"{train} of {len(read[0])} cases to search on: 10 are needed, and 10 that are held out")
+    trials, known = list[Trial](), dict[str, float]()  # key of a run -> tokens
 
-    def run(variant: Prompt, part: int) -> tuple[Grid, Cell]:
-        nonlocal spent
-        read = parts[part], f"{cases}-{'held-out' if part else 'train'}-{train}"
-        grid = run_grid(task, read, [Variant("one", variant)], {"model": engine}, folder, seed=seed, encode=encode)
-        cell = grid.cells[0]
-        spent += 0 if cell.key in known else _cost(cell) * cell.n
-        known.add(cell.key)
-        return grid, cell
+    def run(part: str, *variants: Prompt) -> Grid:
+        cases = parts[part], f"{read[1]}, {part} {train}"
+        named = [Variant(str(number), one) for number, one in enumerate(variants)]
+        grid = run_grid(task, cases, named, {"model": engine}, folder, seed=seed, encode=encode)
+        known.update({cell.key: cell.size * cell.n for cell in grid.cells})
+        return grid
 
     def tried(name: str, candidate: Prompt, best: float) -> float:
-        before = spent
-        grid, cell = run(candidate, 0)
-        one = grid.scores(cell)[task.metrics[0]]
+        before = sum(known.values())
+        grid = run("train", candidate)
+        one = grid.scores(grid.cells[0])[task.metrics[0]]
         if one.higher_is_better is None or not isinstance(one.score, Scored):
             raise ValueError(f"{task.metrics[0]} has no better end, or no value: name another metric first in the task")
         value = one.score.value if one.higher_is_better else -one.score.value
-        trials.append(Trial(name, one.score.value, spent - before, value > best))
+        trials.append(Trial(name, one.score.value, sum(known.values()) - before, value > best))
         progress(len(trials), None, "prompts tried", note=f"{name}: {one.score.value:.3f}")
         return value
 
     best, current = tried("as it was", prompt, float("-inf")), prompt
-    grid, cell = run(prompt, 0)
-    right = grid.values(cell, task.metrics[0]) >= 1
-    answers = [row.response.text for row in read_results(grid.place(cell))[0]]
-    for name, candidate in _examples(task, prompt, parts[0], right.tolist(), answers, encode is not None, seed):
+    grid = run("train", prompt)
+    right = grid.values(grid.cells[0], task.metrics[0]) >= 1
+    answers = [row.response.text for row in read_results(grid.place(grid.cells[0]))[0]]
+    for name, candidate in _examples(prompt, parts["train"], right.tolist(), answers, encode is not None, seed):
         if (value := tried(name, candidate, best)) > best:
             best, current = value, candidate
     for number, text in enumerate([*instructions, *_proposals(engine, prompt, seed)], 1):
         candidate = replace(current, instruction=text)
         if (value := tried(f"instruction {number}", candidate, best)) > best:
             best, current = value, candidate
-    (_, old), comparison = run(prompt, 1), None
-    new = old
-    if current != prompt:
-        read = parts[1], f"{cases}-held-out-{train}"
-        both = [Variant("as it was", prompt), Variant("best", current)]
-        held = run_grid(task, read, both, {"model": engine}, folder, seed=seed, encode=encode)
-        new = held.cells[1]
-        spent += _cost(new) * new.n
-        comparison = held.comparisons[new.key, task.metrics[0]]
-    sizes = len(parts[0]), len(parts[1])
-    return SearchResult(current, tuple(trials), *sizes, comparison, spent, (_cost(old), _cost(new)))
+    held = run("held out", prompt, *([current] if current != prompt else []))
+    old, new = held.cells[0], held.cells[-1]
+    comparison = held.comparisons.get((new.key, task.metrics[0]))
+    sizes = len(parts["train"]), len(parts["held out"])
+    return SearchResult(current, tuple(trials), *sizes, comparison, sum(known.values()), (old.size, new.size))
 
 
-def _cost(cell: Cell) -> float:
-    return sum(cell.tokens.values()) + cell.answer
+def search_section(found: SearchResult) -> Section:
+    rows = tuple((one.name, one.score, one.tokens, "better" if one.kept else "") for one in found.trials)
+    before, after = found.per_case
+    text = (
+        f"On {found.held_out} held-out cases: {found.comparison or 'nothing better was found'}. A case takes "
+        f"{after:.0f} tokens, before {before:.0f}. The search took {found.tokens:,.0f} tokens on {found.train} cases."
+    )
+    return Section(f"Search for {found.prompt.name}", text, (Table(("tried", "score", "tokens", ""), rows),))
 
 
 def _examples(
-    task: Task,
     prompt: Prompt,
     train: Sequence[Example],
     right: Sequence[bool],

@@ -1,52 +1,54 @@
 """Outcomes that a router learns from: a grid in which every target answered the same cases, or thumbs of the log."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.results import read_results
+from lmworks.model.model_costs import count_parameters
 from lmworks.prompt.few_shot import Encode
+from lmworks.prompt.prompt_file import prompt_hash
 from lmworks.prompt.prompt_grid import Cell, Grid, all_cells
+from lmworks.prompt.prompt_store import PromptStore
 from lmworks.prompt.router import Router, confidence_features
 from lmworks.prompt.router_fit import RoutedCases
 from lmworks.records import QUERY_ENCODER, Interaction
 
 
-def target_cells(router: Router, hashes: Mapping[str, str], folder: Path, task: str) -> dict[str, Cell]:
-    """target -> the newest run of its model and prompt, all on the same cases; `hashes` are those of the prompts by
-    name. LookupError names a target that has none."""
+def task_cases(
+    router: Router, store: PromptStore, folder: Path, task: str, metric: str, encode: Encode | None
+) -> RoutedCases:
+    """The newest runs of all targets on the same cases of a task. A cost is tokens times billions of parameters; with
+    `encode` the features are those of questions, else of the first target's answers. LookupError where the targets
+    were not all run on the same cases."""
+    hashes = {one.prompt: prompt_hash(store.live(one.prompt)) for one in router.targets.values() if one.prompt}
     cells = [one for one in all_cells(folder, task) if one.enforced]
     for cases in dict.fromkeys(cell.cases for cell in cells):
-        found = {}
-        for name, target in router.targets.items():
-            wanted = (target.model, hashes.get(target.prompt, ""))
-            mine = [one for one in cells if one.cases == cases and (one.model, one.prompt) == wanted]
-            found |= {name: mine[0]} if mine else {}
+        found: dict[str, Cell] = {}
+        for cell in (cell for cell in reversed(cells) if cell.cases == cases):
+            for name, target in router.targets.items():
+                if (cell.model, cell.prompt) == (target.model, hashes.get(target.prompt, "")):
+                    found[name] = cell
         if len(found) == len(router.targets):
-            return found
-    raise LookupError(
-        f"the targets were not all run on the same cases of {task}: `lmworks prompt test {task}` with the models and "
-        "prompts of all of them"
-    )
-
-
-def grid_cases(
-    cells: Mapping[str, Cell],
-    folder: Path,
-    metric: str,
-    encode: Encode | None,
-    size: Mapping[str, float],
-) -> RoutedCases:
-    """The cases of the runs of targets. A cost is the tokens of prompt and answer times the `size` of the model, such
-    as its parameters; with `encode` the features are those of questions, else of the first target's answers."""
-    grid = Grid(folder, tuple(cells.values()))
-    rows = read_results(grid.place(next(iter(cells.values()))))[0]
-    questions = [prompt_text(row.item.prompt) for row in rows]
-    features = encode(questions) if encode else confidence_features([row.response.log_probabilities for row in rows])
-    costs = {name: (sum(cell.tokens.values()) + cell.answer) * size[name] for name, cell in cells.items()}
-    outcomes = {name: grid.values(cell, metric) for name, cell in cells.items()}
+            break
+    else:
+        raise LookupError(
+            f"the targets were not all run on the same cases of {task}: `lmworks prompt test {task}` with the models "
+            "and prompts of all of them"
+        )
+    found = {name: found[name] for name in router.targets}
+    grid = Grid(folder, tuple(found.values()))
+    rows = read_results(grid.place(grid.cells[0]))[0]
+    if encode is not None:
+        features = encode([prompt_text(row.item.prompt) for row in rows])
+    else:
+        features = confidence_features([row.response.log_probabilities for row in rows])
+    sizes = {name: count_parameters(load(target.model).config) / 1e9 for name, target in router.targets.items()}
+    costs = {name: cell.size * sizes[name] for name, cell in found.items()}
+    outcomes = {name: grid.values(cell, metric) for name, cell in found.items()}
     return RoutedCases(tuple(row.item.id for row in rows), np.asarray(features, np.float64), outcomes, costs)
 
 

@@ -72,7 +72,7 @@ def router(service: Service) -> APIRouter:
     async def test(task: str, sort: str = "") -> Response:
         if not (cells := all_cells(tests, task)) or "*" in task:
             return error_page(service, 404, "No such test", f"No prompt was tested on {task[:80]}.", "/tests", "Tests")
-        made = await asyncio.to_thread(lambda: grid_sections(newest_grid(tests, cells, store)))
+        made = await asyncio.to_thread(lambda: grid_sections(newest_grid(tests, cells, store), drawn=False))
         return _reports(service, "tests", task, [StageReport(task, "prompt test", cells[0].time, 0.0, made)], sort=sort)
 
     @routes.get("/safety")
@@ -115,7 +115,7 @@ def prompt_view(store: PromptStore, tests: Path, name: str, old: str = "", new: 
     parent = next((one.parent for one in versions if one.hash == two), "")
     before = labels.get(PRODUCTION, "")
     one = store.hash_of(name, old) if old else before if before not in ("", two) else parent
-    diff, deltas = [], []
+    diff, deltas = {}, []
     if one:
         both = store.read(name, one), store.read(name, two)
         diff, deltas = prompt_diff(*both), version_deltas(tests, *both)

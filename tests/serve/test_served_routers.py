@@ -1,10 +1,12 @@
 """A router through the real server: rules, prompts, the log of what was decided, and a cascade."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from lmworks.artefact import write_json
+from lmworks.evaluate.promotion import Gate
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.prompt.router import ROUTERS, LearnedRouter
@@ -101,8 +103,16 @@ def test_a_cascade_answers_by_its_first_target_or_says_what_it_tried(routed):
         assert tried.prompt == prompt_hash(SORTER) and tried.response in ("yes", "no")
 
 
-def test_a_target_that_is_not_served_is_refused_before_the_server_runs(routed):
+def test_a_target_that_cannot_be_asked_is_refused_before_the_server_runs(routed, tmp_path):
     with pytest.raises(ValueError, match="huge, which is not served: tiny"), routed(ROUTER.replace("tiny", "huge", 1)):
         pass
     with pytest.raises(ValueError, match="name the router differently"), routed(ROUTER.replace('"auto"', '"tiny"')):
+        pass
+    store, similar = (
+        PromptStore(tmp_path / PROMPTS),
+        replace(SORTER, examples=replace(SORTER.examples, select="similar")),
+    )
+    store.add(similar, "a test")
+    store.move("sorter", "production", "", "a test", gate=Gate(True, "", {}))
+    with pytest.raises(ValueError, match="name an embedding model"), routed():
         pass

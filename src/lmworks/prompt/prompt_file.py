@@ -32,9 +32,9 @@ from lmworks.prompt.config import Prompt
 _LIBRARY = files("lmworks.prompt") / "library"
 
 
-def read_prompt(path: Path) -> Prompt:
+def read_prompt(path: Path | str) -> Prompt:
     """The prompt of a TOML file; ConfigError with the key and what is allowed, or a format that cannot be enforced."""
-    return parse_prompt(path.read_text("utf-8"), str(path))
+    return parse_prompt(Path(path).read_text("utf-8"), str(path))
 
 
 def parse_prompt(text: str, where: str) -> Prompt:

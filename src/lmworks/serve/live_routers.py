@@ -13,7 +13,7 @@ from lmworks.prompt.few_shot import Encode, remembered
 from lmworks.prompt.filled_prompt import token_counter
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.prompt.router import ROUTERS, Decision, Router, read_router, routed_prompt
-from lmworks.records import question_of
+from lmworks.records import Message, question_of
 from lmworks.serve.embedding_request import QueryEncoder
 from lmworks.serve.events import Event, Finished
 from lmworks.serve.interaction_record import HeldRecorder, Turn
@@ -47,6 +47,8 @@ class LiveRouters:
                     served = ", ".join(loaded.languages)
                     raise ValueError(f"{path}: the target {name} is {target.model}, which is not served: {served}")
             self.by_name[router.name] = router
+            for name in router.targets:  # a prompt that cannot be routed to is refused now, not at the first question
+                self.routed(Turn(router.name, (Message("user", "?"),)), Decision(name, ""))
 
     def fingerprint(self, name: str) -> str:
         return hash_json(self.by_name[name])

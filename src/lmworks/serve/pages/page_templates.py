@@ -32,8 +32,6 @@ SECTIONS = (
     ("alarms", "/alarms", "Alarms"),
     ("evaluation", "/evaluation", "Evaluation"),
     ("prompts", "/prompts", "Prompts"),
-    ("tests", "/tests", "Tests"),
-    ("safety", "/safety", "Safety"),
     ("compare", "/compare", "Compare"),
     ("rank", "/rank", "Rank"),
     ("system", "/system", "System"),

@@ -104,7 +104,7 @@ def _reports(
         stages = stage_views(bare, sort)
     except ValueError as error:
         return error_page(service, 400, "That table cannot be shown", str(error), f"/{active}")
-    return page(service, "reports.html", active=active, title=title, stages=stages, empty=empty, links=links)
+    return page(service, "reports.html", active="prompts", title=title, stages=stages, empty=empty, links=links)
 
 
 def prompt_view(store: PromptStore, tests: Path, name: str, old: str = "", new: str = "") -> dict[str, Any]:

@@ -76,6 +76,10 @@ def test_a_router_answers_by_its_rules_and_the_log_says_why(routed):
         assert (logged.route, logged.prompt) == ("auto", prompt_hash(SORTER))
         parts = [logged.messages[one.message].content[one.start : one.end] for one in logged.prompt_parts]
         assert parts == ["Sort.", "It says: good", "yes", "It says: please sort this"]
+        with running.http() as http:
+            page = http.get(f"/log/{logged.id}").text
+        labels = [word for word in ("instruction", "examples", "input") if f'<span class="label">{word}</span>' in page]
+        assert labels == ["instruction", "examples", "input"] and "rule 1: it asks to be sorted" in page
         _, logged = ask(running, "anything")
         assert logged.decision["reason"] == "fallback: no rule holds" and not logged.prompt_parts
         with running.http() as http:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
@@ -73,7 +73,8 @@ def interaction_view(
     """
     shown, documents = interaction.response[:LONG], documents or {}
     prompt = interaction.rendered_prompt
-    parts = prompt_parts(prompt, interaction.messages, _renderer(checkpoint, interaction))
+    renderer = _renderer(checkpoint, interaction)
+    parts = prompt_parts(prompt, interaction.messages, renderer, interaction.prompt_parts)
     tokens, note = _tokens(interaction, checkpoint)
     citations = tuple(_sentence(one, documents, number) for number, one in enumerate(interaction.citations, start=1))
     return InteractionView(
@@ -111,7 +112,7 @@ def _first(parts: Sequence[PromptPart], length: int) -> tuple[PromptPart, ...]:
     for part in parts:
         if length <= 0:
             break
-        result.append(PromptPart(part.source, part.text[:length]))
+        result.append(replace(part, text=part.text[:length]))
         length -= len(part.text)
     return tuple(result)
 

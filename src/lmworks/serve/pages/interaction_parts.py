@@ -1,11 +1,11 @@
 """The parts of an interaction's page: its prompt by source, its tokens by probability, its time by phase."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmworks.records import Message
+from lmworks.records import Message, PromptSpan
 
 Source = Literal["system", "user", "assistant", "tool", "template"]
 Render = Callable[[Sequence[Message]], str]  # messages into a prompt that ends where the assistant begins
@@ -15,14 +15,17 @@ _FIRST_MARK = 0xE000  # private-use characters stand for contents
 
 @dataclass(frozen=True, slots=True)
 class PromptPart:
-    """A run of characters of the prompt and who wrote it."""
+    """A run of characters of the prompt, who wrote it, and which part of a versioned prompt it is."""
 
     source: Source
     text: str
+    part: str = ""
 
 
-def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None = None) -> tuple[PromptPart, ...]:
-    """The parts of a prompt in order; they join to it.
+def prompt_parts(
+    prompt: str, messages: Sequence[Message], render: Render | None = None, spans: Sequence[PromptSpan] = ()
+) -> tuple[PromptPart, ...]:
+    """The parts of a prompt in order; they join to it. `spans` are those of a versioned prompt in the messages.
 
     With `render`, the template itself says what it puts around the messages. Without it, or where the prompt does not
     come out the same (another template made it), contents are looked for in order, each after the name of its role
@@ -36,11 +39,26 @@ def prompt_parts(prompt: str, messages: Sequence[Message], render: Render | None
         if done < start:
             parts.append(PromptPart("template", prompt[done:start]))
         if start < end:
-            parts.append(PromptPart(message.role, prompt[start:end]))
+            own = [one for one in spans if one.message < len(messages) and messages[one.message] is message]
+            parts += _by_part(message, prompt[start:end], own)
         done = end
     if done < len(prompt):
         parts.append(PromptPart("template", prompt[done:]))
     return tuple(parts)
+
+
+def _by_part(message: Message, text: str, spans: Sequence[PromptSpan]) -> Iterator[PromptPart]:
+    """A content, which a template may have stripped, cut at the ends of its parts."""
+    done, shift = 0, message.content.index(text) if text in message.content else 0
+    for one in spans:
+        start, end = max(one.start - shift, done), min(one.end - shift, len(text))
+        if done < start < end:
+            yield PromptPart(message.role, text[done:start])
+        if start < end:
+            yield PromptPart(message.role, text[start:end], one.part)
+            done = end
+    if done < len(text):
+        yield PromptPart(message.role, text[done:])
 
 
 def _rendered_places(prompt: str, messages: Sequence[Message], render: Render) -> list[tuple[Message, int, int]] | None:

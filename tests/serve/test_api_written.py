@@ -78,9 +78,7 @@ def test_quotes_answer_where_the_writer_fails(written, caplog):
 
 
 def test_the_command_line_prints_statements_with_their_support(workspace_copy, monkeypatch):
-    monkeypatch.setattr(
-        "lmworks.system.open_writer", lambda config, models, engines: scripted_writer(Scripted(*ANSWERS))
-    )
+    monkeypatch.setattr("lmworks.system.open_writer", lambda *_: scripted_writer(Scripted(*ANSWERS)))
     result = CliRunner().invoke(app, ["ask", QUESTION, "--workspace", str(workspace_copy)])
     assert result.exit_code == 0, result.output
     assert result.output.count("A lost laptop is reported within one hour. [1]") == 1

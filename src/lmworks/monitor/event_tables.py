@@ -49,12 +49,12 @@ CREATE INDEX experiment_events_in_order ON experiment_events (experiment, time);
 CREATE INDEX outcomes_by_unit ON outcomes (unit, name, time);
 CREATE INDEX outcomes_by_time ON outcomes (time);
 CREATE INDEX outcomes_by_interaction ON outcomes (interaction, name) WHERE interaction != '';
-CREATE INDEX feedback_by_time ON feedback (time);
+CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (time);
 CREATE INDEX reviews_by_interaction ON reviews (interaction);
 CREATE INDEX reviews_by_time ON reviews (time);
 CREATE INDEX drift_by_time ON drift (time);
 CREATE INDEX alerts_by_rule ON alerts (rule, time);
-CREATE INDEX interactions_by_experiment ON interactions (experiment, unit) WHERE experiment != '';
+CREATE INDEX IF NOT EXISTS interactions_by_experiment ON interactions (experiment, unit) WHERE experiment != '';
 """
 EVENT_TABLES = "\n".join(
     f"CREATE TABLE {table} (key INTEGER PRIMARY KEY, {', '.join(f'{name} {kind}' for name, kind in columns.items())});"

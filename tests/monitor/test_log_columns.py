@@ -36,6 +36,7 @@ def logged(location):
 @pytest.fixture
 def decoded(monkeypatch) -> list[bytes]:
     """The payloads that were decoded."""
+    np.random.default_rng()  # whose import decompresses, too
     payloads, decompress = [], zlib.decompress
     monkeypatch.setattr(zlib, "decompress", lambda payload: payloads.append(payload) or decompress(payload))
     return payloads

@@ -46,7 +46,7 @@ def test_one_stratum_is_the_test_that_scipy_has(generator):
 
 def test_a_season_is_no_drift_and_a_shift_within_it_is(generator):
     """At each hour recent rows have another share of the traffic, and hours differ; only the last rows are shifted."""
-    trials, quick = 100, 40
+    trials, quick = 80, 24
     found = {name: [] for name in ("rate", "category", "number", "mmd", "classifier")}
     shifted = {name: [] for name in found}
     for trial in range(trials):

@@ -54,6 +54,8 @@ CREATE INDEX reviews_by_interaction ON reviews (interaction);
 CREATE INDEX reviews_by_time ON reviews (time);
 CREATE INDEX drift_by_time ON drift (time);
 CREATE INDEX alerts_by_rule ON alerts (rule, time);
+CREATE INDEX IF NOT EXISTS interactions_with_error ON interactions (time) WHERE error != '';
+CREATE INDEX IF NOT EXISTS interactions_by_unit ON interactions (unit, time) WHERE unit != '';
 CREATE INDEX IF NOT EXISTS interactions_by_experiment ON interactions (experiment, unit) WHERE experiment != '';
 """
 EVENT_TABLES = "\n".join(

@@ -42,7 +42,7 @@ def fill(log: Log, config: ReviewConfig, now: float, days: float = 7.0) -> Count
     window = f"since:{_iso(since)} until:{_iso(now)} -operation:embeddings"
     some = {name: _applies(reader, rule, window, since, config) for name, rule in config.rules.items()}
     added: Counter[str] = Counter()
-    for batch in reader.column_batches(["id"], window, 500):
+    for batch in reader.column_batches(["id"], window, 5000):
         drawn: dict[str, tuple[str, float]] = {}
         for one in batch["id"]:
             rules = [name for name, ids in some.items() if ids is None or one in ids]

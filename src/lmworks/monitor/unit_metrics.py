@@ -29,7 +29,8 @@ _OF_ANSWERS = {
     "abstained": ("i.abstained", _EACH, True),
     "error": ("CASE WHEN i.error != '' THEN 1 ELSE 0 END", _EACH, True),
 }
-_WITHIN = "i.experiment = a.experiment AND i.unit = a.unit AND i.experiment != '' AND i.time <= a.time + ?"
+# `unit != ''` leads to the index by unit and time: that by experiment would go through all rows of a long one.
+_WITHIN = "i.unit = a.unit AND i.unit != '' AND i.time <= a.time + ? AND i.experiment = a.experiment"
 _BEFORE = "i.unit = a.unit AND i.unit != '' AND i.time < a.time"
 
 

@@ -33,9 +33,10 @@ def lines(service: Service, reader: Reader, now: float) -> tuple[Line, ...]:
 
 
 def _traffic(reader: Reader, now: float) -> Line:
-    failed = "coalesce(sum(CASE WHEN error != '' THEN 1 ELSE 0 END), 0)"
-    ((day, errors),) = reader.rows("interactions", f"count(*), {failed}", "time >= ? AND time < ?", [now - _DAY, now])
-    ((week,),) = reader.rows("interactions", "count(*)", "time >= ? AND time < ?", [now - 8 * _DAY, now - _DAY])
+    inside = "time >= ? AND time < ?"
+    ((day,),) = reader.rows("interactions", "count(*)", inside, [now - _DAY, now])
+    ((errors,),) = reader.rows("interactions", "count(*)", f"{inside} AND error != ''", [now - _DAY, now])
+    ((week,),) = reader.rows("interactions", "count(*)", inside, [now - 8 * _DAY, now - _DAY])
     if not day:
         return Line("Traffic", "no request in the last 24 hours", "/log", "caution" if week else "")
     text = f"{counted(day, 'request')} in 24 hours, {week / 7:,.0f} a day in the week before; {errors} failed"
@@ -43,7 +44,7 @@ def _traffic(reader: Reader, now: float) -> Line:
 
 
 def _quality(service: Service, reader: Reader, now: float) -> Line:
-    where = "thumbs IN ('up', 'down') AND time >= ? GROUP BY thumbs"
+    where = "thumbs != '' AND time >= ? GROUP BY thumbs"
     thumbs = dict(reader.rows("interactions", "thumbs, count(*)", where, [now - 7 * _DAY]))  # type: ignore[arg-type]
     good = summary(reader, read_config(service.workspace), now - 30 * _DAY).good
     text = f"{thumbs.get('up', 0)} thumbs up and {thumbs.get('down', 0)} down in 7 days; good by review: {good}"

@@ -1,14 +1,15 @@
 """A log of made-up traffic, for timing pages and drift: rows put straight into the table, in bulk.
 
-    python benchmarks/synthetic_log.py log.sqlite --rows 1000000 --days 60 --drift-days 3
+    python benchmarks/synthetic_log.py log.sqlite --rows 1000000 --days 60 --drift-days 3 --width 384 --measure
 
 Traffic has a cycle of the day and the week, in number and in what is asked, and takes part in an experiment, `tone`. In
 the last `--drift-days` days a tenth of the questions are of a topic that was never there, and answers abstain twice as
-often.
+often. `--measure` prints the processor seconds of drift over 31 days and of the experiment's read-out.
 """
 
 import argparse
 import json
+import resource
 import sqlite3
 import time
 import zlib
@@ -19,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.monitor.experiment import start
+from lmworks.monitor.drift import catch_up
+from lmworks.monitor.experiment import read_course, start
+from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
 from lmworks.monitor.rows import COLUMNS, TYPES
 from lmworks.monitor.sqlite import SqliteStore
@@ -133,6 +136,21 @@ def write(
         start(log, Experiment("tone", arms, "thumbs", unit="user", window_days=1.0), end - days * DAY, "made up")
 
 
+def measure(path: Path) -> None:
+    """Print the processor seconds of drift and of a read-out, and the memory that they took."""
+    with Log(path) as log:
+        ((newest,),) = log.reader.rows("interactions", "max(time)")
+        work = {
+            "drift": lambda: catch_up(log, newest + 1),
+            "read-out": lambda: read_out(log.reader, read_course(log.reader, "tone").experiment, newest + 1),
+        }
+        for name, run in work.items():
+            began = time.process_time()
+            run()
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{name}: {time.process_time() - began:.1f} processor seconds, {memory:.0f} MB at most")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
@@ -140,11 +158,14 @@ def main() -> None:
     parser.add_argument("--days", type=float, default=60)
     parser.add_argument("--drift-days", type=float, default=0)
     parser.add_argument("--width", type=int, default=32, help="of the query embeddings")
+    parser.add_argument("--measure", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
     write(options.path, options.rows, options.days, options.drift_days, options.width)
     size = options.path.stat().st_size / 1e9
     print(f"{options.rows:,} rows in {time.perf_counter() - began:.0f} s, {size:.2f} GB: {options.path}")
+    if options.measure:
+        measure(options.path)
 
 
 if __name__ == "__main__":

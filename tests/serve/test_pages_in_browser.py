@@ -310,9 +310,10 @@ def test_the_pages_around_the_loop_show_what_they_are_about(page, grounded, requ
     page.goto("/review")
     page.locator("#by").fill(name)
     page.get_by_role("button", name="Begin").click()
+    page.wait_for_url("**/review/next*")  # until its script listens
     page.locator("#ballot").wait_for()
     page.keyboard.press("1")
-    page.get_by_text("Send the one before").wait_for()
+    page.locator("form[aria-label='Send the one before']").wait_for()
     page.goto("/experiments")
     page.get_by_role("link", name=name).click()
     page.locator("svg.plot").wait_for()

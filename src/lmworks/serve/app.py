@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.staticfiles import StaticFiles
 
 from lmworks import __version__
-from lmworks.serve import authentication, health, interactions_endpoint, outcomes_endpoint, pages
+from lmworks.serve import authentication, health, interactions_endpoint, pages
 from lmworks.serve.api_keys import KeyRing
 from lmworks.serve.asgi import HeadAsGet
 from lmworks.serve.authentication import Authentication, Sessions
@@ -62,7 +62,7 @@ def create_app(service: Service) -> FastAPI:
             models_endpoint,
         )
     ]
-    routers += [interactions_endpoint.router, outcomes_endpoint.router, health.router]
+    routers += [interactions_endpoint.router, health.router]
     ring = KeyRing(Path(service.config.keys)) if service.config.keys else None
     sessions = Sessions(ring) if ring else None
     if ring and sessions:

@@ -1,12 +1,12 @@
-"""/api/interactions: what the log holds of an interaction, and what people say about it."""
+"""/api/interactions and /v1/outcomes: what the log holds of an interaction, what people say about it and do then."""
 
 import asyncio
 import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
-from pydantic import StringConstraints
-from starlette.responses import Response
+from pydantic import Field, StringConstraints
+from starlette.responses import JSONResponse, Response
 
 from lmworks.config import to_mapping
 from lmworks.records import Feedback
@@ -18,6 +18,7 @@ from lmworks.serve.service import Service
 router = APIRouter(tags=["interactions"])
 _LONGEST = 10_000
 Identifier = Annotated[str, Path(description="the `interaction` in an answer's `lmworks`", max_length=64)]
+_Short = Annotated[str, Field(max_length=256)]
 _ERRORS = documented(400, 401, 403, 404, 413, 421, 429, 500, 503)
 
 
@@ -31,6 +32,17 @@ class Thumbs(Strict):
 class Note(Strict):
     text: Annotated[Text, StringConstraints(max_length=_LONGEST, pattern=r"\S")]
     author: Annotated[Text, StringConstraints(max_length=200)] = ""
+
+
+class OutcomeBody(Strict):
+    """`interaction` is the answer that it is about, which also says whose it is; else `unit` does. `time`, in seconds
+    since the epoch, is now where it is left out."""
+
+    name: Annotated[str, Field(max_length=64, examples=["click"])]
+    value: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    interaction: _Short = ""
+    unit: _Short = ""
+    time: Annotated[float | None, Field(allow_inf_nan=False, ge=0)] = None
 
 
 @router.get(
@@ -88,6 +100,30 @@ async def _attach(request: Request, feedback: Feedback) -> Response:
         except KeyError:
             raise _unknown(feedback.interaction) from None
         return Response(status_code=204)
+
+    return await respond(request, work)
+
+
+@router.post(
+    "/v1/outcomes",
+    responses={
+        200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "whether it is new"},
+        **_ERRORS,
+    },
+    response_model=None,
+)
+async def give_outcome(body: OutcomeBody, request: Request) -> Response:
+    """Keep an outcome, such as a click, a copy, a return, a task that is done or a rating; the same twice is one."""
+    service: Service = request.app.state.service
+
+    async def work() -> Response:
+        try:
+            new = await service.outcome(body.name, body.value, body.interaction, body.unit, body.time)
+        except KeyError:
+            raise _unknown(body.interaction) from None
+        except ValueError as error:
+            raise ApiError(400, f"this outcome cannot be kept: {error}") from None
+        return JSONResponse({"object": "outcome", "new": new})
 
     return await respond(request, work)
 

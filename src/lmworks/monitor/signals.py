@@ -54,9 +54,9 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
         _of("unseen_words", "input", "rate", *_unseen(rows["question"], learned, words_of, 1)),
         *_embedded(rows["query_embedding"], learned),
         _of("output_tokens", "output", "number", tokens, answered & (tokens > 0)),
-        _of("latency", "output", "number", *_numbers(rows["seconds"])),
-        _of("confidence", "output", "number", *_numbers(rows["confidence"])),
-        _of("log_probability", "output", "number", *_numbers(rows["log_probability"])),
+        _of("latency", "output", "number", rows["seconds"]),
+        _of("confidence", "output", "number", rows["confidence"]),
+        _of("log_probability", "output", "number", rows["log_probability"]),
         _of("abstained", "output", "rate", rows["abstained"]),
         _of("failed", "output", "rate", [bool(text) for text in rows["error"]]),
         _of("refused", "output", "rate", [is_refusal(text) for text in rows["response"]], answered),
@@ -72,13 +72,10 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
 
 
 def _of(name: str, side: Side, kind: Kind, values: Any, known: np.ndarray | None = None) -> Signal:
-    values = np.asarray(values, dtype=bool if kind == "rate" else None)
-    return Signal(name, side, kind, values, np.ones(len(values), bool) if known is None else known)
-
-
-def _numbers(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
-    return numbers, np.isfinite(numbers)
+    """A signal whose numbers, and only those, may be None: that is not known."""
+    values = np.asarray(values, dtype={"rate": np.bool_, "number": np.float64}.get(kind))
+    there = np.isfinite(values) if kind == "number" else np.ones(len(values), dtype=bool)
+    return Signal(name, side, kind, values, there if known is None else known)
 
 
 @lru_cache(50_000)  # a row is looked at again in each of the weeks after it

@@ -8,7 +8,7 @@ from command_line import refused, run
 from lmworks.evaluate.comparison import assert_not_worse
 from lmworks.evaluate.task import read_tasks
 from lmworks.generate.engine import Engine
-from lmworks.prompt.grid_report import grid_rows, grid_sections
+from lmworks.prompt.grid_report import grid_sections
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
 from lmworks.prompt.prompt_grid import Variant, all_cells, fill_cases, gate_of, read_cases, run_grid
 from lmworks.prompt.sensitivity import sensitivity_variants, spreads
@@ -60,11 +60,11 @@ def test_a_grid_pairs_by_case_and_runs_only_what_is_new(task, tmp_path):
     )
     grid = run_grid(task, read_cases(task, tmp_path), [some, more], {"parrot": engine}, runs)
     assert engine.asked == 120 and len(all_cells(runs)) == 2
-    values = {(row.cell.variant, row.metric): row for row in grid_rows(grid)}
-    first, second = values["some", "exact-match"], values["more", "exact-match"]
-    assert (first.score.value, second.score.value) == (57 / 60, 30 / 60) and first.verdict == "baseline"
-    assert second.difference.value == pytest.approx(-27 / 60) and second.verdict == "worse"
-    assert second.p == pytest.approx(2 * 0.5**27 * (1 - 0.5), rel=1e-6)  # McNemar's mid-p of 27 against 0
+    values = [grid.scores(cell)["exact-match"].score.value for cell in grid.cells]
+    assert values == [57 / 60, 30 / 60]
+    (found,) = grid.comparisons.values()
+    assert found.verdict == "worse" and found.difference.value == pytest.approx(-27 / 60)
+    assert found.p_adjusted == pytest.approx(2 * 0.5**27 * (1 - 0.5), rel=1e-6)  # McNemar's mid-p of 27 against 0
     with pytest.raises(AssertionError, match="WORSE"):
         assert_not_worse(grid.run("more"), grid.run("some"), 0.05)
     run_grid(task, read_cases(task, tmp_path), [some, more, Variant("third", prompt("none"))], {"again": engine}, runs)

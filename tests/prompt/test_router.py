@@ -81,7 +81,7 @@ def test_a_learned_router_is_as_good_as_the_best_one_that_there_can_be():
     low, high = found.against["large"].interval
     assert low < 0.01 and high > -0.01 and low > -0.04
     assert found.mixture.value == pytest.approx(0.225, abs=0.04)
-    costs = [point.cost for point in found.curve]
+    costs = [cost for _, _, cost in found.curve]
     assert costs == sorted(costs, reverse=True) and costs[-1] == 1.0
     cheap = fit_router(cases(informative=True), goal="cost", budget=3.0)
     assert cheap.cost < 3.3 and cheap.quality.value == pytest.approx(0.5 + 0.45 * 2 / 4.5, abs=0.06)

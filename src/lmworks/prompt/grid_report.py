@@ -1,14 +1,11 @@
 """The report of a grid: scores and paired differences, tokens by part, and the cases on which variants differ."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from lmworks.evaluate.metric import prompt_text
-from lmworks.evaluate.results import Result, read_results
+from lmworks.evaluate.results import read_results
 from lmworks.excerpts import Passage, Piece
-from lmworks.prompt.prompt_grid import Cell, Grid
+from lmworks.prompt.prompt_grid import Grid
 from lmworks.records import Score, Scored, Unscored
 from lmworks.report import Figure, Fold, Section, Table, dot_plot
 from lmworks.statistics.scores import mean_score
@@ -17,48 +14,29 @@ _SHOWN = 20  # cases
 _CHARACTERS = 600
 
 
-@dataclass(frozen=True, slots=True)
-class GridRow:
-    """A cell in one metric: its score, and the difference from the first variant on the same model, paired by case."""
-
-    cell: Cell
-    metric: str
-    score: Score
-    difference: Score | None
-    p: float | None
-    verdict: str
-
-
-def grid_rows(grid: Grid) -> list[GridRow]:
-    """All scores of a grid, metric by metric; where a prompt has a format, the share of its answers that have it."""
-    rows: list[GridRow] = []
+def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
+    """Scores metric by metric, where a prompt has a format the share of answers that have it; tokens; cases."""
+    rows, dots, alarms = list[tuple[str, ...]](), dict[str, dict[str, tuple[float, float, float]]](), list[str]()
+    for metric in grid.scores(grid.cells[0]):
+        for cell in grid.cells:
+            score, found = grid.scores(cell)[metric].score, grid.comparisons.get((cell.key, metric))
+            tested = ("", "", "baseline")
+            if found is not None:
+                p = "" if found.p_adjusted is None else f"{found.p_adjusted:.3g}"
+                tested = (_stated(found.difference, "+"), p, found.verdict)
+            rows.append((metric, cell.variant, cell.model, _stated(score), *tested))
+            if isinstance(score, Unscored):
+                alarms.append(f"{cell.variant}, {metric}: {score}")
+            elif 0 <= score.interval[0] <= score.interval[1] <= 1:
+                dots.setdefault(metric, {})[f"{cell.variant}, {cell.model}"] = (score.value, *score.interval)
     for cell in grid.cells:
-        for name, one in grid.scores(cell).items():
-            found = grid.comparisons.get((cell.key, name))
-            if found is None:
-                rows.append(GridRow(cell, name, one.score, None, None, "baseline"))
-            else:
-                rows.append(GridRow(cell, name, one.score, found.difference, found.p_adjusted, found.verdict))
         if cell.valid is not None:
             valid = mean_score([1.0] * cell.valid + [0.0] * (cell.n - cell.valid), [cell.key, "format"])
-            rows.append(GridRow(cell, "has its format", valid, None, None, ""))
-    return sorted(rows, key=lambda row: list(dict.fromkeys(one.metric for one in rows)).index(row.metric))
-
-
-def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
-    rows, dots, alarms = grid_rows(grid), {}, []
-    table = []
-    for row in rows:
-        tested = "" if row.p is None else f"{row.p:.3g}"
-        difference = "" if row.difference is None else _stated(row.difference, signed=True)
-        table.append(
-            (row.metric, row.cell.variant, row.cell.model, _stated(row.score), difference, tested, row.verdict)
-        )
-        if isinstance(row.score, Unscored):
-            alarms.append(f"{row.cell.variant}, {row.metric}: {row.score}")
-        elif 0 <= row.score.interval[0] <= row.score.interval[1] <= 1:
-            name = f"{row.cell.variant}, {row.cell.model}"
-            dots.setdefault(row.metric, {})[name] = (row.score.value, *row.score.interval)
+            rows.append(("has its format", cell.variant, cell.model, _stated(valid), "", "", ""))
+        if cell.left_out:
+            alarms.append(f"{cell.variant}: passages were left out, {cell.left_out / cell.n:.1f} a case")
+        if "attribution" in grid.scores(cell) and (unused := int((grid.values(cell, "attribution") <= 0).sum())):
+            alarms.append(f"{cell.variant}, {cell.model}: {unused} answers are no likelier with passages than without")
     first = grid.cells[0]
     text = (
         f"{first.n} cases of {first.task}. Differences are from {first.variant} on the same model, paired by case, "
@@ -68,43 +46,20 @@ def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
     figures = ()
     if drawn and dots:
         figures = (Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals."),)
-    for cell in grid.cells:
-        if cell.left_out:
-            alarms.append(
-                f"{cell.variant}: {cell.left_out} passages were left out, {cell.left_out / cell.n:.1f} a case"
-            )
-        if unused := _unused_contexts(grid, cell):
-            alarms.append(f"{cell.variant}, {cell.model}: {unused}")
+    parts = list(dict.fromkeys(part for cell in grid.cells for part in cell.tokens))
+    sizes = tuple((one.variant, one.model, *(one.tokens.get(p, 0.0) for p in parts), one.answer) for one in grid.cells)
+    tokens = Table(("prompt", "model", *parts, "answer"), sizes, "Tokens of a case, on average, by the prompt's parts.")
     return (
-        Section("Scores", text, (Table(columns, tuple(table)),), figures, alarms=tuple(alarms)),
-        _tokens_section(grid.cells),
+        Section("Scores", text, (Table(columns, tuple(rows)),), figures, alarms=tuple(alarms)),
+        Section("Tokens", tables=(tokens,), page_only=True),
         _cases_section(grid),
     )
 
 
-def _stated(score: Score, *, signed: bool = False) -> str:
+def _stated(score: Score, sign: str = "") -> str:
     if not isinstance(score, Scored):
         return str(score)
-    sign = "+" if signed else ""
     return f"{score.value:{sign}.3f} [{score.interval[0]:{sign}.3f}, {score.interval[1]:{sign}.3f}]"
-
-
-def _unused_contexts(grid: Grid, cell: Cell) -> str:
-    """A sentence where answers owe nothing to their passages, of a task with the metric "attribution" (nats)."""
-    if "attribution" not in grid.scores(cell):
-        return ""
-    values = grid.values(cell, "attribution")
-    unused, known = int((values <= 0).sum()), int(np.isfinite(values).sum())
-    return f"{unused} of {known} answers are no likelier with their passages than without" if unused else ""
-
-
-def _tokens_section(cells: Sequence[Cell]) -> Section:
-    parts = list(dict.fromkeys(part for cell in cells for part in cell.tokens))
-    rows = tuple(
-        (cell.variant, cell.model, *(cell.tokens.get(part, 0.0) for part in parts), cell.answer) for cell in cells
-    )
-    table = Table(("prompt", "model", *parts, "answer"), rows, "Tokens of a case, on average, by the prompt's parts.")
-    return Section("Tokens", tables=(table,), page_only=True)
 
 
 def _cases_section(grid: Grid) -> Section:
@@ -118,13 +73,9 @@ def _cases_section(grid: Grid) -> Section:
     for place in order:
         item = of_cell[0][place].item
         right = f" Right: {' | '.join(item.references)}." if item.references else ""
-        passages = tuple(
-            Passage(f"{cell.variant}, {cell.model}", (Piece(_answer(rows[place])),), f"{name} {value:.3g}")
-            for cell, rows, value in zip(grid.cells, of_cell, values[:, place], strict=True)
-        )
-        folds.append(Fold(f"{item.id}: {prompt_text(item.prompt)[:_CHARACTERS]}.{right}", passages=passages))
+        passages = []
+        for cell, rows, value in zip(grid.cells, of_cell, values[:, place], strict=True):
+            said = rows[place].response.text[:_CHARACTERS] or "(nothing)"
+            passages.append(Passage(f"{cell.variant}, {cell.model}", (Piece(said),), f"{name} {value:.3g}"))
+        folds.append(Fold(f"{item.id}: {prompt_text(item.prompt)[:_CHARACTERS]}.{right}", passages=tuple(passages)))
     return Section("Cases", f"Those on which {name} differs most.", folds=tuple(folds), page_only=True)
-
-
-def _answer(row: Result) -> str:
-    return row.response.text[:_CHARACTERS] or "(nothing)"

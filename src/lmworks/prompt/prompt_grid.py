@@ -10,6 +10,7 @@ what it is made from, so that a grid only runs what no grid before it did.
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,7 +75,7 @@ class Cell:
     time: float
     n: int
     tokens: Mapping[str, float]
-    answer: float
+    answer: float = 0.0
     left_out: int = 0
     valid: int | None = None
 
@@ -138,9 +139,20 @@ def run_grid(
         metrics = [metric(one, **{"model": engine, **(roles or {})}) for one in task.metrics]
         for one in metrics:
             check_items(one, [example.item for example in found])
+        weights = [model_fingerprint(engine), str(getattr(engine, "weights", ""))]
         for variant in variants:
-            filled = fill_cases(task, found, variant.prompt, engine, encode)
-            runs.append((_cell(task.name, cases, variant, model, engine, filled, seed), filled, variant, metrics))
+            prompt, filled = variant.prompt, fill_cases(task, found, variant.prompt, engine, encode)
+            tokens = Counter[str]()
+            for one in filled.values():
+                tokens.update(one.tokens or {})
+            identifier, left_out = prompt_hash(prompt), sum(len(one.left_out) for one in filled.values())
+            key = hash_json([cases, identifier, variant.enforced, weights, seed])[:16]
+            cell = Cell(
+                key, task.name, cases, variant.name, identifier, prompt.name, variant.enforced, model,
+                hash_json(weights)[:16], time.time(), len(found), {part: n / len(found) for part, n in tokens.items()},
+                left_out=left_out,
+            )  # fmt: skip
+            runs.append((cell, filled, variant, metrics))
     cells = []
     for cell, filled, variant, metrics in runs:
         final = folder / task.name / cell.key
@@ -159,29 +171,6 @@ def run_grid(
                 shutil.rmtree(work, ignore_errors=True)
         cells.append(replace(read_cell(final), variant=variant.name, model=cell.model))
     return Grid(folder, tuple(cells))
-
-
-def _cell(
-    task: str,
-    cases: str,
-    variant: Variant,
-    model: str,
-    engine: EngineProtocol,
-    filled: Mapping[str, FilledPrompt],
-    seed: int,
-) -> Cell:
-    """A run that is still to be made."""
-    tokens: dict[str, float] = {}
-    for one in filled.values():
-        for part, size in (one.tokens or {}).items():
-            tokens[part] = tokens.get(part, 0.0) + size / len(filled)
-    held = [model_fingerprint(engine), str(getattr(engine, "weights", ""))]
-    key = hash_json([cases, prompt_hash(variant.prompt), variant.enforced, held, seed])[:16]
-    left_out = sum(len(one.left_out) for one in filled.values())
-    return Cell(
-        key, task, cases, variant.name, prompt_hash(variant.prompt), variant.prompt.name, variant.enforced, model,
-        hash_json(held)[:16], time.time(), len(filled), tokens, 0.0, left_out,
-    )  # fmt: skip
 
 
 def _answers(filled: Mapping[str, FilledPrompt], engine: EngineProtocol, enforced: bool, seed: int) -> Answers:

@@ -1,8 +1,8 @@
 """A router learned from outcomes: fitted on a half of the cases, priced on a quarter, measured on the rest.
 
-Each target has a logistic regression of "its answer is right". The price of cost runs over all values at which a choice
-changes, which gives the curve of quality over cost; it is set to what meets a goal: no worse than the best single
-target at the least cost, or the best quality within a budget.
+Each target has a logistic regression of "its answer is right". The price of cost runs over the values at which choices
+change, which gives the curve of quality over cost; it is set to what meets a goal: no worse than the best single target
+at the least cost, or the best quality within a budget.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ LEAST = 20  # outcomes of a target, of both kinds
 STRENGTH = 0.01  # inverse of the L2 penalty: hundreds of cases, as many features
 _POINTS = 60  # of a curve
 
+Point = tuple[float, float, float]  # a price, and the mean quality and cost that it gives
+
 
 @dataclass(frozen=True, slots=True)
 class RoutedCases:
@@ -41,33 +43,23 @@ class RoutedCases:
 
     def part(self, low: float, high: float) -> "RoutedCases":
         """The cases whose hash, in [0, 1), lies in [low, high)."""
-        places = [hashlib.sha256(one.encode("utf-8", "surrogatepass")).digest()[:8] for one in self.ids]
-        kept = np.array([low <= int.from_bytes(one) / 2**64 < high for one in places])
+        hashes = [hashlib.sha256(one.encode("utf-8", "surrogatepass")).digest()[:8] for one in self.ids]
+        kept = np.array([low <= int.from_bytes(one) / 2**64 < high for one in hashes])
         outcomes = {name: values[kept] for name, values in self.outcomes.items()}
-        ids = tuple(one for one, keep in zip(self.ids, kept, strict=True) if keep)
-        return replace(self, ids=ids, features=self.features[kept], outcomes=outcomes)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A price, and what it gives on average."""
-
-    price: float
-    quality: float
-    cost: float
+        return replace(self, ids=tuple(np.array(self.ids)[kept]), features=self.features[kept], outcomes=outcomes)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterFit:
     """A learned router, its curve where the price was set, and what it does on cases that nothing was set on.
 
-    `against` leads from each single target to the difference in quality, paired by case; `mixture` is the difference
-    from choosing by chance at the same cost. `imputed` is the share of cases whose quality is predicted, since what the
-    router chooses was not asked.
+    `costs` are those of each target alone. `against` leads from each of them to the difference in quality, paired by
+    case; `mixture` is the difference from choosing by chance at the same cost. `imputed` is the share of cases whose
+    quality is predicted, since what the router chooses was not asked.
     """
 
     router: LearnedRouter
-    costs: Mapping[str, float]  # of each target alone
+    costs: Mapping[str, float]
     curve: tuple[Point, ...]
     n: int
     quality: Score
@@ -95,18 +87,25 @@ def fit_router(
     if len(cases.outcomes) < 2:
         raise ValueError("a router chooses between two targets at least")
     train, pricing, test = cases.part(0, 0.5), cases.part(0.5, 0.75), cases.part(0.75, 1)
-    models = {name: _model(name, train, kind, place) for place, name in enumerate(cases.outcomes)}
-    costs = dict(cases.costs)
+    first, costs = next(iter(cases.costs)), dict(cases.costs)
     if kind == "cascade":
-        first = next(iter(costs))
         costs = {name: cost if name == first else costs[first] + cost for name, cost in costs.items()}
+    models = {name: _model(name, train, kind, name == first) for name in cases.outcomes}
     router = LearnedRouter(kind, models, costs, 0.0, encoder)
     curve = quality_curve(router, pricing)
-    router = replace(router, price=_priced(curve, router, pricing, goal, margin, budget).price)
-    return _measured(router, curve, test)
+    if goal == "cost":
+        able = [point for point in curve if point[2] <= budget]
+        if not able:
+            raise ValueError(f"no choice costs {budget:g} or less; the cheapest costs {min(p[2] for p in curve):g}")
+        price = max(able, key=lambda point: (point[1], -point[2]))[0]
+    else:
+        best = max(float(np.nanmean(values)) for values in pricing.outcomes.values())
+        able = [point for point in curve if point[1] >= best - margin - 1e-12]
+        price = min(able or [max(curve, key=lambda point: point[1])], key=lambda point: point[2])[0]
+    return _measured(replace(router, price=price), curve, test)
 
 
-def _model(name: str, train: RoutedCases, kind: str, place: int) -> Logistic:
+def _model(name: str, train: RoutedCases, kind: str, is_first: bool) -> Logistic:
     known = np.isfinite(train.outcomes[name])
     right = train.outcomes[name][known] >= 0.5
     if min(right.sum(), (~right).sum()) < LEAST:
@@ -115,20 +114,16 @@ def _model(name: str, train: RoutedCases, kind: str, place: int) -> Logistic:
             "needed: run more cases, or leave the target out"
         )
     features = train.features[known]
-    if kind == "cascade" and place:  # of the later ones nothing is known before they are asked
+    if kind == "cascade" and not is_first:  # of the later ones nothing is known before they are asked
         features = np.zeros((len(features), 1))
     names = [str(number) for number in range(features.shape[1])]
     return fit(features, right.tolist(), names, STRENGTH if kind == "query" else 1.0)
 
 
-def _choices(router: LearnedRouter, cases: RoutedCases) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) the chosen places, their quality, and whether that is predicted."""
-    probabilities = router.probabilities(cases.features)
-    chosen = router.choose(probabilities)
+def _qualities(router: LearnedRouter, cases: RoutedCases) -> tuple[np.ndarray, np.ndarray]:
+    """(n, targets) outcomes, predicted where a target was not asked, and where that is."""
     known = np.stack([cases.outcomes[name] for name in router.models], axis=1)
-    rows = np.arange(len(chosen))
-    values, missing = known[rows, chosen], np.isnan(known[rows, chosen])
-    return chosen, np.where(missing, probabilities[rows, chosen], values), missing
+    return np.where(np.isnan(known), router.probabilities(cases.features), known), np.isnan(known)
 
 
 def quality_curve(router: LearnedRouter, cases: RoutedCases) -> tuple[Point, ...]:
@@ -140,66 +135,47 @@ def quality_curve(router: LearnedRouter, cases: RoutedCases) -> tuple[Point, ...
     prices = np.unique(prices[np.isfinite(prices) & (prices > 0)])
     if len(prices) > _POINTS:
         prices = np.quantile(prices, np.linspace(0, 1, _POINTS))
-    points = []
-    for price in (0.0, *prices, *(prices[-1:] * 2)):
-        chosen, values, _ = _choices(replace(router, price=float(price)), cases)
-        points.append(Point(float(price), float(values.mean()), float(costs[chosen].mean())))
+    qualities, rows, points = _qualities(router, cases)[0], np.arange(len(probabilities)), []
+    for price in (0.0, *prices.tolist(), *(2 * prices[-1:]).tolist()):
+        chosen = replace(router, price=price).choose(probabilities)
+        points.append((price, float(qualities[rows, chosen].mean()), float(costs[chosen].mean())))
     return tuple(points)
 
 
-def _priced(
-    curve: Sequence[Point], router: LearnedRouter, cases: RoutedCases, goal: str, margin: float, budget: float
-) -> Point:
-    if goal == "cost":
-        able = [point for point in curve if point.cost <= budget]
-        if not able:
-            least = min(point.cost for point in curve)
-            raise ValueError(f"no choice costs {budget:g} or less; the cheapest costs {least:g}")
-        return max(able, key=lambda point: (point.quality, -point.cost))
-    best = max(float(np.nanmean(values)) for values in cases.outcomes.values())
-    able = [point for point in curve if point.quality >= best - margin - 1e-12]
-    return min(able or [max(curve, key=lambda point: point.quality)], key=lambda point: point.cost)
-
-
 def _measured(router: LearnedRouter, curve: tuple[Point, ...], test: RoutedCases) -> RouterFit:
-    chosen, values, missing = _choices(router, test)
     names, alone = list(router.models), np.array(list(test.costs.values()))
-    probabilities = router.probabilities(test.features)
-    single = {}
-    for place, name in enumerate(names):
-        known = test.outcomes[name]
-        single[name] = np.where(np.isnan(known), probabilities[:, place], known)
-    ones = np.ones(len(values))
-    own = np.stack([values, ones], axis=1)
-    signature = ["router", len(values), router.price]
+    chosen, (qualities, predicted) = router.choose(router.probabilities(test.features)), _qualities(router, test)
+    rows, ones = np.arange(len(chosen)), np.ones(len(chosen))
+    values, cost = qualities[rows, chosen], float(np.array(list(router.costs.values()))[chosen].mean())
+    own, signature = np.stack([values, ones], axis=1), ["router", len(values), router.price]
     against = {
-        name: paired_score(own, np.stack([other, ones], axis=1), ratio, signature) for name, other in single.items()
+        name: paired_score(own, np.stack([qualities[:, place], ones], axis=1), ratio, signature)
+        for place, name in enumerate(names)
     }
-    cost = float(np.array(list(router.costs.values()))[chosen].mean())
-    low, high = int(alone.argmin()), int(alone.argmax())
+    low, high = alone.argmin(), alone.argmax()
     share = min(1.0, (cost - alone[low]) / (alone[high] - alone[low])) if alone[high] > alone[low] else 0.0
-    mixed = (1 - share) * single[names[low]] + share * single[names[high]]
+    mixed = (1 - share) * qualities[:, low] + share * qualities[:, high]
     return RouterFit(
         router, dict(test.costs), curve, len(values), mean_score(values.tolist(), signature), cost,
         {name: float((chosen == place).mean()) for place, name in enumerate(names)}, against,
-        mean_score((values - mixed).tolist(), signature), float(missing.mean()),
+        mean_score((values - mixed).tolist(), signature), float(predicted[rows, chosen].mean()),
     )  # fmt: skip
 
 
 def fit_section(found: RouterFit) -> Section:
     """The curve, and on held-out cases quality and cost against every single target and against chance."""
-    costs = found.costs
-    rows = [
-        (name, found.shares[name], costs[name], found.cost / costs[name] if costs[name] else 0.0, str(score))
+    rows: Sequence[tuple[str | float, ...]] = [
+        (name, found.shares[name], found.costs[name], found.cost / found.costs[name], str(score))
         for name, score in found.against.items()
     ]
     columns = ("target", "share", "its cost", "router's cost over it", "router's quality less its")
-    lines = {"router": ([point.cost for point in found.curve], [point.quality for point in found.curve])}
-    plot = Figure(line_plot(lines, x="cost of a question", y="right answers"), "Where the price was set, by price.")
+    _, qualities, costs = zip(*found.curve, strict=True)
+    plot = line_plot({"router": (costs, qualities)}, x="cost of a question", y="right answers")
     text = (
         f"On {found.n} held-out questions: quality {found.quality}, cost {found.cost:.4g} a question. Against choosing "
         f"by chance at the same cost: {found.mixture}."
     )
     if found.imputed:
         text += f" The quality of {found.imputed:.0%} of them is predicted: what is chosen was not asked."
-    return Section(f"Router, {found.router.kind}", text, (Table(columns, tuple(rows)),), (plot,))
+    figure = Figure(plot, "Where the price was set, by price.")
+    return Section(f"Router, {found.router.kind}", text, (Table(columns, tuple(rows)),), (figure,))

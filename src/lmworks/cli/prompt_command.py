@@ -249,12 +249,12 @@ def optimise(
     from lmworks.evaluate.task import read_tasks
     from lmworks.progress import stage_progress
     from lmworks.prompt.prompt_file import prompt_hash
-    from lmworks.prompt.prompt_grid import RUNS, read_cases
-    from lmworks.prompt.prompt_search import search_prompt, search_section
+    from lmworks.prompt.prompt_grid import read_cases
+    from lmworks.prompt.prompt_search import SEARCHES, search_prompt, search_section
     from lmworks.report import print_sections
 
     (wanted,), begun, console = read_tasks([task]), read_version(prompt, workspace), new_console()
-    cases, folder = read_cases(wanted, data, limit), (workspace or last_workspace()) / RUNS
+    cases, folder = read_cases(wanted, data, limit), (workspace or last_workspace()) / SEARCHES
     with stage_progress(console, "search") as report:
         found = search_prompt(
             wanted, cases, begun, open_engine(model), folder, train, instructions or (),

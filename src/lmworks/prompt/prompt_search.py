@@ -21,6 +21,7 @@ from lmworks.prompt.prompt_grid import Grid, Variant, run_grid
 from lmworks.records import Message, Scored
 from lmworks.report import Section, Table
 
+SEARCHES = "prompt-searches"  # in a workspace: apart from tests, since no gate may ask the cases of a search
 COUNTS = (2, 4, 8)  # of examples
 DRAWS = 3  # of fixed examples, for each count
 REWORD = "Write this instruction in other words, so that a language model follows it better:\n\n{instruction}"

@@ -60,14 +60,9 @@ class Rule:
             re.compile(self.pattern)
         except re.error as error:
             raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from error
-        if (
-            self.contains == ()
-            and not self.pattern
-            and (self.longer_than, self.shorter_than, self.turns) == (None,) * 3
-        ):
-            raise ValueError(
-                f"the rule {self.why!r} names nothing that must hold: it would always choose {self.target}"
-            )
+        numbers = self.longer_than, self.shorter_than, self.turns
+        if not self.contains and not self.pattern and numbers == (None, None, None):
+            raise ValueError(f"the rule {self.why!r} names nothing that must hold: it would always hold")
 
     def holds(self, messages: Sequence[Message]) -> bool:
         text = question_of(messages)
@@ -96,9 +91,8 @@ class LearnedRouter:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n, features) -> (n, targets), in the order of `models`."""
-        return np.stack(
-            [model.probability(features[:, : len(model.weights)]) for model in self.models.values()], axis=1
-        )
+        each = [model.probability(features[:, : len(model.weights)]) for model in self.models.values()]
+        return np.stack(each, axis=1)
 
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
         """(n, targets) -> (n,) the place of the chosen one, the cheaper of equal ones."""
@@ -129,14 +123,10 @@ class Router:
 
     def __post_init__(self) -> None:
         if not self.fallback:
-            raise ValueError(
-                f'the router {self.name} has no fallback: add fallback = "{next(iter(self.targets), "...")}"'
-            )
-        for name in (
-            self.fallback,
-            *(rule.target for rule in self.rules),
-            *(self.learned.models if self.learned else ()),
-        ):
+            first = next(iter(self.targets), "...")
+            raise ValueError(f'the router {self.name} has no fallback: add fallback = "{first}"')
+        learned = self.learned.models if self.learned else ()
+        for name in (self.fallback, *(rule.target for rule in self.rules), *learned):
             if name not in self.targets:
                 raise ValueError(f"the router {self.name}: {unknown('target', name, list(self.targets))}")
 
@@ -164,9 +154,8 @@ class Router:
         place = int(self.learned.choose(probabilities)[0])
         names = list(self.learned.models)
         stated = ", ".join(f"P({name}) {value:.2f}" for name, value in zip(names, probabilities[0], strict=True))
-        return Decision(
-            names[place], f"{by}: {stated} at price {self.learned.price:.3g}", float(probabilities[0, place])
-        )
+        reason = f"{by}: {stated} at price {self.learned.price:.3g}"
+        return Decision(names[place], reason, float(probabilities[0, place]))
 
 
 def confidence_features(log_probabilities: Sequence[Sequence[float]]) -> np.ndarray:
@@ -184,9 +173,7 @@ def read_router(path: Path, encoder: str = "") -> Router:
         return router
     made = from_mapping(LearnedRouter, read_json(learned), [str(learned)])
     if encoder and made.encoder and made.encoder != encoder:
-        raise ValueError(
-            f"{learned} was learned on another embedding model than is served: run `lmworks route fit` again"
-        )
+        raise ValueError(f"{learned} was learned on another embedding model: run `lmworks route fit` with this one")
     return replace(router, learned=made)
 
 

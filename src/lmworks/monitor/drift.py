@@ -175,7 +175,7 @@ def measure(
     for row, pair in zip(_judged(tested, before, config), pairs, strict=True):
         if row.level in ("warn", "alarm"):
             row = _explained(row, *pair, questions)
-            questions = None if row.clusters else questions  # they are told once
+            questions = None if row.clusters else questions  # named in one row of them
         found.append(row)
     return found
 

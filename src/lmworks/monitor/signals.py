@@ -78,7 +78,7 @@ def _of(name: str, side: Side, kind: Kind, values: Any, known: np.ndarray | None
     return Signal(name, side, kind, values, there if known is None else known)
 
 
-@lru_cache(50_000)  # a row is looked at again in each of the weeks after it
+@lru_cache(50_000)  # a row is read again in each of the four weeks after it
 def _language(text: str) -> str:
     return py3langid(text)[0] if text else ""
 

@@ -150,34 +150,36 @@ class PromptStore:
         policy, who, wanted = self.policy(label), acting(who), self.hash_of(name, version)
         self._check_may(policy, label, who)
         check_promotion(f"{name} {wanted}", gate, reason)
-        before = self.labels(name).get(label, "")
-        if before == wanted:
-            raise GateError(f"{name} {wanted} has the label {label} already")
-        if policy.test and before and gate is None:
-            raise GateError(
-                f"{label} needs a test of {wanted} against {before}: run `lmworks prompt test TASK --prompt "
-                f"{name}:{wanted} --prompt {name}:{before} ...` first"
-            )
-        made = Promotion(wanted, before, time.time(), who, reason.strip(), gate=gate, label=label)
-        if policy.second:
-            standing = self.history(name, label)[-1:]
-            if not standing or (standing[0].kind, standing[0].version) != ("proposed", wanted):
-                return self._append(name, replace(made, kind="proposed"))
-            if standing[0].who == who:
-                raise GateError(f"{who} proposed it: {label} needs a second person, with --by")
-            made = replace(made, proposer=standing[0].who)
-        return self._append(name, made)
+        with lock(self.folder / name / "labels.lock"):  # so that nothing moves between the look and the entry
+            before = self.labels(name).get(label, "")
+            if before == wanted:
+                raise GateError(f"{name} {wanted} has the label {label} already")
+            if policy.test and before and gate is None:
+                raise GateError(
+                    f"{label} needs a test of {wanted} against {before}: run `lmworks prompt test TASK --prompt "
+                    f"{name}:{wanted} --prompt {name}:{before} ...` first"
+                )
+            made = Promotion(wanted, before, time.time(), who, reason.strip(), gate=gate, label=label)
+            if policy.second:
+                standing = self.history(name, label)[-1:]
+                if not standing or (standing[0].kind, standing[0].version) != ("proposed", wanted):
+                    return self._append(name, replace(made, kind="proposed"))
+                if standing[0].who == who:
+                    raise GateError(f"{who} proposed it: {label} needs a second person, with --by")
+                made = replace(made, proposer=standing[0].who)
+            return self._append(name, made)
 
     def rollback(self, name: str, label: str = PRODUCTION, reason: str = "", *, who: str = "") -> Promotion:
         """Give a label back to the version that had it before; it needs no test, having had it once."""
         who = acting(who)
         self._check_may(self.policy(label), label, who)
         check_promotion(name, None, reason)
-        stack = carriers(self.history(name, label))
-        if len(stack) < 2 or not stack[-2]:
-            raise GateError(f"{name}: no earlier version had the label {label}")
-        back = Promotion(stack[-2], stack[-1], time.time(), who, reason.strip(), "rolled back", label=label)
-        return self._append(name, back)
+        with lock(self.folder / name / "labels.lock"):  # so that nothing moves between the look and the entry
+            stack = carriers(self.history(name, label))
+            if len(stack) < 2 or not stack[-2]:
+                raise GateError(f"{name}: no earlier version had the label {label}")
+            back = Promotion(stack[-2], stack[-1], time.time(), who, reason.strip(), "rolled back", label=label)
+            return self._append(name, back)
 
     def _labels(self, name: str) -> Path:
         return self.folder / name / "labels.jsonl"
@@ -189,6 +191,5 @@ class PromptStore:
             raise GateError(f"{who} may not move {label}, {names} may: change who in {_POLICY}, or ask one of them")
 
     def _append(self, name: str, made: Promotion) -> Promotion:
-        with lock(self.folder / name / "labels.lock"):
-            append_vote(self._labels(name), made)
+        append_vote(self._labels(name), made)
         return made

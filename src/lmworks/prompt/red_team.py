@@ -26,7 +26,7 @@ from lmworks.prompt.filled_prompt import FilledPrompt, fill_prompt
 from lmworks.prompt.safety_detectors import DETECTORS, calibration, refused
 from lmworks.records import Message, Score
 from lmworks.report import Section, Table
-from lmworks.statistics.corrected_rates import rogan_gladen
+from lmworks.statistics.scores import rogan_gladen
 
 FOLDER = "red-team"  # in a workspace: what was found, by prompt, and the attacks that are asked again
 CODE_WORD = "heron-42"  # stands in the system message while it is to be extracted

@@ -2,7 +2,7 @@
 
 A detector reads what was asked and what was answered. None is right always: `calibration` counts how often each is on
 the labelled responses of `attacks/detector_cases.jsonl`, among them those on which known scanners raise false alarms,
-and rates are corrected for it (`statistics/corrected_rates.py`).
+and rates are corrected for it (`statistics/scores.py`).
 """
 
 import base64

@@ -133,8 +133,8 @@ def mmd_test(
 
     The kernel is Gaussian, its width the mean squared distance of the pooled points. MMD² is a quadratic form in the
     labels, so that all permutations are one product of the kernel's matrix. Rows of the reference have the weights of
-    their strata: else more traffic at one hour could hide a shift, or be one. Effect: MMD, whose square is what is left
-    of the statistic without its mean over permutations, 0 where that is negative.
+    their strata: else more traffic at one hour could hide a shift, or be one. Effect: MMD, the root of the statistic
+    less its mean over permutations, 0 where that is negative.
     """
     points = np.asarray(points, dtype=np.float32)
     squares = (points**2).sum(axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmworks.records import Scored, Unscored
-from lmworks.statistics.corrected_rates import rogan_gladen
+from lmworks.statistics.scores import rogan_gladen
 
 
 def test_the_estimate_is_rogans_and_gladens_and_stays_a_share():

@@ -122,6 +122,35 @@ def from_gguf(blocks: Tensor, kind: str, columns: int) -> Quantised:
     return read(blocks.reshape(rows, columns // GROUP, size))
 
 
+def to_gguf(matrix: Quantised) -> tuple[str, Tensor]:
+    """The inverse of `from_gguf`: the name of the type, and blocks (rows, bytes of a row) uint8. int4 is Q4_0 where
+    every minimum is -8 · scale, and Q4_1 else. ValueError for floats, and for columns that are no whole blocks."""
+    kind = gguf_kind(matrix)
+    if matrix.columns % GROUP:
+        raise ValueError(f"GGUF has blocks of {GROUP} columns, and these are {matrix.columns}: keep them as floats")
+    assert matrix.scales is not None
+    values = matrix.values.unflatten(1, (-1, GROUP))  # (rows, groups, 32)
+    heads = [matrix.scales]
+    if kind == "Q8_0":
+        numbers = values.view(torch.uint8)
+    else:
+        numbers = values[..., : GROUP // 2] | values[..., GROUP // 2 :] << 4
+        heads += [matrix.minimums] if kind == "Q4_1" and matrix.minimums is not None else []
+    return kind, torch.cat([head.unsqueeze(-1).view(torch.uint8) for head in heads] + [numbers], dim=-1).flatten(1)
+
+
+def gguf_kind(matrix: Quantised) -> str:
+    """The name of the type in `gguf.GGMLQuantizationType`; ValueError for floats."""
+    match matrix.format:
+        case "int8":
+            return "Q8_0"
+        case "int4":
+            assert matrix.scales is not None and matrix.minimums is not None
+            return "Q4_0" if torch.equal(matrix.minimums, matrix.scales * -8) else "Q4_1"
+        case floats:
+            raise ValueError(f"{floats} is no format of blocks: int8 and int4 are")
+
+
 def _read_q8_0(blocks: Tensor) -> Quantised:
     """A block is a float16 scale and 32 int8."""
     return Quantised("int8", blocks[..., 2:].contiguous().view(torch.int8).flatten(1), _float16(blocks, 0))

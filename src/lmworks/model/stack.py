@@ -93,11 +93,22 @@ class Stack(nn.Module):
         rule: masks.Predicate | None = None,
     ) -> Tensor:
         """`hidden` (batch, length, width) → the same shape; the other arguments as in `Transformer.hidden`."""
-        contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
-        for layer, block in enumerate(self.blocks):
-            context = replace(contexts[self._kinds[layer]], layer=layer)
+        contexts = self.layer_contexts(hidden, positions, attention_mask, cache, rule)
+        for block, context in zip(self.blocks, contexts, strict=True):
             hidden = block(hidden, context, memory)
         return hidden if self.norm is None else self.norm(hidden)
+
+    def layer_contexts(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        rule: masks.Predicate | None = None,
+    ) -> list[Context]:
+        """The context of each block, for running one at a time; arguments as in `forward`."""
+        contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
+        return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(self._kinds)]
 
     def shares_prefixes(self, like: Tensor) -> bool:
         """Whether `masks.SharedPrefix` has a kernel for hidden states of this dtype and device."""

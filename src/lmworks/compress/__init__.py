@@ -1,0 +1,20 @@
+"""Compression: from a checkpoint to a smaller one that the engine runs faster, with what it lost measured."""
+
+from typing import TYPE_CHECKING
+
+from lmworks.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks, read_calibration
+    from lmworks.compress.config import (
+        AWQConfig,
+        CalibrationConfig,
+        GPTQConfig,
+        GridConfig,
+        QuantiseConfig,
+        RoundConfig,
+        SmoothQuantConfig,
+    )
+    from lmworks.compress.quantisation import Quantisation, quantise
+
+__getattr__, __all__ = lazy_exports(__name__, __file__)

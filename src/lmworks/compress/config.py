@@ -1,0 +1,185 @@
+"""The configs of compression, free of torch: the one schema of recipes, `--set` and Python."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from lmworks.train.config_checks import positive, within
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """The texts on which activations are measured: pieces of documents, drawn by the seed.
+
+    sequences  Pieces, at most: 64 of 512 tokens are enough for the Hessians of small models.
+    length     Tokens of a piece.
+    batch      Pieces that run through a block together.
+    seed       Of the order in which documents are taken.
+    """
+
+    sequences: int = 64
+    length: int = 512
+    batch: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive(sequences=self.sequences, batch=self.batch)
+        within(2, 2**20, length=self.length)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Quantisation
+
+GROUP = 32  # columns that share a scale in the engine and in GGUF files
+
+
+@dataclass(frozen=True, slots=True)
+class GridConfig:
+    """The levels that weights are rounded to; see `weight_grid.py`.
+
+    bits       8, 4; 3 and 2 are simulated: they take the memory of 4.
+    symmetric  Levels around 0, without a minimum: half a bit a weight less, and what compressed-tensors holds.
+    group      Columns that share a scale, a multiple of 32.
+    """
+
+    bits: int = 4
+    symmetric: bool = False
+    group: int = GROUP
+
+    def __post_init__(self) -> None:
+        if self.bits not in (2, 3, 4, 8):
+            raise ValueError(f"bits are 8, 4, 3 or 2, got {self.bits}: the engine and the files hold no others")
+        if self.group < GROUP or self.group % GROUP:
+            raise ValueError(f"group is a multiple of {GROUP} columns, got {self.group}")
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The least and the largest q."""
+        if self.bits == 8:
+            return -127, 127
+        half = 2 ** (self.bits - 1)
+        return (8 - half, 7 + half) if self.symmetric else (0, 2 * half - 1)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """With the scales; of simulated bits, what packed ones would take."""
+        return self.bits + (16 if self.symmetric or self.bits == 8 else 32) / self.group
+
+
+@dataclass(frozen=True, slots=True)
+class RoundConfig:
+    """Round each weight to the nearest level, without a calibration text.
+
+    kind  How.
+    """
+
+    kind: Literal["rtn"] = "rtn"
+
+
+@dataclass(frozen=True, slots=True)
+class GPTQConfig:
+    """GPTQ (Frantar et al. 2022): round column by column, and let the columns to come make up for the error.
+
+    kind     How.
+    damping  Share of the mean diagonal of the Hessian that is added to it.
+    order    Columns of large inputs first ("act order"); the groups stay where they are.
+    """
+
+    kind: Literal["gptq"] = "gptq"
+    damping: float = 0.01
+    order: bool = True
+
+    def __post_init__(self) -> None:
+        positive(damping=self.damping)
+
+
+@dataclass(frozen=True, slots=True)
+class AWQConfig:
+    """AWQ (Lin et al. 2023): scale the columns that see large inputs before rounding, and the inputs back.
+
+    kind   How.
+    steps  Strengths of the scaling that are tried, from none to in proportion to the inputs.
+    clip   Look for the best range of each group besides.
+    """
+
+    kind: Literal["awq"] = "awq"
+    steps: int = 20
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        positive(steps=self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothQuantConfig:
+    """SmoothQuant (Xiao et al. 2022): move the range of the inputs' outlier channels into the weights, for activations
+    of 8 bits.
+
+    kind      How.
+    strength  α: 0 leaves all of the range to the activations, 1 moves all of it to the weights.
+    """
+
+    kind: Literal["smoothquant"] = "smoothquant"
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        within(0, 1, strength=self.strength)
+
+
+QuantisationMethod = RoundConfig | GPTQConfig | AWQConfig | SmoothQuantConfig
+FileFormat = Literal["gguf", "compressed-tensors", "float"]
+EmbeddingFormat = Literal["bfloat16", "int8", "int4"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantiseConfig:
+    """A smaller checkpoint by post-training quantisation.
+
+    base         The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
+                 file. A relative path starts at the folder of the recipe, or, for a command, at the current one.
+    method       `rtn`, `gptq`, `awq`, `smoothquant`.
+    grid         The levels of the projections' weights.
+    embedding    Format of the token embedding and the head: `bfloat16`, `int8`, `int4`. Left out: int8, because logits
+                 suffer most; bfloat16 in a compressed-tensors folder, which quantises no embedding.
+    budget       Most bytes of the file: each matrix then gets 4, 8 or 16 bits, by how much the loss suffers, measured.
+    format       What is written: `gguf`, for the engine and llama.cpp; `compressed-tensors`, for transformers and vLLM;
+                 `float`, a plain folder of the rounded weights.
+    calibration  The texts that activations are measured on.
+    held_out     Share of the documents that no calibration sees, chosen by their hashes: to measure on.
+    requantise   Round weights that are quantised already a second time.
+    """
+
+    base: str = ""
+    method: QuantisationMethod = field(default_factory=GPTQConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
+    embedding: EmbeddingFormat | None = None
+    budget: int | None = None
+    format: FileFormat = "gguf"
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    held_out: float = 0.2
+    requantise: bool = False
+
+    def __post_init__(self) -> None:
+        positive(budget=self.budget)
+        within(0, 1, held_out=self.held_out)
+        if self.format not in get_args(FileFormat):
+            raise ValueError(f"format is one of {', '.join(get_args(FileFormat))}, got {self.format!r}")
+        if self.format == "compressed-tensors":
+            check_compressed_tensors(self.grid, self.embedding)
+
+    @property
+    def embedding_format(self) -> EmbeddingFormat:
+        return self.embedding or ("bfloat16" if self.format == "compressed-tensors" else "int8")
+
+
+def check_compressed_tensors(grid: GridConfig, embedding: EmbeddingFormat | None) -> None:
+    """ValueError for what a compressed-tensors folder does not hold."""
+    if grid.bits < 8 and not grid.symmetric:
+        raise ValueError(
+            "compressed-tensors holds whole zero points, and these levels have a minimum of their own: set "
+            "grid.symmetric=true, or write format=gguf"
+        )
+    if embedding not in (None, "bfloat16"):
+        raise ValueError(
+            f"transformers reads no quantised embedding from compressed-tensors: leave embedding={embedding} out, or "
+            "write format=gguf"
+        )

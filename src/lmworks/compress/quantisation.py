@@ -1,0 +1,179 @@
+"""Post-training quantisation: from a checkpoint to one whose matrices are on a grid, by any of the methods.
+
+from lmworks.compress import GPTQConfig, QuantiseConfig, quantise
+smaller = quantise(lmworks.load("model"), QuantiseConfig(method=GPTQConfig()), texts).checkpoint
+lmworks.Engine(smaller)  # runs the integers as they are
+save_gguf(smaller, "model.gguf")  # writes them as they are
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmworks.compress.awq import scale_block
+from lmworks.compress.block_calibration import (
+    CalibratedBlock,
+    InputStatistics,
+    calibrated_blocks,
+    linear_names,
+    read_calibration,
+)
+from lmworks.compress.config import (
+    AWQConfig,
+    EmbeddingFormat,
+    GPTQConfig,
+    GridConfig,
+    QuantiseConfig,
+    RoundConfig,
+    SmoothQuantConfig,
+)
+from lmworks.compress.gptq import gptq_matrix
+from lmworks.compress.smoothquant import smooth_block
+from lmworks.compress.weight_grid import fit_grid, round_to_nearest
+from lmworks.kernels.weight_formats import Quantised, dequantise
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.quantised_linear import has_adapter
+from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.transformer import sharing_copy
+from lmworks.progress import Report, no_report
+
+Grids = Mapping[str, GridConfig | None]  # by the names of linear layers; None: not quantised
+_TABLES = ("embedding.tokens.weight", "head.projection.weight")
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """A quantised checkpoint, whose `weights` are `QuantisedWeights`, and what was seen on the way.
+
+    errors  the relative squared error of each layer's outputs on what the calibration saw: |ΔW x|² / |W x|². Without a
+            calibration, of its weights.
+    inputs  statistics of each layer's inputs.
+    seen    the calibration text, for a manifest.
+    """
+
+    checkpoint: Checkpoint
+    errors: Mapping[str, float]
+    inputs: Mapping[str, InputStatistics] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quantise(
+    checkpoint: Checkpoint,
+    config: QuantiseConfig,
+    texts: Sequence[str] = (),
+    grids: Grids | None = None,
+    progress: Report = no_report,
+) -> Quantisation:
+    """The checkpoint with its projections rounded by `config.method`, its embedding and head to `embedding_format`.
+
+    texts  to calibrate on; `rtn` needs none.
+    grids  of each layer, by its name; default: `config.grid` for all.
+
+    ValueError where the weights are quantised already (unless `config.requantise`), an adapter stands beside them, or
+    the method needs a text and there is none.
+    """
+    check_floats(checkpoint, config.requantise)
+    text = None
+    if not isinstance(config.method, RoundConfig):
+        text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
+    model = sharing_copy(checkpoint.model, _float32)
+    if grids is None:
+        grids = dict.fromkeys(linear_names(model), config.grid)
+    stored: dict[str, Tensor | Quantised] = {}
+    errors: dict[str, float] = {}
+    inputs: dict[str, InputStatistics] = {}
+    if text is None:
+        for number, (name, grid) in enumerate(grids.items()):
+            weight = model.get_submodule(name).weight.detach()  # type: ignore[union-attr]
+            if grid is not None:
+                stored[f"{name}.weight"] = rounded = round_to_nearest(weight, grid)  # type: ignore[arg-type]
+                errors[name] = _share((dequantise(rounded) - weight).square().sum(), weight.square().sum())  # type: ignore[operator]
+            progress(number + 1, len(grids), "matrices")
+    else:
+        blocks = len(model.decoder.blocks if model.decoder is not None else model.encoder.blocks)  # type: ignore[union-attr]
+        for block in calibrated_blocks(model, text):
+            statistics = block.statistics()
+            inputs |= {name: own.vectors() for name, own in statistics.items()}
+            for name, (matrix, error) in _quantise_block(block, statistics, grids, config).items():
+                stored[f"{name}.weight"], errors[name] = matrix, error
+                block.linears()[name].weight.data.copy_(dequantise(matrix))
+            progress(block.number + 1, blocks, "blocks")
+    for name, tensor in model.state_dict().items():
+        stored.setdefault(name, _kept(name, tensor, config.embedding_format))
+    smaller = replace(checkpoint, weights=QuantisedWeights(stored), dtype=torch.float32)
+    return Quantisation(smaller, errors, inputs, {} if text is None else text.seen())
+
+
+def _quantise_block(
+    block: CalibratedBlock, statistics: Mapping[str, InputStatistics], grids: Grids, config: QuantiseConfig
+) -> dict[str, tuple[Quantised, float]]:
+    """Its matrices and the relative errors of their outputs; scales are folded into the block."""
+    match config.method:
+        case AWQConfig() as method:
+            scale_block(block, statistics, grids, method)
+        case SmoothQuantConfig() as method:
+            smooth_block(block, statistics, method)
+    found = {}
+    for name, layer in block.linears().items():
+        grid, own = grids[name], statistics.get(name)
+        if grid is None:
+            continue
+        weight = layer.weight.detach()
+        if own is None:  # an expert that no token went to
+            matrix = round_to_nearest(weight, grid)
+        elif isinstance(config.method, GPTQConfig):
+            assert own.second_moment is not None
+            levels = fit_grid(weight, grid, own.mean_square)
+            matrix = levels.quantised(gptq_matrix(weight, own.second_moment, levels, config.method))
+        else:
+            clips = isinstance(config.method, AWQConfig) and config.method.clip
+            levels = fit_grid(weight, grid, own.mean_square if clips else None)
+            matrix = levels.quantised(levels.nearest(weight))
+        found[name] = matrix, _output_error(weight, dequantise(matrix), own)
+    return found
+
+
+def _output_error(weight: Tensor, rounded: Tensor, statistics: InputStatistics | None) -> float:
+    moment = None if statistics is None else statistics.second_moment
+    change = rounded - weight
+    if moment is None:
+        return _share(change.square().sum(), weight.square().sum())
+    return _share(((change @ moment) * change).sum(), ((weight @ moment) * weight).sum())
+
+
+def _share(part: Tensor, whole: Tensor) -> float:
+    return float(part) / max(float(whole), 1e-30)
+
+
+def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
+    """What no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
+    if tensor.ndim == 1:
+        return tensor.detach().float()
+    if name in _TABLES and embedding != "bfloat16":
+        bits = 8 if embedding == "int8" else 4
+        return round_to_nearest(tensor.detach(), GridConfig(bits))
+    return tensor.detach().bfloat16()
+
+
+def check_floats(checkpoint: Checkpoint, requantise: bool = False) -> None:
+    """ValueError for weights that are quantised already, and for an adapter beside them."""
+    blocks = getattr(checkpoint.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
+    kinds = {found[0] for name in checkpoint.weights if (found := blocks(name))} if blocks else set[str]()
+    if isinstance(checkpoint.weights, QuantisedWeights):
+        kinds = {value.format for value in checkpoint.weights.stored.values() if isinstance(value, Quantised)}
+    if kinds and not requantise:
+        raise ValueError(
+            f"the weights of {checkpoint.source} are quantised already ({', '.join(sorted(kinds))}), and rounding them "
+            "again adds to what they lost: take the floating-point model that they were made of, or set "
+            "requantise=true"
+        )
+    if not kinds and has_adapter(checkpoint.model):
+        raise ValueError(f"{checkpoint.source} has an adapter beside its weights: merge it first")
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().float().clone() if tensor.is_floating_point() else tensor.clone()
+    return torch.nn.Parameter(copied, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else copied

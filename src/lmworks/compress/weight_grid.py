@@ -1,0 +1,154 @@
+"""The grids that weights are rounded to: where the levels of a group of columns lie, and which level is nearest.
+
+A level is `scale · q + minimum`, with float16 scales and minimums: what `kernels.weight_formats.Quantised` holds, so
+that a matrix rounded here is run, and written to files, without a further rounding.
+
+    bits 8        q in -127 … 127, minimum 0                                    int8, Q8_0
+    symmetric     q in 8 ± 2^(bits-1), minimum -8 · scale; 4 bits: 0 … 15       int4, Q4_0, compressed-tensors
+    else          q in 0 … 2^bits - 1                                           int4, Q4_1
+
+Two and three bits are simulated: they use some of the levels of four, and take the memory of four.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lmworks.compress.config import GridConfig
+from lmworks.kernels.weight_formats import GROUP, Quantised
+
+_SHRUNK = torch.linspace(0.6, 1.05, 19)  # of a group's range, where the best levels are looked for
+_REFINED = 3  # times that levels are fitted to the weights that are nearest to them
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The levels of a matrix: `scales` and `minimums` (rows, groups of `config.group` columns) float32, which are
+    float16 numbers."""
+
+    config: GridConfig
+    scales: Tensor
+    minimums: Tensor
+
+    def nearest(self, values: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
+        """The q of the nearest levels, of the dtype of `values` (rows, columns), which are these columns of the
+        matrix."""
+        scales, minimums = self._spread(values, columns)
+        return _nearest(values, scales, minimums, self.config)
+
+    def levels(self, q: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
+        """The values of these q, (rows, columns)."""
+        scales, minimums = self._spread(q, columns)
+        return q * scales + minimums
+
+    def quantised(self, q: Tensor) -> Quantised:
+        """The matrix with these q, (rows, columns), in groups of 32 columns."""
+        groups = -(-q.shape[1] // GROUP)
+        scales, minimums = (
+            kind.repeat_interleave(self.config.group // GROUP, dim=1)[:, :groups].half().contiguous()
+            for kind in (self.scales, self.minimums)
+        )
+        if self.config.bits == 8:
+            return Quantised("int8", q.to(torch.int8), scales)
+        return Quantised("int4", q.to(torch.uint8), scales, minimums)
+
+    def _spread(self, values: Tensor, columns: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and minimums of each of these columns."""
+        places = torch.arange(self.scales.shape[1] * self.config.group)[columns][: values.shape[1]] // self.config.group
+        return self.scales[:, places].to(values.dtype), self.minimums[:, places].to(values.dtype)
+
+
+def round_to_nearest(weight: Tensor, config: GridConfig) -> Quantised:
+    """`weight` (rows, columns) on the grid between the smallest and the largest value of each group."""
+    grid = fit_grid(weight, config)
+    return grid.quantised(grid.nearest(weight.float()))
+
+
+def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = None) -> Grid:
+    """The levels for a matrix (rows, columns) of any float dtype: between the extremes of each group; or, with
+    `importance` (columns,), those of the least squared error of which each column counts so much.
+
+    They are looked for among shrunk ranges, then fitted by least squares to the weights nearest to them. ValueError for
+    values that are not finite, or too large for float16.
+    """
+    groups = _grouped(weight.float(), config.group)
+    best = _half(*_between(groups, config, torch.tensor(1.0)), config)
+    if importance is None:
+        return Grid(config, *(kind.squeeze(-1) for kind in best))
+    counts = importance.float().clamp(min=1e-12 * float(importance.max()) + 1e-30)
+    counts = F.pad(counts, (0, -len(counts) % config.group)).unflatten(0, (-1, config.group))  # (groups, columns)
+    least = _error(groups, *best, counts, config)
+
+    def offer(scales: Tensor, minimums: Tensor) -> None:
+        nonlocal best, least
+        offered = _half(scales, minimums, config)
+        error = _error(groups, *offered, counts, config)
+        better = error < least
+        best = tuple(torch.where(better, new, old) for new, old in zip(offered, best, strict=True))
+        least = torch.where(better, error, least)
+
+    for share in _SHRUNK:
+        offer(*_between(groups, config, share))
+        if config.symmetric and config.bits < 8:  # the end with one more level on the other side
+            offer(*(-kind for kind in _between(groups, config, share)))
+    for _ in range(_REFINED):
+        offer(*_least_squares(groups, _nearest(groups, *best, config), counts, config))
+    return Grid(config, *(kind.squeeze(-1) for kind in best))
+
+
+def _between(groups: Tensor, config: GridConfig, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales and minimums (rows, groups, 1) of a range of this share of the values' own, (rows, groups, columns)."""
+    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+    if config.bits == 8:
+        scales = torch.maximum(-low, high) * share / 127
+        return scales, torch.zeros_like(scales)
+    if config.symmetric:
+        furthest = torch.where(-low > high, low, high)  # gets the level furthest from 0, of which there is one
+        scales = furthest * share / -(2 ** (config.bits - 1))
+        return scales, -8 * scales
+    return (high - low) * share / (2**config.bits - 1), low * share
+
+
+def _least_squares(groups: Tensor, q: Tensor, counts: Tensor, config: GridConfig) -> tuple[Tensor, Tensor]:
+    """Scales and minimums for which `scale · q + minimum` is nearest to the values."""
+
+    def total(values: Tensor) -> Tensor:
+        return (values * counts).sum(-1, keepdim=True)
+
+    if config.symmetric or config.bits == 8:
+        centred = q if config.bits == 8 else q - 8
+        scales = total(centred * groups) / total(centred.square()).clamp(min=1e-30)
+        return scales, torch.zeros_like(scales) if config.bits == 8 else -8 * scales
+    weight, mean_q, mean = total(torch.ones_like(q)), total(q), total(groups)
+    mean_q, mean = mean_q / weight, mean / weight
+    scales = total((q - mean_q) * (groups - mean)) / total((q - mean_q).square()).clamp(min=1e-30)
+    return scales, mean - scales * mean_q
+
+
+def _error(groups: Tensor, scales: Tensor, minimums: Tensor, counts: Tensor, config: GridConfig) -> Tensor:
+    """(rows, groups, 1)."""
+    rounded = _nearest(groups, scales, minimums, config) * scales + minimums
+    return ((rounded - groups).square() * counts).sum(-1, keepdim=True)
+
+
+def _nearest(values: Tensor, scales: Tensor, minimums: Tensor, config: GridConfig) -> Tensor:
+    low, high = config.levels
+    return ((values - minimums) / torch.where(scales == 0, 1.0, scales)).round().clamp(low, high)
+
+
+def _half(scales: Tensor, minimums: Tensor, config: GridConfig) -> tuple[Tensor, Tensor]:
+    """As float16 has them; a symmetric minimum is -8 scales exactly."""
+    scales = scales.half().float()
+    minimums = -8 * scales if config.symmetric and config.bits < 8 else minimums
+    if not (minimums.half().isfinite().all() and scales.isfinite().all()):
+        raise ValueError("a group of weights is not finite, or too large for a float16 scale: keep them as bfloat16")
+    return scales, minimums.half().float()
+
+
+def _grouped(weight: Tensor, group: int) -> Tensor:
+    """(rows, columns) → (rows, groups, columns of a group), filled up with the last values, which widen no range."""
+    missing = -weight.shape[1] % group
+    padded = F.pad(weight[None], (0, missing), mode="replicate")[0] if missing else weight
+    return padded.unflatten(1, (-1, group))

@@ -33,7 +33,7 @@ See = Callable[[str, Tensor], None]  # the name of a linear layer, its inputs (t
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """What a calibration sees.
+    """Text of a calibration.
 
     ids        (sequences, length) int64.
     documents  SHA-256 of the texts that they are from.
@@ -84,7 +84,7 @@ def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: Calibra
 
 @dataclass
 class InputStatistics:
-    """What a linear layer's inputs are, over `tokens` tokens; tensors are float32.
+    """Statistics of a linear layer's inputs over `tokens` tokens; tensors are float32.
 
     mean_absolute  (columns,): mean of |x|.
     mean_square    (columns,): mean of x², whose root times √tokens is Wanda's norm.
@@ -146,7 +146,7 @@ class CalibratedBlock:
 
     @torch.no_grad()
     def outputs(self, batch: Tensor) -> Tensor:
-        """What the block as it is now gives: (batch, length, width) → the same shape."""
+        """The outputs of the block as it is now: (batch, length, width) → the same shape."""
         return self.block(batch, self.context)
 
     def linears(self) -> dict[str, nn.Linear]:
@@ -165,7 +165,7 @@ class CalibratedBlock:
                 self.outputs(batch)
 
     def statistics(self, moments: bool = True) -> dict[str, InputStatistics]:
-        """Of each linear layer that saw a token; layers with one input share the object. `moments`: with the matrices
+        """Statistics of each linear layer that saw a token; layers with one input share the object. `moments`: with the matrices
         of second moments."""
         found: dict[str, InputStatistics] = {}
         last: list[tuple[Tensor, InputStatistics]] = []

@@ -149,7 +149,7 @@ def _share(part: Tensor, whole: Tensor) -> float:
 
 
 def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
-    """What no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
+    """A weight that no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
     if tensor.ndim == 1:
         return tensor.detach().float()
     if name in _TABLES and embedding != "bfloat16":
@@ -163,7 +163,7 @@ def check_floats(checkpoint: Checkpoint, requantise: bool = False) -> None:
     blocks = getattr(checkpoint.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
     kinds = {found[0] for name in checkpoint.weights if (found := blocks(name))} if blocks else set[str]()
     if isinstance(checkpoint.weights, QuantisedWeights):
-        kinds = {value.format for value in checkpoint.weights.stored.values() if isinstance(value, Quantised)}
+        kinds = {value.format for value in checkpoint.weights.quantised.values()}
     if kinds and not requantise:
         raise ValueError(
             f"the weights of {checkpoint.source} are quantised already ({', '.join(sorted(kinds))}), and rounding them "

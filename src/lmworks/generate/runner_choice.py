@@ -19,6 +19,7 @@ from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_linears, quantised_weights
+from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 
 WeightFormat = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]
@@ -40,7 +41,8 @@ def build_runner(
     format. ValueError for a GGUF file's checkpoint whose model was trained in place.
     """
     fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
-    fused = fused and (isinstance(checkpoint.weights, GgufWeights) or not has_adapter(checkpoint.model))
+    stored = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)
+    fused = fused and (stored or not has_adapter(checkpoint.model))
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
     return _modules(checkpoint, weights, pages, cache_dtype)
@@ -52,7 +54,10 @@ def format_rule(checkpoint: Checkpoint, weights: WeightFormat) -> FormatOf:
         plain = str(default_dtype(torch.device("cpu"))).removeprefix("torch.")
         if isinstance(checkpoint.weights, GgufWeights):
             return lambda name: "stored"
-        packed = {f"{name}.weight" for name, _ in quantised_linears(checkpoint.model)}
+        if isinstance(checkpoint.weights, QuantisedWeights):
+            packed = set(checkpoint.weights.quantised)
+        else:
+            packed = {f"{name}.weight" for name, _ in quantised_linears(checkpoint.model)}
         return lambda name: "stored" if name in packed else plain  # type: ignore[return-value]
     if weights not in FORMATS:
         raise NotLoweredError(f"{weights} is no format of the fused kernels; there are {', '.join(FORMATS)}")
@@ -65,17 +70,7 @@ def _fused(
 ) -> FusedRunner:
     config = checkpoint.config
     assert config.decoder is not None
-    source: Mapping[str, Tensor | Quantised] = checkpoint.weights
-    if not isinstance(checkpoint.weights, GgufWeights):
-        source = quantised_weights(checkpoint.model)
-    elif "model" in vars(checkpoint):  # it was asked for, and may have been trained
-        gains = {name: gain for name, gain in checkpoint.model.named_parameters() if gain.ndim == 1}
-        both = [(checkpoint.weights[name], gains[name]) for name in checkpoint.weights if name in gains]
-        if any(not torch.equal(was.to(now), now) for was, now in both):
-            raise ValueError(
-                f"the model of {checkpoint.source} was trained in place, and this checkpoint still has its file's "
-                "weights: make the engine of checkpoint.with_model(checkpoint.model)"
-            )
+    source = _stored_weights(checkpoint)
     rule = weights if callable(weights) else format_rule(checkpoint, weights)
     cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
     if cache == "float16":
@@ -91,6 +86,22 @@ def _fused(
         return lower(config, state, formats.__getitem__, 1, cache, positions)  # the pages stay those that there are
 
     return FusedRunner(program, layer_groups(config.decoder)[0], relower)
+
+
+def _stored_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor | Quantised]:
+    """The weights as a file or a quantisation has them, else as the model has."""
+    weights = checkpoint.weights
+    if not isinstance(weights, GgufWeights | QuantisedWeights):
+        return quantised_weights(checkpoint.model)
+    if "model" in vars(checkpoint):  # it was asked for, and may have been trained
+        gains = {name: gain for name, gain in checkpoint.model.named_parameters() if gain.ndim == 1}
+        both = [(weights[name], gains[name]) for name in weights if name in gains]
+        if any(not torch.equal(was.to(now), now) for was, now in both):
+            raise ValueError(
+                f"the model of {checkpoint.source} was trained in place, and this checkpoint still has its file's "
+                "weights: make the engine of checkpoint.with_model(checkpoint.model)"
+            )
+    return weights.stored if isinstance(weights, QuantisedWeights) else weights
 
 
 def _trim() -> None:

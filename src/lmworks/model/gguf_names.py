@@ -134,11 +134,11 @@ def from_file(name: str, tensor: Tensor, config: ModelConfig, architecture: Arch
 
 
 def to_file(name: str, tensor: Tensor, config: ModelConfig, architecture: Architecture) -> Tensor:
-    """The inverse of `from_file`, in float32."""
+    """The inverse of `from_file`, of rows in whatever form: norms are float32."""
     if _is_norm(name) and architecture.norm_offset:
         return tensor.float() + architecture.norm_offset
     heads = _rotated_heads(name, config, architecture)
-    return tensor.float() if heads is None else _swap(tensor.float(), heads, 2, tensor.shape[0] // heads // 2)
+    return tensor if heads is None else _swap(tensor, heads, 2, tensor.shape[0] // heads // 2)
 
 
 def _swap(tensor: Tensor, heads: int, outer: int, inner: int) -> Tensor:

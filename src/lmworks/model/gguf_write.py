@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
+from lmworks.kernels.weight_formats import GROUP, to_gguf
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ModelConfig, UnsupportedModel
@@ -22,22 +23,26 @@ from lmworks.model.gguf_file import GgufFile, GgufTensor
 from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
 from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
 from lmworks.model.huggingface import whole_weights
+from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
-Kind = Literal["F32", "F16", "Q8_0", "Q4_0"]
+Kind = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
 _FILE_TYPES = {
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
+    "BF16": LlamaFileType.MOSTLY_BF16,
     "Q8_0": LlamaFileType.MOSTLY_Q8_0,
     "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "Q4_1": LlamaFileType.MOSTLY_Q4_1,
 }
 
 
 def save_gguf(checkpoint: Checkpoint, path: str | Path, kind: Kind = "F16") -> Path:
     """Writes the checkpoint with its tokenizer and chat template, whole or not at all; one tensor is held at a time.
 
-    Matrices are stored as `kind`; vectors, positions and routers, which are small and matter, as float32. A matrix
-    whose rows do not divide into blocks of 32 is float16. What is read back from `F32` is what was written, but for
+    Matrices are stored as `kind`; those of `QuantisedWeights` as they are, bit for bit, in Q8_0, Q4_0 or Q4_1; vectors,
+    positions and routers, which are small and matter, as float32. A matrix whose rows do not divide into blocks of 32
+    is float16. What is read back from `F32` is what was written, but for
     Gemma's norms: the file holds them plus one, which rounds their last bits, and the same weight is applied.
 
     FileExistsError when there is something already; UnsupportedModel or another ValueError names the first part of the
@@ -73,8 +78,8 @@ def _write(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for key, value in metadata.items():
         _add(writer, key, value)
-    tensors = _layout(checkpoint, architecture)
-    kinds = {name: _kind(name, shape, kind) for name, (shape, _) in tensors.items()}
+    tensors, stored = _layout(checkpoint, architecture), _blocks(checkpoint)
+    kinds = {name: _kind(name, shape, parts, stored, kind) for name, (shape, parts) in tensors.items()}
     for name, (shape, _) in tensors.items():
         block, size = GGML_QUANT_SIZES[kinds[name]]
         dtype = np.dtype(np.float32)  # not used: the kind is given
@@ -82,8 +87,22 @@ def _write(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for (name, (shape, _)), values in zip(tensors.items(), _values(checkpoint, architecture, tensors), strict=True):
-        writer.write_tensor_data(gguf.quantize(values.reshape(shape), kinds[name]))
+    floats = checkpoint.weights if stored else whole_weights(checkpoint.model)
+    for name, (shape, parts) in tensors.items():
+        if name == "rope_freqs.weight":
+            divisors = llama3_divisors(checkpoint.config)
+            assert divisors is not None
+            writer.write_tensor_data(divisors.numpy())
+            continue
+        as_stored = all(stored.get(part, ("", None))[0] == kinds[name].name for part in parts)
+        own = [stored[part][1] if as_stored else floats[part].cpu() for part in parts]
+        rows = torch.cat(
+            [to_file(part, given, checkpoint.config, architecture) for part, given in zip(parts, own, strict=True)]
+        )
+        if as_stored:
+            writer.write_tensor_data(rows.numpy())
+        else:
+            writer.write_tensor_data(gguf.quantize(rows.float().numpy().reshape(shape), kinds[name]))
     writer.flush()
     assert writer.fout is not None
     os.fsync(writer.fout[0].fileno())
@@ -108,23 +127,21 @@ def _layout(checkpoint: Checkpoint, architecture: Architecture) -> _Layout:
     return layout
 
 
-def _values(checkpoint: Checkpoint, architecture: Architecture, layout: _Layout) -> Iterator[np.ndarray]:
-    weights = whole_weights(checkpoint.model)
-    for name, (_, parts) in layout.items():
-        if name == "rope_freqs.weight":
-            divisors = llama3_divisors(checkpoint.config)
-            assert divisors is not None
-            yield divisors.numpy()
-        else:
-            stored = [to_file(part, weights[part].cpu(), checkpoint.config, architecture).numpy() for part in parts]
-            yield stored[0] if len(stored) == 1 else np.concatenate(stored)
+def _blocks(checkpoint: Checkpoint) -> dict[str, tuple[str, torch.Tensor]]:
+    """The quantised matrices that are whole blocks: the name of the type, and the blocks."""
+    weights = checkpoint.weights
+    quantised = weights.quantised if isinstance(weights, QuantisedWeights) else {}
+    return {name: to_gguf(matrix) for name, matrix in quantised.items() if matrix.columns % GROUP == 0}
 
 
-def _kind(name: str, shape: tuple[int, ...], kind: Kind) -> GGMLQuantizationType:
+def _kind(
+    name: str, shape: tuple[int, ...], parts: list[str], stored: Mapping[str, tuple[str, torch.Tensor]], kind: Kind
+) -> GGMLQuantizationType:
     if len(shape) == 1 or name in ("position_embd.weight", "rope_freqs.weight") or "ffn_gate_inp" in name:
         return GGMLQuantizationType.F32
-    whole = shape[-1] % GGML_QUANT_SIZES[GGMLQuantizationType[kind]][0] == 0
-    return GGMLQuantizationType[kind] if whole else GGMLQuantizationType.F16
+    kinds = {stored[part][0] if part in stored else kind for part in parts}
+    wanted = GGMLQuantizationType[kinds.pop() if len(kinds) == 1 else "F16"]
+    return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

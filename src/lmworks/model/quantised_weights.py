@@ -25,6 +25,11 @@ class QuantisedWeights(Mapping[str, Tensor]):
         return len(self.stored)
 
     @property
+    def quantised(self) -> dict[str, Quantised]:
+        """The quantised ones, as they are."""
+        return {name: value for name, value in self.stored.items() if isinstance(value, Quantised)}
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all weights, the quantised ones in GGUF's blocks."""
         return sum(stored_bytes(value) for value in self.stored.values())

@@ -24,7 +24,7 @@ def redteam(
     harmless: Annotated[Path | None, typer.Option(help="Harmless texts for it, one a line.")] = None,
     embedder: Annotated[str, typer.Option(help="Embedding model of the classifier.")] = "all-minilm-l6-v2",
     rewrites: Annotated[int, typer.Option(min=0, help="Times that the model rewords an attack that failed.")] = 0,
-    probes: Annotated[Path | None, typer.Option(help="A file of probes instead of those of lmworks.")] = None,
+    probes: Annotated[Path | None, typer.Option(help="Probes instead of those of lmworks, as JSON lines.")] = None,
     cases: Annotated[bool, typer.Option("--cases", help="Keep what succeeds, and ask it again from now on.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -32,16 +32,17 @@ def redteam(
 
     Example: `lmworks redteam support --model smollm2-135m-instruct --spotlight mark --policy --guard leak`
     """
-    from lmworks.artefact import read_rows, write_json
+    from lmworks.artefact import write_json, write_rows
     from lmworks.cli.prompt_command import open_encoder, open_engine, read_version, slot_values
     from lmworks.config import unknown
     from lmworks.prompt.defences import POLICY, Defences, train_classifier
     from lmworks.prompt.red_team import (
+        CASES,
         FOLDER,
         MUTATIONS,
-        Probe,
         Target,
         keep_cases,
+        kept_cases,
         read_probes,
         red_team,
         safety_section,
@@ -58,8 +59,7 @@ def redteam(
     if bool(attacks) != bool(harmless):
         raise ValueError("a classifier of injections learns from both: --attacks FILE --harmless FILE")
     wanted, folder = read_version(prompt, workspace), (workspace or last_workspace()) / FOLDER
-    kept = read_rows(Probe, folder / "cases.jsonl") if (folder / "cases.jsonl").exists() else []
-    asked, values = (*read_probes(probes), *kept), slot_values(wanted, slots)
+    asked, values = (*read_probes(probes), *kept_cases(folder.parent)), slot_values(wanted, slots)
     classifier = None
     if attacks and harmless:
         bad, good = (path.read_text("utf-8").splitlines() for path in (attacks, harmless))
@@ -76,6 +76,7 @@ def redteam(
     section = safety_section(runs)
     print_sections(new_console(), [section])
     write_json(folder / f"{wanted.name}.json", [section])
+    hits = [one for found in runs.values() for one in found if one.hit]
+    write_rows(folder / f"{wanted.name}.jsonl", hits)
     if cases:
-        count = keep_cases([one for found in runs.values() for one in found], folder / "cases.jsonl")
-        typer.echo(f"{count} attacks that succeed are asked again from now on: {folder / 'cases.jsonl'}")
+        typer.echo(f"{keep_cases(hits, folder.parent)} attacks more are asked again from now on: {folder / CASES}")

@@ -125,7 +125,7 @@ def interval_score(
     return Scored(value, interval(), n, sign(signature))
 
 
-def rogan_gladen(hits: int, n: int, right: tuple[int, int], rejected: tuple[int, int], signature: object) -> Score:
+def rogan_gladen(hits: float, n: int, right: tuple[int, int], rejected: tuple[int, int], signature: object) -> Score:
     """The true rate behind `hits` of n: (rate + Sp - 1) / (Se + Sp - 1) (Rogan & Gladen 1978), in [0, 1].
 
     `right` are (detected, positives) and `rejected` (not detected, negatives) of the detector's calibration. The

@@ -11,14 +11,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.artefact import read_json
+from lmworks.artefact import hash_json, read_json
 from lmworks.config import from_mapping
 from lmworks.evaluate.promotion import PRODUCTION
 from lmworks.prompt.grid_report import grid_sections
 from lmworks.prompt.prompt_file import prompt_diff
 from lmworks.prompt.prompt_grid import RUNS, Cell, Grid, all_cells, move_label, version_deltas
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
-from lmworks.prompt.red_team import FOLDER
+from lmworks.prompt.red_team import FOLDER, keep_cases, open_findings
 from lmworks.report import Section
 from lmworks.serve.asgi import KEY
 from lmworks.serve.pages.evaluation_page import StageReport, stage_views
@@ -83,8 +83,27 @@ def router(service: Service) -> APIRouter:
                         tuple(from_mapping(Section, row, [str(path)]) for row in read_json(path)))
             for path in paths
         ]  # fmt: skip
+        links = [("Attacks that succeeded", "/safety/findings")] if reports else []
         empty = ("No prompt was attacked", "Attacks show what a prompt gives away.", "lmworks redteam")
-        return _reports(service, "safety", "Safety", reports, empty, sort=sort)
+        return _reports(service, "safety", "Safety", reports, empty, links, sort)
+
+    @routes.get("/safety/findings")
+    async def findings(at: int = 0) -> Response:
+        """One after the other, what succeeded."""
+        found = await asyncio.to_thread(open_findings, service.workspace)
+        at = min(max(at, 0), max(len(found) - 1, 0))
+        one = found[at] if found else None
+        key = hash_json(one.probe) if one else ""
+        return page(service, "findings.html", active="prompts", one=one, at=at, count=len(found), key=key)
+
+    @routes.post("/safety/findings")
+    async def keep(request: Request) -> Response:
+        """Ask the attack `finding` again from now on."""
+        fields = await read_form(request)
+        found = await asyncio.to_thread(open_findings, service.workspace)
+        wanted = [one for one in found if hash_json(one.probe) == fields.get("finding")]
+        await asyncio.to_thread(keep_cases, wanted, service.workspace)
+        return RedirectResponse(f"/safety/findings?at={segment(fields.get('at', ''))}", 303)
 
     return routes
 

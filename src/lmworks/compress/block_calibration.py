@@ -165,8 +165,8 @@ class CalibratedBlock:
                 self.outputs(batch)
 
     def statistics(self, moments: bool = True) -> dict[str, InputStatistics]:
-        """Statistics of each linear layer that saw a token; layers with one input share the object. `moments`: with the matrices
-        of second moments."""
+        """Statistics of each linear layer that saw a token; layers with one input share the object. `moments`: with
+        the matrices of second moments."""
         found: dict[str, InputStatistics] = {}
         last: list[tuple[Tensor, InputStatistics]] = []
 

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from lmworks.artefact import hash_json, publish, write_json, write_text
+from lmworks.model.compressed_tensors import QUANTIZATION, is_packed, packed_tensors, unpacked_weights
 from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import MODELS, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
+from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
-from lmworks.model.tensor_files import LazyTensors, read_weights
+from lmworks.model.tensor_files import LazyTensors, read_weights, write_tensors
 from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
@@ -125,10 +127,11 @@ class Checkpoint:
         except ChatTemplateError:  # no conversations, and no calls in them
             return self.required_tokenizer
 
-    def save(self, folder: str | Path, shard_size: int = 5 * 10**9) -> Path:
+    def save(self, folder: str | Path, shard_size: int = 5 * 10**9, packed: bool = False) -> Path:
         """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already.
 
-        The weights keep their dtype, bit for bit, in files of at most `shard_size` bytes.
+        The weights keep their dtype, bit for bit, in files of at most `shard_size` bytes. `packed`: those that are
+        quantised stay so, as `compressed_tensors.py` says; else they are floats.
         """
         folder = Path(folder).absolute()
         if folder.exists():
@@ -137,7 +140,7 @@ class Checkpoint:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
             whole = Path(private) / folder.name  # the outer folder is for its owner alone, this one as others are
             whole.mkdir()
-            _write(self, whole, shard_size)
+            _write(self, whole, shard_size, packed)
             publish(whole, folder)
         return folder
 
@@ -207,6 +210,8 @@ def assemble(
         config, weights, tokenizer, chat_template, max_length, source, licence, published, generation or {},
         None if dtype == "stored" else dtype, device,
     )  # fmt: skip
+    if isinstance(weights, QuantisedWeights):
+        return checkpoint
     # Made now, so that whatever does not fit is said at once; the checkpoint then holds the weights of its model alone.
     return checkpoint.with_model(checkpoint.model)
 
@@ -255,9 +260,11 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     document = read_document(folder)
     pool, max_length = read_pooling(folder)
     try:
+        packed = is_packed(document)
+        document = {name: value for name, value in document.items() if name != QUANTIZATION or not packed}
         config, stored = read_config(document, pool), read_weights(folder, pickle)
         config = family_of(document["model_type"]).stored(config, stored.keys())
-        weights = to_our_names(config, document, stored)
+        weights = (unpacked_weights if packed else to_our_names)(config, document, stored)
     except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:  # a value that no model can have
         raise ValueError(f"config.json does not describe a {document['model_type']} model: {error}") from error
     generation = read_json(folder / "generation_config.json")
@@ -278,12 +285,19 @@ def is_gguf(path: Path) -> bool:
         return stream.read(4) == b"GGUF"
 
 
-def _write(checkpoint: Checkpoint, folder: Path, shard_size: int) -> None:
+def _write(checkpoint: Checkpoint, folder: Path, shard_size: int, packed: bool) -> None:
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     document = write_config(config, checkpoint.published)
-    write_weights(folder, checkpoint.model, document, shard_size)
     document.pop("torch_dtype", None)  # the older name of `dtype`
-    document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
+    if packed:
+        if not isinstance(checkpoint.weights, QuantisedWeights):
+            raise ValueError(f"{checkpoint.source} is not quantised: quantise it, or save it with packed=False")
+        tensors, quantization = packed_tensors(config, document, checkpoint.weights)
+        write_tensors(folder, tensors, {name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
+        document |= {QUANTIZATION: quantization, "dtype": "bfloat16"}
+    else:
+        write_weights(folder, checkpoint.model, document, shard_size)
+        document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
     generation = dict(checkpoint.generation)
     if tokenizer is not None:
         _write_special_ids(tokenizer, document, generation, published=checkpoint.published is not None)

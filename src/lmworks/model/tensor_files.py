@@ -171,7 +171,8 @@ def _open_pickle(path: Path) -> dict[str, Callable[[], Tensor]]:
 
 
 def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:
-    if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.is_meta:
+    integers = name.endswith((".weight_packed", ".weight_shape"))  # of compressed-tensors, which says what they are
+    if (tensor.dtype not in DTYPES and not integers) or tensor.layout != torch.strided or tensor.is_meta:
         supported = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         kind = str(tensor.dtype).removeprefix("torch.")
         form = "" if tensor.layout == torch.strided and not tensor.is_meta else " and is not dense"

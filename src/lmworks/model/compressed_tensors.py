@@ -1,0 +1,174 @@
+"""compressed-tensors folders: Hugging Face folders whose linear layers are packed integers, which transformers and vLLM
+load (the format `pack-quantized` of the library compressed-tensors).
+
+    NAME.weight_packed  (rows, columns · bits / 32) int32: 32 / bits neighbouring columns in each, the first in the
+                        lowest bits, each as q + 2^(bits - 1)
+    NAME.weight_scale   (rows, groups); a weight is scale · q
+    NAME.weight_shape   (2,) int64
+
+Symmetric matrices of 4 and 8 bits with float16 scales are what the engine has, bit for bit; nothing else is read.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lmworks.kernels.weight_formats import GROUP, Quantised, dequantise, gguf_kind
+from lmworks.model.config import ModelConfig, UnsupportedModel
+from lmworks.model.families.family import Document, JsonObject
+from lmworks.model.huggingface import Place, family_of, places_of, to_our_names, to_their_names
+from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import LazyTensors
+
+QUANTIZATION = "quantization_config"
+_PACKED, _SCALE, _SHAPE = ".weight_packed", ".weight_scale", ".weight_shape"
+_METHOD, _FORMAT = "compressed-tensors", "pack-quantized"
+
+
+def packed_tensors(
+    config: ModelConfig, document: Document, weights: QuantisedWeights
+) -> tuple[dict[str, Tensor], JsonObject]:
+    """The tensors of the folder by its names, and the `quantization_config` of its config.json.
+
+    UnsupportedModel names a matrix that the format does not hold: one with a minimum, of an embedding or head, of rows
+    that are no whole groups, or that the family stores transposed.
+    """
+    places = {name: place for name, place in places_of(config, document).items() if _all_quantised(place, weights)}
+    placed = {ours for place in places.values() for ours in place.ours}
+    for name, matrix in weights.quantised.items():
+        _check(name, matrix, name in placed and name.split(".")[0] not in ("embedding", "head"))
+    values = to_their_names(config, document, {name: _integers(value) for name, value in weights.stored.items()})
+    scales = to_their_names(config, document, {name: _scales(value) for name, value in weights.stored.items()})
+    names = [name for name in values if name in places or _short(name, document) in places]
+    tensors = {name: values[name] for name in values if name not in names}
+    bits, found = dict[str, int](), {name: scales[name] for name in names}
+    group = _common_group(found)
+    for full in names:
+        layer, q = full.removesuffix(".weight"), values[full]
+        if found[full].shape[1] * GROUP != q.shape[1]:
+            raise UnsupportedModel(f"{full} is stored transposed, so it is no linear layer there: write a GGUF file")
+        bits[layer] = 8 if q.dtype == torch.int8 else 4
+        tensors[layer + _PACKED] = _pack(q, bits[layer])
+        tensors[layer + _SCALE] = found[full][:, :: group // GROUP].contiguous()
+        tensors[layer + _SHAPE] = torch.tensor(q.shape)
+    linear = {full.removesuffix(".weight") for full, tensor in tensors.items() if tensor.ndim == 2} - bits.keys()
+    return tensors, _quantization(bits, group, sorted({*linear, "lm_head"}))
+
+
+def is_packed(document: Document) -> bool:
+    """Whether a config.json describes a folder of this format. UnsupportedModel names a setting that is not read."""
+    given = document.get(QUANTIZATION)
+    if not isinstance(given, Mapping) or given.get("quant_method") != _METHOD:
+        return False
+    settings = [(given, "format", _FORMAT)]
+    for group in given.get("config_groups", {}).values():
+        scheme = group["weights"]
+        settings += [(scheme, "type", "int"), (scheme, "symmetric", True), (scheme, "actorder", None)]
+        settings += [(group, "input_activations", None)]
+    for table, name, wanted in settings:
+        if table.get(name, wanted) != wanted:
+            raise UnsupportedModel(f"{QUANTIZATION}: {name} = {table[name]!r} is not supported; supported: {wanted!r}")
+    return True
+
+
+def unpacked_weights(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> QuantisedWeights:
+    """The parameters of `Transformer(config)` by our names; errors as of `to_our_names`, and UnsupportedModel for a
+    matrix that `Quantised` does not hold."""
+    layers = [name.removesuffix(_PACKED) for name in theirs if name.endswith(_PACKED)]
+    parts = (_PACKED, _SCALE, _SHAPE)
+    readers = {name: partial(theirs.__getitem__, name) for name in theirs if not name.endswith(parts)}
+    readers |= {f"{layer}.weight": partial(_dequantised, theirs, layer) for layer in layers}
+    ours: dict[str, Tensor | Quantised] = dict(to_our_names(config, document, LazyTensors(readers)))
+    for name, place in places_of(config, document).items():
+        layer = next((each for each in layers if _short(f"{each}.weight", document) == name), None)
+        if layer is not None:
+            matrix = _read(theirs, layer)
+            kinds = [kind for kind in (matrix.values, matrix.scales, matrix.minimums) if kind is not None]
+            split = [[kind] if place.fused is None else place.fused.split(kind, config) for kind in kinds]
+            for part, tensors in zip(place.ours, zip(*split, strict=True), strict=True):
+                ours[part] = Quantised(matrix.format, *(tensor.contiguous() for tensor in tensors))
+    return QuantisedWeights(ours)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _all_quantised(place: Place, weights: QuantisedWeights) -> bool:
+    formats = {value.format if isinstance(value := weights.stored[name], Quantised) else "" for name in place.ours}
+    if len(formats) > 1:
+        raise UnsupportedModel(f"{', '.join(place.ours)} are one matrix of this family: give them one format")
+    return formats != {""}
+
+
+def _check(name: str, matrix: Quantised, is_layer: bool) -> None:
+    remedy = "write a GGUF file, or quantise it otherwise"
+    if not is_layer:
+        raise UnsupportedModel(f"compressed-tensors quantises linear layers, and {name} is none: {remedy}")
+    if gguf_kind(matrix) == "Q4_1":
+        raise UnsupportedModel(f"{name} has a minimum beside its scales, which compressed-tensors lacks: {remedy}")
+    if matrix.columns % GROUP:
+        raise UnsupportedModel(f"{name} has {matrix.columns} columns, no whole groups of {GROUP}: {remedy}")
+
+
+def _integers(value: Tensor | Quantised) -> Tensor:
+    return value.values if isinstance(value, Quantised) else value
+
+
+def _scales(value: Tensor | Quantised) -> Tensor:
+    if isinstance(value, Quantised):
+        assert value.scales is not None
+        return value.scales
+    return value
+
+
+def _short(name: str, document: Document) -> str:
+    return name.removeprefix(family_of(document["model_type"]).prefix)
+
+
+def _common_group(scales: Mapping[str, Tensor]) -> int:
+    """The columns that share a scale in all matrices: 32 of `Quantised`, or more where neighbours have the same."""
+    group, rest = GROUP, list(scales.values())
+    while rest and all(kind.shape[1] % 2 == 0 and torch.equal(kind[:, ::2], kind[:, 1::2]) for kind in rest):
+        group, rest = 2 * group, [kind[:, ::2] for kind in rest]
+    return group
+
+
+def _quantization(bits: Mapping[str, int], group: int, ignore: list[str]) -> JsonObject:
+    groups, widths = {}, sorted(set(bits.values()))
+    for number, width in enumerate(widths):
+        layers = sorted(layer for layer, own in bits.items() if own == width) if len(widths) > 1 else ["Linear"]
+        weights = {"num_bits": width, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
+        groups[f"group_{number}"] = {"targets": layers, "weights": weights}
+    status = {"quant_method": _METHOD, "format": _FORMAT, "quantization_status": "compressed"}
+    return {**status, "config_groups": groups, "ignore": ignore}
+
+
+def _pack(q: Tensor, bits: int) -> Tensor:
+    """(rows, columns) uint8 in 0 … 15, or int8 → int32."""
+    numbers = q.long() if bits == 4 else q.long() + 128
+    shifts = torch.arange(0, 32, bits)
+    packed = (numbers.unflatten(1, (-1, 32 // bits)) << shifts).sum(-1)
+    return torch.where(packed >= 2**31, packed - 2**32, packed).int()
+
+
+def _read(theirs: Mapping[str, Tensor], layer: str) -> Quantised:
+    packed, scales = theirs[layer + _PACKED], theirs[layer + _SCALE]
+    rows, columns = theirs[layer + _SHAPE].tolist()
+    bits = 32 * packed.shape[1] // max(columns, 1)
+    if bits not in (4, 8) or columns % (scales.shape[1] * GROUP) or not torch.equal(scales.half().to(scales), scales):
+        raise UnsupportedModel(
+            f"{layer}: {bits} bits and {scales.shape[1]} scales of {scales.dtype} for {columns} columns; supported: 4 "
+            f"and 8 bits, groups of a multiple of {GROUP} columns, scales that float16 holds"
+        )
+    numbers = (packed.long()[..., None] >> torch.arange(0, 32, bits)) & (2**bits - 1)  # (rows, words, 32 / bits)
+    q = numbers.flatten(1)[:rows, :columns]
+    half = scales.half().repeat_interleave(columns // scales.shape[1] // GROUP, dim=1)
+    if bits == 8:
+        return Quantised("int8", (q - 128).to(torch.int8), half)
+    return Quantised("int4", q.to(torch.uint8), half, half * -8)
+
+
+def _dequantised(theirs: Mapping[str, Tensor], layer: str) -> Tensor:
+    return dequantise(_read(theirs, layer))

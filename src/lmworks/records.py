@@ -376,7 +376,8 @@ class Answer:
     failure: str = ""
 
 
-Operation = Literal["chat", "text_completion", "embeddings"]  # gen_ai.operation.name
+# gen_ai.operation.name; "evaluation": an answer of a test, which is no traffic
+Operation = Literal["chat", "text_completion", "embeddings", "evaluation"]
 
 
 @dataclass(frozen=True, slots=True)

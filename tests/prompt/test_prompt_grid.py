@@ -8,9 +8,12 @@ from command_line import refused, run
 from lmworks.evaluate.comparison import assert_not_worse
 from lmworks.evaluate.task import read_tasks
 from lmworks.generate.engine import Engine
+from lmworks.monitor import review
+from lmworks.monitor.config import ReviewConfig
+from lmworks.monitor.log import Log
 from lmworks.prompt.grid_report import grid_sections
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
-from lmworks.prompt.prompt_grid import Variant, all_cells, fill_cases, gate_of, read_cases, run_grid
+from lmworks.prompt.prompt_grid import Variant, all_cells, fill_cases, gate_of, read_cases, review_cases, run_grid
 from lmworks.prompt.sensitivity import sensitivity_variants, spreads
 from lmworks.report import to_html
 from prompt_cases import Answering
@@ -140,3 +143,20 @@ def test_a_prompt_is_kept_tested_promoted_and_rolled_back_by_commands(task, tmp_
     listed = run("prompt", "list", "echo", *workspace)
     assert [word in listed for word in ("the first", "shorter", "no worse", "complaints", "rolled back")] == [True] * 5
     assert "[dim]" in run("prompt", "render", "echo", "--slot", "word=[dim]x", *workspace)
+
+
+def test_people_judge_the_same_cases_of_each_run_and_no_test_is_traffic(task, tmp_path):
+    grid = run_grid(
+        task,
+        read_cases(task, tmp_path),
+        [Variant(name, prompt(name)) for name in ("one", "two")],
+        {"parrot": parrot()},
+        tmp_path / "runs",
+    )
+    with Log(tmp_path / "log.sqlite") as log:
+        assert (review_cases(grid, log, 5), review_cases(grid, log, 5)) == (10, 0)
+        asked = [log.reader.get(one.interaction).messages[0].content for one in review.items(log.reader)]
+        assert len(set(asked)) == 5 and {asked.count(one) for one in asked} == {2}
+        assert log.reader.sample("id", 0.0, 1e12, 100) == []
+        item = review.take(log, ReviewConfig(), "ada", 1.0)
+        assert item is not None and item.rule == "test:echo"

@@ -190,6 +190,7 @@ def test(
     paraphrases: Annotated[Texts, typer.Option("--paraphrase", help="Its instruction in other words, too.")] = None,
     embedder: Embedder = "",
     judge: Annotated[str, typer.Option(help="MODEL:RUBRIC:CALIBRATION, for the metrics judge and g-eval.")] = "",
+    review: Annotated[int, typer.Option(min=0, help="Answers of each run that people judge on the page Review.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the report here, as one HTML page.")] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -202,7 +203,7 @@ def test(
     from lmworks.evaluate.task import read_tasks
     from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
-    from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
+    from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, review_cases, run_grid
     from lmworks.prompt.sensitivity import sensitivity_variants, spreads
     from lmworks.report import Section, print_sections, to_html
 
@@ -221,6 +222,11 @@ def test(
     if found := spreads(grid):
         sections.append(Section("Sensitivity", "\n".join(map(str, found))))
     print_sections(console, sections)
+    if review:
+        from lmworks.workspace import open_log
+
+        with open_log(workspace or last_workspace()) as log:
+            typer.echo(f"{review_cases(grid, log, review)} answers wait on the page Review")
     if out is not None:
         write_text(out, to_html(f"Prompts on {wanted.name}", wanted.purpose, sections))
         typer.echo(f"report -> {out}")

@@ -168,13 +168,13 @@ class Reader:
         return self._rows.read(selection(table, columns, where), values)
 
     def sample(self, columns: str, start: float, end: float, most: int, filter: str = "") -> list[tuple[Any, ...]]:  # noqa: A002
-        """Rows of interactions that are no embeddings, of a time and of a filter: all, or about `most` of them.
+        """Rows of interactions that are answers to users, of a time and of a filter: all, or about `most` of them.
 
         Drawn by a hash of their key, whose order they have: the same each time, and fewer of them the first of more.
         """
         condition, given = compile_conditions(parse(filter), self.dialect)
         inside, hashed, values = "time >= ? AND time < ?", "(key * 2654435761) & 4294967295", [start, end, *given]
-        where = f"{inside} AND operation != 'embeddings' AND {condition}"
+        where = f"{inside} AND operation NOT IN ('embeddings', 'evaluation') AND {condition}"
         counted = (where, values) if filter else (inside, [start, end])  # the latter asks the index alone
         ((count,),) = self.rows("interactions", "count(*)", *counted)
         share = int(min(1.0, most / max(count, 1)) * 2**32)

@@ -39,7 +39,7 @@ def fill(log: Log, config: ReviewConfig, now: float, days: float = 7.0) -> Count
     """Draw from the interactions of the last `days`; how many each rule added, and `""` those of which the weight fell
     since a further rule applies. Repeating it changes nothing."""
     reader, since = log.reader, now - days * 86400
-    window = f"since:{_iso(since)} until:{_iso(now)} -operation:embeddings"
+    window = f"since:{_iso(since)} until:{_iso(now)} -operation:embeddings -operation:evaluation"
     some = {name: _applies(reader, rule, window, since, config) for name, rule in config.rules.items()}
     added: Counter[str] = Counter()
     for batch in reader.column_batches(["id"], window, 5000):

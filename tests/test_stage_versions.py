@@ -43,6 +43,8 @@ MODULES = {
     "align.critique_and_revision": "align/critique_and_revision",
     "align.online": "align/stage_online align/rollout_loader align/sampled_completions align/policy_gradient "
     "align/advantages align/ppo",
+    "compress.quantise": "compress/stage compress/quantisation compress/gptq compress/awq compress/smoothquant "
+    "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

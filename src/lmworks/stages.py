@@ -246,6 +246,19 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.align.critique_and_revision:outside_digest",
         check="lmworks.align.critique_and_revision:check",
     ),
+    "compress.quantise": Stage(
+        run="lmworks.compress.stage:quantise",
+        config="lmworks.compress.config:QuantiseConfig",
+        version=1,
+        purpose="quantise a checkpoint after its training: RTN, GPTQ, AWQ, SmoothQuant, mixed precision under a budget",
+        inputs=(
+            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
+            "documents to calibrate on, which data.read makes; none for rtn",
+        ),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.compress.stage:outside_digest",
+        check="lmworks.compress.stage:check",
+    ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",

@@ -13,6 +13,7 @@ from lmworks.cli import (
     ask_command,
     bench_command,
     build_command,
+    compress_command,
     cross_encoder_command,
     data_command,
     drift_command,
@@ -53,6 +54,7 @@ _RESUMABLE = (
     "eval",
     "finetune",
     "align",
+    "compress",
     "train",
     "loop",
 )  # verbs that keep what was done at a Ctrl-C
@@ -105,6 +107,7 @@ _SETTINGS = {
     sweep_command.sweep: sweep_command.settings,
     finetune_command.finetune: finetune_command.settings,
     align_command.align: align_command.settings,
+    compress_command.compress: compress_command.settings,
     cross_encoder_command.train: cross_encoder_command.settings,
 }  # of what `--set` takes
 for verb in (
@@ -112,6 +115,7 @@ for verb in (
     build_command.build,
     finetune_command.finetune,
     align_command.align,
+    compress_command.compress,
     cross_encoder_command.train,
     serve_command.serve,
     ask_command.ask,

@@ -61,7 +61,7 @@ def print_next(*lines: str) -> None:
 
 def ways_to_use(model: str, out: Path) -> tuple[str, ...]:
     """Commands that chat with the model of the folder `out`, which was made of `model`, and score it."""
-    whole = (out / "config.json").is_file()
+    whole = (out / "config.json").is_file() or any(out.glob("*.gguf"))
     served = ["--model", str(out)] if whole else ["--model", model, "--adapter", f"{out.name}={out}"]
     return (
         f"  lmworks serve {shlex.join(served)}",

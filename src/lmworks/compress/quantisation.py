@@ -37,7 +37,7 @@ from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.model.quantised_weights import QuantisedWeights
-from lmworks.model.transformer import sharing_copy
+from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.progress import Report, no_report
 
 Grids = Mapping[str, GridConfig | None]  # by the names of linear layers; None: not quantised
@@ -79,7 +79,7 @@ def quantise(
     text = None
     if not isinstance(config.method, RoundConfig):
         text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
-    model = sharing_copy(checkpoint.model, _float32)
+    model = float_copy(checkpoint.model)
     if grids is None:
         grids = dict.fromkeys(linear_names(model), config.grid)
     stored: dict[str, Tensor | Quantised] = {}
@@ -172,6 +172,11 @@ def check_floats(checkpoint: Checkpoint, requantise: bool = False) -> None:
         )
     if not kinds and has_adapter(checkpoint.model):
         raise ValueError(f"{checkpoint.source} has an adapter beside its weights: merge it first")
+
+
+def float_copy(model: Transformer) -> Transformer:
+    """The model with weights of its own, in float32, that need no gradient."""
+    return sharing_copy(model, _float32)
 
 
 def _float32(tensor: Tensor) -> Tensor:

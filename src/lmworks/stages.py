@@ -259,6 +259,19 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.compress.stage:outside_digest",
         check="lmworks.compress.stage:check",
     ),
+    "compress.compare": Stage(
+        run="lmworks.compress.compression_report:compare",
+        config="lmworks.compress.config:CompareConfig",
+        version=1,
+        purpose="measure compressed models beside their base: bytes, speed, bits per byte, suites; keep the best",
+        inputs=(
+            "compressed models, which the stages of compress make",
+            "the documents that those were calibrated on, of which a share was held out",
+        ),
+        libraries=("gguf", "matplotlib", "numpy", "tokenizers", "torch"),
+        sources="lmworks.compress.compression_report:outside_digest",
+        check="lmworks.compress.compression_report:check",
+    ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",

@@ -70,18 +70,24 @@ def settings() -> str:
 
 def _recipe(model: str, data: list[str], methods: list[str], budget: str | None, overrides: list[str]) -> "Recipe":
     """The stages: documents, each method, what they are measured by. ConfigError for a wrong setting."""
-    from lmworks.config import assign, parse_assignment
+    from lmworks.config import ConfigError, assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 
     stages = [check_stage("texts", "data.read", {"sources": data}, inputs=[], roles={})] if data else []
     texts = [stage.name for stage in stages]
+    limit = {} if budget is None else {"budget": _bytes(budget)}
+    compared: dict[str, Any] = {"base": model} | limit
     for name in methods:
         use, table = _method(name)
-        table |= {"base": model} | ({} if budget is None else {"budget": _bytes(budget)})
+        table |= {"base": model} | limit
         for override in overrides:
-            if not override.startswith(_COMPARE):
-                assign(table, *parse_assignment(override))
+            of_compare = override.startswith(_COMPARE)
+            assign(compared if of_compare else table, *parse_assignment(override.removeprefix(_COMPARE)))
         stages.append(check_stage(name, use, table, inputs=texts, roles={}))
+    if texts:
+        stages.append(check_stage("compared", "compress.compare", compared, inputs=[*texts, *methods], roles={}))
+    elif len(methods) > 1:
+        raise ConfigError(("data",), "several methods are compared on documents: name some with --data")
     description = f"{model}, compressed by {', '.join(methods)}"
     return Recipe("compress", description, tuple(stages), {}, Path.cwd())
 

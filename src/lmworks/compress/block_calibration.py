@@ -58,28 +58,33 @@ class CalibrationText:
 
 
 def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: CalibrationConfig) -> CalibrationText:
-    """Pieces of `config.length` tokens of the texts, which are taken in an order of the seed until there are enough,
-    one behind the other, each behind the token that begins a document. Fewer tokens than one piece are a shorter one.
+    """Pieces of `config.length` tokens of the texts, which are taken in an order of the seed, each behind the token that
+    begins a document: so much of the beginning of each that all are in it, or that there are enough; more of each where
+    all are too few. Fewer tokens than one piece are a shorter one.
 
     ValueError where there is no text.
     """
-    if not any(texts):
+    texts = [text for text in texts if text]
+    if not texts:
         raise ValueError(
             "there is no calibration text: name documents like those the model will read (some 50 pages are enough), "
             "or take method rtn, which needs none"
         )
     start, wanted = document_start(tokenizer), config.sequences * config.length
-    order = Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts)))
-    ids: list[int] = []
-    documents = []
-    for place in map(int, order):
+    most = max(-(-wanted // len(texts)), config.length)
+    ids, rest, documents = list[int](), list[int](), list[str]()
+    for place in map(int, Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts)))):
         if len(ids) >= wanted:
             break
-        ids += [start, *tokenizer.encode(texts[place])]
+        found = [start, *tokenizer.encode(texts[place])]
+        ids += found[:most]
+        rest += found[most:]
         documents.append(hashlib.sha256(texts[place].encode("utf-8", "surrogatepass")).hexdigest())
+    ids = (ids + rest)[:wanted]
     length = min(config.length, len(ids))
-    whole = min(len(ids) // length, config.sequences) * length
-    return CalibrationText(torch.tensor(ids[:whole]).view(-1, length), tuple(documents), config.batch)
+    return CalibrationText(
+        torch.tensor(ids[: len(ids) // length * length]).view(-1, length), tuple(documents), config.batch
+    )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The configs of compression, free of torch: the one schema of recipes, `--set` and Python."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from lmworks.train.config_checks import positive, within
@@ -183,3 +184,44 @@ def check_compressed_tensors(grid: GridConfig, embedding: EmbeddingFormat | None
             f"transformers reads no quantised embedding from compressed-tensors: leave embedding={embedding} out, or "
             "write format=gguf"
         )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class CompareConfig:
+    """Measure compressed models beside the model that they were made of, and keep the best.
+
+    base        What they are compared with, where no input is it: the name of a pulled model, a Hugging Face folder, or
+                a .gguf file.
+    budget      Most bytes of the file of the model that is kept; null: any.
+    held_out    Share of the documents that are measured on; of the stages that made the models.
+    characters  Most characters of these documents together, and a 50th of it of each.
+    window      Tokens that are read together.
+    weights     How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
+                activations.
+    caches      Formats of keys and values that the kept model is measured with besides: `int8`, `float32`, `bfloat16`.
+    new         Tokens that are generated to measure the speed; 0: it is not measured.
+    suites      Suites or tasks of `lmworks eval` that all models are asked.
+    suite_data  The folder of the suites' files.
+    suite_limit  Rows of each of their tasks; 0: all.
+    """
+
+    base: str = ""
+    budget: int | None = None
+    held_out: float = 0.2
+    characters: int = 400_000
+    window: int = 512
+    weights: Literal["auto", "float32"] = "auto"
+    caches: tuple[Literal["float32", "bfloat16", "int8"], ...] = ("int8",)
+    new: int = 64
+    suites: tuple[str, ...] = ()
+    suite_data: Path = Path("data")
+    suite_limit: int = 100
+
+    def __post_init__(self) -> None:
+        positive(budget=self.budget, characters=self.characters)
+        within(0, 1, held_out=self.held_out)
+        within(2, 2**20, window=self.window)

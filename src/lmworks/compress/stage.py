@@ -149,7 +149,7 @@ def _bits(grid: GridConfig | None) -> str:
 
 
 def _section(found: Quantisation, config: QuantiseConfig) -> Section:
-    """What was made, and the relative error of each kind of layer."""
+    """Section on the weights, with the relative error of each kind of layer."""
     weights = found.checkpoint.weights
     assert isinstance(weights, QuantisedWeights)
     kinds: dict[str, list[tuple[float, str]]] = {}

@@ -1,0 +1,265 @@
+"""Compressed models beside their base: bytes, speed, bits per byte and task scores, paired, with intervals; and the
+stage `compress.compare`, which keeps the best.
+
+Bits per byte are those of held-out documents, each read in windows; a difference is taken document by document, so that
+its interval is much narrower than those of the two models.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmworks.adapt.adapted_checkpoint import load
+from lmworks.artefact import (
+    MANIFEST,
+    REPORT,
+    SECTIONS,
+    StageContext,
+    StageResult,
+    hash_json,
+    read_manifest,
+    write_json,
+)
+from lmworks.compress.config import CompareConfig
+from lmworks.compress.stage import file_bytes, split_texts
+from lmworks.evaluate import suite
+from lmworks.evaluate.comparison import compare_runs
+from lmworks.evaluate.config import SuiteConfig
+from lmworks.evaluate.results import SCORES, read_scores
+from lmworks.generate.benchmark import Workload, prompts, run_workload
+from lmworks.generate.engine import Engine
+from lmworks.generate.page_storage import CacheDtype
+from lmworks.generate.perplexity import LanguageModelCost
+from lmworks.model.download import digest_of_model, located, weights_path
+from lmworks.records import Score, Scored
+from lmworks.report import Figure, Section, Table, as_svg, new_axes
+from lmworks.statistics import paired_score, sign
+from lmworks.statistics.scores import ratio, sums_score
+from lmworks.train.train_stages import find_base
+
+MEASUREMENTS = "measurements.json"
+BASE = "base"
+_ROUNDS, _PROMPT = 3, 32  # of the speed: repetitions, and tokens before what is generated
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A model's numbers.
+
+    nbytes  of its files.
+    bits    (documents,): of each document's text.
+    sizes   (documents,): bytes of each document's text.
+    speed   new tokens a second, one sequence; None: not measured.
+    """
+
+    nbytes: int
+    bits: np.ndarray
+    sizes: np.ndarray
+    speed: float | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.column_stack([self.bits, self.sizes])
+
+    def bits_per_byte(self, signature: object = None) -> Score:
+        return sums_score(self.rows, ratio, signature)
+
+    def less(self, other: "Measurement", signature: object = None) -> Score:
+        """Its bits per byte less those of the other, on the same documents."""
+        return paired_score(self.rows, other.rows, ratio, signature)
+
+
+def measure(model: Path, texts: Sequence[str], config: CompareConfig, cache: CacheDtype | None = None) -> Measurement:
+    """Load a model and measure it as the engine runs it. ValueError for one that is no language model."""
+    checkpoint = load(model, "stored")
+    length = min(config.window + 1, checkpoint.config.context_length)
+    engine = Engine(checkpoint, 1, length, weights=config.weights, cache_dtype=cache, speculation=None)
+    engine.capabilities.require("score")
+    cost = LanguageModelCost(engine, checkpoint.required_tokenizer, length - 1)
+    bits = np.array([nats / math.log(2) for nats, _ in cost(texts)])
+    sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
+    speed = None
+    if config.new > 1:
+        new = min(config.new, length - _PROMPT)
+        load_ = Workload(_PROMPT, 1, new)
+        rounds = [prompts(load_, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
+        speed = max(run_workload(engine, each, new).decode for each in rounds)
+    return Measurement(file_bytes(weights_path(model)), bits, sizes, speed)
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names of the points (cost, loss) that no other is better than in one and as good in the other, by cost."""
+    found: list[str] = []
+    for name in sorted(points, key=points.__getitem__):
+        if not found or points[name][1] < points[found[-1]][1]:
+            found.append(name)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stage
+
+
+def compare(config: CompareConfig, context: StageContext) -> StageResult:
+    """Measure the models of the inputs and their base; the output is the one of the least bits per byte among those
+    within the budget, with its files as they are.
+
+    ValueError where there is no compressed model, no held-out document, and none within the budget.
+    """
+    made = {name: folder for name, folder in context.inputs.items() if file_bytes(folder)}
+    models = {name: folder for name, folder in made.items() if read_manifest(folder).stage.startswith("compress.")}
+    base = find_base(config.base, replace(context, inputs={name: made[name] for name in made if name not in models}))
+    if not models:
+        raise ValueError("there is no compressed model to compare: read from a stage that makes one")
+    texts = _held_out(config, context)
+    found = {BASE: measure(base, texts, config)}
+    for number, (name, folder) in enumerate(models.items()):
+        context.progress(number + 1, len(models) + 1, "models")
+        found[name] = measure(folder, texts, config)
+    within = [name for name in models if config.budget is None or found[name].nbytes <= config.budget]
+    if not within:
+        sizes = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
+        raise ValueError(f"none of the models has at most {config.budget:,} bytes ({sizes}): raise the budget")
+    chosen = min(within, key=lambda name: found[name].bits.sum())
+    caches = {cache: measure(models[chosen], texts, replace(config, new=0), cache) for cache in config.caches}
+    for path in models[chosen].iterdir():
+        if path.name not in (MANIFEST, SECTIONS, REPORT):
+            (shutil.copytree if path.is_dir() else _link)(path, context.output / path.name)
+    signature = sign({"texts": len(texts), "window": config.window, "weights": config.weights})
+    sections = [_section(found, chosen, signature), _cache_section(chosen, found[chosen], caches, signature)]
+    metrics = _metrics(found, chosen, signature)
+    if config.suites:
+        section, numbers = _suites(config, context, base, models)
+        sections.append(section)
+        metrics |= numbers
+    write_json(context.output / MEASUREMENTS, metrics)
+    return StageResult(metrics=metrics, sections=tuple(sections), digests={MEASUREMENTS: None})
+
+
+def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
+    each = max(config.characters // 50, 200)
+    total, kept = 0, list[str]()
+    for text in (text[:each] for text in split_texts(context.inputs, config.held_out)[1] if text):
+        if total + len(text) <= config.characters or not kept:
+            kept.append(text)
+            total += len(text)
+    if len(kept) < 2:
+        raise ValueError(
+            f"{len(kept)} of the documents are held out, and an interval needs two: give more documents (a file of "
+            'lines with a "text" is one a line), or a larger share held_out to all stages'
+        )
+    return kept
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file under another name, without a copy where the disk can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _metrics(found: Mapping[str, Measurement], chosen: str, signature: str) -> dict[str, Any]:
+    models = {}
+    for name, one in found.items():
+        score, difference = one.bits_per_byte(signature), one.less(found[BASE], signature)
+        models[name] = {
+            "bytes": one.nbytes,
+            "tokens_per_second": one.speed,
+            "bits_per_byte": _number(score),
+            "difference": _number(difference) if name != BASE else None,
+        }
+    return {"chosen": chosen, "documents": len(found[BASE].bits), "models": models}
+
+
+def _number(score: Score) -> Any:
+    return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
+
+
+def _section(found: Mapping[str, Measurement], chosen: str, signature: str) -> Section:
+    base, rows = found[BASE], []
+    for name, one in found.items():
+        faster = "" if one.speed is None or base.speed is None else f"{one.speed:,.0f} ({one.speed / base.speed:.2f}×)"
+        difference = "" if name == BASE else _shown(one.less(base, signature), sign=True)
+        size = f"{one.nbytes:,} ({one.nbytes / base.nbytes:.0%})"
+        rows.append((name, size, faster, _shown(one.bits_per_byte(signature)), difference))
+    columns = ("model", "bytes", "new tokens/s", "bits per byte", "less the base, paired")
+    points = {name: (float(one.nbytes), one.bits.sum() / one.sizes.sum()) for name, one in found.items()}
+    front = pareto(points)
+    text = (
+        f"{len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as it serves. "
+        f"`{chosen}` is kept: the fewest bits per byte within the budget. None is both smaller and better than "
+        f"{', '.join(front)}."
+    )
+    table = Table(columns, tuple(rows), "With 95 % intervals, by document")
+    return Section("Before and after", text, (table,), (_plot(found, front, signature),))
+
+
+def _shown(score: Score, sign: bool = False) -> str:
+    if not isinstance(score, Scored):
+        return str(score)
+    form = "+.4f" if sign else ".4f"
+    return f"{score.value:{form}} [{score.interval[0]:{form}}, {score.interval[1]:{form}}]"
+
+
+def _plot(found: Mapping[str, Measurement], front: Sequence[str], signature: str) -> Figure:
+    """Bits per byte over bytes; of the base without its interval, of the others that of the difference to it."""
+    figure, axes = new_axes("MB of the files", "bits per byte")
+    base = found[BASE].bits.sum() / found[BASE].sizes.sum()
+    for name, one in found.items():
+        size, value, difference = one.nbytes / 1e6, one.bits.sum() / one.sizes.sum(), one.less(found[BASE], signature)
+        if name != BASE and isinstance(difference, Scored):
+            axes.plot([size, size], [base + end for end in difference.interval], color="#60646c", linewidth=1.4)
+        axes.plot([size], [value], "o", color="#0b6e8f" if name in front else "#c2571a", markersize=5)
+        axes.annotate(f" {name}", (size, value), fontsize=9)
+    line = [(found[name].nbytes / 1e6, found[name].bits.sum() / found[name].sizes.sum()) for name in front]
+    axes.plot(*zip(*line, strict=True), color="#0b6e8f", linewidth=1.0, zorder=0)
+    caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"
+    return Figure(as_svg(figure), f"{caption} to the base.")
+
+
+def _cache_section(chosen: str, plain: Measurement, caches: Mapping[str, Measurement], signature: str) -> Section:
+    rows = tuple((cache, _shown(one.less(plain, signature), sign=True)) for cache, one in caches.items())
+    text = f"`{chosen}` with keys and values in other formats (`lmworks serve --set cache_dtype=int8`)."
+    return Section("Cache", text, (Table(("cache", "bits per byte less those of the default"), rows),) if rows else ())
+
+
+def _suites(
+    config: CompareConfig, context: StageContext, base: Path, models: Mapping[str, Path]
+) -> tuple[Section, dict[str, Any]]:
+    """The suites' scores of the base, and of each model its differences item by item."""
+    asked, runs = SuiteConfig(config.suites, config.suite_data, config.suite_limit), {}
+    for name, model in {BASE: base, **models}.items():
+        runs[name] = folder = context.work / f"suites-{name}"
+        if not (folder / SCORES).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            suite.evaluate(asked, replace(context, inputs={}, output=folder, work=folder, models={"model": str(model)}))
+    scores, rows, numbers = {name: read_scores(folder) for name, folder in runs.items()}, [], dict[str, Any]()
+    for name in models:
+        for one in compare_runs(runs[name], runs[BASE]):
+            before, after = (str(scores[each][one.task][one.metric].score) for each in (BASE, name))
+            rows.append((name, one.task, one.metric, before, after, str(one.difference), one.verdict))
+            if isinstance(one.difference, Scored):
+                numbers[f"{name}_{one.task}_{one.metric}"] = [one.difference.value, *one.difference.interval]
+    columns = ("model", "task", "metric", "before", "after", "difference", "verdict")
+    text = "Paired by item; verdicts after Holm's correction for the tasks of a model."
+    return Section("Suites", text, (Table(columns, tuple(rows), "With 95 % intervals"),)), numbers
+
+
+def check(config: CompareConfig, base: Path) -> None:
+    """Before any stage runs: the errors of reading the suites."""
+    if config.suites:
+        suite.check(SuiteConfig(config.suites, config.suite_data, config.suite_limit), base)
+
+
+def outside_digest(config: CompareConfig, base: Path) -> str:
+    """SHA-256 of the base's files, where the config names them, and of the suites'."""
+    named = digest_of_model(located(config.base, base)) if config.base else ""
+    asked = SuiteConfig(config.suites, config.suite_data, config.suite_limit)
+    return hash_json([named, suite.outside_digest(asked, base) if config.suites else ""])

@@ -4,7 +4,8 @@
 
 Traffic has a cycle of the day and the week, in number and in what is asked, and takes part in an experiment, `tone`. In
 the last `--drift-days` days a tenth of the questions are of a topic that was never there, and answers abstain twice as
-often. `--measure` prints the processor seconds of drift over 31 days and of the experiment's read-out.
+often. `--measure` prints the processor seconds of drift over 31 days and of the experiment's read-out, and the time of
+each page, the best of four; the log is then to be `log.sqlite` of a folder, which becomes a workspace.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from starlette.testclient import TestClient
 
 from lmworks.monitor.drift import catch_up
 from lmworks.monitor.experiment import read_course, start
@@ -27,6 +29,9 @@ from lmworks.monitor.log import Log
 from lmworks.monitor.rows import COLUMNS, TYPES
 from lmworks.monitor.sqlite import SqliteStore
 from lmworks.records import Experiment
+from lmworks.serve.app import create_app
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.service import Service
 
 DAY = 86400.0
 TOPICS = [
@@ -151,6 +156,21 @@ def measure(path: Path) -> None:
             print(f"{name}: {time.process_time() - began:.1f} processor seconds, {memory:.0f} MB at most")
 
 
+def measure_pages(workspace: Path) -> None:
+    """Print how long each page takes that reads the log."""
+    service = Service(workspace, ServeConfig(), {"assistant": "smollm2-135m-instruct"})
+    service.load()
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as http:
+        for page in ("/overview", "/log", "/review", "/experiments", "/experiments/tone", "/drift", "/alarms"):
+            seconds = []
+            for _ in range(4):
+                began = time.perf_counter()
+                status = http.get(page).status_code
+                seconds.append(time.perf_counter() - began)
+            print(f"{page}: {1000 * min(seconds):.0f} ms, status {status}")
+    service.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
@@ -166,6 +186,7 @@ def main() -> None:
     print(f"{options.rows:,} rows in {time.perf_counter() - began:.0f} s, {size:.2f} GB: {options.path}")
     if options.measure:
         measure(options.path)
+        measure_pages(options.path.parent)
 
 
 if __name__ == "__main__":

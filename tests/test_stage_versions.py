@@ -45,6 +45,7 @@ MODULES = {
     "align/advantages align/ppo",
     "compress.quantise": "compress/stage compress/quantisation compress/gptq compress/awq compress/smoothquant "
     "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
+    "compress.lsq": "compress/lsq compress/weight_grid train/train_stages train/loop",
     "compress.compare": "compress/compression_report",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",

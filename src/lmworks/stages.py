@@ -259,6 +259,19 @@ STAGES: dict[str, Stage] = {
         sources="lmworks.compress.stage:outside_digest",
         check="lmworks.compress.stage:check",
     ),
+    "compress.lsq": Stage(
+        run="lmworks.compress.lsq:lsq",
+        config="lmworks.compress.config:LSQConfig",
+        version=1,
+        purpose="quantise a checkpoint by training it with rounded weights and learned scales",
+        inputs=(
+            "token shards of its vocabulary, which data.tokenize makes",
+            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
+        ),
+        libraries=("gguf", "numpy", "tokenizers", "torch"),
+        sources="lmworks.compress.stage:outside_digest",
+        check="lmworks.compress.stage:check",
+    ),
     "compress.compare": Stage(
         run="lmworks.compress.compression_report:compare",
         config="lmworks.compress.config:CompareConfig",

@@ -17,10 +17,12 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "rtn": ("compress.quantise", {"method": {"kind": "rtn"}}),
     "gptq": ("compress.quantise", {"method": {"kind": "gptq"}}),
     "awq": ("compress.quantise", {"method": {"kind": "awq"}}),
+    "qat": ("compress.lsq", {}),
     "smoothquant": ("compress.quantise", {"method": {"kind": "smoothquant"}, "grid": {"bits": 8}}),
 }
+_TRAINED = ("compress.lsq",)  # stages that read token shards, and whose `tune` is a training run
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_COMPARE = "compare."  # begins a setting of the stage compress.compare
+_HELD_OUT = 0.2  # of the documents, as in the stages' defaults
 
 
 def compress(
@@ -32,6 +34,7 @@ def compress(
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(_METHODS)}; several are compared, and the best is kept.")
     ] = None,
+    minutes: Annotated[float, typer.Option(help="How long a method that trains may take: qat.")] = 10.0,
     budget: Annotated[str | None, typer.Option(help="Most bytes of the file, such as 80MB: mixed precision.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: MODEL-METHOD.")] = None,
     overrides: Annotated[
@@ -42,6 +45,7 @@ def compress(
 
     `rtn` rounds each weight to the nearest level. `gptq` rounds column by column and lets the columns to come make up
     for it; `awq` scales what sees large activations first. `smoothquant` is for 8 bits of weights and activations.
+    `qat` trains the model with rounded weights, for `--minutes`, and the levels with it.
     4 bits are the default: a quarter of bfloat16, and about three times the speed.
 
     `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per
@@ -56,7 +60,7 @@ def compress(
     """
     methods = method or ["gptq" if data else "rtn"]
     out = out or Path(f"{Path(model).name.removesuffix('.gguf')}-{'-'.join(methods)}")
-    make_folder("compress", _recipe(model, data or [], methods, budget, overrides or []), out)
+    make_folder("compress", _recipe(model, data or [], methods, minutes, budget, overrides or []), out)
     print_next(*ways_to_use(model, out))
 
 
@@ -64,32 +68,51 @@ def settings() -> str:
     """The settings that `--set` takes, for the help of the verb."""
     from lmworks.compress.config import QuantiseConfig
 
-    lead = "What `--set` takes, with the defaults of `--method gptq`:"
+    lead = (
+        "What `--set` takes, with the defaults of `--method gptq`. With several methods it is of all of them; "
+        "`gptq.key=value` of one, `compare.key=value` of their comparison. `lmworks stage compress.lsq --help` lists "
+        "those of qat, `lmworks stage compress.compare --help` those of the comparison:"
+    )
     return settings_help(lead, QuantiseConfig)
 
 
-def _recipe(model: str, data: list[str], methods: list[str], budget: str | None, overrides: list[str]) -> "Recipe":
-    """The stages: documents, each method, what they are measured by. ConfigError for a wrong setting."""
+def _recipe(
+    model: str, data: list[str], methods: list[str], minutes: float, budget: str | None, overrides: list[str]
+) -> "Recipe":
+    """The stages: documents, their tokens for methods that train, each method, the comparison. ConfigError for a wrong
+    setting."""
     from lmworks.config import ConfigError, assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 
-    stages = [check_stage("texts", "data.read", {"sources": data}, inputs=[], roles={})] if data else []
-    texts = [stage.name for stage in stages]
-    limit = {} if budget is None else {"budget": _bytes(budget)}
+    limit: dict[str, Any] = {} if budget is None else {"budget": _bytes(budget)}
+    tables: dict[str, tuple[str, dict[str, Any]]] = {name: _method(name) for name in methods}
+    trained = [name for name, (use, _) in tables.items() if use in _TRAINED]
+    if not data and (trained or len(methods) > 1):
+        raise ConfigError(("data",), "methods that train, and several to compare, need documents: name some")
+    if trained and budget is not None:
+        raise ConfigError(("budget",), f"{', '.join(trained)} takes no budget: set its grid.bits, or take gptq")
+    for use, table in tables.values():
+        table |= {"base": model} | ({"tune": {"minutes": minutes}} if use in _TRAINED else limit)
     compared: dict[str, Any] = {"base": model} | limit
-    for name in methods:
-        use, table = _method(name)
-        table |= {"base": model} | limit
-        for override in overrides:
-            of_compare = override.startswith(_COMPARE)
-            assign(compared if of_compare else table, *parse_assignment(override.removeprefix(_COMPARE)))
-        stages.append(check_stage(name, use, table, inputs=texts, roles={}))
-    if texts:
-        stages.append(check_stage("compared", "compress.compare", compared, inputs=[*texts, *methods], roles={}))
-    elif len(methods) > 1:
-        raise ConfigError(("data",), "several methods are compared on documents: name some with --data")
-    description = f"{model}, compressed by {', '.join(methods)}"
-    return Recipe("compress", description, tuple(stages), {}, Path.cwd())
+    for override in overrides:
+        (first, *rest), value = parse_assignment(override)
+        named = {"compare": compared, **{name: table for name, (_, table) in tables.items()}}
+        for table in [named[first]] if first in named else [table for _, table in tables.values()]:
+            assign(table, rest if first in named else [first, *rest], value)
+
+    def spec(name: str, use: str, table: dict[str, Any], inputs: list[str]) -> None:
+        stages.append(check_stage(name, use, table, inputs=inputs, roles={}))
+
+    stages: list[Any] = []
+    if data:
+        spec("texts", "data.read", {"sources": data}, [])
+    for part in ("training", "held_out") if trained else ():
+        spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"])
+    for name, (use, table) in tables.items():
+        spec(name, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
+    if data:
+        spec("compared", "compress.compare", compared, ["texts", *methods])
+    return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), {}, Path.cwd())
 
 
 def _method(name: str) -> tuple[str, dict[str, Any]]:

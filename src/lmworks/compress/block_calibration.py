@@ -58,9 +58,9 @@ class CalibrationText:
 
 
 def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: CalibrationConfig) -> CalibrationText:
-    """Pieces of `config.length` tokens of the texts, which are taken in an order of the seed, each behind the token that
-    begins a document: so much of the beginning of each that all are in it, or that there are enough; more of each where
-    all are too few. Fewer tokens than one piece are a shorter one.
+    """Pieces of `config.length` tokens of the texts, each behind the token that begins a document, in an order of the
+    seed: so much of the beginning of each that all are in it, or that there are enough; more of each where all are too
+    few. Fewer tokens than one piece are a shorter one.
 
     ValueError where there is no text.
     """

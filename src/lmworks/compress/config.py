@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from lmworks.adapt.config import FullConfig
+from lmworks.train.config import FinetuneConfig, TrainConfig
 from lmworks.train.config_checks import positive, within
+from lmworks.train.optimizer_config import AdamW, Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,39 @@ def check_compressed_tensors(grid: GridConfig, embedding: EmbeddingFormat | None
             f"transformers reads no quantised embedding from compressed-tensors: leave embedding={embedding} out, or "
             "write format=gguf"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LSQConfig:
+    """A smaller checkpoint by quantisation-aware training, on token shards: weights are rounded in every forward, and
+    the scales learn with them (LSQ, Esser et al. 2020).
+
+    base       The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
+               file.
+    grid       The levels of the projections' weights.
+    embedding  As in compress.quantise.
+    format     As in compress.quantise.
+    tune       The run: steps or minutes, length, batch, rate, the loop. In float32, as the levels that weights are
+               nearest to turn on differences that bfloat16 does not see.
+    """
+
+    base: str = ""
+    grid: GridConfig = field(default_factory=GridConfig)
+    embedding: EmbeddingFormat | None = None
+    format: FileFormat = "gguf"
+    tune: FinetuneConfig = field(
+        default_factory=lambda: FinetuneConfig(train=TrainConfig(AdamW(decay=0.0), Linear(), precision="float32"))
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tune.method, FullConfig) or self.tune.base:
+            raise ValueError("quantisation-aware training is of all weights of `base`: leave tune.method and .base out")
+        if self.format == "compressed-tensors":
+            check_compressed_tensors(self.grid, self.embedding)
+
+    @property
+    def embedding_format(self) -> EmbeddingFormat:
+        return self.embedding or ("bfloat16" if self.format == "compressed-tensors" else "int8")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def quantise(
     model = float_copy(checkpoint.model)
     if grids is None:
         grids = dict.fromkeys(linear_names(model), config.grid)
-    stored: dict[str, Tensor | Quantised] = {}
+    stored: dict[str, Quantised] = {}
     errors: dict[str, float] = {}
     inputs: dict[str, InputStatistics] = {}
     if text is None:
@@ -101,10 +101,18 @@ def quantise(
                 stored[f"{name}.weight"], errors[name] = matrix, error
                 block.linears()[name].weight.data.copy_(dequantise(matrix))
             progress(block.number + 1, blocks, "blocks")
-    for name, tensor in model.state_dict().items():
-        stored.setdefault(name, _kept(name, tensor, config.embedding_format))
-    smaller = replace(checkpoint, weights=QuantisedWeights(stored), dtype=torch.float32)
+    smaller = quantised_checkpoint(checkpoint, stored, model.state_dict(), config.embedding_format)
     return Quantisation(smaller, errors, inputs, {} if text is None else text.seen())
+
+
+def quantised_checkpoint(
+    checkpoint: Checkpoint, matrices: Mapping[str, Quantised], floats: Mapping[str, Tensor], embedding: EmbeddingFormat
+) -> Checkpoint:
+    """The checkpoint with these quantised matrices; everything else is of `floats`, with tables in the format
+    `embedding`."""
+    stored = {name: matrices[name] if name in matrices else _kept(name, floats[name], embedding) for name in (*floats,)}
+    weights = QuantisedWeights({**stored, **matrices})
+    return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
 
 
 def _quantise_block(

@@ -15,7 +15,7 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.activation_ranges import ranges_section
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import linear_names, read_calibration
-from lmworks.compress.config import FileFormat, GridConfig, QuantiseConfig, RoundConfig
+from lmworks.compress.config import FileFormat, GridConfig, LSQConfig, QuantiseConfig, RoundConfig
 from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.data.corpus import corpus_shards
@@ -178,12 +178,12 @@ def _section(found: Quantisation, config: QuantiseConfig) -> Section:
     return Section("Quantisation", text, (table,))
 
 
-def check(config: QuantiseConfig, base: Path) -> None:
+def check(config: QuantiseConfig | LSQConfig, base: Path) -> None:
     """Before any stage runs: LookupError or FileNotFoundError when the base is not there."""
     if config.base:
         located(config.base, base)
 
 
-def outside_digest(config: QuantiseConfig, base: Path) -> str:
+def outside_digest(config: QuantiseConfig | LSQConfig, base: Path) -> str:
     """SHA-256 of the files of the base that the config names."""
     return digest_of_model(located(config.base, base)) if config.base else ""

@@ -35,12 +35,12 @@ class Grid:
     def nearest(self, values: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
         """The q of the nearest levels, of the dtype of `values` (rows, columns), which are these columns of the
         matrix."""
-        scales, minimums = self._spread(values, columns)
+        scales, minimums = self.spread(values, columns)
         return _nearest(values, scales, minimums, self.config)
 
     def levels(self, q: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
         """The values of these q, (rows, columns)."""
-        scales, minimums = self._spread(q, columns)
+        scales, minimums = self.spread(q, columns)
         return q * scales + minimums
 
     def quantised(self, q: Tensor) -> Quantised:
@@ -54,8 +54,8 @@ class Grid:
             return Quantised("int8", q.to(torch.int8), scales)
         return Quantised("int4", q.to(torch.uint8), scales, minimums)
 
-    def _spread(self, values: Tensor, columns: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and minimums of each of these columns."""
+    def spread(self, values: Tensor, columns: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
+        """Scales and minimums of each of these columns, of the shape and the dtype of `values`."""
         places = torch.arange(self.scales.shape[1] * self.config.group)[columns][: values.shape[1]] // self.config.group
         return self.scales[:, places].to(values.dtype), self.minimums[:, places].to(values.dtype)
 

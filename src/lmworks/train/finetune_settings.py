@@ -255,12 +255,16 @@ def measured_steps(run: Run, steps: int = 3) -> list[tuple[float, int]]:
 
 
 def seconds_per_sequence(
-    checkpoint: Checkpoint, config: FinetuneConfig, loader: LoaderConfig, progress: Report
+    checkpoint: Checkpoint,
+    config: FinetuneConfig,
+    loader: LoaderConfig,
+    progress: Report,
+    adapt: Callable[[Transformer], Transformer] | None = None,
 ) -> float:
     """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
     checkpoint that, where all weights are trained, is of no use afterwards."""
     settings = replace(config.train, micro_batch=None)
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
         parts = checkpoint, CausalLanguageModel(), batches, settings, Path(folder)
-        run = Run(*parts, device=device_of_rank(), adapt=adapts(config), progress=progress)
+        run = Run(*parts, device=device_of_rank(), adapt=adapt or adapts(config), progress=progress)
         return min(seconds for seconds, _ in measured_steps(run)) / loader.batch

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lmworks.adapt.adapted_checkpoint import load, stays_beside
 from lmworks.adapt.adapter import load_adapter, save_adapter
@@ -51,6 +52,8 @@ from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
 
+Adapt = Callable[[Transformer], Transformer]  # gives the model to train, see `Run.adapt`
+Deliver = Callable[[Run, Mapping[str, Tensor], Path], None]  # writes a new folder, given what `Run.trained` gave
 _DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
@@ -85,6 +88,16 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
 def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
     """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
     vocabulary than the checkpoint's."""
+    return tune(config, context)
+
+
+def tune(
+    config: FinetuneConfig,
+    context: StageContext,
+    adapt: Adapt | None = None,
+    deliver: Deliver | None = None,
+) -> StageResult:
+    """`finetune` of what `adapt` makes of the model, and `deliver` of the run."""
     shards, held_out = find_shards(context)
     longest = _longest_conversation(shards | held_out, config.length)
     checkpoint = _load_base(config, context)
@@ -98,12 +111,12 @@ def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
     if config.base_format != "float":  # the last of these: a replaced checkpoint has its weights as they were
         checkpoint = checkpoint.with_model(quantise_base(checkpoint, config.base_format))
-    config, reasons = _derived_finetune(config, checkpoint, shards, context, longest)
+    config, reasons = _derived_finetune(config, checkpoint, shards, context, longest, adapt)
     assert config.length and config.batch and config.steps
     _longest_conversation(shards | held_out, config.length)
     sources = _sources(shards, config.weights)
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
-    result = _train(checkpoint, loader, held_out, config.train, context, config)
+    result = _train(checkpoint, loader, held_out, config.train, context, config, adapt, deliver)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
     doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))
     section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
@@ -121,7 +134,12 @@ def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
 
 
 def _derived_finetune(
-    config: FinetuneConfig, checkpoint: Checkpoint, shards: Mapping[str, Path], context: StageContext, longest: int
+    config: FinetuneConfig,
+    checkpoint: Checkpoint,
+    shards: Mapping[str, Path],
+    context: StageContext,
+    longest: int,
+    adapt: Adapt | None,
 ) -> tuple[FinetuneConfig, Reasons]:
     """The config with what it leaves out, and why, which is shown before the run begins, and kept for when it goes
     on."""
@@ -137,7 +155,7 @@ def _derived_finetune(
     def seconds(found: FinetuneConfig) -> float:
         base = checkpoint if adapts(found) else _load_base(found, context)  # whose weights change in the steps
         batches = loader(found.length or 0, found.train.micro_batch or 0)
-        return seconds_per_sequence(base, found, batches, context.progress)
+        return seconds_per_sequence(base, found, batches, context.progress, adapt)
 
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
@@ -184,6 +202,8 @@ def _train(
     settings: TrainConfig,
     context: StageContext,
     tuned: FinetuneConfig | None = None,
+    adapt: Adapt | None = None,
+    deliver: Deliver | None = None,
 ) -> StageResult:
     objective, ranks = CausalLanguageModel(neftune=tuned.neftune if tuned else None), join(settings.parallel)
     with Loader(config, *ranks.rows) as loader:
@@ -194,12 +214,12 @@ def _train(
             progress=context.progress,
             seed=seed,
             ranks=ranks,
-            adapt=None if tuned is None else adapts(tuned),
+            adapt=adapt or (None if tuned is None else adapts(tuned)),
             compares=tuned is not None,
         )
         run.peak_flops = _peak_flops(run, config.length)
         _observe(run, held_out, config)
-        return train_and_deliver(run, context, tuned)
+        return train_and_deliver(run, context, tuned, deliver)
 
 
 def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
@@ -223,9 +243,11 @@ def _peak_flops(run: Run, length: int) -> float | None:
     return None if kept is None else kept.products
 
 
-def train_and_deliver(run: Run, context: StageContext, tuned: FinetuneConfig | None = None) -> StageResult:
-    """All steps that are left; then the model, or the adapter of `tuned`, and the log into the output. `run.folder` is
-    `context.work / "run"`."""
+def train_and_deliver(
+    run: Run, context: StageContext, tuned: FinetuneConfig | None = None, deliver: Deliver | None = None
+) -> StageResult:
+    """All steps that are left; then the model, or the adapter of `tuned`, or what `deliver` makes, and the log into the
+    output. `run.folder` is `context.work / "run"`."""
     position = train(run)
     trained = run.trained()
     if not run.ranks.first:
@@ -236,7 +258,9 @@ def train_and_deliver(run: Run, context: StageContext, tuned: FinetuneConfig | N
     if finished.exists():  # of a kill
         shutil.rmtree(finished)
     folder, dtype = finished / "model", torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-    if tuned is None or isinstance(tuned.method, FullConfig):
+    if deliver is not None:
+        deliver(run, trained, folder)
+    elif tuned is None or isinstance(tuned.method, FullConfig):
         replace(run.finished(trained), dtype=dtype).save(folder)
     elif tuned.merge:
         adapter = save_adapter(finished / "adapter", run.model, tuned.method, run.checkpoint, trained)

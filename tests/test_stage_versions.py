@@ -47,6 +47,11 @@ MODULES = {
     "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
     "compress.lsq": "compress/lsq compress/weight_grid train/train_stages train/loop",
     "compress.compare": "compress/compression_report",
+    "compress.prune": "compress/stage_pruning compress/structured_pruning compress/sparsity compress/sparsegpt",
+    "compress.teacher": "compress/teacher_columns compress/distillation_losses",
+    "compress.sequences": "compress/teacher_sequences",
+    "compress.distil": "compress/stage_distillation compress/distillation compress/distillation_losses "
+    "compress/layer_matching compress/on_policy compress/student",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

@@ -20,6 +20,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.statistics import sign
 from lmworks.tokenizer.token_bytes import token_bytes
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.run import Run
 from lmworks.train.validation import Validation, validate
 
@@ -116,8 +117,11 @@ def row_batches(folders: Iterable[Path], length: int) -> list[Batch]:
     return batches
 
 
-def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path]) -> Callable[[], Validation]:
-    """A function that validates the run's model on the batches, one sequence at a time."""
+def validation_on(
+    run: Run, batches: Sequence[Batch], folders: Mapping[str, Path], objective: Objective | None = None
+) -> Callable[[], Validation]:
+    """A function that validates the run's model on the batches, one sequence at a time, by `objective`, or the run's
+    own."""
     tokenizer, config = run.checkpoint.required_tokenizer, run.checkpoint.config
     sizes = bytes_of_token(tokenizer, config.embedding.vocabulary)
     signature = sign(
@@ -131,7 +135,8 @@ def validation_on(run: Run, batches: Sequence[Batch], folders: Mapping[str, Path
     )
 
     def validation() -> Validation:
-        return validate(run.model, run.objective, batches, 1, sizes, run.device, signature, run.loss_sums)
+        sums = run.loss_sums if objective is None else None  # another's needs the whole model in each process
+        return validate(run.model, objective or run.objective, batches, 1, sizes, run.device, signature, sums)
 
     return validation
 

@@ -44,7 +44,9 @@ class Position:
     targets: int = 0
 
 
-CRITIC = "critic."  # the weights of a value head, a module of the model with this name
+# Modules of the model that only training needs, by the beginnings of their weights' names.
+CRITIC = "critic."  # a value head
+PROJECTIONS = "projections."  # of a student's hidden states to a teacher's width
 
 
 class Brake(Protocol):
@@ -181,9 +183,9 @@ class Run:
 
     def trained(self) -> dict[str, Tensor]:
         """The trained weights, in float32: the averaged weights where the run averages, else the masters; without those
-        of a critic, which only training needs. All processes call it; on others than the first it is empty."""
+        that only training needs. All processes call it; on others than the first it is empty."""
         whole = self.weights.whole(self.average.weights or self.weights.masters)
-        return {name: weight.float() for name, weight in whole.items() if not name.startswith(CRITIC)}
+        return {name: weight.float() for name, weight in whole.items() if not name.startswith((CRITIC, PROJECTIONS))}
 
     def finished(self, trained: Mapping[str, Tensor] | None = None) -> Checkpoint:
         """The checkpoint with its weights as they were `trained`. All processes call it, unless they give these; on

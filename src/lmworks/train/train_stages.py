@@ -45,6 +45,7 @@ from lmworks.train.held_out import (
 from lmworks.train.loop import train
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
@@ -71,7 +72,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     model = initialise(Transformer(derived.model), config.seed, scheme=by_fan_in)
     checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
-        _sources(shards, config.weights),
+        sources_of(shards, config.weights),
         length=config.length,
         batch=derived.batch,
         steps=derived.steps,
@@ -103,7 +104,7 @@ def tune(
     checkpoint = _load_base(config, context)
     if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
         checkpoint = replace(checkpoint, source=config.base)
-    _same_vocabulary(checkpoint.required_tokenizer, shards)
+    check_vocabulary(checkpoint.required_tokenizer, shards)
     if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
         if len(set(written.values())) > 1:
             raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
@@ -111,10 +112,10 @@ def tune(
         checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
     if config.base_format != "float":  # the last of these: a replaced checkpoint has its weights as they were
         checkpoint = checkpoint.with_model(quantise_base(checkpoint, config.base_format))
-    config, reasons = _derived_finetune(config, checkpoint, shards, context, longest, adapt)
+    config, reasons = derived_finetune(config, checkpoint, shards, context, longest, adapt)
     assert config.length and config.batch and config.steps
     _longest_conversation(shards | held_out, config.length)
-    sources = _sources(shards, config.weights)
+    sources = sources_of(shards, config.weights)
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
     result = _train(checkpoint, loader, held_out, config.train, context, config, adapt, deliver)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
@@ -133,26 +134,27 @@ def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
     return replace(load(path, "stored"), dtype=dtype)  # nothing is converted as it is loaded
 
 
-def _derived_finetune(
+def derived_finetune(
     config: FinetuneConfig,
     checkpoint: Checkpoint,
     shards: Mapping[str, Path],
     context: StageContext,
-    longest: int,
-    adapt: Adapt | None,
+    longest: int = 0,
+    adapt: Adapt | None = None,
+    seconds: Callable[[FinetuneConfig], float] | None = None,
 ) -> tuple[FinetuneConfig, Reasons]:
     """The config with what it leaves out, and why, which is shown before the run begins, and kept for when it goes
-    on."""
+    on; `longest` and `seconds` as in `derive_finetune`, by default those of a run of fine-tuning."""
     datasets = [TokenDataset(folder) for folder in shards.values()]
 
     def loader(length: int, batch: int = 1) -> LoaderConfig:
-        return LoaderConfig(_sources(shards, config.weights), length=length, batch=batch, seed=config.seed)
+        return LoaderConfig(sources_of(shards, config.weights), length=length, batch=batch, seed=config.seed)
 
     def count(length: int) -> int:
         with Loader(loader(length)) as once:
             return sum(plan.sequences for plan in once.plans)
 
-    def seconds(found: FinetuneConfig) -> float:
+    def seconds_of(found: FinetuneConfig) -> float:
         base = checkpoint if adapts(found) else _load_base(found, context)  # whose weights change in the steps
         batches = loader(found.length or 0, found.train.micro_batch or 0)
         return seconds_per_sequence(base, found, batches, context.progress, adapt)
@@ -160,13 +162,13 @@ def _derived_finetune(
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
         learned = sum(int(mask.sum()) for dataset in datasets for mask in masks_of(dataset))
-        found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
+        found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds or seconds_of, longest)
         for what, value, why in reasons:
             context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")
         return [to_mapping(found), reasons]
 
     settings, reasons = kept_settings(context, config.train.parallel, make)
-    return from_mapping(FinetuneConfig, settings), tuple(map(tuple, reasons))
+    return from_mapping(type(config), settings), tuple(map(tuple, reasons))
 
 
 def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
@@ -218,16 +220,18 @@ def _train(
             compares=tuned is not None,
         )
         run.peak_flops = _peak_flops(run, config.length)
-        _observe(run, held_out, config)
+        observe(run, held_out, config)
         return train_and_deliver(run, context, tuned, deliver)
 
 
-def _observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig) -> None:
-    """Give the run what it validates on and what it continues."""
+def observe(
+    run: Run, held_out: Mapping[str, Path], config: LoaderConfig, objective: Objective | None = None
+) -> None:
+    """Give the run what it validates on, by its own objective unless another is given, and what it continues."""
     masked = all(TokenDataset(folder).masked for folder in held_out.values())
     if held_out:
         batches = row_batches(held_out.values(), config.length) if masked else held_out_batches(held_out, config)
-        run.validate = validation_on(run, batches, held_out)
+        run.validate = validation_on(run, batches, held_out, objective)
     beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
         beginnings = [run.checkpoint.required_tokenizer.encode(text) for text in run.config.samples]
@@ -345,11 +349,12 @@ def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]
             "it, or set tokenizer to a pulled model, a folder or a file"
         )
     found = find_tokenizer(sources[0], context.base)
-    _same_vocabulary(found.tokenizer, shards)
+    check_vocabulary(found.tokenizer, shards)
     return found.tokenizer, own_chat_template(found.path)
 
 
-def _same_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:
+def check_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:
+    """ValueError for shards of another vocabulary."""
     for name, folder in shards.items():
         if TokenDataset(folder).index.vocabulary != tokenizer.hash:
             raise ValueError(f"the shards {name} are of another vocabulary than the tokenizer: make them with this one")
@@ -371,7 +376,8 @@ def _longest_conversation(folders: Mapping[str, Path], length: int | None) -> in
     return longest
 
 
-def _sources(folders: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, SourceConfig]:
+def sources_of(folders: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, SourceConfig]:
+    """The loader's sources. ValueError for weights of others."""
     if unknown := weights.keys() - folders.keys():
         raise ValueError(f"weights are of {', '.join(sorted(unknown))}, the inputs are {', '.join(folders)}")
     return {name: SourceConfig(str(folder), weights.get(name)) for name, folder in folders.items()}

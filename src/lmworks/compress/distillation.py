@@ -1,0 +1,169 @@
+"""Distillation (Hinton et al. 2015) as an objective of the training loop: the next token as a teacher sees it, and what
+stands in its layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.compress.distillation_config import DistillationLoss
+from lmworks.compress.distillation_losses import divergence, gathered, sum_over_logits
+from lmworks.compress.layer_matching import (
+    Calls,
+    add_projections,
+    attention_loss,
+    attention_map,
+    blocks_of,
+    check_maps,
+    hidden_state_loss,
+    matched_layers,
+    recorded,
+)
+from lmworks.compress.teacher_columns import TeacherColumns
+from lmworks.data.batching import Batch
+from lmworks.model.heads import LanguageModelHead
+from lmworks.model.transformer import Transformer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objectives.objective import Objective
+
+_CAUSAL = CausalLanguageModel()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchWithColumns(Batch):
+    """A batch with what a teacher said to it: `ids` and log-probabilities of `distillation_losses.Likeliest`.
+
+    likely_ids          (batch, length, k) int64
+    likely_log_p        (batch, length, k + 1) float32
+    """
+
+    likely_ids: Tensor
+    likely_log_p: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation(Objective[Batch]):
+    """The losses of `DistillationLoss`, at every place that the data asks about.
+
+    teacher  a model of the same vocabulary, on the student's device; or what one said, stored; None where `loss` asks
+             nothing of it.
+    """
+
+    loss: DistillationLoss
+    teacher: Transformer | TeacherColumns | None = field(repr=False)
+
+    def examples(self, batch: Batch, seed: int) -> Batch:
+        if not isinstance(self.teacher, TeacherColumns):
+            return batch
+        values = {each.name: getattr(batch, each.name) for each in fields(batch)}
+        ids, log_p = self.teacher.rows(batch.sources.numpy(), batch.sequences.numpy())
+        return BatchWithColumns(**values, likely_ids=torch.from_numpy(ids), likely_log_p=torch.from_numpy(log_p))
+
+    def counts(self, examples: Batch) -> Mapping[str, int]:
+        return dict.fromkeys(("distillation", *self.loss_weights()), int(examples.mask.sum()))
+
+    def loss_weights(self) -> Mapping[str, float]:
+        of_layers = {name: getattr(self.loss, name) for name in ("hidden_states", "attention_maps")}
+        return {name: weight for name, weight in of_layers.items() if weight}
+
+    def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
+        """TypeError for a model whose head does not predict tokens."""
+        teacher, mask = self.teacher if isinstance(self.teacher, Transformer) else None, examples.mask
+        with recorded(self._watched(model)) as calls:
+            hidden = _CAUSAL.hidden(model, examples)
+        their_features = None
+        with torch.no_grad(), recorded(self._watched(teacher)) as their_calls:
+            if teacher is not None and self.loss.asks:
+                their_features = language_head(teacher).features(_CAUSAL.hidden(teacher, examples)[mask])
+        loss_of = _NextToken(self.loss, examples, teacher, their_features)
+        head, count = language_head(model), int(mask.sum())
+        projection = head.projection_to_vocabulary(model.tokens)
+        total, logged = sum_over_logits(head.features(hidden[mask]), projection, loss_of)
+        losses = {"distillation": Loss(total, count, logged)}
+        if self.loss.needs_layers:
+            assert teacher is not None
+            for name, found in _layer_losses(self.loss, model, teacher, calls | their_calls, examples).items():
+                losses[name] = Loss(getattr(self.loss, name) * found, count, {"nats": found.detach()})
+        return losses
+
+    def _watched(self, model: Transformer | None) -> list[nn.Module]:
+        """The blocks, and the attention of each, where the losses look at layers."""
+        blocks = [] if model is None or not self.loss.needs_layers else blocks_of(model)
+        return [part for block in blocks for part in (block.attention, block)]
+
+
+@dataclass(frozen=True, slots=True)
+class _NextToken:
+    """The loss of logits; see `distillation_losses.LossOfLogits`."""
+
+    config: DistillationLoss
+    examples: Batch
+    teacher: Transformer | None
+    features: Tensor | None
+
+    def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Mapping[str, Tensor]]:
+        config, mask, temperature = self.config, self.examples.mask, self.config.temperature
+        log_q = logits.log_softmax(-1)  # (rows, vocabulary)
+        nats = -log_q.gather(-1, self.examples.targets[mask][rows, None]).squeeze(-1)
+        if not config.teacher:
+            return config.next_token * nats, {"next_token": nats.sum()}
+        log_q = log_q if temperature == 1 else (logits / temperature).log_softmax(-1)
+        if isinstance(self.examples, BatchWithColumns):
+            log_q = gathered(log_q, self.examples.likely_ids[mask][rows])
+            log_p = self.examples.likely_log_p[mask][rows].to(log_q)
+        else:
+            assert self.teacher is not None and self.features is not None
+            project = language_head(self.teacher).projection_to_vocabulary(self.teacher.tokens)
+            log_p = (project(self.features[rows]).to(log_q) / temperature).log_softmax(-1)
+        found = divergence(log_q, log_p, config.beta)
+        losses = config.next_token * nats + config.teacher * temperature**2 * found
+        return losses, {"next_token": nats.sum(), "divergence": found.sum()}
+
+
+def language_head(model: Transformer) -> LanguageModelHead:
+    """TypeError for a model that is no language model."""
+    if not isinstance(model.head, LanguageModelHead):
+        raise TypeError(f"distillation is of language models, and the model's head is {model.config.head}")
+    return model.head
+
+
+def _layer_losses(
+    config: DistillationLoss, model: Transformer, teacher: Transformer, calls: Calls, examples: Batch
+) -> dict[str, Tensor]:
+    """Sums over the targets of the means over layers."""
+    sums: dict[str, Tensor] = {}
+    projections, mask = getattr(model, "projections", None), examples.mask
+    documents, places = examples.documents, torch.arange(mask.shape[1], device=mask.device)
+    visible = (documents[:, :, None] == documents[:, None]) & (places <= places[:, None])  # (batch, length, length)
+    own, theirs = blocks_of(model), blocks_of(teacher)
+    for layer, number in enumerate(matched_layers(len(own), len(theirs))):
+        pair = own[layer], theirs[number]
+        if config.hidden_states:
+            student, target = (calls[block][1][mask] for block in pair)
+            student = student if projections is None else projections[layer](student)
+            found = hidden_state_loss(student, target).sum() / len(own)
+            sums["hidden_states"] = sums.get("hidden_states", 0.0) + found
+        if config.attention_maps:
+            maps = [attention_map(each.attention, calls[each.attention][0], visible[:, None]) for each in pair]
+            found = attention_loss(*maps)[mask].sum() / len(own)
+            sums["attention_maps"] = sums.get("attention_maps", 0.0) + found
+    return sums
+
+
+def prepare_student(model: Transformer, teacher: Transformer | None, loss: DistillationLoss, seed: int) -> Transformer:
+    """The student, with projections where the hidden states of the two have different widths. ValueError for layers
+    that cannot be matched, and for `loss` where there is no teacher whose layers are seen."""
+    if not loss.needs_layers:
+        return model
+    if teacher is None:
+        raise ValueError("columns hold a teacher's next tokens alone: set loss.hidden_states and attention_maps to 0")
+    matched_layers(len(blocks_of(model)), len(blocks_of(teacher)))
+    if loss.attention_maps:
+        for each in (model, teacher):
+            check_maps(each.config)
+    width = teacher.config.embedding.width
+    if loss.hidden_states and width != model.config.embedding.width:
+        return add_projections(model, width, seed)
+    return model

@@ -1,0 +1,171 @@
+"""The configs of distillation and its stages, free of torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from lmworks.train.config import FinetuneConfig, TrainConfig
+from lmworks.train.config_checks import positive, within
+from lmworks.train.optimizer_config import AdamW, Cosine
+
+
+@dataclass(frozen=True, slots=True)
+class DistillationLoss:
+    """What the student learns from: weights of the losses, 0 leaves one out.
+
+    beta            The divergence of the next token's distributions: 0 is KL(teacher ‖ student), which covers all that
+                    the teacher says (Hinton et al. 2015); 1 is KL(student ‖ teacher), which keeps to what it says most
+                    (Gu et al. 2024); between them the generalised Jensen-Shannon divergence (Agarwal et al. 2024).
+    temperature     Both distributions are those of logits / temperature.
+    teacher         Weight of the divergence, which is multiplied with temperature² besides, so that its gradient keeps
+                    its size (Hinton et al. 2015, section 2).
+    next_token      Weight of the text's own next token.
+    hidden_states   Weight of the hidden states behind matched layers (Romero et al. 2015; Jiao et al. 2020), through a
+                    learned projection where the widths differ.
+    attention_maps  Weight of the attention maps of matched layers (Wang et al. 2020). They are held whole: 4 bytes ·
+                    heads · length² for each sequence, layer and model.
+    """
+
+    beta: float = 0.0
+    temperature: float = 1.0
+    teacher: float = 0.5
+    next_token: float = 0.5
+    hidden_states: float = 0.0
+    attention_maps: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive(temperature=self.temperature)
+        within(0, 1, beta=self.beta)
+        weights = {name: getattr(self, name) for name in ("teacher", "next_token", "hidden_states", "attention_maps")}
+        within(0, math.inf, **weights)
+        if not self.teacher + self.next_token:
+            raise ValueError("the student learns no next token: give teacher or next_token a weight above 0")
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked of a teacher."""
+        return bool(self.teacher + self.needs_layers)
+
+    @property
+    def needs_layers(self) -> float:
+        """Above 0 where the teacher's layers are looked at, and not its next tokens alone."""
+        return self.hidden_states + self.attention_maps
+
+
+@dataclass(frozen=True, slots=True)
+class OnPolicyConfig:
+    """Texts that the student writes itself, through the engine (Agarwal et al. 2024, algorithm 1).
+
+    share        Of the batches, λ: the student continues the beginnings of their sequences, and learns from what the
+                 teacher says to each of its tokens.
+    prompt       Tokens of a beginning; of a conversation all up to the first that is to be learned.
+    completion   Most tokens that the student adds.
+    temperature  Of its sampling.
+    """
+
+    share: float = 0.5
+    prompt: int = 32
+    completion: int = 128
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        within(0, 1, share=self.share)
+        positive(prompt=self.prompt, completion=self.completion, temperature=self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class DistillConfig:
+    """A student learns on token shards, from the model in the role `teacher`, or from the columns of compress.teacher.
+
+    base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
+                folder or a .gguf file. Else one is made of the teacher, by one of the next two.
+    layers      So many of its layers, evenly spaced, with their weights.
+    parameters  A new model of about so many parameters and the teacher's vocabulary.
+    loss        What is learned.
+    on_policy   Batches that the student writes itself; null: none.
+    minutes     How long the run may take on this machine: fewer epochs are taken where these are too many.
+    epochs      How often each sequence is seen; left out: 3, or fewer that fit into the minutes.
+    steps       Of the optimizer, instead of epochs.
+    length      Tokens in a sequence.
+    batch       Sequences in a step.
+    rate        Peak learning rate; it replaces the optimizer's.
+    weights     Share of each input of token shards, by its name; left out, their sizes decide.
+    seed        Of the order, of a new student's weights, and of what a student writes.
+    train       The loop.
+    """
+
+    base: str = ""
+    layers: int | None = None
+    parameters: int | None = None
+    loss: DistillationLoss = field(default_factory=DistillationLoss)
+    on_policy: OnPolicyConfig | None = None
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    length: int | None = None
+    batch: int | None = None
+    rate: float | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Cosine(), precision="bfloat16"))
+
+    def __post_init__(self) -> None:
+        positive(layers=self.layers, parameters=self.parameters)
+        if bool(self.base) + (self.layers is not None) + (self.parameters is not None) > 1:
+            raise ValueError("a student is a base, some of the teacher's layers, or a new model: set one of the three")
+        parallel = self.train.parallel
+        if parallel.devices > parallel.data or parallel.zero > 1:
+            raise ValueError("each process holds the whole student: divide by train.parallel.data alone")
+        self.run_settings()
+
+    def run_settings(self) -> FinetuneConfig:
+        """The settings of the run, whose bounds are those of fine-tuning."""
+        shared = {each.name: getattr(self, each.name) for each in fields(FinetuneConfig) if hasattr(self, each.name)}
+        return FinetuneConfig(**shared)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherConfig:
+    """What the model in the role `teacher` says to token shards, computed once: the likeliest next tokens at each
+    place.
+
+    k            How many of them, and the probability of all others together. 6 · k + 4 bytes a token are stored for
+                 a vocabulary of at most 65,536.
+    temperature  That of compress.distil, as are length and seed.
+    length       Tokens in a sequence.
+    seed         Of what is packed with what.
+    """
+
+    k: int = 32
+    temperature: float = 1.0
+    length: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive(k=self.k, temperature=self.temperature)
+        within(2, 2**20, length=self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class SequencesConfig:
+    """Texts that the model in the role `teacher` writes, for a student to learn from (Kim & Rush 2016, section 3.2):
+    with any tokenizer, as data.tokenize makes shards of them.
+
+    rows         Files with prompts, which it answers; else it continues the beginnings of documents.
+    prompt       Tokens of a beginning.
+    completion   Most tokens that it adds.
+    temperature  0 takes the likeliest token: towards the mode, as in the paper.
+    most         Prompts, or documents, at most; 0: all.
+    seed         Of what is sampled.
+    """
+
+    rows: tuple[str, ...] = ()
+    prompt: int = 32
+    completion: int = 256
+    temperature: float = 1.0
+    most: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive(prompt=self.prompt, completion=self.completion)
+        within(0, math.inf, temperature=self.temperature, most=self.most)

@@ -1,0 +1,68 @@
+"""Pruning of single weights: by magnitude, by Wanda (Sun et al. 2024), or by SparseGPT (`sparsegpt.py`).
+
+Wanda's score of a weight is |W_ij| · ‖X_j‖₂ (equation 1), with the norm of what column j reads, and scores are compared
+within a row; magnitudes within a matrix. In a pattern n:m the n least of each m neighbours in a row become 0.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks
+from lmworks.compress.layer_matching import blocks_of
+from lmworks.compress.pruning_config import Sparsity
+from lmworks.compress.sparsegpt import sparsegpt_matrix
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.progress import Report, no_report
+
+
+@torch.no_grad()
+def sparsify(
+    checkpoint: Checkpoint, config: Sparsity, text: CalibrationText | None = None, progress: Report = no_report
+) -> Checkpoint:
+    """The checkpoint with zeros in the linear layers of its blocks, each pruned by what the pruned ones before it give.
+
+    ValueError for a method that needs a `text` and gets none, and for a matrix whose columns the pattern does not
+    divide."""
+    dtype = checkpoint.model.tokens.dtype
+    model = copy.deepcopy(checkpoint.model).float()
+    blocks = blocks_of(model)
+    if config.kind == "magnitude":
+        for linear in (part for block in blocks for part in block.modules() if type(part) is nn.Linear):
+            linear.weight.masked_fill_(least(linear.weight.abs(), config, by_row=False), 0.0)
+        return checkpoint.with_model(model.to(dtype))
+    if text is None:
+        raise ValueError(f"{config.kind} goes by activations: give a calibration text, or take method magnitude")
+    for block in calibrated_blocks(model, text):
+        statistics = block.statistics(moments=config.kind == "sparsegpt")
+        for name, linear in block.linears().items():
+            if (seen := statistics.get(name)) is None:
+                raise ValueError(f"no token of the calibration text reaches {name}: give more text")
+            if config.kind == "wanda":
+                linear.weight.masked_fill_(wanda_mask(linear.weight, seen.mean_square, config), 0.0)
+            else:
+                assert seen.second_moment is not None
+                linear.weight.copy_(sparsegpt_matrix(linear.weight, seen.second_moment, config))
+        progress(block.number + 1, len(blocks), "layers pruned")
+    return checkpoint.with_model(model.to(dtype))
+
+
+def wanda_mask(weight: Tensor, mean_square: Tensor, config: Sparsity) -> Tensor:
+    """Which weights (rows, columns) become 0, by the mean squares (columns,) of what they read."""
+    return least(weight.abs() * mean_square.sqrt(), config, by_row=True)
+
+
+def least(scores: Tensor, config: Sparsity, by_row: bool) -> Tensor:
+    """The least scores (rows, columns), bool: of each row, or of the whole; of a pattern, of each of its groups."""
+    shape = scores.shape
+    if config.of_each is not None:
+        count, size = config.of_each
+        if shape[1] % size:
+            raise ValueError(f"{shape[1]} columns are no multiple of {size}, as {config.pattern} needs: take another")
+        scores = scores.view(shape[0], -1, size)
+    else:
+        scores = scores if by_row else scores.view(1, -1)
+        count = round(scores.shape[-1] * config.sparsity)
+    lowest = scores.argsort(dim=-1, stable=True)[..., :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, lowest, True).view(shape)

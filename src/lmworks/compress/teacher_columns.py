@@ -1,0 +1,120 @@
+"""What a teacher says to the sequences of token shards, computed once and stored: of each place the likeliest next
+tokens, and the probability of all others together.
+
+    columns.json          what it is of: `ColumnsIndex`
+    N-ids.npy             (sequences, length, k) uint16 or uint32, of the shards number N
+    N-log-p.npy           (sequences, length, k + 1) float32; see `distillation_losses.Likeliest`
+
+A sequence is one of the loader's plan, which the lengths of the documents, `length` and `seed` decide: a student that
+reads the same sequences, in whatever order, finds beside each what the teacher said in this very context.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmworks.artefact import write_json
+from lmworks.compress.distillation_losses import likeliest
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.batching import make_batch
+from lmworks.data.packing import plan_sequences
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.data.token_shard import token_dtype
+from lmworks.model.transformer import Transformer
+from lmworks.progress import Report, no_report
+from lmworks.tokenizer.tokenizer_folder import read_json
+from lmworks.train.losses import LOGITS_AT_A_TIME
+from lmworks.train.objectives.causal import CausalLanguageModel
+
+COLUMNS = "columns.json"
+_ROWS = 8  # sequences in a forward
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsIndex:
+    """The shards by `TokenDataset.fingerprint`, in the order of their files, and the settings they were made with;
+    `teacher` is its fingerprint."""
+
+    shards: tuple[str, ...]
+    length: int
+    seed: int
+    temperature: float
+    k: int
+    teacher: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TeacherColumns:
+    """The columns of a loader's sources, in their order: (ids, log-probabilities) of each, on the disk until looked
+    at."""
+
+    index: ColumnsIndex
+    arrays: Sequence[tuple[NDArray, NDArray[np.float32]]]
+
+    def rows(
+        self, sources: NDArray[np.int64], sequences: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """ids (rows, length, k), log-probabilities (rows, length, k or k + 1) of these sequences (rows,)."""
+        pairs = list(zip(sources.tolist(), sequences.tolist(), strict=True))
+        ids, log_p = (np.stack([self.arrays[s][part][q] for s, q in pairs]) for part in (0, 1))
+        return ids.astype(np.int64), log_p
+
+
+def open_columns(
+    folder: Path, datasets: Sequence[TokenDataset], length: int, seed: int, temperature: float
+) -> TeacherColumns:
+    """ValueError for columns of other shards, or of other settings than the loader's, naming what to set."""
+    index = from_mapping(ColumnsIndex, read_json(folder / COLUMNS))
+    for name, wanted in (("length", length), ("seed", seed), ("temperature", temperature)):
+        if (made := getattr(index, name)) != wanted:
+            raise ValueError(f"the teacher's columns were made with {name}={made}, the run has {wanted}: set it alike")
+    arrays = []
+    for dataset in datasets:
+        if dataset.fingerprint not in index.shards:
+            raise ValueError(f"the teacher's columns are not of the shards {dataset.folder}: read from one stage")
+        number = index.shards.index(dataset.fingerprint)
+        ids, log_p = (np.load(folder / f"{number}-{part}.npy", mmap_mode="r") for part in ("ids", "log-p"))
+        arrays.append((ids, log_p))
+    return TeacherColumns(index, arrays)
+
+
+@torch.no_grad()
+def write_columns(
+    folder: Path,
+    teacher: Transformer,
+    fingerprint: str,
+    shards: Mapping[str, TokenDataset],
+    settings: tuple[int, int, float, int],
+    progress: Report = no_report,
+) -> ColumnsIndex:
+    """The columns of all `shards` into a new folder; `settings` are length, seed, temperature and k."""
+    length, seed, temperature, k = settings
+    k, device = min(k, teacher.config.embedding.vocabulary), teacher.tokens.device
+    plans = {name: plan_sequences(each.lengths, length, "pack", seed) for name, each in shards.items()}
+    total, done = sum(plan.sequences for plan in plans.values()), 0
+    for number, (name, dataset) in enumerate(shards.items()):
+        plan, outcomes = plans[name], k + (k < teacher.config.embedding.vocabulary)
+        shapes = {"ids": (token_dtype(teacher.config.embedding.vocabulary), k), "log-p": (np.dtype("<f4"), outcomes)}
+        files = [
+            np.lib.format.open_memmap(folder / f"{number}-{part}.npy", "w+", dtype, (plan.sequences, length, last))
+            for part, (dtype, last) in shapes.items()
+        ]
+        for start in range(0, plan.sequences, _ROWS):
+            rows = np.arange(start, min(start + _ROWS, plan.sequences))
+            batch = make_batch([dataset], [plan], np.zeros_like(rows), rows).to(device)
+            hidden = CausalLanguageModel().hidden(teacher, batch).flatten(0, 1)  # (rows · length, width)
+            places = max(LOGITS_AT_A_TIME // teacher.config.embedding.vocabulary, 1)
+            found = [likeliest(teacher.logits(part).float(), k, temperature) for part in hidden.split(places)]
+            for file, parts in zip(files, zip(*found, strict=True), strict=True):
+                file[rows] = torch.cat(parts).cpu().numpy().reshape(len(rows), length, -1)
+            done += len(rows)
+            progress(done, total, "sequences under the teacher")
+        for file in files:
+            file.flush()
+    index = ColumnsIndex(tuple(d.fingerprint for d in shards.values()), length, seed, temperature, k, fingerprint)
+    write_json(folder / COLUMNS, to_mapping(index))
+    return index

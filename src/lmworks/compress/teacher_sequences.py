@@ -1,0 +1,87 @@
+"""The stage `compress.sequences`: texts that a teacher writes, through the engine (Kim & Rush 2016, "Sequence-Level
+Knowledge Distillation").
+
+Rows with prompts become conversations.jsonl, documents become documents: data.tokenize makes shards of both.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
+from lmworks.compress.distillation_config import SequencesConfig
+from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
+from lmworks.data.corpus import corpus_shards
+from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
+from lmworks.data.store import write_documents
+from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.rollouts import seed_of
+from lmworks.records import Document, PromptCompletion, Provenance
+from lmworks.report import Section, Table
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+_BATCH, _SHOWN = 64, 5
+
+
+def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
+    """ValueError where there is nothing to go on from, or the teacher adds nothing to any of it."""
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.engine import Engine
+
+    given = read_prompts(config, context.base) or [
+        document for shard in corpus_shards(dict(context.inputs)) for document in shard
+    ]
+    given = given[: config.most or None]
+    teacher, name = load(context.models["teacher"], "stored"), Path(context.models["teacher"]).name
+    engine, tokenizer, written = Engine(teacher, _BATCH), teacher.required_tokenizer, list[tuple[str, str]]()
+    for start in range(0, len(given), _BATCH):
+        kept = context.work / f"texts-{start}.json"
+        if not kept.exists():
+            requests = [
+                _request(one, tokenizer, config, start + n) for n, one in enumerate(given[start : start + _BATCH])
+            ]
+            said = [completion.text for completion in engine.generate(requests)]
+            write_json(kept, [[tokenizer.decode(r.prompt_ids), text] for r, text in zip(requests, said, strict=True)])
+        written += map(tuple, json.loads(kept.read_text("utf-8")))
+        context.progress(len(written), len(given), "texts that the teacher writes")
+    made = [(one, *texts) for one, texts in zip(given, written, strict=True) if texts[1].strip()]
+    if not made:
+        raise ValueError(f"of {len(given)} texts the teacher adds to none: raise completion, or give other beginnings")
+    if config.rows:
+        rows = [PromptCompletion(one.prompt, text, Provenance(annotator=name)) for one, _, text in made]
+        write_preference_rows(context.output / CONVERSATIONS, rows)
+    else:
+        write_documents(context.output, (_document(one, beginning + text, name) for one, beginning, text in made))
+    shown = tuple((beginning or str(one.prompt), text) for one, beginning, text in made[:_SHOWN])
+    text = f"{name} wrote them, at temperature {config.temperature:g}. {len(given) - len(made)} are empty and left out."
+    section = Section(f"{len(made):,} texts of a teacher", text, (Table(("beginning", "what was added"), shown),))
+    return StageResult({"texts": len(made), "left_out": len(given) - len(made)}, (section,))
+
+
+def _request(given: Document | PromptCompletion, tokenizer: Tokenizer, config: SequencesConfig, number: int) -> Request:
+    sampling = SamplingParameters(config.completion, config.temperature, seed=seed_of(f"{config.seed}", number, 0))
+    if isinstance(given, Document):
+        return Request(tuple(tokenizer.encode(given.text)[: config.prompt]), sampling=sampling)
+    return Request(messages=as_messages(given.prompt, "user"), sampling=sampling)
+
+
+def _document(given: Document, text: str, teacher: str) -> Document:
+    return replace(
+        given, text=text, hash="", extractor="compress.sequences", extractor_version="1", source=teacher, metadata={}
+    )
+
+
+def read_prompts(config: SequencesConfig, base: Path) -> list:
+    """Rows of any kind, of which the prompts are used."""
+    return read_preference_rows(conversation_files(config.rows, base, rows="prompts")) if config.rows else []
+
+
+def check(config: SequencesConfig, base: Path) -> None:
+    """Before any stage runs: the errors of reading the rows."""
+    read_prompts(config, base)
+
+
+def outside_digest(config: SequencesConfig, base: Path) -> str:
+    """SHA-256 of the files with rows."""
+    files = conversation_files(config.rows, base, rows="prompts") if config.rows else []
+    return hash_json([hash_file(path) for path in files])

@@ -16,6 +16,7 @@ from lmworks.compress.teacher_columns import open_columns, write_columns
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
+from lmworks.model.positions import rotate
 from lmworks.model.presets import llama
 from lmworks.train.config import TrainConfig
 from lmworks.train.loop import train
@@ -95,7 +96,9 @@ def test_each_loss_is_its_formula_place_by_place(tmp_path):
     expected["distillation"] = 0.5 * 4 * jsd + 0.5 * F.cross_entropy(student(ids)[0, :8], ids[0, 1:], reduction="sum")
     seen = [_layers(model, ids) for model in (student, teacher)]
     for layer, number in ((0, 1), (1, 3)):
-        states, maps = ([model[at][part][0] for model, at in zip(seen, (layer, number))] for part in (0, 1))
+        states, maps = (
+            [model[at][part][0] for model, at in zip(seen, (layer, number), strict=True)] for part in (0, 1)
+        )
         distance = (student.projections[layer](states[0]) - states[1])[:8].square().sum(-1)
         expected["hidden_states"] += 0.7 / 2 * (distance / states[1][:8].square().sum(-1)).sum()
         own, theirs = (each.mean(0) if len(maps[0]) != len(maps[1]) else each for each in maps)
@@ -112,13 +115,10 @@ def _layers(model, ids):
     hidden, found = model.embedding(ids, positions), []
     for block, context in zip(model.decoder.blocks, model.decoder.layer_contexts(hidden, positions), strict=True):
         attention, read = block.attention, block.attention_norm(hidden)
-        heads = [
-            f(read).unflatten(-1, (-1, attention.config.head_dim)).transpose(1, 2)
-            for f in (attention.query, attention.key)
-        ]
-        from lmworks.model.positions import rotate
-
-        query, key = (rotate(each, context.rotation) for each in heads)
+        query, key = (
+            rotate(linear(read).unflatten(-1, (-1, attention.config.head_dim)).transpose(1, 2), context.rotation)
+            for linear in (attention.query, attention.key)
+        )
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         scores = query @ key.mT / attention.config.head_dim**0.5
         maps = scores.masked_fill(torch.ones_like(scores[0, 0]).triu(1).bool(), -torch.inf).softmax(-1)

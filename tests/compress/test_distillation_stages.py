@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.store import DocumentStore
 from lmworks.train.run_log import LOG, read_log
+from training_cases import new_checkpoint
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "red", "house", "and", "then", "sleeps"]
 SMALL = ["length=32", "steps=12", "batch=8", "train.precision=float32", "train.log=1"]
@@ -81,14 +83,9 @@ def test_texts_of_the_teacher_are_documents_for_any_tokenizer(workspace, teacher
     run("data.tokenize", workspace / "again", [made, workspace / "vocabulary"], ['end="none"'])
 
 
-def test_answers_of_the_teacher_are_conversations(workspace, tmp_path):
-    from training_cases import new_checkpoint  # byte tokens, and a template
-
-    chatting = new_checkpoint()
-    chatting = type(chatting)(
-        **{**vars(chatting), "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}
-    )
-    chatting.save(tmp_path / "teacher")
+def test_answers_of_the_teacher_are_conversations(tmp_path):
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    replace(new_checkpoint(), chat_template=template).save(tmp_path / "teacher")
     (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "who?", "completion": "nobody"}) + "\n")
     settings = [f'rows=["{tmp_path}/rows.jsonl"]', "completion=8", "temperature=1.0"]
     made = run("compress.sequences", tmp_path / "written", [], settings, (f"teacher={tmp_path / 'teacher'}",))
@@ -109,11 +106,9 @@ def test_pruning_and_recovery(workspace, teacher):
 
 
 def test_what_does_not_go_together_is_refused(workspace, teacher, tmp_path):
-    from training_cases import new_checkpoint
-
     new_checkpoint().save(tmp_path / "bytes")
     inputs = [workspace / "tokens", workspace / "model"]
-    with pytest.raises(ValueError, match="another vocabulary .* compress.sequences"):
+    with pytest.raises(ValueError, match=r"another vocabulary .* compress.sequences"):
         run("compress.distil", tmp_path / "one", inputs, SMALL, (f"teacher={tmp_path / 'bytes'}",))
     with pytest.raises(ValueError, match="there is no teacher"):
         run("compress.distil", tmp_path / "two", inputs, SMALL)

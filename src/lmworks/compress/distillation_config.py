@@ -1,12 +1,11 @@
 """The configs of distillation and its stages, free of torch."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from lmworks.train.config import FinetuneConfig, TrainConfig
+from lmworks.adapt.config import FullConfig
+from lmworks.train.config import FinetuneConfig
 from lmworks.train.config_checks import positive, within
-from lmworks.train.optimizer_config import AdamW, Cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,9 @@ class OnPolicyConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class DistillConfig:
+class DistillConfig(FinetuneConfig):
     """A student learns on token shards, from the model in the role `teacher`, or from the columns of compress.teacher.
+    The settings of the run are those of fine-tuning.
 
     base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
                 folder or a .gguf file. Else one is made of the teacher, by one of the next two.
@@ -83,45 +83,23 @@ class DistillConfig:
     parameters  A new model of about so many parameters and the teacher's vocabulary.
     loss        What is learned.
     on_policy   Batches that the student writes itself; null: none.
-    minutes     How long the run may take on this machine: fewer epochs are taken where these are too many.
-    epochs      How often each sequence is seen; left out: 3, or fewer that fit into the minutes.
-    steps       Of the optimizer, instead of epochs.
-    length      Tokens in a sequence.
-    batch       Sequences in a step.
-    rate        Peak learning rate; it replaces the optimizer's.
-    weights     Share of each input of token shards, by its name; left out, their sizes decide.
-    seed        Of the order, of a new student's weights, and of what a student writes.
-    train       The loop.
     """
 
-    base: str = ""
     layers: int | None = None
     parameters: int | None = None
     loss: DistillationLoss = field(default_factory=DistillationLoss)
     on_policy: OnPolicyConfig | None = None
-    minutes: float | None = None
-    epochs: float | None = None
-    steps: int | None = None
-    length: int | None = None
-    batch: int | None = None
-    rate: float | None = None
-    weights: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 0
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(AdamW(decay=0.0), Cosine(), precision="bfloat16"))
 
     def __post_init__(self) -> None:
+        FinetuneConfig.__post_init__(self)
         positive(layers=self.layers, parameters=self.parameters)
         if bool(self.base) + (self.layers is not None) + (self.parameters is not None) > 1:
             raise ValueError("a student is a base, some of the teacher's layers, or a new model: set one of the three")
+        if self.method != FullConfig() or self.neftune or self.base_format != "float":
+            raise ValueError("a student's weights are all trained, without noise: leave method and neftune out")
         parallel = self.train.parallel
         if parallel.devices > parallel.data or parallel.zero > 1:
             raise ValueError("each process holds the whole student: divide by train.parallel.data alone")
-        self.run_settings()
-
-    def run_settings(self) -> FinetuneConfig:
-        """The settings of the run, whose bounds are those of fine-tuning."""
-        shared = {each.name: getattr(self, each.name) for each in fields(FinetuneConfig) if hasattr(self, each.name)}
-        return FinetuneConfig(**shared)
 
 
 @dataclass(frozen=True, slots=True)

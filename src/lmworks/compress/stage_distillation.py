@@ -9,6 +9,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
+from lmworks.compress.layer_matching import blocks_of
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import COLUMNS, TeacherColumns, open_columns, write_columns
@@ -18,8 +19,9 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.model_costs import count_parameters
+from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
-from lmworks.train.config import FinetuneConfig
+from lmworks.train.config import FinetuneConfig, TrainConfig
 from lmworks.train.dial import HIGHEST_RATE, RULE
 from lmworks.train.finetune_settings import EPOCHS, measured_steps
 from lmworks.train.mixed_precision import DTYPES
@@ -62,74 +64,69 @@ def teacher(config: TeacherConfig, context: StageContext) -> StageResult:
 
 def distil(config: DistillConfig, context: StageContext) -> StageResult:
     """The student as it has learnt. ValueError for inputs that do not go together: shards, or a teacher, of another
-    vocabulary than the student's, columns of other sequences."""
+    vocabulary than the student's, columns of other sequences; and where nothing says what is to be learned."""
     shards, held_out = find_shards(context)
     ranks, device = join(config.train.parallel), device_of_rank()
+    columns = next((folder for folder in context.inputs.values() if (folder / COLUMNS).exists()), None)
     taught = load(context.models["teacher"], DTYPES[config.train.precision]) if "teacher" in context.models else None
-    student, why_student = student_of(config, context, taught)
+    if taught is None and columns is None and config.loss.asks:
+        raise ValueError("there is no teacher: name a model in the role teacher, or read from compress.teacher")
+    if columns is not None and config.on_policy is not None:
+        raise ValueError("columns hold nothing of texts that a student writes: give the role teacher a model instead")
+    student, why_student = student_of(config, context)
     check_vocabulary(student.required_tokenizer, shards)
     if taught is not None:
         _check_teacher(taught, student)
-    rate = config.rate or (None if config.parameters is None else rate_of_new(student, config, tokens_of(shards)))
-    settings = replace(config.run_settings(), rate=rate)
-    columns = next((folder for folder in context.inputs.values() if (folder / COLUMNS).exists()), None)
-    if columns is not None and config.on_policy is not None:
-        raise ValueError("columns hold nothing of texts that a student writes: give the role teacher a model instead")
+    if config.parameters is not None and config.rate is None:
+        config = replace(config, rate=rate_of_new(student, config, tokens_of(shards)))
+    model = None if taught is None or columns is not None else taught.model.to(device).requires_grad_(False)
 
-    def run_on(found: FinetuneConfig, base: Checkpoint, folder: Path, steps: int) -> Run:
+    def loader_of(found: FinetuneConfig, steps: int) -> Loader:
         assert found.length and found.batch
-        loader_config = LoaderConfig(
-            sources_of(shards, config.weights), found.length, found.batch, steps, seed=config.seed
-        )
-        said: TeacherColumns | None = None
-        if columns is not None:
-            datasets = [TokenDataset(shard) for shard in shards.values()]
-            said = open_columns(columns, datasets, found.length, config.seed, config.loss.temperature)
-        elif taught is None and config.loss.asks:
-            raise ValueError("there is no teacher: name one in the role teacher, or read from compress.teacher")
-        model = None if taught is None or said is not None else taught.model.to(device).requires_grad_(False)
-        prepare_student(base.model, model, config.loss, config.seed)
-        loader = Loader(loader_config, *ranks.rows)
+        sources = sources_of(shards, config.weights)
+        of_shards = LoaderConfig(sources, found.length, found.batch, steps, seed=config.seed)
         if config.on_policy is not None:
-            loader = OnPolicyLoader(loader_config, config.on_policy, *ranks.rows)
-        objective = Distillation(config.loss, said or model)
+            return OnPolicyLoader(of_shards, config.on_policy, *ranks.rows)
+        return Loader(of_shards, *ranks.rows)
+
+    def run_on(loader: Loader, base: Checkpoint, train: TrainConfig, folder: Path) -> Run:
+        said: Transformer | TeacherColumns | None = model
+        if columns is not None:
+            said = open_columns(columns, loader.datasets, loader.config.length, config.seed, config.loss.temperature)
+        prepare_student(base.model, model, config.loss, config.seed)
         parts = {"device": device, "progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
-        run = Run(base, objective, loader, found.train, folder, **parts)
+        run = Run(base, Distillation(config.loss, said), loader, train, folder, **parts)
         if isinstance(loader, OnPolicyLoader):
-            assert config.on_policy is not None
-            loader.write = writer_of(run, config.on_policy)
+            loader.write = writer_of(run, loader.on_policy)
         return run
 
     def seconds(found: FinetuneConfig) -> float:
-        found = replace(found, batch=found.train.micro_batch)
-        with tempfile.TemporaryDirectory() as folder:
-            copied = student.with_model(copy.deepcopy(student.model))
-            run = run_on(found, copied, Path(folder), 3)
-            with run.loader:  # type: ignore[attr-defined]
-                return min(seconds for seconds, _ in measured_steps(run)) / (found.batch or 1)
+        found, copied = replace(found, batch=found.train.micro_batch), student.with_model(copy.deepcopy(student.model))
+        with loader_of(found, 3) as loader, tempfile.TemporaryDirectory() as folder:
+            taken = measured_steps(run_on(loader, copied, found.train, Path(folder)))
+        return min(each for each, _ in taken) / (found.batch or 1)
 
-    settings, reasons = derived_finetune(settings, student, shards, context, seconds=seconds)
-    run = run_on(settings, student, context.work / "run", settings.steps or 0)
-    with run.loader:  # type: ignore[attr-defined]
-        observe(run, held_out, run.loader.config, CausalLanguageModel())
+    found, reasons = derived_finetune(config, student, shards, context, seconds=seconds)
+    with loader_of(found, found.steps or 0) as loader:
+        run = run_on(loader, student, found.train, context.work / "run")
+        observe(run, held_out, loader.config, CausalLanguageModel())
         result = train_and_deliver(run, context)
-    found = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)
-    section = Section("The student", "", (Table(("what", "value", "why"), found),))
+    rows = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)
+    section = Section("The student", "", (Table(("what", "value", "why"), rows),))
     return replace(result, sections=(section, *result.sections))
 
 
-def student_of(config: DistillConfig, context: StageContext, teacher: Checkpoint | None) -> tuple[Checkpoint, str]:
+def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint, str]:
     """The student in float32, and how it was made."""
     if config.layers is None and config.parameters is None:
         return load(find_base(config.base, context)), "goes on from a checkpoint"
-    if teacher is None:
+    if "teacher" not in context.models:
         raise ValueError("a student is made of a teacher: name one in the role teacher, or give a base")
-    whole = load(context.models["teacher"])
-    if config.layers is None:
-        assert config.parameters is not None
-        return new_student(whole, config.parameters, config.seed), "a new model, by the dial"
-    kept = evenly_spaced(config.layers, len(whole.config.decoder.blocks) if whole.config.decoder else 0)
-    return keep_layers(whole, kept), f"the teacher's layers {', '.join(map(str, kept))}"
+    teacher = load(context.models["teacher"])
+    if config.parameters is not None:
+        return new_student(teacher, config.parameters, config.seed), "a new model, by the dial"
+    kept = evenly_spaced(config.layers or 0, len(blocks_of(teacher.model)))
+    return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
 
 
 def rate_of_new(student: Checkpoint, config: DistillConfig, tokens: int) -> float:

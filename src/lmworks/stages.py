@@ -295,8 +295,8 @@ STAGES: dict[str, Stage] = {
             "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.compress.stage_pruning:outside_digest",
-        check="lmworks.compress.stage_pruning:check",
+        sources="lmworks.compress.stage:outside_digest",
+        check="lmworks.compress.stage:check",
     ),
     "compress.teacher": Stage(
         run="lmworks.compress.stage_distillation:teacher",
@@ -330,8 +330,8 @@ STAGES: dict[str, Stage] = {
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         optional=("teacher",),
-        sources="lmworks.compress.stage_distillation:outside_digest",
-        check="lmworks.compress.stage_distillation:check",
+        sources="lmworks.compress.stage:outside_digest",
+        check="lmworks.compress.stage:check",
     ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.compress.distillation import Distillation, prepare_student
-from lmworks.compress.distillation_config import DistillationLoss
+from lmworks.compress.distillation_config import DistillationLoss, TeacherConfig
 from lmworks.compress.layer_matching import matched_layers
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import open_columns, write_columns
@@ -136,7 +136,8 @@ def test_columns_of_the_whole_vocabulary_are_the_live_teacher(temperature, tmp_p
     sums = {}
     for k in (16, 256, 257):
         (tmp_path / str(k)).mkdir()
-        write_columns(tmp_path / str(k), teacher, "teacher", {"text": dataset}, (32, 5, temperature, k))
+        config = TeacherConfig(k, temperature, length=32, seed=5)
+        write_columns(tmp_path / str(k), teacher, "teacher", {"text": dataset}, config)
         objective = Distillation(loss, open_columns(tmp_path / str(k), [dataset], 32, 5, temperature))
         examples = objective.examples(batch, 0)
         sums[k] = objective.losses(new_model(CONFIGS["llama"], "llama"), examples)["distillation"].metrics["divergence"]

@@ -38,7 +38,7 @@ def workspace(tmp_path_factory) -> Path:
     settings = ["held_out=0.2", 'end="none"']
     run("data.tokenize", folder / "tokens", inputs, settings)
     run("data.tokenize", folder / "held", inputs, [*settings, "part=held_out"])
-    dial = ["parameters=120000", "tokens=60000", "length=32", "train.precision=float32", "train.validate=50"]
+    dial = ["parameters=120000", "tokens=30000", "length=32", "train.precision=float32", "train.validate=50"]
     run("train.pretrain", folder / "model", [folder / "tokens", folder / "held", folder / "vocabulary"], dial)
     return folder
 
@@ -56,8 +56,9 @@ def test_a_student_of_half_the_layers_beside_its_teacher(workspace, teacher):
     curve = [line["loss"] for line in read_log(made / LOG) if line["kind"] == "validation"]
     assert curve[-1] < curve[0]
     assert read_manifest(made).metrics["validation_loss"] == pytest.approx(curve[-1])
-    # What is validated is the text's own next token, not what is minimised.
-    assert {"next_token", "divergence"} <= read_log(made / LOG)[-2].keys() | read_log(made / LOG)[1].keys()
+    # What is validated is the text's own next token, and not what is minimised.
+    last = [line for line in read_log(made / LOG) if line["kind"] == "step"][-1]
+    assert last["loss"] == pytest.approx((last["next_token"] + last["divergence"]) / 2, rel=1e-5)
 
 
 def test_stored_columns_train_the_same_student_as_the_model_does(workspace, teacher):

@@ -108,18 +108,19 @@ def test_taylors_importance_is_the_slope_of_a_factor_of_each_head():
 
 
 @pytest.mark.parametrize(
-    "family, config",
+    "family, written, config",
     [
-        ("llama", StructuredPruning(layers=1, heads=0.5, kv_groups=0.25, neurons=0.4)),
-        ("qwen3", StructuredPruning(layers=2, kv_groups=0.5, neurons=0.2)),
-        ("gpt2", StructuredPruning(layers=1, neurons=0.25)),
+        ("llama", "llama", StructuredPruning(layers=1, heads=0.5, neurons=0.4)),
+        ("llama", "mistral", StructuredPruning(kv_groups=0.25)),  # 6 heads of 8 in a width of 64
+        ("qwen3", "qwen3", StructuredPruning(layers=2, kv_groups=0.5, neurons=0.2)),
+        ("gpt2", "gpt2", StructuredPruning(layers=1, neurons=0.25)),
     ],
 )
-def test_its_folder_is_a_plain_one_of_its_family(family, config, tmp_path):
+def test_its_folder_is_a_plain_one(family, written, config, tmp_path):
     pruned = prune_structure(a_checkpoint(family), config, TEXT)
     pruned.save(tmp_path / "pruned")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
-    assert theirs.config.model_type == family
+    assert theirs.config.model_type == written
     with torch.no_grad():
         torch.testing.assert_close(theirs(IDS).logits, pruned.model(IDS), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(load(tmp_path / "pruned").model(IDS), pruned.model(IDS))

@@ -3,12 +3,13 @@ stands in its layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lmworks.compress.distillation_config import DistillationLoss
-from lmworks.compress.distillation_losses import divergence, gathered, sum_over_logits
+from lmworks.compress.distillation_losses import Likeliest, LossOfLogits, divergence, gathered, sum_over_logits
 from lmworks.compress.layer_matching import (
     Calls,
     add_projections,
@@ -22,7 +23,7 @@ from lmworks.compress.layer_matching import (
 )
 from lmworks.compress.teacher_columns import TeacherColumns
 from lmworks.data.batching import Batch
-from lmworks.model.heads import LanguageModelHead
+from lmworks.model.heads import LanguageModelHead, VocabularyProjection
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.causal import CausalLanguageModel
@@ -47,12 +48,16 @@ class BatchWithColumns(Batch):
 class Distillation(Objective[Batch]):
     """The losses of `DistillationLoss`, at every place that the data asks about.
 
-    teacher  a model of the same vocabulary, on the student's device; or what one said, stored; None where `loss` asks
-             nothing of it.
+    teacher  a model of the same vocabulary, on the student's device, whose weights ask for no gradient; or what one
+             said, stored; None where `loss` asks nothing of it. ValueError for a model that is not frozen.
     """
 
     loss: DistillationLoss
     teacher: Transformer | TeacherColumns | None = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, Transformer) and any(w.requires_grad for w in self.teacher.parameters()):
+            raise ValueError("a teacher learns nothing: freeze it by teacher.requires_grad_(False)")
 
     def examples(self, batch: Batch, seed: int) -> Batch:
         if not isinstance(self.teacher, TeacherColumns):
@@ -71,21 +76,22 @@ class Distillation(Objective[Batch]):
     def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
         """TypeError for a model whose head does not predict tokens."""
         teacher, mask = self.teacher if isinstance(self.teacher, Transformer) else None, examples.mask
+        said: Likeliest | _Features | None = None
         with recorded(self._watched(model)) as calls:
             hidden = _CAUSAL.hidden(model, examples)
-        their_features = None
-        with torch.no_grad(), recorded(self._watched(teacher)) as their_calls:
+        with recorded(self._watched(teacher)) as their_calls:
             if teacher is not None and self.loss.asks:
-                their_features = language_head(teacher).features(_CAUSAL.hidden(teacher, examples)[mask])
-        loss_of = _NextToken(self.loss, examples, teacher, their_features)
-        head, count = language_head(model), int(mask.sum())
-        projection = head.projection_to_vocabulary(model.tokens)
-        total, logged = sum_over_logits(head.features(hidden[mask]), projection, loss_of)
-        losses = {"distillation": Loss(total, count, logged)}
+                # Frozen, it keeps nothing for a backward, and attention takes the kernel of training, which is faster.
+                said = _features(teacher, _CAUSAL.hidden(teacher, examples)[mask])
+        if isinstance(examples, BatchWithColumns):
+            said = Likeliest(examples.likely_ids[mask], examples.likely_log_p[mask])
+        loss_of = next_token_loss(self.loss, examples.targets[mask], said)
+        total, logged = sum_over_logits(*_features(model, hidden[mask]), loss_of)
+        losses = {"distillation": Loss(total, int(mask.sum()), logged)}
         if self.loss.needs_layers:
             assert teacher is not None
             for name, found in _layer_losses(self.loss, model, teacher, calls | their_calls, examples).items():
-                losses[name] = Loss(getattr(self.loss, name) * found, count, {"nats": found.detach()})
+                losses[name] = Loss(getattr(self.loss, name) * found, int(mask.sum()), {"nats": found.detach()})
         return losses
 
     def _watched(self, model: Transformer | None) -> list[nn.Module]:
@@ -94,39 +100,40 @@ class Distillation(Objective[Batch]):
         return [part for block in blocks for part in (block.attention, block)]
 
 
-@dataclass(frozen=True, slots=True)
-class _NextToken:
-    """The loss of logits; see `distillation_losses.LossOfLogits`."""
+class _Features(NamedTuple):
+    """What a head projects to the vocabulary, (targets, width), and the projection."""
 
-    config: DistillationLoss
-    examples: Batch
-    teacher: Transformer | None
-    features: Tensor | None
+    values: Tensor
+    project: VocabularyProjection
 
-    def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Mapping[str, Tensor]]:
-        config, mask, temperature = self.config, self.examples.mask, self.config.temperature
-        log_q = logits.log_softmax(-1)  # (rows, vocabulary)
-        nats = -log_q.gather(-1, self.examples.targets[mask][rows, None]).squeeze(-1)
-        if not config.teacher:
+
+def _features(model: Transformer, hidden: Tensor) -> _Features:
+    head = model.head
+    if not isinstance(head, LanguageModelHead):
+        raise TypeError(f"distillation is of language models, and the model's head is {model.config.head}")
+    return _Features(head.features(hidden), head.projection_to_vocabulary(model.tokens))
+
+
+def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest | _Features | None) -> LossOfLogits:
+    """The loss of logits at the places of these `targets` (targets,), and what the teacher `said` at each; None where
+    nothing is asked of it."""
+
+    def loss_of(logits: Tensor, rows: slice) -> tuple[Tensor, Mapping[str, Tensor]]:
+        log_q, temperature = logits.log_softmax(-1), config.temperature  # (rows, vocabulary)
+        nats = -log_q.gather(-1, targets[rows, None]).squeeze(-1)
+        if said is None or not config.teacher:
             return config.next_token * nats, {"next_token": nats.sum()}
-        log_q = log_q if temperature == 1 else (logits / temperature).log_softmax(-1)
-        if isinstance(self.examples, BatchWithColumns):
-            log_q = gathered(log_q, self.examples.likely_ids[mask][rows])
-            log_p = self.examples.likely_log_p[mask][rows].to(log_q)
+        if temperature != 1:
+            log_q = (logits / temperature).log_softmax(-1)
+        if isinstance(said, Likeliest):
+            log_q, log_p = gathered(log_q, said.ids[rows]), said.log_probabilities[rows].to(log_q)
         else:
-            assert self.teacher is not None and self.features is not None
-            project = language_head(self.teacher).projection_to_vocabulary(self.teacher.tokens)
-            log_p = (project(self.features[rows]).to(log_q) / temperature).log_softmax(-1)
+            log_p = (said.project(said.values[rows]).to(log_q) / temperature).log_softmax(-1)
         found = divergence(log_q, log_p, config.beta)
         losses = config.next_token * nats + config.teacher * temperature**2 * found
         return losses, {"next_token": nats.sum(), "divergence": found.sum()}
 
-
-def language_head(model: Transformer) -> LanguageModelHead:
-    """TypeError for a model that is no language model."""
-    if not isinstance(model.head, LanguageModelHead):
-        raise TypeError(f"distillation is of language models, and the model's head is {model.config.head}")
-    return model.head
+    return loss_of
 
 
 def _layer_losses(

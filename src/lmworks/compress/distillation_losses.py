@@ -106,11 +106,12 @@ class _LossOfChunks(torch.autograd.Function):
             logits = F.linear(features[chunk], weight, bias).to(wide).requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
                 losses, metrics = loss_of(projection.capped(logits), chunk)
-            total += losses.detach().sum()
+                loss = losses.sum()
+            total += loss.detach()
             for name, value in metrics.items():
                 logged[name] = logged.get(name, 0.0) + value.detach()
             if wanted:
-                (gradient,) = torch.autograd.grad(losses.sum(), logits)
+                (gradient,) = torch.autograd.grad(loss, logits)
                 if of_bias is not None:
                     of_bias += gradient.sum(0)
                 gradient = gradient.to(features.dtype)

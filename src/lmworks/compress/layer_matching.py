@@ -66,9 +66,9 @@ def add_projections(model: Transformer, width: int, seed: int) -> Transformer:
 
 
 def hidden_state_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """The squared distance relative to the teacher's square, (…, width) each → (…,) float32: hidden states grow from
+    """The squared distance relative to the teacher's square, (…, width) each → (…,) float32 at least: they grow from
     layer to layer, and each is to count alike."""
-    student, teacher = student.float(), teacher.float()
+    student, teacher = _wide(student), _wide(teacher)
     return (student - teacher).square().sum(-1) / teacher.square().sum(-1).clamp(min=1e-12)
 
 
@@ -81,8 +81,8 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention_map(attention: Attention, call: tuple[Any, ...], visible: Tensor) -> Tensor:
-    """ln of the shares that each query gives to keys, (batch, heads, length, length) float32, of a call of `attention`
-    and who sees whom, `visible` (batch, 1, length, length) bool."""
+    """ln of the shares that each query gives to keys, (batch, heads, length, length) float32 at least, of a call of
+    `attention` and who sees whom, `visible` (batch, 1, length, length) bool."""
     hidden, context = call
     query, key = (
         linear(hidden).unflatten(-1, (-1, attention.config.head_dim)).transpose(1, 2)
@@ -93,8 +93,12 @@ def attention_map(attention: Attention, call: tuple[Any, ...], visible: Tensor) 
     if context.rotation is not None:
         query, key = rotate(query, context.rotation), rotate(key, context.rotation)
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scores = (query @ key.transpose(-1, -2)).float() * attention.scale
+    scores = _wide(query @ key.transpose(-1, -2)) * attention.scale
     return scores.masked_fill(~visible, _HIDDEN).log_softmax(-1)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def check_maps(config: ModelConfig) -> None:

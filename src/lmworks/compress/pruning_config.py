@@ -90,8 +90,13 @@ class PruneConfig:
     base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file.
     method       What is taken out, and by what it is chosen.
     calibration  The texts on which activations and gradients are measured.
+    held_out     Share of the documents that is not looked at, chosen by their hashes: to measure on.
     """
 
     base: str = ""
     method: StructuredPruning | Sparsity = field(default_factory=lambda: StructuredPruning(neurons=0.25))
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    held_out: float = 0.2
+
+    def __post_init__(self) -> None:
+        below_one(held_out=self.held_out)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
 from lmworks.compress.layer_matching import blocks_of
@@ -17,7 +17,6 @@ from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.download import digest_of_model, located
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
@@ -45,17 +44,11 @@ from lmworks.train.train_stages import (
 def teacher(config: TeacherConfig, context: StageContext) -> StageResult:
     """The columns of the inputs' token shards that are trained on. ValueError for shards of another vocabulary."""
     shards, _ = find_shards(context)
-    checkpoint = load(context.models["teacher"], DTYPES["float32"])
+    checkpoint = load(context.models["teacher"])
     check_vocabulary(checkpoint.required_tokenizer, shards)
-    model = checkpoint.model.to(device_of_rank()).eval()
-    index = write_columns(
-        context.output,
-        model,
-        checkpoint.fingerprint,
-        {name: TokenDataset(folder) for name, folder in shards.items()},
-        (config.length, config.seed, config.temperature, config.k),
-        context.progress,
-    )
+    datasets = {name: TokenDataset(folder) for name, folder in shards.items()}
+    model = checkpoint.model.to(device_of_rank()).requires_grad_(False)
+    index = write_columns(context.output, model, checkpoint.fingerprint, datasets, config, context.progress)
     size = sum(path.stat().st_size for path in context.output.iterdir())
     metrics = {"k": index.k, "tokens": tokens_of(shards), "bytes": size}
     rows = tuple((name, f"{value:,}") for name, value in metrics.items())
@@ -143,14 +136,3 @@ def _check_teacher(teacher: Checkpoint, student: Checkpoint) -> None:
             f"({own.vocabulary_size:,}), so that their next tokens are not the same: let it write texts by "
             "compress.sequences, which any tokenizer reads, or take a student of its vocabulary (layers, parameters)"
         )
-
-
-def check(config: DistillConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError for a base that is not there."""
-    if config.base:
-        located(config.base, base)
-
-
-def outside_digest(config: DistillConfig, base: Path) -> str:
-    """SHA-256 of the base's files."""
-    return hash_json(digest_of_model(located(config.base, base)) if config.base else "")

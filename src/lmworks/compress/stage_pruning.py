@@ -1,23 +1,19 @@
 """The stage `compress.prune`: a checkpoint into a smaller or a sparser one."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.block_calibration import read_calibration
 from lmworks.compress.pruning_config import PruneConfig, StructuredPruning
 from lmworks.compress.sparsity import sparsify
+from lmworks.compress.stage import deliver, load_base, split_texts
 from lmworks.compress.structured_pruning import prune_structure
-from lmworks.data.corpus import corpus_shards
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import FeedForward
-from lmworks.model.download import digest_of_model, located
 from lmworks.model.model_costs import count_parameters
 from lmworks.progress import Report, no_report
 from lmworks.report import Section, Table
-from lmworks.train.train_stages import find_base
 
 
 def prune(
@@ -34,13 +30,10 @@ def prune(
 
 def pruning(config: PruneConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, pruned by what the inputs' documents show of it."""
-    base, texts = load(find_base(config.base, context), "stored"), list[str]()
-    if not config.method.goes_by_weights:
-        texts = [document.text for shard in corpus_shards(dict(context.inputs)) for document in shard]
+    base = load_base(config.base, context)
+    texts, _ = split_texts(context.inputs, config.held_out)
     pruned, seen = prune(base, config, texts, context.progress)
-    pruned.save(context.work / "model")
-    for path in (context.work / "model").iterdir():
-        path.rename(context.output / path.name)
+    deliver(pruned, context, "float")
     before, after = sizes(base), sizes(pruned)
     rows = tuple((name, f"{value:,}", f"{after[name]:,}") for name, value in before.items())
     text = "" if isinstance(config.method, StructuredPruning) else "Zeros are stored and computed as all numbers are."
@@ -57,14 +50,3 @@ def sizes(checkpoint: Checkpoint) -> dict[str, int]:
     found = {"parameters": count_parameters(checkpoint.config), "zeros": zeros, "layers": len(decoder.blocks)}
     found |= {"heads": attention.heads, "kv_groups": attention.kv_heads}
     return found | ({"neurons": feed_forward.hidden} if isinstance(feed_forward, FeedForward) else {})
-
-
-def check(config: PruneConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError for a base that is not there."""
-    if config.base:
-        located(config.base, base)
-
-
-def outside_digest(config: PruneConfig, base: Path) -> str:
-    """SHA-256 of the base's files."""
-    return hash_json(digest_of_model(located(config.base, base)) if config.base else "")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmworks.artefact import write_json
+from lmworks.compress.distillation_config import TeacherConfig
 from lmworks.compress.distillation_losses import likeliest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.batching import make_batch
@@ -82,23 +83,22 @@ def open_columns(
     return TeacherColumns(index, arrays)
 
 
-@torch.no_grad()
 def write_columns(
     folder: Path,
     teacher: Transformer,
     fingerprint: str,
     shards: Mapping[str, TokenDataset],
-    settings: tuple[int, int, float, int],
+    config: TeacherConfig,
     progress: Report = no_report,
 ) -> ColumnsIndex:
-    """The columns of all `shards` into a new folder; `settings` are length, seed, temperature and k."""
-    length, seed, temperature, k = settings
-    k, device = min(k, teacher.config.embedding.vocabulary), teacher.tokens.device
-    plans = {name: plan_sequences(each.lengths, length, "pack", seed) for name, each in shards.items()}
+    """The columns of all `shards` into a new folder, by a frozen `teacher` of this fingerprint."""
+    length, vocabulary, device = config.length, teacher.config.embedding.vocabulary, teacher.tokens.device
+    k = min(config.k, vocabulary)
+    plans = {name: plan_sequences(each.lengths, length, "pack", config.seed) for name, each in shards.items()}
     total, done = sum(plan.sequences for plan in plans.values()), 0
     for number, (name, dataset) in enumerate(shards.items()):
-        plan, outcomes = plans[name], k + (k < teacher.config.embedding.vocabulary)
-        shapes = {"ids": (token_dtype(teacher.config.embedding.vocabulary), k), "log-p": (np.dtype("<f4"), outcomes)}
+        plan, outcomes = plans[name], k + (k < vocabulary)
+        shapes = {"ids": (token_dtype(vocabulary), k), "log-p": (np.dtype("<f4"), outcomes)}
         files = [
             np.lib.format.open_memmap(folder / f"{number}-{part}.npy", "w+", dtype, (plan.sequences, length, last))
             for part, (dtype, last) in shapes.items()
@@ -107,14 +107,15 @@ def write_columns(
             rows = np.arange(start, min(start + _ROWS, plan.sequences))
             batch = make_batch([dataset], [plan], np.zeros_like(rows), rows).to(device)
             hidden = CausalLanguageModel().hidden(teacher, batch).flatten(0, 1)  # (rows · length, width)
-            places = max(LOGITS_AT_A_TIME // teacher.config.embedding.vocabulary, 1)
-            found = [likeliest(teacher.logits(part).float(), k, temperature) for part in hidden.split(places)]
-            for file, parts in zip(files, zip(*found, strict=True), strict=True):
-                file[rows] = torch.cat(parts).cpu().numpy().reshape(len(rows), length, -1)
+            parts = hidden.split(max(LOGITS_AT_A_TIME // vocabulary, 1))
+            found = [likeliest(teacher.logits(part).float(), k, config.temperature) for part in parts]
+            for file, pieces in zip(files, zip(*found, strict=True), strict=True):
+                file[rows] = torch.cat(pieces).cpu().numpy().reshape(len(rows), length, -1)
             done += len(rows)
             progress(done, total, "sequences under the teacher")
         for file in files:
             file.flush()
-    index = ColumnsIndex(tuple(d.fingerprint for d in shards.values()), length, seed, temperature, k, fingerprint)
+    prints = tuple(dataset.fingerprint for dataset in shards.values())
+    index = ColumnsIndex(prints, length, config.seed, config.temperature, k, fingerprint)
     write_json(folder / COLUMNS, to_mapping(index))
     return index

@@ -5,6 +5,15 @@ from lmworks.model.config import MixtureOfExperts, ModelConfig, Rope, Unsupporte
 from lmworks.model.families import common
 from lmworks.model.families.family import Document, Family, Fused, JsonObject, Setting, decoder_classes, setting
 
+
+def _heads(config: ModelConfig) -> int:
+    """`transformers` has no Llama whose heads do not divide its width, as a pruned one's: as a Mistral it has."""
+    heads = common.first_block(config).attention.heads
+    if config.embedding.width % heads:
+        raise UnsupportedModel(f"a Llama of width {config.embedding.width} has no {heads} heads")
+    return heads
+
+
 LLAMA = Family(
     model_type="llama",
     prefix="model.",
@@ -13,7 +22,7 @@ LLAMA = Family(
         common.VOCABULARY,
         common.WIDTH,
         common.LAYERS,
-        common.HEADS,
+        setting("heads", "num_attention_heads", _heads),
         common.kv_heads(),
         common.HIDDEN,
         common.context_length(2048),

@@ -12,7 +12,7 @@ ROOT = Path(lmworks.__file__).parent
 FILES = sorted(file for file in ROOT.rglob("*.py") if "data" not in file.relative_to(ROOT).parts)
 REPEATED = {"__init__", "__main__", "config", "stage", "library", "reference"}  # a file of this name in many packages
 TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling"}
-TERMS |= {"scoring", "tuning"}
+TERMS |= {"pruning", "scoring", "tuning"}
 PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)")
 
 

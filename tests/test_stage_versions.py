@@ -51,7 +51,7 @@ MODULES = {
     "compress.teacher": "compress/teacher_columns compress/distillation_losses",
     "compress.sequences": "compress/teacher_sequences",
     "compress.distil": "compress/stage_distillation compress/distillation compress/distillation_losses "
-    "compress/layer_matching compress/on_policy compress/student",
+    "compress/matched_layers compress/on_policy compress/student",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmworks.compress.distillation_config import DistillationLoss
 from lmworks.compress.distillation_losses import Likeliest, LossOfLogits, divergence, gathered, sum_over_logits
-from lmworks.compress.layer_matching import (
+from lmworks.compress.matched_layers import (
     Calls,
     add_projections,
     attention_loss,
@@ -101,7 +101,7 @@ class Distillation(Objective[Batch]):
 
 
 class _Features(NamedTuple):
-    """What a head projects to the vocabulary, (targets, width), and the projection."""
+    """The vectors that a head projects to the vocabulary, (targets, width), and the projection."""
 
     values: Tensor
     project: VocabularyProjection

@@ -10,7 +10,7 @@ from lmworks.train.config_checks import positive, within
 
 @dataclass(frozen=True, slots=True)
 class DistillationLoss:
-    """What the student learns from: weights of the losses, 0 leaves one out.
+    """The losses that a student learns from, by their weights; 0 leaves one out.
 
     beta            The divergence of the next token's distributions: 0 is KL(teacher ‖ student), which covers all that
                     the teacher says (Hinton et al. 2015); 1 is KL(student ‖ teacher), which keeps to what it says most
@@ -104,8 +104,7 @@ class DistillConfig(FinetuneConfig):
 
 @dataclass(frozen=True, slots=True)
 class TeacherConfig:
-    """What the model in the role `teacher` says to token shards, computed once: the likeliest next tokens at each
-    place.
+    """Columns of what the model in the role `teacher` says to token shards: the likeliest next tokens at each place.
 
     k            How many of them, and the probability of all others together. 6 · k + 4 bytes a token are stored for
                  a vocabulary of at most 65,536.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks
-from lmworks.compress.layer_matching import blocks_of
+from lmworks.compress.matched_layers import blocks_of
 from lmworks.compress.pruning_config import Sparsity
 from lmworks.compress.sparsegpt import sparsegpt_matrix
 from lmworks.model.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
-from lmworks.compress.layer_matching import blocks_of
+from lmworks.compress.matched_layers import blocks_of
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import COLUMNS, TeacherColumns, open_columns, write_columns

@@ -16,12 +16,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.compress.block_calibration import CalibrationText
-from lmworks.compress.layer_matching import blocks_of, recorded
+from lmworks.compress.matched_layers import blocks_of, recorded
 from lmworks.compress.pruning_config import StructuredPruning
 from lmworks.compress.student import keep_layers
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families import OWN
+from lmworks.model.feed_forward import FeedForward
 from lmworks.model.huggingface import write_config
 from lmworks.model.stack import Block
 from lmworks.model.transformer import Transformer
@@ -138,9 +139,11 @@ def _magnitudes(kind: str, block: Block) -> Tensor:
     if kind == "layers":
         return sum((weight.double().square().sum() for weight in block.parameters()), torch.zeros(1))
     if kind == "neurons":
-        parts = [part for part in (block.feed_forward.gate, block.feed_forward.up) if part is not None]  # type: ignore[misc]
-        rows = sum(part.weight.double().square().sum(1) for part in parts)
-        return rows + block.feed_forward.down.weight.double().square().sum(0)  # type: ignore[operator, union-attr]
+        network = block.feed_forward
+        assert isinstance(network, FeedForward)
+        parts = [part for part in (network.gate, network.up) if part is not None]
+        squares = [part.weight.double().square().sum(1) for part in parts]
+        return torch.stack([*squares, network.down.weight.double().square().sum(0)]).sum(0)
     attention, config = block.attention, block.attention.config
     own = attention.query.weight.double().square().sum(1) + attention.output.weight.double().square().sum(0)
     shared = (attention.key.weight.double().square() + attention.value.weight.double().square()).sum(1)

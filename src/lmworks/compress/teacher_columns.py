@@ -1,4 +1,4 @@
-"""What a teacher says to the sequences of token shards, computed once and stored: of each place the likeliest next
+"""Columns of a teacher, computed once and stored: at each place of the sequences of token shards the likeliest next
 tokens, and the probability of all others together.
 
     columns.json          what it is of: `ColumnsIndex`

@@ -224,9 +224,7 @@ def _train(
         return train_and_deliver(run, context, tuned, deliver)
 
 
-def observe(
-    run: Run, held_out: Mapping[str, Path], config: LoaderConfig, objective: Objective | None = None
-) -> None:
+def observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig, objective: Objective | None = None) -> None:
     """Give the run what it validates on, by its own objective unless another is given, and what it continues."""
     masked = all(TokenDataset(folder).masked for folder in held_out.values())
     if held_out:

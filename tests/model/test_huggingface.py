@@ -83,7 +83,8 @@ def test_a_family_expresses_its_presets(model_type, head):
 
 @given(SMALL, SMALL, SMALL, ROPES, st.sampled_from([1e-5, 1e-6]), st.tuples(FLAG, FLAG, FLAG))
 def test_llama_configs_survive(kv_heads, group, dim, rope, eps, flags):
-    config = presets.llama(97, 32, 2, kv_heads * group, kv_heads, 48, 64, 2 * dim, rope, eps, *flags)
+    heads = kv_heads * group
+    config = presets.llama(97, 4 * heads, 2, heads, kv_heads, 48, 64, 2 * dim, rope, eps, *flags)
     assert write_config(config)["model_type"] == "llama"
     assert reread(config) == config
 

@@ -19,8 +19,13 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "awq": ("compress.quantise", {"method": {"kind": "awq"}}),
     "qat": ("compress.lsq", {}),
     "smoothquant": ("compress.quantise", {"method": {"kind": "smoothquant"}, "grid": {"bits": 8}}),
+    "distil": ("compress.distil", {}),
+    "prune": ("compress.prune", {"method": {"kind": "structured", "kv_groups": 0.25, "neurons": 0.25}}),
+    **{kind: ("compress.prune", {"method": {"kind": kind}}) for kind in ("magnitude", "wanda", "sparsegpt")},
 }
-_TRAINED = ("compress.lsq",)  # stages that read token shards, and whose `tune` is a training run
+# Stages that train, on token shards, and where their minutes are set.
+_TRAINED = {"compress.lsq": ("tune", "minutes"), "compress.distil": ("minutes",)}
+_RECOVER = "recover"  # begins a setting of the run in which a pruned model learns from the whole one
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _HELD_OUT = 0.2  # of the documents, as in the stages' defaults
 
@@ -34,7 +39,9 @@ def compress(
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(_METHODS)}; several are compared, and the best is kept.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="How long a method that trains may take: qat.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(help="How long a method that trains may take: qat, distil, and prune, to recover.")
+    ] = 10.0,
     budget: Annotated[str | None, typer.Option(help="Most bytes of the file, such as 80MB: mixed precision.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: MODEL-METHOD.")] = None,
     overrides: Annotated[
@@ -47,6 +54,11 @@ def compress(
     for it; `awq` scales what sees large activations first. `smoothquant` is for 8 bits of weights and activations.
     `qat` trains the model with rounded weights, for `--minutes`, and the levels with it.
     4 bits are the default: a quarter of bfloat16, and about three times the speed.
+
+    `distil` teaches a student what the model says to the documents: every other layer of it, or with `--set
+    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and neurons out, and what stays
+    recovers by distillation (`--set method.layers=4` takes layers, too; `recover.key=value` is of the recovery).
+    `wanda`, `sparsegpt` and `magnitude` set half of the weights to 0: neither the file nor the engine gains by it.
 
     `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per
     byte on before and after, with paired intervals. `--budget 80MB` gives each matrix 4, 8 or 16 bits, by how much the
@@ -71,7 +83,8 @@ def settings() -> str:
     lead = (
         "What `--set` takes, with the defaults of `--method gptq`. With several methods it is of all of them; "
         "`gptq.key=value` of one, `compare.key=value` of their comparison. `lmworks stage compress.lsq --help` lists "
-        "those of qat, `lmworks stage compress.compare --help` those of the comparison:"
+        "those of qat, `compress.distil` of distil, `compress.prune` of the others, `compress.compare` of the "
+        "comparison:"
     )
     return settings_help(lead, QuantiseConfig)
 
@@ -87,32 +100,40 @@ def _recipe(
     limit: dict[str, Any] = {} if budget is None else {"budget": _bytes(budget)}
     tables: dict[str, tuple[str, dict[str, Any]]] = {name: _method(name) for name in methods}
     trained = [name for name, (use, _) in tables.items() if use in _TRAINED]
-    if not data and (trained or len(methods) > 1):
+    recovery: dict[str, Any] = {"minutes": minutes} if "prune" in tables and minutes else {}
+    if not data and (trained or recovery or len(methods) > 1):
         raise ConfigError(("data",), "methods that train, and several to compare, need documents: name some")
-    if trained and budget is not None:
-        raise ConfigError(("budget",), f"{', '.join(trained)} takes no budget: set its grid.bits, or take gptq")
+    others = [name for name, (use, _) in tables.items() if use != "compress.quantise"]
+    if others and budget is not None:
+        raise ConfigError(("budget",), f"{', '.join(others)} takes no budget: set how small it is, or take gptq")
     for use, table in tables.values():
-        table |= {"base": model} | ({"tune": {"minutes": minutes}} if use in _TRAINED else limit)
+        table |= limit | ({} if use == "compress.distil" else {"base": model})
+        if use in _TRAINED:
+            assign(table, _TRAINED[use], minutes)
     compared: dict[str, Any] = {"base": model} | limit
     for override in overrides:
         (first, *rest), value = parse_assignment(override)
-        named = {"compare": compared, **{name: table for name, (_, table) in tables.items()}}
+        named = {"compare": compared, _RECOVER: recovery, **{name: table for name, (_, table) in tables.items()}}
         for table in [named[first]] if first in named else [table for _, table in tables.values()]:
             assign(table, rest if first in named else [first, *rest], value)
 
     def spec(name: str, use: str, table: dict[str, Any], inputs: list[str]) -> None:
-        stages.append(check_stage(name, use, table, inputs=inputs, roles={}))
+        stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}))
 
     stages: list[Any] = []
     if data:
         spec("texts", "data.read", {"sources": data}, [])
-    for part in ("training", "held_out") if trained else ():
+    for part in ("training", "held_out") if trained or recovery else ():
         spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"])
     for name, (use, table) in tables.items():
-        spec(name, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
+        whole = "pruned" if name == "prune" and recovery else name
+        spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
+        if whole != name:
+            spec(name, "compress.distil", recovery, ["training", "held_out", whole])
     if data:
         spec("compared", "compress.compare", compared, ["texts", *methods])
-    return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), {}, Path.cwd())
+    models = {"teacher": model} if any(stage.use == "compress.distil" for stage in stages) else {}
+    return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), models, Path.cwd())
 
 
 def _method(name: str) -> tuple[str, dict[str, Any]]:

@@ -196,6 +196,15 @@ def _hook(name: str, see: See) -> Callable[[nn.Module, tuple[Tensor, ...]], None
 
 
 @torch.no_grad()
+def check_length(model: Transformer, text: CalibrationText) -> None:
+    """ValueError for sequences longer than the model's context."""
+    if text.ids.shape[1] > model.config.context_length:
+        raise ValueError(
+            f"sequences of {text.ids.shape[1]} tokens are longer than the model's context of "
+            f"{model.config.context_length}: set calibration.length to that"
+        )
+
+
 def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[CalibratedBlock]:
     """The blocks of a model with one stack, in order. Each is run again after it was handed out, with the weights that
     it then has, and its outputs take the place of its inputs.
@@ -205,11 +214,7 @@ def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[Cal
     stack = model.decoder if model.encoder is None else model.encoder
     if stack is None or (model.encoder is not None and model.decoder is not None):
         raise ValueError("a model with an encoder and a decoder is not calibrated: there are methods without, as rtn")
-    if text.ids.shape[1] > model.config.context_length:
-        raise ValueError(
-            f"sequences of {text.ids.shape[1]} tokens are longer than the model's context of "
-            f"{model.config.context_length}: set calibration.length to that"
-        )
+    check_length(model, text)
     positions = torch.arange(text.ids.shape[1], device=model.tokens.device)[None]
     hidden = [model.embedding(ids.to(model.tokens.device), positions) for ids in text.ids.split(text.batch)]
     contexts = stack.layer_contexts(hidden[0][:1], positions)  # which any batch is broadcast to

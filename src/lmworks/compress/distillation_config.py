@@ -79,7 +79,7 @@ class DistillConfig(FinetuneConfig):
 
     base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
                 folder or a .gguf file. Else one is made of the teacher, by one of the next two.
-    layers      So many of its layers, evenly spaced, with their weights.
+    layers      So many of its layers, evenly spaced, with their weights; left out: every other one.
     parameters  A new model of about so many parameters and the teacher's vocabulary.
     loss        What is learned.
     on_policy   Batches that the student writes itself; null: none.

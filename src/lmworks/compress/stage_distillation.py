@@ -111,14 +111,16 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
 
 def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint, str]:
     """The student in float32, and how it was made."""
-    if config.layers is None and config.parameters is None:
+    new = config.layers is not None or config.parameters is not None
+    if config.base or (not new and any((folder / "config.json").exists() for folder in context.inputs.values())):
         return load(find_base(config.base, context)), "goes on from a checkpoint"
     if "teacher" not in context.models:
         raise ValueError("a student is made of a teacher: name one in the role teacher, or give a base")
     teacher = load(context.models["teacher"])
     if config.parameters is not None:
         return new_student(teacher, config.parameters, config.seed), "a new model, by the dial"
-    kept = evenly_spaced(config.layers or 0, len(blocks_of(teacher.model)))
+    layers = len(blocks_of(teacher.model))
+    kept = evenly_spaced(config.layers or -(-layers // 2), layers)
     return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.compress.block_calibration import CalibrationText
+from lmworks.compress.block_calibration import CalibrationText, check_length
 from lmworks.compress.matched_layers import blocks_of, recorded
 from lmworks.compress.pruning_config import StructuredPruning
 from lmworks.compress.student import keep_layers
@@ -44,7 +44,10 @@ def prune_structure(
     """The checkpoint without the parts that matter least on a text, which `magnitude` does not need. ValueError for
     parts that this model cannot lose, or more layers than there are to lose."""
     model = copy.deepcopy(checkpoint.model).float().requires_grad_()
-    blocks, ids = blocks_of(model), torch.zeros(0, 2, dtype=torch.int64) if text is None else text.ids
+    blocks, ids = blocks_of(model), torch.zeros(0, 2, dtype=torch.int64)
+    if text is not None:
+        check_length(model, text)
+        ids = text.ids
     if config.layers >= len(blocks):
         raise ValueError(f"the model has {len(blocks)} layers, and cannot lose {config.layers}: take out fewer")
     for block in blocks:

@@ -59,6 +59,7 @@ def measure_choices(
     return found
 
 
+@torch.no_grad()
 def _loss_from(model: Transformer, text: CalibrationText) -> Callable[[CalibratedBlock], float]:
     """A function from a block, with what comes into it, to the loss of the text in nats a token."""
     stack, length = model.decoder, text.ids.shape[1]

@@ -11,6 +11,7 @@ Two and three bits are simulated: they use some of the levels of four, and take 
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,7 +20,8 @@ from torch import Tensor
 from lmworks.compress.config import GridConfig
 from lmworks.kernels.weight_formats import GROUP, Quantised
 
-_SHRUNK = torch.linspace(0.6, 1.05, 19)  # of a group's range, where the best levels are looked for
+_SHRUNK = torch.linspace(0.6, 1.05, 19)  # of a range around 0, where the best levels are looked for
+_ENDS = torch.linspace(0.4, 1.0, 7)  # of both ends of a range with a minimum of its own
 _REFINED = 3  # times that levels are fitted to the weights that are nearest to them
 
 
@@ -74,7 +76,7 @@ def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = Non
     values that are not finite, or too large for float16.
     """
     groups = _grouped(weight.float(), config.group)
-    best = _half(*_between(groups, config, torch.tensor(1.0)), config)
+    best = _half(*_between(groups, config), config)
     if importance is None:
         return Grid(config, *(kind.squeeze(-1) for kind in best))
     counts = importance.float().clamp(min=1e-12 * float(importance.max()) + 1e-30)
@@ -89,26 +91,33 @@ def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = Non
         best = tuple(torch.where(better, new, old) for new, old in zip(offered, best, strict=True))
         least = torch.where(better, error, least)
 
-    for share in _SHRUNK:
-        offer(*_between(groups, config, share))
-        if config.symmetric and config.bits < 8:  # the end with one more level on the other side
-            offer(*(-kind for kind in _between(groups, config, share)))
+    if config.symmetric or config.bits == 8:
+        for share in _SHRUNK:
+            scales, minimums = _between(groups, config, share, share)
+            offer(scales, minimums)
+            offer(-scales, -minimums)  # the end with one more level on the other side
+    else:
+        for low, high in product(_ENDS, _ENDS):
+            offer(*_between(groups, config, low, high))
     for _ in range(_REFINED):
         offer(*_least_squares(groups, _nearest(groups, *best, config), counts, config))
     return Grid(config, *(kind.squeeze(-1) for kind in best))
 
 
-def _between(groups: Tensor, config: GridConfig, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Scales and minimums (rows, groups, 1) of a range of this share of the values' own, (rows, groups, columns)."""
-    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+def _between(
+    groups: Tensor, config: GridConfig, low_share: Tensor | float = 1.0, high_share: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Scales and minimums (rows, groups, 1) of ranges whose ends are these shares of the values' own, (rows, groups,
+    columns)."""
+    low, high = groups.amin(-1, keepdim=True) * low_share, groups.amax(-1, keepdim=True) * high_share
     if config.bits == 8:
-        scales = torch.maximum(-low, high) * share / 127
+        scales = torch.maximum(-low, high) / 127
         return scales, torch.zeros_like(scales)
     if config.symmetric:
         furthest = torch.where(-low > high, low, high)  # gets the level furthest from 0, of which there is one
-        scales = furthest * share / -(2 ** (config.bits - 1))
+        scales = furthest / -(2 ** (config.bits - 1))
         return scales, -8 * scales
-    return (high - low) * share / (2**config.bits - 1), low * share
+    return (high - low).clamp(min=0) / (2**config.bits - 1), low
 
 
 def _least_squares(groups: Tensor, q: Tensor, counts: Tensor, config: GridConfig) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,73 @@
+"""Mixed precision: the best choice under a budget, and sensitivities that are what rounding costs."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.compress.bit_allocation import Choice, allot, measure_choices
+from lmworks.compress.block_calibration import read_calibration
+from lmworks.compress.config import CalibrationConfig, GridConfig
+from lmworks.compress.quantisation import float_copy
+from lmworks.compress.weight_grid import round_to_nearest
+from lmworks.kernels.weight_formats import dequantise
+
+GRIDS = (GridConfig(2), GridConfig(8), None)
+
+
+def random_choices(seed, count=7):
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(20, 60, count)
+    harms = generator.exponential(1.0, count)
+    return [
+        Choice((f"m{n}",), GRIDS, (int(4 * s), int(8 * s), int(16 * s)), (float(h), float(h) / 50, 0.0))
+        for n, (s, h) in enumerate(zip(sizes, harms, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_choice_within_the_budget_harms_less(seed):
+    choices = random_choices(seed)
+    budget = sum(choice.nbytes[0] for choice in choices) * 2
+    grids = allot(choices, budget)
+    picked = [GRIDS.index(grids[choice.names[0]]) for choice in choices]
+
+    def total(numbers, of):
+        return sum(getattr(choice, of)[n] for choice, n in zip(choices, numbers, strict=True))
+
+    allowed = [numbers for numbers in product(range(3), repeat=7) if total(numbers, "nbytes") <= budget]
+    assert total(picked, "nbytes") <= budget
+    assert total(picked, "harm") == pytest.approx(min(total(numbers, "harm") for numbers in allowed))
+
+
+def test_the_least_bytes_are_a_budget_that_is_kept_and_fewer_are_refused():
+    choices = random_choices(0)
+    least = sum(choice.nbytes[0] for choice in choices)
+    assert set(allot(choices, least).values()) == {GRIDS[0]}
+    with pytest.raises(ValueError, match="smallest formats"):
+        allot(choices, least - 1)
+
+
+def test_a_matrixs_harm_is_the_loss_of_the_model_with_it_rounded(tiny_tokenizer):
+    checkpoint = random_checkpoint(CONFIGS["llama"], tiny_tokenizer)
+    text = read_calibration(["The head of department approves. " * 40] * 4, tiny_tokenizer, CalibrationConfig(8, 64))
+    model, ids = float_copy(checkpoint.model), text.ids
+
+    def loss():
+        with torch.no_grad():
+            return F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+
+    choices = measure_choices(model, text, GRIDS)
+    base = loss()
+    assert [len(choice.names) for choice in choices] == [3, 1, 2, 1] * 2
+    for choice in choices:
+        kept = {name: model.get_submodule(name).weight.data for name in choice.names}
+        for name, weight in kept.items():
+            model.get_submodule(name).weight.data = dequantise(round_to_nearest(weight, GRIDS[0]))
+        assert choice.harm[0] == pytest.approx(max(loss() - base, 0), abs=2e-5)
+        for name, weight in kept.items():
+            model.get_submodule(name).weight.data = weight
+        assert choice.nbytes[2] == sum(2 * weight.numel() for weight in kept.values()) and choice.harm[2] == 0

@@ -1,0 +1,95 @@
+"""Quantised checkpoints: the files and the engine hold the very numbers that a method gave."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import lmworks
+from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.compress.config import (
+    AWQConfig,
+    CalibrationConfig,
+    GPTQConfig,
+    GridConfig,
+    QuantiseConfig,
+    RoundConfig,
+    SmoothQuantConfig,
+)
+from lmworks.compress.quantisation import quantise
+from lmworks.generate.engine import Engine
+from lmworks.kernels.weight_formats import Quantised
+from lmworks.model.gguf_write import save_gguf
+
+TEXTS = [f"A lost laptop is reported within {number} hours, by telephone. " * 9 for number in range(9)]
+CALIBRATION = CalibrationConfig(sequences=8, length=64)
+METHODS = {
+    "rtn": (RoundConfig(), GridConfig(3, symmetric=True)),
+    "gptq": (GPTQConfig(), GridConfig(4)),
+    "awq": (AWQConfig(steps=3), GridConfig(4, symmetric=True, group=64)),
+    "smoothquant": (SmoothQuantConfig(), GridConfig(8)),
+}
+
+
+def compressed(checkpoint, method, **more):
+    kind, grid = METHODS[method]
+    return quantise(checkpoint, QuantiseConfig(method=kind, grid=grid, calibration=CALIBRATION, **more), TEXTS)
+
+
+def log_probabilities(checkpoint, **settings):
+    ids = checkpoint.required_tokenizer.encode(TEXTS[0])[:60]
+    return np.array(Engine(checkpoint, 1, **settings).score([ids[:1]], [ids[1:]])[0].log_probabilities)
+
+
+@pytest.mark.parametrize("name", ["llama, biases", "llama 3", "mixtral", "qwen3", "phi3", "gemma 2", "gpt2"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gguf_file_and_the_engine_hold_what_the_method_gave(name, method, tiny_tokenizer, tmp_path):
+    smaller = compressed(random_checkpoint(CONFIGS[name], tiny_tokenizer), method).checkpoint
+    written = lmworks.load(save_gguf(smaller, tmp_path / "m.gguf", "BF16"))
+    for key, value in smaller.weights.stored.items():
+        exact = isinstance(value, Quantised) or "norm" not in key  # Gemma's norms are stored plus one
+        assert torch.equal(written.weights[key], smaller.weights[key].float()) or not exact
+    assert np.array_equal(log_probabilities(written), log_probabilities(smaller))
+    plain = replace(smaller, weights=dict(smaller.weights))
+    assert np.array_equal(log_probabilities(smaller, weights="float32"), log_probabilities(plain, weights="float32"))
+
+
+@pytest.mark.parametrize("name", ["llama", "mixtral"])
+def test_calibrated_methods_lose_less_of_the_outputs_than_rounding(name, tiny_tokenizer):
+    """On the text itself: what |ΔW x|² of each layer says, and the logits that come of it."""
+    checkpoint, errors, losses = random_checkpoint(CONFIGS[name], tiny_tokenizer), {}, {}
+    ids = torch.tensor([tiny_tokenizer.encode(TEXTS[3])[:100]])
+    for method in (RoundConfig(), GPTQConfig(), AWQConfig()):
+        config = QuantiseConfig(method=method, grid=GridConfig(3), calibration=CALIBRATION)
+        found = quantise(checkpoint, config, TEXTS)
+        errors[method.kind] = np.mean(list(found.errors.values()))
+        with torch.no_grad():
+            losses[method.kind] = (found.checkpoint.model(ids) - checkpoint.model(ids)).square().mean().item()
+    assert errors["gptq"] < 0.5 * errors["rtn"] and losses["gptq"] < 0.7 * losses["rtn"]
+    assert errors["awq"] < 0.9 * errors["rtn"] and losses["awq"] < losses["rtn"]
+
+
+def test_embeddings_have_their_own_format_and_bytes_are_counted(tiny_tokenizer, tmp_path):
+    checkpoint = random_checkpoint(CONFIGS["llama, tied, wide heads"], tiny_tokenizer)
+    sizes = []
+    for embedding in ("int4", "int8", "bfloat16"):
+        smaller = compressed(checkpoint, "rtn", embedding=embedding).checkpoint
+        file = save_gguf(smaller, tmp_path / f"{embedding}.gguf", "BF16")
+        sizes.append((smaller.weights.nbytes, file.stat().st_size))
+    overhead = {size - own for own, size in sizes}
+    assert max(overhead) - min(overhead) < 32 * 40  # what aligns tensors in the file
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_quantised_weights_and_adapters_are_refused_with_what_is_possible(tiny_tokenizer, tmp_path):
+    checkpoint = random_checkpoint(CONFIGS["llama"], tiny_tokenizer)
+    smaller = compressed(checkpoint, "rtn").checkpoint
+    written = lmworks.load(save_gguf(smaller, tmp_path / "m.gguf"))
+    for already in (smaller, written):
+        with pytest.raises(ValueError, match=r"quantised already.*floating-point model.*requantise=true"):
+            compressed(already, "gptq")
+        assert compressed(already, "gptq", requantise=True).errors
+    assert lmworks.load(save_gguf(checkpoint, tmp_path / "f16.gguf")) and compressed(checkpoint, "rtn")
+    with pytest.raises(ValueError, match="no calibration text"):
+        quantise(checkpoint, QuantiseConfig())

@@ -195,7 +195,6 @@ def _hook(name: str, see: See) -> Callable[[nn.Module, tuple[Tensor, ...]], None
     return hook
 
 
-@torch.no_grad()
 def check_length(model: Transformer, text: CalibrationText) -> None:
     """ValueError for sequences longer than the model's context."""
     if text.ids.shape[1] > model.config.context_length:
@@ -205,6 +204,7 @@ def check_length(model: Transformer, text: CalibrationText) -> None:
         )
 
 
+@torch.no_grad()
 def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[CalibratedBlock]:
     """The blocks of a model with one stack, in order. Each is run again after it was handed out, with the weights that
     it then has, and its outputs take the place of its inputs.

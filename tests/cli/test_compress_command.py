@@ -1,0 +1,91 @@
+"""`lmworks compress`: documents and methods to a folder that is loaded, served and measured; what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import lmworks
+from command_line import refused, run
+from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.artefact import read_manifest
+from lmworks.compress.block_calibration import linear_names
+from lmworks.compress.compression_report import Measurement, pareto
+from lmworks.generate.engine import Engine
+from lmworks.records import Scored
+
+SETTINGS = ("--set", "calibration.length=64", "--set", "calibration.sequences=8", "--set", "compare.window=64")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_tokenizer):
+    folder = tmp_path_factory.mktemp("compress")
+    random_checkpoint(CONFIGS["llama, tied, wide heads"], tiny_tokenizer).save(folder / "base")
+    rows = [{"text": f"Receipts are handed in within {number} days. " * 8} for number in range(30)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_several_methods_are_measured_paired_and_the_best_is_kept(folder):
+    methods = ("--method", "rtn", "--method", "gptq", "--set", "grid.bits=3", "--set", "gptq.method.damping=0.02")
+    said = run("compress", "base", "--data", "texts.jsonl", *methods, *SETTINGS, "--out", "small", cwd=folder)
+    metrics = read_manifest(folder / "small").metrics
+    models = metrics["models"]
+    assert models["rtn"]["bytes"] == models["gptq"]["bytes"] < models["base"]["bytes"] / 3
+    best = min(("rtn", "gptq"), key=lambda name: models[name]["bits_per_byte"][0])
+    assert metrics["chosen"] == best and f"{best} is kept" in said.replace("`", "")
+    for name in ("rtn", "gptq"):
+        value, low, high = models[name]["difference"]
+        assert low <= value <= high
+        assert value == pytest.approx(models[name]["bits_per_byte"][0] - models["base"]["bits_per_byte"][0])
+    page = (folder / "small" / "report.html").read_text()
+    assert page.count("<svg") >= 2 and "<script" not in page and "lmworks serve --model small" in said
+    seen = json.loads((folder / ".lmworks/compress/small/current.json").read_text())
+    assert seen
+    assert Engine(lmworks.load(folder / "small")).capabilities.generate
+
+
+def test_a_budget_gives_each_matrix_its_bits_and_is_kept(folder, tmp_path):
+    whole = sum(path.stat().st_size for path in (folder / "base").glob("*.safetensors"))
+    budget = ("--budget", f"{0.55 * whole / 1000:.0f}kB")
+    run("compress", "base", "--data", "texts.jsonl", *budget, *SETTINGS, "--out", tmp_path / "mixed", cwd=folder)
+    made = lmworks.load(tmp_path / "mixed")
+    kinds = {(made.weights.blocks(f"{name}.weight") or ["BF16"])[0] for name in linear_names(made.model)}
+    assert (tmp_path / "mixed" / "model.gguf").stat().st_size <= 0.55 * whole and len(kinds) > 1
+    ask = ("compress", "base", "--data", "texts.jsonl", "--budget", "10kB", *SETTINGS, "--out", "never")
+    least = refused(*ask, cwd=folder)
+    assert "no file of" in least and "embedding=int4" in least and "distil" in least
+
+
+def test_what_cannot_be_made_is_refused_before_it_begins(folder):
+    def ask(*more):
+        return refused("compress", "base", *more, "--out", "never", cwd=folder)
+
+    assert "no calibration text" in ask("--method", "gptq")
+    assert "name some" in ask("--method", "qat")
+    assert "unknown method" in ask("--method", "gtpq") and "gptq" in ask("--method", "gtpq")
+    assert "80MB" in ask("--budget", "small")
+    assert "grid.symmetric=true" in ask("--set", "format=compressed-tensors")
+    assert "bits are 8, 4, 3 or 2" in ask("--set", "grid.bits=5")
+    assert not (folder / "never").exists()
+
+
+def test_no_model_off_the_front_is_smaller_and_better_than_none_of_it():
+    generator = np.random.default_rng(0)
+    points = {str(n): tuple(point) for n, point in enumerate(generator.random((40, 2)))}
+    front = pareto(points)
+    for name, (cost, loss) in points.items():
+        dominated = any(c <= cost and v <= loss and (c, v) != (cost, loss) for c, v in points.values())
+        assert (name in front) == (not dominated)
+
+
+def test_a_difference_is_paired_by_document():
+    """Documents differ by far more than the models do on each of them."""
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(500, 2000, 40).astype(float)
+    base = Measurement(100, sizes * generator.uniform(0.5, 2.0, 40), sizes)
+    worse = Measurement(50, base.bits + 0.01 * sizes + generator.normal(0, 0.001, 40) * sizes, sizes)
+    difference, own = worse.less(base), worse.bits_per_byte()
+    assert isinstance(difference, Scored) and isinstance(own, Scored)
+    assert difference.value == pytest.approx(0.01, abs=1e-3) and difference.interval[0] > 0.009
+    assert np.ptp(own.interval) > 50 * np.ptp(difference.interval)

@@ -28,9 +28,9 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
 
-    given = read_prompts(config, context.base) or [
-        document for shard in corpus_shards(dict(context.inputs)) for document in shard
-    ]
+    given = read_prompts(config, context.base)
+    if not config.rows:
+        given = [each for shard in corpus_shards(dict(context.inputs)) for each in shard if each.text.strip()]
     given = given[: config.most or None]
     teacher, name = load(context.models["teacher"], "stored"), Path(context.models["teacher"]).name
     engine, tokenizer, written = Engine(teacher, _BATCH), teacher.required_tokenizer, list[tuple[str, str]]()

@@ -20,7 +20,7 @@ from lmworks.serve.pages.page_templates import FIGURE_HEADERS, whole_number
 from lmworks.serve.service import Service
 from lmworks.workspace import Current, certainty_of
 
-_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _SCORED = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\](?: n=(\d+))?")
 
 Value = str | int | float
@@ -63,7 +63,8 @@ class Grid:
 
 def grid(name: str, table: Table, *, by_column: bool = False) -> Grid:
     """The cells of a table; intervals of one row share a scale, where rows are metrics and columns are systems, or
-    those of one column."""
+    those of one column, as where one has differences."""
+    by_column = by_column or "difference" in table.columns
     lines = zip(*table.rows, strict=True) if by_column else table.rows
     cells = tuple(_row(line) for line in lines)
     rows = tuple(zip(*cells, strict=True)) if by_column else cells

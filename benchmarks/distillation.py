@@ -9,9 +9,9 @@ of them is held out, and neither trains nor calibrates.
 student  new models of a third of the teacher's parameters, by the dial, trained in equal steps on the same batches from
          the same first weights: on the text alone, and on the text and the teacher's distribution at equal weights.
          Each pair is of one seed; the interval is Student's over the seeds' differences.
-prune    a quarter of each layer's groups of heads and neurons, or a quarter of the layers, is taken out by what 64
-         pieces of 512 tokens show; then the whole model teaches what is left. Tokens a second are of the engine,
-         generating without guesses, in turns with the whole model: medians of the rounds' ratios.
+prune    heads and neurons, or layers, are taken out by what 64 pieces of 256 tokens show until a quarter of the
+         parameters is gone; then the whole model teaches what is left. Tokens a second are of the engine, generating
+         without guesses, in turns with the whole model: medians of the rounds' ratios.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import json
 import tempfile
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from contenders.comparison import in_turns, table
 from contenders.texts import DATA, write_texts
@@ -27,7 +28,10 @@ from scipy.stats import t
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
+from lmworks.compress.pruning_config import StructuredPruning
+from lmworks.compress.structured_pruning import prune_structure
 from lmworks.generate.benchmark import Workload, prompts, run_workload
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.run_log import LOG, read_log
 
@@ -37,8 +41,10 @@ WORKLOADS = {"prompt of 128": Workload(128, 1, 2), "one text": Workload(32, 1, 9
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Documents, and token shards of the model's vocabulary: trained on, and held out."""
-    write_texts(options.data, folder / "texts")
-    run_alone("data.read", folder / "documents", [], [], [f"sources={json.dumps([str(folder / 'texts')])}"])
+    if options.texts is None:
+        write_texts(options.data, folder / "texts")
+    texts = str(options.texts or folder / "texts")
+    run_alone("data.read", folder / "documents", [], [], [f"sources={json.dumps([texts])}"])
     settings = [f"tokenizer={json.dumps(str(options.model))}", f"held_out={HELD_OUT}"]
     for name in ("training", "held_out"):
         run_alone("data.tokenize", folder / name, [folder / "documents"], [], [*settings, f"part={name}"])
@@ -77,23 +83,38 @@ def student(options: argparse.Namespace, folder: Path) -> None:
 def prune(options: argparse.Namespace, folder: Path) -> None:
     whole = lmworks.load(options.model)
     assert whole.config.decoder is not None
+    counts = range(1, len(whole.config.decoder.blocks))
     ways = {
-        "heads and neurons": (f"method.kv_groups={options.share}", f"method.neurons={options.share}"),
-        "layers": (f"method.layers={round(options.share * len(whole.config.decoder.blocks))}",),
+        "heads and neurons": [{"kv_groups": options.share, "neurons": tenths / 20} for tenths in range(1, 19)],
+        "layers": [{"layers": count} for count in counts],
     }
-    for name, settings in ways.items():
+    for name, candidates in ways.items():
+        chosen = next(each for each in candidates if size_of(whole, **each) <= 1 - options.share)
         pruned = folder / f"pruned {name}"
-        base = [f"base={json.dumps(str(options.model))}", f"held_out={HELD_OUT}", "method.kind=structured"]
+        base = [
+            f"base={json.dumps(str(options.model))}",
+            f"held_out={HELD_OUT}",
+            "method.kind=structured",
+            f"calibration.length={LENGTH}",
+        ]
+        settings = [f"method.{key}={value}" for key, value in chosen.items()]
         run_alone("compress.prune", pruned, [folder / "documents"], [], [*base, *settings])
         recovered = distil(options, folder, f"recovered {name}", student=pruned.name)
         curve = [line["bits_per_byte"] for line in read_log(recovered / LOG) if line["kind"] == "validation"]
-        smaller = lmworks.load(recovered)
-        size = count_parameters(smaller.config) / count_parameters(whole.config)
-        print(f"{name}: {size:.0%} of the parameters; bits per byte {curve[0]:.4f} pruned, {curve[-1]:.4f} recovered")
-        print(speeds(whole, smaller, options.rounds), flush=True)
+        print(
+            f"{' '.join(settings)}: {size_of(whole, **chosen):.0%} of the parameters; bits per byte {curve[0]:.4f} "
+            f"pruned, {curve[-1]:.4f} recovered in {options.steps} steps"
+        )
+        print(speeds(whole, lmworks.load(recovered), options.rounds), flush=True)
 
 
-def speeds(whole: lmworks.Checkpoint, smaller: lmworks.Checkpoint, rounds: int) -> str:
+def size_of(whole: Checkpoint, **parts: Any) -> float:
+    """Share of the parameters that are there without these parts, whichever they are."""
+    smaller = prune_structure(whole, StructuredPruning(**parts, criterion="magnitude", layer_criterion="magnitude"))
+    return count_parameters(smaller.config) / count_parameters(whole.config)
+
+
+def speeds(whole: Checkpoint, smaller: Checkpoint, rounds: int) -> str:
     """Tokens a second of both, and their ratios."""
     engines = {"whole": lmworks.Engine(whole), "pruned": lmworks.Engine(smaller)}
     vocabulary = whole.config.embedding.vocabulary
@@ -111,13 +132,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("student", "prune"))
     parser.add_argument("model", type=Path, help="folder of the teacher, or of the model to prune")
-    parser.add_argument("--share", type=float, help="default: 0.33 of the teacher's parameters, 0.25 of the parts")
+    parser.add_argument("--share", type=float, help="default: a student of 0.33 of the parameters, 0.25 of them pruned")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--texts", type=Path, help="a folder of files instead of books and proposals")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with the books and proposals")
     options = parser.parse_args()
-    options.model = options.model.resolve()
+    options.model, options.texts = options.model.resolve(), options.texts and options.texts.resolve()
     options.share = options.share or (0.33 if options.what == "student" else 0.25)
     with tempfile.TemporaryDirectory() as name:
         prepare(options, Path(name))

@@ -137,7 +137,7 @@ def test_columns_of_the_whole_vocabulary_are_the_live_teacher(temperature, tmp_p
     for k in (16, 256, 257):
         (tmp_path / str(k)).mkdir()
         config = TeacherConfig(k, temperature, length=32, seed=5)
-        write_columns(tmp_path / str(k), teacher, "teacher", {"text": dataset}, config)
+        write_columns(tmp_path / str(k), teacher, {"text": dataset}, config)
         objective = Distillation(loss, open_columns(tmp_path / str(k), [dataset], 32, 5, temperature))
         examples = objective.examples(batch, 0)
         sums[k] = objective.losses(new_model(CONFIGS["llama"], "llama"), examples)["distillation"].metrics["divergence"]

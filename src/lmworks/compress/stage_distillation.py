@@ -48,7 +48,7 @@ def teacher(config: TeacherConfig, context: StageContext) -> StageResult:
     check_vocabulary(checkpoint.required_tokenizer, shards)
     datasets = {name: TokenDataset(folder) for name, folder in shards.items()}
     model = checkpoint.model.to(device_of_rank()).requires_grad_(False)
-    index = write_columns(context.output, model, checkpoint.fingerprint, datasets, config, context.progress)
+    index = write_columns(context.output, model, datasets, config, context.progress)
     size = sum(path.stat().st_size for path in context.output.iterdir())
     metrics = {"k": index.k, "tokens": tokens_of(shards), "bytes": size}
     rows = tuple((name, f"{value:,}") for name, value in metrics.items())

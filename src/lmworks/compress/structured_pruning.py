@@ -30,7 +30,7 @@ from lmworks.progress import Report, no_report
 from lmworks.train.objectives.objective import predict_tokens
 
 MULTIPLE = 32  # of neurons: the engine packs so many columns together
-_TOGETHER = 2048  # tokens in a forward
+_TOGETHER = 1024  # tokens in a forward, of which all layers are held
 
 Scores = Mapping[str, Tensor]  # "heads", "neurons", "layers" → (layers, units) float64, those that are asked for
 

@@ -37,15 +37,13 @@ _ROWS = 8  # sequences in a forward
 
 @dataclass(frozen=True, slots=True)
 class ColumnsIndex:
-    """The shards by `TokenDataset.fingerprint`, in the order of their files, and the settings they were made with;
-    `teacher` is its fingerprint."""
+    """The shards by `TokenDataset.fingerprint`, in the order of their files, and the settings they were made with."""
 
     shards: tuple[str, ...]
     length: int
     seed: int
     temperature: float
     k: int
-    teacher: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,12 +84,11 @@ def open_columns(
 def write_columns(
     folder: Path,
     teacher: Transformer,
-    fingerprint: str,
     shards: Mapping[str, TokenDataset],
     config: TeacherConfig,
     progress: Report = no_report,
 ) -> ColumnsIndex:
-    """The columns of all `shards` into a new folder, by a frozen `teacher` of this fingerprint."""
+    """The columns of all `shards` into a new folder, by a frozen `teacher`."""
     length, vocabulary, device = config.length, teacher.config.embedding.vocabulary, teacher.tokens.device
     k = min(config.k, vocabulary)
     plans = {name: plan_sequences(each.lengths, length, "pack", config.seed) for name, each in shards.items()}
@@ -116,6 +113,6 @@ def write_columns(
         for file in files:
             file.flush()
     prints = tuple(dataset.fingerprint for dataset in shards.values())
-    index = ColumnsIndex(prints, length, config.seed, config.temperature, k, fingerprint)
+    index = ColumnsIndex(prints, length, config.seed, config.temperature, k)
     write_json(folder / COLUMNS, to_mapping(index))
     return index

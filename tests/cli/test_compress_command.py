@@ -89,3 +89,17 @@ def test_a_difference_is_paired_by_document():
     assert isinstance(difference, Scored) and isinstance(own, Scored)
     assert difference.value == pytest.approx(0.01, abs=1e-3) and difference.interval[0] > 0.009
     assert np.ptp(own.interval) > 50 * np.ptp(difference.interval)
+
+
+@pytest.mark.parametrize("method, layers", [("prune", 2), ("distil", 1)])
+def test_a_smaller_model_is_taught_by_the_whole_one(method, layers, folder, tmp_path):
+    settings = ("--set", "prune.calibration.length=64", "--set", "recover.steps=2", "--set", "recover.length=64")
+    if method == "distil":
+        settings = ("--set", "distil.steps=2", "--set", "distil.length=64")
+    compared = ("--set", "compare.window=64", "--out", tmp_path / "small")
+    said = run("compress", "base", "--data", "texts.jsonl", "--method", method, *settings, *compared, cwd=folder)
+    whole, made = (lmworks.load(path).config.decoder.blocks for path in (folder / "base", tmp_path / "small"))
+    assert (len(whole), len(made)) == (2, layers)
+    assert (made[0].feed_forward.hidden < whole[0].feed_forward.hidden) == (method == "prune")
+    metrics = read_manifest(tmp_path / "small").metrics["models"]
+    assert metrics[method]["bytes"] < metrics["base"]["bytes"] and "held-out loss" in said

@@ -14,7 +14,7 @@ class StructuredPruning:
 
     layers           How many.
     heads            Share of the attention heads: of grouped ones, of the queries of each group.
-    kv_groups        Share of the groups of a key, a value and their queries.
+    kv_groups        Share of the groups of a key, a value and their queries; of ungrouped heads the same as `heads`.
     neurons          Share of the feed-forward's; so many stay as make a multiple of 32.
     criterion        Of heads and neurons, those that score least are taken out: `magnitude`, the squares of their
                      weights; `activation`, the squares of what they give (Muralidharan et al. 2024, section 2.2);

@@ -176,7 +176,7 @@ def kept_parts(block: Block, config: StructuredPruning, scores: Scores) -> Kept:
     if hasattr(block.feed_forward, "down"):
         neurons = torch.arange(block.feed_forward.down.in_features)  # type: ignore[union-attr]
     grouped = heads.shape[1] > 1
-    if share := config.kv_groups or (0.0 if grouped else config.heads):
+    if share := max(config.kv_groups, 0.0 if grouped else config.heads):
         groups = _highest(scores["heads"].view(heads.shape).sum(1), _count(len(groups), share))
     if config.heads and grouped:
         best = [_highest(row, _count(len(row), config.heads)) for row in scores["heads"].view(heads.shape)]
@@ -202,21 +202,18 @@ def keep_parts(checkpoint: Checkpoint, kept: Sequence[Kept]) -> Checkpoint:
     assert decoder is not None
     weights, blocks = dict(checkpoint.model.state_dict()), []
     for number, (block, own) in enumerate(zip(decoder.blocks, kept, strict=True)):
-        heads, groups = own.heads.tolist(), own.groups.tolist()
-        attention = replace(block.attention, heads=len(heads), kv_heads=len(groups))
+        attention, feed_forward = block.attention, block.feed_forward
         rows, shared = (_values(numbers, attention.head_dim) for numbers in (own.heads, own.groups))
-        places = {"attention.query": rows, "attention.key": shared, "attention.value": shared}
-        columns = {"attention.output.weight": rows}
-        feed_forward = block.feed_forward
+        attention = replace(attention, heads=len(own.heads), kv_heads=len(own.groups))
+        stays = {"query": (0, rows), "key": (0, shared), "value": (0, shared), "output": (1, rows)}
+        stays = {f"attention.{name}": each for name, each in stays.items()}
         if own.neurons is not None and isinstance(feed_forward, configs.FeedForward):
             feed_forward = replace(feed_forward, hidden=len(own.neurons))
-            places |= {"feed_forward.gate": own.neurons, "feed_forward.up": own.neurons}
-            columns["feed_forward.down.weight"] = own.neurons
-        by_row = {f"{name}.{kind}": index for name, index in places.items() for kind in ("weight", "bias")}
-        for (name, index), dimension in [
-            *((each, 0) for each in {**by_row, "attention.sinks": own.heads}.items()),
-            *((each, 1) for each in columns.items()),
-        ]:
+            neurons = {"gate": (0, own.neurons), "up": (0, own.neurons), "down": (1, own.neurons)}
+            stays |= {f"feed_forward.{name}": each for name, each in neurons.items()}
+        cuts = {f"{name}.weight": each for name, each in stays.items()} | {"attention.sinks": (0, own.heads)}
+        cuts |= {f"{name}.bias": each for name, each in stays.items() if each[0] == 0}
+        for name, (dimension, index) in cuts.items():
             if (full := f"decoder.blocks.{number}.{name}") in weights:
                 weights[full] = weights[full].index_select(dimension, index.to(weights[full].device))
         blocks.append(replace(block, attention=attention, feed_forward=feed_forward))

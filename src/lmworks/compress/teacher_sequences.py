@@ -7,6 +7,7 @@ Rows with prompts become conversations.jsonl, documents become documents: data.t
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
 from lmworks.compress.distillation_config import SequencesConfig
@@ -28,7 +29,7 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
 
-    given = read_prompts(config, context.base)
+    given: list[Any] = read_prompts(config, context.base)
     if not config.rows:
         given = [each for shard in corpus_shards(dict(context.inputs)) for each in shard if each.text.strip()]
     given = given[: config.most or None]
@@ -71,7 +72,7 @@ def _document(given: Document, text: str, teacher: str) -> Document:
     )
 
 
-def read_prompts(config: SequencesConfig, base: Path) -> list:
+def read_prompts(config: SequencesConfig, base: Path) -> list[Any]:
     """Rows of any kind, of which the prompts are used."""
     return read_preference_rows(conversation_files(config.rows, base, rows="prompts")) if config.rows else []
 

@@ -47,7 +47,7 @@ MODULES = {
     "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
     "compress.lsq": "compress/lsq compress/weight_grid train/train_stages train/loop",
     "compress.compare": "compress/compression_report",
-    "compress.prune": "compress/stage_pruning compress/structured_pruning compress/sparsity compress/sparsegpt",
+    "compress.prune": "compress/stage_pruning compress/structured_pruning compress/sparsity compress/gptq",
     "compress.teacher": "compress/teacher_columns compress/distillation_losses",
     "compress.sequences": "compress/teacher_sequences",
     "compress.distil": "compress/stage_distillation compress/distillation compress/distillation_losses "

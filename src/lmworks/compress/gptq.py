@@ -6,6 +6,8 @@ Rounding column q and moving the others by -(w_q - ŵ_q) / [H⁻¹]_qq · [H⁻�
 equation 2). The rows of the Cholesky factor of H⁻¹ are these updates for all columns in order (section 3.3, step 3).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,26 +22,47 @@ def gptq_matrix(weight: Tensor, second_moment: Tensor, grid: Grid, config: GPTQC
 
     second_moment  (columns, columns): the mean of x xᵀ over the layer's inputs.
     """
-    inverse_root, order = _inverse_root(second_moment.to(weight.dtype), config)
-    rest, q = weight[:, order].clone(), torch.empty_like(weight)
-    for start in range(0, weight.shape[1], _TOGETHER):
-        end = min(start + _TOGETHER, weight.shape[1])
-        errors = torch.empty_like(rest[:, start:end])
-        for column in range(start, end):
-            place, now = order[column : column + 1], rest[:, column : column + 1]
-            q[:, place] = chosen = grid.nearest(now, place)
-            error = (now - grid.levels(chosen, place)) / inverse_root[column, column]
-            rest[:, column:end] -= error * inverse_root[column, column:end]
-            errors[:, column - start] = error[:, 0]
-        rest[:, end:] -= errors @ inverse_root[start:end, end:]
+    diagonal, q = second_moment.diagonal(), torch.empty_like(weight)
+    order = diagonal.argsort(descending=True, stable=True) if config.order else torch.arange(len(diagonal))
+
+    def round_column(rest: Tensor, column: int) -> Tensor:
+        place = order[column : column + 1]
+        q[:, place] = chosen = grid.nearest(rest[:, column : column + 1], place)
+        return grid.levels(chosen, place)
+
+    root = inverse_root(second_moment.to(weight.dtype)[order][:, order], config.damping)
+    solve_columns(weight[:, order], root, round_column)
     return q
 
 
-def _inverse_root(hessian: Tensor, config: GPTQConfig) -> tuple[Tensor, Tensor]:
-    """The upper Cholesky factor of the damped Hessian's inverse, and the columns in their order."""
-    diagonal = hessian.diagonal()
-    order = diagonal.argsort(descending=True, stable=True) if config.order else torch.arange(len(hessian))
-    damped = hessian[order][:, order].double()
-    damped.diagonal().add_(config.damping * float(diagonal.mean()) + 1e-30)  # a layer may have seen zeros alone
+def solve_columns(
+    weight: Tensor,
+    root: Tensor,
+    solve: Callable[[Tensor, int], Tensor],
+    together: int = _TOGETHER,
+) -> Tensor:
+    """`weight` (rows, columns) with each column, in order, replaced by what `solve` gives, (rows, 1), for the weights
+    as they are then and the column's number, and the columns to come moved to make up for it: those of the same
+    `together` at once, the others behind the last of these. `root` is `inverse_root` of what the layer reads."""
+    rest = weight.clone()
+    for start in range(0, weight.shape[1], together):
+        end = min(start + together, weight.shape[1])
+        errors = torch.empty_like(rest[:, start:end])
+        for column in range(start, end):
+            solved = solve(rest, column)
+            error = (rest[:, column : column + 1] - solved) / root[column, column]
+            rest[:, column:end] -= error * root[column, column:end]
+            rest[:, column : column + 1] = solved  # exactly
+            errors[:, column - start] = error[:, 0]
+        rest[:, end:] -= errors @ root[start:end, end:]
+    return rest
+
+
+def inverse_root(second_moment: Tensor, damping: float) -> Tensor:
+    """The upper Cholesky factor of the inverse of the damped Hessian, of the dtype of `second_moment`."""
+    damped = second_moment.double().clone()
+    damped.diagonal().add_(
+        damping * float(second_moment.diagonal().mean()) + 1e-30
+    )  # a layer may have seen zeros alone
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).to(hessian.dtype), order
+    return torch.linalg.cholesky(inverse, upper=True).to(second_moment.dtype)

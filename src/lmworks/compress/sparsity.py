@@ -1,7 +1,12 @@
-"""Pruning of single weights: by magnitude, by Wanda (Sun et al. 2024), or by SparseGPT (`sparsegpt.py`).
+"""Pruning of single weights: by magnitude, by Wanda (Sun et al. 2024), or by SparseGPT (Frantar & Alistarh 2023,
+"SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot").
 
 Wanda's score of a weight is |W_ij| · ‖X_j‖₂ (equation 1), with the norm of what column j reads, and scores are compared
 within a row; magnitudes within a matrix. In a pattern n:m the n least of each m neighbours in a row become 0.
+
+SparseGPT goes column by column as GPTQ does: a weight that goes moves those behind it so that they make up for it
+(equation 4). Its scores are w² / [H⁻¹]_qq, with the Hessian of the columns from q on, compared within blocks of columns
+(algorithm 1).
 """
 
 import copy
@@ -10,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks
+from lmworks.compress.gptq import inverse_root, solve_columns
 from lmworks.compress.matched_layers import blocks_of
 from lmworks.compress.pruning_config import Sparsity
-from lmworks.compress.sparsegpt import sparsegpt_matrix
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
+
+BLOCK = 128  # columns whose weights SparseGPT compares, but in a pattern n:m
 
 
 @torch.no_grad()
@@ -51,6 +58,23 @@ def sparsify(
 def wanda_mask(weight: Tensor, mean_square: Tensor, config: Sparsity) -> Tensor:
     """Which weights (rows, columns) become 0, by the mean squares (columns,) of what they read."""
     return least(weight.abs() * mean_square.sqrt(), config, by_row=True)
+
+
+def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) -> Tensor:
+    """`weight` (rows, columns) with zeros, of its dtype; `second_moment` (columns, columns) is the mean of x xᵀ."""
+    root, mask = (
+        inverse_root(second_moment.to(weight.dtype), config.damping),
+        torch.zeros_like(weight, dtype=torch.bool),
+    )
+    size = BLOCK if config.of_each is None else config.of_each[1]
+
+    def zero(rest: Tensor, column: int) -> Tensor:
+        if column % size == 0:
+            block = slice(column, column + size)
+            mask[:, block] = least((rest[:, block] / root.diagonal()[block]).square(), config, by_row=False)
+        return rest[:, column : column + 1].masked_fill(mask[:, column : column + 1], 0.0)
+
+    return solve_columns(weight, root, zero, max(BLOCK // size, 1) * size)
 
 
 def least(scores: Tensor, config: Sparsity, by_row: bool) -> Tensor:

@@ -6,7 +6,6 @@ its interval is much narrower than those of the two models.
 """
 
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from lmworks.artefact import (
     StageResult,
     hash_json,
     read_manifest,
-    write_json,
 )
 from lmworks.compress.config import CompareConfig
 from lmworks.compress.stage import file_bytes, split_texts
@@ -41,9 +39,9 @@ from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.statistics import paired_score, sign
 from lmworks.statistics.scores import ratio, sums_score
+from lmworks.train.run_log import LOG
 from lmworks.train.train_stages import find_base
 
-MEASUREMENTS = "measurements.json"
 BASE = "base"
 _ROUNDS, _PROMPT = 3, 32  # of the speed: repetitions, and tokens before what is generated
 
@@ -128,9 +126,8 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
         raise ValueError(f"none of the models has at most {config.budget:,} bytes ({sizes}): raise the budget")
     chosen = min(within, key=lambda name: found[name].bits.sum())
     caches = {cache: measure(models[chosen], texts, replace(config, new=0), cache) for cache in config.caches}
-    for path in models[chosen].iterdir():
-        if path.name not in (MANIFEST, SECTIONS, REPORT):
-            (shutil.copytree if path.is_dir() else _link)(path, context.output / path.name)
+    own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
+    shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
     signature = sign({"texts": len(texts), "window": config.window, "weights": config.weights})
     sections = [_section(found, chosen, signature), _cache_section(chosen, found[chosen], caches, signature)]
     metrics = _metrics(found, chosen, signature)
@@ -138,8 +135,7 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
         section, numbers = _suites(config, context, base, models)
         sections.append(section)
         metrics |= numbers
-    write_json(context.output / MEASUREMENTS, metrics)
-    return StageResult(metrics=metrics, sections=tuple(sections), digests={MEASUREMENTS: None})
+    return StageResult(metrics=metrics, sections=tuple(sections))
 
 
 def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
@@ -155,14 +151,6 @@ def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
             'lines with a "text" is one a line), or a larger share held_out to all stages'
         )
     return kept
-
-
-def _link(source: Path, target: Path) -> None:
-    """The file under another name, without a copy where the disk can."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _metrics(found: Mapping[str, Measurement], chosen: str, signature: str) -> dict[str, Any]:

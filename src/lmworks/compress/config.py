@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lmworks.adapt.config import FullConfig
 from lmworks.train.config import FinetuneConfig, TrainConfig
@@ -62,11 +62,6 @@ class GridConfig:
             return -127, 127
         half = 2 ** (self.bits - 1)
         return (8 - half, 7 + half) if self.symmetric else (0, 2 * half - 1)
-
-    @property
-    def bits_per_weight(self) -> float:
-        """With the scales; of simulated bits, what packed ones would take."""
-        return self.bits + (16 if self.symmetric or self.bits == 8 else 32) / self.group
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,91 +130,82 @@ EmbeddingFormat = Literal["bfloat16", "int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True)
-class QuantiseConfig:
+class QuantisedFileConfig:
+    """Settings of all stages that quantise: from which checkpoint, to which levels, in which file."""
+
+    base: str = ""
+    grid: GridConfig = field(default_factory=GridConfig)
+    embedding: EmbeddingFormat | None = None
+    format: FileFormat = "gguf"
+
+    def __post_init__(self) -> None:
+        if self.format == "compressed-tensors" and self.grid.bits < 8 and not self.grid.symmetric:
+            raise ValueError(
+                "compressed-tensors holds whole zero points, and these levels have a minimum of their own: set "
+                "grid.symmetric=true, or write format=gguf"
+            )
+        if self.format == "compressed-tensors" and self.embedding_format != "bfloat16":
+            raise ValueError(
+                f"transformers reads no quantised embedding from compressed-tensors: leave embedding={self.embedding} "
+                "out, or write format=gguf"
+            )
+
+    @property
+    def embedding_format(self) -> EmbeddingFormat:
+        return self.embedding or ("bfloat16" if self.format == "compressed-tensors" else "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class QuantiseConfig(QuantisedFileConfig):
     """A smaller checkpoint by post-training quantisation.
 
     base         The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
                  file. A relative path starts at the folder of the recipe, or, for a command, at the current one.
-    method       `rtn`, `gptq`, `awq`, `smoothquant`.
     grid         The levels of the projections' weights.
     embedding    Format of the token embedding and the head: `bfloat16`, `int8`, `int4`. Left out: int8, because logits
                  suffer most; bfloat16 in a compressed-tensors folder, which quantises no embedding.
-    budget       Most bytes of the file: each matrix then gets 4, 8 or 16 bits, by how much the loss suffers, measured.
     format       What is written: `gguf`, for the engine and llama.cpp; `compressed-tensors`, for transformers and vLLM;
                  `float`, a plain folder of the rounded weights.
+    method       `rtn`, `gptq`, `awq`, `smoothquant`.
+    budget       Most bytes of the file: each matrix then gets 4, 8 or 16 bits, by how much the loss suffers, measured.
     calibration  The texts that activations are measured on.
     held_out     Share of the documents that no calibration sees, chosen by their hashes: to measure on.
     requantise   Round weights that are quantised already a second time.
     """
 
-    base: str = ""
     method: QuantisationMethod = field(default_factory=GPTQConfig)
-    grid: GridConfig = field(default_factory=GridConfig)
-    embedding: EmbeddingFormat | None = None
     budget: int | None = None
-    format: FileFormat = "gguf"
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     held_out: float = 0.2
     requantise: bool = False
 
     def __post_init__(self) -> None:
+        QuantisedFileConfig.__post_init__(self)
         positive(budget=self.budget)
         within(0, 1, held_out=self.held_out)
-        if self.format not in get_args(FileFormat):
-            raise ValueError(f"format is one of {', '.join(get_args(FileFormat))}, got {self.format!r}")
-        if self.format == "compressed-tensors":
-            check_compressed_tensors(self.grid, self.embedding)
-
-    @property
-    def embedding_format(self) -> EmbeddingFormat:
-        return self.embedding or ("bfloat16" if self.format == "compressed-tensors" else "int8")
-
-
-def check_compressed_tensors(grid: GridConfig, embedding: EmbeddingFormat | None) -> None:
-    """ValueError for what a compressed-tensors folder does not hold."""
-    if grid.bits < 8 and not grid.symmetric:
-        raise ValueError(
-            "compressed-tensors holds whole zero points, and these levels have a minimum of their own: set "
-            "grid.symmetric=true, or write format=gguf"
-        )
-    if embedding not in (None, "bfloat16"):
-        raise ValueError(
-            f"transformers reads no quantised embedding from compressed-tensors: leave embedding={embedding} out, or "
-            "write format=gguf"
-        )
 
 
 @dataclass(frozen=True, slots=True)
-class LSQConfig:
+class LSQConfig(QuantisedFileConfig):
     """A smaller checkpoint by quantisation-aware training, on token shards: weights are rounded in every forward, and
     the scales learn with them (LSQ, Esser et al. 2020).
 
-    base       The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
-               file.
+    base       As in compress.quantise, and so are grid, embedding and format.
     grid       The levels of the projections' weights.
-    embedding  As in compress.quantise.
-    format     As in compress.quantise.
+    embedding  Format of the token embedding and the head.
+    format     What is written.
     tune       The run: steps or minutes, length, batch, rate, the loop. In float32, as the levels that weights are
                nearest to turn on differences that bfloat16 does not see.
     """
 
-    base: str = ""
-    grid: GridConfig = field(default_factory=GridConfig)
-    embedding: EmbeddingFormat | None = None
-    format: FileFormat = "gguf"
     tune: FinetuneConfig = field(
         default_factory=lambda: FinetuneConfig(train=TrainConfig(AdamW(decay=0.0), Linear(), precision="float32"))
     )
 
     def __post_init__(self) -> None:
+        QuantisedFileConfig.__post_init__(self)
         if not isinstance(self.tune.method, FullConfig) or self.tune.base:
             raise ValueError("quantisation-aware training is of all weights of `base`: leave tune.method and .base out")
-        if self.format == "compressed-tensors":
-            check_compressed_tensors(self.grid, self.embedding)
-
-    @property
-    def embedding_format(self) -> EmbeddingFormat:
-        return self.embedding or ("bfloat16" if self.format == "compressed-tensors" else "int8")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

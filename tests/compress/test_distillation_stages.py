@@ -102,8 +102,11 @@ def test_pruning_and_recovery(workspace, teacher):
     assert read_manifest(pruned).metrics["calibration"]["documents"]
     inputs = [workspace / "tokens", workspace / "held", pruned]
     recovered = run("compress.distil", workspace / "recovered", inputs, SMALL, teacher)
-    curve = [line["loss"] for line in read_log(recovered / LOG) if line["kind"] == "validation"]
-    assert curve[-1] < curve[0]
+    by_lora = ["method.kind=lora", "merge=true", "rate=0.01"]
+    merged = run("compress.distil", workspace / "merged", inputs, [*SMALL, *by_lora], teacher)
+    for made in (recovered, merged):
+        curve = [line["loss"] for line in read_log(made / LOG) if line["kind"] == "validation"]
+        assert curve[-1] < curve[0] and lmworks.load(made).config == lmworks.load(pruned).config
 
 
 def test_what_does_not_go_together_is_refused(workspace, teacher, tmp_path):

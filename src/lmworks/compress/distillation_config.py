@@ -79,7 +79,7 @@ class DistillConfig(FinetuneConfig):
 
     base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
                 folder or a .gguf file. Else one is made of the teacher, by one of the next two.
-    layers      So many of its layers, evenly spaced, with their weights; left out: every other one.
+    layers      So many of the teacher's layers, evenly spaced, with their weights; left out: every other one.
     parameters  A new model of about so many parameters and the teacher's vocabulary.
     loss        What is learned.
     on_policy   Batches that the student writes itself; null: none.
@@ -95,8 +95,12 @@ class DistillConfig(FinetuneConfig):
         positive(layers=self.layers, parameters=self.parameters)
         if bool(self.base) + (self.layers is not None) + (self.parameters is not None) > 1:
             raise ValueError("a student is a base, some of the teacher's layers, or a new model: set one of the three")
-        if self.method != FullConfig() or self.neftune or self.base_format != "float":
-            raise ValueError("a student's weights are all trained, without noise: leave method and neftune out")
+        if self.neftune or self.base_format != "float":
+            raise ValueError(
+                "a student learns without noise, and its weights are floats: set no neftune, no base_format"
+            )
+        if self.method != FullConfig() and (self.on_policy or self.loss.needs_layers):
+            raise ValueError("an adapter learns next tokens of given texts: leave on_policy and losses of layers out")
         parallel = self.train.parallel
         if parallel.devices > parallel.data or parallel.zero > 1:
             raise ValueError("each process holds the whole student: divide by train.parallel.data alone")
@@ -106,8 +110,8 @@ class DistillConfig(FinetuneConfig):
 class TeacherConfig:
     """Columns of what the model in the role `teacher` says to token shards: the likeliest next tokens at each place.
 
-    k            How many of them, and the probability of all others together. 6 · k + 4 bytes a token are stored for
-                 a vocabulary of at most 65,536.
+    k            Tokens that are stored of each place, beside the probability of all others together: 6 · k + 4 bytes
+                 for a vocabulary of at most 65,536.
     temperature  That of compress.distil, as are length and seed.
     length       Tokens in a sequence.
     seed         Of what is packed with what.

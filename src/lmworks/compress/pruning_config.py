@@ -12,7 +12,7 @@ from lmworks.train.config_checks import below_one, positive
 class StructuredPruning:
     """Parts that are taken out whole, so that what stays is a plain smaller model. Each layer loses as many.
 
-    layers           How many.
+    layers           Number of layers.
     heads            Share of the attention heads: of grouped ones, of the queries of each group.
     kv_groups        Share of the groups of a key, a value and their queries; of ungrouped heads the same as `heads`.
     neurons          Share of the feed-forward's; so many stay as make a multiple of 32.

@@ -20,9 +20,9 @@ from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
-from lmworks.train.config import FinetuneConfig, TrainConfig
+from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import HIGHEST_RATE, RULE
-from lmworks.train.finetune_settings import EPOCHS, measured_steps
+from lmworks.train.finetune_settings import EPOCHS, adapts, measured_steps
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.ranks import device_of_rank, join
@@ -82,13 +82,14 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
             return OnPolicyLoader(of_shards, config.on_policy, *ranks.rows)
         return Loader(of_shards, *ranks.rows)
 
-    def run_on(loader: Loader, base: Checkpoint, train: TrainConfig, folder: Path) -> Run:
+    def run_on(loader: Loader, base: Checkpoint, found: FinetuneConfig, folder: Path) -> Run:
         said: Transformer | TeacherColumns | None = model
         if columns is not None:
             said = open_columns(columns, loader.datasets, loader.config.length, config.seed, config.loss.temperature)
         prepare_student(base.model, model, config.loss, config.seed)
-        parts = {"device": device, "progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
-        run = Run(base, Distillation(config.loss, said), loader, train, folder, **parts)
+        parts = {"device": device, "progress": context.progress, "seed": config.seed, "ranks": ranks}
+        parts |= {"adapt": adapts(found), "compares": True}
+        run = Run(base, Distillation(config.loss, said), loader, found.train, folder, **parts)
         if isinstance(loader, OnPolicyLoader):
             loader.write = writer_of(run, loader.on_policy)
         return run
@@ -96,14 +97,14 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
     def seconds(found: FinetuneConfig) -> float:
         found, copied = replace(found, batch=found.train.micro_batch), student.with_model(copy.deepcopy(student.model))
         with loader_of(found, 3) as loader, tempfile.TemporaryDirectory() as folder:
-            taken = measured_steps(run_on(loader, copied, found.train, Path(folder)))
+            taken = measured_steps(run_on(loader, copied, found, Path(folder)))
         return min(each for each, _ in taken) / (found.batch or 1)
 
     found, reasons = derived_finetune(config, student, shards, context, seconds=seconds)
     with loader_of(found, found.steps or 0) as loader:
-        run = run_on(loader, student, found.train, context.work / "run")
+        run = run_on(loader, student, found, context.work / "run")
         observe(run, held_out, loader.config, CausalLanguageModel())
-        result = train_and_deliver(run, context)
+        result = train_and_deliver(run, context, found)
     rows = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)
     section = Section("The student", "", (Table(("what", "value", "why"), rows),))
     return replace(result, sections=(section, *result.sections))

@@ -20,7 +20,7 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "qat": ("compress.lsq", {}),
     "smoothquant": ("compress.quantise", {"method": {"kind": "smoothquant"}, "grid": {"bits": 8}}),
     "distil": ("compress.distil", {}),
-    "prune": ("compress.prune", {"method": {"kind": "structured", "kv_groups": 0.25, "neurons": 0.25}}),
+    "prune": ("compress.prune", {"method": {"kind": "structured", "kv_groups": 0.25, "neurons": 0.35}}),
     **{kind: ("compress.prune", {"method": {"kind": kind}}) for kind in ("magnitude", "wanda", "sparsegpt")},
 }
 # Stages that train, on token shards, and where their minutes are set.
@@ -56,8 +56,8 @@ def compress(
     4 bits are the default: a quarter of bfloat16, and about three times the speed.
 
     `distil` teaches a student what the model says to the documents: every other layer of it, or with `--set
-    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and neurons out, and what stays
-    recovers by distillation (`--set method.layers=4` takes layers, too; `recover.key=value` is of the recovery).
+    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and a third of its neurons out, and
+    what stays recovers by distillation (`--set method.layers=4` takes layers, too; `recover.key=value` is of that run).
     `wanda`, `sparsegpt` and `magnitude` set half of the weights to 0: neither the file nor the engine gains by it.
 
     `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per

@@ -1,8 +1,10 @@
 """What do 4 and 3 bits lose, by each method, and beside llama.cpp's formats of as many bytes?
 
-    python benchmarks/quantisation.py MODEL --data DOCUMENTS ... [--minutes 5] [--llama-python PATH] [--out FOLDER]
+    python benchmarks/quantisation.py MODEL --data DOCUMENTS ... [--minutes 5] [--out FOLDER]
+                                      [--llama-python PATH] [--llm-compressor FOLDER]
 
-MODEL is a folder of floats. A fifth of the documents is held out; the methods are calibrated on the others, and `qat`
+MODEL is a folder of floats (of a model that is quantised already, `--set requantise=true` and fewer bits say how much
+more is lost). A fifth of the documents is held out; the methods are calibrated on the others, and `qat`
 trains on them for so many minutes. Every file is read back and its bits per byte are measured in float32, so that the
 weights alone differ; the differences are paired by document, with 95 % intervals by bootstrap. Three bits are
 simulated: they are held in the blocks of four, and the bytes are those that packed ones would take, said so.
@@ -10,12 +12,15 @@ simulated: they are held in the blocks of four, and the bytes are those that pac
 llama.cpp quantises the same model, as it does by default, and with the importance matrix of our calibration (the mean
 square of what comes into each column). Its token embedding is Q8_0 as ours is, so that equal bytes are compared; rows
 that 256 does not divide fall back to other formats, and the bytes are those of the file. It is found in a Python of its
-own: `python3 -m venv peers && peers/bin/pip install llama-cpp-py-sync`.
+own: `python3 -m venv peers && peers/bin/pip install llama-cpp-py-sync`. llmcompressor, whose GPTQ gets the very
+calibration text of ours, is found in a folder: `pip install --no-deps --target FOLDER llmcompressor accelerate datasets
+auto-round psutil multiprocess dill xxhash nvidia-ml-py`. It keeps embedding and head in bfloat16.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,10 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 import lmworks
-from lmworks.compress import GridConfig, quantise
+from lmworks.compress import CalibrationConfig, GridConfig, quantise, read_calibration
 from lmworks.compress.compression_report import Measurement, measure
 from lmworks.compress.config import CompareConfig, QuantiseConfig, SmoothQuantConfig
 from lmworks.compress.stage import split_texts
+from lmworks.model.download import located
 from lmworks.model.gguf_names import places
 from lmworks.model.gguf_write import save_gguf, write_config
 from lmworks.records import Scored
@@ -84,11 +90,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--bits", nargs="+", default=list(GRIDS), choices=list(GRIDS))
     parser.add_argument("--characters", type=int, default=400_000, help="of held-out text, at most")
+    parser.add_argument("--set", action="append", default=[], help="a setting of compress.quantise, key=value")
     parser.add_argument("--llama-python", default=os.environ.get("LLAMA_PYTHON"), help="default: LLAMA_PYTHON")
+    parser.add_argument("--llm-compressor", help="the folder that llmcompressor was installed into")
     parser.add_argument("--out", type=Path, help="folder that keeps the files; what it has is not made again")
     arguments = parser.parse_args()
+    arguments.model = str(located(arguments.model, Path.cwd()).absolute())
     with tempfile.TemporaryDirectory() as scratch:
-        report([*rows(arguments, arguments.out or Path(scratch))])
+        folder = arguments.out or Path(scratch)
+        report([*rows(arguments, folder)])
+        if arguments.llama_python is not None:
+            report_loading(arguments, folder)
 
 
 def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -110,6 +122,10 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
             found = row(method, bits, out, seconds, peak)
             nbytes = packed_bytes(out / "model.gguf", GRIDS[bits])
             yield replace(found, measured=replace(found.measured, nbytes=nbytes))
+    if arguments.llm_compressor is not None:
+        out = folder / "llmcompressor"
+        seconds, peak = llm_compressor(arguments, texts, out)
+        yield row("llmcompressor gptq", "4.5 bits", out, seconds, peak)
     if arguments.llama_python is not None:
         for name, path in peers(arguments, texts, folder):
             yield row(f"llama.cpp {name}", PEERS[name.split()[0]][1] or "mixed", path)
@@ -117,29 +133,49 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 def make(method: str, grid: GridConfig, arguments: argparse.Namespace, texts: Path, out: Path) -> tuple[float, int]:
     """The stage of a method in a process of its own; its seconds and its peak memory in bytes."""
-    settings = [f"base={Path(arguments.model).absolute()}"]
+    settings = [f"base={arguments.model}"]
     settings += [f"grid.bits={grid.bits}", f"grid.symmetric={str(grid.symmetric).lower()}"]
     if method != "qat":
-        settings += [f"method.kind={method}", f"held_out={HELD_OUT}"]
+        settings += [f"method.kind={method}", f"held_out={HELD_OUT}", *arguments.set]
         return stage("compress.quantise", out, [texts], settings)
     shards = texts.with_name("training")
-    stage("data.tokenize", shards, [texts], [f"tokenizer={Path(arguments.model).absolute()}", f"held_out={HELD_OUT}"])
+    stage("data.tokenize", shards, [texts], [f"tokenizer={arguments.model}", f"held_out={HELD_OUT}"])
     return stage("compress.lsq", out, [shards], [*settings, f"tune.minutes={arguments.minutes}"])
 
 
 def stage(use: str, out: Path, inputs: Sequence[Path], settings: Sequence[str]) -> tuple[float, int]:
-    """Run a stage, unless its folder is there; its seconds and the peak of its process."""
+    """Run a stage; see `timed`."""
+    given = [word for each in inputs for word in ("--from", str(each))]
+    given += [word for each in settings for word in ("--set", each)]
+    return timed([sys.executable, "-m", "lmworks", "stage", use, *given, "--out", str(out)], out)
+
+
+def timed(command: Sequence[str], out: Path, request: str = "", **environment: str) -> tuple[float, int]:
+    """Run what makes `out`, unless it is there; its seconds and the peak of its process in bytes."""
     log = out.with_name(f"{out.name}.json")
     if not out.exists():
-        given = [word for each in inputs for word in ("--from", str(each))]
-        given += [word for each in settings for word in ("--set", each)]
         began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "lmworks", "stage", use, *given, "--out", str(out)])
-        _, status, used = os.wait4(process.pid, 0)
+        with tempfile.TemporaryFile("w+") as asked:
+            asked.write(request)
+            asked.seek(0)
+            process = subprocess.Popen(command, stdin=asked, env={**os.environ, **environment})
+            _, status, used = os.wait4(process.pid, 0)
         if status:
-            sys.exit(f"{use} failed")
+            sys.exit(f"{command} failed")
         log.write_text(json.dumps([time.perf_counter() - began, used.ru_maxrss * 1024]))
     return tuple(json.loads(log.read_text()))
+
+
+def llm_compressor(arguments: argparse.Namespace, texts: Path, out: Path) -> tuple[float, int]:
+    """GPTQ of llmcompressor on our calibration text."""
+    tokenizer = lmworks.load(arguments.model).required_tokenizer
+    text = read_calibration(split_texts({"texts": texts}, HELD_OUT)[0], tokenizer, CalibrationConfig())
+    request = json.dumps({"model": arguments.model, "ids": text.ids.tolist(), "out": str(out)})
+    worker = Path(__file__).parent / "contenders" / "llm_compressor_worker.py"
+    found = timed([sys.executable, str(worker)], out, request, PYTHONPATH=arguments.llm_compressor)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(Path(arguments.model) / name, out / name)
+    return found
 
 
 def packed_bytes(path: Path, grid: GridConfig) -> int:
@@ -194,6 +230,25 @@ def report(found: Sequence[Row]) -> None:
         table.add_row(row.method, row.bits, f"{row.measured.nbytes:,}", value, *differences, *cost)
     Console(width=200).print(table)
     print(f"{len(base.bits)} documents, {int(base.sizes.sum()):,} bytes; seconds and peak are of the whole process")
+
+
+def report_loading(arguments: argparse.Namespace, folder: Path) -> None:
+    """How far llama.cpp is from our engine on the files of both: each rounds activations to int8 in its own way."""
+    worker = str(Path(__file__).parent / "contenders" / "llama_logits_worker.py")
+    for path in (*folder.glob("*/model.gguf"), folder / "Q4_0.gguf", folder / "Q4_1.gguf"):
+        checkpoint = lmworks.load(path)
+        ids = checkpoint.required_tokenizer.encode(__doc__ or "")[:256]
+        asked = json.dumps([str(path), ids])
+        command = [arguments.llama_python, worker]
+        said = subprocess.run(command, input=asked, text=True, check=True, capture_output=True).stdout
+        theirs = np.array(json.loads(said.splitlines()[-1]))
+        (score,) = lmworks.Engine(checkpoint, 1, len(ids)).score([ids[:1]], [ids[1:]])
+        gap = np.array(score.log_probabilities) - theirs
+        print(
+            f"{path.relative_to(folder)}: log p of llama.cpp and ours, {len(gap)} tokens: mean {gap.mean():+.5f}, ",
+            end="",
+        )
+        print(f"largest difference {np.abs(gap).max():.4f}")
 
 
 def shown(one: Measurement, other: Measurement) -> str:

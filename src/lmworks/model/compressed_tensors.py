@@ -65,7 +65,8 @@ def is_packed(document: Document) -> bool:
     settings = [(given, "format", _FORMAT)]
     for group in given.get("config_groups", {}).values():
         scheme = group["weights"]
-        settings += [(scheme, "type", "int"), (scheme, "symmetric", True), (scheme, "actorder", None)]
+        settings += [(scheme, "type", "int"), (scheme, "symmetric", True)]
+        settings += [(scheme, "actorder", None)] if scheme.get("actorder") != "static" else []  # groups are in order
         settings += [(group, "input_activations", None)]
     for table, name, wanted in settings:
         if table.get(name, wanted) != wanted:

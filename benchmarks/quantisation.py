@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of qat; 0: without it")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--bits", nargs="+", default=list(GRIDS), choices=list(GRIDS))
-    parser.add_argument("--characters", type=int, default=400_000, help="of held-out text, at most")
+    parser.add_argument("--characters", type=int, default=400_000, help="of 50 held-out documents, together, at most")
     parser.add_argument("--set", action="append", default=[], help="a setting of compress.quantise, key=value")
     parser.add_argument("--llama-python", default=os.environ.get("LLAMA_PYTHON"), help="default: LLAMA_PYTHON")
     parser.add_argument("--llm-compressor", help="the folder that llmcompressor was installed into")
@@ -108,8 +108,8 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     texts, config = folder / "texts", CompareConfig(weights="float32", new=0, characters=arguments.characters)
     stage("data.read", texts, [], [f"sources={json.dumps([str(Path(each).absolute()) for each in arguments.data])}"])
-    held_out = [text[:8000] for text in split_texts({"texts": texts}, HELD_OUT)[1]]
-    held_out = held_out[: max(int(arguments.characters / np.mean([len(text) for text in held_out])), 2)]
+    each = max(arguments.characters // 50, 200)
+    held_out = [text[:each] for text in split_texts({"texts": texts}, HELD_OUT)[1] if text][:50]
 
     def row(method: str, bits: str, path: Path, seconds: float = 0.0, peak: int = 0) -> Row:
         return Row(method, bits, measure(path, held_out, config), seconds, peak)

@@ -116,24 +116,19 @@ def allot(choices: Sequence[Choice], budget: int) -> dict[str, GridConfig | None
         raise ValueError(
             f"the matrices take {least:,} bytes in the smallest formats, more than the {budget:,} there are"
         )
-    step = max(budget // _STEPS, 1)
-    best, picked = np.zeros(budget // step + 1), []
+    step = max((budget - least) // _STEPS, 1)  # of the bytes beyond the smallest formats
+    best, picked, costs = np.zeros((budget - least) // step + 1), [], []
     for choice in choices:
-        offers = np.full((len(choice.grids), len(best)), np.inf)
-        for number, (size, harm) in enumerate(zip(choice.nbytes, choice.harm, strict=True)):
-            steps = -(-size // step)  # rounded up: the budget is never exceeded
-            offers[number, steps:] = best[: max(len(best) - steps, 0)] + harm
+        steps = [-(-(size - min(choice.nbytes)) // step) for size in choice.nbytes]  # rounded up: it never exceeds
+        offers = np.full((len(steps), len(best)), np.inf)
+        for number, (cost, harm) in enumerate(zip(steps, choice.harm, strict=True)):
+            offers[number, cost:] = best[: max(len(best) - cost, 0)] + harm
         picked.append(offers.argmin(0))
+        costs.append(steps)
         best = offers.min(0)
     place, grids = len(best) - 1, dict[str, GridConfig | None]()
-    if not np.isfinite(best[place]):  # only by the rounding up
-        return {name: _smallest(choice) for choice in choices for name in choice.names}
-    for choice, numbers in zip(reversed(choices), reversed(picked), strict=True):
+    for choice, numbers, steps in zip(reversed(choices), reversed(picked), reversed(costs), strict=True):
         number = int(numbers[place])
         grids |= dict.fromkeys(choice.names, choice.grids[number])
-        place -= -(-choice.nbytes[number] // step)
+        place -= steps[number]
     return grids
-
-
-def _smallest(choice: Choice) -> GridConfig | None:
-    return choice.grids[int(np.argmin(choice.nbytes))]

@@ -5,10 +5,10 @@ others, and compress.compare measures on these.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult
@@ -36,7 +36,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     checkpoint = load_base(config.base, context)
     check_floats(checkpoint, config.requantise)
     texts = split_texts(context.inputs, config.held_out)[0]
-    grids, sections, counts = None, [], dict[str, Any]()
+    grids, sections = None, list[Section]()
     if config.budget is not None:
         grids, section = _grids_under_budget(checkpoint, config, texts, context)
         sections.append(section)
@@ -45,8 +45,8 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     if found.inputs:
         sections.append(ranges_section(found.inputs))
     sections.insert(0, _section(found, config))
-    counts |= {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
-    return StageResult(metrics=counts, sections=tuple(sections))
+    metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
+    return StageResult(metrics=metrics, sections=tuple(sections))
 
 
 def load_base(base: str, context: StageContext) -> Checkpoint:
@@ -130,10 +130,7 @@ def _budget_section(choices: Sequence[Choice], chosen: Grids, config: QuantiseCo
     for choice in sorted(choices, key=lambda one: max(one.harm), reverse=True)[:12]:
         harms = (f"{harm:.5f}" for harm in choice.harm[:-1])
         rows.append((", ".join(choice.names), *harms, _bits(chosen[choice.names[0]])))
-    counts: dict[str, int] = {}
-    for choice in choices:
-        kind = _bits(chosen[choice.names[0]])
-        counts[kind] = counts.get(kind, 0) + 1
+    counts = Counter(_bits(chosen[choice.names[0]]) for choice in choices)
     grids = choices[0].grids[:-1]
     columns = ("matrices", *(f"harm of {_bits(grid)}" for grid in grids), "chosen")
     summary = ", ".join(f"{count} in {kind}" for kind, count in counts.items())

@@ -57,6 +57,11 @@ def distil(options: argparse.Namespace, folder: Path, name: str, *settings: str,
     return folder / name
 
 
+def validations(folder: Path) -> list[float]:
+    """Bits per byte of the held-out texts in the course of a run, the first before its first step."""
+    return [line["bits_per_byte"] for line in read_log(folder / LOG) if line["kind"] == "validation"]
+
+
 def bits(folder: Path) -> float:
     """Of each byte of the held-out texts."""
     return read_manifest(folder).metrics["bits_per_byte"]
@@ -84,6 +89,8 @@ def prune(options: argparse.Namespace, folder: Path) -> None:
     whole = lmworks.load(options.model)
     assert whole.config.decoder is not None
     counts = range(1, len(whole.config.decoder.blocks))
+    itself = distil(options, folder, "itself", f"base={json.dumps(str(options.model))}", "steps=1")
+    print(f"the whole model: bits per byte {validations(itself)[0]:.4f}", flush=True)
     ways = {
         "heads and neurons": [{"kv_groups": options.share, "neurons": tenths / 20} for tenths in range(1, 19)],
         "layers": [{"layers": count} for count in counts],
@@ -100,7 +107,7 @@ def prune(options: argparse.Namespace, folder: Path) -> None:
         settings = [f"method.{key}={value}" for key, value in chosen.items()]
         run_alone("compress.prune", pruned, [folder / "documents"], [], [*base, *settings])
         recovered = distil(options, folder, f"recovered {name}", student=pruned.name)
-        curve = [line["bits_per_byte"] for line in read_log(recovered / LOG) if line["kind"] == "validation"]
+        curve = validations(recovered)
         print(
             f"{' '.join(settings)}: {size_of(whole, **chosen):.0%} of the parameters; bits per byte {curve[0]:.4f} "
             f"pruned, {curve[-1]:.4f} recovered in {options.steps} steps"

@@ -28,6 +28,7 @@ def folder(tmp_path_factory, tiny_tokenizer):
 
 def test_several_methods_are_measured_paired_and_the_best_is_kept(folder):
     methods = ("--method", "rtn", "--method", "gptq", "--set", "grid.bits=3", "--set", "gptq.method.damping=0.02")
+    methods += ("--set", 'compare.suites=["social-bias"]', "--set", "compare.suite_limit=10")
     said = run("compress", "base", "--data", "texts.jsonl", *methods, *SETTINGS, "--out", "small", cwd=folder)
     metrics = read_manifest(folder / "small").metrics
     models = metrics["models"]
@@ -38,10 +39,13 @@ def test_several_methods_are_measured_paired_and_the_best_is_kept(folder):
         value, low, high = models[name]["difference"]
         assert low <= value <= high
         assert value == pytest.approx(models[name]["bits_per_byte"][0] - models["base"]["bits_per_byte"][0])
+    low, high = metrics["gptq_social-bias_stereotype"][1:]
+    assert low <= metrics["gptq_social-bias_stereotype"][0] <= high and "Paired by item" in said
     page = (folder / "small" / "report.html").read_text()
     assert page.count("<svg") >= 2 and "<script" not in page and "lmworks serve --model small" in said
-    seen = json.loads((folder / ".lmworks/compress/small/current.json").read_text())
-    assert seen
+    (made,) = (folder / ".lmworks/compress/small/stages/gptq").glob("*/manifest.json")
+    seen = read_manifest(made.parent).metrics["calibration"]
+    assert seen["tokens"] == 8 * 64 and all(len(digest) == 64 for digest in seen["documents"])
     assert Engine(lmworks.load(folder / "small")).capabilities.generate
 
 

@@ -4,7 +4,7 @@
                                       [--llama-python PATH] [--llm-compressor FOLDER]
 
 MODEL is a folder of floats (of a model that is quantised already, `--set requantise=true` and fewer bits say how much
-more is lost). A fifth of the documents is held out; the methods are calibrated on the others, and `qat`
+more is lost). A share of the documents is held out; the methods are calibrated on the others, and `qat`
 trains on them for so many minutes. Every file is read back and its bits per byte are measured in float32, so that the
 weights alone differ; the differences are paired by document, with 95 % intervals by bootstrap. Three bits are
 simulated: they are held in the blocks of four, and the bytes are those that packed ones would take, said so.
@@ -44,7 +44,6 @@ from lmworks.model.gguf_names import places
 from lmworks.model.gguf_write import save_gguf, write_config
 from lmworks.records import Scored
 
-HELD_OUT = 0.2
 GRIDS = {
     "4.5 bits": GridConfig(4, symmetric=True),
     "5 bits": GridConfig(4),
@@ -89,6 +88,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="of qat; 0: without it")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--bits", nargs="+", default=list(GRIDS), choices=list(GRIDS))
+    parser.add_argument("--held-out", type=float, default=0.2, help="share of the documents: what MODEL did not see")
     parser.add_argument("--characters", type=int, default=400_000, help="of 50 held-out documents, together, at most")
     parser.add_argument("--set", action="append", default=[], help="a setting of compress.quantise, key=value")
     parser.add_argument("--llama-python", default=os.environ.get("LLAMA_PYTHON"), help="default: LLAMA_PYTHON")
@@ -109,7 +109,7 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
     texts, config = folder / "texts", CompareConfig(weights="float32", new=0, characters=arguments.characters)
     stage("data.read", texts, [], [f"sources={json.dumps([str(Path(each).absolute()) for each in arguments.data])}"])
     each = max(arguments.characters // 50, 200)
-    held_out = [text[:each] for text in split_texts({"texts": texts}, HELD_OUT)[1] if text][:50]
+    held_out = [text[:each] for text in split_texts({"texts": texts}, arguments.held_out)[1] if text][:50]
 
     def row(method: str, bits: str, path: Path, seconds: float = 0.0, peak: int = 0) -> Row:
         return Row(method, bits, measure(path, held_out, config), seconds, peak)
@@ -136,10 +136,10 @@ def make(method: str, grid: GridConfig, arguments: argparse.Namespace, texts: Pa
     settings = [f"base={arguments.model}"]
     settings += [f"grid.bits={grid.bits}", f"grid.symmetric={str(grid.symmetric).lower()}"]
     if method != "qat":
-        settings += [f"method.kind={method}", f"held_out={HELD_OUT}", *arguments.set]
+        settings += [f"method.kind={method}", f"held_out={arguments.held_out}", *arguments.set]
         return stage("compress.quantise", out, [texts], settings)
     shards = texts.with_name("training")
-    stage("data.tokenize", shards, [texts], [f"tokenizer={arguments.model}", f"held_out={HELD_OUT}"])
+    stage("data.tokenize", shards, [texts], [f"tokenizer={arguments.model}", f"held_out={arguments.held_out}"])
     return stage("compress.lsq", out, [shards], [*settings, f"tune.minutes={arguments.minutes}"])
 
 
@@ -169,7 +169,7 @@ def timed(command: Sequence[str], out: Path, request: str = "", **environment: s
 def llm_compressor(arguments: argparse.Namespace, texts: Path, out: Path) -> tuple[float, int]:
     """GPTQ of llmcompressor on our calibration text."""
     tokenizer = lmworks.load(arguments.model).required_tokenizer
-    text = read_calibration(split_texts({"texts": texts}, HELD_OUT)[0], tokenizer, CalibrationConfig())
+    text = read_calibration(split_texts({"texts": texts}, arguments.held_out)[0], tokenizer, CalibrationConfig())
     request = json.dumps({"model": arguments.model, "ids": text.ids.tolist(), "out": str(out)})
     worker = Path(__file__).parent / "contenders" / "llm_compressor_worker.py"
     found = timed([sys.executable, str(worker)], out, request, PYTHONPATH=arguments.llm_compressor)
@@ -194,7 +194,7 @@ def peers(arguments: argparse.Namespace, texts: Path, folder: Path) -> Iterator[
     source = folder / "bf16.gguf"
     if not source.exists():
         save_gguf(checkpoint, source, "BF16")
-    importance = importance_matrix(checkpoint, split_texts({"texts": texts}, HELD_OUT)[0])
+    importance = importance_matrix(checkpoint, split_texts({"texts": texts}, arguments.held_out)[0])
     for name, (kind, _) in PEERS.items():
         for suffix, given in (("", None), (" with an importance matrix", importance)):
             path = folder / f"{name}{'-imatrix' if given else ''}.gguf"

@@ -6,16 +6,16 @@ lmworks.Engine(smaller)  # runs the integers as they are
 save_gguf(smaller, "model.gguf")  # writes them as they are
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmworks.compress.awq import scale_block
 from lmworks.compress.block_calibration import (
-    CalibratedBlock,
     InputStatistics,
     calibrated_blocks,
     linear_names,
@@ -26,6 +26,7 @@ from lmworks.compress.config import (
     EmbeddingFormat,
     GPTQConfig,
     GridConfig,
+    QuantisationMethod,
     QuantiseConfig,
     RoundConfig,
     SmoothQuantConfig,
@@ -37,7 +38,7 @@ from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.model.quantised_weights import QuantisedWeights
-from lmworks.model.transformer import Transformer, sharing_copy
+from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 
 Grids = Mapping[str, GridConfig | None]  # by the names of linear layers; None: not quantised
@@ -86,21 +87,26 @@ def quantise(
     errors: dict[str, float] = {}
     inputs: dict[str, InputStatistics] = {}
     if text is None:
-        for number, (name, grid) in enumerate(grids.items()):
-            weight = model.get_submodule(name).weight.detach()  # type: ignore[union-attr]
-            if grid is not None:
-                stored[f"{name}.weight"] = rounded = round_to_nearest(weight, grid)  # type: ignore[arg-type]
-                errors[name] = _share((dequantise(rounded) - weight).square().sum(), weight.square().sum())  # type: ignore[operator]
+        layers = ((name, cast(nn.Linear, model.get_submodule(name))) for name in grids)
+        for number, (name, layer) in enumerate(layers):
+            if (grid := grids[name]) is not None:
+                stored[f"{name}.weight"], errors[name] = _round(layer.weight, grid, None, config.method)
             progress(number + 1, len(grids), "matrices")
     else:
-        blocks = len(model.decoder.blocks if model.decoder is not None else model.encoder.blocks)  # type: ignore[union-attr]
         for block in calibrated_blocks(model, text):
             statistics = block.statistics()
             inputs |= {name: own.vectors() for name, own in statistics.items()}
-            for name, (matrix, error) in _quantise_block(block, statistics, grids, config).items():
-                stored[f"{name}.weight"], errors[name] = matrix, error
-                block.linears()[name].weight.data.copy_(dequantise(matrix))
-            progress(block.number + 1, blocks, "blocks")
+            match config.method:
+                case AWQConfig() as method:
+                    scale_block(block, statistics, grids, method)
+                case SmoothQuantConfig() as method:
+                    smooth_block(block, statistics, method)
+            for name, layer in block.linears().items():
+                if (grid := grids[name]) is not None:
+                    matrix, errors[name] = _round(layer.weight, grid, statistics.get(name), config.method)
+                    stored[f"{name}.weight"] = matrix
+                    layer.weight.copy_(dequantise(matrix))
+            progress(block.number + 1, len(model.config.stacks[-1].blocks), "blocks")
     smaller = quantised_checkpoint(checkpoint, stored, model.state_dict(), config.embedding_format)
     return Quantisation(smaller, errors, inputs, {} if text is None else text.seen())
 
@@ -115,45 +121,24 @@ def quantised_checkpoint(
     return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
 
 
-def _quantise_block(
-    block: CalibratedBlock, statistics: Mapping[str, InputStatistics], grids: Grids, config: QuantiseConfig
-) -> dict[str, tuple[Quantised, float]]:
-    """Its matrices and the relative errors of their outputs; scales are folded into the block."""
-    match config.method:
-        case AWQConfig() as method:
-            scale_block(block, statistics, grids, method)
-        case SmoothQuantConfig() as method:
-            smooth_block(block, statistics, method)
-    found = {}
-    for name, layer in block.linears().items():
-        grid, own = grids[name], statistics.get(name)
-        if grid is None:
-            continue
-        weight = layer.weight.detach()
-        if own is None:  # an expert that no token went to
-            matrix = round_to_nearest(weight, grid)
-        elif isinstance(config.method, GPTQConfig):
-            assert own.second_moment is not None
-            levels = fit_grid(weight, grid, own.mean_square)
-            matrix = levels.quantised(gptq_matrix(weight, own.second_moment, levels, config.method))
-        else:
-            clips = isinstance(config.method, AWQConfig) and config.method.clip
-            levels = fit_grid(weight, grid, own.mean_square if clips else None)
-            matrix = levels.quantised(levels.nearest(weight))
-        found[name] = matrix, _output_error(weight, dequantise(matrix), own)
-    return found
-
-
-def _output_error(weight: Tensor, rounded: Tensor, statistics: InputStatistics | None) -> float:
-    moment = None if statistics is None else statistics.second_moment
-    change = rounded - weight
-    if moment is None:
-        return _share(change.square().sum(), weight.square().sum())
-    return _share(((change @ moment) * change).sum(), ((weight @ moment) * weight).sum())
+def _round(
+    weight: Tensor, grid: GridConfig, statistics: InputStatistics | None, method: QuantisationMethod
+) -> tuple[Quantised, float]:
+    """The matrix, and the relative error of its outputs; without statistics (of no calibration, or of an expert that no
+    token went to) to the nearest level, and the error of the weights."""
+    if statistics is None or statistics.second_moment is None:
+        matrix = round_to_nearest(weight, grid)
+        return matrix, _share((dequantise(matrix) - weight).square(), weight.square())
+    moment = statistics.second_moment
+    searched = isinstance(method, GPTQConfig) or (isinstance(method, AWQConfig) and method.clip)
+    levels = fit_grid(weight, grid, statistics.mean_square if searched else None)
+    q = gptq_matrix(weight, moment, levels, method) if isinstance(method, GPTQConfig) else levels.nearest(weight)
+    change = levels.levels(q) - weight
+    return levels.quantised(q), _share((change @ moment) * change, (weight @ moment) * weight)
 
 
 def _share(part: Tensor, whole: Tensor) -> float:
-    return float(part) / max(float(whole), 1e-30)
+    return float(part.sum()) / max(float(whole.sum()), 1e-30)
 
 
 def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
@@ -184,9 +169,4 @@ def check_floats(checkpoint: Checkpoint, requantise: bool = False) -> None:
 
 def float_copy(model: Transformer) -> Transformer:
     """The model with weights of its own, in float32, that need no gradient."""
-    return sharing_copy(model, _float32)
-
-
-def _float32(tensor: Tensor) -> Tensor:
-    copied = tensor.detach().float().clone() if tensor.is_floating_point() else tensor.clone()
-    return torch.nn.Parameter(copied, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else copied
+    return copy.deepcopy(model).float().requires_grad_(False)

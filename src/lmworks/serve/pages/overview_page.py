@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from lmworks.monitor.experiment import read_courses
 from lmworks.monitor.log import Reader
 from lmworks.monitor.review import read_config, summary
-from lmworks.serve.pages.page_templates import counted, iso, page
+from lmworks.serve.pages.page_templates import count, counted, iso, page
 from lmworks.serve.service import Service
 from lmworks.versions import promotions, waiting
 
@@ -39,15 +39,16 @@ def _traffic(reader: Reader, now: float) -> Line:
     ((week,),) = reader.rows("interactions", "count(*)", inside, [now - 8 * _DAY, now - _DAY])
     if not day:
         return Line("Traffic", "no request in the last 24 hours", "/log", "caution" if week else "")
-    text = f"{counted(day, 'request')} in 24 hours, {week / 7:,.0f} a day in the week before; {errors} failed"
+    text = f"{counted(day, 'request')} in 24 hours, {count(round(week / 7))} a day in the week before; {errors} failed"
     return Line("Traffic", text, "/log?filter=error:yes" if errors else "/log", "bad" if errors > 0.05 * day else "")
 
 
 def _quality(service: Service, reader: Reader, now: float) -> Line:
     where = "thumbs != '' AND time >= ? GROUP BY thumbs"
     thumbs = dict(reader.rows("interactions", "thumbs, count(*)", where, [now - 7 * _DAY]))  # type: ignore[arg-type]
+    up, down = thumbs.get("up", 0), thumbs.get("down", 0)
     good = summary(reader, read_config(service.workspace), now - 30 * _DAY).good
-    text = f"{thumbs.get('up', 0)} thumbs up and {thumbs.get('down', 0)} down in 7 days; good by review: {good}"
+    text = f"{count(up)} thumbs up and {count(down)} down in 7 days; good by review: {good}"
     return Line("Quality", text, "/review")
 
 

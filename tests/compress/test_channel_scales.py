@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from gguf_cases import CONFIGS, random_checkpoint
 from lmworks.compress.awq import scale_block
@@ -9,7 +10,7 @@ from lmworks.compress.block_calibration import calibrated_blocks, linear_names, 
 from lmworks.compress.channel_scales import fold, sites
 from lmworks.compress.config import AWQConfig, CalibrationConfig, GridConfig, SmoothQuantConfig
 from lmworks.compress.quantisation import float_copy
-from lmworks.compress.smoothquant import rounded_activations, smooth_block
+from lmworks.compress.smoothquant import rounded_activations, rounding_section, smooth_block
 from lmworks.model import presets
 
 CASES = {name: CONFIGS[name] for name in ("llama", "llama, biases", "gemma 2", "gpt2", "mixtral", "phi3")} | {
@@ -76,6 +77,10 @@ def test_smoothing_makes_room_for_outlier_channels(tiny_tokenizer):
         for block in calibrated_blocks(model, text):
             smooth_block(block, block.statistics(), SmoothQuantConfig())
     assert errors[1] < errors[0] / 4
+    ((_, plain, rounded, more),) = rounding_section({"model": model}, text).tables[0].rows
+    targets = text.ids[:, 1:].flatten()
+    assert float(plain) == pytest.approx(F.cross_entropy(wanted[:, :-1].flatten(0, 1), targets).item(), abs=1e-4)
+    assert float(more) == pytest.approx(float(rounded) - float(plain), abs=2e-4)
     for block in calibrated_blocks(model, text):
         smooth_block(block, own := block.statistics(), SmoothQuantConfig(strength=1.0))
         for part in ("attention.query", "feed_forward.up"):  # all of the range is moved: equation 4 with α = 1

@@ -12,10 +12,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lmworks.compress.block_calibration import CalibratedBlock, InputStatistics, linear_names
+from lmworks.compress.block_calibration import (
+    CalibratedBlock,
+    CalibrationText,
+    InputStatistics,
+    linear_names,
+)
 from lmworks.compress.channel_scales import fold, sites
 from lmworks.compress.config import SmoothQuantConfig
 from lmworks.model.transformer import Transformer
+from lmworks.report import Section, Table
+from lmworks.train.objectives.objective import predict_tokens
 
 
 def smooth_block(block: CalibratedBlock, statistics: Mapping[str, InputStatistics], config: SmoothQuantConfig) -> None:
@@ -51,3 +58,26 @@ def rounded_activations(model: Transformer, bits: int = 8) -> Iterator[Transform
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def rounding_section(models: Mapping[str, Transformer], text: CalibrationText) -> Section:
+    """What `rounded_activations` cost language models by name: the loss of the text, in nats a token, without and with
+    them."""
+    rows = []
+    for name, model in models.items():
+        losses = [_loss(model, text)]
+        with rounded_activations(model):
+            losses.append(_loss(model, text))
+        rows.append((name, *(f"{loss:.4f}" for loss in losses), f"{losses[1] - losses[0]:+.4f}"))
+    table = Table(("model", "loss", "with 8-bit activations", "more"), tuple(rows), "Nats a token, on calibration text")
+    return Section("One scale a token", "Simulated, as GPUs multiply; the engine has one for 32 columns.", (table,))
+
+
+def _loss(model: Transformer, text: CalibrationText) -> float:
+    losses = []
+    for ids in text.ids[:8].split(text.batch):
+        targets = ids[:, 1:]
+        found = predict_tokens(model, model.hidden(ids)[:, :-1], targets, torch.ones_like(targets, dtype=torch.bool))
+        losses.append(float(found.sum) / found.count)
+    return sum(losses) / len(losses)

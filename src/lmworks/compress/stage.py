@@ -15,9 +15,10 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.activation_ranges import ranges_section
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import linear_names, read_calibration
-from lmworks.compress.config import FileFormat, GridConfig, LSQConfig, QuantiseConfig, RoundConfig
+from lmworks.compress.config import FileFormat, GridConfig, LSQConfig, QuantiseConfig, RoundConfig, SmoothQuantConfig
 from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
+from lmworks.compress.smoothquant import rounding_section
 from lmworks.data.corpus import corpus_shards
 from lmworks.data.store import DOCUMENTS
 from lmworks.model.checkpoint import Checkpoint
@@ -44,6 +45,10 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     deliver(found.checkpoint, context, config.format)
     if found.inputs:
         sections.append(ranges_section(found.inputs))
+    if isinstance(config.method, SmoothQuantConfig) and checkpoint.config.encoder is None:
+        text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
+        models = {"before": float_copy(checkpoint.model), "smoothed": found.checkpoint.model}
+        sections.append(rounding_section(models, text))
     sections.insert(0, _section(found, config))
     metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
     return StageResult(metrics=metrics, sections=tuple(sections))

@@ -22,7 +22,9 @@ from lmworks.compress.smoothquant import rounding_section
 from lmworks.data.corpus import corpus_shards
 from lmworks.data.store import DOCUMENTS
 from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.compressed_tensors import check_layers
 from lmworks.model.download import digest_of_model, located
+from lmworks.model.huggingface import write_config
 from lmworks.model.quantised_weights import QuantisedWeights, stored_bytes
 from lmworks.report import Section, Table
 from lmworks.train.planning.units import readable_bytes
@@ -36,6 +38,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     the others. ValueError as of `quantisation.quantise`, and for a budget that no file keeps to."""
     checkpoint = load_base(config.base, context)
     check_floats(checkpoint, config.requantise)
+    check_format(checkpoint, config.format)
     texts = split_texts(context.inputs, config.held_out)[0]
     grids, sections = None, list[Section]()
     if config.budget is not None:
@@ -79,6 +82,16 @@ def deliver(checkpoint: Checkpoint, context: StageContext, format: FileFormat) -
     for path in folder.iterdir():
         shutil.move(path, context.output / path.name)
     folder.rmdir()
+
+
+def check_format(checkpoint: Checkpoint, format: FileFormat) -> None:  # noqa: A002
+    """UnsupportedModel for a model that the format does not hold, before there is work that would be lost."""
+    if format == "gguf":
+        from lmworks.model.gguf_write import write_config as write_metadata
+
+        write_metadata(checkpoint.config)
+    elif format == "compressed-tensors":
+        check_layers(checkpoint.config, write_config(checkpoint.config, checkpoint.published))
 
 
 def write(checkpoint: Checkpoint, folder: Path, format: FileFormat) -> None:  # noqa: A002

@@ -21,6 +21,7 @@ from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import Place, family_of, places_of, to_our_names, to_their_names
 from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.tensor_files import LazyTensors
+from lmworks.model.transformer import empty_model
 
 QUANTIZATION = "quantization_config"
 _PACKED, _SCALE, _SHAPE = ".weight_packed", ".weight_scale", ".weight_shape"
@@ -35,6 +36,7 @@ def packed_tensors(
     UnsupportedModel names a matrix that the format does not hold: one with a minimum, of an embedding or head, of rows
     that are no whole groups, or that the family stores transposed.
     """
+    check_layers(config, document)
     places = {name: place for name, place in places_of(config, document).items() if _all_quantised(place, weights)}
     placed = {ours for place in places.values() for ours in place.ours}
     for name, matrix in weights.quantised.items():
@@ -47,14 +49,25 @@ def packed_tensors(
     group = _common_group(found)
     for full in names:
         layer, q = full.removesuffix(".weight"), values[full]
-        if found[full].shape[1] * GROUP != q.shape[1]:
-            raise UnsupportedModel(f"{full} is stored transposed, so it is no linear layer there: write a GGUF file")
         bits[layer] = 8 if q.dtype == torch.int8 else 4
         tensors[layer + _PACKED] = _pack(q, bits[layer])
         tensors[layer + _SCALE] = found[full][:, :: group // GROUP].contiguous()
         tensors[layer + _SHAPE] = torch.tensor(q.shape)
     linear = {full.removesuffix(".weight") for full, tensor in tensors.items() if tensor.ndim == 2} - bits.keys()
     return tensors, _quantization(bits, group, sorted({*linear, "lm_head"}))
+
+
+def check_layers(config: ModelConfig, document: Document) -> None:
+    """UnsupportedModel for a family that stores a layer transposed: there it is no linear layer, which are packed."""
+    shapes = empty_model(config).state_dict()
+    for name, place in places_of(config, document).items():
+        of_layers = all(shapes[ours].ndim == 2 and ".blocks." in ours for ours in place.ours)
+        if of_layers and place.fused is not None:
+            joined = place.fused.join([shapes[ours] for ours in place.ours], config)
+            if joined.shape[1] != shapes[place.ours[0]].shape[1]:
+                raise UnsupportedModel(
+                    f"{name} is stored transposed, so it is no linear layer there: write a GGUF file"
+                )
 
 
 def is_packed(document: Document) -> bool:

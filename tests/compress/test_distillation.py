@@ -1,6 +1,7 @@
 """The objective of distillation: token by token, what changes nothing, and a teacher that learns from itself."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,20 @@ def test_columns_of_the_whole_vocabulary_are_the_live_teacher(temperature, tmp_p
         open_columns(tmp_path / "16", [dataset], 64, 5, temperature)
 
 
+def test_rows_that_pad_the_vocabulary_of_one_of_them_change_nothing(tmp_path):
+    batch, teacher = batch_of(tmp_path / "d", some_documents(), 32), a_teacher()
+    wide = replace(DEEP, embedding=replace(DEEP.embedding, vocabulary=320))
+    padded = new_model(wide, "llama", seed=2)
+    for name, weight in teacher.state_dict().items():
+        padded.state_dict()[name][: len(weight)] = weight
+    student, loss = new_model(CONFIGS["llama"], "llama"), DistillationLoss(0.3, 2.0)
+    found = [
+        Distillation(loss, each.requires_grad_(False)).losses(student, batch)["distillation"].sum.detach()
+        for each in (teacher, padded)
+    ]
+    torch.testing.assert_close(*found)
+
+
 def test_a_student_learns_what_its_teacher_says_and_is_delivered_without_projections(tmp_path):
     write_text_dataset(tmp_path / "text")
     loss = DistillationLoss(next_token=0.0, hidden_states=0.1)
@@ -158,9 +173,9 @@ def test_a_student_learns_what_its_teacher_says_and_is_delivered_without_project
         prepare_student(checkpoint.model, teacher, loss, 0)
         run = Run(checkpoint, Distillation(loss, teacher), loader, TrainConfig(validate=None, log=1), tmp_path / "run")
         batch = loader.batch(0)
-        before = float(run.objective.losses(run.model, batch)["distillation"].sum)
+        before = float(run.objective.losses(run.model, batch)["distillation"].sum.detach())
         train(run)
-    assert float(run.objective.losses(run.model, batch)["distillation"].sum) < before / 2
+    assert float(run.objective.losses(run.model, batch)["distillation"].sum.detach()) < before / 2
     run.finished().save(tmp_path / "student")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.compress.distillation_config import DistillationLoss
@@ -119,16 +120,17 @@ def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest |
     nothing is asked of it."""
 
     def loss_of(logits: Tensor, rows: slice) -> tuple[Tensor, Mapping[str, Tensor]]:
-        log_q, temperature = logits.log_softmax(-1), config.temperature  # (rows, vocabulary)
-        nats = -log_q.gather(-1, targets[rows, None]).squeeze(-1)
+        temperature = config.temperature
+        nats = F.cross_entropy(logits, targets[rows], reduction="none")
         if said is None or not config.teacher:
             return config.next_token * nats, {"next_token": nats.sum()}
-        if temperature != 1:
-            log_q = (logits / temperature).log_softmax(-1)
         if isinstance(said, Likeliest):
-            log_q, log_p = gathered(log_q, said.ids[rows]), said.log_probabilities[rows].to(log_q)
+            log_q = gathered((logits / temperature).log_softmax(-1), said.ids[rows])
+            log_p = said.log_probabilities[rows].to(log_q)
         else:
-            log_p = (said.project(said.values[rows]).to(log_q) / temperature).log_softmax(-1)
+            theirs = said.project(said.values[rows]).to(logits)
+            both = min(logits.shape[-1], theirs.shape[-1])  # one vocabulary may be padded to several sizes
+            log_q, log_p = ((each[:, :both] / temperature).log_softmax(-1) for each in (logits, theirs))
         found = divergence(log_q, log_p, config.beta)
         losses = config.next_token * nats + config.teacher * temperature**2 * found
         return losses, {"next_token": nats.sum(), "divergence": found.sum()}

@@ -35,10 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 import lmworks
-from lmworks.compress import CalibrationConfig, GridConfig, quantise, read_calibration
+from lmworks.compress import GridConfig, quantise, read_calibration
 from lmworks.compress.compression_report import Measurement, measure
 from lmworks.compress.config import CompareConfig, QuantiseConfig, SmoothQuantConfig
 from lmworks.compress.stage import split_texts
+from lmworks.config import assign, from_mapping, parse_assignment
 from lmworks.model.download import located
 from lmworks.model.gguf_names import places
 from lmworks.model.gguf_write import save_gguf, write_config
@@ -168,8 +169,11 @@ def timed(command: Sequence[str], out: Path, request: str = "", **environment: s
 
 def llm_compressor(arguments: argparse.Namespace, texts: Path, out: Path) -> tuple[float, int]:
     """GPTQ of llmcompressor on our calibration text."""
-    tokenizer = lmworks.load(arguments.model).required_tokenizer
-    text = read_calibration(split_texts({"texts": texts}, arguments.held_out)[0], tokenizer, CalibrationConfig())
+    tokenizer, table = lmworks.load(arguments.model).required_tokenizer, dict[str, Any]()
+    for path, value in map(parse_assignment, arguments.set):
+        assign(table, path, value)
+    config = from_mapping(QuantiseConfig, table).calibration
+    text = read_calibration(split_texts({"texts": texts}, arguments.held_out)[0], tokenizer, config)
     request = json.dumps({"model": arguments.model, "ids": text.ids.tolist(), "out": str(out)})
     worker = Path(__file__).parent / "contenders" / "llm_compressor_worker.py"
     found = timed([sys.executable, str(worker)], out, request, PYTHONPATH=arguments.llm_compressor)

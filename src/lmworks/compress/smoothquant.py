@@ -62,8 +62,8 @@ def rounded_activations(model: Transformer, bits: int = 8) -> Iterator[Transform
 
 @torch.no_grad()
 def rounding_section(models: Mapping[str, Transformer], text: CalibrationText) -> Section:
-    """Section on what `rounded_activations` cost language models by name: the loss of the text, in nats a token, without
-    and with them."""
+    """Section on the cost of `rounded_activations` for language models by name: the loss of the text, in nats a token,
+    without and with them."""
     rows = []
     for name, model in models.items():
         losses = [_loss(model, text)]

@@ -52,7 +52,8 @@ GRIDS = {
     "4 bits (3 and a minimum, simulated)": GridConfig(3),
 }
 METHODS = ("rtn", "awq", "gptq", "qat")
-PEERS = {"Q4_0": (2, "4.5 bits"), "Q4_1": (3, "5 bits"), "Q4_K_M": (15, ""), "Q3_K_M": (12, ""), "Q3_K_S": (11, "")}  # llama_ftype
+# Of llama.cpp: `llama_ftype`, and the bits of ours that it has.
+PEERS = {"Q4_0": (2, "4.5 bits"), "Q4_1": (3, "5 bits"), "Q4_K_M": (15, ""), "Q3_K_M": (12, ""), "Q3_K_S": (11, "")}
 QUANTISE = """
 import json, sys
 from llama_cpp_py_sync._cffi_bindings import ffi, get_lib

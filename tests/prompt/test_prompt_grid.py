@@ -5,6 +5,7 @@ import json
 import pytest
 
 from command_line import refused, run
+from lmworks.cli.prompt_command import review_cases
 from lmworks.evaluate.comparison import assert_not_worse
 from lmworks.evaluate.task import read_tasks
 from lmworks.generate.engine import Engine
@@ -13,7 +14,7 @@ from lmworks.monitor.config import ReviewConfig
 from lmworks.monitor.log import Log
 from lmworks.prompt.grid_report import grid_sections
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
-from lmworks.prompt.prompt_grid import Variant, all_cells, fill_cases, gate_of, read_cases, review_cases, run_grid
+from lmworks.prompt.prompt_grid import Variant, all_cells, fill_cases, gate_of, read_cases, run_grid
 from lmworks.prompt.sensitivity import sensitivity_variants, spreads
 from lmworks.report import to_html
 from prompt_cases import Answering

@@ -1,6 +1,7 @@
 """The verbs of `prompt`: versions of prompts, their labels, tests and search."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,10 @@ from lmworks.cli.options import WorkspaceOption, last_workspace, new_console, re
 
 if TYPE_CHECKING:
     from lmworks.generate.protocol import EngineProtocol
+    from lmworks.monitor.log import Log
     from lmworks.prompt.config import Prompt
     from lmworks.prompt.few_shot import Encode
+    from lmworks.prompt.prompt_grid import Grid
     from lmworks.prompt.prompt_store import PromptStore
 
 app = typer.Typer(no_args_is_help=True, help="Prompts as versions: keep, compare, test, promote, roll back, improve.")
@@ -203,7 +206,7 @@ def test(
     from lmworks.evaluate.task import read_tasks
     from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
-    from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, review_cases, run_grid
+    from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
     from lmworks.prompt.sensitivity import sensitivity_variants, spreads
     from lmworks.report import Section, print_sections, to_html
 
@@ -333,3 +336,22 @@ def judge_role(text: str) -> dict[str, Any]:
     if not calibration:
         raise ValueError("a judge is measured first: --judge MODEL:RUBRIC:FOLDER, made by `lmworks judge calibrate`")
     return {"judge": Judge(open_engine(model), rubric(by), calibration=calibration)}
+
+
+def review_cases(grid: "Grid", log: "Log", limit: int) -> int:
+    """Send answers of each run to the review queue, `limit` of them, on the same cases; how many were not in it."""
+    from lmworks.artefact import hash_json
+    from lmworks.evaluate.results import read_results
+    from lmworks.monitor.review_sampling import enqueue
+    from lmworks.records import Interaction, Message
+
+    ids = []
+    for cell in grid.cells:
+        rows = sorted(read_results(grid.place(cell))[0], key=lambda row: hash_json(row.item.id))[:limit]
+        for row in rows:
+            name, asked = hash_json([cell.key, row.item.id])[:32], row.item.prompt
+            messages = (Message("user", asked),) if isinstance(asked, str) else tuple(asked)
+            about: dict[str, Any] = {"operation": "evaluation", "model": cell.fingerprint, "prompt": cell.prompt}
+            log.record(Interaction(name, cell.time, messages, row.response.text, route=cell.model, **about)).result()
+            ids.append(name)
+    return enqueue(log, ids, f"test:{grid.cells[0].task}", time.time())

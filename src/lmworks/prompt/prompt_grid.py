@@ -32,15 +32,13 @@ from lmworks.evaluate.suite import KEPT, Answers, TaskItems, run
 from lmworks.evaluate.task import Example, Task, examples
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.monitor.log import Log
-from lmworks.monitor.review_sampling import enqueue
 from lmworks.progress import Report, no_report
 from lmworks.prompt.config import Prompt
 from lmworks.prompt.few_shot import Encode
 from lmworks.prompt.filled_prompt import FilledPrompt, check_length, fill_prompt, token_counter
 from lmworks.prompt.prompt_file import prompt_hash
 from lmworks.prompt.prompt_store import PromptStore
-from lmworks.records import Interaction, Message, Unscored
+from lmworks.records import Unscored
 
 CELL = "cell.json"
 RUNS = "prompt-tests"  # in a workspace
@@ -235,20 +233,6 @@ class Grid:
                 compared = compare_runs(self.place(cell), self.place(base))
                 found |= {(cell.key, one.metric): one for one in compared}
         return dict(zip(found, adjusted(list(found.values())), strict=True))
-
-
-def review_cases(grid: Grid, log: Log, limit: int) -> int:
-    """Send answers of each run to the review queue, `limit` of them, on the same cases; how many were not in it."""
-    ids = []
-    for cell in grid.cells:
-        rows = sorted(read_results(grid.place(cell))[0], key=lambda row: hash_json(row.item.id))[:limit]
-        for row in rows:
-            name, asked = hash_json([cell.key, row.item.id])[:32], row.item.prompt
-            messages = (Message("user", asked),) if isinstance(asked, str) else tuple(asked)
-            about: dict[str, Any] = {"operation": "evaluation", "model": cell.fingerprint, "prompt": cell.prompt}
-            log.record(Interaction(name, cell.time, messages, row.response.text, route=cell.model, **about)).result()
-            ids.append(name)
-    return enqueue(log, ids, f"test:{grid.cells[0].task}", time.time())
 
 
 def _paired(folder: Path, name: str, old: str, new: str) -> list[tuple[Cell, Cell]]:

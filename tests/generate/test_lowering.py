@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from gguf_cases import SIZES, random_checkpoint
+from lmworks.adapt import PrefixConfig, add_adapter
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import NotLoweredError, lower, unsupported_reason
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import layer_groups
 from lmworks.generate.paged_cache import PagedCache
-from lmworks.generate.runner import Work
+from lmworks.generate.runner import Runner, Work
 from lmworks.generate.runner_choice import build_runner, format_rule
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import CacheFormat
@@ -76,6 +77,7 @@ CONFIGS: dict[str, ModelConfig] = {
 }
 QUICK = ("llama, tied, biases", "mistral", "phi3", "gemma2", "gpt2", "gpt_neox")  # one of each kind of block
 LENGTHS = (45, 20)  # of two texts, longer than the windows
+_PAGES = 12
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -86,12 +88,15 @@ def checkpoint(request, tiny_tokenizer) -> Checkpoint:
 def _program_logits(
     config: ModelConfig, weights: Mapping[str, Tensor], format_of: Any, cache_format: CacheFormat
 ) -> list[Tensor]:
+    assert config.decoder is not None
+    program = lower(config, weights, format_of, _PAGES, cache_format, 64)
+    return _runner_logits(FusedRunner(program, layer_groups(config.decoder)[0]))
+
+
+def _runner_logits(runner: Runner) -> list[Tensor]:
     """All logits of two texts, (length, vocabulary) each: a first chunk, then another, then token by token, beside each
     other, while the pages behind windows are given back."""
-    assert config.decoder is not None
-    pages, windows = 12, layer_groups(config.decoder)[0]
-    runner = FusedRunner(lower(config, weights, format_of, pages, cache_format, 64), windows)
-    cache = PagedCache(windows, pages, runner.copy_page)
+    cache = PagedCache(runner.windows, _PAGES, runner.copy_page)
     texts = _texts()
     sequences = [cache.open(text[:1]) for text in texts]
     found: list[list[Tensor]] = [[], []]
@@ -215,6 +220,17 @@ def test_packed_integers_of_a_quantised_model_are_taken_as_they_are(form: Format
     found = _program_logits(quantised.config, weights, rule, "float32")
     assert _error(found, _module_logits(quantised.model)).square().mean().sqrt() < 0.04  # activations are rounded
     assert isinstance(build_runner(quantised, "auto", 1, "float32", 64), FusedRunner | ModuleRunner)
+
+
+@pytest.mark.parametrize("length", [5, 16, 20])
+@pytest.mark.parametrize("name", ["llama, linear scaling", "qwen3"])
+def test_a_prefix_lies_in_the_pages_before_every_text(name: str, length: int, tiny_tokenizer) -> None:
+    of = random_checkpoint(CONFIGS[name], tiny_tokenizer)
+    adapted = of.with_model(add_adapter(of.model, PrefixConfig(length), seed=1))
+    runner = build_runner(adapted, "float32", _PAGES, "float32", 64)
+    found, expected = _runner_logits(runner), _module_logits(adapted.model)
+    assert _error(found, expected).abs().max() < 1e-4
+    assert _error(_module_logits(of.model), expected).abs().max() > 0.01, "the prefix changes something"
 
 
 def test_matrices_that_a_file_keeps_finer_than_their_neighbours_are_joined_as_int8(tiny_tokenizer, tmp_path) -> None:

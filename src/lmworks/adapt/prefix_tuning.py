@@ -82,12 +82,20 @@ class PrefixAttention(Attention):
         return super().forward(hidden, replace(context, keys=keys, bias=bias))
 
     def _prefix(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        return self.prefix_entries(-self.prefix_length, like.dtype)
+
+    @property
+    def prefix_length(self) -> int:
+        return len(self._others[0].embedding)
+
+    def prefix_entries(self, turn: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values (kv_heads, P, head_dim) for a text that begins at position `turn` + P."""
         sizes = 2, self.config.kv_heads, self.config.head_dim
         key, value = self._others[0](self._layer).unflatten(1, sizes).permute(1, 2, 0, 3)  # (kv_heads, P, head_dim)
         if (rope := self.config.rope) is not None:
-            place = torch.full((1, 1), -key.shape[1], device=like.device)
-            cosine, sine = rotation(rope, self.config.head_dim, place, like.dtype)
-            factor = rope_frequencies(rope, cosine.shape[-1], like.device)[1]  # which scales what a rotation has seen
+            place = torch.full((1, 1), turn, device=key.device)
+            cosine, sine = rotation(rope, self.config.head_dim, place, dtype)
+            factor = rope_frequencies(rope, cosine.shape[-1], key.device)[1]  # which scales what a rotation has seen
             key = rotate(key[None], (cosine / factor, sine / factor))[0]
         return key, value
 

@@ -11,7 +11,7 @@ from lmworks.generate.lowering import lower_adapter
 from lmworks.generate.paged_cache import DROPPED
 from lmworks.generate.runner import LogitRows, Work, begun_pages
 from lmworks.kernels.fused_operations import run
-from lmworks.kernels.kv_pages import clear_pages, copy_pages
+from lmworks.kernels.kv_pages import PAGE, clear_pages, copy_pages
 from lmworks.kernels.program import LayerProgram, Program, RaggedBatch
 from lmworks.model.transformer import Transformer
 
@@ -20,6 +20,7 @@ class FusedRunner:
     """A `Runner` on a `Program`. A token's logits are bitwise the same whatever shares its forward.
 
     windows   of the groups of layers, see `layer_groups`.
+    prefix    the pages of an adapter's prefix (`lower_prefix`), behind which every sequence begins.
     relower   from a state dict by our names to the program with these weights, for `load_weights`; None: the weights
               are another runner's.
     """
@@ -31,8 +32,9 @@ class FusedRunner:
         program: Program,
         windows: tuple[int | None, ...],
         relower: Callable[[Mapping[str, Tensor]], Program] | None = None,
+        prefix: Sequence[int] = (),
     ) -> None:
-        self.program, self.windows = program, windows
+        self.program, self.windows, self.prefix = program, windows, prefix
         self.vocabulary = program.vocabulary
         self.device = program.embedding.values.device
         self._relower = relower
@@ -44,7 +46,7 @@ class FusedRunner:
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         self.clear_pages(begun_pages(works))
-        rows = run(self.program, _ragged(works, len(self.windows)), hidden=hidden)
+        rows = run(self.program, _ragged(works, len(self.windows), self.prefix), hidden=hidden)
         return LogitRows(rows.logits, rows.best, rows.log_normaliser), rows.hidden
 
     def copy_page(self, group: int, source: int, target: int) -> None:
@@ -83,24 +85,28 @@ class FusedRunner:
         return [layer for layer in self.program.layers if layer.group == group]
 
 
-def _ragged(works: Sequence[Work], groups: int) -> RaggedBatch:
+def _ragged(works: Sequence[Work], groups: int, prefix: Sequence[int]) -> RaggedBatch:
     """The works as the kernels take them."""
+    before = len(prefix)
     ids: list[int] = []
     positions: list[int] = []
     sequences: list[int] = []
     wanted: list[int] = []
     for row, work in enumerate(works):
         ids += work.ids
-        positions += range(work.sequence.length, work.sequence.length + len(work.ids))
+        start = before * PAGE + work.sequence.length
+        positions += range(start, start + len(work.ids))
         sequences += [row] * len(work.ids)
         wanted += range(len(ids) - work.wanted, len(ids))
     adapters = [works[row].sequence.adapter for row in sequences]
     tables = []
     for group in range(groups):
-        pages = np.full((len(works), max(len(work.sequence.tables[group]) for work in works)), DROPPED, np.int32)
+        longest = max(len(work.sequence.tables[group]) for work in works)
+        pages = np.full((len(works), before + longest), DROPPED, np.int32)
+        pages[:, :before] = prefix
         for row, work in enumerate(works):
             table = work.sequence.tables[group]
-            pages[row, : len(table)] = np.frombuffer(table, np.int32)
+            pages[row, before : before + len(table)] = np.frombuffer(table, np.int32)
         tables.append(pages)
     return RaggedBatch(
         ids=np.array(ids, np.int32),

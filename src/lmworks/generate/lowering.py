@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from lmworks.adapt.lora import Lora, check_plain
+from lmworks.adapt.prefix_tuning import PrefixAttention
 from lmworks.generate.page_storage import layer_groups
-from lmworks.kernels.kv_pages import CacheFormat, allocate
+from lmworks.kernels.kv_pages import PAGE, CacheFormat, allocate, write
 from lmworks.kernels.packing import PackedMatrix, concatenate
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, Site, in_large_pages
 from lmworks.kernels.weight_formats import Format, Quantised
 from lmworks.model import config as configs
 from lmworks.model.positions import rotation, sinusoids
-from lmworks.model.quantised_linear import pack_parameter
+from lmworks.model.quantised_linear import pack_parameter, shapes_of
+from lmworks.model.transformer import Transformer, empty_model
 
 FormatOf = Callable[[str], Format | Literal["stored"]]
 
@@ -157,6 +159,36 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
         adapter = Adapter(first, a.float().contiguous(), b.float().contiguous(), scale)
         changes[key] = (*changes.get(key, ()), adapter)
     return changes
+
+
+def prefix_pages(model: Transformer) -> int | None:
+    """How many pages the prefix of an adapted model takes; None where there is none, or where it cannot lie in pages:
+    beside another adapter, in layers with a window, or with positions that are added to the embedding."""
+    own = {name for name in shapes_of(model) if not name.startswith("prefix.")}
+    if own != empty_model(model.config).state_dict().keys() or not hasattr(model, "prefix"):
+        return None
+    if model.config.embedding.positions is not None or layer_groups(_stack(model.config))[0] != (None,):
+        return None
+    return -(-len(model.get_parameter("prefix.embedding")) // PAGE)
+
+
+@torch.no_grad()
+def lower_prefix(program: Program, model: Transformer) -> tuple[Program, range]:
+    """The program with the keys and values of the model's prefix in the last pages of each layer, and their numbers.
+
+    It ends where its pages end, so that a text can begin at the next one; what lies before it there is not seen.
+    """
+    assert model.decoder is not None
+    (count, pages), layers = (program.layers[0].pages.count, prefix_pages(model)), []
+    assert pages is not None
+    for layer, block in zip(program.layers, model.decoder.blocks, strict=True):
+        attention = block.attention
+        assert isinstance(attention, PrefixAttention)
+        first = pages * PAGE - attention.prefix_length
+        key, value = attention.prefix_entries(first, torch.float32)
+        write(layer.pages, range(count - pages, count), first, key.float(), value.float())
+        layers.append(replace(layer, first=first))
+    return replace(program, layers=tuple(layers)), range(count - pages, count)
 
 
 def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:

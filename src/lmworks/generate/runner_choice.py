@@ -9,11 +9,20 @@ from torch import Tensor, nn
 
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.lowering import FormatOf, NotLoweredError, formats_of, lower, unsupported_reason
+from lmworks.generate.lowering import (
+    FormatOf,
+    NotLoweredError,
+    formats_of,
+    lower,
+    lower_prefix,
+    prefix_pages,
+    unsupported_reason,
+)
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
 from lmworks.generate.runner import Runner, require_same_shapes
 from lmworks.kernels import library
+from lmworks.kernels.kv_pages import PAGE
 from lmworks.kernels.program import Program
 from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
@@ -42,7 +51,7 @@ def build_runner(
     """
     fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
     stored = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)
-    fused = fused and (stored or not has_adapter(checkpoint.model))
+    fused = fused and (stored or not has_adapter(checkpoint.model) or prefix_pages(checkpoint.model) is not None)
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
     return _modules(checkpoint, weights, pages, cache_dtype)
@@ -75,7 +84,12 @@ def _fused(
     cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
     if cache == "float16":
         raise NotLoweredError("the fused kernels have no float16 cache; there are float32, bfloat16 and int8")
-    program = lower(config, source, rule, pages, cache, positions)
+    kept = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)  # without a model
+    before = 0 if kept else prefix_pages(checkpoint.model) or 0
+    program = lower(config, source, rule, pages + before, cache, positions + before * PAGE)
+    if before:
+        program, prefix = lower_prefix(program, checkpoint.model)
+        return FusedRunner(program, (None,), prefix=prefix)
     if isinstance(checkpoint.weights, GgufWeights):
         checkpoint.weights.release()
     _trim()

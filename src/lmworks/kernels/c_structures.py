@@ -50,7 +50,10 @@ class Layer(Structure):
         ("sine", c_void_p),
         ("pages", c_void_p),
         ("page_count", c_int64),
-        *((name, c_int32) for name in ("heads", "kv_heads", "head_dim", "rotated", "rotation_length", "window")),
+        *(
+            (name, c_int32)
+            for name in ("heads", "kv_heads", "head_dim", "rotated", "rotation_length", "window", "first")
+        ),
         ("scale", c_float),
         ("softcap", c_float),
         *((name, c_int32) for name in ("activation", "gated", "parallel")),

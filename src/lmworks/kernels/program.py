@@ -52,6 +52,7 @@ class LayerProgram:
     query_norm, key_norm    over head_dim, before the rotation; both or none.
     attention_post_norm, feed_forward_post_norm    of a sandwich: applied to what is added.
     window         a position sees so many, itself included; 0: all.
+    first          no position before it is seen.
     scale          multiplies the scores; `softcap` caps them, 0: not.
     parallel       both parts read the same x.
     in_place       the norm of x takes the place of x: `x = norm(x)`, then `x += f(x)`. So blocks whose norms come last
@@ -79,6 +80,7 @@ class LayerProgram:
     attention_post_norm: Norm | None = None
     feed_forward_post_norm: Norm | None = None
     window: int = 0
+    first: int = 0
     softcap: float = 0.0
     activation: Activation = "silu"
     gated: bool = True
@@ -293,6 +295,7 @@ def layer_structure(layer: LayerProgram) -> c_structures.Layer:
         rotated=rotated,
         rotation_length=length,
         window=layer.window,
+        first=layer.first,
         scale=layer.scale,
         softcap=layer.softcap,
         activation=c_structures.ACTIVATIONS.index(layer.activation),

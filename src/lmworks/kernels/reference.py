@@ -162,6 +162,7 @@ def _attend_run(layer: LayerProgram, query: Tensor, key: Tensor, value: Tensor) 
     hidden = distance < 0 if not layer.bidirectional else torch.zeros_like(distance, dtype=torch.bool)
     if layer.window:
         hidden |= distance >= layer.window
+    hidden |= place < layer.first
     weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
     return (weights @ value[:, None]).permute(2, 0, 1, 3).flatten(1)
 

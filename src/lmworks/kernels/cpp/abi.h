@@ -63,6 +63,7 @@ struct Layer {
   int32_t heads, kv_heads, head_dim, rotated;
   int32_t rotation_length;  // positions in the tables
   int32_t window;           // 0: none
+  int32_t first;            // positions before it are not seen
   float scale, softcap;     // softcap 0: none
   int32_t activation, gated, parallel;
   int32_t in_place;       // the norm of x takes the place of x

@@ -57,12 +57,12 @@ struct QueryRows {
   int group;                // heads that share the key head
   int count;                // rows: tokens times group
   int64_t first_position;
-  int64_t window;           // 0: none
+  const Layer* layer;
   float softcap;            // 0: none
 
   const uint32_t* row(int r) const { return queries + r / group * token_stride + r % group * steps; }
   int64_t position(int r) const { return first_position + r / group; }
-  int64_t first_seen(int r) const { return window > 0 ? std::max<int64_t>(0, position(r) - window + 1) : 0; }
+  int64_t first_seen(int r) const { return lmworks::first_seen(*layer, position(r)); }
   int64_t last_position() const { return position(count - 1); }
 };
 

@@ -72,7 +72,7 @@ inline QueryRows rows_of(const Layer& layer, const QueryTile& tile, int head, co
   rows.queries = queries + tile.start * rows.token_stride + head * rows.group * rows.steps;
   rows.count = tile.tokens * rows.group;
   rows.first_position = tile.position;
-  rows.window = layer.window;
+  rows.layer = &layer;
   rows.softcap = layer.softcap;
   return rows;
 }
@@ -139,8 +139,7 @@ struct ChunkRange {
 };
 
 inline ChunkRange chunks_of(const Layer& layer, const QueryTile& tile) {
-  const int64_t first_seen = layer.window > 0 ? std::max<int64_t>(0, tile.position - layer.window + 1) : 0;
-  return {first_seen / kChunkKeys, (tile.position + tile.tokens - 1) / kChunkKeys + 1};
+  return {first_seen(layer, tile.position) / kChunkKeys, (tile.position + tile.tokens - 1) / kChunkKeys + 1};
 }
 
 // Every tile and key head is an item.

@@ -23,7 +23,7 @@ inline int64_t position_limit(const Model& model, const Batch& batch) {
 inline Error check_pages(const Layer& layer, const Batch& batch, int64_t token) {
   const Table& table = batch.tables[layer.group];
   const int64_t position = batch.positions[token];
-  const int64_t seen = layer.window > 0 ? std::max<int64_t>(0, position - layer.window + 1) : 0;
+  const int64_t seen = first_seen(layer, position);
   const int32_t* pages = table.pages + batch.sequences[token] * table.length;
   for (int64_t page = seen / kPageTokens; page <= position / kPageTokens; ++page) {
     if (pages[page] < 0 || pages[page] >= layer.page_count) return kBadPage;
@@ -58,7 +58,8 @@ inline Error check_all_pages(const Layer& layer, Batch& batch) {
 inline bool like_the_one_before(const Model& model, int64_t layer) {
   if (layer == 0) return false;
   const Layer &one = model.layers[layer - 1], &other = model.layers[layer];
-  return one.group == other.group && one.window == other.window && one.page_count == other.page_count;
+  return one.group == other.group && one.window == other.window && one.first == other.first &&
+         one.page_count == other.page_count;
 }
 
 // Of a whole model; sets `error_at` to the token, or the row for kBadWanted, that is wrong.

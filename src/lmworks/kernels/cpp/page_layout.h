@@ -1,6 +1,8 @@
 // Where the numbers of a page of the key/value cache are (kv_pages.py draws it), and how a token's are stored there.
 #pragma once
 
+#include <algorithm>
+
 #include "abi.h"
 #include "simd.h"
 
@@ -37,6 +39,11 @@ struct PageLayout {
 inline int run_of(int32_t cache_format) { return cache_format == kCacheFloat32 ? 1 : 2; }
 
 constexpr int kMostDimensions = 1024;  // of a head
+
+// The first position that a query at `position` sees.
+inline int64_t first_seen(const Layer& layer, int64_t position) {
+  return std::max<int64_t>(layer.first, layer.window > 0 ? position - layer.window + 1 : 0);
+}
 
 // keys [head_dim / run][16][run]: the numbers of a run move together, as one lane of a float page or half a lane.
 template <class Number, int kRun>

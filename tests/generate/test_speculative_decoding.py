@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from lmworks.adapt import PrefixConfig, add_adapter
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import Choice, ConstraintError, Regex
-from lmworks.generate.draft_proposers import PromptLookup, draft_model
+from lmworks.generate.draft_proposers import LayerSkip, PromptLookup, draft_model
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Completion, Request, SamplingParameters
 from lmworks.generate.request_state import RequestState
@@ -190,6 +191,16 @@ def test_a_draft_model_guesses_for_no_text_that_is_longer_than_it_reads(
     (completion,) = _engine(kind, checkpoint, draft).generate(_REQUESTS[:1])  # 60 tokens, and 40
     assert_same(completion, plain[completion.id], kind)
     assert 0 < completion.accepted_tokens <= 10
+
+
+@pytest.mark.parametrize("length", [0, 5])
+def test_a_models_own_layers_guess_behind_a_prefix_as_without_one(checkpoint: Checkpoint, length: int) -> None:
+    model = add_adapter(checkpoint.model, PrefixConfig(length), seed=1) if length else checkpoint.model
+    adapted = checkpoint.with_model(model)
+    expected = make_engine("fused", adapted, speculation=None).generate(_REQUESTS[:2])
+    found = _engine("fused", adapted, LayerSkip((0,))).generate(_REQUESTS[:2])
+    assert [one.ids for one in found] == [one.ids for one in expected]
+    assert sum(one.proposed_tokens for one in found) > 0
 
 
 @pytest.mark.parametrize("guess", ["likely", "unlikely"])

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
 from lmworks.generate.request_state import RequestState
@@ -106,21 +108,20 @@ def draft_model(
     return DraftModel(build_runner(checkpoint, weights, pages, None, positions), pages, positions)
 
 
-def skip_layers(program: Program, kept: Sequence[int]) -> Program:
-    """A program of some of the layers, in order, which shares all weights and has pages of its own.
+def skip_layers(program: Program, kept: Sequence[int], prefix: Sequence[int] = ()) -> Program:
+    """A program of some of the layers, in order, which shares all weights and has pages of its own, those of a prefix
+    as they are.
 
     ValueError for numbers that are no layers, or that do not rise.
     """
     if list(kept) != sorted(set(kept)) or not kept or not 0 <= kept[0] <= kept[-1] < len(program.layers):
         raise ValueError(f"the layers that are kept must be rising numbers below {len(program.layers)}, got {kept}")
-    layers = [program.layers[number] for number in kept]
-    return replace(
-        program,
-        layers=tuple(
-            replace(layer, pages=replace(layer.pages, data=layer.pages.data.new_zeros(layer.pages.data.shape)))
-            for layer in layers
-        ),
-    )
+    layers = []
+    for layer in (program.layers[number] for number in kept):
+        data = torch.zeros_like(layer.pages.data)
+        data[list(prefix)] = layer.pages.data[list(prefix)]
+        layers.append(replace(layer, pages=replace(layer.pages, data=data)))
+    return replace(program, layers=tuple(layers))
 
 
 _LONGEST, _SHORTEST = 4, 2  # tokens that must agree before a guess; the longest agreement is the best guide
@@ -195,7 +196,8 @@ def build_proposer(speculation: Speculation, runner: Runner, pages: int) -> Prop
     if isinstance(speculation, LayerSkip):
         if not isinstance(runner, FusedRunner):
             raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")
-        skipping = FusedRunner(skip_layers(runner.program, speculation.kept), runner.windows)
+        skipped = skip_layers(runner.program, speculation.kept, runner.prefix)
+        skipping = FusedRunner(skipped, runner.windows, prefix=runner.prefix)
         return DraftModel(skipping, pages, pages * PAGE)
     if isinstance(speculation, DraftModel) and speculation.runner.vocabulary != runner.vocabulary:
         raise ValueError(

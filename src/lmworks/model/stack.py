@@ -108,7 +108,8 @@ class Stack(nn.Module):
     ) -> list[Context]:
         """The context of each block, for running one at a time; arguments as in `forward`."""
         contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
-        return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(self._kinds)]
+        kinds = self._kinds[: len(self.blocks)]  # a stack may have been shortened
+        return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(kinds)]
 
     def shares_prefixes(self, like: Tensor) -> bool:
         """Whether `masks.SharedPrefix` has a kernel for hidden states of this dtype and device."""

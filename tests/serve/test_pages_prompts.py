@@ -5,12 +5,12 @@ import json
 import pytest
 from small_system import HOSTILE, inert
 
-from lmworks.artefact import write_json
+from lmworks.artefact import hash_json, write_json, write_rows
 from lmworks.evaluate.task import read_tasks
 from lmworks.prompt.prompt_file import parse_prompt
 from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
-from lmworks.prompt.red_team import FOLDER, Probe, Target, red_team, safety_section
+from lmworks.prompt.red_team import FINDINGS, FOLDER, Probe, Target, kept_cases, red_team, safety_section
 from prompt_cases import Answering
 
 TASK = """
@@ -83,11 +83,17 @@ def test_hostile_prompts_cases_and_answers_are_text(running, tmp_path):
     probe = Probe(HOSTILE, HOSTILE, (HOSTILE,), "complied")
     found = red_team(Target(one, engine), [probe])
     write_json(workspace / FOLDER / "p.json", [safety_section({HOSTILE: found})])
+    write_rows(workspace / FOLDER / f"p{FINDINGS}", found)
     with running.http() as http:
-        for path in ("/prompts", "/prompts/p", "/tests/words", "/safety"):
+        for path in ("/prompts", "/prompts/p", "/tests/words", "/safety", "/safety/findings"):
             page = http.get(path)
             assert page.status_code == 200, path
             inert(page.text)
+        kept = {"finding": hash_json(found[0].probe), "at": "0"}
+        assert http.post("/safety/findings", data={**kept, "finding": "another"}).status_code == 303
+        assert kept_cases(workspace) == []
+        assert http.post("/safety/findings", data=kept).status_code == 303
+        assert kept_cases(workspace) == [found[0].probe] and HOSTILE not in http.get("/safety/findings").text
 
 
 def test_pages_without_anything_say_what_to_run(running):

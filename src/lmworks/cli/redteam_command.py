@@ -38,6 +38,7 @@ def redteam(
     from lmworks.prompt.defences import POLICY, Defences, train_classifier
     from lmworks.prompt.red_team import (
         CASES,
+        FINDINGS,
         FOLDER,
         MUTATIONS,
         Target,
@@ -77,6 +78,6 @@ def redteam(
     print_sections(new_console(), [section])
     write_json(folder / f"{wanted.name}.json", [section])
     hits = [one for found in runs.values() for one in found if one.hit]
-    write_rows(folder / f"{wanted.name}.jsonl", hits)
+    write_rows(folder / f"{wanted.name}{FINDINGS}", hits)
     if cases:
         typer.echo(f"{keep_cases(hits, folder.parent)} attacks more are asked again from now on: {folder / CASES}")

@@ -47,7 +47,7 @@ class DistillationLoss:
 
     @property
     def needs_layers(self) -> float:
-        """Above 0 where the teacher's layers are looked at, and not its next tokens alone."""
+        """Weight of the losses that read the teacher's layers, and not its next tokens alone."""
         return self.hidden_states + self.attention_maps
 
 

@@ -21,7 +21,7 @@ Write = Callable[[Sequence[Sequence[int]], str], list[Rollout]]  # prompts and a
 
 
 class OnPolicyLoader(Loader):
-    """The batches of token shards, of which a share, drawn by the number of the step, goes on as the student writes.
+    """The batches of token shards; a share of them, drawn by the number of the step, is completed by the student.
 
     write  is set when the run is there: see `writer_of`.
     """

@@ -90,7 +90,7 @@ class PruneConfig:
     base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file.
     method       What is taken out, and by what it is chosen.
     calibration  The texts on which activations and gradients are measured.
-    held_out     Share of the documents that is not looked at, chosen by their hashes: to measure on.
+    held_out     Share of the documents kept from calibration, chosen by their hashes: to measure on.
     """
 
     base: str = ""

@@ -114,7 +114,7 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
     """The student in float32, and how it was made."""
     new = config.layers is not None or config.parameters is not None
     if config.base or (not new and any((folder / "config.json").exists() for folder in context.inputs.values())):
-        return load(find_base(config.base, context)), "goes on from a checkpoint"
+        return load(find_base(config.base, context)), "initialised from a checkpoint"
     if "teacher" not in context.models:
         raise ValueError("a student is made of a teacher: name one in the role teacher, or give a base")
     teacher = load(context.models["teacher"])

@@ -75,7 +75,10 @@ class FusedRunner:
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         if self._relower is None:
-            raise ValueError("this runner shares the weights of another one: load them there")
+            raise ValueError(
+                "weights that another runner shares, or that have a prefix beside them, are not replaced here: load "
+                "them there, or make a new engine"
+            )
         made = self._relower(state)
         kept = zip(made.layers, self.program.layers, strict=True)
         layers = tuple(replace(new, pages=old.pages) for new, old in kept)

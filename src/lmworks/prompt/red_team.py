@@ -29,7 +29,8 @@ from lmworks.records import Message, Score
 from lmworks.report import Section, Table
 from lmworks.statistics.scores import rogan_gladen
 
-FOLDER = "red-team"  # in a workspace: reports and what succeeded, NAME.json and NAME.jsonl, by prompt
+FOLDER = "red-team"  # in a workspace: a report for each prompt, NAME.json
+FINDINGS = ".findings.jsonl"  # behind the NAME: the attacks that succeeded
 CASES = "cases.jsonl"  # there: the attacks that are asked again
 CODE_WORD = "heron-42"  # stands in the system message while it is to be extracted
 _ATTACKER = (
@@ -241,12 +242,7 @@ def safety_section(runs: Mapping[str, Sequence[Finding]]) -> Section:
 def open_findings(workspace: Path) -> list[Finding]:
     """The attacks that succeeded on prompts of the workspace, each once, without those that are asked again."""
     folder = workspace / FOLDER
-    known = {
-        one.probe: one
-        for path in sorted(folder.glob("*.jsonl"))
-        if path.name != CASES
-        for one in read_rows(Finding, path)
-    }
+    known = {one.probe: one for path in sorted(folder.glob(f"*{FINDINGS}")) for one in read_rows(Finding, path)}
     for probe in kept_cases(workspace):
         known.pop(probe, None)
     return list(known.values())

@@ -28,7 +28,7 @@ from scipy.stats import t
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
-from lmworks.compress.pruning_config import StructuredPruning
+from lmworks.compress.config import StructuredPruning
 from lmworks.compress.structured_pruning import prune_structure
 from lmworks.generate.benchmark import Workload, prompts, run_workload
 from lmworks.model.checkpoint import Checkpoint

@@ -43,11 +43,11 @@ MODULES = {
     "align.critique_and_revision": "align/critique_and_revision",
     "align.online": "align/stage_online align/rollout_loader align/sampled_completions align/policy_gradient "
     "align/advantages align/ppo",
-    "compress.quantise": "compress/stage compress/quantisation compress/gptq compress/awq compress/smoothquant "
+    "compress.quantise": "compress/stage compress/quantisation compress/gptq "
     "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
     "compress.lsq": "compress/lsq compress/weight_grid train/train_stages train/loop",
     "compress.compare": "compress/compression_report",
-    "compress.prune": "compress/stage_pruning compress/structured_pruning compress/sparsity compress/gptq",
+    "compress.prune": "compress/stage compress/structured_pruning compress/sparsity compress/gptq",
     "compress.teacher": "compress/teacher_columns compress/distillation_losses",
     "compress.sequences": "compress/teacher_sequences",
     "compress.distil": "compress/stage_distillation compress/distillation compress/distillation_losses "

@@ -286,8 +286,8 @@ STAGES: dict[str, Stage] = {
         check="lmworks.compress.compression_report:check",
     ),
     "compress.prune": Stage(
-        run="lmworks.compress.stage_pruning:pruning",
-        config="lmworks.compress.pruning_config:PruneConfig",
+        run="lmworks.compress.stage:pruning",
+        config="lmworks.compress.config:PruneConfig",
         version=1,
         purpose="take heads, neurons or layers out of a model, or set weights to 0: a smaller or a sparser checkpoint",
         inputs=(

@@ -9,7 +9,7 @@ import lmworks
 from command_line import refused, run
 from gguf_cases import CONFIGS, random_checkpoint
 from lmworks.artefact import read_manifest
-from lmworks.compress.block_calibration import linear_names
+from lmworks.compress.block_calibration import linears
 from lmworks.compress.compression_report import Measurement, pareto
 from lmworks.generate.engine import Engine
 from lmworks.records import Scored
@@ -54,7 +54,7 @@ def test_a_budget_gives_each_matrix_its_bits_and_is_kept(folder, tmp_path):
     budget = ("--budget", f"{0.55 * whole / 1000:.0f}kB")
     run("compress", "base", "--data", "texts.jsonl", *budget, *SETTINGS, "--out", tmp_path / "mixed", cwd=folder)
     made = lmworks.load(tmp_path / "mixed")
-    kinds = {(made.weights.blocks(f"{name}.weight") or ["BF16"])[0] for name in linear_names(made.model)}
+    kinds = {(made.weights.blocks(f"{name}.weight") or ["BF16"])[0] for name in linears(made.model)}
     assert (tmp_path / "mixed" / "model.gguf").stat().st_size <= 0.55 * whole and len(kinds) > 1
     ask = ("compress", "base", "--data", "texts.jsonl", "--budget", "10kB", *SETTINGS, "--out", "never")
     least = refused(*ask, cwd=folder)

@@ -6,7 +6,7 @@ import torch
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.compress.block_calibration import CalibrationText
-from lmworks.compress.pruning_config import Sparsity
+from lmworks.compress.config import Sparsity
 from lmworks.compress.sparsity import sparsegpt_matrix, sparsify, wanda_mask
 from lmworks.model.checkpoint import assemble
 from objective_cases import new_model

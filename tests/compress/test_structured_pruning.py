@@ -9,7 +9,7 @@ import transformers
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.compress.block_calibration import CalibrationText
-from lmworks.compress.pruning_config import StructuredPruning
+from lmworks.compress.config import StructuredPruning
 from lmworks.compress.structured_pruning import importance, prune_structure
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.presets import gpt2, llama, qwen3

@@ -11,15 +11,17 @@ if TYPE_CHECKING:
         CalibrationConfig,
         GPTQConfig,
         GridConfig,
+        PruneConfig,
         QuantiseConfig,
         RoundConfig,
         SmoothQuantConfig,
+        Sparsity,
+        StructuredPruning,
     )
     from lmworks.compress.distillation import Distillation
     from lmworks.compress.distillation_config import DistillationLoss, DistillConfig, OnPolicyConfig, TeacherConfig
-    from lmworks.compress.pruning_config import PruneConfig, Sparsity, StructuredPruning
     from lmworks.compress.quantisation import Quantisation, quantise
-    from lmworks.compress.stage_pruning import prune
+    from lmworks.compress.stage import prune
     from lmworks.compress.student import keep_layers, new_student
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

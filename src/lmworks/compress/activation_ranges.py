@@ -23,23 +23,19 @@ def ranges_section(inputs: Mapping[str, InputStatistics]) -> Section:
     """The layers whose inputs reach furthest beyond their root mean square, and a figure of all channels of the first
     of these."""
     reach = {name: float(own.largest.max() / own.mean_square.mean().sqrt()) for name, own in inputs.items()}
-    worst = sorted(reach, key=reach.__getitem__, reverse=True)[:_SHOWN]
-    rows = []
+    worst, rows = sorted(reach, key=reach.__getitem__, reverse=True)[:_SHOWN], []
     for name in worst:
-        own, found = inputs[name], outlier_channels(inputs[name])
-        shown = ", ".join(map(str, found[:6])) + (", …" if len(found) > 6 else "")
-        rows.append((name, float(own.largest.max()), reach[name], len(found), len(own.largest), shown or "none"))
+        largest, found = inputs[name].largest, outlier_channels(inputs[name])
+        shown = ", ".join([*map(str, found[:6]), *(["…"] if len(found) > 6 else [])])
+        rows.append((name, float(largest.max()), reach[name], len(found), len(largest), shown or "none"))
     columns = ("layer", "largest |x|", "times the root mean square", "outliers", "channels", "which, furthest first")
     text = (
         f"What comes into the linear layers on the calibration text. An outlier channel reaches more than "
-        f"{OUTLIER:g} times as far as the median channel of its layer; one scale a token spends most of its levels on "
-        "it. `--method smoothquant` moves its range into the weights."
+        f"{OUTLIER:g} times as far as the median channel of its layer; `--method smoothquant` moves its range into the "
+        "weights."
     )
-    figure = _figure(worst[0], inputs[worst[0]])
-    return Section("Activations", text, (Table(columns, tuple(rows), "The layers of the widest range"),), (figure,))
-
-
-def _figure(name: str, statistics: InputStatistics) -> Figure:
     figure, axes = new_axes("channel", "largest |x|")
-    axes.bar(range(len(statistics.largest)), statistics.largest.tolist(), width=1.0, color="#0b6e8f")
-    return Figure(as_svg(figure), f"The range of each input channel of {name}")
+    largest = inputs[worst[0]].largest.tolist()
+    axes.bar(range(len(largest)), largest, width=1.0, color="#0b6e8f")
+    drawn = Figure(as_svg(figure), f"The range of each input channel of {worst[0]}")
+    return Section("Activations", text, (Table(columns, tuple(rows), "The layers of the widest range"),), (drawn,))

@@ -6,8 +6,7 @@ same), and what is best under the budget is a knapsack with a choice of one form
 of `_STEPS` steps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,45 +39,46 @@ class Choice:
 def measure_choices(
     model: Transformer, text: CalibrationText, grids: Sequence[GridConfig | None], progress: Report = no_report
 ) -> list[Choice]:
-    """A choice for each group of the model's projections, float32; the model is as before afterwards."""
+    """A choice for each group of the model's projections, float32; the model is as before afterwards. ValueError for a
+    model that is not a decoder."""
     text = replace(text, ids=text.ids[:_SEQUENCES])
-    stack = model.decoder
-    if stack is None or model.encoder is not None:
+    if model.decoder is None or model.encoder is not None:
         raise ValueError("bits are allotted by the loss of a language model, a decoder: leave the budget out")
-    found, base, loss = list[Choice](), None, _loss_from(model, text)
+    found, base = list[Choice](), None
     for block in calibrated_blocks(model, text):
-        base = loss(block) if base is None else base
+        base = _loss(model, block, text) if base is None else base
         for names in _joined(block):
-            harm, nbytes = [], []
+            weights = {name: block.linears()[name].weight for name in names}
+            floats, harm, nbytes = {name: weight.data for name, weight in weights.items()}, [], []
             for grid in grids:
-                with _rounded(block, names, grid) as size:
-                    nbytes.append(size)
-                    harm.append(0.0 if grid is None else max(loss(block) - base, 0.0))
+                if grid is None:
+                    nbytes.append(sum(stored_bytes(weight.bfloat16()) for weight in floats.values()))
+                    harm.append(0.0)
+                    continue
+                rounded = {name: round_to_nearest(weight, grid) for name, weight in floats.items()}
+                for name, matrix in rounded.items():
+                    weights[name].data = dequantise(matrix)
+                nbytes.append(sum(map(stored_bytes, rounded.values())))
+                harm.append(max(_loss(model, block, text) - base, 0.0))
+            for name, weight in floats.items():
+                weights[name].data = weight
             found.append(Choice(names, tuple(grids), tuple(nbytes), tuple(harm)))
-        progress(block.number + 1, len(stack.blocks), "blocks, rounded matrix by matrix")
+        progress(block.number + 1, len(model.decoder.blocks), "blocks, rounded matrix by matrix")
     return found
 
 
 @torch.no_grad()
-def _loss_from(model: Transformer, text: CalibrationText) -> Callable[[CalibratedBlock], float]:
-    """A function from a block, with what comes into it, to the loss of the text in nats a token."""
-    stack, length = model.decoder, text.ids.shape[1]
-    assert stack is not None
-    positions = torch.arange(length)[None]
-    contexts = stack.layer_contexts(model.embedding(text.ids[:1], positions), positions)
-
-    @torch.no_grad()
-    def loss(block: CalibratedBlock) -> float:
-        total, count = 0.0, 0
-        for ids, hidden in zip(text.ids.split(text.batch), block.hidden, strict=True):
-            for other, context in list(zip(stack.blocks, contexts, strict=True))[block.number :]:
-                hidden = other(hidden, context)
-            last = hidden if stack.norm is None else stack.norm(hidden)
-            found = predict_tokens(model, last[:, :-1], ids[:, 1:], torch.ones_like(ids[:, 1:], dtype=torch.bool))
-            total, count = total + float(found.sum), count + found.count
-        return total / count
-
-    return loss
+def _loss(model: Transformer, block: CalibratedBlock, text: CalibrationText) -> float:
+    """Nats a token of the text, from what comes into this block on."""
+    assert model.decoder is not None
+    total, count = 0.0, 0
+    for ids, hidden in zip(text.ids.split(text.batch), block.hidden, strict=True):
+        for other, context in block.rest:
+            hidden = other(hidden, context)
+        last = hidden if model.decoder.norm is None else model.decoder.norm(hidden)
+        found = predict_tokens(model, last[:, :-1], ids[:, 1:], torch.ones_like(ids[:, 1:], dtype=torch.bool))
+        total, count = total + float(found.sum), count + found.count
+    return total / count
 
 
 def _joined(block: CalibratedBlock) -> list[tuple[str, ...]]:
@@ -89,23 +89,6 @@ def _joined(block: CalibratedBlock) -> list[tuple[str, ...]]:
         joint = {"query": "qkv", "key": "qkv", "value": "qkv", "gate": "gate_up", "up": "gate_up"}.get(part, part)
         groups.setdefault(joint, []).append(name)
     return [tuple(names) for names in groups.values()]
-
-
-@contextmanager
-def _rounded(block: CalibratedBlock, names: tuple[str, ...], grid: GridConfig | None) -> Iterator[int]:
-    """The block with these layers rounded to the nearest level, for a while; yields their bytes."""
-    kept = {name: block.linears()[name].weight.data for name in names}
-    size = 0
-    for name, weight in kept.items():
-        matrix = weight.bfloat16() if grid is None else round_to_nearest(weight, grid)
-        size += stored_bytes(matrix)
-        if not isinstance(matrix, torch.Tensor):
-            block.linears()[name].weight.data = dequantise(matrix)
-    try:
-        yield size
-    finally:
-        for name, weight in kept.items():
-            block.linears()[name].weight.data = weight
 
 
 def allot(choices: Sequence[Choice], budget: int) -> dict[str, GridConfig | None]:

@@ -6,15 +6,16 @@ all that is held.
         for name, inputs in block.statistics().items():
             ...  # change the block's weights by what it sees: the next one sees what it then gives
 
-As in GPTQ and AWQ, a block is calibrated on what the blocks before it give once they are compressed. Memory: the hidden
-states of all tokens before one block (`CalibrationText.activation_bytes`), which become those behind it in place, the
-activations of one batch inside of it, and a matrix (columns, columns) for each different input of its layers.
+As in GPTQ and AWQ, a block is calibrated on what the compressed blocks before it give. Memory: the float32 hidden
+states of all tokens before one block, which become those behind it in place, the activations of one batch inside of it,
+and a matrix (columns, columns) for each different input of its layers.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from lmworks.model.stack import Block
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-See = Callable[[str, Tensor], None]  # the name of a linear layer, its inputs (tokens, columns)
+Calls = dict[nn.Module, tuple[tuple[Any, ...], Any]]
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,9 @@ class CalibrationText:
     documents: tuple[str, ...]
     batch: int = 4
 
-    @property
-    def tokens(self) -> int:
-        return self.ids.numel()
-
-    def activation_bytes(self, width: int) -> int:
-        """Bytes of the float32 hidden states of all tokens at one block of a model of this width."""
-        return 4 * width * self.tokens
-
-    def seen(self) -> dict[str, object]:
+    def seen(self) -> dict[str, Any]:
         """For a manifest: tokens, sequences, and the documents by their hashes."""
-        return {"tokens": self.tokens, "sequences": len(self.ids), "documents": list(self.documents)}
+        return {"tokens": self.ids.numel(), "sequences": len(self.ids), "documents": list(self.documents)}
 
 
 def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: CalibrationConfig) -> CalibrationText:
@@ -73,7 +66,7 @@ def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: Calibra
     start, wanted = document_start(tokenizer), config.sequences * config.length
     most = max(-(-wanted // len(texts)), config.length)
     ids, rest, documents = list[int](), list[int](), list[str]()
-    for place in map(int, Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts)))):
+    for place in Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts))).tolist():
         if len(ids) >= wanted:
             break
         found = [start, *tokenizer.encode(texts[place])]
@@ -82,9 +75,8 @@ def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: Calibra
         documents.append(hashlib.sha256(texts[place].encode("utf-8", "surrogatepass")).hexdigest())
     ids = (ids + rest)[:wanted]
     length = min(config.length, len(ids))
-    return CalibrationText(
-        torch.tensor(ids[: len(ids) // length * length]).view(-1, length), tuple(documents), config.batch
-    )
+    rows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
+    return CalibrationText(rows, tuple(documents), config.batch)
 
 
 @dataclass
@@ -110,7 +102,7 @@ class InputStatistics:
         return cls(mean_absolute, mean_square, largest, torch.zeros(columns, columns) if moments else None)
 
     def add(self, inputs: Tensor) -> None:
-        """Further inputs (tokens, columns)."""
+        """Further inputs (tokens, columns), in place."""
         new, absolute = len(inputs), inputs.abs()
         self.tokens += new
         share = new / self.tokens
@@ -120,79 +112,77 @@ class InputStatistics:
         if self.second_moment is not None:
             self.second_moment.addmm_(inputs.T, inputs, beta=1 - share, alpha=share / new)
 
-    def divide(self, scales: Tensor) -> None:
-        """Become those of the inputs divided by `scales` (columns,)."""
-        self.mean_absolute /= scales
-        self.mean_square /= scales.square()
-        self.largest /= scales
-        if self.second_moment is not None:
-            self.second_moment /= scales[:, None] * scales
-
-    def vectors(self) -> "InputStatistics":
-        """A copy without the matrix."""
-        copies = (self.mean_absolute.clone(), self.mean_square.clone(), self.largest.clone())
-        return InputStatistics(*copies, tokens=self.tokens)
+    def divided(self, scales: Tensor) -> "InputStatistics":
+        """Those of the inputs divided by `scales` (columns,)."""
+        moment = None if self.second_moment is None else self.second_moment / (scales[:, None] * scales)
+        vectors = self.mean_absolute / scales, self.mean_square / scales.square(), self.largest / scales
+        return InputStatistics(*vectors, moment, self.tokens)
 
 
 @dataclass
 class CalibratedBlock:
     """A block in its place, and what comes into it.
 
-    name     of the module, such as `decoder.blocks.3`.
-    hidden   its inputs: a tensor (batch, length, width) for each batch.
-    context  of its attention.
+    number  from 0.
+    name    of the module, such as `decoder.blocks.3`.
+    hidden  its inputs: a tensor (batch, length, width) for each batch.
+    rest    this block and those behind it, each with the context of its attention.
     """
 
     number: int
     name: str
-    block: Block
     hidden: list[Tensor]
-    context: Context
+    rest: Sequence[tuple[Block, Context]]
 
-    @torch.no_grad()
-    def outputs(self, batch: Tensor) -> Tensor:
-        """The outputs of the block as it is now: (batch, length, width) → the same shape."""
-        return self.block(batch, self.context)
+    @property
+    def block(self) -> Block:
+        return self.rest[0][0]
 
     def linears(self) -> dict[str, nn.Linear]:
-        """The linear layers by their full names, without a router's, which decides and is small."""
-        return {
-            f"{self.name}.{name}": module for name, module in self.block.named_modules() if type(module) is nn.Linear
-        }
+        """See `linears`."""
+        return linears(self.block, f"{self.name}.")
 
-    def observe(self, see: See) -> None:
-        """Run all batches through the block; `see` gets what comes into each linear layer, batch by batch."""
-        with ExitStack() as hooks:
-            for name, layer in self.linears().items():
-                handle = layer.register_forward_pre_hook(_hook(name, see))
-                hooks.callback(handle.remove)
-            for batch in self.hidden:
-                self.outputs(batch)
-
+    @torch.no_grad()
     def statistics(self, moments: bool = True) -> dict[str, InputStatistics]:
         """Statistics of each linear layer that saw a token; layers with one input share the object. `moments`: with
         the matrices of second moments."""
         found: dict[str, InputStatistics] = {}
-        last: list[tuple[Tensor, InputStatistics]] = []
+        block, context = self.rest[0]
+        for batch in self.hidden:
+            with recorded(self.linears().values()) as calls:
+                block(batch, context)
+            seen: dict[int, InputStatistics] = {}  # queries, keys and values have one input, gate and up another
+            for name, layer in self.linears().items():
+                if layer not in calls:
+                    continue
+                inputs = calls[layer][0][0]
+                if id(inputs) not in seen:
+                    seen[id(inputs)] = found.setdefault(name, InputStatistics.zeros(inputs.shape[-1], moments))
+                    seen[id(inputs)].add(inputs.flatten(0, -2).float())
+                found[name] = seen[id(inputs)]
+        return found
 
-        def see(name: str, inputs: Tensor) -> None:
-            if last and last[0][0] is inputs:  # queries, keys and values have one input, gate and up another
-                found[name] = last[0][1]
-                return
-            own = found.setdefault(name, InputStatistics.zeros(inputs.shape[-1], moments))
-            last[:] = [(inputs, own)]
-            if inputs.numel():
-                own.add(inputs.flatten(0, -2).float())
 
-        self.observe(see)
-        return {name: own for name, own in found.items() if own.tokens}
+@contextmanager
+def recorded(modules: Iterable[nn.Module]) -> Iterator[Calls]:
+    """While it is open, what each module was last called with, and gave."""
+    calls: Calls = {}
+
+    def keep(module: nn.Module, given: tuple[Any, ...], found: Any) -> None:
+        calls[module] = given, found
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _hook(name: str, see: See) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        see(name, arguments[0])
-
-    return hook
+def linears(module: nn.Module, prefix: str = "") -> dict[str, nn.Linear]:
+    """The linear layers of blocks by their names: projections, without routers, which are small, and heads."""
+    named = {f"{prefix}{name}": part for name, part in module.named_modules() if type(part) is nn.Linear}
+    return {name: part for name, part in named.items() if not name.startswith("head.")}
 
 
 def check_length(model: Transformer, text: CalibrationText) -> None:
@@ -211,23 +201,15 @@ def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[Cal
 
     ValueError for an encoder–decoder and for sequences longer than the model's context.
     """
-    stack = model.decoder if model.encoder is None else model.encoder
+    name, stack = ("decoder", model.decoder) if model.encoder is None else ("encoder", model.encoder)
     if stack is None or (model.encoder is not None and model.decoder is not None):
         raise ValueError("a model with an encoder and a decoder is not calibrated: there are methods without, as rtn")
     check_length(model, text)
     positions = torch.arange(text.ids.shape[1], device=model.tokens.device)[None]
     hidden = [model.embedding(ids.to(model.tokens.device), positions) for ids in text.ids.split(text.batch)]
     contexts = stack.layer_contexts(hidden[0][:1], positions)  # which any batch is broadcast to
-    name = "decoder" if model.encoder is None else "encoder"
-    for number, (block, context) in enumerate(zip(stack.blocks, contexts, strict=True)):
-        assert isinstance(block, Block)
-        given = CalibratedBlock(number, f"{name}.blocks.{number}", block, hidden, context)
-        yield given
+    rest: Any = list(zip(stack.blocks, contexts, strict=True))
+    for number, (block, context) in enumerate(rest):
+        yield CalibratedBlock(number, f"{name}.blocks.{number}", hidden, rest[number:])
         for place, batch in enumerate(hidden):
-            hidden[place] = given.outputs(batch)
-
-
-def linear_names(model: Transformer) -> list[str]:
-    """The linear layers of a model's blocks, by name: its projections, without routers and heads."""
-    named = model.named_modules()
-    return [name for name, module in named if type(module) is nn.Linear and not name.startswith("head.")]
+            hidden[place] = block(batch, context)

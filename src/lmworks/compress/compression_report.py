@@ -15,17 +15,9 @@ from typing import Any
 import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import (
-    MANIFEST,
-    REPORT,
-    SECTIONS,
-    StageContext,
-    StageResult,
-    hash_json,
-    read_manifest,
-)
+from lmworks.artefact import MANIFEST, REPORT, SECTIONS, StageContext, StageResult, hash_json, read_manifest
+from lmworks.compress import stage
 from lmworks.compress.config import CompareConfig
-from lmworks.compress.stage import file_bytes, split_texts
 from lmworks.evaluate import suite
 from lmworks.evaluate.comparison import compare_runs
 from lmworks.evaluate.config import SuiteConfig
@@ -34,7 +26,7 @@ from lmworks.generate.benchmark import Workload, prompts, run_workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.perplexity import LanguageModelCost
-from lmworks.model.download import digest_of_model, located, weights_path
+from lmworks.model.download import weights_path
 from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.statistics import paired_score, sign
@@ -65,6 +57,11 @@ class Measurement:
     def rows(self) -> np.ndarray:
         return np.column_stack([self.bits, self.sizes])
 
+    @property
+    def mean(self) -> float:
+        """Bits per byte."""
+        return float(self.bits.sum() / self.sizes.sum())
+
     def bits_per_byte(self, signature: object = None) -> Score:
         return sums_score(self.rows, ratio, signature)
 
@@ -84,11 +81,10 @@ def measure(model: Path, texts: Sequence[str], config: CompareConfig, cache: Cac
     sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
     speed = None
     if config.new > 1:
-        new = min(config.new, length - _PROMPT)
-        load_ = Workload(_PROMPT, 1, new)
-        rounds = [prompts(load_, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
-        speed = max(run_workload(engine, each, new).decode for each in rounds)
-    return Measurement(file_bytes(weights_path(model)), bits, sizes, speed)
+        work = Workload(_PROMPT, 1, min(config.new, length - _PROMPT))
+        rounds = [prompts(work, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
+        speed = max(run_workload(engine, each, work.new).decode for each in rounds)
+    return Measurement(stage.file_bytes(weights_path(model)), bits, sizes, speed)
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -110,7 +106,7 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
 
     ValueError where there is no compressed model, no held-out document, and none within the budget.
     """
-    made = {name: folder for name, folder in context.inputs.items() if file_bytes(folder)}
+    made = {name: folder for name, folder in context.inputs.items() if stage.file_bytes(folder)}
     models = {name: folder for name, folder in made.items() if read_manifest(folder).stage.startswith("compress.")}
     base = find_base(config.base, replace(context, inputs={name: made[name] for name in made if name not in models}))
     if not models:
@@ -129,8 +125,8 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
     signature = sign({"texts": len(texts), "window": config.window, "weights": config.weights})
-    sections = [_section(found, chosen, signature), _cache_section(chosen, found[chosen], caches, signature)]
-    metrics = _metrics(found, chosen, signature)
+    sections = [_section(found, caches, chosen, signature)]
+    metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found, signature)}
     if config.suites:
         section, numbers = _suites(config, context, base, models)
         sections.append(section)
@@ -141,7 +137,7 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
 def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
     each = max(config.characters // 50, 200)
     total, kept = 0, list[str]()
-    for text in (text[:each] for text in split_texts(context.inputs, config.held_out)[1] if text):
+    for text in (text[:each] for text in stage.split_texts(context.inputs, config.held_out)[1] if text):
         if total + len(text) <= config.characters or not kept:
             kept.append(text)
             total += len(text)
@@ -153,81 +149,78 @@ def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
     return kept
 
 
-def _metrics(found: Mapping[str, Measurement], chosen: str, signature: str) -> dict[str, Any]:
-    models = {}
-    for name, one in found.items():
-        score, difference = one.bits_per_byte(signature), one.less(found[BASE], signature)
-        models[name] = {
+def _numbers(found: Mapping[str, Measurement], signature: str) -> dict[str, Any]:
+    def number(score: Score) -> Any:
+        return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
+
+    return {
+        name: {
             "bytes": one.nbytes,
             "tokens_per_second": one.speed,
-            "bits_per_byte": _number(score),
-            "difference": _number(difference) if name != BASE else None,
+            "bits_per_byte": number(one.bits_per_byte(signature)),
+            "difference": number(one.less(found[BASE], signature)) if name != BASE else None,
         }
-    return {"chosen": chosen, "documents": len(found[BASE].bits), "models": models}
+        for name, one in found.items()
+    }
 
 
-def _number(score: Score) -> Any:
-    return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
-
-
-def _section(found: Mapping[str, Measurement], chosen: str, signature: str) -> Section:
+def _section(
+    found: Mapping[str, Measurement], caches: Mapping[str, Measurement], chosen: str, signature: str
+) -> Section:
     base, rows = found[BASE], []
     for name, one in found.items():
         faster = "" if one.speed is None or base.speed is None else f"{one.speed:,.0f} ({one.speed / base.speed:.2f}×)"
-        difference = "" if name == BASE else _shown(one.less(base, signature), sign=True)
+        difference = "" if name == BASE else _shown(one.less(base, signature), "+.4f")
         size = f"{one.nbytes:,} ({one.nbytes / base.nbytes:.0%})"
-        rows.append((name, size, faster, _shown(one.bits_per_byte(signature)), difference))
+        rows.append((name, size, faster, _shown(one.bits_per_byte(signature), ".4f"), difference))
     columns = ("model", "bytes", "new tokens/s", "bits per byte", "less the base, paired")
-    points = {name: (float(one.nbytes), one.bits.sum() / one.sizes.sum()) for name, one in found.items()}
-    front = pareto(points)
+    front = pareto({name: (one.nbytes, one.mean) for name, one in found.items()})
     text = (
         f"{len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as it serves. "
         f"`{chosen}` is kept: the fewest bits per byte within the budget. None is both smaller and better than "
         f"{', '.join(front)}."
     )
-    table = Table(columns, tuple(rows), "With 95 % intervals, by document")
-    return Section("Before and after", text, (table,), (_plot(found, front, signature),))
+    tables = [Table(columns, tuple(rows), "With 95 % intervals, by document")]
+    if caches:
+        rows = [(name, _shown(one.less(found[chosen], signature), "+.4f")) for name, one in caches.items()]
+        caption = f"`{chosen}` with keys and values in other formats (`lmworks serve --set cache_dtype=int8`)"
+        tables.append(Table(("cache", "bits per byte less those of the default"), tuple(rows), caption))
+    return Section("Before and after", text, tuple(tables), (_plot(found, front, signature),))
 
 
-def _shown(score: Score, sign: bool = False) -> str:
+def _shown(score: Score, form: str) -> str:
     if not isinstance(score, Scored):
         return str(score)
-    form = "+.4f" if sign else ".4f"
     return f"{score.value:{form}} [{score.interval[0]:{form}}, {score.interval[1]:{form}}]"
 
 
 def _plot(found: Mapping[str, Measurement], front: Sequence[str], signature: str) -> Figure:
     """Bits per byte over bytes; of the base without its interval, of the others that of the difference to it."""
     figure, axes = new_axes("MB of the files", "bits per byte")
-    base = found[BASE].bits.sum() / found[BASE].sizes.sum()
+    base, sizes = found[BASE], {name: one.nbytes / 1e6 for name, one in found.items()}
     for name, one in found.items():
-        size, value, difference = one.nbytes / 1e6, one.bits.sum() / one.sizes.sum(), one.less(found[BASE], signature)
+        difference = one.less(base, signature)
         if name != BASE and isinstance(difference, Scored):
-            axes.plot([size, size], [base + end for end in difference.interval], color="#60646c", linewidth=1.4)
-        axes.plot([size], [value], "o", color="#0b6e8f" if name in front else "#c2571a", markersize=5)
-        axes.annotate(f" {name}", (size, value), fontsize=9)
-    line = [(found[name].nbytes / 1e6, found[name].bits.sum() / found[name].sizes.sum()) for name in front]
-    axes.plot(*zip(*line, strict=True), color="#0b6e8f", linewidth=1.0, zorder=0)
+            ends = [base.mean + end for end in difference.interval]
+            axes.plot([sizes[name]] * 2, ends, color="#60646c", linewidth=1.4)
+        axes.plot([sizes[name]], [one.mean], "o", color="#0b6e8f" if name in front else "#c2571a", markersize=5)
+        axes.annotate(f" {name}", (sizes[name], one.mean), fontsize=9)
+    line = [sizes[name] for name in front], [found[name].mean for name in front]
+    axes.plot(*line, color="#0b6e8f", linewidth=1.0, zorder=0)
     caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"
     return Figure(as_svg(figure), f"{caption} to the base.")
-
-
-def _cache_section(chosen: str, plain: Measurement, caches: Mapping[str, Measurement], signature: str) -> Section:
-    rows = tuple((cache, _shown(one.less(plain, signature), sign=True)) for cache, one in caches.items())
-    text = f"`{chosen}` with keys and values in other formats (`lmworks serve --set cache_dtype=int8`)."
-    return Section("Cache", text, (Table(("cache", "bits per byte less those of the default"), rows),) if rows else ())
 
 
 def _suites(
     config: CompareConfig, context: StageContext, base: Path, models: Mapping[str, Path]
 ) -> tuple[Section, dict[str, Any]]:
     """The suites' scores of the base, and of each model its differences item by item."""
-    asked, runs = SuiteConfig(config.suites, config.suite_data, config.suite_limit), {}
+    runs = {name: context.work / f"suites-{name}" for name in (BASE, *models)}
     for name, model in {BASE: base, **models}.items():
-        runs[name] = folder = context.work / f"suites-{name}"
-        if not (folder / SCORES).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            suite.evaluate(asked, replace(context, inputs={}, output=folder, work=folder, models={"model": str(model)}))
+        if not (runs[name] / SCORES).exists():
+            runs[name].mkdir(parents=True, exist_ok=True)
+            places = {"inputs": {}, "output": runs[name], "work": runs[name], "models": {"model": str(model)}}
+            suite.evaluate(suite_config(config), replace(context, **places))
     scores, rows, numbers = {name: read_scores(folder) for name, folder in runs.items()}, [], dict[str, Any]()
     for name in models:
         for one in compare_runs(runs[name], runs[BASE]):
@@ -240,14 +233,18 @@ def _suites(
     return Section("Suites", text, (Table(columns, tuple(rows), "With 95 % intervals"),)), numbers
 
 
+def suite_config(config: CompareConfig) -> SuiteConfig:
+    return SuiteConfig(config.suites, config.suite_data, config.suite_limit)
+
+
 def check(config: CompareConfig, base: Path) -> None:
-    """Before any stage runs: the errors of reading the suites."""
+    """Before any stage runs: a missing base, and the errors of reading the suites."""
+    stage.check(config, base)
     if config.suites:
-        suite.check(SuiteConfig(config.suites, config.suite_data, config.suite_limit), base)
+        suite.check(suite_config(config), base)
 
 
 def outside_digest(config: CompareConfig, base: Path) -> str:
     """SHA-256 of the base's files, where the config names them, and of the suites'."""
-    named = digest_of_model(located(config.base, base)) if config.base else ""
-    asked = SuiteConfig(config.suites, config.suite_data, config.suite_limit)
-    return hash_json([named, suite.outside_digest(asked, base) if config.suites else ""])
+    suites = suite.outside_digest(suite_config(config), base) if config.suites else ""
+    return hash_json([stage.outside_digest(config, base), suites])

@@ -1,12 +1,13 @@
 """The configs of compression, free of torch: the one schema of recipes, `--set` and Python."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig
 from lmworks.train.config import FinetuneConfig, TrainConfig
-from lmworks.train.config_checks import positive, within
+from lmworks.train.config_checks import below_one, positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
 
 
@@ -56,6 +57,13 @@ class GridConfig:
             raise ValueError(f"group is a multiple of {GROUP} columns, got {self.group}")
 
     @property
+    def centre(self) -> int | None:
+        """The q whose level is 0; None where each group has a minimum of its own."""
+        if self.bits == 8:
+            return 0
+        return 8 if self.symmetric else None
+
+    @property
     def levels(self) -> tuple[int, int]:
         """The least and the largest q."""
         if self.bits == 8:
@@ -66,10 +74,7 @@ class GridConfig:
 
 @dataclass(frozen=True, slots=True)
 class RoundConfig:
-    """Round each weight to the nearest level, without a calibration text.
-
-    kind  How.
-    """
+    """Round each weight to the nearest level, without a calibration text."""
 
     kind: Literal["rtn"] = "rtn"
 
@@ -78,7 +83,6 @@ class RoundConfig:
 class GPTQConfig:
     """GPTQ (Frantar et al. 2022): round column by column, and let the columns to come make up for the error.
 
-    kind     How.
     damping  Share of the mean diagonal of the Hessian that is added to it.
     order    Columns of large inputs first ("act order"); the groups stay where they are.
     """
@@ -93,16 +97,14 @@ class GPTQConfig:
 
 @dataclass(frozen=True, slots=True)
 class AWQConfig:
-    """AWQ (Lin et al. 2023): scale the columns that see large inputs before rounding, and the inputs back.
+    """AWQ (Lin et al. 2023): scale the columns that see large inputs before rounding, and the inputs back; then take
+    the best range of each group.
 
-    kind   How.
     steps  Strengths of the scaling that are tried, from none to in proportion to the inputs.
-    clip   Look for the best range of each group besides.
     """
 
     kind: Literal["awq"] = "awq"
     steps: int = 20
-    clip: bool = True
 
     def __post_init__(self) -> None:
         positive(steps=self.steps)
@@ -113,7 +115,6 @@ class SmoothQuantConfig:
     """SmoothQuant (Xiao et al. 2022): move the range of the inputs' outlier channels into the weights, for activations
     of 8 bits.
 
-    kind      How.
     strength  α: 0 leaves all of the range to the activations, 1 moves all of it to the weights.
     """
 
@@ -131,7 +132,16 @@ EmbeddingFormat = Literal["bfloat16", "int8", "int4"]
 
 @dataclass(frozen=True, slots=True)
 class QuantisedFileConfig:
-    """Settings of all stages that quantise: from which checkpoint, to which levels, in which file."""
+    """Settings of all stages that quantise: from which checkpoint, to which levels, in which file.
+
+    base       The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
+               file. A relative path starts at the folder of the recipe, or, for a command, at the current one.
+    grid       The levels of the projections' weights.
+    embedding  Format of the token embedding and the head: `bfloat16`, `int8`, `int4`. Left out: int8, because logits
+               suffer most; bfloat16 in a compressed-tensors folder, which quantises no embedding.
+    format     What is written: `gguf`, for the engine and llama.cpp; `compressed-tensors`, for transformers and vLLM;
+               `float`, a plain folder of the rounded weights.
+    """
 
     base: str = ""
     grid: GridConfig = field(default_factory=GridConfig)
@@ -139,7 +149,7 @@ class QuantisedFileConfig:
     format: FileFormat = "gguf"
 
     def __post_init__(self) -> None:
-        if self.format == "compressed-tensors" and self.grid.bits < 8 and not self.grid.symmetric:
+        if self.format == "compressed-tensors" and self.grid.centre is None:
             raise ValueError(
                 "compressed-tensors holds whole zero points, and these levels have a minimum of their own: set "
                 "grid.symmetric=true, or write format=gguf"
@@ -159,13 +169,6 @@ class QuantisedFileConfig:
 class QuantiseConfig(QuantisedFileConfig):
     """A smaller checkpoint by post-training quantisation.
 
-    base         The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
-                 file. A relative path starts at the folder of the recipe, or, for a command, at the current one.
-    grid         The levels of the projections' weights.
-    embedding    Format of the token embedding and the head: `bfloat16`, `int8`, `int4`. Left out: int8, because logits
-                 suffer most; bfloat16 in a compressed-tensors folder, which quantises no embedding.
-    format       What is written: `gguf`, for the engine and llama.cpp; `compressed-tensors`, for transformers and vLLM;
-                 `float`, a plain folder of the rounded weights.
     method       `rtn`, `gptq`, `awq`, `smoothquant`.
     budget       Most bytes of the file: each matrix then gets 4, 8 or 16 bits, by how much the loss suffers, measured.
     calibration  The texts that activations are measured on.
@@ -190,12 +193,8 @@ class LSQConfig(QuantisedFileConfig):
     """A smaller checkpoint by quantisation-aware training, on token shards: weights are rounded in every forward, and
     the scales learn with them (LSQ, Esser et al. 2020).
 
-    base       As in compress.quantise, and so are grid, embedding and format.
-    grid       The levels of the projections' weights.
-    embedding  Format of the token embedding and the head.
-    format     What is written.
-    tune       The run: steps or minutes, length, batch, rate, the loop. In float32, as the levels that weights are
-               nearest to turn on differences that bfloat16 does not see.
+    tune  The run: steps or minutes, length, batch, rate, the loop. In float32, as the levels that weights are nearest
+          to turn on differences that bfloat16 does not see.
     """
 
     tune: FinetuneConfig = field(
@@ -209,6 +208,110 @@ class LSQConfig(QuantisedFileConfig):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Pruning
+
+
+@dataclass(frozen=True, slots=True)
+class StructuredPruning:
+    """Parts that are taken out whole, so that what stays is a plain smaller model. Each layer loses as many.
+
+    layers           Number of layers.
+    heads            Share of the attention heads: of grouped ones, of the queries of each group.
+    kv_groups        Share of the groups of a key, a value and their queries; of ungrouped heads the same as `heads`.
+    neurons          Share of the feed-forward's; so many stay as make a multiple of 32.
+    criterion        Of heads and neurons, those that score least are taken out: `magnitude`, the squares of their
+                     weights; `activation`, the squares of what they give (Muralidharan et al. 2024, section 2.2);
+                     `taylor`, by how much the loss would change (Michel et al. 2019, equation 2).
+    layer_criterion  The same of layers; `block_influence`: by how much a layer turns the hidden states (Men et al.
+                     2024, equation 1).
+    """
+
+    layers: int = 0
+    heads: float = 0.0
+    kv_groups: float = 0.0
+    neurons: float = 0.0
+    criterion: Literal["magnitude", "activation", "taylor"] = "taylor"
+    layer_criterion: Literal["magnitude", "block_influence", "taylor"] = "block_influence"
+    kind: Literal["structured"] = "structured"
+
+    def __post_init__(self) -> None:
+        below_one(heads=self.heads, kv_groups=self.kv_groups, neurons=self.neurons)
+        if self.layers < 0:
+            raise ValueError(f"layers is how many are taken out, 0 or more, got {self.layers}")
+        if not self.criteria:
+            raise ValueError("nothing is taken out: set layers, heads, kv_groups or neurons")
+
+    @property
+    def criteria(self) -> dict[str, str]:
+        """The kinds of parts that are taken out, "heads", "neurons", "layers", and the criterion of each."""
+        wanted = {"heads": self.heads or self.kv_groups, "neurons": self.neurons, "layers": self.layers}
+        return {kind: self.layer_criterion if kind == "layers" else self.criterion for kind in wanted if wanted[kind]}
+
+    @property
+    def goes_by_weights(self) -> bool:
+        """Whether no text has to be read."""
+        return set(self.criteria.values()) == {"magnitude"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsity:
+    """Weights of the blocks' linear layers that are set to 0. Their files and their speed stay as they are.
+
+    kind      `magnitude`, the smallest of each matrix (Han et al. 2015); `wanda`, the smallest of each row times the
+              norm of what they read (Sun et al. 2024); `sparsegpt`, which changes the weights that stay so that they
+              make up for those that are gone (Frantar & Alistarh 2023).
+    sparsity  Share of the weights.
+    pattern   `unstructured`, or n of m: so many of each m neighbours in a row are 0, as `2:4`.
+    damping   Of sparsegpt: added to the Hessian's diagonal, as a share of its mean.
+    """
+
+    sparsity: float = 0.5
+    pattern: str = "unstructured"
+    damping: float = 0.01
+    kind: Literal["magnitude", "wanda", "sparsegpt"] = "wanda"
+
+    def __post_init__(self) -> None:
+        below_one(sparsity=self.sparsity)
+        positive(sparsity=self.sparsity, damping=self.damping)
+        if self.pattern == "unstructured":
+            return
+        if not re.fullmatch(r"\d+:\d+", self.pattern) or not 0 < self.of_each[0] < self.of_each[1]:
+            raise ValueError(f"pattern is unstructured or n:m such as 2:4, got {self.pattern!r}")
+        if self.sparsity != (share := self.of_each[0] / self.of_each[1]):
+            raise ValueError(f"{self.pattern} is a sparsity of {share:g}: set it so")
+
+    @property
+    def goes_by_weights(self) -> bool:
+        """Whether no text has to be read."""
+        return self.kind == "magnitude"
+
+    @property
+    def of_each(self) -> tuple[int, int]:
+        """(n, m) of a pattern n:m, (0, 0) of none."""
+        count, _, size = self.pattern.partition(":")
+        return (int(count), int(size)) if size else (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneConfig:
+    """A smaller, or a sparser, checkpoint.
+
+    base         As in compress.quantise.
+    method       What is taken out, and by what it is chosen.
+    calibration  The texts on which activations and gradients are measured.
+    held_out     Share of the documents kept from calibration, chosen by their hashes: to measure on.
+    """
+
+    base: str = ""
+    method: StructuredPruning | Sparsity = field(default_factory=lambda: StructuredPruning(neurons=0.25))
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    held_out: float = 0.2
+
+    def __post_init__(self) -> None:
+        below_one(held_out=self.held_out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Measurement
 
 
@@ -216,18 +319,17 @@ class LSQConfig(QuantisedFileConfig):
 class CompareConfig:
     """Measure compressed models beside the model that they were made of, and keep the best.
 
-    base        What they are compared with, where no input is it: the name of a pulled model, a Hugging Face folder, or
-                a .gguf file.
-    budget      Most bytes of the file of the model that is kept; null: any.
-    held_out    Share of the documents that are measured on; of the stages that made the models.
-    characters  Most characters of these documents together, and a 50th of it of each.
-    window      Tokens that are read together.
-    weights     How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
-                activations.
-    caches      Formats of keys and values that the kept model is measured with besides: `int8`, `float32`, `bfloat16`.
-    new         Tokens that are generated to measure the speed; 0: it is not measured.
-    suites      Suites or tasks of `lmworks eval` that all models are asked.
-    suite_data  The folder of the suites' files.
+    base         What they are compared with, as in compress.quantise.
+    budget       Most bytes of the file of the model that is kept; null: any.
+    held_out     Share of the documents that are measured on; of the stages that made the models.
+    characters   Most characters of these documents together, and a 50th of it of each.
+    window       Tokens that are read together.
+    weights      How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
+                 activations.
+    caches       Formats of keys and values that the kept model is measured with besides.
+    new          Tokens that are generated to measure the speed; 0: it is not measured.
+    suites       Suites or tasks of `lmworks eval` that all models are asked.
+    suite_data   The folder of the suites' files.
     suite_limit  Rows of each of their tasks; 0: all.
     """
 

@@ -3,16 +3,15 @@ stands in its layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lmworks.compress.block_calibration import Calls, recorded
 from lmworks.compress.distillation_config import DistillationLoss
 from lmworks.compress.distillation_losses import Likeliest, LossOfLogits, divergence, gathered, sum_over_logits
 from lmworks.compress.matched_layers import (
-    Calls,
     add_projections,
     attention_loss,
     attention_map,
@@ -20,7 +19,6 @@ from lmworks.compress.matched_layers import (
     check_maps,
     hidden_state_loss,
     matched_layers,
-    recorded,
 )
 from lmworks.compress.teacher_columns import TeacherColumns
 from lmworks.data.batching import Batch
@@ -31,6 +29,7 @@ from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.objective import Objective
 
 _CAUSAL = CausalLanguageModel()
+_Features = tuple[Tensor, VocabularyProjection]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +63,8 @@ class Distillation(Objective[Batch]):
         if not isinstance(self.teacher, TeacherColumns):
             return batch
         values = {each.name: getattr(batch, each.name) for each in fields(batch)}
-        ids, log_p = self.teacher.rows(batch.sources.numpy(), batch.sequences.numpy())
-        return BatchWithColumns(**values, likely_ids=torch.from_numpy(ids), likely_log_p=torch.from_numpy(log_p))
+        said = self.teacher.rows(batch.sources, batch.sequences)
+        return BatchWithColumns(**values, likely_ids=said.ids, likely_log_p=said.log_probabilities)
 
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return dict.fromkeys(("distillation", *self.loss_weights()), int(examples.mask.sum()))
@@ -101,18 +100,12 @@ class Distillation(Objective[Batch]):
         return [part for block in blocks for part in (block.attention, block)]
 
 
-class _Features(NamedTuple):
-    """The vectors that a head projects to the vocabulary, (targets, width), and the projection."""
-
-    values: Tensor
-    project: VocabularyProjection
-
-
 def _features(model: Transformer, hidden: Tensor) -> _Features:
+    """The vectors that a head projects to the vocabulary, (targets, width), and the projection."""
     head = model.head
     if not isinstance(head, LanguageModelHead):
         raise TypeError(f"distillation is of language models, and the model's head is {model.config.head}")
-    return _Features(head.features(hidden), head.projection_to_vocabulary(model.tokens))
+    return head.features(hidden), head.projection_to_vocabulary(model.tokens)
 
 
 def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest | _Features | None) -> LossOfLogits:
@@ -128,7 +121,8 @@ def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest |
             log_q = gathered((logits / temperature).log_softmax(-1), said.ids[rows])
             log_p = said.log_probabilities[rows].to(log_q)
         else:
-            theirs = said.project(said.values[rows]).to(logits)
+            values, project = said
+            theirs = project(values[rows]).to(logits)
             both = min(logits.shape[-1], theirs.shape[-1])  # one vocabulary may be padded to several sizes
             log_q, log_p = ((each[:, :both] / temperature).log_softmax(-1) for each in (logits, theirs))
         found = divergence(log_q, log_p, config.beta)
@@ -142,7 +136,7 @@ def _layer_losses(
     config: DistillationLoss, model: Transformer, teacher: Transformer, calls: Calls, examples: Batch
 ) -> dict[str, Tensor]:
     """Sums over the targets of the means over layers."""
-    sums: dict[str, Tensor] = {}
+    found: dict[str, list[Tensor]] = {}
     projections, mask = getattr(model, "projections", None), examples.mask
     documents, places = examples.documents, torch.arange(mask.shape[1], device=mask.device)
     visible = (documents[:, :, None] == documents[:, None]) & (places <= places[:, None])  # (batch, length, length)
@@ -152,18 +146,16 @@ def _layer_losses(
         if config.hidden_states:
             student, target = (calls[block][1][mask] for block in pair)
             student = student if projections is None else projections[layer](student)
-            found = hidden_state_loss(student, target).sum() / len(own)
-            sums["hidden_states"] = sums.get("hidden_states", 0.0) + found
+            found.setdefault("hidden_states", []).append(hidden_state_loss(student, target).sum())
         if config.attention_maps:
             maps = [attention_map(each.attention, calls[each.attention][0], visible[:, None]) for each in pair]
-            found = attention_loss(*maps)[mask].sum() / len(own)
-            sums["attention_maps"] = sums.get("attention_maps", 0.0) + found
-    return sums
+            found.setdefault("attention_maps", []).append(attention_loss(*maps)[mask].sum())
+    return {name: torch.stack(sums).mean() for name, sums in found.items()}
 
 
 def prepare_student(model: Transformer, teacher: Transformer | None, loss: DistillationLoss, seed: int) -> Transformer:
-    """The student, with projections where the hidden states of the two have different widths. ValueError for layers
-    that cannot be matched, and for `loss` where there is no teacher whose layers are seen."""
+    """The student, in place, with projections where the hidden states of the two have different widths. ValueError for
+    layers that cannot be matched, and where `loss` is of layers and there is no teacher whose layers are seen."""
     if not loss.needs_layers:
         return model
     if teacher is None:

@@ -12,12 +12,12 @@ from lmworks.train.config_checks import positive, within
 class DistillationLoss:
     """The losses that a student learns from, by their weights; 0 leaves one out.
 
-    beta            The divergence of the next token's distributions: 0 is KL(teacher ‖ student), which covers all that
-                    the teacher says (Hinton et al. 2015); 1 is KL(student ‖ teacher), which keeps to what it says most
-                    (Gu et al. 2024); between them the generalised Jensen-Shannon divergence (Agarwal et al. 2024).
+    beta            The divergence of the next token's distributions: 0 is KL(teacher ‖ student) (Hinton et al. 2015);
+                    1 is KL(student ‖ teacher) (Gu et al. 2024); between them the generalised Jensen-Shannon divergence
+                    (Agarwal et al. 2024).
     temperature     Both distributions are those of logits / temperature.
-    teacher         Weight of the divergence, which is multiplied with temperature² besides, so that its gradient keeps
-                    its size (Hinton et al. 2015, section 2).
+    teacher         Weight of the divergence times temperature², so that its gradient keeps its size (Hinton et al.,
+                    section 2).
     next_token      Weight of the text's own next token.
     hidden_states   Weight of the hidden states behind matched layers (Romero et al. 2015; Jiao et al. 2020), through a
                     learned projection where the widths differ.
@@ -96,9 +96,7 @@ class DistillConfig(FinetuneConfig):
         if bool(self.base) + (self.layers is not None) + (self.parameters is not None) > 1:
             raise ValueError("a student is a base, some of the teacher's layers, or a new model: set one of the three")
         if self.neftune or self.base_format != "float":
-            raise ValueError(
-                "a student learns without noise, and its weights are floats: set no neftune, no base_format"
-            )
+            raise ValueError("a student learns without noise, and is floats: set no neftune, no base_format")
         if self.method != FullConfig() and (self.on_policy or self.loss.needs_layers):
             raise ValueError("an adapter learns next tokens of given texts: leave on_policy and losses of layers out")
         parallel = self.train.parallel

@@ -3,18 +3,15 @@
 β = 0         KL(p ‖ q)                               p the teacher's, q the student's distribution
 β = 1         KL(q ‖ p)
 0 < β < 1     β KL(p ‖ m) + (1 - β) KL(q ‖ m)         m = β p + (1 - β) q     Agarwal et al. 2024, equation 1
-
-Logits over a vocabulary exist for some rows at a time only, as in `train.losses`.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lmworks.model.heads import VocabularyProjection
 from lmworks.train.losses import LOGITS_AT_A_TIME
@@ -68,60 +65,29 @@ def gathered(log_probabilities: Tensor, ids: Tensor) -> Tensor:
 
 
 def sum_over_logits(
-    features: Tensor,
-    projection: VocabularyProjection,
-    loss_of: LossOfLogits,
-    logits_at_a_time: int = LOGITS_AT_A_TIME,
+    features: Tensor, projection: VocabularyProjection, loss_of: LossOfLogits, logits_at_a_time: int = LOGITS_AT_A_TIME
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum, () float32 at least, of `loss_of` the logits of `features` (targets, width), differentiable by features
     and projection, and the sums of what it logs.
 
-    Each chunk's gradient is taken in the forward, where its logits are, and only that of features and weights is kept.
+    Logits exist for some rows at a time only, as in `train.losses`: each chunk's gradient is taken in the forward, and
+    that of features and weights alone is kept.
     """
-    logged: dict[str, Tensor] = {}
+    wide, inputs = torch.promote_types(features.dtype, torch.float32), [features, *filter(torch.is_tensor, projection)]
+    trained = [n for n, each in enumerate(inputs) if each.requires_grad and torch.is_grad_enabled()]
+    kept = {n: torch.zeros_like(inputs[n], dtype=wide) for n in trained}
+    total, logged = features.new_zeros((), dtype=wide), dict[str, Tensor]()
     rows = max(logits_at_a_time // len(projection.weight), 1)
-    total = _LossOfChunks.apply(features, *projection[:2], projection, loss_of, rows, logged)
-    return total, logged  # type: ignore[return-value]
-
-
-class _LossOfChunks(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        projection: VocabularyProjection,
-        loss_of: LossOfLogits,
-        rows: int,
-        logged: dict[str, Tensor],
-    ) -> Tensor:
-        wide = torch.promote_types(features.dtype, torch.float32)
-        wanted = any(ctx.needs_input_grad[:3])
-        total = features.new_zeros((), dtype=wide)
-        of_features, of_weight = torch.zeros_like(features), torch.zeros_like(weight, dtype=wide)
-        of_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
-        for start in range(0, len(features), rows):
-            chunk = slice(start, start + rows)
-            logits = F.linear(features[chunk], weight, bias).to(wide).requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
-                losses, metrics = loss_of(projection.capped(logits), chunk)
-                loss = losses.sum()
-            total += loss.detach()
-            for name, value in metrics.items():
-                logged[name] = logged.get(name, 0.0) + value.detach()
-            if wanted:
-                (gradient,) = torch.autograd.grad(loss, logits)
-                if of_bias is not None:
-                    of_bias += gradient.sum(0)
-                gradient = gradient.to(features.dtype)
-                of_features[chunk] = gradient @ weight
-                of_weight += gradient.T @ features[chunk]
-        ctx.save_for_backward(of_features, of_weight, of_bias)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        gradients = [None if kept is None else kept * grad_outputs[0] for kept in ctx.saved_tensors]
-        return (*gradients, None, None, None, None)
+    for start in range(0, len(features), rows):
+        chunk = slice(start, start + rows)
+        own = [each.detach().requires_grad_(n in kept) for n, each in enumerate([features[chunk], *inputs[1:]])]
+        losses, metrics = loss_of(projection.capped(F.linear(*own).to(wide)), chunk)
+        total += losses.sum().detach()
+        for name, value in metrics.items():
+            logged[name] = logged.get(name, 0.0) + value.detach()
+        gradients = torch.autograd.grad(losses.sum(), [own[n] for n in kept]) if kept else ()
+        for (n, gradient_sum), gradient in zip(kept.items(), gradients, strict=True):
+            (gradient_sum if n else gradient_sum[chunk]).add_(gradient)
+    # Adds 0, with the gradient that was kept.
+    products = [(inputs[n] * gradient).sum() for n, gradient in kept.items()]
+    return sum((each - each.detach() for each in products), total), logged

@@ -18,10 +18,8 @@ _TOGETHER = 128  # columns whose updates of the columns behind them wait, and co
 
 
 def gptq_matrix(weight: Tensor, second_moment: Tensor, grid: Grid, config: GPTQConfig) -> Tensor:
-    """The q of `weight` (rows, columns), of its dtype, float32 or float64.
-
-    second_moment  (columns, columns): the mean of x xᵀ over the layer's inputs.
-    """
+    """The q of `weight` (rows, columns), of its dtype, float32 or float64; `second_moment` (columns, columns) is the
+    mean of x xᵀ over the layer's inputs."""
     diagonal, q = second_moment.diagonal(), torch.empty_like(weight)
     order = diagonal.argsort(descending=True, stable=True) if config.order else torch.arange(len(diagonal))
 
@@ -36,10 +34,7 @@ def gptq_matrix(weight: Tensor, second_moment: Tensor, grid: Grid, config: GPTQC
 
 
 def solve_columns(
-    weight: Tensor,
-    root: Tensor,
-    solve: Callable[[Tensor, int], Tensor],
-    together: int = _TOGETHER,
+    weight: Tensor, root: Tensor, solve: Callable[[Tensor, int], Tensor], together: int = _TOGETHER
 ) -> Tensor:
     """`weight` (rows, columns) with each column, in order, replaced by what `solve` gives, (rows, 1), for the weights
     as they are then and the column's number, and the columns to come moved to make up for it: those of the same
@@ -61,8 +56,7 @@ def solve_columns(
 def inverse_root(second_moment: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor of the inverse of the damped Hessian, of the dtype of `second_moment`."""
     damped = second_moment.double().clone()
-    damped.diagonal().add_(
-        damping * float(second_moment.diagonal().mean()) + 1e-30
-    )  # a layer may have seen zeros alone
+    added = damping * float(second_moment.diagonal().mean()) + 1e-30  # a layer may have seen zeros alone
+    damped.diagonal().add_(added)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True).to(second_moment.dtype)

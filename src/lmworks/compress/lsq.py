@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.compress.block_calibration import linear_names
+from lmworks.compress.block_calibration import linears
 from lmworks.compress.config import GridConfig, LSQConfig
 from lmworks.compress.quantisation import quantised_checkpoint
 from lmworks.compress.stage import check_format, load_base, write
@@ -44,18 +44,18 @@ class RoundedLinear(nn.Linear):
         weight = layer.weight.detach()
         self.grid = fit_grid(weight, config, torch.ones(weight.shape[1]))
         self.grown = nn.Parameter(torch.zeros_like(self.grid.scales))
-        has_minimum = not config.symmetric and config.bits < 8
-        self.shifted = nn.Parameter(torch.zeros_like(self.grid.scales)) if has_minimum else None
+        self.shifted = nn.Parameter(torch.zeros_like(self.grid.scales)) if config.centre is None else None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name that nn.Linear gives it
         return F.linear(input, self.rounded().to(input.dtype), self.bias)
 
     def levels(self) -> Grid:
         """The levels as they are now."""
-        config, scales = self.grid.config, _half(self.grid.scales * self.grown.float().exp())
-        if self.shifted is None:
-            return Grid(config, scales, torch.zeros_like(scales) if config.bits == 8 else -8 * scales)
-        return Grid(config, scales, _half(self.grid.minimums + self.grid.scales * self.shifted.float()))
+        scales = _half(self.grid.scales * self.grown.float().exp())
+        minimums = -(self.grid.config.centre or 0) * scales
+        if self.shifted is not None:
+            minimums = _half(self.grid.minimums + self.grid.scales * self.shifted.float())
+        return Grid(self.grid.config, scales, minimums)
 
     def rounded(self) -> Tensor:
         """ŵ, (rows, columns) float32, with the gradients above."""
@@ -73,9 +73,8 @@ class RoundedLinear(nn.Linear):
 def rounded_model(model: Transformer, config: GridConfig) -> Transformer:
     """The model with the same weights, whose projections are `RoundedLinear`s."""
     copied = sharing_copy(model)
-    for name in linear_names(copied):
-        parent, _, part = name.rpartition(".")
-        setattr(copied.get_submodule(parent), part, RoundedLinear(copied.get_submodule(name), config))  # type: ignore[arg-type]
+    for name, layer in linears(copied).items():
+        copied.set_submodule(name, RoundedLinear(layer, config))
     return copied
 
 
@@ -104,10 +103,7 @@ def _deliver(config: LSQConfig, run: Run, trained: Mapping[str, Tensor], folder:
     """The trained weights on their trained levels."""
     model = run.model.float()
     model.load_state_dict(dict(trained), strict=False)
-    matrices = {
-        f"{name}.weight": layer.quantised() for name, layer in model.named_modules() if isinstance(layer, RoundedLinear)
-    }
-    floats = {
-        name: trained.get(name, tensor) for name, tensor in run.checkpoint.weights.items() if name not in matrices
-    }
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, RoundedLinear)}
+    matrices = {f"{name}.weight": layer.quantised() for name, layer in layers.items()}
+    floats = {name: trained.get(name, weight) for name, weight in run.checkpoint.weights.items()}
     write(quantised_checkpoint(run.checkpoint, matrices, floats, config.embedding_format), folder, config.format)

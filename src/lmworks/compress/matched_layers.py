@@ -2,8 +2,6 @@
 2020), of layers that are matched evenly (Jiao et al. 2020, section 3.1)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,25 +31,6 @@ def blocks_of(model: Transformer) -> list[Block]:
     if model.decoder is None:
         raise ValueError("only a decoder is compressed so: the model has none")
     return list(model.decoder.blocks)  # type: ignore[arg-type]
-
-
-Calls = dict[nn.Module, tuple[tuple[Any, ...], Any]]
-
-
-@contextmanager
-def recorded(modules: Sequence[nn.Module]) -> Iterator[Calls]:
-    """While it is open, what each module was last called with, and gave."""
-    calls: Calls = {}
-
-    def keep(module: nn.Module, given: tuple[Any, ...], found: Any) -> None:
-        calls[module] = given, found
-
-    handles = [module.register_forward_hook(keep) for module in modules]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def add_projections(model: Transformer, width: int, seed: int) -> Transformer:

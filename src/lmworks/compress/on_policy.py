@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch.nn.utils.rnn import pad_sequence
 
 from lmworks.compress.distillation_config import OnPolicyConfig
 from lmworks.data.batching import PADDING, Batch
@@ -73,20 +75,17 @@ def beginnings(batch: Batch, most: int) -> list[list[int]]:
 def batch_of_rollouts(rollouts: Sequence[Rollout], batch: Batch) -> Batch:
     """A batch of the rollouts, padded behind, in which the sampled tokens are learned; with the sources and sequences
     of `batch`."""
-    lengths = torch.tensor([len(rollout.ids) for rollout in rollouts])
-    longest = int(lengths.max())
-    ids, sampled = torch.zeros(len(rollouts), longest + 1, dtype=torch.int64), torch.zeros(len(rollouts), longest + 1)
-    for row, rollout in enumerate(rollouts):
-        ids[row, : lengths[row]] = torch.tensor(rollout.ids)
-        sampled[row, : lengths[row]] = torch.tensor(rollout.sampled, dtype=torch.float32)
-    places = torch.arange(longest)[None]
-    real = places < lengths[:, None]
-    numbers = torch.arange(len(rollouts))[:, None].expand(-1, longest)
+    ids, sampled = (
+        F.pad(pad_sequence([torch.tensor(getattr(each, name)) for each in rollouts], batch_first=True), (0, 1))
+        for name in ("ids", "sampled")
+    )
+    places = torch.arange(ids.shape[1] - 1)[None]
+    real = places < torch.tensor([len(each.ids) for each in rollouts])[:, None]
     return replace(
         batch,
-        ids=ids[:, :longest],
+        ids=ids[:, :-1],
         positions=places * real,
-        documents=numbers.masked_fill(~real, PADDING),
+        documents=torch.arange(len(rollouts))[:, None].where(real, PADDING),
         targets=ids[:, 1:],
-        mask=sampled[:, 1:].bool(),
+        mask=sampled[:, 1:],
     )

@@ -9,18 +9,13 @@ save_gguf(smaller, "model.gguf")  # writes them as they are
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmworks.compress.awq import scale_block
-from lmworks.compress.block_calibration import (
-    InputStatistics,
-    calibrated_blocks,
-    linear_names,
-    read_calibration,
-)
+from lmworks.compress.block_calibration import InputStatistics, calibrated_blocks, linears, read_calibration
+from lmworks.compress.channel_scales import scale_block
 from lmworks.compress.config import (
     AWQConfig,
     EmbeddingFormat,
@@ -32,7 +27,6 @@ from lmworks.compress.config import (
     SmoothQuantConfig,
 )
 from lmworks.compress.gptq import gptq_matrix
-from lmworks.compress.smoothquant import smooth_block
 from lmworks.compress.weight_grid import fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
@@ -51,7 +45,7 @@ class Quantisation:
 
     errors  the relative squared error of each layer's outputs on what the calibration saw: |ΔW x|² / |W x|². Without a
             calibration, of its weights.
-    inputs  statistics of each layer's inputs.
+    inputs  statistics of each layer's inputs, without second moments.
     seen    the calibration text, for a manifest.
     """
 
@@ -77,35 +71,31 @@ def quantise(
     the method needs a text and there is none.
     """
     check_floats(checkpoint, config.requantise)
-    text = None
-    if not isinstance(config.method, RoundConfig):
+    method, text = config.method, None
+    if not isinstance(method, RoundConfig):
         text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
     model = float_copy(checkpoint.model)
-    if grids is None:
-        grids = dict.fromkeys(linear_names(model), config.grid)
+    chosen = dict.fromkeys(linears(model), config.grid) if grids is None else grids
     stored: dict[str, Quantised] = {}
     errors: dict[str, float] = {}
     inputs: dict[str, InputStatistics] = {}
+
+    def round_all(layers: Mapping[str, nn.Linear], statistics: Mapping[str, InputStatistics]) -> None:
+        for name, layer in layers.items():
+            if (grid := chosen[name]) is not None:
+                matrix, errors[name] = _round(layer.weight, grid, statistics.get(name), method)
+                stored[f"{name}.weight"] = matrix
+                layer.weight.copy_(dequantise(matrix))
+
     if text is None:
-        layers = ((name, cast(nn.Linear, model.get_submodule(name))) for name in grids)
-        for number, (name, layer) in enumerate(layers):
-            if (grid := grids[name]) is not None:
-                stored[f"{name}.weight"], errors[name] = _round(layer.weight, grid, None, config.method)
-            progress(number + 1, len(grids), "matrices")
+        round_all(linears(model), {})
     else:
         for block in calibrated_blocks(model, text):
             statistics = block.statistics()
-            inputs |= {name: own.vectors() for name, own in statistics.items()}
-            match config.method:
-                case AWQConfig() as method:
-                    scale_block(block, statistics, grids, method)
-                case SmoothQuantConfig() as method:
-                    smooth_block(block, statistics, method)
-            for name, layer in block.linears().items():
-                if (grid := grids[name]) is not None:
-                    matrix, errors[name] = _round(layer.weight, grid, statistics.get(name), config.method)
-                    stored[f"{name}.weight"] = matrix
-                    layer.weight.copy_(dequantise(matrix))
+            inputs |= {name: replace(own, second_moment=None) for name, own in statistics.items()}
+            if isinstance(method, AWQConfig | SmoothQuantConfig):
+                scale_block(block, statistics, chosen, method)
+            round_all(block.linears(), statistics)
             progress(block.number + 1, len(model.config.stacks[-1].blocks), "blocks")
     smaller = quantised_checkpoint(checkpoint, stored, model.state_dict(), config.embedding_format)
     return Quantisation(smaller, errors, inputs, {} if text is None else text.seen())
@@ -116,7 +106,7 @@ def quantised_checkpoint(
 ) -> Checkpoint:
     """The checkpoint with these quantised matrices; everything else is of `floats`, with tables in the format
     `embedding`."""
-    stored = {name: matrices[name] if name in matrices else _kept(name, floats[name], embedding) for name in (*floats,)}
+    stored = {name: matrices.get(name) or _kept(name, tensor, embedding) for name, tensor in floats.items()}
     weights = QuantisedWeights({**stored, **matrices})
     return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
 
@@ -130,7 +120,7 @@ def _round(
         matrix = round_to_nearest(weight, grid)
         return matrix, _share((dequantise(matrix) - weight).square(), weight.square())
     moment = statistics.second_moment
-    searched = isinstance(method, GPTQConfig) or (isinstance(method, AWQConfig) and method.clip)
+    searched = isinstance(method, GPTQConfig | AWQConfig)
     levels = fit_grid(weight, grid, statistics.mean_square if searched else None)
     q = gptq_matrix(weight, moment, levels, method) if isinstance(method, GPTQConfig) else levels.nearest(weight)
     change = levels.levels(q) - weight
@@ -146,8 +136,7 @@ def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Qua
     if tensor.ndim == 1:
         return tensor.detach().float()
     if name in _TABLES and embedding != "bfloat16":
-        bits = 8 if embedding == "int8" else 4
-        return round_to_nearest(tensor.detach(), GridConfig(bits))
+        return round_to_nearest(tensor.detach(), GridConfig(8 if embedding == "int8" else 4))
     return tensor.detach().bfloat16()
 
 

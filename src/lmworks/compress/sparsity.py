@@ -12,12 +12,12 @@ SparseGPT goes column by column as GPTQ does: a weight that goes moves those beh
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks
+from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks, linears
+from lmworks.compress.config import Sparsity
 from lmworks.compress.gptq import inverse_root, solve_columns
 from lmworks.compress.matched_layers import blocks_of
-from lmworks.compress.pruning_config import Sparsity
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
 
@@ -28,15 +28,15 @@ BLOCK = 128  # columns whose weights SparseGPT compares, but in a pattern n:m
 def sparsify(
     checkpoint: Checkpoint, config: Sparsity, text: CalibrationText | None = None, progress: Report = no_report
 ) -> Checkpoint:
-    """The checkpoint with zeros in the linear layers of its blocks, each pruned by what the pruned ones before it give.
+    """The checkpoint with zeros in the linear layers of its decoder, each pruned by what the pruned ones before it
+    give.
 
     ValueError for a method that needs a `text` and gets none, and for a matrix whose columns the pattern does not
     divide."""
-    dtype = checkpoint.model.tokens.dtype
-    model = copy.deepcopy(checkpoint.model).float()
-    blocks = blocks_of(model)
+    dtype, model = checkpoint.model.tokens.dtype, copy.deepcopy(checkpoint.model).float()
+    count = len(blocks_of(model))
     if config.kind == "magnitude":
-        for linear in (part for block in blocks for part in block.modules() if type(part) is nn.Linear):
+        for linear in linears(model).values():
             linear.weight.masked_fill_(least(linear.weight.abs(), config, by_row=False), 0.0)
         return checkpoint.with_model(model.to(dtype))
     if text is None:
@@ -46,12 +46,11 @@ def sparsify(
         for name, linear in block.linears().items():
             if (seen := statistics.get(name)) is None:
                 raise ValueError(f"no token of the calibration text reaches {name}: give more text")
-            if config.kind == "wanda":
+            if seen.second_moment is None:
                 linear.weight.masked_fill_(wanda_mask(linear.weight, seen.mean_square, config), 0.0)
             else:
-                assert seen.second_moment is not None
                 linear.weight.copy_(sparsegpt_matrix(linear.weight, seen.second_moment, config))
-        progress(block.number + 1, len(blocks), "layers pruned")
+        progress(block.number + 1, count, "layers pruned")
     return checkpoint.with_model(model.to(dtype))
 
 
@@ -62,11 +61,8 @@ def wanda_mask(weight: Tensor, mean_square: Tensor, config: Sparsity) -> Tensor:
 
 def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) -> Tensor:
     """`weight` (rows, columns) with zeros, of its dtype; `second_moment` (columns, columns) is the mean of x xᵀ."""
-    root, mask = (
-        inverse_root(second_moment.to(weight.dtype), config.damping),
-        torch.zeros_like(weight, dtype=torch.bool),
-    )
-    size = BLOCK if config.of_each is None else config.of_each[1]
+    root, mask = inverse_root(second_moment.to(weight.dtype), config.damping), torch.zeros_like(weight).bool()
+    size = config.of_each[1] or BLOCK
 
     def zero(rest: Tensor, column: int) -> Tensor:
         if column % size == 0:
@@ -79,9 +75,8 @@ def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) ->
 
 def least(scores: Tensor, config: Sparsity, by_row: bool) -> Tensor:
     """The least scores (rows, columns), bool: of each row, or of the whole; of a pattern, of each of its groups."""
-    shape = scores.shape
-    if config.of_each is not None:
-        count, size = config.of_each
+    shape, (count, size) = scores.shape, config.of_each
+    if size:
         if shape[1] % size:
             raise ValueError(f"{shape[1]} columns are no multiple of {size}, as {config.pattern} needs: take another")
         scores = scores.view(shape[0], -1, size)

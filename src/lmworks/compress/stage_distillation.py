@@ -12,13 +12,12 @@ from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
 from lmworks.compress.matched_layers import blocks_of
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
-from lmworks.compress.teacher_columns import COLUMNS, TeacherColumns, open_columns, write_columns
+from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.model_costs import count_parameters
-from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import HIGHEST_RATE, RULE
@@ -71,7 +70,10 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
     if taught is not None:
         _check_teacher(taught, student)
     if config.parameters is not None and config.rate is None:
-        config = replace(config, rate=rate_of_new(student, config, tokens_of(shards)))
+        # That of a model that begins anew, by the dial's rule for its size and tokens.
+        tokens = tokens_of(shards) * (config.epochs or EPOCHS)
+        advice = RULES[RULE].suggest(inner_parameters(student.config), tokens)
+        config = replace(config, rate=min(advice.learning_rate, HIGHEST_RATE))
     model = None if taught is None or columns is not None else taught.model.to(device).requires_grad_(False)
 
     def loader_of(found: FinetuneConfig, steps: int) -> Loader:
@@ -83,7 +85,7 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
         return Loader(of_shards, *ranks.rows)
 
     def run_on(loader: Loader, base: Checkpoint, found: FinetuneConfig, folder: Path) -> Run:
-        said: Transformer | TeacherColumns | None = model
+        said = model
         if columns is not None:
             said = open_columns(columns, loader.datasets, loader.config.length, config.seed, config.loss.temperature)
         prepare_student(base.model, model, config.loss, config.seed)
@@ -123,12 +125,6 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
     layers = len(blocks_of(teacher.model))
     kept = evenly_spaced(config.layers or -(-layers // 2), layers)
     return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
-
-
-def rate_of_new(student: Checkpoint, config: DistillConfig, tokens: int) -> float:
-    """The peak learning rate of a model that begins anew, by the dial's rule for its size and tokens."""
-    advice = RULES[RULE].suggest(inner_parameters(student.config), tokens * (config.epochs or EPOCHS))
-    return min(advice.learning_rate, HIGHEST_RATE)
 
 
 def _check_teacher(teacher: Checkpoint, student: Checkpoint) -> None:

@@ -33,7 +33,7 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
             weights[name] = weight
         elif found[1] in places:
             weights[f"decoder.blocks.{places[found[1]]}.{found[2]}"] = weight
-    # What config.json says besides may be of the layers that are gone.
+    # `published`, what config.json says besides, may be of the layers that are gone.
     return replace(checkpoint, config=config, weights=weights, published=None)
 
 

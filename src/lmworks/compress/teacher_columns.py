@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lmworks.artefact import write_json
 from lmworks.compress.distillation_config import TeacherConfig
-from lmworks.compress.distillation_losses import likeliest
+from lmworks.compress.distillation_losses import Likeliest, likeliest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.batching import make_batch
 from lmworks.data.packing import plan_sequences
@@ -51,16 +52,13 @@ class TeacherColumns:
     """The columns of a loader's sources, in their order: (ids, log-probabilities) of each, on the disk until looked
     at."""
 
-    index: ColumnsIndex
     arrays: Sequence[tuple[NDArray, NDArray[np.float32]]]
 
-    def rows(
-        self, sources: NDArray[np.int64], sequences: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """ids (rows, length, k), log-probabilities (rows, length, k or k + 1) of these sequences (rows,)."""
+    def rows(self, sources: Tensor, sequences: Tensor) -> Likeliest:
+        """Of these sequences (rows,): ids (rows, length, k) int64, log-probabilities (rows, length, k or k + 1)."""
         pairs = list(zip(sources.tolist(), sequences.tolist(), strict=True))
         ids, log_p = (np.stack([self.arrays[s][part][q] for s, q in pairs]) for part in (0, 1))
-        return ids.astype(np.int64), log_p
+        return Likeliest(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(log_p))
 
 
 def open_columns(
@@ -78,7 +76,7 @@ def open_columns(
         number = index.shards.index(dataset.fingerprint)
         ids, log_p = (np.load(folder / f"{number}-{part}.npy", mmap_mode="r") for part in ("ids", "log-p"))
         arrays.append((ids, log_p))
-    return TeacherColumns(index, arrays)
+    return TeacherColumns(arrays)
 
 
 def write_columns(

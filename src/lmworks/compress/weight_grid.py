@@ -7,7 +7,7 @@ that a matrix rounded here is run, and written to files, without a further round
     symmetric     q in 8 ± 2^(bits-1), minimum -8 · scale; 4 bits: 0 … 15       int4, Q4_0, compressed-tensors
     else          q in 0 … 2^bits - 1                                           int4, Q4_1
 
-Two and three bits are simulated: they use some of the levels of four, and take the memory of four.
+Two and three bits are simulated: they use some of the levels of four.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,7 @@ class Grid:
     def nearest(self, values: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
         """The q of the nearest levels, of the dtype of `values` (rows, columns), which are these columns of the
         matrix."""
-        scales, minimums = self.spread(values, columns)
-        return _nearest(values, scales, minimums, self.config)
+        return _nearest(values, *self.spread(values, columns), self.config)
 
     def levels(self, q: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
         """The values of these q, (rows, columns)."""
@@ -75,49 +74,54 @@ def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = Non
     They are looked for among shrunk ranges, then fitted by least squares to the weights nearest to them. ValueError for
     values that are not finite, or too large for float16.
     """
-    groups = _grouped(weight.float(), config.group)
+    missing = -weight.shape[1] % config.group  # columns, which are filled up with the last values: no range is wider
+    groups = F.pad(weight.float()[None], (0, missing), mode="replicate")[0].unflatten(1, (-1, config.group))
     best = _half(*_between(groups, config), config)
     if importance is None:
         return Grid(config, *(kind.squeeze(-1) for kind in best))
     counts = importance.float().clamp(min=1e-12 * float(importance.max()) + 1e-30)
-    counts = F.pad(counts, (0, -len(counts) % config.group)).unflatten(0, (-1, config.group))  # (groups, columns)
-    least = _error(groups, *best, counts, config)
+    counts = F.pad(counts, (0, missing)).unflatten(0, (-1, config.group))  # (groups, columns)
+
+    def error(scales: Tensor, minimums: Tensor) -> Tensor:
+        rounded = _nearest(groups, scales, minimums, config) * scales + minimums
+        return ((rounded - groups).square() * counts).sum(-1, keepdim=True)  # (rows, groups, 1)
 
     def offer(scales: Tensor, minimums: Tensor) -> None:
         nonlocal best, least
         offered = _half(scales, minimums, config)
-        error = _error(groups, *offered, counts, config)
-        better = error < least
-        best = tuple(torch.where(better, new, old) for new, old in zip(offered, best, strict=True))
-        least = torch.where(better, error, least)
+        found = error(*offered)
+        best = tuple(torch.where(found < least, new, old) for new, old in zip(offered, best, strict=True))
+        least = torch.minimum(found, least)
 
-    if config.symmetric or config.bits == 8:
+    least = error(*best)
+    if config.centre is None:
+        for low, high in product(_ENDS, _ENDS):
+            offer(*_between(groups, config, low, high))
+    else:
         for share in _SHRUNK:
             scales, minimums = _between(groups, config, share, share)
             offer(scales, minimums)
-            offer(-scales, -minimums)  # the end with one more level on the other side
-    else:
-        for low, high in product(_ENDS, _ENDS):
-            offer(*_between(groups, config, low, high))
+            offer(-scales, minimums)  # the end with one more level on the other side
     for _ in range(_REFINED):
         offer(*_least_squares(groups, _nearest(groups, *best, config), counts, config))
     return Grid(config, *(kind.squeeze(-1) for kind in best))
 
 
+# Scales and minimums are (rows, groups, 1), values (rows, groups, columns); levels around 0 have no minimum of their
+# own: theirs follows in `_half`.
+
+
 def _between(
     groups: Tensor, config: GridConfig, low_share: Tensor | float = 1.0, high_share: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Scales and minimums (rows, groups, 1) of ranges whose ends are these shares of the values' own, (rows, groups,
-    columns)."""
+    """Scales and minimums of ranges whose ends are these shares of the values' own."""
     low, high = groups.amin(-1, keepdim=True) * low_share, groups.amax(-1, keepdim=True) * high_share
+    if config.centre is None:
+        return (high - low).clamp(min=0) / (2**config.bits - 1), low
     if config.bits == 8:
-        scales = torch.maximum(-low, high) / 127
-        return scales, torch.zeros_like(scales)
-    if config.symmetric:
-        furthest = torch.where(-low > high, low, high)  # gets the level furthest from 0, of which there is one
-        scales = furthest / -(2 ** (config.bits - 1))
-        return scales, -8 * scales
-    return (high - low).clamp(min=0) / (2**config.bits - 1), low
+        return torch.maximum(-low, high) / 127, low
+    furthest = torch.where(-low > high, low, high)  # gets the level furthest from 0, of which there is one
+    return furthest / -(2 ** (config.bits - 1)), low
 
 
 def _least_squares(groups: Tensor, q: Tensor, counts: Tensor, config: GridConfig) -> tuple[Tensor, Tensor]:
@@ -126,38 +130,22 @@ def _least_squares(groups: Tensor, q: Tensor, counts: Tensor, config: GridConfig
     def total(values: Tensor) -> Tensor:
         return (values * counts).sum(-1, keepdim=True)
 
-    if config.symmetric or config.bits == 8:
-        centred = q if config.bits == 8 else q - 8
-        scales = total(centred * groups) / total(centred.square()).clamp(min=1e-30)
-        return scales, torch.zeros_like(scales) if config.bits == 8 else -8 * scales
-    weight, mean_q, mean = total(torch.ones_like(q)), total(q), total(groups)
-    mean_q, mean = mean_q / weight, mean / weight
+    mean_q, mean = config.centre, 0.0
+    if mean_q is None:
+        weight = total(torch.ones_like(q))
+        mean_q, mean = total(q) / weight, total(groups) / weight
     scales = total((q - mean_q) * (groups - mean)) / total((q - mean_q).square()).clamp(min=1e-30)
     return scales, mean - scales * mean_q
 
 
-def _error(groups: Tensor, scales: Tensor, minimums: Tensor, counts: Tensor, config: GridConfig) -> Tensor:
-    """(rows, groups, 1)."""
-    rounded = _nearest(groups, scales, minimums, config) * scales + minimums
-    return ((rounded - groups).square() * counts).sum(-1, keepdim=True)
-
-
 def _nearest(values: Tensor, scales: Tensor, minimums: Tensor, config: GridConfig) -> Tensor:
-    low, high = config.levels
-    return ((values - minimums) / torch.where(scales == 0, 1.0, scales)).round().clamp(low, high)
+    return ((values - minimums) / torch.where(scales == 0, 1.0, scales)).round().clamp(*config.levels)
 
 
 def _half(scales: Tensor, minimums: Tensor, config: GridConfig) -> tuple[Tensor, Tensor]:
-    """As float16 has them; a symmetric minimum is -8 scales exactly."""
+    """As float16 has them; the minimum of levels around 0 follows from the scale."""
     scales = scales.half().float()
-    minimums = -8 * scales if config.symmetric and config.bits < 8 else minimums
+    minimums = minimums if config.centre is None else -config.centre * scales
     if not (minimums.half().isfinite().all() and scales.isfinite().all()):
         raise ValueError("a group of weights is not finite, or too large for a float16 scale: keep them as bfloat16")
     return scales, minimums.half().float()
-
-
-def _grouped(weight: Tensor, group: int) -> Tensor:
-    """(rows, columns) → (rows, groups, columns of a group), filled up with the last values, which widen no range."""
-    missing = -weight.shape[1] % group
-    padded = F.pad(weight[None], (0, missing), mode="replicate")[0] if missing else weight
-    return padded.unflatten(1, (-1, group))

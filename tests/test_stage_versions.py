@@ -50,8 +50,8 @@ MODULES = {
     "compress.prune": "compress/stage compress/structured_pruning compress/sparsity compress/gptq",
     "compress.teacher": "compress/teacher_columns compress/distillation_losses",
     "compress.sequences": "compress/teacher_sequences",
-    "compress.distil": "compress/stage_distillation compress/distillation compress/distillation_losses "
-    "compress/matched_layers compress/on_policy compress/student",
+    "compress.distil": "compress/stage compress/distillation compress/distillation_losses "
+    "compress/on_policy compress/student",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

@@ -299,7 +299,7 @@ STAGES: dict[str, Stage] = {
         check="lmworks.compress.stage:check",
     ),
     "compress.teacher": Stage(
-        run="lmworks.compress.stage_distillation:teacher",
+        run="lmworks.compress.stage:teacher",
         config="lmworks.compress.distillation_config:TeacherConfig",
         version=1,
         purpose="store what a teacher says to token shards: the likeliest next tokens at each place",
@@ -316,10 +316,10 @@ STAGES: dict[str, Stage] = {
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("teacher",),
         sources="lmworks.compress.teacher_sequences:outside_digest",
-        check="lmworks.compress.teacher_sequences:check",
+        check="lmworks.compress.teacher_sequences:read_prompts",
     ),
     "compress.distil": Stage(
-        run="lmworks.compress.stage_distillation:distil",
+        run="lmworks.compress.stage:distil",
         config="lmworks.compress.distillation_config:DistillConfig",
         version=1,
         purpose="teach a student what a teacher says to token shards: logits, hidden states, attention maps",

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.compress.distillation import Distillation, prepare_student
+from lmworks.compress.distillation import Distillation, matched_layers, prepare_student
 from lmworks.compress.distillation_config import DistillationLoss, TeacherConfig
-from lmworks.compress.matched_layers import matched_layers
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import open_columns, write_columns
 from lmworks.data.loader import Loader

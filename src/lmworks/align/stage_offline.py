@@ -19,7 +19,7 @@ from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfi
 from lmworks.align.kto import KTO, KTOLoader, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
-from lmworks.align.policy_evaluation import run_suites, suite_config, suite_section, validation_on
+from lmworks.align.policy_evaluation import suite_config, suite_section, validation_on
 from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
@@ -34,6 +34,7 @@ from lmworks.data.order import Permutation
 from lmworks.data.preference_rows import PreferenceRow, read_preference_rows
 from lmworks.data.token_groups import TokenGroups
 from lmworks.evaluate import suite
+from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
@@ -81,7 +82,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     method, ranks = with_rank(config.method, checkpoint, learned), join(config.train.parallel)
     tuned = FinetuneConfig(method=method, seed=config.seed, train=config.train)
     if config.suites and ranks.first:
-        run_suites(config, context, find_base(config.base, context), "before")
+        run_suites(suite_config(config), context, find_base(config.base, context), "before")
 
     def run_on(shown: TokenGroups, config: OfflineConfig, folder: Path, base: Checkpoint) -> Run:
         kind = KTOLoader if isinstance(objective, KTO) else GroupLoader

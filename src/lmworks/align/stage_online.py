@@ -10,7 +10,7 @@ from lmworks.align.environments import episodes
 from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import policy_of
-from lmworks.align.policy_evaluation import run_suites, suite_section, validation_on
+from lmworks.align.policy_evaluation import suite_config, suite_section, validation_on
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import add_critic
 from lmworks.align.preference_losses import Pairs
@@ -27,6 +27,7 @@ from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.preference_rows import read_preference_rows
 from lmworks.evaluate.metric import Metric
 from lmworks.evaluate.registry import metric
+from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
@@ -54,7 +55,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
     if config.suites and ranks.first:
-        run_suites(config, context, find_base(config.base, context), "before")
+        run_suites(suite_config(config), context, find_base(config.base, context), "before")
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
         prompts, lost = len(completions.completions), len(left_out)

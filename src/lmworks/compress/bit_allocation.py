@@ -1,9 +1,7 @@
 """Mixed precision: how many bits each matrix gets, so that a file keeps to a budget and the loss suffers least.
 
-The sensitivity of a matrix is measured: the loss of the calibration text when this matrix alone is rounded. The
-sensitivities of all matrices are added, which holds as long as each is small (Dong et al. 2019, "HAWQ", assume the
-same), and what is best under the budget is a knapsack with a choice of one format for each, solved exactly on a scale
-of `_STEPS` steps.
+A matrix's sensitivity is the loss of the calibration text when it alone is rounded. Sensitivities are added, which
+holds as long as each is small (Dong et al. 2019, "HAWQ"); the knapsack is solved exactly on a scale of `_STEPS` steps.
 """
 
 from collections.abc import Sequence

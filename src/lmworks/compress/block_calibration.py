@@ -51,12 +51,9 @@ class CalibrationText:
 
 
 def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: CalibrationConfig) -> CalibrationText:
-    """Pieces of `config.length` tokens of the texts, each behind the token that begins a document, in an order of the
-    seed: so much of the beginning of each that all are in it, or that there are enough; more of each where all are too
-    few. Fewer tokens than one piece are a shorter one.
-
-    ValueError where there is no text.
-    """
+    """Pieces of `config.length` tokens of the texts, in an order of the seed: so much of the beginning of each that all
+    are in it, or that there are enough; more of each where all are too few. Fewer tokens than one piece are a shorter
+    one. ValueError where there is no text."""
     texts = [text for text in texts if text]
     if not texts:
         raise ValueError(
@@ -84,10 +81,9 @@ class InputStatistics:
     """Statistics of a linear layer's inputs over `tokens` tokens; tensors are float32.
 
     mean_absolute  (columns,): mean of |x|.
-    mean_square    (columns,): mean of x², whose root times √tokens is Wanda's norm.
+    mean_square    (columns,): mean of x².
     largest        (columns,): largest |x|.
-    second_moment  (columns, columns): mean of x xᵀ, half the Hessian of the squared error of the layer's outputs; None
-                   where it was not asked for.
+    second_moment  (columns, columns): mean of x xᵀ; None where it was not asked for.
     """
 
     mean_absolute: Tensor
@@ -121,7 +117,7 @@ class InputStatistics:
 
 @dataclass
 class CalibratedBlock:
-    """A block in its place, and what comes into it.
+    """A block, and what comes into it.
 
     number  from 0.
     name    of the module, such as `decoder.blocks.3`.
@@ -139,13 +135,12 @@ class CalibratedBlock:
         return self.rest[0][0]
 
     def linears(self) -> dict[str, nn.Linear]:
-        """See `linears`."""
         return linears(self.block, f"{self.name}.")
 
     @torch.no_grad()
     def statistics(self, moments: bool = True) -> dict[str, InputStatistics]:
-        """Statistics of each linear layer that saw a token; layers with one input share the object. `moments`: with
-        the matrices of second moments."""
+        """Statistics of each linear layer that saw a token, with second moments or without; layers with one input
+        share the object."""
         found: dict[str, InputStatistics] = {}
         block, context = self.rest[0]
         for batch in self.hidden:
@@ -185,6 +180,13 @@ def linears(module: nn.Module, prefix: str = "") -> dict[str, nn.Linear]:
     return {name: part for name, part in named.items() if not name.startswith("head.")}
 
 
+def blocks_of(model: Transformer) -> list[Block]:
+    """The decoder's blocks; ValueError for a model without a decoder."""
+    if model.decoder is None:
+        raise ValueError("only a decoder is compressed so: the model has none")
+    return list(model.decoder.blocks)  # type: ignore[arg-type]
+
+
 def check_length(model: Transformer, text: CalibrationText) -> None:
     """ValueError for sequences longer than the model's context."""
     if text.ids.shape[1] > model.config.context_length:
@@ -197,10 +199,7 @@ def check_length(model: Transformer, text: CalibrationText) -> None:
 @torch.no_grad()
 def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[CalibratedBlock]:
     """The blocks of a model with one stack, in order. Each is run again after it was handed out, with the weights that
-    it then has, and its outputs take the place of its inputs.
-
-    ValueError for an encoder–decoder and for sequences longer than the model's context.
-    """
+    it then has. ValueError for an encoder–decoder and for sequences longer than the model's context."""
     name, stack = ("decoder", model.decoder) if model.encoder is None else ("encoder", model.encoder)
     if stack is None or (model.encoder is not None and model.decoder is not None):
         raise ValueError("a model with an encoder and a decoder is not calibrated: there are methods without, as rtn")

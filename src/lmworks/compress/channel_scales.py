@@ -1,10 +1,7 @@
-"""Scales of a layer's input channels, moved into what computes the channels: the function of the block stays, what is
-large and what is small in it changes.
+"""Scales of a layer's input channels, moved into what computes the channels: y = W x = (W s) (x / s).
 
-    y = W x = (W s) (x / s)
-
-`x / s` is given by whatever comes before and is linear in its own weights: the norm in front of queries, keys and
-values, and of gate and up; the values, in front of the output projection; the gated half, up, in front of down.
+`x / s` is given by what comes before and is linear in its own weights: the norm in front of queries, keys and values,
+and of gate and up; the values, in front of the output projection; the gated half, up, in front of down.
 
 AWQ (Lin et al. 2023) scales up what sees large inputs, so that rounding loses least of it; SmoothQuant (Xiao et al.
 2022) moves the range of a few outlier channels of the inputs into the weights, so that both can be rounded to 8 bits.
@@ -49,8 +46,7 @@ class Site:
 
 
 def sites(block: Block) -> Iterator[Site]:
-    """The sites of a block whose channels can be scaled: those behind a norm need it in front of them, `down` a gate,
-    which is linear in up; experts have their own gates, and share their norm with a router."""
+    """The sites of a block whose channels can be scaled. Not of experts, who share their norm with a router."""
     attention, before = block.attention, block.norm_at != "post"
     if before:
         yield Site(("attention.query", "attention.key", "attention.value"), block.attention_norm)
@@ -67,8 +63,8 @@ def sites(block: Block) -> Iterator[Site]:
 
 @torch.no_grad()
 def fold(block: Block, site: Site, scales: Tensor) -> None:
-    """Multiply the columns of the site's layers by `scales` (channels of the producer,), above 0, and divide what gives
-    their input, in place."""
+    """Multiply the columns of the site's layers by `scales` (channels of the producer,), and divide the producer's, in
+    place."""
     for name in site.layers:
         block.get_submodule(name).weight.mul_(site.per_column(scales))  # type: ignore[operator, union-attr]
     match site.producer:
@@ -88,8 +84,8 @@ def scale_block(
     grids: Mapping[str, GridConfig | None],
     method: AWQConfig | SmoothQuantConfig,
 ) -> None:
-    """Fold the method's scales into a block that sees inputs of these statistics, in place; these become those of the
-    scaled inputs. `grids` are of its layers by their full names; what is not rounded is not scaled."""
+    """Fold the method's scales into a block, in place; `statistics` become those of the scaled inputs. `grids` are of
+    its layers by their full names; what is not rounded is not scaled."""
     for site in sites(block.block):
         names = [f"{block.name}.{layer}" for layer in site.layers]
         found = [grid for name in names if (grid := grids[name]) is not None]

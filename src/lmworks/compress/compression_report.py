@@ -1,9 +1,5 @@
-"""Compressed models beside their base: bytes, speed, bits per byte and task scores, paired, with intervals; and the
-stage `compress.compare`, which keeps the best.
-
-Bits per byte are those of held-out documents, each read in windows; a difference is taken document by document, so that
-its interval is much narrower than those of the two models.
-"""
+"""The stage `compress.compare`: compressed models beside their base, by bytes, speed, bits per byte of held-out
+documents and task scores, paired by document and item, with intervals; the best is kept."""
 
 import math
 import shutil
@@ -19,9 +15,8 @@ from lmworks.artefact import MANIFEST, REPORT, SECTIONS, StageContext, StageResu
 from lmworks.compress import stage
 from lmworks.compress.config import CompareConfig
 from lmworks.evaluate import suite
-from lmworks.evaluate.comparison import compare_runs
 from lmworks.evaluate.config import SuiteConfig
-from lmworks.evaluate.results import SCORES, read_scores
+from lmworks.evaluate.suite_comparison import run_suites, suites_section
 from lmworks.generate.benchmark import Workload, prompts, run_workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.page_storage import CacheDtype
@@ -101,11 +96,8 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def compare(config: CompareConfig, context: StageContext) -> StageResult:
-    """Measure the models of the inputs and their base; the output is the one of the least bits per byte among those
-    within the budget, with its files as they are.
-
-    ValueError where there is no compressed model, no held-out document, and none within the budget.
-    """
+    """Measure the models of the inputs and their base; the output is the one of the least bits per byte within the
+    budget, as it is. ValueError where there is no compressed model, no held-out document, or none within the budget."""
     made = {name: folder for name, folder in context.inputs.items() if stage.file_bytes(folder)}
     models = {name: folder for name, folder in made.items() if read_manifest(folder).stage.startswith("compress.")}
     base = find_base(config.base, replace(context, inputs={name: made[name] for name in made if name not in models}))
@@ -121,16 +113,18 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
         sizes = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
         raise ValueError(f"none of the models has at most {config.budget:,} bytes ({sizes}): raise the budget")
     chosen = min(within, key=lambda name: found[name].bits.sum())
-    caches = {cache: measure(models[chosen], texts, replace(config, new=0), cache) for cache in config.caches}
+    cached = measure(models[chosen], texts, replace(config, new=0), "int8")
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
     signature = sign({"texts": len(texts), "window": config.window, "weights": config.weights})
-    sections = [_section(found, caches, chosen, signature)]
+    sections = [_section(found, cached, chosen, signature)]
     metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found, signature)}
     if config.suites:
-        section, numbers = _suites(config, context, base, models)
+        asked = {BASE: base, **models}.items()
+        runs = {name: run_suites(suite_config(config), context, model, name) for name, model in asked}
+        section, differences = suites_section(runs.pop(BASE), runs)
         sections.append(section)
-        metrics |= numbers
+        metrics |= {"_".join(key): _number(difference) for key, difference in differences.items()}
     return StageResult(metrics=metrics, sections=tuple(sections))
 
 
@@ -150,23 +144,22 @@ def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
 
 
 def _numbers(found: Mapping[str, Measurement], signature: str) -> dict[str, Any]:
-    def number(score: Score) -> Any:
-        return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
-
     return {
         name: {
             "bytes": one.nbytes,
             "tokens_per_second": one.speed,
-            "bits_per_byte": number(one.bits_per_byte(signature)),
-            "difference": number(one.less(found[BASE], signature)) if name != BASE else None,
+            "bits_per_byte": _number(one.bits_per_byte(signature)),
+            "difference": _number(one.less(found[BASE], signature)) if name != BASE else None,
         }
         for name, one in found.items()
     }
 
 
-def _section(
-    found: Mapping[str, Measurement], caches: Mapping[str, Measurement], chosen: str, signature: str
-) -> Section:
+def _number(score: Score) -> Any:
+    return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
+
+
+def _section(found: Mapping[str, Measurement], cached: Measurement, chosen: str, signature: str) -> Section:
     base, rows = found[BASE], []
     for name, one in found.items():
         faster = "" if one.speed is None or base.speed is None else f"{one.speed:,.0f} ({one.speed / base.speed:.2f}×)"
@@ -178,14 +171,11 @@ def _section(
     text = (
         f"{len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as it serves. "
         f"`{chosen}` is kept: the fewest bits per byte within the budget. None is both smaller and better than "
-        f"{', '.join(front)}."
+        f"{', '.join(front)}. With keys and values in int8 (`lmworks serve --set cache_dtype=int8`) the bits per byte "
+        f"of `{chosen}` change by {_shown(cached.less(found[chosen], signature), '+.4f')}."
     )
-    tables = [Table(columns, tuple(rows), "With 95 % intervals, by document")]
-    if caches:
-        rows = [(name, _shown(one.less(found[chosen], signature), "+.4f")) for name, one in caches.items()]
-        caption = f"`{chosen}` with keys and values in other formats (`lmworks serve --set cache_dtype=int8`)"
-        tables.append(Table(("cache", "bits per byte less those of the default"), tuple(rows), caption))
-    return Section("Before and after", text, tuple(tables), (_plot(found, front, signature),))
+    table = Table(columns, tuple(rows), "With 95 % intervals, by document")
+    return Section("Before and after", text, (table,), (_plot(found, front, signature),))
 
 
 def _shown(score: Score, form: str) -> str:
@@ -209,28 +199,6 @@ def _plot(found: Mapping[str, Measurement], front: Sequence[str], signature: str
     axes.plot(*line, color="#0b6e8f", linewidth=1.0, zorder=0)
     caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"
     return Figure(as_svg(figure), f"{caption} to the base.")
-
-
-def _suites(
-    config: CompareConfig, context: StageContext, base: Path, models: Mapping[str, Path]
-) -> tuple[Section, dict[str, Any]]:
-    """The suites' scores of the base, and of each model its differences item by item."""
-    runs = {name: context.work / f"suites-{name}" for name in (BASE, *models)}
-    for name, model in {BASE: base, **models}.items():
-        if not (runs[name] / SCORES).exists():
-            runs[name].mkdir(parents=True, exist_ok=True)
-            places = {"inputs": {}, "output": runs[name], "work": runs[name], "models": {"model": str(model)}}
-            suite.evaluate(suite_config(config), replace(context, **places))
-    scores, rows, numbers = {name: read_scores(folder) for name, folder in runs.items()}, [], dict[str, Any]()
-    for name in models:
-        for one in compare_runs(runs[name], runs[BASE]):
-            before, after = (str(scores[each][one.task][one.metric].score) for each in (BASE, name))
-            rows.append((name, one.task, one.metric, before, after, str(one.difference), one.verdict))
-            if isinstance(one.difference, Scored):
-                numbers[f"{name}_{one.task}_{one.metric}"] = [one.difference.value, *one.difference.interval]
-    columns = ("model", "task", "metric", "before", "after", "difference", "verdict")
-    text = "Paired by item; verdicts after Holm's correction for the tasks of a model."
-    return Section("Suites", text, (Table(columns, tuple(rows), "With 95 % intervals"),)), numbers
 
 
 def suite_config(config: CompareConfig) -> SuiteConfig:

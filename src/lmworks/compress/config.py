@@ -1,6 +1,5 @@
 """The configs of compression, free of torch: the one schema of recipes, `--set` and Python."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -261,35 +260,25 @@ class Sparsity:
               norm of what they read (Sun et al. 2024); `sparsegpt`, which changes the weights that stay so that they
               make up for those that are gone (Frantar & Alistarh 2023).
     sparsity  Share of the weights.
-    pattern   `unstructured`, or n of m: so many of each m neighbours in a row are 0, as `2:4`.
+    pattern   `unstructured`, or `2:4`: two of each four neighbours in a row are 0.
     damping   Of sparsegpt: added to the Hessian's diagonal, as a share of its mean.
     """
 
     sparsity: float = 0.5
-    pattern: str = "unstructured"
+    pattern: Literal["unstructured", "2:4"] = "unstructured"
     damping: float = 0.01
     kind: Literal["magnitude", "wanda", "sparsegpt"] = "wanda"
 
     def __post_init__(self) -> None:
         below_one(sparsity=self.sparsity)
         positive(sparsity=self.sparsity, damping=self.damping)
-        if self.pattern == "unstructured":
-            return
-        if not re.fullmatch(r"\d+:\d+", self.pattern) or not 0 < self.of_each[0] < self.of_each[1]:
-            raise ValueError(f"pattern is unstructured or n:m such as 2:4, got {self.pattern!r}")
-        if self.sparsity != (share := self.of_each[0] / self.of_each[1]):
-            raise ValueError(f"{self.pattern} is a sparsity of {share:g}: set it so")
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            raise ValueError("2:4 is a sparsity of 0.5: set it so")
 
     @property
     def goes_by_weights(self) -> bool:
         """Whether no text has to be read."""
         return self.kind == "magnitude"
-
-    @property
-    def of_each(self) -> tuple[int, int]:
-        """(n, m) of a pattern n:m, (0, 0) of none."""
-        count, _, size = self.pattern.partition(":")
-        return (int(count), int(size)) if size else (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +315,6 @@ class CompareConfig:
     window       Tokens that are read together.
     weights      How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
                  activations.
-    caches       Formats of keys and values that the kept model is measured with besides.
     new          Tokens that are generated to measure the speed; 0: it is not measured.
     suites       Suites or tasks of `lmworks eval` that all models are asked.
     suite_data   The folder of the suites' files.
@@ -339,7 +327,6 @@ class CompareConfig:
     characters: int = 400_000
     window: int = 512
     weights: Literal["auto", "float32"] = "auto"
-    caches: tuple[Literal["float32", "bfloat16", "int8"], ...] = ("int8",)
     new: int = 64
     suites: tuple[str, ...] = ()
     suite_data: Path = Path("data")

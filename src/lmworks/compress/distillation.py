@@ -1,44 +1,38 @@
 """Distillation (Hinton et al. 2015) as an objective of the training loop: the next token as a teacher sees it, and what
-stands in its layers."""
+stands in its layers: hidden states (Romero et al. 2015) and attention maps (Wang et al. 2020), of layers that are
+matched evenly (Jiao et al. 2020, section 3.1)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.compress.block_calibration import Calls, recorded
+from lmworks.compress.block_calibration import Calls, blocks_of, recorded
 from lmworks.compress.distillation_config import DistillationLoss
 from lmworks.compress.distillation_losses import Likeliest, LossOfLogits, divergence, gathered, sum_over_logits
-from lmworks.compress.matched_layers import (
-    add_projections,
-    attention_loss,
-    attention_map,
-    blocks_of,
-    check_maps,
-    hidden_state_loss,
-    matched_layers,
-)
 from lmworks.compress.teacher_columns import TeacherColumns
 from lmworks.data.batching import Batch
+from lmworks.model.attention import Attention
+from lmworks.model.config import Rope
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.objective import Objective
+from lmworks.train.run import PROJECTIONS
 
 _CAUSAL = CausalLanguageModel()
+_HIDDEN = -1e4  # a score that leaves no probability, and no gradient that is no number
 _Features = tuple[Tensor, VocabularyProjection]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchWithColumns(Batch):
-    """A batch with what a teacher said to it: `ids` and log-probabilities of `distillation_losses.Likeliest`.
-
-    likely_ids          (batch, length, k) int64
-    likely_log_p        (batch, length, k + 1) float32
-    """
+    """A batch with what a teacher said to it: `distillation_losses.Likeliest`, (batch, length, k) and (…, k + 1)."""
 
     likely_ids: Tensor
     likely_log_p: Tensor
@@ -132,6 +126,40 @@ def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest |
     return loss_of
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
+
+
+def matched_layers(student: int, teacher: int) -> list[int]:
+    """The number of the teacher's layer for each of the student's; the last ones match. ValueError for a teacher with
+    fewer."""
+    if teacher < student:
+        raise ValueError(f"a teacher of {teacher} layers cannot be matched by a student of {student}: leave layers out")
+    return [-(-(layer + 1) * teacher // student) - 1 for layer in range(student)]
+
+
+def prepare_student(model: Transformer, teacher: Transformer | None, loss: DistillationLoss, seed: int) -> Transformer:
+    """The student, in place, with projections where the hidden states of the two have different widths: they are
+    learned with it and not delivered. ValueError for layers that cannot be matched, or seen."""
+    if not loss.needs_layers:
+        return model
+    if teacher is None:
+        raise ValueError("columns hold a teacher's next tokens alone: set loss.hidden_states and attention_maps to 0")
+    matched_layers(len(blocks_of(model)), len(blocks_of(teacher)))
+    for attention in (block.attention.config for each in (model, teacher) for block in blocks_of(each)):
+        plain = isinstance(attention.position, Rope | None) and not attention.pattern
+        if loss.attention_maps and (not plain or attention.softcap or attention.sinks):
+            raise ValueError("attention maps are of plain causal attention; leave loss.attention_maps at 0")
+    own, width = model.config.embedding.width, teacher.config.embedding.width
+    if loss.hidden_states and width != own:
+        generator = torch.Generator().manual_seed(seed)
+        layers = nn.ModuleList(nn.Linear(own, width, bias=False) for _ in blocks_of(model))
+        for weight in layers.parameters():
+            nn.init.normal_(weight, std=own**-0.5, generator=generator)
+        model.add_module(PROJECTIONS.removesuffix("."), layers.to(model.tokens))
+    return model
+
+
 def _layer_losses(
     config: DistillationLoss, model: Transformer, teacher: Transformer, calls: Calls, examples: Batch
 ) -> dict[str, Tensor]:
@@ -153,18 +181,29 @@ def _layer_losses(
     return {name: torch.stack(sums).mean() for name, sums in found.items()}
 
 
-def prepare_student(model: Transformer, teacher: Transformer | None, loss: DistillationLoss, seed: int) -> Transformer:
-    """The student, in place, with projections where the hidden states of the two have different widths. ValueError for
-    layers that cannot be matched, and where `loss` is of layers and there is no teacher whose layers are seen."""
-    if not loss.needs_layers:
-        return model
-    if teacher is None:
-        raise ValueError("columns hold a teacher's next tokens alone: set loss.hidden_states and attention_maps to 0")
-    matched_layers(len(blocks_of(model)), len(blocks_of(teacher)))
-    if loss.attention_maps:
-        for each in (model, teacher):
-            check_maps(each.config)
-    width = teacher.config.embedding.width
-    if loss.hidden_states and width != model.config.embedding.width:
-        return add_projections(model, width, seed)
-    return model
+def hidden_state_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """The squared distance relative to the teacher's square, (…, width) each → (…,) float32 at least: they grow from
+    layer to layer, and each is to count alike."""
+    student, teacher = _wide(student), _wide(teacher)
+    return (student - teacher).square().sum(-1) / teacher.square().sum(-1).clamp(min=1e-12)
+
+
+def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher ‖ student) of attention maps, (batch, heads, length, length) log-probabilities each → (batch, length),
+    the mean over heads; where the numbers of heads differ, of the means of their maps."""
+    if student.shape[1] != teacher.shape[1]:
+        student, teacher = (maps.logsumexp(1, keepdim=True) - math.log(maps.shape[1]) for maps in (student, teacher))
+    return divergence(student, teacher, beta=0).mean(1)
+
+
+def attention_map(attention: Attention, call: tuple[Any, ...], visible: Tensor) -> Tensor:
+    """ln of the shares that each query gives to keys, (batch, heads, length, length) float32 at least, of a call of
+    `attention` and who sees whom, `visible` (batch, 1, length, length) bool."""
+    query, key = attention.query_and_key(*call)
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = _wide(query @ key.transpose(-1, -2)) * attention.scale
+    return scores.masked_fill(~visible, _HIDDEN).log_softmax(-1)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -55,8 +55,7 @@ class DistillationLoss:
 class OnPolicyConfig:
     """Texts that the student writes itself, through the engine (Agarwal et al. 2024, algorithm 1).
 
-    share        Of the batches, λ: the student continues the beginnings of their sequences, and learns from what the
-                 teacher says to each of its tokens.
+    share        Of the batches, λ, whose beginnings the student continues; the teacher judges each of its tokens.
     prompt       Tokens of a beginning; of a conversation all up to the first that is to be learned.
     completion   Most tokens that the student adds.
     temperature  Of its sampling.
@@ -108,8 +107,7 @@ class DistillConfig(FinetuneConfig):
 class TeacherConfig:
     """Columns of what the model in the role `teacher` says to token shards: the likeliest next tokens at each place.
 
-    k            Tokens that are stored of each place, beside the probability of all others together: 6 · k + 4 bytes
-                 for a vocabulary of at most 65,536.
+    k            Tokens of each place, beside all others together: 6 · k + 4 bytes for a vocabulary of at most 65,536.
     temperature  That of compress.distil, as are length and seed.
     length       Tokens in a sequence.
     seed         Of what is packed with what.

@@ -1,9 +1,8 @@
-"""GPTQ: round a matrix column by column, and let the columns to come make up for each error (Frantar et al. 2022,
-"GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers").
+"""GPTQ (Frantar et al. 2022): round a matrix column by column, and let the columns to come make up for each error.
 
 With the inputs X of a layer, H = X Xᵀ is the Hessian of the squared error of its outputs, for each row of its weights.
-Rounding column q and moving the others by -(w_q - ŵ_q) / [H⁻¹]_qq · [H⁻¹]_q,: is the best that they can do (OBQ,
-equation 2). The rows of the Cholesky factor of H⁻¹ are these updates for all columns in order (section 3.3, step 3).
+When column q is rounded, moving the others by -(w_q - ŵ_q) / [H⁻¹]_qq · [H⁻¹]_q,: is the best that they can do
+(equation 2). The rows of the Cholesky factor of H⁻¹ are these updates for all columns in order (section 3.3, step 3).
 """
 
 from collections.abc import Callable

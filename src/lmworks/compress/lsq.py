@@ -4,9 +4,9 @@
     ŵ = round(clip((w - m) / s)) · s + m
 
 The gradient passes the rounding straight through (Bengio et al. 2013): that of s is then q - (w - m) / s where w is
-within the levels and q beyond them, that of m is 1 beyond them (LSQ, equation 3). What is learned is how far s and m
-have moved from where they began, in units of s, so that one rate suits them and the weights. Scales and minimums are
-float16 numbers in the forward already: the matrix that is delivered is the one that was trained.
+within the levels and q beyond them, that of m is 1 beyond them (equation 3). What is learned is how far s and m have
+moved, in units of s, so that one rate suits them and the weights. Scales and minimums are float16 numbers in the
+forward already: the matrix that is delivered is the one that was trained.
 """
 
 from collections.abc import Mapping

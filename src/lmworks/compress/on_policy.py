@@ -1,5 +1,5 @@
-"""On-policy distillation: batches that the student writes itself, through the engine, and the teacher judges token by
-token (Agarwal et al. 2024, "On-Policy Distillation of Language Models", algorithm 1)."""
+"""On-policy distillation (Agarwal et al. 2024, algorithm 1): batches that the student writes itself, through the
+engine, and the teacher judges token by token."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

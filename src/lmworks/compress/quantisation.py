@@ -43,8 +43,7 @@ _TABLES = ("embedding.tokens.weight", "head.projection.weight")
 class Quantisation:
     """A quantised checkpoint, whose `weights` are `QuantisedWeights`, and what was seen on the way.
 
-    errors  the relative squared error of each layer's outputs on what the calibration saw: |ΔW x|² / |W x|². Without a
-            calibration, of its weights.
+    errors  |ΔW x|² / |W x|² of each layer on what the calibration saw; without one, |ΔW|² / |W|².
     inputs  statistics of each layer's inputs, without second moments.
     seen    the calibration text, for a manifest.
     """
@@ -104,8 +103,7 @@ def quantise(
 def quantised_checkpoint(
     checkpoint: Checkpoint, matrices: Mapping[str, Quantised], floats: Mapping[str, Tensor], embedding: EmbeddingFormat
 ) -> Checkpoint:
-    """The checkpoint with these quantised matrices; everything else is of `floats`, with tables in the format
-    `embedding`."""
+    """The checkpoint with these matrices; everything else is of `floats`, with tables in the format `embedding`."""
     stored = {name: matrices.get(name) or _kept(name, tensor, embedding) for name, tensor in floats.items()}
     weights = QuantisedWeights({**stored, **matrices})
     return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
@@ -114,8 +112,8 @@ def quantised_checkpoint(
 def _round(
     weight: Tensor, grid: GridConfig, statistics: InputStatistics | None, method: QuantisationMethod
 ) -> tuple[Quantised, float]:
-    """The matrix, and the relative error of its outputs; without statistics (of no calibration, or of an expert that no
-    token went to) to the nearest level, and the error of the weights."""
+    """The matrix, and the relative error of its outputs; without statistics, as of an expert that no token went to, by
+    rtn, and the error of the weights."""
     if statistics is None or statistics.second_moment is None:
         matrix = round_to_nearest(weight, grid)
         return matrix, _share((dequantise(matrix) - weight).square(), weight.square())
@@ -132,7 +130,7 @@ def _share(part: Tensor, whole: Tensor) -> float:
 
 
 def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
-    """A weight that no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
+    """What no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
     if tensor.ndim == 1:
         return tensor.detach().float()
     if name in _TABLES and embedding != "bfloat16":

@@ -1,12 +1,9 @@
-"""Pruning of single weights: by magnitude, by Wanda (Sun et al. 2024), or by SparseGPT (Frantar & Alistarh 2023,
-"SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot").
+"""Pruning of single weights: by magnitude, by Wanda (Sun et al. 2024), or by SparseGPT (Frantar & Alistarh 2023).
 
-Wanda's score of a weight is |W_ij| · ‖X_j‖₂ (equation 1), with the norm of what column j reads, and scores are compared
-within a row; magnitudes within a matrix. In a pattern n:m the n least of each m neighbours in a row become 0.
-
+Wanda's score is |W_ij| · ‖X_j‖₂ (equation 1), compared within a row; magnitudes are compared within a matrix.
 SparseGPT goes column by column as GPTQ does: a weight that goes moves those behind it so that they make up for it
 (equation 4). Its scores are w² / [H⁻¹]_qq, with the Hessian of the columns from q on, compared within blocks of columns
-(algorithm 1).
+(algorithm 1). In the pattern 2:4 the two least of each four neighbours in a row become 0.
 """
 
 import copy
@@ -14,25 +11,22 @@ import copy
 import torch
 from torch import Tensor
 
-from lmworks.compress.block_calibration import CalibrationText, calibrated_blocks, linears
+from lmworks.compress.block_calibration import CalibrationText, blocks_of, calibrated_blocks, linears
 from lmworks.compress.config import Sparsity
 from lmworks.compress.gptq import inverse_root, solve_columns
-from lmworks.compress.matched_layers import blocks_of
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.progress import Report, no_report
 
-BLOCK = 128  # columns whose weights SparseGPT compares, but in a pattern n:m
+BLOCK = 128  # columns whose weights SparseGPT compares
+_FOUR = 4  # neighbours that are compared in the pattern 2:4
 
 
 @torch.no_grad()
 def sparsify(
     checkpoint: Checkpoint, config: Sparsity, text: CalibrationText | None = None, progress: Report = no_report
 ) -> Checkpoint:
-    """The checkpoint with zeros in the linear layers of its decoder, each pruned by what the pruned ones before it
-    give.
-
-    ValueError for a method that needs a `text` and gets none, and for a matrix whose columns the pattern does not
-    divide."""
+    """The checkpoint with zeros in its decoder's linear layers, each pruned by what the pruned ones before it give.
+    ValueError for a method that needs a `text` and gets none, and for columns that the pattern does not divide."""
     dtype, model = checkpoint.model.tokens.dtype, copy.deepcopy(checkpoint.model).float()
     count = len(blocks_of(model))
     if config.kind == "magnitude":
@@ -62,7 +56,7 @@ def wanda_mask(weight: Tensor, mean_square: Tensor, config: Sparsity) -> Tensor:
 def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) -> Tensor:
     """`weight` (rows, columns) with zeros, of its dtype; `second_moment` (columns, columns) is the mean of x xᵀ."""
     root, mask = inverse_root(second_moment.to(weight.dtype), config.damping), torch.zeros_like(weight).bool()
-    size = config.of_each[1] or BLOCK
+    size = _FOUR if config.pattern == "2:4" else BLOCK
 
     def zero(rest: Tensor, column: int) -> Tensor:
         if column % size == 0:
@@ -70,18 +64,17 @@ def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) ->
             mask[:, block] = least((rest[:, block] / root.diagonal()[block]).square(), config, by_row=False)
         return rest[:, column : column + 1].masked_fill(mask[:, column : column + 1], 0.0)
 
-    return solve_columns(weight, root, zero, max(BLOCK // size, 1) * size)
+    return solve_columns(weight, root, zero, BLOCK)
 
 
 def least(scores: Tensor, config: Sparsity, by_row: bool) -> Tensor:
-    """The least scores (rows, columns), bool: of each row, or of the whole; of a pattern, of each of its groups."""
-    shape, (count, size) = scores.shape, config.of_each
-    if size:
-        if shape[1] % size:
-            raise ValueError(f"{shape[1]} columns are no multiple of {size}, as {config.pattern} needs: take another")
-        scores = scores.view(shape[0], -1, size)
-    else:
-        scores = scores if by_row else scores.view(1, -1)
-        count = round(scores.shape[-1] * config.sparsity)
-    lowest = scores.argsort(dim=-1, stable=True)[..., :count]
+    """The least scores (rows, columns), bool: of each row, or of the whole; in the pattern 2:4, of each four."""
+    shape = scores.shape
+    if config.pattern == "2:4":
+        if shape[1] % _FOUR:
+            raise ValueError(f"{shape[1]} columns are no multiple of 4, as the pattern 2:4 needs: leave it out")
+        scores = scores.view(-1, _FOUR)
+    elif not by_row:
+        scores = scores.view(1, -1)
+    lowest = scores.argsort(dim=-1, stable=True)[:, : round(scores.shape[-1] * config.sparsity)]
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, lowest, True).view(shape)

@@ -1,9 +1,8 @@
 """Structured pruning: heads, groups of keys and values, neurons and layers are taken out, and a plain smaller model
 stays.
 
-What a head gives is what its columns of the output projection read; what a neuron gives, what its column of the down
-projection reads. So importance is measured on these inputs alone, and a part whose columns are zeroed is as good as
-taken out.
+A head gives what its columns of the output projection read, a neuron what its column of the down projection reads:
+importance is measured there, and a part whose columns are zeroed is as good as taken out.
 """
 
 import copy
@@ -14,9 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.compress.block_calibration import CalibrationText, check_length, recorded
+from lmworks.compress.block_calibration import CalibrationText, blocks_of, check_length, recorded
 from lmworks.compress.config import StructuredPruning
-from lmworks.compress.matched_layers import blocks_of
 from lmworks.compress.student import keep_layers
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
@@ -41,7 +39,7 @@ def prune_structure(
     progress: Report = no_report,
 ) -> Checkpoint:
     """The checkpoint without the parts that matter least on a text, which `magnitude` does not need. ValueError for
-    parts that this model cannot lose, or more layers than there are to lose."""
+    parts that this model cannot lose."""
     model = copy.deepcopy(checkpoint.model).float().requires_grad_()
     blocks, ids = blocks_of(model), torch.zeros(0, 2, dtype=torch.int64)
     if text is not None:
@@ -117,7 +115,7 @@ def _measure(model: Transformer, criteria: Mapping[str, str], ids: Tensor) -> di
 
 
 def _module(kind: str, block: Block) -> nn.Module:
-    """What reads the values of a kind's units, or is the unit."""
+    """The module that reads the values of a kind's units, or is the unit."""
     if kind == "layers":
         return block
     return block.attention.output if kind == "heads" else block.feed_forward.down  # type: ignore[return-value]

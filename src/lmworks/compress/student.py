@@ -1,11 +1,10 @@
-"""Students: a teacher with fewer of its layers, or a new model of a teacher's vocabulary whose shape follows from its
-size."""
+"""Students: a teacher with fewer of its layers, or a new model of its vocabulary."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.huggingface import write_config
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.transformer import Transformer
@@ -44,13 +43,5 @@ def new_student(teacher: Checkpoint, parameters: int, seed: int) -> Checkpoint:
     family = family if family in FAMILIES else "llama"
     config = choose_shape(parameters, family, teacher.config.embedding.vocabulary, teacher.config.context_length)
     model = initialise(Transformer(config), seed, scheme=by_fan_in)
-    return assemble(
-        config,
-        model.state_dict(),
-        teacher.tokenizer,
-        teacher.chat_template,
-        max_length=teacher.max_length,
-        source=f"a student of {teacher.source}",
-        licence=teacher.licence,
-        generation=teacher.generation,
-    )
+    weights, source = model.state_dict(), f"a student of {teacher.source}"
+    return replace(teacher, config=config, weights=weights, source=source, published=None)

@@ -1,12 +1,11 @@
-"""Columns of a teacher, computed once and stored: at each place of the sequences of token shards the likeliest next
-tokens, and the probability of all others together.
+"""Columns of a teacher, stored once: at each place of token shards the likeliest next tokens, and all others together.
 
-    columns.json          what it is of: `ColumnsIndex`
+    columns.json          the shards by `TokenDataset.fingerprint`, and the `TeacherConfig`
     N-ids.npy             (sequences, length, k) uint16 or uint32, of the shards number N
     N-log-p.npy           (sequences, length, k + 1) float32; see `distillation_losses.Likeliest`
 
-A sequence is one of the loader's plan, which the lengths of the documents, `length` and `seed` decide: a student that
-reads the same sequences, in whatever order, finds beside each what the teacher said in this very context.
+A sequence is one of the loader's plan, which documents, `length` and `seed` decide: a student that reads it, in
+whatever order, finds beside it what the teacher said in this very context.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 from lmworks.artefact import write_json
 from lmworks.compress.distillation_config import TeacherConfig
 from lmworks.compress.distillation_losses import Likeliest, likeliest
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import to_mapping
 from lmworks.data.batching import make_batch
 from lmworks.data.packing import plan_sequences
 from lmworks.data.token_dataset import TokenDataset
@@ -36,26 +35,14 @@ COLUMNS = "columns.json"
 _ROWS = 8  # sequences in a forward
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnsIndex:
-    """The shards by `TokenDataset.fingerprint`, in the order of their files, and the settings they were made with."""
-
-    shards: tuple[str, ...]
-    length: int
-    seed: int
-    temperature: float
-    k: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherColumns:
-    """The columns of a loader's sources, in their order: (ids, log-probabilities) of each, on the disk until looked
-    at."""
+    """The columns of a loader's sources, in their order: (ids, log-probabilities) of each, on the disk."""
 
     arrays: Sequence[tuple[NDArray, NDArray[np.float32]]]
 
     def rows(self, sources: Tensor, sequences: Tensor) -> Likeliest:
-        """Of these sequences (rows,): ids (rows, length, k) int64, log-probabilities (rows, length, k or k + 1)."""
+        """ids (rows, length, k) int64, log-probabilities (rows, length, k or k + 1) of these sequences (rows,)."""
         pairs = list(zip(sources.tolist(), sequences.tolist(), strict=True))
         ids, log_p = (np.stack([self.arrays[s][part][q] for s, q in pairs]) for part in (0, 1))
         return Likeliest(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(log_p))
@@ -65,15 +52,15 @@ def open_columns(
     folder: Path, datasets: Sequence[TokenDataset], length: int, seed: int, temperature: float
 ) -> TeacherColumns:
     """ValueError for columns of other shards, or of other settings than the loader's, naming what to set."""
-    index = from_mapping(ColumnsIndex, read_json(folder / COLUMNS))
+    index = read_json(folder / COLUMNS)
     for name, wanted in (("length", length), ("seed", seed), ("temperature", temperature)):
-        if (made := getattr(index, name)) != wanted:
+        if (made := index["config"][name]) != wanted:
             raise ValueError(f"the teacher's columns were made with {name}={made}, the run has {wanted}: set it alike")
     arrays = []
     for dataset in datasets:
-        if dataset.fingerprint not in index.shards:
+        if dataset.fingerprint not in index["shards"]:
             raise ValueError(f"the teacher's columns are not of the shards {dataset.folder}: read from one stage")
-        number = index.shards.index(dataset.fingerprint)
+        number = index["shards"].index(dataset.fingerprint)
         ids, log_p = (np.load(folder / f"{number}-{part}.npy", mmap_mode="r") for part in ("ids", "log-p"))
         arrays.append((ids, log_p))
     return TeacherColumns(arrays)
@@ -85,7 +72,7 @@ def write_columns(
     shards: Mapping[str, TokenDataset],
     config: TeacherConfig,
     progress: Report = no_report,
-) -> ColumnsIndex:
+) -> None:
     """The columns of all `shards` into a new folder, by a frozen `teacher`."""
     length, vocabulary, device = config.length, teacher.config.embedding.vocabulary, teacher.tokens.device
     k = min(config.k, vocabulary)
@@ -110,7 +97,5 @@ def write_columns(
             progress(done, total, "sequences under the teacher")
         for file in files:
             file.flush()
-    prints = tuple(dataset.fingerprint for dataset in shards.values())
-    index = ColumnsIndex(prints, length, config.seed, config.temperature, k)
-    write_json(folder / COLUMNS, to_mapping(index))
-    return index
+    prints = [dataset.fingerprint for dataset in shards.values()]
+    write_json(folder / COLUMNS, {"shards": prints, "config": to_mapping(config)})

@@ -1,8 +1,5 @@
-"""The stage `compress.sequences`: texts that a teacher writes, through the engine (Kim & Rush 2016, "Sequence-Level
-Knowledge Distillation").
-
-Rows with prompts become conversations.jsonl, documents become documents: data.tokenize makes shards of both.
-"""
+"""The stage `compress.sequences`: texts that a teacher writes, through the engine (Kim & Rush 2016): rows with prompts
+become conversations.jsonl, documents documents."""
 
 import json
 from dataclasses import replace
@@ -52,7 +49,8 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
         rows = [PromptCompletion(one.prompt, text, Provenance(annotator=name)) for one, _, text in made]
         write_preference_rows(context.output / CONVERSATIONS, rows)
     else:
-        write_documents(context.output, (_document(one, beginning + text, name) for one, beginning, text in made))
+        by = {"hash": "", "extractor": "compress.sequences", "extractor_version": "1", "source": name, "metadata": {}}
+        write_documents(context.output, (replace(one, text=before + text, **by) for one, before, text in made))
     shown = tuple((beginning or str(one.prompt), text) for one, beginning, text in made[:_SHOWN])
     text = f"{name} wrote them, at temperature {config.temperature:g}. {len(given) - len(made)} are empty and left out."
     section = Section(f"{len(made):,} texts of a teacher", text, (Table(("beginning", "what was added"), shown),))
@@ -66,20 +64,9 @@ def _request(given: Document | PromptCompletion, tokenizer: Tokenizer, config: S
     return Request(messages=as_messages(given.prompt, "user"), sampling=sampling)
 
 
-def _document(given: Document, text: str, teacher: str) -> Document:
-    return replace(
-        given, text=text, hash="", extractor="compress.sequences", extractor_version="1", source=teacher, metadata={}
-    )
-
-
 def read_prompts(config: SequencesConfig, base: Path) -> list[Any]:
-    """Rows of any kind, of which the prompts are used."""
+    """Rows of any kind, of which the prompts are used, and what is wrong with them is said before any stage runs."""
     return read_preference_rows(conversation_files(config.rows, base, rows="prompts")) if config.rows else []
-
-
-def check(config: SequencesConfig, base: Path) -> None:
-    """Before any stage runs: the errors of reading the rows."""
-    read_prompts(config, base)
 
 
 def outside_digest(config: SequencesConfig, base: Path) -> str:

@@ -1,7 +1,7 @@
 """The grids that weights are rounded to: where the levels of a group of columns lie, and which level is nearest.
 
-A level is `scale · q + minimum`, with float16 scales and minimums: what `kernels.weight_formats.Quantised` holds, so
-that a matrix rounded here is run, and written to files, without a further rounding.
+A level is `scale · q + minimum`, both float16: what `kernels.weight_formats.Quantised` holds, so that a matrix rounded
+here is run, and written to files, without a further rounding.
 
     bits 8        q in -127 … 127, minimum 0                                    int8, Q8_0
     symmetric     q in 8 ± 2^(bits-1), minimum -8 · scale; 4 bits: 0 … 15       int4, Q4_0, compressed-tensors
@@ -35,8 +35,7 @@ class Grid:
     minimums: Tensor
 
     def nearest(self, values: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
-        """The q of the nearest levels, of the dtype of `values` (rows, columns), which are these columns of the
-        matrix."""
+        """The q of the nearest levels, of the dtype of `values` (rows, columns): these columns of the matrix."""
         return _nearest(values, *self.spread(values, columns), self.config)
 
     def levels(self, q: Tensor, columns: slice | Tensor = slice(None)) -> Tensor:
@@ -69,11 +68,8 @@ def round_to_nearest(weight: Tensor, config: GridConfig) -> Quantised:
 
 def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = None) -> Grid:
     """The levels for a matrix (rows, columns) of any float dtype: between the extremes of each group; or, with
-    `importance` (columns,), those of the least squared error of which each column counts so much.
-
-    They are looked for among shrunk ranges, then fitted by least squares to the weights nearest to them. ValueError for
-    values that are not finite, or too large for float16.
-    """
+    `importance` (columns,), those of the least squared error of which each column counts so much, among shrunk ranges,
+    then fitted by least squares. ValueError for values that are not finite, or too large for float16."""
     missing = -weight.shape[1] % config.group  # columns, which are filled up with the last values: no range is wider
     groups = F.pad(weight.float()[None], (0, missing), mode="replicate")[0].unflatten(1, (-1, config.group))
     best = _half(*_between(groups, config), config)

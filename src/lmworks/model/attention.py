@@ -74,17 +74,21 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         """Self-attention: `hidden` (batch, length, width) → the same shape."""
-        query = self._split(self.query(hidden))  # (batch, heads, length, head_dim)
-        key = self._split(self.key(hidden))  # (batch, kv_heads, length, head_dim)
+        query, key = self.query_and_key(hidden, context)
         value = self._split(self.value(hidden))  # (batch, kv_heads, length, head_dim)
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
-        if context.rotation is not None:
-            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
         if context.cache is not None:
             key, value = context.cache.update(context.layer, key, value)  # (batch, kv_heads, stored, head_dim)
         query, bias = self._distances(query, context)
         return self._attend(query, key, value, context.mask, bias, self.causal)
+
+    def query_and_key(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Normalised and rotated: (batch, heads, length, head_dim), (batch, kv_heads, length, head_dim)."""
+        query, key = self._split(self.query(hidden)), self._split(self.key(hidden))
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if context.rotation is not None:
+            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
+        return query, key
 
     def cross(self, hidden: Tensor, memory: Memory, layer: int) -> Tensor:
         """Cross-attention: `hidden` (batch, length, width) asks, `memory` answers → the shape of `hidden`."""

@@ -130,7 +130,7 @@ def _share(part: Tensor, whole: Tensor) -> float:
 
 
 def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
-    """What no method rounds: vectors in float32, tables in their format, other matrices in bfloat16."""
+    """Unrounded weights: vectors in float32, tables in their format, other matrices in bfloat16."""
     if tensor.ndim == 1:
         return tensor.detach().float()
     if name in _TABLES and embedding != "bfloat16":

@@ -155,6 +155,7 @@ LMWORKS_EXPORT int32_t lmworks_draw(TokenSampling* rows, int64_t count) {
 LMWORKS_EXPORT int32_t lmworks_attend_trained(const TrainedAttention* problem, int32_t backward) {
   return enter([&](Workspace& work) {
     run_region([&](Team& team) {
+      const FlushSubnormals flush;
       for_each_key_head(team, *problem, [&](int64_t batch, int64_t head) {
         Own& own = work.own[team.thread];
         if (problem->format == kBfloat16) {

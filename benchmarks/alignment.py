@@ -28,7 +28,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: there is a process for each
 
 import numpy as np
 import tokenizers
-import torch
 from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -76,13 +75,13 @@ def settings_of(method: str, task: Task) -> list[str]:
         given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
         given += [f"slots={ROWS}", "rewards.verifier=1"]
     kind = "lora" if large else "full"
-    return [*given, f"length={task.length}", f"method.kind={kind}", f"train.precision={task.precision}"]
+    return [*given, f"length={task.length}", f"method.kind={kind}", "train.precision=float32"]
 
 
 def first_model(task: Task, seed: int) -> Checkpoint:
     """The task's, or a token for each byte, and one for the end; random weights."""
     if task.model:
-        return opened(task.model, task)
+        return lmworks.load(task.model)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(models.BPE({letter: index for index, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -108,10 +107,6 @@ class Demonstrations(Objective[GroupBatch]):
         return {"completion": Loss(total, self.counts(examples)["completion"], {"nats": total.detach()})}
 
 
-def opened(source: str | Path, task: Task) -> Checkpoint:
-    return lmworks.load(source, getattr(torch, task.precision))
-
-
 def prompt_ids(checkpoint: Checkpoint, prompt: TextOrMessages) -> list[int]:
     return list(checkpoint.chat.render(as_messages(prompt, "user"), add_generation_prompt=True).ids)
 
@@ -134,7 +129,7 @@ def fine_tune(
     settings = TrainConfig(
         AdamW(rate=rate, decay=0.0),
         Linear(warmup=min(10, steps // 4)),
-        precision=task.precision,
+        precision="float32",
         validate=None,
         checkpoint=saving,
     )
@@ -146,7 +141,7 @@ def sample(
     checkpoint: Checkpoint, task: Task, rows: Sequence[Verifiable], draws: int, key: str
 ) -> tuple[list[list[Rollout]], np.ndarray]:
     """Completions of each row and their rewards, (rows, draws)."""
-    engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights=task.precision, speculation=None)
+    engine = Engine(checkpoint, slots=ROWS, context_length=task.length, weights="float32", speculation=None)
     prompts = [prompt_ids(checkpoint, row.prompt) for row in rows]
     groups = roll_out(engine, prompts, draws, SamplingParameters(task.completion, temperature=1.0), key)
     items, rule = [item for item in items_of(rows) for _ in range(draws)], verifier(rows[0].verifier)
@@ -186,7 +181,7 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
     worst = [texts[int(rewards.argmin())] for _, texts, rewards in groups]
     match method:
         case "best-of-n":
-            first = opened(folder / "sft", task)
+            first = lmworks.load(folder / "sft")
             rate = 3e-5 if task.model else 3e-4
             return fine_tune(first, best, max(3 * len(best) // task.rows, 1), rate, seed, folder / ".best-of-n", task)
         case "dpo":
@@ -228,7 +223,7 @@ def samples_of(folder: Path, task: Task) -> list[tuple[str, list[str], list[floa
     """(prompt, completions, rewards) of the first model, kept for the methods that learn from them."""
     if not (kept := folder / "samples.json").exists():
         rows = [task.train[number % len(task.train)] for number in range(task.samples // GROUP)]
-        groups, rewards = sample(opened(folder / "sft", task), task, rows, GROUP, "train")
+        groups, rewards = sample(lmworks.load(folder / "sft"), task, rows, GROUP, "train")
         texts = [[rollout.text for rollout in group] for group in groups]
         kept.write_text(json.dumps([*zip([str(row.prompt) for row in rows], texts, rewards.tolist(), strict=True)]))
     return json.loads(kept.read_text())
@@ -243,7 +238,7 @@ def staged(
     common = [f"base={folder / 'sft'}", f"rows={json.dumps([str(path)])}", f"seed={seed}", "train.validate=null"]
     if not (made := folder / f"made-{method}").exists():
         run_alone(stage, made, [], [], [*common, *settings_of(method, task), *more])
-    return opened(made, task)
+    return lmworks.load(made)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -261,7 +256,7 @@ def run_cells(out: Path, name: str, seed: int, methods: Sequence[str]) -> None:
         began = time.perf_counter()
         policy = learn(method, folder, task, seed)
         row = {"task": name, "seed": seed, "method": method, "samples": 0 if method == "sft" else task.samples}
-        row |= {"seconds": time.perf_counter() - began, **measure(policy, opened(folder / "sft", task), task)}
+        row |= {"seconds": time.perf_counter() - began, **measure(policy, lmworks.load(folder / "sft"), task)}
         cell.write_text(json.dumps(row))
         print(json.dumps(row), flush=True)
 

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal
 
 from lmworks.align.reasoning_tasks import reasoning_rows
 from lmworks.evaluate.metric import Item, Response
@@ -59,7 +58,6 @@ class Task:
     completion: int = 12  # most tokens of one
     length: int = 32  # with its prompt
     rows: int = 64  # of a step of fine-tuning
-    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 def make_task(name: str, seed: int, test: int) -> Task:
@@ -103,7 +101,7 @@ def _format(seed: int, test: int) -> Task:
     test = min(test, 48)
     demonstrations = [(str(row.prompt), said) for row, said in rows[test:]]
     alone = [row for row, _ in rows]
-    return Task(alone[test:], alone[:test], demonstrations, "smollm2-135m-instruct", 1024, 32, 96, 16, "bfloat16")
+    return Task(alone[test:], alone[:test], demonstrations, "smollm2-135m-instruct", 1024, 32, 96, 16)
 
 
 def formatted(item: Item, response: Response) -> float:

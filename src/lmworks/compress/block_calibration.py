@@ -12,7 +12,7 @@ and a matrix (columns, columns) for each different input of its layers.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -141,37 +141,41 @@ class CalibratedBlock:
     def statistics(self, moments: bool = True) -> dict[str, InputStatistics]:
         """Statistics of each linear layer that saw a token, with second moments or without; layers with one input
         share the object."""
+        names: dict[nn.Module, str] = {layer: name for name, layer in self.linears().items()}
         found: dict[str, InputStatistics] = {}
-        block, context = self.rest[0]
-        for batch in self.hidden:
-            with recorded(self.linears().values()) as calls:
+        (block, context), last = self.rest[0], list[Any]()
+
+        def see(layer: nn.Module, given: tuple[Any, ...], _: Tensor) -> None:
+            if not last or given[0] is not last[0]:  # queries, keys and values have one input, gate and up another
+                columns = given[0].shape[-1]
+                own = found.setdefault(names[layer], InputStatistics.zeros(columns, moments))
+                own.add(given[0].flatten(0, -2).float())
+                last[:] = given[0], own
+            found[names[layer]] = last[1]
+
+        with watched(names, see):
+            for batch in self.hidden:
                 block(batch, context)
-            seen: dict[int, InputStatistics] = {}  # queries, keys and values have one input, gate and up another
-            for name, layer in self.linears().items():
-                if layer not in calls:
-                    continue
-                inputs = calls[layer][0][0]
-                if id(inputs) not in seen:
-                    seen[id(inputs)] = found.setdefault(name, InputStatistics.zeros(inputs.shape[-1], moments))
-                    seen[id(inputs)].add(inputs.flatten(0, -2).float())
-                found[name] = seen[id(inputs)]
         return found
+
+
+@contextmanager
+def watched(modules: Iterable[nn.Module], see: Callable[[nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """While it is open, `see` gets each of the modules, what it is called with, and what it gives."""
+    handles = [module.register_forward_hook(see) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
 def recorded(modules: Iterable[nn.Module]) -> Iterator[Calls]:
     """While it is open, what each module was last called with, and gave."""
     calls: Calls = {}
-
-    def keep(module: nn.Module, given: tuple[Any, ...], found: Any) -> None:
-        calls[module] = given, found
-
-    handles = [module.register_forward_hook(keep) for module in modules]
-    try:
+    with watched(modules, lambda module, given, found: calls.update({module: (given, found)})):
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def linears(module: nn.Module, prefix: str = "") -> dict[str, nn.Linear]:

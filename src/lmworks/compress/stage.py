@@ -18,7 +18,7 @@ from lmworks.compress.config import FileFormat, GridConfig, PruneConfig, Quantis
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
-from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy
+from lmworks.compress.quantisation import Grids, Quantisation, float_copy
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import prune_structure
@@ -131,7 +131,6 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     """Post-training quantisation of the checkpoint of the one input, or `config.base`, calibrated on the documents of
     the others. ValueError as of `quantisation.quantise`, and for a budget that no file keeps to."""
     checkpoint = load_base(config.base, context)
-    check_floats(checkpoint, config.requantise)
     check_format(checkpoint, config.format)
     texts, grids, sections = split_texts(context.inputs, config.held_out)[0], None, list[Section]()
     if config.budget is not None:

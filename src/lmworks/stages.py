@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
             _DOCUMENTS,
             "their annotations, which data.annotate and data.perplexity make; none where no factor asks for any",
         ),
-        libraries=("numpy", "pyarrow", "pygments"),
+        libraries=("numpy", "pyarrow"),
     ),
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, write_text
-from lmworks.data.balance.copies import origin_of, origins
+from lmworks.data.balance.survey import origin_of, origins
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_dialogues
 from lmworks.data.learned_tokens import learned_section, masks_of

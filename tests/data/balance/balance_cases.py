@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.annotation import Annotations
 from lmworks.data.annotation_table import ANNOTATIONS, AnnotatedDocument, write_annotations
+from lmworks.data.balance.balanced_corpus import LEDGER
 from lmworks.data.balance.config import BalanceConfig
 from lmworks.data.balance.stage import balance
-from lmworks.data.balance.writing import LEDGER
 from lmworks.data.executing import ExecutionConfig
 from lmworks.data.store import DocumentStore, write_documents
 from lmworks.records import Document

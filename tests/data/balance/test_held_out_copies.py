@@ -8,15 +8,16 @@ from balance_cases import artefact, corpus, document, run
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
+from lmworks.data.balance.balanced_corpus import make_copy
 from lmworks.data.balance.config import BalanceConfig
-from lmworks.data.balance.copies import make_copy, origin_of, origins
+from lmworks.data.balance.survey import origin_of, origins
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.stage_tokenize import belongs, write_documents
 from lmworks.data.store import DocumentStore
 from lmworks.data.token_dataset import TokenDataset
 
 DOCUMENTS = corpus()
-RULES = {"rewrap": 0.25, "plain_punctuation": 0.25, "lowercase": 0.25, "spacing": 0.25, "reindent": 0.5}
+RULES = {"rewrap": 0.25, "plain_punctuation": 0.25, "lowercase": 0.25, "spacing": 0.25}
 HELD_OUT = 0.3
 
 

@@ -1,4 +1,4 @@
-"""What a corpus is to consist of: shares of sources and languages, what counts more, repeats, and their variants."""
+"""What a corpus consists of: shares of sources and languages, upsampling factors, repeats, and their variants."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,10 @@ from typing import Literal
 
 from lmworks.config import SHAPES_NOTHING, unknown
 from lmworks.data.annotation import Kind
-from lmworks.data.balance.augmentation import RULES
+from lmworks.data.balance.augmentation import AUGMENTATIONS
 from lmworks.data.cleaning.policy import Limit
 from lmworks.data.executing import ExecutionConfig
 
-Unit = Literal["bytes", "documents"]
-UNKNOWN = "unknown"  # how documents without a language are called
-MOST_FACTORS = 64  # one bit of a number for each
 _MOST = 100  # times that a document counts, and epochs
 
 
@@ -38,11 +35,7 @@ class SourceShare:
 
 @dataclass(frozen=True, slots=True)
 class LanguageShare:
-    """Which share of the corpus a language may have, from 0 to 1.
-
-    at_least  The least.
-    at_most   The most.
-    """
+    """The least and the most of the corpus that a language may have, from 0 to 1."""
 
     at_least: float = 0.0
     at_most: float = 1.0
@@ -53,7 +46,7 @@ class LanguageShare:
 
 
 @dataclass(frozen=True, slots=True)
-class Factor:
+class UpsamplingFactor:
     """Documents that count more, or less, than once. All that is named must fit; where several factors do, they are
     multiplied.
 
@@ -81,20 +74,10 @@ class Factor:
             )
 
     def __str__(self) -> str:
-        limits = [f"{name} {_told(limit)}" for name, limit in self.measures.items()]
-        labels = [f"{name} {' or '.join(words)}" for name, words in self.labels.items()]
-        rest = [
-            f"{name} {' or '.join(globs)}"
-            for name, globs in (("source", self.sources), ("kind", self.kinds), ("language", self.languages))
-            if globs
-        ]
-        return ", ".join((*limits, *labels, *rest))
-
-
-def _told(limit: Limit) -> str:
-    low = "" if limit.at_least is None else f">= {limit.at_least:g}"
-    high = "" if limit.at_most is None else f"<= {limit.at_most:g}"
-    return " and ".join(filter(None, (low, high)))
+        limits = {name: f"{limit.at_least} to {limit.at_most}" for name, limit in self.measures.items()}
+        words = {"source": self.sources, "kind": self.kinds, "language": self.languages, **self.labels}
+        named = limits | {name: " or ".join(each) for name, each in words.items() if each}
+        return ", ".join(f"{name} {each}" for name, each in named.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +92,15 @@ class BalanceConfig:
     languages    Language → `at_least` and `at_most`, the share of the corpus that it may have, from 0 to 1; "unknown"
                  is that of documents without one. A bound moves all that is in the language alike, so that the sources'
                  weights hold within each language.
-    factors      Documents that count more, or less, than once: `times`, and of what documents, by `measures`, `labels`,
-                 `sources`, `kinds` or `languages`, all of which must fit.
+    factors      Upsampling factors, documents that count more, or less, than once: `times`, and of what documents, by
+                 `measures`, `labels`, `sources`, `kinds` or `languages`, all of which must fit.
     max_epochs   How often a source may come at most, each document counted as the factors say; what a source then
                  lacks, the others get.
     unit         What shares and totals are counted in: `bytes` of UTF-8, or `documents`.
     total        Size of the corpus in that unit; left out: the largest at which every source has its share and none
                  passes its max_epochs. Without weights, temperature, bounds and factors that is all that comes.
-    augment      Rule → which share of the repeats it writes otherwise, of the kinds of text that it is for: `rewrap`,
-                 `spacing`, `lowercase`, `plain_punctuation` of prose, `strip_comments`, `reindent` of code.
+    augment      Augmentation → which share of the repeats of prose it rewrites: `rewrap`, `spacing`, `lowercase`,
+                 `plain_punctuation`.
     evaluation   Inputs whose documents are there to evaluate by: none of them goes into the corpus, nor does any
                  document of another input with the same text.
     seed         Of what is drawn.
@@ -127,9 +110,9 @@ class BalanceConfig:
     sources: Mapping[str, SourceShare] = field(default_factory=dict)
     temperature: float = 1.0
     languages: Mapping[str, LanguageShare] = field(default_factory=dict)
-    factors: tuple[Factor, ...] = ()
+    factors: tuple[UpsamplingFactor, ...] = ()
     max_epochs: float = 1.0
-    unit: Unit = "bytes"
+    unit: Literal["bytes", "documents"] = "bytes"
     total: int | None = None
     augment: Mapping[str, float] = field(default_factory=dict)
     evaluation: tuple[str, ...] = ()
@@ -143,33 +126,24 @@ class BalanceConfig:
         weights = [share.weight for share in self.sources.values() if share.weight is not None]
         if weights and self.temperature != 1:
             raise ValueError("temperature is for sources without weights: leave out one of the two")
-        if weights and (lacking := [name for name, share in self.sources.items() if share.weight is None]):
-            raise ValueError(without_weight(lacking))
-        if weights and not any(weights):
-            raise ValueError("all weights are 0: nothing would be left")
+        if weights:
+            check_weights([name for name, share in self.sources.items() if share.weight is None])
+            if not any(weights):
+                raise ValueError("all weights are 0: nothing would be left")
         if self.total is not None and not 1 <= self.total < 2**62:
             raise ValueError(f"total must be a positive number of {self.unit}, got {self.total}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
-        conditions = sum(len(factor.measures) + len(factor.labels) for factor in self.factors)
-        if max(len(self.factors), conditions) > MOST_FACTORS:
-            raise ValueError(f"there may be {MOST_FACTORS} factors, with as many measures and labels")
         least = sum(Fraction(repr(share.at_least)) for share in self.languages.values())
         if least > 1:
-            told = ", ".join(f"{name} {share.at_least:g}" for name, share in self.languages.items() if share.at_least)
-            raise ValueError(f"the least shares of the languages sum to {float(least):g}, more than 1: {told}")
-        self._check_augment()
-
-    def _check_augment(self) -> None:
+            raise ValueError(f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
         for name, share in self.augment.items():
-            if name not in RULES:
-                raise ValueError(unknown("rule of augmentation", name, list(RULES)))
+            if name not in AUGMENTATIONS:
+                raise ValueError(unknown("augmentation", name, list(AUGMENTATIONS)))
             if not 0 < share <= 1:
                 raise ValueError(f"augment.{name} is a share above 0 and at most 1, got {share:g}")
-        for kind in sorted({kind for rule in RULES.values() for kind in rule.kinds}):
-            of_kind = {name: share for name, share in self.augment.items() if kind in RULES[name].kinds}
-            if sum(Fraction(repr(share)) for share in of_kind.values()) > 1:
-                raise ValueError(f"the shares of {', '.join(of_kind)} sum to more than 1, for texts of the kind {kind}")
+        if sum(Fraction(repr(share)) for share in self.augment.values()) > 1:
+            raise ValueError(f"augment: the shares of {', '.join(self.augment)} sum to more than 1: lower one")
 
     def epochs_of(self, source: str) -> Fraction:
         """`max_epochs` of a source, as it is written."""
@@ -178,16 +152,17 @@ class BalanceConfig:
 
 
 def unknown_source(name: str, sources: Sequence[str]) -> str:
-    """What is wrong with a source that no document has; `sources` are those that there are."""
-    return (
-        f"{unknown('source', name, sources)}. A source has the name of a folder or file that was "
-        "read, and not that of a stage"
-    )
+    """The message for a source that no document has; `sources` are those that there are."""
+    note = "A source has the name of a folder or file that was read, and not that of a stage"
+    return f"{unknown('source', name, sources)}. {note}"
 
 
-def without_weight(names: Sequence[str]) -> str:
-    """What is wrong with sources that have no weight where others do."""
-    return f"give all sources a weight or none; without one: {', '.join(names)} (0 takes none of a source)"
+def check_weights(without: Sequence[str]) -> None:
+    """ValueError for sources without a weight where others have one."""
+    if without:
+        raise ValueError(
+            f"give all sources a weight or none; without one: {', '.join(without)} (0 takes none of a source)"
+        )
 
 
 def _check_epochs(epochs: float) -> None:

@@ -1,28 +1,43 @@
-"""What has to be known of every document to balance them: a few numbers each, from one pass over the texts.
+"""A survey of documents: the few numbers of each that balancing them needs, from one pass over the texts.
 
 A shard's survey is a Parquet file with a row for each document in its order. Together they are arrays of about 35 bytes
-a document; what is only shown later, such as uris, stays on the disk.
+a document; uris and the like stay on the disk.
+
+Copies that data.balance made name the text that they were made from in their metadata: `origin`, its hash; `copy`, a
+number from 2 on (1 is the document itself, which is left as it came); `augmented`, the augmentation that rewrote it,
+where one did.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.balance.config import UNKNOWN
-from lmworks.data.balance.copies import origin_of
+from lmworks.artefact import REPORT
+from lmworks.data.balance.config import BalanceConfig
+from lmworks.data.cleaning.ledger import LEDGER
+from lmworks.data.cleaning.policy import REPAIR
 from lmworks.data.corpus import CorpusShard
 from lmworks.data.duplicates.exact import digests
 from lmworks.data.languages import base_language
+from lmworks.data.store import Shard
 
+UNKNOWN = "unknown"  # the language of documents without one
 EXTRACTED = "extracted"  # metadata of cleaned documents: the hash of the text that annotations were made of
+ORIGIN, COPY, AUGMENTED = "origin", "copy", "augmented"
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[1-9][0-9]*")
+_MARKS = (f'"{ORIGIN}": "'.encode(), f'"{COPY}": "'.encode())  # quotes of a text are escaped, so none of it looks so
+_NAMES = ("source", "language", "kind")
 _SCHEMA = {
-    "uri": "string", "hash": "string", "source": "string", "language": "string", "kind": "string",
+    "uri": "string", "hash": "string", **dict.fromkeys(_NAMES, "string"),
     "bytes": "int64", "hashed": "uint64", "key": "uint64", "extracted": "uint64", "equal": "uint64", "copy": "bool_",
 }  # fmt: skip
 _BATCH = 10_000  # rows in memory at once
@@ -30,15 +45,15 @@ _BATCH = 10_000  # rows in memory at once
 
 @dataclass(frozen=True, slots=True)
 class SurveyPart:
-    """A shard to look at; `equal` asks for a digest of each text as well."""
+    """A shard to survey; `equal` asks for a digest of each text as well."""
 
     shard: CorpusShard
     equal: bool
 
 
 def survey_part(part: SurveyPart, path: Path) -> None:
-    """The survey of one shard into a new file. Texts are read, and not checked against their hashes: nothing of what is
-    made of them here depends on more than their lengths."""
+    """The survey of one shard into a new file. Texts are read, and not checked against their hashes: nothing here
+    depends on more than their lengths."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -81,11 +96,10 @@ class Survey:
     """All documents of a corpus, in its order.
 
     sources, languages, kinds  names, sorted; of each document the place of its own in
-    source, language, kind     (n,) int32, int32, int16
+    source, language, kind     (n,) int32
     sizes                      (n,) int64, bytes of the text
     hashed, keys               (n,) uint64: what is drawn by, and what tells documents apart
-    extracted                  (n,) uint64: the key before cleaning; (0,) where nobody asks for it
-    equal                      (n,) uint64: a digest of the text; (0,) where nobody asks for it
+    extracted, equal           (n,) uint64: the key before cleaning, and a digest of the text
     copies                     how many are copies that data.balance made
     counts                     documents of each shard
     owners                     source -> the inputs that have it
@@ -96,7 +110,7 @@ class Survey:
     kinds: tuple[str, ...]
     source: NDArray[np.int32]
     language: NDArray[np.int32]
-    kind: NDArray[np.int16]
+    kind: NDArray[np.int32]
     sizes: NDArray[np.int64]
     hashed: NDArray[np.uint64]
     keys: NDArray[np.uint64]
@@ -110,48 +124,77 @@ class Survey:
         return len(self.sizes)
 
 
-def read_survey(
-    shards: Sequence[CorpusShard], paths: Sequence[Path], *, extracted: bool = False, equal: bool = False
-) -> Survey:
-    """The surveys of shards as one, with the two columns that not everybody needs where these are asked for."""
+def read_survey(shards: Sequence[CorpusShard], paths: Sequence[Path]) -> Survey:
+    """The surveys of shards as one."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    words: dict[str, list[list[str]]] = {"source": [], "language": [], "kind": []}
-    codes: dict[str, list[NDArray[np.int32]]] = {name: [] for name in words}
-    wanted = ["bytes", "hashed", "key", *["extracted"] * extracted, *["equal"] * equal]
-    numbers: dict[str, list[NDArray]] = {name: [] for name in wanted}
+    columns = [name for name in _SCHEMA if name not in ("uri", "hash")]
+    parts = [pq.read_table(path, columns=columns, read_dictionary=list(_NAMES)) for path in paths]
+    table = pa.concat_tables(parts).unify_dictionaries()
     owners: dict[str, set[str]] = {}
-    copies = 0
-    for shard, path in zip(shards, paths, strict=True):
-        table = pq.read_table(path, columns=[*words, *numbers, "copy"])
-        for name in words:
-            encoded = table.column(name).combine_chunks().dictionary_encode()
-            words[name].append(encoded.dictionary.to_pylist())
-            codes[name].append(encoded.indices.to_numpy())
-        for name in numbers:
-            numbers[name].append(table.column(name).to_numpy())
-        for source in words["source"][-1]:
+    for shard, part in zip(shards, parts, strict=True):
+        for source in part["source"].unique().to_pylist():
             owners.setdefault(source, set()).add(shard.input)
-        copies += int(np.count_nonzero(table.column("copy").to_numpy()))
-    named = {name: tuple(sorted({word for part in words[name] for word in part})) for name in words}
-
-    def places(name: str) -> NDArray[np.int32]:
-        place = {word: number for number, word in enumerate(named[name])}
-        parts = zip(words[name], codes.pop(name), strict=True)
-        return np.concatenate([np.array([place[word] for word in own], np.int32)[at] for own, at in parts])
-
-    def joined(name: str) -> NDArray:
-        return np.concatenate(numbers.pop(name)) if name in numbers else np.zeros(0, np.uint64)
-
-    counts = tuple(map(len, numbers["bytes"]))
+    coded: dict[str, Any] = {}
+    for name in _NAMES:
+        column = table[name].combine_chunks()
+        words = column.dictionary.to_pylist()
+        coded[f"{name}s"] = tuple(sorted(words))
+        places = np.array([coded[f"{name}s"].index(word) for word in words], np.int32)
+        coded[name] = places[column.indices.to_numpy()]
     return Survey(
-        *(named["source"], named["language"], named["kind"]),
-        *(places("source"), places("language"), places("kind").astype(np.int16)),
-        *(joined("bytes"), joined("hashed"), joined("key"), joined("extracted"), joined("equal")),
-        *(copies, counts, {source: tuple(sorted(inputs)) for source, inputs in owners.items()}),
+        **coded,
+        sizes=table["bytes"].to_numpy(),
+        hashed=table["hashed"].to_numpy(),
+        keys=table["key"].to_numpy(),
+        extracted=table["extracted"].to_numpy(),
+        equal=table["equal"].to_numpy(),
+        copies=int(table["copy"].to_numpy().sum()),
+        counts=tuple(map(len, parts)),
+        owners={source: tuple(sorted(inputs)) for source, inputs in owners.items()},
     )
 
 
 def inputs_of(shards: Sequence[CorpusShard], survey: Survey, names: Sequence[str]) -> NDArray[np.bool_]:
     """(n,) whether a document is of one of these inputs."""
     return np.repeat([shard.input in names for shard in shards], survey.counts)
+
+
+def origin_of(metadata: Mapping[str, str]) -> str | None:
+    """The hash of the text that a document is a copy of; None for one that is no copy."""
+    origin, number = metadata.get(ORIGIN, ""), metadata.get(COPY, "")
+    return origin if _HASH.fullmatch(origin) and _NUMBER.fullmatch(number) and number != "1" else None
+
+
+def origins(shards: Sequence[Shard]) -> Iterator[str | None]:
+    """`origin_of` each document, in order; only lines that may be copies are parsed."""
+    for shard in shards:
+        with shard.path.open("rb") as stream:
+            for line in stream:
+                yield origin_of(json.loads(line)["metadata"]) if all(mark in line for mark in _MARKS) else None
+
+
+def without_gone(config: BalanceConfig, survey: Survey, inputs: Mapping[str, Path]) -> BalanceConfig:
+    """The config without sources of the weight 0 of which data.clean dropped every document, as its ledger has it.
+
+    ValueError for one that something is wanted of, with how many documents it had.
+    """
+    import pyarrow.parquet as pq
+
+    kept = dict(config.sources)
+    lacking = kept.keys() - {*survey.sources}
+    for cleaned, folder in inputs.items() if lacking else ():
+        if not (folder / LEDGER).is_file():
+            continue
+        # Each document has one row of the first step.
+        rows = pq.read_table(folder / LEDGER, columns=["source"], filters=[("step", "==", REPAIR)])
+        counts = Counter(rows["source"].to_pylist())
+        for name in sorted(lacking & counts.keys()):
+            if kept.pop(name).weight != 0:
+                raise ValueError(
+                    f"sources.{name}: data.clean ({cleaned}) dropped all of its {counts[name]:,} documents. Leave "
+                    f"sources.{name} out, or give it weight=0, or clean by a milder policy: {folder / REPORT} tells "
+                    "which steps took them"
+                )
+    return replace(config, sources=kept)

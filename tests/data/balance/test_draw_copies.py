@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.balance.drawing import draw_copies, uniform
+from lmworks.data.balance.draw import draw_copies, uniform
+from lmworks.data.order import mix
 
 DOCUMENT = st.tuples(
     st.integers(0, 2**20 - 1),  # the draw, in 2^-20, so that levels are exact in floats and in fractions alike
@@ -18,15 +19,10 @@ DOCUMENT = st.tuples(
 DOCUMENTS = st.lists(DOCUMENT, min_size=1, max_size=12)
 
 
-def columns(documents, ties=None):
+def drawn(documents, quota, limit, ties=None):
     draws, factors, sizes, most = (np.array(column) for column in zip(*documents, strict=True))
     keys = np.arange(len(documents), dtype=np.uint64) if ties is None else ties
-    return draws / 2.0**20, factors, sizes, most, keys
-
-
-def drawn(documents, quota, limit, ties=None):
-    draws, factors, sizes, most, keys = columns(documents, ties)
-    return draw_copies(draws, factors, sizes, most, quota, limit, keys)
+    return draw_copies(draws / 2.0**20, factors, sizes, most, quota, limit, keys)
 
 
 def by_sorted_levels(documents, quota, limit):
@@ -76,13 +72,9 @@ def test_the_order_of_documents_changes_nothing(case, random):
     documents, quota, limit = case
     order = list(range(len(documents)))
     random.shuffle(order)
-    ties = np.array([hash_like(place) for place in range(len(documents))], np.uint64)
+    ties = mix(np.arange(len(documents), dtype=np.uint64))
     shuffled = drawn([documents[place] for place in order], quota, limit, ties[order])
     assert shuffled.tolist() == drawn(documents, quota, limit, ties)[order].tolist()
-
-
-def hash_like(place: int) -> int:
-    return (place + 1) * 0x9E3779B97F4A7C15 % 2**64
 
 
 @given(DOCUMENTS, st.data())
@@ -99,24 +91,6 @@ def test_whole_epochs_take_each_document_that_often(epochs):
     quota = epochs * int(sizes.sum())
     copies = draw_copies(draws, np.ones(1000), sizes, np.full(1000, 9), quota, quota, np.arange(1000, dtype=np.uint64))
     assert (copies == epochs).all()
-
-
-def test_what_counts_thrice_comes_thrice_as_often():
-    """Of 20,000 documents of one size, of which half count 3 times, an eighth of all counts: at the level 1/8 these
-    have 3/8 of a copy each and the others 1/8. The standard error of either count is at most sqrt(10000 · 15/64) = 48;
-    five of these are allowed."""
-    draws = uniform(np.arange(20_000, dtype=np.uint64), seed=0)
-    factors = np.repeat([1.0, 3.0], 10_000)
-    ones = np.ones(20_000, np.int64)
-    copies = draw_copies(draws, factors, ones, ones, 5000, 20_000, np.arange(20_000, dtype=np.uint64))
-    assert copies.sum() == 5000
-    assert abs(copies[:10_000].sum() - 1250) < 240 and abs(copies[10_000:].sum() - 3750) < 240
-
-
-def test_equal_draws_are_told_apart_by_their_keys():
-    documents = [(12345, 1.0, 1, 1)] * 10
-    ties = np.array([3, 1, 4, 15, 9, 2, 6, 5, 35, 8], np.uint64)
-    assert np.flatnonzero(drawn(documents, 3, 10, ties)).tolist() == [0, 1, 5]
 
 
 def test_draws_are_uniform_and_other_ones_for_another_seed():

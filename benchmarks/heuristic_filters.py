@@ -27,10 +27,7 @@ from typing import Any
 
 from contenders import comparison, texts
 
-from lmworks.data.annotate.c4 import C4
-from lmworks.data.annotate.fineweb import fineweb
-from lmworks.data.annotate.gopher import gopher
-from lmworks.data.annotate.presets import PRESETS, Preset
+from lmworks.data.annotate.heuristics import PRESETS, Preset, c4, fineweb, gopher
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Annotator, Text
@@ -38,7 +35,7 @@ from lmworks.data.annotation import Annotator, Text
 ANNOTATORS: Mapping[str, Annotator] = {
     "gopher": gopher,
     "gopher_repetition": repetition,
-    "c4": C4(),
+    "c4": c4,
     "fineweb": fineweb,
 }
 OURS: Mapping[str, Sequence[Preset]] = {

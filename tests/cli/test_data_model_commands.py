@@ -43,10 +43,10 @@ def test_a_classifier_of_folders_and_tables(folder):
     done = run("classifier", "good", "--against", "bad.jsonl", "--out", "made/good.npz", "--set", "bits=12")
     assert done.exit_code == 0, done.output
     told = " ".join(done.output.split())
-    for expected in ("AUC 1.000 [", "precision 1.000 [", "recall 1.000 [", "limits = { good = { at_least = 0."):
+    for expected in ("auc 1.000 [", "n-gram", "limits = { good = { at_least = 0."):
         assert expected in told, expected
     assert "left out because no reader for .png: 1, such as good/photo.png" in told
-    assert "proof" in told and "pills" in told and "good/" in told and "bad.jsonl/" in told
+    assert "proof" in told and "pills" in told and "good/" in told
     assert f'annotations.classifiers={{good="{folder / "made" / "good.npz"}"}}' in told
     classifier = load_classifier(folder / "made" / "good.npz")
     assert classifier.positive == "good" and classifier.bits == 12
@@ -75,7 +75,10 @@ def test_labels_of_rows_make_the_same_classifier(folder):
         (["good", "--against", "bad.jsonl", "--out", "new.npz", "--set", "bit=3"], 'did you mean "bits"'),
         (["good", "--against", "bad.jsonl", "--out", "new.npz", "--kind", "novel"], "'novel' is not one of"),
         (["nowhere", "--against", "bad.jsonl", "--out", "new.npz"], "there is no"),
-        (["good/1*.txt", "--against", "bad.jsonl", "--out", "new.npz"], "it takes 50 of each: give 19 more with it"),
+        (
+            ["good/1*.txt", "--against", "bad.jsonl", "--out", "new.npz"],
+            "31 different texts with the label",
+        ),
     ],
 )
 def test_what_cannot_be_learned_is_refused_and_nothing_is_made(folder, arguments, told):
@@ -93,8 +96,7 @@ def test_ngrams_of_a_folder(folder):
     model = load_ngram_model(folder / "good.npz")
     (likely, n), (unlikely, m) = model.score(["A proof of lemma 5 by induction.", "Induction by 5 lemma of proof a."])
     assert likely / n < unlikely / m
-    byte_model = run("ngrams", "good", "--out", "bytes.npz", "--set", "symbols=bytes")
-    assert byte_model.exit_code == 0 and load_ngram_model(folder / "bytes.npz").words is None
+    assert "symbols" in refused("data", "ngrams", "good", "--out", "bytes.npz", "--set", "symbols=bytes")
 
 
 def test_ngrams_overwrite_nothing(folder):

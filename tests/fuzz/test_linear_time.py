@@ -19,12 +19,10 @@ from typing import Any
 import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
-from lmworks.data.annotate.c4 import C4
-from lmworks.data.annotate.gopher import gopher
+from lmworks.data.annotate.heuristics import c4, gopher, spam
 from lmworks.data.annotate.licence import licence
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotate.repetition import repetition
-from lmworks.data.annotate.spam import Spam
 from lmworks.data.annotation import Text
 from lmworks.data.extract import UnusableError
 from lmworks.data.extractors.encoding import decode_html
@@ -112,7 +110,7 @@ _PII = tuple(
     f"annotate.pii.{name}"
     for name in ("addresses", "cards", "context", "email", "iban", "identity", "keys", "phone", "scan", "urls")
 )
-_LICENCE = tuple(f"annotate.licence{name}" for name in ("", "_gnu", "_rules", "_statement"))
+_LICENCE = ("annotate.licence", "annotate.licence_statements")
 
 SUBJECTS = (
     Subject("markdown", markdown_title, (), _MARKDOWN),
@@ -135,10 +133,10 @@ SUBJECTS = (
     Subject("code", _text(inspect_code, "code", "a.c"), ("repair.code", "repair.code_comments"), ("\n", "word ", "/")),
     Subject("personal data", find_personal_data, _PII),
     Subject("licence", _text(licence), _LICENCE),
-    Subject("c4", _text(C4()), ("annotate.c4", "annotate.words")),
+    Subject("c4", _text(c4), ("annotate.heuristics", "annotate.words")),
     Subject("gopher", _text(gopher), (), ("a ", "a\n", "- a\n", "…\n", "\n\n", "#", "é")),
     Subject("repetition", _text(repetition), ("annotate.repetition", "annotate.words")),
-    Subject("spam", _text(Spam()), ("annotate.spam",)),
+    Subject("spam", _text(spam), ("annotate.heuristics",)),
 )  # fmt: skip
 
 

@@ -50,7 +50,6 @@ def classifier(
     ] = None,
     text: TextOption = "text",
     kind: KindOption = "auto",
-    examples: Annotated[int, typer.Option(min=0, help="Held-out examples to show of each sort.")] = 10,
     overrides: SetOption = None,
 ) -> None:
     """Learn from examples to tell texts that have a label (good, toxic, about law) from texts that do not.
@@ -65,9 +64,8 @@ def classifier(
     --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
     law.npz`
     """
-    from lmworks.data.annotate.classifier_examples import LabelColumn, examples_from
-    from lmworks.data.annotate.classifier_report import sections_of
-    from lmworks.data.annotate.classifier_training import learn_classifier
+    from lmworks.data.annotate.classifier_examples import examples_from
+    from lmworks.data.annotate.classifier_trainer import classifier_section, learn_classifier
     from lmworks.data.annotate.config import ClassifierConfig
     from lmworks.data.annotate.model_file import check_model_file
     from lmworks.progress import stage_progress
@@ -82,23 +80,22 @@ def classifier(
         raise ValueError("--positive is a word in a column of labels: name that with --label COLUMN")
     check_model_file(out)
     config = _config(ClassifierConfig, overrides)
-    reading = _reading(kind, text)
     console = new_console()
     left_out: list[LeftOut] = []
-    column = LabelColumn(label, positive or "") if label else None
     with stage_progress(console, "reading examples") as progress:
-        used = examples_from(
-            *(sources, against or [], column),
+        examples = examples_from(
+            *(sources, against or []),
+            label=label or "",
+            positive=positive or "",
             group=group or "",
-            reading=reading,
+            reading=_reading(kind, text),
             left_out=left_out,
             progress=progress,
         )
-    name = positive or label or out.stem
     with stage_progress(console, "learning") as progress:
-        learned = learn_classifier(used.examples, name, config, progress)
+        learned = learn_classifier(examples, positive or label or out.stem, config, progress)
     learned.classifier.save(out)
-    print_sections(console, sections_of(learned, used, examples))
+    print_sections(console, [classifier_section(learned, examples)])
     _print_left_out(console, left_out)
     measure = out.stem if out.stem.isidentifier() else "quality"
     setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
@@ -125,14 +122,13 @@ def ngrams(
     "wanted.npz"`, and every document gets the measure. Perplexities of two models cannot be compared. A neural model
     that `train.pretrain` made does the same in the stage `data.perplexity`.
 
-    Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set
-    symbols=bytes --out wanted-bytes.npz`
+    Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2
+    --out wanted.npz`
     """
     from lmworks.data.annotate.classifier_examples import documents_in
     from lmworks.data.annotate.config import NgramConfig
     from lmworks.data.annotate.model_file import check_model_file
-    from lmworks.data.annotate.ngram_report import section_of
-    from lmworks.data.annotate.ngram_training import learn_ngrams
+    from lmworks.data.annotate.ngram_trainer import learn_ngrams, ngram_section
     from lmworks.data.annotate.repaired import repaired_text
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
@@ -145,7 +141,7 @@ def ngrams(
     with stage_progress(console, "learning n-grams") as progress:
         learned = learn_ngrams(texts, config, progress)
     learned.model.save(out)
-    print_sections(console, [section_of(learned)])
+    print_sections(console, [ngram_section(learned)])
     _print_left_out(console, left_out)
     setting = f'annotations.perplexity="{out.resolve()}"'
     _print(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")

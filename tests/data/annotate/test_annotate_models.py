@@ -12,10 +12,10 @@ from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.annotating import annotate_document, tools_of
 from lmworks.data.annotate.classifier import load_classifier
 from lmworks.data.annotate.classifier_examples import Example
-from lmworks.data.annotate.classifier_training import learn_classifier
+from lmworks.data.annotate.classifier_trainer import learn_classifier
 from lmworks.data.annotate.config import AnnotateConfig, ClassifierConfig
 from lmworks.data.annotate.ngram_model import load_ngram_model
-from lmworks.data.annotate.ngram_training import learn_ngrams
+from lmworks.data.annotate.ngram_trainer import learn_ngrams
 from lmworks.data.annotate.perplexity import perplexities
 from lmworks.data.annotate.stage import check, outside_digest
 from lmworks.data.annotation_table import annotation_paths, read_annotations

@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.annotate.c4 import C4
-from lmworks.data.annotate.fineweb import fineweb
-from lmworks.data.annotate.gopher import gopher
+from lmworks.data.annotate.heuristics import c4, fineweb, gopher
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotation import Annotator, Text
 
-ANNOTATORS: dict[str, Annotator] = {"gopher": gopher, "repetition": repetition, "c4": C4(), "fineweb": fineweb}
+ANNOTATORS: dict[str, Annotator] = {"gopher": gopher, "repetition": repetition, "c4": c4, "fineweb": fineweb}
 ODD = [*"ab #.-…{}[]•\n\r\t1世ไम्", "\ud800", "\x00", "\x85", "\u2028", "\u0301"]
 CHARACTERS = st.characters() | st.sampled_from(ODD)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example as also
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
@@ -17,12 +18,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from lmworks.artefact import hash_json
-from lmworks.data.annotate.classifier import Classified, Classifier, features, load_classifier
-from lmworks.data.annotate.classifier_evaluation import evaluate
+from lmworks.data.annotate.classifier import (
+    Classified,
+    Classifier,
+    features,
+    hashed_ngrams,
+    load_classifier,
+    token_hashes,
+)
 from lmworks.data.annotate.classifier_examples import Example
-from lmworks.data.annotate.classifier_training import learn_classifier
+from lmworks.data.annotate.classifier_trainer import Learned, evaluate, learn_classifier, suggest_threshold
 from lmworks.data.annotate.config import ClassifierConfig
-from lmworks.data.annotate.features import hashed_ngrams, token_hashes
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Text
 
@@ -43,8 +49,13 @@ def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    return learn_classifier(make_examples(), "wanted", CONFIG).classifier
+def learned() -> Learned:
+    return learn_classifier(make_examples(), "wanted", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def classifier(learned: Learned) -> Classifier:
+    return learned.classifier
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,26 +130,29 @@ def parts(examples: list[Example], held_out: float) -> list[list[Example]]:
     return found
 
 
-def test_probabilities_are_those_of_scikit_learn(classifier: Classifier) -> None:
-    learned, calibrating, evaluating = (
+def test_probabilities_are_those_of_scikit_learn(learned: Learned) -> None:
+    fitting, calibrating, evaluating = (
         (features([tokens(each.text) for each in part], 2, BITS), [each.label for each in part], part)
         for part in parts(make_examples(), 0.15)
     )
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(learned[0], learned[1])
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(fitting[0], fitting[1])
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(calibrating[0], calibrating[1])
     expected = calibrated.predict_proba(evaluating[0])[:, 1]
-    found = classifier.probabilities([each.text for each in evaluating[2]])
+    found = learned.classifier.probabilities([each.text for each in evaluating[2]])
     assert found == pytest.approx(expected, abs=1e-3)
-    assert classifier.evaluation.n == len(found)
-    assert classifier.evaluation.auc.value == pytest.approx(roc_auc_score(evaluating[1], found))
-    assert classifier.evaluation.log_loss.value == pytest.approx(log_loss(evaluating[1], found))
+    assert learned.evaluation.n == len(found)
+    assert learned.evaluation.auc.value == pytest.approx(roc_auc_score(evaluating[1], found))
+    assert learned.evaluation.log_loss.value == pytest.approx(log_loss(evaluating[1], found))
 
 
-def test_it_has_learned_what_there_is_to_learn(classifier: Classifier) -> None:
-    low, high = classifier.evaluation.auc.interval
-    assert 0.6 < low < classifier.evaluation.auc.value < high < 1
+def test_it_has_learned_what_there_is_to_learn(learned: Learned) -> None:
+    low, high = learned.evaluation.auc.interval
+    assert 0.6 < low < learned.evaluation.auc.value < high < 1
     wanted, other = " ".join(f"word{n}" for n in range(30, 60)), " ".join(f"word{n}" for n in range(30))
-    assert classifier.probabilities([wanted])[0] > 0.6 > 0.35 > classifier.probabilities([other])[0]
+    high, low = learned.classifier.probabilities([wanted, other])
+    assert high > 0.6 > 0.35 > low
+    sides = {int(name[4:]) >= 30 for name, weight in learned.heaviest[:10] if " " not in name and weight > 0}
+    assert sides == {True}
 
 
 def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Classifier) -> None:
@@ -205,7 +219,7 @@ def test_copies_of_a_text_are_on_one_side() -> None:
     examples = make_examples()
     twice = learn_classifier([*examples, *examples], "wanted", CONFIG).classifier
     distinct = [{each.text for each in part} for part in parts([*examples, *examples], 0.15)]
-    assert twice.evaluation.n == 2 * len(distinct[2])
+    assert twice.evaluation["n"] == 2 * len(distinct[2])
     assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
 
 
@@ -222,18 +236,6 @@ def test_what_cannot_be_learned_is_refused() -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Evaluation
-
-
-def test_probabilities_that_mean_what_they_say_are_found_reliable() -> None:
-    generator = np.random.default_rng(0)
-    probabilities = generator.random(20_000)
-    labels = generator.random(20_000) < probabilities
-    bins = evaluate(probabilities, labels, "s").reliability
-    assert len(bins) == 10 and sum(each.n for each in bins) == 20_000
-    assert sum(each.interval[0] <= each.predicted <= each.interval[1] for each in bins) >= 8
-    assert all(each.low <= each.predicted <= each.high for each in bins)
-    bins = evaluate(np.sqrt(probabilities), labels, "s").reliability  # too sure
-    assert sum(each.predicted > each.interval[1] for each in bins) >= 8
 
 
 def test_the_interval_of_the_auc_is_that_of_the_bootstrap() -> None:
@@ -255,3 +257,42 @@ def test_a_perfect_order_claims_no_certainty() -> None:
     assert found.auc.value == found.accuracy.value == 1
     assert found.auc.interval[0] < 0.6 and found.accuracy.interval[0] < 0.9
     assert evaluate(np.full(25, 0.5), labels, "s").auc.value == 0.5
+    recall = {each.threshold: str(each.recall) for each in found.points}
+    assert recall[0.9].startswith("1.000 [") and found.suggested.threshold == 0.5
+
+
+SCORES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=30).filter(
+    lambda rows: len({label for _, label in rows}) == 2
+)
+
+
+def youden(threshold: float, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Recall minus the share wrongly taken, by counting."""
+    taken = probabilities >= threshold
+    return sum(taken & labels) / sum(labels) - sum(taken & ~labels) / sum(~labels)
+
+
+@given(SCORES)
+@also([(0.0, False), (5e-324, True)])
+def test_no_other_threshold_parts_the_examples_better(rows: list[tuple[float, bool]]) -> None:
+    probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
+    found = suggest_threshold(probabilities, labels)
+    others = [*probabilities, *(np.nextafter(p, 2) for p in probabilities)]  # below and above each of them
+    between = [t for t in others if probabilities.min() < t <= probabilities.max()]
+    best = max((youden(t, probabilities, labels) for t in between), default=0.0)
+    assert youden(found, probabilities, labels) == pytest.approx(best)
+
+
+def test_it_does_not_depend_on_how_frequent_the_label_is() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array([True] * 50 + [False] * 50)
+    probabilities = np.clip(generator.normal(0.4 + 0.2 * labels, 0.15), 0, 1)
+    more = np.concatenate([probabilities, np.tile(probabilities[50:], 9)])
+    assert suggest_threshold(more, np.concatenate([labels, [False] * 450])) == suggest_threshold(probabilities, labels)
+
+
+def test_it_is_as_short_as_it_can_be() -> None:
+    labels = np.array([False, False, True, True])
+    assert suggest_threshold(np.array([0.1, 0.21, 0.52, 0.9]), labels) == 0.36
+    assert suggest_threshold(np.array([0.1, 0.51231, 0.51232, 0.9]), labels) == 0.51232
+    assert suggest_threshold(np.array([0.3, 0.3, 0.3, 0.3]), labels) == 0.3

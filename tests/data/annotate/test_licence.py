@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.annotate.licence import licence
-from lmworks.data.annotate.licence_statement import in_small_letters
-from lmworks.data.annotate.spdx import parse
+from lmworks.data.annotate.licence_expressions import parse
+from lmworks.data.annotate.licence_statements import in_small_letters
 from lmworks.data.annotation import Text
 
 MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy

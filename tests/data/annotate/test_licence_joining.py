@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.annotate.licence_groups import GROUPS
-from lmworks.data.annotate.licence_joining import join_licences, licence_of
-from lmworks.data.annotate.spdx import LicenceError, LicencePolicy, check_entry, parse
+from lmworks.data.annotate.licence import join_licences, licence_of
+from lmworks.data.annotate.licence_expressions import GROUPS, LicenceError, LicencePolicy, check_entry, parse
 from lmworks.data.annotation import Annotations
 
 NAMES = st.sampled_from(["MIT", "CC0-1.0", "GPL-3.0-only", "CC-BY-NC-4.0", "CC-BY-4.0", "LicenseRef-mine"])

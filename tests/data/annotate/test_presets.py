@@ -2,10 +2,7 @@
 
 import pytest
 
-from lmworks.data.annotate.c4 import C4
-from lmworks.data.annotate.fineweb import fineweb
-from lmworks.data.annotate.gopher import gopher
-from lmworks.data.annotate.presets import PRESETS, Preset
+from lmworks.data.annotate.heuristics import PRESETS, Preset, c4, fineweb, gopher
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotation import Text
 
@@ -20,7 +17,7 @@ What will become of the village is hard to say. It has been poor before, and it 
 
 def measures(text: str) -> dict[str, float]:
     seen = Text(text, language="en")
-    return {**gopher(seen).measures, **repetition(seen).measures, **C4()(seen).measures, **fineweb(seen).measures}
+    return {**gopher(seen).measures, **repetition(seen).measures, **c4(seen).measures, **fineweb(seen).measures}
 
 
 def broken(preset: Preset, text: str) -> list[str]:

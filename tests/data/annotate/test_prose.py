@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.annotate.gopher import gopher
+from lmworks.data.annotate.heuristics import gopher
 from lmworks.data.annotate.prose import prose
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotation import Text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.data.annotate.classifier_examples import Example, usable
-from lmworks.data.annotate.classifier_training import Learned, learn_classifier
+from lmworks.data.annotate.classifier_trainer import Learned, learn_classifier
 from lmworks.data.annotate.word_list import WordList, compile_words
 from lmworks.data.annotation import Text
 from lmworks.statistics import wilson_interval
@@ -41,13 +41,13 @@ def replies() -> Learned:
         for key in ("chosen", "rejected"):
             reply = json.loads(line)[key].rpartition("\n\nAssistant:")[2].strip()
             examples.append(Example(reply, key == "rejected", group=str(number)))
-    return learn_classifier(usable(examples).examples, "harmful")
+    return learn_classifier(usable(examples), "harmful")
 
 
 @needs_data
 def test_jailbreaks_are_told_from_pages():
     examples = [*(Example(text, True) for text in jailbreaks()), *(Example(text, False) for text in pages())]
-    evaluation = learn_classifier(usable(examples).examples, "jailbreak").classifier.evaluation
+    evaluation = learn_classifier(usable(examples), "jailbreak").evaluation
     # Measured: AUC 0.978 [0.955, 1.000], recall 0.934 [0.864, 0.969] and 0.023 [0.004, 0.118] wrongly taken, n=135.
     assert evaluation.auc.interval[0] > 0.93 and evaluation.suggested.recall.interval[0] > 0.8
     assert evaluation.suggested.wrongly.interval[1] < 0.15
@@ -55,7 +55,7 @@ def test_jailbreaks_are_told_from_pages():
 
 @needs_data
 def test_the_more_harmful_reply_is_told_by_its_words_better_than_by_chance_and_badly(replies: Learned):
-    auc = replies.classifier.evaluation.auc
+    auc = replies.evaluation.auc
     # Measured: 0.611 [0.569, 0.652], n=695. A reply is harmful for what it answers to, which its words do not hold.
     assert 0.5 < auc.interval[0] < auc.value < 0.75
     assert auc.interval[1] - auc.interval[0] < 0.1

@@ -9,7 +9,7 @@ import pytest
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data import annotate, repair
-from lmworks.data.annotate.presets import PRESETS
+from lmworks.data.annotate.heuristics import PRESETS
 from lmworks.data.annotation import Mark
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning import writing

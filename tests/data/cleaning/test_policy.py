@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.data.annotate.presets import PRESETS
+from lmworks.data.annotate.heuristics import PRESETS
 from lmworks.data.annotation import Mark
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.local import Cut, Reason, judge

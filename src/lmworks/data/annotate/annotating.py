@@ -8,20 +8,16 @@ from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.annotate.book_words import OthersWords
-from lmworks.data.annotate.c4 import C4
 from lmworks.data.annotate.classifier import Classified, load_classifier
 from lmworks.data.annotate.config import AnnotateConfig
-from lmworks.data.annotate.fineweb import fineweb
-from lmworks.data.annotate.gopher import gopher
-from lmworks.data.annotate.language import Language
-from lmworks.data.annotate.licence import licence
-from lmworks.data.annotate.licence_joining import join_licences
+from lmworks.data.annotate.heuristics import c4, fineweb, gopher, spam
+from lmworks.data.annotate.language import language
+from lmworks.data.annotate.licence import join_licences, licence
 from lmworks.data.annotate.ngram_model import load_ngram_model
 from lmworks.data.annotate.perplexity import Perplexity
 from lmworks.data.annotate.pii.scan import PersonalData
 from lmworks.data.annotate.repaired import repairs_for
 from lmworks.data.annotate.repetition import repetition
-from lmworks.data.annotate.spam import Spam
 from lmworks.data.annotate.word_list import read_word_list
 from lmworks.data.annotation import Annotations, Annotator, Mark, Text
 from lmworks.data.annotation_table import AnnotatedDocument
@@ -90,13 +86,13 @@ def _tools(written: str, base: Path) -> Tools:
     config = from_mapping(AnnotateConfig, json.loads(written))
     annotators: list[Annotator] = [annotate_repairs] if config.repair else []
     if config.heuristics:
-        annotators += [gopher, repetition, C4(), fineweb]
+        annotators += [gopher, repetition, c4, fineweb]
     if config.personal:
         annotators.append(PersonalData())
     if config.licences:
         annotators.append(licence)
     if config.spam:
-        annotators.append(Spam())
+        annotators.append(spam)
     word_lists = [named_file(name, base, "word_lists") for name in config.word_lists]
     annotators += [read_word_list(path.stem, path) for path in word_lists]
     if config.perplexity:
@@ -108,7 +104,7 @@ def _tools(written: str, base: Path) -> Tools:
     ]
     items = [item for name in config.evaluation for item in _items_of(named_file(name, base, "evaluation"))]
     return Tools(
-        language=Language() if config.language else None,
+        language=language if config.language else None,
         annotators=tuple(annotators),
         evaluation=index_items(items) if items else None,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from lmworks.config import SHAPES_NOTHING
 from lmworks.data.executing import ExecutionConfig
@@ -70,9 +69,10 @@ class ClassifierConfig:
     held_out: float = 0.15
 
     def __post_init__(self) -> None:
-        from lmworks.data.annotate.features import check_sizes  # which needs numpy
-
-        check_sizes(self.order, self.bits)
+        if not 1 <= self.order <= 5:
+            raise ValueError(f"order must be between 1 and 5 tokens, got {self.order}")
+        if not 8 <= self.bits <= 26:
+            raise ValueError(f"bits must be between 8 and 26 (of 2^bits buckets), got {self.bits}")
         if not self.strength > 0:
             raise ValueError(f"strength must be above 0, got {self.strength:g}")
         if not 0 < self.held_out < 0.5:
@@ -83,16 +83,14 @@ class ClassifierConfig:
 class NgramConfig:
     """How an n-gram model learns from texts.
 
-    symbols     Whether it is of `words` or of `bytes`: one of bytes is smaller, reads any script, and is slower to ask.
-    order       Words or bytes in the longest n-grams; 0 is 3 words, or 5 bytes.
+    order       Words in the longest n-grams.
     vocabulary  The most frequent words that it knows; all others are one unknown word.
     min_count   Words that occur less often are unknown, too.
     least       Longest n-grams that occur less often are forgotten: 2 makes a model of much text several times smaller.
     held_out    The share of the documents that it does not learn from, to say how it finds texts of their sort.
     """
 
-    symbols: Literal["words", "bytes"] = "words"
-    order: int = 0
+    order: int = 3
     vocabulary: int = 500_000
     min_count: int = 1
     least: int = 1
@@ -102,8 +100,8 @@ class NgramConfig:
         for name in ("vocabulary", "min_count", "least"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.order and self.order < 2:
-            raise ValueError(f"order must be 2 at least, or 0 for what suits, got {self.order}")
+        if self.order < 2:
+            raise ValueError(f"order must be 2 at least, got {self.order}")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be above 0 and below 1, got {self.held_out:g}")
 

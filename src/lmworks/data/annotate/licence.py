@@ -1,20 +1,46 @@
-"""Under which licence a text says that it is: a label, and marks of where it says so.
+"""Under which licence a text and its source say that it is: labels, and marks of where the text says so.
 
 No verdict, and no legal advice: what a page says may be about one picture on it, and what it does not say cannot be
-found. Which licences may stay is for a policy (`spdx.LicencePolicy`).
+found. Which licences may stay is for a policy (`licence_expressions.LicencePolicy`).
+
+Of source and text neither wins: where both say something, both hold (AND), so a policy has to allow both. The source
+may be wrong about one file of many, and a text may speak of one picture in it; which of them is right no program can
+tell. A mistake then costs a document, and never lets one in that somebody reserved. A policy that trusts one of them
+goes by that label: `licence_of_source` or `licence_in_text` instead of `licence`.
 """
 
+import re
 from bisect import bisect
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from dataclasses import replace
 
-from lmworks.data.annotate.licence_rules import PUBLIC_DOMAIN, statements
-from lmworks.data.annotate.licence_statement import SCORES, Statement, in_small_letters, plain_words
-from lmworks.data.annotate.spdx import Expression, all_of, any_of, licences, parse
+from lmworks.data.annotate.licence_expressions import (
+    Expression,
+    Licence,
+    LicenceError,
+    is_frequent,
+    join,
+    licences,
+    parse,
+)
+from lmworks.data.annotate.licence_statements import (
+    PUBLIC_DOMAIN,
+    SCORES,
+    Statement,
+    in_small_letters,
+    plain_words,
+    statements,
+)
+from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation import Annotations, Mark, Text
 
+LICENCE, OF_SOURCE, IN_TEXT = "licence", "licence_of_source", "licence_in_text"
 _NEAR = 200  # characters between two names of one choice
 _DEDICATIONS = {"CC0-1.0", "Unlicense", "CC-PDM-1.0"}  # their own words hold phrases of the public domain
+_REFERENCE = "LicenseRef-"
+_NOTHING = {"", "?", "-", "n/a", "na", "none", "null", "unknown", "unspecified"}  # where a column has to hold something
+_CALLED = {"cc0": "CC0-1.0", "pd": PUBLIC_DOMAIN, "public domain": PUBLIC_DOMAIN, "public-domain": PUBLIC_DOMAIN}
+_NO_NAME = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def licence(text: Text) -> Annotations:
@@ -30,7 +56,7 @@ def licence(text: Text) -> Annotations:
     if not found:
         return Annotations()
     marks = tuple(Mark(f"licence.{each.kind}", each.start, each.end, SCORES[each.kind]) for each in found)
-    return Annotations({}, marks, {"licence": str(_expression(text.text, _those_that_count(found)))})
+    return Annotations({}, marks, {LICENCE: str(_expression(text.text, _those_that_count(found)))})
 
 
 def _without_overlaps(found: Iterable[Statement]) -> list[Statement]:
@@ -63,27 +89,63 @@ def _expression(text: str, found: Sequence[Statement]) -> Expression:
     """AND of choices; what a tag names needs not be said again by a licence's own words."""
     tags = [parse(each.expression) for each in found if each.kind == "tag"]
     named = {each for tag in tags for each in licences(tag)}
-    choices = [any_of([parse(each.expression) for each in choice]) for choice in _choices(text, found)]
-    return all_of([*tags, *(choice for choice in choices if not set(licences(choice)) <= named)])
-
-
-def _choices(text: str, found: Sequence[Statement]) -> list[list[Statement]]:
-    """Statements in groups, of each of which one may be chosen."""
-    others = [each for each in found if each.kind != "tag"]
-    if not others:
-        return []
     small = in_small_letters(text)
-    groups = [[others[0]]]
-    for before, behind in pairwise(others):
-        if behind.start - before.end <= _NEAR and _is_choice(small, groups[-1][0], before, behind):
-            groups[-1].append(behind)
-        else:
-            groups.append([behind])
-    return groups
+    groups: list[list[Statement]] = []  # of each of which one may be chosen
+    for each in found:
+        if groups and each.kind != "tag" and _is_choice(small, groups[-1], each):
+            groups[-1].append(each)
+        elif each.kind != "tag":
+            groups.append([each])
+    choices = (join("OR", [parse(each.expression) for each in group]) for group in groups)
+    return join("AND", [*tags, *(choice for choice in choices if not set(licences(choice)) <= named)])
 
 
-def _is_choice(small: str, first: Statement, before: Statement, behind: Statement) -> bool:
-    """Whether "either" stands before the first of the group, or "or" before the next name."""
-    leading = plain_words(small[max(0, first.start - 40) : first.start]).split()[-4:]
-    between = plain_words(small[before.end : behind.start]).split()[-4:]
-    return "either" in leading or "or" in between
+def _is_choice(small: str, group: Sequence[Statement], each: Statement) -> bool:
+    """Whether "either" stands before the first of the group, or "or" before the next name, which is near."""
+    leading = plain_words(small[max(0, group[0].start - 40) : group[0].start]).split()[-4:]
+    between = plain_words(small[group[-1].end : each.start][:_NEAR]).split()[-4:]
+    return each.start - group[-1].end <= _NEAR and ("either" in leading or "or" in between)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the source says
+
+
+def join_licences(annotations: Annotations, source: str | None) -> Annotations:
+    """Annotations of a text, whose label `licence` is what the text says, with three labels instead, each absent where
+    nothing says it: `licence_in_text`, `licence_of_source`, and `licence`, the two of them together."""
+    labels = dict(annotations.labels)
+    stated: list[Expression] = []
+    if source and (called := licence_of(source)):
+        stated.append(called)
+        labels[OF_SOURCE] = str(called)
+    if LICENCE in labels:
+        labels[IN_TEXT] = labels[LICENCE]
+        stated.append(parse(labels[IN_TEXT]))
+    if stated:
+        labels[LICENCE] = str(join("AND", stated))
+    return replace(annotations, labels=labels)
+
+
+def licence_of(name: str) -> Expression | None:
+    """What a source calls its licence, as an expression: one of SPDX as it is, a name such as "CC BY 4.0" or an address
+    as SPDX has it, and anything else as `LicenseRef-…`, which no group of licences holds. None for "unknown" and the
+    like, which say nothing."""
+    name = name.strip()
+    if name.casefold() in _NOTHING:
+        return None
+    name = _CALLED.get(name.casefold(), name)
+    try:
+        found = parse(name)
+        if all(is_frequent(each) or each.name.startswith((_REFERENCE, "DocumentRef-")) for each in licences(found)):
+            return found
+    except LicenceError:
+        found = None
+    stated = licence(Text(f"License: {name}")).labels.get(LICENCE)
+    if stated is not None:
+        return parse(stated)
+    if found is not None and any(sign.isdigit() for sign in name):  # a name of SPDX's that is not among the frequent
+        return found
+    for mark in reversed(find_personal_data(name)):  # a name of a licence is passed on with the documents
+        name = f"{name[: mark.start]} {mark.rule.rpartition('.')[2].upper()} {name[mark.end :]}"
+    return Licence(_REFERENCE + (_NO_NAME.sub("-", name).strip("-.") or "unnamed"))

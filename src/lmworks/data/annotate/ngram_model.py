@@ -1,12 +1,12 @@
-"""An n-gram language model of words or bytes that learns from the user's good texts, for filters by perplexity.
+"""An n-gram language model of words that learns from the user's good texts (`ngram_trainer.py`), for filters by
+perplexity.
 
 It does what KenLM does for CCNet (Wenzek et al. 2020, section 3.3) with tables of numpy: no compiler, no download.
-Perplexities of words and of bytes are not comparable, nor are those of models with other vocabularies.
+Perplexities of models with other vocabularies are not comparable.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -14,22 +14,89 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.annotate.features import FEATURES
+from lmworks.data.annotate.classifier import FEATURES
 from lmworks.data.annotate.model_file import ModelFileError, read_arrays, writing_new
-from lmworks.data.annotate.ngram_tables import Grams, Tables, count_grams, smooth, text_grams
 from lmworks.data.annotate.words import tokens
 
-_UNKNOWN, _FIRST_WORD = 1, 2  # numbers of symbols; 0 is the beginning of a text
-_BATCH = 1 << 20  # symbols that are counted or scored at a time
-_BYTE_BITS, _BYTE_SYMBOLS = 9, 257
+Grams = NDArray[np.uint64]
+
+UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NgramModel:
-    """A model of words, or of bytes where `words` is None.
+class Tables:
+    """Interpolated Kneser-Ney probabilities of `order` (Chen & Goodman 1999, section 4.1; one discount an order, Ney et
+    al. 1994), of symbols of `bits` bits.
 
-    tables   Probabilities of symbols.
+        p_k(w | c) = max(n_k(c w) - D_k, 0) / n_k(c ·) + weight_k(c) p_{k-1}(w | c without its oldest symbol)
+
+    n_k is the number of occurrences for the longest n-grams, and for shorter ones the number of different symbols that
+    they were seen behind; weight_k(c) is what the first term leaves over, so that probabilities add up to 1. Below p_1
+    all symbols are equally likely.
+
+    A symbol is a number from 1; 0 stands for what is before the beginning of a text. An n-gram is one number: its
+    newest symbol in the highest bits, its oldest in the lowest. So an n-gram without its oldest symbol is a shift away,
+    and what is sorted stays so.
+
+    unigrams  (symbols,) float64: p_1, 0 for the beginning.
+    grams     Of orders 2 to `order`, (n,) uint64 each, sorted; 0, nothing but beginnings, is the first.
+    shares    The first term of the formula for each of them, float32.
+    weights   weight_{k+1} of each n-gram of orders 1 to `order` - 1 as a context, float32; of order 1, of each symbol.
+    """
+
+    order: int
+    bits: int
+    unigrams: NDArray[np.float64]
+    grams: tuple[Grams, ...]
+    shares: tuple[NDArray[np.float32], ...]
+    weights: tuple[NDArray[np.float32], ...]
+
+    def log_probabilities(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+        """(all symbols,) ln p of each symbol of each text, given those before it in its text, one text after another.
+        What a text gets does not depend on the others."""
+        keys, is_start = text_grams(texts, self.order, self.bits)
+        # Looking up what is sorted reads the tables from their beginning to their end: several times faster.
+        arrangement = np.argsort(keys)
+        ordered = keys[arrangement]
+        newest = (keys >> np.uint64(self.bits * (self.order - 1))).astype(np.int64)
+        found, weight = self.unigrams[newest], self.weights[0][newest].astype(np.float64)
+        for place, (grams, shares) in enumerate(zip(self.grams, self.shares, strict=True)):
+            wanted = ordered >> np.uint64(self.bits * (self.order - place - 2))
+            rows = np.minimum(np.searchsorted(grams, wanted), len(grams) - 1)
+            is_known = grams[rows] == wanted
+            share = np.empty(len(keys))
+            share[arrangement] = np.where(is_known, shares[rows], 0.0)
+            found[1:] = share[1:] + weight[:-1] * found[1:]  # the context of a symbol ends at the symbol before it
+            if place + 2 < self.order:
+                weight = np.empty(len(keys))
+                weight[arrangement] = np.where(is_known, self.weights[place + 1][rows], 1.0)
+        return np.log(found[~is_start])
+
+
+def text_grams(texts: Sequence[NDArray[np.int64]], order: int, bits: int) -> tuple[Grams, NDArray[np.bool_]]:
+    """The longest n-gram that ends at each symbol, and before those of each text the one that ends before its
+    beginning, which is 0; and which of them are such."""
+    padded = np.concatenate([each for text in texts for each in (np.zeros(order, np.int64), text)] or [np.zeros(0)])
+    symbols = padded.astype(np.uint64)
+    keys = np.zeros(len(symbols), np.uint64)
+    for back in range(min(order, len(symbols))):
+        keys[back:] |= symbols[: len(symbols) - back] << np.uint64(bits * (order - 1 - back))
+    lengths = np.array([len(text) for text in texts], np.int64)
+    starts = np.concatenate(([0], np.cumsum(lengths + order)))[:-1] + order - 1
+    is_start = np.zeros(len(symbols), bool)
+    is_start[starts] = True
+    is_inside = np.ones(len(symbols), bool)
+    for back in range(1, order):
+        is_inside[starts - back] = False
+    return keys[is_inside], is_start[is_inside]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NgramModel:
+    """A model of words.
+
+    tables   Probabilities of their numbers.
     words    Number of each word, from 2; a token that is not among them is unknown.
     unknown  How many different tokens were left out of the vocabulary, plus one for all that were never seen: an
              unknown token is one of them, each as likely as the others. So rare words are not cheap because there are
@@ -37,23 +104,17 @@ class NgramModel:
     """
 
     tables: Tables
-    words: dict[str, int] | None
+    words: dict[str, int]
     unknown: int
 
     def score(self, texts: Sequence[str]) -> list[tuple[float, int]]:
-        """Nats and symbols (tokens or bytes) of each text, whatever others it comes with."""
-        found: list[tuple[float, int]] = []
-        for batch in _batches(self._symbols(text) for text in texts):
-            lengths = np.array([len(each) for each in batch], np.int64)
-            nats = -self.tables.log_probabilities(batch)
-            if self.words is not None:
-                nats[np.concatenate(batch) == _UNKNOWN] += np.log(self.unknown)
-            sums = np.bincount(np.repeat(np.arange(len(batch)), lengths), nats, len(batch))
-            found += zip(np.maximum(sums, 0.0).tolist(), lengths.tolist(), strict=True)
-        return found
-
-    def _symbols(self, text: str) -> NDArray[np.int64]:
-        return _byte_symbols(text) if self.words is None else _word_symbols(model_tokens(text), self.words)
+        """Nats and tokens of each text, whatever others it comes with."""
+        found = [word_numbers(text, self.words) for text in texts]
+        lengths = np.array(list(map(len, found)), np.int64)
+        nats = -self.tables.log_probabilities(found)
+        nats[np.concatenate([np.zeros(0, np.int64), *found]) == UNKNOWN] += np.log(self.unknown)
+        sums = np.bincount(np.repeat(np.arange(len(found)), lengths), nats, len(found))
+        return list(zip(np.maximum(sums, 0.0).tolist(), lengths.tolist(), strict=True))
 
     def save(self, path: Path) -> None:
         """One new .npz file of arrays alone; equal models give equal files. FileExistsError rather than overwrite."""
@@ -63,8 +124,7 @@ class NgramModel:
         }
         for name in ("grams", "shares", "weights"):
             arrays |= {f"{name}{number}": each for number, each in enumerate(getattr(self.tables, name))}
-        if self.words is not None:
-            arrays["words"] = np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8)
+        arrays["words"] = np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8)
         with writing_new(path) as stream:
             np.savez(stream, **arrays)
 
@@ -72,20 +132,16 @@ class NgramModel:
 def load_ngram_model(path: Path) -> NgramModel:
     """What `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another one,
     and for a model whose tokens are not those of this program."""
-    arrays = read_arrays(path, ("description", "unigrams", "grams0"), "n-gram model")
+    arrays = read_arrays(path, ("description", "unigrams", "grams0", "words"), "n-gram model")
     features, order, bits, unknown = arrays["description"].tolist()
     if features != FEATURES:
         raise ModelFileError(
             f"the model in {path} is of tokens of version {features}, this program has {FEATURES}: train it again"
         )
-    grams, shares, weights = (
-        tuple(arrays[f"{name}{number}"] for number in range(order - 1)) for name in ("grams", "shares", "weights")
-    )
-    words = None
-    if "words" in arrays:
-        names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
-        words = {name: number for number, name in enumerate(names, start=_FIRST_WORD)}
-    return NgramModel(Tables(order, bits, arrays["unigrams"], grams, shares, weights), words, unknown)
+    levels = (tuple(arrays[f"{name}{n}"] for n in range(order - 1)) for name in ("grams", "shares", "weights"))
+    names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
+    words = {name: number for number, name in enumerate(names, start=FIRST_WORD)}
+    return NgramModel(Tables(order, bits, arrays["unigrams"], *levels), words, unknown)
 
 
 def model_tokens(text: str) -> list[str]:
@@ -94,81 +150,6 @@ def model_tokens(text: str) -> list[str]:
     return _DIGITS.sub("0", "\n".join(found).casefold()).split("\n") if found else []
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Training
-
-
-def train_word_model(
-    texts: Iterable[str], *, order: int = 3, vocabulary: int = 500_000, min_count: int = 1, least: int = 1
-) -> NgramModel:
-    """Learn from texts, which are gone through twice.
-
-    order       Tokens of the longest n-grams.
-    vocabulary  The most frequent tokens that are words of the model; of equally frequent ones, the first by code point.
-    min_count   Tokens that occur less often are not.
-    least       Longest n-grams that occur less often are forgotten: 2 makes a model of much text several times smaller.
-
-    ValueError for an iterator, which can be gone through once, for texts without tokens, and where n-grams of so many
-    words do not fit into 64 bits.
-    """
-    if isinstance(texts, Iterator):
-        raise ValueError("texts are gone through twice: give a list, or what can be iterated over again")
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(model_tokens(text))
-    frequent = sorted(
-        (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
-    )[:vocabulary]
-    if not frequent:
-        raise ValueError(f"there is nothing to learn from: no token occurs {min_count} times or more")
-    words = {word: number for number, word in enumerate(frequent, start=_FIRST_WORD)}
-    symbols = len(words) + _FIRST_WORD
-    bits = (symbols - 1).bit_length()
-    if order * bits > 64:
-        most = (1 << (64 // order)) - _FIRST_WORD
-        raise ValueError(f"n-grams of {order} of {len(words):,} words are too many: set vocabulary to {most:,} at most")
-    numbered = (_word_symbols(model_tokens(text), words) for text in texts)
-    grams, numbers = _count(numbered, order, bits)
-    return NgramModel(smooth(grams, numbers, order, bits, symbols, least), words, len(counts) - len(words) + 1)
-
-
-def train_byte_model(texts: Iterable[str], *, order: int = 5, least: int = 1) -> NgramModel:
-    """Learn from the bytes of texts in UTF-8: smaller than a model of words, for any script, and slower to ask.
-
-    order  Bytes of the longest n-grams, 7 at most.
-    least  Longest n-grams that occur less often are forgotten.
-    """
-    if not 2 <= order <= 64 // _BYTE_BITS:
-        raise ValueError(f"order must be between 2 and {64 // _BYTE_BITS} bytes, got {order}")
-    grams, numbers = _count(map(_byte_symbols, texts), order, _BYTE_BITS)
-    return NgramModel(smooth(grams, numbers, order, _BYTE_BITS, _BYTE_SYMBOLS, least), None, 1)
-
-
-def _count(texts: Iterable[NDArray[np.int64]], order: int, bits: int) -> tuple[Grams, NDArray[np.int64]]:
-    def batches() -> Iterator[Grams]:
-        for batch in _batches(texts):
-            keys, is_start = text_grams(batch, order, bits)
-            yield keys[~is_start]
-
-    return count_grams(batches())
-
-
-def _word_symbols(found: Sequence[str], words: dict[str, int]) -> NDArray[np.int64]:
-    return np.fromiter(map(words.get, found, repeat(_UNKNOWN)), np.int64, len(found))
-
-
-def _byte_symbols(text: str) -> NDArray[np.int64]:
-    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) + 1
-
-
-def _batches(texts: Iterable[NDArray[np.int64]]) -> Iterator[list[NDArray[np.int64]]]:
-    batch: list[NDArray[np.int64]] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def word_numbers(text: str, words: dict[str, int]) -> NDArray[np.int64]:
+    found = model_tokens(text)
+    return np.fromiter(map(words.get, found, repeat(UNKNOWN)), np.int64, len(found))

@@ -7,12 +7,12 @@ may stand before or behind it, unless the two are of scripts that write no space
 
 import re
 import unicodedata
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeAlias
+
+import numpy as np
 
 from lmworks.data.annotation import Annotations, Mark, Text
 
@@ -42,8 +42,11 @@ class WordList:
         marks = tuple(Mark(self.name, start, end) for start, end in places)
         if not text.word_spans:
             return Annotations({}, marks)
-        found = _words_within(places, text.word_spans) if places else 0
-        return Annotations({f"{self.name}_share": found / len(text.word_spans)}, marks)
+        starts, ends = np.array(text.word_spans).T
+        is_found = np.zeros(len(starts), bool)
+        for start, end in places:
+            is_found[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end)] = True
+        return Annotations({f"{self.name}_share": float(is_found.mean())}, marks)
 
 
 def read_word_list(name: str, path: Path) -> WordList:
@@ -82,12 +85,14 @@ def compile_words(entries: Iterable[str]) -> re.Pattern[str]:
 def find_words(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
     """Where the entries stand in a text of any case: half-open ranges, none of which overlap."""
     folded = text.casefold()
-    longer = _longer(text) if len(folded) != len(text) else None
+    places = None  # in the text, of each character of `folded`, where a letter became two or three, such as ß
+    if len(folded) != len(text):
+        places = [place for place, character in enumerate(text) for _ in character.casefold()]
     for match in pattern.finditer(folded):
         start, end = match.span()
         if end < len(folded) and unicodedata.category(folded[end])[0] == "M":
             continue  # a vowel sign or an accent goes on with the last letter
-        yield (start, end) if longer is None else (longer.source(start, 0), longer.source(end, 1))
+        yield (start, end) if places is None else (places[start], places[end - 1] + 1)
 
 
 def _beginning(first: str, node: Tree) -> str:
@@ -117,59 +122,3 @@ def _literal(character: str) -> str:
 
 def _is_joined(character: str) -> bool:
     return _JOINED_CHARACTER.match(character) is not None
-
-
-def _words_within(places: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> int:
-    """How many words have a character in one of the places; both are in order."""
-    starts = [start for start, _ in spans]
-    ends = [end for _, end in spans]
-    counted = free = 0  # words before `free` are counted
-    for start, end in places:
-        first = max(free, bisect_right(ends, start))
-        free = max(first, bisect_left(starts, end))
-        counted += free - first
-    return counted
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Places in casefolded text back to those in the text: a few letters become two or three, such as ß
-
-
-@dataclass(frozen=True, slots=True)
-class _Longer:
-    """The characters of a text that casefolding makes longer, in order.
-
-    folded   Where each begins in the casefolded text.
-    sources  Where it is in the text.
-    lengths  How many characters it becomes.
-    """
-
-    folded: list[int]
-    sources: list[int]
-    lengths: list[int]
-
-    def source(self, place: int, inside: int) -> int:
-        """The place in the text of one in the casefolded text; inside of what one character became it is that of the
-        character, plus `inside`."""
-        number = bisect_left(self.folded, place) - 1  # the last one that begins before it
-        if number < 0:
-            return place
-        behind = place - self.folded[number] - self.lengths[number]
-        return self.sources[number] + (inside if behind < 0 else 1 + behind)
-
-
-@cache
-def _longer_pattern() -> re.Pattern[str]:
-    """All characters of the first plane that casefold to several; there are none beyond it."""
-    return re.compile(f"[{''.join(chr(code) for code in range(0x10000) if len(chr(code).casefold()) > 1)}]")
-
-
-def _longer(text: str) -> _Longer:
-    longer, added = _Longer([], [], []), 0
-    for match in _longer_pattern().finditer(text):
-        length = len(match[0].casefold())
-        longer.folded.append(match.start() + added)
-        longer.sources.append(match.start())
-        longer.lengths.append(length)
-        added += length - 1
-    return longer

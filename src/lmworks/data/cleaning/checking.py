@@ -10,9 +10,16 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 
 from lmworks.config import ConfigError
-from lmworks.data.annotate.licence_groups import GROUPS, without_groups
-from lmworks.data.annotate.presets import PRESETS
-from lmworks.data.annotate.spdx import Licence, LicenceError, is_frequent, licences, parse
+from lmworks.data.annotate.heuristics import PRESETS
+from lmworks.data.annotate.licence_expressions import (
+    GROUPS,
+    Licence,
+    LicenceError,
+    is_frequent,
+    licences,
+    parse,
+    without_groups,
+)
 from lmworks.data.annotation_columns import rules_of
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.policy import LICENCES, Choice, Policy, Step
@@ -25,7 +32,7 @@ MEASURES = frozenset(
         *(rule.measure for preset in PRESETS.values() for rule in preset),
         *("c4_kept_line_share", "code_alphanumeric_share", "code_comment_share", "code_data_share"),
         *("code_docstring_share", "code_generated", "code_longest_line", "code_mean_line_length", "code_parses"),
-        *("code_space_share", "code_vendored", "common_word_share", "common_words_used", "compression_ratio"),
+        *("code_space_share", "code_vendored", "compression_ratio"),
         *("contamination", "filled_line_share", "keyword_share", "language_probability", "language_share"),
         *("link_density", "model_perplexity", "newlines_per_word", "ocr_error_rate", "perplexity", "pii_marks"),
         *("pii_share", "quality", "title_words", "token_character_share", "tokens", "top_keywords_share"),

@@ -1,7 +1,7 @@
 """What is known of a document beside its text, from its source and from its annotations: cleaned documents carry it,
 and the data card counts it."""
 
-from lmworks.data.annotate.licence_joining import LICENCE, licence_of
+from lmworks.data.annotate.licence import LICENCE, licence_of
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.languages import MEASURED, language_of
 from lmworks.records import Document

@@ -6,7 +6,7 @@ of a policy make of them. Words of other labels, such as languages, are compared
 
 from typing import Literal
 
-from lmworks.data.annotate.spdx import LicencePolicy
+from lmworks.data.annotate.licence_expressions import LicencePolicy
 from lmworks.data.cleaning.policy import LICENCES, Choice
 
 Outcome = Literal["stays", "goes", "refused"]

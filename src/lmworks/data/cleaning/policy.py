@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.data.annotate.presets import PRESETS, Preset
-from lmworks.data.annotate.spdx import check_entry
+from lmworks.data.annotate.heuristics import PRESETS, Preset
+from lmworks.data.annotate.licence_expressions import check_entry
 from lmworks.data.annotation import Kind
 
 Action = Literal["drop", "cut", "redact"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lmworks.data.annotate.presets import PRESETS
+from lmworks.data.annotate.heuristics import PRESETS
 from lmworks.data.cleaning.policy import Limit, Policy, Step
 
 _DUPLICATES = {

@@ -129,7 +129,7 @@ def _language(attributes: Mapping[str, str], named: Mapping[str, str], about: Ma
 
 
 def _licence(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> dict[str, str]:
-    from lmworks.data.annotate.licence_rules import statements
+    from lmworks.data.annotate.licence_statements import statements
 
     tags = (tag for word in ("license", "licence") for tag in _tags_with(html, word))
     addresses = {tag.get("href", "") for tag in tags if {"license", "licence"} & set(tag.get("rel", "").split())}

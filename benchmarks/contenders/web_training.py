@@ -1,4 +1,4 @@
-"""How the weights of `lmworks.data.web.choosing` are found: logistic regression on the tuning half of the pages.
+"""How the weights of `lmworks.data.web.main_content` are found: logistic regression on the tuning half of the pages.
 
     .venv/bin/python -m contenders.web_training --data ../shared/data    # in the folder benchmarks
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contenders.articles import Page, Quality, matches, quality, read_pages, shingles
-from lmworks.data.web.blocks import Block, blocks_of, parse
-from lmworks.data.web.choosing import agreement_of, decide
-from lmworks.data.web.features import ASKS, NAMES, WITH_AGREEMENT, Measured, asks, features
+from lmworks.data.extractors.xhtml import parse_html
+from lmworks.data.web.main_content import ASKS, NAMES, WITH_AGREEMENT, agreement_of, decide
+from lmworks.data.web.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks
 
 FOLDS, REPEATS = 6, 5
 STRENGTH = 10.0  # the inverse of the regularisation's weight
@@ -28,25 +28,27 @@ class Labelled:
     """A page of the tuning half as blocks with all features, whether each is in the article, and its weight."""
 
     page: Page
-    blocks: Sequence[Block]
-    measured: Measured
+    blocks: TextBlocks
+    measured: Features
     agreement: NDArray[np.float64]
     labels: NDArray[np.float64]
     weights: NDArray[np.float64]
 
     def table(self, mode: str) -> NDArray[np.float64]:
         table = self.measured.table.copy()
-        table[:, ASKS] = [asks(block.text) for block in self.blocks]
+        table[:, ASKS] = [asks(block.text) for block in self.blocks.blocks]
         return table if mode == "fast" else np.column_stack([table, self.agreement])
 
 
 def read_labelled(page: Page) -> Labelled:
     html = page.raw.decode("utf-8", "replace")
-    blocks = blocks_of(parse(html))
-    labels = labels_of(page, blocks)
+    found = text_blocks(parse_html(html))
+    labels = labels_of(page, found.blocks)
     # A block weighs as much as its share of the page's article: each page counts about the same.
-    weights = np.array([min(len(block.text.split()), 60) + 2 for block in blocks]) / max(1, len(page.body.split()))
-    return Labelled(page, blocks, features(blocks), agreement_of(blocks, html), labels, weights)
+    weights = np.array([min(len(block.text.split()), 60) + 2 for block in found.blocks]) / max(
+        1, len(page.body.split())
+    )
+    return Labelled(page, found, features(found), agreement_of(found, html), labels, weights)
 
 
 def labels_of(page: Page, blocks: Sequence[Block]) -> NDArray[np.float64]:
@@ -84,9 +86,8 @@ def fit(pages: Sequence[Labelled], mode: str, strength: float) -> NDArray[np.flo
 
 
 def score_of(page: Labelled, mode: str, weights: NDArray[np.float64]) -> tuple[float, float]:
-    texts, tags = [block.text for block in page.blocks], [block.holder.tag for block in page.blocks]
-    choices = decide(texts, tags, page.measured, None if mode == "fast" else page.agreement, weights)
-    return matches(page.page.body, "\n".join(choice.text for choice in choices if choice.kept))
+    kept = decide(page.blocks, page.measured, None if mode == "fast" else page.agreement, weights)
+    return matches(page.page.body, "\n".join(page.blocks.blocks[at].text for at in np.flatnonzero(kept).tolist()))
 
 
 def folds(pages: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:

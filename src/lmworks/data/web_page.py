@@ -3,9 +3,8 @@
 from lmworks.data.extract import Extracted, UnusableError
 from lmworks.data.extractors.encoding import decode_html
 from lmworks.data.extractors.xhtml import xhtml_to_markdown
-from lmworks.data.web.choosing import Mode
+from lmworks.data.web.main_content import Mode, extract_main
 from lmworks.data.web.metadata import is_manual, page_metadata
-from lmworks.data.web.page import extract_main
 
 EXTRACTOR_VERSION = "3"
 
@@ -22,7 +21,7 @@ def extract_html(raw: bytes, charset: str | None = None) -> Extracted:
 
 
 def extract_html_fast(raw: bytes, charset: str | None = None) -> Extracted:
-    """The same, without asking trafilatura, in a tenth of the time or less."""
+    """The same, without asking trafilatura, in a third of the time."""
     return _extract(raw, charset, "fast")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.extract import UnusableError
-from lmworks.data.web.page import MainText, extract_main
+from lmworks.data.web.main_content import MainText, extract_main
 from lmworks.data.web_page import extract_html
 
 MODES = ("default", "fast")
@@ -38,16 +38,6 @@ def test_the_article_is_kept_and_nothing_around_it(mode) -> None:
     page = extract_main(PAGE.format(PARAGRAPHS), mode)
     assert lines(page.markdown) == PROSE
     assert page.title == "The harbour"
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_each_block_has_a_score_and_a_reason(mode) -> None:
-    choices = extract_main(PAGE.format(PARAGRAPHS), mode).choices
-    by_text = {choice.text: choice for choice in choices}
-    assert [choice.text for choice in choices if choice.kept] == PROSE
-    assert all(0 <= choice.score <= 1 and choice.reason for choice in choices)
-    assert by_text["Front page"].score < by_text[PROSE[1]].score
-    assert "I was there, and it was cold." in by_text and "not text" not in " ".join(by_text)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -109,12 +99,20 @@ def test_hidden_text_and_empty_pages_give_nothing(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("hiding", ["hidden", "style='display:none'"])
+def test_a_page_that_a_script_shows_is_read(mode, hiding: str) -> None:
+    article = f"<article {hiding}>{PARAGRAPHS * 2}</article>"
+    assert lines(extract_main(f"<p>Loading</p>{article}", mode).markdown) == PROSE * 2
+    shown = f"<article>{PARAGRAPHS.replace('week', 'month') * 2}</article>"
+    assert "week" not in extract_main(shown + article, mode).markdown  # here the hidden part is an aside
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_headline_is_kept_where_asked_for(mode) -> None:
     html = PAGE.format(PARAGRAPHS).replace('<div id="content">', '<h1>The harbour opens</h1><div id="content">')
     assert "# The harbour opens" not in lines(extract_main(html, mode).markdown)
     page = extract_main(html, mode, headline=True)
     assert lines(page.markdown)[0] == "# The harbour opens" and lines(page.markdown)[-4:] == PROSE
-    assert next(choice for choice in page.choices if choice.text == "The harbour opens").reason.startswith("headline")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -193,15 +191,6 @@ MARKUP = st.lists(
 ).map("".join)
 
 
-@given(MARKUP, st.sampled_from(MODES))
-def test_any_markup_gives_a_text_of_the_kept_blocks(html: str, mode) -> None:
-    page = extract_main(html, mode)
-    assert bool(page.markdown) <= any(choice.kept for choice in page.choices)
-    for choice in page.choices:
-        if choice.kept and choice.text in PROSE:
-            assert choice.text in page.markdown
-
-
 @given(st.binary(max_size=300) | MARKUP.map(lambda html: html.encode("utf-8", "replace")))
 def test_any_bytes_are_a_text_or_a_reason(raw: bytes) -> None:
     try:
@@ -234,4 +223,3 @@ def test_captions_are_left_out(mode) -> None:
     middle = "".join(f"<p>{text}</p>" for text in PROSE[1:3]) + figure + f"<p>{PROSE[3]}</p>"
     page = extract_main(PAGE.format(middle), mode)
     assert lines(page.markdown) == PROSE[1:]
-    assert next(choice for choice in page.choices if choice.text == PROSE[0]).reason.startswith("caption")

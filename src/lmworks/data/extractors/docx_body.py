@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 from lmworks.data.extract import UnusableError
 from lmworks.data.extractors.docx_styles import Level, Listed, Style, child, heading_and_list, is_on, number_of, value
-from lmworks.data.extractors.markdown_table import Cell, markdown_table
+from lmworks.data.extractors.markdown_writer import Cell, markdown_table
 from lmworks.data.extractors.package import attribute, local_name
 
 _MAX_NESTING = 40  # of tables and text boxes in each other

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 from lmworks.data.extract import Extracted, UnusableError, normalise_newlines
-from lmworks.data.extractors.block_writer import BlockWriter, code_block
 from lmworks.data.extractors.encoding import decode_text
+from lmworks.data.extractors.markdown_writer import BlockWriter, code_block
 from lmworks.data.extractors.wikitext_marks import ALL, BREAK, GONE, KEPT, KEPT_END, QUOTE_BEGIN, QUOTE_END
 from lmworks.data.extractors.wikitext_scan import resolve, set_aside
 from lmworks.data.extractors.wikitext_tables import TableReader

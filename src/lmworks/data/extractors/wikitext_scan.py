@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lmworks.data.extractors.block_writer import code_block
-from lmworks.data.extractors.scripts import lowered, raised
+from lmworks.data.extractors.markdown_writer import code_block, lowered, raised
 from lmworks.data.extractors.wikitext_links import link_text
 from lmworks.data.extractors.wikitext_marks import BLOCK, BREAK, GONE, KEPT, KEPT_END, QUOTE_BEGINS, QUOTE_ENDS
 from lmworks.data.extractors.wikitext_templates import expand

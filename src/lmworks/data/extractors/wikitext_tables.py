@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lmworks.data.extractors.markdown_table import Cell, markdown_table, span_of
+from lmworks.data.extractors.markdown_writer import Cell, markdown_table, span_of
 
 _COLUMNS = re.compile(r"\bcolspan\s{0,5}=\s{0,5}[\"']?\s{0,5}(\d{1,4})", re.I)
 _ROWS = re.compile(r"\browspan\s{0,5}=\s{0,5}[\"']?\s{0,5}(\d{1,4})", re.I)

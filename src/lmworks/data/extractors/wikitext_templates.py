@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmworks.data.extractors.scripts import lowered, raised
+from lmworks.data.extractors.markdown_writer import lowered, raised
 from lmworks.data.extractors.wikitext_marks import QUOTE_BEGINS, QUOTE_ENDS
 
 _MAX_NAME = 60

@@ -20,7 +20,7 @@ from lmworks.artefact import (
     read_rows,
 )
 from lmworks.config import unknown
-from lmworks.data.cleaning.origin import origin_of
+from lmworks.data.cleaning.ledger import origin_of
 from lmworks.data.files import without_password
 from lmworks.data.stage import read_from
 from lmworks.data.store import DOCUMENTS, DocumentStore

@@ -258,10 +258,17 @@ def line_plot(
 
 
 def histogram(
-    values: Sequence[float], *, x: str, y: str, bins: int = 40, marks: Mapping[str, float] | None = None
+    values: Sequence[float],
+    *,
+    x: str,
+    y: str,
+    bins: int = 40,
+    marks: Mapping[str, float] | None = None,
+    log: bool = False,
 ) -> str:
-    """SVG of a histogram, with named vertical lines (a threshold, a limit)."""
+    """SVG of a histogram, with named vertical lines (a threshold, a limit); `log` counts on a logarithmic axis."""
     figure, axes = new_axes(x, y)
+    axes.set(yscale="log" if log else "linear")
     axes.hist(values, bins=bins, color="#0b6e8f")
     for name, position in (marks or {}).items():
         axes.axvline(position, color="#c2410c", linewidth=1.2)

@@ -57,39 +57,25 @@ def told(folder: Path, *arguments: str) -> str:
     return " ".join(found.output.split())
 
 
-def test_a_twin_that_went_later_is_not_said_to_stay(chain):
+def test_a_duplicate_that_went_later_is_not_said_to_stay(chain):
     text = told(chain, "second.md")
-    end = "notes/first.md, which went later (alike) for the sake of notes/third.md, which stays"
-    assert f"dropped by equal: exact: like {end} (similarity 1 to notes/first.md)" in text
-    assert f"Its twin, which went itself {end} (exact, similarity 1.000 to notes/first.md)" in text
-    assert "first.md, which stays" not in text and "Its twin, which stays" not in text
+    assert "dropped by equal: exact 1, threshold 0.8, duplicate of notes/first.md" in text
+    assert "(equal: exact, similarity 1.000): notes/first.md which was dropped itself by alike: near 0." in text
+    assert ", duplicate of notes/third.md" in text and "which stays" not in text
 
 
 def test_what_went_by_way_of_another_is_counted_and_listed(chain):
     text = told(chain, "third.md")
-    assert "For its sake 3 documents went notes/first.md (alike: near, similarity 0." in text
-    assert "notes/second.md (equal: exact, similarity 1.000, for notes/first.md)" in text
-    html = (chain / "report.html").read_text("utf-8")
-    assert "3 like notes/third.md" in html  # as the report counts them
-    assert "For its sake 1 document went notes/second.md (equal: exact, similarity 1.000)" in told(chain, "first.md")
+    assert "Dropped for its sake: 3 notes/first.md: alike: near 0." in text
+    assert "notes/second.md: equal: exact 1.000, duplicate of notes/first.md" in text
+    page = " ".join(re.sub(r"<[^>]+>", " ", (chain / "report.html").read_text("utf-8")).split())
+    assert re.search(r"notes/third\.md 3 0\.\d+ alike, equal", page)  # as the report counts them
 
 
-def test_the_report_says_so_too(chain):
-    html = " ".join(re.sub(r"<[^>]+>", " ", (chain / "report.html").read_text("utf-8")).split())
-    end = "which went later (alike) for the sake of notes/third.md, which stays"
-    assert f"like notes/first.md, {end}, with a similarity of 1 to notes/first.md" in html
-    assert "notes/first.md stays" not in html and "notes/first.md, which stays" not in html
-    assert "notes/first.md went later itself, in the end for the sake of notes/third.md" in html
-
-
-def test_for_programs_a_twin_says_how_it_went(chain):
+def test_for_programs_a_duplicate_says_how_it_went(chain):
     found = CliRunner().invoke(app, ["data", "why", "second.md", "--json", "--workspace", str(chain)])
-    (twin,) = json.loads(found.output)["documents"][0]["twins"]
-    (then,) = twin["then"]
-    assert (twin["twin"], then["step"], then["twin"]) == ("notes/first.md", "alike", "notes/third.md")
-
-
-def test_why_the_other_one_stayed(chain):
-    assert "why that one: longer" in told(chain, "first.md")
-    assert "why that one: equal in licence, quality and length: first by name" in told(chain, "second.md")
-    assert "why that one" not in told(chain, "third.md")
+    (kept,) = json.loads(found.output)["documents"][0]["kept_duplicates"]
+    (then,) = kept["then"]
+    assert (kept["document"], then["step"], then["twin"]) == ("notes/first.md", "alike", "notes/third.md")
+    (_, _, size, name), (_, _, other_size, other_name) = kept["order"]
+    assert (size, name, other_name) == (other_size, "notes/second.md", "notes/first.md")  # equal, but for the name

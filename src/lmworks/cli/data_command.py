@@ -105,21 +105,21 @@ def why(
     from dataclasses import asdict
 
     from lmworks.cli.data_why_command import print_left_out, print_story
-    from lmworks.data.cleaning.story import stories_of, to_json
-    from lmworks.records import LeftOut
+    from lmworks.data.cleaning.why import to_json
+    from lmworks.data.cleaning.why import why as stories_of
 
     for path in made_from or []:
         if not path.is_dir():
             raise FileNotFoundError(f"--from {path}: there is no such folder; name an artefact or a workspace")
-    found = stories_of(_cleaned(workspace), document, made_from or [])
+    stories, left_out = stories_of(_cleaned(workspace), document, made_from or [])
     if as_json:
-        result = {"left_out": asdict(found)} if isinstance(found, LeftOut) else {"documents": list(map(to_json, found))}
+        result = {"documents": list(map(to_json, stories)), "left_out": list(map(asdict, left_out))}
         typer.echo(json.dumps(result, indent=1))
-    elif isinstance(found, LeftOut):
-        print_left_out(new_console(), found)
-    else:
-        for story in found:
-            print_story(new_console(), story)
+        return
+    for item in left_out:
+        print_left_out(new_console(), item)
+    for story in stories:
+        print_story(new_console(), story)
 
 
 @app.command()
@@ -135,7 +135,7 @@ def card(
 
     Example: `lmworks data card --name "Notes of 2019" --out README.md`
     """
-    from lmworks.data.cleaning.card_markdown import CARD, renamed
+    from lmworks.data.cleaning.card import CARD, renamed
 
     path = _cleaned(workspace) / CARD
     if not path.is_file():

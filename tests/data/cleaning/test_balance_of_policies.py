@@ -8,13 +8,22 @@ from hypothesis import strategies as st
 
 from lmworks.data.annotation import Annotations, Mark
 from lmworks.data.annotation_table import AnnotatedDocument, read_annotations, write_annotations
-from lmworks.data.cleaning.flows import Amount, Flow, Tally, UnbalancedError, alarms, check_balance, tally
+from lmworks.data.cleaning.flows import (
+    Amount,
+    Flow,
+    SourcePart,
+    Tally,
+    UnbalancedError,
+    alarms,
+    check_balance,
+    read_flows,
+    tally,
+)
 from lmworks.data.cleaning.ledger import LEDGER, read_ledger
 from lmworks.data.cleaning.local import judge
-from lmworks.data.cleaning.policy import Choice, Limit, OnMark, Policy, Step
-from lmworks.data.cleaning.profile import Share
+from lmworks.data.cleaning.policy import EMPTY, REPAIR, Choice, Limit, OnMark, Policy, Step
 from lmworks.data.cleaning.resolving import resolve, standing_of
-from lmworks.data.cleaning.writing import COUNTS, EMPTY, REPAIR, TEXTS, Decided, write_part
+from lmworks.data.cleaning.writing import COUNTS, TEXTS, Decided, write_part
 from lmworks.data.corpus import corpus_shards
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import document_from_json, write_documents
@@ -97,7 +106,10 @@ def test_in_is_kept_and_cut_and_dropped(tmp_path_factory, corpus, policy):
         assert size(came) == size(stays) + sum(row.bytes_before for row in dropped) + cut
     for uri in (document.uri for document, _ in corpus):
         assert [entry.step for entry in entries if entry.document == uri] == list(names)
-    flows = [Flow(*row) for row in json.loads((folder / "part" / COUNTS).read_text("utf-8"))["flows"]]
+    flows = read_flows(folder / "part" / LEDGER)
+    counts = json.loads((folder / "part" / COUNTS).read_text("utf-8"))
+    assert {source: Amount(*row[:2]) for source, row in counts.items()} == amounts([each for each, _ in corpus])
+    assert {source: Amount(*row[2:]) for source, row in counts.items() if row[2]} == amounts(written)
     check_balance(flows, names, amounts([document for document, _ in corpus]), amounts(written))
     whole = tally(flows, lambda flow: flow.step)
     assert whole[names[0]].came == amounts([document for document, _ in corpus], whole=True)[""]
@@ -126,12 +138,12 @@ def amounts(documents, whole=False) -> dict[str, Amount]:
 
 
 FLOWS = [
-    Flow("a", "en", "one", "kept", "", 3, 30, 30),
-    Flow("a", "en", "one", "dropped", "x", 1, 10, 0),
-    Flow("a", "de", "two", "kept", "", 2, 20, 20),
-    Flow("a", "de", "two", "cut", "", 1, 10, 4),
-    Flow("b", "", "one", "kept", "", 1, 5, 5),
-    Flow("b", "", "two", "kept", "", 1, 5, 5),
+    Flow("a", "text", "en", "one", "kept", "", 3, 30, 30),
+    Flow("a", "text", "en", "one", "dropped", "x", 1, 10, 0),
+    Flow("a", "text", "de", "two", "kept", "", 2, 20, 20),
+    Flow("a", "text", "de", "two", "cut", "", 1, 10, 4),
+    Flow("b", "text", "", "one", "kept", "", 1, 5, 5),
+    Flow("b", "text", "", "two", "kept", "", 1, 5, 5),
 ]
 
 
@@ -144,12 +156,15 @@ def test_a_ledger_that_balances():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (Flow("a", "en", "two", "kept", "", 1, 1, 1), "of a, .* one left"),  # a document that came from nowhere
-        (Flow("b", "en", "two", "cut", "", 0, 1, 0), "of b, .* one left"),  # a byte that did
-        (Flow("c", "en", "two", "kept", "", 1, 1, 1), "of c, .* one left"),  # of a source that nothing was read of
-        (Flow("a", "en", "one", "kept", "", 1, 7, 6), "neither kept whole"),  # changed, and called kept
-        (Flow("a", "en", "one", "dropped", "x", 1, 7, 6), "neither kept whole"),
-        (Flow("a", "en", "one", "lost", "", 1, 7, 7), "neither kept whole"),
+        (Flow("a", "text", "en", "two", "kept", "", 1, 1, 1), "of a, .* one left"),  # a document that came from nowhere
+        (Flow("b", "text", "en", "two", "cut", "", 0, 1, 0), "of b, .* one left"),  # a byte that did
+        (
+            Flow("c", "text", "en", "two", "kept", "", 1, 1, 1),
+            "of c, .* one left",
+        ),  # of a source that nothing was read of
+        (Flow("a", "text", "en", "one", "kept", "", 1, 7, 6), "neither kept whole"),  # changed, and called kept
+        (Flow("a", "text", "en", "one", "dropped", "x", 1, 7, 6), "neither kept whole"),
+        (Flow("a", "text", "en", "one", "lost", "", 1, 7, 7), "neither kept whole"),
     ],
 )
 def test_whatever_is_unaccounted_for_is_an_error_that_names_the_source(wrong, told):
@@ -160,10 +175,10 @@ def test_whatever_is_unaccounted_for_is_an_error_that_names_the_source(wrong, to
 def test_two_sources_that_make_up_for_each_other_do_not_balance():
     """In the whole all is well: a document that one source loses, another one wins."""
     flows = [
-        Flow("a", "", "one", "kept", "", 2, 20, 20),
-        Flow("a", "", "two", "kept", "", 1, 10, 10),
-        Flow("b", "", "one", "kept", "", 1, 10, 10),
-        Flow("b", "", "two", "kept", "", 2, 20, 20),
+        Flow("a", "text", "", "one", "kept", "", 2, 20, 20),
+        Flow("a", "text", "", "two", "kept", "", 1, 10, 10),
+        Flow("b", "text", "", "one", "kept", "", 1, 10, 10),
+        Flow("b", "text", "", "two", "kept", "", 2, 20, 20),
     ]
     whole = tally(flows, lambda flow: flow.step)
     assert whole["one"].left == whole["two"].came
@@ -180,11 +195,14 @@ def test_what_was_read_and_written_must_be_what_the_ledger_says(ends):
 
 def test_an_alarm_is_of_a_step_and_a_source_and_of_what_came_in():
     flows = [
-        *(Flow("small", "", "one", verdict, "", 5, 50, left) for verdict, left in (("dropped", 0), ("kept", 50))),
-        Flow("small", "", "two", "dropped", "", 2, 20, 0),  # two of ten, though two of the five that were left
-        Flow("small", "", "two", "cut", "", 3, 30, 10),
-        Flow("large", "", "one", "kept", "", 1000, 9000, 9000),
-        Flow("large", "", "two", "cut", "", 1000, 9000, 6000),
+        *(
+            Flow("small", "text", "", "one", verdict, "", 5, 50, left)
+            for verdict, left in (("dropped", 0), ("kept", 50))
+        ),
+        Flow("small", "text", "", "two", "dropped", "", 2, 20, 0),  # two of ten, though two of the five that were left
+        Flow("small", "text", "", "two", "cut", "", 3, 30, 10),
+        Flow("large", "text", "", "one", "kept", "", 1000, 9000, 9000),
+        Flow("large", "text", "", "two", "cut", "", 1000, 9000, 6000),
     ]
     found = alarms(0.3, ("one", "two"), flows)
     assert [(alarm.source, alarm.step, alarm.documents, alarm.bytes) for alarm in found] == [
@@ -197,13 +215,13 @@ def test_an_alarm_is_of_a_step_and_a_source_and_of_what_came_in():
 
 
 def test_an_alarm_is_of_all_steps_and_of_a_part_of_a_source():
-    def share(facet, value, came, stay):
-        return Share("pages", facet, value, Amount(came, 10 * came), Amount(stay, 10 * stay))
+    def part(name, came, stay):
+        return SourcePart("pages", name, Amount(came, 10 * came), Amount(stay, 10 * stay))
 
-    flows = [Flow("pages", "", step, "kept", "", 100, 1000, 1000) for step in ("one", "two")]
-    shares = [share("folder", "a", 40, 20), share("folder", "b", 60, 55), share("folder", "c", 9, 0)]
-    assert [str(alarm) for alarm in alarms(0.3, ("one", "two"), flows, [share("all", "", 100, 75), *shares])] == [
+    flows = [Flow("pages", "text", "", step, "kept", "", 100, 1000, 1000) for step in ("one", "two")]
+    parts = [part("pages/a", 40, 20), part("pages/b", 60, 55), part("pages/c", 9, 0)]
+    assert [str(alarm) for alarm in alarms(0.3, ("one", "two"), flows, [part("pages", 100, 75), *parts])] == [
         "all steps took 50% of the documents and 50% of the bytes of pages/a"
     ]
-    (whole,) = alarms(0.3, ("one", "two"), flows, [share("all", "", 100, 60), share("kind", "web", 100, 60)])
+    (whole,) = alarms(0.3, ("one", "two"), flows, [part("pages", 100, 60), part("the kind web in pages", 100, 60)])
     assert (whole.source, whole.step, whole.documents) == ("pages", "all steps", 0.4)

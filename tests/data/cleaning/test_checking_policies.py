@@ -12,7 +12,6 @@ from lmworks.data import annotate, repair
 from lmworks.data.annotate.heuristics import PRESETS
 from lmworks.data.annotation import Mark
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning import writing
 from lmworks.data.cleaning.checking import (
     MARKS,
     MEASURES,
@@ -23,7 +22,7 @@ from lmworks.data.cleaning.checking import (
     policy_section,
 )
 from lmworks.data.cleaning.flows import Flow
-from lmworks.data.cleaning.policy import RESERVED, Policy, default_policy
+from lmworks.data.cleaning.policy import Policy, default_policy
 from lmworks.data.cleaning.refusing import all_gone_section
 from lmworks.data.cleaning.stage import CleanConfig
 
@@ -56,7 +55,6 @@ def table() -> AnnotationTable:
 
 @pytest.mark.parametrize("name", ["repair", "nothing_left"])
 def test_names_of_the_ledgers_own_steps_are_reserved(name):
-    assert {writing.REPAIR, writing.EMPTY} == {*RESERVED}
     with pytest.raises(ConfigError, match="another name"):
         steps({**WORDS, "name": name})
 
@@ -176,15 +174,17 @@ def test_the_names_that_are_known_are_those_that_annotators_give():
 
 def test_where_nothing_is_left_the_steps_that_took_it_are_told():
     flows = [
-        Flow("a", "", "repair", "kept", "", 5, 50, 50),
-        Flow("a", "", "quality", "dropped", "words", 3, 30, 0),
-        Flow("a", "en", "quality", "dropped", "stop_words", 1, 10, 0),
-        Flow("b", "", "equal", "dropped", "exact", 1, 10, 0),
+        Flow("a", "text", "", "repair", "kept", "", 5, 50, 50),
+        Flow("a", "text", "", "quality", "dropped", "words", 3, 30, 0),
+        Flow("a", "text", "en", "quality", "dropped", "stop_words", 1, 10, 0),
+        Flow("b", "text", "", "equal", "dropped", "exact", 1, 10, 0),
     ]
     (section,) = all_gone_section(flows, ("repair", "quality", "equal"))
     (told,) = section.alarms
     assert "quality dropped 4 (words 3, stop_words 1); equal dropped 1 (exact 1)" in told
-    assert not all_gone_section([*flows, Flow("b", "", "equal", "kept", "", 1, 10, 10)], ("repair", "quality", "equal"))
+    assert not all_gone_section(
+        [*flows, Flow("b", "text", "", "equal", "kept", "", 1, 10, 10)], ("repair", "quality", "equal")
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.fields import FieldFind, clean_fields
-from lmworks.data.cleaning.local import judge
+from lmworks.data.cleaning.fields import clean_fields
+from lmworks.data.cleaning.local import FieldFind, judge
 from lmworks.data.cleaning.policy import OnMark, Policy, Step, default_policy
 from lmworks.data.cleaning.writing import Decided, live_through
 from lmworks.data.corpus import CorpusShard
@@ -150,7 +150,7 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
     if lived.cleaned is not None:
         assert lived.cleaned.title == lived.cleaned.text
         removed = sum(cut.rule.startswith("pii.") for entry in lived.entries for cut in entry.cuts)
-        assert sum(find.removed for find in lived.beside) == removed
+        assert sum(find.removed for find in lived.entries[-1].fields) == removed
 
 
 @given(st.lists(PIECES, max_size=6).map("".join))

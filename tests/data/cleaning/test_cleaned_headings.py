@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.build import run_alone
-from lmworks.data.cleaning.headings import moved_headings
+from lmworks.data.cleaning.writing import moved_headings
 from lmworks.data.docstrings import extract_docstrings
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import DocumentStore

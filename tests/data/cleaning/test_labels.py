@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.labels import outcome_of
-from lmworks.data.cleaning.local import Reason, judge
+from lmworks.data.cleaning.local import Reason, judge, outcome_of
 from lmworks.data.cleaning.policy import Choice, Policy
 from lmworks.data.cleaning.refusing import RefusedError, check_refused
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.cleaning.ledger import Entry, join_ledgers, read_ledger, write_ledger
-from lmworks.data.cleaning.local import Cut, Reason
+from lmworks.data.cleaning.local import Cut, FieldFind, Reason
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 COUNT = st.integers(0, 2**40)
@@ -32,6 +32,7 @@ ENTRY = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    fields=st.lists(st.builds(FieldFind, rule=WORDS), max_size=2).map(tuple),
     cuts=st.lists(st.builds(Cut, start=COUNT, end=COUNT, replacement=WORDS, rule=WORDS), max_size=3).map(tuple),
 )
 

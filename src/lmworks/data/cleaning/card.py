@@ -1,248 +1,196 @@
-"""The data card of a cleaned corpus: what it is made of, what was done to it, what was found in it, and its limits.
+"""The data card of a cleaned corpus as Markdown, with the head in YAML that dataset hubs read (hub documentation of
+Hugging Face, "Dataset Cards"): what it is made of, what was done to it, what was found in it, and its limits.
 
 It holds no times, so that equal corpora have equal cards.
 """
 
+import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lmworks.data.annotate.pii.scan import MEASURE as PERSONAL_DATA
-from lmworks.data.cleaning.flows import Alarm, Amount, Flow, Tally, tally
-from lmworks.data.cleaning.policy import Policy
-from lmworks.data.cleaning.policy_words import gates, scope_in_words, step_in_words
-from lmworks.data.cleaning.profile import ANY, CONTAMINATION, UNKNOWN, Profile
-from lmworks.data.reasons import kind_of_reason
+from lmworks.data.cleaning.flows import Alarm, Tally, tally
+from lmworks.data.cleaning.queries import CONTAMINATION, Cleaning
+from lmworks.excerpts import visible
 from lmworks.records import LeftOut
-from lmworks.report import Section, Table
+from lmworks.report import Section, Table, format_cell
 
+CARD = "data_card.md"
 LISTED = 20  # rows of what may be long; the rest is counted
 NAMED = 6  # values in one cell
 
+# Names that the hub knows; any other licence is "other" there.
+_LICENCES = frozenset(
+    {
+        "apache-2.0", "mit", "openrail", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear",
+        "c-uda", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
+        "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cdla-sharing-1.0", "cdla-permissive-1.0",
+        "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1", "eupl-1.2",
+        "afl-3.0", "artistic-2.0", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0",
+        "isc", "lppl-1.3c", "ms-pl", "mpl-2.0", "odc-by", "odbl", "osl-3.0", "postgresql", "ofl-1.1", "ncsa",
+        "unlicense", "zlib", "pddl",
+    }
+)  # fmt: skip
+_SAME = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}
+_UNITS = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+_FIELDS = (
+    ("hash", "SHA-256 of `text`"),
+    ("text", "the cleaned text"),
+    ("uri", "the source and the place in it; unique"),
+    ("source, kind", "the name of the source, and what sort of text it has"),
+    ("title, date, language", "as the source says, or as they were found; null where that is unknown"),
+    ("licence", "what source and text say together, an SPDX expression; null where neither says anything"),
+    ("media_type, extractor, extractor_version, source_hash", "the file it is from, and what made a text of it"),
+)
+_LIMITS = (
+    "Personal data of types that no pattern describes, such as the names of people, are not found.",
+    "`extracted` is a hash of the text with its personal data: who knows the rest of a short text can try them out.",
+    "Near duplicates are proposed by MinHash, which misses some pairs close to the threshold.",
+    "Languages are told by a model, which is less sure of short and of mixed texts.",
+    "Nothing was done about opinions, stereotypes or errors of fact in the sources.",
+)
+
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that a card tells.
+class CardFacts:
+    """What a card says that no query of the cleaning answers: what became no document, what → the hash that identifies
+    it, and of evaluation items that were looked for, status → how many (None where nothing says which were)."""
 
-    names     The steps, from repair on, in their order.
-    left_out  What became no document.
-    hashes    What → the hash that identifies it.
-    version   Of lmworks.
-    measured  The measures that documents have.
-    looked_for  Evaluation items that were looked for: status → how many; None where nothing says which were.
-    """
-
-    policy: Policy
-    names: Sequence[str]
-    flows: Sequence[Flow]
-    profile: Profile
-    alarms: Sequence[Alarm]
-    left_out: Sequence[LeftOut]
-    hashes: Mapping[str, str]
-    version: str
-    measured: frozenset[str] = frozenset()
-    looked_for: Mapping[str, int] | None = None
-
-    @property
-    def knows_items(self) -> bool:
-        """Whether evaluation items were looked for."""
-        return CONTAMINATION in self.measured if self.looked_for is None else sum(self.looked_for.values()) > 0
-
-    @property
-    def undecided_items(self) -> int:
-        """Evaluation items that cannot be told from other text: too short or too common."""
-        return sum(count for status, count in (self.looked_for or {}).items() if status.endswith("to decide"))
-
-    def values(self, facet: str, source: str | None = None) -> list[tuple[str, Amount]]:
-        """What stays by the values of a facet, of one source or of all, the most frequent first."""
-        counts: dict[str, Amount] = {}
-        for share in self.profile.shares:
-            if share.facet == facet and source in (None, share.source) and share.after.documents:
-                one = counts.get(share.value, Amount())
-                counts[share.value] = Amount(one.documents + share.after.documents, one.bytes + share.after.bytes)
-        return sorted(counts.items(), key=lambda item: (-item[1].documents, item[0]))
+    cleaning: Cleaning
+    alarms: Sequence[Alarm] = ()
+    left_out: Sequence[LeftOut] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    evaluation_items: Mapping[str, int] | None = None
 
 
-def card_sections(facts: Facts) -> tuple[Section, ...]:
+def card_sections(facts: CardFacts) -> tuple[Section, ...]:
     """In the order and under the names that dataset cards have."""
     return (
-        _details(facts),
+        _details(facts.cleaning),
         _sources(facts),
-        _processing(facts),
-        _personal(facts),
+        _processing(facts.cleaning),
+        _personal(facts.cleaning),
         _contamination(facts),
-        _duplicates(facts),
-        _structure(facts),
-        _limits(facts),
-        Section("Versions and Hashes", "", (_hashes(facts),)),
+        _structure(facts.cleaning),
+        Section("Bias, Risks, and Limitations", "\n".join(f"- {each}" for each in known_limits(facts))),
+        Section("Versions and Hashes", "", (Table(("what", "version or SHA-256"), tuple(facts.versions.items())),)),
     )
 
 
-def title_of(facts: Facts) -> str:
-    """The names of its largest sources."""
-    amounts = facts.profile.amounts(before=False)
-    largest = sorted(amounts, key=lambda source: (-amounts[source].bytes, source))
-    more = f" and {len(largest) - NAMED} more" if len(largest) > NAMED else ""
-    return ", ".join(largest[:NAMED]) + more
-
-
-def _details(facts: Facts) -> Section:
-    steps = tally(facts.flows, lambda flow: flow.step)
-    came = steps.get(facts.names[0], Tally()).came
-    left = steps.get(facts.names[-1], Tally()).left
+def _details(cleaning: Cleaning) -> Section:
+    steps = tally(cleaning.flows, lambda flow: flow.step)
+    came, left = steps.get(cleaning.steps[0], Tally()).came, steps.get(cleaning.steps[-1], Tally()).left
     text = (
-        f"{left.documents:,} documents of {left.bytes:,} bytes of UTF-8 from {title_of(facts)}, of {came.documents:,} "
-        f"documents of {came.bytes:,} bytes that were read. They were cleaned by lmworks by a policy of "
-        f"{len(facts.policy.steps)} steps; a ledger says of every document what each step did with it, and why."
+        f"{left} from {_title(cleaning)}, of {came} that were read, cleaned by lmworks by a policy of "
+        f"{len(cleaning.policy.steps)} steps; a ledger says of every document what each step did with it, and why."
     )
-    facets = (("languages", "language"), ("licences", "licence"), ("kinds", "kind"))
-    rows = tuple((told, _listed(facts.values(facet), most=LISTED)) for told, facet in facets)
-    years = ("years", _years(facts.values("year")))
-    return Section("Dataset Details", text, (Table(("", "documents"), (*rows, years)),))
+    names = {"languages": "language", "licences": "licence", "kinds": "kind", "years": "year"}
+    rows = tuple((name, _listed(cleaning.values(facet), LISTED)) for name, facet in names.items())
+    return Section("Dataset Details", text, (Table(("", "documents"), rows),))
 
 
-def _sources(facts: Facts) -> Section:
-    before, after = facts.profile.amounts(before=True), facts.profile.amounts(before=False)
-    rows = tuple(
-        (
-            source,
-            *(_listed(facts.values(facet, source)) for facet in ("kind", "licence", "language")),
-            _years(facts.values("year", source)),
-            before[source].documents,
-            after[source].documents,
-            before[source].bytes,
-            after[source].bytes,
-        )
-        for source in sorted(before)
-    )
-    header = ("source", "kind", "licence", "language", "years")
-    sizes = ("documents before", "after", "bytes before", "after")
-    tables = [Table((*header, *sizes), rows, "Kinds, licences, languages and years of what stays")]
+def _title(cleaning: Cleaning) -> str:
+    """The names of the largest sources of what stays."""
+    sources = tally(cleaning.flows, lambda flow: (flow.source, flow.step))
+    left = {source: each.left for (source, step), each in sources.items() if step == cleaning.steps[-1]}
+    return _listed_names(sorted(left, key=lambda source: (-left[source].bytes, source))) or "Documents"
+
+
+def _sources(facts: CardFacts) -> Section:
+    cleaning = facts.cleaning
+    steps = tally(cleaning.flows, lambda flow: (flow.source, flow.step))
+    rows = []
+    for source in sorted({source for source, _ in steps}):
+        before = steps[source, cleaning.steps[0]].came
+        after = steps.get((source, cleaning.steps[-1]), Tally()).left
+        values = (_listed(cleaning.values(facet, source)) for facet in ("kind", "licence", "language", "year"))
+        rows.append((source, *values, before.documents, after.documents, before.bytes, after.bytes))
+    header = ("source", "kind", "licence", "language", "year", "documents", "stay", "bytes", "stay")
+    tables = [Table(header, tuple(rows), "Kinds, licences, languages and years of what stays")]
     if facts.left_out:
-        tables.append(_left_out(facts.left_out))
+        reasons: Counter[str] = Counter()
+        for item in facts.left_out:  # a reason without what is true of one file alone
+            reasons[re.sub(r"(?: \([^()]*\))+$|:.*", "", item.reason)] += item.count
+        tables.append(Table(("files that became no document", "number"), _cut_short(_ranked(reasons))))
     return Section("Source Data", "", tuple(tables))
 
 
-def _left_out(items: Iterable[LeftOut]) -> Table:
-    reasons: Counter[str] = Counter()
-    for item in items:
-        reasons[kind_of_reason(item.reason)] += item.count
-    rows = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return Table(("files that became no document", "number"), _cut_short(rows), "")
-
-
-def _processing(facts: Facts) -> Section:
-    steps = tally(facts.flows, lambda flow: flow.step)
-    words = {step.name: (scope_in_words(step), step_in_words(step)) for step in facts.policy.steps}
-    words[facts.names[0]] = ("all", "repairs texts by their kinds: page furniture, broken words, quotations, noise")
-    words[facts.names[-1]] = ("all", "drops documents of which nothing is left")
+def _processing(cleaning: Cleaning) -> Section:
+    steps = tally(cleaning.flows, lambda flow: flow.step)
+    about = {step.name: (step.scope, str(step)) for step in cleaning.policy.steps}
+    about[cleaning.steps[0]] = ("all", "repairs texts by their kinds")
+    about[cleaning.steps[-1]] = ("all", "drops documents of which nothing is left")
     rows = []
-    for name in facts.names:
+    for name in cleaning.steps:
         step = steps.get(name, Tally())
-        rows.append((name, *words[name], step.dropped.documents, step.cut, step.taken_bytes))
-    header = ("step", "looks at", "what it does", "documents dropped", "documents cut", "bytes taken")
-    told = (
-        "In this order. A step looks at the documents that its row names, also at those that an earlier one dropped; "
-        "one on duplicates only at those that are left"
-    )
-    tables = [Table(header, tuple(rows), told)]
-    dropped = tally((flow for flow in facts.flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
+        rows.append((name, *about[name], step.dropped.documents, step.cut, step.taken_bytes))
+    header = ("step", "looks at", "rules", "documents dropped", "documents cut", "bytes taken")
+    tables = [Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")]
+    gone = tally((flow for flow in cleaning.flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
+    dropped = [(*key, each.dropped.documents, each.dropped.bytes) for key, each in gone.items()]
+    dropped.sort(key=lambda row: (-row[2], row[:2]))
     if dropped:
-        ranked = sorted(dropped.items(), key=lambda item: (-item[1].dropped.documents, item[0]))
-        listed = [(*key, found.dropped.documents, found.dropped.bytes) for key, found in ranked]
-        tables.append(Table(("step", "rule", "documents", "bytes"), _cut_short(listed), "Dropped, by the first reason"))
-    if facts.profile.cuts:
-        cuts = sorted(facts.profile.cuts, key=lambda cut: (-cut.taken, cut.step, cut.rule))
-        listed = [(cut.step, cut.rule, cut.documents, cut.places, cut.taken, cut.written) for cut in cuts]
+        header = ("step", "rule", "documents", "bytes")
+        tables.append(Table(header, _cut_short(dropped), "Dropped, by the first reason"))
+    if cleaning.cut_rules:
         header = ("step", "rule", "documents", "places", "characters cut", "characters written instead")
-        tables.append(Table(header, _cut_short(listed), "Cut"))
+        tables.append(Table(header, _cut_short(cleaning.cut_rules), "Cut"))
     return Section("Data Collection and Processing", "", tuple(tables))
 
 
-def _personal(facts: Facts) -> Section:
+def _personal(cleaning: Cleaning) -> Section:
     title = "Personal and Sensitive Information"
-    found = facts.profile.personal
-    if "personal data" not in gates(facts.policy):
-        text = "No step of the policy decides by personal data: what was found of it is in the documents."
-    elif PERSONAL_DATA not in facts.measured:
-        text = "Personal data were not looked for: `data.annotate` was told to leave them out (`personal`)."
-    else:
-        text = (
-            "Personal data were looked for by patterns and checksums. Names of people and postal addresses were not. "
-            "Left on purpose is what is nobody's: e-mail addresses of domains for examples and tests (example.com), "
-            "telephone numbers 555-0100 to 555-0199, private, reserved and documentation addresses of machines, and "
-            "placeholders of passwords and keys. Card numbers that are published for tests are taken for cards."
-        )
-    beside = [each for each in facts.profile.beside if each.rule != ANY]
-    if not found and not beside:
-        return Section(title, f"{text} None was found." if PERSONAL_DATA in facts.measured else text)
-    tables = []
-    if found:
-        rows = tuple((each.rule, each.found, each.documents, each.removed, each.left) for each in found)
-        header = ("type", "places found", "in documents", "taken out", "left in what stays")
-        told = "In texts. What is left was not taken out as a whole; the other places were in dropped documents"
-        tables.append(Table(header, rows, told))
-    if beside:
-        rows = tuple((each.field, each.rule, each.documents, each.removed, each.left) for each in beside)
-        header = ("where", "type", "in documents", "taken out", "left")
-        tables.append(Table(header, rows, "Beside the texts of what stays: a uri is what a document is known by"))
-    if number := _personal_uris(facts):
-        text += f" Documents whose uri, which no step changes, holds personal data: {number:,}."
-    return Section(title, text, tuple(tables))
-
-
-def _personal_uris(facts: Facts) -> int:
-    return sum(each.documents for each in facts.profile.beside if (each.field, each.rule) == ("uri", ANY))
-
-
-def _contamination(facts: Facts) -> Section:
-    title = "Contamination with Evaluation Items"
-    items = facts.profile.items
-    if not facts.knows_items:
-        return Section(title, "Not looked for: `data.annotate` takes files of evaluation items (`evaluation`).")
-    told = f"Evaluation items that were looked for: {sum(facts.looked_for.values()):,}. " if facts.looked_for else ""
-    if facts.undecided_items:
-        told += f"Of them too short or too common to decide: {facts.undecided_items:,}. "
-    if not items:
-        return Section(title, f"{told}None of the items that were looked for was found.")
-    documents, stay = sum(item.documents for item in items), sum(item.stay for item in items)
+    if PERSONAL_DATA not in cleaning.measured:
+        return Section(title, "Personal data were not looked for (`personal` of data.annotate).")
     text = (
-        f"{told}Evaluation items that were found: {len(items):,}, in {documents:,} documents, of which {stay:,} stay. "
-        "Of a document that holds several, the one of which it holds most is counted."
+        "Personal data were looked for by patterns and checksums. Names of people and postal addresses were not. "
+        "Left on purpose is what is nobody's: e-mail addresses of domains for examples and tests (example.com), "
+        "telephone numbers 555-0100 to 555-0199, private, reserved and documentation addresses of machines, and "
+        "placeholders of passwords and keys. Card numbers that are published for tests are taken for cards."
     )
-    ranked = sorted(items, key=lambda item: (-item.stay, -item.share, item.item))
-    rows = [(item.item, item.documents, item.stay, f"{item.share:.0%}") for item in ranked]
-    return Section(title, text, (Table(("item", "documents", "of them stay", "highest share"), _cut_short(rows)),))
+    tables = []
+    if found := cleaning.personal_data:
+        header = ("type", "places found", "in documents", "taken out", "left in what stays")
+        tables.append(Table(header, tuple(found), "In texts; a place is taken out where nothing of it is left"))
+    if beside := tuple(row for row in cleaning.personal_fields if row[1]):
+        header = ("where", "type", "in documents", "taken out", "left")
+        tables.append(Table(header, beside, "Beside the texts of what stays: no step changes a uri"))
+    return Section(title, text if tables else f"{text} None was found.", tuple(tables))
 
 
-def _duplicates(facts: Facts) -> Section:
-    steps = tally(facts.flows, lambda flow: flow.step)
-    rows = []
-    for step in facts.policy.steps:
-        if step.duplicates:
-            found = steps.get(step.name, Tally())
-            rows.append((step.name, step_in_words(step), found.dropped.documents, found.cut, found.taken_bytes))
-    if not rows:
-        return Section("Duplicates", "No step of the policy decides by duplicates: they are in the documents.")
-    text = "Of documents that are alike one stays: of a known licence before others, then by quality, length and name."
-    header = ("step", "what it does", "documents dropped", "documents cut", "bytes taken")
-    return Section("Duplicates", text, (Table(header, tuple(rows)),))
+def _contamination(facts: CardFacts) -> Section:
+    title, looked_for = "Contamination with Evaluation Items", facts.evaluation_items or {}
+    if not _knows_items(facts):
+        return Section(title, "Not looked for: `data.annotate` takes files of evaluation items (`evaluation`).")
+    text = f"Evaluation items that were looked for: {sum(looked_for.values()):,}. " if looked_for else ""
+    if undecided := _undecided(facts):
+        text += f"Of them too short or too common to decide: {undecided:,}. "
+    items = facts.cleaning.evaluation_items()
+    documents, stay = sum(row[1] for row in items), sum(row[2] for row in items)
+    text += f"Evaluation items that were found: {len(items):,}, in {documents:,} documents, of which {stay:,} stay."
+    rows = [(item, documents, stay, f"{share:.0%}") for item, documents, stay, share in items]
+    table = Table(("item", "documents", "of them stay", "highest share"), _cut_short(rows))
+    return Section(title, text, (table,) if rows else ())
 
 
-def _structure(facts: Facts) -> Section:
-    ranked = sorted(facts.profile.metadata, key=lambda each: (-each[1], each[0]))
-    others = [(name, Amount(number)) for name, number in ranked if name != "extracted"]
-    kept = f"; of what was read, in so many documents: {_listed(others, most=LISTED)}" if others else ""
-    rows = (
-        ("hash", "SHA-256 of `text`"),
-        ("text", "the cleaned text"),
-        ("uri", "the source and the place in it; unique"),
-        ("source, kind", "the name of the source, and what sort of text it has"),
-        ("title, date, language", "as the source says, or as they were found; null where that is unknown"),
-        ("licence", "what source and text say together, an SPDX expression; null where neither says anything"),
-        ("media_type, extractor, extractor_version, source_hash", "the file it is from, and what made a text of it"),
-        ("metadata", f"`extracted`: the SHA-256 of the text before it was cleaned{kept}"),
-    )
+def _knows_items(facts: CardFacts) -> bool:
+    if facts.evaluation_items is None:
+        return CONTAMINATION in facts.cleaning.measured
+    return sum(facts.evaluation_items.values()) > 0
+
+
+def _undecided(facts: CardFacts) -> int:
+    """Evaluation items that cannot be told from other text."""
+    return sum(count for status, count in (facts.evaluation_items or {}).items() if status.endswith("to decide"))
+
+
+def _structure(cleaning: Cleaning) -> Section:
+    names = _listed([each for each in cleaning.values("metadata") if each[0] != "extracted"], LISTED)
+    kept = f"; of what was read, in so many documents: {names}" if names else ""
+    rows = (*_FIELDS, ("metadata", f"`extracted`: the SHA-256 of the text before it was cleaned{kept}"))
     text = (
         "`documents/*.jsonl` has a document on each line. `edits.jsonl` leads from each back to the text that was "
         "extracted, `ledger.parquet` says what every step did with every document, those that were dropped too."
@@ -250,70 +198,145 @@ def _structure(facts: Facts) -> Section:
     return Section("Dataset Structure", text, (Table(("field", "what it is"), rows),))
 
 
-def _limits(facts: Facts) -> Section:
-    return Section("Bias, Risks, and Limitations", "\n".join(f"- {each}" for each in known_limits(facts)))
-
-
-def known_limits(facts: Facts) -> list[str]:
+def known_limits(facts: CardFacts) -> list[str]:
     """What a user of the corpus has to know, in sentences."""
-    decided = gates(facts.policy)
-    told = [f"{alarm}: the policy may be wrong for this source." for alarm in facts.alarms]
+    cleaning, policy = facts.cleaning, facts.cleaning.policy
+    limits = {name for step in policy.steps for name in step.all_limits} - {CONTAMINATION}
+    labels = {name.partition("_")[0] for step in policy.steps for name in step.labels}
+    found = [f"{alarm}: the policy may be wrong for this source." for alarm in facts.alarms]
     for facet in ("licence", "language"):
-        unknown = dict(facts.values(facet)).get(UNKNOWN, Amount()).documents
-        if unknown:
-            told.append(f"Documents of unknown {facet}: {unknown:,}.")
-        if facet not in decided:
-            told.append(f"No step decides by the {facet} of documents.")
-    if "quality" not in decided:
-        told.append("No step decides by the quality of texts.")
-    if not facts.knows_items:
-        told.append("Evaluation items were not looked for: scores of models that learn from this may be too high.")
-    if facts.undecided_items:
-        told.append(f"Evaluation items that cannot be decided, and may be in the texts: {facts.undecided_items:,}.")
-    absent = {name for step in facts.policy.steps for name in step.all_limits} - facts.measured - {CONTAMINATION}
-    if absent:
-        named = ", ".join(sorted(absent))
-        told.append(f"No document has these measures, so that the limits on them decide nothing: {named}.")
-    beside = sum(each.left for each in facts.profile.beside if each.rule == ANY and each.field != "uri")
-    if left := sum(each.left for each in facts.profile.personal) + beside:
-        told.append(f"Places that may be personal data, and are left as they were: {left:,}.")
-    if number := _personal_uris(facts):
-        told.append(f"Documents whose uri, which no step changes, holds personal data: {number:,}.")
-    if any(each.removed for each in facts.profile.personal):
-        told.append(
-            "`extracted` is a hash of the text with the personal data that were taken out of it: who knows the rest of "
-            "a short text can try out what was there."
-        )
-    told.append("Personal data of types that no pattern describes, such as the names of people, are not found.")
-    if "duplicates" in decided:
-        told.append("Near duplicates are proposed by MinHash, which misses some pairs close to the threshold.")
-    told.append("Languages are told by a model, which is less sure of short and of mixed texts.")
+        if unknown := dict(cleaning.values(facet)).get("", 0):
+            found.append(f"Documents of unknown {facet}: {unknown:,}.")
+        if facet not in labels:
+            found.append(f"No step decides by the {facet} of documents.")
+    if not limits:
+        found.append("No step decides by the quality of texts.")
+    if absent := sorted(limits - cleaning.measured):
+        found.append(f"No document has these measures, so that limits on them decide nothing: {', '.join(absent)}.")
+    if not _knows_items(facts):
+        found.append("Evaluation items were not looked for: scores of models that learn from this may be too high.")
+    if undecided := _undecided(facts):
+        found.append(f"Evaluation items that cannot be decided, and may be in the texts: {undecided:,}.")
+    fields = [row for row in cleaning.personal_fields if not row[1]]
+    left = sum(row[-1] for row in cleaning.personal_data) + sum(row[-1] for row in fields if row[0] != "uri")
+    if left:
+        found.append(f"Places that may be personal data, and are left as they were: {left:,}.")
+    if uris := sum(row[2] for row in fields if row[0] == "uri"):
+        found.append(f"Documents whose uri, which no step changes, holds personal data: {uris:,}.")
     if files := sum(item.count for item in facts.left_out):
-        told.append(f"Files that became no document: {files:,} (see Source Data).")
-    told.append("Nothing was done about opinions, stereotypes or errors of fact in the sources.")
-    return told
+        found.append(f"Files that became no document: {files:,} (see Source Data).")
+    return [*found, *_LIMITS]
 
 
-def _hashes(facts: Facts) -> Table:
-    return Table(("what", "version or SHA-256"), (("lmworks", facts.version), *facts.hashes.items()))
+def _ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _listed(values: Sequence[tuple[str, Amount]], most: int = NAMED) -> str:
+def _listed(values: Sequence[tuple[str, int]], most: int = NAMED) -> str:
     """'en (700), de (3) and 2 more'."""
-    told = ", ".join(f"{value or 'unknown'} ({amount.documents:,})" for value, amount in values[:most])
-    return told + (f" and {len(values) - most} more" if len(values) > most else "")
+    return _listed_names([f"{value or 'unknown'} ({number:,})" for value, number in values], most)
 
 
-def _years(values: Sequence[tuple[str, Amount]]) -> str:
-    years = sorted(value for value, _ in values if value != UNKNOWN)
-    unknown = dict(values).get(UNKNOWN, Amount()).documents
-    parts = [years[0] if years[0] == years[-1] else f"{years[0]} to {years[-1]}"] if years else []
-    return ", ".join([*parts, *([f"unknown ({unknown:,})"] if unknown else [])])
+def _listed_names(names: Sequence[str], most: int = NAMED) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _cut_short(rows: Sequence[tuple]) -> tuple[tuple, ...]:
-    """The first rows; what is left out is counted in a last one."""
-    if len(rows) <= LISTED:
-        return tuple(rows)
-    blank = [""] * (len(rows[0]) - 1)
-    return (*rows[:LISTED], (f"and {len(rows) - LISTED:,} more", *blank))
+    """The first rows; those that are left out are counted in a last one."""
+    more = [(f"and {len(rows) - LISTED:,} more", *[""] * (len(rows[0]) - 1))] if len(rows) > LISTED else []
+    return (*rows[:LISTED], *more)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Markdown
+
+
+def card_markdown(facts: CardFacts) -> str:
+    """The card as the README.md of a dataset: its head, and all sections."""
+    title = _title(facts.cleaning)
+    return f"{_head(facts, title)}\n# {_escaped(title)}\n" + "".join(map(_section, card_sections(facts)))
+
+
+def renamed(card: str, title: str) -> str:
+    """A card under another name."""
+    head, _, body = card.removeprefix("---\n").partition("\n---\n")
+    head = re.sub(r"(?m)^pretty_name: .*$", lambda _: f"pretty_name: {_quoted(title)}", head, count=1)
+    body = re.sub(r"(?m)^# .*$", lambda _: f"# {_escaped(title)}", body, count=1)
+    return f"---\n{head}\n---\n{body}"
+
+
+def hub_licences(found: Sequence[str]) -> list[str]:
+    """Licences of documents, SPDX expressions or "", by the names that the hub has for them; each once, in order."""
+    names = [re.sub("-(only|or-later)$", "", licence.lower()) or "unknown" for licence in found]
+    names = [_SAME.get(name, name) for name in names]
+    return sorted({name if name in _LICENCES or name == "unknown" else "other" for name in names})
+
+
+def size_category(documents: int) -> str:
+    """The hub's word for so many rows."""
+    digits = max(len(str(documents)) - 3, 0)
+    if digits == 0:
+        return "n<1K"
+    return f"{_UNITS[digits - 1]}<n<{_UNITS[digits]}" if digits < len(_UNITS) else "n>1T"
+
+
+def _head(facts: CardFacts, title: str) -> str:
+    cleaning = facts.cleaning
+    licences = hub_licences([value for value, _ in cleaning.values("licence")])
+    languages = sorted(v for v, _ in cleaning.values("language") if re.fullmatch("[a-z]{2,3}", v) and v != "und")
+    kinds = dict(cleaning.values("kind"))
+    lists = {
+        "license": licences,
+        "language": languages,
+        "size_categories": [size_category(sum(kinds.values()))],
+        "task_categories": ["text-generation"],
+        "tags": ["lmworks", *(["code"] if "code" in kinds else [])],
+    }
+    lines = [f"pretty_name: {_quoted(title)}"]
+    for key, values in lists.items():  # every value quoted: a bare `no`, which is Norwegian, would be read as false
+        lines += [f"{key}:", *(f"- {_quoted(value)}" for value in values)] if values else []
+    if "other" in licences:
+        lines.append('license_name: "licence-of-each-document"')
+    lines += ["configs:", '- config_name: "default"', '  data_files: "documents/*.jsonl"']
+    return "\n".join(["---", *lines, "---"])
+
+
+def _quoted(text: str) -> str:
+    """A string of JSON is one of YAML 1.2, and of 1.1 where it is ASCII."""
+    return json.dumps(visible(text).replace("\n", " "))
+
+
+def _section(section: Section) -> str:
+    """Lines of text that begin with a dash are items."""
+    lines = [("- ", line[2:]) if line.startswith("- ") else ("", line) for line in section.text.split("\n")]
+    text = "\n".join(dash + _escaped(line) for dash, line in lines)
+    return (
+        "\n\n".join([f"\n## {_escaped(section.title)}", *([text] if text else []), *map(_table, section.tables)]) + "\n"
+    )
+
+
+def _table(table: Table) -> str:
+    numeric = [
+        bool(column) and not any(isinstance(cell, str) for cell in column) for column in zip(*table.rows, strict=True)
+    ]
+    numeric = numeric or [False] * len(table.columns)
+    lines = [f"{_escaped(table.caption)}:\n"] if table.caption else []
+    lines.append("| " + " | ".join(map(_cell, table.columns)) + " |")
+    lines.append("|" + "|".join("---:" if number else "---" for number in numeric) + "|")
+    lines += ["| " + " | ".join(_cell(format_cell(value)) for value in row) + " |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return _escaped(" ".join(text.split())).replace("|", "\\|") or " "
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, but for code between backticks."""
+    parts = re.split(r"(`[^`]*`)", visible(text))
+    return "".join(part if number % 2 else _plain(part) for number, part in enumerate(parts))
+
+
+def _plain(text: str) -> str:
+    escaped = re.sub(r"([\\`*_\[\]#~$])", r"\\\1", text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

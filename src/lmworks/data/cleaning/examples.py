@@ -1,188 +1,215 @@
-"""Examples for the report: of every rule some documents that it dropped, cut, or nearly dropped or cut.
+"""Examples for the report: of every rule documents that it dropped, cut, or nearly dropped or cut.
 
-Which ones is decided by hashes of their names, of near misses by how near they are, so that the same are shown
-whatever the shards and whoever does the work.
+Those nearest to a threshold are shown, and of what it dropped the furthest; where there is none, hashes of texts
+decide, so that the same are shown whatever the shards and the number of workers.
 """
 
-import hashlib
-from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
 
-from lmworks.config import from_mapping
-from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.ledger import Entry
-from lmworks.data.cleaning.life import Life
+import numpy as np
+
+from lmworks.data.annotation import Mark
+from lmworks.data.cleaning.differences import side_by_side
+from lmworks.data.cleaning.ledger import LEDGER, Entry, entry_of
 from lmworks.data.cleaning.local import Cut
-from lmworks.data.cleaning.margins import looked_at, margins_of
-from lmworks.data.cleaning.policy import Step
-from lmworks.excerpts import Piece, Place, marked, window
+from lmworks.data.cleaning.policy import REPAIR
+from lmworks.data.cleaning.queries import Cleaning, margin, read_rows, thresholds
+from lmworks.data.corpus import CorpusShard
+from lmworks.data.edits import apply_edits
+from lmworks.data.store import Shard
+from lmworks.excerpts import Passage, Piece, Place, marked, window
+from lmworks.report import Fold, Section
 
-SHOWN = 5  # of each rule and kind
-NEAR = 0.25  # of the scale of a threshold (`margins.py`): documents that are so close to it were nearly dropped
+SHOWN, FURTHEST = 5, 2  # of each rule and kind, and of what was dropped those that are furthest from the threshold
+NEAR = 0.25  # margin (`queries.py`) of documents that were nearly dropped
 EXCERPT, CONTEXT = 600, 160  # characters: of a beginning, and on both sides of a place
-
-How = Literal["dropped", "cut", "nearly dropped", "nearly cut"]
+PERSONAL = (
+    "The report shows texts as they were before cleaning, so it holds the personal data and credentials that were cut: "
+    "do not pass it on with the documents."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A document that shows a rule at work. The lowest by `distance` (from the threshold, of near misses), then by
-    `draw`, a hash, are shown."""
+    """A document that shows a rule at work. The lowest by `distance` are shown, then by the hashes of their texts."""
 
     step: str
     rule: str
-    how: How
+    how: Literal["dropped", "cut", "nearly dropped", "nearly cut"]
     document: str
-    draw: str
-    pieces: tuple[Piece, ...]
+    hash: str
+    distance: float = 0.0
     value: float | None = None
     threshold: float | None = None
     label: str | None = None
     twin: str | None = None
-    distance: float = 0.0
+    mark: Mark | None = None
 
     @property
     def rank(self) -> tuple[float, str, str]:
-        return self.distance, self.draw, self.document
-
-    @property
-    def group(self) -> tuple[str, str, str, float]:
-        """Those among which it is drawn. A rule with two thresholds has near misses of both."""
-        near = self.how == "nearly dropped" and self.threshold is not None
-        return self.step, self.rule, self.how, self.threshold if near and self.threshold is not None else 0.0
+        return self.distance, self.hash, self.document
 
 
-class Drawn:
-    """The examples of each group with the lowest ranks among all that were offered."""
+def drawn_examples(cleaning: Cleaning) -> list[Example]:
+    """By step and rule, in the order of the policy."""
+    order = {name: number for number, name in enumerate(cleaning.steps)}
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str, float], list[Example]] = {}
+    def group(example: Example) -> tuple:
+        near = example.threshold or 0.0 if example.how == "nearly dropped" else 0.0  # a rule may have two
+        return order[example.step], example.rule, example.how, near
 
-    def offer(self, example: Example) -> None:
-        found = self._found.setdefault(example.group, [])
-        insort(found, example, key=lambda each: each.rank)
-        del found[SHOWN:]
-
-    def worst(self, group: tuple[str, str, str, float]) -> tuple[float, str]:
-        """What an example has to be below to be shown."""
-        found = self._found.get(group, [])
-        return (found[-1].distance, found[-1].draw) if len(found) == SHOWN else (float("inf"), "")
-
-    def __iter__(self) -> Iterator[Example]:
-        for _, found in sorted(self._found.items()):
-            yield from found
-
-    def rows(self) -> list[dict[str, object]]:
-        return [asdict(example) for example in self]
-
-    def add_rows(self, rows: Iterable[dict[str, object]]) -> None:
-        for row in rows:
-            self.offer(from_mapping(Example, row))
+    shown: list[Example] = []
+    found = [*_dropped(cleaning), *_cut(cleaning), *_nearly_dropped(cleaning), *_nearly_cut(cleaning)]
+    for (*_, how, _), members in groupby(sorted(found, key=lambda each: (*group(each), *each.rank)), group):
+        ranked = list(members)
+        furthest = FURTHEST if how == "dropped" and len(ranked) > SHOWN else 0
+        shown += ranked[: SHOWN - furthest] + ranked[len(ranked) - furthest :]
+    return shown
 
 
-class Examples:
-    """The examples among the documents of one shard."""
+def _dropped(cleaning: Cleaning) -> Iterator[Example]:
+    import pyarrow.compute as pc
 
-    def __init__(self, steps: Sequence[Step], table: AnnotationTable) -> None:
-        self.drawn = Drawn()
-        self._table = table
-        self._margins = margins_of(steps, table)
-        uncertain = [step for step in steps if any(found.at_least > 0 for found in step.marks.values())]
-        self._uncertain = [(step, looked_at(step, table)) for step in uncertain]
+    found = cleaning.dropped
+    distance = pc.fill_null(pc.abs(pc.subtract(found["value"], found["threshold"])), 0.0)
+    for row in _outermost(found.append_column("distance", distance), ("distance", "hash", "document"), FURTHEST):
+        yield Example(how="dropped", **row)
 
-    def add(self, life: Life, place: int) -> None:
-        for number, entry in enumerate(life.entries):
-            if entry.verdict == "dropped":
-                self._add_dropped(entry, life.repaired, place)
-            elif entry.verdict == "cut":
-                text = life.repaired if number else life.extracted  # the first step is the repair
-                self._add_cut(entry, text, life.entries[1:number])
-        if life.cleaned is not None:
-            self._add_nearly_dropped(life, place)
-            self._add_nearly_cut(life, place)
 
-    def _add_dropped(self, entry: Entry, text: str, place: int) -> None:
-        """Around what the rule found in the text, if it found a place, else from the beginning."""
-        first = entry.first
-        found = [mark for mark in (self._table.marks[place] if self._table.marks else ()) if mark.rule == first.rule]
-        label = first.label
-        if first.rule == "contamination" and "evaluation_item" in self._table.labels:
-            label = self._table.labels["evaluation_item"][place]
-        if found:
-            places = [Place(mark.start, mark.end, change="marked") for mark in found]
-            pieces = marked(text, places, *window(found[0].start, found[0].end, CONTEXT, EXCERPT), EXCERPT)
+def _cut(cleaning: Cleaning) -> Iterator[Example]:
+    names, hashes = cleaning.documents["document"], cleaning.documents["hash"]
+    for cuts in cleaning.cuts():
+        found = cuts.group_by(["step", "rule", "place"]).aggregate([])
+        found = found.append_column("document", names.take(found["place"]))
+        found = found.append_column("hash", hashes.take(found["place"])).drop_columns("place")
+        for row in _outermost(found, ("hash", "document")):
+            yield Example(how="cut", **row)
+
+
+def _outermost(table: Any, order: Sequence[str], last: int = 0) -> list[dict[str, Any]]:
+    """Of each step and rule the first rows in this order, and the last ones."""
+    table = table.sort_by([(name, "ascending") for name in ("step", "rule", *order)])
+    sizes = table.group_by(["step", "rule"], use_threads=False).aggregate([([], "count_all")])["count_all"].to_pylist()
+    places, start = list[int](), 0
+    for size in sizes:
+        first = min(SHOWN, size)
+        places += [*range(start, start + first), *range(start + max(first, size - last), start + size)]
+        start += size
+    return table.take(np.array(places, np.int64)).to_pylist()
+
+
+def _nearly_dropped(cleaning: Cleaning) -> Iterator[Example]:
+    """With a threshold of 0 all that stay are at it, and none is near."""
+    for step, rule, side, threshold in thresholds(cleaning.policy.steps):
+        if threshold and rule in cleaning.measured:
+            values = cleaning.measure(rule, step)
+            margins = margin(side, threshold, values)
+            near = np.flatnonzero(cleaning.stays & (margins >= 0) & (margins <= NEAR))
+            near = near[margins[near] <= np.sort(margins[near])[:SHOWN][-1]] if len(near) else near
+            for place in near.tolist():
+                yield Example(step.name, rule, "nearly dropped", *_named(cleaning, place), float(margins[place]),
+                              float(values[place]), threshold)  # fmt: skip
+
+
+def _nearly_cut(cleaning: Cleaning) -> Iterator[Example]:
+    """Marks that a policy leaves, since they are not sure enough."""
+    for step in cleaning.policy.steps:
+        if any(action.at_least > 0 for action in step.marks.values()):
+            there = cleaning.scope(step) & cleaning.stays
+            for place, mark in cleaning.marks(lambda rule, step=step: step.on_mark(rule) is not None):
+                action = step.on_mark(mark.rule)
+                if action is not None and mark.score < action.at_least and there[place]:
+                    distance = action.at_least - mark.score
+                    yield Example(step.name, mark.rule, "nearly cut", *_named(cleaning, place), distance, mark.score,
+                                  action.at_least, mark=mark)  # fmt: skip
+
+
+def _named(cleaning: Cleaning, place: int) -> tuple[str, str]:
+    return cleaning.documents["document"][place].as_py(), cleaning.documents["hash"][place].as_py()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the report
+
+
+def examples_section(cleaning: Cleaning, shards: Sequence[CorpusShard]) -> Section:
+    """A part for each rule that opens, each text with what went of it marked. `shards` hold the documents that came."""
+    examples = drawn_examples(cleaning)
+    texts = _Texts(cleaning, shards, examples)
+    folds = []
+    for (step, rule), members in groupby(examples, lambda example: (example.step, example.rule)):
+        found = list(members)
+        counts = [(sum(each.how == how for each in found), how) for how in dict.fromkeys(each.how for each in found)]
+        passages = tuple(passage for each in found for passage in texts.passages(each))
+        folds.append(Fold(f"{step}: {rule} ({', '.join(f'{n} {how}' for n, how in counts)})", passages=passages))
+    text = (
+        "Of each rule what it dropped, nearest to the threshold first and furthest last; what it cut (struck through, "
+        "with what was written in its place; grey is what other rules cut); and what it nearly took: documents that "
+        f"stay within {NEAR:.0%} of the threshold, or, of a share, of the way from there to 0 or 1. {PERSONAL}"
+    )
+    return Section("Examples", text if folds else "No rule took anything.", folds=tuple(folds), page_only=True)
+
+
+class _Texts:
+    """The documents of examples and their twins, which are read once."""
+
+    def __init__(self, cleaning: Cleaning, shards: Sequence[CorpusShard], examples: Iterable[Example]) -> None:
+        uris = sorted({uri for example in examples for uri in (example.document, example.twin) if uri is not None})
+        starts = np.cumsum([0, *map(len, cleaning.tables)])
+        readers = [Shard(shard.path) for shard in shards]
+        self._extracted, self._repaired, self._marks = dict[str, str](), dict[str, str](), dict[str, tuple[Mark, ...]]()
+        for uri, place in zip(uris, cleaning.places(uris), strict=True):
+            number = int(np.searchsorted(starts, place, side="right")) - 1
+            table, place = cleaning.tables[number], place - int(starts[number])
+            self._extracted[uri] = readers[number].read(place).text
+            self._repaired[uri] = apply_edits(self._extracted[uri], table.edits[place] if table.edits else ()).text
+            self._marks[uri] = table.marks[place] if table.marks else ()
+        cut = [example.document for example in examples if example.how == "cut"]
+        self._entries: dict[str, list[Entry]] = {}
+        for row in read_rows(cleaning.folder / LEDGER, None, "document", cut).to_pylist():
+            self._entries.setdefault(row["document"], []).append(entry_of(row))
+
+    def passages(self, example: Example) -> Iterator[Passage]:
+        uri, note = example.document, _note(example)
+        text = self._repaired[uri]
+        if example.twin is not None and (found := side_by_side(self._repaired[example.twin], text)):
+            for first, second in found:
+                yield Passage(example.twin, first, note, uri, second)
+        elif example.how == "cut":
+            yield Passage(uri, self._cut(example), note)
         else:
-            pieces = marked(text, (), 0, EXCERPT)
-        draw = _draw(entry.step, first.rule, "dropped", entry.document)
-        self.drawn.offer(
-            Example(
-                entry.step, first.rule, "dropped", entry.document, draw, pieces,
-                first.value, first.threshold, label, first.twin,
-            )
-        )  # fmt: skip
+            marks = [example.mark] if example.mark else []
+            if example.how == "dropped":
+                marks = [mark for mark in self._marks[uri] if mark.rule == example.rule]
+            places = [Place(mark.start, mark.end, change="marked") for mark in marks]
+            about = window(marks[0].start, marks[0].end, CONTEXT, EXCERPT) if marks else (0, EXCERPT)
+            yield Passage(uri, marked(text, places, *about, EXCERPT), note)
 
-    def _add_cut(self, entry: Entry, text: str, earlier: Sequence[Entry]) -> None:
-        """One place of each rule, with what else was cut around it."""
-        by_rule: dict[str, list[Cut]] = {}
-        for cut in entry.cuts:
-            by_rule.setdefault(cut.rule, []).append(cut)
-        for rule, cuts in by_rule.items():
-            draw = _draw(entry.step, rule, "cut", entry.document)
-            if (0.0, draw) >= self.drawn.worst((entry.step, rule, "cut", 0.0)):
-                continue
-            chosen = cuts[int(draw, 16) % len(cuts)]
-            others = [cut for before in earlier for cut in before.cuts]
-            pieces = cut_passage(text, [*entry.cuts, *others], chosen, rule)
-            self.drawn.offer(Example(entry.step, rule, "cut", entry.document, draw, pieces))
-
-    def _add_nearly_dropped(self, life: Life, place: int) -> None:
-        for margins in self._margins:
-            distance = float(margins.distance[place])
-            group = (margins.step, margins.rule, "nearly dropped", margins.threshold)
-            # Neither where it is NaN. With a threshold of 0 all that stay are at it, and none is near.
-            if not distance <= min(self.drawn.worst(group)[0], NEAR * margins.scale) or not margins.scale:
-                continue
-            document = life.entries[0].document
-            draw = _draw(margins.step, margins.rule, "nearly dropped", document)
-            pieces = marked(life.repaired, (), 0, EXCERPT)
-            self.drawn.offer(
-                Example(
-                    margins.step, margins.rule, "nearly dropped", document, draw, pieces,
-                    float(margins.values[place]), margins.threshold, distance=distance,
-                )
-            )  # fmt: skip
-
-    def _add_nearly_cut(self, life: Life, place: int) -> None:
-        """Marks that a policy leaves, since they are not sure enough."""
-        for step, about in self._uncertain:
-            for mark in self._table.marks[place] if about[place] else ():
-                found = step.on_mark(mark.rule)
-                if found is None or mark.score >= found.at_least:
-                    continue
-                distance = found.at_least - mark.score
-                if distance > self.drawn.worst((step.name, mark.rule, "nearly cut", 0.0))[0]:
-                    continue
-                document = life.entries[0].document
-                draw = _draw(step.name, mark.rule, "nearly cut", f"{document}\0{mark.start}")
-                at = Place(mark.start, mark.end, change="marked")
-                pieces = marked(life.repaired, [at], *window(mark.start, mark.end, CONTEXT, EXCERPT))
-                self.drawn.offer(
-                    Example(
-                        step.name, mark.rule, "nearly cut", document, draw, pieces,
-                        mark.score, found.at_least, distance=distance,
-                    )
-                )  # fmt: skip
+    def _cut(self, example: Example) -> tuple[Piece, ...]:
+        """One place of the rule, with what else was cut around it; the repair is of the extracted text."""
+        entries = self._entries[example.document]
+        number, entry = next((at, each) for at, each in enumerate(entries) if each.step == example.step)
+        others = [cut for before in entries[1:number] for cut in before.cuts]
+        mine = [cut for cut in entry.cuts if cut.rule == example.rule]
+        text = (self._repaired if example.step != REPAIR else self._extracted)[example.document]
+        return cut_passage(text, [*entry.cuts, *others], mine[int(example.hash[:8] or "0", 16) % len(mine)])
 
 
 def cut_passage(
-    text: str, cuts: Iterable[Cut], chosen: Cut, rule: str, context: int = CONTEXT, most: int = EXCERPT
+    text: str, cuts: Iterable[Cut], chosen: Cut, context: int = CONTEXT, most: int = EXCERPT
 ) -> tuple[Piece, ...]:
-    """The text around a cut: what this rule took, and, told apart, what others did."""
-    places = [Place(cut.start, cut.end, cut.replacement, "removed" if cut.rule == rule else "other") for cut in cuts]
+    """The text around a cut: what its rule took, and, told apart, what others did."""
+    places = [Place(c.start, c.end, c.replacement, "removed" if c.rule == chosen.rule else "other") for c in cuts]
     return marked(text, places, *window(chosen.start, chosen.end, context, most))
 
 
-def _draw(step: str, rule: str, how: str, document: str) -> str:
-    return hashlib.sha256(f"{step}\0{rule}\0{how}\0{document}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _note(example: Example) -> str:
+    """Why an example is shown."""
+    value = "" if example.value is None else f": {example.value:,.4g}"
+    threshold = "" if example.threshold is None else f", threshold {example.threshold:,.6g}"
+    label = f" ({example.label})" if example.label else ""
+    twin = f", duplicate of {example.twin}" if example.twin else ""
+    return f"{example.how}{value}{threshold}{label}{twin}"

@@ -15,7 +15,7 @@ from lmworks.data.annotate.pii.keys import PASSWORD
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.annotation import Mark
 from lmworks.data.cleaning.applying import apply_steps
-from lmworks.data.cleaning.local import Cut, type_in_place
+from lmworks.data.cleaning.local import Cut, FieldFind, type_in_place
 from lmworks.data.cleaning.policy import Step
 from lmworks.data.edits import apply_edits
 from lmworks.records import Document
@@ -41,15 +41,6 @@ _SECRET = re.compile(
 )
 _WORDS = frozenset(("token", "tokens"))  # columns that say nothing of what they hold: there are tables of words
 _SHORTEST_SECRET = 4  # characters: a column may also say whether there is one
-
-
-@dataclass(frozen=True, slots=True)
-class FieldFind:
-    """A place of personal data in a field of a document: whether a step took all of it out."""
-
-    field: Field
-    rule: str
-    removed: bool
 
 
 @dataclass(frozen=True, slots=True)

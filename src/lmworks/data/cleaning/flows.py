@@ -1,24 +1,21 @@
-"""Counts of a cleaning: what came to each step, what it took and what it left, and that nothing is unaccounted for."""
+"""Counts of a cleaning from its ledger: what came to each step, what it took and left, and that nothing is lost."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from lmworks.data.cleaning.profile import Share
-
-_ALL = "all steps"  # what an alarm calls them together
 _FEWEST = 10  # documents of a folder or a kind of which a share says something
 _LEAST = 0.05  # of a source, what a folder or a kind has lost at least for an alarm of its own
-_NAMES = {"all": "{source}", "folder": "{source}/{value}", "kind": "the kind {value} in {source}"}  # by facet
 Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Documents of one source and language that a step treated alike: how many, and their bytes before and after."""
+    """Documents of one source, kind and language that a step treated alike: how many, their bytes before and after."""
 
     source: str
+    kind: str
     language: str
     step: str
     verdict: str
@@ -35,32 +32,34 @@ class Amount:
     documents: int = 0
     bytes: int = 0
 
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.documents + other.documents, self.bytes + other.bytes)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.documents - other.documents, self.bytes - other.bytes)
+
     def __str__(self) -> str:
         return f"{self.documents:,} documents of {self.bytes:,} bytes"
 
 
+NOTHING = Amount()
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What came to a step, and what became of it; of those that were cut, `cut_bytes` went."""
+    """What came to a step, what it left and dropped, and how many documents it cut."""
 
-    came: Amount = Amount()
-    left: Amount = Amount()
-    dropped: Amount = Amount()
+    came: Amount = NOTHING
+    left: Amount = NOTHING
+    dropped: Amount = NOTHING
     cut: int = 0
-    cut_bytes: int = 0
 
     @property
     def taken_bytes(self) -> int:
-        return self.dropped.bytes + self.cut_bytes
+        return self.came.bytes - self.left.bytes
 
-    def __add__(self, other: Self) -> "Tally":
-        return Tally(
-            _sum(self.came, other.came),
-            _sum(self.left, other.left),
-            _sum(self.dropped, other.dropped),
-            self.cut + other.cut,
-            self.cut_bytes + other.cut_bytes,
-        )
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.came + other.came, self.left + other.left, self.dropped + other.dropped, self.cut + other.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +81,31 @@ class UnbalancedError(RuntimeError):
     """Documents or bytes that the ledger does not account for; nothing is written then."""
 
 
+def read_flows(ledger: Path) -> list[Flow]:
+    """All flows of a ledger, in the order of their names. A document that an earlier step dropped is in none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    keys, counts = ["source", "kind", "language", "step", "verdict", "rule"], ["bytes_before", "bytes_after"]
+    found = []
+    for batch in pq.ParquetFile(ledger).iter_batches(columns=[*keys, *counts]):
+        columns = {name: pc.fill_null(batch[name].cast(pa.string()), "") for name in keys}
+        columns |= {"documents": pa.repeat(1, len(batch)), **{name: batch[name] for name in counts}}
+        found.append(_summed(pa.table(columns).filter(pc.field("verdict") != "gone"), keys, ["documents", *counts]))
+    whole = _summed(pa.concat_tables(found), keys, ["documents", *counts]) if found else pa.table({})
+    return sorted((Flow(*row.values()) for row in whole.to_pylist()), key=lambda flow: tuple(_names(flow)))
+
+
+def _summed(table: Any, keys: Sequence[str], counts: Sequence[str]) -> Any:
+    found = table.group_by(keys).aggregate([(name, "sum") for name in counts])
+    return found.select([*keys, *(f"{name}_sum" for name in counts)]).rename_columns([*keys, *counts])
+
+
+def _names(flow: Flow) -> list[str]:
+    return [flow.source, flow.kind, flow.language, flow.step, flow.verdict, flow.rule]
+
+
 def tally(flows: Iterable[Flow], of: Callable[[Flow], Key]) -> dict[Key, Tally]:
     """The flows summed by whatever `of` says of each."""
     found: dict[Key, Tally] = {}
@@ -94,12 +118,11 @@ def tally(flows: Iterable[Flow], of: Callable[[Flow], Key]) -> dict[Key, Tally]:
 def tally_of(flow: Flow) -> Tally:
     """UnbalancedError for a verdict that is none of those that a document in a step can have, or does not fit its
     bytes."""
-    came = Amount(flow.documents, flow.before)
+    came, left = Amount(flow.documents, flow.before), Amount(flow.documents, flow.after)
     if flow.verdict == "dropped" and not flow.after:
         return Tally(came, dropped=came)
-    left = Amount(flow.documents, flow.after)
     if flow.verdict == "cut":
-        return Tally(came, left, cut=flow.documents, cut_bytes=flow.before - flow.after)
+        return Tally(came, left, cut=flow.documents)
     if flow.verdict == "kept" and flow.before == flow.after:
         return Tally(came, left)
     raise UnbalancedError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
@@ -117,66 +140,56 @@ def check_balance(
     `came` and `stay` are what was read and what was written of each source, where they were counted for themselves.
     """
     tallies = tally(flows, lambda flow: (flow.source, flow.step))
-    nothing = Tally()
     for source in sorted({source for source, _ in tallies} | (came or {}).keys() | (stay or {}).keys()):
-        steps = [tallies.get((source, name), nothing) for name in names]
+        steps = [tallies.get((source, name), Tally()) for name in names]
+        left = ("were read", steps[0].came if came is None else came.get(source, NOTHING))
         for name, step in zip(names, steps, strict=True):
-            _check(source, f"came to {name}", step.came, f"{name} kept, cut and dropped", _accounted(step))
-        for (name, step), (after, later) in zip(
-            zip(names, steps, strict=True), zip(names[1:], steps[1:], strict=True), strict=False
-        ):
-            _check(source, f"{name} left", step.left, f"came to {after}", later.came)
-        if came is not None:
-            _check(source, "were read", came.get(source, Amount()), f"came to {names[0]}", steps[0].came)
+            _check(source, *left, f"came to {name}", step.came)
+            left = (f"{name} left", step.left)
         if stay is not None:
-            _check(source, f"{names[-1]} left", steps[-1].left, "were written", stay.get(source, Amount()))
+            _check(source, *left, "were written", stay.get(source, NOTHING))
 
 
-def _accounted(step: Tally) -> Amount:
-    return Amount(step.left.documents + step.dropped.documents, step.left.bytes + step.dropped.bytes + step.cut_bytes)
-
-
-def _check(source: str, told: str, amount: Amount, other_told: str, other: Amount) -> None:
+def _check(source: str, what: str, amount: Amount, other_what: str, other: Amount) -> None:
     if amount != other:
-        raise UnbalancedError(f"the ledger does not balance: of {source}, {amount} {told}, and {other} {other_told}")
+        raise UnbalancedError(f"the ledger does not balance: of {source}, {amount} {what}, and {other} {other_what}")
 
 
-def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], shares: Sequence["Share"] = ()) -> list[Alarm]:
+@dataclass(frozen=True, slots=True)
+class SourcePart:
+    """The documents of a source that have something in common, or all of them: what was read, and what stays."""
+
+    source: str
+    name: str  # what an alarm calls it; that of the source itself for all of it
+    before: Amount
+    after: Amount
+
+
+def alarms(share: float, names: Sequence[str], flows: Sequence[Flow], parts: Iterable[SourcePart] = ()) -> list[Alarm]:
     """Every step that took more than this share of what a source had in the beginning, by source and step; then, by
-    the amounts before and after, where all steps together did: of a source of which no single one did, of folders and
-    of kinds."""
+    the amounts before and after, where all steps together did: of a source of which no single one did, and of those
+    parts of a source that are large enough to matter."""
     tallies = tally(flows, lambda flow: (flow.source, flow.step))
+    wholes = {source: each.came for (source, step), each in tallies.items() if step == names[0]}
     found = []
-    for source in sorted({source for source, _ in tallies}):
-        begun = tallies.get((source, names[0]), Tally()).came
+    for source in sorted(wholes):
         for name in names:
             step = tallies.get((source, name), Tally())
-            documents = step.dropped.documents / max(begun.documents, 1)
-            taken = step.taken_bytes / max(begun.bytes, 1)
-            if max(documents, taken) > share:
-                found.append(Alarm(source, name, documents, taken))
+            taken = Amount(step.dropped.documents, step.taken_bytes)
+            found += _alarm(share, source, name, taken, wholes[source])
     reported = {alarm.source for alarm in found}
-    wholes = {each.source: each.before for each in shares if each.facet == "all"}
-    for facet, name in _NAMES.items():
-        for each in (each for each in shares if each.facet == facet):
-            documents, taken = _lost(each, each.before)
-            is_reported = each.source not in reported if facet == "all" else _is_large_part(each, wholes[each.source])
-            if is_reported and max(documents, taken) > share:
-                found.append(Alarm(name.format(source=each.source, value=each.value), _ALL, documents, taken))
+    for part in parts:
+        whole, lost = wholes[part.source], part.before - part.after
+        matters = part.before.documents >= _FEWEST and part.before != whole and max(_shares(lost, whole)) > _LEAST
+        if part.source not in reported if part.name == part.source else matters:
+            found += _alarm(share, part.name, "all steps", lost, part.before)
     return found
 
 
-def _is_large_part(part: "Share", whole: Amount) -> bool:
-    """Whether this is a part of a source, not all of it, that matters: by its documents, and by what it lost."""
-    named = part.value and part.before != whole and part.before.documents >= _FEWEST
-    return bool(named) and max(_lost(part, whole)) > _LEAST
+def _alarm(share: float, source: str, step: str, taken: Amount, whole: Amount) -> list[Alarm]:
+    alarm = Alarm(source, step, *_shares(taken, whole))
+    return [alarm] if max(alarm.documents, alarm.bytes) > share else []
 
 
-def _lost(part: "Share", whole: Amount) -> tuple[float, float]:
-    """The documents and the bytes that are gone, as shares of the whole."""
-    documents, size = part.before.documents - part.after.documents, part.before.bytes - part.after.bytes
-    return documents / max(whole.documents, 1), size / max(whole.bytes, 1)
-
-
-def _sum(first: Amount, second: Amount) -> Amount:
-    return Amount(first.documents + second.documents, first.bytes + second.bytes)
+def _shares(amount: Amount, whole: Amount) -> tuple[float, float]:
+    return amount.documents / max(whole.documents, 1), amount.bytes / max(whole.bytes, 1)

@@ -4,14 +4,17 @@
 row that says so: what goes in is what is kept, what is cut and what is dropped, to the byte.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from lmworks.data.cleaning.local import Cut, Reason
+from lmworks.data.cleaning.local import Cut, FieldFind, Reason
+from lmworks.data.edits import apply_edits
+from lmworks.records import Edit
 
-LEDGER = "ledger.parquet"
+LEDGER, EDITS = "ledger.parquet", "edits.jsonl"
 
 Verdict = Literal["kept", "cut", "dropped", "gone"]  # gone: an earlier step dropped it; `reasons` are what this one has
 
@@ -21,7 +24,8 @@ class Entry:
     """What one step did with one document.
 
     `rule`, `value`, `threshold`, `label` and `twin` are those of the first reason. Characters are code points, bytes
-    those of UTF-8, before the step and after it.
+    those of UTF-8, before the step and after it. `fields` is what was found in title, metadata and uri of a document
+    that stays; its last step has it.
     """
 
     document: str  # uri
@@ -37,6 +41,7 @@ class Entry:
     bytes_after: int
     reasons: Sequence[Reason] = ()
     cuts: Sequence[Cut] = ()
+    fields: Sequence[FieldFind] = ()
 
     @property
     def first(self) -> Reason:
@@ -78,7 +83,7 @@ def read_ledger(path: Path, document: str | None = None) -> Iterator[Entry]:
             hashed = pc.starts_with(table["hash"], document) if begins else pc.equal(table["hash"], document)
             table = table.filter(pc.or_(named, hashed))
         for row in table.to_pylist():
-            yield _entry(row)
+            yield entry_of(row)
 
 
 def schema() -> Any:
@@ -86,6 +91,7 @@ def schema() -> Any:
 
     word = pa.dictionary(pa.int32(), pa.string())
     reason = [("rule", pa.string()), ("value", pa.float64()), ("threshold", pa.float64()), ("label", pa.string())]
+    find = [("field", pa.string()), ("rule", pa.string()), ("removed", pa.bool_())]
     cut = [("start", pa.int64()), ("end", pa.int64()), ("replacement", pa.string()), ("rule", pa.string())]
     return pa.schema(
         [
@@ -99,37 +105,39 @@ def schema() -> Any:
             *((name, pa.int64()) for name in _COUNTS),
             ("reasons", pa.list_(pa.struct([*reason, ("twin", pa.string())]))),
             ("cuts", pa.list_(pa.struct(cut))),
+            ("fields", pa.list_(pa.struct(find))),
         ]
     )
 
 
 _COUNTS = ("characters_before", "characters_after", "bytes_before", "bytes_after")
 _FIRST = ("rule", "value", "threshold", "label", "twin")
+_LISTS = {"reasons": Reason, "cuts": Cut, "fields": FieldFind}
 
 
 def _table(entries: Sequence[Entry]) -> Any:
     import pyarrow as pa
 
     whole = schema()
-    own = [name for name in whole.names if name not in {*_FIRST, "reasons", "cuts"}]
-    columns = {name: [getattr(entry, name) for entry in entries] for name in own}
-    columns |= {name: [getattr(entry.first, name) for entry in entries] for name in _FIRST}
-    columns["reasons"] = [[_row(reason) for reason in entry.reasons] for entry in entries]
-    columns["cuts"] = [[_row(cut) for cut in entry.cuts] for entry in entries]
+    columns: dict[str, list] = {}
+    for name in whole.names:
+        if name in _FIRST:
+            columns[name] = [getattr(entry.first, name) for entry in entries]
+        elif name in _LISTS:
+            columns[name] = [[_row(each) for each in getattr(entry, name)] for entry in entries]
+        else:
+            columns[name] = [getattr(entry, name) for entry in entries]
     return pa.table({name: pa.array(columns[name], whole.field(name).type) for name in whole.names}, schema=whole)
 
 
-def _row(value: Reason | Cut) -> dict[str, Any]:
+def _row(value: Reason | Cut | FieldFind) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _entry(row: dict[str, Any]) -> Entry:
-    whole = {name: row[name] for name in (field.name for field in fields(Entry)) if name not in ("reasons", "cuts")}
-    return Entry(
-        **whole,
-        reasons=tuple(Reason(**reason) for reason in row["reasons"]),
-        cuts=tuple(Cut(**cut) for cut in row["cuts"]),
-    )
+def entry_of(row: dict[str, Any]) -> Entry:
+    """The entry that is a row of the table."""
+    whole = {field.name: row[field.name] for field in fields(Entry)}
+    return Entry(**whole | {name: tuple(kind(**each) for each in row[name]) for name, kind in _LISTS.items()})
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
@@ -141,3 +149,56 @@ def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
             batch = []
     if batch:
         yield batch
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From a cleaned text back to the extracted one
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a cleaned text comes from: `extracted` is the hash of the text that `edits` changed."""
+
+    uri: str
+    extracted: str
+    edits: tuple[Edit, ...]
+
+    def place(self, text: str, start: int, end: int) -> tuple[int, int]:
+        """The smallest range of the extracted `text` that `[start, end)` of the cleaned text stands for; code points.
+
+        Raises ValueError where the edits are not those of this text, or the range lies outside of it.
+        """
+        return apply_edits(text, self.edits).to_source(start, end)
+
+
+def cleaned_uris(folder: Path, begin: str) -> list[str]:
+    """The uris of all documents that the stage data.clean left in its folder whose hashes begin so: those of equal
+    texts are equal. Reads the folder's edits as `origin_of`."""
+    path = folder / EDITS
+    if not path.is_file():
+        return []
+    row = _row_of(begin)
+    with path.open("rb") as stream:
+        return [json.loads(line)["uri"] for line in stream if line.startswith(row)]
+
+
+def _row_of(begin: str) -> bytes:
+    """How the row of a document begins whose hash does so."""
+    return f'{{"hash": "{begin}'.encode()
+
+
+def origin_of(folder: Path, document_hash: str) -> Origin | None:
+    """The first document of this hash that the stage data.clean left in its folder; None where there is none.
+
+    Reads the folder's edits from their beginning: this is for one question, not for every document.
+    """
+    path = folder / EDITS
+    if not path.is_file():
+        return None
+    begin = _row_of(f'{document_hash}"')
+    with path.open("rb") as stream:
+        row = next((line for line in stream if line.startswith(begin)), None)
+    if row is None:
+        return None
+    found = json.loads(row)
+    return Origin(found["uri"], found["extracted"], tuple(Edit(*edit) for edit in found["edits"]))

@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lmworks.data.annotate.licence_expressions import LicencePolicy
 from lmworks.data.annotation_columns import of_rules, rules_of
 from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.labels import Outcome, outcome_of
-from lmworks.data.cleaning.policy import Choice, Limit, Policy, Step
+from lmworks.data.cleaning.policy import LICENCES, Choice, Limit, Policy, Step
+
+Outcome = Literal["stays", "goes", "refused"]
+_UNKNOWN: dict[str, Outcome] = {"keep": "stays", "drop": "goes", "refuse": "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,15 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldFind:
+    """A place of personal data in a field of a document: whether a step took all of it out."""
+
+    field: Literal["title", "metadata", "uri"]
+    rule: str
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """What one step says about the documents of a shard: place in the shard → reasons to drop it, places to cut."""
 
@@ -43,14 +57,27 @@ class Judged:
 
 def judge(policy: Policy, table: AnnotationTable) -> list[Judged]:
     """For each step what it says by itself, whatever other steps and documents are; duplicates come later."""
-    languages = table.labels.get("language") or [None] * len(table)
-    judged = []
-    for step in policy.steps:
-        looked_at = np.array(
-            [step.looks_at(*each) for each in zip(table.sources, table.kinds, languages, strict=True)], dtype=bool
-        )
-        judged.append(_judge_step(step, table, looked_at))
-    return judged
+    return [_judge_step(step, table, looked_at(step, table)) for step in policy.steps]
+
+
+def looked_at(step: Step, table: AnnotationTable) -> NDArray[np.bool_]:
+    """(n,) bool: the documents that the step is about."""
+    return step.in_scope(table.sources, table.kinds, table.labels.get("language"))
+
+
+def outcome_of(name: str, choice: Choice, label: str | None) -> Outcome:
+    """What becomes of a document whose label of this name is `label`, or which has none.
+
+    Labels of licences are expressions of SPDX, such as "MIT OR GPL-2.0-only"; one that the lists do not decide goes
+    where any are allowed, since it is none of them; and stays otherwise, since it is none of those denied. Other labels
+    are compared as they are.
+    """
+    if label is None:
+        return _UNKNOWN[choice.unknown]
+    if name in LICENCES:
+        verdict = LicencePolicy(choice.allow, choice.deny).verdict(label)
+        return "goes" if verdict == "denied" or (verdict == "unknown" and choice.allow) else "stays"
+    return "goes" if label in choice.deny or (choice.allow and label not in choice.allow) else "stays"
 
 
 def type_in_place(rule: str) -> str:
@@ -76,16 +103,10 @@ def _judge_step(step: Step, table: AnnotationTable, looked_at: np.ndarray) -> Ju
 
 def _compare(name: str, limit: Limit, values: np.ndarray, looked_at: np.ndarray, judged: Judged) -> None:
     """Comparisons with NaN are false, so a measure that does not apply drops nothing."""
-    for threshold, beyond in (
-        (limit.at_least, values < _or_nan(limit.at_least)),
-        (limit.at_most, values > _or_nan(limit.at_most)),
-    ):
+    low, high = limit.bounds
+    for threshold, beyond in ((low, values < low), (high, values > high)):
         for place in np.flatnonzero(beyond & looked_at):
             judged.reasons.setdefault(int(place), []).append(Reason(name, float(values[place]), threshold))
-
-
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def _choose(name: str, choice: Choice, labels: Sequence[str | None], looked_at: np.ndarray, judged: Judged) -> None:

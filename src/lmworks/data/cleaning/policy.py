@@ -7,13 +7,16 @@ duplicates look only at what is left.
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.annotate.heuristics import PRESETS, Preset
@@ -44,6 +47,18 @@ class Limit:
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"at_least ({self.at_least:g}) is above at_most ({self.at_most:g}): nothing would stay")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value that stays, infinite where there is none."""
+        return (
+            -math.inf if self.at_least is None else self.at_least,
+            math.inf if self.at_most is None else self.at_most,
+        )
+
+    def __str__(self) -> str:
+        bounds = (("≥", self.at_least), ("≤", self.at_most))
+        return " ".join(f"{sign} {value:,.6g}" for sign, value in bounds if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +165,37 @@ class Step:
         preset = {name: Limit(low, high) for name, low, high, _ in PRESETS[self.preset]} if self.preset else {}
         return {**preset, **self.limits}
 
+    def __str__(self) -> str:
+        """Its rules, such as 'words ≥ 50; pii.*: redact ≥ 0.5'."""
+        rules = [f"{name} {limit}" for name, limit in self.all_limits.items()]
+        for name, choice in self.labels.items():
+            rules += [f"{name} in {', '.join(choice.allow)}"] * bool(choice.allow)
+            rules += [f"{name} not in {', '.join(choice.deny)}"] * bool(choice.deny)
+            rules += [f"{name} unknown: {choice.unknown}"]
+        for glob, found in self.marks.items():
+            rules.append(f"{glob}: {found.action}" + (f" ≥ {found.at_least:g}" if found.at_least else ""))
+        if self.duplicates:
+            rules.append(f"duplicates: {self.duplicates}")
+            rules[-1] += f" ≥ {self.similarity:g}" * (self.duplicates in ("near", "repositories"))
+        return (f"{self.preset}: " if self.preset else "") + "; ".join(rules)
+
+    @property
+    def scope(self) -> str:
+        """Which documents it looks at."""
+        parts = [*self.sources, *self.kinds, *self.languages]
+        return ", ".join(parts) or "all"
+
     def on_mark(self, rule: str) -> OnMark | None:
         """What becomes of a mark of this rule: the first glob that matches it says so."""
         return next((action for glob, action in self.marks.items() if fnmatchcase(rule, glob)), None)
+
+    def in_scope(
+        self, sources: Sequence[str], kinds: Sequence[str], languages: Sequence[str | None] | None
+    ) -> NDArray[np.bool_]:
+        """(n,) bool: which of n documents the step looks at; `languages` is None where nobody knows any."""
+        documents = list(zip(sources, kinds, languages or [None] * len(sources), strict=True))
+        looked_at = {each: self.looks_at(*each) for each in set(documents)}
+        return np.array([looked_at[each] for each in documents], bool)
 
     def looks_at(self, source: str, kind: str, language: str | None) -> bool:
         return (

@@ -51,15 +51,11 @@ def resolve(
     for number, step in enumerate(policy.steps):
         of_step = [shard[number] for shard in judged]
         if step.duplicates:
-            _resolve_step(step, standing, alive & _looked_at(step, standing), of_step, _Found(step, duplicates, texts))
+            there = alive & step.in_scope(standing.sources, standing.kinds, standing.languages)
+            _resolve_step(step, standing, there, of_step, _Found(step, duplicates, texts))
         for shard, found in enumerate(of_step):
             for place in found.reasons:
                 alive[int(standing.starts[shard]) + place] = False
-
-
-def _looked_at(step: Step, standing: Standings) -> np.ndarray:
-    rows = zip(standing.sources, standing.kinds, standing.languages, strict=True)
-    return np.array([step.looks_at(*each) for each in rows], bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,37 @@
 """The stage `data.clean`: documents, their annotations and duplicates, and a policy, into cleaned documents."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from lmworks.artefact import StageContext, StageResult, hash_file, write_json
+from lmworks.artefact import (
+    MANIFEST,
+    StageContext,
+    StageResult,
+    hash_file,
+    hash_json,
+    library_versions,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.data.annotation_table import AnnotationTable
-from lmworks.data.cleaning.card_markdown import CARD, card_markdown
-from lmworks.data.cleaning.chains import Chains
+from lmworks.data.annotation_table import ANNOTATIONS, EVALUATION_ITEMS, AnnotationTable
+from lmworks.data.cleaning.card import CARD, CardFacts, card_markdown, card_sections
 from lmworks.data.cleaning.checking import check_names, check_policy, nothing_found, policy_section
-from lmworks.data.cleaning.cluster_view import clusters_of
-from lmworks.data.cleaning.clusters_section import clusters_section, repaired_texts, twin_entries
-from lmworks.data.cleaning.counting import card_section, counted_of, facts_of, metrics_of
-from lmworks.data.cleaning.examples_section import examples_section
-from lmworks.data.cleaning.flows import check_balance
+from lmworks.data.cleaning.examples import examples_section
+from lmworks.data.cleaning.flows import Amount, Tally, alarms, check_balance, tally
 from lmworks.data.cleaning.funnel import funnel_sections
-from lmworks.data.cleaning.kinds_section import kinds_section
-from lmworks.data.cleaning.ledger import LEDGER, join_ledgers
+from lmworks.data.cleaning.ledger import EDITS, LEDGER, join_ledgers
 from lmworks.data.cleaning.local import judge
-from lmworks.data.cleaning.measures import measures_section
 from lmworks.data.cleaning.policy import Policy, Step, default_policy, read_policy
+from lmworks.data.cleaning.queries import Cleaning, read_left_out
 from lmworks.data.cleaning.refusing import all_gone_section, check_refused
 from lmworks.data.cleaning.resolving import resolve, standing_of
-from lmworks.data.cleaning.writing import EDITS, EMPTY, POLICY, REPAIR, TEXTS, Decided, write_part
+from lmworks.data.cleaning.writing import COUNTS, POLICY, TEXTS, Decided, write_part
 from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.duplicates.corpus_texts import CorpusTexts
 from lmworks.data.duplicates.stage import looked_at
@@ -33,7 +39,8 @@ from lmworks.data.duplicates.tables import CORPUS, PAIRS, PLACES, Looked, read_c
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.named_files import named_file
-from lmworks.data.store import DOCUMENTS, LEFT_OUT, shard_name
+from lmworks.data.store import DOCUMENTS, LEFT_OUT, shard_name, shard_paths
+from lmworks.report import Fold, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +107,81 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     todo = [Part(part, work / part.shard.name, part.shard.bytes) for part in parts]
     carry_out(write_part, todo, config.execution, context.progress, "bytes")
     folders = [part.done for part in todo]
-    counted = counted_of(folders)
-    names = (REPAIR, *(step.name for step in policy.steps), EMPTY)
-    check_balance(counted.flows, names, counted.profile.amounts(before=True), counted.profile.amounts(before=False))
     _join(folders, context.output)
     _copy_left_out(context)
     write_json(context.output / POLICY, policy)
-    facts = facts_of(policy, names, counted, tables, context)
-    (context.output / CARD).write_text(card_markdown(facts), "utf-8")
-    clusters = clusters_of(twin_entries(context.output / LEDGER))
-    texts = partial(repaired_texts, shards, tables)
-    beside = {each.rule for each in counted.profile.beside if each.field != "uri"}
-    without_effect = nothing_found(replace(policy, steps=_written(policy)), tables, beside)
-    examples = tuple(counted.examples)
-    then = Chains(context.output / LEDGER).of({each.twin for each in examples if each.twin is not None})
-    sections = (
-        *all_gone_section(counted.flows, names),
-        *funnel_sections(names, counted.flows, facts.alarms),
-        kinds_section(policy.steps, counted.profile),
-        *policy_section(without_effect),
-        measures_section(policy, tables),
-        examples_section(names, examples, then),
-        clusters_section(clusters, texts),
-        card_section(facts),
+    cleaning = Cleaning(context.output, policy, tables)
+    check_balance(cleaning.flows, cleaning.steps, *_counted(folders))
+    facts = CardFacts(
+        cleaning,
+        alarms(policy.alarm, cleaning.steps, cleaning.flows, cleaning.parts()),
+        read_left_out(context.output),
+        _versions(policy, context),
+        _evaluation_items(context.inputs.values()),
     )
-    return StageResult({**metrics_of(facts), "without_effect": without_effect}, sections)
+    (context.output / CARD).write_text(card_markdown(facts), "utf-8")
+    beside = {rule for field, rule, *_ in cleaning.personal_fields if field != "uri"}
+    without_effect = nothing_found(replace(policy, steps=_written(policy)), tables, beside)
+    folds = tuple(Fold(section.title, section.text, section.tables) for section in card_sections(facts))
+    sections = (
+        *all_gone_section(cleaning.flows, cleaning.steps),
+        *funnel_sections(cleaning, facts.alarms),
+        *policy_section(without_effect),
+        examples_section(cleaning, shards),
+        Section("Data card", f"`{CARD}`, which `lmworks data card` prints.", folds=folds, page_only=True),
+    )
+    return StageResult({**_metrics(facts), "without_effect": without_effect}, sections)
+
+
+def _metrics(facts: CardFacts) -> dict[str, Any]:
+    """For the manifest: what came in and what stays, in bytes of UTF-8, and every alarm."""
+    cleaning = facts.cleaning
+    steps = tally(cleaning.flows, lambda flow: flow.step)
+    came, left = steps.get(cleaning.steps[0], Tally()).came, steps.get(cleaning.steps[-1], Tally()).left
+    return {
+        "documents": left.documents,
+        "documents_before": came.documents,
+        "bytes_before": came.bytes,
+        "bytes": left.bytes,
+        "left_out": sum(item.count for item in facts.left_out),
+        "alarms": [asdict(alarm) for alarm in facts.alarms],
+    }
+
+
+def _counted(folders: Sequence[Path]) -> tuple[dict[str, Amount], dict[str, Amount]]:
+    """Source → what was read of it, and what stays, as the parts counted their documents."""
+    came: dict[str, Amount] = {}
+    stay: dict[str, Amount] = {}
+    for folder in folders:
+        for source, (read, size, left, left_size) in read_json(folder / COUNTS).items():
+            came[source] = came.get(source, Amount()) + Amount(read, size)
+            stay[source] = stay.get(source, Amount()) + Amount(left, left_size)
+    return came, stay
+
+
+def _versions(policy: Policy, context: StageContext) -> dict[str, str]:
+    """What identifies lmworks, the inputs, the policy, the documents and the ledger."""
+    manifests = {name: folder for name, folder in context.inputs.items() if (folder / MANIFEST).is_file()}
+    return {
+        "lmworks": library_versions(["lmworks"])["lmworks"],
+        **{f"input {name}": read_manifest(folder).content_hash for name, folder in manifests.items()},
+        "policy": hash_json(policy),
+        "documents": hash_json([hash_file(path) for path in shard_paths(context.output)]),
+        "ledger": hash_file(context.output / LEDGER),
+    }
+
+
+def _evaluation_items(folders: Iterable[Path]) -> dict[str, int] | None:
+    """Status → evaluation items, as the stages that annotated counted them; None where no stage did. Two stages that
+    looked for the same items count once."""
+    counted: dict[str, Mapping[str, int]] = {}
+    for folder in folders:
+        if (folder / ANNOTATIONS).is_dir() and (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder)
+            if isinstance(items := manifest.metrics.get(EVALUATION_ITEMS), Mapping):
+                counted[hash_json(manifest.config.get("evaluation"))] = items
+    summed = sum(map(Counter, counted.values()), Counter[str]())
+    return dict(summed) if counted else None
 
 
 def outside_digest(config: CleanConfig, base: Path) -> str:

@@ -1,37 +1,32 @@
-"""The last pass over a shard: cleaned documents, the way back to what they were, the ledger, and counts for the report.
+"""The last pass over a shard: cleaned documents, the way back to what they were, and the ledger.
 
 A part is a folder with `documents.jsonl`, `edits.jsonl`, `ledger.parquet` and `counts.json`.
 """
 
-import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lmworks.data.annotate.licence import LICENCE, licence_of
 from lmworks.data.annotate.pii.scan import MEASURE as PERSONAL_DATA
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.applying import apply_steps
-from lmworks.data.cleaning.descriptions import language_of_document, licence_of_document
-from lmworks.data.cleaning.examples import Examples
 from lmworks.data.cleaning.fields import CleanedFields, clean_fields
-from lmworks.data.cleaning.headings import moved_headings
-from lmworks.data.cleaning.ledger import LEDGER, Entry, write_ledger
-from lmworks.data.cleaning.life import Life
-from lmworks.data.cleaning.local import Cut, Judged, Reason
-from lmworks.data.cleaning.policy import Step
-from lmworks.data.cleaning.profile import Profiler
+from lmworks.data.cleaning.ledger import EDITS, LEDGER, Entry, write_ledger
+from lmworks.data.cleaning.local import Cut, FieldFind, Judged, Reason
+from lmworks.data.cleaning.policy import EMPTY, REPAIR, Step
 from lmworks.data.corpus import CorpusShard
+from lmworks.data.docstrings import EXTRACTOR, HEADINGS
 from lmworks.data.edits import apply_edits, compose
 from lmworks.data.joined_annotations import read_joined
-from lmworks.data.languages import DECLARED
+from lmworks.data.languages import DECLARED, MEASURED, language_of
 from lmworks.data.store import document_to_json
 from lmworks.records import Document, Edit
 
-COUNTS, EDITS, TEXTS = "counts.json", "edits.jsonl", "documents.jsonl"
+COUNTS, TEXTS = "counts.json", "documents.jsonl"
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
-REPAIR, EMPTY = "repair", "nothing_left"  # the steps before and after those of the policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +39,24 @@ class Decided:
     judged: tuple[Judged, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What became of one document: an entry for each step, what stays of it, and the edits from the extracted text to
+    that."""
+
+    entries: tuple[Entry, ...]
+    cleaned: Document | None = None
+    edits: tuple[Edit, ...] = ()
+
+
 def write_part(decided: Decided, folder: Path) -> None:
-    """Everything of one shard into a new folder."""
+    """Everything of one shard into a new folder. Its counts are those of the documents, which the ledger has to meet:
+    of each source how many were read, their bytes, how many stay, and the bytes of those."""
     folder.mkdir()
     table = read_joined(decided.annotations)
     # Every document asks for its own: columns that were read for each would be read as often as there are documents.
-    table = dataclasses.replace(table, labels=dict(table.labels), measures=dict(table.measures))
-    counts = Counts()
-    examples = Examples(decided.steps, table)
-    profiler = Profiler()
+    table = replace(table, labels=dict(table.labels), measures=dict(table.measures))
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def entries() -> Iterator[Entry]:
         with (folder / TEXTS).open("wb") as texts, (folder / EDITS).open("wb") as edits:
@@ -60,17 +64,16 @@ def write_part(decided: Decided, folder: Path) -> None:
                 if document.hash != table.hashes[place]:
                     raise ValueError(f"{decided.annotations[0]} are not those of {decided.shard.path}: make both anew")
                 lived = live_through(document, place, table, decided)
-                counts.add(lived.entries)
-                examples.add(lived, place)
-                profiler.add(document, lived, table, place)
-                if lived.cleaned is not None:
-                    texts.write(document_to_json(lived.cleaned).encode() + b"\n")
-                    edits.write(_edits_row(document, lived).encode() + b"\n")
+                cleaned = lived.cleaned
+                sizes = [1, _size(document.text)[1], *((0, 0) if cleaned is None else (1, _size(cleaned.text)[1]))]
+                counts[document.source] = [a + b for a, b in zip(counts[document.source], sizes, strict=True)]
+                if cleaned is not None:
+                    texts.write(document_to_json(cleaned).encode() + b"\n")
+                    edits.write(_edits_row(document, cleaned, lived.edits).encode() + b"\n")
                 yield from lived.entries
 
     write_ledger(folder / LEDGER, entries())
-    found = {"flows": counts.rows(), "examples": examples.drawn.rows(), "profile": profiler.rows()}
-    (folder / COUNTS).write_text(json.dumps(found), "utf-8")
+    (folder / COUNTS).write_text(json.dumps(counts), "utf-8")
 
 
 def live_through(document: Document, place: int, table: AnnotationTable, decided: Decided) -> Life:
@@ -80,7 +83,7 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
     by_step = [judged.cuts.get(place, []) for judged in decided.judged]
     applied = apply_steps(by_step)
     kind = table.kinds[place]
-    language = language_of_document(document, table, place)
+    language = language_of(_label(table, MEASURED, place), document.language)
     entries = _Entries(document, document.source, kind, language)
     entries.add(REPAIR, repaired, [], [Cut(e.start, e.end, e.replacement, e.rule) for e in repair])
     done: list[Edit] = []
@@ -91,34 +94,67 @@ def live_through(document: Document, place: int, table: AnnotationTable, decided
             entries.add(step.name, apply_edits(repaired, done).text, [], cuts)
         else:
             entries.add(step.name, entries.text, reasons, [])
-    empty = not entries.gone and not entries.text.strip()
-    entries.add(EMPTY, entries.text, [Reason("characters", 0.0, 1.0)] if empty else [], [])
-    if entries.gone:
-        return Life(tuple(entries.rows), document.text, repaired, None, ())
+    is_empty = not entries.gone and not entries.text.strip()
+    if entries.gone or is_empty:
+        entries.add(EMPTY, entries.text, [Reason("characters", 0.0, 1.0)] if is_empty else [], [])
+        return Life(tuple(entries.rows))
     edits = tuple(compose(document.text, repair, done))
     declared = {DECLARED: document.language} if document.language and document.language != language else {}
-    fields = _fields(document, place, table, decided.steps, declared)
-    cleaned = dataclasses.replace(
+    fields = _fields(document, table, decided.steps, kind, language, declared)
+    entries.add(EMPTY, entries.text, [], [], fields.found)
+    cleaned = replace(
         document,
         text=entries.text,
         hash="",
         title=fields.title,
-        licence=licence_of_document(document, table, place),
+        licence=_licence(document, table, place),
         language=language,
         kind=kind,
         metadata={**fields.metadata, **moved_headings(document, edits), "extracted": document.hash},
     )
-    return Life(tuple(entries.rows), document.text, repaired, cleaned, edits, fields.found)
+    return Life(tuple(entries.rows), cleaned, edits)
 
 
 def _fields(
-    document: Document, place: int, table: AnnotationTable, steps: Sequence[Step], declared: Mapping[str, str]
+    document: Document,
+    table: AnnotationTable,
+    steps: Sequence[Step],
+    kind: str,
+    language: str | None,
+    declared: Mapping[str, str],
 ) -> CleanedFields:
     """With what is `declared` as metadata too, which may be anything. Without a look at them where personal data were
     not looked for in texts either."""
     if PERSONAL_DATA not in table.measures:
         return CleanedFields(document.title, {**document.metadata, **declared})
-    return clean_fields(document, steps, table.kinds[place], language_of_document(document, table, place), declared)
+    return clean_fields(document, steps, kind, language, declared)
+
+
+def _label(table: AnnotationTable, name: str, place: int) -> str | None:
+    return table.labels[name][place] if name in table.labels else None
+
+
+def _licence(document: Document, table: AnnotationTable, place: int) -> str | None:
+    """An expression of SPDX: what source and text say together. None where neither says anything, also where the
+    source has only a word such as "unknown" for it."""
+    joined = _label(table, LICENCE, place)
+    if joined or not document.licence:
+        return joined
+    called = licence_of(document.licence)
+    return str(called) if called else None
+
+
+def moved_headings(document: Document, edits: Iterable[Edit]) -> dict[str, str]:
+    """The metadata that tell where headings of docstrings are in the text that `edits` make of the document's; those
+    whose sign was taken out are left out. Nothing for documents that keep no headings.
+
+    They are kept beside the text, since a line of a docstring may look like a heading (see `docstrings.py`).
+    """
+    if document.extractor != EXTRACTOR or HEADINGS not in document.metadata:
+        return {}
+    clean = apply_edits(document.text, edits)
+    moved = (clean.from_source(int(offset)) for offset in document.metadata[HEADINGS].split())
+    return {HEADINGS: " ".join(str(offset) for offset in moved if offset is not None)}
 
 
 class _Entries:
@@ -129,7 +165,14 @@ class _Entries:
         self._of = (document.uri, document.hash, source, kind, language)
         self._size = _size(document.text)
 
-    def add(self, step: str, text: str, reasons: Sequence[Reason], cuts: Sequence[Cut]) -> None:
+    def add(
+        self,
+        step: str,
+        text: str,
+        reasons: Sequence[Reason],
+        cuts: Sequence[Cut],
+        fields: Sequence[FieldFind] = (),
+    ) -> None:
         before = self._size
         after = before if text is self.text else _size(text)
         if self.gone:
@@ -139,7 +182,7 @@ class _Entries:
         else:
             verdict = "cut" if cuts else "kept"
         counts = (before[0], after[0], before[1], after[1])
-        self.rows.append(Entry(*self._of, step, verdict, *counts, tuple(reasons), tuple(cuts)))
+        self.rows.append(Entry(*self._of, step, verdict, *counts, tuple(reasons), tuple(cuts), tuple(fields)))
         self.text, self._size, self.gone = text, after, self.gone or bool(reasons)
 
 
@@ -147,28 +190,7 @@ def _size(text: str) -> tuple[int, int]:
     return len(text), len(text.encode("utf-8", "surrogatepass"))
 
 
-def _edits_row(document: Document, life: Life) -> str:
-    assert life.cleaned is not None
-    edits = [[edit.start, edit.end, edit.replacement, edit.rule] for edit in life.edits]
-    row = {"hash": life.cleaned.hash, "uri": document.uri, "extracted": document.hash, "edits": edits}
+def _edits_row(document: Document, cleaned: Document, edits: Sequence[Edit]) -> str:
+    changes = [[edit.start, edit.end, edit.replacement, edit.rule] for edit in edits]
+    row = {"hash": cleaned.hash, "uri": document.uri, "extracted": document.hash, "edits": changes}
     return json.dumps(row, ensure_ascii=False)
-
-
-class Counts:
-    """Documents and bytes by source, language, step and rule."""
-
-    def __init__(self) -> None:
-        self._flows: dict[tuple[str, str, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-
-    def add(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.verdict == "gone":
-                continue
-            rule = entry.first.rule if entry.verdict == "dropped" else ""
-            flow = self._flows[entry.source, entry.language or "", entry.step, entry.verdict, rule]
-            flow[0] += 1
-            flow[1] += entry.bytes_before
-            flow[2] += entry.bytes_after
-
-    def rows(self) -> list[list[str | int]]:
-        return [[*key, *flow] for key, flow in sorted(self._flows.items())]

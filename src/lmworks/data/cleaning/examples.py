@@ -13,7 +13,7 @@ import numpy as np
 
 from lmworks.data.annotation import Mark
 from lmworks.data.cleaning.differences import side_by_side
-from lmworks.data.cleaning.ledger import LEDGER, Entry, entry_of
+from lmworks.data.cleaning.ledger import LEDGER, Entry, compute, entry_of
 from lmworks.data.cleaning.local import Cut
 from lmworks.data.cleaning.policy import REPAIR
 from lmworks.data.cleaning.queries import Cleaning, margin, read_rows, thresholds
@@ -71,8 +71,7 @@ def drawn_examples(cleaning: Cleaning) -> list[Example]:
 
 
 def _dropped(cleaning: Cleaning) -> Iterator[Example]:
-    import pyarrow.compute as pc
-
+    pc = compute()
     found = cleaning.dropped
     distance = pc.fill_null(pc.abs(pc.subtract(found["value"], found["threshold"])), 0.0)
     for row in _outermost(found.append_column("distance", distance), ("distance", "hash", "document"), FURTHEST):

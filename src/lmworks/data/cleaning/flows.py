@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lmworks.data.cleaning.ledger import compute
+
 _FEWEST = 10  # documents of a folder or a kind of which a share says something
 _LEAST = 0.05  # of a source, what a folder or a kind has lost at least for an alarm of its own
 Key = TypeVar("Key")
@@ -84,9 +86,9 @@ class UnbalancedError(RuntimeError):
 def read_flows(ledger: Path) -> list[Flow]:
     """All flows of a ledger, in the order of their names. A document that an earlier step dropped is in none."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    pc = compute()
     keys, counts = ["source", "kind", "language", "step", "verdict", "rule"], ["bytes_before", "bytes_after"]
     found = []
     for batch in pq.ParquetFile(ledger).iter_batches(columns=[*keys, *counts]):

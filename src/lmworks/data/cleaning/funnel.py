@@ -139,7 +139,9 @@ def _measures(cleaning: Cleaning) -> Section:
             marks = {f"at least {low:,.6g}": low, f"at most {high:,.6g}": high}
             marks = {name: bound for name, bound in marks.items() if np.isfinite(bound)}
             ends = [*np.quantile(values, [TAIL, 1 - TAIL]), *marks.values()]
-            drawing = histogram(np.clip(values, min(ends), max(ends)), x=rule, y="documents", marks=marks, log=True)
+            drawing = histogram(
+                np.clip(values, min(ends), max(ends)).tolist(), x=rule, y="documents", marks=marks, log=True
+            )
             found.append(
                 (beyond, Figure(drawing, f"{step.name}: {rule}, {len(values):,} documents, {beyond:,} beyond"))
             )

@@ -70,10 +70,9 @@ def join_ledgers(path: Path, parts: Sequence[Path]) -> None:
 
 def read_ledger(path: Path, document: str | None = None) -> Iterator[Entry]:
     """The entries of a ledger, all of them or those of one document (its uri, its hash, or the beginning of that)."""
-    import pyarrow.compute
     import pyarrow.parquet as pq
 
-    pc: Any = pyarrow.compute  # which makes its functions when it is imported
+    pc = compute()
     source = pq.ParquetFile(path)
     for number in range(source.num_row_groups):
         table = source.read_row_group(number)
@@ -84,6 +83,13 @@ def read_ledger(path: Path, document: str | None = None) -> Iterator[Entry]:
             table = table.filter(pc.or_(named, hashed))
         for row in table.to_pylist():
             yield entry_of(row)
+
+
+def compute() -> Any:
+    """`pyarrow.compute`, which makes its functions when it is imported, so that no checker knows them."""
+    import pyarrow.compute
+
+    return pyarrow.compute
 
 
 def schema() -> Any:
@@ -136,8 +142,9 @@ def _row(value: Reason | Cut | FieldFind) -> dict[str, Any]:
 
 def entry_of(row: dict[str, Any]) -> Entry:
     """The entry that is a row of the table."""
-    whole = {field.name: row[field.name] for field in fields(Entry)}
-    return Entry(**whole | {name: tuple(kind(**each) for each in row[name]) for name, kind in _LISTS.items()})
+    values = {field.name: row[field.name] for field in fields(Entry)}
+    values |= {name: tuple(kind(**each) for each in row[name]) for name, kind in _LISTS.items()}
+    return Entry(**values)
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:

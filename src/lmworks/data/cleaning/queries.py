@@ -20,7 +20,7 @@ from lmworks.data.annotation import Mark
 from lmworks.data.annotation_columns import of_rules, rules_of
 from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.flows import Amount, Flow, SourcePart, read_flows
-from lmworks.data.cleaning.ledger import LEDGER
+from lmworks.data.cleaning.ledger import LEDGER, compute
 from lmworks.data.cleaning.policy import EMPTY, REPAIR, Policy, Step
 from lmworks.data.store import LEFT_OUT, shard_paths
 from lmworks.records import LeftOut
@@ -49,8 +49,7 @@ class Cleaning:
     @cached_property
     def documents(self) -> Any:
         """A row for each document: document, hash, source, kind, before and after (bytes), stays."""
-        import pyarrow.compute as pc
-
+        pc = compute()
         first = self._rows(["document", "hash", "source", "kind", "bytes_before"], "step", REPAIR)
         last = self._rows(["verdict", "bytes_after"], "step", EMPTY)
         stays = pc.is_in(last["verdict"].cast("string"), _array(["kept", "cut"]))
@@ -71,9 +70,7 @@ class Cleaning:
 
     def places(self, documents: Sequence[str]) -> list[int]:
         """Those of documents of these uris."""
-        import pyarrow.compute as pc
-
-        return pc.index_in(_array(documents), self.documents["document"].combine_chunks()).to_pylist()
+        return compute().index_in(_array(documents), self.documents["document"].combine_chunks()).to_pylist()
 
     def _rows(self, columns: list[str], name: str, value: str) -> Any:
         return read_rows(self.folder / LEDGER, columns, name, [value])
@@ -84,9 +81,9 @@ class Cleaning:
     def cuts(self) -> Iterator[Any]:
         """All cuts, some at a time: place, step, rule, start, end, written (characters)."""
         import pyarrow as pa
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
+        pc = compute()
         row = 0
         for batch in pq.ParquetFile(self.folder / LEDGER).iter_batches(columns=["step", "cuts"]):
             rows, cuts = pc.list_parent_indices(batch["cuts"]), batch["cuts"].flatten()
@@ -100,11 +97,10 @@ class Cleaning:
             row += len(batch)
 
     @cached_property
-    def cut_rules(self) -> list[tuple[str, str, int, int, int, int]]:
+    def cut_rules(self) -> list[tuple[Any, ...]]:
         """Step and rule: documents, places, characters that went, characters written in their place; those that took
         most first."""
-        import pyarrow.compute as pc
-
+        pc = compute()
         counts: Counter[tuple[str, str, int]] = Counter()
         for cuts in self.cuts():
             cuts = cuts.append_column("taken", pc.subtract(cuts["end"], cuts["start"]))
@@ -114,7 +110,7 @@ class Cleaning:
             for step, rule, *numbers in zip(*(found[name].to_pylist() for name in found.column_names), strict=True):
                 counts.update({(step, rule, number): count for number, count in enumerate(numbers)})
         rules = {(step, rule) for step, rule, _ in counts}
-        rows = [(step, rule, *(counts[step, rule, number] for number in range(4))) for step, rule in rules]
+        rows: list[tuple[Any, ...]] = [(*rule, *(counts[*rule, number] for number in range(4))) for rule in rules]
         return sorted(rows, key=lambda row: (-row[4], *row[:2]))
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -210,19 +206,19 @@ class Cleaning:
     # What was found in them
 
     @cached_property
-    def personal_data(self) -> list[tuple[str, int, int, int, int]]:
+    def personal_data(self) -> list[tuple[Any, ...]]:
         """Each type: places found in texts, in how many documents; of those in documents that stay, the places that
         were taken out as a whole, and those that were left."""
         found = list(self.marks(lambda rule: rule.startswith("pii.")))
         if not found:
             return []
         places, marks = np.array([place for place, _ in found]), [mark for _, mark in found]
-        gone = [cuts.filter(_is_not(cuts["step"], REPAIR)) for cuts in self.cuts()]
+        gone = [cuts.filter(compute().not_equal(cuts["step"], REPAIR)) for cuts in self.cuts()]
         columns = [np.concatenate([cuts[name].to_numpy() for cuts in gone]) for name in ("place", "start", "end")]
         starts, ends = np.array([mark.start for mark in marks]), np.array([mark.end for mark in marks])
         removed = covered((places, starts, ends), columns)
         rules = np.array([mark.rule for mark in marks])
-        rows = []
+        rows = list[tuple[Any, ...]]()
         for rule in np.unique(rules):
             mine = rules == rule
             stay = mine & self.stays[places]
@@ -340,9 +336,7 @@ class Duplicates:
     def clusters(self) -> list[tuple[str, int, float, str]]:
         """For each document that drove others out and was driven out by none: how many went for its sake, directly or
         by way of others, the lowest similarity to a twin, and the steps. The largest first."""
-        import pyarrow.compute as pc
-
-        known = {gone.document: gone for gone in _gone(self._rows.filter(pc.is_valid(self._rows["twin"])))}
+        known = {gone.document: gone for gone in _gone(self._rows.filter(compute().is_valid(self._rows["twin"])))}
         members: dict[str, list[Gone]] = {}
         for document in known:
             *_, last = _chain(document, known)
@@ -354,9 +348,7 @@ class Duplicates:
         return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     def _where(self, column: str, names: Collection[str]) -> list[Gone]:
-        import pyarrow.compute as pc
-
-        return _gone(self._rows.filter(pc.field(column).isin(_array(sorted(names)))))
+        return _gone(self._rows.filter(compute().field(column).isin(_array(sorted(names)))))
 
 
 def _gone(rows: Any) -> list[Gone]:
@@ -364,7 +356,7 @@ def _gone(rows: Any) -> list[Gone]:
 
 
 def _chain(document: str | None, known: Mapping[str, Gone]) -> Iterator[Gone]:
-    while document in known:
+    while document is not None and document in known:
         yield known[document]
         document = known[document].twin
 
@@ -375,9 +367,9 @@ def _chain(document: str | None, known: Mapping[str, Gone]) -> Iterator[Gone]:
 def read_rows(ledger: Path, columns: list[str] | None, name: str, values: Collection[str]) -> Any:
     """The rows of a ledger whose column `name` has one of these values; its words as texts."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    pc = compute()
     is_meant = pc.field(name).cast("string").isin(_array(sorted(values)))
     table = pq.read_table(ledger, columns=columns, filters=is_meant)
     plain = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in table.schema]
@@ -395,12 +387,6 @@ def _array(words: Sequence[str]) -> Any:
     import pyarrow as pa
 
     return pa.array(words, pa.string())
-
-
-def _is_not(column: Any, word: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.not_equal(column, word)
 
 
 def _scope(step: Step, table: AnnotationTable) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmworks.artefact import MANIFEST, KnownArtefacts, known_artefacts, read_json, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.annotation_table import AnnotationTable
@@ -258,7 +260,9 @@ def _passed(policy: Policy, source: _Source, unseen: set[str]) -> tuple[Passed, 
     for step, rule, side, threshold in thresholds(policy.steps):
         value = source.measure(rule)
         if value is not None and step.name not in unseen:
-            found.append(Passed(step.name, rule, value, side, threshold, float(margin(side, threshold, value))))
+            found.append(
+                Passed(step.name, rule, value, side, threshold, float(margin(side, threshold, np.array(value))))
+            )
     return tuple(sorted((each for each in found if each.margin >= 0), key=lambda each: each.margin)[:NEAR])
 
 

@@ -14,7 +14,7 @@ from lmworks.data.annotate.annotating import annotate_document
 from lmworks.data.annotate.book_words import without
 from lmworks.data.annotate.config import AnnotateConfig
 from lmworks.data.annotation_table import annotation_paths, read_annotations
-from lmworks.data.repair import ocr, ocr_pages
+from lmworks.data.repair import ocr
 from lmworks.data.repair.hyphenation import unbroken_counts
 from lmworks.data.repair.ocr import OcrModel, ocr_corrections, ocr_model
 from lmworks.records import Document
@@ -115,7 +115,6 @@ def test_the_words_of_a_book_are_looked_through_once(monkeypatch: pytest.MonkeyP
         return ocr_corrections(text, *given)
 
     monkeypatch.setattr(ocr, "ocr_corrections", counted)
-    monkeypatch.setattr(ocr_pages, "ocr_corrections", counted, raising=False)
     book = Document(prose(6000, 1), "a/1", "text/plain", "plain", "1", "0" * 64, kind="book")
     found = annotate_document(book, AnnotateConfig(heuristics=False, personal=False, language=False), Path())
     assert found.annotations.measures["ocr_error_rate"] == 0 and len(looked) == 1

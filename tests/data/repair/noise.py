@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lmworks.data.edits import apply_edits
-from lmworks.data.repair.ocr_confusions import CONFUSIONS
+from lmworks.data.repair.ocr import CONFUSIONS
 from lmworks.records import Edit
 
 BOOKS = Path(__file__).parents[4] / "shared" / "data" / "classic-books"

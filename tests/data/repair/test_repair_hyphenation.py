@@ -9,7 +9,7 @@ from noise import assert_linear, book, book_names, check, made_prose, needs_book
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.hyphenation import repair_hyphenation, word_counts
-from lmworks.data.repair.pages import repair_pages
+from lmworks.data.repair.page_breaks import repair_pages
 from lmworks.data.repair.repairing import apply_repairs
 
 

@@ -66,7 +66,6 @@ def test_a_message_that_was_passed_on_stays_without_its_headers() -> None:
     headers = "---------- Forwarded message ----------\nFrom: Ann <a@example.org>\nDate: Monday\nSubject: It\nTo: Bob\n"
     text = "See below.\n\n" + headers + "\nIt works now, after all this time.\n"
     assert check(text, repair_mail(text)).split("\n\n") == ["See below.", "\nIt works now, after all this time.\n"]
-    assert check(text, repair_mail(text, cut=())) == text
 
 
 @pytest.mark.parametrize(
@@ -88,13 +87,6 @@ def test_what_people_write_stays(text: str) -> None:
 def test_an_escaped_from_is_no_quote() -> None:
     text = "I saw it.\n>From here it looks good.\nReally.\n"
     assert check(text, repair_mail(text)) == "I saw it.\nFrom here it looks good.\nReally.\n"
-
-
-def test_rules_are_named() -> None:
-    with pytest.raises(ValueError, match=r"cut: mail\.nothing is none of mail\.quote"):
-        repair_mail("", cut=["mail.nothing"])
-    text = OWN + "\n" + QUOTES["short"] + SIGNATURES["delimiter"]
-    assert "Bob Jones" in check(text, repair_mail(text, cut=["mail.quote"]))
 
 
 PARTS = [*QUOTES.values(), *SIGNATURES.values(), FOOTER, DISCLAIMER, "\n", "a\n", "> ", "From: a\n", "--\n", ">From b"]

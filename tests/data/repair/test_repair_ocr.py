@@ -9,9 +9,15 @@ from noise import Misread, assert_linear, book, book_names, check, made_prose, m
 
 from lmworks.data.annotation import Text
 from lmworks.data.repair.hyphenation import unbroken_counts, word_counts
-from lmworks.data.repair.ocr import ocr_corrections, ocr_model, repair_ocr
-from lmworks.data.repair.ocr_confusions import CONFUSIONS, corrections, misreadings
-from lmworks.data.repair.ocr_pages import measure_ocr
+from lmworks.data.repair.ocr import (
+    CONFUSIONS,
+    corrections,
+    measure_ocr,
+    misreadings,
+    ocr_corrections,
+    ocr_model,
+    repair_ocr,
+)
 from lmworks.records import Edit
 
 
@@ -107,7 +113,7 @@ def test_words(read: str, printed: str | None) -> None:
     rare = "clear claim close cloud show own town crown brown blown lying pie tie die light night right white while"
     counts = Counter(frequent.split() * 50 + rare.split())
     vocabulary = {str(word): 100 * count for word, count in counts.items()}
-    assert ocr_corrections(f"a {read} b", vocabulary).get(read) == printed
+    assert ocr_corrections(f"a {read} b", ocr_model(vocabulary)).get(read) == printed
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_words(read: str, printed: str | None) -> None:
     ],
 )
 def test_numbers(read: str, printed: str | None) -> None:
-    assert ocr_corrections(f"in {read} it", {"in": 5, "it": 5}).get(read) == printed
+    assert ocr_corrections(f"in {read} it", ocr_model({"in": 5, "it": 5})).get(read) == printed
 
 
 def test_ligatures_come_apart() -> None:
@@ -144,12 +150,6 @@ def test_corrections_undo_the_confusions() -> None:
         for printed, weight in all_printed:
             assert (f"x{printed}y", weight) in list(corrections(f"x{read}y")) and weight < 0
             assert (f"x{read}y", weight) in list(misreadings(f"x{printed}y"))
-
-
-def test_the_margin_decides() -> None:
-    noisy, _ = misread(made_prose(300), share=0.02)
-    counts = [len(repair_ocr(noisy, margin=margin)) for margin in (0.0, 5.0, 20.0, 1000.0)]
-    assert counts == sorted(counts, reverse=True) and counts[0] > counts[1] > 0 and counts[-1] == 0
 
 
 def test_error_rate_by_page() -> None:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from noise import assert_linear, book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
 
 from lmworks.data.edits import apply_edits
-from lmworks.data.repair.page_edges import within_distance
-from lmworks.data.repair.pages import find_pages, repair_pages
+from lmworks.data.repair.page_breaks import find_pages, repair_pages, within_distance
 
 
 def roman(value: int) -> str:
@@ -118,8 +117,8 @@ def test_clean_text_has_no_pages() -> None:
 def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
     check(text, repair_pages(text))
     pages = find_pages(text)
-    assert [page.start for page in pages] == [0, *(page.end for page in pages)][: len(pages)]
-    assert (pages[-1].end if pages else 0) == len(text)
+    assert [start for start, _ in pages] == [0, *(end for _, end in pages)][: len(pages)]
+    assert (pages[-1][1] if pages else 0) == len(text)
 
 
 @given(st.lists(st.sampled_from(["HEAD OF PAGE", "some words", "and more", "12", "xii", ""]), max_size=30), st.data())

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from noise import assert_linear, book, check, needs_books
 
 from lmworks.data.edits import apply_edits
-from lmworks.data.repair.web_text import repair_characters, repair_encoding, repair_machinery, repair_web_text
+from lmworks.data.repair.repairing import repair
+from lmworks.data.repair.web_text import repair_characters, repair_encoding, repair_machinery
 
 ARTICLE = """# How to bake bread
 
@@ -142,7 +143,7 @@ def test_twice_is_once(parts: list[str]) -> None:
 def test_all_repairs_are_edits_of_the_source() -> None:
     pytest.importorskip("ftfy")
     text = f"Share this post\n{garbled('“So”')} it was.\n\u200bA cafe\u0301\x01.\nRead more\n"
-    assert check(text, repair_web_text(text)) == "“So” it was.\nA café.\n"
+    assert check(text, repair(text, "web")) == "“So” it was.\nA café.\n"
 
 
 UNITS = ["a | b | ", "cookies ", "share\n", "x\n", "e\u0301", "\u200b", "a\x01", "read more ", "```\n", "Facebook "]

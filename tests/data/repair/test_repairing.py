@@ -21,6 +21,8 @@ from noise import (
 
 from lmworks.data.annotation import Kind, Text
 from lmworks.data.edits import apply_edits
+from lmworks.data.repair.hyphenation import unbroken_counts
+from lmworks.data.repair.ocr import ocr_model
 from lmworks.data.repair.repairing import annotate_repairs, apply_repairs, repair, repairs_of
 
 KINDS: list[Kind] = ["book", "mail", "chat", "code", "text"]
@@ -76,8 +78,8 @@ def test_the_source_of_every_place_is_known() -> None:
 
 def test_a_vocabulary_is_used() -> None:
     noisy, planted = misread(made_prose(20), 0.05)
-    vocabulary = Counter(made_prose(300).casefold().replace(".", "").replace("!", "").replace("?", "").split())
-    with_it, without = repair(noisy, "book", vocabulary), repair(noisy, "book")
+    others = ocr_model(unbroken_counts(made_prose(300)))
+    with_it, without = repair(noisy, "book", others), repair(noisy, "book")
     assert len(planted) > 10 and len(with_it) > len(without)
 
 

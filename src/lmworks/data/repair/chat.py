@@ -6,7 +6,7 @@ changes ("is now known as") and where somebody is addressed by it. Programs that
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmworks.data.annotation import Mark
 from lmworks.data.repair.layout import split_lines
@@ -40,7 +40,7 @@ _BOT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of a log: what somebody says ("message"), does ("action"), or what the server tells ("notice")."""
+    """A line of a log: what somebody says ("message") or does ("action"), or a notice of the server ("notice")."""
 
     kind: str
     start: int
@@ -92,16 +92,13 @@ def _log(text: str) -> list[_Line]:
     if messages < _FEWEST or len(found) < _SHARE * sum(map(bool, map(str.strip, lines))):
         return []
     speakers = {line.nick for line in found if line.kind != "notice"}
-    return [_as_action(text, line) if line.nick in speakers else line for line in found]
-
-
-def _as_action(text: str, line: _Line) -> _Line:
-    """Of old logs, where actions look like notices: "=== ann nods" is an action if Ann speaks and it is no event."""
-    rest = text[line.text_start : line.end]
-    if line.kind != "notice" or _EVENT.search(rest):
-        return line
-    text_start = line.text_start + len(rest) - len(rest.lstrip(" \t"))
-    return _Line("action", line.start, text_start, line.end, line.next, line.nick)
+    for at, line in enumerate(found):
+        rest = text[line.text_start : line.end]
+        # Of old logs, where actions look like notices: "=== ann nods" is one if Ann speaks and it is no event.
+        if line.kind == "notice" and line.nick in speakers and not _EVENT.search(rest):
+            text_start = line.text_start + len(rest) - len(rest.lstrip(" \t"))
+            found[at] = replace(line, kind="action", text_start=text_start)
+    return found
 
 
 def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:

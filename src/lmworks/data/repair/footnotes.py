@@ -1,4 +1,4 @@
-"""Footnotes and the references to them, taken out, or moved to the end of the paragraph that refers to them.
+"""Footnotes and the references to them, taken out.
 
 A note is only what both sides agree on: a line that begins with a marker, and before it a reference with the same
 marker, which no other note has. A star at the beginning of a line alone is a list, one within a line is emphasis, and
@@ -6,17 +6,17 @@ where most lines with a star have no reference, none are notes.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from lmworks.data.repair.layout import HYPHENS, line_end_at, runs_on
 from lmworks.records import Edit
 
 _SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+_REACH = 50_000  # characters from a reference in brackets to its note; labels of Markdown (`[^name]`) reach everywhere
 _NEAR = 8000  # characters between a reference and its note at the foot of the page, for markers that are used again
 
 _NOTE = re.compile(
@@ -57,9 +57,8 @@ def starts_note(line: str) -> bool:
     return bool(_NOTE.match(line))
 
 
-def find_footnotes(text: str, reach: int = 50_000) -> list[Footnote]:
-    """The notes that have references, in order of the text. `reach`: characters from a reference to its note, at most,
-    for markers in brackets; labels of Markdown (`[^name]`) reach everywhere."""
+def find_footnotes(text: str) -> list[Footnote]:
+    """The notes that have references, in order of the text."""
     candidates = _candidates(text)
     notes = _without_lists(candidates, text)
     if not notes:
@@ -78,7 +77,7 @@ def find_footnotes(text: str, reach: int = 50_000) -> list[Footnote]:
             first += 1  # which this one closes
             is_open.discard(marker)
         kind = marker[0]
-        limit = len(text) if kind == "^" else reach if kind == "[" else min(reach, _NEAR)
+        limit = {"^": len(text), "[": _REACH}.get(kind, _NEAR)
         near = tuple(place for place in places[first:last] if start - place[0] <= limit)
         if len(near) == 1 or (near and kind in "^["):
             found.append(Footnote(marker, start, end, near))
@@ -87,19 +86,17 @@ def find_footnotes(text: str, reach: int = 50_000) -> list[Footnote]:
     return _without_bullets(found, candidates, text)
 
 
-def repair_footnotes(text: str, to: Literal["nowhere", "paragraph"] = "nowhere", reach: int = 50_000) -> list[Edit]:
-    """Take footnotes out: with their references, or to the end of the paragraph that refers to them first.
-
-    Rules: `footnote.note` and `footnote.reference`. ValueError for another `to`.
-    """
-    if to not in ("nowhere", "paragraph"):
-        raise ValueError(f'to: footnotes go "nowhere" or to the "paragraph", not {to!r}')
-    notes = find_footnotes(text, reach)
-    runs = _runs(text, notes)
-    if to == "paragraph":
-        return _moved(text, runs)
-    edits = [Edit(*place, "", "footnote.reference") for note in notes for place in note.references]
-    return sorted(edits + [_removal(text, run) for run in runs])
+def repair_footnotes(text: str) -> list[Edit]:
+    """Take footnotes out, with their references. Rules: `footnote.note` and `footnote.reference`."""
+    edits: list[Edit] = []
+    run: list[Footnote] = []  # notes that stand one behind the other
+    for note in find_footnotes(text):
+        edits += [Edit(*place, "", "footnote.reference") for place in note.references]
+        if run and text[run[-1].end : note.start].strip():
+            edits.append(_removal(text, run))
+            run = []
+        run.append(note)
+    return sorted([*edits, _removal(text, run)]) if run else []
 
 
 def _candidates(text: str) -> list[tuple[str, int, int]]:
@@ -136,14 +133,10 @@ def _is_wrapped(text: str, match: re.Match[str], found: Sequence[tuple[str, int,
 
 
 def _marker(match: re.Match[str]) -> str:
+    """A letter for the kind of marker, and the marker."""
+    kinds = (("^", "label"), ("[", "bracket"), ("[", "named"), ("s", "superscript"), ("*", "symbol"))
     groups = match.groupdict()
-    if groups["label"]:
-        return "^" + groups["label"]
-    if bracket := groups["bracket"] or groups.get("named"):
-        return "[" + bracket
-    if groups["superscript"]:
-        return "s" + groups["superscript"]
-    return "*" + groups["symbol"]
+    return next(kind + groups[name] for kind, name in kinds if groups.get(name))
 
 
 def _closing(text: str, start: int, limit: int) -> int | None:
@@ -191,14 +184,13 @@ def _references(
     what only begins as a note does."""
     wanted = {marker for marker, _, _ in notes}
     found: dict[str, list[tuple[int, int]]] = {}
-    note_at, candidate_at = _Within(notes), _Within(candidates)
     line_end, stars = -1, 0  # of the line of the latest star
     for match in _REFERENCE.finditer(text):
         start, end = match.span()
-        if (marker := _marker(match)) not in wanted or note_at(start):
+        if (marker := _marker(match)) not in wanted or _within(notes, start):
             continue
         if marker.startswith("**"):
-            if candidate_at(start):
+            if _within(candidates, start):
                 continue
             if start >= line_end:
                 line_end = line_end_at(text, end)
@@ -223,33 +215,18 @@ def _begins_line(text: str, position: int) -> bool:
     return is_marker and (start > 0 or position < 8)
 
 
-class _Within:
-    """Whether one place after the other, from left to right, lies in one of some ranges."""
-
-    def __init__(self, notes: Sequence[tuple[str, int, int]]) -> None:
-        self._notes = notes
-        self._at = 0
-
-    def __call__(self, position: int) -> bool:
-        while self._at < len(self._notes) and self._notes[self._at][2] <= position:
-            self._at += 1
-        return self._at < len(self._notes) and self._notes[self._at][1] <= position
-
-
-def _runs(text: str, notes: Sequence[Footnote]) -> list[list[Footnote]]:
-    """Notes that stand one behind the other, together."""
-    runs: list[list[Footnote]] = []
-    for note in notes:
-        if runs and not text[runs[-1][-1].end : note.start].strip():
-            runs[-1].append(note)
-        else:
-            runs.append([note])
-    return runs
+def _within(notes: Sequence[tuple[str, int, int]], position: int) -> bool:
+    at = bisect_right(notes, position, key=lambda note: note[1]) - 1
+    return at >= 0 and position < notes[at][2]
 
 
 def _removal(text: str, run: Sequence[Footnote]) -> Edit:
     """Cut a run of notes with the white space around it, so that a sentence which went on behind it goes on."""
-    start, stop = _rstrip(text, 0, run[0].start), _behind_gap(text, run[-1].end)
+    start = run[0].start
+    while start and text[start - 1] in " \t\r\n":
+        start -= 1
+    gap = _GAP.match(text, run[-1].end)
+    stop = gap.end() if gap else run[-1].end
     if not start or text[start - 1] == "\f":
         joint = ""
     elif stop == len(text):
@@ -261,50 +238,8 @@ def _removal(text: str, run: Sequence[Footnote]) -> Edit:
     return Edit(start, stop, joint, "footnote.note")
 
 
-def _rstrip(text: str, start: int, end: int) -> int:
-    while end > start and text[end - 1] in " \t\r\n":
-        end -= 1
-    return end
-
-
-def _behind_gap(text: str, position: int) -> int:
-    gap = _GAP.match(text, position)
-    return gap.end() if gap else position
-
-
 def _goes_on(text: str, before: int, after: int) -> bool:
     """Whether the line that ends at `before` goes on, or its last word does, in the one that begins at `after`."""
     line = text[text.rfind("\n", 0, before) + 1 : before]
     following = text[after : line_end_at(text, after)]
     return runs_on(line, following) or (line[-1:] in HYPHENS and following.lstrip()[:1].islower())
-
-
-def _moved(text: str, runs: Sequence[Sequence[Footnote]]) -> list[Edit]:
-    behind: dict[int, str] = {}  # where -> the notes that go there
-    edits: list[Edit] = []
-    for run in runs:
-        places = [_paragraph_end(text, note.references[0][1], runs) for note in run]
-        if all(place <= run[0].start and not text[place : run[0].start].strip() for place in places):
-            continue  # it stands behind its paragraph
-        edits.append(_removal(text, run))
-        for note, place in zip(run, places, strict=True):
-            behind[place] = behind.get(place, "") + "\n\n" + text[note.start : note.end].strip()
-    for at, edit in enumerate(edits):
-        if added := behind.pop(edit.start, ""):  # the paragraph ends where a run of notes is cut
-            edits[at] = Edit(edit.start, edit.end, added + edit.replacement, edit.rule)
-    return sorted(edits + [Edit(place, place, added, "footnote.note") for place, added in behind.items()])
-
-
-def _paragraph_end(text: str, position: int, runs: Sequence[Sequence[Footnote]]) -> int:
-    """Behind the last character of the paragraph at a position, which may go on behind a run of notes."""
-    while True:
-        at = bisect_left(runs, position, key=lambda run: run[0].start)
-        limit = runs[at][0].start if at < len(runs) else len(text)
-        blank = _BLANK.search(text, position, limit)
-        end = _rstrip(text, position, blank.start() if blank else limit)
-        if at == len(runs) or (blank and _behind_gap(text, blank.start()) < limit):
-            return end
-        after = _behind_gap(text, runs[at][-1].end)
-        if not _goes_on(text, end, after):
-            return end
-        position = after

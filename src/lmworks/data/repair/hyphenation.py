@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from lmworks.data.repair.layout import HYPHENS
+from lmworks.data.repair.layout import HYPHENS, with_uncovered
 from lmworks.records import Edit
 
 _LONGEST = 48  # characters that are looked back for the first half of a word
@@ -64,7 +64,8 @@ def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -
             edits.append(Edit(*match.span("gap"), "", "line.hyphen"))
         else:
             edits.append(Edit(*match.span(), printed if keeps else "", "line.hyphen"))
-    return _with_soft_hyphens(text, edits)
+    soft = (Edit(*match.span(), "", "character.soft_hyphen") for match in _SOFT_HYPHENS.finditer(text))
+    return with_uncovered(edits, soft)
 
 
 def word_counts(text: str) -> Counter[str]:
@@ -132,18 +133,3 @@ class _Words:
         if min(len(left), len(first)) < 3:
             return False
         return self._firsts[left] >= _KNOWN or min(self.count(left), self.count(first)) >= _KNOWN
-
-
-def _with_soft_hyphens(text: str, edits: list[Edit]) -> list[Edit]:
-    """With edits that cut the soft hyphens which no edit covers."""
-    if "\u00ad" not in text:
-        return edits
-    taken = iter(edits)
-    edit = next(taken, None)
-    soft: list[Edit] = []
-    for match in _SOFT_HYPHENS.finditer(text):
-        while edit and edit.end <= match.start():
-            edit = next(taken, None)
-        if edit is None or match.end() <= edit.start:
-            soft.append(Edit(match.start(), match.end(), "", "character.soft_hyphen"))
-    return sorted(edits + soft)

@@ -1,33 +1,29 @@
 """What several repairs ask of a line: where it stands, whether a sentence ends with it, what its numeral is worth."""
 
 import re
+from collections.abc import Iterable
 from itertools import accumulate
 
 from lmworks.records import Edit
 
 HYPHENS = "-\u2010\u00ad\u00ac"  # hyphen-minus, hyphen, soft hyphen, and the sign that some OCR writes for it
+LABELS = (  # of numbered parts of books
+    "chapter|book|part|letter|section|canto|act|scene|volume|stave|kapitel|teil|buch|brief|abschnitt|akt|szene|"
+    "chapitre|livre|partie|lettre|tome|acte|scène|"
+    "capítulo|capitulo|libro|parte|carta|capitolo|hoofdstuk|deel|boek"
+)
 _CLOSING = "\"'”’»)]}*_"
 _SENTENCE_END = frozenset(".!?…:。！？")
 _ROMAN = re.compile(r"m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})", re.I)
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 
 
-def split_lines(text: str) -> tuple[list[str], list[int]]:
-    """The lines without their newlines, and where each starts; one start more than lines, the end of the text.
-
-    Line `i` with its newline is `text[starts[i]:starts[i + 1]]`.
-    """
-    return _located(text.split("\n"), len(text))
-
-
-def split_page_lines(text: str) -> tuple[list[str], list[int]]:
-    """As `split_lines`, with form feeds between lines as well."""
-    return _located(re.split("[\n\f]", text), len(text))
-
-
-def _located(lines: list[str], length: int) -> tuple[list[str], list[int]]:
+def split_lines(text: str, at: str = "\n") -> tuple[list[str], list[int]]:
+    """The lines, which end at any of the characters `at`, without these, and where each starts; one start more than
+    lines, the end of the text. Line `i` with its end is `text[starts[i]:starts[i + 1]]`."""
+    lines = re.split(f"[{at}]", text) if at != "\n" else text.split("\n")
     starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
-    starts[-1] = length
+    starts[-1] = len(text)
     return lines, starts
 
 
@@ -63,7 +59,7 @@ def roman_value(numeral: str) -> int | None:
 
 
 def letters_of(line: str) -> str:
-    """The letters of a line, casefolded: what stays the same where numbers, spaces and marks differ."""
+    """The letters of a line, casefolded: numbers, spaces and marks may differ."""
     return "".join(filter(str.isalpha, line)).casefold()
 
 
@@ -77,3 +73,16 @@ def cut_lines(rules: list[str], starts: list[int]) -> list[Edit]:
                 edits.append(Edit(starts[first], starts[line], "", rules[first]))
             first = line
     return edits
+
+
+def with_uncovered(edits: list[Edit], others: Iterable[Edit]) -> list[Edit]:
+    """Edits, in order, and those of `others`, in order as well, that meet none of them."""
+    taken = iter(edits)
+    edit = next(taken, None)
+    added: list[Edit] = []
+    for other in others:
+        while edit and edit.end <= other.start:
+            edit = next(taken, None)
+        if edit is None or other.end <= edit.start:
+            added.append(other)
+    return sorted(edits + added) if added else edits

@@ -7,7 +7,7 @@ so what is cut never overlaps.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from lmworks.data.annotation import Mark
 from lmworks.data.repair.layout import cut_lines, split_lines
@@ -89,14 +89,12 @@ def find_mail_parts(text: str) -> list[Mark]:
     return [Mark(edit.rule, edit.start, edit.end) for edit in cut_lines(_line_rules(lines), starts)]
 
 
-def repair_mail(text: str, cut: Collection[str] = RULES) -> list[Edit]:
-    """Cut what the writer of a message did not write; `cut` names the rules that cut. A ">" that a mailbox put before
-    "From " is taken away (rule `mail.from_escape`). ValueError for a rule that is not one of `RULES`."""
-    if unknown := sorted(set(cut) - set(RULES)):
-        raise ValueError(f"cut: {', '.join(unknown)} is none of {', '.join(RULES)}")
+def repair_mail(text: str) -> list[Edit]:
+    """Cut what the writer of a message did not write. A ">" that a mailbox put before "From " is taken away (rule
+    `mail.from_escape`)."""
     lines, starts = split_lines(text)
     rules = _line_rules(lines)
-    edits = cut_lines([rule if rule in cut else "" for rule in rules], starts)
+    edits = cut_lines(rules, starts)
     edits += [
         Edit(start, start + 1, "", "mail.from_escape")
         for line, rule, start in zip(lines, rules, starts, strict=False)
@@ -107,11 +105,8 @@ def repair_mail(text: str, cut: Collection[str] = RULES) -> list[Edit]:
 
 def _line_rules(lines: Sequence[str]) -> list[str]:
     rules = [""] * len(lines)
-    _quotes(lines, rules)
-    _messages_below(lines, rules)
-    _footers(lines, rules)
-    _disclaimers(lines, rules)
-    _signature(lines, rules)
+    for find in (_quotes, _messages_below, _footers, _disclaimers, _signature):
+        find(lines, rules)
     return rules
 
 

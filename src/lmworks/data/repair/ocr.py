@@ -11,7 +11,12 @@ none. Of a document that was never scanned, a word that stands once is a word ("
 another ("certainly"): where frequent words are without errors, only a word with letters in a row that no other has is
 corrected.
 
-What the document itself tells is corrected by it alone; a vocabulary of other texts adds what that leaves.
+What the document itself shows is corrected by it alone; a vocabulary of other texts corrects more.
+
+Which letters are taken for which, and how often, is the channel. The pairs are those that studies of OCR text list
+again and again (Kolak and Resnik 2002; Evershed and Fitch 2014, section 3); the weights are rounded orders of
+magnitude, for print of middling quality: of all times that `printed` stands in a book, in which share it is read as
+`read`.
 """
 
 import math
@@ -22,9 +27,29 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import pairwise
 
-from lmworks.data.repair.layout import roman_value
-from lmworks.data.repair.ocr_confusions import LIGATURES, corrections, misreadings
+from lmworks.data.annotation import Annotations, Mark, Text
+from lmworks.data.repair.layout import roman_value, with_uncovered
+from lmworks.data.repair.page_breaks import find_pages
 from lmworks.records import Edit
+
+# Weight -> pairs "read printed".
+_PAIRS = {
+    3e-3: "rn m, m rn, 1 l, 1 i, 0 o, vv w, li h, tli th, tbe the, ii n, ii u, ri n, cl d, l1 h, 5 s",
+    1e-3: "b h, h b, c e, e c, u n, n u, in m, m in, ni m, d cl, h li, n ri, I l, l I, l i, i l, l t, t l, "
+    "iii m, nn m, m nn, lil hl, lii hi, ln in, lh th, iu in, hl bl, 8 B, 6 b, 9 g, 0 O, 1 I, 5 S, fi f, fl f, f s",
+    2e-4: "a o, o a, o e, e o, s a, a s, r t, t r, f t, t f, v y, y v, g q, q g, p n, k h, lc k, j i",
+}
+LIGATURES = {  # and the long s
+    "ſ": "s", "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st",
+}  # fmt: skip
+_LONGEST_READ = 3  # characters that are read for one or more printed ones, and of those
+
+CONFUSIONS: dict[str, list[tuple[str, float]]] = {}  # read -> (printed, natural logarithm of the weight)
+_READINGS: dict[str, list[tuple[str, float]]] = {}  # printed -> (read, natural logarithm of the weight)
+for _weight, _pairs in _PAIRS.items():
+    for _read, _printed in map(str.split, _pairs.split(", ")):
+        CONFUSIONS.setdefault(_read, []).append((_printed, math.log(_weight)))
+        _READINGS.setdefault(_printed, []).append((_read, math.log(_weight)))
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _LONGEST = 30  # characters of a word that is looked at
@@ -32,6 +57,7 @@ _KNOWN = 3  # times that a word stands in the document itself, to be believed
 _RARE = 1e-6  # of the vocabulary: words that are rarer may be errors of the corpus
 _COMMON = 20  # times in the document: a word that is more frequent is no error
 _FEWEST = 5000  # words of a document without which it does not tell how words are spelled
+_MARGIN = 5.0  # natural logarithm of the odds of an error over a genuine word, above which a word is corrected
 _NEW = math.log(0.02)  # that a word is one which the vocabulary lacks
 _FREQUENT = 100  # words of a document that tell its noise
 _IMPROBABLE = math.log(0.01)  # genuine words, in all the document, with the letters of what was misread for sure
@@ -44,9 +70,24 @@ _DIGITS = re.compile(r"[0-9]*[lIOo]?[0-9]+[lIOo]?[0-9]*")
 _AS_DIGITS = str.maketrans("lIOo", "1100")
 _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th|s|d|er|e|º|ª)", re.I)
 _PRINTED = re.compile("[" + "".join(LIGATURES) + "]")
-
-
 _LIGATURES = str.maketrans(LIGATURES)
+
+_HOPELESS = 0.25  # of the strings of a page
+_FEWEST_STRINGS = 20  # strings of a page of which a share says anything
+
+# What marks a string as garbage, after the rules of Taghva et al. 2001 ("Automatic removal of garbage strings in OCR
+# text"), with those left out that names, numbers and addresses break.
+_GARBAGE = re.compile(
+    r"""[^\W\d_]\d+[^\W\d_]+\d                            # letters and digits by turns
+    | [a-z][0-9][a-z]                                     # a digit within a word
+    | [^\W\d_][;!?^~|}{\\<>*•¦§°»«¬"“”][^\W\d_]            # a mark within a word
+    | ([^\W\d_])\1{3}                                     # one letter four times
+    | \b[b-df-hj-np-tv-xz]{6,}\b                          # no vowel
+    | [a-z][A-Z][a-z][A-Z]                                # small and capital letters by turns
+    | (?<!\S)(?!(\S)\2*(?!\S))[^\w\s]{3,}(?!\S)           # marks alone, of several kinds
+    """,
+    re.X,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +156,11 @@ def _smoothed(count: int, of: int, prior: float) -> float:
     return (count + _SMOOTHING * prior) / (of + _SMOOTHING)
 
 
-def ocr_model(vocabulary: Mapping[str, int]) -> OcrModel:
-    """The model of a corpus: `vocabulary` counts its words, casefolded. To be made once and used for many documents."""
-    return _model(vocabulary, known=2)
-
-
-def _model(counts: Mapping[str, int], known: int) -> OcrModel:
+def ocr_model(counts: Mapping[str, int], known: int = 2) -> OcrModel:
+    """The model of words, casefolded, that stand so often in a corpus; one that stands `known` times is a word."""
     trusted = ((count, word) for word, count in counts.items() if count >= known and word.isalpha())
     padded = [f"^^{word}$" for _, word in nlargest(_MODELLED, trusted)]
-    trigrams: Counter[str] = Counter()
-    pairs: Counter[str] = Counter()
-    letters: Counter[str] = Counter()
+    trigrams, pairs, letters = Counter[str](), Counter[str](), Counter[str]()
     for word in padded:
         trigrams.update(map("".join, zip(word, word[1:], word[2:], strict=False)))
         pairs.update(map("".join, pairwise(word)))
@@ -134,35 +169,32 @@ def _model(counts: Mapping[str, int], known: int) -> OcrModel:
     return OcrModel(counts, total, known, trigrams, pairs, letters, max(1, letters.total()))
 
 
-def repair_ocr(text: str, vocabulary: Mapping[str, int] | OcrModel | None = None, margin: float = 5.0) -> list[Edit]:
+def repair_ocr(text: str, others: OcrModel | None = None) -> list[Edit]:
     """Correct words that OCR misread. Rules: `ocr.word`; `ocr.ligature` for letters such as "ﬁ" and "ſ".
 
-    vocabulary  Counts of words of a corpus, or the model of one, beside the document's own frequent words, which tell
-                something if it has 5000 words and more.
-    margin      Natural logarithm of the odds of an error over a genuine word, above which a word is corrected.
+    `others`: the words of a corpus, beside the document's own frequent ones, which are enough in one of 5000 words and
+    more.
     """
-    corrected = ocr_corrections(text, vocabulary, margin)
-    edits: list[Edit] = []
-    if corrected:
-        for match in _WORD.finditer(text):
-            if printed := corrected.get(match[0]):
-                edits.append(Edit(match.start(), match.end(), printed, "ocr.word"))
-    return _with_ligatures(text, edits)
+    corrected = ocr_corrections(text, others)
+    words = _WORD.finditer(text) if corrected else ()
+    edits = [Edit(*word.span(), corrected[word[0]], "ocr.word") for word in words if word[0] in corrected]
+    if text.isascii():
+        return edits
+    ligatures = (Edit(*match.span(), LIGATURES[match[0]], "ocr.ligature") for match in _PRINTED.finditer(text))
+    return with_uncovered(edits, ligatures)
 
 
-def ocr_corrections(
-    text: str, vocabulary: Mapping[str, int] | OcrModel | None = None, margin: float = 5.0
-) -> dict[str, str]:
-    """What each word that was misread should be, as `repair_ocr` corrects it."""
+def ocr_corrections(text: str, others: OcrModel | None = None) -> dict[str, str]:
+    """The words that were misread, and what was printed, as `repair_ocr` corrects them."""
     read = Counter(_WORD.findall(text))
-    own = _corrections(read, _own_model(read), margin, own=True)
-    if not vocabulary:
-        return own
-    model = vocabulary if isinstance(vocabulary, OcrModel) else ocr_model(vocabulary)
-    return _corrections(read, model, margin, own=False) | own
+    counts = Counter[str]()
+    for word, count in read.items():
+        counts[word.casefold()] += count
+    own = _corrections(read, ocr_model(counts, _KNOWN), own=True)
+    return own if others is None else _corrections(read, others, own=False) | own
 
 
-def _corrections(read: Counter[str], model: OcrModel, margin: float, own: bool) -> dict[str, str]:
+def _corrections(read: Counter[str], model: OcrModel, own: bool) -> dict[str, str]:
     """By the words of the document itself (`own`), or by those of others."""
     total = max(1, read.total())
     is_enough = total >= _FEWEST
@@ -177,17 +209,10 @@ def _corrections(read: Counter[str], model: OcrModel, margin: float, own: bool) 
         printed = _number(plain) if noise > _CLEAN else None
         may_be = known <= (_COMMON if own else _RARE * model.total) and (is_enough or not own)
         if printed is None and may_be and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):
-            printed = _correction(plain, max(count, known) if own else count, total, model, margin, noise)
-        if printed is not None:
+            printed = _correction(plain, max(count, known) if own else count, total, model, noise)
+        if printed:
             corrected[word] = printed
     return corrected
-
-
-def _own_model(read: Mapping[str, int]) -> OcrModel:
-    counts: Counter[str] = Counter()
-    for word, count in read.items():
-        counts[word.casefold()] += count
-    return _model(counts, _KNOWN)
 
 
 def _log_noise(read: Counter[str], total: int, model: OcrModel) -> float:
@@ -228,10 +253,10 @@ def _number(word: str) -> str | None:
     return word.translate(_AS_DIGITS) if sum(map(str.isdigit, word)) >= 2 else None
 
 
-def _correction(word: str, count: int, total: int, model: OcrModel, margin: float, noise: float) -> str | None:
-    """The most probable word that was printed instead, if the odds are above the margin."""
+def _correction(word: str, count: int, total: int, model: OcrModel, noise: float) -> str | None:
+    """The most probable word that was printed instead, if the odds are above `_MARGIN`."""
     genuine = _NEW + model.log_letters(word.casefold()) + (count - 1) * math.log(count / total)
-    best, best_log = None, (genuine + margin) / count
+    best, best_log = None, (genuine + _MARGIN) / count
     for printed, log_weight in _candidates(word):
         weight = log_weight + noise
         if weight > best_log:  # else no word is frequent enough
@@ -253,16 +278,34 @@ def _candidates(word: str) -> Iterable[tuple[str, float]]:
                     yield again, weight + more
 
 
-def _with_ligatures(text: str, edits: list[Edit]) -> list[Edit]:
-    """With edits that take joined letters apart, and modernise the long s, in words that no edit corrects."""
-    if text.isascii() or not _PRINTED.search(text):
-        return edits
-    taken = iter(edits)
-    edit = next(taken, None)
-    apart: list[Edit] = []
-    for match in _PRINTED.finditer(text):
-        while edit and edit.end <= match.start():
-            edit = next(taken, None)
-        if edit is None or match.end() <= edit.start:
-            apart.append(Edit(match.start(), match.end(), LIGATURES[match[0]], "ocr.ligature"))
-    return sorted(edits + apart)
+def corrections(word: str) -> Iterator[tuple[str, float]]:
+    """The words that may have been printed where `word` was read, each by one confusion, with its log weight."""
+    return _exchanged(word, CONFUSIONS)
+
+
+def misreadings(word: str) -> Iterator[tuple[str, float]]:
+    """The words that may be read where `word` is printed, each by one confusion, with its log weight."""
+    return _exchanged(word, _READINGS)
+
+
+def _exchanged(word: str, table: Mapping[str, list[tuple[str, float]]]) -> Iterator[tuple[str, float]]:
+    for start in range(len(word)):
+        for end in range(start + 1, min(start + _LONGEST_READ, len(word)) + 1):
+            for other, weight in table.get(word[start:end], ()):
+                yield word[:start] + other + word[end:], weight
+
+
+def measure_ocr(text: Text) -> Annotations:
+    """Measure `ocr_error_rate`: the share of strings that no printed word can be. Pages with a quarter of such strings
+    are marked `ocr.hopeless`, with that share as score. Nothing of a text without words. What `repair_ocr` corrects
+    beyond doubt is not looked for: of a repaired text, nothing of it is left."""
+    wrong = strings = 0
+    marks: list[Mark] = []
+    for start, end in find_pages(text.text):
+        on_page = text.text[start:end].split()
+        # An address breaks the rules, and is none.
+        wrong_on_page = sum("/" not in string and bool(_GARBAGE.search(string)) for string in on_page)
+        strings, wrong = strings + len(on_page), wrong + wrong_on_page
+        if len(on_page) >= _FEWEST_STRINGS and wrong_on_page >= _HOPELESS * len(on_page):
+            marks.append(Mark("ocr.hopeless", start, end, wrong_on_page / len(on_page)))
+    return Annotations({"ocr_error_rate": wrong / strings} if strings else {}, tuple(marks))

@@ -6,15 +6,13 @@ its neighbours count on: by one a page where form feeds tell the pages, or at re
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from lmworks.data.repair.chapters import LABELS
-from lmworks.data.repair.layout import ends_sentence, letters_of, roman_value
+from lmworks.data.repair.layout import LABELS, ends_sentence, letters_of, roman_value
 
-_LONGEST = 40  # characters of a line with nothing but a page number
+_LONGEST_NUMBER = 40  # characters of a line with nothing but a page number
 _LONGEST_HEAD = 80
 _NUMBER_LINE = re.compile(
     r"[\W_]*(?:(?:page|pag\.?|pg\.?|p\.|seite|s\.|página|pagina)\s*)?"
@@ -25,7 +23,6 @@ _NUMBER_LINE = re.compile(
 _MISREAD = str.maketrans("lI|iOoSsBZz", "11110055822")
 _HEADING = re.compile(rf"#.*|(?:{LABELS})\s+[0-9]+", re.I)
 _HEAD_NUMBER = re.compile(r"(?P<before>[0-9]{1,4})\s+\S.*|.*\S\s+(?P<after>[0-9]{1,4})")
-
 _STEP = 3  # pages whose number may be missing between two that have one
 _FEWEST = 4  # numbers of a sequence that is inferred
 _SEQUENCES = 8  # of numbers in one text, such as the volumes of a set
@@ -33,34 +30,21 @@ _SHORTEST_PAGE, _LONGEST_PAGE = 500, 8000  # characters
 _OPEN_SHARE = 0.2  # of page breaks go through a sentence; section numbers never do
 
 
-@dataclass(frozen=True, slots=True)
-class PageNumber:
-    value: int
-    roman: bool
-
-
-def page_number(line: str) -> PageNumber | None:
-    """The number of a line with nothing else but "Page", "of 9" and marks; Roman in either case."""
+def page_number(line: str) -> tuple[int, bool] | None:
+    """(value, Roman or not) of the number of a line with nothing else but "Page", "of 9" and marks."""
     bare = line.strip()
-    if not bare or len(bare) > _LONGEST or not (match := _NUMBER_LINE.fullmatch(bare)):
+    if not bare or len(bare) > _LONGEST_NUMBER or not (match := _NUMBER_LINE.fullmatch(bare)):
         return None
     if match["arabic"]:
-        return PageNumber(int(match["arabic"]), False)
+        return int(match["arabic"]), False
     value = roman_value(match["roman"])
-    return None if value is None else PageNumber(value, True)
+    return None if value is None else (value, True)
 
 
-def misread_number(line: str) -> int | None:
-    """The number that OCR may have seen as letters, such as "l2" for 12; to be believed only where it is expected."""
+def misread_number(line: str) -> int:
+    """The number that OCR may have seen as letters, such as "l2" for 12, where it is expected; -1 for none."""
     bare = line.strip().translate(_MISREAD)
-    return int(bare) if len(bare) <= 4 and bare.isascii() and bare.isdigit() else None
-
-
-def counting_offsets(numbers: Iterable[tuple[int, PageNumber]], pages: int) -> set[tuple[int, bool]]:
-    """(number − page, Roman or not) of the numbers that count with the pages: on three of them at least, or on both
-    of two. `numbers` are (page, number on it)."""
-    found = Counter((number.value - page, number.roman) for page, number in set(numbers))
-    return {key for key, count in found.items() if count >= min(3, max(2, pages))}
+    return int(bare) if len(bare) <= 4 and bare.isascii() and bare.isdigit() else -1
 
 
 def inferred_page_ends(lines: Sequence[str], starts: Sequence[int]) -> list[int]:
@@ -69,7 +53,7 @@ def inferred_page_ends(lines: Sequence[str], starts: Sequence[int]) -> list[int]
     candidates = _candidates(lines)
     ends: list[int] = []
     for roman in (False, True):
-        left = [(line, number.value) for line, number in candidates if number.roman == roman]
+        left = [(line, value) for line, (value, is_roman) in candidates if is_roman == roman]
         for _ in range(_SEQUENCES):
             if len(left) < _FEWEST or len(chain := _longest_chain(left, starts)) < _FEWEST:
                 break
@@ -83,68 +67,58 @@ def inferred_page_ends(lines: Sequence[str], starts: Sequence[int]) -> list[int]
     return sorted(set(ends))
 
 
-def _candidates(lines: Sequence[str]) -> list[tuple[int, PageNumber]]:
-    alone: list[tuple[int, PageNumber]] = []
-    headed: list[tuple[int, PageNumber, str]] = []
+def _candidates(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
+    """(line, number) of numbers alone on their lines, and of those in heads that recur."""
+    alone: list[tuple[int, tuple[int, bool]]] = []
+    headed: list[tuple[int, tuple[int, bool], str]] = []
     for position, line in enumerate(lines):
-        if not line or len(line) > 2 * _LONGEST_HEAD:
-            continue
-        bare = line.strip()
-        if not bare:
-            continue
+        bare = line.strip() if len(line) <= 2 * _LONGEST_HEAD else ""
         if number := page_number(bare):
             alone.append((position, number))
         elif (
-            len(bare) <= _LONGEST_HEAD
+            0 < len(bare) <= _LONGEST_HEAD
             and (bare[0].isdigit() or bare[-1].isdigit())
             and (match := _HEAD_NUMBER.fullmatch(bare))
             and not _HEADING.fullmatch(bare)
         ):
-            value = int(match["before"] or match["after"])
-            headed.append((position, PageNumber(value, False), letters_of(bare)))
+            headed.append((position, (int(match["before"] or match["after"]), False), letters_of(bare)))
     heads = Counter(letters for _, _, letters in headed)
     recurring = [(line, number) for line, number, letters in headed if letters and heads[letters] >= _FEWEST]
     return sorted(alone + recurring, key=lambda each: each[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    length: int
-    previous: int  # candidate before it, or -1
-    gap: float  # characters a page since then
-    jump: float  # how far that gap is from the one before
-
-
 def _longest_chain(candidates: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[tuple[int, int]]:
     """The longest run of (line, value) in which values go up by 1 to `_STEP`; of two of one length, the evener."""
-    links: list[_Link] = []
+    # Of the best chain to a candidate: its length, how far the last gap is from the one before (negative), the
+    # candidate before it or -1, and the characters a page since then.
+    links: list[tuple[int, float, int, float]] = []
     latest: dict[int, int] = {}  # value -> the candidate that ends the best chain there
     for index, (line, value) in enumerate(candidates):
-        best = _Link(1, -1, 0.0, 0.0)
+        best = (1, -0.0, -1, 0.0)
         for step in range(1, _STEP + 1):
             if (before := latest.get(value - step)) is None:
                 continue
             gap = (starts[line] - starts[candidates[before][0]]) / step
             if not _SHORTEST_PAGE / 2 <= gap <= 2 * _LONGEST_PAGE:
                 continue
-            earlier = links[before]
-            jump = abs(gap - earlier.gap) if earlier.gap else 0.0
-            if (earlier.length + 1, -jump) > (best.length, -best.jump):
-                best = _Link(earlier.length + 1, before, gap, jump)
+            length, _, _, earlier_gap = links[before]
+            evenness = -abs(gap - earlier_gap) if earlier_gap else 0.0
+            if (length + 1, evenness) > best[:2]:
+                best = (length + 1, evenness, before, gap)
         links.append(best)
         known = latest.get(value)
         if (
             known is None
-            or (best.length == links[known].length == 1)  # the nearer one begins a page sooner
+            or (best[0] == links[known][0] == 1)  # the nearer one begins a page sooner
             or starts[line] - starts[candidates[known][0]] > 2 * _STEP * _LONGEST_PAGE  # none can follow it any more
-            or (best.length, -best.jump) > (links[known].length, -links[known].jump)
+            or best[:2] > links[known][:2]
         ):
             latest[value] = index
-    at = max(range(len(links)), key=lambda index: links[index].length)
+    at = max(range(len(links)), key=lambda index: links[index][0])
     chain: list[tuple[int, int]] = []
     while at >= 0:
         chain.append(candidates[at])
-        at = links[at].previous
+        at = links[at][2]
     return chain[::-1]
 
 

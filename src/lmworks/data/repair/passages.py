@@ -9,27 +9,29 @@ import numpy.typing as npt
 from lmworks.records import Edit
 
 _WORD = re.compile(r"\w+")
+_SPACE = re.compile(r"\s")
+_BEHIND = re.compile(r"\S*\s*")  # marks behind a word, and the white space there
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication modulo 2^64 loses nothing
 _STEP = 64  # words that are compared at a time, at first
 
 
 def repair_passages(text: str, words: int = 100) -> list[Edit]:
     """Cut each passage of at least so many words that stood before, word for word: case, marks and white space may
-    differ. What is cut is never part of what it repeats. Rule: `passage.repeated`. ValueError for less than one word.
+    differ. What is cut is never part of what it repeats. Rule: `passage.repeated`.
 
     `words`: a page has several hundred. What writers repeat on purpose, such as refrains, formulas and letters that
     are read once more, is shorter: 60 words at most in ten classic books.
     """
-    if words < 1:
-        raise ValueError(f"words: a passage has one at least, not {words}")
     spans = [match.span() for match in _WORD.finditer(text)]
     numbers = _numbered(text, spans)
     edits: list[Edit] = []
     for first, last in _repeats(numbers, words):
         limit = max(spans[first - 1][1], edits[-1].end if edits else 0)
-        start, end = _chunk_start(text, spans[first][0], limit), spans[last - 1][1]
+        start, end = spans[first][0], spans[last - 1][1]
+        start -= len(_SPACE.split(text[limit:start])[-1])  # marks before a word, such as a quotation mark
         if text[start - 1].isspace():  # else what follows may not move up to the word before
-            end = _chunk_end(text, end, spans[last][0] if last < len(spans) else len(text))
+            marks = _BEHIND.match(text, end, spans[last][0] if last < len(spans) else len(text))
+            end = marks.end() if marks else end
         edits.append(Edit(start, end, "", "passage.repeated"))
     return edits
 
@@ -86,19 +88,3 @@ def _same(numbers: npt.NDArray[np.uint64], before: int, at: int) -> int:
         length += step
         step *= 2
     return length
-
-
-def _chunk_start(text: str, start: int, limit: int) -> int:
-    """Before the marks that stand before a word, such as a quotation mark."""
-    while start > limit and not text[start - 1].isspace():
-        start -= 1
-    return start
-
-
-def _chunk_end(text: str, end: int, limit: int) -> int:
-    """Behind the marks that stand behind a word, and the white space there."""
-    while end < limit and not text[end].isspace():
-        end += 1
-    while end < limit and text[end].isspace():
-        end += 1
-    return end

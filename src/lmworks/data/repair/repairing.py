@@ -8,15 +8,14 @@ from lmworks.data.edits import apply_edits, compose
 from lmworks.data.repair.chat import find_bot_lines, repair_chat
 from lmworks.data.repair.code import inspect_code
 from lmworks.data.repair.footnotes import repair_footnotes
+from lmworks.data.repair.front_matter import find_matter, repair_matter
 from lmworks.data.repair.hyphenation import repair_hyphenation
 from lmworks.data.repair.lines import repair_lines
 from lmworks.data.repair.mail import find_mail_parts, repair_mail
-from lmworks.data.repair.matter import find_matter, repair_matter
-from lmworks.data.repair.ocr import OcrModel, ocr_model, repair_ocr
-from lmworks.data.repair.ocr_pages import measure_ocr
-from lmworks.data.repair.pages import repair_pages
+from lmworks.data.repair.ocr import OcrModel, measure_ocr, repair_ocr
+from lmworks.data.repair.page_breaks import repair_pages
 from lmworks.data.repair.passages import repair_passages
-from lmworks.data.repair.web_text import repair_characters, repair_web_text
+from lmworks.data.repair.web_text import repair_characters, repair_encoding, repair_machinery
 from lmworks.records import Edit
 
 Repair = Callable[[str], list[Edit]]
@@ -31,27 +30,25 @@ REPAIRED: Mapping[str, str] = {  # in words, what `repairs_of` a kind are about
 }
 
 
-def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | OcrModel | None = None) -> tuple[Repair, ...]:
+def repairs_of(kind: Kind, others: OcrModel | None = None) -> tuple[Repair, ...]:
     """The repairs of a kind of text, in order. None change what a program reads: code has none.
 
-    `vocabulary`: how often each word, casefolded, stands in a corpus, for broken words and for errors of OCR; or a
-    model of words, for the latter alone: whether other books print "black-bird" says nothing of this one.
+    `others`: the words of the other books of a corpus, for errors of OCR; whether they print "black-bird" says nothing
+    of this one.
     """
     if kind == "book":
-        model = vocabulary if isinstance(vocabulary, OcrModel) else ocr_model(vocabulary) if vocabulary else None
-        words = None if isinstance(vocabulary, OcrModel) else vocabulary
         return (
             repair_characters,
             repair_matter,  # contents are told by their page numbers, so before those go
             repair_pages,  # notes end with their page, which the repair of pages sees to
             repair_footnotes,  # so that a word broken at the end of a page meets its other half
-            partial(repair_hyphenation, vocabulary=words),
-            partial(repair_ocr, vocabulary=model),
+            repair_hyphenation,
+            partial(repair_ocr, others=others),
             repair_passages,  # of words that are whole and right
             repair_lines,
         )
     if kind in ("web", "manual"):
-        return (repair_web_text,)
+        return repair_encoding, repair_characters, repair_machinery
     if kind == "mail":
         return repair_characters, repair_mail, repair_lines
     if kind == "chat":
@@ -59,9 +56,9 @@ def repairs_of(kind: Kind, vocabulary: Mapping[str, int] | OcrModel | None = Non
     return () if kind == "code" else (repair_characters,)
 
 
-def repair(text: str, kind: Kind, vocabulary: Mapping[str, int] | None = None) -> list[Edit]:
+def repair(text: str, kind: Kind, others: OcrModel | None = None) -> list[Edit]:
     """The edits of all repairs of a kind, in order and without overlaps, written against `text`."""
-    return apply_repairs(text, repairs_of(kind, vocabulary))
+    return apply_repairs(text, repairs_of(kind, others))
 
 
 def apply_repairs(text: str, repairs: tuple[Repair, ...]) -> list[Edit]:

@@ -3,8 +3,8 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from lmworks.data.edits import apply_edits, compose
 from lmworks.data.repair.layout import cut_lines, split_lines
@@ -13,7 +13,6 @@ from lmworks.records import Edit
 _LONGEST = 200  # characters of a line of machinery
 _LONGEST_ITEM = 40  # characters of a line that is repeated as part of a navigation
 _REPEATED = 3  # times that it stands in the text
-_LONGEST_DIFFERENCE = 2000  # words of a line that are compared each with each
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]+")
 # What Latin-1 has for control characters are letters and marks of Windows-1252, if anything: browsers read them so.
@@ -58,14 +57,6 @@ _PLACES = re.compile(
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
 
-def repair_web_text(text: str) -> list[Edit]:
-    """All repairs of this file, in order: encoding, characters, normal form, lines."""
-    edits: list[Edit] = []
-    for repair in (repair_encoding, repair_characters, repair_machinery):
-        edits = compose(text, edits, repair(apply_edits(text, edits).text))
-    return edits
-
-
 def repair_encoding(text: str) -> list[Edit]:
     """Text that was decoded by the wrong encoding, decoded by the right one (ftfy's `fix_encoding`).
 
@@ -75,12 +66,12 @@ def repair_encoding(text: str) -> list[Edit]:
         return []
     from ftfy import fix_encoding
 
-    edits: list[Edit] = []
-    lines, starts = split_lines(text)
-    for line, start in zip(lines, starts, strict=False):
-        if not line.isascii() and (fixed := fix_encoding(line)) != line:
-            edits += [Edit(start + a, start + b, new, "character.encoding") for a, b, new in _differences(line, fixed)]
-    return edits
+    return [
+        Edit(start + a, start + b, new, "character.encoding")
+        for line, start in zip(*split_lines(text), strict=False)
+        if not line.isascii()
+        for a, b, new in _differences(line, fix_encoding(line))
+    ]
 
 
 def repair_characters(text: str) -> list[Edit]:
@@ -100,17 +91,13 @@ def repair_characters(text: str) -> list[Edit]:
 
 
 def _composed(text: str) -> list[Edit]:
-    if unicodedata.is_normalized("NFC", text):
-        return []
-    edits: list[Edit] = []
-    lines, starts = split_lines(text)
-    for line, start in zip(lines, starts, strict=False):
-        if line.isascii() or unicodedata.is_normalized("NFC", line):
-            continue
-        for match in _TOKEN.finditer(line):
-            if (normal := unicodedata.normalize("NFC", match[0])) != match[0]:
-                edits.append(Edit(start + match.start(), start + match.end(), normal, "character.composed"))
-    return edits
+    return [
+        Edit(start + match.start(), start + match.end(), normal, "character.composed")
+        for line, start in zip(*split_lines(text), strict=False)
+        if not unicodedata.is_normalized("NFC", line)
+        for match in _TOKEN.finditer(line)
+        if (normal := unicodedata.normalize("NFC", match[0])) != match[0]
+    ]
 
 
 def repair_machinery(text: str) -> list[Edit]:
@@ -162,38 +149,18 @@ def _repeated(lines: Sequence[str]) -> set[str]:
     }
 
 
-def _differences(line: str, fixed: str) -> list[tuple[int, int, str]]:
-    """(start, end, replacement) of the words that differ."""
+def _differences(line: str, fixed: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, replacement) of the words that differ; of the line, where words were joined or parted."""
     old, new = _TOKEN.findall(line), _TOKEN.findall(fixed)
-    operations: Sequence[tuple[str, int, int, int, int]]
-    if len(old) == len(new):
-        operations = _runs([a != b for a, b in zip(old, new, strict=True)])
-    elif max(len(old), len(new)) <= _LONGEST_DIFFERENCE:
-        operations = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    else:
-        operations = [("replace", 0, len(old), 0, len(new))]
-    places = [0]
-    for token in old:
-        places.append(places[-1] + len(token))
-    found: list[tuple[int, int, str]] = []
-    for kind, a, b, c, d in operations:
-        if kind != "equal":
-            found.append(_trimmed(places[a], "".join(old[a:b]), "".join(new[c:d])))
-    return found
-
-
-def _runs(differ: Sequence[bool]) -> list[tuple[str, int, int, int, int]]:
-    """Runs of differences, as `get_opcodes` tells of them."""
-    ends = [at for at, (a, b) in enumerate(zip([False, *differ], [*differ, False], strict=True)) if a != b]
-    return [("replace", first, last, first, last) for first, last in zip(ends[::2], ends[1::2], strict=True)]
-
-
-def _trimmed(start: int, old: str, new: str) -> tuple[int, int, str]:
-    """A replacement without what is the same at either end."""
-    head = _common(old, new)
-    old, new = old[head:], new[head:]
-    tail = _common(old[::-1], new[::-1])
-    return start + head, start + head + len(old) - tail, new[: len(new) - tail]
+    pairs = list(zip(old, new, strict=True)) if len(old) == len(new) else [(line, fixed)]
+    start = 0
+    for differ, run in groupby(pairs, key=lambda pair: pair[0] != pair[1]):
+        before, after = map("".join, zip(*run, strict=True))
+        if differ:
+            head = _common(before, after)
+            tail = _common(before[head:][::-1], after[head:][::-1])
+            yield start + head, start + len(before) - tail, after[head : len(after) - tail]
+        start += len(before)
 
 
 def _common(one: str, other: str) -> int:

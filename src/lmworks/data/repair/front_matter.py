@@ -1,7 +1,8 @@
 """What stands before and behind the text of a book: title page, contents, index, advertisements, colophon, licences.
 
 Each part is found by its heading and by its structure (lines that end in page numbers, short lines without
-sentences), and is a mark with a score: how sure that is. Prefaces and appendices belong to the text.
+sentences), and is a mark with a score: how sure that is. Prefaces and appendices belong to the text. Chapters are
+found by their headings.
 """
 
 import re
@@ -10,8 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from lmworks.data.annotation import Mark
-from lmworks.data.repair.chapters import chapters
-from lmworks.data.repair.layout import ends_sentence, roman_value, runs_on, split_lines
+from lmworks.data.repair.layout import LABELS, ends_sentence, roman_value, runs_on, split_lines
 from lmworks.records import Edit
 
 _HEAD = 40_000  # characters within which a licence at the head ends
@@ -20,6 +20,9 @@ _PATIENCE = 3  # lines in a row that need not look like a list's
 _FEWEST = 3  # items of a list
 _LONGEST_LINE = 100
 _LONGEST_HEADING = 60
+_SURE = 0.6  # score from which a part is cut
+_LONGEST_TITLE = 120  # characters of the heading of a chapter
+_NEAR = 100  # characters between headings of a list of contents, at most
 
 _START_FRAME = re.compile(r"^[ \t]*\*{3}\s*START OF TH(?:E|IS) PROJECT GUTENBERG[^*]{0,300}\*{3}[^\n]*\n?", re.M)
 _SMALL_PRINT = re.compile(r"^\*END\*?\s?THE SMALL PRINT![^\n]*\n?", re.M)
@@ -70,6 +73,23 @@ _LABEL = re.compile(r"\s*(?:chapter|book|part|letter|kapitel|teil|buch|chapitre|
 _INDEX_LINE = re.compile(
     r".*[,.\s][0-9]{1,4}(?:[-–][0-9]{1,4})?(?:,? ?(?:n|ff?|note)\.?)?[.;,]?|.*\bsee(?: also)?\b.*|\W*\w\W*"
 )
+_ORDINALS = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
+    "eighteen|nineteen|twenty(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?|"
+    "(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|last)"
+)
+_NAMES = (
+    "preface|foreword|introduction|introductory|prologue|epilogue|conclusion|appendix|afterword|postscript|"
+    "vorwort|einleitung|nachwort|anhang|préface|avant-propos|épilogue|conclusión|prólogo|epílogo|prefazione|"
+    "introducción|introduzione"
+)
+_LABELLED = re.compile(
+    rf"(?P<label>(?:(?:{LABELS})\s+(?:[0-9]{{1,3}}|[ivxlc]{{1,9}}|{_ORDINALS})))"
+    rf"(?P<rest>(?:\s*[.:,—–-].*)?|\s+.*)|(?:the\s+)?(?:{_NAMES})(?:\s+[0-9ivx]{{1,5}})?(?:\s*[.:—–-].*)?",
+    re.I,
+)
+_NUMERAL = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,9})\.?")
+_MARKDOWN = re.compile(r"#{1,6}\s*\S")
 
 
 def find_matter(text: str) -> list[Mark]:
@@ -86,9 +106,9 @@ def find_matter(text: str) -> list[Mark]:
     return _without_overlaps(marks)
 
 
-def repair_matter(text: str, at_least: float = 0.6) -> list[Edit]:
-    """Cut the front and back matter whose score is `at_least` this. The rules are those of `find_matter`."""
-    return [Edit(mark.start, mark.end, "", mark.rule) for mark in find_matter(text) if mark.score >= at_least]
+def repair_matter(text: str) -> list[Edit]:
+    """Cut the front and back matter that is sure to be some. The rules are those of `find_matter`."""
+    return [Edit(mark.start, mark.end, "", mark.rule) for mark in find_matter(text) if mark.score >= _SURE]
 
 
 def _frames(text: str) -> tuple[int, int, list[Mark]]:
@@ -111,7 +131,9 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
     """Contents, indexes and advertisements, by their headings."""
     marks: list[Mark] = []
     length = end - start
-    gaps = _double_gaps(lines)
+    edge = max(_FRONT, length // 10)
+    empty = [not line.strip() for line in lines]
+    gaps = [line for line in range(1, len(lines)) if empty[line - 1] and empty[line]]  # second empty lines
     done = 0
     for line, text in enumerate(lines):
         if line < done or not text or len(text) > _LONGEST_HEADING or not start <= starts[line] < end:
@@ -123,26 +145,21 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
         if _CONTENTS.fullmatch(heading):
             rule, (last, score) = "matter.contents", _contents(lines, line + 1)
         elif _INDEX.fullmatch(heading) and position > 0.6 * length:
-            rule, (last, score) = "matter.index", _index(lines, line + 1)
+            rule, (last, items, score) = "matter.index", _listing(lines, line + 1, _is_index_line, lambda *_: False)
+            last = last if items >= _FEWEST else 0
         elif (
             _ADVERTISEMENTS.fullmatch(heading)
             and not "".join(lines[line - 1 : line]).strip()
-            and not _edge(length) < position < length - _edge(length)
+            and not edge < position < length - edge
         ):
-            rule, (last, score) = (
-                "matter.advertisements",
-                _advertised(lines, starts, line, end, gaps, position > length / 2),
-            )
+            rule, at_the_end = "matter.advertisements", position > length / 2
+            last, score = _advertised(lines, starts, line, end, gaps, at_the_end)
         else:
             continue
         if last > line:
             marks.append(Mark(rule, starts[line], min(end, starts[last]), score))
             done = last
     return marks
-
-
-def _edge(length: int) -> int:
-    return max(_FRONT, length // 10)
 
 
 def _is_entry(line: str) -> bool:
@@ -189,11 +206,6 @@ def _key(line: str) -> str:
     return "".join(filter(str.isalnum, line)).casefold()
 
 
-def _index(lines: Sequence[str], first: int) -> tuple[int, float]:
-    last, items, share = _listing(lines, first, _is_index_line, lambda line, bare: False)
-    return (last, share) if items >= _FEWEST else (0, 0.0)
-
-
 def _listing(
     lines: Sequence[str], first: int, is_item: Callable[[str], bool], is_over: Callable[[int, str], bool]
 ) -> tuple[int, int, float]:
@@ -214,12 +226,6 @@ def _listing(
         if in_row > _PATIENCE or len(bare) > 2 * _LONGEST_LINE:
             break
     return last, items, items / max(1, total_at_last)
-
-
-def _double_gaps(lines: Sequence[str]) -> list[int]:
-    """The second one of each two empty lines in a row."""
-    empty = [not line or line.isspace() for line in lines]
-    return [line for line in range(1, len(lines)) if empty[line] and empty[line - 1]]
 
 
 def _advertised(
@@ -273,7 +279,7 @@ def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
 def _title_page(text: str, start: int, marks: Sequence[Mark]) -> list[Mark]:
     """The short lines before the first part of a book that has a heading."""
     anchors = [mark.start for mark in marks if mark.rule == "matter.contents"]
-    anchors += [start + place for place, _ in chapters(text[start : start + _FRONT])[:1]]
+    anchors += [start + place for place in chapters(text[start : start + _FRONT])[:1]]
     if not anchors:
         return []
     end = min(anchors)
@@ -302,3 +308,73 @@ def _without_overlaps(marks: Sequence[Mark]) -> list[Mark]:
         elif mark.score > kept[-1].score:
             kept[-1] = mark
     return kept
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapters
+
+
+def chapters(text: str) -> list[int]:
+    """Where the line of the heading of each chapter starts, in order, in code points.
+
+    A heading stands between empty lines (or is marked as one in Markdown) and begins with a name such as "Chapter"
+    and a number, or is one such as "Preface". In a text without those, numerals that count up from 1 alone on their
+    lines are headings. A list of contents is none.
+    """
+    lines, starts = split_lines(text)
+    found = [line for line in range(len(lines)) if _is_heading(lines, line)]
+    return [starts[line] for line in _without_contents(found, lines, starts) or _numerals(lines)]
+
+
+def _is_heading(lines: Sequence[str], line: int) -> bool:
+    text = lines[line]
+    if not text or len(text) > 2 * _LONGEST_TITLE:
+        return False
+    bare = _plain_heading(text)
+    if not bare or len(bare) > _LONGEST_TITLE:
+        return False
+    if _MARKDOWN.match(text):
+        return True
+    if not bare[0].isupper() or not (match := _LABELLED.fullmatch(bare)) or not _is_set_off(lines, line):
+        return False
+    rest = (match["rest"] or "").strip()
+    # "Part I have seen" is a sentence: without a mark, a title has to begin as one, and not to end as a sentence
+    return not rest or rest[0] in ".:,—–-" or (rest[0].isupper() and not rest.endswith((".", ",", ";")))
+
+
+def _plain_heading(line: str) -> str:
+    """A line without the marks of Markdown's headings and emphasis."""
+    return line.strip().lstrip("#").strip(" \t*_#")
+
+
+def _is_set_off(lines: Sequence[str], line: int) -> bool:
+    before = lines[line - 1].strip() if line else ""
+    after = lines[line + 1].strip() if line + 1 < len(lines) else ""
+    return not before and (
+        not after or (len(after) <= _LONGEST_TITLE and not _LABELLED.fullmatch(_plain_heading(after)))
+    )
+
+
+def _without_contents(found: Sequence[int], lines: Sequence[str], starts: Sequence[int]) -> list[int]:
+    """Without runs of three headings and more that have next to nothing between them; the last one may be real."""
+    kept: list[int] = []
+    run: list[int] = []
+    for line in [*found, len(lines)]:
+        if run and (line == len(lines) or starts[line] - starts[run[-1] + 1] > _NEAR):
+            kept += run if len(run) < 3 else run[-1:]
+            run = []
+        run.append(line)
+    return kept
+
+
+def _numerals(lines: Sequence[str]) -> list[int]:
+    """Lines of numerals that count up from 1, if there are three at least."""
+    found: list[int] = []
+    for line, text in enumerate(lines):
+        if not text or len(text) > _LONGEST_TITLE or not _NUMERAL.fullmatch(bare := _plain_heading(text)):
+            continue
+        numeral = bare.removesuffix(".")
+        value = int(numeral) if numeral.isdigit() else roman_value(numeral)
+        if value == len(found) + 1 and _is_set_off(lines, line):
+            found.append(line)
+    return found if len(found) >= 3 else []

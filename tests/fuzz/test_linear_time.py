@@ -101,11 +101,8 @@ _MARKDOWN = (
 )  # fmt: skip
 _BOOK = tuple(
     f"repair.{name}"
-    for name in (
-        "chapters", "footnotes", "hyphenation", "lines", "matter", "ocr", "ocr_pages", "page_edges", "page_numbers",
-        "pages", "passages",
-    )
-)  # fmt: skip
+    for name in ("footnotes", "front_matter", "hyphenation", "lines", "ocr", "page_breaks", "page_numbers", "passages")
+)
 _PII = tuple(
     f"annotate.pii.{name}"
     for name in ("addresses", "cards", "context", "email", "iban", "identity", "keys", "phone", "scan", "urls")
@@ -130,7 +127,7 @@ SUBJECTS = (
     Subject("book repair", partial(repair, kind="book"), _BOOK),
     Subject("mail repair", partial(repair, kind="mail"), ("repair.mail",)),
     Subject("chat repair", partial(repair, kind="chat"), ("repair.chat",)),
-    Subject("code", _text(inspect_code, "code", "a.c"), ("repair.code", "repair.code_comments"), ("\n", "word ", "/")),
+    Subject("code", _text(inspect_code, "code", "a.c"), ("repair.code",), ("\n", "word ", "/")),
     Subject("personal data", find_personal_data, _PII),
     Subject("licence", _text(licence), _LICENCE),
     Subject("c4", _text(c4), ("annotate.heuristics", "annotate.words")),

@@ -42,7 +42,7 @@ def test_a_book_does_not_speak_for_its_own_errors() -> None:
     read = prose(1000, 1) + " harhour"
     model = corpus_model(read, *(prose(60_000, seed) for seed in (2, 3)))
     others = without(model, read)
-    assert others is not None and (model.counts["harhour"], others.counts["harhour"]) == (1, 0)
+    assert others is not None and (model.count("harhour"), others.count("harhour")) == (1, 0)
     assert others.total == 120_000 and others.log_known("harbour") is not None
     assert ocr_corrections(read) == {} and ocr_corrections(read, others) == {"harhour": "harbour"}
     assert ocr_corrections(read, model) == {}

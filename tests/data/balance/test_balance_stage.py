@@ -82,13 +82,6 @@ def test_copies_say_what_they_are_and_stand_behind_all_first_ones(given, tmp_pat
     assert written > 3 and augmented[""] > 3 and result.metrics["augmented"] == written
 
 
-def test_bounds_of_languages(given, tmp_path):
-    config = BalanceConfig(languages={"de": LanguageShare(0.5), "unknown": LanguageShare(0, 0.1)}, total=8000)
-    found = amounts(run(tmp_path, config, documents=given)[1], lambda document: document.language)
-    assert abs(found["de"] - 4000) < 2 * LARGEST
-    assert found[None] < 800 + 2 * LARGEST and abs(sum(found.values()) - 8000) < 6 * LARGEST
-
-
 def test_documents_as_the_unit(given, tmp_path):
     config = BalanceConfig(unit="documents", temperature=1e9, max_epochs=2)
     _, documents, _ = run(tmp_path, config, documents=given)
@@ -201,19 +194,24 @@ def test_factors_by_measures_and_labels(given, tmp_path):
     assert {row["times"] for row in ledger} == {1}  # what was found in the cleaned text goes before
 
 
-def test_factors_that_ask_for_what_is_not_there(given, tmp_path):
-    quality = annotated(tmp_path / "quality", DOCUMENTS[:100], {"quality": lambda place: 0.5})
-
-    def refused(message, factor, **inputs):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        with pytest.raises(ValueError, match=message):
-            run(folder, BalanceConfig(factors=(factor,)), documents=given, **inputs)
-        assert not list((folder / "output").iterdir())
-
-    by_quality = {"quality": Limit(at_least=0.5)}
-    refused("add the stage data.annotate", UpsamplingFactor(2, measures=by_quality))
-    refused("70 of 170 documents have no annotations", UpsamplingFactor(2, measures=by_quality), quality=quality)
-    refused('unknown language "fr"', UpsamplingFactor(2, languages=("fr",)))
+@pytest.mark.parametrize(
+    ("factor", "annotated_documents", "message"),
+    [
+        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 0, "add the stage data.annotate"),
+        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 100, "70 of 170 documents have no annotations"),
+        (UpsamplingFactor(2, measures={"qualty": Limit(0.5)}), 170, 'unknown measure "qualty"; did you mean "quality"'),
+        (UpsamplingFactor(2, sources=("wik",)), 0, 'unknown source "wik".*allowed: code, web, wiki'),
+        (UpsamplingFactor(2, languages=("fr",)), 0, 'unknown language "fr"'),
+    ],
+)
+def test_factors_that_ask_for_what_is_not_there(given, tmp_path, factor, annotated_documents, message):
+    inputs = {"documents": given}
+    if annotated_documents:
+        documents = DOCUMENTS[:annotated_documents]
+        inputs["quality"] = annotated(tmp_path / "quality", documents, {"quality": lambda place: 0.5})
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, BalanceConfig(factors=(factor,)), **inputs)
+    assert not list((tmp_path / "output").iterdir())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -233,28 +231,24 @@ def test_evaluation_documents_never_go_in(given, tmp_path):
 
 
 def test_inputs_that_cannot_be_used(given, tmp_path):
-    empty = tmp_path / "shards"
-    empty.mkdir()
+    (tmp_path / "shards").mkdir()
     one = artefact(tmp_path / "one", DOCUMENTS[:5])
-
-    def refused(message, config, **inputs):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        with pytest.raises(ValueError, match=message):
-            run(folder, config, **inputs)
-        assert not list((folder / "output").iterdir())
-
-    refused("shards holds neither documents nor their annotations", BalanceConfig(), documents=given, shards=empty)
-    refused(
-        'unknown input "test".*allowed: documents.*a stage that this one reads from',
-        BalanceConfig(evaluation=("test",)),
-        documents=given,
-    )
-    refused("documents and one both have a source called web", BalanceConfig(), documents=given, one=one)
-    refused("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), documents=given)
-    refused("every document is larger than its quota", BalanceConfig(total=3), documents=given)
-    refused("no document is left", BalanceConfig(evaluation=("documents",)), documents=given)
     run(tmp_path / "twice", BalanceConfig(max_epochs=2), documents=given)
-    refused("hold copies that data.balance made", BalanceConfig(), documents=tmp_path / "twice" / "output")
+    twice, shards = tmp_path / "twice" / "output", tmp_path / "shards"
+    for number, (message, config, inputs) in enumerate(
+        [
+            ("shards holds neither documents nor their annotations", BalanceConfig(), {"a": given, "shards": shards}),
+            ('unknown input "test".*allowed: a', BalanceConfig(evaluation=("test",)), {"a": given}),
+            ("a and one both have a source called web", BalanceConfig(), {"a": given, "one": one}),
+            ("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), {"a": given}),
+            ("every document is larger than its quota", BalanceConfig(total=3), {"a": given}),
+            ("no document is left", BalanceConfig(evaluation=("a",)), {"a": given}),
+            ("hold copies that data.balance made", BalanceConfig(), {"a": twice}),
+        ]
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / str(number), config, **inputs)
+        assert not list((tmp_path / str(number) / "output").iterdir())
 
 
 def test_empty_documents_are_counted(tmp_path):

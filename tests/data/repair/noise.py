@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from sys import settrace
-from time import process_time
-from typing import Any
 
 import pytest
 
@@ -105,6 +102,22 @@ def wrapped(text: str, width: int = 72, hyphenate: float = 0.0, seed: int = 0) -
     return "\n\n".join(paragraphs) + "\n", breaks
 
 
+def _planting() -> tuple[Callable[..., None], Callable[[], Planted]]:
+    """A function that appends a part, which may be noise, and one that gives the text."""
+    parts: list[str] = []
+    spans: list[tuple[int, int]] = []
+    length = 0
+
+    def add(part: str, noise: bool = False) -> None:
+        nonlocal length
+        if noise:
+            spans.append((length, length + len(part)))
+        parts.append(part)
+        length += len(part)
+
+    return add, lambda: Planted("".join(parts), tuple(spans))
+
+
 def paged(
     text: str,
     lines: int = 36,
@@ -116,30 +129,20 @@ def paged(
 ) -> Planted:
     """A text in pages of so many lines, each with the next of `heads` above it, which may hold the number as "{}", and
     with the number below it, in the form of `number`; "" for none."""
-    parts: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length = 0
-
-    def add(part: str, planted: bool = False) -> None:
-        nonlocal length
-        if planted:
-            spans.append((length, length + len(part)))
-        parts.append(part)
-        length += len(part)
-
+    add, planted = _planting()
     body = text.rstrip("\n").split("\n")
     for page, start in enumerate(range(0, len(body), lines)):
         if page:
             add("\n\f" if form_feeds else "\n")
         if heads:
-            add(heads[page % len(heads)].format(numeral(first + page)), planted=True)
+            add(heads[page % len(heads)].format(numeral(first + page)), noise=True)
             add("\n\n")
         add("\n".join(body[start : start + lines]))
         if number:
             add("\n\n")
-            add(number.format(numeral(first + page)), planted=True)
+            add(number.format(numeral(first + page)), noise=True)
     add("\n")
-    return Planted("".join(parts), tuple(spans))
+    return planted()
 
 
 def misread(text: str, share: float, seed: int = 0) -> tuple[str, list[Misread]]:
@@ -174,34 +177,20 @@ def misread(text: str, share: float, seed: int = 0) -> tuple[str, list[Misread]]
 def with_repeated_pages(text: str, lines: int = 30, every: int = 7) -> Planted:
     """A wrapped text in which every seventh piece of so many lines stands twice; the spans are of the second ones."""
     body = text.rstrip("\n").split("\n")
-    parts: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length = 0
+    add, planted = _planting()
     for number, start in enumerate(range(0, len(body), lines)):
         piece = "\n".join(body[start : start + lines]) + "\n"
         for copy in range(2 if number % every == every - 1 else 1):
-            if copy:
-                spans.append((length, length + len(piece)))
-            parts.append(piece)
-            length += len(piece)
-    return Planted("".join(parts), tuple(spans))
+            add(piece, noise=copy == 1)
+    return planted()
 
 
 def with_footnotes(
     text: str, marker: str = "[{}]", every: int = 5, note: str = "See the note of the editor."
 ) -> Planted:
     """A text in which every fifth paragraph of some words has a reference in it and its note behind it."""
-    parts: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length = count = 0
-
-    def add(part: str, planted: bool = False) -> None:
-        nonlocal length
-        if planted:
-            spans.append((length, length + len(part)))
-        parts.append(part)
-        length += len(part)
-
+    add, planted = _planting()
+    count = 0
     for number, paragraph in enumerate(text.split("\n\n")):
         if number:
             add("\n\n")
@@ -212,11 +201,11 @@ def with_footnotes(
         count += 1
         mark = marker.format(count)
         add(" ".join(words[:5]))
-        add(mark, planted=True)
+        add(mark, noise=True)
         add(" " + " ".join(words[5:]).rstrip("\n"))
         add("\n\n")
-        add(f"{mark} {note} Number {count}.", planted=True)
-    return Planted("".join(parts), tuple(spans))
+        add(f"{mark} {note} Number {count}.", noise=True)
+    return planted()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -251,39 +240,3 @@ def check(text: str, edits: Sequence[Edit]) -> str:
     assert list(edits) == sorted(edits)
     assert all(text[edit.start : edit.end] != edit.replacement for edit in edits)
     return apply_edits(text, edits).text
-
-
-def steps(function: Callable[..., Any], *arguments: Any) -> int:
-    """How many lines of Python a call runs."""
-    count = 0
-
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    settrace(trace)
-    try:
-        function(*arguments)
-    finally:
-        settrace(None)
-    return count
-
-
-def assert_linear(function: Callable[[str], Any], unit: str, size: int = 150) -> None:
-    """Four times the text takes about four times the lines of Python; and of processor time, which also counts what
-    regular expressions do, not so much more that it can be anything but quadratic."""
-    few, many = steps(function, unit * size), steps(function, unit * (4 * size))
-    assert many <= 5 * few + 500, (unit, few, many)
-    short, long = (_seconds(function, unit * (characters // len(unit))) for characters in (15_000, 60_000))
-    assert long < 9 * short + 2, (unit, short, long)  # quadratic work makes it 16 times, and many seconds
-
-
-def _seconds(function: Callable[[str], Any], text: str) -> float:
-    """Processor time, the better of two."""
-    times = []
-    for _ in range(2):
-        started = process_time()
-        function(text)
-        times.append(process_time() - started)
-    return min(times)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, check, made_prose
+from noise import check, made_prose
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.chat import find_bot_lines, repair_chat
@@ -134,11 +134,3 @@ def test_any_text_gives_edits_that_do_not_meet(parts: list[str]) -> None:
     text = "".join(parts)
     once = check(text, repair_chat(text))
     assert apply_edits(once, repair_chat(once)).text == once
-
-
-UNITS = ["<a> b\n", "=== a is now known as b\n<c> d\n", "<a> a: a a\n", "[12:18] <\n", "* a\n"]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_chat, unit)

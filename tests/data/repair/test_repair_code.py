@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear
 
 from lmworks.data.annotation import Text
 from lmworks.data.repair.code import inspect_code
@@ -154,11 +153,3 @@ def test_any_text_gives_marks_within_it(text: str, uri: str) -> None:
     shares = [value for name, value in found.measures.items() if "line" not in name]
     assert all(0 <= share <= 1 for share in shares)
     assert bool(found.measures) == bool(text)
-
-
-UNITS = ['"', '\\"', "'\\", "1,", "0x1, ", "A", "-1.0e5,\n", "#" * 25 + "\n", "# a = b\n", "x" * 600 + "\n"]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(lambda text: inspect_code(code(text, "a.unknown")), unit)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, book_names, check, made_prose, needs_books, recall_and_precision, with_footnotes
+from noise import book, book_names, check, made_prose, needs_books, recall_and_precision, with_footnotes
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.footnotes import find_footnotes, repair_footnotes
@@ -93,11 +93,3 @@ def test_any_text_gives_edits_that_do_not_meet(parts: list[str]) -> None:
     text = "".join(parts)
     once = check(text, repair_footnotes(text))
     assert apply_edits(once, repair_footnotes(once)).text == once
-
-
-UNITS = ["a* ", "* a\n", "a[1] ", "[1] a\n", "[Footnote 1:\n", "a*\n\n* b\n\n", "[", "¹", "*"]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_footnotes, unit)

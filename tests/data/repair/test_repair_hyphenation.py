@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, book_names, check, made_prose, needs_books, paged, wrapped
+from noise import book, book_names, check, made_prose, needs_books, paged, wrapped
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.hyphenation import repair_hyphenation, word_counts
@@ -104,8 +104,3 @@ def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
 def test_twice_is_once(parts: list[str]) -> None:
     once = apply_edits(text := "".join(parts), repair_hyphenation(text)).text
     assert apply_edits(once, repair_hyphenation(once)).text == once
-
-
-@pytest.mark.parametrize("unit", ["a-\n", "a-", "-\n", "a- ", "a\u00ad", "ab-\ncd ef", "a'", "a-\n\f", "- \n"])
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_hyphenation, unit)

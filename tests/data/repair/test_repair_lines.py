@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, book_names, check, made_prose, needs_books, wrapped
+from noise import book, book_names, check, made_prose, needs_books, wrapped
 
 from lmworks.data.repair.layout import roman_value
 from lmworks.data.repair.lines import repair_lines, wrap_width
@@ -139,8 +139,3 @@ def test_any_text_gives_edits_of_white_space(text: str) -> None:
 def test_lines_of_prose_join_to_the_words_they_have(lengths: list[int]) -> None:
     text, _ = wrapped(" ".join("x" * length for length in lengths), 40)
     assert check(text, repair_lines(text)).split() == text.split()
-
-
-@pytest.mark.parametrize("unit", ["a\n", " \n", "    \n", "```\n", "- a\n", "=" * 50 + "a\n", "some words\n", " " * 40])
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_lines, unit)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, check, made_prose, needs_books, wrapped
+from noise import book, check, made_prose, needs_books, wrapped
 
 from lmworks.data.repair.front_matter import chapters, find_matter, repair_matter
 
@@ -123,20 +123,3 @@ def test_marks_do_not_meet(parts: list[str]) -> None:
     text = "".join(parts)
     check(text, repair_matter(text))
     assert all(0 <= mark.score <= 1 for mark in find_matter(text))
-
-
-UNITS = [
-    "Contents\n",
-    "Contents\n1. a\n2. b\n3. c\n",
-    "Index\n",
-    "Advertisements\n",
-    "Advertisements\n\n",
-    "Advertisements\na\n\n\n",
-    "Chapter 1\n\n",
-    "I\n\n",
-]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_matter, unit)

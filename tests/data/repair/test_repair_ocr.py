@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import Misread, assert_linear, book, book_names, check, made_prose, misread, needs_books
+from noise import Misread, book, book_names, check, made_prose, misread, needs_books
 
 from lmworks.data.annotation import Text
 from lmworks.data.repair.hyphenation import unbroken_counts, word_counts
@@ -173,8 +173,3 @@ def test_error_rate_grows_with_the_errors() -> None:
 @given(st.text(st.sampled_from("tlhernm1 vwO0ſﬁ'\n"), max_size=80))
 def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
     assert "ﬁ" not in check(text, repair_ocr(text))
-
-
-@pytest.mark.parametrize("unit", ["tlie ", "a1", "l8O5 ", "ﬁ", "rnrnrn", "the "])
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_ocr, unit)

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
+from noise import book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.page_breaks import find_pages, repair_pages, within_distance
@@ -137,8 +137,3 @@ def test_distance_is_levenshteins(one: str, other: str, limit: int) -> None:
         for j, b in enumerate(other, start=1):
             diagonal, rows[j] = rows[j], min(diagonal + (a != b), rows[j] + 1, rows[j - 1] + 1)
     assert within_distance(one, other, limit) == (rows[-1] <= limit)
-
-
-@pytest.mark.parametrize("unit", ["1\n", "\f", "\f\n", "HEAD\n\f", "12 HEAD\nand so on\n", " \n", "i\n\n\f"])
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_pages, unit)

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import assert_linear, book, check, needs_books
+from noise import book, check, needs_books
 
 from lmworks.data.edits import apply_edits
 from lmworks.data.repair.repairing import repair
@@ -144,12 +144,3 @@ def test_all_repairs_are_edits_of_the_source() -> None:
     pytest.importorskip("ftfy")
     text = f"Share this post\n{garbled('“So”')} it was.\n\u200bA cafe\u0301\x01.\nRead more\n"
     assert check(text, repair(text, "web")) == "“So” it was.\nA café.\n"
-
-
-UNITS = ["a | b | ", "cookies ", "share\n", "x\n", "e\u0301", "\u200b", "a\x01", "read more ", "```\n", "Facebook "]
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_takes_linear_time(unit: str) -> None:
-    assert_linear(repair_machinery, unit)
-    assert_linear(repair_characters, unit)

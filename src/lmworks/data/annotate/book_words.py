@@ -68,5 +68,5 @@ def without(model: OcrModel, text: str) -> OcrModel | None:
     """
     own = unbroken_counts(text)
     others = model.without(own)
-    shared = sum(count for word, count in own.items() if others.counts.get(word, 0))
+    shared = sum(count for word, count in own.items() if others.count(word))
     return others if others.total >= _LEAST and shared >= _SHARED * own.total() else None

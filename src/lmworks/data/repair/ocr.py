@@ -23,7 +23,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from itertools import pairwise
 
@@ -94,8 +94,8 @@ _GARBAGE = re.compile(
 class OcrModel:
     """What is known of words and of the letters in them.
 
-    counts    Occurrences of each word, casefolded; `total`: of all of them.
-    known     How often a word must stand in `counts` to be one.
+    counts    Occurrences of each word, casefolded, from which those in `less` are taken; `total`: of all of them.
+    known     How often a word must occur to be one.
     trigrams  In how many of the words three letters stand in a row; they begin with "^^" and end with "$". `pairs` and
               `letters` likewise; `letter_total`: all letters.
     """
@@ -107,6 +107,10 @@ class OcrModel:
     pairs: Mapping[str, int]
     letters: Mapping[str, int]
     letter_total: int
+    less: Mapping[str, int] = field(default_factory=dict)
+
+    def count(self, word: str) -> int:
+        return max(0, self.counts.get(word, 0) - self.less.get(word, 0))
 
     def log_letters(self, word: str) -> float:
         """Natural logarithm of the probability of a word's letters: by trigrams, smoothed by shorter ones as far as
@@ -128,28 +132,12 @@ class OcrModel:
 
     def log_known(self, word: str) -> float | None:
         """Natural logarithm of the share of a word; None for one that is not known."""
-        count = self.counts.get(word, 0)
+        count = self.count(word)
         return math.log(count / self.total) if count >= self.known else None
 
     def without(self, counts: Counter[str]) -> "OcrModel":
         """The model with so many occurrences less of these words; the letters stay."""
-        return replace(self, counts=_Rest(self.counts, counts), total=max(1, self.total - counts.total()))
-
-
-class _Rest(Mapping[str, int]):
-    """Counts less others, which nothing is copied for: a corpus has many words, and many documents."""
-
-    def __init__(self, counts: Mapping[str, int], less: Mapping[str, int]) -> None:
-        self._counts, self._less = counts, less
-
-    def __getitem__(self, word: str) -> int:
-        return max(0, self._counts[word] - self._less.get(word, 0))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._counts)
-
-    def __len__(self) -> int:
-        return len(self._counts)
+        return replace(self, less=counts, total=max(1, self.total - counts.total()))
 
 
 def _smoothed(count: int, of: int, prior: float) -> float:
@@ -205,7 +193,7 @@ def _corrections(read: Counter[str], model: OcrModel, own: bool) -> dict[str, st
     for word, count in read.items():
         plain = word if word.isascii() else word.translate(_LIGATURES)
         folded = plain.casefold()
-        known = model.counts.get(folded, 0)
+        known = model.count(folded)
         printed = _number(plain) if noise > _CLEAN else None
         may_be = known <= (_COMMON if own else _RARE * model.total) and (is_enough or not own)
         if printed is None and may_be and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):

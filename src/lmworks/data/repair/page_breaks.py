@@ -187,10 +187,10 @@ def _edge(line: int, text: str) -> _Edge:
 
 def _heads(pages: Sequence[_Sides], lines: Sequence[str], numbers: dict[int, str]) -> dict[int, str]:
     rules: dict[int, str] = {}
-    for rule, sides in zip(("page.head", "page.foot"), zip(*pages, strict=True), strict=True):
+    for side, rule in enumerate(("page.head", "page.foot")):
         edges = [
-            [_edge(line, lines[line]) for line in side if line not in numbers and len(lines[line]) <= _LONGEST]
-            for side in sides
+            [_edge(line, lines[line]) for line in page[side] if line not in numbers and len(lines[line]) <= _LONGEST]
+            for page in pages
         ]
         for group in _recurring(edges):
             first = group[0][1]

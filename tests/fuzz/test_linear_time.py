@@ -27,7 +27,6 @@ from lmworks.data.annotation import Text
 from lmworks.data.extract import UnusableError
 from lmworks.data.extractors.encoding import decode_html
 from lmworks.data.extractors.mail import extract_mail
-from lmworks.data.extractors.wikitext import wikitext_to_markdown
 from lmworks.data.extractors.xhtml import xhtml_to_markdown
 from lmworks.data.markup import markdown_title, rest_title
 from lmworks.data.readers.http_message import parse_response, payload
@@ -91,10 +90,6 @@ _HTML = (
     "\n",
     "<p style='display:none'>a",
 )
-_WIKI = (
-    "{{a}}", "{{", "}}", "[[", "]]", "[[a|", "{{{", "{|\n", "|-\n", "|a\n", "||", "!!", "''", "'''", "<ref>", "<nowiki>",
-    "<!--", "<sup>1", "== a ==\n", "*", "* a\n", ": a\n", "{{quote|a}}", "<br>", "[http://a ", "(", "({{a}}", "<gallery>",
-)  # fmt: skip
 _MARKDOWN = (
     "[", "](", "![", "> ", "- ", "1. ", "*", "_", "`", "``a", "<", "<!--", "&", "\\", "[a]: ", "[a\n", "# ", "# [", "\t",
     "```\n", "-\n", "a\n- ", "- a\n ", "[a][", "*a_", "a\n===\n",
@@ -112,9 +107,8 @@ _LICENCE = ("annotate.licence", "annotate.licence_statements")
 SUBJECTS = (
     Subject("markdown", markdown_title, (), _MARKDOWN),
     Subject("rest", rest_title, ("markup",), ("A:\n ", "=", "=\n", "a\n=", "Title:", "A: b\n")),
-    Subject("wikitext", wikitext_to_markdown, ("extractors.wikitext", "extractors.wikitext_scan", "extractors.wikitext_tables"), _WIKI),
-    Subject("xhtml", xhtml_to_markdown, ("extractors.xhtml", "extractors.markdown_table"), _HTML),
-    Subject("html", _bytes(extract_html), ("web.blocks", "web.features", "web_page"), _TAGS[:8]),
+    Subject("xhtml", xhtml_to_markdown, ("extractors.xhtml", "extractors.markdown_writer"), _HTML),
+    Subject("html", _bytes(extract_html), ("web.text_blocks", "web_page"), _TAGS[:8]),
     Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extractors.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
     Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extractors.mail",),
             ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),

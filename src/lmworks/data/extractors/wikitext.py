@@ -2,24 +2,27 @@
 
 Left out: templates but for the few that stand for words, notes, pictures, categories, links to other languages, and
 tags. Kept: headings, paragraphs, lists, tables, quotations, code, formulas (between `$`) and the labels of links.
+mwparserfromhell parses the page; its nodes become lines of HTML, and these Markdown. A hostile page may take it time
+that grows with the square of its length: call this behind a `Guard`.
 """
 
 import html
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Any
 
 from lmworks.data.extract import Extracted, UnusableError, normalise_newlines
 from lmworks.data.extractors.encoding import decode_text
-from lmworks.data.extractors.markdown_writer import BlockWriter, code_block
-from lmworks.data.extractors.wikitext_marks import ALL, BREAK, GONE, KEPT, KEPT_END, QUOTE_BEGIN, QUOTE_END
-from lmworks.data.extractors.wikitext_scan import resolve, set_aside
-from lmworks.data.extractors.wikitext_tables import TableReader
+from lmworks.data.extractors.wikitext_templates import expand
+from lmworks.data.extractors.xhtml import BLOCKS, xhtml_to_markdown
 
 EXTRACTOR = "wikitext"
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 
-_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f]")  # the marks among them
-_MARKS = re.compile(f"[{ALL}]")
+_KEPT, _KEPT_END = "\x01", "\x02"  # around the number of a piece of HTML that the lines are made without
+_GONE = "\x03"  # something was left out here
+_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f]")
 _REDIRECT = re.compile(
     r"\s*+#(?:redirect|redirection|redirecci[oó]n|redirecionamento|redirektilo|rinvia|weiterleitung|doorverwijzing"
     r"|patrz|przekieruj|omdirigering|ohjaus|yönlendir|перенаправление|перенаправлення|تحويل|הפניה|転送|重定向|넘겨주기)"
@@ -27,14 +30,36 @@ _REDIRECT = re.compile(
     re.I,
 )
 _SWITCHES = re.compile(r"__[A-Z]{3,30}__")
-_EXTERNAL_LINK = re.compile(r"\[(?:mailto:|(?:(?:https?|ftp|irc):)?//)[^\s\[\]<>\"]++(?:[ \t]++([^\[\]\n]*+))?\]")
-_EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{GONE}[{GONE} ,;]*+(\))?")
-_GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{GONE})){GONE}++(?=[ .,;:!?)\]]|$)")  # looked at once for each run
+_EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{_GONE}[{_GONE} ,;]*+(\))?")
+_GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{_GONE})){_GONE}++(?=[ .,;:!?)\]]|$)")
 _APOSTROPHES = re.compile(r"('{2,}+)")
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_KEPT = re.compile(rf"{KEPT}(\d+){KEPT_END}")
-_ITEM = re.compile(r"[*#:;]+")
-_MAX_LEVELS = 20
+_PIECE = re.compile(rf"{_KEPT}(\d+){_KEPT_END}")
+_ITEM = re.compile(r"([*#:;]{1,20}+)[*#:;]*+(.*)")
+_LIST = {"*": ("<ul><li>", "</ul>"), "#": ("<ol><li>", "</ol>"), ":": ("<dl><dd>", "</dl>")}
+# Classes of tables that help to find one's way or to keep the wiki: no part of the article.
+_APPARATUS = re.compile(r"\b(?:navbox|metadata|ambox|mbox|noprint)\b")
+# Elements that are left out with their content: notes, pictures, and what only programs read.
+_REMOVED = frozenset(
+    "categorytree gallery graph hiero imagemap includeonly indicator inputbox mapframe maplink ref references score "
+    "script style templatedata templatestyles timeline".split()
+)
+_CODE = frozenset(("pre", "source", "syntaxhighlight"))
+_INLINE = frozenset("b br code em i kbd samp strong sub sup tt".split())
+_DROPPED = frozenset(
+    "abbr bdi bdo big blink cite data del dfn font ins languages noinclude onlyinclude poem q rb rp rt rtc ruby s "
+    "small span strike time translate tvar u var wbr".split()
+)
+_KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_DROPPED | _INLINE | _REMOVED | BLOCKS))})(?:\s[^<>]*+)?/?>", re.I)
+# The namespaces of pictures and of categories, by their English names and those of larger Wikipedias.
+_NAMESPACES = frozenset(
+    "afbeelding archivo arquivo berkas bestand bild bilde billede datei datoteka dosiero dosya fichier ficheiro fil "
+    "file fitxategi fitxer fișier fájl gambar grafika hình image imagem imagen imagine imatge immagine kuva kép media "
+    "pilt plik resim slika soubor súbor tiedosto vaizdas αρχείο εικόνα датотека зображення изображение картинка слика "
+    "файл קובץ תמונה تصویر صورة ملف پرونده ファイル 画像 图像 圖像 文件 檔案 그림 파일 "
+    "catégorie categoria categorie category categoría kategori kategoria kategorie kategorija kategorio kategória "
+    "luokka κατηγορία категорија категория категорія קטגוריה تصنيف رده カテゴリ 分类 分類 분류".split()
+) | {"tập tin", "thể loại"}  # fmt: skip
+_LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}(?:-[a-z-]{2,12})?|simple):")  # `[[de:Titel]]`, at the side of the page
 
 
 def extract_wikitext(raw: bytes) -> Extracted:
@@ -52,175 +77,181 @@ def extract_wikitext(raw: bytes) -> Extracted:
 
 
 def wikitext_to_markdown(text: str) -> str:
-    """The text of a page. Whatever is no correct markup is text; the time is linear in its length."""
-    kept: list[str] = []
-    text = set_aside(_CONTROLS.sub("", normalise_newlines(text)), kept)
-    text = _SWITCHES.sub(GONE, resolve(text))
-    text = _EXTERNAL_LINK.sub(lambda match: (match[1] or "").strip() or GONE, text)
-    if GONE in text:
-        text = _EMPTY_BRACKETS.sub(lambda match: GONE if match[1] else "(", text)
-        text = text.replace(f"|{GONE}", "| ")  # so that `|` does not meet what makes it the sign of a row or an end
-    page = _Page(kept)
-    for line in text.split("\n"):
-        page.take(line)
-    return page.text()
+    """The text of a page. Whatever is no correct markup is text."""
+    try:
+        from mwparserfromhell import parse
+    except ImportError as error:
+        raise UnusableError("MediaWiki needs mwparserfromhell: pip install mwparserfromhell") from error
+    text = _SWITCHES.sub("", _CONTROLS.sub("", normalise_newlines(text)))
+    return xhtml_to_markdown(_Page().blocks(parse(text, skip_style_tags=True)))
 
 
-@dataclass(slots=True)
-class _Level:
-    """One level of the list that is open: its sign, the number of items so far, and the width of their marker."""
-
-    sign: str
-    items: int = 0
-    width: int = 0
-
-
-@dataclass(slots=True)
 class _Page:
-    """Puts lines together to blocks."""
+    """Makes HTML of nodes. A piece of it that is no line of text is put aside, and a mark stands for it in the line."""
 
-    kept: list[str]
-    writer: BlockWriter = field(default_factory=BlockWriter)
-    kind: str = ""  # of the block that the lines make: paragraph, list or code
-    lines: list[str] = field(default_factory=list)
-    levels: list[_Level] = field(default_factory=list)
-    table: TableReader | None = None
-    quotations: int = 0  # open ones
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._tables = 0  # open ones
 
-    def take(self, line: str) -> None:
-        if GONE in line:
-            line = _GONE_BEFORE_STOP.sub("", line.lstrip(f"{GONE} ") if line.startswith(GONE) else line)
-            line = line.replace(GONE, "")
-            if not line.strip():
-                return  # a line of templates alone divides no paragraphs
-        if self.table is None or self._ends_table(line):
-            self._take(line)
+    def blocks(self, code: Any, in_cell: bool = False) -> str:
+        """Nodes as blocks of HTML: their lines as paragraphs, lists and code."""
+        text = self.lines(code).strip() if in_cell else self.lines(code)
+        lines = _EMPTY_BRACKETS.sub(lambda match: _GONE if match[1] else "(", text).split("\n")
+        return _PIECE.sub(lambda match: self._pieces[int(match[1])], "".join(_html_of(lines)))
 
-    def text(self) -> str:
-        self._close_table()
-        self._flush()
-        return _MARKS.sub("", self.writer.text())
+    def lines(self, code: Any) -> str:
+        """Nodes as lines of HTML without blocks, in which `*`, `#`, `:`, `;` and spaces begin lines as in wikitext."""
+        return "".join(map(self._line, code.nodes)) if code is not None else ""
 
-    def finish(self, text: str) -> str:
-        """The inline markup that is left: emphasis, entities, and what was put aside."""
-        if "''" in text:
-            text = _emphasis(text)
-        if "&" in text:
-            text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
-        if KEPT in text:
-            text = _KEPT.sub(lambda match: self.kept[int(match[1])], text)
-        return text.replace(BREAK, " ")
+    def _line(self, node: Any) -> str:
+        match type(node).__name__:
+            case "Text":
+                return html.escape(_KNOWN_TAG.sub("", node.value), quote=False)
+            case "Heading":
+                return self._block(f"<h{node.level}>{_emphasis(self._flat(node.title))}</h{node.level}>")
+            case "Wikilink":
+                return self._link(node)
+            case "ExternalLink" if node.brackets:
+                return self.lines(node.title).strip() or _GONE
+            case "ExternalLink" | "HTMLEntity":
+                return html.escape(html.unescape(str(node)), quote=False)
+            case "Argument":
+                return self.lines(node.default) or _GONE
+            case "Template":
+                return self._template(node)
+            case "Tag":
+                return self._tag(node)
+            case _:  # a comment
+                return _GONE
 
-    def _take(self, line: str) -> None:
-        first = line[:1]
-        bare = line.lstrip(" \t:")
-        if not bare or line.isspace():
-            self._flush()
-        elif bare.startswith("{|"):
-            self._flush()
-            self.table = TableReader(bare, self.finish)
-        elif line in (QUOTE_BEGIN, QUOTE_END):
-            self._quote(line == QUOTE_BEGIN)
-        elif first == "=" and (heading := _heading(line)):
-            self._title(*heading)
-        elif line.startswith("----"):
-            self._flush()
-            self._take(line.strip("- \t"))
-        elif first in "*#:;":
-            self._item(line)
-        elif first == " " and self.kind != "paragraph":
-            self._add("code", self.finish(line[1:]))
-        elif _KEPT.fullmatch(line.strip()):
-            self._flush()
-            self.writer.block(self.finish(line.strip()))
+    def _link(self, node: Any) -> str:
+        """The label; nothing for pictures, categories and the same page in other languages."""
+        target = str(node.title).strip()
+        prefix, colon, _ = target.partition(":")
+        if colon and prefix.strip().replace("_", " ").lower() in _NAMESPACES:
+            return _GONE
+        if node.text is None and _LANGUAGE_LINK.match(target):
+            return _GONE
+        label = self.lines(node.text).strip()
+        return label or html.escape(target.removeprefix(":").replace("_", " ").strip(), quote=False) or _GONE
+
+    def _template(self, node: Any) -> str:
+        arguments = {str(each.name).strip(): self.lines(each.value).strip() for each in node.params}
+        text = expand(str(node.name), arguments)
+        if text is None:
+            return _GONE
+        return self._block(f"<blockquote>{text}</blockquote>") if text.startswith("<p>") else text
+
+    def _tag(self, node: Any) -> str:
+        name, content = str(node.tag).strip().lower(), node.contents
+        if node.wiki_markup and name != "table":  # of lists and rules
+            return "\n" if name == "hr" else str(node.wiki_markup)
+        if name in _REMOVED:
+            return _GONE
+        if name in ("math", "chem", "ce"):
+            return self._aside(f"${html.escape(str(content).strip())}$")
+        if name == "nowiki":
+            return self._aside(html.escape(html.unescape(str(content or ""))))
+        if name in _CODE:
+            return self._code(node, name)
+        if name == "table":
+            return self._table(node)
+        if name == "br":
+            return "<br>"
+        if name in _INLINE:
+            return f"<{name}>{self.lines(content)}</{name}>"
+        if name == "li":
+            return f"\n* {self.lines(content)}\n"
+        if name == "blockquote":
+            return self._block(f"<blockquote>{self.blocks(content)}</blockquote>")
+        if name == "poem":
+            return "<br>".join(self.lines(content).strip().split("\n"))
+        if name in BLOCKS:
+            return f"\n\n{self.lines(content)}\n\n"
+        known = name in _DROPPED
+        return self.lines(content) if known else f"&lt;{html.escape(name)}&gt;{self.lines(content)}"
+
+    def _code(self, node: Any, name: str) -> str:
+        content = html.escape(html.unescape(str(node.contents or "")) if name == "pre" else str(node.contents or ""))
+        attributes = {str(each.name).strip(): str(each.value or "").strip() for each in node.attributes}
+        if "inline" in attributes:
+            return self._aside(f"<code>{content.strip()}</code>")
+        language = attributes.get("lang", "") if name != "pre" else ""
+        return self._block(f"<pre class='language-{html.escape(language)}'>{content}</pre>")
+
+    def _table(self, node: Any) -> str:
+        if _APPARATUS.search(" ".join(map(str, node.attributes))):
+            return _GONE
+        self._tables += 1
+        rows = "".join(map(self._part_of_table, node.contents.nodes))
+        self._tables -= 1
+        if self._tables:  # inside of a cell: its text
+            return f" {rows} "
+        return self._block(f"<table>{rows}</table>")
+
+    def _part_of_table(self, part: Any) -> str:
+        """A row, a cell or a caption; of text between them nothing."""
+        name = str(part.tag) if type(part).__name__ == "Tag" else ""
+        if name not in ("tr", "td", "th"):
+            return ""
+        if name == "tr":
+            inside = "".join(map(self._part_of_table, part.contents.nodes))
         else:
-            self._add("paragraph", self.finish("\n".join(part.strip() for part in line.split(BREAK))).strip())
+            inside = " ".join(self.blocks(part.contents, in_cell=True).split())
+        if self._tables > 1:
+            return f" {inside} "
+        if str(part).startswith("|+"):
+            return f"<caption>{inside.replace('<p>+', '<p>', 1)}</caption>"
+        spans = [f'{each.name}="{each.value}"' for each in part.attributes if str(each.name).strip() in _SPANS]
+        return f"<{' '.join([name, *spans])}>{inside}</{name}>"
 
-    def _title(self, level: int, title: str) -> None:
-        self._flush()
-        while self.quotations:  # one that is never closed must not take the page along
-            self._quote(False)
-        if title:
-            self.writer.block(f"{'#' * level} {' '.join(self.finish(title).split())}")
+    def _flat(self, code: Any) -> str:
+        return " ".join(self.lines(code).replace(_GONE, "").split())
 
-    def _ends_table(self, line: str) -> bool:
-        """Whether the table has ended before this line, which is then to be read as a line of its own."""
-        assert self.table is not None
-        if line.startswith("==") and _heading(line):  # nor must a table that is never closed
-            self._close_table()
-            return True
-        if line in (QUOTE_BEGIN, QUOTE_END):
-            return False
-        rest = self.table.take(line)
-        if rest is not None:
-            self._close_table()
-            self._take(rest.strip())
-        return False
+    def _block(self, piece: str) -> str:
+        return f"\n\n{self._aside(piece)}\n\n"
 
-    def _close_table(self) -> None:
-        if self.table is not None:
-            table, self.table = self.table, None
-            for block in table.blocks():
-                self.writer.block(block)
-
-    def _quote(self, begins: bool) -> None:
-        self._flush()
-        if begins:
-            self.quotations += 1
-            self.writer.open("> ", "> ")
-        elif self.quotations:
-            self.quotations -= 1
-            self.writer.close()
-
-    def _item(self, line: str) -> None:
-        found = _ITEM.match(line)
-        signs = (found[0] if found else "")[:_MAX_LEVELS].replace(";", ":")
-        text = " ".join(self.finish(line.lstrip("*#:;")).split())
-        if not text:
-            return
-        if not signs.strip(":"):  # an indented line, such as a formula or an answer on a talk page
-            self._flush()
-            self.writer.block(text)
-            return
-        if self.kind != "list" or signs[0] != self.levels[0].sign:  # else the list goes on
-            self._flush()
-            self.kind = "list"
-        level = self._level(signs)
-        marker = {"*": "- ", "#": f"{level.items}. ", ":": ""}[level.sign]
-        level.width = len(marker)
-        self._add("list", " " * sum(above.width for above in self.levels[:-1]) + marker + text)
-
-    def _level(self, signs: str) -> _Level:
-        """The level of an item with these signs, counted on; levels that do not go on are closed."""
-        common = 0
-        while common < min(len(signs), len(self.levels)) and self.levels[common].sign == signs[common]:
-            common += 1
-        del self.levels[common:]
-        self.levels.extend(_Level(sign, width=3 if sign == "#" else 2 if sign == "*" else 0) for sign in signs[common:])
-        self.levels[-1].items += 1
-        return self.levels[-1]
-
-    def _add(self, kind: str, line: str) -> None:
-        if kind != self.kind:
-            self._flush()
-            self.kind = kind
-        self.lines.append(line)
-
-    def _flush(self) -> None:
-        text = "\n".join(self.lines)
-        self.writer.block(code_block(text) if self.kind == "code" else text.strip("\n"))
-        self.lines.clear()
-        self.levels.clear()
-        self.kind = ""
+    def _aside(self, piece: str) -> str:
+        self._pieces.append(_PIECE.sub(lambda match: self._pieces[int(match[1])], piece))
+        return f"{_KEPT}{len(self._pieces) - 1}{_KEPT_END}"
 
 
-def _heading(line: str) -> tuple[int, str] | None:
-    """Level and title of `== title ==`; the title may be empty."""
-    line = line.strip()
-    if not line.endswith("="):
-        return None
-    level = min(len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("=")), 6)
-    return level, line[level : len(line) - level].strip("= ")
+_SPANS = ("colspan", "rowspan")
+
+
+def _html_of(lines: Iterable[str]) -> Iterable[str]:
+    """Lines as paragraphs, nested lists and preformatted text."""
+    levels, inside = "", ""  # the signs of the open list; `p` or `pre` where one is open
+    for line in lines:
+        if _GONE in line:
+            line = _GONE_BEFORE_STOP.sub("", line.lstrip(f"{_GONE} ") if line.startswith(_GONE) else line)
+            line = line.replace(_GONE, "")
+            if not line.strip():
+                continue  # a line of templates alone divides no paragraphs
+        found = _ITEM.fullmatch(line)
+        signs = found[1].replace(";", ":") if found else ""
+        is_item = bool(signs.strip(":"))
+        kind = "" if found or not line.strip() else "pre" if line[0] == " " and inside != "p" else "p"
+        if levels and not (is_item and signs[0] == levels[0]):
+            yield "".join(_LIST[sign][1] for sign in reversed(levels))
+            levels = ""
+        goes_on = kind == inside
+        if not goes_on:
+            yield (f"</{inside}>" if inside else "") + (f"<{kind}>" if kind else "")
+            inside = kind
+        if is_item and found:
+            shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(signs, levels, strict=False))))
+            yield "".join(_LIST[sign][1] for sign in reversed(levels[shared:]))
+            yield "<li>" if shared == len(signs) else "".join(_LIST[sign][0] for sign in signs[shared:])
+            yield _emphasis(found[2].strip())
+            levels = signs
+        elif found:  # an indented line, such as a formula or an answer on a talk page
+            yield f"<p>{_emphasis(found[2].strip())}</p>"
+        elif kind == "pre":
+            yield _emphasis(line[1:]) + "\n"
+        elif kind:
+            yield ("<br>" if goes_on else "") + _emphasis(line.strip())
+    yield "".join(_LIST[sign][1] for sign in reversed(levels)) + (f"</{inside}>" if inside else "")
 
 
 def _emphasis(line: str) -> str:
@@ -229,6 +260,8 @@ def _emphasis(line: str) -> str:
     Two are italic, three bold, five both; four and more than five are apostrophes and then three or five. Of odd
     numbers of both, one bold is an apostrophe before an italic, as in `l'''île''`.
     """
+    if "''" not in line:
+        return line
     parts = _APOSTROPHES.split(line)
     runs = [_run(len(part)) for part in parts[1::2]]
     italics, bolds = (sum(width in widths for _, width in runs) for widths in ((2, 5), (3, 5)))

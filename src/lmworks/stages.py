@@ -41,7 +41,7 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.data.stage:read",
         config="lmworks.data.config:ReadConfig",
-        version=16,
+        version=17,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
         sources="lmworks.data.stage:source_digest",

@@ -98,10 +98,7 @@ _BOOK = tuple(
     f"repair.{name}"
     for name in ("footnotes", "front_matter", "hyphenation", "lines", "ocr", "page_breaks", "page_numbers", "passages")
 )
-_PII = tuple(
-    f"annotate.pii.{name}"
-    for name in ("addresses", "cards", "context", "email", "iban", "identity", "keys", "phone", "scan", "urls")
-)
+_PII = tuple(f"annotate.pii.{name}" for name in ("addresses", "context", "keys", "numbers", "phone", "scan"))
 _LICENCE = ("annotate.licence", "annotate.licence_statements")
 
 SUBJECTS = (

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.data.annotate.pii.iban import LENGTHS
+from lmworks.data.annotate.pii.numbers import LENGTHS
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.data.edits import apply_edits
 from lmworks.monitor import Log, LogConfig

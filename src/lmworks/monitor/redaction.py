@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmworks.data.annotate.pii import addresses, cards, email, iban, keys, phone
-from lmworks.data.annotate.pii.checksums import luhn
+from lmworks.data.annotate.pii import addresses, keys, numbers, phone
 from lmworks.data.annotate.pii.scan import find_personal_data
 from lmworks.monitor.config import LogConfig
 from lmworks.records import Feedback, Interaction, Message
@@ -23,10 +22,10 @@ from lmworks.records import Feedback, Interaction, Message
 # What each rule of the policy replaces, by the rules of the detector that corpora are cleaned with.
 DETECTED: Mapping[str, tuple[str, ...]] = {
     "secret": (keys.KEY,),
-    "email": (email.RULE,),
-    "iban": (iban.RULE,),
-    "credit_card": (cards.RULE,),
-    "ip_address": (addresses.RULE, addresses.SPECIAL),
+    "email": (addresses.EMAIL,),
+    "iban": (numbers.IBAN,),
+    "credit_card": (numbers.CARD,),
+    "ip_address": (addresses.IP, addresses.IP_SPECIAL),
     "phone": (phone.RULE,),
 }
 _NAMES = {rule: name for name, rules in DETECTED.items() for rule in rules}
@@ -165,9 +164,11 @@ def _remaining(name: str, text: str) -> list[tuple[int, int, str]]:
             found = _matches(_PHONE, name, text)
             return [one for one in found if 7 <= sum(map(str.isdigit, text[one[0] : one[1]])) <= 15]
         case "credit_card":
-            return _checked(_CARD, name, text, lambda digits: 13 <= len(digits) <= 19 and luhn(digits))
+            return _checked(_CARD, name, text, lambda digits: 13 <= len(digits) <= 19 and numbers.luhn(digits))
         case "iban":
-            return _checked(_IBAN, name, text, lambda account: 15 <= len(account) <= 34 and iban.passes_check(account))
+            return _checked(
+                _IBAN, name, text, lambda account: 15 <= len(account) <= 34 and numbers.passes_check(account)
+            )
     return []
 
 

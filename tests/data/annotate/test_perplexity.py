@@ -25,8 +25,7 @@ def by_letter(texts: Sequence[str]) -> list[tuple[float, int]]:
 
 @given(st.text(st.sampled_from("ab \n.")), st.integers(1, 20))
 def test_of_a_uniform_model_it_is_the_number_of_symbols_whatever_the_windows(text: str, window: int) -> None:
-    found = Perplexity(uniform, window)(Text(text)).measures
-    assert found == ({"perplexity": pytest.approx(50)} if text.split() else {})
+    assert perplexities([text], uniform, window) == [pytest.approx(50) if text.split() else None]
 
 
 @given(st.lists(st.text(st.sampled_from("abc \n"), max_size=40)), st.integers(1, 30))
@@ -58,9 +57,9 @@ def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
     assert max(map(len, calls)) == 256 and sum(map(len, calls)) == 501
 
 
-def test_the_measure_has_a_name_and_the_annotator_can_be_sent_away() -> None:
-    annotate = Perplexity(uniform, measure="wiki_perplexity")
-    assert pickle.loads(pickle.dumps(annotate))(Text("ab")).measures == {"wiki_perplexity": pytest.approx(50)}
+def test_the_annotator_can_be_sent_away() -> None:
+    annotate = pickle.loads(pickle.dumps(Perplexity(uniform)))
+    assert annotate(Text("ab")).measures == {"perplexity": pytest.approx(50)} and annotate(Text(" ")).measures == {}
 
 
 @pytest.mark.parametrize("found", [[], [(1.0, 1), (1.0, 1)], [(-1.0, 2)], [(math.nan, 1)], [(math.inf, 1)], [(1.0, 0)]])

@@ -1,4 +1,4 @@
-"""Addresses of machines, with the standard library's reading of them as oracle."""
+"""Addresses: of machines, with the standard library as oracle; of mail and the web, in the company that they keep."""
 
 import ipaddress
 
@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from pii_finds import finds, scores
 
 from lmworks.data.annotate.pii.scan import find_personal_data
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of machines
 
 
 def version_like(address: ipaddress.IPv4Address) -> bool:
@@ -82,7 +85,7 @@ def test_private_and_documentation_ranges_are_apart(address):
         "12001:db8::1",
     ],
 )
-def test_what_is_no_address(text):
+def test_what_is_no_machine(text):
     assert [find for find in finds(text, 0.0) if find[0] in ("ip", "ip_special", "mac")] == []
 
 
@@ -115,3 +118,142 @@ def test_addresses_of_devices(mac):
 @pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:fb", "00:00:5e:00:53:af", "00:00:00:00:00:00"])
 def test_addresses_of_no_device_score_less(mac):
     assert scores(f"dev {mac}") == {mac: 0.1}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of mail
+
+letters = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Write to ann.b+c@mail.acme.org, please", "ann.b+c@mail.acme.org"),
+        ("<a@b.co>", "a@b.co"),
+        ("mailto:o'neil@acme.com?subject=x", "o'neil@acme.com"),
+        ("'jo@acme.com'", "jo@acme.com"),
+        ("ünal@bücher.de", "ünal@bücher.de"),
+        ("联系foo@acme.cn。", "foo@acme.cn"),
+        ("Ask jo@acme.com.This is the next sentence", "jo@acme.com"),
+        ("jo@acme.co.uk.", "jo@acme.co.uk"),
+        ("user=jo@acme.com&x", "jo@acme.com"),
+        ("JO@ACME.COM", "JO@ACME.COM"),
+        ("jo@xn--bcher-kva.example2.xn--p1ai", "jo@xn--bcher-kva.example2.xn--p1ai"),
+        ("jo [at] acme [dot] org", "jo [at] acme [dot] org"),
+        ("jo(at)mail.acme(dot)org!", "jo(at)mail.acme(dot)org"),
+        ("jo (AT) acme.org", "jo (AT) acme.org"),
+    ],
+)
+def test_mail_is_found_whole(text, address):
+    assert finds(text) == [("email", address)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "icon@2x.png",
+        "react@18.2.0",
+        "@decorator.name",
+        "meet @ noon",
+        "a@b",
+        "jo@-acme.com",
+        "held (at) noon",
+        "x" * 65 + "@acme.com",
+        "foo@@acme",
+        "jo@acme.c",
+    ],
+)
+def test_what_is_no_mail(text):
+    assert finds(text, 0.0) == []
+
+
+@pytest.mark.parametrize("domain", ["example.com", "mail.example.org", "host.test", "x.invalid", "printer.local"])
+def test_domains_of_nobody_are_not_marked_by_themselves(domain):
+    assert scores(f"jo@{domain}") == {f"jo@{domain}": 0.2}
+
+
+def test_roles_score_less_than_people():
+    found = scores("info@acme.com, jo@acme.com, git@acme.com:x")
+    assert found["git@acme.com"] < 0.5 < found["info@acme.com"] < found["jo@acme.com"]
+
+
+@given(letters, letters, st.sampled_from(["com", "org", "de", "museum"]))
+def test_plain_addresses_are_found_anywhere(name, host, top):
+    address = f"{name}@{host}.{top}"
+    assert address in scores(f"See {address}; and so on")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of the web
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("see http://x.org/a_(b).", "http://x.org/a_(b)"),
+        ("(https://x.org/a?b=c#d)", "https://x.org/a?b=c#d"),
+        ("[text](http://x.org/a)", "http://x.org/a"),
+        ("<http://x.org/>", "http://x.org/"),
+        ("HTTP://X.ORG/", "HTTP://X.ORG/"),
+        ("www.acme.com, and", "www.acme.com"),
+        ("http://müller.de/straße。", "http://müller.de/straße"),
+        ("'ftp://x.org/a'", "ftp://x.org/a"),
+    ],
+)
+def test_addresses_are_found_whole_and_are_not_marked_by_themselves(text, address):
+    assert scores(text) == {address: 0.2}
+    assert finds(text, 0.0) == [("url", address)]
+    assert finds(text) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://www.facebook.com/john.doe?x=1",
+        "http://twitter.com/johndoe",
+        "https://x.com/johndoe/",
+        "https://www.linkedin.com/in/john-doe-123",
+        "https://github.com/johndoe",
+        "https://old.reddit.com/user/johndoe",
+        "https://mastodon.social/@johndoe",
+        "https://people.acme.edu/~johndoe/",
+        "www.instagram.com/johndoe",
+        "https://t.me/johndoe",
+    ],
+)
+def test_pages_of_people_are_marked(address):
+    assert finds(f"That is {address}!") == [("profile", address)]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/pytorch/pytorch",
+        "https://www.facebook.com/sharer.php?u=x",
+        "https://twitter.com/intent/tweet",
+        "https://netflix.com/title",
+        "https://unpkg.com/@babel/core",
+        "https://x.com/",
+    ],
+)
+def test_pages_of_sites_are_not(address):
+    assert finds(address) == []
+    assert scores(address) == {address: 0.2}
+
+
+def test_passwords_in_addresses_are_marked():
+    assert finds("postgres://admin:hunter2x@db.acme.com/x") == [("password", "admin:hunter2x")]
+    assert finds("https://user:password@host.org/x") == [("email", "password@host.org")]
+
+
+@pytest.mark.parametrize(
+    "text", ["http://", "://x.org", "foo://x.org", "nohttp://x.org", "awww.cute", "www.", "http:/x"]
+)
+def test_what_is_no_page(text):
+    assert finds(text, 0.0) == []
+
+
+def test_the_number_of_a_host_is_the_address_of_a_machine():
+    assert finds("http://[2606:2800:220:1::1]:80/x") == [("ip", "2606:2800:220:1::1")]
+    assert finds("http://93.184.216.34/x") == [("ip", "93.184.216.34")]

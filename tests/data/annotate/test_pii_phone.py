@@ -1,5 +1,6 @@
 """Telephone numbers in the forms that people write, and numbers that are none."""
 
+import phonenumbers
 import pytest
 from pii_finds import finds, scores
 
@@ -88,3 +89,12 @@ def test_what_is_no_number(text):
 def test_numbers_of_films_score_less():
     assert scores("212-555-0123") == {"212-555-0123": 0.2}
     assert scores("+1 212 555 0123") == {"+1 212 555 0123": 0.2}
+
+
+@pytest.mark.parametrize("written", [phonenumbers.PhoneNumberFormat.INTERNATIONAL, phonenumbers.PhoneNumberFormat.E164])
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_the_example_of_each_country_is_found_whole(region, written):
+    example = phonenumbers.example_number(region)
+    assert example is not None
+    number = phonenumbers.format_number(example, written)
+    assert finds(f"reach us: {number}, any time", 0.0) == [("phone", number)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pii_finds import finds
 from pii_texts import texts
 
-from lmworks.data.annotate.pii.scan import ORDER, PersonalData, candidates, find_personal_data, precedence, resolve
+from lmworks.data.annotate.pii.scan import ORDER, candidates, find_personal_data, personal_data, precedence, resolve
 from lmworks.data.annotation import Mark, Text
 from lmworks.data.cleaning.local import type_in_place
 from lmworks.data.edits import apply_edits
@@ -93,9 +93,9 @@ def test_what_wins(text, expected):
 
 
 def test_the_annotator_marks_and_measures():
-    annotate = pickle.loads(pickle.dumps(PersonalData()))
+    annotate = pickle.loads(pickle.dumps(personal_data))
     annotations = annotate(Text("To jo@acme.com"))
     assert annotations.marks == (Mark("pii.email", 3, 14, 0.95),)
     assert annotations.measures == {"pii_marks": 1.0, "pii_share": 11 / 14}
     assert annotate(Text("")).measures == {"pii_marks": 0.0}
-    assert PersonalData(at_least=0.96)(Text("To jo@acme.com")).marks == ()
+    assert find_personal_data("To jo@acme.com", at_least=0.96) == ()

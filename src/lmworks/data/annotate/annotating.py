@@ -15,7 +15,7 @@ from lmworks.data.annotate.language import language
 from lmworks.data.annotate.licence import join_licences, licence
 from lmworks.data.annotate.ngram_model import load_ngram_model
 from lmworks.data.annotate.perplexity import Perplexity
-from lmworks.data.annotate.pii.scan import PersonalData
+from lmworks.data.annotate.pii.scan import personal_data
 from lmworks.data.annotate.repaired import repairs_for
 from lmworks.data.annotate.repetition import repetition
 from lmworks.data.annotate.word_list import read_word_list
@@ -84,43 +84,36 @@ def tools_of(config: AnnotateConfig, base: Path) -> Tools:
 def _tools(written: str, base: Path) -> Tools:
     """Of a config as JSON, since one that holds a mapping has no hash."""
     config = from_mapping(AnnotateConfig, json.loads(written))
+    files = _files(config, base)
     annotators: list[Annotator] = [annotate_repairs] if config.repair else []
-    if config.heuristics:
-        annotators += [gopher, repetition, c4, fineweb]
-    if config.personal:
-        annotators.append(PersonalData())
-    if config.licences:
-        annotators.append(licence)
-    if config.spam:
-        annotators.append(spam)
-    word_lists = [named_file(name, base, "word_lists") for name in config.word_lists]
-    annotators += [read_word_list(path.stem, path) for path in word_lists]
-    if config.perplexity:
-        annotators.append(Perplexity(load_ngram_model(named_file(config.perplexity, base, "perplexity")).score))
+    annotators += [gopher, repetition, c4, fineweb] if config.heuristics else []
+    annotators += [personal_data] if config.personal else []
+    annotators += [licence] if config.licences else []
+    annotators += [spam] if config.spam else []
+    annotators += [read_word_list(path.stem, path) for path in files["word_lists"].values()]
+    annotators += [Perplexity(load_ngram_model(path).score) for path in files["perplexity"].values()]
     _check_names(config, annotators)
-    annotators += [
-        Classified(name, load_classifier(named_file(file, base, "classifiers", name)))
-        for name, file in sorted(config.classifiers.items())
-    ]
-    items = [item for name in config.evaluation for item in _items_of(named_file(name, base, "evaluation"))]
-    return Tools(
-        language=language if config.language else None,
-        annotators=tuple(annotators),
-        evaluation=index_items(items) if items else None,
-    )
+    annotators += [Classified(name, load_classifier(path)) for name, path in files["classifiers"].items()]
+    items = [item for path in files["evaluation"].values() for item in _items_of(path)]
+    return Tools(language if config.language else None, tuple(annotators), index_items(items) if items else None)
 
 
 def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
     """The files that the config names; ConfigError at the setting for one that is not there."""
-    settings = [("word_lists", name) for name in config.word_lists]
-    settings += [("evaluation", name) for name in config.evaluation]
-    settings += [("perplexity", config.perplexity)] if config.perplexity else []
-    found = [named_file(name, base, setting) for setting, name in settings]
-    return found + [named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())]
+    return [path for named in _files(config, base).values() for path in named.values()]
+
+
+def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
+    """By the setting that names them, and their names there."""
+    perplexity = [config.perplexity] if config.perplexity else []
+    settings = {"word_lists": config.word_lists, "evaluation": config.evaluation, "perplexity": perplexity}
+    found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
+    classifiers = sorted(config.classifiers.items())
+    return found | {"classifiers": {name: named_file(file, base, "classifiers", name) for name, file in classifiers}}
 
 
 def _items_of(path: Path) -> list[EvaluationItem]:
-    """ValueError for a file without items: whoever names it believes that something is looked for."""
+    """ValueError for a file without items, of which nothing could be found."""
     items = read_items(path)
     if not items:
         raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out of `evaluation`")

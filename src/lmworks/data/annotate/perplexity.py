@@ -19,27 +19,21 @@ _BATCH = 256  # windows that are scored at a time
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """An annotator of `perplexity`, e to the power of the nats for each token.
-
-    score    The language model.
-    window   Most characters that it sees at a time. A longer text is cut into such windows behind a line or a word; the
-             beginning of each is then scored without what is before it, so the perplexity of long texts is a little
-             higher than it would be.
-    measure  What it is called, should there be several models.
-    """
+    """An annotator of `perplexity`, e to the power of the nats for each token; absent for a text without tokens."""
 
     score: Score
-    window: int = 8_000
-    measure: str = "perplexity"
 
     def __call__(self, text: Text) -> Annotations:
-        """The measure is absent for a text without tokens."""
-        (found,) = perplexities([text.text], self.score, self.window)
-        return Annotations() if found is None else Annotations({self.measure: found})
+        (found,) = perplexities([text.text], self.score)
+        return Annotations() if found is None else Annotations({"perplexity": found})
 
 
 def perplexities(texts: Sequence[str], score: Score, window: int = 8_000) -> list[float | None]:
     """The perplexity of each text, None where it has no tokens; windows of several texts are scored in one call.
+
+    window  Most characters that the model sees at a time. A longer text is cut into such windows behind a line or a
+            word; the beginning of each is then scored without what is before it, so the perplexity of long texts is a
+            little higher than it would be.
 
     ValueError where `score` gives something else than nats and tokens for each text that it is given.
     """
@@ -66,10 +60,7 @@ def windows(text: str, characters: int) -> Iterator[str]:
     start = 0
     while len(text) - start > characters:
         half, limit = start + characters // 2, start + characters
-        cut = text.rfind("\n", half, limit)
-        if cut < 0:
-            cut = text.rfind(" ", half, limit)
-        end = cut + 1 if cut >= 0 else limit
+        end = (text.rfind("\n", half, limit) + 1) or (text.rfind(" ", half, limit) + 1) or limit
         yield text[start:end]
         start = end
     if start < len(text):

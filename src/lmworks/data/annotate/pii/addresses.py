@@ -1,10 +1,20 @@
-"""Addresses of machines: IPv4, IPv6 and MAC. Private, reserved and documentation ranges have a rule of their own.
+"""Addresses: of machines, of mail, of the web.
 
+Addresses of machines: IPv4, IPv6 and MAC. Private, reserved and documentation ranges have a rule of their own.
 IPv4 in four decimal numbers (RFC 6943, section 3.1.1, strict form), IPv6 as RFC 4291 and 5952 write it, both checked by
 `ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits.
 
 The prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it,
 and an IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
+
+Addresses of e-mail as people write them: RFC 5321 and 6531 without quotes, and `name [at] domain [dot] org`.
+
+A candidate is an `@` (or `[at]`) with a domain behind it; the name is read backwards from there, so that a long run of
+letters without one costs nothing.
+
+Web addresses (RFC 3986), those that name a person, and passwords in them.
+
+A plain address is hardly personal, and scores 0.2. The page of a person, `/@name` or `/~name`, is, and scores 0.8.
 """
 
 import ipaddress
@@ -12,9 +22,14 @@ import re
 from collections.abc import Iterator
 
 from lmworks.data.annotate.pii.context import Regions, before
+from lmworks.data.annotate.pii.keys import PASSWORD
 from lmworks.data.annotation import Mark
 
-RULE, SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
+IP, IP_SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
+EMAIL, URL, PROFILE = "pii.email", "pii.url", "pii.profile"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of machines
 
 _V4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
 _VERSION = re.compile(r"(?:\bv|(?:version|release|build|\bsection|chapter)s?|firmware|§)[^\w<>]{0,3}\Z", re.IGNORECASE)
@@ -46,11 +61,11 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[Mark]:
             except ValueError:
                 continue
             rule, score = _classify(address)
-            if rule == RULE and _is_prefix(address, text, match.end()):
+            if rule == IP and _is_prefix(address, text, match.end()):
                 score = _NOBODY
-            elif rule == RULE and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
+            elif rule == IP and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
                 score = _UNLIKELY
-            elif rule == RULE and max(address.packed) < 100:  # of one address in forty
+            elif rule == IP and max(address.packed) < 100:  # of one address in forty
                 if sections is None:
                     sections = {found[0].lstrip(" \t#*+-[") for found in _SECTION.finditer(text)}
                 if match[0] in sections or match[0].rpartition(".")[0] in sections:
@@ -107,7 +122,7 @@ def _mac(text: str, start: int) -> list[Mark]:
 
 
 def _classify(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, float]:
-    return (RULE, _SURE) if address.is_global and not address.is_multicast else (SPECIAL, _NOBODY)
+    return (IP, _SURE) if address.is_global and not address.is_multicast else (IP_SPECIAL, _NOBODY)
 
 
 def _is_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str, end: int) -> bool:
@@ -121,3 +136,161 @@ def _is_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str
 
 def _like_a_version(address: ipaddress.IPv4Address) -> bool:
     return address.packed[3] == 0 or max(address.packed) < 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of mail
+
+_LONGEST_NAME = 64  # RFC 5321, section 4.5.3.1.1
+_WINDOW = 600  # at least eight labels of 63 characters, and a top-level domain
+
+_LABEL = r"[^\W_][\w-]{0,62}+"
+# A top-level domain that begins with a capital and goes on without is the next sentence: `a@b.com.This`.
+_TOP = r"(?:xn--[a-z0-9-]{2,59}|[a-z]{2,24}|[A-Z]{2,24}|[^\W\d_A-Za-z]{2,24})(?!\w|-\w)"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_TOP}")
+_DOT = r"(?:\.| ?[(\[{] ?(?i:dot) ?[)\]}] ?)"
+_SPELLED = re.compile(rf"[(\[{{] ?(?i:at) ?[)\]}}] ?(?P<domain>(?:{_LABEL}{_DOT}){{1,8}}{_TOP})")
+# The name, backwards: letters of scripts that put spaces between words, so that a Chinese sentence in front of an
+# address is not part of it; a name wholly of other letters is the second try.
+_NAME = re.compile(rf"(?:[^\W\u0530-\U0010ffff]|[.+%'&-]){{1,{_LONGEST_NAME + 1}}}")
+_OTHER_NAME = re.compile(rf"\w{{1,{_LONGEST_NAME + 1}}}")
+_NO_BEGINNING = ".+%'&-"
+
+_FILES = frozenset(
+    {"bmp", "css", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "jsx", "pdf", "php", "png", "scss"}
+    | {"svg", "ts", "tsx", "webp", "xml", "zip"}
+)
+# RFC 2606 and 6761: names that belong to nobody.
+_RESERVED = re.compile(r"(?:.*\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)", re.IGNORECASE)
+_ROLES = frozenset(
+    {"abuse", "admin", "billing", "contact", "enquiries", "feedback", "hello", "help", "hostmaster", "info", "jobs"}
+    | {"mail", "marketing", "media", "news", "newsletter", "no-reply", "noreply", "office", "orders", "postmaster"}
+    | {"press", "privacy", "sales", "security", "service", "support", "team", "webmaster"}
+)
+_PERSON, _ROLE, _EXAMPLE = 0.95, 0.6, 0.2
+
+
+def find_emails(text: str, regions: Regions) -> Iterator[Mark]:
+    """Marks of the addresses whose `@` each region begins with.
+
+    Addresses of roles (`info@`) score 0.6; those that are no one's, in domains for examples or `git@`, 0.2.
+    """
+    for at, _ in regions:
+        domain = _DOMAIN.match(text, at + 1, at + 1 + _WINDOW)
+        if domain is not None:
+            yield from _email(text, at, domain.end(), domain[0])
+
+
+def find_spelled_emails(text: str, regions: Regions) -> Iterator[Mark]:
+    """Marks of the addresses whose `[at]`, `(at)` or `{at}` each region begins with."""
+    for bracket, _ in regions:
+        spelled = _SPELLED.match(text, bracket, bracket + _WINDOW)
+        if spelled is not None:
+            at = bracket - 1 if text[bracket - 1 : bracket] == " " else bracket
+            yield from _email(text, at, spelled.end(), re.sub(_DOT, ".", spelled["domain"]))
+
+
+def _email(text: str, at: int, end: int, domain: str) -> Iterator[Mark]:
+    start = _name_start(text, at)
+    if start < at and domain.rpartition(".")[2].casefold() not in _FILES:  # `icon@2x.png`
+        yield Mark(EMAIL, start, end, _email_score(text[start:at].casefold(), domain))
+
+
+def _name_start(text: str, at: int) -> int:
+    """Where the name in front of `at` begins; `at` where there is none."""
+    backwards = text[max(0, at - _LONGEST_NAME - 1) : at][::-1]
+    run = _NAME.match(backwards) or _OTHER_NAME.match(backwards)
+    if run is None or run.end() > _LONGEST_NAME:
+        return at
+    return at - len(run[0].rstrip(_NO_BEGINNING))
+
+
+def _email_score(name: str, domain: str) -> float:
+    if name == "git" or _RESERVED.fullmatch(domain):
+        return _EXAMPLE
+    return _ROLE if name in _ROLES else _PERSON
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of the web
+
+_LONGEST = 2000
+_SCHEME = re.compile(
+    r"(?<![^\W_])(?i:https?|s?ftps?|wss?|ssh|git|svn|smb|postgres(?:ql)?|mysql|mongodb(?:\+srv)?|rediss?|amqps?|smtps?"
+    r"|imaps?|ldaps?)\Z"
+)
+_BODY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[^\W_])[^\s<>\"{}|\\^`\[\]\u3000-\u3002\u300c-\u3011\uff08\uff09\uff0c]"
+    rf"{{0,{_LONGEST}}}+"
+)
+_PUNCTUATION = ".,;:!?'*_~"
+_LOGIN = re.compile(r"[^\s/?#@:<>\[\]\"']{1,64}:([^\s/?#@<>\[\]\"']{1,128})@")
+_NO_PASSWORD = re.compile(r"(?:pass(?:word|wd|phrase)?|pwd|secret|user|x{3,}|\*{2,}|\.{3}|[$%].*)", re.IGNORECASE)
+
+# Paths that look like a person's page and are the site's own.
+_OF_THE_SITE = (
+    r"(?:about|accounts?|blog|contact|dialog|discover|docs|events|explore|features|groups|hashtag|help|home|i|intent"
+    r"|jobs|joinchat|legal|login|marketplace|pages|plugins|policies|press|pricing|privacy|public|p|reel|s|search"
+    r"|settings|shared?|sharer|signup|sponsors|stories|terms|topics|tos|tr|trending|watch)(?:[/?#.]|$)"
+)
+_PROFILE = re.compile(
+    r"(?:www\.|m\.|old\.|[a-z]{2}(?:-[a-z]{2})?\.)?(?:"
+    r"(?:(?:facebook|twitter|x|instagram|github|gitlab|pinterest|vk)\.com|bitbucket\.org)"
+    rf"/(?!{_OF_THE_SITE})@?[\w.%-]{{2,64}}/?(?:[?#]|$)"
+    rf"|t\.me/(?!{_OF_THE_SITE})\w{{4,32}}/?(?:[?#]|$)"
+    r"|linkedin\.com/(?:in|pub)/[\w%.-]{2,100}"
+    r"|reddit\.com/u(?:ser)?/[\w-]{3,20}"
+    r"|(?:[\w-]{1,63}\.){1,4}[a-z]{2,24}/(?:@[\w.-]{2,64}|~[\w.-]{2,32})/?(?:[?#]|$)"
+    r")",
+    re.IGNORECASE,
+)
+_PAGE, _LOGGED_IN, _NO_LOGIN, _PLAIN = 0.8, 0.9, 0.2, 0.2
+
+
+def find_urls(text: str, regions: Regions) -> Iterator[Mark]:
+    """Marks of addresses with a scheme; each region begins with the colon of `://`."""
+    done = 0
+    for colon, _ in regions:
+        if colon < done:  # one address inside another
+            continue
+        scheme = _SCHEME.search(text, max(0, colon - 16), colon)
+        body = _BODY.match(text, colon + 3, colon + 3 + _LONGEST) if scheme else None
+        if scheme is None or body is None:
+            continue
+        login = _LOGIN.match(text, body.start(), body.end())
+        if login is not None:
+            score = _NO_LOGIN if _NO_PASSWORD.fullmatch(login[1]) else _LOGGED_IN
+            yield Mark(PASSWORD, login.start(), login.end() - 1, score)
+        done = body.end()
+        yield _url(scheme.start(), body.start(), trimmed(body[0]))
+
+
+def find_bare_hosts(text: str, regions: Regions) -> Iterator[Mark]:
+    """Marks of addresses that begin with `www.`; each region begins with its dot."""
+    done = 0
+    for dot, _ in regions:
+        start = dot - 3
+        previous = text[start - 1 : start] if start else ""
+        if dot < done or previous.isalnum() or previous in (".", "-", "_", "@"):
+            continue
+        body = _BODY.match(text, start, start + _LONGEST)
+        if body is not None:
+            done = body.end()
+            yield _url(start, start, trimmed(body[0]))
+
+
+def trimmed(address: str) -> str:
+    """An address without the punctuation of the sentence that it stands in, and closing brackets that none opens."""
+    for _ in range(4):  # `http://x.org/).` and the like; whoever writes more of them loses nothing
+        address = address.rstrip(_PUNCTUATION)
+        unopened = address.count(")") - address.count("(")
+        closing = len(address) - len(address.rstrip(")"))
+        if unopened <= 0 or not closing:
+            break
+        address = address[: len(address) - min(unopened, closing)]
+    return address
+
+
+def _url(start: int, body_start: int, body: str) -> Mark:
+    rule, score = (PROFILE, _PAGE) if _PROFILE.match(body) else (URL, _PLAIN)
+    return Mark(rule, start, body_start + len(body), score)

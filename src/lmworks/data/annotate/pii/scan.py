@@ -14,9 +14,8 @@ whole.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from lmworks.data.annotate.pii import addresses, cards, email, iban, identity, keys, phone, urls
+from lmworks.data.annotate.pii import addresses, keys, numbers, phone
 from lmworks.data.annotate.pii.context import Regions
 from lmworks.data.annotation import Annotations, Mark, Text
 
@@ -26,17 +25,17 @@ ORDER = (
     ENTANGLED,
     keys.KEY,
     keys.PASSWORD,
-    email.RULE,
-    iban.RULE,
-    cards.RULE,
-    identity.SSN,
-    identity.NATIONAL,
-    addresses.RULE,
-    addresses.SPECIAL,
+    addresses.EMAIL,
+    numbers.IBAN,
+    numbers.CARD,
+    numbers.SSN,
+    numbers.NATIONAL,
+    addresses.IP,
+    addresses.IP_SPECIAL,
     addresses.MAC,
     phone.RULE,
-    urls.PROFILE,
-    urls.RULE,
+    addresses.PROFILE,
+    addresses.URL,
 )
 _RANK: Mapping[str, int] = {rule: rank for rank, rule in enumerate(ORDER)}
 _ROUNDS = 8  # of reading again; two are the rule
@@ -82,12 +81,12 @@ _SIGNS = re.compile(
 
 Finder = Callable[[str, Regions], Iterator[Mark]]
 _FINDERS: Mapping[str, tuple[Finder, ...]] = {
-    "number": (cards.find_cards, identity.find_numbers, addresses.find_ipv4, phone.find_phones),
-    "lettered": (iban.find_ibans, identity.find_lettered_numbers),
-    "at": (email.find_emails,),
-    "spelled_at": (email.find_spelled_emails,),
-    "www": (urls.find_bare_hosts,),
-    "slashes": (urls.find_urls,),
+    "number": (numbers.find_cards, numbers.find_numbers, addresses.find_ipv4, phone.find_phones),
+    "lettered": (numbers.find_ibans, numbers.find_lettered_numbers),
+    "at": (addresses.find_emails,),
+    "spelled_at": (addresses.find_spelled_emails,),
+    "www": (addresses.find_bare_hosts,),
+    "slashes": (addresses.find_urls,),
     "colons": (addresses.find_colon_addresses,),
     "hyphens": (addresses.find_hyphen_addresses,),
     "assigned": (keys.find_assignments,),
@@ -100,28 +99,19 @@ _FINDERS: Mapping[str, tuple[Finder, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PersonalData:
-    """The annotator.
+def personal_data(text: Text) -> Annotations:
+    """Marks by the rules of `ORDER`, which do not overlap, and two measures. Finds that score below one half are not
+    marked: those that are no one's (addresses of examples, private networks), those that are not personal (plain web
+    addresses), and those that are rather something else. A policy may ask for more of what is marked, not for less.
 
-    at_least  Finds that score less are not marked. Below one half are those that are no one's (addresses of examples,
-              private networks), those that are not personal (plain web addresses), and those that are rather something
-              else. A policy may ask for more of what is marked, not for less.
+    pii_marks  How many.
+    pii_share  Of all characters, those that are marked; absent for the empty text.
     """
-
-    at_least: float = 0.5
-
-    def __call__(self, text: Text) -> Annotations:
-        """Marks by the rules of `ORDER`, which do not overlap, and two measures.
-
-        pii_marks  How many.
-        pii_share  Of all characters, those that are marked; absent for the empty text.
-        """
-        marks = find_personal_data(text.text, self.at_least)
-        measures = {MEASURE: float(len(marks))}
-        if text.text:
-            measures["pii_share"] = sum(mark.end - mark.start for mark in marks) / len(text.text)
-        return Annotations(measures, marks)
+    marks = find_personal_data(text.text)
+    measures = {MEASURE: float(len(marks))}
+    if text.text:
+        measures["pii_share"] = sum(mark.end - mark.start for mark in marks) / len(text.text)
+    return Annotations(measures, marks)
 
 
 def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[Mark, ...]:

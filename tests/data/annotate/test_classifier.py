@@ -178,7 +178,7 @@ def test_what_is_saved_is_loaded(classifier: Classifier, tmp_path: Path) -> None
     assert loaded.weights.tolist() == classifier.weights.tolist()
     assert (loaded.bias, loaded.order, loaded.positive) == (classifier.bias, 2, "wanted")
     assert loaded.evaluation == classifier.evaluation
-    with pytest.raises(FileExistsError, match="never overwritten"):
+    with pytest.raises(FileExistsError, match="exists already"):
         classifier.save(path)
     assert [each.name for each in path.parent.iterdir()] == ["wanted.npz"]
     with np.load(path) as arrays:

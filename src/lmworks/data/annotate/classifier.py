@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.annotate.model_file import ModelFileError, read_arrays, writing_new
+from lmworks.atomic_file import new_file
+from lmworks.data.annotate.model_file import ModelFileError, read_arrays
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Annotations, Text
 from lmworks.data.order import mix
@@ -67,7 +68,7 @@ class Classifier:
         overwrite."""
         description = {"features": FEATURES, "order": self.order, "bias": self.bias, "positive": self.positive}
         text = json.dumps({**description, "evaluation": self.evaluation}, ensure_ascii=False, allow_nan=False)
-        with writing_new(path) as stream:
+        with new_file(path) as temporary, temporary.open("wb") as stream:
             described = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
             np.savez_compressed(stream, weights=self.weights, description=described)
 

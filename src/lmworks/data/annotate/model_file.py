@@ -1,11 +1,8 @@
-"""Files of small learned models: arrays of numpy and nothing else, written whole or not at all, never over another."""
+"""Files of small learned models: arrays of numpy and nothing else."""
 
-import contextlib
-import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -24,24 +21,6 @@ def check_model_file(path: Path) -> None:
     check_new(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"a model is an archive of arrays: call it {path.with_suffix(SUFFIX)}, not {path}")
-
-
-@contextlib.contextmanager
-def writing_new(path: Path) -> Iterator[IO[bytes]]:
-    """A stream whose bytes become the file at `path` when the block ends well. FileExistsError rather than overwrite.
-    A kill leaves at most a hidden file beside it."""
-    check_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        check_new(path)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_arrays(path: Path, names: Sequence[str], what: str) -> Mapping[str, np.ndarray]:

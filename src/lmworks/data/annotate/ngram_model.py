@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.atomic_file import new_file
 from lmworks.data.annotate.classifier import FEATURES
-from lmworks.data.annotate.model_file import ModelFileError, read_arrays, writing_new
+from lmworks.data.annotate.model_file import ModelFileError, read_arrays
 from lmworks.data.annotate.words import tokens
 
 Grams = NDArray[np.uint64]
@@ -125,7 +126,7 @@ class NgramModel:
         for name in ("grams", "shares", "weights"):
             arrays |= {f"{name}{number}": each for number, each in enumerate(getattr(self.tables, name))}
         arrays["words"] = np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8)
-        with writing_new(path) as stream:
+        with new_file(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
 

@@ -20,7 +20,6 @@ is the most that it can be, and divided by it, it is a share of what is no space
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
 
@@ -68,19 +67,6 @@ def _pieces(text: Text) -> dict[str, float]:
     return measures
 
 
-@dataclass(frozen=True, slots=True)
-class _Repeated:
-    """The n-grams of some n that occur more than once.
-
-    positions  (k,) int64, ascending: of the first token of each occurrence.
-    ranks      (k,) int64 below `kinds`: equal where n-grams are equal.
-    """
-
-    positions: np.ndarray
-    ranks: np.ndarray
-    kinds: int
-
-
 def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str, float]:
     """The measures of n-grams; `tokens` are all characters of `text` that are no spaces, in their order. A measure of n
     is of n times `length` tokens."""
@@ -92,65 +78,51 @@ def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str
     behind = np.concatenate(([0], np.cumsum(lengths)))  # behind[i]: characters of the first i tokens
     measures: dict[str, float] = {"token_character_share": float(behind[-1] / len(text))}
     places = _places(text)
-    repeated = _repeated_tokens(ids)
+    # n-grams that occur more than once: where their first tokens are, ascending, and ranks, equal where they are equal.
+    counts = np.bincount(ids)
+    positions = np.flatnonzero(counts[ids] > 1)
+    ranks, kinds = ids[positions], len(counts)
     for size in range(2, min(length * _DUPLICATE[-1], len(tokens)) + 1):
-        repeated = _one_longer(repeated)
+        if len(positions):  # most texts end here early
+            # Both ends of a repeated n-gram are repeated, and it is known by the pair of their ranks, so nothing is
+            # hashed and nothing can collide.
+            starts = np.flatnonzero(positions[1:] == positions[:-1] + 1)
+            pairs = ranks[starts] * kinds + ranks[starts + 1]
+            _, ranks, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+            again = counts[ranks] > 1
+            positions, ranks, kinds = positions[starts[again]], ranks[again], len(counts)
         n = size // length if size % length == 0 else 0
         if n in _TOP:
-            measures[f"top_{n}_gram_character_share"] = _top_characters(repeated, size, behind, places) / len(text)
+            covered = _top_characters(positions, ranks, size, behind, places)
+            measures[f"top_{n}_gram_character_share"] = covered / len(text)
         if n in _DUPLICATE:
-            measures[f"duplicate_{n}_gram_character_share"] = _greedy_characters(repeated, size, behind) / len(text)
+            covered = _greedy_characters(positions, ranks, size, behind)
+            measures[f"duplicate_{n}_gram_character_share"] = covered / len(text)
     return measures
 
 
-def _repeated_tokens(ids: np.ndarray) -> _Repeated:
-    counts = np.bincount(ids)
-    positions = np.flatnonzero(counts[ids] > 1)
-    return _Repeated(positions, ids[positions], len(counts))
-
-
-def _one_longer(shorter: _Repeated) -> _Repeated:
-    """The repeated n-grams from those of n - 1: both ends of a repeated n-gram are repeated, and it is known by the
-    pair of their ranks, so nothing is hashed and nothing can collide."""
-    if not len(shorter.positions):  # most texts end here early
-        return shorter
-    starts = np.flatnonzero(shorter.positions[1:] == shorter.positions[:-1] + 1)
-    pairs = shorter.ranks[starts] * shorter.kinds + shorter.ranks[starts + 1]
-    _, ranks, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-    again = counts[ranks] > 1
-    return _Repeated(shorter.positions[starts[again]], ranks[again], len(counts))
-
-
-def _top_characters(repeated: _Repeated, n: int, behind: np.ndarray, places: np.ndarray) -> int:
+def _top_characters(positions: np.ndarray, ranks: np.ndarray, n: int, behind: np.ndarray, places: np.ndarray) -> int:
     """Characters of the text that the most frequent n-gram covers."""
-    if not len(repeated.positions):
+    if not len(positions):
         return 0
-    counts = np.bincount(repeated.ranks)
-    top = repeated.ranks[np.argmax(counts[repeated.ranks])]  # of several the one that occurs first
-    first = repeated.positions[repeated.ranks == top]
-    starts = places[behind[first]]
-    ends = places[behind[first + n] - 1] + 1
+    top = ranks[np.argmax(np.bincount(ranks)[ranks])]  # of several the one that occurs first
+    first = positions[ranks == top]
+    starts, ends = places[behind[first]], places[behind[first + n] - 1] + 1
     free = np.concatenate(([0], ends[:-1]))  # where the occurrence before ends
     return int((ends - np.maximum(starts, free)).sum())
 
 
-def _greedy_characters(repeated: _Repeated, n: int, behind: np.ndarray) -> int:
+def _greedy_characters(positions: np.ndarray, ranks: np.ndarray, n: int, behind: np.ndarray) -> int:
     """Only at n-grams that occur twice can the look find one that it has seen."""
     seen: set[int] = set()
-    found: list[int] = []
-    free = 0  # the first token that no n-gram found so far holds
-    for position, rank in zip(repeated.positions.tolist(), repeated.ranks.tolist(), strict=True):
-        if position < free:
-            continue
-        if rank in seen:
-            found.append(position)
+    free = characters = 0  # `free`: the first token that no n-gram found so far holds
+    for position, rank in zip(positions.tolist(), ranks.tolist(), strict=True):
+        if position >= free and rank in seen:
             free = position + n
-        else:
+            characters += int(behind[free] - behind[position])
+        elif position >= free:
             seen.add(rank)
-    if not found:
-        return 0
-    starts = np.array(found, np.int64)
-    return int((behind[starts + n] - behind[starts]).sum())
+    return characters
 
 
 def _places(text: str) -> np.ndarray:

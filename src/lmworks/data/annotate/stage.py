@@ -148,28 +148,23 @@ def _section(tables: list[AnnotationTable]) -> Section:
         values = values[np.isfinite(values)]
         if len(values):
             rows.append((name, len(values), *(f"{each:.4g}" for each in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))))
-    marks = sum((rules_of(table.marks) for table in tables), Counter[str]())
-    edits = sum((rules_of(table.edits) for table in tables), Counter[str]())
-    documents = sum(map(len, tables))
     header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
-    folds = [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
-    kinds = Counter(kind for table in tables for kind in table.kinds)
-    found = []
-    for what, counts in (
-        (("kind", "documents"), kinds),
+    shown, folds = [], [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
+    for columns, counts in (
+        (("kind", "documents"), Counter(kind for table in tables for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
-        (("mark", "places"), marks),
-        (("repair", "places"), edits),
+        (("mark", "places"), sum((rules_of(table.marks) for table in tables), Counter[str]())),
+        (("repair", "places"), sum((rules_of(table.edits) for table in tables), Counter[str]())),
     ):
         ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        if ranked:
-            found.append(Table(what, ranked[:_UNFOLDED]))
+        shown += [Table(columns, ranked[:_UNFOLDED])] if ranked else []
         if len(ranked) > _UNFOLDED:
-            folds.append(Fold(f"All {len(ranked)} of {what[0]}", tables=(Table(what, ranked),)))
+            folds.append(Fold(f"All {len(ranked)} of {columns[0]}", tables=(Table(columns, ranked),)))
     text = (
-        f"{documents:,} documents were measured; nothing is decided yet. The report has {len(rows)} measures of them."
+        f"{sum(map(len, tables)):,} documents were measured; nothing is decided yet. The report has {len(rows)} "
+        "measures of them."
     )
-    return Section("Annotations", text, tuple(found), folds=tuple(folds))
+    return Section("Annotations", text, tuple(shown), folds=tuple(folds))
 
 
 def _languages(tables: Sequence[AnnotationTable]) -> Counter[str]:

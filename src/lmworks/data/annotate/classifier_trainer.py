@@ -158,7 +158,7 @@ def calibration(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple
     sides, shares = np.repeat([True, False], len(scores)), np.concatenate((targets, 1 - targets))
     model = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000)
     model.fit(np.tile(scores / scale, 2)[:, None], sides, sample_weight=shares)
-    return float(model.coef_[0][0] / scale), float(model.intercept_[0])
+    return float(np.ravel(model.coef_)[0] / scale), float(np.ravel(model.intercept_)[0])
 
 
 def _heaviest(classifier: Classifier, examples: Sequence[Example]) -> tuple[tuple[str, float], ...]:

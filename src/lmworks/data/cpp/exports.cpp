@@ -4,13 +4,10 @@
 #include "exports.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "hashing.h"
 #include "minhash.h"
-#include "visits.h"
 #include "winnow.h"
-#include "page_features.h"
 
 using namespace lmworks;
 
@@ -58,12 +55,6 @@ EXPORT int64_t lmworks_data_winnow(const uint8_t* text, int64_t size, int64_t wi
     return guarded([&] { return winnow(text, size, window, width, hashes, places); });
 }
 
-// How often the automaton of a language identifier comes to each feature in a text. Returns the number of features.
-EXPORT int64_t lmworks_data_count_visits(const uint32_t* next, const int64_t* rows, const int32_t* feature_of,
-                                         const uint8_t* text, int64_t size, int32_t* found, int32_t* counts) {
-    return guarded([&] { return count_visits(next, rows, feature_of, text, size, found, counts); });
-}
-
 // How many values the two sorted rows of each pair share.
 EXPORT int64_t lmworks_data_common(const uint64_t* values, const int64_t* ends, const int64_t* pairs, int64_t number,
                                    int64_t* to) {
@@ -80,66 +71,4 @@ EXPORT int64_t lmworks_data_common(const uint64_t* values, const int64_t* ends, 
         to[i] = found;
     }
     return number;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Pages of HTML
-
-// Reads a page of UTF-8. `sizes` are its blocks, elements of structure, pieces and the bytes of its text; `title` is
-// where the title stands. The page is to be given back by `lmworks_data_close_page`.
-EXPORT int64_t lmworks_data_read_page(const char* html, int64_t size, int64_t* sizes, int64_t* title, page::Page** to) {
-    return guarded([&] {
-        constexpr int64_t kNearlyEmpty = 500;
-        const std::string_view bytes(html, static_cast<size_t>(size));
-        auto read = std::make_unique<page::Page>();
-        page::Scanner(bytes, false, *read).scan();
-        if (2 * read->prose_hidden > 5 * read->prose_shown && read->prose_shown <= kNearlyEmpty) {
-            read = std::make_unique<page::Page>();
-            page::Scanner(bytes, true, *read).scan();
-        }
-        page::number_structure(*read);
-        sizes[0] = static_cast<int64_t>(read->blocks.size());
-        sizes[1] = static_cast<int64_t>(read->structure.size());
-        sizes[2] = static_cast<int64_t>(read->pieces.size());
-        sizes[3] = static_cast<int64_t>(read->text.size());
-        title[0] = read->title.start;
-        title[1] = read->title.end;
-        *to = read.release();
-        return int64_t{0};
-    });
-}
-
-// What was read. A block is where its text ends, its first piece, its kind, the innermost element of structure around it
-// (or -1), and whether that is what holds it. An element of structure is the one around it, its kind, and the start and
-// end of its tag; a piece is a start and an end.
-EXPORT int64_t lmworks_data_take_page(const page::Page* page, char* text, int64_t* blocks, int64_t* structure,
-                                      int64_t* pieces, double* features, uint8_t* flags) {
-    return guarded([&] {
-        std::copy(page->text.begin(), page->text.end(), text);
-        for (const page::Block& block : page->blocks) {
-            const page::Holder& holder = page->holders[static_cast<size_t>(block.holder)];
-            const bool own = holder.structure >= 0 && page->structure[static_cast<size_t>(holder.structure)] == block.holder;
-            const int64_t values[] = {block.text_end, block.first_piece, holder.kind, holder.structure, int64_t{own}};
-            blocks = std::copy(std::begin(values), std::end(values), blocks);
-        }
-        for (const int32_t number : page->structure) {
-            const page::Holder& holder = page->holders[static_cast<size_t>(number)];
-            const int64_t above = page->holders[static_cast<size_t>(holder.parent)].structure;
-            const int64_t values[] = {above, holder.kind, holder.tag.start, holder.tag.end};
-            structure = std::copy(std::begin(values), std::end(values), structure);
-        }
-        for (const page::Range& piece : page->pieces) *pieces++ = piece.start, *pieces++ = piece.end;
-        page::Features(*page).write(features, flags);
-        return int64_t{0};
-    });
-}
-
-EXPORT int64_t lmworks_data_close_page(page::Page* page) {
-    delete page;
-    return 0;
-}
-
-// The name of a kind of element, "" for any other; null past the last.
-EXPORT const char* lmworks_data_page_kind(int64_t kind) {
-    return kind < page::kNumber ? page::kKinds[kind].name.data() : nullptr;
 }

@@ -66,11 +66,14 @@ def settings_of(method: str, task: Task) -> list[str]:
     prompts = 8 if large else 16  # of a step
     batches = task.samples // GROUP // prompts
     given = {
-        "dpo": ["algorithm.kind=dpo", f"batch={16 if large else 32}", "epochs=1", "rate=1e-4", "held_out=0"],
-        "kto": ["algorithm.kind=kto", "batch=64", "epochs=1", "rate=1e-4", "held_out=0"],
+        # Without nll the chosen become less likely, too.
+        "dpo": ["algorithm.kind=dpo", "algorithm.nll=1", f"batch={16 if large else 32}", "rate=1e-4"],
+        "kto": ["algorithm.kind=kto", "batch=64", "rate=3e-5"],
         "ppo": ["algorithm.kind=ppo", "algorithm.updates=4", "algorithm.epochs=4", f"steps={4 * batches}", "rate=3e-4"],
         "grpo": ["algorithm.kind=grpo", f"steps={batches}", "rate=3e-4"],
     }[method]
+    if method in ("dpo", "kto"):
+        given += ["epochs=1", "held_out=0"]
     if method in ("ppo", "grpo"):
         given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
         given += [f"slots={ROWS}", "rewards.verifier=1"]
@@ -196,7 +199,7 @@ def learn(method: str, folder: Path, task: Task, seed: int) -> Checkpoint:
                 if text
             ]
             good = sum(row["label"] for row in rows)
-            weight = f"algorithm.desirable={(len(rows) - good) / good:.4f}"  # both kinds weigh the same in all
+            weight = f"algorithm.desirable={4 * (len(rows) - good) / good:.4f}"  # the good weigh four times the others
             return staged("align.offline", method, folder, rows, seed, task, weight)
 
 

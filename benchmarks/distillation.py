@@ -51,7 +51,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def distil(options: argparse.Namespace, folder: Path, name: str, *settings: str, student: str = "") -> Path:
-    shared = [f"steps={options.steps}", f"length={LENGTH}", f"batch={BATCH}", *settings]
+    shared = [f"steps={options.steps}", f"length={LENGTH}", f"batch={BATCH}", "train.precision=float32", *settings]
     inputs = [folder / each for each in ("training", "held_out", student) if each]
     run_alone("compress.distil", folder / name, inputs, [f"teacher={options.model}"], shared)
     return folder / name

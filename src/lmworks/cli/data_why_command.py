@@ -88,7 +88,7 @@ def _print_steps(console: "Console", story: "Story") -> None:
             change += f" → {entry.characters_after:,}"
         verdict = f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]"
         if entry.verdict == "kept" and entry.step in story.out_of_scope:
-            verdict = "[dim]not looked at[/dim]"
+            verdict = "[dim]out of scope[/dim]"
         table.add_row(shown(entry.step), verdict, change)
     console.print()
     console.print(table, highlight=False)

@@ -2,7 +2,7 @@
 
 Identification is a function from a text to a language and its probability; `py3langid` (Lui and Baldwin 2011 and 2012;
 BSD, its model comes in the wheel) is one, and any other can take its place. Languages are ISO 639-1 codes where there
-are such, else ISO 639-3; `zxx` is no language (numbers, markup, identifiers), `und` one that cannot be told.
+are such, else ISO 639-3; `zxx` is no language (numbers, markup, identifiers), `und` one that cannot be identified.
 """
 
 import re
@@ -19,12 +19,12 @@ Identify = Callable[[str], tuple[str, float]]  # the most probable language of a
 
 UNDETERMINED = "und"
 _PRIOR = 0.2  # of a language without a code in ISO 639-1, relative to one that has it
-# A text is told from four parts of equal length, from its beginning to its end, so that neither an English licence
+# A text is identified by four parts of equal length, from its beginning to its end, so that neither an English licence
 # above a German book nor its index decides; 2,000 characters are enough for any method of n-grams.
 _SAMPLE, _PARTS = 2_000, 4
 _PARAGRAPH_SAMPLE = 250  # the beginning of a paragraph
-# Bytes of letters in UTF-8 without which a text or paragraph is not told: so many of Latin script, a third of Han,
-# which say as much.
+# Bytes of letters in UTF-8 without which a text or paragraph is not identified: so many of Latin script, a third of
+# Han, which say as much.
 _LETTERS_OF_TEXT, _LETTERS_OF_PARAGRAPH = 20, 60
 _LETTERS = re.compile(r"[^\W\d_]+")
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -62,10 +62,10 @@ def language(text: Text, identify: Identify = py3langid) -> Annotations:
     """A label `language`, which is `und` for too few letters, with no measures then, and otherwise:
 
     language_probability  Of that language, given the sample.
-    language_share        Of the characters in paragraphs that were told, those in it; absent where there are no two
+    language_share        Of the characters in identified paragraphs, those in it; absent where there are no two
                           paragraphs that have letters enough.
 
-    A mark `language.CODE` on every paragraph that is told to be in another language, its score the probability of
+    A mark `language.CODE` on every paragraph that is identified as in another language, its score the probability of
     that. Paragraphs are between blank lines, or between newlines where there is no blank line.
     """
     sample = _sample(text.text)

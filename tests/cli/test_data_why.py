@@ -88,7 +88,7 @@ def test_a_step_that_did_not_look_is_not_said_to_have_kept(folder, tmp_path):
     made(
         "data.clean", tmp_path / "cleaned", inputs, f"steps=[{pages}, {{name='any', limits={{words={{at_least=1}}}}}}]"
     )
-    assert "repair kept 388 pages not looked at 388 any kept 388" in told(tmp_path, "notes/plan.md")
+    assert "repair kept 388 pages out of scope 388 any kept 388" in told(tmp_path, "notes/plan.md")
 
 
 def test_a_document_that_went_for_its_twin(folder):

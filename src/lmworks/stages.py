@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.data.duplicates.stage:duplicates",
         config="lmworks.data.duplicates.stage:DuplicatesConfig",
-        version=4,
+        version=5,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),

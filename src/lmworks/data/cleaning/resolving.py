@@ -88,7 +88,7 @@ def _resolve_step(
 
 def _drop(step: Step, kept: Kept, standing: Standings, of_step: Sequence[Judged]) -> None:
     for document in kept.removed.tolist():
-        twin = standing.uris[kept.document[document]]
+        twin = standing.uris[int(kept.document[document])]
         value = float(kept.similarity[document])
         _add(document, Reason(step.duplicates, value, step.similarity, twin=twin), standing, of_step)
 

@@ -102,11 +102,11 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
 
     found, candidates = verify(candidate_pairs(bands, CROWD), sets_of, config.threshold)
     alike = np.sort(distinct[np.stack((found.first, found.second), axis=1)], axis=1)
-    pairs = np.concatenate((alike, equal))
+    first, second = np.concatenate((alike, equal)).T
     similarity = np.concatenate((found.similarity, np.ones(len(equal))))
-    by_number = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    by_number = np.lexsort((second, first))
     members = tuple(distinct[each] for each in crowds(bands, CROWD))
-    return Compared(Pairs(*pairs[by_number].T, similarity[by_number]), members, candidates)
+    return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)
 
 
 def first_equal(digests: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lmworks.data.duplicates.hashes import HashRows
 from lmworks.data.duplicates.kept_duplicates import (
+    Kept,
     Similarity,
     Standings,
     kept_duplicates,
@@ -107,9 +108,10 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> tup
     files = HashRows(
         np.concatenate([np.empty(0, np.uint64), *(repository.files for repository in ordered)]), np.cumsum(sizes)
     )
-    looked_at, kept = np.empty(0, np.int64), np.arange(number)
+    looked_at, stars = np.empty(0, np.int64), Kept(np.arange(number), np.ones(number))
     while True:
-        candidates = np.unique(np.concatenate((looked_at, _candidates(files, kept == np.arange(number)))))
+        staying = stars.document == np.arange(number)
+        candidates = np.unique(np.concatenate((looked_at, _candidates(files, staying))))
         if len(candidates) == len(looked_at):
             break
         looked_at = candidates
@@ -118,10 +120,9 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> tup
         shares = common / sizes[second]
         enough = (shares >= share) & (common >= LEAST_FILES)
         stars = star_clusters(np.arange(number), Pairs(first[enough], second[enough], shares[enough]))
-        kept = stars.document
     copies = [
-        Copy(ordered[copy].name, ordered[kept[copy]].name, float(stars.similarity[copy]))
-        for copy in np.flatnonzero(kept != np.arange(number)).tolist()
+        Copy(ordered[copy].name, ordered[stars.document[copy]].name, float(stars.similarity[copy]))
+        for copy in stars.removed.tolist()
     ]
     return tuple(sorted(copies, key=lambda copy: copy.copy))
 

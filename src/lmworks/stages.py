@@ -68,7 +68,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.data.cleaning.stage:clean",
         config="lmworks.data.cleaning.stage:CleanConfig",
-        version=6,
+        version=7,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

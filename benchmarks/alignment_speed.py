@@ -25,8 +25,7 @@ import torch
 from contenders.comparison import in_turns, table
 from finetune_speed import Contender
 
-from lmworks.data.completion_groups import group_completions
-from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
+from lmworks.data.training_rows import group_completions, read_preference_rows, write_preference_rows
 from lmworks.model.checkpoint import load
 from lmworks.records import Preference
 

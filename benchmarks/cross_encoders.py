@@ -20,12 +20,21 @@ import numpy as np
 
 import lmworks
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.data.cross_encoder_rows import LABELS, Entailment, Ranking, Reading, Row, Task, group_of, parse_rows
 from lmworks.evaluate.cross_encoder_scores import HeadScores, evaluate_head, measure, row_items, write_scores
 from lmworks.evaluate.metric import Response
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.download import PACKAGED, locate
+from lmworks.train.objectives.cross_encoder_rows import (
+    LABELS,
+    Entailment,
+    Ranking,
+    Reading,
+    Row,
+    Task,
+    group_of,
+    parse_rows,
+)
 
 LEARNED_FROM = 4000
 

@@ -31,6 +31,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported
 
+import numpy as np
 from contenders.comparison import in_turns, ratios
 from contenders.texts import DATA, books, proposals
 
@@ -98,13 +99,11 @@ def sign_datasketch(texts: list[str], hash_function: Callable[[bytes], int] | No
 
 
 def search_lmworks(texts: list[str], threshold: float) -> dict[str, Pairs]:
-    from lmworks.data.duplicates.clusters import Standing
-    from lmworks.data.duplicates.config import NearDuplicatesConfig
-    from lmworks.data.duplicates.near import near_duplicates
+    from lmworks.data.duplicates.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
-    standings = [Standing(f"{number:09d}") for number in range(len(texts))]
-    found = near_duplicates(texts, standings, NearDuplicatesConfig(threshold, WORDS, PLACES))
-    return {"lmworks, verified": {(first, second) for first, second in found.pairs.pairs.tolist()}}
+    config = NearDuplicatesConfig(threshold, WORDS, PLACES)
+    found = compare(texts, np.arange(len(texts)), keys_of_texts(texts, config), config).pairs
+    return {"lmworks, verified": {*zip(found.first.tolist(), found.second.tolist(), strict=True)}}
 
 
 def search_datasketch(
@@ -176,22 +175,25 @@ def show_quality(
 
 def show_growth(threshold: float) -> None:
     """The time of the search, without signatures, for four numbers of short texts; two thirds of them alike."""
-    from lmworks.data.duplicates.clusters import Standing
-    from lmworks.data.duplicates.config import NearDuplicatesConfig
-    from lmworks.data.duplicates.near import keys_of_texts, near_duplicates
+    from lmworks.data.duplicates.kept_duplicates import kept_duplicates, similarity_by_texts
+    from lmworks.data.duplicates.match_tables import Crowds
+    from lmworks.data.duplicates.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
     config = NearDuplicatesConfig(threshold, WORDS, PLACES)
     for number in (12_500, 25_000, 50_000, 100_000):
         texts = hot_texts(number)
-        standings = [Standing(f"{place:09d}") for place in range(number)]
+        rank = np.arange(number)
         keys = keys_of_texts(texts, config)
         begun = time.perf_counter()
-        found = near_duplicates(texts, standings, config, keys)
+        found = compare(texts, rank, keys, config)
+        crowds = Crowds(found.crowds, threshold, WORDS)
+        similarity = similarity_by_texts(texts, crowds)
+        kept = kept_duplicates(found.pairs, crowds, threshold, rank, rank >= 0, similarity)
         seconds = time.perf_counter() - begun
         size = (keys.bands.nbytes + keys.words.nbytes) / number
         print(
             f"  {number:7,} texts: {seconds:6.2f} s, {seconds / number * 1e6:5.1f} µs a text, {size:.0f} bytes of keys "
-            f"a text; {len(found.stars.removed):,} go, {found.stars.candidates:,} pairs compared in small buckets"
+            f"a text; {len(kept.removed):,} go, {found.candidates:,} pairs compared in small buckets"
         )
 
 

@@ -29,9 +29,8 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
     from lmworks.align.policy_gradient import PolicyOptimization
     from lmworks.align.preference_losses import REFERENCE, Pairs
     from lmworks.align.rollout_loader import RolloutLoader
-    from lmworks.data.completion_groups import group_completions
-    from lmworks.data.preference_rows import read_preference_rows
     from lmworks.data.token_groups import GroupBatch
+    from lmworks.data.training_rows import group_completions, read_preference_rows
     from lmworks.model.checkpoint import load
     from lmworks.records import Preference, Verifiable
     from lmworks.train import Run, TrainConfig

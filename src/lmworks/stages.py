@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.data.duplicates.stage:duplicates",
         config="lmworks.data.duplicates.stage:DuplicatesConfig",
-        version=4,
+        version=5,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
@@ -68,7 +68,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.data.cleaning.stage:clean",
         config="lmworks.data.cleaning.stage:CleanConfig",
-        version=6,
+        version=7,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import lmworks
 from lmworks.align.collected_rows import preference_rows, thumbed_rows
-from lmworks.data.preference_rows import parse_preference_row, read_preference_rows, row_columns
+from lmworks.data.training_rows import parse_preference_row, read_preference_rows, row_columns
 from lmworks.evaluate.rankings import RANKINGS, Candidates, Ranking, order_shown, read_candidates, read_rankings
 from lmworks.evaluate.votes import VOTES, Vote, append_vote
 from lmworks.monitor.log import Log

@@ -7,7 +7,7 @@ import pytest
 from lmworks.align.config import CritiqueConfig
 from lmworks.align.critique_and_revision import CONVERSATIONS, PREFERENCES, PRINCIPLES, critique_and_revision, revised
 from lmworks.artefact import StageContext
-from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
+from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.records import Message, Preference, PromptCompletion, Provenance
 
 CONFIG = CritiqueConfig(("prompts.jsonl",))

@@ -19,7 +19,7 @@ from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import rollout_sequences
 from lmworks.align.sft_replay import WithReplay
 from lmworks.align.stage_online import adapted, objective_of
-from lmworks.data.completion_groups import group_completions
+from lmworks.data.training_rows import group_completions
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
 from lmworks.generate.remote_engine import RemoteEngine

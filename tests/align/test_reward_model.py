@@ -15,8 +15,8 @@ from lmworks.align.reward_model import score
 from lmworks.align.reward_report import Targets, reward_scores, targets_of
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
-from lmworks.data.completion_groups import group_completions
 from lmworks.data.token_groups import TokenGroup, join_groups
+from lmworks.data.training_rows import group_completions
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
 from lmworks.generate.protocol import UnsupportedError

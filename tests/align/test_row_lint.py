@@ -8,7 +8,7 @@ import pytest
 
 from command_line import lmworks
 from lmworks.align.row_lint import ADVICE, held_out_items, length_scores, lint_rows
-from lmworks.data.preference_rows import read_preference_rows
+from lmworks.data.training_rows import read_preference_rows
 from lmworks.records import Preference, Scored
 from slow_cases import slow
 

@@ -9,9 +9,9 @@ import torch
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.completion_groups import group_completions
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
+from lmworks.data.training_rows import group_completions
 from lmworks.records import (
     Conversation,
     LabelledCompletion,

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import LoaderConfig, SourceConfig, TokenizeConfig
-from lmworks.data.learned_tokens import learned_section
+from lmworks.data.document_tokens import tokenize_conversations
 from lmworks.data.loader import Loader
+from lmworks.data.stage_tokenize import learned_section
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.data.tokenising import tokenize_conversations
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.stage_tokenize import tokenize

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lmworks.data.config import LARGEST, LoaderConfig, SourceConfig
-from lmworks.data.draw_plan import DrawPlan
+from lmworks.data.mixture import DrawPlan
 
 ODD = st.one_of(
     st.none(),

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from lmworks.data.batching import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
-from lmworks.data.loader import Loader
-from lmworks.data.loader_report import describe_loader
+from lmworks.data.loader import Loader, describe_loader
 from lmworks.data.token_shard import HEADER, ShardError
 from token_cases import counted, name_of, write_dataset
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lmworks.data.order import Permutation, mix
+from lmworks.data.duplicates.hashes import mix
+from lmworks.data.order import Permutation
 from slow_cases import slow
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from byte_tokenizer import byte_tokenizer
 from lmworks.config import ConfigError
 from lmworks.data.files import NoSourceError
-from lmworks.data.pairs import is_held_out, pair_files, pair_groups, parse_pair, read_pairs
+from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, parse_pair, read_pairs
 from lmworks.records import LeftOut, TextPair
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})

@@ -14,10 +14,10 @@ from tokenizers import AddedToken
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
 from lmworks.data.config import TokenizeConfig
+from lmworks.data.document_tokens import framing_id, tokenize_conversations, tokenize_documents
 from lmworks.data.files import NoSourceError
 from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
-from lmworks.data.tokenising import framing_id, tokenize_conversations, tokenize_documents
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
@@ -92,7 +92,7 @@ def test_shards_hold_each_text_and_its_end(context, tiny_tokenizer):
 
 
 def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(context, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmworks.data.tokenising.TOGETHER", 30)
+    monkeypatch.setattr("lmworks.data.document_tokens.TOGETHER", 30)
     config = TokenizeConfig(shard_tokens=60)
     tokenize(config, context)
     stopped = fresh(context, tmp_path, "second")
@@ -147,7 +147,7 @@ def test_groups_of_any_size_give_the_same_ids(tiny_tokenizer, monkeypatch):
     whole = [found.ids.tolist() for found in tokenize_documents(DOCUMENTS, tiny_tokenizer, 1, None)]
     assert whole == [[1, *tiny_tokenizer.encode(text)] for text in TEXTS]
     for together in (1, 50):
-        monkeypatch.setattr("lmworks.data.tokenising.TOGETHER", together)
+        monkeypatch.setattr("lmworks.data.document_tokens.TOGETHER", together)
         assert [found.ids.tolist() for found in tokenize_documents(DOCUMENTS, tiny_tokenizer, 1, None)] == whole
 
 

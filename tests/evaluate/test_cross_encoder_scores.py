@@ -5,11 +5,11 @@ import pytest
 import pytrec_eval
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from lmworks.data.cross_encoder_rows import Entailment, Ranking, Reading
 from lmworks.evaluate.cross_encoder_scores import measure
 from lmworks.evaluate.metric import Response
 from lmworks.evaluate.string_metrics import exact_match, token_f1
 from lmworks.records import Scored
+from lmworks.train.objectives.cross_encoder_rows import Entailment, Ranking, Reading
 
 CONTEXT = "the Nile runs north, a river of 6,650 km in Africa, to the Mediterranean Sea."
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hashing_encoder import make_document
-from lmworks.data.duplicates.evaluation_items import EvaluationItem
+from lmworks.data.duplicates.decontamination import EvaluationItem
 from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import TokenWriter
 from lmworks.evaluate.logged_items import logged_items

@@ -9,7 +9,7 @@ import pytest
 from events import DOCUMENT, event
 
 from lmworks.config import from_mapping
-from lmworks.data.preference_rows import read_preference_rows
+from lmworks.data.training_rows import read_preference_rows
 from lmworks.evaluate.question_set import GoldQuestion
 from lmworks.monitor.config import ReviewConfig, ReviewRule
 from lmworks.monitor.log import Log

@@ -11,7 +11,6 @@ from lmworks.adapt.adapter import add_adapter, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.task_head import with_head
-from lmworks.data.cross_encoder_rows import Entailment, Ranking, Reading, row_groups
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import assemble
@@ -21,6 +20,7 @@ from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.text_pair import join_pairs
 from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
+from lmworks.train.objectives.cross_encoder_rows import Entailment, Ranking, Reading, row_groups
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
 HEADS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from small_system import HOSTILE, Page, StandIn, index_of, inert
 
-from lmworks.data.preference_rows import parse_preference_row
+from lmworks.data.training_rows import parse_preference_row
 from lmworks.evaluate.rankings import RANKINGS, read_rankings
 
 SYSTEMS = ("run-alpha", "run-beta", "run-gamma")

@@ -16,7 +16,7 @@ from lmworks.build import run_alone, stage_sections
 from lmworks.config import ConfigError
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.pairs import pair_groups
+from lmworks.data.training_rows import pair_groups
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import PUBLISHED, initialise

@@ -14,7 +14,7 @@ from pathlib import Path
 from lmworks.align.config import CritiqueConfig
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_rows, write_rows
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
-from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
+from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Completion, EngineProtocol, Request, SamplingParameters
 from lmworks.generate.rollouts import seed_of
 from lmworks.records import Message, Preference, PromptCompletion, Provenance, TextOrMessages

@@ -15,7 +15,7 @@ import numpy as np
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
 from lmworks.align.sampled_completions import Groups, drawn, rollout_sequences
-from lmworks.data.completion_groups import group_completions
+from lmworks.data.training_rows import group_completions
 from lmworks.generate.rollouts import Rollout
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import LeftOut, Rated

@@ -17,9 +17,8 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.data.conversations import rows_of
-from lmworks.data.duplicates.contamination import find_overlaps, index_items
-from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
-from lmworks.data.preference_rows import PreferenceRow, parse_preference_row
+from lmworks.data.duplicates.decontamination import EvaluationItem, find_overlaps, index_items, read_items
+from lmworks.data.training_rows import PreferenceRow, parse_preference_row
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.set_lint import Finding, plain_text
 from lmworks.records import LabelledCompletion, Preference, Rated, Score, Scored, Stepwise, TextOrMessages, question_of

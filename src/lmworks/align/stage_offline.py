@@ -26,13 +26,12 @@ from lmworks.align.reward_report import held_out_section, reward_section
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.completion_groups import group_completions
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.order import Permutation
-from lmworks.data.preference_rows import PreferenceRow, read_preference_rows
 from lmworks.data.token_groups import TokenGroups
+from lmworks.data.training_rows import PreferenceRow, group_completions, read_preference_rows
 from lmworks.evaluate import suite
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint

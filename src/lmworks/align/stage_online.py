@@ -24,7 +24,7 @@ from lmworks.align.stage_offline import outside_digest as digest_of
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
-from lmworks.data.preference_rows import read_preference_rows
+from lmworks.data.training_rows import read_preference_rows
 from lmworks.evaluate.metric import Metric
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.suite_comparison import run_suites

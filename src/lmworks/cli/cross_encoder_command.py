@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lmworks.data.cross_encoder_rows import Row
     from lmworks.evaluate.cross_encoder_scores import HeadScores
     from lmworks.generate.cross_encoder import CrossEncoder
+    from lmworks.train.objectives.cross_encoder_rows import Row
 
 Task = Literal["reader", "reranker", "verifier"]
 
@@ -53,11 +53,11 @@ def train(
     """
     from lmworks.artefact import check_new, read_json
     from lmworks.build import run_alone, sections
-    from lmworks.data.cross_encoder_rows import read_rows
-    from lmworks.data.pairs import pair_files
+    from lmworks.data.training_rows import pair_files
     from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
     from lmworks.progress import stage_progress
     from lmworks.report import Section, Table, print_sections
+    from lmworks.train.objectives.cross_encoder_rows import read_rows
     from lmworks.train.stage_cross_encoder import CARD, split_rows
     from lmworks.workspace import read_current
 

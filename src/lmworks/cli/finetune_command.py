@@ -98,6 +98,6 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
 def _share(data: list[str]) -> float:
     """The share of rows to hold out, by their questions."""
     from lmworks.data.conversations import conversation_files, read_dialogues
-    from lmworks.data.tokenising import question_hash
+    from lmworks.data.document_tokens import question_hash
 
     return held_out_share(question_hash(row) for _, row in read_dialogues(conversation_files(data)))

@@ -106,7 +106,7 @@ def rows(
 
     from lmworks.align.collected_rows import preference_rows, thumbed_rows
     from lmworks.artefact import check_new
-    from lmworks.data.preference_rows import write_preference_rows
+    from lmworks.data.training_rows import write_preference_rows
     from lmworks.evaluate.rankings import RANKINGS, read_rankings
     from lmworks.evaluate.votes import VOTES, read_votes
     from lmworks.workspace import read_log

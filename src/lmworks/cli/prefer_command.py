@@ -33,7 +33,7 @@ def prefer(
     from lmworks.align import judged_preferences as judged
     from lmworks.artefact import check_new
     from lmworks.cli.options import new_console
-    from lmworks.data.preference_rows import write_preference_rows
+    from lmworks.data.training_rows import write_preference_rows
     from lmworks.evaluate.judge import Judge
     from lmworks.evaluate.judge import rubric as find_rubric
     from lmworks.evaluate.judge_calibration import JUDGE, calibrated

@@ -10,8 +10,8 @@ from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, wr
 from lmworks.compress.distillation_config import SequencesConfig
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.corpus import corpus_shards
-from lmworks.data.preference_rows import read_preference_rows, write_preference_rows
 from lmworks.data.store import write_documents
+from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.rollouts import seed_of
 from lmworks.records import Document, PromptCompletion, Provenance

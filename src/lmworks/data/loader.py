@@ -1,6 +1,6 @@
 """Batches in an order that is arithmetic: what a step shows depends on the settings and the step's number alone.
 
-    step → source and index in it (`draw_plan.py`, `mixing.py`) → epoch and place → sequence (`order.py`)
+    step → source and index in it (`mixture.py`) → epoch and place → sequence (`order.py`)
          → segments of documents (`packing.py`) → tokens (`token_dataset.py`)
 
 Each arrow can be taken for any step without taking it for those before. So a run that goes on at step s needs to be
@@ -13,6 +13,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,12 +24,53 @@ from numpy.typing import NDArray
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.batching import Batch, make_batch
-from lmworks.data.config import LoaderConfig
-from lmworks.data.draw_plan import DrawPlan
-from lmworks.data.loader_state import LoaderState, SourceState, Stream, differences
+from lmworks.data.config import LARGEST, LoaderConfig, PackingMode
+from lmworks.data.mixture import DrawPlan
 from lmworks.data.order import Permutation
 from lmworks.data.packing import plan_sequences
 from lmworks.data.token_dataset import TokenDataset
+from lmworks.report import Section, Table
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """A source in a stream; `tokens` is `TokenDataset.fingerprint`."""
+
+    name: str
+    tokens: str
+    weight: float | None
+    max_epochs: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What decides which batches there are and in which order, but for the number of steps.
+
+    World size, rank, threads and folders are no part of it.
+    """
+
+    length: int
+    batch: int
+    mode: PackingMode
+    document_mask: bool
+    temperature: float
+    seed: int
+    sources: tuple[SourceState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderState:
+    """`step` is the next to be given out; `horizons` are those of `DrawPlan`. ValueError for what cannot be."""
+
+    step: int
+    horizons: tuple[int, ...]
+    stream: Stream
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise ValueError(f"step must not be negative, got {self.step}")
+        if not self.horizons or not all(0 <= a < b <= LARGEST for a, b in pairwise((0, *self.horizons))):
+            raise ValueError(f"horizons must ascend from 1 to at most {LARGEST}, got {list(self.horizons)}")
 
 
 class Loader:
@@ -188,7 +231,7 @@ class Loader:
         """Go on where a state was saved, as with `state` at the beginning; returns the next step. ValueErrors as there,
         which leave the loader where it was."""
         saved = from_mapping(LoaderState, state, ["state"])
-        if found := differences(saved.stream, self._stream()):
+        if found := _differences(saved.stream, self._stream()):
             raise ValueError(f"the saved position is one in another stream of batches: {'; '.join(found)}")
         draws = self._planned(saved.horizons)
         if saved.step > draws.steps:
@@ -224,6 +267,26 @@ class Loader:
         return draws
 
 
+def _differences(was: Stream, now: Stream) -> list[str]:
+    """What differs between two streams, in words; empty where they are one."""
+    before, after = _flat(was), _flat(now)
+    found = [
+        f"{name} was {before.get(name)}, is {after.get(name)}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name) or (name in before) != (name in after)
+    ]
+    return found or ["the sources stand in another order"] * (was != now)
+
+
+def _flat(stream: Stream) -> dict[str, Any]:
+    values = asdict(stream)
+    for source in values.pop("sources"):
+        name = source.pop("name")
+        values[f"sources.{name}"] = f"{source.pop('tokens')[:12]}…"
+        values |= {f"sources.{name}, {setting}": value for setting, value in source.items()}
+    return values
+
+
 def _can_be_mixed(names: list[str], datasets: list[TokenDataset]) -> None:
     for name, dataset in zip(names, datasets, strict=True):
         if not dataset.tokens:
@@ -235,3 +298,34 @@ def _can_be_mixed(names: list[str], datasets: list[TokenDataset]) -> None:
                 f"the ids of {name} ({dataset.folder}) are of another vocabulary than those of {names[0]} "
                 f"({datasets[0].folder}): tokenize both with one tokenizer"
             )
+
+
+def describe_loader(loader: Loader) -> Section:
+    """Two tables with a row for each source, computed from the plans and the quotas of the run.
+
+    What a source holds: documents; tokens; `lost`, tokens that no sequence holds: 0; `split`, documents that lie in
+    more than one sequence; sequences of an epoch; the percentage of their places that is padding.
+
+    What the run shows of it: `drawn`, sequences in the run (0 is worth a look); their percentage of all; epochs;
+    `repeated`, sequences that the run showed before; `off by`, the most that it is ever away from its share.
+    """
+    config, draws = loader.config, loader.draws
+    held, shown = [], []
+    for name, dataset, plan, quota, bound in zip(
+        loader.names, loader.datasets, loader.plans, draws.quotas, draws.bounds, strict=True
+    ):
+        padding = 100 * plan.padding / (plan.sequences * plan.length)
+        lost = dataset.tokens - plan.tokens
+        held.append((name, dataset.documents, dataset.tokens, lost, plan.split_documents, plan.sequences, padding))
+        repeated = max(0, quota - plan.sequences)
+        shown.append((name, quota, 100 * quota / sum(draws.quotas), quota / plan.sequences, repeated, bound))
+    text = f"{loader.steps:,} steps of {config.batch} sequences of {config.length} tokens, mode {config.mode}."
+    columns = ("source", "documents", "tokens", "lost", "split", "sequences", "padding %")
+    return Section(
+        "Batches",
+        text,
+        (
+            Table(columns, tuple(held), "What the sources hold"),
+            Table(("source", "drawn", "share %", "epochs", "repeated", "off by"), tuple(shown), "What the run shows"),
+        ),
+    )

@@ -11,6 +11,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.data.duplicates.hashes import mix
+
 ROUNDS = 8  # each of the two halves is keyed four times; the tests ask for uniform places and neighbours
 
 
@@ -47,13 +49,3 @@ class Permutation:
             high = high ^ (mix(low ^ self._keys[turn]) >> (np.uint64(64) - self._high))
             low = low ^ (mix(high ^ self._keys[turn + 1]) >> (np.uint64(64) - self._low))
         return (high << self._low) | low
-
-
-def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection of 64-bit numbers in which each bit depends on all (the finaliser of SplitMix64, Steele et al. 2014).
-
-    Sums and products wrap around.
-    """
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.config import PackingMode
-from lmworks.data.order import mix
+from lmworks.data.duplicates.hashes import mix
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import compress, islice
+from itertools import compress, groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from lmworks.artefact import StageContext, StageResult, write_text
 from lmworks.data.balance.survey import origin_of, origins
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_dialogues
-from lmworks.data.learned_tokens import learned_section, masks_of
-from lmworks.data.store import DOCUMENTS, open_documents
-from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
-from lmworks.data.tokenising import (
+from lmworks.data.document_tokens import (
     Tokenized,
     conversation_hash,
     framing_id,
+    masks_of,
     question_hash,
     tokenize_conversations,
     tokenize_documents,
 )
+from lmworks.data.store import DOCUMENTS, open_documents
+from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.excerpts import Passage, Piece
 from lmworks.records import Document, LeftOut
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat import ChatRenderer
@@ -33,6 +34,7 @@ from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
 _SHOWN = 3  # documents that the report shows
 _ENDS = 8  # tokens at either end of one
+_MOST = 1000  # tokens of an example of what is learned
 
 # Both functions keep finished shards in `context.work`, so that a killed run goes on after the last of them. The shards
 # are the same for any number of threads and whether or not the run was interrupted.
@@ -256,3 +258,30 @@ def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:
         told = tokens(start, stop) if whole else f"{tokens(start, start + _ENDS)} … {tokens(stop - _ENDS, stop)}"
         rows.append((number, stop - start, told))
     return Table((unit.removesuffix("s"), "tokens", "reads"), tuple(rows), f"The first {unit}, │ between tokens")
+
+
+def learned_section(dataset: TokenDataset, tokenizer: Tokenizer, examples: int = 3) -> Section:
+    """The share of tokens that is learned, and some conversations, from the first to the last, with these marked."""
+    learned, last = sum(int(mask.sum()) for mask in masks_of(dataset)), dataset.documents - 1
+    passages = []
+    for number in sorted({last * each // max(examples - 1, 1) for each in range(examples)}):
+        start, stop = dataset.offsets[number : number + 2].tolist()
+        ids, mask = dataset.read(start, stop).tolist(), dataset.mask(start, stop).tolist()
+        note = f"{len(ids):,} tokens, {sum(mask):,} learned" + f", the first {_MOST:,} shown" * (len(ids) > _MOST)
+        pieces = _pieces(ids[:_MOST], mask[:_MOST], tokenizer)
+        passages.append(Passage(f"Conversation {number + 1:,} of {last + 1:,}", tuple(pieces), note))
+    text = (
+        f"{learned:,} of {dataset.tokens:,} tokens are learned ({learned / max(dataset.tokens, 1):.1%}): those "
+        "underlined on green, each as what follows all before it. The others are read only. In a box: special tokens."
+    )
+    return Section("Learned tokens", text, passages=tuple(passages), page_only=True)
+
+
+def _pieces(ids: Sequence[int], mask: Sequence[bool], tokenizer: Tokenizer) -> Iterator[Piece]:
+    special, before = set(tokenizer.special_ids.values()), ""
+    # A special token is a piece of its own. What is decoded with all before it keeps its spaces.
+    for (learned, place), group in groupby(range(len(ids)), lambda n: (mask[n], n if ids[n] in special else -1)):
+        text = tokenizer.decode(ids[: max(group) + 1], skip_special=False)
+        change = ("learned special" if learned else "special") if place >= 0 else "learned" if learned else ""
+        yield Piece(text[len(before) :], change)
+        before = text

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.artefact import hash_json, read_json, write_json
-from lmworks.data.cross_encoder_rows import LABELS, Entailment, Label, Ranking, Reading, Row, Task, group_of
 from lmworks.evaluate.choice_metrics import accuracy
 from lmworks.evaluate.comparison import Comparison, compare_values
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each, score
@@ -24,6 +23,7 @@ from lmworks.evaluate.ranking_metrics import average_precision
 from lmworks.evaluate.string_metrics import exact_match_metric, token_f1_metric
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.records import Score
+from lmworks.train.objectives.cross_encoder_rows import LABELS, Entailment, Label, Ranking, Reading, Row, Task, group_of
 from lmworks.train.stage_cross_encoder import CARD
 
 BINS = 128  # of log-odds, for the AUROC: exact where there are no more different ones

@@ -17,7 +17,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.data.conversations import decoded, parse_json, rows_of
-from lmworks.data.pairs import pair_files
+from lmworks.data.training_rows import pair_files
 from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.config import LearnedConfig
 from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value

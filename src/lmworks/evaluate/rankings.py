@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmworks.artefact import hash_json
 from lmworks.data.conversations import RowError, rows_of
-from lmworks.data.preference_rows import PROVENANCE, columns_of, row_of
+from lmworks.data.training_rows import PROVENANCE, columns_of, row_of
 from lmworks.evaluate.votes import Vote, read_standing
 from lmworks.records import Preference, Provenance, TextOrMessages
 

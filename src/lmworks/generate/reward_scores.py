@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmworks.artefact import hash_json
-from lmworks.data.completion_groups import STEP_END, step_ends
 from lmworks.data.conversations import as_messages
+from lmworks.data.training_rows import STEP_END, step_ends
 from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import Checkpoint

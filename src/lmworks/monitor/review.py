@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from lmworks.align.collected_rows import prompt_of_answer, unusable
 from lmworks.config import from_mapping, read_toml, to_mapping, unknown
-from lmworks.data.preference_rows import row_columns
+from lmworks.data.training_rows import row_columns
 from lmworks.evaluate.votes import append_vote
 from lmworks.monitor.config import ReviewConfig
 from lmworks.monitor.log import Log, Reader

@@ -10,10 +10,9 @@ from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
 from lmworks.config import described
 from lmworks.data.config import GroupLoaderConfig
-from lmworks.data.cross_encoder_rows import LABELS, Row, group_of, read_rows, row_groups
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.pairs import pair_files
 from lmworks.data.token_groups import TokenGroups
+from lmworks.data.training_rows import pair_files
 from lmworks.model.config import ClassificationHead, Head, SpanHead
 from lmworks.model.download import MODELS
 from lmworks.report import Section, Table
@@ -23,6 +22,7 @@ from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts
 from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
+from lmworks.train.objectives.cross_encoder_rows import LABELS, Row, group_of, read_rows, row_groups
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run

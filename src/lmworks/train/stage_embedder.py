@@ -10,7 +10,7 @@ from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.pairs import is_held_out, pair_files, pair_groups, read_pairs
+from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, read_pairs
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.model.download import digest_of_model, located

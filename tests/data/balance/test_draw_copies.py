@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.balance.draw import draw_copies, uniform
-from lmworks.data.order import mix
+from lmworks.data.duplicates.hashes import mix
 
 DOCUMENT = st.tuples(
     st.integers(0, 2**20 - 1),  # the draw, in 2^-20, so that levels are exact in floats and in fractions alike

@@ -14,17 +14,7 @@ from lmworks.data.annotation_table import AnnotationTable
 from lmworks.data.cleaning.local import Cut, judge
 from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.resolving import resolve, standing_of
-from lmworks.data.duplicates.tables import (
-    CROWDS,
-    PAIRS,
-    PLACES,
-    Crowds,
-    Pairs,
-    Places,
-    write_crowds,
-    write_pairs,
-    write_places,
-)
+from lmworks.data.duplicates.match_tables import Crowds, Pairs, Places, write_crowds, write_matches
 
 
 def table(count: int, shard: str = "s", **given) -> AnnotationTable:
@@ -53,12 +43,12 @@ def decided(steps, tables, folder=None):
     return judged
 
 
-def pairs_of(folder: Path, rows, method="near") -> Path:
+def pairs_of(folder: Path, rows) -> Path:
     folder.mkdir(exist_ok=True)
     first, second, similarity = (np.array(column) for column in zip(*rows, strict=True))
     pairs = Pairs(first.astype(np.int64), second.astype(np.int64), similarity.astype(float))
-    write_pairs(folder / PAIRS, {method: pairs})
-    write_crowds(folder / CROWDS, Crowds(threshold=0.7))
+    write_matches(folder, "near", pairs)
+    write_crowds(folder, Crowds(threshold=0.7))
     return folder
 
 
@@ -100,7 +90,7 @@ def test_of_equal_places_the_first_of_who_stays_before_others_is_kept(tmp_path):
     folder = tmp_path / "d"
     folder.mkdir()
     columns = zip(*[(0, 0, 5, 9), (0, 1, 1, 5), (0, 1, 7, 11), (1, 0, 0, 3)], strict=True)
-    write_places(folder / PLACES, {"paragraphs": Places(*(np.array(column, np.int64) for column in columns))})
+    write_matches(folder, "paragraphs", Places(*(np.array(column, np.int64) for column in columns)))
     judged = decided(policy({"name": "p", "duplicates": "paragraphs"}), [table(2, characters=[5, 9])], folder)
     assert judged[0][0].cuts == {0: [Cut(5, 9, "", "paragraphs")], 1: [Cut(7, 11, "", "paragraphs")]}
 

@@ -1,13 +1,17 @@
 """What the tests of duplicates share: similarity by definition, planted near duplicates, and the reference alone."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from lmworks.data.duplicates import library
-from lmworks.data.duplicates.words import words
+from lmworks.data.duplicates.hashes import words
+from lmworks.data.duplicates.kept_duplicates import Kept, kept_duplicates, similarity_by_texts
+from lmworks.data.duplicates.match_tables import Crowds, Pairs
+from lmworks.data.duplicates.near_duplicates import Keys, NearDuplicatesConfig, compare, keys_of_texts
 
 MULTIPLIER = 0xD1342543DE82EF95
 
@@ -41,3 +45,14 @@ def edited(generator: random.Random, text: str, edits: int) -> str:
     for place in generator.sample(range(len(found)), edits):
         found[place] = f"new{generator.randrange(10**6)}"
     return " ".join(found)
+
+
+def near(
+    texts: Sequence[str], config: NearDuplicatesConfig, rank: np.ndarray | None = None, keys: Keys | None = None
+) -> tuple[Pairs, Kept]:
+    """The similar pairs of texts, and which texts stay; without a rank the first ones are the best."""
+    rank = np.arange(len(texts)) if rank is None else rank
+    found = compare(texts, np.argsort(rank), keys_of_texts(texts, config) if keys is None else keys, config)
+    crowds = Crowds(found.crowds, config.threshold, config.words)
+    there, similarity = np.ones(len(texts), bool), similarity_by_texts(texts, crowds)
+    return found.pairs, kept_duplicates(found.pairs, crowds, config.threshold, rank, there, similarity)

@@ -21,7 +21,7 @@ from lmworks.data.cleaning.policy import Policy
 from lmworks.data.cleaning.resolving import resolve, standing_of
 from lmworks.data.corpus import corpus_shards
 from lmworks.data.duplicates.corpus_texts import CorpusTexts
-from lmworks.data.duplicates.exact import digests
+from lmworks.data.duplicates.hashes import text_digest
 from lmworks.data.duplicates.stage import DuplicatesConfig, duplicates
 from lmworks.data.edits import apply_edits
 from lmworks.data.store import write_documents
@@ -53,7 +53,7 @@ def source(uri: str) -> str:
 
 def annotated(uri: str, given: Given, document_hash: str) -> AnnotatedDocument:
     text = given.repaired
-    labels = {"exact": digests([text])[0].tobytes().hex()[:32]} | ({"licence": given.licence} if given.licence else {})
+    labels = {"exact": text_digest(text).hex()[:32]} | ({"licence": given.licence} if given.licence else {})
     found = Annotations(given.measures, (), labels)
     return AnnotatedDocument(
         uri, document_hash, given.kind, len(text), len(text.encode()), found, given.edits, source(uri)

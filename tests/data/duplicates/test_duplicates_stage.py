@@ -11,7 +11,8 @@ from duplicate_corpora import Corpus, Given, cut_out, cuts, decide, gone, run_du
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates.tables import CROWDS, PAIRS, PLACES, read_crowds, read_pairs, read_places
+from lmworks.data.duplicates import near_duplicates
+from lmworks.data.duplicates.match_tables import Pairs, Places, read_crowds, read_matches
 from lmworks.records import Edit
 from slow_cases import slow
 
@@ -19,7 +20,7 @@ EQUAL = {"name": "equal", "duplicates": "exact"}
 NEAR = {"name": "alike", "duplicates": "near", "similarity": 0.7}
 PARAGRAPHS = {"name": "paragraphs", "duplicates": "paragraphs"}
 PASSAGES = {"name": "passages", "duplicates": "passages"}
-CONFIG = {"near": {"threshold": 0.7, "crowd": 4}, "passages": 60, "paragraph": 30}
+CONFIG = {"near": {"threshold": 0.7}, "passages": 60, "paragraph": 30}
 
 
 def families(generator: random.Random) -> list[Given]:
@@ -41,15 +42,13 @@ def families(generator: random.Random) -> list[Given]:
 def told(folder: Path, corpus: Corpus) -> object:
     """All that was found and decided, by uris."""
     uris = [uri for uri, _ in corpus]
-    pairs = read_pairs(folder / "duplicates" / PAIRS, "near")
+    pairs = read_matches(Pairs, folder / "duplicates", "near")
     rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist(), strict=True)
     found = {(frozenset((uris[first], uris[second])), value) for first, second, value in rows}
-    crowds = {
-        frozenset(uris[each] for each in members) for members in read_crowds(folder / "duplicates" / CROWDS).members
-    }
+    crowds = {frozenset(uris[each] for each in members) for members in read_crowds(folder / "duplicates").members}
     groups: dict[tuple[str, int], set[tuple[str, int, int]]] = {}
     for method in ("paragraphs", "passages"):
-        places = read_places(folder / "duplicates" / PLACES, method)
+        places = read_matches(Places, folder / "duplicates", method)
         for group, document, start, end in zip(places.group, places.document, places.start, places.end, strict=True):
             groups.setdefault((method, int(group)), set()).add((uris[document], int(start), int(end)))
     judged = decide(folder, EQUAL, NEAR, PARAGRAPHS, PASSAGES)
@@ -68,7 +67,9 @@ def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_byte
     for name, each, size in (("a", corpus, 1 << 26), ("b", shuffled, shard_bytes)):
         folder = tmp_path_factory.mktemp("corpus") / name
         write_corpus(folder, each, size)
-        run_duplicates(folder, **CONFIG)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(near_duplicates, "CROWD", 4)
+            run_duplicates(folder, **CONFIG)
         results.append(told(folder, each))
     assert results[0] == results[1]
     found, crowds, groups, dropped, taken = results[0]
@@ -104,7 +105,7 @@ def test_the_best_by_priority_stays(tmp_path):
 
 
 @pytest.mark.parametrize("crowd", [2, 64])
-def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crowd):
+def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crowd, monkeypatch):
     """Thirty texts, each an edit of one, and ten with the same words; a step takes the best third of them first."""
     generator = random.Random(1)
     base = random_text(generator, 200)
@@ -113,7 +114,8 @@ def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crow
         (f"s/{number:02d}", Given(text, measures={"quality": float(number)})) for number, text in enumerate(texts)
     ]
     write_corpus(tmp_path, corpus)
-    run_duplicates(tmp_path, near={"crowd": crowd})
+    monkeypatch.setattr(near_duplicates, "CROWD", crowd)
+    run_duplicates(tmp_path)
     judged = decide(tmp_path, {"name": "good", "limits": {"quality": {"at_most": 26}}}, NEAR | {"similarity": 0.8})
     assert {*gone(tmp_path, judged["good"])} == {f"s/{number}" for number in range(27, 40)}
     dropped = gone(tmp_path, judged["alike"])

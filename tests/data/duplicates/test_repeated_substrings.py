@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates.byte_blocks import as_code_points, encoded
-from lmworks.data.duplicates.substrings import Passages, repeated_passages
-from lmworks.data.duplicates.suffixes import first_occurrences
+from lmworks.data.duplicates.match_tables import Places
+from lmworks.data.duplicates.repeated_substrings import as_code_points, first_occurrences, repeated_passages
+from lmworks.data.duplicates.winnowing import encoded
 
 TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
-METHODS = ["suffix array", "doubling"]
 
 
 def first_by_definition(text: bytes, length: int) -> list[int]:
@@ -31,9 +30,9 @@ def gone_by_definition(texts: list[str], order: list[int], length: int) -> dict[
     return gone
 
 
-def gone_but_for_one(found: Passages, order: list[int]) -> dict[int, set[int]]:
+def gone_but_for_one(found: Places, order: list[int]) -> dict[int, set[int]]:
     """Document → its characters in all places of passages but the first of each."""
-    columns = (found.groups.tolist(), found.documents.tolist(), found.starts.tolist(), found.ends.tolist())
+    columns = (found.group.tolist(), found.document.tolist(), found.start.tolist(), found.end.tolist())
     rows = [row for row in zip(*columns, strict=True) if row[1] in order]
     rows.sort(key=lambda row: (row[0], order.index(row[1]), row[2]))
     gone: dict[int, set[int]] = {}
@@ -49,18 +48,16 @@ def whole_characters(text: str, marked: set[int]) -> set[int]:
     return {n for n, end in enumerate(ends) if {*range(end - len(text[n].encode()), end)} <= marked}
 
 
-@pytest.mark.parametrize("method", METHODS)
 @given(st.binary(max_size=60) | st.text("ab", max_size=60).map(str.encode), st.integers(1, 9))
-def test_the_first_place_of_the_same_bytes(method, text, length):
-    found = first_occurrences(np.frombuffer(text, np.uint8), length, method)
+def test_the_first_place_of_the_same_bytes(text, length):
+    found = first_occurrences(np.frombuffer(text, np.uint8), length)
     assert found.tolist() == first_by_definition(text, length)
 
 
-@pytest.mark.parametrize("method", METHODS)
 @given(TEXTS, st.integers(2, 9), st.data())
-def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_else(method, texts, length, data):
+def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_else(texts, length, data):
     """One search serves any choice of documents, in any order of who stays before whom."""
-    found = repeated_passages(texts, length, method=method)
+    found = repeated_passages(texts, length)
     order = data.draw(st.permutations(range(len(texts))))
     order = order[: data.draw(st.integers(0, len(order)))]
     gone, expected = gone_but_for_one(found, order), gone_by_definition(texts, order, length)
@@ -73,11 +70,11 @@ def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_el
 @given(TEXTS, st.integers(2, 9))
 def test_the_places_of_a_passage_begin_alike_and_are_two_at_least(texts, length):
     found = repeated_passages(texts, length)
-    for group in range(int(found.groups.max(initial=-1)) + 1):
-        here = np.flatnonzero(found.groups == group)
+    for group in range(int(found.group.max(initial=-1)) + 1):
+        here = np.flatnonzero(found.group == group)
         assert len(here) >= 2
         if all(text.isascii() for text in texts):
-            assert len({texts[found.documents[n]][found.starts[n] :][:length] for n in here}) == 1
+            assert len({texts[found.document[n]][found.start[n] :][:length] for n in here}) == 1
 
 
 @given(TEXTS, st.integers(2, 9), st.randoms(use_true_random=False))
@@ -85,9 +82,9 @@ def test_the_order_of_documents_changes_nothing(texts, length, generator):
     order = list(range(len(texts)))
     generator.shuffle(order)
 
-    def told(found: Passages, names: list[int]) -> set[frozenset[tuple[int, int, int]]]:
+    def told(found: Places, names: list[int]) -> set[frozenset[tuple[int, int, int]]]:
         groups: dict[int, set[tuple[int, int, int]]] = {}
-        for group, document, start, end in zip(found.groups, found.documents, found.starts, found.ends, strict=True):
+        for group, document, start, end in zip(found.group, found.document, found.start, found.end, strict=True):
             groups.setdefault(int(group), set()).add((names[document], int(start), int(end)))
         return {frozenset(places) for places in groups.values()}
 
@@ -107,11 +104,11 @@ def test_a_passage_is_of_whole_words():
     found = repeated_passages(texts, 40)
     said = [
         texts[document][start:end]
-        for document, start, end in zip(found.documents, found.starts, found.ends, strict=True)
+        for document, start, end in zip(found.document, found.start, found.end, strict=True)
         if document < 2
     ]
     assert said == [f"({shared} yes", f"({shared} "]
-    assert {*found.documents.tolist()} == {0, 1, 2, 3}  # each character of a script without spaces is a word
+    assert {*found.document.tolist()} == {0, 1, 2, 3}  # each character of a script without spaces is a word
 
 
 @pytest.mark.parametrize(
@@ -139,7 +136,7 @@ def test_a_search_that_is_too_large_says_what_it_would_take():
     texts = [f"{number} " + "0123456789" * 30 for number in range(4)]
     with pytest.raises(ValueError, match=r"0\.0 MB of the texts may be passages .* GB of memory; 0\.0 MB are allowed"):
         repeated_passages(texts, 200, most_bytes=1000)
-    assert len(repeated_passages(texts, 200, most_bytes=1300).groups)
+    assert len(repeated_passages(texts, 200, most_bytes=1300).group)
 
 
 def test_what_stands_nowhere_else_takes_no_memory():
@@ -149,7 +146,7 @@ def test_what_stands_nowhere_else_takes_no_memory():
     shared = "".join(generator.choice(list("abcdefgh "), 1000))
     texts[7], texts[70] = f"{texts[7]}. {shared}.", f"{shared}! {texts[70]}"
     found = repeated_passages(texts, 200, most_bytes=4000)
-    places = zip(found.documents.tolist(), found.starts.tolist(), found.ends.tolist(), strict=True)
+    places = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
     assert [texts[document][start:end].strip() for document, start, end in places] == [shared.strip()] * 2
 
 
@@ -166,5 +163,3 @@ def test_bytes_become_whole_characters(text, data):
 def test_what_is_too_short_is_refused():
     with pytest.raises(ValueError, match="at least two"):
         repeated_passages(["a"], 1)
-    with pytest.raises(ValueError, match="at least one byte"):
-        first_occurrences(np.zeros(3, np.uint8), 0)

@@ -6,12 +6,9 @@ from duplicate_cases import uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates import winnowing
-from lmworks.data.duplicates.byte_blocks import encoded
 from lmworks.data.duplicates.winnowing import (
-    Fingerprints,
+    encoded,
     fingerprints,
-    joined,
     repeated,
     stretches_around,
     window_hashes,
@@ -22,11 +19,9 @@ from lmworks.data.duplicates.winnowing import (
 TEXTS = st.lists(st.text("ab", max_size=40) | st.text("aé漢", max_size=12), max_size=6)
 
 
-@given(TEXTS, st.integers(2, 12), st.sampled_from([1, 30, 4_000_000]))
-def test_every_repeated_passage_lies_in_a_stretch(texts, length, block):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winnowing, "_BLOCK", block)
-        again = repeated(fingerprints(texts, length))
+@given(TEXTS, st.integers(2, 12))
+def test_every_repeated_passage_lies_in_a_stretch(texts, length):
+    again = repeated(fingerprints(texts, length))
     raw = [text.encode() for text in texts]
     owners: dict[bytes, list[tuple[int, int]]] = {}
     for document, each in enumerate(raw):
@@ -76,22 +71,12 @@ def test_few_windows_are_chosen():
 
 
 @given(TEXTS, st.integers(0, 6))
-def test_parts_are_numbered_on(texts, cut):
+def test_what_is_chosen_of_a_text_depends_on_it_alone(texts, cut):
     whole = fingerprints(texts, 4)
-    parts = joined([fingerprints(texts[:cut], 4), fingerprints(texts[cut:], 4, len(texts[:cut]))])
-    chosen = {*zip(parts.documents.tolist(), parts.places.tolist(), parts.hashes.tolist(), strict=True)}
-    for document, text in enumerate(texts):
-        alone = fingerprints([text], 4, document)
-        mine = {*zip(alone.documents.tolist(), alone.places.tolist(), alone.hashes.tolist(), strict=True)}
-        assert {each for each in chosen if each[0] == document} <= mine or mine <= chosen
-    assert {*whole.documents.tolist()} == {*parts.documents.tolist()}
-
-
-def test_what_is_there_once_is_left_out():
-    found = Fingerprints(np.array([5, 7, 5, 9], np.uint64), np.array([0, 0, 1, 2]), np.array([3, 8, 1, 0]))
-    again = repeated(found)
-    assert (again.hashes.tolist(), again.documents.tolist(), again.places.tolist()) == ([5, 5], [0, 1], [3, 1])
-    assert not len(repeated(fingerprints([], 9)).hashes)
+    parts = [fingerprints(texts[:cut], 4), fingerprints(texts[cut:], 4, len(texts[:cut]))]
+    for name in ("hashes", "documents", "places"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
 
 
 @given(st.binary(max_size=40), st.integers(1, 12))

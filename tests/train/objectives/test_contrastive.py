@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.pairs import pair_groups
 from lmworks.data.token_groups import GroupBatch
+from lmworks.data.training_rows import pair_groups
 from lmworks.model.config import PoolHead
 from lmworks.model.presets import bert, llama
 from lmworks.records import TextPair

@@ -75,7 +75,7 @@ def preview(
     rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
     """
     from lmworks.data.conversations import turns_of
-    from lmworks.data.tokenising import learned_mask
+    from lmworks.data.document_tokens import learned_mask
     from lmworks.report import shown
 
     if conversation is None and row != 1:

@@ -22,10 +22,16 @@ from lmworks.data.annotate.word_list import read_word_list
 from lmworks.data.annotation import Annotations, Annotator, Mark, Text
 from lmworks.data.annotation_table import AnnotatedDocument
 from lmworks.data.documents_of import kind_of
-from lmworks.data.duplicates.contamination import RULE as CONTAMINATION
-from lmworks.data.duplicates.contamination import ContaminationIndex, Overlap, find_overlaps, index_items
-from lmworks.data.duplicates.evaluation_items import EvaluationItem, read_items
-from lmworks.data.duplicates.exact import digests
+from lmworks.data.duplicates.decontamination import RULE as CONTAMINATION
+from lmworks.data.duplicates.decontamination import (
+    ContaminationIndex,
+    EvaluationItem,
+    Overlap,
+    find_overlaps,
+    index_items,
+    read_items,
+)
+from lmworks.data.duplicates.hashes import text_digest
 from lmworks.data.edits import apply_edits
 from lmworks.data.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.data.named_files import named_file
@@ -58,7 +64,7 @@ def annotate_with_items(
     overlaps = tuple(find_overlaps(tools.evaluation, [text.text])) if tools.evaluation is not None else ()
     if tools.evaluation is not None:
         parts.append(contamination(overlaps))
-    key = digests([text.text])[0].tobytes().hex()[:32]
+    key = text_digest(text.text).hex()[:32]
     annotations = join_licences(joined([*parts, Annotations(labels={EQUAL: key})]), document.licence)
     size = len(text.text.encode("utf-8", "surrogatepass"))
     of_text = (len(text.text), size, annotations, tuple(edits))

@@ -24,7 +24,7 @@ from lmworks.atomic_file import new_file
 from lmworks.data.annotate.model_file import ModelFileError, read_arrays
 from lmworks.data.annotate.words import tokens
 from lmworks.data.annotation import Annotations, Text
-from lmworks.data.order import mix
+from lmworks.data.duplicates.hashes import mix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

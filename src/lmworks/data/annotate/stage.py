@@ -24,7 +24,7 @@ from lmworks.data.annotation_table import (
     write_annotations,
 )
 from lmworks.data.corpus import CorpusShard, check_sources, corpus_shards
-from lmworks.data.duplicates.contamination import count_statuses
+from lmworks.data.duplicates.decontamination import count_statuses
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.report import Fold, Section, Table
 

@@ -12,7 +12,7 @@ Counts of such words are counts of characters, about, so thresholds for them are
 without spaces (Javanese, Balinese, Tai Tham, ...) get words as long as phrases; in Tibetan, whose syllables are set
 apart, each syllable is one.
 
-Texts are compared by another definition, `duplicates.words`, which has only to cut two texts alike, and be fast.
+Texts are compared by another definition, `duplicates.hashes`, which has only to cut two texts alike, and be fast.
 
 A **token** is a word, or any other single character that is no space.
 """

@@ -19,7 +19,7 @@ from lmworks.data.balance.config import BalanceConfig
 from lmworks.data.balance.strata import REST, Stratum, Targets, find_targets
 from lmworks.data.balance.survey import Survey
 from lmworks.data.balance.upsampling import Counted, count_documents
-from lmworks.data.order import mix
+from lmworks.data.duplicates.hashes import mix
 
 # Why a document is not in the corpus: places in REASONS.
 REASONS = (

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from lmworks.data.balance.config import BalanceConfig, check_weights, unknown_source
-from lmworks.data.mixing import quotas, temperature_weights
+from lmworks.data.mixture import quotas, temperature_weights
 
 REST = ""  # the language of the strata that hold all languages without bounds
 

@@ -25,7 +25,7 @@ from lmworks.data.balance.config import BalanceConfig
 from lmworks.data.cleaning.ledger import LEDGER
 from lmworks.data.cleaning.policy import REPAIR
 from lmworks.data.corpus import CorpusShard
-from lmworks.data.duplicates.exact import digests
+from lmworks.data.duplicates.hashes import text_digest
 from lmworks.data.languages import base_language
 from lmworks.data.store import Shard
 
@@ -80,7 +80,7 @@ def _row(document: dict[str, Any], equal: bool) -> dict[str, Any]:
         "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by
         "key": key_of(uri, document["hash"]),
         "extracted": key_of(uri, metadata.get(EXTRACTED, document["hash"])),
-        "equal": int(digests([text])[0][0]) if equal else 0,
+        "equal": int.from_bytes(text_digest(text)[:8], "little") if equal else 0,
         "copy": origin_of(metadata) is not None,
     }
 

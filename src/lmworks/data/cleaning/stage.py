@@ -34,8 +34,8 @@ from lmworks.data.cleaning.resolving import resolve, standing_of
 from lmworks.data.cleaning.writing import COUNTS, POLICY, TEXTS, Decided, write_part
 from lmworks.data.corpus import CorpusShard, corpus_shards
 from lmworks.data.duplicates.corpus_texts import CorpusTexts
+from lmworks.data.duplicates.match_tables import CORPUS, Looked, read_corpus
 from lmworks.data.duplicates.stage import looked_at
-from lmworks.data.duplicates.tables import CORPUS, PAIRS, PLACES, Looked, read_corpus
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.named_files import named_file
@@ -201,7 +201,7 @@ def _written(policy: Policy) -> tuple[Step, ...]:
 
 
 def _duplicates(context: StageContext) -> Path | None:
-    found = [folder for folder in context.inputs.values() if (folder / PAIRS).exists() or (folder / PLACES).exists()]
+    found = [folder for folder in context.inputs.values() if (folder / CORPUS).is_file()]
     if len(found) > 1:
         raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
     return found[0] if found else None
@@ -218,9 +218,7 @@ def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[tuple[
 def check_corpus(duplicates: Path, shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> None:
     """ValueError where duplicates were looked for in other documents, in another order or in texts that were repaired
     otherwise: they are told by their places, which would be those of others here."""
-    if not (duplicates / CORPUS).is_file():
-        raise ValueError(f"{duplicates} does not say which documents it is of: let data.duplicates make it anew")
-    here, there = looked_at(shards, tables), read_corpus(duplicates / CORPUS)
+    here, there = looked_at(shards, tables), read_corpus(duplicates)
     if here != there:
         same = {*here} == {*there} or _told(here) == _told(there)
         what = "these in another order, or repaired otherwise" if same else f"{_told(there)}; here are {_told(here)}"

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.duplicates.rows import HashRows, positions
-from lmworks.data.duplicates.words import SEPARATOR
-from lmworks.data.order import mix
+from lmworks.data.duplicates.hashes import SEPARATOR, HashRows, mix, positions
 
 MULTIPLIER = 0xD1342543DE82EF95
 STEP = 0x9E3779B97F4A7C15  # from one turn of a signature to the next, as in SplitMix64
@@ -74,12 +72,11 @@ def shingle_sets(words: HashRows, size: int) -> HashRows:
     return HashRows(values[new], np.cumsum(np.bincount(rows[new], minlength=len(shingles))))
 
 
-def signatures(words: HashRows, size: int, permutations: int, seed: int) -> NDArray[np.uint32]:
+def signatures(words: HashRows, size: int, permutations: int) -> NDArray[np.uint32]:
     """(rows, permutations) uint32, as `minhash` defines them."""
     shingles = shingle_hashes(words, size)
     least = np.full(len(shingles) * permutations, EMPTY, np.uint64)
-    rows = np.repeat(np.arange(len(shingles)), shingles.lengths)
-    values = shingles.values ^ mix(np.array([seed], np.uint64))[0]
+    values, rows = shingles.values, np.repeat(np.arange(len(shingles)), shingles.lengths)
     for turn in range(2 * permutations):
         if not len(values):
             break

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.duplicates import library, reference
-from lmworks.data.duplicates.rows import HashRows
-from lmworks.data.duplicates.words import word_bytes
+from lmworks.data.duplicates.hashes import HashRows, word_bytes
 
 WORDS = 5  # of a shingle
 BATCH = 4_000_000  # characters that are hashed at once: large enough that calls cost nothing, small enough for memory
@@ -32,11 +31,11 @@ def batches(texts: Iterable[str], characters: int = BATCH) -> Iterator[list[str]
         yield batch
 
 
-def hash_words(texts: Iterable[str], compatibility: bool = False) -> HashRows:
-    """The words of each text in their order, hashed. With `compatibility`, of its compatibility composition (NFKC)."""
-    pieces = [word_bytes(text, compatibility) for text in texts]
-    ends = np.cumsum([len(piece) + 1 for piece in pieces], dtype=np.int64)
-    joined = np.frombuffer(b"".join(piece + b"\n" for piece in pieces), np.uint8)
+def hash_words(texts: Iterable[str]) -> HashRows:
+    """The words of each text in their order, hashed."""
+    pieces = [word_bytes(text) + b"\n" for text in texts]
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    joined = np.frombuffer(b"".join(pieces), np.uint8)
     compiled = library.load()
     if compiled is None:
         return reference.hash_words(joined, ends)
@@ -48,13 +47,15 @@ def hash_words(texts: Iterable[str], compatibility: bool = False) -> HashRows:
     return HashRows(values[:number].copy(), row_ends)
 
 
-def sets_of_words(words: HashRows, size: int = WORDS) -> HashRows:
-    """The shingles of rows of words: for each row a sorted array in which every hash stands once.
+def shingle_sets(texts: Iterable[str], size: int = WORDS) -> HashRows:
+    """The shingles of each text: a sorted row in which every hash stands once.
 
-    A row of fewer than `size` words has one shingle, of all of them; one without a word has none. ValueError for a size
-    below 1.
+    A text of fewer than `size` words has one shingle, of all of them; one without a word has none. ValueError for a
+    size below 1.
     """
-    _check(size)
+    if size < 1:
+        raise ValueError(f"a shingle has at least one word, got {size}")
+    words = hash_words(texts)
     compiled = library.load()
     if compiled is None:
         return reference.shingle_sets(words, size)
@@ -63,16 +64,6 @@ def sets_of_words(words: HashRows, size: int = WORDS) -> HashRows:
         words.values.ctypes.data, words.ends.ctypes.data, len(words), size, values.ctypes.data, ends.ctypes.data
     )
     return HashRows(values[:number].copy(), ends)
-
-
-def shingle_sets(texts: Iterable[str], size: int = WORDS, compatibility: bool = False) -> HashRows:
-    """The same of texts."""
-    return sets_of_words(hash_words(texts, compatibility), size)
-
-
-def shingles(text: str, size: int = WORDS, compatibility: bool = False) -> NDArray[np.uint64]:
-    """(n,) uint64 sorted: the shingles of one text, each once."""
-    return shingle_sets([text], size, compatibility).values
 
 
 def common_counts(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,6 +81,11 @@ def common_counts(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]
     return found
 
 
-def _check(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"a shingle has at least one word, got {size}")
+def similarities(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) the Jaccard similarity of the two rows of each of (n, 2) pairs. ValueError for two empty rows."""
+    common = common_counts(sets, pairs)
+    lengths = sets.lengths
+    union = lengths[pairs[:, 0]] + lengths[pairs[:, 1]] - common
+    if (union == 0).any():
+        raise ValueError("two texts without a word have no similarity")
+    return common / union

@@ -1,48 +1,41 @@
 """The stage `data.duplicates`: which documents and places of a corpus repeat others, before anything is decided."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from lmworks.artefact import StageContext, StageResult
-from lmworks.config import SHAPES_NOTHING, from_mapping
+from lmworks.artefact import StageContext, StageResult, read_rows
+from lmworks.config import SHAPES_NOTHING
 from lmworks.data.annotation_table import AnnotationTable, read_annotations
 from lmworks.data.corpus import CorpusShard, corpus_shards
-from lmworks.data.duplicates.config import NearDuplicatesConfig
 from lmworks.data.duplicates.corpus_texts import CorpusTexts
-from lmworks.data.duplicates.near import Compared, Keys, compare, joined_keys, keys_of_texts
-from lmworks.data.duplicates.paragraphs import Paragraphs, joined, paragraphs_of, repeated_paragraphs
-from lmworks.data.duplicates.repository_paths import PARTS, git_roots, repository_of
-from lmworks.data.duplicates.standing import standing_of
-from lmworks.data.duplicates.substrings import MOST_BYTES, repeated_passages
-from lmworks.data.duplicates.tables import (
-    CORPUS,
-    CROWDS,
-    PAIRS,
-    PLACES,
-    REPOSITORIES,
+from lmworks.data.duplicates.kept_duplicates import standing_of
+from lmworks.data.duplicates.match_tables import (
     Crowds,
     Looked,
     Method,
-    Pairs,
     Places,
     write_corpus,
     write_crowds,
-    write_pairs,
-    write_places,
+    write_matches,
     write_repositories,
 )
+from lmworks.data.duplicates.near_duplicates import Compared, Keys, NearDuplicatesConfig, compare, keys_of_texts
+from lmworks.data.duplicates.repeated_paragraphs import Paragraphs, paragraphs_of, repeated_paragraphs
+from lmworks.data.duplicates.repeated_substrings import MOST_BYTES, repeated_passages
+from lmworks.data.duplicates.repositories import PARTS, git_roots, repository_of
 from lmworks.data.duplicates.winnowing import Fingerprints, fingerprints
-from lmworks.data.duplicates.winnowing import joined as joined_fingerprints
 from lmworks.data.edits import apply_edits
 from lmworks.data.executing import ExecutionConfig, Part, carry_out
 from lmworks.data.joined_annotations import annotation_files, read_joined
 from lmworks.data.store import LEFT_OUT, Shard
 from lmworks.records import LeftOut
 from lmworks.report import Fold, Section, Table
+
+T = TypeVar("T", Keys, Paragraphs, Fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +81,24 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     annotations = annotation_files(context.inputs)
     tables = [read_joined(paths) for paths in annotations]
     _check_belonging(shards, annotations, tables)
-    write_corpus(context.output / CORPUS, looked_at(shards, tables))
+    write_corpus(context.output, looked_at(shards, tables))
     texts = CorpusTexts(shards, [table.edits for table in tables])
     found = _looked_at(config, context, shards, annotations, tables)
-    order = standing_of(tables).order
-    keys = joined_keys([Keys(each["bands"], each["words"]) for each in found])
-    compared = compare(texts, order, keys, config.near)
-    pairs = Pairs(compared.pairs.pairs[:, 0], compared.pairs.pairs[:, 1], compared.pairs.similarity)
-    write_pairs(context.output / PAIRS, {"near": pairs})
     near = config.near
-    write_crowds(context.output / CROWDS, Crowds(compared.crowds, near.threshold, near.words, near.compatibility))
-    places = _places(config, texts, found)
-    write_places(context.output / PLACES, places)
+    compared = compare(texts, standing_of(tables).order, _joined(Keys, found), near)
+    places: dict[Method, Places] = {}
+    if config.paragraphs:
+        places["paragraphs"] = repeated_paragraphs(_joined(Paragraphs, found))
+    if config.passages:
+        windows = _joined(Fingerprints, found)
+        places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
     names = [str(name) or None for each in found for name in each["repositories"]]
-    write_repositories(context.output / REPOSITORIES, names)
-    return _result(pairs, compared, places, names)
+    write_matches(context.output, "near", compared.pairs)
+    write_crowds(context.output, Crowds(compared.crowds, near.threshold, near.words))
+    for method, each in places.items():
+        write_matches(context.output, method, each)
+    write_repositories(context.output, names)
+    return _result(compared, places, names)
 
 
 def looked_at(shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> list[Looked]:
@@ -143,7 +139,8 @@ def _looked_at(
     annotations: Sequence[tuple[Path, ...]],
     tables: Sequence[AnnotationTable],
 ) -> list[Mapping[str, np.ndarray]]:
-    roots = git_roots(_left_out(context))
+    left_out = [folder / LEFT_OUT for folder in context.inputs.values() if (folder / LEFT_OUT).is_file()]
+    roots = git_roots(row for path in left_out for row in read_rows(LeftOut, path))
     starts = np.cumsum([0, *map(len, tables)]).tolist()
     parts = [
         Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
@@ -158,64 +155,38 @@ def sign_part(part: SignPart, path: Path) -> None:
     table = read_annotations(part.annotations)
     documents = list(part.shard)
     texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]
-    keys = keys_of_texts(texts, part.config.near)
-    paragraphs = texts if part.config.paragraphs else []
-    found = paragraphs_of(paragraphs, least=part.config.paragraph, first_document=part.first)
-    chosen = fingerprints(texts if part.config.passages else [], part.config.passages or 2, part.first)
+    config = part.config
+    paragraphs = paragraphs_of(texts if config.paragraphs else [], config.paragraph, part.first)
+    windows = fingerprints(texts if config.passages else [], config.passages or 2, part.first)
+    found = (keys_of_texts(texts, config.near), paragraphs, windows)
     names = [
-        repository_of(each.uri, each.metadata, part.roots, part.config.repository) if kind == "code" else ""
+        repository_of(each.uri, each.metadata, part.roots, config.repository) if kind == "code" else ""
         for each, kind in zip(documents, table.kinds, strict=True)
     ]
+    arrays = {_name(type(each), field.name): getattr(each, field.name) for each in found for field in fields(each)}
     with path.open("wb") as stream:
-        np.savez(
-            stream,
-            bands=keys.bands,
-            words=keys.words,
-            repositories=np.array(names, str),
-            **{name: getattr(found, name) for name in _PARAGRAPHS},
-            **{f"window_{name}": getattr(chosen, name) for name in _WINDOWS},
-        )
+        np.savez(stream, repositories=np.array(names, str), **arrays)
 
 
-_PARAGRAPHS = ("hashes", "documents", "starts", "ends")
-_WINDOWS = ("hashes", "documents", "places")
+def _name(kind: type, column: str) -> str:
+    return f"{kind.__name__}.{column}"
 
 
-def _left_out(context: StageContext) -> list[LeftOut]:
-    lists = [folder / LEFT_OUT for folder in context.inputs.values() if (folder / LEFT_OUT).is_file()]
-    rows = (line for each in lists for line in each.read_text("utf-8").split("\n") if line)
-    return [from_mapping(LeftOut, json.loads(row)) for row in rows]
+def _joined(kind: type[T], parts: Sequence[Mapping[str, np.ndarray]]) -> T:
+    """What was found in the parts as one."""
+    columns = [_name(kind, field.name) for field in fields(kind)]
+    return kind(*(np.concatenate([part[column] for part in parts]) for column in columns))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is found over all of them
-
-
-def _places(
-    config: DuplicatesConfig, texts: Sequence[str], found: Sequence[Mapping[str, np.ndarray]]
-) -> dict[Method, Places]:
-    """Of what was looked for."""
-    places: dict[Method, Places] = {}
-    if config.paragraphs:
-        again = repeated_paragraphs(joined([Paragraphs(*(each[name] for name in _PARAGRAPHS)) for each in found]))
-        places["paragraphs"] = Places(again.groups, again.documents, again.starts, again.ends)
-    if config.passages:
-        windows = [Fingerprints(*(each[f"window_{name}"] for name in _WINDOWS)) for each in found]
-        said = repeated_passages(texts, config.passages, config.passage_bytes, joined_fingerprints(windows))
-        places["passages"] = Places(said.groups, said.documents, said.starts, said.ends)
-    return places
-
-
-def _result(
-    pairs: Pairs, compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]
-) -> StageResult:
+def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:
+    pairs = compared.pairs
     alike = len(np.unique(np.concatenate([pairs.first, pairs.second])))
     crowded = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.crowds])))
     groups = {method: len(np.unique(each.group)) for method, each in places.items()}
     counts = {
         "documents": len(repositories),
         "pairs": len(pairs.first),
-        "candidates": compared.pairs.candidates,
+        "candidates": compared.candidates,
         "alike": alike,
         "in_crowds": crowded,
         **{f"repeated_{method}": number for method, number in groups.items()},

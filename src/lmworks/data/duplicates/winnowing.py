@@ -6,18 +6,16 @@ least hash are chosen. Two texts that share `length` bytes share what is chosen 
 natural text two windows in a hundred are chosen where `length` is 200; of text that repeats itself, more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.duplicates import library
-from lmworks.data.duplicates.byte_blocks import Block, blocks_of
+from lmworks.data.duplicates.hashes import mix
 from lmworks.data.duplicates.reference import MULTIPLIER
-from lmworks.data.order import mix
 
-_BLOCK = 4_000_000  # bytes that are hashed at once
 _BYTES = mix(np.arange(1, 257, dtype=np.uint64))  # what stands for a byte, so that all bits of a hash depend on it
 _MOST = np.uint64(2**64 - 1)
 
@@ -41,16 +39,22 @@ def window_size(length: int) -> int:
     return max(length // 2, 1)
 
 
+def encoded(text: str) -> NDArray[np.uint8]:
+    """The bytes of a text; a surrogate, which UTF-8 has no place for, has three as well."""
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+
+
 def fingerprints(texts: Iterable[str], length: int, first_document: int = 0) -> Fingerprints:
     """What is chosen of texts, the first of which has the number `first_document`. Shorter ones have nothing."""
-    found = [_of_block(block, length, first_document) for block in blocks_of(texts, _BLOCK)]
-    return joined([Fingerprints(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)), *found])
-
-
-def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
-    """Those of the parts of a corpus as one; at least one part."""
-    names = ("hashes", "documents", "places")
-    return Fingerprints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    window = window_size(length)
+    hashes, documents, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for document, raw in enumerate(map(encoded, texts), first_document):
+        if len(raw) >= length:
+            chosen, begins = winnow(raw, window, length - window + 1)
+            hashes.append(chosen)
+            documents.append(np.full(len(chosen), document))
+            places.append(begins)
+    return Fingerprints(np.concatenate(hashes), np.concatenate(documents), np.concatenate(places))
 
 
 def repeated(found: Fingerprints) -> Fingerprints:
@@ -69,15 +73,6 @@ def stretches_around(places: NDArray[np.int64], length: int, size: int) -> NDArr
     ends = np.minimum(places + length, size)
     new = np.append(True, starts[1:] > ends[:-1])  # both ascend, since the places do
     return np.stack((starts[new], ends[np.append(new[1:], True)]), axis=1)
-
-
-def _of_block(block: Block, length: int, first_document: int) -> Fingerprints:
-    window = window_size(length)
-    hashes, places = winnow(block.text, window, length - window + 1)
-    documents = block.document_of(places)
-    within = (places + window <= block.ends[documents]) & (block.ends - block.starts >= length)[documents]
-    hashes, places, documents = hashes[within], places[within], documents[within]
-    return Fingerprints(hashes, documents + block.first + first_document, places - block.starts[documents])
 
 
 def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -99,21 +94,18 @@ def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np
 def _closing(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
     """At each place the largest among the minima of all runs of `width` values that it is in: its own value where it is
     the least of one of them. Runs that the ends cut off count as well."""
-    lowest = ~_running_maximum(~values, width)
-    return _running_maximum(lowest, width)[width - 1 : width - 1 + len(values)] if len(values) else values
+    lowest = _running_minimum(np.pad(values, width - 1, constant_values=_MOST), width)
+    return ~_running_minimum(~lowest, width)
 
 
-def _running_maximum(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
-    """(n + width - 1,): the largest of the values from i - width + 1 to i, of those that there are. Maxima from the
-    beginning of each block of `width` and to its end give those of all runs (van Herk 1992; Gil & Werman 1993)."""
-    number = len(values) + width - 1
-    blocks = -(-(number + width - 1) // width)
-    padded = np.zeros(blocks * width, np.uint64)
-    padded[width - 1 : width - 1 + len(values)] = values
-    table = padded.reshape(blocks, width)
-    forwards = np.maximum.accumulate(table, axis=1).reshape(-1)
-    backwards = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1].reshape(-1)
-    return np.maximum(backwards[:number], forwards[width - 1 : width - 1 + number])
+def _running_minimum(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
+    """(n - width + 1,): the least of each run of `width` values, put together from runs of 1, 2, 4, ... values."""
+    size = 1
+    while size < width:
+        step = min(size, width - size)
+        values = np.minimum(values[:-step], values[step:])
+        size += step
+    return values
 
 
 def window_hashes(text: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.data.preference_rows import row_columns
+from lmworks.data.training_rows import row_columns
 from lmworks.evaluate.rankings import RANKINGS, Candidates, Ranking, order_shown, read_candidates, read_rankings
 from lmworks.evaluate.vote_results import agreement, summary
 from lmworks.evaluate.votes import append_vote

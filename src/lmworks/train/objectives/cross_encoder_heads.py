@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.data.cross_encoder_rows import Task
 from lmworks.data.token_groups import GroupBatch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
+from lmworks.train.objectives.cross_encoder_rows import Task
 from lmworks.train.objectives.objective import Objective
 
 _TOGETHER = 4096  # padded tokens of a forward: pairs of nearly one length, so that little of it is padding

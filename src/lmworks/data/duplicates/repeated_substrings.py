@@ -13,38 +13,20 @@ repeated, for about a byte of memory for each byte of text. The suffix array is 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.duplicates.byte_blocks import SEPARATOR, as_code_points, encoded
-from lmworks.data.duplicates.suffixes import Method, first_occurrences
-from lmworks.data.duplicates.winnowing import Fingerprints, fingerprints, repeated, stretches_around
-from lmworks.data.duplicates.words import UNSPACED
+from lmworks.data.duplicates.hashes import UNSPACED
+from lmworks.data.duplicates.match_tables import Places
+from lmworks.data.duplicates.winnowing import Fingerprints, encoded, fingerprints, repeated, stretches_around
 
 LENGTH = 200  # bytes: the 50 tokens of the paper, or some 35 English words
 MOST_BYTES = 400_000_000  # that are compared at once
 MEMORY = 70  # bytes for each of those
+SEPARATOR = 0xFF  # behind each stretch: a byte that UTF-8 has nowhere
 _INSIDE = re.compile(rf"(?![{UNSPACED}])\w(?=(?![{UNSPACED}])\w)")  # a character that the next one goes on a word of
-
 _SPACES = 100  # characters before a place that are looked at
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Passages:
-    """n places of passages, in groups of those that begin with the same text; (n,) int64 each, in the order of groups,
-    documents and starts. Offsets are code points, of whole words and without the space before them: what is left of a
-    text when a place is cut out has no halves of words, and none run together.
-
-    Of a text that repeats itself within the least length of a passage, such as a line of dashes, a place is as long as
-    that goes on.
-    """
-
-    groups: NDArray[np.int64]
-    documents: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
 
 
 def repeated_passages(
@@ -52,18 +34,21 @@ def repeated_passages(
     length: int = LENGTH,
     most_bytes: int = MOST_BYTES,
     chosen: Fingerprints | None = None,
-    method: Method = "suffix array",
-) -> Passages:
-    """All passages of at least `length` bytes of UTF-8 that stand in several places of the texts.
+) -> Places:
+    """All passages of at least `length` bytes of UTF-8 that stand in several places of the texts; those of a group
+    begin with the same text.
 
     `texts` may read a text each time that it is asked for a number. `chosen` are the `fingerprints` of all, where they
-    were made before. ValueError for a length below 2, and where more than `most_bytes` would have to be compared.
+    were made before. Places are of whole words and without the space before them: what is left of a text when one is
+    cut out has no halves of words, and none run together. Of a text that repeats itself within `length` bytes, such as
+    a line of dashes, a place is as long as that goes on. ValueError for a length below 2, and where more than
+    `most_bytes` would have to be compared.
     """
     if length < 2:
         raise ValueError(f"a repeated passage has at least two bytes, got {length}")
     again = repeated(fingerprints(texts, length) if chosen is None else chosen)
     text, stretches = _gathered(texts, again, length, most_bytes)
-    return _as_words(texts, _places(text, stretches, length, method))
+    return _as_words(texts, _places(text, stretches, length))
 
 
 def _gathered(
@@ -95,9 +80,9 @@ def _gathered(
 # Windows into passages
 
 
-def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int, method: Method) -> NDArray[np.int64]:
+def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """(n, 4) int64: group, document, start and end in bytes, in the order of groups, documents and starts."""
-    windows, owners = _windows_of_several(text, length, method)
+    windows, owners = _windows_of_several(text, length)
     if not len(windows):
         return np.empty((0, 4), np.int64)
     goes_on = _goes_on_alike(windows, owners)
@@ -114,18 +99,43 @@ def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int, 
     return _without_overlaps(table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))], length)
 
 
-def _windows_of_several(
-    text: NDArray[np.uint8], length: int, method: Method
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _windows_of_several(text: NDArray[np.uint8], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(places, owners): the windows within one stretch whose bytes stand in several places, in order, and the first
     place of each one's bytes."""
-    owners = first_occurrences(text, length, method)
+    owners = first_occurrences(text, length)
     separators = np.cumsum(text == SEPARATOR, dtype=np.int32)
     whole = separators[length - 1 :] == separators[: len(owners)] if len(owners) else np.empty(0, bool)
     whole &= text[: len(owners)] != SEPARATOR
     counts = np.bincount(owners[whole], minlength=len(owners))
     windows = np.flatnonzero(whole & (counts[owners] > 1))
     return windows, owners[windows]
+
+
+def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
+    """(len(text) - length + 1,) int64: for each place the earliest one at which the same `length` bytes begin.
+
+    Neighbours in a suffix array (libdivsufsort) whose longest common prefix (Kasai et al. 2001) has the wanted length
+    begin with the same bytes, so that runs of such neighbours are all the places of one string. It needs some 25 bytes
+    of memory for each of the text. ModuleNotFoundError without pydivsufsort.
+    """
+    if len(text) <= length:
+        return np.arange(max(len(text) - length + 1, 0))
+    try:
+        from pydivsufsort import divsufsort, kasai
+    except ImportError:
+        raise ModuleNotFoundError(
+            "repeated passages are found by pydivsufsort: pip install pydivsufsort, or look for none (passages=0)"
+        ) from None
+    text = np.array(text)  # a copy that may be written to: the library takes no other
+    suffixes = divsufsort(text)
+    common = kasai(text, suffixes)  # [i] is of suffixes i and i + 1
+    starts = np.concatenate(([0], np.flatnonzero(common[:-1] < length) + 1))
+    earliest = np.minimum.reduceat(suffixes, starts)
+    earliest = np.repeat(earliest, np.diff(np.append(starts, len(suffixes))))
+    first = np.arange(len(text) - length + 1)
+    long = suffixes < len(first)
+    first[suffixes[long]] = earliest[long]
+    return first
 
 
 def _goes_on_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -175,7 +185,7 @@ def _thinned(table: NDArray[np.int64], new: NDArray[np.bool_], length: int) -> N
 # Bytes into words
 
 
-def _as_words(texts: Sequence[str], table: NDArray[np.int64]) -> Passages:
+def _as_words(texts: Sequence[str], table: NDArray[np.int64]) -> Places:
     order = np.argsort(table[:, 1], kind="stable")
     borders = np.flatnonzero(np.diff(table[order, 1])) + 1
     for rows in np.split(order, borders) if len(order) else ():
@@ -184,7 +194,20 @@ def _as_words(texts: Sequence[str], table: NDArray[np.int64]) -> Passages:
     groups, counts = np.unique(table[:, 0], return_inverse=True, return_counts=True)[1:]
     several = counts[groups] > 1
     table, groups = table[several], np.unique(groups[several], return_inverse=True)[1]
-    return Passages(groups, table[:, 1], table[:, 2], table[:, 3])
+    return Places(groups, table[:, 1], table[:, 2], table[:, 3])
+
+
+def as_code_points(text: NDArray[np.uint8], ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 2) ranges of bytes as ranges of the whole characters in them; a range may become empty."""
+    begins = (text & 0xC0) != 0x80  # where a character begins
+    if begins.all():
+        return ranges
+    before = np.concatenate(([0], np.cumsum(begins)))
+    border = np.append(begins, True)
+    starts, ends = ranges[:, 0], ranges[:, 1]
+    first = before[starts]
+    last = before[ends] - ~border[ends]  # a character that goes on behind the end is not in it
+    return np.stack((first, np.maximum(first, last)), axis=1)
 
 
 def _within_words(text: str, ranges: NDArray[np.int64]) -> NDArray[np.int64]:

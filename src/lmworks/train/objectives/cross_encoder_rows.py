@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
-from lmworks.data.pairs import pair_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.data.training_rows import pair_of
 from lmworks.records import TextPair
 from lmworks.tokenizer.text_pair import JoinedPair, join_pairs
 from lmworks.tokenizer.tokenizer import Tokenizer

@@ -13,11 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.duplicates.contamination import RULE, count_statuses, find_overlaps, index_items
-from lmworks.data.duplicates.evaluation_items import EvaluationItem, ItemFields, read_items
-from lmworks.data.duplicates.words import words
+from lmworks.data.duplicates import decontamination
+from lmworks.data.duplicates.decontamination import (
+    RULE,
+    SIZE,
+    EvaluationItem,
+    count_statuses,
+    find_overlaps,
+    index_items,
+    read_items,
+)
+from lmworks.data.duplicates.hashes import words
 
-SIZE = 9
 WORDS = st.lists(st.sampled_from("abc"), max_size=30).map(" ".join)
 QUESTIONS = WORDS.filter(lambda text: not 3 <= len(text.split()) < 8)  # the short ones are apart
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -59,7 +66,7 @@ def by_definition(item: EvaluationItem, text: str) -> tuple[float, set[int]]:
 def test_every_shared_run_is_found(pairs, texts):
     items = [EvaluationItem(str(number), question, (answer,)) for number, (question, answer) in enumerate(pairs)]
     texts += [f"c a {question}, b" for question, _ in pairs[:2]]
-    found = {(o.document, o.item): o for o in find_overlaps(index_items(items, SIZE), texts)}
+    found = {(o.document, o.item): o for o in find_overlaps(index_items(items), texts)}
     for document, text in enumerate(texts):
         for item in items:
             share, covered = by_definition(item, text)
@@ -74,12 +81,11 @@ def test_every_shared_run_is_found(pairs, texts):
     assert not found
 
 
-def status_of(items: list[EvaluationItem], texts: list[str], **options) -> dict[str, str]:
-    index = index_items(items, **options)
+def status_of(items: list[EvaluationItem], texts: list[str]) -> dict[str, str]:
+    index = index_items(items)
     found = {overlap.item for overlap in find_overlaps(index, texts)}
     statuses = {
-        item.id: "contaminated" if item.id in found else index.undecided.get(number, "clean")
-        for number, item in enumerate(items)
+        each.item.id: "contaminated" if each.item.id in found else each.undecided or "clean" for each in index.wanted
     }
     assert {name: count for name, count in count_statuses(index, found).items() if count} == Counter(statuses.values())
     return statuses
@@ -92,17 +98,6 @@ def test_the_matched_text_stands_beside_the_item():
     assert (overlap.document, overlap.item, overlap.share) == (1, "gsm8k/0", 1.0)
     assert overlap.matched == QUESTION.upper().rstrip("?")
     assert text[overlap.marks[0].start : overlap.marks[0].end] == overlap.matched
-    assert overlap.text == f"{QUESTION}\n72"
-    assert overlap.answer_follows is True
-
-
-def test_whether_a_short_answer_follows():
-    item = EvaluationItem("1", QUESTION, ("William Shakespeare",))
-    texts = [f"{QUESTION} {'word ' * gap} {answer} end" for gap, answer in ((3, "william shakespeare"), (3, "William"))]
-    texts += [f"William Shakespeare {QUESTION}", f"{QUESTION} {'word ' * 200} William Shakespeare"]
-    assert [o.answer_follows for o in find_overlaps(index_items([item]), texts)] == [True, False, False, False]
-    [without] = find_overlaps(index_items([EvaluationItem("1", QUESTION)]), texts[:1])
-    assert without.answer_follows is None
 
 
 def test_short_items_are_matched_whole_or_reported():
@@ -181,12 +176,13 @@ def as_letters(item: EvaluationItem) -> str:
 
 
 @needs_data
-def test_items_of_mmlu_in_books_are_found_however_they_are_set_out():
+def test_items_of_mmlu_in_books_are_found_however_they_are_set_out(monkeypatch):
     """All with a question of five words or more, of which the policy then drops the documents (a share above 0.5);
     and not one of a thousand in the books as they are."""
     items = [item for item in mmlu(1000) if len(words(item.question)) >= 5]
     books = [gzip.decompress(path.read_bytes()).decode() for path in sorted((DATA / "classic-books").glob("*.gz"))]
-    index = index_items(items, most_items=1000)
+    monkeypatch.setattr(decontamination, "MOST_ITEMS", 1000)
+    index = index_items(items)
     assert not [o for o in find_overlaps(index, books) if o.share > 0.5]
     page = " ".join(books[0].split()[5000:5060])
     forms = (
@@ -219,23 +215,15 @@ def test_problems_of_gsm8k_are_found_by_question_or_solution():
             assert all(found[n, str(n)] == 1.0 for n in long)
 
 
-def test_what_all_items_share_is_left_out():
+def test_what_all_items_share_is_left_out(monkeypatch):
     instruction = "Read the passage below and then answer the question that follows it in one short sentence"
     items = [EvaluationItem(str(n), f"{instruction}: {QUESTION.replace('red', f'red{n}')}") for n in range(12)]
     items.append(EvaluationItem("only", instruction))
     statuses = status_of(items, [f"{instruction}.", QUESTION.replace("red", "red3")])
     assert statuses.pop("only") == "too common to decide"
     assert statuses == {str(n): "contaminated" if n == 3 else "clean" for n in range(12)}
-    assert status_of(items, [instruction], most_items=100)["only"] == "contaminated"
-
-
-def test_a_document_is_scanned_alone_as_among_others():
-    texts = ["a b", QUESTION, "", QUESTION + " " + QUESTION, "c"]
-    index = index_items([EvaluationItem("a", QUESTION)])
-    expected = list(find_overlaps(index, texts))
-    assert [len(overlap.marks) for overlap in expected] == [1, 1]
-    single = [o for number, text in enumerate(texts) for o in find_overlaps(index, [text], number)]
-    assert single == expected
+    monkeypatch.setattr(decontamination, "MOST_ITEMS", 100)
+    assert status_of(items, [instruction])["only"] == "contaminated"
 
 
 def test_items_are_read_from_lines_and_objects(tmp_path):
@@ -261,9 +249,6 @@ def test_items_are_read_from_lines_and_objects(tmp_path):
         EvaluationItem("set/4", "q3", ("one", "1")),
         EvaluationItem("set/5", "q4"),
     ]
-    path.write_bytes(gzip.compress(b'{"frage": "wie?", "antwort": "so"}'))
-    [item] = read_items(path, "de", ItemFields(question=("frage",), answer=("antwort",)))
-    assert item == EvaluationItem("de/1", "wie?", ("so",))
 
 
 @pytest.mark.parametrize(
@@ -284,5 +269,3 @@ def test_an_id_is_there_once(tmp_path):
         read_items(path)
     with pytest.raises(ValueError, match="same id"):
         index_items([EvaluationItem("a", "b"), EvaluationItem("a", "c")])
-    with pytest.raises(ValueError, match="at least 8 words"):
-        index_items([], size=5)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lmworks.artefact import hash_json
 from lmworks.data.config import Learn
 from lmworks.data.conversations import Dialogue, turns_of
+from lmworks.data.token_dataset import TokenDataset
 from lmworks.records import Document, Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.tokenizer import ROLES, Tokenizer
@@ -145,6 +146,13 @@ def learned_part(prompts: Sequence[Rendered], whole: Rendered, given: int) -> ND
     if prompts and not starts:
         raise ValueError("the chat template writes this prompt in another way when a completion follows it")
     return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= max(starts, default=0))
+
+
+def masks_of(dataset: TokenDataset) -> Iterator[NDArray[np.bool_]]:
+    """(tokens of the shard,) for each shard: which are learned."""
+    for shard in dataset.shards:
+        mask = shard.mask(0, len(shard.tokens))
+        yield np.ones(len(shard.tokens), bool) if mask is None else mask
 
 
 def conversation_hash(row: Dialogue) -> str:

@@ -1,16 +1,21 @@
-"""Copied repositories from documents to decisions: what a repository is, and which of its files go."""
+"""Copied repositories: what a repository is, which is contained in one that stays, and which of its files go."""
 
 import random
 
+import numpy as np
 import pytest
 from duplicate_cases import edited, random_text
 from duplicate_corpora import Given, decide, gone, run_duplicates, write_corpus
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lmworks.data.duplicates.repository_paths import git_roots, repository_of
-from lmworks.data.duplicates.tables import REPOSITORIES, read_repositories
+from lmworks.data.duplicates import repositories
+from lmworks.data.duplicates.match_tables import read_repositories
+from lmworks.data.duplicates.repositories import Copy, Repository, copied_repositories, git_roots, repository_of
 from lmworks.records import LeftOut
 
 STEP = {"name": "forks", "duplicates": "repositories", "similarity": 0.8, "kinds": ["code"]}
+FILES = st.sets(st.integers(1, 9), min_size=1, max_size=8)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +42,51 @@ def test_a_repository_is_told_by_where_a_file_was(uri, expected):
 def test_how_many_parts_name_a_repository():
     assert repository_of("hub/owner/name/src/a.py", parts=3) == "hub/owner/name"
     assert repository_of("hub/owner/name/src/a.py", parts=1) == "hub"
-    with pytest.raises(ValueError, match="at least one part"):
-        repository_of("a/b", parts=0)
+
+
+def repository(name: str, files: set[int], licensed: bool = False) -> Repository:
+    return Repository(name, np.array(sorted(files), np.uint64), licensed)
+
+
+@given(st.lists(st.tuples(FILES, st.booleans()), max_size=8), st.integers(1, 9), st.randoms())
+def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator):
+    known = [repository(f"r{number}", files, licence) for number, (files, licence) in enumerate(cases)]
+    shuffled = known.copy()
+    generator.shuffle(shuffled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repositories, "CROWD", crowd)
+        copies = copied_repositories(shuffled, 0.7)
+        assert copies == copied_repositories(known, 0.7)
+    files = {each.name: {*each.files.tolist()} for each in known}
+    gone = {copy.copy for copy in copies}
+    for copy in copies:
+        both = files[copy.copy] & files[copy.original]
+        assert copy.original not in gone
+        assert copy.share == len(both) / len(files[copy.copy]) >= 0.7 and len(both) >= 3
+    if crowd >= len(cases):
+        staying: list[str] = []
+        for each in sorted(known, key=lambda each: (not each.licensed, -len(each.files), each.name)):
+            shared = [len(files[each.name] & files[other]) for other in staying]
+            if not any(both >= 3 and both / len(files[each.name]) >= 0.7 for both in shared):
+                staying.append(each.name)
+        assert sorted(staying) == sorted(set(files) - gone)
+
+
+def test_a_library_is_no_original_of_the_program_that_carries_it():
+    library, program = {*range(10)}, {*range(500)}
+    assert copied_repositories([repository("library", library, True), repository("program", program)], 0.8) == ()
+    vendored = [repository("vendored", library), repository("program", program, True)]
+    assert copied_repositories(vendored, 0.8) == (Copy("vendored", "program", 1.0),)
+
+
+def test_a_family_whose_best_goes_is_looked_at_again(monkeypatch):
+    """`a` is the best owner of what the others share, and goes itself, as a copy of `z`, which they have little of."""
+    monkeypatch.setattr(repositories, "CROWD", 2)
+    common = {*range(10)}
+    best, larger = repository("a", common | {50, 51}, True), repository("z", {*range(3, 60)}, True)
+    others = [repository(f"c{n}", common | {100 + n}) for n in range(6)]
+    copies = copied_repositories([best, larger, *others], 0.75)
+    assert {(copy.copy, copy.original) for copy in copies} == {("a", "z"), *((f"c{n}", "c0") for n in range(1, 6))}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +140,7 @@ def test_repositories_are_told_by_git_where_it_was(tmp_path, sources):
     repositories = {"all/x/fork": (sources, ""), "all/x/origin": (sources, "MIT")}
     _, dropped = written(tmp_path / "git", repositories, left_out)
     assert len(dropped) == len(sources) and all(str(twin).startswith("all/x/origin/") for twin, _ in dropped.values())
-    assert {*read_repositories(tmp_path / "git" / "duplicates" / REPOSITORIES)} == {"all/x/origin", "all/x/fork"}
+    assert {*read_repositories(tmp_path / "git" / "duplicates")} == {"all/x/origin", "all/x/fork"}
     _, dropped = written(tmp_path / "parts", repositories)
     assert dropped == {}  # by two parts, both are in all/x
     _, dropped = written(tmp_path / "three", repositories, repository=3)
@@ -103,7 +151,7 @@ def test_only_code_has_repositories(tmp_path, sources):
     corpus = [(f"{name}/{path}", Given(text)) for name in ("s/a", "s/b") for path, text in sources.items()]
     write_corpus(tmp_path, corpus)
     run_duplicates(tmp_path)
-    assert {*read_repositories(tmp_path / "duplicates" / REPOSITORIES)} == {None}
+    assert {*read_repositories(tmp_path / "duplicates")} == {None}
     [judged] = decide(tmp_path, STEP | {"kinds": []}).values()
     assert gone(tmp_path, judged) == {}
 

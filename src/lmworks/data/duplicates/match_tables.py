@@ -1,0 +1,135 @@
+"""What was found of duplicates, on disk: pairs of documents that were compared, crowds of which too many were alike to
+compare all, places that repeat each other, and the repositories that files of code belong to; a file each, and none of
+what was not looked for.
+
+Documents are told by their places in the corpus, counted over all shards of all inputs in their order.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+CORPUS = "corpus.json"  # which documents the places are of
+_CROWDS, _REPOSITORIES = "crowds.parquet", "repositories.parquet"
+_SETTINGS = {"paragraphs": "paragraphs=true", "passages": "passages=200"}  # that have them looked for
+
+Method = Literal["near", "paragraphs", "passages"]
+T = TypeVar("T", "Pairs", "Places")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A shard of the corpus, as it was when duplicates were looked for: its name, which tells its content and its
+    place among the others, how many documents it has, and their characters after repair."""
+
+    shard: str
+    documents: int
+    characters: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """n pairs of documents, (n,) int64 each, the lower place first, and how alike they are, (n,) float64: the Jaccard
+    similarity of their shingles, counted and not estimated. A similarity of 1 is an equivalence: what is true of one of
+    two such documents is true of the other, so that of many with the same words not all pairs are listed."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crowds:
+    """Documents of buckets too large for all their pairs: those that are left are compared with the ones that stay.
+
+    members    (n,) int64 each: documents that may be alike.
+    threshold  The least similarity that pairs were looked for with.
+    words      Of a shingle.
+    """
+
+    members: Sequence[NDArray[np.int64]] = ()
+    threshold: float = 0.8
+    words: int = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """n places of documents, in groups of those with the same content: (n,) int64 each. Offsets are code points of the
+    text after repair."""
+
+    group: NDArray[np.int64]
+    document: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+def write_corpus(folder: Path, shards: Sequence[Looked]) -> None:
+    """The shards in their order: data.clean compares them with its own."""
+    rows = [[each.shard, each.documents, each.characters] for each in shards]
+    (folder / CORPUS).write_text(json.dumps(rows) + "\n", "utf-8")
+
+
+def read_corpus(folder: Path) -> list[Looked]:
+    return [Looked(*row) for row in json.loads((folder / CORPUS).read_text("utf-8"))]
+
+
+def write_matches(folder: Path, method: Method, found: Pairs | Places) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {field.name: getattr(found, field.name) for field in fields(found)}
+    pq.write_table(pa.table(columns), folder / f"{method}.parquet", compression="zstd")
+
+
+def read_matches(kind: type[T], folder: Path, method: Method) -> T:
+    """ValueError for what was not looked for."""
+    import pyarrow.parquet as pq
+
+    path = folder / f"{method}.parquet"
+    if not path.is_file():
+        setting = _SETTINGS.get(method, method)
+        raise ValueError(
+            f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
+            "called duplicates), or leave the step out of the policy"
+        )
+    columns = pq.read_table(path)
+    return kind(*(columns.column(field.name).to_numpy() for field in fields(kind)))
+
+
+def write_crowds(folder: Path, crowds: Crowds) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    members = pa.array([each.tolist() for each in crowds.members], pa.list_(pa.int64()))
+    looked_for = {"threshold": str(crowds.threshold), "words": str(crowds.words)}
+    table = pa.table({"members": members}).replace_schema_metadata(looked_for)
+    pq.write_table(table, folder / _CROWDS, compression="zstd")
+
+
+def read_crowds(folder: Path) -> Crowds:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / _CROWDS)
+    members = tuple(np.array(each, np.int64) for each in table.column("members").to_pylist())
+    known = table.schema.metadata
+    return Crowds(members, float(known[b"threshold"]), int(known[b"words"]))
+
+
+def write_repositories(folder: Path, names: Sequence[str | None]) -> None:
+    """Of each document of the corpus the repository that it is a file of; None for the others."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.array(names, pa.string()).dictionary_encode()
+    pq.write_table(pa.table({"repository": column}), folder / _REPOSITORIES, compression="zstd")
+
+
+def read_repositories(folder: Path) -> list[str | None]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(folder / _REPOSITORIES).column("repository").to_pylist()

@@ -1,0 +1,277 @@
+"""Rows of training that are no conversations, in files and as groups of token sequences.
+
+TRL's preference, unpaired, stepwise and prompt-only rows, and `answer`, `rating`:
+
+{"prompt": ..., "chosen": ..., "rejected": ...}                a preference
+{"prompt": ..., "completion": ..., "label": true}              unpaired feedback
+{"prompt": ..., "completion": ..., "rating": 0.7}              a rating
+{"prompt": ..., "completions": [...], "labels": [...]}         a solution in steps, with a verdict on each
+{"prompt": ..., "answer": "42", "verifier": "numeric"}         a task that a program checks; or a prompt alone
+
+Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`. And pairs of
+texts, what an embedding model learns from:
+
+{"anchor": ..., "positive": ..., "negatives": [...]}
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.artefact import hash_json, write_text
+from lmworks.config import from_mapping, to_mapping
+from lmworks.data.conversations import (
+    RowError,
+    as_messages,
+    check_encodable,
+    conversation_files,
+    decoded,
+    joined,
+    parse_json,
+    rows_of,
+)
+from lmworks.data.document_tokens import learned_part, prompts_of
+from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.records import (
+    LabelledCompletion,
+    LeftOut,
+    Preference,
+    PromptCompletion,
+    Provenance,
+    Rated,
+    Stepwise,
+    TextPair,
+    Verifiable,
+)
+from lmworks.tokenizer.chat import ChatRenderer, Rendered
+from lmworks.tokenizer.tokenizer import Tokenizer
+
+T = TypeVar("T")
+PairT = TypeVar("PairT", bound=TextPair)
+
+PreferenceRow = Preference | LabelledCompletion | Rated | Stepwise | Verifiable | PromptCompletion
+_BY_COLUMN: dict[str, type[PreferenceRow]] = {  # the column that only one kind of row has
+    "chosen": Preference,
+    "label": LabelledCompletion,
+    "rating": Rated,
+    "labels": Stepwise,
+    "answer": Verifiable,
+    "completion": PromptCompletion,
+    "prompt": Verifiable,
+}
+PROVENANCE = [each.name for each in fields(Provenance)]
+SUFFIX = ".jsonl"
+_AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
+Completed = PromptCompletion | LabelledCompletion | Rated | Preference
+Row = Completed | Stepwise
+STEP_END = "\n"  # stands between the steps of a solution
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Preferences and their kind
+
+
+def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
+    """The rows of the files, of these kinds alone where any are named. RowError for the first that is not, or is none,
+    or whose answers are equal: what to do, and how many more there are."""
+    rows: list[PreferenceRow] = []
+    wrong: list[RowError] = []
+    for where, found in chain.from_iterable(map(rows_of, files)):
+        try:
+            row = parse_preference_row(found, where)
+            if kinds and type(row) not in kinds:
+                wanted = " or ".join(kind.__name__ for kind in kinds)
+                raise RowError("kind", f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
+            if isinstance(row, Preference) and row.chosen == row.rejected:
+                raise RowError("equal", f"{where}: chosen and rejected are equal: remove the row")
+            rows.append(row)
+        except RowError as error:
+            wrong.append(error)
+    if wrong:
+        raise joined(wrong)
+    return rows
+
+
+def parse_preference_row(found: Any, where: str) -> PreferenceRow:
+    """An object, or a line of a .jsonl file, as the row that its columns say. RowError says `where` it is none."""
+    row = columns_of(found, where)
+    kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
+    if kind is None:
+        raise RowError("columns", f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
+    if kind is Verifiable:
+        row = {"answer": "", "verifier": "", **row}
+    if type(row.get("label")) is int and row["label"] in (0, 1):
+        row["label"] = bool(row["label"])
+    row.pop("id", None)
+    return row_of(kind, row, where)
+
+
+def columns_of(found: Any, where: str) -> dict[str, Any]:
+    """The columns of an object, or of a line of a .jsonl file, without those that are null. RowError for another
+    value."""
+    found = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
+    if not isinstance(found, dict):
+        raise RowError("form", f"{where}: a row is an object, got {found!r:.100}")
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def row_of(kind: type[T], columns: dict[str, Any], where: str) -> T:
+    """The row, whose source is `where` unless its columns say who made it. RowError for columns that do not make it."""
+    made = {name: columns.pop(name) for name in PROVENANCE if name in columns}
+    made = {"source": where, **made, **columns.pop("provenance", {})}
+    try:
+        check_encodable(columns, where)
+        return from_mapping(kind, {**columns, "provenance": made}, [where])
+    except ValueError as error:
+        raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+
+
+def row_columns(row: Any) -> dict[str, Any]:
+    """The columns of a row as `parse_preference_row` reads them, without those that are empty."""
+    columns = _filled(to_mapping(row))
+    for name in columns.keys() & {"prompt", "completion", "chosen", "rejected"}:
+        if isinstance(columns[name], list):
+            columns[name] = [_filled(message) for message in columns[name]]
+    made = _filled(columns.pop("provenance", {}))
+    return columns | ({"provenance": made} if made else {})
+
+
+def write_preference_rows(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(row_columns(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in columns.items() if value not in (None, [], {})}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pairs of texts
+
+
+def pair_files(sources: Sequence[str], base: Path, left_out: list[LeftOut] | None = None) -> list[Path]:
+    """The .jsonl files of `sources`, as `conversation_files`."""
+    return conversation_files(sources, base, left_out, (SUFFIX,), "pairs")
+
+
+def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
+    """A pair in each line that is not empty, in order: `{"anchor": ..., "positive": ..., "negatives": [...]}`.
+
+    ValueError says which line is none, and why.
+    """
+    for path in files:
+        yield from (parse_pair(line, where) for where, line in rows_of(path))
+
+
+def parse_pair(line: bytes | str, where: str) -> TextPair:
+    """ValueError for a line that is no JSON object of a pair, an empty text, and half a surrogate pair, which no
+    tokenizer can read; it begins with `where`."""
+    return pair_of(TextPair, line, where)
+
+
+def pair_of(kind: type[PairT], line: bytes | str, where: str) -> PairT:
+    """`parse_pair` of a pair that knows more."""
+    found: Any = parse_json(line if isinstance(line, str) else decoded(line, where), where)
+    if not isinstance(found, Mapping):
+        raise ValueError(f'{where}: a pair is an object, {{"anchor": ..., "positive": ...}}, got {found!r:.100}')
+    pair = from_mapping(kind, found, [where])
+    for text in (pair.anchor, pair.positive, *pair.negatives):
+        if not text.strip():
+            raise ValueError(f"{where}: a text of the pair is empty")
+    check_encodable(found, where)
+    return pair
+
+
+def is_held_out(pair: TextPair, share: float) -> bool:
+    """Whether a pair is kept from training. Its anchor decides: all answers to one question are on one side, and stay
+    there when pairs are added."""
+    return int(hash_json(pair.anchor)[:13], 16) / 16**13 < share  # 52 bits, which a float holds exactly
+
+
+def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) -> TokenGroups:
+    """A group for each pair: anchor, positive, negatives, framed as the model's texts are. A text of more than `length`
+    tokens loses its end, which `TokenGroups.cut` counts. ValueError for a text without a token."""
+    groups, cut = [], 0
+    for start in range(0, len(pairs), _AT_ONCE):
+        some = [(pair.anchor, pair.positive, *pair.negatives) for pair in pairs[start : start + _AT_ONCE]]
+        texts = [text for own in some for text in own]
+        rows, shortened = tokenizer.encode_truncated(texts, length)
+        if not all(rows):
+            raise ValueError(f"a text has no token in this vocabulary: {texts[[len(r) for r in rows].index(0)][:60]!r}")
+        cut += shortened
+        encoded = iter(rows)
+        groups += [TokenGroup([np.array(next(encoded), np.int32) for _ in own]) for own in some]
+    return join_groups(groups, cut)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Completions as groups
+
+
+def group_completions(rows: Sequence[Row], renderer: ChatRenderer, length: int, left_out: list[LeftOut]) -> TokenGroups:
+    """A group for each row: its prompt with each completion (`chosen` before `rejected`), as the chat template writes
+    the two together, and what the assistant says behind the prompt as what is to be learned. Of steps, two copies of
+    the solution: of the first the last tokens of right steps are to be learned, of the second those of wrong ones.
+
+    A prompt that is a text is what a user says, a completion that is one what the assistant answers. A sequence of more
+    than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion, or every step, then
+    has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0) and `rating` where rows have them.
+
+    ValueError for a completion that the template hides, for a template that writes a prompt in another way when a
+    completion follows it, or a solution, for a step that is empty, and labels that are not one a step.
+    """
+    groups, cut = [], 0
+    for number, row in enumerate(rows):
+        where = row.provenance.source or f"row {number + 1}"
+        try:
+            sequences = list(_steps(row, renderer) if isinstance(row, Stepwise) else _completions(row, renderer))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        kept = [(ids[:length], mask[:length]) for ids, mask in sequences]
+        if not (any if isinstance(row, Stepwise) else all)(any(mask) for _, mask in kept):
+            left_out.append(LeftOut(where, f"a completion begins behind its first {length:,} tokens or is empty"))
+            continue
+        cut += sum(len(ids) > length for ids, _ in sequences)
+        groups.append(TokenGroup([ids for ids, _ in kept], [mask for _, mask in kept], _own_columns(row)))
+    return join_groups(groups, cut)
+
+
+def _completions(row: Completed, renderer: ChatRenderer) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+    """For each completion: the ids of prompt and completion, and which of them are the completion's."""
+    prompt = as_messages(row.prompt, "user")
+    before = prompts_of(prompt, renderer, row.tools)
+    for each in (row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,):
+        whole = renderer.render([*prompt, *as_messages(each, "assistant")], tools=row.tools)
+        yield whole.ids, learned_part(before, whole, len(prompt)).tolist()
+
+
+def _steps(row: Stepwise, renderer: ChatRenderer) -> Iterator[tuple[Sequence[int], Sequence[bool]]]:
+    """The solution, a step a line, with the ends of right steps, and again with those of wrong ones."""
+    if len(row.labels) != len(row.completions) or not all(map(str.strip, row.completions)):
+        raise ValueError("a solution has a label for each of its steps, and none of these is empty")
+    solution = STEP_END.join(row.completions)
+    whole = renderer.render([*as_messages(row.prompt, "user"), *as_messages(solution, "assistant")])
+    ends = dict(zip(step_ends(whole, solution, row.completions).tolist(), row.labels, strict=True))
+    for label in (True, False):
+        yield whole.ids, [ends.get(place) is label for place in range(len(whole.ids))]
+
+
+def step_ends(whole: Rendered, solution: str, steps: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each step's last token, of the last step that of the sequence. ValueError for a template that
+    writes the solution in another way."""
+    if (begin := whole.text.rfind(solution)) < 0:
+        raise ValueError("the chat template writes the solution in another way: strip its steps")
+    ends = begin + np.cumsum([len(step) + len(STEP_END) for step in steps]) - len(STEP_END)
+    places = np.searchsorted(whole.starts, ends) - 1
+    places[-1] = len(whole.ids) - 1
+    return places
+
+
+def _own_columns(row: Row) -> dict[str, Sequence[float]]:
+    if isinstance(row, LabelledCompletion):
+        return {"label": [float(row.label)]}
+    return {"rating": [row.rating]} if isinstance(row, Rated) else {}

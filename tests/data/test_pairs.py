@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.config import ConfigError
 from lmworks.data.files import NoSourceError
-from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, parse_pair, read_pairs
+from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, pair_of, read_pairs
 from lmworks.records import LeftOut, TextPair
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
@@ -21,29 +20,14 @@ words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(st
 @given(st.builds(TextPair, words, words, st.lists(words, max_size=3).map(tuple)))
 def test_a_pair_comes_back_from_its_line(pair):
     row = {"anchor": pair.anchor, "positive": pair.positive, "negatives": list(pair.negatives)}
-    assert parse_pair(json.dumps(row), "here") == pair
-    assert parse_pair(json.dumps(row, ensure_ascii=False).encode(), "here") == pair
+    assert pair_of(TextPair, json.dumps(row), "here") == pair
+    assert pair_of(TextPair, json.dumps(row, ensure_ascii=False).encode(), "here") == pair
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps(text).encode()))
 def test_what_is_no_pair_is_an_error_that_says_where(line):
     with pytest.raises(ValueError, match=r"^file, line 3"):
-        parse_pair(line, "file, line 3")
-
-
-@pytest.mark.parametrize(
-    ("row", "told"),
-    [
-        ({"anchor": "a"}, "positive: missing"),
-        ({"anchor": "a", "positive": "b", "negative": "c"}, 'did you mean "negatives"'),
-        ({"anchor": "a", "positive": " "}, "is empty"),
-        ({"anchor": "a", "positive": "b", "negatives": "c"}, "expected a list"),
-        ({"anchor": "a", "positive": "\ud800"}, r"holds \\ud800, one half"),
-    ],
-)
-def test_the_error_says_what_is_wrong(row, told):
-    with pytest.raises((ValueError, ConfigError), match=told):
-        parse_pair(json.dumps(row), "here")
+        pair_of(TextPair, line, "file, line 3")
 
 
 def test_files_are_found_in_order_and_the_rest_is_told(tmp_path):

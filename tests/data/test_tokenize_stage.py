@@ -209,8 +209,6 @@ def test_a_model_as_a_folder_and_as_a_file_make_shards_of_its_vocabulary(context
 
 def test_a_vocabulary_of_sentence_piece(context, tmp_path):
     packed = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
-    if not packed.exists():
-        pytest.skip("no SentencePiece model in the folder of shared data")
     path = tmp_path / "test.model"
     path.write_bytes(gzip.decompress(packed.read_bytes()))
     given = without_vocabulary(context)

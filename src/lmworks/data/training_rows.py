@@ -159,22 +159,14 @@ def pair_files(sources: Sequence[str], base: Path, left_out: list[LeftOut] | Non
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
-    """A pair in each line that is not empty, in order: `{"anchor": ..., "positive": ..., "negatives": [...]}`.
-
-    ValueError says which line is none, and why.
-    """
+    """A pair in each line that is not empty, in order; ValueError says which line is none, and why."""
     for path in files:
-        yield from (parse_pair(line, where) for where, line in rows_of(path))
-
-
-def parse_pair(line: bytes | str, where: str) -> TextPair:
-    """ValueError for a line that is no JSON object of a pair, an empty text, and half a surrogate pair, which no
-    tokenizer can read; it begins with `where`."""
-    return pair_of(TextPair, line, where)
+        yield from (pair_of(TextPair, line, where) for where, line in rows_of(path))
 
 
 def pair_of(kind: type[PairT], line: bytes | str, where: str) -> PairT:
-    """`parse_pair` of a pair that knows more."""
+    """The pair that a line is. ValueError for one that is no JSON object of a pair, an empty text, and half a surrogate
+    pair, which no tokenizer can read; it begins with `where`."""
     found: Any = parse_json(line if isinstance(line, str) else decoded(line, where), where)
     if not isinstance(found, Mapping):
         raise ValueError(f'{where}: a pair is an object, {{"anchor": ..., "positive": ...}}, got {found!r:.100}')

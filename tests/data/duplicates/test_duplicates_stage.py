@@ -2,7 +2,6 @@
 best; nothing that grows by a square."""
 
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -86,24 +85,6 @@ def test_workers_change_no_byte(tmp_path):
         assert path.read_bytes() == (tmp_path / "2" / "duplicates" / path.name).read_bytes()
 
 
-def test_the_best_by_priority_stays(tmp_path):
-    text = random_text(random.Random(0), 100)
-    corpus = [
-        ("s/long", Given(text + " and more", measures={"quality": 0.5})),
-        ("s/good", Given(text, measures={"quality": 0.9})),
-        ("s/free", Given(text + "!", licence="MIT")),
-        ("s/plain", Given(text + " too")),
-    ]
-    for number, order in enumerate((corpus, corpus[::-1])):
-        folder = tmp_path / str(number)
-        write_corpus(folder, order)
-        run_duplicates(folder)
-        [dropped] = decide(folder, NEAR | {"similarity": 0.8}).values()
-        assert {uri: twin for uri, (twin, _) in gone(folder, dropped).items()} == dict.fromkeys(
-            ("s/long", "s/good", "s/plain"), "s/free"
-        )
-
-
 @pytest.mark.parametrize("crowd", [2, 64])
 def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crowd, monkeypatch):
     """Thirty texts, each an edit of one, and ten with the same words; a step takes the best third of them first."""
@@ -144,20 +125,6 @@ def test_thousands_of_equal_and_alike_documents_make_no_square(tmp_path, number)
     assert number <= counts["in_crowds"] <= number + 1
     judged = decide(tmp_path, NEAR | {"similarity": 0.8})
     assert len(gone(tmp_path, judged["alike"])) == 2 * number - 1
-
-
-@pytest.mark.slow
-def test_time_grows_as_the_corpus_does(tmp_path):
-    """From 25,000 documents to 100,000: four times as many take less than eight times as long, the square sixteen."""
-    seconds = []
-    for number in (25_000 // 3, 100_000 // 3):
-        folder = tmp_path / str(number)
-        write_corpus(folder, hot(number))
-        begun = time.process_time()
-        run_duplicates(folder)
-        decide(folder, NEAR | {"similarity": 0.8})
-        seconds.append(time.process_time() - begun)
-    assert seconds[1] < 8 * seconds[0]
 
 
 def test_places_are_those_of_the_repaired_text(tmp_path):
@@ -210,13 +177,6 @@ def test_what_was_not_looked_for_is_no_result(tmp_path):
         decide(tmp_path, PARAGRAPHS)
     with pytest.raises(ValueError, match=r"from a similarity of 0\.8 on, and not of 0\.7: lower near\.threshold"):
         decide(tmp_path, NEAR)
-
-
-def test_passages_that_take_too_much_memory_are_refused(tmp_path):
-    shared = random_text(random.Random(3), 400)
-    write_corpus(tmp_path, [(f"s/{number}", Given(f"{number} {shared}")) for number in range(9)])
-    with pytest.raises(ValueError, match=r"GB of memory; 0\.0 MB are allowed: allow more"):
-        run_duplicates(tmp_path, passages=200, passage_bytes=5000)
 
 
 def test_annotations_of_other_documents_are_refused(tmp_path):

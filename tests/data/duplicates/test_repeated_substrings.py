@@ -77,21 +77,6 @@ def test_the_places_of_a_passage_begin_alike_and_are_two_at_least(texts, length)
             assert len({texts[found.document[n]][found.start[n] :][:length] for n in here}) == 1
 
 
-@given(TEXTS, st.integers(2, 9), st.randoms(use_true_random=False))
-def test_the_order_of_documents_changes_nothing(texts, length, generator):
-    order = list(range(len(texts)))
-    generator.shuffle(order)
-
-    def told(found: Places, names: list[int]) -> set[frozenset[tuple[int, int, int]]]:
-        groups: dict[int, set[tuple[int, int, int]]] = {}
-        for group, document, start, end in zip(found.group, found.document, found.start, found.end, strict=True):
-            groups.setdefault(int(group), set()).add((names[document], int(start), int(end)))
-        return {frozenset(places) for places in groups.values()}
-
-    shuffled = repeated_passages([texts[number] for number in order], length)
-    assert told(shuffled, order) == told(repeated_passages(texts, length), list(range(len(texts))))
-
-
 def test_a_passage_is_of_whole_words():
     """The texts also share the beginnings of two words: `b` and `yes`."""
     shared = "and all of that was said of the old mill by everyone who ever came by"

@@ -39,11 +39,6 @@ def test_a_repository_is_told_by_where_a_file_was(uri, expected):
     assert repository_of(uri, {"repo_name": "owner/name"}, roots) == "owner/name"
 
 
-def test_how_many_parts_name_a_repository():
-    assert repository_of("hub/owner/name/src/a.py", parts=3) == "hub/owner/name"
-    assert repository_of("hub/owner/name/src/a.py", parts=1) == "hub"
-
-
 def repository(name: str, files: set[int], licensed: bool = False) -> Repository:
     return Repository(name, np.array(sorted(files), np.uint64), licensed)
 

@@ -6,16 +6,15 @@ Documents are told by their places in the corpus, counted over all shards of all
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 CORPUS = "corpus.json"  # which documents the places are of
-_CROWDS, _REPOSITORIES = "crowds.parquet", "repositories.parquet"
 _SETTINGS = {"paragraphs": "paragraphs=true", "passages": "passages=200"}  # that have them looked for
 
 Method = Literal["near", "paragraphs", "passages"]
@@ -79,57 +78,50 @@ def read_corpus(folder: Path) -> list[Looked]:
 
 
 def write_matches(folder: Path, method: Method, found: Pairs | Places) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {field.name: getattr(found, field.name) for field in fields(found)}
-    pq.write_table(pa.table(columns), folder / f"{method}.parquet", compression="zstd")
+    _write(folder, method, {field.name: getattr(found, field.name) for field in fields(found)})
 
 
 def read_matches(kind: type[T], folder: Path, method: Method) -> T:
     """ValueError for what was not looked for."""
-    import pyarrow.parquet as pq
-
-    path = folder / f"{method}.parquet"
-    if not path.is_file():
+    if not (folder / f"{method}.parquet").is_file():
         setting = _SETTINGS.get(method, method)
         raise ValueError(
             f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
             "called duplicates), or leave the step out of the policy"
         )
-    columns = pq.read_table(path)
-    return kind(*(columns.column(field.name).to_numpy() for field in fields(kind)))
+    table = _read(folder, method)
+    return kind(*(table.column(field.name).to_numpy() for field in fields(kind)))
 
 
 def write_crowds(folder: Path, crowds: Crowds) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    members = pa.array([each.tolist() for each in crowds.members], pa.list_(pa.int64()))
-    looked_for = {"threshold": str(crowds.threshold), "words": str(crowds.words)}
-    table = pa.table({"members": members}).replace_schema_metadata(looked_for)
-    pq.write_table(table, folder / _CROWDS, compression="zstd")
+    members = [each.tolist() for each in crowds.members]
+    _write(folder, "crowds", {"members": members}, threshold=str(crowds.threshold), words=str(crowds.words))
 
 
 def read_crowds(folder: Path) -> Crowds:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(folder / _CROWDS)
+    table = _read(folder, "crowds")
     members = tuple(np.array(each, np.int64) for each in table.column("members").to_pylist())
-    known = table.schema.metadata
-    return Crowds(members, float(known[b"threshold"]), int(known[b"words"]))
+    return Crowds(members, float(table.schema.metadata[b"threshold"]), int(table.schema.metadata[b"words"]))
 
 
 def write_repositories(folder: Path, names: Sequence[str | None]) -> None:
     """Of each document of the corpus the repository that it is a file of; None for the others."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    column = pa.array(names, pa.string()).dictionary_encode()
-    pq.write_table(pa.table({"repository": column}), folder / _REPOSITORIES, compression="zstd")
+    _write(folder, "repositories", {"repository": names})
 
 
 def read_repositories(folder: Path) -> list[str | None]:
+    return _read(folder, "repositories").column("repository").to_pylist()
+
+
+def _write(folder: Path, name: str, columns: Mapping[str, Any], **looked_for: str) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(folder / _REPOSITORIES).column("repository").to_pylist()
+    table = pa.table(dict(columns)).replace_schema_metadata(looked_for or None)
+    pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def _read(folder: Path, name: str) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(folder / f"{name}.parquet")

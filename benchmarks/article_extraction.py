@@ -24,7 +24,7 @@ from contenders import comparison
 from contenders.articles import Page, difference_interval, quality, read_expected, read_pages, score
 from contenders.manuals import read_manual
 
-from lmworks.data.web.main_content import extract_main
+from lmworks.corpus.extract.main_content import extract_main
 
 Extract = Callable[[str], str]
 

@@ -27,10 +27,10 @@ from typing import Any
 
 from contenders import comparison, texts
 
-from lmworks.data.annotate.heuristics import PRESETS, Preset, c4, fineweb, gopher
-from lmworks.data.annotate.repetition import repetition
-from lmworks.data.annotate.words import tokens
-from lmworks.data.annotation import Annotator, Text
+from lmworks.corpus.attributes import Annotator, Text
+from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher
+from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.words import tokens
 
 ANNOTATORS: Mapping[str, Annotator] = {
     "gopher": gopher,

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama, mixtral
 from lmworks.model.transformer import Transformer

@@ -80,7 +80,7 @@ def plant(texts: list[str]) -> tuple[list[str], dict[tuple[int, int], float]]:
 
 
 def sign_lmworks(texts: list[str]) -> Any:
-    from lmworks.data.duplicates.minhash import signatures
+    from lmworks.corpus.dedup.minhash import signatures
 
     return signatures(texts, WORDS, PLACES)
 
@@ -99,7 +99,7 @@ def sign_datasketch(texts: list[str], hash_function: Callable[[bytes], int] | No
 
 
 def search_lmworks(texts: list[str], threshold: float) -> dict[str, Pairs]:
-    from lmworks.data.duplicates.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
+    from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
     config = NearDuplicatesConfig(threshold, WORDS, PLACES)
     found = compare(texts, np.arange(len(texts)), keys_of_texts(texts, config), config).pairs
@@ -175,9 +175,9 @@ def show_quality(
 
 def show_growth(threshold: float) -> None:
     """The time of the search, without signatures, for four numbers of short texts; two thirds of them alike."""
-    from lmworks.data.duplicates.kept_duplicates import kept_duplicates, similarity_by_texts
-    from lmworks.data.duplicates.match_tables import Crowds
-    from lmworks.data.duplicates.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
+    from lmworks.corpus.dedup.kept_duplicates import kept_duplicates, similarity_by_texts
+    from lmworks.corpus.dedup.match_tables import Crowds
+    from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
     config = NearDuplicatesConfig(threshold, WORDS, PLACES)
     for number in (12_500, 25_000, 50_000, 100_000):

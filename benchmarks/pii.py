@@ -32,8 +32,8 @@ from pathlib import Path
 from contenders import comparison
 from contenders.texts import DATA, books
 
-from lmworks.data.annotate.pii.scan import find_personal_data
-from lmworks.data.annotation import Mark
+from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.statistics import ratio_score
 
 FILE = Path("presidio-pii") / "synth_dataset_v2.json.gz"
@@ -70,13 +70,13 @@ def read_sentences(data: Path) -> list[Sentence]:
     return sentences
 
 
-def finds(text: str, at_least: float) -> list[Mark]:
+def finds(text: str, at_least: float) -> list[TaggedSpan]:
     """What is found at the threshold, and web addresses at any score."""
     urls = [mark for mark in find_personal_data(text, 0.0) if mark.rule in SOUGHT["DOMAIN_NAME"]]
     return [mark for mark in find_personal_data(text, at_least) if mark.rule not in SOUGHT["DOMAIN_NAME"]] + urls
 
 
-Find = Callable[[str, float], Sequence[Mark]]  # of a text, at a threshold
+Find = Callable[[str, float], Sequence[TaggedSpan]]  # of a text, at a threshold
 
 
 def load_presidio() -> Find | None:
@@ -105,9 +105,9 @@ def load_presidio() -> Find | None:
         analyzer = AnalyzerEngine(nlp_engine=engine, supported_languages=["en"])
     types = {"URL" if kind == "DOMAIN_NAME" else kind: rules[0] for kind, rules in SOUGHT.items()}
 
-    def find(text: str, at_least: float) -> list[Mark]:
+    def find(text: str, at_least: float) -> list[TaggedSpan]:
         found = analyzer.analyze(text, language="en", entities=list(types), score_threshold=at_least)
-        return [Mark(types[each.entity_type], each.start, each.end, each.score) for each in found]
+        return [TaggedSpan(types[each.entity_type], each.start, each.end, each.score) for each in found]
 
     return find
 
@@ -134,7 +134,7 @@ class Outcome:
     covered: int
 
 
-def outcome(sentence: Sentence, marks: Sequence[Mark], kind: str) -> Outcome:
+def outcome(sentence: Sentence, marks: Sequence[TaggedSpan], kind: str) -> Outcome:
     places = sentence.places.get(kind, [])
     everything = [(mark.start, mark.end) for mark in marks]
     of_kind = [(mark.start, mark.end) for mark in marks if mark.rule in SOUGHT[kind]]

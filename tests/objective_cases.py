@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.batching import PADDING, Batch, make_batch
+from lmworks.data.batches import PADDING, Batch, make_batch
+from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.data.config import PackingMode
 from lmworks.data.loader import Loader
-from lmworks.data.packing import plan_sequences
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
 from lmworks.model.config import ModelConfig

@@ -12,7 +12,7 @@ from lmworks import lineage
 from lmworks.artefact import read_manifest
 from lmworks.build import build, run_alone
 from lmworks.cli.main import app
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.documents import DocumentStore
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
 from lmworks.records import Interaction, Message, Span

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint, assemble

@@ -53,7 +53,7 @@ class Exchange:
 
 def lmworks(options: Namespace, rows: list[list[int]], how: list[str], exchange: Exchange) -> None:
     from lmworks.adapt import LoraConfig, add_adapter, quantise_base
-    from lmworks.data.batching import Batch
+    from lmworks.data.batches import Batch
     from lmworks.model.checkpoint import load
     from lmworks.train import CausalLanguageModel, Run, TrainConfig
     from lmworks.train.loop import step

@@ -1,4 +1,4 @@
-"""How the weights of `lmworks.data.web.main_content` are found: logistic regression on the tuning half of the pages.
+"""How the weights of `lmworks.corpus.extract.main_content` are found: logistic regression on the tuning half.
 
     .venv/bin/python -m contenders.web_training --data ../shared/data    # in the folder benchmarks
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contenders.articles import Page, Quality, matches, quality, read_pages, shingles
-from lmworks.data.extractors.xhtml import parse_html
-from lmworks.data.web.main_content import ASKS, NAMES, WITH_AGREEMENT, agreement_of, decide
-from lmworks.data.web.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks
+from lmworks.corpus.extract.html_to_markdown import parse_html
+from lmworks.corpus.extract.main_content import ASKS, NAMES, WITH_AGREEMENT, agreement_of, decide
+from lmworks.corpus.extract.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks
 
 FOLDS, REPEATS = 6, 5
 STRENGTH = 10.0  # the inverse of the regularisation's weight

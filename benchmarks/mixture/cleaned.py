@@ -63,8 +63,8 @@ def build(recipe: Path) -> Cleaned:
 
 
 def _read(workspace: Path, seconds: float) -> Cleaned:
-    from lmworks.data.cleaning.ledger import LEDGER, read_ledger
-    from lmworks.data.store import DOCUMENTS, LEFT_OUT, Shard, shard_paths
+    from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, Shard, shard_paths
+    from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
     from lmworks.workspace import read_current
 
     folders = [workspace / folder for folder in read_current(workspace).stages.values()]

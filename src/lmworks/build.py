@@ -44,7 +44,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
-from lmworks.data.store import made_folder
+from lmworks.corpus.documents import made_folder
 from lmworks.model.download import digest_of_model, located
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage

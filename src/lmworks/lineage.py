@@ -20,10 +20,10 @@ from lmworks.artefact import (
     read_rows,
 )
 from lmworks.config import unknown
-from lmworks.data.cleaning.ledger import origin_of
-from lmworks.data.files import without_password
-from lmworks.data.stage import read_from
-from lmworks.data.store import DOCUMENTS, DocumentStore
+from lmworks.corpus.documents import DOCUMENTS, DocumentStore
+from lmworks.corpus.filtering.ledger import origin_of
+from lmworks.corpus.read.stage import read_from
+from lmworks.corpus.sources.files import without_password
 from lmworks.ground.answer_record import to_answer
 from lmworks.monitor.review import ReviewItem
 from lmworks.records import Answer, Interaction, Span, Verdict

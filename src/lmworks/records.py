@@ -101,7 +101,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class RejectedRecord:
     """A source that did not become a document, and why. Nothing is skipped without one of these."""
 
     uri: str

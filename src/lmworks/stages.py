@@ -39,35 +39,35 @@ _QUESTIONS = "questions, which ground.questions makes"
 
 STAGES: dict[str, Stage] = {
     "data.read": Stage(
-        run="lmworks.data.stage:read",
-        config="lmworks.data.config:ReadConfig",
-        version=17,
+        run="lmworks.corpus.read.stage:read",
+        config="lmworks.corpus.read.config:ReadConfig",
+        version=18,
         purpose="read files into documents; list what was left out and why",
         libraries=("markdown-it-py", "trafilatura"),
-        sources="lmworks.data.stage:source_digest",
-        check="lmworks.data.stage:check",
+        sources="lmworks.corpus.read.stage:source_digest",
+        check="lmworks.corpus.read.stage:check",
     ),
     "data.annotate": Stage(
-        run="lmworks.data.annotate.stage:annotate",
-        config="lmworks.data.annotate.config:AnnotateConfig",
+        run="lmworks.corpus.taggers.stage:annotate",
+        config="lmworks.corpus.taggers.config:AnnotateConfig",
         version=4,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "numpy", "py3langid", "pygments", "scikit-learn"),
-        sources="lmworks.data.annotate.stage:outside_digest",
-        check="lmworks.data.annotate.stage:check",
+        sources="lmworks.corpus.taggers.stage:outside_digest",
+        check="lmworks.corpus.taggers.stage:check",
     ),
     "data.duplicates": Stage(
-        run="lmworks.data.duplicates.stage:duplicates",
-        config="lmworks.data.duplicates.stage:DuplicatesConfig",
+        run="lmworks.corpus.dedup.stage:duplicates",
+        config="lmworks.corpus.dedup.stage:DuplicatesConfig",
         version=5,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
     ),
     "data.clean": Stage(
-        run="lmworks.data.cleaning.stage:clean",
-        config="lmworks.data.cleaning.stage:CleanConfig",
+        run="lmworks.corpus.filtering.stage:clean",
+        config="lmworks.corpus.filtering.stage:CleanConfig",
         version=7,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
@@ -76,12 +76,12 @@ STAGES: dict[str, Stage] = {
             "their duplicates, which data.duplicates makes",
         ),
         libraries=("numpy", "pyarrow"),
-        sources="lmworks.data.cleaning.stage:outside_digest",
-        check="lmworks.data.cleaning.stage:check",
+        sources="lmworks.corpus.filtering.stage:outside_digest",
+        check="lmworks.corpus.filtering.stage:check",
     ),
     "data.balance": Stage(
-        run="lmworks.data.balance.stage:balance",
-        config="lmworks.data.balance.config:BalanceConfig",
+        run="lmworks.corpus.balance.stage:balance",
+        config="lmworks.corpus.balance.config:BalanceConfig",
         version=4,
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
@@ -92,7 +92,7 @@ STAGES: dict[str, Stage] = {
     ),
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",
-        config="lmworks.data.annotate.config:ModelPerplexityConfig",
+        config="lmworks.corpus.taggers.config:ModelPerplexityConfig",
         version=4,
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
         inputs=(
@@ -105,7 +105,7 @@ STAGES: dict[str, Stage] = {
         check="lmworks.generate.perplexity:check",
     ),
     "tokenizer.bpe": Stage(
-        run="lmworks.data.stage_train_tokenizer:bpe",
+        run="lmworks.data.tokenizer_stage:bpe",
         config="lmworks.tokenizer.config:BpeConfig",
         version=8,
         purpose="learn a vocabulary from documents by byte-pair encoding",
@@ -113,7 +113,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.wordpiece": Stage(
-        run="lmworks.data.stage_train_tokenizer:wordpiece",
+        run="lmworks.data.tokenizer_stage:wordpiece",
         config="lmworks.tokenizer.config:WordPieceConfig",
         version=8,
         purpose="learn a vocabulary from documents as BERT has it",
@@ -121,7 +121,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.unigram": Stage(
-        run="lmworks.data.stage_train_tokenizer:unigram",
+        run="lmworks.data.tokenizer_stage:unigram",
         config="lmworks.tokenizer.config:UnigramConfig",
         version=8,
         purpose="learn a vocabulary from documents as T5 has it",

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app
-from lmworks.data.store import DocumentStore, made_folder
+from lmworks.corpus.documents import DocumentStore, made_folder
 
 SENTENCE = "The council met on Tuesday to talk about the new bridge over the river. "
 RECIPE = """

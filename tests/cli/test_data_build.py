@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from lmworks.artefact import read_manifest
 from lmworks.cli.build_command import checked_recipe
 from lmworks.cli.main import app
-from lmworks.data.cleaning.policy import default_policy, read_policy
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.filtering.filter_policy import default_policy, read_policy
 
 TEXT = "The council met on Tuesday to talk about the new bridge over the river. " * 8
 
@@ -108,7 +108,9 @@ def test_of_a_copy_of_the_default_policy_only_what_was_changed_is_without_effect
 def test_sources_are_hashed_once(base, tmp_path, monkeypatch):
     hashed = []
     monkeypatch.chdir(base)
-    monkeypatch.setattr("lmworks.data.reading._content_of", lambda found: hashed.append(found.uri) or found.uri)
+    monkeypatch.setattr(
+        "lmworks.corpus.read.document_reader._content_of", lambda found: hashed.append(found.uri) or found.uri
+    )
     run("data", "build", "odd name", "--workspace", str(tmp_path / "w"))
     assert hashed == ["odd name/a.md", "odd name/b.md", "odd name/twin.md"]
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from command_line import refused
 from lmworks.cli.main import app
 from lmworks.config import described
-from lmworks.data.annotate.classifier import load_classifier
-from lmworks.data.annotate.config import ClassifierConfig, NgramConfig
-from lmworks.data.annotate.ngram_model import load_ngram_model
+from lmworks.corpus.taggers.classifier import load_classifier
+from lmworks.corpus.taggers.config import ClassifierConfig, NgramConfig
+from lmworks.corpus.taggers.ngram_model import load_ngram_model
 
 
 @pytest.fixture

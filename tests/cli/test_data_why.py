@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from lmworks.build import run_alone
 from lmworks.cli.main import app, main
-from lmworks.data.cleaning.ledger import LEDGER, read_ledger
-from lmworks.data.cleaning.why import AmbiguousNameError
-from lmworks.data.store import open_documents
+from lmworks.corpus.documents import open_documents
+from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.report.why import AmbiguousNameError
 from lmworks.lineage import trace
 
 WORDS = (
@@ -281,7 +281,7 @@ def test_a_name_of_a_document_does_nothing_to_the_terminal(tmp_path, monkeypatch
     def refuse(*_):
         raise AmbiguousNameError("x may be a/\x1b[31m[red]x:key:, b\\[x\u202e")
 
-    monkeypatch.setattr("lmworks.data.cleaning.why.why", refuse)
+    monkeypatch.setattr("lmworks.corpus.report.why.why", refuse)
     monkeypatch.setattr("lmworks.cli.data_command._cleaned", lambda _: tmp_path)
     monkeypatch.setattr("sys.argv", ["lmworks", "data", "why", "x"])
     with pytest.raises(SystemExit):

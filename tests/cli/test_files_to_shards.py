@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmworks.cli.main import app
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.documents import DocumentStore
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.tokenizer.tokenizer import Tokenizer
 

@@ -249,7 +249,7 @@ def test_a_stage_runs_alone_in_a_process_of_its_own(tmp_path):
     assert {path.name for path in (tmp_path / "documents").iterdir()} >= {"documents", "manifest.json", "report.html"}
     (shard,) = (tmp_path / "documents" / "documents").iterdir()
     assert "Some words" in shard.read_text()
-    assert "two.bin" in (tmp_path / "documents" / "left_out.jsonl").read_text()
+    assert "two.bin" in (tmp_path / "documents" / "rejected.jsonl").read_text()
     shown = " ".join(result.stdout.split())
     assert "Report: documents/report.html" in shown and "no reader for .bin 1 notes/two.bin" in shown
     assert "never overwritten" in refused(*arguments, cwd=tmp_path)

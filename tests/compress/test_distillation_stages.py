@@ -11,7 +11,7 @@ import torch
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.documents import DocumentStore
 from lmworks.train.run_log import LOG, read_log
 from training_cases import new_checkpoint
 

@@ -15,12 +15,12 @@ from lmworks.data.training_rows import group_completions
 from lmworks.records import (
     Conversation,
     LabelledCompletion,
-    LeftOut,
     Message,
     Preference,
     PromptCompletion,
     Provenance,
     Rated,
+    RejectedRecord,
 )
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
@@ -46,7 +46,7 @@ def messages_of(row: Preference):
 
 
 def made(rows, length=2000):
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     groups = group_completions(rows, RENDERER, length, left_out)
     assert not left_out
     return groups
@@ -89,7 +89,7 @@ def test_columns_stay_with_their_completions_after_shuffling_resuming_and_on_ran
 def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_out():
     short, long = Preference("q", "yes", "no"), Preference("q", "x" * 200, "no")
     hopeless = Preference("q" * 400, "yes", "no", Provenance(source="file, line 3"))
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     groups = group_completions([short, hopeless, long], RENDERER, 200, left_out)
     assert [each.uri for each in left_out] == ["file, line 3"]
     assert groups.cut == 1

@@ -15,7 +15,7 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import LoaderConfig, SourceConfig, TokenizeConfig
 from lmworks.data.document_tokens import tokenize_conversations
 from lmworks.data.loader import Loader
-from lmworks.data.stage_tokenize import learned_section
+from lmworks.data.stage import learned_section
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader, describe_loader
 from lmworks.data.token_shard import HEADER, ShardError

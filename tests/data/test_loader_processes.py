@@ -14,7 +14,8 @@ from token_cases import counted, write_dataset
 RANK = """
 import hashlib, json, sys
 from lmworks.config import from_mapping
-from lmworks.data import Loader, LoaderConfig
+from lmworks.data import Loader
+from lmworks.data import LoaderConfig
 config, rank, world_size, state = (json.loads(argument) for argument in sys.argv[1:])
 loader = Loader(from_mapping(LoaderConfig, config), rank, world_size, state)
 for batch in loader:

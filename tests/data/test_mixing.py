@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.mixture import LARGEST, Mixture, quotas, temperature_weights
+from lmworks.corpus.balance.quotas import quotas, temperature_weights
+from lmworks.data.config import LARGEST
+from lmworks.data.mixture import Mixture
 
 QUOTAS = st.lists(st.integers(0, 400) | st.integers(0, 4), min_size=1, max_size=9).filter(any)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lmworks.data.duplicates.hashes import mix
-from lmworks.data.order import Permutation
+from lmworks.corpus.dedup.hashes import mix
+from lmworks.data.shuffle import Permutation
 from slow_cases import slow
 
 

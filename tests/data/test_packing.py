@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.packing import Plan, best_fit_decreasing, plan_sequences
+from lmworks.data.best_fit_packing import Plan, best_fit_decreasing, plan_sequences
 
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=60).filter(any)
 MODES = st.sampled_from(["pack", "concatenate"])

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.files import NoSourceError
+from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, pair_of, read_pairs
-from lmworks.records import LeftOut, TextPair
+from lmworks.records import RejectedRecord, TextPair
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
 
@@ -34,7 +34,7 @@ def test_files_are_found_in_order_and_the_rest_is_told(tmp_path):
     (tmp_path / "b.jsonl").write_text('\ufeff{"anchor": "q", "positive": "p"}\n\n', "utf-8")
     (tmp_path / "a.jsonl").write_text('{"anchor": "first", "positive": "p"}', "utf-8")
     (tmp_path / "c.txt").write_text("text")
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     files = pair_files([str(tmp_path)], tmp_path, left_out)
     assert [pair.anchor for pair in read_pairs(files)] == ["first", "q"]
     assert [each.reason for each in left_out] == ["pairs are .jsonl files"]

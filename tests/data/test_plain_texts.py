@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.files import NoSourceError
+from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.plain_texts import _last_cut, plain_texts, required_texts
-from lmworks.records import LeftOut
+from lmworks.records import RejectedRecord
 from lmworks.tokenizer.pre_tokenizer import WordRule
 
 
@@ -33,7 +33,7 @@ def test_rows_of_jsonl(tmp_path):
 def test_what_is_no_text_is_left_out_and_told(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
     (tmp_path / "text.txt").write_text("text", "utf-8")
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
     assert [each.reason for each in left_out] == ["not UTF-8: invalid start byte at byte 0"]
 
@@ -61,7 +61,7 @@ def test_a_conversation_is_no_text(tmp_path):
 def test_a_file_of_other_rows_among_texts_is_left_out_and_told(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "settings.jsonl").write_text('{"question": "why"}\n')
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
     assert [(each.uri, each.reason) for each in left_out] == [
         (f"{tmp_path.name}/settings.jsonl", 'not a JSON object with a "text"')

@@ -13,10 +13,10 @@ from tokenizers import AddedToken
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
+from lmworks.corpus.documents import write_documents
+from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.document_tokens import framing_id, tokenize_conversations, tokenize_documents
-from lmworks.data.files import NoSourceError
-from lmworks.data.store import write_documents
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf

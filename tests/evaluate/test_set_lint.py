@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hashing_encoder import make_document
-from lmworks.data.duplicates.decontamination import EvaluationItem
-from lmworks.data.store import write_documents
+from lmworks.corpus.dedup.decontamination import EvaluationItem
+from lmworks.corpus.documents import write_documents
 from lmworks.data.token_dataset import TokenWriter
 from lmworks.evaluate.logged_items import logged_items
 from lmworks.evaluate.question_set import GoldQuestion, GoldQuote, read_gold

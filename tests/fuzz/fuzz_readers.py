@@ -26,7 +26,7 @@ from pathlib import Path
 _TALLY = struct.Struct("<QQQd")  # executions, crashes, hangs, seconds of the slowest input
 _LENGTH = 1 << 16  # bytes of an input
 _PATIENCE = 6  # times the bound, which is of CPU time, until an input is given up by the clock: for busy machines
-_PYTHON = ("lmworks.data", "email", "zipfile", "tarfile", "_markupbase", "markdown_it", "html", "xml")  # instrumented
+_PYTHON = ("lmworks.corpus", "email", "zipfile", "tarfile", "_markupbase", "markdown_it", "html", "xml")  # instrumented
 
 
 class _Tally:

@@ -16,25 +16,25 @@ from typing import Any
 import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
-from lmworks.data.config import ReadConfig
-from lmworks.data.docstrings import extract_docstrings
-from lmworks.data.documents_of import documents_of
-from lmworks.data.extract import Extracted, Extractor, UnusableError
-from lmworks.data.extractors.docx import extract_docx
-from lmworks.data.extractors.encoding import decode_html, decode_text
-from lmworks.data.extractors.epub import extract_epub
-from lmworks.data.extractors.mail import extract_mail
-from lmworks.data.extractors.pdf import extract_pdf
-from lmworks.data.extractors.wikitext import extract_wikitext
-from lmworks.data.extractors.xhtml import xhtml_to_markdown
-from lmworks.data.files import FoundFile
-from lmworks.data.markup import extract_markdown, extract_plain, extract_rest
+from lmworks.corpus.documents import document_to_json, left_out_to_json
+from lmworks.corpus.extract.charset import decode_html, decode_text
+from lmworks.corpus.extract.docx import extract_docx
+from lmworks.corpus.extract.epub import extract_epub
+from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
+from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
+from lmworks.corpus.extract.pdf import extract_pdf
+from lmworks.corpus.extract.web_page import extract_html
+from lmworks.corpus.extract.wikitext import extract_wikitext
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.opened_file import read_stream
+from lmworks.corpus.read.reader import Extracted, Extractor, UnusableError
+from lmworks.corpus.read.record import Limits, Record, Refused, Row
+from lmworks.corpus.read.record_documents import documents_of
+from lmworks.corpus.sources.docstrings import extract_docstrings
+from lmworks.corpus.sources.files import FoundFile
+from lmworks.corpus.sources.source_code import extract_source_code
 from lmworks.data.plain_texts import plain_texts
-from lmworks.data.readers.opening import read_stream
-from lmworks.data.readers.record import Limits, Record, Refused, Row
-from lmworks.data.source_code import extract_source_code
-from lmworks.data.store import document_to_json, left_out_to_json
-from lmworks.data.web_page import extract_html
 from lmworks.records import Document
 
 LIMITS = Limits(record_bytes=100_000, nesting=1)

@@ -8,12 +8,12 @@ import pytest
 import reader_samples as samples
 from fuzz_targets import TARGETS
 
-from lmworks.data.docstrings import extract_docstrings
-from lmworks.data.extract import UnusableError, decode, text_codec
-from lmworks.data.readers.mediawiki import read_mediawiki
-from lmworks.data.readers.parquet_footer import row_groups
-from lmworks.data.readers.record import Limits, Record, Refused
-from lmworks.data.readers.streams import DamagedError
+from lmworks.corpus.read.mediawiki import read_mediawiki
+from lmworks.corpus.read.parquet_footer import row_groups
+from lmworks.corpus.read.reader import UnusableError, decode, text_codec
+from lmworks.corpus.read.record import Limits, Record, Refused
+from lmworks.corpus.read.streams import DamagedError
+from lmworks.corpus.sources.docstrings import extract_docstrings
 
 PAGE = b"<page><title>a</title><revision><text>b</text></revision></page>"
 ELIF = b"if a:\n pass\n" + b"elif a:\n pass\n" * 1000 + b"else:\n def f(): 'Deep.'\n"
@@ -77,8 +77,8 @@ def test_pages_of_one_title_have_names_of_their_own() -> None:
 
 _EACH_BIT = """
 import io, sys
-from lmworks.data.readers.record import Limits
-from lmworks.data.readers.tables import read_parquet
+from lmworks.corpus.read.record import Limits
+from lmworks.corpus.read.tables import read_parquet
 raw = sys.stdin.buffer.read()
 start = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
 for bit in range(8 * start, 8 * start + int(sys.argv[1])):

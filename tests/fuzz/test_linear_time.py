@@ -19,23 +19,23 @@ from typing import Any
 import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
-from lmworks.data.annotate.heuristics import c4, gopher, spam
-from lmworks.data.annotate.licence import licence
-from lmworks.data.annotate.pii.scan import find_personal_data
-from lmworks.data.annotate.repetition import repetition
-from lmworks.data.annotation import Text
-from lmworks.data.extract import UnusableError
-from lmworks.data.extractors.encoding import decode_html
-from lmworks.data.extractors.mail import extract_mail
-from lmworks.data.extractors.xhtml import xhtml_to_markdown
-from lmworks.data.markup import markdown_title, rest_title
-from lmworks.data.readers.http_message import parse_response, payload
-from lmworks.data.readers.mailbox import read_mbox
-from lmworks.data.readers.record import Limits
-from lmworks.data.readers.streams import DamagedError, in_memory
-from lmworks.data.repair.code import inspect_code
-from lmworks.data.repair.repairing import repair
-from lmworks.data.web_page import extract_html
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.extract.charset import decode_html
+from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
+from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.markup import markdown_title, rest_title
+from lmworks.corpus.extract.web_page import extract_html
+from lmworks.corpus.modifiers.repair import repair
+from lmworks.corpus.read.http_message import parse_response, payload
+from lmworks.corpus.read.mailboxes import read_mbox
+from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.read.record import Limits
+from lmworks.corpus.read.streams import DamagedError, in_memory
+from lmworks.corpus.taggers.code import inspect_code
+from lmworks.corpus.taggers.heuristics import c4, gopher, spam
+from lmworks.corpus.taggers.licence import licence
+from lmworks.corpus.taggers.pii.scan import find_personal_data
+from lmworks.corpus.taggers.repetition import repetition
 
 SMALL, LARGE, HUGE = 20_000, 200_000, 2_000_000
 # Ten times the text: about 10 for linear time, 100 for quadratic. Caches, and what is done once, blur it.
@@ -48,7 +48,7 @@ CHOSEN, WORST = 40, 3  # attacks on each function; and how many of them at 2 MB
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A function of a text, and the modules (below lmworks.data) whose expressions it uses."""
+    """A function of a text, and the modules (below lmworks.corpus) whose expressions it uses."""
 
     name: str
     run: Callable[[str], Any]
@@ -94,37 +94,48 @@ _MARKDOWN = (
     "[", "](", "![", "> ", "- ", "1. ", "*", "_", "`", "``a", "<", "<!--", "&", "\\", "[a]: ", "[a\n", "# ", "# [", "\t",
     "```\n", "-\n", "a\n- ", "- a\n ", "[a][", "*a_", "a\n===\n",
 )  # fmt: skip
-_BOOK = tuple(
-    f"repair.{name}"
-    for name in ("footnotes", "front_matter", "hyphenation", "lines", "ocr", "page_breaks", "page_numbers", "passages")
+_BOOK = (
+    *(
+        f"modifiers.{name}"
+        for name in (
+            "footnotes",
+            "hyphenation",
+            "line_wraps",
+            "ocr",
+            "page_breaks",
+            "page_numbers",
+            "repeated_passages",
+        )
+    ),
+    "taggers.front_matter",
 )
-_PII = tuple(f"annotate.pii.{name}" for name in ("addresses", "context", "keys", "numbers", "phone", "scan"))
-_LICENCE = ("annotate.licence", "annotate.licence_statements")
+_PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "context", "keys", "numbers", "phone", "scan"))
+_LICENCE = ("taggers.licence", "licence_statements")
 
 SUBJECTS = (
     Subject("markdown", markdown_title, (), _MARKDOWN),
-    Subject("rest", rest_title, ("markup",), ("A:\n ", "=", "=\n", "a\n=", "Title:", "A: b\n")),
-    Subject("xhtml", xhtml_to_markdown, ("extractors.xhtml", "extractors.markdown_writer"), _HTML),
-    Subject("html", _bytes(extract_html), ("web.text_blocks", "web_page"), _TAGS[:8]),
-    Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extractors.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
-    Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extractors.mail",),
+    Subject("rest", rest_title, ("extract.markup",), ("A:\n ", "=", "=\n", "a\n=", "Title:", "A: b\n")),
+    Subject("xhtml", xhtml_to_markdown, ("extract.html_to_markdown", "extract.markdown_writer"), _HTML),
+    Subject("html", _bytes(extract_html), ("extract.text_blocks", "extract.web_page"), _TAGS[:8]),
+    Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extract.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
+    Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extract.mail",),
             ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),
     Subject("mailbox", _bytes(lambda raw: list(read_mbox(in_memory(raw), Limits())), b"From a Mon May  6 10:00:00 2024\n"),
-            ("readers.mailbox",), ("From ", ">", "From Mon ", "\n\nFrom Mon Jan  1 ")),
-    Subject("http", _bytes(_http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), ("readers.http_message",),
+            ("read.mailboxes",), ("From ", ">", "From Mon ", "\n\nFrom Mon Jan  1 ")),
+    Subject("http", _bytes(_http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), ("read.http_message",),
             ("a-encoding: b\r\n", " a\r\n", "\r\n\r\n1", "Content-Type: charset ", "1\r\na\r\n")),
-    Subject("encoding", _bytes(decode_html), ("extractors.encoding",), ("é", "é ", "é\n", "<meta ", "\x1b$B")),
-    Subject("web repair", partial(repair, kind="web"), ("repair.web_text", "repair.passages")),
+    Subject("encoding", _bytes(decode_html), ("extract.charset",), ("é", "é ", "é\n", "<meta ", "\x1b$B")),
+    Subject("web repair", partial(repair, kind="web"), ("modifiers.web_text", "modifiers.repeated_passages")),
     Subject("book repair", partial(repair, kind="book"), _BOOK),
-    Subject("mail repair", partial(repair, kind="mail"), ("repair.mail",)),
-    Subject("chat repair", partial(repair, kind="chat"), ("repair.chat",)),
-    Subject("code", _text(inspect_code, "code", "a.c"), ("repair.code",), ("\n", "word ", "/")),
+    Subject("mail repair", partial(repair, kind="mail"), ("modifiers.quoted_mail",)),
+    Subject("chat repair", partial(repair, kind="chat"), ("modifiers.chat_log",)),
+    Subject("code", _text(inspect_code, "code", "a.c"), ("taggers.code",), ("\n", "word ", "/")),
     Subject("personal data", find_personal_data, _PII),
     Subject("licence", _text(licence), _LICENCE),
-    Subject("c4", _text(c4), ("annotate.heuristics", "annotate.words")),
+    Subject("c4", _text(c4), ("taggers.heuristics", "taggers.words")),
     Subject("gopher", _text(gopher), (), ("a ", "a\n", "- a\n", "…\n", "\n\n", "#", "é")),
-    Subject("repetition", _text(repetition), ("annotate.repetition", "annotate.words")),
-    Subject("spam", _text(spam), ("annotate.heuristics",)),
+    Subject("repetition", _text(repetition), ("taggers.repetition", "taggers.words")),
+    Subject("spam", _text(spam), ("taggers.heuristics",)),
 )  # fmt: skip
 
 
@@ -146,7 +157,7 @@ def _attacks(subject: Subject) -> list[Attack]:
     by_hand = [Attack(start, piece, end) for piece in subject.pieces for start in ("", "a") for end in ("", "b")]
     found: dict[Attack, None] = {}
     for name in subject.modules:
-        for pattern in patterns_of(importlib.import_module(f"lmworks.data.{name}")):
+        for pattern in patterns_of(importlib.import_module(f"lmworks.corpus.{name}")):
             found |= dict.fromkeys(attacks_of(pattern))
     chosen = random.Random(0).sample(list(found), min(CHOSEN, len(found)))
     assert chosen or by_hand, subject.name

@@ -9,8 +9,8 @@ from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmworks.data.config import ReadConfig
-from lmworks.data.reading import read_documents
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents
 from lmworks.records import Document
 
 QUICK = settings(suppress_health_check=[HealthCheck.too_slow])

@@ -9,13 +9,13 @@ from engine_cases import tiny_llama
 
 from lmworks.artefact import StageContext
 from lmworks.build import run_alone
-from lmworks.data.annotate.config import ModelPerplexityConfig
-from lmworks.data.annotate.perplexity import Perplexity
-from lmworks.data.annotation import Text
-from lmworks.data.annotation_table import annotation_paths, read_annotations
-from lmworks.data.cleaning.ledger import LEDGER, read_ledger
-from lmworks.data.edits import apply_edits
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.attribute_table import annotation_paths, read_annotations
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.taggers.config import ModelPerplexityConfig
+from lmworks.corpus.taggers.model_perplexity import Perplexity
 from lmworks.generate import perplexity as perplexity_stage
 from lmworks.generate.perplexity import language_model_cost, perplexity
 from lmworks.model.checkpoint import Checkpoint, load

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hashing_encoder import make_document
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError
-from lmworks.data.store import DOCUMENTS, write_documents
+from lmworks.corpus.documents import DOCUMENTS, write_documents
 from lmworks.evaluate.question_set import (
     find_quote,
     read_gold,

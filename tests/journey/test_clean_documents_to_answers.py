@@ -10,8 +10,8 @@ from rich.console import Console
 import lmworks
 from lmworks.artefact import read_manifest
 from lmworks.build import build
+from lmworks.corpus.documents import DocumentStore
 from lmworks.data import TokenDataset
-from lmworks.data.store import DocumentStore
 from lmworks.lineage import trace
 from lmworks.recipe import load
 from lmworks.tokenizer import Tokenizer

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.data.annotate.pii.numbers import LENGTHS
-from lmworks.data.annotate.pii.scan import find_personal_data
-from lmworks.data.edits import apply_edits
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.taggers.pii.numbers import LENGTHS
+from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor import Log, LogConfig
 from lmworks.monitor.config import RULES
 from lmworks.monitor.redaction import DETECTED, Redactor

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lmworks
-from lmworks.data.docstrings import extract_docstrings
+from lmworks.corpus.sources.docstrings import extract_docstrings
 from lmworks.records import Document
 from lmworks.retrieve.document_structure import Section, parse
 

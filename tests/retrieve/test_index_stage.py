@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.artefact import StageContext
-from lmworks.data.store import write_documents
+from lmworks.corpus.documents import write_documents
 from lmworks.records import Document
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS
 from lmworks.retrieve.config import ChunkConfig, IndexConfig

@@ -14,7 +14,7 @@ from lmworks.artefact import MANIFEST, REPORT, SECTIONS, Manifest, hash_json, wr
 from lmworks.evaluate.metric import Item, Metric, Response
 from lmworks.evaluate.results import Result, task_score, write_results
 from lmworks.monitor.log import Log
-from lmworks.records import Document, Interaction, LeftOut, Message, Span, Verdict
+from lmworks.records import Document, Interaction, Message, RejectedRecord, Span, Verdict
 from lmworks.report import Section, to_html
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.index import Index
@@ -99,7 +99,7 @@ def stage(
     *,
     parents: dict[str, str] | None = None,
     sections: tuple[Section, ...] = (),
-    left_out: tuple[LeftOut, ...] | None = None,
+    left_out: tuple[RejectedRecord, ...] | None = None,
     **fields,
 ) -> str:
     """Write the artefact of a stage by hand; its folder, relative to the workspace."""
@@ -113,7 +113,7 @@ def stage(
         import json
 
         rows = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n" for one in left_out]
-        (folder / "left_out.jsonl").write_text("".join(rows), "utf-8")
+        (folder / "rejected.jsonl").write_text("".join(rows), "utf-8")
     return folder.relative_to(workspace).as_posix()
 
 

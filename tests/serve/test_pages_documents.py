@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, StandIn, index_of, inert, stage
 
 from hashing_encoder import make_document
-from lmworks.records import LeftOut
+from lmworks.records import RejectedRecord
 from lmworks.serve.pages import document_list, document_text
 from lmworks.serve.pages.document_list import Entry
 from lmworks.serve.pages.document_text import WINDOW, ChunkRange, Passage
@@ -38,7 +38,11 @@ twin = make_document(MARKDOWN, "docs:zz-copy.md", "markdown", title="Leave, agai
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     root = tmp_path_factory.mktemp("shelf")
-    reasons = (LeftOut("docs:a.png", "not text"), LeftOut(f"docs:{HOSTILE}", "not text"), LeftOut("many", "tests", 964))
+    reasons = (
+        RejectedRecord("docs:a.png", "not text"),
+        RejectedRecord(f"docs:{HOSTILE}", "not text"),
+        RejectedRecord("many", "tests", 964),
+    )
     folder = stage(root, "documents", "data.read", left_out=reasons)
     current = Current("handbook", "", {}, {"documents": folder}, {"documents": "data.read"})
     index = index_of(root / "index", [leave, hostile, long_line, many_lines, empty, twin])

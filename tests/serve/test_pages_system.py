@@ -13,7 +13,7 @@ from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction, 
 from hashing_encoder import make_document
 from lmworks.artefact import write_json
 from lmworks.ground.certainty import CALIBRATION, Certainty
-from lmworks.records import LeftOut
+from lmworks.records import RejectedRecord
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages.lineage_graph import (
     HEIGHT,
@@ -96,7 +96,11 @@ def service(tmp_path_factory):
     root = tmp_path_factory.mktemp("system")
 
     def build(documents: str, index: str) -> dict[str, str]:
-        told = {"config": {"sources": [HOSTILE, "b"]}, "metrics": {"documents": 2}, "left_out": (LeftOut("a", "b"),)}
+        told = {
+            "config": {"sources": [HOSTILE, "b"]},
+            "metrics": {"documents": 2},
+            "left_out": (RejectedRecord("a", "b"),),
+        }
         made = {"models": {"embedder": "e" * 64}, "metrics": {"chunks": 12, "share": 0.5, "by": {}}}
         return {
             "documents": stage(root, "documents", "data.read", content_hash=documents, **told),

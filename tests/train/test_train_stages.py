@@ -82,7 +82,7 @@ def test_the_held_out_part_is_what_bits_per_byte_are_of(workspace):
     """Bits of the held-out targets over their bytes, computed here from the checkpoint and the texts themselves."""
     import torch
 
-    from lmworks.data.store import DocumentStore
+    from lmworks.corpus.documents import DocumentStore
     from lmworks.data.token_dataset import TokenDataset
 
     checkpoint = lmworks.load(workspace / "model")

@@ -18,7 +18,7 @@ from lmworks.align.sampled_completions import Groups, drawn, rollout_sequences
 from lmworks.data.training_rows import group_completions
 from lmworks.generate.rollouts import Rollout
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.records import LeftOut, Rated
+from lmworks.records import Rated, RejectedRecord
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class RatedCompletions:
 
     @classmethod
     def of(
-        cls, config: OnlineConfig, rows: Sequence[Rated], checkpoint: Checkpoint, left_out: list[LeftOut]
+        cls, config: OnlineConfig, rows: Sequence[Rated], checkpoint: Checkpoint, left_out: list[RejectedRecord]
     ) -> "RatedCompletions":
         """Groups of rows with one prompt, in their order. ValueError where nothing can be compared."""
         groups, ratings = dict[str, list[Rollout]](), dict[str, list[float]]()

@@ -6,7 +6,7 @@
         reward.metrics                                         # means by name, for a run's log
 
 A weight of 0 reports and does not count. Rules and programs run in a process of their own, which a hanging one cannot
-outlast (`data/guarding.py`); what could not be measured is `Unscored` with the reason, and its row has no reward.
+outlast (`corpus/read/sandbox.py`); what could not be measured is `Unscored` with the reason, and its row has no reward.
 """
 
 import math
@@ -17,8 +17,8 @@ from importlib import import_module
 
 import numpy as np
 
-from lmworks.data.extract import UnusableError
-from lmworks.data.guarding import Guard, GuardConfig
+from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.read.sandbox import Guard, GuardConfig
 from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable

@@ -27,7 +27,7 @@ from lmworks.align.ppo import critic_of, generalised_advantages, next_beta, toke
 from lmworks.align.preference_losses import REFERENCE
 from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.sampled_completions import Groups, SampledCompletions, rollout_sequences
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch
 from lmworks.generate.rollouts import Rollout
 from lmworks.train.objectives.objective import select_rows

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from lmworks.artefact import hash_json
+from lmworks.corpus.dedup.decontamination import EvaluationItem, find_overlaps, index_items, read_items
 from lmworks.data.conversations import rows_of
-from lmworks.data.duplicates.decontamination import EvaluationItem, find_overlaps, index_items, read_items
 from lmworks.data.training_rows import PreferenceRow, parse_preference_row
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.set_lint import Finding, plain_text

@@ -14,7 +14,7 @@ from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
 from lmworks.data.conversations import as_messages
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.evaluate.metric import Item, Response, Value
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.rollouts import Rollout, Turns, roll_out

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities, sequences_of
 from lmworks.data.conversations import conversation_files, read_dialogues, turns_of
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 from lmworks.data.training_rows import group_completions
 from lmworks.model.checkpoint import Checkpoint

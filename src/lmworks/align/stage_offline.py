@@ -29,7 +29,7 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
 from lmworks.data.training_rows import PreferenceRow, group_completions, read_preference_rows
 from lmworks.evaluate import suite
@@ -37,7 +37,7 @@ from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
-from lmworks.records import LabelledCompletion, LeftOut, Preference
+from lmworks.records import LabelledCompletion, Preference, RejectedRecord
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
 from lmworks.train.config import FinetuneConfig
@@ -74,7 +74,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     rows = read_rows(config, context.base)
     kept, held_out = split_rows(rows, config.held_out)
     objective, referenced = objective_of(config, type(rows[0])), isinstance(config.algorithm, DPOConfig | KTOConfig)
-    checkpoint, left_out = load_base(config, context), list[LeftOut]()
+    checkpoint, left_out = load_base(config, context), list[RejectedRecord]()
     length = min(config.length, checkpoint.config.context_length)
     groups = group_rows(objective, kept, checkpoint, length, left_out)
     learned, there = 0 if groups.learned is None else int(groups.learned.sum()), len(groups)
@@ -200,7 +200,7 @@ def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
 
 
 def group_rows(
-    objective: Objective[Any], rows: Sequence[Any], checkpoint: Checkpoint, length: int, left_out: list[LeftOut]
+    objective: Objective[Any], rows: Sequence[Any], checkpoint: Checkpoint, length: int, left_out: list[RejectedRecord]
 ) -> TokenGroups:
     """The rows as the objective takes them."""
     groups = group_completions(rows, checkpoint.chat, length, left_out)

@@ -31,7 +31,7 @@ from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
-from lmworks.records import LeftOut, Rated, Verifiable
+from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Section, Table
 from lmworks.tokenizer.tool_calls import OWN_FORM, Tool
 from lmworks.train.config import FinetuneConfig
@@ -50,7 +50,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, learns from what it says to the prompts, or from rated
     completions. The errors are those of `read_rows` and `suite.evaluate`."""
     rows, algorithm = read_rows(config, context.base), config.algorithm
-    checkpoint, left_out = load_policy(config, context), list[LeftOut]()
+    checkpoint, left_out = load_policy(config, context), list[RejectedRecord]()
     tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.completion
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]

@@ -211,7 +211,7 @@ def checked_recipe(
     import json
     from dataclasses import replace
 
-    from lmworks.data.store import made_folder
+    from lmworks.corpus.documents import made_folder
     from lmworks.recipe import find, load
 
     settings = list(overrides or [])
@@ -236,7 +236,7 @@ def checked_recipe(
 def _check_apart(sources: Sequence[str], workspace: Path) -> None:
     """ValueError where a workspace would be built from what was built in it before."""
     from lmworks.artefact import STAGE_FOLDERS
-    from lmworks.data.files import is_url, without_scheme
+    from lmworks.corpus.sources.files import is_url, without_scheme
 
     own = workspace.resolve()
     for source in sources:
@@ -262,7 +262,7 @@ def build_recipe(
     `answers_first` and `candidate` as of `lmworks.build.build`."""
     from lmworks.build import build as run
     from lmworks.build import sections
-    from lmworks.data.files import without_scheme
+    from lmworks.corpus.sources.files import without_scheme
     from lmworks.report import print_sections, shown
     from lmworks.workspace import calibration_caution, read_current
 
@@ -286,8 +286,8 @@ def build_recipe(
 
 def print_next_steps(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
     """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
-    from lmworks.data.cleaning.ledger import LEDGER
-    from lmworks.data.store import DOCUMENTS, DocumentStore, made_folder
+    from lmworks.corpus.documents import DOCUMENTS, DocumentStore, made_folder
+    from lmworks.corpus.filtering.ledger import LEDGER
 
     stay, folder = cleaned.manifest.metrics["documents"], cleaned.folder
     meant = made_folder(workspace) or folder  # by other verbs, where the workspace is named

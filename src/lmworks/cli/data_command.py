@@ -68,14 +68,14 @@ def _check_folder(workspace: Path) -> None:
 def _in_full(source: str) -> str:
     """A path from the current folder or, with a tilde that no shell expands within quotes, from home. An empty one,
     such as of a variable that is not set, stays that: it names no folder."""
-    from lmworks.data.files import without_scheme
+    from lmworks.corpus.sources.files import without_scheme
 
     return str(Path(without_scheme(source)).expanduser().resolve()) if source.strip() else ""
 
 
 def _is_local(source: str) -> bool:
-    from lmworks.data.config import NAMED_SOURCES
-    from lmworks.data.files import is_url
+    from lmworks.corpus.read.config import NAMED_SOURCES
+    from lmworks.corpus.sources.files import is_url
 
     return source not in NAMED_SOURCES and not is_url(source)
 
@@ -105,8 +105,8 @@ def why(
     from dataclasses import asdict
 
     from lmworks.cli.data_why_command import print_left_out, print_story
-    from lmworks.data.cleaning.why import to_json
-    from lmworks.data.cleaning.why import why as stories_of
+    from lmworks.corpus.report.why import to_json
+    from lmworks.corpus.report.why import why as stories_of
 
     for path in made_from or []:
         if not path.is_dir():
@@ -135,7 +135,7 @@ def card(
 
     Example: `lmworks data card --name "Notes of 2019" --out README.md`
     """
-    from lmworks.data.cleaning.card import CARD, renamed
+    from lmworks.corpus.report.card import CARD, renamed
 
     path = _cleaned(workspace) / CARD
     if not path.is_file():
@@ -155,7 +155,7 @@ def policy(out: OutOption = None) -> None:
 
     Example: `lmworks data policy --out policy.toml`, and then `lmworks data build notes --policy policy.toml`
     """
-    from lmworks.data.cleaning.policy import default_policy_text
+    from lmworks.corpus.filtering.filter_policy import default_policy_text
 
     _give(default_policy_text(), out)
 
@@ -179,8 +179,8 @@ def _cleaned(workspace: Path) -> Path:
     """The folder with the ledger, in the workspace or where its documents were read from; FileNotFoundError where there
     is none."""
     from lmworks.artefact import CURRENT
-    from lmworks.data.cleaning.ledger import LEDGER
-    from lmworks.data.stage import read_from
+    from lmworks.corpus.filtering.ledger import LEDGER
+    from lmworks.corpus.read.stage import read_from
     from lmworks.workspace import read_current
 
     _check_folder(workspace)

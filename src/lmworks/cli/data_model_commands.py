@@ -11,8 +11,8 @@ from lmworks.cli.options import new_console, settings_help
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.data.config import ReadConfig
-    from lmworks.records import LeftOut
+    from lmworks.corpus.read.config import ReadConfig
+    from lmworks.records import RejectedRecord
 
 C = TypeVar("C")
 
@@ -64,10 +64,10 @@ def classifier(
     --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
     law.npz`
     """
-    from lmworks.data.annotate.classifier_examples import examples_from
-    from lmworks.data.annotate.classifier_trainer import classifier_section, learn_classifier
-    from lmworks.data.annotate.config import ClassifierConfig
-    from lmworks.data.annotate.model_file import check_model_file
+    from lmworks.corpus.taggers.classifier_examples import examples_from
+    from lmworks.corpus.taggers.classifier_trainer import classifier_section, learn_classifier
+    from lmworks.corpus.taggers.config import ClassifierConfig
+    from lmworks.corpus.taggers.model_file import check_model_file
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
 
@@ -81,7 +81,7 @@ def classifier(
     check_model_file(out)
     config = _config(ClassifierConfig, overrides)
     console = new_console()
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     with stage_progress(console, "reading examples") as progress:
         examples = examples_from(
             *(sources, against or []),
@@ -125,18 +125,18 @@ def ngrams(
     Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2
     --out wanted.npz`
     """
-    from lmworks.data.annotate.classifier_examples import documents_in
-    from lmworks.data.annotate.config import NgramConfig
-    from lmworks.data.annotate.model_file import check_model_file
-    from lmworks.data.annotate.ngram_trainer import learn_ngrams, ngram_section
-    from lmworks.data.annotate.repaired import repaired_text
+    from lmworks.corpus.taggers.classifier_examples import documents_in
+    from lmworks.corpus.taggers.config import NgramConfig
+    from lmworks.corpus.taggers.model_file import check_model_file
+    from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, ngram_section
+    from lmworks.corpus.taggers.repaired import repaired_text
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
 
     check_model_file(out)
     config = _config(NgramConfig, overrides)
     console = new_console()
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     texts = map(repaired_text, documents_in(sources, _reading(kind, text), left_out))
     with stage_progress(console, "learning n-grams") as progress:
         learned = learn_ngrams(texts, config, progress)
@@ -151,11 +151,11 @@ def _print(console: "Console", text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
+def _print_left_out(console: "Console", left_out: Sequence["RejectedRecord"]) -> None:
     """Print the number of files that were left out for each reason, and one of them."""
     from lmworks.report import shown
 
-    by_reason: dict[str, list[LeftOut]] = {}
+    by_reason: dict[str, list[RejectedRecord]] = {}
     for item in left_out:
         by_reason.setdefault(item.reason, []).append(item)
     for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
@@ -165,7 +165,7 @@ def _print_left_out(console: "Console", left_out: Sequence["LeftOut"]) -> None:
 
 def _reading(kind: str, text: str) -> "ReadConfig":
     from lmworks.config import from_mapping
-    from lmworks.data.config import ReadConfig
+    from lmworks.corpus.read.config import ReadConfig
 
     return from_mapping(ReadConfig, {"source_code": "whole", "kind": kind, "columns": {"text": text}})
 
@@ -181,7 +181,7 @@ def _config(cls: type[C], overrides: list[str] | None) -> C:
 
 def add_to(app: typer.Typer) -> None:
     """Make the verbs verbs of `lmworks data`, each with what `--set` takes in its help."""
-    from lmworks.data.annotate.config import ClassifierConfig, NgramConfig
+    from lmworks.corpus.taggers.config import ClassifierConfig, NgramConfig
 
     for verb, config in ((classifier, ClassifierConfig), (ngrams, NgramConfig)):
         app.command(epilog=settings_help("What `--set` takes, with the defaults:", config))(verb)

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from lmworks.data.cleaning.ledger import Entry
-    from lmworks.data.cleaning.queries import Gone
-    from lmworks.data.cleaning.why import Story
+    from lmworks.corpus.filtering.ledger import Entry
+    from lmworks.corpus.report.queries import Gone
+    from lmworks.corpus.report.why import Story
     from lmworks.excerpts import Piece
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
 
 _WENT = 10  # documents that went for the sake of one, shown at most
 _VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim"}
@@ -60,7 +60,7 @@ def print_story(console: "Console", story: "Story") -> None:
         _print(console, f"[yellow]{shown(line)}[/yellow]")
 
 
-def print_left_out(console: "Console", item: "LeftOut") -> None:
+def print_left_out(console: "Console", item: "RejectedRecord") -> None:
     files = f" ({item.count:,} files)" if item.count > 1 else ""
     _print(console, f"\n[bold]{shown(item.uri)}[/bold]")
     _print(console, f"[bold red]became no document[/bold red]{files}: {shown(item.reason)}")

@@ -32,7 +32,7 @@ def lint(
     from collections import defaultdict
 
     from lmworks.artefact import check_new, write_text
-    from lmworks.data.store import DocumentStore, made_folder
+    from lmworks.corpus.documents import DocumentStore, made_folder
     from lmworks.evaluate import set_lint
     from lmworks.evaluate.results import read_results
     from lmworks.records import question_of

@@ -49,7 +49,7 @@ def train(
     from lmworks.data.plain_texts import required_texts
     from lmworks.embeddings.stage import section
     from lmworks.progress import stage_progress
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
     from lmworks.report import print_sections
 
     trainer, config = _trainer(kind, overrides or [])
@@ -58,7 +58,7 @@ def train(
     if out.suffix in FILES and getattr(config, "subwords", None) is not None:
         note = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     with stage_progress(console, f"learning {kind}") as progress:
         vectors = trainer(required_texts(sources, left_out=left_out), config, progress)
     _write(vectors, out)

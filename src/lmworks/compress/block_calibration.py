@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.compress.config import CalibrationConfig
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.generate.scoring import document_start
 from lmworks.model.attention import Context
 from lmworks.model.stack import Block

@@ -15,7 +15,7 @@ from lmworks.compress.block_calibration import Calls, blocks_of, recorded
 from lmworks.compress.distillation_config import DistillationLoss
 from lmworks.compress.distillation_losses import Likeliest, LossOfLogits, divergence, gathered, sum_over_logits
 from lmworks.compress.teacher_columns import TeacherColumns
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.model.attention import Attention
 from lmworks.model.config import Rope
 from lmworks.model.heads import LanguageModelHead, VocabularyProjection

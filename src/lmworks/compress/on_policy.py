@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 
 from lmworks.compress.distillation_config import OnPolicyConfig
-from lmworks.data.batching import PADDING, Batch
+from lmworks.data.batches import PADDING, Batch
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.generate.engine import Engine

@@ -24,10 +24,10 @@ from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import prune_structure
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
+from lmworks.corpus.corpus_shards import corpus_shards
+from lmworks.corpus.documents import DOCUMENTS
 from lmworks.data.config import LoaderConfig
-from lmworks.data.corpus import corpus_shards
 from lmworks.data.loader import Loader
-from lmworks.data.store import DOCUMENTS
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.compressed_tensors import check_layers

@@ -21,8 +21,8 @@ from lmworks.artefact import write_json
 from lmworks.compress.distillation_config import TeacherConfig
 from lmworks.compress.distillation_losses import Likeliest, likeliest
 from lmworks.config import to_mapping
-from lmworks.data.batching import make_batch
-from lmworks.data.packing import plan_sequences
+from lmworks.data.batches import make_batch
+from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.data.token_shard import token_dtype
 from lmworks.model.transformer import Transformer

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.config import to_mapping
-from lmworks.data.files import FoundFile, NoSourceError, find_files
-from lmworks.records import Conversation, LeftOut, Message, PromptCompletion, Provenance, TextOrMessages
+from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
+from lmworks.records import Conversation, Message, PromptCompletion, Provenance, RejectedRecord, TextOrMessages
 
 _ROLES = ("system", "user", "assistant", "tool")
 _KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
@@ -40,7 +40,7 @@ class RowError(ValueError):
 def conversation_files(
     sources: Sequence[str],
     base: Path | None = None,
-    left_out: list[LeftOut] | None = None,
+    left_out: list[RejectedRecord] | None = None,
     suffixes: Sequence[str] = SUFFIXES,
     rows: str = "conversations",
 ) -> list[Path]:
@@ -52,9 +52,9 @@ def conversation_files(
     files = [each for each in found if isinstance(each, FoundFile)]
     chosen, kinds = [each.path for each in files if each.path.suffix in suffixes], " or ".join(suffixes)
     if left_out is not None:
-        left_out += [each for each in found if isinstance(each, LeftOut)]
+        left_out += [each for each in found if isinstance(each, RejectedRecord)]
         others = (each for each in files if each.path.suffix not in suffixes)
-        left_out += [LeftOut(each.uri, f"{rows} are {kinds} files") for each in others]
+        left_out += [RejectedRecord(each.uri, f"{rows} are {kinds} files") for each in others]
     if not chosen:
         raise NoSourceError(f"no {kinds} file with {rows} in {', '.join(sources) or f'nothing: set {rows}'}")
     return chosen

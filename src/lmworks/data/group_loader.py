@@ -1,6 +1,6 @@
 """Batches of groups in an order that is arithmetic, as `loader.py` has them of token shards.
 
-step → places of its groups in the run → epoch and place in it → group (`order.py`) → its tokens (`token_groups.py`)
+step → places of its groups in the run → epoch and place in it → group (`shuffle.py`) → its tokens (`token_groups.py`)
 
 All that a resumed run needs is the number of the step.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
-from lmworks.data.order import Permutation
+from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 
 

@@ -1,6 +1,6 @@
 """Batches in an order that is arithmetic: what a step shows depends on the settings and the step's number alone.
 
-    step → source and index in it (`mixture.py`) → epoch and place → sequence (`order.py`)
+    step → source and index in it (`mixture.py`) → epoch and place → sequence (`shuffle.py`)
          → segments of documents (`packing.py`) → tokens (`token_dataset.py`)
 
 Each arrow can be taken for any step without taking it for those before. So a run that goes on at step s needs to be
@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.batching import Batch, make_batch
+from lmworks.data.batches import Batch, make_batch
+from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.data.config import LARGEST, LoaderConfig, PackingMode
 from lmworks.data.mixture import DrawPlan
-from lmworks.data.order import Permutation
-from lmworks.data.packing import plan_sequences
+from lmworks.data.shuffle import Permutation
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.report import Section, Table
 

@@ -5,16 +5,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmworks.data.extract import well_formed
-from lmworks.data.files import FoundFile, NoSourceError, find_files
-from lmworks.records import LeftOut
+from lmworks.corpus.read.reader import well_formed
+from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
+from lmworks.records import RejectedRecord
 
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
 _LONGEST = 1 << 28  # characters of a line or piece without a place to cut it
 
 
 def plain_texts(
-    sources: Sequence[str], base: Path | None = None, exclude: Sequence[str] = (), left_out: list[LeftOut] | None = None
+    sources: Sequence[str],
+    base: Path | None = None,
+    exclude: Sequence[str] = (),
+    left_out: list[RejectedRecord] | None = None,
 ) -> Iterator[str]:
     """The contents of all files of `sources` (folders, files, globs), in a fixed order; of .jsonl files the `text` of
     every row. Files that are not UTF-8, or whose first row has no `text`, are added to `left_out`; a later row without
@@ -32,15 +35,18 @@ def plain_texts(
             except _NoRowsError as error:
                 if left_out is None:
                     raise
-                found = LeftOut(found.uri, error.reason)
+                found = RejectedRecord(found.uri, error.reason)
             except UnicodeDecodeError as error:
-                found = LeftOut(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
+                found = RejectedRecord(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
         if left_out is not None:
             left_out.append(found)
 
 
 def required_texts(
-    sources: Sequence[str], base: Path | None = None, exclude: Sequence[str] = (), left_out: list[LeftOut] | None = None
+    sources: Sequence[str],
+    base: Path | None = None,
+    exclude: Sequence[str] = (),
+    left_out: list[RejectedRecord] | None = None,
 ) -> Iterator[str]:
     """`plain_texts`; and NoSourceError that says what the sources hold instead, where none of it was a text."""
     left_out = [] if left_out is None else left_out

@@ -1,220 +1,287 @@
-"""The stage `data.read`: sources into an artefact of documents, part by part."""
+"""What the stage `data.tokenize` does with a tokenizer: documents, or conversations, into token shards."""
 
-import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress, groupby, islice
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
-from lmworks.config import ConfigError
-from lmworks.data.config import PYTHON_DOCS, ReadConfig
-from lmworks.data.docstrings import EXTRACTOR as DOCSTRINGS
-from lmworks.data.documents_of import extract_here, is_fragile
-from lmworks.data.executing import Part, Prepared, carry_out, in_units
-from lmworks.data.extract import Extracted, Extractor
-from lmworks.data.files import FoundFile, NoSourceError, take_label, without_password
-from lmworks.data.guarding import Guard, GuardConfig, memory_is_bounded
-from lmworks.data.read_parts import PartSizes, ReadPart, read_parts, size_of
-from lmworks.data.readers.rows import NO_COLUMN
-from lmworks.data.reading import check_there, found_sources
-from lmworks.data.reading import source_digest as digest_of_sources
-from lmworks.data.reasons import kind_of_reason
-from lmworks.data.source_code import source_code_type
-from lmworks.data.store import LEFT_OUT, document_to_json, join_shards, left_out_to_json, made_folder
-from lmworks.records import Document, LeftOut
+from lmworks.artefact import StageContext, StageResult, write_text
+from lmworks.corpus.balance.survey import origin_of, origins
+from lmworks.corpus.documents import DOCUMENTS, open_documents
+from lmworks.data.config import TokenizeConfig
+from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_dialogues
+from lmworks.data.document_tokens import (
+    Tokenized,
+    conversation_hash,
+    framing_id,
+    masks_of,
+    question_hash,
+    tokenize_conversations,
+    tokenize_documents,
+)
+from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.excerpts import Passage, Piece
+from lmworks.records import Document, RejectedRecord
 from lmworks.report import Section, Table
+from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.tokenizer.special_tokens import with_more_special
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
-_TEXTS, _COUNTS = "texts.jsonl", "counts.json"
-_SOURCE = "source "  # begins the names of parents that are sources; no input of a stage is called with a space
+_SHOWN = 3  # documents that the report shows
+_ENDS = 8  # tokens at either end of one
+_MOST = 1000  # tokens of an example of what is learned
+
+# Both functions keep finished shards in `context.work`, so that a killed run goes on after the last of them. The shards
+# are the same for any number of threads and whether or not the run was interrupted.
 
 
-def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = None) -> StageResult:
-    """Read the sources into `documents/` and `left_out.jsonl`; `sizes` are those of what is done at a time.
+def write_documents(
+    config: TokenizeConfig, context: StageContext, tokenizer: Tokenizer, turn_marks: Collection[str] = ()
+) -> StageResult:
+    """Shards of the one input with documents; ValueError when it holds none, or the tokenizer lacks what frames it.
 
-    Raises `files.NoSourceError` (a ValueError) when a source does not exist, and ValueError when no document came out.
+    `turn_marks` are added tokens that no document may become, as it becomes no special one.
     """
-    found = list(found_sources(config, context.base))
-    folders: list[Path] = []
+    store = open_documents(context.input(DOCUMENTS))
+    begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
+    total = _some(list(zip(store.hashes(), origins(store.shards), strict=True)), config, "documents")
+    encoder = with_more_special(tokenizer, turn_marks)
+    size = 0  # bytes of text that are written
+    first, whole = 0, 0  # bytes of texts that are no copies, on this side and on both
 
-    def parts() -> Iterator[Part[ReadPart]]:
-        for part in read_parts(found, config, context.work, sizes or PartSizes()):
-            folders.append(part.done)
-            yield part
+    def read() -> Iterator[Document]:
+        nonlocal size, first, whole
+        for document in store:
+            own, origin = len(document.text.encode()), origin_of(document.metadata)
+            here = document_belongs(document.hash, origin, config)
+            whole += own if origin is None else 0
+            first += own if origin is None and here else 0
+            if here:
+                size += own
+                yield document
 
-    size = sum(map(size_of, found))
-    unit, progress = in_units(size, context.progress)
-    if not memory_is_bounded():
-        told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
-        progress(0, size, unit, 0, told)
-    made = sorted({each.path.parents[1] for each in found if isinstance(each, FoundFile) and each.made})
-    parents = _parents(made)  # first of all: a damaged manifest is told before the work
-    if made:
-        progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(map(str, made))}")
-    carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
-    join_shards([folder / _TEXTS for folder in folders], context.output)
-    tally = _Tally()
-    with (context.output / LEFT_OUT).open("wb") as left_out:
-        for folder in folders:
-            left_out.write((folder / LEFT_OUT).read_bytes())
-            tally.merge(json.loads((folder / _COUNTS).read_text("utf-8")))
-    if not tally.documents:
-        reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
-        hints = "".join(f"; {told}" for told in tally.hints.values())
-        names = without_password(", ".join(config.sources))
-        raise ValueError(f"no documents in {names}: {reasons}. Name other sources{hints}")
-    return StageResult(metrics=tally.metrics(), sections=(tally.section(),), parents=parents)
-
-
-def _parents(made: Iterable[Path]) -> dict[str, str]:
-    """What stages made that is read, for the lineage: "source NAME" → content hash. Documents without a manifest are
-    known by nothing."""
-    parents: dict[str, str] = {}
-    taken: set[str] = set()
-    for folder in made:
-        if (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder)
-            parents[take_label(f"{_SOURCE}{artefact_name(folder, manifest)}", taken)] = manifest.content_hash
-    return parents
+    dataset = _write(
+        *(config, context, tokenizer, read(), total, "documents"),
+        lambda document: document.hash,
+        lambda documents: tokenize_documents(documents, encoder, begin, end),
+    )
+    framing = (begin is not None) + (end is not None)
+    of_text = dataset.tokens - framing * dataset.documents  # the tokens around each document stand for none of it
+    metrics = {
+        "documents": dataset.documents,
+        "tokens": dataset.tokens,
+        "bytes": size,
+        "bytes_per_token": round(size / of_text, 4) if of_text else None,
+        "shards": len(dataset.shards),
+        "empty_documents": int((dataset.lengths <= framing).sum()),
+        "vocabulary": dataset.index.vocabulary,
+    }
+    return _result(config, dataset, tokenizer, metrics, "documents", warning=_unlike(config, first, whole, "documents"))
 
 
-def read_from(folder: Path) -> Iterator[Path]:
-    """The artefacts whose documents this stage read into a folder, where their sources are still there; a relative
-    source is looked for from the current folder."""
-    manifest = read_manifest(folder)
-    if any(name.startswith(_SOURCE) for name in manifest.parents):
-        for source in manifest.config.get("sources", ()):
-            if (made := made_folder(Path(source).expanduser())) is not None:
-                yield made.resolve()
+def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
+    """Shards of `config.conversations` and of those of inputs, with the mask of what is learned, and the chat template
+    beside them.
 
-
-@contextmanager
-def reading(config: GuardConfig) -> Iterator[Callable[[ReadPart, Path], None]]:
-    """`read_part` with a guard, which one process needs once."""
-    with Guard(config) as guard:
-        yield partial(read_part, guard)
-
-
-def read_part(guard: Guard, part: ReadPart, folder: Path) -> None:
-    """The documents of a part, and what is left out, into a new folder."""
-    folder.mkdir()
-    tally = _Tally()
-
-    def extract(extractor: Extractor, raw: bytes) -> Extracted:
-        return guard.extract(extractor, raw) if is_fragile(extractor) else extract_here(extractor, raw)
-
-    with (folder / _TEXTS).open("wb") as texts, (folder / LEFT_OUT).open("wb") as left_out:
-        for item in part.documents(extract):
-            tally.add(item)
-            if isinstance(item, Document):
-                texts.write(document_to_json(item).encode() + b"\n")
-            else:
-                left_out.write(left_out_to_json(item).encode() + b"\n")
-    (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
-
-
-def check(config: ReadConfig, base: Path) -> None:
-    """Before any stage runs: ConfigError for a source that is not there. Addresses are reached when they are read."""
-    try:
-        check_there(config, base)
-    except NoSourceError as error:
-        raise ConfigError(("sources",), str(error)) from error
-
-
-def source_digest(config: ReadConfig, base: Path) -> str:
-    """What the stage reads from outside the workspace: SHA-256 of the names and bytes of the files."""
-    return digest_of_sources(config, base)
-
-
-_SHOWN = 100  # reasons in the report
-_SUMS = ("source_code", "other_columns")
-_COUNTERS = ("documents", "characters", "encodings", "reasons")
-
-
-class _Tally:
-    """Counts what passes by, for the metrics and the report."""
-
-    def __init__(self) -> None:
-        self.documents: Counter[str] = Counter()  # media type -> documents
-        self.characters: Counter[str] = Counter()
-        self.encodings: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()  # why files were left out -> how many
-        self.example: dict[str, str] = {}
-        self.other_columns = 0  # tables without a column of the name that the text's has
-        self.source_code = 0  # files of source code of which nothing, or no more than docstrings, was kept
-
-    def add(self, item: Document | LeftOut) -> None:
-        if isinstance(item, Document):
-            self.documents[item.media_type] += 1
-            self.characters[item.media_type] += len(item.text)
-            self.encodings[item.metadata.get("encoding", "utf-8")] += 1
-        else:
-            reason = kind_of_reason(item.reason)
-            self.reasons[reason] += item.count
-            self.example.setdefault(reason, item.uri)
-        self.source_code += self._is_reduced(item)
-        self.other_columns += isinstance(item, LeftOut) and item.reason.startswith(NO_COLUMN)
-
-    def counts(self) -> dict[str, Any]:
-        """For `merge`."""
-        return {name: getattr(self, name) for name in (*_COUNTERS, *_SUMS, "example")}
-
-    def merge(self, counts: Mapping[str, Any]) -> None:
-        """Add those of a later part."""
-        for name in _COUNTERS:
-            getattr(self, name).update(counts[name])
-        self.example = {**counts["example"], **self.example}
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + counts[name])
-
-    def _is_reduced(self, item: Document | LeftOut) -> bool:
-        if isinstance(item, Document) and item.source == PYTHON_DOCS:
-            return False
-        if isinstance(item, Document):
-            return item.extractor == DOCSTRINGS
-        unread = item.reason.startswith(("no reader", "not Python", "Python without"))
-        return unread and source_code_type(PurePosixPath(item.uri)) is not None
-
-    @property
-    def hints(self) -> dict[str, str]:
-        """What it is for -> the setting that keeps more: source code whole, tables with the text in another column."""
-        hints = {}
-        if self.source_code:
-            told = f'source_code="whole" keeps source code as it is, here {self.source_code:,} more files'
-            hints["training"] = told
-        if self.other_columns:
-            hints[f"the tables left out ({self.other_columns:,})"] = (
-                "name the column that holds the text: --set documents.columns.text=NAME, for a stage called "
-                'documents; several tables may have several: --set \'documents.columns.text=["text", "body"]\''
-            )
-        return hints
-
-    def metrics(self) -> dict[str, int | dict[str, int]]:
-        return {
-            "documents": self.documents.total(),
-            "characters": self.characters.total(),
-            "left_out": self.reasons.total(),
-            "encodings": dict(sorted(self.encodings.items())),
-        }
-
-    def section(self) -> Section:
-        kinds = tuple((kind, count, self.characters[kind]) for kind, count in sorted(self.documents.items()))
-        reasons = [(reason, count, self.example[reason]) for reason, count in self.reasons.most_common(_SHOWN)]
-        if others := self.reasons.total() - sum(count for _, count, _ in reasons):
-            reasons.append((f"{len(self.reasons) - _SHOWN:,} other reasons", others, ""))
-        tables = [
-            Table(("media type", "documents", "characters"), kinds),
-            Table(("encoding", "documents"), tuple(sorted(self.encodings.items()))),
-        ]
-        if reasons:
-            tables.append(
-                Table(("left out because", "files", "for example"), tuple(reasons), "Nothing is skipped silently")
-            )
-        text = (
-            f"{self.documents.total():,} documents with {self.characters.total():,} characters were read; "
-            f"{self.reasons.total():,} files were left out."
+    All of them are parsed before any is written: ValueError names the line of the first that cannot be trained on.
+    """
+    if renderer.turn_end is None:
+        raise ValueError(
+            "the chat template ends an answer with no special token, so that a model would never learn to stop: set "
+            "family, such as family=chatml, or write the end of text behind an answer in the template"
         )
-        text += "".join(f" For {purpose}, {told}." for purpose, told in self.hints.items())
-        return Section("Documents", text, tuple(tables))
+    left_out: list[RejectedRecord] = []
+    made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]
+    sources = (*config.conversations, *(str(path.absolute()) for path in made))
+    files = conversation_files(sources, context.base, left_out)
+    found = [(path, conversation_hash(row), question_hash(row)) for path, row in read_dialogues(files)]
+    if not found:
+        raise ValueError(f"there is no conversation in {', '.join(sources)}: the files are empty")
+    drawn = _within_quotas(found, config.quotas)
+    total = _some([(question, None) for _, _, question in compress(found, drawn)], config, "conversations")
+    here = [taken and belongs(question, config) for (_, _, question), taken in zip(found, drawn, strict=True)]
+    rows, counts = (row for _, row in compress(read_dialogues(files), here)), Counter[str]()
+    # From the first row again also after an interruption: what is cut and left out is counted.
+    texts = tokenize_conversations(rows, renderer, config.learn, config.length, counts)
+    tokenizer = renderer.tokenizer
+    dataset = _write(*(config, context, tokenizer, texts, total, "conversations"), attrgetter("hash"), iter)
+    write_text(context.output / CHAT_TEMPLATE, renderer.template.source)
+    metrics = {
+        "conversations": dataset.documents,
+        "tokens": dataset.tokens,
+        "learned_tokens": int(sum(mask.sum() for mask in masks_of(dataset))),
+        "cut": counts["cut"],
+        "too_long": counts["too_long"],
+        "over_quota": len(drawn) - sum(drawn),
+        "shards": len(dataset.shards),
+        "left_out": sum(item.count for item in left_out),
+        "vocabulary": dataset.index.vocabulary,
+    }
+    warning = _unlike(config, total, sum(drawn), "conversations")
+    result = _result(config, dataset, tokenizer, metrics, "conversations", left_out, warning)
+    section = replace(result.sections[0], alarms=_alarms(config, counts, total))
+    return replace(result, sections=(section, learned_section(dataset, tokenizer)))
+
+
+def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, int]) -> list[bool]:
+    """Of each (file, hash, …) whether it is among the rows that the quotas take: those of the lowest hashes."""
+    taken = [True] * len(rows)
+    for pattern, most in quotas.items():
+        pool = [number for number, (path, *_) in enumerate(rows) if path.match(pattern)]
+        if not pool:
+            files = ", ".join(dict.fromkeys(path.name for path, *_ in rows))
+            raise ValueError(f"quotas: {pattern} matches no file of the conversations, which are {files}")
+        for number in sorted(pool, key=lambda number: rows[number][1])[most:]:
+            taken[number] = False
+    return taken
+
+
+def _alarms(config: TokenizeConfig, counts: Counter[str], total: int) -> tuple[str, ...]:
+    reasons = {
+        "cut": f"are cut behind an earlier answer, as they have more than length={config.length} tokens",
+        "too_long": f"are left out, as their first exchange has more than length={config.length} tokens",
+        "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
+    }
+    return tuple(
+        f"{counts[name]:,} of {total:,} conversations {what}" for name, what in reasons.items() if counts[name]
+    )
+
+
+def belongs(text_hash: str, config: TokenizeConfig) -> bool:
+    """Whether the text of this SHA-256 is on the side that the config asks for."""
+    held_out = int(text_hash[:13], 16) / 16**13 < config.held_out  # 52 bits, which a float holds exactly
+    return held_out == (config.part == "held_out")
+
+
+def document_belongs(text_hash: str, origin: str | None, config: TokenizeConfig) -> bool:
+    """Whether a document is on the side that the config asks for; `origin` is the hash of the text that it copies.
+
+    What is held out has each text once, as it came: no copies. A copy is trained on where the text that it was made
+    from is, unless what it became is, to the letter, a text that is held out.
+    """
+    if origin is None:
+        return belongs(text_hash, config)
+    return config.part == "training" and belongs(origin, config) and belongs(text_hash, config)
+
+
+def _some(texts: Sequence[tuple[str, str | None]], config: TokenizeConfig, unit: str) -> int:
+    """How many of the texts, (hash, of a copy the hash of its origin), belong; ValueError for none."""
+    if config.held_out and len({origin or text_hash for text_hash, origin in texts}) < 2:
+        raise ValueError(
+            f"held_out keeps whole {unit} from training, and there is one only: divide it into several, or leave "
+            "held_out out"
+        )
+    total = sum(document_belongs(*each, config) for each in texts)
+    if not total:
+        other = "training" if config.part == "held_out" else "held_out"
+        raise ValueError(
+            f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them. Give more "
+            f"than {len(texts)}, or another share of held_out, which the stage of part={other} needs as well"
+        )
+    return total
+
+
+def _unlike(config: TokenizeConfig, own: int, whole: int, unit: str) -> str:
+    """Where less than half or more than twice of what is to be held out really is: how much, in words. `own` of `whole`
+    is on the side that the config asks for."""
+    share = own / max(whole, 1) if config.part == "held_out" else 1 - own / max(whole, 1)
+    if not config.held_out or config.held_out / 2 <= share <= 2 * config.held_out:
+        return ""
+    what = "the text" if unit == "documents" else f"the {unit}"
+    return (
+        f" WARNING: held_out={config.held_out:g} keeps {share:.1%} of {what} from training, as whole {unit} are kept, "
+        "by their hashes, and these are few or of unlike sizes. Give more of them, or set another share."
+    )
+
+
+def _write(
+    config: TokenizeConfig,
+    context: StageContext,
+    tokenizer: Tokenizer,
+    texts: Iterator[Any],
+    total: int,
+    unit: str,
+    hash_of: Callable[[Any], str],
+    convert: Callable[[Iterator[Any]], Iterator[Tokenized]],
+) -> TokenDataset:
+    """All `total` texts through `convert` into shards; those that an interrupted run wrote already are passed over."""
+    (context.work / INDEX).unlink(missing_ok=True)  # of a run killed between its last shard and its end
+    with TokenWriter(context.work, tokenizer.hash, tokenizer.vocabulary_size, config.shard_tokens) as writer:
+        kept = len(writer.hashes)
+        if [hash_of(text) for text in islice(texts, kept)] != writer.hashes:
+            raise ValueError(f"an interrupted run left shards of other {unit}: delete {context.work}")
+        for done, found in enumerate(convert(texts), start=kept + 1):
+            writer.add(found.ids, found.hash, found.mask)
+            context.progress(done, total, unit, kept)
+        if not writer.hashes:
+            raise ValueError(f"the first exchange of no conversation fits into length={config.length}: raise it")
+    for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
+        shutil.move(path, context.output / path.name)
+    return TokenDataset(context.output)
+
+
+def _result(
+    config: TokenizeConfig,
+    dataset: TokenDataset,
+    tokenizer: Tokenizer,
+    metrics: dict[str, Any],
+    unit: str,
+    left_out: Sequence[RejectedRecord] = (),
+    warning: str = "",
+) -> StageResult:
+    vocabulary = dataset.index.vocabulary[:12]
+    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…{warning}"
+    rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
+    tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
+    if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
+        tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
+    title = f"Tokens of {'held-out ' if config.part == 'held_out' else ''}{unit}"  # a build has several of these stages
+    return StageResult(metrics=metrics, sections=(Section(title, text, tuple(tables)),))
+
+
+def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:
+    """How the first of them begin and end, read back from the shards."""
+
+    def tokens(start: int, stop: int) -> str:
+        ids = dataset.read(start, stop).tolist() if stop > start else []
+        return "│".join(tokenizer.decode([token], skip_special=False).replace("\n", "⏎") for token in ids)
+
+    rows = []
+    for number in range(min(dataset.documents, _SHOWN)):
+        start, stop = dataset.offsets[number : number + 2].tolist()
+        whole = stop - start <= 2 * _ENDS
+        told = tokens(start, stop) if whole else f"{tokens(start, start + _ENDS)} … {tokens(stop - _ENDS, stop)}"
+        rows.append((number, stop - start, told))
+    return Table((unit.removesuffix("s"), "tokens", "reads"), tuple(rows), f"The first {unit}, │ between tokens")
+
+
+def learned_section(dataset: TokenDataset, tokenizer: Tokenizer, examples: int = 3) -> Section:
+    """The share of tokens that is learned, and some conversations, from the first to the last, with these marked."""
+    learned, last = sum(int(mask.sum()) for mask in masks_of(dataset)), dataset.documents - 1
+    passages = []
+    for number in sorted({last * each // max(examples - 1, 1) for each in range(examples)}):
+        start, stop = dataset.offsets[number : number + 2].tolist()
+        ids, mask = dataset.read(start, stop).tolist(), dataset.mask(start, stop).tolist()
+        note = f"{len(ids):,} tokens, {sum(mask):,} learned" + f", the first {_MOST:,} shown" * (len(ids) > _MOST)
+        pieces = _pieces(ids[:_MOST], mask[:_MOST], tokenizer)
+        passages.append(Passage(f"Conversation {number + 1:,} of {last + 1:,}", tuple(pieces), note))
+    text = (
+        f"{learned:,} of {dataset.tokens:,} tokens are learned ({learned / max(dataset.tokens, 1):.1%}): those "
+        "underlined on green, each as what follows all before it. The others are read only. In a box: special tokens."
+    )
+    return Section("Learned tokens", text, passages=tuple(passages), page_only=True)
+
+
+def _pieces(ids: Sequence[int], mask: Sequence[bool], tokenizer: Tokenizer) -> Iterator[Piece]:
+    special, before = set(tokenizer.special_ids.values()), ""
+    # A special token is a piece of its own. What is decoded with all before it keeps its spaces.
+    for (learned, place), group in groupby(range(len(ids)), lambda n: (mask[n], n if ids[n] in special else -1)):
+        text = tokenizer.decode(ids[: max(group) + 1], skip_special=False)
+        change = ("learned special" if learned else "special") if place >= 0 else "learned" if learned else ""
+        yield Piece(text[len(before) :], change)
+        before = text

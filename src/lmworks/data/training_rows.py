@@ -40,11 +40,11 @@ from lmworks.data.document_tokens import learned_part, prompts_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
     LabelledCompletion,
-    LeftOut,
     Preference,
     PromptCompletion,
     Provenance,
     Rated,
+    RejectedRecord,
     Stepwise,
     TextPair,
     Verifiable,
@@ -153,7 +153,7 @@ def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
 # Pairs of texts
 
 
-def pair_files(sources: Sequence[str], base: Path, left_out: list[LeftOut] | None = None) -> list[Path]:
+def pair_files(sources: Sequence[str], base: Path, left_out: list[RejectedRecord] | None = None) -> list[Path]:
     """The .jsonl files of `sources`, as `conversation_files`."""
     return conversation_files(sources, base, left_out, (SUFFIX,), "pairs")
 
@@ -204,7 +204,9 @@ def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) ->
 # Completions as groups
 
 
-def group_completions(rows: Sequence[Row], renderer: ChatRenderer, length: int, left_out: list[LeftOut]) -> TokenGroups:
+def group_completions(
+    rows: Sequence[Row], renderer: ChatRenderer, length: int, left_out: list[RejectedRecord]
+) -> TokenGroups:
     """A group for each row: its prompt with each completion (`chosen` before `rejected`), as the chat template writes
     the two together, and what the assistant says behind the prompt as what is to be learned. Of steps, two copies of
     the solution: of the first the last tokens of right steps are to be learned, of the second those of wrong ones.
@@ -225,7 +227,9 @@ def group_completions(rows: Sequence[Row], renderer: ChatRenderer, length: int, 
             raise ValueError(f"{where}: {error}") from error
         kept = [(ids[:length], mask[:length]) for ids, mask in sequences]
         if not (any if isinstance(row, Stepwise) else all)(any(mask) for _, mask in kept):
-            left_out.append(LeftOut(where, f"a completion begins behind its first {length:,} tokens or is empty"))
+            left_out.append(
+                RejectedRecord(where, f"a completion begins behind its first {length:,} tokens or is empty")
+            )
             continue
         cut += sum(len(ids) > length for ids, _ in sequences)
         groups.append(TokenGroup([ids for ids, _ in kept], [mask for _, mask in kept], _own_columns(row)))

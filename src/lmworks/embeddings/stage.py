@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.store import DOCUMENTS, open_documents
+from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
 from lmworks.embeddings.glove import train_glove
 from lmworks.embeddings.vectors_folder import write_folder

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from lmworks.data.annotate.language import py3langid
+from lmworks.corpus.taggers.language import py3langid
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmworks.artefact import read_rows, write_rows
-from lmworks.records import Document, LeftOut, Question, Span
+from lmworks.records import Document, Question, RejectedRecord, Span
 
 QUESTIONS = "questions.jsonl"
 
@@ -59,19 +59,19 @@ def read_gold(*paths: Path) -> list[GoldQuestion]:
 
 def resolve_gold(
     questions: Sequence[GoldQuestion], document_of: Callable[[str], Sequence[Document]]
-) -> tuple[list[Question], list[LeftOut]]:
+) -> tuple[list[Question], list[RejectedRecord]]:
     """Find the quotes in the documents (`document_of` a uri); white space is compared as equal.
 
     An answerable question none of whose quotes is found cannot be scored: it is left out, with the reason.
     """
     resolved: list[Question] = []
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     for gold in questions:
         found = [
             span for one in gold.gold for document in document_of(one.uri) for span in find_quote(document, one.quote)
         ]
         if gold.answerable and not found:
-            left_out.append(LeftOut(gold.id, "none of its gold quotes stands in the documents"))
+            left_out.append(RejectedRecord(gold.id, "none of its gold quotes stands in the documents"))
             continue
         resolved.append(Question(gold.id, gold.question, tuple(found), gold.split, gold.kind, answer=gold.answer))
     return resolved, left_out

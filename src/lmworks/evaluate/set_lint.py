@@ -3,7 +3,7 @@
 duplicates     items whose questions are the same, or nearly (Jaccard of words, cosine of embeddings)
 conflicts      the same question with another answer; choices that repeat; an answer that is none of the choices
 gold           quotes that stand in no document, or that do not hold the answer
-leakage        items that named training data holds (`data/duplicates/decontamination.py`)
+leakage        items that named training data holds (`corpus/dedup/decontamination.py`)
 coverage       documents and logged questions that no item comes near, in embedding space
 difficulty     how many systems of past runs answer each item: one that all or none answers tells nothing apart
 """
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmworks.artefact import hash_file
-from lmworks.data.duplicates.decontamination import EvaluationItem, read_items
-from lmworks.data.duplicates.hashes import words
-from lmworks.data.store import DocumentStore
+from lmworks.corpus.dedup.decontamination import EvaluationItem, read_items
+from lmworks.corpus.dedup.hashes import words
+from lmworks.corpus.documents import DocumentStore
 from lmworks.evaluate.question_set import GoldQuestion, find_quote, read_gold
 from lmworks.records import Document
 from lmworks.report import Figure, Section, Table, histogram
 from lmworks.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
-    from lmworks.data.duplicates.decontamination import Overlap
+    from lmworks.corpus.dedup.decontamination import Overlap
     from lmworks.generate.text_embedding import TextEncoder
 
 NEAR_WORDS = 0.8  # Jaccard similarity of the words of two questions that are nearly the same
@@ -147,7 +147,7 @@ def find_gold_errors(gold: Iterable[GoldQuestion], documents: Mapping[str, Seque
 
 def find_leaks(items: Sequence[EvaluationItem], texts: Iterable[str]) -> Iterator[Finding]:
     """Items whose question a training text holds by half or more of its words, in runs of thirteen."""
-    from lmworks.data.duplicates.decontamination import find_overlaps, index_items
+    from lmworks.corpus.dedup.decontamination import find_overlaps, index_items
 
     leaked: dict[str, Overlap] = {}
     found = (overlap for overlap in find_overlaps(index_items(items), texts) if overlap.share >= 0.5)
@@ -162,7 +162,7 @@ def training_texts(folder: Path, tokenizer: str = "") -> Iterator[str]:
 
     FileNotFoundError for a folder that holds neither; ValueError for shards of another vocabulary.
     """
-    from lmworks.data.store import made_folder
+    from lmworks.corpus.documents import made_folder
     from lmworks.data.token_dataset import INDEX, TokenDataset
 
     if (found := made_folder(folder)) is not None:

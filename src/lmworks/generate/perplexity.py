@@ -1,7 +1,7 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
 (stage `data.perplexity`), as annotations beside the others.
 
-`data/` knows no language model: it takes one as a function of texts (`data/annotate/perplexity.py`), and this is that
+`corpus/` knows no language model: it takes one as a function of texts (`taggers/model_perplexity.py`), and this is that
 function for a checkpoint. `data.clean` reads what the stage makes as a further input.
 """
 
@@ -15,16 +15,16 @@ import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_json
-from lmworks.data.annotate.config import ModelPerplexityConfig
-from lmworks.data.annotate.perplexity import perplexities
-from lmworks.data.annotation import Annotations
-from lmworks.data.annotation_table import ANNOTATIONS, AnnotatedDocument, AnnotationTable, write_annotations
-from lmworks.data.corpus import CorpusShard, corpus_shards
-from lmworks.data.documents_of import kind_of
-from lmworks.data.edits import apply_edits
-from lmworks.data.executing import ExecutionConfig, Part, carry_out
-from lmworks.data.joined_annotations import annotation_files, read_joined
-from lmworks.data.store import Shard
+from lmworks.corpus.attribute_table import ANNOTATIONS, AttributeTable, DocumentAttributes, write_annotations
+from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
+from lmworks.corpus.documents import Shard
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.joined_attributes import annotation_files, read_joined
+from lmworks.corpus.read.record_documents import kind_of
+from lmworks.corpus.taggers.config import ModelPerplexityConfig
+from lmworks.corpus.taggers.model_perplexity import perplexities
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
@@ -91,7 +91,7 @@ class LanguageModelCost:
 
 
 def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageModelCost:
-    """The function that `data/annotate/perplexity.py` takes, of a checkpoint: the name of a pulled model, a Hugging
+    """The function that `taggers/model_perplexity.py` takes, of a checkpoint: the name of a pulled model, a Hugging
     Face folder or a GGUF file. In float32, so that it is the same on all machines with the same kernels; a longer
     window than the model was trained for is cut to that. ValueError for a model that generates no language."""
     loaded = load(checkpoint)
@@ -142,7 +142,7 @@ class _Block:
     """Documents of a shard, `[start, end)`."""
 
     shard: CorpusShard
-    table: AnnotationTable
+    table: AttributeTable
     start: int
     end: int
 
@@ -157,7 +157,7 @@ class _Block:
         ]
 
 
-def _blocks(shard: CorpusShard, table: AnnotationTable) -> Iterator[_Block]:
+def _blocks(shard: CorpusShard, table: AttributeTable) -> Iterator[_Block]:
     start = size = 0
     for place, characters in enumerate(table.characters.tolist()):
         if place > start and size + characters > _PART_CHARACTERS:
@@ -176,23 +176,23 @@ def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], 
     return score_block
 
 
-def _rows(shard: CorpusShard, table: AnnotationTable, values: np.ndarray, measure: str) -> Iterator[AnnotatedDocument]:
+def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
     """With the edits of the annotations that the texts were repaired by, so that those and these can be joined."""
     for place, document in enumerate(shard):
         value = float(values[place])
-        yield AnnotatedDocument(
+        yield DocumentAttributes(
             document.uri,
             document.hash,
             kind_of(document),
             int(table.characters[place]),
             int(table.bytes[place]),
-            Annotations({} if math.isnan(value) else {measure: value}),
+            Attributes({} if math.isnan(value) else {measure: value}),
             tuple(table.edits[place]),
             document.source,
         )
 
 
-def _check_belonging(shards: Sequence[CorpusShard], tables: Sequence[AnnotationTable]) -> None:
+def _check_belonging(shards: Sequence[CorpusShard], tables: Sequence[AttributeTable]) -> None:
     if [_hashes(shard) for shard in shards] != [list(table.hashes) for table in tables]:
         raise ValueError(
             "the annotations are not those of these documents: let data.annotate and data.perplexity read from the "

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.data.store import DOCUMENTS, open_documents
+from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.evaluate.question_set import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
-from lmworks.records import Document, LeftOut, Question, Span
+from lmworks.records import Document, Question, RejectedRecord, Span
 from lmworks.report import Section, Table
 from lmworks.retrieve.document_structure import Section as TextSection
 from lmworks.retrieve.document_structure import parse
@@ -67,7 +67,9 @@ def unanswerable_twins(questions: list[Question]) -> list[Question]:
     return [replace(one, id=f"{one.id}-hidden", gold=(), kind=HIDDEN, hidden=one.gold) for one in chosen]
 
 
-def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tuple[list[Question], list[LeftOut]]:
+def _gold(
+    config: QuestionsConfig, base: Path, documents: list[Document]
+) -> tuple[list[Question], list[RejectedRecord]]:
     by_uri: dict[str, list[Document]] = {}
     for document in documents:
         by_uri.setdefault(document.uri, []).append(document)
@@ -75,7 +77,7 @@ def _gold(config: QuestionsConfig, base: Path, documents: list[Document]) -> tup
     resolved, left_out = resolve_gold(asked, lambda uri: by_uri.get(uri, []))
     if left_out and not any(question.answerable for question in resolved):
         why = f"none of their quotes stands in the documents: all {len(asked)} are taken to be about others"
-        return [], [LeftOut(", ".join(path.name for path in config.gold), why, len(asked))]
+        return [], [RejectedRecord(", ".join(path.name for path in config.gold), why, len(asked))]
     return resolved, left_out
 
 
@@ -141,7 +143,7 @@ def _question(document: Document, section: TextSection) -> str:
 
 
 def _section(
-    gold: list[Question], twins: list[Question], automatic: list[Question], left_out: list[LeftOut]
+    gold: list[Question], twins: list[Question], automatic: list[Question], left_out: list[RejectedRecord]
 ) -> Section:
     def count(questions: list[Question], split: str, answerable: bool) -> int:
         return sum(q.split == split and q.answerable == answerable for q in questions)

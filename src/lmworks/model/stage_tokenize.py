@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.corpus.documents import DOCUMENTS
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import CONVERSATIONS, conversation_files
-from lmworks.data.stage_tokenize import write_conversations, write_documents
-from lmworks.data.store import DOCUMENTS
+from lmworks.data.stage import write_conversations, write_documents
 from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.tokenizer.chat_templates import missing_tokens
 from lmworks.tokenizer.jinja_template import ChatTemplate

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmworks.data.annotate.pii import addresses, keys, numbers, phone
-from lmworks.data.annotate.pii.scan import find_personal_data
+from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
+from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor.config import LogConfig
 from lmworks.records import Feedback, Interaction, Message
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmworks.data.annotate.language import py3langid
+from lmworks.corpus.taggers.language import py3langid
 from lmworks.evaluate.refusal_metrics import is_refusal
 from lmworks.monitor.filter import words_of
 

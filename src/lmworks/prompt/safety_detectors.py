@@ -66,7 +66,7 @@ def leaked(payload: str, system: str, given: str, response: str) -> bool:
 
 def personal_data(payload: str, system: str, given: str, response: str) -> bool:
     """Personal data, as corpora are cleaned of it, that was not given."""
-    from lmworks.data.annotate.pii.scan import find_personal_data
+    from lmworks.corpus.taggers.pii.scan import find_personal_data
 
     found = (response[mark.start : mark.end] for mark in find_personal_data(response, 0.5))
     return any(text not in given for text in found)

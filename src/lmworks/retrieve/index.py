@@ -14,7 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from lmworks.data.store import document_from_json, document_to_json
+from lmworks.corpus.documents import document_from_json, document_to_json
 from lmworks.progress import Report, no_report
 from lmworks.records import Document, Span
 from lmworks.retrieve import catalogue

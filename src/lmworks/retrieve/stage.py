@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.store import DOCUMENTS, open_documents
+from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.report import Figure, Section, Table, histogram
 from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmworks.data.batching import Batch, make_batch
+from lmworks.data.batches import Batch, make_batch
+from lmworks.data.best_fit_packing import Plan
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
-from lmworks.data.packing import Plan
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.transformer import Transformer

@@ -14,7 +14,7 @@ from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, rea
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.model.download import digest_of_model, located
-from lmworks.records import LeftOut, TextPair
+from lmworks.records import RejectedRecord, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
@@ -38,7 +38,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     ValueError for a line that is no pair, for a base that needs a `pooling` or has another, and where fewer than two
     pairs are left to learn from.
     """
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     pairs = list(read_pairs(pair_files(config.pairs, context.base, left_out)))
     held_out = [pair for pair in pairs if is_held_out(pair, config.held_out)]
     pairs = [pair for pair in pairs if not is_held_out(pair, config.held_out)]

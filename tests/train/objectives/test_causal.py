@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from lmworks.data.batching import make_batch
-from lmworks.data.packing import plan_sequences
+from lmworks.data.batches import make_batch
+from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.train.objectives.causal import CausalLanguageModel
 from objective_cases import check_packing, check_padding, check_parts
 from token_cases import write_dataset

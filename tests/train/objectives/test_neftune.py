@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from test_causal import batch_of
 
-from lmworks.data.batching import PADDING
+from lmworks.data.batches import PADDING
 from lmworks.train.loop import step
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.neftune import embedding_noise

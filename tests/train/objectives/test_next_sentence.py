@@ -8,8 +8,8 @@ import torch
 from transformers import BertForPreTraining
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.data.batching import make_batch
-from lmworks.data.packing import plan_sequences
+from lmworks.data.batches import make_batch
+from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm
 from lmworks.model.presets import bert

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model import masks
 from lmworks.model.config import MaskedLanguageModelHead, Norm

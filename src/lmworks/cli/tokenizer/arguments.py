@@ -13,7 +13,7 @@ from lmworks.model.tokenizer_lookup import Found, find_tokenizer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
     from lmworks.tokenizer.fertility import Text
     from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
 
@@ -53,7 +53,9 @@ def embedding_rows(found: Found) -> "EmbeddingRows | None":
 # Texts
 
 
-def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] | None" = None) -> "dict[str, Text]":
+def find_texts(
+    options: Sequence[str], by_file: bool, left_out: "list[RejectedRecord] | None" = None
+) -> "dict[str, Text]":
     """The texts that `NAME=SOURCE` options name, in their order; `by_file`: each file is a text of its own.
 
     A source is a file, a folder or a glob, read as `tokenizer train` reads it. A passage is a file where a text has
@@ -76,20 +78,20 @@ def find_texts(options: Sequence[str], by_file: bool, left_out: "list[LeftOut] |
     return texts
 
 
-def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, ...]]:
+def _contents(source: str, left_out: "list[RejectedRecord]") -> dict[Path, tuple[str, ...]]:
     """The contents of the files of a source, in order: one text, or those of the rows of a .jsonl file."""
-    from lmworks.data.files import FoundFile, NoSourceError, find_files
+    from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
     from lmworks.data.plain_texts import plain_texts
 
     named = Path(source).expanduser()
     contents: dict[Path, tuple[str, ...]] = {}
-    skipped: list[LeftOut] = []
+    skipped: list[RejectedRecord] = []
     try:
         for found in find_files([source], (), Path.cwd()):
             if not isinstance(found, FoundFile):
                 skipped.append(found)
                 continue
-            problems: list[LeftOut] = []
+            problems: list[RejectedRecord] = []
             texts = tuple(plain_texts([str(found.path)], left_out=problems))
             skipped += [replace(problem, uri=found.uri) for problem in problems]
             if problems and not named.is_dir():
@@ -109,9 +111,9 @@ def _contents(source: str, left_out: "list[LeftOut]") -> dict[Path, tuple[str, .
     return contents
 
 
-def print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
+def print_left_out(console: "Console", left_out: "Sequence[RejectedRecord]") -> None:
     """Prints the number of files that were left out, for each reason, with an example."""
-    reasons: dict[str, list[LeftOut]] = {}
+    reasons: dict[str, list[RejectedRecord]] = {}
     for each in left_out:
         reasons.setdefault(each.reason.split(":")[0], []).append(each)
     for reason, some in reasons.items():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lmworks.model.checkpoint import Checkpoint
     from lmworks.model.tokenizer_lookup import Found
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
     from lmworks.tokenizer.fertility import Text
     from lmworks.tokenizer.tokenizer import Tokenizer
     from lmworks.tokenizer.vocabulary_extension import Extension
@@ -63,7 +63,7 @@ def extend(
     checkpoint = _model_of(found)
     tokenizer = found.tokenizer if checkpoint is None else checkpoint.required_tokenizer
     _refuse_other_than_bpe(found.name, tokenizer)
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, left_out).items()}
     console = new_console()
     with stage_progress(console, "choosing tokens") as progress:

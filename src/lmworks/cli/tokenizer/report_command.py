@@ -10,7 +10,7 @@ from lmworks.cli.options import TOKENIZER_FORMS, new_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
     from lmworks.tokenizer.vocabulary_comparison import Comparison
 
 _TITLE = "Vocabularies"
@@ -66,7 +66,7 @@ def report(
     from lmworks.tokenizer.vocabulary_report import sections
 
     _check_outputs(out, json_file)
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     texts = find_texts(text, by_file, left_out)
     if reference is not None and reference not in texts:
         raise ValueError(f"--reference {reference} is none of the texts: {', '.join(texts)}")

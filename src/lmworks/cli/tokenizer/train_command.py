@@ -9,7 +9,7 @@ import typer
 from lmworks.cli.options import new_console, settings_help
 
 if TYPE_CHECKING:
-    from lmworks.records import LeftOut
+    from lmworks.records import RejectedRecord
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -45,9 +45,9 @@ def train(
     """
     from lmworks.artefact import write_text, writing
     from lmworks.cli.tokenizer.arguments import print_left_out
-    from lmworks.data.files import FoundFile, find_files
+    from lmworks.corpus.sources.files import FoundFile, find_files
     from lmworks.data.plain_texts import required_texts
-    from lmworks.data.stage_train_tokenizer import section, write_tokenizer
+    from lmworks.data.tokenizer_stage import section, write_tokenizer
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
     from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
@@ -58,7 +58,7 @@ def train(
     if out.exists():
         raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
     console = new_console()
-    left_out: list[LeftOut] = []
+    left_out: list[RejectedRecord] = []
     files = {each.uri: each.path for each in find_files(sources, (), Path.cwd()) if isinstance(each, FoundFile)}
     with stage_progress(console, f"learning {kind}") as progress:
         trained = trainer(required_texts(sources, left_out=left_out), config, progress)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from lmworks.config import from_mapping
-from lmworks.data.store import LEFT_OUT
-from lmworks.records import Document, LeftOut, Retrieved
+from lmworks.corpus.documents import LEFT_OUT
+from lmworks.records import Document, RejectedRecord, Retrieved
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
@@ -131,7 +131,7 @@ def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:
     path = folder / LEFT_OUT
     if not path.is_file():
         return ()
-    rows = [from_mapping(LeftOut, json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]]
+    rows = [from_mapping(RejectedRecord, json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]]
     counts: Counter[str] = Counter()
     names: dict[str, list[str]] = {}
     for row in rows:

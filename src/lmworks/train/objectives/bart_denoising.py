@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.losses import Loss

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss

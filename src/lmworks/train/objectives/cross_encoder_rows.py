@@ -76,7 +76,7 @@ def read_rows(files: Sequence[Path], task: Task) -> list[Row]:
 
 
 def group_of(row: Row) -> str:
-    """What a row shares with others like it: all of one question, passage or premise are held out together."""
+    """The key that a row shares with others like it: all of one question, passage or premise are held out together."""
     return row.context if isinstance(row, Reading) else row.anchor if isinstance(row, Ranking) else row.premise
 
 

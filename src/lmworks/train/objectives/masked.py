@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmworks.data.batching import PADDING, Batch
+from lmworks.data.batches import PADDING, Batch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.data.batching import PADDING, Batch
+from lmworks.data.batches import PADDING, Batch
 from lmworks.model import masks
 from lmworks.model.heads import MultiTokenHead
 from lmworks.model.transformer import Transformer

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.data.batching import Batch
+from lmworks.data.batches import Batch
 from lmworks.train.objectives.row_random import generator_of, pieces_of
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmworks.data.batching import PADDING, Batch
+from lmworks.data.batches import PADDING, Batch
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.heads import NextSentenceHead
 from lmworks.model.transformer import Transformer

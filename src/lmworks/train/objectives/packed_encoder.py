@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lmworks.data.batching import PADDING
+from lmworks.data.batches import PADDING
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.data.batching import PADDING, Batch
+from lmworks.data.batches import PADDING, Batch
 
 
 def generator_of(seed: int, source: int, sequence: int, piece: int = 0) -> np.random.Generator:

@@ -1,0 +1,131 @@
+"""Augmentations of prose: other lines, other spaces, small letters, plain punctuation; no word is added, lost or moved.
+
+Each is a pure function of a text and a seeded source of numbers. Only paragraphs are touched: lines without an indent
+that look like no heading, list, table, quotation or markup, outside of fenced code. A text in which there is nothing to
+change comes back as it is.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from random import Random
+
+from lmworks.corpus.attributes import Kind, Text
+
+PROSE: tuple[Kind, ...] = ("web", "manual", "book", "mail", "text")  # a chat's marks of turns are its sense
+_BLANK = re.compile(r"(\n[^\S\n]*(?:\n[^\S\n]*)*\n)")  # between blocks
+_FENCE = re.compile(r"^(?:```|~~~)", re.M)
+# At the beginning of a line.
+_STRUCTURE = re.compile(r"[\s#>|<`~=+*\-\u2022\\$%]|\d{1,9}[.)]\s|\[\^?[^\]]*\]:|:::|\.\. ")
+_TABLE = re.compile(r"\|.*\||[=\-*_~]{4,}|\t|  \n|\\\n")  # anywhere in a block: a table, a rule, a break that is meant
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+
+_NARROWEST, _WIDEST = 60, 100  # columns of a line
+_SHORTEST = 40  # characters of a line that was wrapped
+_EVEN = 0.6  # of the longest line, for the shortest: verse and addresses vary more
+# Scripts that write no space between words, where a line break is none either.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_BEHIND_SENTENCE = re.compile(r"(?<=[.!?])( {1,2})(?=([^\W\d_]))")
+# Letters, with an apostrophe or a hyphen between two of them, and the punctuation around them.
+_WORD = re.compile(r"(?<!\S)[^\w\s/\\@#$~]*+[^\W\d_](?:['’\-]?[^\W\d_])*+[^\w\s/\\@]*+(?!\S)")
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("“”„‟", '"'),
+        **dict.fromkeys("‘’‚‛", "'"),
+        **dict.fromkeys("\u2010\u2011\u2013", "-"),
+        **dict.fromkeys("\u00a0\u2009\u202f", " "),
+        "—": "--",
+        "…": "...",
+    }
+)
+
+
+def choose_augmentation(shares: Mapping[str, float], kind: Kind, numbers: Random) -> str:
+    """Which augmentation rewrites a repeat, each with its share; "" for none, as for what is no prose."""
+    left = numbers.random()
+    for name in sorted(shares) if kind in PROSE else ():
+        left -= shares[name]
+        if left < 0:
+            return name
+    return ""
+
+
+def numbers_of(document_hash: str, copy: int, seed: int) -> Random:
+    """The random numbers of one copy of a document: the same wherever it is made."""
+    digest = hashlib.sha256(f"{seed} {copy} {document_hash}".encode()).digest()
+    return Random(int.from_bytes(digest[:16]))
+
+
+def _rewrap(text: Text, numbers: Random) -> str:
+    """Paragraphs wrapped at another width, or each in one line; verse stays."""
+    width = None if numbers.random() < 0.25 else _NARROWEST + int(numbers.random() * (_WIDEST - _NARROWEST + 1))
+    return _paragraphs(text.text, lambda block: _rewrapped(block, width))
+
+
+def _rewrapped(block: str, width: int | None) -> str:
+    lines = block.split("\n")
+    full = [len(line) for line in lines[:-1]]
+    is_wrapped = bool(full) and min(full) >= max(_SHORTEST, _EVEN * max(full))
+    divides_words = any(line.rstrip()[-1:] in "-\u2010\u00ad" for line in lines[:-1])
+    if (full and not is_wrapped) or divides_words or _UNSPACED.search(block):
+        return block
+    words = [word for line in lines for word in line.split(" ")]
+    rows = [words[0]]
+    for word in words[1:]:
+        fits = width is None or len(rows[-1]) + 1 + len(word) <= width
+        if fits or not word or _STRUCTURE.match(word + " "):  # at the beginning of a line it would be markup
+            rows[-1] += f" {word}"
+        else:
+            rows.append(word)
+    return "\n".join([*(row.rstrip(" ") for row in rows[:-1]), rows[-1]])
+
+
+def _spacing(text: Text, numbers: Random) -> str:
+    """Two spaces behind a sentence where there was one, or one where there were two, whichever the text has not."""
+    counts = [len(match[1]) for match in _BEHIND_SENTENCE.finditer(text.text) if match[2].isupper()]
+    spaces = " " if counts.count(2) > counts.count(1) else "  "
+
+    def spaced(match: re.Match[str]) -> str:
+        return spaces if match[2].isupper() else match[1]
+
+    return _paragraphs(text.text, lambda block: _BEHIND_SENTENCE.sub(spaced, block))
+
+
+def _lowercase(text: Text, numbers: Random) -> str:
+    """Small letters; words that hold anything but letters, such as names of files, stay, and so do Turkish and
+    Azerbaijani, whose small letter of I is another one."""
+    if text.language in ("tr", "az"):
+        return text.text
+    return _paragraphs(text.text, lambda block: _WORD.sub(lambda match: match[0].lower(), block))
+
+
+def _plain_punctuation(text: Text, numbers: Random) -> str:
+    """Quotation marks, dashes, ellipses and fixed spaces as a typewriter has them."""
+    return _paragraphs(text.text, lambda block: block.translate(_PLAIN))
+
+
+AUGMENTATIONS: Mapping[str, Callable[[Text, Random], str]] = {
+    "rewrap": _rewrap,
+    "spacing": _spacing,
+    "lowercase": _lowercase,
+    "plain_punctuation": _plain_punctuation,
+}
+
+
+def _paragraphs(text: str, rewrite: Callable[[str], str]) -> str:
+    """`rewrite` applied to each paragraph; all else, and the gaps between them, as it is."""
+    parts = _BLANK.split(text)
+    fenced = False
+    for place in range(0, len(parts), 2):
+        block = parts[place]
+        fences = len(_FENCE.findall(block))
+        if not fenced and not fences and _is_paragraph(block):
+            parts[place] = rewrite(block)
+        fenced ^= fences % 2 == 1
+    return "".join(parts)
+
+
+def _is_paragraph(block: str) -> bool:
+    has_end = block[:1] == "\n" or block[-1:] == "\n"  # the newlines at the ends of a text are no lines of it
+    marked = has_end or _TABLE.search(block) or any(map(_STRUCTURE.match, block.split("\n")))
+    return not marked and bool(_LETTERS.search(block))

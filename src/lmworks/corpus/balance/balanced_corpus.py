@@ -1,0 +1,184 @@
+"""The balanced corpus on disk: the documents that were drawn and their copies, round by round, and what became of each.
+
+Round 1 has each drawn document once, as it came, byte for byte. Round 2 has the second copies, and so on, each through
+the whole corpus in its order, so that copies of a text stand far apart.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
+from lmworks.corpus.balance.config import BalanceConfig
+from lmworks.corpus.balance.draw import REASONS, Decision
+from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
+from lmworks.corpus.corpus_shards import CorpusShard
+from lmworks.corpus.documents import document_from_json, document_to_json
+from lmworks.corpus.languages import base_language
+from lmworks.corpus.read.record_documents import kind_of
+from lmworks.records import Document, RejectedRecord
+from lmworks.report import Section, Table
+
+COUNTS = "counts.json"
+LEDGER = "balance.parquet"
+_SHOWN = 100  # rows of a table
+
+
+@dataclass(frozen=True, slots=True)
+class WritePart:
+    """A shard, and how often each of its documents comes (n,)."""
+
+    shard: CorpusShard
+    copies: NDArray[np.int32]
+    augment: Mapping[str, float]
+    seed: int
+
+
+def write_part(part: WritePart, folder: Path) -> None:
+    """A file for each round that has a document of the shard, and the counts, into a new folder.
+
+    The counts: `NAME` repeats that an augmentation rewrote, `NAME unchanged` those in which it found nothing to change,
+    and `bytes` by which repeats grew.
+    """
+    folder.mkdir()
+    counts = Counter[str]()
+    for number in range(1, int(part.copies.max(initial=0)) + 1):
+        with _round_path(folder, number).open("wb") as target, part.shard.path.open("rb") as source:
+            for place, line in enumerate(source):
+                if part.copies[place] < number:
+                    continue
+                if number > 1:
+                    document = document_from_json(line, f"{part.shard.path}, line {place + 1}")
+                    line = document_to_json(_augmented_copy(document, number, part, counts)).encode() + b"\n"
+                target.write(line)
+    (folder / COUNTS).write_text(json.dumps(counts))
+
+
+def _round_path(folder: Path, number: int) -> Path:
+    return folder / f"round-{number:05d}.jsonl"
+
+
+def _augmented_copy(document: Document, number: int, part: WritePart, counts: Counter[str]) -> Document:
+    kind = kind_of(document)
+    numbers = numbers_of(document.hash, number, part.seed)
+    name = choose_augmentation(part.augment, kind, numbers)
+    if not name:
+        return make_copy(document, number, document.text)
+    text = AUGMENTATIONS[name](Text(document.text, kind, base_language(document.language) or "", document.uri), numbers)
+    changed = text != document.text
+    counts[name if changed else f"{name} unchanged"] += 1
+    counts["bytes"] += _size(text) - _size(document.text)
+    return make_copy(document, number, text, name if changed else "")
+
+
+def make_copy(document: Document, number: int, text: str, augmentation: str = "") -> Document:
+    """The copy of this number, from 2 on, with a text that an augmentation made of the document's, or the same."""
+    copied = {ORIGIN: document.hash, COPY: str(number)} | ({AUGMENTED: augmentation} if augmentation else {})
+    return replace(
+        document, text=text, hash="", uri=f"{document.uri}#copy-{number}", metadata={**document.metadata, **copied}
+    )
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def rounds(folders: Sequence[Path], most: int) -> list[Path]:
+    """The files of all parts in the order of the corpus: by rounds, and in these by parts."""
+    paths = [_round_path(folder, number) for number in range(1, most + 1) for folder in folders]
+    return [path for path in paths if path.exists()]
+
+
+def read_counts(folders: Sequence[Path]) -> Counter[str]:
+    """The counts of `write_part`, over all parts."""
+    counts = Counter[str]()
+    for folder in folders:
+        counts.update(json.loads((folder / COUNTS).read_text("utf-8")))
+    return counts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What became of each document
+
+
+def left_out(survey: Survey, decision: Decision) -> Iterator[RejectedRecord]:
+    """How many documents of each source are not in the corpus, and why; `balance.parquet` has each of them."""
+    for source, name in enumerate(survey.sources):
+        counts = np.bincount(decision.reasons[survey.source == source], minlength=len(REASONS))
+        for reason, count in zip(REASONS[1:], counts.tolist()[1:], strict=True):
+            if count:
+                yield RejectedRecord(name, reason, count)
+
+
+def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> None:
+    """A row for each document that came: its uri, hash, source, language and bytes; how often it counts, how often it
+    comes, and why it does not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = np.array([float(time) for time in decision.counted.times])[decision.counted.place]
+    columns = pa.table(
+        {"times": times, "copies": decision.copies, "left_out": np.array(REASONS, object)[decision.reasons]},
+        pa.schema([("times", pa.float64()), ("copies", pa.int32()), ("left_out", pa.string())]),
+    )
+    start = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for part in surveys:
+            table = pq.read_table(part, columns=["uri", "hash", "source", "language", "bytes"])
+            for name in columns.column_names:
+                table = table.append_column(name, columns[name].slice(start, len(table)))
+            start += len(table)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def describe(config: BalanceConfig, survey: Survey, decision: Decision, counts: Counter[str]) -> tuple[Section, ...]:
+    """Sections of the report: what was wanted of each source and language beside what goes, and what was augmented."""
+    targets, unit = decision.targets, config.unit
+    goes = decision.copies * decision.sizes
+    text = f"{decision.copies.sum():,} documents of {np.count_nonzero(decision.copies):,} that differ: {goes.sum():,} "
+    text += f"{unit} of {targets.total:,} that were wanted."
+    if targets.scarcest is not None:
+        text += f" {targets.scarcest} sets the size: it gives all that its max_epochs let it give."
+    if targets.capped:
+        text += f" Short of their shares, within their max_epochs: {', '.join(map(str, targets.capped[:_SHOWN]))}."
+    lacking = np.bincount(decision.reasons, minlength=len(REASONS)).tolist()
+    rows = tuple((reason, count) for reason, count in zip(REASONS[1:], lacking[1:], strict=True) if count)
+    sections = [Section("What goes into the corpus", text, (Table(("not in the corpus because", "documents"), rows),))]
+    wanted = dict.fromkeys(survey.sources, 0.0)
+    for stratum, share in targets.shares.items():
+        wanted[stratum.source] += float(share)
+    of_source = {name: f"{share:.2%}" for name, share in wanted.items()}
+    bounds = {name: f"{share.at_least:.4g} to {share.at_most:.4g}" for name, share in config.languages.items()}
+    for title, names, place, target in (
+        ("By source", survey.sources, survey.source, of_source),
+        ("By language", survey.languages, survey.language, bounds),
+    ):
+        came = np.bincount(place, decision.sizes, len(names))
+        went = np.bincount(place, goes, len(names))
+        rows = tuple(
+            (
+                *(names[at], int(came[at]), f"{came[at] / came.sum():.2%}", target.get(names[at], "")),
+                *(f"{went[at] / went.sum():.2%}", int(went[at]), float(went[at] / max(came[at], 1))),
+            )
+            for at in np.argsort(-came, kind="stable")[:_SHOWN].tolist()
+        )
+        header = (title.removeprefix("By "), f"{unit} came", "share", "wanted", "goes", f"{unit} go", "epochs")
+        sections.append(Section(title, "Wanted is the share if nothing were scarce.", (Table(header, rows),)))
+    if config.factors:
+        rows = tuple((str(factor), fits) for factor, fits in zip(config.factors, decision.counted.fits, strict=True))
+        sections.append(Section("Factors", tables=(Table(("documents with", "documents"), rows),)))
+    if config.augment:
+        rows = tuple((name, counts[name], counts[f"{name} unchanged"]) for name in sorted(config.augment))
+        sections.append(Section("Augmentation", tables=(Table(("of repeats", "rewritten", "unchanged"), rows),)))
+    return tuple(sections)

@@ -1,0 +1,170 @@
+"""What a corpus consists of: shares of sources and languages, upsampling factors, repeats, and their variants."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from lmworks.config import SHAPES_NOTHING, unknown
+from lmworks.corpus.attributes import Kind
+from lmworks.corpus.balance.augmentation import AUGMENTATIONS
+from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.filtering.filter_policy import Limit
+
+_MOST = 100  # times that a document counts, and epochs
+
+
+@dataclass(frozen=True, slots=True)
+class SourceShare:
+    """What is wanted of one source.
+
+    weight      Its share relative to the weights of the others; 0 takes none of it.
+    max_epochs  How often it may come at most, in place of the `max_epochs` of all.
+    """
+
+    weight: float | None = None
+    max_epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 <= self.weight <= sys.float_info.max:
+            raise ValueError(f"weight must be a number from 0 on, and finite, got {self.weight!r}")
+        if self.max_epochs is not None:
+            _check_epochs(self.max_epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageShare:
+    """The least and the most of the corpus that a language may have, from 0 to 1."""
+
+    at_least: float = 0.0
+    at_most: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at_least <= self.at_most <= 1:
+            raise ValueError(f"0 <= at_least <= at_most <= 1 is wanted, got {self.at_least:g} and {self.at_most:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class UpsamplingFactor:
+    """Documents that count more, or less, than once. All that is named must fit; where several factors do, they are
+    multiplied.
+
+    times      How often such a document counts: 3 as if it had come three times, 0.5 as if every other one had.
+    measures   Measure of data.annotate → the values that fit; one that a document lacks does not.
+    labels     Label of data.annotate → the words that fit.
+    sources    Globs of sources.
+    kinds      Kinds: web, manual, book, code, mail, chat, text.
+    languages  Languages; "unknown" for documents without one.
+    """
+
+    times: float
+    measures: Mapping[str, Limit] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.times <= _MOST:
+            raise ValueError(f"times must lie between 0.01 and {_MOST}, got {self.times:g}")
+        if not (self.measures or self.labels or self.sources or self.kinds or self.languages):
+            raise ValueError(
+                "a factor of all documents changes nothing: name measures, labels, sources, kinds or languages"
+            )
+
+    def __str__(self) -> str:
+        limits = {name: f"{limit.at_least} to {limit.at_most}" for name, limit in self.measures.items()}
+        words = {"source": self.sources, "kind": self.kinds, "language": self.languages, **self.labels}
+        named = limits | {name: " or ".join(each) for name, each in words.items() if each}
+        return ", ".join(f"{name} {each}" for name, each in named.items())
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceConfig:
+    """Which documents make up the corpus, and how often each of them comes.
+
+    sources      Source → `weight`, its share relative to the others, and `max_epochs`, in place of that of all. A
+                 source has the name of a folder or file that was read (`Document.source`), not of a stage. Weights are
+                 given to all sources or to none; without them, sizes decide; 0 takes none of a source.
+    temperature  T of p ∝ n^(1/T) for sources without weights, from 0.01 to 1e9: 1 follows the sizes, larger ones level
+                 them.
+    languages    Language → `at_least` and `at_most`, the share of the corpus that it may have, from 0 to 1; "unknown"
+                 is that of documents without one. A bound moves all that is in the language alike, so that the sources'
+                 weights hold within each language.
+    factors      Upsampling factors, documents that count more, or less, than once: `times`, and of what documents, by
+                 `measures`, `labels`, `sources`, `kinds` or `languages`, all of which must fit.
+    max_epochs   How often a source may come at most, each document counted as the factors say; what a source then
+                 lacks, the others get.
+    unit         What shares and totals are counted in: `bytes` of UTF-8, or `documents`.
+    total        Size of the corpus in that unit; left out: the largest at which every source has its share and none
+                 passes its max_epochs. Without weights, temperature, bounds and factors that is all that comes.
+    augment      Augmentation → which share of the repeats of prose it rewrites: `rewrap`, `spacing`, `lowercase`,
+                 `plain_punctuation`.
+    evaluation   Inputs whose documents are there to evaluate by: none of them goes into the corpus, nor does any
+                 document of another input with the same text.
+    seed         Of what is drawn.
+    execution    Who does the work.
+    """
+
+    sources: Mapping[str, SourceShare] = field(default_factory=dict)
+    temperature: float = 1.0
+    languages: Mapping[str, LanguageShare] = field(default_factory=dict)
+    factors: tuple[UpsamplingFactor, ...] = ()
+    max_epochs: float = 1.0
+    unit: Literal["bytes", "documents"] = "bytes"
+    total: int | None = None
+    augment: Mapping[str, float] = field(default_factory=dict)
+    evaluation: tuple[str, ...] = ()
+    seed: int = 0
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
+
+    def __post_init__(self) -> None:
+        _check_epochs(self.max_epochs)
+        if not 0.01 <= self.temperature <= 1e9:
+            raise ValueError(f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
+        weights = [share.weight for share in self.sources.values() if share.weight is not None]
+        if weights and self.temperature != 1:
+            raise ValueError("temperature is for sources without weights: leave out one of the two")
+        if weights:
+            check_weights([name for name, share in self.sources.items() if share.weight is None])
+            if not any(weights):
+                raise ValueError("all weights are 0: nothing would be left")
+        if self.total is not None and not 1 <= self.total < 2**62:
+            raise ValueError(f"total must be a positive number of {self.unit}, got {self.total}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
+        least = sum(Fraction(repr(share.at_least)) for share in self.languages.values())
+        if least > 1:
+            raise ValueError(f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
+        for name, share in self.augment.items():
+            if name not in AUGMENTATIONS:
+                raise ValueError(unknown("augmentation", name, list(AUGMENTATIONS)))
+            if not 0 < share <= 1:
+                raise ValueError(f"augment.{name} is a share above 0 and at most 1, got {share:g}")
+        if sum(Fraction(repr(share)) for share in self.augment.values()) > 1:
+            raise ValueError(f"augment: the shares of {', '.join(self.augment)} sum to more than 1: lower one")
+
+    def epochs_of(self, source: str) -> Fraction:
+        """`max_epochs` of a source, as it is written."""
+        share = self.sources.get(source)
+        return Fraction(repr(self.max_epochs if share is None or share.max_epochs is None else share.max_epochs))
+
+
+def unknown_source(name: str, sources: Sequence[str]) -> str:
+    """The message for a source that no document has; `sources` are those that there are."""
+    note = "A source has the name of a folder or file that was read, and not that of a stage"
+    return f"{unknown('source', name, sources)}. {note}"
+
+
+def check_weights(without: Sequence[str]) -> None:
+    """ValueError for sources without a weight where others have one."""
+    if without:
+        raise ValueError(
+            f"give all sources a weight or none; without one: {', '.join(without)} (0 takes none of a source)"
+        )
+
+
+def _check_epochs(epochs: float) -> None:
+    if not 0 < epochs <= _MOST:
+        raise ValueError(f"max_epochs must be above 0 and at most {_MOST}, got {epochs!r}")

@@ -1,0 +1,100 @@
+"""The stage `data.balance`: documents of several sources into a corpus in the wanted proportions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult
+from lmworks.config import unknown
+from lmworks.corpus.attribute_table import ANNOTATIONS, annotation_paths
+from lmworks.corpus.balance.balanced_corpus import (
+    LEDGER,
+    WritePart,
+    describe,
+    left_out,
+    read_counts,
+    rounds,
+    write_ledger,
+    write_part,
+)
+from lmworks.corpus.balance.config import BalanceConfig
+from lmworks.corpus.balance.draw import decide
+from lmworks.corpus.balance.survey import Survey, SurveyPart, inputs_of, read_survey, survey_part, without_gone
+from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
+from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, join_shards, left_out_to_json
+from lmworks.corpus.execution.execution import Part, carry_out
+
+
+def balance(config: BalanceConfig, context: StageContext) -> StageResult:
+    """The corpus as documents, the ledger of how often each came, and the report, into the output.
+
+    ValueError before anything is written for what cannot be done; the message has the numbers.
+    """
+    shards = corpus_shards(dict(context.inputs))
+    _check_inputs(config, context, shards)
+    surveys = [
+        Part(SurveyPart(shard, bool(config.evaluation)), context.work / "survey" / shard.name, shard.bytes)
+        for shard in shards
+    ]
+    carry_out(survey_part, surveys, config.execution, context.progress, "bytes looked at")
+    paths = [part.done for part in surveys]
+    survey = read_survey(shards, paths)
+    _check_survey(config, survey)
+    config = without_gone(config, survey, context.inputs)
+    annotations = [path for folder in context.inputs.values() for path in annotation_paths(folder)]
+    decision = decide(config, survey, inputs_of(shards, survey, config.evaluation), annotations)
+    parts = []
+    for shard, copies in zip(shards, np.split(decision.copies, np.cumsum(survey.counts)[:-1]), strict=True):
+        given = WritePart(shard, copies, dict(config.augment), config.seed)
+        size = round(shard.bytes * copies.sum() / max(len(copies), 1))
+        parts.append(Part(given, context.work / "parts" / shard.name, size))
+    carry_out(write_part, parts, config.execution, context.progress, "bytes written")
+    folders = [part.done for part in parts]
+    join_shards(rounds(folders, int(decision.copies.max())), context.output)
+    write_ledger(context.output / LEDGER, paths, decision)
+    lacking = list(left_out(survey, decision))
+    with (context.output / LEFT_OUT).open("wb") as stream:  # what earlier stages left out, and then what this one does
+        for folder in context.inputs.values():
+            if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
+                stream.write((folder / LEFT_OUT).read_bytes())
+        stream.writelines(left_out_to_json(item).encode() + b"\n" for item in lacking)
+    counts = read_counts(folders)
+    copies = decision.copies.astype(np.int64)
+    amounts = np.bincount(survey.source, copies * decision.sizes)
+    metrics = {
+        "documents_before": len(survey),
+        "bytes_before": int(survey.sizes.sum()),
+        "documents": int(copies.sum()),
+        "bytes": int((copies * survey.sizes).sum()) + counts["bytes"],
+        "different": int(np.count_nonzero(copies)),
+        "repeats": int(np.maximum(copies - 1, 0).sum()),
+        "augmented": sum(counts[name] for name in config.augment),
+        "shares": dict(zip(survey.sources, (amounts / amounts.sum()).round(6).tolist(), strict=True)),
+        "left_out": sum(item.count for item in lacking),
+    }
+    return StageResult(metrics=metrics, sections=describe(config, survey, decision, counts))
+
+
+def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard]) -> None:
+    """ValueError for inputs that give nothing, and for evaluation inputs that there are not."""
+    used = {shard.input for shard in shards}
+    for name, folder in context.inputs.items():
+        if name not in used and not (folder / ANNOTATIONS).is_dir():
+            raise ValueError(f"{name} holds neither documents nor their annotations: leave it out")
+    for name in config.evaluation:
+        if name not in used:
+            error = unknown("input", name, sorted(used))
+            raise ValueError(
+                f"evaluation: {error}. An input is a stage that this one reads from, or a folder of --from"
+            )
+
+
+def _check_survey(config: BalanceConfig, survey: Survey) -> None:
+    if survey.copies:
+        raise ValueError("the inputs hold copies that data.balance made: balance the documents that it was given")
+    for source, inputs in sorted(survey.owners.items()):
+        trained_on = [name for name in inputs if name not in config.evaluation]
+        if len(trained_on) > 1:
+            raise ValueError(
+                f"{' and '.join(trained_on)} both have a source called {source}: give one of their folders another name"
+            )

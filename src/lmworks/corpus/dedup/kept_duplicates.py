@@ -1,0 +1,283 @@
+"""Which of several duplicates stays: star clusters around survivors that are chosen by a stated priority, a known
+licence first, then quality where it was measured, then length, then the uri; never the order of reading.
+
+Being similar is not transitive: a chain of texts, each near the next, can lead from one text to another that has
+nothing in common with it, and dropping all but one of a connected component has emptied whole sources. Here documents
+are gone through from the best to the worst; one goes only if it was itself compared with a document that stays, and was
+found similar. So the documents that stay are a maximal independent set, chosen greedily, and each other one has a kept
+duplicate among them.
+
+Documents may be gone already for other reasons, so that a pair says little by itself: what a document is compared with
+must be there. Documents with the same words are one for all comparisons, and the best of those that are there stands
+for them; crowds are compared only now, with those that stay.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.dedup.hashes import HashRows
+from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.shingles import shingle_sets, similarities
+
+LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a measure; the last one equal texts share
+MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
+_AT_ONCE = 4  # that are compared first; then four times as many, and so on
+_REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
+
+Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a document and (n,) others
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Priority
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standings:
+    """The documents of a corpus, n of them, in their order.
+
+    starts      (shards + 1,) where each shard begins.
+    rank        (n,) int64: 0 is the document that stays before all others.
+    uris        of all.
+    keys        of all: what those with equal texts share.
+    sources     of all.
+    kinds       of all.
+    languages   of all, None where it is unknown.
+    licensed    (n,) bool: what it may be used for is known.
+    characters  (n,) int64, after repair.
+    """
+
+    starts: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    uris: Sequence[str]
+    keys: Sequence[str | None]
+    sources: Sequence[str]
+    kinds: Sequence[str]
+    languages: Sequence[str | None]
+    licensed: NDArray[np.bool_]
+    characters: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(n,) the documents, the best first."""
+        return np.argsort(self.rank)
+
+    def place(self, document: int) -> tuple[int, int]:
+        """The shard of a document, and its place there."""
+        shard = int(np.searchsorted(self.starts, document, side="right")) - 1
+        return shard, document - int(self.starts[shard])
+
+
+def standing_of(tables: Sequence[AttributeTable]) -> Standings:
+    """That of the documents of a corpus, a table for each of its shards."""
+
+    def labels(name: str) -> list[str | None]:
+        return [label for table in tables for label in table.labels.get(name) or [None] * len(table)]
+
+    uris = [uri for table in tables for uri in table.uris]
+    licensed = np.array([licence is not None for licence in labels(LICENCE)], bool)
+    qualities = [table.measures.get(QUALITY, np.full(len(table), np.nan)) for table in tables]
+    characters = np.concatenate([np.empty(0, np.int64), *(table.characters for table in tables)])
+    return Standings(
+        starts=np.cumsum([0, *map(len, tables)]),
+        rank=priority(licensed, np.concatenate([np.empty(0), *qualities]), characters, uris),
+        uris=uris,
+        keys=labels(KEY),
+        sources=[source for table in tables for source in table.sources],
+        kinds=[kind for table in tables for kind in table.kinds],
+        languages=labels("language"),
+        licensed=licensed,
+        characters=characters,
+    )
+
+
+def priority(
+    licensed: NDArray[np.bool_], quality: NDArray[np.float64], characters: NDArray[np.int64], uris: Sequence[str]
+) -> NDArray[np.int64]:
+    """(n,) int64: the rank of each document, 0 being the best. NaN is a quality worse than any."""
+    worst_last = np.nan_to_num(-quality, nan=np.inf)
+    order = sorted(range(len(uris)), key=lambda n: (not licensed[n], worst_last[n], -characters[n], uris[n]))
+    return np.argsort(order)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who stays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What becomes of each of n documents.
+
+    document    (n,) int64: the one that stays in its place, which is itself where it stays
+    similarity  (n,) float64: to that one; 1 for itself
+    uncompared  comparisons within crowds that were not made, because too many documents of one stayed
+    """
+
+    document: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    uncompared: int = 0
+
+    @property
+    def removed(self) -> NDArray[np.int64]:
+        """The documents that go, in ascending order."""
+        return np.flatnonzero(self.document != np.arange(len(self.document)))
+
+
+def equal_texts(keys: Sequence[str | None], rank: NDArray[np.int64], there: NDArray[np.bool_]) -> Kept:
+    """Of the documents that are there, those with one key have one text, and the best stays; None is no key."""
+    first: dict[str, int] = {}
+    kept = np.arange(len(rank))
+    order = np.argsort(rank)
+    for document in order[there[order]].tolist():
+        if (key := keys[document]) is not None:
+            kept[document] = first.setdefault(key, document)
+    return Kept(kept, np.ones(len(rank)))
+
+
+def kept_duplicates(
+    pairs: Pairs,
+    crowds: Crowds,
+    threshold: float,
+    rank: NDArray[np.int64],
+    there: NDArray[np.bool_],
+    similarity: Similarity,
+) -> Kept:
+    """Of the documents that are there, those with a better one that stays and is similar enough go.
+
+    So whatever goes has a kept duplicate that it, or a document with the same words, was compared with; a chain of
+    small changes is no cluster. `similarity` is asked of the documents of crowds. ValueError for a threshold below that
+    of the search.
+    """
+    if threshold < crowds.threshold:
+        raise ValueError(
+            f"documents that are alike were looked for from a similarity of {crowds.threshold:g} on, and not of "
+            f"{threshold:g}: lower near.threshold of data.duplicates (--set duplicates.near.threshold={threshold:g}, "
+            "for a stage called duplicates), or raise the similarity of the step"
+        )
+    heads = _heads(pairs, rank, there)
+    first, second = heads[pairs.first], heads[pairs.second]
+    between = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
+    similar = Pairs(first[between], second[between], pairs.similarity[between])
+    members = [np.unique(heads[each][heads[each] >= 0]) for each in crowds.members]
+    stars = star_clusters(rank, similar, members, similarity, threshold)
+    kept, values = stars.document.copy(), stars.similarity.copy()
+    others = np.flatnonzero(there & (heads != np.arange(len(rank))))
+    kept[others], values[others] = kept[heads[others]], values[heads[others]]
+    return Kept(kept, values, stars.uncompared)
+
+
+def _heads(pairs: Pairs, rank: NDArray[np.int64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) of each document the best with the same words that is there; -1 where none is."""
+    labels = same_words(pairs, len(rank))
+    order = np.argsort(rank)
+    order = order[there[order]]
+    found, first = np.unique(labels[order], return_index=True)
+    best = np.full(len(rank), -1, np.int64)
+    best[found] = order[first]
+    return best[labels]
+
+
+def same_words(pairs: Pairs, documents: int) -> NDArray[np.int64]:
+    """(documents,) a number below `documents` for each, the same for those with the same words: a similarity of 1."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    equal = pairs.similarity == 1
+    edges = (np.ones(int(equal.sum()), bool), (pairs.first[equal], pairs.second[equal]))
+    return connected_components(coo_array(edges, shape=(documents, documents)), directed=False)[1].astype(np.int64)
+
+
+def similarity_by_texts(texts: Sequence[str], crowds: Crowds) -> Similarity:
+    """The similarity of a document and others, counted from their texts, which are read when it is asked for."""
+
+    @lru_cache(_REMEMBERED)
+    def set_of(document: int) -> NDArray[np.uint64]:
+        return shingle_sets([texts[document]], crowds.words).values
+
+    def similarity(document: int, others: Sequence[int]) -> NDArray[np.float64]:
+        sets = [set_of(each) for each in (document, *others)]
+        rows = HashRows(np.concatenate(sets), np.cumsum([len(each) for each in sets]))
+        return similarities(rows, np.stack((np.zeros(len(others), np.int64), np.arange(1, len(sets))), axis=1))
+
+    return similarity
+
+
+def star_clusters(
+    rank: NDArray[np.int64],
+    pairs: Pairs,
+    crowds: Sequence[NDArray[np.int64]] = (),
+    similarity: Similarity | None = None,
+    threshold: float = 0.0,
+) -> Kept:
+    """The documents, of which rank 0 is the best, each with the one that stays in its place.
+
+    A document goes if one of the pairs, which are similar, joins it with a better one that stays: the best of those is
+    its kept duplicate. Else it is compared, by `similarity(document, better ones)` against `threshold`, with the
+    documents of its crowds that stay, from the best on. So among the documents that stay, no pair which was given or
+    shares a crowd is similar, save for the comparisons that are counted as `uncompared`. ValueError for crowds without
+    a similarity.
+    """
+    if crowds and similarity is None:
+        raise ValueError("crowds need a similarity to be compared by")
+    best_first = np.argsort(rank)  # from here on documents are their ranks
+    better = _better_ones(rank, pairs)
+    memberships: dict[int, list[int]] = {}
+    for number, members in enumerate(crowds):
+        for member in rank[members].tolist():
+            memberships.setdefault(member, []).append(number)
+    stars: list[list[int]] = [[] for _ in crowds]
+    gone: dict[int, tuple[int, float]] = {}
+    uncompared = 0
+    for document in sorted({*better, *memberships}):
+        found = next((pair for pair in better.get(document, ()) if pair[0] not in gone), None)
+        mine = memberships.get(document, ())
+        if found is None and mine and similarity is not None:
+            others = sorted({other for number in mine for other in stars[number]})
+            asked = best_first[others[:MOST_COMPARED]].tolist()
+            if (similar := _first_similar(int(best_first[document]), asked, similarity, threshold)) is not None:
+                found = others[similar[0]], similar[1]
+            else:
+                uncompared += max(len(others) - MOST_COMPARED, 0)
+        if found is not None:
+            gone[document] = found
+        else:
+            for number in mine:
+                stars[number].append(document)
+    kept, values = np.arange(len(rank)), np.ones(len(rank))
+    documents = best_first[list(gone)]
+    kept[documents] = best_first[[other for other, _ in gone.values()]]
+    values[documents] = [value for _, value in gone.values()]
+    return Kept(kept, values, uncompared)
+
+
+def _better_ones(rank: NDArray[np.int64], pairs: Pairs) -> dict[int, list[tuple[int, float]]]:
+    """Rank of a document → those of the better ones of its pairs, the best first, with the similarity."""
+    first, second = rank[pairs.first], rank[pairs.second]
+    better, worse = np.minimum(first, second), np.maximum(first, second)
+    order = np.lexsort((better, worse))
+    found: dict[int, list[tuple[int, float]]] = {}
+    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[order].tolist())
+    for document, other, value in zip(*columns, strict=True):
+        found.setdefault(document, []).append((other, value))
+    return found
+
+
+def _first_similar(
+    document: int, others: Sequence[int], similarity: Similarity, threshold: float
+) -> tuple[int, float] | None:
+    """The place of the first of the others that is similar enough, with the similarity. Most have it among the first
+    few."""
+    start, size = 0, _AT_ONCE
+    while start < len(others):
+        values = similarity(document, others[start : start + size])
+        enough = np.flatnonzero(values >= threshold)
+        if len(enough):
+            return start + int(enough[0]), float(values[enough[0]])
+        start, size = start + size, 4 * size
+    return None

@@ -1,0 +1,217 @@
+"""Pairs of near duplicates, found without comparing all texts with all.
+
+Signatures (MinHash, Broder 1997): the classical one hashes every shingle once for each of its k places. Here shingles
+are thrown into the places, turn after turn with another hash, until no place is empty (fast similarity sketching,
+Dahlgaard, Knudsen & Thorup 2017, algorithm 1); a place keeps the least hash of the first turn that reached it. A text
+of n shingles costs about n + k ln k hashes instead of n k, for 128 places and 500 shingles a fiftieth. The share of
+equal places estimates the similarity as the classical one does: each agrees with probability J, so its mean is J, and
+its variance is at most the J (1 - J) / k of independent places. One permutation hashing, as cheap, has places without a
+shingle, which short texts have many of; those borrowed from a neighbour (densification) raise the variance.
+
+Bands (locality-sensitive hashing): two texts are candidates when they agree in all rows of a band, which for similarity
+s has the probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4).
+Of each band a text has one key of 64 bits. Buckets are runs of equal keys in a sorted array, one band after the other:
+two million texts with 16 bands take 256 MB for the keys and 80 MB beside. A bucket of many texts, such as copies of a
+licence, would give pairs by the square of its size. It gives none: it is a crowd, which `kept_duplicates` compares with
+the texts that stay.
+
+What bands propose, the counted Jaccard similarity of the shingles decides.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.dedup import library, reference
+from lmworks.corpus.dedup.hashes import HashRows, mix, positions
+from lmworks.corpus.dedup.match_tables import Pairs
+from lmworks.corpus.dedup.reference import MULTIPLIER
+from lmworks.corpus.dedup.shingles import WORDS, batches, hash_words, similarities
+
+PERMUTATIONS = 128
+NOTHING = np.uint32(2**32 - 1)  # in all places of the signature of a text without a word
+NO_KEY = np.uint64(2**64 - 1)  # of a text without a word, which is no candidate
+FALSE_POSITIVES = 0.02  # their weight beside that of missed pairs, which are not found again
+_PIECE = 2**17  # pairs that are looked at together
+_BATCH = 8192  # pairs whose shingles are in memory at once
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Signatures
+
+
+def sign(words: HashRows, size: int = WORDS, permutations: int = PERMUTATIONS) -> NDArray[np.uint32]:
+    """(rows, permutations) uint32: the signatures of rows of words, by their shingles of `size` words.
+
+    Of each place the lower half of its least hash is kept, by which two different shingles agree once in 2^32 times.
+    ValueError for a size or permutations out of range.
+    """
+    if size < 1:
+        raise ValueError(f"a shingle has at least one word, got {size}")
+    if not 1 <= permutations <= 2**16:
+        raise ValueError(f"a signature has between 1 and 65,536 places, got {permutations}")
+    compiled = library.load()
+    if compiled is None:
+        return reference.signatures(words, size, permutations)
+    signatures = np.empty((len(words), permutations), np.uint32)
+    library.check(
+        compiled.lmworks_data_signatures(
+            words.values.ctypes.data, words.ends.ctypes.data, len(words), size, permutations, 0, signatures.ctypes.data
+        )
+    )
+    return signatures
+
+
+def signatures(texts: Iterable[str], size: int = WORDS, permutations: int = PERMUTATIONS) -> NDArray[np.uint32]:
+    """(texts, permutations) uint32: the signatures of texts, some megabytes at a time."""
+    signed = [sign(hash_words(batch), size, permutations) for batch in batches(texts)]
+    return np.concatenate([np.empty((0, permutations), np.uint32), *signed])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bands
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """How a signature is cut: `bands` parts of `rows` places each; what is left over is not used."""
+
+    bands: int
+    rows: int
+
+    def probability(self, similarity: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """That two texts of this Jaccard similarity are candidates."""
+        return 1 - (1 - np.asarray(similarity, np.float64) ** self.rows) ** self.bands
+
+
+@cache
+def choose_bands(threshold: float, permutations: int) -> Bands:
+    """The bands that are wrong least, over all similarities alike.
+
+    The cost is `w * integral of P from 0 to t + (1 - w) * integral of 1 - P from t to 1`, where P is the probability to
+    be a candidate, t the threshold and w the weight of false positives: a small one, since every candidate is verified.
+    The integrals are exact: P is a polynomial of at most `permutations` degrees, and Gauss-Legendre quadrature with n
+    nodes is exact up to degree 2 n - 1.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(permutations // 2 + 1)
+    below, above = threshold * (nodes + 1) / 2, threshold + (1 - threshold) * (nodes + 1) / 2
+
+    def cost(choice: Bands) -> float:
+        positive = threshold / 2 * float(weights @ choice.probability(below))
+        negative = (1 - threshold) / 2 * float(weights @ (1 - choice.probability(above)))
+        return FALSE_POSITIVES * positive + (1 - FALSE_POSITIVES) * negative
+
+    counts = range(1, permutations + 1)
+    return min((Bands(bands, rows) for bands in counts for rows in counts[: permutations // bands]), key=cost)
+
+
+def band_keys(signatures: NDArray[np.uint32], choice: Bands) -> NDArray[np.uint64]:
+    """(texts, bands) uint64: the key of each band of (texts, permutations) signatures; `NO_KEY` for a text without a
+    word. ValueError where the signatures have too few places."""
+    bands, rows = choice.bands, choice.rows
+    if bands * rows > signatures.shape[1]:
+        raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} places, got {signatures.shape[1]}")
+    places = signatures[:, : bands * rows].reshape(len(signatures), bands, rows)
+    keys = np.zeros((len(signatures), bands), np.uint64)
+    for row in range(rows):
+        keys = keys * np.uint64(MULTIPLIER) + places[:, :, row]
+    keys = mix(keys)
+    keys[keys == NO_KEY] = 0
+    keys[(signatures == NOTHING).all(axis=1)] = NO_KEY
+    return keys
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Candidates
+
+
+def candidate_pairs(keys: NDArray[np.uint64], crowd: int) -> Iterator[NDArray[np.int64]]:
+    """Each pair of texts that shares a bucket of at most `crowd` texts, once, in (n, 2) int64 arrays.
+
+    In each pair the smaller number comes first. That a pair came before, in an earlier band, is seen from the keys
+    themselves, so that no set of pairs is kept.
+    """
+    small = np.zeros(keys.shape, bool)  # the bucket of this text in this band was no crowd
+    for band in range(keys.shape[1]):
+        order, starts, ends = buckets(keys[:, band])
+        few = ends - starts <= crowd
+        for pairs in pairs_within(order, starts[few], ends[few]):
+            first, second = pairs[:, 0], pairs[:, 1]
+            before = (keys[first, :band] == keys[second, :band]) & small[first, :band]
+            new = pairs[~before.any(axis=1)]
+            if len(new):
+                yield new
+        small[order[positions(starts[few], (ends - starts)[few])], band] = True
+
+
+def crowds(keys: NDArray[np.uint64], crowd: int) -> list[NDArray[np.int64]]:
+    """The texts of every bucket of more than `crowd`, in ascending order; one that several bands have counts once."""
+    found: dict[bytes, NDArray[np.int64]] = {}
+    for band in range(keys.shape[1]):
+        order, starts, ends = buckets(keys[:, band])
+        many = ends - starts > crowd
+        for start, end in zip(starts[many].tolist(), ends[many].tolist(), strict=True):
+            members = order[start:end].copy()
+            found.setdefault(members.tobytes(), members)
+    return list(found.values())
+
+
+def buckets(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Runs of equal keys of at least two items: (order, starts, ends), where `order[start:end]` are the items of a run,
+    in ascending order."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    borders = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    starts = np.concatenate((np.zeros(min(len(keys), 1), np.int64), borders))
+    ends = np.append(starts[1:], len(keys))[: len(starts)]
+    several = (ends - starts > 1) & (ordered[starts] != NO_KEY)
+    return order, starts[several], ends[several]
+
+
+def pairs_within(
+    order: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """All pairs within each `order[start:end]`, in (n, 2) arrays: neighbours first, then those two apart, and so on."""
+    left, limits = positions(starts, ends - starts), np.repeat(ends, ends - starts)
+    for distance in count(1):
+        near = left + distance < limits
+        left, limits = left[near], limits[near]
+        if not len(left):
+            return
+        for begin in range(0, len(left), _PIECE):
+            here = left[begin : begin + _PIECE]
+            yield np.stack((order[here], order[here + distance]), axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Verified pairs
+
+
+def verify(
+    candidates: Iterable[NDArray[np.int64]], sets_of: Callable[[NDArray[np.int64]], HashRows], threshold: float
+) -> tuple[Pairs, int]:
+    """Those candidates whose Jaccard similarity is `threshold` or more, and how many there were.
+
+    `candidates` are (n, 2) arrays of document numbers; `sets_of` gives the shingles of (m,) documents, a row each. A
+    document that is in candidates far apart is asked for again: its shingles take more memory than they take time.
+    """
+    found, values, looked_at = [np.empty((0, 2), np.int64)], [np.empty(0, np.float64)], 0
+    for batch in _in_batches(candidates):
+        documents, places = np.unique(batch, return_inverse=True)
+        similarity = similarities(sets_of(documents), places.reshape(-1, 2))
+        enough = similarity >= threshold
+        found.append(batch[enough])
+        values.append(similarity[enough])
+        looked_at += len(batch)
+    first, second = np.concatenate(found).T
+    return Pairs(first, second, np.concatenate(values)), looked_at
+
+
+def _in_batches(candidates: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    for pairs in candidates:
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]  # so that a batch has few documents
+        for begin in range(0, len(pairs), _BATCH):
+            yield pairs[begin : begin + _BATCH]

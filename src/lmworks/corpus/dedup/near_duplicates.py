@@ -1,0 +1,120 @@
+"""Near duplicates of documents, from their texts to the pairs that are similar enough and the crowds to be compared."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.dedup.hashes import HashRows
+from lmworks.corpus.dedup.match_tables import Pairs
+from lmworks.corpus.dedup.minhash import (
+    NO_KEY,
+    PERMUTATIONS,
+    band_keys,
+    candidate_pairs,
+    choose_bands,
+    crowds,
+    sign,
+    verify,
+)
+from lmworks.corpus.dedup.shingles import WORDS, batches, hash_words, shingle_sets
+
+CROWD = 64  # documents of the largest bucket whose pairs are all compared
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicatesConfig:
+    """What is looked for.
+
+    threshold     The least Jaccard similarity of their shingles.
+    words         Of a shingle.
+    permutations  Places of a signature: more of them find pairs near the threshold more surely.
+    """
+
+    threshold: float = 0.8
+    words: int = WORDS
+    permutations: int = PERMUTATIONS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold:g}: exact duplicates have 1")
+        if self.words < 1:
+            raise ValueError(f"words must be positive, got {self.words}")
+        if not 1 <= self.permutations <= 1024:
+            raise ValueError(f"permutations must lie between 1 and 1,024, got {self.permutations}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """What n texts are compared by.
+
+    bands  (n, bands) uint64: the keys of the bands, by which candidates are found
+    words  (n, 2) uint64: a digest of its words in their order, by which those with the same words are one
+    """
+
+    bands: NDArray[np.uint64]
+    words: NDArray[np.uint64]
+
+
+def keys_of_texts(texts: Iterable[str], config: NearDuplicatesConfig) -> Keys:
+    """A text's keys depend on nothing else, so that parts of a corpus may have theirs made anywhere, and be joined."""
+    bands = choose_bands(config.threshold, config.permutations)
+    found = [np.empty((0, bands.bands), np.uint64)]
+    digests = [np.empty((0, 2), np.uint64)]
+    for batch in batches(texts):
+        rows = hash_words(batch)
+        found.append(band_keys(sign(rows, config.words, config.permutations), bands))
+        joined = b"".join(blake2b(rows[row].tobytes(), digest_size=16).digest() for row in range(len(rows)))
+        digests.append(np.frombuffer(joined, "<u8").astype(np.uint64).reshape(-1, 2))
+    return Keys(np.concatenate(found), np.concatenate(digests))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """pairs       the documents that are similar enough, of those that were compared, in their order; of documents with
+                the same words all are paired with the best of them, and that one alone with others
+    crowds      documents, (n,) int64 each and no two with the same words, that share too large a bucket to be compared
+    candidates  how many pairs were compared
+    """
+
+    pairs: Pairs
+    crowds: tuple[NDArray[np.int64], ...]
+    candidates: int
+
+
+def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: NearDuplicatesConfig) -> Compared:
+    """Which texts are similar. `order` has the number of each, the best first; a text is read when it is asked for.
+
+    What is found depends on the texts and on who is better, not on their numbers. Nothing grows by the square of how
+    many have the same words, or share a bucket. Texts without a word are similar to none.
+    """
+    spelled = (keys.bands[order] != NO_KEY).any(axis=1)
+    order = order[spelled]
+    first = order[first_equal(keys.words[order])]
+    equal = np.sort(np.stack((first, order), axis=1)[first != order], axis=1)
+    distinct = order[first == order]
+    bands = keys.bands[distinct]
+
+    def sets_of(documents: NDArray[np.int64]) -> HashRows:
+        return shingle_sets((texts[int(number)] for number in distinct[documents].tolist()), config.words)
+
+    found, candidates = verify(candidate_pairs(bands, CROWD), sets_of, config.threshold)
+    alike = np.sort(distinct[np.stack((found.first, found.second), axis=1)], axis=1)
+    first, second = np.concatenate((alike, equal)).T
+    similarity = np.concatenate((found.similarity, np.ones(len(equal))))
+    by_number = np.lexsort((second, first))
+    members = tuple(distinct[each] for each in crowds(bands, CROWD))
+    return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)
+
+
+def first_equal(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """(n,) int64: for each of (n, columns) rows the first that is equal, which for most is itself."""
+    order = np.lexsort(digests.T[::-1])
+    ordered = digests[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    first = np.empty(len(order), np.int64)
+    first[order] = order[new][np.cumsum(new) - 1]
+    return first

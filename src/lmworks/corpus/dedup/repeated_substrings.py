@@ -1,0 +1,230 @@
+"""Passages that stand in several places, word for word (Lee et al. 2022, "Deduplicating training data makes language
+models better", section 4.1), as groups of the places of one text.
+
+Every `length` bytes that stand twice in the corpus are found. Windows that follow each other wherever they stand belong
+to one passage, which is as long as all of its places agree: where a passage of two documents goes on in only one of a
+third, there are two passages, and they overlap. So whoever decides which documents are there may keep one place of
+each passage and take out the others: each byte that goes is left standing in the place of some passage that holds it.
+
+Most of a corpus stands nowhere else, and is put aside before: `winnowing` tells of each text which stretches may be
+repeated, for about a byte of memory for each byte of text. The suffix array is made of those stretches alone, and needs
+`MEMORY` bytes for each of theirs, in one process; a corpus that would need more than is allowed is refused.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.dedup.hashes import UNSPACED
+from lmworks.corpus.dedup.match_tables import Places
+from lmworks.corpus.dedup.winnowing import Fingerprints, encoded, fingerprints, repeated, stretches_around
+
+LENGTH = 200  # bytes: the 50 tokens of the paper, or some 35 English words
+MOST_BYTES = 400_000_000  # that are compared at once
+MEMORY = 70  # bytes for each of those
+SEPARATOR = 0xFF  # behind each stretch: a byte that UTF-8 has nowhere
+_INSIDE = re.compile(rf"(?![{UNSPACED}])\w(?=(?![{UNSPACED}])\w)")  # a character that the next one goes on a word of
+_SPACES = 100  # characters before a place that are looked at
+
+
+def repeated_passages(
+    texts: Sequence[str],
+    length: int = LENGTH,
+    most_bytes: int = MOST_BYTES,
+    chosen: Fingerprints | None = None,
+) -> Places:
+    """All passages of at least `length` bytes of UTF-8 that stand in several places of the texts; those of a group
+    begin with the same text.
+
+    `texts` may read a text each time that it is asked for a number. `chosen` are the `fingerprints` of all, where they
+    were made before. Places are of whole words and without the space before them: what is left of a text when one is
+    cut out has no halves of words, and none run together. Of a text that repeats itself within `length` bytes, such as
+    a line of dashes, a place is as long as that goes on. ValueError for a length below 2, and where more than
+    `most_bytes` would have to be compared.
+    """
+    if length < 2:
+        raise ValueError(f"a repeated passage has at least two bytes, got {length}")
+    again = repeated(fingerprints(texts, length) if chosen is None else chosen)
+    text, stretches = _gathered(texts, again, length, most_bytes)
+    return _as_words(texts, _places(text, stretches, length))
+
+
+def _gathered(
+    texts: Sequence[str], again: Fingerprints, length: int, most_bytes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of what may be repeated, one stretch after the other, each with a separator behind it, and (n, 3) int64
+    of each the document, start and end in it."""
+    found, parts, size = [np.empty((0, 3), np.int64)], [np.empty(0, np.uint8)], 0
+    borders = np.flatnonzero(again.documents[1:] != again.documents[:-1]) + 1
+    separator = np.array([SEPARATOR], np.uint8)
+    for rows in np.split(np.arange(len(again.places)), borders) if len(again.places) else ():
+        document = int(again.documents[rows[0]])
+        raw = encoded(texts[document])
+        ranges = stretches_around(again.places[rows], length, len(raw))
+        size += int((ranges[:, 1] - ranges[:, 0] + 1).sum())
+        found.append(np.insert(ranges, 0, document, axis=1))
+        if size <= most_bytes:
+            parts += [piece for start, end in ranges.tolist() for piece in (raw[start:end], separator)]
+    if size > most_bytes:
+        raise ValueError(
+            f"{size / 1e6:,.1f} MB of the texts may be passages that stand elsewhere, and to compare them would take "
+            f"some {size * MEMORY / 1e9:,.1f} GB of memory; {most_bytes / 1e6:,.1f} MB are allowed: allow more, look "
+            "for longer passages, or take out equal and alike documents first"
+        )
+    return np.concatenate(parts), np.concatenate(found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Windows into passages
+
+
+def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """(n, 4) int64: group, document, start and end in bytes, in the order of groups, documents and starts."""
+    windows, owners = _windows_of_several(text, length)
+    if not len(windows):
+        return np.empty((0, 4), np.int64)
+    goes_on = _goes_on_alike(windows, owners)
+    begins = np.ones(len(windows), bool)
+    begins[1:] = ~goes_on[:-1]
+    first, last = np.flatnonzero(begins), np.flatnonzero(~goes_on)
+    lengths = stretches[:, 2] - stretches[:, 1] + 1
+    base = np.cumsum(lengths) - lengths
+    rows = np.searchsorted(base, windows[first], side="right") - 1
+    shift = stretches[rows, 1] - base[rows]
+    table = np.stack(
+        (owners[first], stretches[rows, 0], windows[first] + shift, windows[last] + length + shift), axis=1
+    )
+    return _without_overlaps(table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))], length)
+
+
+def _windows_of_several(text: NDArray[np.uint8], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(places, owners): the windows within one stretch whose bytes stand in several places, in order, and the first
+    place of each one's bytes."""
+    owners = first_occurrences(text, length)
+    separators = np.cumsum(text == SEPARATOR, dtype=np.int32)
+    whole = separators[length - 1 :] == separators[: len(owners)] if len(owners) else np.empty(0, bool)
+    whole &= text[: len(owners)] != SEPARATOR
+    counts = np.bincount(owners[whole], minlength=len(owners))
+    windows = np.flatnonzero(whole & (counts[owners] > 1))
+    return windows, owners[windows]
+
+
+def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
+    """(len(text) - length + 1,) int64: for each place the earliest one at which the same `length` bytes begin.
+
+    Neighbours in a suffix array (libdivsufsort) whose longest common prefix (Kasai et al. 2001) has the wanted length
+    begin with the same bytes, so that runs of such neighbours are all the places of one string. It needs some 25 bytes
+    of memory for each of the text. ModuleNotFoundError without pydivsufsort.
+    """
+    if len(text) <= length:
+        return np.arange(max(len(text) - length + 1, 0))
+    try:
+        from pydivsufsort import divsufsort, kasai
+    except ImportError:
+        raise ModuleNotFoundError(
+            "repeated passages are found by pydivsufsort: pip install pydivsufsort, or look for none (passages=0)"
+        ) from None
+    text = np.array(text)  # a copy that may be written to: the library takes no other
+    suffixes = divsufsort(text)
+    common = kasai(text, suffixes)  # [i] is of suffixes i and i + 1
+    starts = np.concatenate(([0], np.flatnonzero(common[:-1] < length) + 1))
+    earliest = np.minimum.reduceat(suffixes, starts)
+    earliest = np.repeat(earliest, np.diff(np.append(starts, len(suffixes))))
+    first = np.arange(len(text) - length + 1)
+    long = suffixes < len(first)
+    first[suffixes[long]] = earliest[long]
+    return first
+
+
+def _goes_on_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n,) whether behind every place of a window's bytes the same window follows, and it stands nowhere else."""
+    first = np.flatnonzero(owners == windows)  # each owner is a window itself
+    number_of = np.empty(int(windows[-1]) + 1, np.int64)
+    number_of[windows[first]] = np.arange(len(first))
+    numbers = number_of[owners]
+    sizes = np.bincount(numbers)
+    following = np.full(len(windows), -1, np.int64)
+    next_to = np.flatnonzero(windows[1:] == windows[:-1] + 1)
+    following[next_to] = numbers[next_to + 1]
+    lowest, highest = np.full(len(sizes), len(sizes), np.int64), np.full(len(sizes), -1, np.int64)
+    np.minimum.at(lowest, numbers, following)
+    np.maximum.at(highest, numbers, following)
+    alike = (lowest == highest) & (lowest >= 0)
+    alike[alike] = sizes[lowest[alike]] == sizes[alike]
+    return alike[numbers]
+
+
+def _without_overlaps(table: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Places of one group and document, the next less than `length` bytes behind the one before, as one place; then
+    without groups of a single place."""
+    new = np.ones(len(table), bool)
+    new[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1) | (table[1:, 2] - table[:-1, 2] >= length)
+    kept = _thinned(table, new, length)
+    table = np.column_stack((table[kept, :3], np.maximum.reduceat(table[:, 3], kept))) if len(table) else table
+    counts = np.bincount(np.unique(table[:, 0], return_inverse=True)[1])
+    return table[np.repeat(counts, counts) > 1]
+
+
+def _thinned(table: NDArray[np.int64], new: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
+    """The rows that stay: of each run of close ones the first, and then always the next at a distance."""
+    starts = np.flatnonzero(new)
+    ends = np.append(starts[1:], len(table))
+    several = ends - starts > 1
+    more = []
+    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+        start += int(np.searchsorted(table[start:end, 2], table[start, 2] + length))
+        while start < end:
+            more.append(start)
+            start += int(np.searchsorted(table[start:end, 2], table[start, 2] + length))
+    return np.sort(np.concatenate((starts, np.array(more, np.int64))))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bytes into words
+
+
+def _as_words(texts: Sequence[str], table: NDArray[np.int64]) -> Places:
+    order = np.argsort(table[:, 1], kind="stable")
+    borders = np.flatnonzero(np.diff(table[order, 1])) + 1
+    for rows in np.split(order, borders) if len(order) else ():
+        table[rows, 2:] = _within_words(texts[int(table[rows[0], 1])], table[rows, 2:])
+    table = table[table[:, 2] < table[:, 3]]
+    groups, counts = np.unique(table[:, 0], return_inverse=True, return_counts=True)[1:]
+    several = counts[groups] > 1
+    table, groups = table[several], np.unique(groups[several], return_inverse=True)[1]
+    return Places(groups, table[:, 1], table[:, 2], table[:, 3])
+
+
+def as_code_points(text: NDArray[np.uint8], ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 2) ranges of bytes as ranges of the whole characters in them; a range may become empty."""
+    begins = (text & 0xC0) != 0x80  # where a character begins
+    if begins.all():
+        return ranges
+    before = np.concatenate(([0], np.cumsum(begins)))
+    border = np.append(begins, True)
+    starts, ends = ranges[:, 0], ranges[:, 1]
+    first = before[starts]
+    last = before[ends] - ~border[ends]  # a character that goes on behind the end is not in it
+    return np.stack((first, np.maximum(first, last)), axis=1)
+
+
+def _within_words(text: str, ranges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n, 2) ranges of bytes of a text as those of code points of its whole words."""
+    found = as_code_points(encoded(text), ranges)
+    return np.array([_trimmed(text, start, end) for start, end in found.tolist()], np.int64).reshape(-1, 2)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The place without parts of words, and without the space before it; also without the space at its end where what
+    is before it would not keep apart what is left."""
+    while start < end and start and _INSIDE.match(text, start - 1):
+        start += 1
+    while start < end < len(text) and _INSIDE.match(text, end - 1):
+        end -= 1
+    start = end - len(text[start:end].lstrip())
+    lead, bare = text[max(start - _SPACES, 0) : start], start + len(text[start:end].rstrip())
+    lead = lead[len(lead.rstrip()) :]
+    keeps_apart = not start or (lead and lead.count("\n") >= text[bare:end].count("\n"))
+    return start, end if keeps_apart else bare

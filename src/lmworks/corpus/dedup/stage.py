@@ -1,0 +1,205 @@
+"""The stage `data.duplicates`: which documents and places of a corpus repeat others, before anything is decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult, read_rows
+from lmworks.config import SHAPES_NOTHING
+from lmworks.corpus.attribute_table import AttributeTable, read_annotations
+from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
+from lmworks.corpus.dedup.corpus_texts import CorpusTexts
+from lmworks.corpus.dedup.kept_duplicates import standing_of
+from lmworks.corpus.dedup.match_tables import (
+    Crowds,
+    Looked,
+    Method,
+    Places,
+    write_corpus,
+    write_crowds,
+    write_matches,
+    write_repositories,
+)
+from lmworks.corpus.dedup.near_duplicates import Compared, Keys, NearDuplicatesConfig, compare, keys_of_texts
+from lmworks.corpus.dedup.repeated_paragraphs import Paragraphs, paragraphs_of, repeated_paragraphs
+from lmworks.corpus.dedup.repeated_substrings import MOST_BYTES, repeated_passages
+from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
+from lmworks.corpus.dedup.winnowing import Fingerprints, fingerprints
+from lmworks.corpus.documents import LEFT_OUT, Shard
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.joined_attributes import annotation_files, read_joined
+from lmworks.records import RejectedRecord
+from lmworks.report import Fold, Section, Table
+
+T = TypeVar("T", Keys, Paragraphs, Fingerprints)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesConfig:
+    """What is looked for among documents; what goes of it, the policy of `data.clean` decides.
+
+    near           Documents that are alike.
+    paragraphs     Whether paragraphs are looked for that stand in several documents.
+    paragraph      Fewest characters of such a paragraph.
+    passages       Fewest characters of a passage that stands in several places word for word, counted as bytes of UTF-8
+                   (three for a Chinese one), such as 200; 0: none are looked for. It takes about a byte of memory for
+                   each byte of text, and 70 for each byte of stretches that may stand elsewhere.
+    passage_bytes  Most bytes of such stretches; a corpus that has more is refused, with what it would take.
+    repository     Parts of a path, source and folders, that name the repository of a file of code for which neither its
+                   metadata, a `.git` nor an archive tells it.
+    execution      Who does the work.
+    """
+
+    near: NearDuplicatesConfig = field(default_factory=NearDuplicatesConfig)
+    paragraphs: bool = True
+    paragraph: int = 80
+    passages: int = 0
+    passage_bytes: int = field(default=MOST_BYTES, metadata=SHAPES_NOTHING)
+    repository: int = PARTS
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
+
+    def __post_init__(self) -> None:
+        if self.paragraph < 1:
+            raise ValueError(f"paragraph must be positive, got {self.paragraph}")
+        if self.passages and not 20 <= self.passages <= 100_000:
+            raise ValueError(
+                f"passages must lie between 20 and 100,000 characters, or be 0 for none, got {self.passages}: shorter "
+                "ones are phrases that people share"
+            )
+        if self.passage_bytes < 1 or self.repository < 1:
+            raise ValueError("passage_bytes and repository must be positive")
+
+
+def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
+    """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
+    inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
+    shards = corpus_shards(dict(context.inputs))
+    annotations = annotation_files(context.inputs)
+    tables = [read_joined(paths) for paths in annotations]
+    _check_belonging(shards, annotations, tables)
+    write_corpus(context.output, looked_at(shards, tables))
+    texts = CorpusTexts(shards, [table.edits for table in tables])
+    found = _looked_at(config, context, shards, annotations, tables)
+    near = config.near
+    compared = compare(texts, standing_of(tables).order, _joined(Keys, found), near)
+    places: dict[Method, Places] = {}
+    if config.paragraphs:
+        places["paragraphs"] = repeated_paragraphs(_joined(Paragraphs, found))
+    if config.passages:
+        windows = _joined(Fingerprints, found)
+        places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
+    names = [str(name) or None for each in found for name in each["repositories"]]
+    write_matches(context.output, "near", compared.pairs)
+    write_crowds(context.output, Crowds(compared.crowds, near.threshold, near.words))
+    for method, each in places.items():
+        write_matches(context.output, method, each)
+    write_repositories(context.output, names)
+    return _result(compared, places, names)
+
+
+def looked_at(shards: Sequence[CorpusShard], tables: Sequence[AttributeTable]) -> list[Looked]:
+    """What tells one corpus from another for whoever goes by places in it; a table for each shard."""
+    return [
+        Looked(shard.name, len(table), int(table.characters.sum())) for shard, table in zip(shards, tables, strict=True)
+    ]
+
+
+def _check_belonging(
+    shards: Sequence[CorpusShard], annotations: Sequence[tuple[Path, ...]], tables: Sequence[AttributeTable]
+) -> None:
+    sizes = [len(Shard(shard.path)) for shard in shards]
+    if [shard.name for shard in shards] != [paths[0].stem for paths in annotations] or sizes != list(map(len, tables)):
+        raise ValueError(
+            "the annotations are not those of these documents: let data.annotate and data.duplicates read from the "
+            "same stages, in the same order"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is found in each shard by itself
+
+
+@dataclass(frozen=True, slots=True)
+class SignPart:
+    shard: CorpusShard
+    annotations: Path
+    config: DuplicatesConfig
+    first: int  # the number of the first document
+    roots: frozenset[str]  # folders that held the data of Git
+
+
+def _looked_at(
+    config: DuplicatesConfig,
+    context: StageContext,
+    shards: Sequence[CorpusShard],
+    annotations: Sequence[tuple[Path, ...]],
+    tables: Sequence[AttributeTable],
+) -> list[Mapping[str, np.ndarray]]:
+    left_out = [folder / LEFT_OUT for folder in context.inputs.values() if (folder / LEFT_OUT).is_file()]
+    roots = git_roots(row for path in left_out for row in read_rows(RejectedRecord, path))
+    starts = np.cumsum([0, *map(len, tables)]).tolist()
+    parts = [
+        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
+        for shard, paths, start in zip(shards, annotations, starts[:-1], strict=True)
+    ]
+    carry_out(sign_part, parts, config.execution, context.progress, "bytes")
+    return [np.load(part.done) for part in parts]
+
+
+def sign_part(part: SignPart, path: Path) -> None:
+    """Of one shard's documents the keys, paragraphs, windows and repositories, to a new file."""
+    table = read_annotations(part.annotations)
+    documents = list(part.shard)
+    texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]
+    config = part.config
+    paragraphs = paragraphs_of(texts if config.paragraphs else [], config.paragraph, part.first)
+    windows = fingerprints(texts if config.passages else [], config.passages or 2, part.first)
+    found = (keys_of_texts(texts, config.near), paragraphs, windows)
+    names = [
+        repository_of(each.uri, each.metadata, part.roots, config.repository) if kind == "code" else ""
+        for each, kind in zip(documents, table.kinds, strict=True)
+    ]
+    arrays = {_name(type(each), field.name): getattr(each, field.name) for each in found for field in fields(each)}
+    with path.open("wb") as stream:
+        np.savez(stream, repositories=np.array(names, str), **arrays)
+
+
+def _name(kind: type, column: str) -> str:
+    return f"{kind.__name__}.{column}"
+
+
+def _joined(kind: type[T], parts: Sequence[Mapping[str, np.ndarray]]) -> T:
+    """What was found in the parts as one."""
+    columns = [_name(kind, field.name) for field in fields(kind)]
+    return kind(*(np.concatenate([part[column] for part in parts]) for column in columns))
+
+
+def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:
+    pairs = compared.pairs
+    alike = len(np.unique(np.concatenate([pairs.first, pairs.second])))
+    crowded = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.crowds])))
+    groups = {method: len(np.unique(each.group)) for method, each in places.items()}
+    counts = {
+        "documents": len(repositories),
+        "pairs": len(pairs.first),
+        "candidates": compared.candidates,
+        "alike": alike,
+        "in_crowds": crowded,
+        **{f"repeated_{method}": number for method, number in groups.items()},
+        "repositories": len({name for name in repositories if name}),
+    }
+    bins = np.histogram(pairs.similarity, bins=np.linspace(0.5, 1, 11))[0]
+    rows = tuple((f"{0.5 + 0.05 * number:.2f} to {0.55 + 0.05 * number:.2f}", int(n)) for number, n in enumerate(bins))
+    said = "".join(f"; {number:,} {method} stand in several places" for method, number in groups.items())
+    text = (
+        f"{alike:,} of {len(repositories):,} documents have one that is alike{said}. Each pair was compared, shingle "
+        "by shingle; of documents with the same words one stands for all."
+    )
+    if crowded:
+        text += f" {crowded:,} documents are in crowds, of which data.clean compares those that are left."
+    folds = (Fold("Pairs by similarity", tables=(Table(("similarity", "pairs"), rows),)),)
+    return StageResult(counts, (Section("Duplicates", text, folds=folds),))

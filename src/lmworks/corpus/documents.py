@@ -1,0 +1,308 @@
+"""Documents on disk: a folder of shards, `documents/00000-HASH.jsonl`, and `rejected.jsonl`, in UTF-8.
+
+A shard's name says its place and the beginning of the SHA-256 of its bytes, so that equal shards have equal names and
+another order or content shows. A line is a document as a JSON object that begins with the document's hash, so that a
+reader finds a document without parsing the others.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json
+from lmworks.config import from_mapping
+from lmworks.records import Document, RejectedRecord
+
+DOCUMENTS = "documents"
+LEFT_OUT = "rejected.jsonl"
+SHARD_BYTES = 1 << 24  # of a shard, unless one document has more: what one process works on, and a kill loses
+_LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_SHARDS` of full size
+
+_PREFIX = b'{"hash": "'
+_HASH_LENGTH = 64  # SHA-256 in hexadecimal
+_HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
+_BEFORE_SOURCE = b', "source": '  # the first outside of strings: within those, a quote has a backslash before it
+_SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class StoreError(ValueError):
+    """A file that is not what `write_documents` wrote; the message names the line."""
+
+
+def write_documents(folder: Path, items: Iterable[Document | RejectedRecord], shard_bytes: int = SHARD_BYTES) -> None:
+    """Write documents and what was left out, in the order given, into an existing folder without documents."""
+    writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
+    with (folder / LEFT_OUT).open("wb") as left_out:
+        for item in items:
+            if isinstance(item, Document):
+                writer.add(item)
+            else:
+                left_out.write(left_out_to_json(item).encode() + b"\n")
+    writer.close()
+
+
+class ShardWriter:
+    """Documents, in order, into the shards of a new folder. What is open has a name that no reader looks at."""
+
+    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder = folder
+        self.shards: list[str] = []  # the names of the finished ones
+        self._limit = shard_bytes
+        self._stream: IO[bytes] | None = None
+        folder.mkdir(parents=True)
+
+    def add(self, document: Document) -> None:
+        self.add_line(document_to_json(document).encode() + b"\n")
+
+    def add_line(self, line: bytes) -> None:
+        """A document as it is written, with its newline."""
+        if self._stream is not None and self._size + len(line) > self._limit:
+            self._finish()
+        if self._stream is None:
+            self._stream, self._size, self._digest = self._open.open("wb"), 0, hashlib.sha256()
+        self._stream.write(line)
+        self._digest.update(line)
+        self._size += len(line)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._finish()
+
+    @property
+    def _open(self) -> Path:
+        return self.folder / ".open"
+
+    def _finish(self) -> None:
+        assert self._stream is not None
+        self._stream.close()
+        self._stream = None
+        self.shards.append(shard_name(len(self.shards), self._digest.hexdigest()))
+        self._open.rename(self.folder / self.shards[-1])
+
+
+def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int | None = None) -> None:
+    """Lines that other processes wrote, part by part, as the shards of an existing folder. Those of a small corpus are
+    smaller than `SHARD_BYTES`, so that there is a shard for each of many processes."""
+    if shard_bytes is None:
+        total = sum(part.stat().st_size for part in parts)
+        shard_bytes = min(SHARD_BYTES, max(_LEAST_SHARD_BYTES, total // _SHARDS))
+    writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
+    for part in parts:
+        with part.open("rb") as stream:
+            for line in stream:
+                writer.add_line(line)
+    writer.close()
+
+
+def shard_name(place: int, digest: str) -> str:
+    """The name of a shard at this place whose bytes have this SHA-256."""
+    return f"{place:05d}-{digest[:16]}.jsonl"
+
+
+def document_to_json(document: Document) -> str:
+    """One line of JSON, the hash first."""
+    row: dict[str, Any] = {"hash": document.hash}
+    row |= {field.name: getattr(document, field.name) for field in dataclasses.fields(document) if field.name != "hash"}
+    return json.dumps(row | {"metadata": dict(document.metadata)}, ensure_ascii=False)
+
+
+def left_out_to_json(item: RejectedRecord) -> str:
+    return json.dumps(dataclasses.asdict(item), ensure_ascii=False)
+
+
+def document_from_json(line: str | bytes, where: str) -> Document:
+    """The strict inverse; StoreError for an unknown or missing key, a wrong type, a text that does not fit its hash."""
+    try:
+        return from_mapping(Document, json.loads(line))
+    except ValueError as error:  # ConfigError and JSONDecodeError are both one
+        raise StoreError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of documents."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.index[1])
+
+    def __iter__(self) -> Iterator[Document]:
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield document_from_json(line, f"{self.path}, line {number}")
+
+    def sources(self) -> Iterator[str]:
+        """The source of every document, in order; nothing else is parsed. StoreError as for `index`."""
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                at = line.find(_BEFORE_SOURCE)
+                found = _STRING.match(line, at + len(_BEFORE_SOURCE)) if at >= 0 else None
+                if not line.startswith(_PREFIX) or found is None:
+                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
+                yield json.loads(found[0])
+
+    @cached_property
+    def index(self) -> tuple[np.ndarray, np.ndarray]:
+        """The SHA-256 of every document, (n, 32) uint8, and where its line begins, (n,) int64; StoreError for a line
+        that does not begin as one of a document."""
+        hashes = bytearray()
+        offsets = []
+        offset = 0
+        with self.path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.startswith(_PREFIX) or line[_HASH.stop : _HASH.stop + 1] != b'"' or line[-1:] != b"\n":
+                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
+                try:
+                    hashes += bytes.fromhex(line[_HASH].decode("ascii", "replace"))
+                except ValueError:
+                    raise StoreError(f"{self.path}, line {number}: its hash is not hexadecimal") from None
+                offsets.append(offset)
+                offset += len(line)
+        return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets, np.int64)
+
+    def read(self, place: int) -> Document:
+        """The document at this place of the shard, counted from 0."""
+        with self.path.open("rb") as stream:
+            stream.seek(int(self.index[1][place]))
+            return document_from_json(stream.readline(), f"{self.path}, line {place + 1}")
+
+
+class DocumentStore:
+    """Random access to a folder written by `write_documents`; in memory it holds 48 bytes a document.
+
+    Documents with the same text share a hash: `get` returns the first of them, iteration gives all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / DOCUMENTS).is_dir():
+            raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as data.read")
+        self.shards = [Shard(path) for path in shard_paths(folder)]
+        self._starts = np.cumsum([0, *(len(shard.index[1]) for shard in self.shards)])
+        self._first = self._order()
+
+    def _order(self) -> np.ndarray:
+        """(n,) int64: the documents by the beginnings of their hashes, and by their places where those are equal."""
+        return np.argsort(self._keys, kind="stable")
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """(n,) uint64: how each hash begins."""
+        parts = [shard.index[0][:, :8].copy().view(">u8")[:, 0] for shard in self.shards]
+        return np.concatenate([np.zeros(0, ">u8"), *parts]).astype(np.uint64)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __contains__(self, document_hash: object) -> bool:
+        return isinstance(document_hash, str) and self._find(document_hash) is not None
+
+    def __iter__(self) -> Iterator[Document]:
+        for shard in self.shards:
+            yield from shard
+
+    def hashes(self) -> list[str]:
+        """The hash of every document, in order, repeated where texts are equal."""
+        return [row.tobytes().hex() for shard in self.shards for row in shard.index[0]]
+
+    def get(self, document_hash: str) -> Document:
+        """The document with this document_hash; KeyError when there is none."""
+        found = self._find(document_hash)
+        if found is None:
+            raise KeyError(f"no document {document_hash[:12]}… in {self.folder}")
+        shard, place = found
+        return shard.read(place)
+
+    def _find(self, document_hash: str) -> tuple[Shard, int] | None:
+        """The first document of this hash: its shard, and its place there."""
+        try:
+            wanted = bytes.fromhex(document_hash)
+        except ValueError:
+            return None
+        if len(wanted) != _HASH_LENGTH // 2:
+            return None
+        key = np.uint64(int.from_bytes(wanted[:8]))
+        at = int(np.searchsorted(self._keys, key, sorter=self._first))
+        while at < len(self) and self._keys[self._first[at]] == key:
+            place = int(self._first[at])
+            number = int(np.searchsorted(self._starts, place, side="right")) - 1
+            shard, inside = self.shards[number], place - int(self._starts[number])
+            if shard.index[0][inside].tobytes() == wanted:
+                return shard, inside
+            at += 1
+        return None
+
+    def left_out(self) -> list[RejectedRecord]:
+        rows = (self.folder / LEFT_OUT).read_text("utf-8").split("\n")[:-1]
+        try:
+            return [from_mapping(RejectedRecord, json.loads(row)) for row in rows]
+        except ValueError as error:
+            raise StoreError(f"{self.folder / LEFT_OUT}: {error}") from error
+
+
+def open_documents(folder: Path) -> DocumentStore:
+    """The documents that a stage reads from; ValueError where there are none, as a policy may drop all of them."""
+    store = DocumentStore(folder)
+    if not len(store):
+        raise ValueError(told_of_none(folder))
+    return store
+
+
+def told_of_none(folder: Path) -> str:
+    """The message for the artefact of a stage without documents: data.clean makes one where no document is left."""
+    return (
+        f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} tells which steps did, and "
+        f"`lmworks data why DOCUMENT --workspace {folder}` what became of one"
+    )
+
+
+def shard_paths(folder: Path) -> Sequence[Path]:
+    """The shards of an artefact's folder, in their order."""
+    return in_order((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+
+
+def made_folder(path: Path) -> Path | None:
+    """The folder of the artefact whose documents are meant by a path: its own, that of the last stage with documents of
+    what was built in a workspace, or that of the stage called so in one (`WORKSPACE/stages/NAME`). None for any other
+    path."""
+    if _is_store(path):
+        return path
+    if path.name == DOCUMENTS and _is_store(path.parent):
+        return path.parent
+    in_order = list(_current_stages(path).values())
+    named = _current_stages(path.parent.parent).get(path.name) if path.parent.name == STAGE_FOLDERS else None
+    candidates = [path.parent.parent / named] if named else [path / folder for folder in reversed(in_order)]
+    return next(filter(_is_store, candidates), None)
+
+
+def _current_stages(workspace: Path) -> dict[str, str]:
+    """Stage → its folder in the workspace, as it was built last; nothing for another folder."""
+    try:
+        stages = read_json(workspace / CURRENT)["stages"]
+        return {str(name): str(folder) for name, folder in stages.items()}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # there is no such file, or another one
+        return {}
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a stage wrote documents there, perhaps none: names of shards are like no others."""
+    documents = folder / DOCUMENTS
+    if not documents.is_dir():
+        return False
+    names = [path.name for path in documents.iterdir()]
+    return all(map(_SHARD_NAME.fullmatch, names)) and (bool(names) or (folder / LEFT_OUT).is_file())
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files whose names begin with their places: five digits, or as many as it takes."""
+    return sorted(paths, key=lambda path: (int(path.name.partition("-")[0]), path.name))

@@ -1,0 +1,1 @@
+"""Work in parts, by processes or by Ray."""

@@ -1,0 +1,218 @@
+"""The main text of a web page as Markdown: logistic regression on features of its blocks, and a few rules.
+
+The weights were fitted to half of the pages of scrapinghub/article-extraction-benchmark, by
+`benchmarks/contenders/web_training.py`; the other half, and all other pages, only measure them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.extract.html_to_markdown import HEADINGS, parse_html, tree_to_markdown
+from lmworks.corpus.extract.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks, width
+
+Mode = Literal["default", "fast"]
+# The weight of each feature in the default and in the fast mode. Of the last two there are none in the fast mode.
+WEIGHTS: Mapping[str, tuple[float, float]] = {
+    "bias": (-1.11, -1.14),
+    "length": (-0.22, -0.05),  # logarithm of the characters, by 6
+    "links": (-2.07, -2.03),  # share of the characters that are links
+    "sentence": (1.03, 1.15),  # ends as a sentence does
+    "commas": (0.65, 0.57),  # in it, up to three, and semicolons
+    "heading": (-0.66, -0.14),
+    "item": (0.22, 0.22),  # of a list
+    "preformatted or quoted": (0.91, 0.82),  # or a cell of a table
+    "in container": (1.00, 1.80),  # in the element that holds most of the prose
+    "outside of its prose": (-2.44, -2.51),  # before the first long paragraph of that element, or after its last
+    "prose beside": (0.81, 1.55),  # share of the page's prose that stands in the same place
+    "prose before": (0.20, 0.38),  # neighbours: the length of the block before, less what is links
+    "prose after": (0.52, 0.52),
+    "all link": (-1.75, -1.72),  # some words that are all link: they point to another page
+    "named close by": (-1.10, -1.37),  # boilerplate by the names of the element itself or of the two around it
+    "asks the reader": (-1.79, -1.97),  # to subscribe, share, read on; or names rights and authors; English only
+    "agreement": (1.12, 0.0),  # share of the words that another extractor keeps,
+    "agreement beside": (1.45, 0.0),  # and the same of what stands beside the block
+}
+WITH_AGREEMENT = tuple(WEIGHTS)
+NAMES = WITH_AGREEMENT[:-2]
+_LINKS, _WITHIN, ASKS = (NAMES.index(name) for name in ("links", "in container", "asks the reader"))
+_LARGE = 2_000_000  # characters: a page of more is read in the fast mode, since trafilatura might take minutes
+_MAX_DEPTH = 200  # of elements, up to which trafilatura is asked: it calls itself for each level
+_PARTS = frozenset(("h2", "h3", "h4", "h5", "h6", "li", "pre", "td", "th", "dt", "dd", "caption"))  # and all in tables
+_WORD = re.compile(r"\w+")
+_ROW = 4  # words
+_HALF = 0.5
+
+Kept = NDArray[np.bool_]  # for each block of a page, whether it is main text
+
+
+@dataclass(frozen=True, slots=True)
+class MainText:
+    """What a page says; `markdown` is empty for a page without text."""
+
+    markdown: str
+    title: str
+
+
+def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> MainText:
+    """The main text of a page of decoded characters: no navigation, banners, footers, comments and advertising.
+
+    The default mode also asks trafilatura (Barbaresi, 2021) which parts it would keep, and weighs that with its own
+    features; the fast mode does without. With `headline`, the last `h1` before the text is part of it.
+    Raises UnusableError for a page that cannot be parsed, or in part only.
+    """
+    tree = parse_html(html)
+    if tree is None:
+        return MainText("", "")
+    title = " ".join(str(tree.findtext("head/title") or "").split())
+    page = text_blocks(tree)
+    kept = choose(page, html, "fast" if len(html) > _LARGE else mode)
+    if headline:
+        kept = _with_headline(page, kept)
+    return MainText(_markdown(page, kept), title)
+
+
+def choose(page: TextBlocks, html: str, mode: Mode) -> Kept:
+    """Which blocks of the page are main text.
+
+    Where the default mode keeps less than half of what trafilatura keeps, it has taken something else for the main
+    text, such as a long discussion: then the prose that trafilatura keeps says where the main text is.
+    """
+    if not page.blocks:
+        return np.zeros(0, dtype=np.bool_)
+    measured = features(page)
+    if mode == "fast":
+        return decide(page, measured)
+    agreement = agreement_of(page, html if measured.depth <= _MAX_DEPTH else "")
+    kept = decide(page, measured, agreement)
+    agreed = agreement[:, 0] * [max(0, width(block.text) - block.linked) for block in page.blocks]
+    if agreed[kept].sum() < _HALF * agreed.sum():
+        kept = decide(page, features(page, agreement[:, 0] > _HALF), agreement)
+    return kept
+
+
+def decide(
+    page: TextBlocks,
+    measured: Features,
+    agreement: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> Kept:
+    """The choice by features. Without `agreement`, of two columns, the model of the fast mode decides.
+
+    `weights` are other ones than those of the mode.
+    """
+    table = measured.table if agreement is None else np.column_stack([measured.table, agreement])
+    if weights is None:
+        weights = np.array([pair[agreement is None] for pair in WEIGHTS.values()])[: table.shape[1]]
+    sums = (table * weights).sum(axis=1)
+    for number in np.flatnonzero((sums > 0) & (sums < -weights[ASKS])).tolist():  # where it decides
+        sums[number] += weights[ASKS] * asks(page.blocks[number].text)
+    kept = (sums >= 0) & ~measured.captions
+    if not kept.any():
+        kept = _without_prose(measured, agreement)
+    return _whole_tables(page, measured, kept | _between(page, measured, kept))
+
+
+def _without_prose(measured: Features, agreement: NDArray[np.float64] | None) -> Kept:
+    """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate.
+
+    The only text of a page is what it says, though it be a link.
+    """
+    if agreement is not None and (agreement[:, 0] > _HALF).any():
+        return agreement[:, 0] > _HALF
+    no_link = ~measured.boilerplate & (measured.table[:, _LINKS] <= _HALF)
+    return no_link | (len(no_link) == 1)
+
+
+def _between(page: TextBlocks, measured: Features, kept: Kept) -> Kept:
+    """Headings, items, cells and code between kept blocks: a text goes on through what is no prose.
+
+    They must stand in the element that holds the prose, outside of what is named as boilerplate, and not be links.
+    """
+    table, behind = measured.table, np.maximum.accumulate(kept)
+    parts = (measured.tables >= 0) | [block.holder.tag in _PARTS for block in page.blocks]
+    open_to = parts & ~measured.boilerplate & ~measured.captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
+    return open_to & behind & np.maximum.accumulate(kept[::-1])[::-1]
+
+
+def _whole_tables(page: TextBlocks, measured: Features, kept: Kept) -> Kept:
+    """What is kept when a table is as a whole, or not at all: where more than half is of what is no link in it.
+
+    A table that the container is a part of, or that is all there is in it, is a means of layout. One that is all that
+    is kept stays as it is.
+    """
+    tables = np.where(measured.captions, -1, measured.tables) + 1
+    if not tables.any():
+        return kept
+    prose = np.array([len(block.text) for block in page.blocks]) * (1 - measured.table[:, _LINKS])
+    whole = 2 * np.bincount(tables, prose * kept) > np.bincount(tables, prose)
+    within = np.bincount(tables, measured.table[:, _WITHIN])
+    sound = (within == 0) | ((within == np.bincount(tables)) & (within < within.sum()))
+    changed = np.where((tables > 0) & sound[tables], whole[tables], kept)
+    return changed if changed.any() else kept
+
+
+def _with_headline(page: TextBlocks, kept: Kept) -> Kept:
+    """With the headline of the main text: the heading right before the first kept block, or else, where the text does
+    not begin with a heading of its own, the last `h1` before it."""
+    tags = [block.holder.tag for block in page.blocks]
+    first = int(kept.argmax()) if kept.any() else 0
+    near = first - 1 if first and tags[first - 1] in HEADINGS else None
+    if near is None and first and tags[first] not in HEADINGS:
+        near = next((number for number in range(first - 1, -1, -1) if tags[number] == "h1"), None)
+    return kept if near is None else kept | (np.arange(len(kept)) == near)
+
+
+def agreement_of(page: TextBlocks, html: str) -> NDArray[np.float64]:
+    """The share of each block's rows of four words that trafilatura keeps, which looks at the page by other rules.
+
+    And that share for all that stands beside the block, by its prose: a paragraph that trafilatura has missed stands
+    among others that it has kept.
+    """
+    import trafilatura
+
+    found = np.zeros((len(page.blocks), 2))
+    kept = _rows(trafilatura.extract(html, fast=True, include_comments=False) or "") if html else None
+    if not kept:
+        return found
+    rows = [_rows(block.text) for block in page.blocks]
+    found[:, 0] = [len(own & kept) / max(1, len(own)) for own in rows]
+    beside = np.array([(block.holder.parent or block.holder).number for block in page.blocks])
+    prose = np.array([max(1, width(block.text) - block.linked) for block in page.blocks])
+    found[:, 1] = (np.bincount(beside, found[:, 0] * prose) / np.maximum(1, np.bincount(beside, prose)))[beside]
+    return found
+
+
+def _rows(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text)
+    return set(zip(*(words[at:] for at in range(_ROW)), strict=False)) or ({tuple(words)} if words else set())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Markdown
+
+
+def _markdown(page: TextBlocks, kept: Kept) -> str:
+    """The tree without the text of what was left out. Rules and formulas have no text: they go where none is around."""
+    if not kept.any():
+        return ""
+    for number in np.flatnonzero(~kept).tolist():
+        for element, is_tail in page.blocks[number].pieces:
+            setattr(element, "tail" if is_tail else "text", None)
+    places = np.flatnonzero(kept)
+    return tree_to_markdown(_smallest_around(page.blocks[places[0]], page.blocks[places[-1]]))
+
+
+def _smallest_around(first: Block, last: Block) -> Any:
+    """The innermost element that holds both, and so all between them."""
+    one, other = first.holder, last.holder
+    while one is not other:
+        if other.depth > one.depth and other.parent is not None:
+            other = other.parent
+        elif one.parent is not None:
+            one = one.parent
+    return one.element

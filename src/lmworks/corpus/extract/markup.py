@@ -1,0 +1,74 @@
+"""Markdown, reStructuredText and plain text: the decoded text as it is, and its title.
+
+The structure of these formats is found later, from this very text, so that a span points into what the author wrote.
+"""
+
+import re
+from typing import Any
+
+from lmworks.corpus.extract.charset import Decoded, decode_text
+from lmworks.corpus.read.reader import Extracted, UnusableError
+
+EXTRACTOR_VERSION = "2"
+
+# A line over a line of one repeated punctuation mark, which may also stand above it; or a PEP's "Title:" field.
+_REST_TITLE = re.compile(
+    r"^(?:(?P<over>([=\-~^\"'*+#])\2{2,})\n)? ?(?P<title>\S[^\n]{0,120})\n(?P<under>([=\-~^\"'*+#])\5{2,})[ ]*$", re.M
+)
+_TITLE_FIELD = re.compile(r"(?:[A-Z][\w-]*+:[^\n]*+\n(?:[ \t]++[^\n]*+\n)*+)*?Title:[ \t]*(?P<title>[^\n]+)$", re.M)
+_TITLE_WITHIN = 200_000  # characters in which a title is looked for: the parser takes up to 20 µs for each
+_LONGEST_TITLE = 1_000
+
+
+def extract_markdown(raw: bytes) -> Extracted:
+    """Raises UnusableError when nothing but white space can be decoded."""
+    decoded = _decoded(raw)
+    return Extracted(decoded.text, "markdown", EXTRACTOR_VERSION, markdown_title(decoded.text), decoded.metadata)
+
+
+def extract_rest(raw: bytes) -> Extracted:
+    """Raises UnusableError when nothing but white space can be decoded."""
+    decoded = _decoded(raw)
+    return Extracted(decoded.text, "rest", EXTRACTOR_VERSION, rest_title(decoded.text), decoded.metadata)
+
+
+def extract_plain(raw: bytes) -> Extracted:
+    """Raises UnusableError when nothing but white space can be decoded."""
+    decoded = _decoded(raw)
+    return Extracted(decoded.text, "plain", EXTRACTOR_VERSION, rest_title(decoded.text), decoded.metadata)
+
+
+def markdown_title(text: str) -> str:
+    """The first heading of the highest rank, without its inline markup; empty when there is no heading.
+
+    Of a long text the first 200,000 characters are looked at, of a long heading the first 1,000 are taken.
+    """
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").disable("inline")  # of all the text but the heading
+    references: dict[str, Any] = {}
+    tokens = parser.parse(text[:_TITLE_WITHIN], references)
+    headings = [
+        (int(opening.tag[1:]), number) for number, opening in enumerate(tokens) if opening.type == "heading_open"
+    ]
+    if not headings:
+        return ""
+    heading = tokens[min(headings)[1] + 1].content[:_LONGEST_TITLE]
+    (inline,) = parser.enable("inline").parseInline(heading, references)
+    return " ".join("".join(child.content or " " for child in inline.children or ()).split())
+
+
+def rest_title(text: str) -> str:
+    """The first underlined line, or a leading `Title:` field; empty when there is neither."""
+    found = _TITLE_FIELD.match(text) or next(
+        (match for match in _REST_TITLE.finditer(text) if len(match["under"]) >= min(4, len(match["title"].strip()))),
+        None,
+    )
+    return found["title"].strip() if found else ""
+
+
+def _decoded(raw: bytes) -> Decoded:
+    decoded = decode_text(raw)
+    if not decoded.text.strip():
+        raise UnusableError("empty")
+    return decoded

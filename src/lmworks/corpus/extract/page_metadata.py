@@ -1,0 +1,195 @@
+"""What a page states about itself: title, date, language and licence.
+
+Only its own statements count: elements and attributes made for them, and JSON-LD (schema.org) that is about the page.
+Where a page states several licences, none is taken, since each may be that of one picture.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from html import unescape
+from typing import Any
+
+from lmworks.corpus.extract.dates import iso_date
+
+_HEAD = 300_000  # characters of a page in which its head is looked for
+_MOST_JSON = 500_000  # characters of one JSON-LD script
+_MOST = 50  # places of one kind that are looked at
+_TAG = re.compile(r"<(html|link|meta)\b((?:[^<>\"']{1,1000}+|\"[^\"]{0,1000}+\"|'[^']{0,1000}+'){1,100}+)>", re.I)
+_TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})", re.I)
+_ATTRIBUTE = re.compile(r"([\w:.-]{1,40})\s{0,9}=\s{0,9}(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+_DATE_NAMES = (
+    "article:published_time", "og:published_time", "datepublished", "date", "dc.date", "dc.date.issued",
+    "dcterms.date", "dcterms.issued", "dcterms.created", "citation_publication_date", "parsely-pub-date",
+    "sailthru.date", "pubdate", "publish-date", "publication_date", "publishdate",
+)  # fmt: skip
+_LICENCE_NAMES = ("license", "dc.rights.license", "dcterms.license", "dc.license")
+_TITLE_NAMES = ("og:title", "twitter:title", "dc.title")
+_LANGUAGE_NAMES = ("content-language", "og:locale", "dc.language")
+_GENERATORS = re.compile(
+    "asciidoc|docbook|docusaurus|docutils|dokuwiki|doxygen|gi-docgen|gtk-doc|haddock|javadoc|jsdoc|latex2html|makeinfo"
+    "|man2html|mandoc|mdbook|mediawiki|mkdocs|pdoc|publican|rustdoc|sphinx|texi|yard",
+    re.I,
+)
+_PARTS = ("chapter", "contents", "index", "next", "prev", "section", "up")  # links of HTML 4.01, section 6.12
+_ELSEWHERE = re.compile(r"[\w+.-]+:|[/?#]|\Z")  # beginnings of addresses that lead to no page beside this one
+_CODE = re.compile(r"<(?:code|kbd|pre|samp|tt)\b[^<>]*>(?!\s*</)", re.I)
+_IDENTIFIER = re.compile(r"\b[A-Za-z]\w*?(?:_\w+|::\w+|\(\)|[a-z][A-Z]\w*)")
+_BRAND = re.compile(r"(?:\w|[A-Z][a-z]+)[A-Z][a-z]+")  # YouTube, eBay
+_PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of a JSON-LD node about a page ends in
+
+
+def page_metadata(html: str) -> dict[str, str]:
+    """`title`, `date` (ISO 8601), `language` (as in HTML's `lang`), `licence` (SPDX) where the page states them; and
+    `licence_address` for a licence that is none of SPDX's."""
+    head = _head_of(html)
+    attributes, named = _stated(head)
+    title = _TITLE.search(head)
+    about = _json_ld(html)
+    found = {
+        "title": (_text(title[1]) if title else "")
+        or _first(named, _TITLE_NAMES)
+        or _text(about.get("headline"))
+        or _text(about.get("name")),
+        "date": _date(html, named, about),
+        "language": _language(attributes, named, about),
+        **_licence(html, named, about),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def is_manual(html: str, text: str) -> bool:
+    """Whether a page with this main text is one of a manual or a reference.
+
+    It says so by its generator or by links to other parts of one document, beside it; or it holds several pieces of
+    code, or several identifiers, not all such as names of brands, that are a tenth of its characters.
+    """
+    _, named = _stated(_head_of(html))
+    if _GENERATORS.search(named.get("generator", "")):
+        return True
+    if any(not _ELSEWHERE.match(named.get(f"link {part}", "")) for part in _PARTS):
+        return True
+    identifiers = _IDENTIFIER.findall(text)
+    share = sum(map(len, identifiers)) / max(1, sum(map(len, text.split())))
+    is_code = len(set(identifiers)) > 1 and not all(map(_BRAND.fullmatch, identifiers))
+    return len(_CODE.findall(html)) > 2 or (share > 0.1 and is_code)
+
+
+def _head_of(html: str) -> str:
+    start = html[:_HEAD]
+    end = re.search(r"</head|<body", start, re.I)
+    return start[: end.start()] if end else start
+
+
+def _attributes(tag: str) -> dict[str, str]:
+    """The first of each name counts."""
+    found: dict[str, str] = {}
+    for name, double, single, bare in _ATTRIBUTE.findall(tag):
+        found.setdefault(name.lower(), " ".join(unescape(double or single or bare).split()))
+    return found
+
+
+def _stated(head: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The attributes of `html`, the content of each `meta` by its name, and where a `link` leads, by "link" and what it
+    is to."""
+    of_page: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for tag, inside in _TAG.findall(head):
+        attributes = _attributes(inside)
+        if tag.lower() == "html":
+            of_page = of_page or attributes
+            continue
+        for relation in attributes.get("rel", "").lower().split():
+            named.setdefault(f"link {relation}", attributes.get("href", ""))
+        for key in ("property", "name", "itemprop", "http-equiv"):
+            if attributes.get(key) and attributes.get("content"):
+                named.setdefault(attributes[key].lower(), attributes["content"])
+    return of_page, named
+
+
+def _first(named: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((named[name] for name in names if name in named), "")
+
+
+def _date(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> str:
+    candidates = [named.get(name, "") for name in _DATE_NAMES] + [_text(about.get("datePublished"))]
+    for tag in _tags_with(html, "datePublished"):
+        if tag.get("itemprop") == "datePublished":
+            candidates.append(tag.get("datetime") or tag.get("content", ""))
+    return next(filter(None, (iso_date(each.replace("/", "-")) for each in candidates)), "")
+
+
+def _language(attributes: Mapping[str, str], named: Mapping[str, str], about: Mapping[str, Any]) -> str:
+    stated = (attributes.get("lang"), attributes.get("xml:lang"), *(named.get(name) for name in _LANGUAGE_NAMES))
+    for value in (*stated, _text(about.get("inLanguage"))):
+        if value and _LANGUAGE.fullmatch(value):
+            return value.replace("_", "-")
+    return ""
+
+
+def _licence(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> dict[str, str]:
+    from lmworks.corpus.licence_statements import statements
+
+    tags = (tag for word in ("license", "licence") for tag in _tags_with(html, word))
+    addresses = {tag.get("href", "") for tag in tags if {"license", "licence"} & set(tag.get("rel", "").split())}
+    addresses |= {_first(named, _LICENCE_NAMES), _text(about.get("license"))}
+    stated = {
+        address.removesuffix("/"): {each.expression for each in statements(address)} for address in addresses - {""}
+    }
+    expressions = set().union(*stated.values())
+    if len(expressions) == 1 and all(stated.values()):
+        return {"licence": expressions.pop()}
+    return {"licence_address": next(iter(stated))} if len(stated) == 1 else {}
+
+
+def _tags_with(html: str, word: str) -> Iterator[dict[str, str]]:
+    """The attributes of tags of at most some thousand characters in which this word stands."""
+    place = -1
+    for _ in range(_MOST):
+        place = html.find(word, place + 1)
+        if place < 0:
+            return
+        start = html.rfind("<", max(0, place - 2000), place)
+        end = html.find(">", place, place + 2000)
+        if 0 <= start < end:
+            yield _attributes(html[start:end])
+
+
+def _json_ld(html: str) -> Mapping[str, Any]:
+    """The first node that is about a page."""
+    place = 0
+    for _ in range(_MOST):
+        place = html.find("application/ld+json", place)
+        start, end = html.find(">", place) + 1, html.find("</script", place)
+        if place < 0 or end < 0:
+            break
+        place = end
+        if end - start > _MOST_JSON:
+            continue
+        try:
+            found = json.loads(html[start:end])
+        except (ValueError, RecursionError):
+            continue
+        for node in _nodes(found):
+            if _types(node).endswith(_PAGES):
+                return node
+    return {}
+
+
+def _nodes(found: Any) -> Iterator[Mapping[str, Any]]:
+    for node in found if isinstance(found, list) else [found]:
+        if isinstance(node, dict):
+            yield node
+            graph = node.get("@graph")
+            yield from (each for each in graph if isinstance(each, dict)) if isinstance(graph, list) else ()
+
+
+def _types(node: Mapping[str, Any]) -> str:
+    """Its type, the last of several, in lower case."""
+    kinds = node.get("@type")
+    return str(kinds[-1] if isinstance(kinds, list) and kinds else kinds).lower()
+
+
+def _text(value: Any) -> str:
+    return " ".join(unescape(value).split()) if isinstance(value, str) else ""

@@ -1,0 +1,367 @@
+"""A web page as blocks of text, and the features of each by which main text is chosen.
+
+A block is the run of text between the starts and ends of block elements. The features are few, and about what pages
+have in common: the only words of a language are those of "asks the reader". The place of a block counts most: whether
+it is in the element that holds most of the page's prose.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmworks.corpus.extract.html_to_markdown import BLOCKS, HEADINGS, HIDDEN, LEFT_OUT
+
+_NOT_SHOWN = (*LEFT_OUT, "button")
+_NAMING = frozenset(("class", "id", "role", "itemprop"))
+_LONG = 80  # characters from which on a run of text is prose
+# A page whose visible prose is this short at most, and whose hidden prose is 2.5 times as long, shows it by a script.
+_NEARLY_EMPTY = 500
+_WIDE = re.compile("[\u3000-\ud7a3]")
+
+# Names of classes and ids that say it anywhere in them, at the start of a word, and as a whole word.
+_DISCUSSION = re.compile("comment|disqus|livefyre")
+_BOILERPLATE = re.compile(
+    "addthis|advert|author|banner|breadcrumb|byline|consent|cookie|copyright|correction|credit|disclaimer|excerpt"
+    "|footer|gdpr|hidden|login|masthead|menu|modal|more-|most-read|most-viewed|newsletter|outbrain|pagination|popular"
+    "|popup|print-|promo|read-more|read-next|readmore|readnext|recirc|recommend|related|share|sharing|sidebar|sign-up"
+    "|signup|social|sponsor|subscri|taboola|teaser|timestamp|toolbar|trending|widget|comment|disqus|livefyre"
+    "|(?<![a-z])(?:nav|search)|(?<![a-z])(?:ad|ads|bio|meta|rail|respond|tag|tags)(?![a-z])"
+)
+_SECTION = re.compile(r"(?<!\S)(?:appendix|chapter|preface|section)(?!\S)")  # classes of a part of a longer text
+_ASKS = re.compile(  # of a text in lower case
+    r"\b(?:click here|read more|read also|see also|also read|sign up|subscri|newsletter|follow (?:us|me|him|her|@)"
+    r"|share (?:it|this)|like this|all rights reserved|copyright|getty|photo(?:graph)?s? (?:by|:)"
+    r"|image (?:credit|copyright)|advertis|privacy|cookie|terms of|download the|our app\b|the .{0,20}app\b"
+    r"|more stories|related|contact (?:us|the)|comments?\b|inbox|your e-?mail|e-?mail (?:us|address)|log ?in"
+    r"|sponsored|affiliate|commission|this (?:story|article)|reporting by|editing by|contributed to|written by"
+    r"|is a (?:writer|reporter|senior|staff))|©"
+)
+_ASKS_LENGTH = 300  # characters: longer text that has these words is about them
+_AROUND = frozenset(("nav", "footer", "aside", "header", "form"))
+_PARAGRAPHS = frozenset(("p", "li", "td", "blockquote"))
+_SENTENCE_END = re.compile(r"[.!?…。！？:؟।][\"'”’»)\]」』]*$")
+_COMMA = re.compile("[,;،、，]")
+_MAJORITY = 0.5  # of the page's prose: an element that holds more is no boilerplate, whatever it is called
+_VAST_MAJORITY = 0.9  # the same for the discussion, which may well be longer than what is discussed
+_CONTAINER = 0.7  # of the prose that is not boilerplate: what the container holds at least
+_FAR = 9
+
+
+@dataclass(slots=True)
+class Holder:
+    """A block element that holds text: what its blocks inherit from it and from those around it."""
+
+    element: Any
+    parent: "Holder | None"
+    tag: str
+    names: str  # its class, id, role and itemprop, lower-cased
+    depth: int  # holders around it
+    number: int = -1  # among the holders of the page, those around it first; -1 before it has text
+
+
+@dataclass(slots=True)
+class Block:
+    """One run of text. `pieces` are the places in the tree that hold it: `(element, whether it is the tail)`."""
+
+    text: str
+    holder: Holder
+    linked: int  # characters inside of links
+    pieces: list[tuple[Any, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlocks:
+    """A page: its blocks, and the elements that hold them."""
+
+    blocks: Sequence[Block]
+    holders: Sequence[Holder]
+
+
+@dataclass(slots=True)
+class _Place:
+    """What a block element says of all blocks in it."""
+
+    boilerplate: bool = False  # by names
+    around: bool = False  # a nav, footer, aside, header or form
+    caption: bool = False
+    named: int = _FAR  # elements out from here to a name of boilerplate
+    within: bool = False  # in the container
+    prose: float = 0.0  # of the paragraphs right in it, and half of those one element further in
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A row of `table` for each block, a column for each of `main_content.WEIGHTS` up to "asks the reader"; what the
+    rules ask for; the deepest element."""
+
+    table: NDArray[np.float64]
+    boilerplate: NDArray[np.bool_]  # by names, or by the kind of element around
+    captions: NDArray[np.bool_]
+    tables: NDArray[np.int64]  # by a number, the table or list of terms around; -1 for none
+    depth: int
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Blocks
+
+
+def text_blocks(tree: Any) -> TextBlocks:
+    """All blocks of a page with text in them. Takes scripts, styles and controls out of the tree.
+
+    What is hidden is left out, unless it is what the page is about: then a script shows it.
+    """
+    import lxml.etree as etree
+
+    etree.strip_elements(tree, *_NOT_SHOWN, with_tail=False)
+    body = tree.find("body")
+    root = tree if body is None else body
+    _show([root])  # pages hide their body until a script shows it
+    page, hidden = _walk(root)
+    concealed = sum(_prose_in(element) for element in hidden)
+    if concealed and concealed > 2.5 * (shown := _prose_in(root) - concealed) and shown <= _NEARLY_EMPTY:
+        _show(element for top in hidden for element in top.iter())
+        page, _ = _walk(root)
+    return page
+
+
+def _show(elements: Iterable[Any]) -> None:
+    for element in elements:
+        element.attrib.pop("style", None)
+        element.attrib.pop("hidden", None)
+
+
+def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
+    """The blocks, and the elements that are hidden."""
+    import lxml.etree as etree
+
+    blocks: list[Block] = []
+    holders: list[Holder] = []
+    hidden: list[Any] = []
+    holder = Holder(root, None, "body", "", 0)
+    texts: list[str] = []
+    pieces: list[tuple[Any, bool]] = []
+    linked = in_link = 0
+
+    def add(text: str | None, element: Any, is_tail: bool) -> None:
+        nonlocal linked
+        if text:
+            texts.append(text)
+            pieces.append((element, is_tail))
+            if in_link:
+                linked += _length(text)
+
+    def flush() -> None:
+        nonlocal linked
+        if text := " ".join("".join(texts).split()):
+            blocks.append(Block(text, holder, linked, pieces.copy()))
+            fresh, chain = holder, list[Holder]()
+            while fresh is not None and fresh.number < 0:
+                chain.append(fresh)
+                fresh = fresh.parent
+            for each in reversed(chain):
+                each.number = len(holders)
+                holders.append(each)
+        texts.clear()
+        pieces.clear()
+        linked = 0
+
+    walk = etree.iterwalk(root, events=("start", "end"))
+    for event, element in walk:
+        tag = element.tag
+        if event == "start":
+            attributes = element.items()
+            if tag in BLOCKS:
+                flush()
+                names = " ".join([value for name, value in attributes if name in _NAMING]).lower()
+                holder = Holder(element, holder, tag, names, holder.depth + 1)
+            elif tag == "a":
+                in_link += element.get("href") is not None
+            if attributes and element is not root and _is_hidden(attributes):
+                hidden.append(element)
+                walk.skip_subtree()
+            else:
+                add(element.text, element, False)
+        else:
+            if tag in BLOCKS:
+                flush()
+                holder = holder.parent or holder
+            elif tag == "a":
+                in_link -= element.get("href") is not None
+            elif tag == "br":
+                texts.append(" ")
+            if element is not root:
+                add(element.tail, element, True)
+    flush()
+    return TextBlocks(blocks, holders), hidden
+
+
+def _is_hidden(attributes: Sequence[tuple[str, str]]) -> bool:
+    return any(name == "hidden" or (name == "style" and HIDDEN.search(value)) for name, value in attributes)
+
+
+def _prose_in(element: Any) -> int:
+    return sum(length for text in element.itertext() if (length := _length(text)) >= _LONG)
+
+
+def _length(text: str) -> int:
+    """In characters, with white space as one."""
+    return width(" ".join(text.split()))
+
+
+def width(text: str) -> int:
+    """Its characters, those of Chinese, Japanese and Korean counted twice: they say more each."""
+    return len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Features
+
+
+def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> Features:
+    """All features of all blocks but "asks the reader", which is costly and only ever takes away: 0 here.
+
+    The page has one block at least. With `trusted`, only these blocks say where the prose of the page is.
+    """
+    blocks, holders = page.blocks, page.holders
+    widths = [width(block.text) for block in blocks]
+    prose = [max(0, total - block.linked) for total, block in zip(widths, blocks, strict=True)]
+    long = [length >= _LONG and block.linked <= length for block, length in zip(blocks, prose, strict=True)]
+    if trusted is not None:
+        long = [is_long and bool(trust) for is_long, trust in zip(long, trusted, strict=True)]
+    places = _places(holders, _sums(page, [n * is_long for n, is_long in zip(prose, long, strict=True)]))
+    most = _mark_container(page, places, prose, long)
+    own = [places[block.holder.number] for block in blocks]
+    inner = [at for at, is_long in enumerate(long) if is_long and own[at].within and not own[at].boilerplate]
+    first, last = (inner[0], inner[-1]) if inner else (0, len(blocks))
+    rows: list[tuple[float, ...]] = []
+    for number, block in enumerate(blocks):
+        text, place, tag = block.text, own[number], block.holder.tag
+        above = places[(block.holder.parent or block.holder).number]
+        links = min(1.0, block.linked / widths[number])
+        rows.append((
+            1.0,
+            math.log1p(min(widths[number] / 6, 100)),
+            links,
+            _SENTENCE_END.search(text, max(0, len(text) - 4)) is not None,
+            min(3, len(_COMMA.findall(text))) / 3,
+            tag in HEADINGS,
+            tag == "li",
+            tag in ("pre", "blockquote", "td", "th"),
+            place.within,
+            not first <= number <= last,
+            max(place.prose, above.prose) / most,
+            math.log1p(prose[number - 1]) / 5 if number else 0.0,
+            math.log1p(prose[number + 1]) / 5 if number + 1 < len(blocks) else 0.0,
+            links > 0.7 and text.count(" ") > 2,
+            place.named <= 2,
+            0.0,
+        ))  # fmt: skip
+    tables = _tables(holders)
+    return Features(
+        np.array(rows, dtype=np.float64),
+        np.array([place.boilerplate or place.around for place in own], dtype=np.bool_),
+        np.array([place.caption for place in own], dtype=np.bool_),
+        np.array([tables[block.holder.number] for block in blocks], dtype=np.int64),
+        max(block.holder.depth for block in blocks),
+    )
+
+
+def asks(text: str) -> bool:
+    return len(text) < _ASKS_LENGTH and _ASKS.search(text.lower()) is not None
+
+
+@lru_cache(maxsize=4096)
+def _named(names: str) -> tuple[bool, bool]:
+    """Whether they name boilerplate, and whether that is a discussion."""
+    return _BOILERPLATE.search(names) is not None, _DISCUSSION.search(names) is not None
+
+
+def _tables(holders: Sequence[Holder]) -> list[int]:
+    """For each holder its innermost table or list of terms, by its number; -1 for none.
+
+    A table that holds tables is a means of layout: none.
+    """
+    found: list[int] = []
+    layouts = {-1}
+    for holder in holders:
+        above = found[holder.parent.number] if holder.parent is not None else -1
+        if holder.tag == "table":
+            layouts.add(above)
+        found.append(holder.number if holder.tag in ("table", "dl") else above)
+    return [-1 if table in layouts else table for table in found]
+
+
+def _sums(page: TextBlocks, amounts: Sequence[int]) -> list[int]:
+    """For each holder, what all blocks in it come to."""
+    sums = [0] * len(page.holders)
+    for block, amount in zip(page.blocks, amounts, strict=True):
+        sums[block.holder.number] += amount
+    for holder in reversed(page.holders):
+        if holder.parent is not None:
+            sums[holder.parent.number] += sums[holder.number]
+    return sums
+
+
+def _places(holders: Sequence[Holder], sums: Sequence[int]) -> list[_Place]:
+    """For each holder; each inherits from the one around it.
+
+    What an element is called says nothing where it holds most of the page's prose: pages call it `has-sidebar`, and
+    some have all of their text in a form.
+    """
+    places: list[_Place] = []
+    for holder in holders:
+        above = places[holder.parent.number] if holder.parent is not None else _Place()
+        boilerplate, discussion = _named(holder.names) if holder.names else (False, False)
+        share = _VAST_MAJORITY if discussion else _MAJORITY
+        whole = holder.tag in ("body", "article", "main") or sums[holder.number] > share * sums[0]
+        places.append(
+            _Place(
+                above.boilerplate or (boilerplate and not whole),
+                above.around or (holder.tag in _AROUND and not whole),
+                above.caption or holder.tag == "figcaption",
+                _FAR if whole else 0 if boilerplate else above.named + 1,
+            )
+        )
+    return places
+
+
+def _is_section(holder: Holder) -> bool:
+    """Whether it is a part of a longer text, as HTML and DocBook mark them."""
+    return holder.tag == "section" or (holder.tag == "div" and _SECTION.search(holder.names) is not None)
+
+
+def _mark_container(page: TextBlocks, places: Sequence[_Place], prose: Sequence[int], long: Sequence[bool]) -> float:
+    """Marks the innermost element that holds most of the prose. Returns the most prose that stands in one place.
+
+    Where that is a section within sections, such as the longest on a page of a manual, it is the outermost of them. A
+    long paragraph counts for the element around it, and half for the one around that (as in Readability).
+    """
+    counted = [0] * len(page.blocks)
+    for number, block in enumerate(page.blocks):
+        place = places[block.holder.number]
+        if not long[number] or place.boilerplate or place.around or place.caption:
+            continue
+        counted[number] = prose[number]
+        near = block.holder if block.holder.parent is None or block.holder.tag == "div" else block.holder.parent
+        places[near.number].prose += prose[number]
+        if near.parent is not None:
+            places[near.parent.number].prose += prose[number] / 2
+    if not any(counted):
+        return 1.0
+    sums = _sums(page, counted)
+    enough = _CONTAINER * sum(counted)
+    best = max((each for each in page.holders if sums[each.number] >= enough), key=lambda holder: holder.depth)
+    if best.tag in _PARAGRAPHS and best.parent is not None:
+        best = best.parent
+    while _is_section(best) and best.parent is not None and _is_section(best.parent):
+        best = best.parent
+    for holder in page.holders:
+        above = holder.parent is not None and places[holder.parent.number].within
+        places[holder.number].within = holder is best or above
+    return max(place.prose for place in places)

@@ -1,0 +1,281 @@
+"""Pages of MediaWiki as Markdown: what a reader of the article reads, without its apparatus.
+
+Left out: templates but for the few that stand for words, notes, pictures, categories, links to other languages, and
+tags. Kept: headings, paragraphs, lists, tables, quotations, code, formulas (between `$`) and the labels of links.
+mwparserfromhell parses the page; its nodes become lines of HTML, and these Markdown. A hostile page may take it time
+that grows with the square of its length: call this behind a `Guard`.
+"""
+
+import html
+import re
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Any
+
+from lmworks.corpus.extract.charset import decode_text
+from lmworks.corpus.extract.html_to_markdown import BLOCKS, xhtml_to_markdown
+from lmworks.corpus.extract.wikitext_templates import expand
+from lmworks.corpus.read.reader import Extracted, UnusableError, normalise_newlines
+
+EXTRACTOR = "wikitext"
+EXTRACTOR_VERSION = "2"
+
+_KEPT, _KEPT_END = "\x01", "\x02"  # around the number of a piece of HTML that the lines are made without
+_GONE = "\x03"  # something was left out here
+_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f]")
+_REDIRECT = re.compile(
+    r"\s*+#(?:redirect|redirection|redirecci[oó]n|redirecionamento|redirektilo|rinvia|weiterleitung|doorverwijzing"
+    r"|patrz|przekieruj|omdirigering|ohjaus|yönlendir|перенаправление|перенаправлення|تحويل|הפניה|転送|重定向|넘겨주기)"
+    r"\s*+:?\s*+\[\[",
+    re.I,
+)
+_SWITCHES = re.compile(r"__[A-Z]{3,30}__")
+_EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{_GONE}[{_GONE} ,;]*+(\))?")
+_GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{_GONE})){_GONE}++(?=[ .,;:!?)\]]|$)")
+_APOSTROPHES = re.compile(r"('{2,}+)")
+_PIECE = re.compile(rf"{_KEPT}(\d+){_KEPT_END}")
+_ITEM = re.compile(r"([*#:;]{1,20}+)[*#:;]*+(.*)")
+_LIST = {"*": ("<ul><li>", "</ul>"), "#": ("<ol><li>", "</ol>"), ":": ("<dl><dd>", "</dl>")}
+# Classes of tables that help to find one's way or to keep the wiki: no part of the article.
+_APPARATUS = re.compile(r"\b(?:navbox|metadata|ambox|mbox|noprint)\b")
+# Elements that are left out with their content: notes, pictures, and what only programs read.
+_REMOVED = frozenset(
+    "categorytree gallery graph hiero imagemap includeonly indicator inputbox mapframe maplink ref references score "
+    "script style templatedata templatestyles timeline".split()
+)
+_CODE = frozenset(("pre", "source", "syntaxhighlight"))
+_INLINE = frozenset("b br code em i kbd samp strong sub sup tt".split())
+_DROPPED = frozenset(
+    "abbr bdi bdo big blink cite data del dfn font ins languages noinclude onlyinclude poem q rb rp rt rtc ruby s "
+    "small span strike time translate tvar u var wbr".split()
+)
+_KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_DROPPED | _INLINE | _REMOVED | BLOCKS))})(?:\s[^<>]*+)?/?>", re.I)
+# The namespaces of pictures and of categories, by their English names and those of larger Wikipedias.
+_NAMESPACES = frozenset(
+    "afbeelding archivo arquivo berkas bestand bild bilde billede datei datoteka dosiero dosya fichier ficheiro fil "
+    "file fitxategi fitxer fișier fájl gambar grafika hình image imagem imagen imagine imatge immagine kuva kép media "
+    "pilt plik resim slika soubor súbor tiedosto vaizdas αρχείο εικόνα датотека зображення изображение картинка слика "
+    "файл קובץ תמונה تصویر صورة ملف پرونده ファイル 画像 图像 圖像 文件 檔案 그림 파일 "
+    "catégorie categoria categorie category categoría kategori kategoria kategorie kategorija kategorio kategória "
+    "luokka κατηγορία категорија категория категорія קטגוריה تصنيف رده カテゴリ 分类 分類 분류".split()
+) | {"tập tin", "thể loại"}  # fmt: skip
+_LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}(?:-[a-z-]{2,12})?|simple):")  # `[[de:Titel]]`, at the side of the page
+
+
+def extract_wikitext(raw: bytes) -> Extracted:
+    """The text of one page, without a title, which wikitext does not have.
+
+    Raises UnusableError for a redirect and for a page that has no text.
+    """
+    decoded = decode_text(raw)
+    if _REDIRECT.match(decoded.text):
+        raise UnusableError("a redirect")
+    text = wikitext_to_markdown(decoded.text)
+    if not text.strip():
+        raise UnusableError("a page without text")
+    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, metadata=decoded.metadata)
+
+
+def wikitext_to_markdown(text: str) -> str:
+    """The text of a page. Whatever is no correct markup is text."""
+    try:
+        from mwparserfromhell import parse
+    except ImportError as error:
+        raise UnusableError("MediaWiki needs mwparserfromhell: pip install mwparserfromhell") from error
+    text = _SWITCHES.sub("", _CONTROLS.sub("", normalise_newlines(text)))
+    return xhtml_to_markdown(_Page().blocks(parse(text, skip_style_tags=True)))
+
+
+class _Page:
+    """Makes HTML of nodes. A piece of it that is no line of text is put aside, and a mark stands for it in the line."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._tables = 0  # open ones
+
+    def blocks(self, code: Any, in_cell: bool = False) -> str:
+        """Nodes as blocks of HTML: their lines as paragraphs, lists and code."""
+        text = self.lines(code).strip() if in_cell else self.lines(code)
+        lines = _EMPTY_BRACKETS.sub(lambda match: _GONE if match[1] else "(", text).split("\n")
+        return _PIECE.sub(lambda match: self._pieces[int(match[1])], "".join(_html_of(lines)))
+
+    def lines(self, code: Any) -> str:
+        """Nodes as lines of HTML without blocks, in which `*`, `#`, `:`, `;` and spaces begin lines as in wikitext."""
+        return "".join(map(self._line, code.nodes)) if code is not None else ""
+
+    def _line(self, node: Any) -> str:
+        match type(node).__name__:
+            case "Text":
+                return html.escape(_KNOWN_TAG.sub("", node.value), quote=False)
+            case "Heading":
+                return self._block(f"<h{node.level}>{_emphasis(self._flat(node.title))}</h{node.level}>")
+            case "Wikilink":
+                return self._link(node)
+            case "ExternalLink" if node.brackets:
+                return self.lines(node.title).strip() or _GONE
+            case "ExternalLink" | "HTMLEntity":
+                return html.escape(html.unescape(str(node)), quote=False)
+            case "Argument":
+                return self.lines(node.default) or _GONE
+            case "Template":
+                return self._template(node)
+            case "Tag":
+                return self._tag(node)
+            case _:  # a comment
+                return _GONE
+
+    def _link(self, node: Any) -> str:
+        """The label; nothing for pictures, categories and the same page in other languages."""
+        target = str(node.title).strip()
+        prefix, colon, _ = target.partition(":")
+        if colon and prefix.strip().replace("_", " ").lower() in _NAMESPACES:
+            return _GONE
+        if node.text is None and _LANGUAGE_LINK.match(target):
+            return _GONE
+        label = self.lines(node.text).strip()
+        return label or html.escape(target.removeprefix(":").replace("_", " ").strip(), quote=False) or _GONE
+
+    def _template(self, node: Any) -> str:
+        arguments = {str(each.name).strip(): self.lines(each.value).strip() for each in node.params}
+        text = expand(str(node.name), arguments)
+        if text is None:
+            return _GONE
+        return self._block(f"<blockquote>{text}</blockquote>") if text.startswith("<p>") else text
+
+    def _tag(self, node: Any) -> str:
+        name, content = str(node.tag).strip().lower(), node.contents
+        if node.wiki_markup and name != "table":  # of lists and rules
+            return "\n" if name == "hr" else str(node.wiki_markup)
+        if name in _REMOVED:
+            return _GONE
+        if name in ("math", "chem", "ce"):
+            return self._aside(f"${html.escape(str(content).strip())}$")
+        if name == "nowiki":
+            return self._aside(html.escape(html.unescape(str(content or ""))))
+        if name in _CODE:
+            return self._code(node, name)
+        if name == "table":
+            return self._table(node)
+        if name == "br":
+            return "<br>"
+        if name in _INLINE:
+            return f"<{name}>{self.lines(content)}</{name}>"
+        if name == "li":
+            return f"\n* {self.lines(content)}\n"
+        if name == "blockquote":
+            return self._block(f"<blockquote>{self.blocks(content)}</blockquote>")
+        if name == "poem":
+            return "<br>".join(self.lines(content).strip().split("\n"))
+        if name in BLOCKS:
+            return f"\n\n{self.lines(content)}\n\n"
+        known = name in _DROPPED
+        return self.lines(content) if known else f"&lt;{html.escape(name)}&gt;{self.lines(content)}"
+
+    def _code(self, node: Any, name: str) -> str:
+        content = html.escape(html.unescape(str(node.contents or "")) if name == "pre" else str(node.contents or ""))
+        attributes = {str(each.name).strip(): str(each.value or "").strip() for each in node.attributes}
+        if "inline" in attributes:
+            return self._aside(f"<code>{content.strip()}</code>")
+        language = attributes.get("lang", "") if name != "pre" else ""
+        return self._block(f"<pre class='language-{html.escape(language)}'>{content}</pre>")
+
+    def _table(self, node: Any) -> str:
+        if _APPARATUS.search(" ".join(map(str, node.attributes))):
+            return _GONE
+        self._tables += 1
+        rows = "".join(map(self._part_of_table, node.contents.nodes))
+        self._tables -= 1
+        if self._tables:  # inside of a cell: its text
+            return f" {rows} "
+        return self._block(f"<table>{rows}</table>")
+
+    def _part_of_table(self, part: Any) -> str:
+        """A row, a cell or a caption; of text between them nothing."""
+        name = str(part.tag) if type(part).__name__ == "Tag" else ""
+        if name not in ("tr", "td", "th"):
+            return ""
+        if name == "tr":
+            inside = "".join(map(self._part_of_table, part.contents.nodes))
+        else:
+            inside = " ".join(self.blocks(part.contents, in_cell=True).split())
+        if self._tables > 1:
+            return f" {inside} "
+        if str(part).startswith("|+"):
+            return f"<caption>{inside.replace('<p>+', '<p>', 1)}</caption>"
+        spans = [f'{each.name}="{each.value}"' for each in part.attributes if str(each.name).strip() in _SPANS]
+        return f"<{' '.join([name, *spans])}>{inside}</{name}>"
+
+    def _flat(self, code: Any) -> str:
+        return " ".join(self.lines(code).replace(_GONE, "").split())
+
+    def _block(self, piece: str) -> str:
+        return f"\n\n{self._aside(piece)}\n\n"
+
+    def _aside(self, piece: str) -> str:
+        self._pieces.append(_PIECE.sub(lambda match: self._pieces[int(match[1])], piece))
+        return f"{_KEPT}{len(self._pieces) - 1}{_KEPT_END}"
+
+
+_SPANS = ("colspan", "rowspan")
+
+
+def _html_of(lines: Iterable[str]) -> Iterable[str]:
+    """Lines as paragraphs, nested lists and preformatted text."""
+    levels, inside = "", ""  # the signs of the open list; `p` or `pre` where one is open
+    for line in lines:
+        if _GONE in line:
+            line = _GONE_BEFORE_STOP.sub("", line.lstrip(f"{_GONE} ") if line.startswith(_GONE) else line)
+            line = line.replace(_GONE, "")
+            if not line.strip():
+                continue  # a line of templates alone divides no paragraphs
+        found = _ITEM.fullmatch(line)
+        signs = found[1].replace(";", ":") if found else ""
+        is_item = bool(signs.strip(":"))
+        kind = "" if found or not line.strip() else "pre" if line[0] == " " and inside != "p" else "p"
+        if levels and not (is_item and signs[0] == levels[0]):
+            yield "".join(_LIST[sign][1] for sign in reversed(levels))
+            levels = ""
+        goes_on = kind == inside
+        if not goes_on:
+            yield (f"</{inside}>" if inside else "") + (f"<{kind}>" if kind else "")
+            inside = kind
+        if is_item and found:
+            shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(signs, levels, strict=False))))
+            yield "".join(_LIST[sign][1] for sign in reversed(levels[shared:]))
+            yield "<li>" if shared == len(signs) else "".join(_LIST[sign][0] for sign in signs[shared:])
+            yield _emphasis(found[2].strip())
+            levels = signs
+        elif found:  # an indented line, such as a formula or an answer on a talk page
+            yield f"<p>{_emphasis(found[2].strip())}</p>"
+        elif kind == "pre":
+            yield _emphasis(line[1:]) + "\n"
+        elif kind:
+            yield ("<br>" if goes_on else "") + _emphasis(line.strip())
+    yield "".join(_LIST[sign][1] for sign in reversed(levels)) + (f"</{inside}>" if inside else "")
+
+
+def _emphasis(line: str) -> str:
+    """Pairs of apostrophes as Markdown's asterisks; those without a partner are left out.
+
+    Two are italic, three bold, five both; four and more than five are apostrophes and then three or five. Of odd
+    numbers of both, one bold is an apostrophe before an italic, as in `l'''île''`.
+    """
+    if "''" not in line:
+        return line
+    parts = _APOSTROPHES.split(line)
+    runs = [_run(len(part)) for part in parts[1::2]]
+    italics, bolds = (sum(width in widths for _, width in runs) for widths in ((2, 5), (3, 5)))
+    if italics % 2 and bolds % 2 and 3 in (width for _, width in runs):
+        first = next(number for number, (_, width) in enumerate(runs) if width == 3)
+        runs[first] = (runs[first][0] + "'", 2)
+        italics, bolds = italics + 1, bolds - 1
+    marks = {2: "" if italics % 2 else "*", 3: "" if bolds % 2 else "**"}
+    marks[5] = marks[3] + marks[2]
+    parts[1::2] = [apostrophes + marks[width] for apostrophes, width in runs]
+    return "".join(parts)
+
+
+def _run(length: int) -> tuple[str, int]:
+    """The apostrophes that are text, and the number that are markup: 2, 3 or 5."""
+    markup = 5 if length >= 5 else 3 if length >= 3 else 2
+    return "'" * (length - markup), markup

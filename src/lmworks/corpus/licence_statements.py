@@ -1,0 +1,341 @@
+"""Where a text states a licence: tags, addresses, names in a statement, and the first words of licences themselves.
+
+Texts are looked at in small letters, of the same length. Between the words of a statement there may be whatever is no
+letter or digit, since a comment puts its signs before each line. A name counts only where it is stated ("under the",
+"license:", a title of its own): articles name licences, too.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from lmworks.corpus.licence_expressions import Expression, LicenceError, is_frequent, licences, parse
+
+Kind = Literal["tag", "text", "address", "name", "public_domain"]
+
+PUBLIC_DOMAIN = "LicenseRef-public-domain"
+# How sure each kind is: a tag and a licence's own words say it; an address may be that of one picture on the page.
+SCORES: dict[Kind, float] = {"tag": 1.0, "text": 1.0, "address": 0.8, "name": 0.7, "public_domain": 0.6}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A licence expression and where it is stated, `[start, end)`.
+
+    family  What it is a version of, where another statement could say which; `vague` if this one does not.
+    """
+
+    start: int
+    end: int
+    kind: Kind
+    expression: str
+    family: str = ""
+    vague: bool = False
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """All statements, a rule after another; they may overlap."""
+    small = in_small_letters(text)
+    if _TAG in small:
+        for match in _TAGGED.finditer(small):  # in the letters of the text: names that are in no list keep theirs
+            if found := _longest_expression(text[match.start(1) : match.end(1)]):
+                yield Statement(match.start(), match.start(1) + found[1], "tag", str(found[0]))
+    for anchors, pattern, read in _RULES:
+        if any(anchor in small for anchor in anchors):  # much faster to see than a pattern
+            yield from filter(None, (read(small, match) for match in pattern.finditer(small)))
+
+
+def in_small_letters(text: str) -> str:
+    """`text.lower()` of the same length: İ, the one letter that would become two, becomes an i."""
+    return text.replace("\u0130", "i").lower()
+
+
+def plain_words(text: str) -> str:
+    """Words with one space between them, and + where it is written."""
+    return _NO_WORD.sub(" ", text)
+
+
+_NO_WORD = re.compile(r"[^\w+]+")
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tags and fields that hold an expression
+
+
+def _longest_expression(
+    text: str, is_wanted: Callable[[Expression], bool] = lambda expression: True
+) -> tuple[Expression, int] | None:
+    """The longest beginning of a text that is such an expression, and its characters."""
+    for end in reversed([word.end() for word in re.finditer(r"\S+", text)]):
+        with suppress(LicenceError):
+            if is_wanted(found := parse(text[:end])):
+                return found, end
+    return None
+
+
+def _read_field(small: str, match: re.Match[str]) -> Statement | None:
+    """An expression of well-known names, since `license:` may be before any word."""
+    found = _longest_expression(match[1].rstrip("."), lambda expression: all(map(is_frequent, licences(expression))))
+    return Statement(match.start(), match.start(1) + found[1], "name", str(found[0])) if found else None
+
+
+_PART = r"[()\w][\w.+:()\-]{0,99}"  # of an expression, between spaces
+_TAG = "spdx-license-identifier:"
+_TAGGED = re.compile(rf"{_TAG}[ \t]*({_PART}(?:[ \t]{{1,9}}{_PART}){{0,40}})")
+_NAME = r"[a-z0-9][a-z0-9.+\-]*"
+_EXPRESSION = rf"({_NAME}(?:\s(?:and|or|with)\s{_NAME}){{0,4}})"
+_SHORT_NAMES = "mit|isc|apache|bsd|mpl|epl|[al]?gpl|gfdl|cc0|cc|zlib|unlicense|0bsd|bsl|eupl"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names in a statement
+
+_CUE = re.compile(
+    r"\b(?:(?:under|terms|conditions|provisions|covered by|subject to|governed by)(?: \w+){0,4}"
+    r"|licen[cs]e[sd]?(?: \w+){0,3}|either(?: of)?(?: the| an?)?) ?\Z"
+)
+_TITLE_BEFORE = re.compile(r"(?:\A|\n)\W*(?:the\W{1,3})?\Z")
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_TITLE_BEHIND = re.compile(
+    rf"\W{{0,20}}(?:\(\w{{2,12}}\))?\W{{0,5}}(?:\d{{1,2}}\s)?(?:{_MONTHS})?\W{{0,3}}(?:\d{{4}})?[^\w\n]*(?:\n|\Z)"
+)
+
+
+def _is_stated(small: str, start: int) -> bool:
+    """Whether what begins here is said to hold."""
+    return _CUE.search(plain_words(small[max(0, start - 100) : start])) is not None
+
+
+def _is_title(small: str, start: int, end: int) -> bool:
+    """Whether it has a line of its own, as the title of a licence's full text has."""
+    before, behind = small[max(0, start - 60) : start], small[end : end + 80]
+    return _TITLE_BEFORE.search(before) is not None and _TITLE_BEHIND.match(behind) is not None
+
+
+Read = Callable[[str, re.Match[str]], Statement | None]
+
+
+def _named(expression_of: Callable[[re.Match[str]], str]) -> Read:
+    """A rule for a name that says all, where it is stated or a title."""
+
+    def read(small: str, match: re.Match[str]) -> Statement | None:
+        if _is_stated(small, match.start()) or _is_title(small, *match.span()):
+            return Statement(*match.span(), "name", expression_of(match))
+        return None
+
+    return read
+
+
+def _always(kind: Kind, expression: str) -> Read:
+    return lambda small, match: Statement(*match.span(), kind, expression)
+
+
+def _words_of(otherwise: str, within: int, names: dict[str, str]) -> Read:
+    """A licence by its own words; of several that begin alike, the first one whose words come `within` characters."""
+
+    def read(small: str, match: re.Match[str]) -> Statement:
+        after = plain_words(small[match.end() : match.end() + within]).split("redistributions of source code")[0]
+        found = (name for name, words in names.items() if words in after)
+        return Statement(*match.span(), "text", next(found, otherwise))
+
+    return read
+
+
+def _read_public_domain(small: str, match: re.Match[str]) -> Statement | None:
+    before = plain_words(small[max(0, match.start() - 30) : match.start()]).split()[-3:]
+    return None if {"not", "never", "cannot"} & set(before) else _always("public_domain", PUBLIC_DOMAIN)(small, match)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Creative Commons
+
+_CC_VERSIONS = r"1\.0|2\.0|2\.1|2\.5|3\.0|4\.0"
+_ATTRIBUTION = re.compile(
+    r"(?: (non ?commercial))?(?: (?:(share ?alike)|(no ?deriv\w*)))?(?: works)?((?: [a-z]+){0,6}? v?(\d) (\d)\b)?"
+)
+
+
+def _creative_commons(match: re.Match[str], kind: Kind, elements: set[str], version: str) -> Statement | None:
+    """By what its address has: CC-BY-NC-SA-4.0 of the family CC-BY-NC-SA. A port to the law of a country counts as the
+    licence that it ports."""
+    if "by" not in elements or not elements <= {"by", "nc", "sa", "nd"} or {"sa", "nd"} <= elements:
+        return None
+    family = "-".join(["CC", *(part.upper() for part in ("by", "nc", "sa", "nd") if part in elements)])
+    name = f"{family}-{version}" if version else f"LicenseRef-{family}"
+    return Statement(*match.span(), kind, name, family, vague=not version)
+
+
+def _read_address(small: str, match: re.Match[str]) -> Statement | None:
+    if match[3]:
+        return Statement(*match.span(), "address", "CC0-1.0" if match[3] == "zero" else "CC-PDM-1.0")
+    return _creative_commons(match, "address", set(match[1].split("-")), match[2])
+
+
+def _read_short(small: str, match: re.Match[str]) -> Statement | None:
+    return _creative_commons(match, "name", {"by", match[1], match[2]} - {None}, match[3])
+
+
+def _read_attribution(small: str, match: re.Match[str]) -> Statement | None:
+    """`Creative Commons Attribution`, and what follows: other elements, and the version within a few words."""
+    after = _ATTRIBUTION.match(plain_words(small[match.end() : match.end() + 140]))
+    if after is None:
+        return None
+    version = f"{after[5]}.{after[6]}" if after[4] else ""
+    version = version if version in ("1.0", "2.0", "2.1", "2.5", "3.0", "4.0") else ""
+    if not version and not _is_stated(small, match.start()):
+        return None
+    elements = {name for name, part in zip(("nc", "sa", "nd"), after.groups(), strict=False) if part}
+    return _creative_commons(match, "name", {"by", *elements}, version)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# GNU
+
+_GNU_VERSIONS = {
+    "GPL": ("1.0", "2.0", "3.0"),
+    "LGPL": ("2.0", "2.1", "3.0"),
+    "AGPL": ("3.0",),
+    "GFDL": ("1.1", "1.2", "1.3"),
+}
+_GNU_FAMILIES = {"lesser": "LGPL", "library": "LGPL", "affero": "AGPL", "free": "GFDL", "l": "LGPL", "a": "AGPL"}
+_BETWEEN = "as|published|by|the|free|software|foundation|inc|either|in|its|[al]?gpl|gfdl|fdl|licen[cs]e"
+_VERSION = re.compile(
+    rf" ?(?:(?:(?:{_BETWEEN}) ){{0,12}}?(?:version |v ?)|[al]?gpl ?v?|v ?|)(\d)(?: (\d)(?!\d))?(?![\da-z])", re.ASCII
+)
+_LATER = r"or (?:at your (?:option|choice) )?(?:any )?(?:later|newer"
+_OR_LATER = re.compile(
+    r"(?: only| [al]?gpl ?v?\d(?: \d)?| of the (?:gnu )?(?:[al]?gpl|licen[cs]e)"
+    r"| as published by the free software foundation(?: inc)?)*"
+    rf" ?(?:\+|{_LATER}|higher))"
+)
+# In front of the name: "version 2 of the", "version 2 or any later version of the".
+_VERSION_BEFORE = re.compile(rf"\bv(?:ersion )?(\d)(?: (\d))?( {_LATER})(?: version)?)? of the ?\Z")
+
+
+def _read_gnu(small: str, match: re.Match[str]) -> Statement | None:
+    """The version may be some words behind the name or right before it, and behind it whether later ones hold as well.
+    Without a version any that was ever published may be chosen (GPL, section on revised versions)."""
+    family = _GNU_FAMILIES.get(match[1] or "", "GPL")
+    before = plain_words(small[max(0, match.start() - 160) : match.start()])
+    version = _VERSION_BEFORE.search(before)
+    if version is not None and _CUE.search(before[: version.start()]):
+        later = bool(version[3])
+    else:
+        after = plain_words(small[match.end() : match.end() + 260])
+        version = _VERSION.match(after)
+        later = version is not None and _OR_LATER.match(after, version.end()) is not None
+        if not _is_stated(small, match.start()) and not (version and _is_title(small, *match.span())):
+            return None
+    number = f"{version[1]}.{version[2] or 0}" if version else ""
+    if number not in _GNU_VERSIONS[family]:
+        name = f"{family}-{_GNU_VERSIONS[family][0]}-or-later"
+        return Statement(*match.span(), "name", name, family, vague=True)
+    return Statement(*match.span(), "name", f"{family}-{number}-{'or-later' if later else 'only'}", family)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _phrase(words: str) -> str:
+    return r"\W{1,40}".join(words.split())
+
+
+_GRANTED = "permission is hereby granted free of charge to any person"
+_GAP = r"\W{1,40}"
+_VERSION_WORD = rf"{_GAP}(?:version\W{{1,5}}|v\.?\W{{0,2}})?"
+_SOME_WORDS = r"(?:\w{1,20}\W{1,5}){0,4}?"
+_DOMAIN = r"the\W{1,5}public\W{1,5}domain"
+
+_RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], Read], ...] = tuple(
+    (anchors, re.compile(pattern), read)
+    for anchors, pattern, read in (
+        (("licen",), rf"licen[cs]e[\"']?\s?[:=]\s?[\"'(]{{0,2}}{_EXPRESSION}", _read_field),
+        (("under",), rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}", _read_field),
+        (
+            ("permission",),
+            _phrase(f"{_GRANTED} obtaining a copy of this software"),
+            _words_of(
+                *("MIT", 1500),
+                {
+                    "MIT-0": "furnished to do so the software is provided",
+                    "X11": "shall not be used in advertising or otherwise",
+                },
+            ),
+        ),
+        (("permission",), _phrase(f"{_GRANTED} or organi[sz]ation obtaining a copy"), _always("text", "BSL-1.0")),
+        (
+            ("permission",),
+            _phrase(
+                r"permission to use copy modify and(?:\W{1,5}or)? distribute this software for any purpose with or "
+                "without fee is hereby granted"
+            ),
+            _words_of("0BSD", 40, {"ISC": " provided that"}),
+        ),
+        (
+            ("redistributions",),
+            _phrase("redistributions of source code must retain the above copyright"),
+            _words_of(
+                *("BSD-2-Clause", 2000),
+                {
+                    "Apache-1.1": "end user documentation included with the redistribution",
+                    "BSD-4-Clause": "advertising materials mentioning features",
+                    "BSD-3-Clause": "endorse or promote",
+                },
+            ),
+        ),
+        (
+            ("unencumbered",),
+            _phrase("this is free and unencumbered software released into the public domain"),
+            _always("text", "Unlicense"),
+        ),
+        (
+            ("misrepresented",),
+            _phrase("the origin of this software must not be misrepresented"),
+            _always("text", "Zlib"),
+        ),
+        (
+            ("creativecommons.org",),
+            rf"creativecommons\.org/(?:licenses/([a-z\-]{{2,12}})/({_CC_VERSIONS})|publicdomain/(zero|mark)/1\.0)",
+            _read_address,
+        ),
+        (("apache.org",), r"apache\.org/licenses/license-2\.0", _always("address", "Apache-2.0")),
+        (("cc by", "cc-by"), rf"\bcc[ \-]by(?:[ \-](nc))?(?:[ \-](sa|nd))?[ \-]v?({_CC_VERSIONS})", _read_short),
+        (("creative",), _phrase("creative commons attribution"), _read_attribution),
+        (("creative",), rf"\b{_phrase('creative commons zero')}", _always("name", "CC0-1.0")),
+        # Behind # it is a colour.
+        (("cc0",), r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)", _always("name", "CC0-1.0")),
+        (
+            ("gnu",),
+            rf"\bgnu{_GAP}(?:(lesser|library|affero|free){_GAP})?(?:general{_GAP}public|documentation){_GAP}licen[cs]e",
+            _read_gnu,
+        ),
+        (("gpl",), r"\b([al]?)gpl(?![a-uw-z])", _read_gnu),
+        (
+            ("apache",),
+            rf"\bapache{_GAP}(?:software{_GAP})?licen[cs]e{_VERSION_WORD}2(?:\.0)?(?![\w.]*\d)",
+            _named(lambda match: "Apache-2.0"),
+        ),
+        (
+            ("mozilla", "eclipse"),
+            rf"\b(mozilla|eclipse){_GAP}public{_GAP}licen[cs]e{_VERSION_WORD}(1\.0|1\.1|2\.0)",
+            _named(lambda match: f"{match[1][0].upper()}PL-{match[2]}"),
+        ),
+        (
+            ("bsd",),
+            r"\b(?:bsd\W{1,3}([234])\W{1,3}clause|([234])\W{1,3}clause\W{1,3}bsd"
+            r"|(new|modified|revised|simplified)\W{1,3}bsd)",
+            _named(lambda match: f"BSD-{match[1] or match[2] or ('2' if match[3] == 'simplified' else '3')}-Clause"),
+        ),
+        (
+            ("mit licen", "mit/x11", "isc licen", "zlib licen"),
+            r"\b(mit|isc|zlib)\W{1,5}(?:x11\W{1,5})?licen[cs]e",
+            _named(lambda match: {"mit": "MIT", "isc": "ISC", "zlib": "Zlib"}[match[1]]),
+        ),
+        (
+            ("public domain",),
+            rf"(?:placed|released|dedicated|donated|put)\W{{1,5}}{_SOME_WORDS}(?:in|into|to)\W{{1,5}}{_DOMAIN}"
+            rf"|this\W{{1,5}}{_SOME_WORDS}is\W{{1,5}}(?:hereby\W{{1,5}})?in\W{{1,5}}{_DOMAIN}",
+            _read_public_domain,
+        ),
+    )
+)

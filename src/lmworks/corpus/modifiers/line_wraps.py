@@ -1,0 +1,128 @@
+"""Paragraphs that were wrapped at a fixed width, joined into lines; verse, tables, code, lists and headings stay.
+
+A line was wrapped where the first word of the next one would not have fitted: prose breaks nowhere else, verse almost
+always earlier. The width is the text's own, from the lengths of its lines.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from lmworks.corpus.modifiers.page_layout import ends_sentence, indentation, split_lines
+from lmworks.records import Edit
+
+_FEWEST = 5  # pairs of lines without which nothing can be said
+_NARROWEST, _WIDEST = 30, 160  # columns
+_SLACK = 0.9  # of the width: a justified page has lines of the same width, not of the same number of characters
+_FULL_SHARE = 0.8  # of the lines that go on in the next are full
+_GOING_ON_SHARE = 0.3  # of the lines begin with a small letter; in verse few do
+_CODE_INDENTATION = 4
+_FIRST_CJK = "\u2e80"  # from here on, scripts that break between any two characters
+
+_FENCE = re.compile(r" {0,3}(?:```|~~~)")
+_ITEM = re.compile(r"\s*(?:[-*+•◦‣]|[0-9]{1,2}[.)]|[a-zA-Z][.)]|\([0-9a-zA-Z]{1,3}\)|>|#\.?)\s")
+# Headings, quotes, tables, directives of reStructuredText, rules; of a stripped line.
+_STANDING = re.compile(r"#{1,6}\s|>|\||\.\.\s|[=\-~^*_+#. ]{3,}+$")
+_DASH_END = re.compile(r"\S(?:—|--)\Z")
+
+
+def repair_lines(text: str) -> list[Edit]:
+    """Join the lines of wrapped paragraphs, by a space; none where the text is not wrapped. Rule: `line.wrap`."""
+    lines, starts = split_lines(text)
+    width = wrap_width(lines)
+    if not width:
+        return []
+    edits: list[Edit] = []
+    for first, end in _blocks(lines):
+        block = lines[first:end]
+        joined = [_goes_on(block[i], block[i + 1], width) for i in range(len(block) - 1)]
+        if not any(joined) or not _is_prose(block, joined):
+            continue
+        for i, join in enumerate(joined):
+            if join:
+                before, after = block[i].rstrip(), block[i + 1]
+                start = starts[first + i] + len(before)
+                end_of_join = starts[first + i + 1] + len(after) - len(after.lstrip())
+                edits.append(Edit(start, end_of_join, _between(before, after.lstrip()), "line.wrap"))
+    return edits
+
+
+def wrap_width(lines: Sequence[str]) -> int:
+    """The width in columns to which paragraphs are wrapped; 0 where they are not, or too little is there to tell."""
+    bare = [line.rstrip() for line in lines]
+    lengths = sorted(len(line) for line, after in pairwise(bare) if line and after)
+    if len(lengths) < _FEWEST:
+        return 0
+    width = lengths[int(0.8 * len(lengths))]  # not the longest: words that were broken make lines longer
+    if not _NARROWEST <= width <= _WIDEST:
+        return 0
+    going_on = [
+        _is_full(line, after, _SLACK * width)
+        for line, after in pairwise(bare)
+        if line and after and _is_small(after.lstrip()[:1])
+    ]
+    if len(going_on) < max(_FEWEST, _GOING_ON_SHARE * len(lengths)) or sum(going_on) < _FULL_SHARE * len(going_on):
+        return 0
+    return width
+
+
+def _is_small(character: str) -> bool:
+    """A letter with which a sentence does not begin; all letters of a script without capitals are."""
+    return character.islower() or (character.isalpha() and not character.isupper() and not character.istitle())
+
+
+def _is_full(line: str, after: str, width: float) -> bool:
+    """Whether the first word of the next line would have reached over the width."""
+    after = after.lstrip()
+    word = 1 if after[:1] >= _FIRST_CJK else len(after.partition(" ")[0])
+    return len(line) + 1 + word >= width
+
+
+def _goes_on(before: str, after: str, width: int) -> bool:
+    before = before.rstrip()
+    if indentation(after) > indentation(before) or _STANDING.match(before.lstrip()) or _STANDING.match(after.strip()):
+        return False
+    if ends_sentence(before):  # a paragraph may end here: only the stricter test tells
+        return _is_full(before, after, width + 1) and not _ITEM.match(after)
+    if _is_full(before, after, _SLACK * width):
+        return True
+    return len(before) >= 0.6 * width and after.lstrip()[:1].islower()
+
+
+def _between(before: str, after: str) -> str:
+    if before[-1:] >= _FIRST_CJK and after[:1] >= _FIRST_CJK:
+        return ""
+    return "" if _DASH_END.search(before[-3:]) or after.startswith("—") else " "
+
+
+def _blocks(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """Runs [first, end) of two lines and more without an empty one between, outside of fenced code."""
+    blocks: list[tuple[int, int]] = []
+    first = 0
+    fenced = False
+    for line, text in enumerate(lines):
+        fence = bool(_FENCE.match(text))
+        if fenced or fence or not text.strip():
+            if line - first > 1:
+                blocks.append((first, line))
+            first = line + 1
+            fenced ^= fence
+    if len(lines) - first > 1:
+        blocks.append((first, len(lines)))
+    return blocks
+
+
+def _is_prose(block: Sequence[str], joined: Sequence[bool]) -> bool:
+    count = len(block)
+    if min(map(indentation, block)) >= _CODE_INDENTATION:
+        return False
+    if sum(bool(_ITEM.match(line)) for line in block) >= 2:
+        return False
+    bare = [line.strip() for line in block]
+    if 2 * sum("   " in line or "\t" in line or "|" in line for line in bare) >= count:
+        return False
+    if sum(line[-1:] in ";{}\\" for line in bare) >= max(2, 0.3 * count):
+        return False
+    if count >= 3 and 10 * sum(line[0].isupper() for line in bare[1:]) > 7 * (count - 1):
+        return False
+    return count == 2 or 10 * sum(joined) >= 3 * (count - 1)

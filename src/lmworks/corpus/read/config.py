@@ -1,0 +1,57 @@
+"""What is read, and what is left out on purpose."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lmworks.config import SHAPES_NOTHING
+from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.read.sandbox import GuardConfig
+from lmworks.corpus.read.table_rows import Columns
+
+SourceCode = Literal["docstrings", "whole"]
+Web = Literal["main", "fast", "whole"]
+PYTHON_DOCS, LMWORKS_DOCS = "python-docs", "lmworks-docs"
+NAMED_SOURCES = (
+    PYTHON_DOCS,
+    LMWORKS_DOCS,
+)  # the documentation that Python and lmworks carry
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """Sources of documents.
+
+    sources      Folders, files, globs such as `notes/**/*.md`, addresses that fsspec knows such as `s3://bucket/*.gz`,
+                 or the names `python-docs` and `lmworks-docs`. A relative path starts at the folder of the recipe, or,
+                 for a command, at the current one. Archives, tables, mailboxes and crawls are read record by record,
+                 folders that a stage made and workspaces document by document.
+    exclude      Glob patterns of what to leave out; one with a slash is matched against the path inside the source, one
+                 without against the name of each file and folder.
+    max_bytes    A file, or a record of one that holds many, of more bytes is left out.
+    source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
+                 leaves other languages out; `whole`, to train on, keeps every file as it is.
+    web          What becomes of web pages: `main`, their main text, as trafilatura and a model of our own see it;
+                 `fast`, as the model alone sees it, in less than a tenth of the time; `whole`, all of their text.
+    kind         What sort of source it is, which decides about repairs and limits: `web`, `manual`, `book`, `code`,
+                 `mail`, `chat`, `text`; `auto` goes by the format of each file, where a table or plain text is `text`
+                 and a web page that reads like documentation is `manual`.
+    licence      SPDX expression for documents that state none themselves.
+    columns      Of tables (JSONL, CSV, Parquet): the names of the columns that hold the parts of a document.
+    guard        Bounds of what a file may cost.
+    execution    Who does the work.
+    """
+
+    sources: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ("node_modules", "__pycache__", "site-packages")
+    max_bytes: int = 20_000_000
+    source_code: SourceCode = "docstrings"
+    web: Web = "main"
+    kind: Literal["auto", "web", "manual", "book", "code", "mail", "chat", "text"] = "auto"
+    licence: str = ""
+    columns: Columns = field(default_factory=Columns)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise ValueError(f"max_bytes must be positive, got {self.max_bytes}")

@@ -1,0 +1,1 @@
+"""Files, addresses and packaged documentation to read from."""

@@ -1,0 +1,220 @@
+"""Which files a source stands for, in a fixed order, each with a uri that no other source can give."""
+
+import fnmatch
+import glob
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from lmworks.corpus.documents import made_folder, shard_paths, told_of_none
+from lmworks.records import RejectedRecord
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_HERE = re.compile("(?:file|local)://", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password may hold one
+WORKSPACE_MARK = "build.lock"  # a folder with this file is a workspace: reading it would feed the system its own output
+
+
+class NoSourceError(ValueError):
+    """A source that stands for no file at all; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteObject:
+    """An object of a store: its address, its bytes where the store tells them, else 0, and what it has instead of a
+    hash, which changes with the content."""
+
+    address: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """`made`: it is a shard of documents, which a stage wrote; the name of the source, where there is one, then stands
+    before their uris. Of a `remote` one the path is that within its store."""
+
+    path: Path
+    uri: str  # the name of the source, then the path inside it
+    relative: Path  # the path inside the source
+    source: str  # its name; "" for a shard of documents, which keep theirs
+    made: bool = False
+    remote: RemoteObject | None = None
+
+
+def is_url(source: str) -> bool:
+    """Whether it begins with a scheme of another place than this machine; `C:/docs` and `file:///docs` do not."""
+    return _SCHEME.match(source) is not None and _HERE.match(source) is None
+
+
+def without_password(message: str) -> str:
+    """A message without the names and passwords that addresses in it may hold."""
+    return _USER.sub("", message)
+
+
+def without_scheme(source: str) -> str:
+    """The path of `file:///docs`; any other source as it is."""
+    return _HERE.sub("", source)
+
+
+def find_files(
+    sources: Sequence[str], exclude: Sequence[str], base: Path, labels: set[str] | None = None
+) -> Iterator[FoundFile | RejectedRecord]:
+    """Every regular file of the sources, sorted within each; a file that two sources share belongs to the first.
+
+    Of a folder that a stage made, or a workspace, these are the shards of its documents. They keep their uris where
+    there is no other source, and have the name of the folder in front of them otherwise, so that no two are equal.
+
+    A folder that is left out is one `RejectedRecord`, and nobody looks into it: how many files it has would change with
+    every commit or build, and with it what was read. Links to files are followed, links to folders are not, so that
+    no loop can arise. `labels` are the names of sources that are taken; those of these are
+    added, and without them these sources are all.
+
+    Raises NoSourceError for a source that does not exist or matches none.
+    """
+    alone = len(sources) == 1 and labels is None
+    labels = set() if labels is None else labels
+    seen: set[Path] = set()
+    for source in sources:
+        root, names = _resolve(source, base)
+        label = take_label(printable(root.name) or "root", labels)
+        if (folder := made_folder(root)) is not None:
+            yield from _shards(folder, label, alone)
+            continue
+        above: dict[Path, str | None] = {}
+        for relative in names:
+            if reason := _reason_above(root, relative.parent, exclude, above):
+                yield RejectedRecord(printable(f"{label}/{relative.as_posix()}"), reason)
+            else:
+                yield from _visit(root, relative, label, exclude, seen)
+
+
+def check_sources(sources: Sequence[str], base: Path) -> None:
+    """NoSourceError as `find_files`, without visiting any folder."""
+    for source in sources:
+        root, _ = _resolve(source, base)
+        if (folder := made_folder(root)) is not None:
+            _made_shards(folder)
+
+
+def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
+    for path in _made_shards(folder):
+        relative = path.relative_to(folder)
+        prefix = "" if alone else f"{label}/"
+        yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, "" if alone else label, made=True)
+
+
+def _made_shards(folder: Path) -> Sequence[Path]:
+    if not (paths := shard_paths(folder)):
+        raise NoSourceError(told_of_none(folder))
+    return paths
+
+
+def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
+    """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
+    if not source.strip():
+        raise NoSourceError("a source is empty: name a folder, a file or a glob; the folder itself is called .")
+    if is_url(source):
+        raise NoSourceError(
+            f"{without_password(source)} is an address, which only data.read takes: name a folder, a file or a glob"
+        )
+    source = without_scheme(source)
+    path = base / Path(source).expanduser()
+    if (path / WORKSPACE_MARK).exists() and made_folder(path) is None:
+        raise NoSourceError(f"{path} is a workspace in which no documents were made yet: build it to its end first")
+    if path.exists():
+        return path.resolve(), [Path()]
+    if not glob.has_magic(source):
+        raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
+    parts = path.parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root, pattern = Path(*parts[:fixed]), str(Path(*parts[fixed:]))
+    matches = sorted(root.glob(pattern)) if root.is_dir() else []
+    files = [match.relative_to(root) for match in matches if not match.is_dir()]
+    if not files:
+        raise NoSourceError(f"no file matches {path}: correct the glob, or name a folder")
+    return root.resolve(), files
+
+
+def take_label(name: str, taken: set[str]) -> str:
+    """`name`, or `name-2`, `name-3`, … when an earlier source has it; it is added to those that are taken."""
+    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    label = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(label)
+    return label
+
+
+def _visit(
+    root: Path, relative: Path, label: str, exclude: Sequence[str], seen: set[Path]
+) -> Iterator[FoundFile | RejectedRecord]:
+    waiting = [relative]
+    while waiting:  # no recursion: folders may lie in each other deeper than Python calls functions
+        relative = waiting.pop()
+        path = root / relative
+        inside = relative.as_posix()
+        uri = printable(label if inside == "." else f"{label}/{inside}")
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            yield RejectedRecord(
+                uri, "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
+            )
+            continue
+        is_folder = stat.S_ISDIR(mode)
+        if reason := _reason_to_skip(path, relative, is_folder, exclude):
+            yield RejectedRecord(f"{uri}/" if is_folder else uri, reason)
+        elif is_folder:
+            try:
+                names = sorted(child.name for child in path.iterdir())
+            except OSError as error:
+                yield RejectedRecord(f"{uri}/", f"unreadable: {error.strerror or error}")
+                continue
+            waiting += [relative / name for name in reversed(names)]
+        elif not stat.S_ISREG(mode):
+            yield RejectedRecord(uri, "not a regular file")
+        elif path.resolve() in seen:
+            yield RejectedRecord(uri, "already read under another name")
+        else:
+            seen.add(path.resolve())
+            yield FoundFile(path, uri, relative if inside != "." else Path(path.name), label)
+
+
+def printable(uri: str) -> str:
+    """A file name that is not UTF-8 reaches Python with surrogates, which no file of ours could hold."""
+    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _reason_above(root: Path, folder: Path, exclude: Sequence[str], known: dict[Path, str | None]) -> str | None:
+    """Why nothing in a folder of a source is read, that is, why a walk would not have come there: a glob looks into all
+    folders. `known` keeps what was found."""
+    if not folder.name:
+        return None
+    if folder not in known:
+        above = _reason_above(root, folder.parent, exclude, known)
+        known[folder] = above or _reason_to_skip(root / folder, folder, True, exclude)
+    return known[folder]
+
+
+def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:
+    """Why a path is left out by rule; the root of a source, which the user named, never is."""
+    if not relative.name:
+        return None
+    if reason := reason_by_name(relative, exclude):
+        return reason
+    if is_folder and path.is_symlink():
+        return "a symbolic link to a folder; name the folder itself as a source"
+    if is_folder and (path / WORKSPACE_MARK).exists():
+        return "an lmworks workspace"
+    if is_folder and made_folder(path) is not None:
+        return "documents that a stage made; name the folder as a source of its own"
+    return None
+
+
+def reason_by_name(relative: PurePath, exclude: Sequence[str]) -> str | None:
+    """Why what is called so within a source is left out."""
+    for pattern in exclude:
+        if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else relative.name, pattern):
+            return f"excluded by {pattern}"
+    return "hidden" if relative.name.startswith(".") else None

@@ -1,0 +1,170 @@
+"""Where bytes come from: a file, or an object at any address that fsspec knows, such as `s3://bucket/crawl/*.warc.gz`.
+
+Only what the user names is reached; a path never needs fsspec.
+"""
+
+import glob
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from lmworks.artefact import UnreachableError
+from lmworks.corpus.read.streams import PIECE
+from lmworks.corpus.sources.files import (
+    FoundFile,
+    NoSourceError,
+    RemoteObject,
+    printable,
+    reason_by_name,
+    take_label,
+    without_password,
+)
+from lmworks.records import RejectedRecord
+
+# What stores tell of an object that changes with its content, by the names that they have for it.
+_VERSIONS = frozenset(
+    ("content-md5", "crc32c", "created", "digest", "etag", "generation", "last-modified", "last_modified", "md5hash",
+     "mtime")
+)  # fmt: skip
+
+
+@contextmanager
+def open_found(found: FoundFile) -> Iterator[io.BufferedReader]:
+    """The bytes of what was found, as a stream that can be sought where the store allows it.
+
+    Raises OSError for a file that cannot be read, UnreachableError for an object, and ModuleNotFoundError where fsspec,
+    or what it needs for this scheme, is not installed.
+    """
+    if found.remote is None:
+        with found.path.open("rb") as stream:
+            yield stream
+        return
+    system, path = _file_system(found.remote.address)
+    try:
+        raw = system.open(path, "rb")
+    except Exception as error:  # each store has errors of its own
+        _unreachable(found.remote.address, error)
+    with raw:
+        yield io.BufferedReader(_Object(raw, found.remote.address), PIECE)
+
+
+def size_of(found: FoundFile) -> int:
+    """Bytes; 0 where that is not known. Raises OSError for a file that is not there."""
+    return found.path.stat().st_size if found.remote is None else found.remote.size
+
+
+def find_objects(
+    addresses: Sequence[str], exclude: Sequence[str], labels: set[str]
+) -> Iterator[FoundFile | RejectedRecord]:
+    """The objects that addresses, folders and globs of a store stand for, sorted within each, as `find_files` has it.
+
+    Raises NoSourceError for an address at which there is nothing, or that cannot be reached, and ModuleNotFoundError as
+    `open_found`.
+    """
+    seen: set[str] = set()
+    for address in addresses:
+        root, objects = _list(address)
+        label = take_label(root.name or "root", labels)
+        for remote, path in objects:
+            inside = path.relative_to(root)
+            uri = printable(f"{label}/{inside.as_posix()}" if inside.name else label)
+            if reason := next(filter(None, (reason_by_name(part, exclude) for part in _parts(inside))), None):
+                yield RejectedRecord(uri, reason)
+            elif remote.address in seen:
+                yield RejectedRecord(uri, "already read under another name")
+            else:
+                seen.add(remote.address)
+                yield FoundFile(Path(path), uri, Path(inside if inside.name else path.name), label, remote=remote)
+
+
+def _parts(inside: PurePosixPath) -> list[PurePosixPath]:
+    """The folders around an object within its source, from outside, and the object; none for the source itself."""
+    return [*reversed(inside.parents[:-1]), inside] if inside.name else []
+
+
+def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePosixPath]]]:
+    """The folder or the object that the address names, and what is there, each with its path."""
+    system, path = _file_system(address)
+    try:
+        if system.isfile(path):  # also where its name has a bracket in it
+            found = {path: system.info(path)}
+        elif glob.has_magic(path):
+            found = system.glob(path, detail=True)
+        else:
+            found = system.find(path, detail=True)  # all below a folder
+    except Exception as error:  # each store has errors of its own
+        raise NoSourceError(without_password(f"{address} cannot be listed: {type(error).__name__}: {error}")) from error
+    objects = [
+        (RemoteObject(system.unstrip_protocol(name), int(info.get("size") or 0), _version(info)), _path_of(name))
+        for name, info in sorted(found.items())
+        if info["type"] == "file"
+    ]
+    if not objects:
+        raise NoSourceError(f"there is nothing at {without_password(address)}: correct the address or the glob")
+    root = _path_of(path)
+    if not any(each.is_relative_to(root) for _, each in objects):  # a glob
+        root = PurePosixPath(*takewhile(lambda part: not glob.has_magic(part), root.parts))
+    return root, objects
+
+
+def _path_of(name: str) -> PurePosixPath:
+    """Of a store whose names are whole addresses the path in them."""
+    return PurePosixPath(urlsplit(name).path if "://" in name else name)
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    told = {name.lower(): str(value) for name, value in info.items() if name.lower() in _VERSIONS}
+    return "\0".join([str(info.get("size")), *(f"{name}={told[name]}" for name in sorted(told))])
+
+
+class _Object(io.RawIOBase):
+    """The stream of an object, whose errors are of one type."""
+
+    def __init__(self, stream: Any, address: str) -> None:
+        self._stream, self._address = stream, address
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._stream.read(len(buffer))
+        except Exception as error:  # each store has errors of its own
+            _unreachable(self._address, error)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _unreachable(address: str, error: Exception) -> NoReturn:
+    raise UnreachableError(
+        without_password(f"{address} could not be read: {type(error).__name__}: {error}")
+        + ". Run the command again when it can be reached: what was read is kept"
+    ) from error
+
+
+def _file_system(source: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f'reading {without_password(source)} needs fsspec: pip install "lmworks[remote]"'
+        ) from None
+    try:
+        return fsspec.core.url_to_fs(source)
+    except ImportError as error:  # such as s3fs for s3://
+        raise ModuleNotFoundError(without_password(f"reading {source} needs another package: {error}")) from error
+    except ValueError as error:  # no such scheme
+        raise NoSourceError(without_password(f"{source} is no address that fsspec knows: {error}")) from error

@@ -1,0 +1,282 @@
+"""Measures and marks of a file of code: whether a program wrote it, whose it is, which of it is data, if it parses, its
+comments, and which of these are licences, banners or dead code. Nothing is edited: a policy decides.
+"""
+
+import ast
+import json
+import re
+import tomllib
+import warnings
+from collections.abc import Iterable, Iterator
+
+from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+
+_HEAD = 5000  # characters in which a program says that it wrote a file
+_LONGEST_PARSED = 1_000_000  # characters
+_LONG_LINE = 500  # characters of a line that is minified, if hardly any is a space
+_LONG_LITERAL = 1000
+
+_GENERATED = re.compile(
+    r"@generated\b|(?-i:DO NOT (?:EDIT|MODIFY))|\bdo not (?:edit|modify) (?:this file|it|by hand|manually|directly)\b|"
+    r"\bauto(?:matically |-?)generated\b|\bgenerated (?:by|from|with|using) (?:the )?[\w.\"'/-]+|"
+    r"\bthis (?:file|code) (?:is|was|has been) generated\b|"
+    r"\b(?:changes|edits|modifications)(?: \w+){0,2} (?:in|to) (?:this|the) (?:\w+ )?file will be "
+    r"(?:lost|overwritten)\b",
+    re.I,
+)
+_SURELY = re.compile(
+    r"@generated\b|\bdo not (?:edit|modify)\b|\bauto(?:matically |-?)generated\b|\bwill be (?:lost|overwritten)\b", re.I
+)
+_GENERATED_NAME = re.compile(
+    r"(?:package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|poetry\.lock|pdm\.lock|"
+    r"uv\.lock|pipfile\.lock|cargo\.lock|gemfile\.lock|composer\.lock|go\.sum|packages\.lock\.json|mix\.lock|"
+    r"flake\.lock|[\w.-]+_pb2(?:_grpc)?\.pyi?|[\w.-]+\.pb(?:\.gw)?\.(?:go|h|cc|cpp|c)|[\w.-]+_pb\.(?:js|d\.ts)|"
+    r"[\w.-]+\.g\.(?:dart|cs)|[\w.-]+\.freezed\.dart|[\w.-]+\.designer\.cs|[\w.-]+\.min\.(?:js|css)|"
+    r"[\w.-]+\.(?:js|css)\.map|[\w.-]+\.bundle\.js|zz_generated[\w.-]+|[\w.-]+\.generated\.[\w.]+|"
+    r"ui_[\w-]+\.h|moc_[\w-]+\.cpp|parsetab\.py)",
+    re.I,
+)
+_VENDORED = re.compile(
+    r"(?:^|/)(?:vendor|node_modules|bower_components|third[_-]?party|externals?|site-packages|dist-packages|godeps|"
+    r"pods|carthage|\.venv|venv|\.yarn|jspm_packages)/",
+    re.I,
+)
+_DATA = re.compile(
+    r"""(?:(?<![\w.])-?0x[0-9a-fA-F]{1,16}[uUlL]{0,3}\s*+,\s*+){31}          # numbers in hexadecimal
+        (?:-?0x[0-9a-fA-F]{1,16}[uUlL]{0,3}\s*+,?\s*+)++
+    | (?:(?<![\w.])-?[0-9][0-9._]*+(?:[eE][-+]?[0-9]++)?[fFuUlL]{0,3}\s*+,\s*+){63}  # numbers
+        (?:-?[0-9][0-9._]*+(?:[eE][-+]?[0-9]++)?[fFuUlL]{0,3}\s*+,?\s*+)++
+    | (?:\\x[0-9a-fA-F]{2}){32,}+                                            # bytes of a literal
+    | (?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{200,}+={0,2}                          # base64
+    """,
+    re.X,
+)
+# To the end of its line, where it is not closed: so each character is looked at once.
+_LITERAL = re.compile(r'"(?:[^"\\\n]|\\[^\n]?)*+(?:"|(?=\n)|\Z)|' + r"'(?:[^'\\\n]|\\[^\n]?)*+(?:'|(?=\n)|\Z)")
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+
+_LONGEST_TOKENISED = 200_000  # characters
+# Lexers look for the name of a function, a type or the end of a comment over such a stretch, again from each of its
+# characters: those of C's family in the first one, of Java's and others in the second, of most in a long line.
+_STRETCH = re.compile(r"[\w\s/*]{600}|[\w\s/*.<>\[\]$?&@{]{1000}|[^\n]{2000}")
+_HEADER_LINES = 4  # lines before the comment that may be a licence: a shebang, an encoding, a tag
+_FEWEST = 3  # lines of code in a comment, in a row
+
+_LICENCE = re.compile(
+    r"licen[cs]e|copyright|©|\(c\)\s*(?:19|20)\d\d|all rights reserved|spdx-|public domain|redistribution and use|"
+    r"permission is hereby granted",
+    re.I,
+)
+_BEGINS = re.compile(
+    r"(?:licen[cs]ed?\b|copyright|©|\(c\)|spdx-|permission is|this (?:file|program|module|code)\b)", re.I
+)
+_ENDS = re.compile(r"[.:!?>)]\Z")  # of a line: a sentence may end, too, with an address or a name in brackets
+_LINE_COMMENTS = ("#", "//", "--", ";", "%")
+_LINE = re.compile(r"[^\n]+")
+_BANNER = re.compile(r"([#*=\-~_+/<>.])\1{19}")
+_LEADER = re.compile(r"\s*(?://+|#+|--+|;+|%+|/?\*+|\"{3}|'{3}|<!--)?\s?")
+_CODE_LINE = re.compile(
+    r"""\s*(?:
+      [^\n]*[;{}]\s*\Z                                             # a statement or a block of C's family
+    | (?:if|elif|for|while|def|class|with|try|else|except|return|import|from|func|fn|let|var|const)\b
+      [^\n]*[:;({)\]]\s*\Z
+    | (?:import|from)\s+[\w.]+(?:\s+import\b[^\n]*)?\Z
+    | [\w.\[\]'"]+\s*(?:[-+*/|&%]?=|:=|\+\+|--)(?!=)[^\n]*         # an assignment
+    | [\w.]+\([^\n]*\)[;,]?\s*\Z                                    # a call
+    )""",
+    re.X,
+)
+
+
+def inspect_code(text: Text) -> Attributes:
+    """Measures and marks of a file of code; its name is the last part of `text.uri`. No measures of an empty text.
+
+    Measures: `code_generated` (how sure it is that a program wrote it; 0 where nothing says so), `code_vendored` (1 for
+    a path of other people's code, else 0), `code_mean_line_length` and `code_longest_line` (characters),
+    `code_space_share`, `code_alphanumeric_share`, `code_data_share` (of the characters), `code_parses` (1 or 0; of
+    Python, JSON and TOML); and where the name tells the language, `code_comment_share` and `code_docstring_share`, of
+    the characters that are no white space. Marks: `code.generated`, `code.minified`, `code.data`,
+    `code.licence_header`, `code.banner` and `code.dead_code` (comments that hold code).
+
+    Comments are looked for in the first 200,000 characters; but for Python, no further than to what hardly a person
+    writes: 600 letters, blanks, slashes and stars in a row, 1,000 of these and brackets, or a line of 2,000 characters.
+    """
+    if not text.text:
+        return Attributes()
+    name = text.uri.rsplit("/", 1)[-1]
+    generated, score = _generated(text.text, name)
+    data = list(_data(text.text))
+    comments, shares = _comments(text.text, name)
+    blocks = list(_blocks(text.text, comments))
+    marks = [*generated, *_minified(text), *data, *_licence(text.text, blocks)]
+    marks += [mark for block in blocks for mark in _block_marks(text.text, *block)]
+    measures = {
+        "code_generated": score,
+        "code_vendored": float(bool(_VENDORED.search(text.uri))),
+        "code_data_share": sum(mark.end - mark.start for mark in data) / len(text.text),
+        **_shape(text),
+        **_parsed(text.text, name),
+        **shares,
+    }
+    return Attributes(measures, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end, mark.rule))))
+
+
+def _generated(text: str, name: str) -> tuple[list[TaggedSpan], float]:
+    marks = [
+        TaggedSpan("code.generated", match.start(), match.end(), 1.0 if _SURELY.search(match[0]) else 0.7)
+        for match in _GENERATED.finditer(text, 0, _HEAD)
+        if _in_comment(text, match.start())
+    ]
+    score = 1.0 if _GENERATED_NAME.fullmatch(name) else max((mark.score for mark in marks), default=0.0)
+    return marks, score
+
+
+def _in_comment(text: str, position: int) -> bool:
+    """Whether the line at a position begins as a comment or as the text within one; code that writes code does not."""
+    line = text[text.rfind("\n", 0, position) + 1 : position].lstrip()
+    return not any(mark in line for mark in "=()\"'") or line.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
+
+
+def _shape(text: Text) -> dict[str, float]:
+    length = len(text.text)
+    lines = [len(line) for line in text.lines if line]
+    spaces = length - len("".join(text.text.split()))
+    return {
+        "code_mean_line_length": sum(lines) / max(1, len(lines)),
+        "code_longest_line": float(max(lines, default=0)),
+        "code_space_share": spaces / length,
+        "code_alphanumeric_share": len(_NOT_ALPHANUMERIC.sub("", text.text)) / length,
+    }
+
+
+def _minified(text: Text) -> Iterator[TaggedSpan]:
+    """Runs of long lines with hardly a space in them."""
+    position = 0
+    start = -1
+    for line in [*text.lines, ""]:
+        minified = len(line) >= _LONG_LINE and line.count(" ") + line.count("\t") <= 0.1 * len(line)
+        if minified and start < 0:
+            start = position
+        elif not minified and start >= 0:
+            yield TaggedSpan("code.minified", start, position - 1)
+            start = -1
+        position += len(line) + 1
+
+
+def _data(text: str) -> Iterator[TaggedSpan]:
+    """Arrays of numbers, base64, and literals of a thousand characters, without overlaps."""
+    found = [match.span() for match in _DATA.finditer(text)]
+    found += [match.span() for match in _LITERAL.finditer(text) if match.end() - match.start() >= _LONG_LITERAL]
+    done = 0
+    for start, end in sorted(found):
+        if start >= done:
+            yield TaggedSpan("code.data", start, end)
+            done = end
+
+
+def _parsed(text: str, name: str) -> dict[str, float]:
+    """`code_parses` of a file in a language that Python brings a parser for; nothing of one that is too long."""
+    parsers = {"py": _parse_python, "pyi": _parse_python, "json": json.loads, "toml": tomllib.loads}
+    parse = parsers.get(name.rpartition(".")[2].lower()) if "." in name else None
+    if parse is None or len(text) > _LONGEST_PARSED:
+        return {}
+    try:
+        parse(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # ValueError: of JSON, TOML, and a null byte
+        return {"code_parses": 0.0}
+    return {"code_parses": 1.0}
+
+
+def _parse_python(text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a "\d" in somebody's string
+        ast.parse(text)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comments
+
+
+def _comments(text: str, file_name: str) -> tuple[list[tuple[int, int]], dict[str, float]]:
+    """The comments of a file, and their measures; nothing of one that no lexer knows, or that is blank."""
+    from pygments.lexers import get_lexer_for_filename
+    from pygments.token import Comment, String
+    from pygments.util import ClassNotFound
+
+    try:
+        lexer = get_lexer_for_filename(file_name)
+    except ClassNotFound:
+        return [], {}
+    stretch = None if file_name.endswith((".py", ".pyi")) else _STRETCH.search(text, 0, _LONGEST_TOKENISED)
+    for_programs = (Comment.Preproc, Comment.PreprocFile, Comment.Hashbang)
+    comments: list[tuple[int, int]] = []
+    comment_length = docstring_length = length = 0
+    for start, kind, value in lexer.get_tokens_unprocessed(text[: stretch.start() if stretch else _LONGEST_TOKENISED]):
+        solid = len("".join(value.split()))
+        length += solid
+        if kind in Comment and not any(kind in other for other in for_programs):
+            comment_length += solid
+            comments.append((start, start + len(value)))
+        elif kind in String.Doc:
+            docstring_length += solid
+    if not length:
+        return [], {}
+    return comments, {"code_comment_share": comment_length / length, "code_docstring_share": docstring_length / length}
+
+
+def _blocks(text: str, comments: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Comments that have nothing but white space between them, and no empty line, as one."""
+    held: tuple[int, int] | None = None
+    for start, end in comments:
+        if held:
+            between = text[held[1] : start]
+            if start <= held[1] or (not between.strip() and between.count("\n") <= 1):
+                held = held[0], max(held[1], end)
+                continue
+            yield held
+        held = start, end
+    if held:
+        yield held
+
+
+def _licence(text: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
+    """The comment at the head of a file, if it speaks of a licence; what it says before that is no part of it."""
+    for start, end in blocks[:3]:
+        if text.count("\n", 0, start) > _HEADER_LINES:
+            break
+        if found := {match.casefold() for match in _LICENCE.findall(text, start, end)}:
+            begin = _begin_of_licence(text, start, end)
+            return [TaggedSpan("code.licence_header", begin, end, 1.0 if len(found) > 1 else 0.7)]
+    return []
+
+
+def _begin_of_licence(text: str, start: int, end: int) -> int:
+    """Where the sentence begins that first speaks of a licence. A comment that has a closing sign goes as a whole,
+    since that cannot stay without the opening one."""
+    lines = [match.span() for match in _LINE.finditer(text, start, end)]
+    if not any(all(text[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
+        return start
+    bare = [_LEADER.sub("", text[first:last], count=1).strip() for first, last in lines]
+    at = next((index for index, line in enumerate(bare) if _LICENCE.search(line)), 0)
+    while at and not _BEGINS.match(bare[at]) and bare[at - 1] and not _ENDS.search(bare[at - 1]):
+        at -= 1
+    while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
+        at -= 1
+    return lines[at][0] if at else start
+
+
+def _block_marks(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
+    lines: list[tuple[int, int, bool]] = []
+    position = start
+    for line in text[start:end].split("\n"):
+        if not any(map(str.isalnum, line)) and _BANNER.search(line):
+            yield TaggedSpan("code.banner", position, position + len(line))
+        bare = _LEADER.sub("", line, count=1)
+        lines.append((position, position + len(line), bool(bare.strip()) and bool(_CODE_LINE.match(bare[:200]))))
+        position += len(line) + 1
+    code = [index for index, line in enumerate(lines) if line[2]]
+    if len(code) >= _FEWEST:
+        first, last = code[0], code[-1]
+        share = len(code) / (last - first + 1)
+        if share >= 0.6:
+            yield TaggedSpan("code.dead_code", lines[first][0], lines[last][1], share)

@@ -1,0 +1,128 @@
+"""What is measured of documents, and how the models learn that some measures need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lmworks.config import SHAPES_NOTHING
+from lmworks.corpus.execution.execution import ExecutionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateConfig:
+    """What is looked for in documents. Nothing is decided here: thresholds are those of the policy of `data.clean`.
+
+    repair        Whether texts are repaired before they are measured, each by what kind of source it is from: running
+                  heads, page numbers and broken words of books, quotations in mail, noise of chats and of web pages.
+                  Misread words of a book are told by the words of all other books of the inputs as well.
+    language      Whether the language of each document is told, and paragraphs in another one marked. What a document
+                  declares itself is the label `declared_language`, which counts where none is told.
+    heuristics    Whether the measures of Gopher, C4 and FineWeb are taken.
+    personal      Whether personal data and credentials are looked for.
+    licences      Whether statements of a licence are. The label `licence` is what the source and the text say together;
+                  `licence_of_source` and `licence_in_text` are what each says alone.
+    spam          Whether the measures of web spam are taken.
+    classifiers   Name → file that `lmworks data classifier` trained, such as `{quality = "good.npz", toxicity =
+                  "toxic.npz"}`, for measures of these names: the probability, from 0 to 1, that a text is like the
+                  examples. Of equal or alike documents the one of highest `quality` stays. A relative path starts at
+                  the folder of the recipe, or, for a command, at the current one.
+    word_lists    Files with a word or phrase a line; of `rude.txt` the measure `rude_share`, of all words those on the
+                  list, and a mark `rude` on each.
+    perplexity    A model that `lmworks data ngrams` trained, for the measure `perplexity`: how many words, all equally
+                  likely, the model finds each word to be one of, so low where a text reads like what it learned from.
+    evaluation    Files with items of evaluation sets: documents that hold one are marked.
+    execution     Who does the work.
+    """
+
+    repair: bool = True
+    language: bool = True
+    heuristics: bool = True
+    personal: bool = True
+    licences: bool = True
+    spam: bool = True
+    classifiers: Mapping[str, str] = field(default_factory=dict)
+    word_lists: tuple[str, ...] = ()
+    perplexity: str = ""
+    evaluation: tuple[str, ...] = ()
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
+
+    def __post_init__(self) -> None:
+        for name in self.classifiers:
+            if not name.isidentifier():
+                raise ValueError(f"a classifier's name becomes that of a measure: letters, digits and _, not {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierConfig:
+    """How a classifier of texts learns from examples.
+
+    order     Words and signs in the longest n-grams: 1 looks at single words, 2 at pairs as well.
+    bits      The n-grams are hashed into 2^bits numbers; fewer make a smaller file, in which more of them share one.
+    strength  Larger follows the examples more closely; smaller is surer to hold for other texts. It is the inverse of
+              the penalty on the weights.
+    held_out  The share of the examples that it is evaluated on, and as large a share that its probabilities are
+              calibrated on.
+    """
+
+    order: int = 2
+    bits: int = 20
+    strength: float = 10.0
+    held_out: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.order <= 5:
+            raise ValueError(f"order must be between 1 and 5 tokens, got {self.order}")
+        if not 8 <= self.bits <= 26:
+            raise ValueError(f"bits must be between 8 and 26 (of 2^bits buckets), got {self.bits}")
+        if not self.strength > 0:
+            raise ValueError(f"strength must be above 0, got {self.strength:g}")
+        if not 0 < self.held_out < 0.5:
+            raise ValueError(f"held_out must be above 0 and below 0.5, got {self.held_out:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class NgramConfig:
+    """How an n-gram model learns from texts.
+
+    order       Words in the longest n-grams.
+    vocabulary  The most frequent words that it knows; all others are one unknown word.
+    min_count   Words that occur less often are unknown, too.
+    least       Longest n-grams that occur less often are forgotten: 2 makes a model of much text several times smaller.
+    held_out    The share of the documents that it does not learn from, to say how it finds texts of their sort.
+    """
+
+    order: int = 3
+    vocabulary: int = 500_000
+    min_count: int = 1
+    least: int = 1
+    held_out: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "min_count", "least"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.order < 2:
+            raise ValueError(f"order must be 2 at least, got {self.order}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be above 0 and below 1, got {self.held_out:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPerplexityConfig:
+    """How unlikely a language model finds each document.
+
+    checkpoint  The model, where no input is one: the name of a pulled model, a Hugging Face folder or a GGUF file. A
+                relative path starts at the folder of the recipe, or, for a command, at the current one.
+    window      Most tokens that it sees at a time, and at most what it was trained for. The beginning of each window is
+                scored without what is before it, so the perplexity of long texts is a little higher than it would be.
+    measure     What the measure is called: two models need two names.
+    """
+
+    checkpoint: str = ""
+    window: int = 1024
+    measure: str = "model_perplexity"
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"window must be 1 token at least, got {self.window}")
+        if not self.measure.isidentifier():
+            raise ValueError(f"the name of a measure is letters, digits and _, got {self.measure!r}")

@@ -1,0 +1,380 @@
+"""What stands before and behind the text of a book: title page, contents, index, advertisements, colophon, licences.
+
+Each part is found by its heading and by its structure (lines that end in page numbers, short lines without
+sentences), and is a mark with a score: how sure that is. Prefaces and appendices belong to the text. Chapters are
+found by their headings.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.modifiers.page_layout import LABELS, ends_sentence, roman_value, runs_on, split_lines
+from lmworks.records import Edit
+
+_HEAD = 40_000  # characters within which a licence at the head ends
+_FRONT = 8000  # characters of a front, and of the end of a book, at least; or a tenth of it
+_PATIENCE = 3  # lines in a row that need not look like a list's
+_FEWEST = 3  # items of a list
+_LONGEST_LINE = 100
+_LONGEST_HEADING = 60
+_SURE = 0.6  # score from which a part is cut
+_LONGEST_TITLE = 120  # characters of the heading of a chapter
+_NEAR = 100  # characters between headings of a list of contents, at most
+
+_START_FRAME = re.compile(r"^[ \t]*\*{3}\s*START OF TH(?:E|IS) PROJECT GUTENBERG[^*]{0,300}\*{3}[^\n]*\n?", re.M)
+_SMALL_PRINT = re.compile(r"^\*END\*?\s?THE SMALL PRINT![^\n]*\n?", re.M)
+_END_FRAME = re.compile(
+    r"^[ \t]*(?:\*{3}\s*END OF TH(?:E|IS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg)", re.M | re.I
+)
+_PRODUCER = re.compile(
+    r"\s*+(?P<credit>(?:Produced|Transcribed|Scanned|Digitized|E-?text prepared) by"
+    r"[^\n]*(?:\n(?![ \t]*\r?\n)[^\n]+)*+\n?)",
+    re.I,
+)
+_CONTENTS = re.compile(
+    r"(?:(?:table of )?contents|inhalts?(?:verzeichnis)?|table des matières|sommaire|índice(?: general)?|indice|"
+    r"sumário|inhoud(?:sopgave)?|(?:list of )?(?:illustrations|figures|tables|plates|maps))[.:]?",
+    re.I,
+)
+_INDEX = re.compile(
+    r"(?:(?:general |alphabetical )?index(?: of [\w ,]{3,30})?|(?:sach|personen|namen|orts)?register|"
+    r"stichwortverzeichnis|indice analitico|índice (?:alfabético|analítico)|index alphabétique)[.:]?",
+    re.I,
+)
+_ADVERTISEMENTS = re.compile(
+    r"advertisements?|by the same author|(?:other )?(?:books|works|novels) by .{3,40}|also by .{3,40}|"
+    r"new (?:books|publications)|du même auteur|vom (?:selben|gleichen) (?:autor|verfasser)",
+    re.I,
+)
+_PRICE = re.compile(r"\b[0-9]+s\. ?(?:[0-9]+d)?|[$£€] ?[0-9]|\b(?:cloth|8vo|12mo|post ?free|paper covers)\b", re.I)
+_RIGHTS = r"copyright|©|all rights reserved|\bisbn\b|library of congress|alle rechte vorbehalten|tous droits réservés"
+_IMPRINT = re.compile(
+    rf"(?P<rights>{_RIGHTS})|printed (?:in|by)|published by|\b(?:first|second|third) (?:published|edition|printing)",
+    re.I,
+)
+_YEAR = re.compile(r"\b(?:1[5-9]|20)[0-9]{2}\b|©")
+_COLOPHON = re.compile(
+    r"[\W_]*(?:printed (?:by|in|and bound)|press of|typeset|composed in|imprim(?:é|erie)|gedruckt|druck(?: von|:)|"
+    r"this book (?:was|is) (?:set|printed))",
+    re.I,
+)
+_TITLE_EVIDENCE = re.compile(
+    r"\b(?:by|von|par|author|1[5-9][0-9]{2}|20[0-9]{2})\b|publish|press\b|company\b|verlag|librairie|edition", re.I
+)
+_PARAGRAPH = re.compile(r"(?:[ \t\r]*+\S[^\n]*+(?:\n|\Z))++(?:[ \t\r]*+\n)*+")
+_PAGE = re.compile(r"(?:[.·…_-]{2,}|[\s,])\s*+(?:[0-9]{1,4}|(?P<roman>[ivxlc]{1,7}))\Z")
+_ENTRY = re.compile(
+    r"(?:chapter|book|part|letter|kapitel|chapitre|capítulo|capitolo|[ivxlc]{1,8}[.)]|[0-9]{1,3}[.)])\s", re.I
+)
+_LABEL = re.compile(r"\s*(?:chapter|book|part|letter|kapitel|teil|buch|chapitre|livre|capítulo|capitolo)\s*", re.I)
+_INDEX_LINE = re.compile(
+    r".*[,.\s][0-9]{1,4}(?:[-–][0-9]{1,4})?(?:,? ?(?:n|ff?|note)\.?)?[.;,]?|.*\bsee(?: also)?\b.*|\W*\w\W*"
+)
+_ORDINALS = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
+    "eighteen|nineteen|twenty(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?|"
+    "(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|last)"
+)
+_NAMES = (
+    "preface|foreword|introduction|introductory|prologue|epilogue|conclusion|appendix|afterword|postscript|"
+    "vorwort|einleitung|nachwort|anhang|préface|avant-propos|épilogue|conclusión|prólogo|epílogo|prefazione|"
+    "introducción|introduzione"
+)
+_LABELLED = re.compile(
+    rf"(?P<label>(?:(?:{LABELS})\s+(?:[0-9]{{1,3}}|[ivxlc]{{1,9}}|{_ORDINALS})))"
+    rf"(?P<rest>(?:\s*[.:,—–-].*)?|\s+.*)|(?:the\s+)?(?:{_NAMES})(?:\s+[0-9ivx]{{1,5}})?(?:\s*[.:—–-].*)?",
+    re.I,
+)
+_NUMERAL = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,9})\.?")
+_MARKDOWN = re.compile(r"#{1,6}\s*\S")
+
+
+def find_matter(text: str) -> list[TaggedSpan]:
+    """Front and back matter, in order and without overlaps; scores from 0 to 1.
+
+    Rules: `matter.licence`, `matter.producer`, `matter.title_page`, `matter.contents`, `matter.index`,
+    `matter.advertisements`, `matter.copyright`, `matter.colophon`.
+    """
+    lines, starts = split_lines(text)
+    start, end, marks = _frames(text)
+    marks += _lists(lines, starts, start, end)
+    marks += _paragraphs(text, start, end)
+    marks += _title_page(text, start, marks)
+    return _without_overlaps(marks)
+
+
+def repair_matter(text: str) -> list[Edit]:
+    """Cut the front and back matter that is sure to be some. The rules are those of `find_matter`."""
+    return [Edit(mark.start, mark.end, "", mark.rule) for mark in find_matter(text) if mark.score >= _SURE]
+
+
+def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
+    """Where the text of a book with a licence around it begins and ends, and the marks of what is around it."""
+    marks: list[TaggedSpan] = []
+    start, end = 0, len(text)
+    if match := _START_FRAME.search(text, 0, _HEAD) or _SMALL_PRINT.search(text, 0, _HEAD):
+        start = match.end()
+        marks.append(TaggedSpan("matter.licence", 0, start))
+        if (credit := _PRODUCER.match(text, start)) and credit.end() - start < 1000:
+            start = credit.end()
+            marks.append(TaggedSpan("matter.producer", credit.start("credit"), start, 0.9))
+    if match := _END_FRAME.search(text, start):
+        end = match.start()
+        marks.append(TaggedSpan("matter.licence", end, len(text)))
+    return start, end, marks
+
+
+def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) -> list[TaggedSpan]:
+    """Contents, indexes and advertisements, by their headings."""
+    marks: list[TaggedSpan] = []
+    length = end - start
+    edge = max(_FRONT, length // 10)
+    empty = [not line.strip() for line in lines]
+    gaps = [line for line in range(1, len(lines)) if empty[line - 1] and empty[line]]  # second empty lines
+    done = 0
+    for line, text in enumerate(lines):
+        if line < done or not text or len(text) > _LONGEST_HEADING or not start <= starts[line] < end:
+            continue
+        heading = text.strip(" \t\r\f#*_")
+        if not heading or heading[0].islower():
+            continue
+        position = starts[line] - start
+        if _CONTENTS.fullmatch(heading):
+            rule, (last, score) = "matter.contents", _contents(lines, line + 1)
+        elif _INDEX.fullmatch(heading) and position > 0.6 * length:
+            rule, (last, items, score) = "matter.index", _listing(lines, line + 1, _is_index_line, lambda *_: False)
+            last = last if items >= _FEWEST else 0
+        elif (
+            _ADVERTISEMENTS.fullmatch(heading)
+            and not "".join(lines[line - 1 : line]).strip()
+            and not edge < position < length - edge
+        ):
+            rule, at_the_end = "matter.advertisements", position > length / 2
+            last, score = _advertised(lines, starts, line, end, gaps, at_the_end)
+        else:
+            continue
+        if last > line:
+            marks.append(TaggedSpan(rule, starts[line], min(end, starts[last]), score))
+            done = last
+    return marks
+
+
+def _is_entry(line: str) -> bool:
+    return len(line) <= _LONGEST_LINE and bool(_page_of(line) or _ENTRY.match(line))
+
+
+def _page_of(line: str) -> re.Match[str] | None:
+    """The page number that an entry ends with; the number of "Chapter 3" is none."""
+    page = _PAGE.search(line)
+    if page is None or (page["roman"] and not roman_value(page["roman"])):
+        return None
+    entry = line[: page.start()]
+    return page if any(map(str.isalpha, entry)) and not _LABEL.fullmatch(entry) else None
+
+
+def _is_index_line(line: str) -> bool:
+    return len(line) <= 2 * _LONGEST_LINE and bool(_INDEX_LINE.fullmatch(line))
+
+
+def _contents(lines: Sequence[str], first: int) -> tuple[int, float]:
+    """`_listing` of contents. The heading of the first chapter ends it: it says the same as an entry, or stands alone
+    where entries stood together, or has no page number where they have."""
+    seen: set[str] = set()
+    paged = together = 0
+
+    def is_over(line: int, bare: str) -> bool:
+        nonlocal paged, together
+        page = _page_of(bare)
+        if _key(bare) in seen:
+            return True
+        alone = not lines[line - 1].strip() and not "".join(lines[line + 1 : line + 2]).strip()
+        if alone and (together >= _FEWEST or (paged >= _FEWEST and not page)):
+            return True
+        paged += page is not None
+        together += not alone
+        seen.add(_key(bare[: page.start()] if page else bare))
+        return False
+
+    last, items, share = _listing(lines, first, _is_entry, is_over)
+    return (last, share) if paged >= _FEWEST or items >= 2 * _FEWEST else (0, 0.0)
+
+
+def _key(line: str) -> str:
+    return "".join(filter(str.isalnum, line)).casefold()
+
+
+def _listing(
+    lines: Sequence[str], first: int, is_item: Callable[[str], bool], is_over: Callable[[int, str], bool]
+) -> tuple[int, int, float]:
+    """The line behind the last item of a list, how many items it has, and which share of its lines that is."""
+    last = items = in_row = total = total_at_last = 0
+    for line in range(first, len(lines)):
+        bare = lines[line].strip()
+        if not bare:
+            continue
+        if is_over(line, bare):
+            break
+        total += 1
+        if is_item(bare):
+            items += 1
+            last, total_at_last, in_row = line + 1, total, 0
+            continue
+        in_row += 1
+        if in_row > _PATIENCE or len(bare) > 2 * _LONGEST_LINE:
+            break
+    return last, items, items / max(1, total_at_last)
+
+
+def _advertised(
+    lines: Sequence[str], starts: Sequence[int], line: int, end: int, gaps: Sequence[int], at_the_end: bool
+) -> tuple[int, float]:
+    """Behind the advertisements under a heading: the end of a book, or in front of it the next two empty lines, which
+    have to be near."""
+    last = bisect_left(starts, end, hi=len(lines))
+    if not at_the_end:
+        gap = bisect_left(gaps, line + 3)
+        limit = min(end, starts[line] + _FRONT)
+        if gap < len(gaps) and starts[gaps[gap]] < limit:
+            last = gaps[gap]
+        elif limit < end:
+            return 0, 0.0
+    if _PRICE.search("\n".join(lines[line:last])):
+        return last, 0.9
+    items = [bare for each in lines[line + 1 : last] if (bare := each.strip())]
+    short = sum(len(bare) <= _LONGEST_HEADING and not ends_sentence(bare) for bare in items)
+    return last, 0.6 if short >= 0.8 * len(items) else 0.3  # titles, or text under a heading like theirs
+
+
+def _paragraphs(text: str, start: int, end: int) -> list[TaggedSpan]:
+    """Imprints near either end, and the printer's words at the very end."""
+    marks: list[TaggedSpan] = []
+    edges = [(start, min(end, start + _FRONT))]
+    if end - _FRONT // 2 > edges[0][1]:
+        edges.append((end - _FRONT // 2, end))
+    for first, last in edges:
+        for paragraph in _PARAGRAPH.finditer(text, first, last):
+            found = list(_IMPRINT.finditer(paragraph[0]))
+            words = {match[0].casefold() for match in found}
+            length = len(paragraph[0])
+            if last == end and length <= 300 and paragraph.end() > end - 1000 and _COLOPHON.match(paragraph[0]):
+                marks.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
+            elif words and length <= 1500 and (length <= 200 or len(words) > 1):
+                score = min(1.0, 0.4 + 0.2 * len(words))
+                if not _is_imprint(paragraph[0], found):
+                    score = 0.4  # a preface may tell of editions, and people of what was printed
+                marks.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
+    return marks
+
+
+def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
+    """Whether a paragraph does not only talk of imprints: it begins as one, or tells a year and whose rights it has."""
+    begins = not any(map(str.isalnum, paragraph[: found[0].start()]))
+    rights = any(match["rights"] for match in found)
+    return rights if len(paragraph) > 200 else begins or (rights and bool(_YEAR.search(paragraph)))
+
+
+def _title_page(text: str, start: int, marks: Sequence[TaggedSpan]) -> list[TaggedSpan]:
+    """The short lines before the first part of a book that has a heading."""
+    anchors = [mark.start for mark in marks if mark.rule == "matter.contents"]
+    anchors += [start + place for place in chapters(text[start : start + _FRONT])[:1]]
+    if not anchors:
+        return []
+    end = min(anchors)
+    lines = [line.strip() for line in text[start:end].split("\n") if line.strip()]
+    if not lines or end - start > _FRONT // 2:
+        return []
+    short = sum(len(line) <= 60 for line in lines) / len(lines)
+    sentences = [
+        len(line) > 30 and (ends_sentence(line) or runs_on(line, after)) for line, after in pairwise([*lines, ""])
+    ]
+    finished = sum(sentences) / len(lines)
+    evidence = {match.casefold() for match in _TITLE_EVIDENCE.findall(text[start:end])}
+    if short < 0.8 or finished > 0.3 or not evidence:
+        return []
+    return [TaggedSpan("matter.title_page", start, end, min(1.0, 0.3 * short + 0.2 * len(evidence)))]
+
+
+def _without_overlaps(marks: Sequence[TaggedSpan]) -> list[TaggedSpan]:
+    """In order; of two that overlap, the surer one, or of two as sure the one that begins first."""
+    kept: list[TaggedSpan] = []
+    for mark in sorted(marks, key=lambda each: each.start):
+        if mark.start == mark.end:
+            continue
+        if not kept or mark.start >= kept[-1].end:
+            kept.append(mark)
+        elif mark.score > kept[-1].score:
+            kept[-1] = mark
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapters
+
+
+def chapters(text: str) -> list[int]:
+    """Where the line of the heading of each chapter starts, in order, in code points.
+
+    A heading stands between empty lines (or is marked as one in Markdown) and begins with a name such as "Chapter"
+    and a number, or is one such as "Preface". In a text without those, numerals that count up from 1 alone on their
+    lines are headings. A list of contents is none.
+    """
+    lines, starts = split_lines(text)
+    found = [line for line in range(len(lines)) if _is_heading(lines, line)]
+    return [starts[line] for line in _without_contents(found, lines, starts) or _numerals(lines)]
+
+
+def _is_heading(lines: Sequence[str], line: int) -> bool:
+    text = lines[line]
+    if not text or len(text) > 2 * _LONGEST_TITLE:
+        return False
+    bare = _plain_heading(text)
+    if not bare or len(bare) > _LONGEST_TITLE:
+        return False
+    if _MARKDOWN.match(text):
+        return True
+    if not bare[0].isupper() or not (match := _LABELLED.fullmatch(bare)) or not _is_set_off(lines, line):
+        return False
+    rest = (match["rest"] or "").strip()
+    # "Part I have seen" is a sentence: without a mark, a title has to begin as one, and not to end as a sentence
+    return not rest or rest[0] in ".:,—–-" or (rest[0].isupper() and not rest.endswith((".", ",", ";")))
+
+
+def _plain_heading(line: str) -> str:
+    """A line without the marks of Markdown's headings and emphasis."""
+    return line.strip().lstrip("#").strip(" \t*_#")
+
+
+def _is_set_off(lines: Sequence[str], line: int) -> bool:
+    before = lines[line - 1].strip() if line else ""
+    after = lines[line + 1].strip() if line + 1 < len(lines) else ""
+    return not before and (
+        not after or (len(after) <= _LONGEST_TITLE and not _LABELLED.fullmatch(_plain_heading(after)))
+    )
+
+
+def _without_contents(found: Sequence[int], lines: Sequence[str], starts: Sequence[int]) -> list[int]:
+    """Without runs of three headings and more that have next to nothing between them; the last one may be real."""
+    kept: list[int] = []
+    run: list[int] = []
+    for line in [*found, len(lines)]:
+        if run and (line == len(lines) or starts[line] - starts[run[-1] + 1] > _NEAR):
+            kept += run if len(run) < 3 else run[-1:]
+            run = []
+        run.append(line)
+    return kept
+
+
+def _numerals(lines: Sequence[str]) -> list[int]:
+    """Lines of numerals that count up from 1, if there are three at least."""
+    found: list[int] = []
+    for line, text in enumerate(lines):
+        if not text or len(text) > _LONGEST_TITLE or not _NUMERAL.fullmatch(bare := _plain_heading(text)):
+            continue
+        numeral = bare.removesuffix(".")
+        value = int(numeral) if numeral.isdigit() else roman_value(numeral)
+        if value == len(found) + 1 and _is_set_off(lines, line):
+            found.append(line)
+    return found if len(found) >= 3 else []

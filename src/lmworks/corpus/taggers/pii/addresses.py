@@ -1,0 +1,296 @@
+"""Addresses: of machines, of mail, of the web.
+
+Addresses of machines: IPv4, IPv6 and MAC. Private, reserved and documentation ranges have a rule of their own.
+IPv4 in four decimal numbers (RFC 6943, section 3.1.1, strict form), IPv6 as RFC 4291 and 5952 write it, both checked by
+`ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits.
+
+The prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it,
+and an IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
+
+Addresses of e-mail as people write them: RFC 5321 and 6531 without quotes, and `name [at] domain [dot] org`.
+
+A candidate is an `@` (or `[at]`) with a domain behind it; the name is read backwards from there, so that a long run of
+letters without one costs nothing.
+
+Web addresses (RFC 3986), those that name a person, and passwords in them.
+
+A plain address is hardly personal, and scores 0.2. The page of a person, `/@name` or `/~name`, is, and scores 0.8.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.taggers.pii.context import Regions, before
+from lmworks.corpus.taggers.pii.keys import PASSWORD
+
+IP, IP_SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
+EMAIL, URL, PROFILE = "pii.email", "pii.url", "pii.profile"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of machines
+
+_V4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
+_VERSION = re.compile(r"(?:\bv|(?:version|release|build|\bsection|chapter)s?|firmware|§)[^\w<>]{0,3}\Z", re.IGNORECASE)
+# What numbers a section: in a heading, at a line's start before a point and a title, behind a word with a no-break
+# space; or a version, behind a name with a hyphen; and three such numbers, which the fourth is a part of.
+_QUAD = r"[0-9]{1,2}(?:\.[0-9]{1,2}){3}(?!\w|\.[0-9])"
+_SECTION = re.compile(
+    rf"(?:^[ \t]*(?:#{{1,6}}[ \t]+|(?:[*+-][ \t]+)?\[?(?=[0-9.]+\.[ \t\u00a0]+[^\W\d_]))"
+    rf"|(?<=\w[\u00a0\u202f]|[^\W\d_]-)){_QUAD}"
+    r"|(?<![\w.])[0-9]{1,2}(?:\.[0-9]{1,2}){2}(?!\w|\.[0-9])",
+    re.MULTILINE,
+)
+_HEXADECIMAL_BACKWARDS = re.compile(r"[0-9A-Fa-f:]{1,6}")
+_V6 = re.compile(r"[0-9A-Fa-f:]{2,45}+(?:(?<=[0-9])(?:\.[0-9]{1,3}){3})?")
+_V6_GROUP = re.compile(r"(?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{3,4}")
+_MAC = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?!\w|[:-][0-9A-Fa-f])")
+_LENGTH = re.compile(r"/([0-9]{1,3})(?!\w)")  # of a prefix, in bits (RFC 4632, section 3.1)
+_DOCUMENTATION = "00005e0053"  # RFC 7042, section 2.1.2
+_SURE, _EVEN, _UNLIKELY, _NOBODY = 0.9, 0.5, 0.3, 0.1
+
+
+def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks in regions of digits and separators. Four numbers that are rather a version or a section score 0.3."""
+    sections: set[str] | None = None
+    for start, end in regions:
+        for match in _V4.finditer(text, start, end + 2):
+            try:
+                address = ipaddress.IPv4Address(match[0])
+            except ValueError:
+                continue
+            rule, score = _classify(address)
+            if rule == IP and _is_prefix(address, text, match.end()):
+                score = _NOBODY
+            elif rule == IP and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
+                score = _UNLIKELY
+            elif rule == IP and max(address.packed) < 100:  # of one address in forty
+                if sections is None:
+                    sections = {found[0].lstrip(" \t#*+-[") for found in _SECTION.finditer(text)}
+                if match[0] in sections or match[0].rpartition(".")[0] in sections:
+                    score = _UNLIKELY
+            yield TaggedSpan(rule, *match.span(), score)
+
+
+def find_colon_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of IPv6 and MAC addresses; each region begins with the first colon that has a second one behind it."""
+    for colon, _ in regions:
+        backwards = _HEXADECIMAL_BACKWARDS.match(text[max(0, colon - 6) : colon][::-1])
+        if backwards is None or backwards.end() > 5:
+            continue
+        start = colon - backwards.end()
+        yield from _mac(text, start) or _ipv6(text, start)
+
+
+def find_hyphen_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of MAC addresses with hyphens; each region begins with the first hyphen."""
+    for hyphen, _ in regions:
+        yield from _mac(text, hyphen - 2)
+
+
+def _ipv6(text: str, start: int) -> list[TaggedSpan]:
+    run = _V6.match(text, start, start + 64)
+    if run is None or (start and (text[start - 1].isalnum() or text[start - 1] in "_.")):
+        return []
+    written = run[0][:-1] if run[0].endswith(":") and not run[0].endswith("::") else run[0]
+    after = text[start + len(written) : start + len(written) + 1]
+    # `a[1::2]` and `abc::def` are code.
+    if after.isalnum() or after == "_" or (written.count(":") < 3 and not _V6_GROUP.search(written)):
+        return []
+    try:
+        address = ipaddress.IPv6Address(written)
+    except ValueError:
+        return []
+    rule, score = _classify(address.ipv4_mapped or address)
+    if address.ipv4_mapped is None and _is_prefix(address, text, start + len(written)):
+        score = _NOBODY
+    return [TaggedSpan(rule, start, start + len(written), score)]
+
+
+def _mac(text: str, start: int) -> list[TaggedSpan]:
+    match = _MAC.match(text, start, start + 19) if start >= 0 else None
+    if match is None:
+        return []
+    digits = match[0].replace(match[1], "").lower()
+    first = int(digits[:2], 16)
+    if digits.startswith(_DOCUMENTATION) or first & 1 or not int(digits, 16):  # first & 1: a group, not a device
+        score = _NOBODY
+    else:
+        score = _EVEN if match[1] == "-" and digits.isdigit() else _SURE
+    return [TaggedSpan(MAC, *match.span(), score)]
+
+
+def _classify(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, float]:
+    return (IP, _SURE) if address.is_global and not address.is_multicast else (IP_SPECIAL, _NOBODY)
+
+
+def _is_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str, end: int) -> bool:
+    """Whether an address that ends at `end` is that of a network."""
+    if isinstance(address, ipaddress.IPv6Address) and not int(address) & (2**64 - 1):
+        return True
+    length = _LENGTH.match(text, end, end + 5)
+    bits = address.max_prefixlen - int(length[1]) if length else 0
+    return bits > 0 and not int(address) & (2**bits - 1)
+
+
+def _like_a_version(address: ipaddress.IPv4Address) -> bool:
+    return address.packed[3] == 0 or max(address.packed) < 10
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of mail
+
+_LONGEST_NAME = 64  # RFC 5321, section 4.5.3.1.1
+_WINDOW = 600  # at least eight labels of 63 characters, and a top-level domain
+
+_LABEL = r"[^\W_][\w-]{0,62}+"
+# A top-level domain that begins with a capital and goes on without is the next sentence: `a@b.com.This`.
+_TOP = r"(?:xn--[a-z0-9-]{2,59}|[a-z]{2,24}|[A-Z]{2,24}|[^\W\d_A-Za-z]{2,24})(?!\w|-\w)"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_TOP}")
+_DOT = r"(?:\.| ?[(\[{] ?(?i:dot) ?[)\]}] ?)"
+_SPELLED = re.compile(rf"[(\[{{] ?(?i:at) ?[)\]}}] ?(?P<domain>(?:{_LABEL}{_DOT}){{1,8}}{_TOP})")
+# The name, backwards: letters of scripts that put spaces between words, so that a Chinese sentence in front of an
+# address is not part of it; a name wholly of other letters is the second try.
+_NAME = re.compile(rf"(?:[^\W\u0530-\U0010ffff]|[.+%'&-]){{1,{_LONGEST_NAME + 1}}}")
+_OTHER_NAME = re.compile(rf"\w{{1,{_LONGEST_NAME + 1}}}")
+_NO_BEGINNING = ".+%'&-"
+
+_FILES = frozenset(
+    {"bmp", "css", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "jsx", "pdf", "php", "png", "scss"}
+    | {"svg", "ts", "tsx", "webp", "xml", "zip"}
+)
+# RFC 2606 and 6761: names that belong to nobody.
+_RESERVED = re.compile(r"(?:.*\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)", re.IGNORECASE)
+_ROLES = frozenset(
+    {"abuse", "admin", "billing", "contact", "enquiries", "feedback", "hello", "help", "hostmaster", "info", "jobs"}
+    | {"mail", "marketing", "media", "news", "newsletter", "no-reply", "noreply", "office", "orders", "postmaster"}
+    | {"press", "privacy", "sales", "security", "service", "support", "team", "webmaster"}
+)
+_PERSON, _ROLE, _EXAMPLE = 0.95, 0.6, 0.2
+
+
+def find_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of the addresses whose `@` each region begins with.
+
+    Addresses of roles (`info@`) score 0.6; those that are no one's, in domains for examples or `git@`, 0.2.
+    """
+    for at, _ in regions:
+        domain = _DOMAIN.match(text, at + 1, at + 1 + _WINDOW)
+        if domain is not None:
+            yield from _email(text, at, domain.end(), domain[0])
+
+
+def find_spelled_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of the addresses whose `[at]`, `(at)` or `{at}` each region begins with."""
+    for bracket, _ in regions:
+        spelled = _SPELLED.match(text, bracket, bracket + _WINDOW)
+        if spelled is not None:
+            at = bracket - 1 if text[bracket - 1 : bracket] == " " else bracket
+            yield from _email(text, at, spelled.end(), re.sub(_DOT, ".", spelled["domain"]))
+
+
+def _email(text: str, at: int, end: int, domain: str) -> Iterator[TaggedSpan]:
+    start = _name_start(text, at)
+    if start < at and domain.rpartition(".")[2].casefold() not in _FILES:  # `icon@2x.png`
+        yield TaggedSpan(EMAIL, start, end, _email_score(text[start:at].casefold(), domain))
+
+
+def _name_start(text: str, at: int) -> int:
+    """Where the name in front of `at` begins; `at` where there is none."""
+    backwards = text[max(0, at - _LONGEST_NAME - 1) : at][::-1]
+    run = _NAME.match(backwards) or _OTHER_NAME.match(backwards)
+    if run is None or run.end() > _LONGEST_NAME:
+        return at
+    return at - len(run[0].rstrip(_NO_BEGINNING))
+
+
+def _email_score(name: str, domain: str) -> float:
+    if name == "git" or _RESERVED.fullmatch(domain):
+        return _EXAMPLE
+    return _ROLE if name in _ROLES else _PERSON
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of the web
+
+_LONGEST = 2000
+_SCHEME = re.compile(
+    r"(?<![^\W_])(?i:https?|s?ftps?|wss?|ssh|git|svn|smb|postgres(?:ql)?|mysql|mongodb(?:\+srv)?|rediss?|amqps?|smtps?"
+    r"|imaps?|ldaps?)\Z"
+)
+_BODY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[^\W_])[^\s<>\"{}|\\^`\[\]\u3000-\u3002\u300c-\u3011\uff08\uff09\uff0c]"
+    rf"{{0,{_LONGEST}}}+"
+)
+_PUNCTUATION = ".,;:!?'*_~"
+_LOGIN = re.compile(r"[^\s/?#@:<>\[\]\"']{1,64}:([^\s/?#@<>\[\]\"']{1,128})@")
+_NO_PASSWORD = re.compile(r"(?:pass(?:word|wd|phrase)?|pwd|secret|user|x{3,}|\*{2,}|\.{3}|[$%].*)", re.IGNORECASE)
+
+# Paths that look like a person's page and are the site's own.
+_OF_THE_SITE = (
+    r"(?:about|accounts?|blog|contact|dialog|discover|docs|events|explore|features|groups|hashtag|help|home|i|intent"
+    r"|jobs|joinchat|legal|login|marketplace|pages|plugins|policies|press|pricing|privacy|public|p|reel|s|search"
+    r"|settings|shared?|sharer|signup|sponsors|stories|terms|topics|tos|tr|trending|watch)(?:[/?#.]|$)"
+)
+_PROFILE = re.compile(
+    r"(?:www\.|m\.|old\.|[a-z]{2}(?:-[a-z]{2})?\.)?(?:"
+    r"(?:(?:facebook|twitter|x|instagram|github|gitlab|pinterest|vk)\.com|bitbucket\.org)"
+    rf"/(?!{_OF_THE_SITE})@?[\w.%-]{{2,64}}/?(?:[?#]|$)"
+    rf"|t\.me/(?!{_OF_THE_SITE})\w{{4,32}}/?(?:[?#]|$)"
+    r"|linkedin\.com/(?:in|pub)/[\w%.-]{2,100}"
+    r"|reddit\.com/u(?:ser)?/[\w-]{3,20}"
+    r"|(?:[\w-]{1,63}\.){1,4}[a-z]{2,24}/(?:@[\w.-]{2,64}|~[\w.-]{2,32})/?(?:[?#]|$)"
+    r")",
+    re.IGNORECASE,
+)
+_PAGE, _LOGGED_IN, _NO_LOGIN, _PLAIN = 0.8, 0.9, 0.2, 0.2
+
+
+def find_urls(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of addresses with a scheme; each region begins with the colon of `://`."""
+    done = 0
+    for colon, _ in regions:
+        if colon < done:  # one address inside another
+            continue
+        scheme = _SCHEME.search(text, max(0, colon - 16), colon)
+        body = _BODY.match(text, colon + 3, colon + 3 + _LONGEST) if scheme else None
+        if scheme is None or body is None:
+            continue
+        login = _LOGIN.match(text, body.start(), body.end())
+        if login is not None:
+            score = _NO_LOGIN if _NO_PASSWORD.fullmatch(login[1]) else _LOGGED_IN
+            yield TaggedSpan(PASSWORD, login.start(), login.end() - 1, score)
+        done = body.end()
+        yield _url(scheme.start(), body.start(), trimmed(body[0]))
+
+
+def find_bare_hosts(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of addresses that begin with `www.`; each region begins with its dot."""
+    done = 0
+    for dot, _ in regions:
+        start = dot - 3
+        previous = text[start - 1 : start] if start else ""
+        if dot < done or previous.isalnum() or previous in (".", "-", "_", "@"):
+            continue
+        body = _BODY.match(text, start, start + _LONGEST)
+        if body is not None:
+            done = body.end()
+            yield _url(start, start, trimmed(body[0]))
+
+
+def trimmed(address: str) -> str:
+    """An address without the punctuation of the sentence that it stands in, and closing brackets that none opens."""
+    for _ in range(4):  # `http://x.org/).` and the like; whoever writes more of them loses nothing
+        address = address.rstrip(_PUNCTUATION)
+        unopened = address.count(")") - address.count("(")
+        closing = len(address) - len(address.rstrip(")"))
+        if unopened <= 0 or not closing:
+            break
+        address = address[: len(address) - min(unopened, closing)]
+    return address
+
+
+def _url(start: int, body_start: int, body: str) -> TaggedSpan:
+    rule, score = (PROFILE, _PAGE) if _PROFILE.match(body) else (URL, _PLAIN)
+    return TaggedSpan(rule, start, body_start + len(body), score)

@@ -1,0 +1,161 @@
+"""Telephone numbers: international ones (ITU-T E.164), and national ones in the forms that give them away.
+
+Whether a national number is one depends on its country, which a text does not say. Three things stand in for it: a form
+that little else has (`555-123-4567`, `(08) 8747 6301`), the zero in front of an area code, and a word such as `call`
+nearby. Metadata of all countries, as `phonenumbers` carries it, needs the country as well, and costs tens of
+microseconds a number: with the codes of the countries and the length alone, hardly anything behind a plus sign is not a
+number of a telephone. So there is no such dependency.
+
+Runs of digits are read as a whole: `1987 45 612 3` in a table is no number because some part of it could be one.
+"""
+
+import re
+from collections.abc import Iterator
+
+from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.taggers.pii.context import Regions, before
+
+RULE = "pii.phone"
+
+_GAPS = r" \u00a0\u2009\u202f.()/\u2010-\u2013-"
+# ITU-T, list of assigned codes (complement to E.164).
+COUNTRY = (
+    r"(?:1|7|2(?:0|7|1[12368]|[2-4][0-9]|5[0-8]|6[0-9]|9[017-9])|3(?:[0-469]|5[0-9]|7[0-9]|8[0-35-79])"
+    r"|4(?:[013-9]|2[013])|5(?:[1-8]|0[0-9]|9[0-9])|6(?:[0-6]|7[02-9]|8[0-35-9]|9[0-2])"
+    r"|8(?:[1246]|0[08]|5[02356]|7[08]|8[0-368])|9(?:[0-58]|6[0-8]|7[0-79]|9[2-68]))"
+)
+_COUNTRY = re.compile(COUNTRY)
+_PLUS = re.compile(r"\+[ (]?\Z")
+_DIGITS = re.compile("[0-9]+")
+_EXTENSION = re.compile(r" ?(?:x|ext\.?|extension) ?[0-9]{1,6}(?![\w(])", re.IGNORECASE)
+
+# North America: three groups, told apart by hyphens, dots or brackets.
+_AMERICAN = re.compile(
+    r"(?:(?<![\w.,/=$+-])(?:1[ .-])?[2-9][0-9]{2}[.-]|(?:(?<![\w.,/=$+-])1[ .-]?)?\([2-9][0-9]{2}\)[ -]?)"
+    r"[0-9]{3}[ .-]?[0-9]{4}"
+    r"(?![0-9]|[.,-][0-9])"
+)
+_FICTION = re.compile(r"555[ .-]?01[0-9]{2}")  # numbers for films and examples (ATIS-0300115)
+
+_NOT_BEHIND = re.compile(r"(?:[\w./=&%+-]|[0-9],|[$€£¥§] ?)\Z")
+_NOT_BEFORE = re.compile(r"[\w%°]|,[0-9]")
+_DAY, _MONTH, _YEAR = "(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])", "(?:19|20)[0-9]{2}"
+_DATE = re.compile(
+    rf"(?<![0-9])(?:{_YEAR}([-./ ]){_MONTH}\1{_DAY}|{_DAY}([-./ ]){_MONTH}\2{_YEAR}|{_MONTH}([-./]){_DAY}\3{_YEAR}"
+    rf"|{_YEAR} ?[-/\u2010-\u2013] ?{_YEAR})(?![0-9])"
+)
+# Amounts of money, and the form of social security numbers.
+_OF_OTHERS = re.compile(r"[0-9]{1,3}(?:[ .]?[0-9]{3})*\.[0-9]{2}|[0-9]{3}-[0-9]{2}-[0-9]{4}")
+_WORDS = re.compile(
+    r"\b(?:telephones?|phones?|tele?fon[oe]?|tel[eé]fono|t[eé]l[eé]phone|telefoon|t[eé]l|ph|fax|mobile?|m[oó]vil"
+    r"|cell|cellphone|cellular|handy|whatsapp|sms|hotline|helpline|call(?:s|ed|ing)?|dial|text|contact"
+    r"|messages? (?:me|to)|reach (?:me|us|him|her|them)|answering)\b",
+    re.IGNORECASE,
+)
+# Behind these any number is that of something else, unless it is written as one abroad or in America.
+_OF_THINGS = re.compile(
+    r"\b(?:invoice|order|part|item|ref(?:erence)?|case|ticket|serial|patent|model|account|isbn|issn|doi|article|sku)"
+    r"(?: (?:no\.?|nr\.?|number|id))?[ :#]{0,3}\Z",
+    re.IGNORECASE,
+)
+_WORDS_BEHIND = re.compile(r"[ (\u2013-]{0,3}(?:office|home|work|mobile|cell|fax|phone)\b", re.IGNORECASE)
+_IN_SIGHT = 32  # characters
+
+_LONGEST = 40  # characters of a national number
+_FORMS: tuple[tuple[re.Pattern[str], int, int, float], ...] = (  # how it is written, fewest and most digits, score
+    (re.compile(rf"00{COUNTRY}[0-9{_GAPS}]+"), 10, 17, 0.7),  # with the prefix of a call abroad
+    (re.compile(rf"\(?0[1-9][0-9]*[{_GAPS}][0-9{_GAPS}]+"), 9, 11, 0.7),  # with the zero in front of an area code
+    (re.compile(r"[2-9][0-9]{2} [0-9]{3} [0-9]{4}"), 10, 10, 0.5),
+    (re.compile(r"0[1-9][0-9]+"), 10, 11, 0.3),
+)
+_SURE, _SHORT, _NAMED, _UNLIKELY, _EXAMPLE = 0.95, 0.7, 0.9, 0.3, 0.2
+
+
+def find_phones(text: str, regions: Regions) -> Iterator[TaggedSpan]:
+    """Marks of telephone numbers in regions of digits and what separates them, with their extensions."""
+    for start, end in regions:
+        plus = _PLUS.search(text, max(0, start - 2), start)
+        mark = _international(text, plus.start(), start, end) if plus else None
+        if mark is not None:
+            yield mark
+            start = mark.end
+        found = False
+        bracket = text[start - 1 : start] == "("
+        for match in _AMERICAN.finditer(text, start - bracket, end + 2):
+            stop = _with_extension(text, match.end())
+            if stop is not None:
+                found = True
+                score = _EXAMPLE if _FICTION.search(match[0]) else _NAMED
+                yield TaggedSpan(RULE, match.start(), stop, score)
+        if mark is None and not found:
+            yield from _national(text, start, end)
+
+
+def _international(text: str, plus: int, start: int, end: int) -> TaggedSpan | None:
+    """The number with the plus sign at `plus`, whose digits begin at `start`: up to 15, whole groups of them."""
+    country = _COUNTRY.match(text, start, end)
+    if country is None:
+        return None
+    american = country[0] == "1"
+    digits, stop = _whole_groups(text, start, end, 11 if american else 15)
+    stop = _with_extension(text, stop)
+    if stop is None or digits < 7 or (american and digits != 11):
+        return None
+    opened = text[plus - 1 : plus] == "(" and text.count(")", plus, stop) > text.count("(", plus, stop)
+    begin = plus - opened
+    if american and _FICTION.search(text, start, stop):
+        return TaggedSpan(RULE, begin, stop, _EXAMPLE)
+    return TaggedSpan(RULE, begin, stop, _SURE if digits > 7 else _SHORT)
+
+
+def _whole_groups(text: str, start: int, end: int, most: int) -> tuple[int, int]:
+    """How many digits the groups have that hold at most so many together, and where the last of them ends.
+
+    Brackets stand behind the code of a country; later ones begin another number.
+    """
+    digits, stop = 0, start
+    for group in _DIGITS.finditer(text, start, min(end, start + 4 * most)):
+        if digits + len(group[0]) > most or (digits > 3 and text[group.start() - 1] == "("):
+            break
+        digits, stop = digits + len(group[0]), group.end()
+    return digits, stop
+
+
+def _with_extension(text: str, end: int) -> int | None:
+    """The end of the number with its extension; None where a word goes on."""
+    extension = _EXTENSION.match(text, end, end + 20)
+    if extension is not None:
+        return extension.end()
+    after = text[end : end + 1]
+    return None if after.isalnum() or after == "_" else end
+
+
+def _national(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
+    """The region as one number, where its form or a word nearby says that it is one."""
+    stop = _with_extension(text, end)
+    if stop is None or end - start > _LONGEST:
+        return
+    if text[start - 1 : start] == "(" and ")" in text[start:end]:
+        start -= 1
+    written = text[start:end]
+    digits = sum(map(len, _DIGITS.findall(written)))
+    if not 7 <= digits <= 17 or _NOT_BEHIND.search(text, max(0, start - 2), start) or _DATE.search(written):
+        return
+    if _NOT_BEFORE.match(text, stop, stop + 2) or _OF_OTHERS.fullmatch(written):
+        return
+    score = _form(written, digits)
+    if _OF_THINGS.search(before(text, start, _IN_SIGHT)):
+        score = min(score, _UNLIKELY)
+    elif digits <= 13 and (
+        _WORDS.search(before(text, start, _IN_SIGHT)) or _WORDS_BEHIND.match(text, stop, stop + _IN_SIGHT)
+    ):
+        score = _NAMED if score else 0.6
+    if score:
+        yield TaggedSpan(RULE, start, stop, score)
+
+
+def _form(written: str, digits: int) -> float:
+    for pattern, fewest, most, score in _FORMS:
+        if fewest <= digits <= most and pattern.fullmatch(written):
+            return score
+    return 0.0

@@ -1,0 +1,186 @@
+"""All families over one text.
+
+Two scans look for signs that something could be there, and only around them is looked closer. A sign is a character
+that is rare in prose and that every find of some family holds: the `@` of an address, the `://` of another, the first
+digit of a run. `re` looks for the characters of a set as fast as it can look for anything, and most of them show with
+the next character that they are no sign. So a text without candidates costs two scans.
+
+Of finds that overlap one stays: rather one that scores one half or more, then the one whose rule is earlier in `ORDER`,
+then the one that begins first, then the longer one. Once something is taken out, what stood beside it may be found, as
+the rest of an address, or a number that had no end. So the text is read again with the finds blanked out, until nothing
+is found any more: a text is clean after one redaction. A text made so that this would go on and on is marked as a
+whole.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
+from lmworks.corpus.taggers.pii.context import Regions
+
+ENTANGLED = "pii.entangled"
+MEASURE = "pii_marks"  # that a text has where personal data were looked for
+ORDER = (
+    ENTANGLED,
+    keys.KEY,
+    keys.PASSWORD,
+    addresses.EMAIL,
+    numbers.IBAN,
+    numbers.CARD,
+    numbers.SSN,
+    numbers.NATIONAL,
+    addresses.IP,
+    addresses.IP_SPECIAL,
+    addresses.MAC,
+    phone.RULE,
+    addresses.PROFILE,
+    addresses.URL,
+)
+_RANK: Mapping[str, int] = {rule: rank for rank, rule in enumerate(ORDER)}
+_ROUNDS = 8  # of reading again; two are the rule
+_BLANK = "<"  # like the brackets of what is written in place of a find, part of no find
+
+_SEPARATORS = " \u00a0\u2009\u202f.()/\u2010\u2011\u2012\u2013-"
+_GAPS = re.escape(_SEPARATORS)
+_NUMBERS = re.compile(
+    r"[0-9](?<![0-9].)(?:"
+    # Two letters, and no more, before the digit: an account or a national insurance number; six: a codice fiscale.
+    r"(?:(?<=[A-Za-z]{2}.)(?<![A-Za-z0-9][A-Za-z]{2}.)(?=[0-9][ \u00a0-]?[A-Za-z0-9]{4})"
+    r"|(?<=[A-Z]{2} .)(?=[0-9] ?[0-9]{2} ?[0-9]{2} ?[A-D](?!\w))"
+    r"|(?<=[A-Z]{6}.)(?=[0-9][A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]))(?P<lettered>)"
+    # A run with a second digit, so that a year in front of a bracket is none.
+    rf"|(?=[0-9]*[{_GAPS}]{{0,3}}[0-9])[0-9{_GAPS}]{{6,}}+(?P<number>)"
+    r")"
+)
+_FEWEST_DIGITS = 7
+# Two or more separators end a number, but for brackets around one of its groups: `+41 (0)44`, `(08) 8747`.
+_BREAK = re.compile(rf"(?!(?: \(|\)[ ./-]|[./-]\()[0-9])[{_GAPS}]{{2,}}")
+_NO_DIGIT = re.compile("[^0-9]+")
+
+_NAME_ENDS = "(?i:rd|wd|ss|se|et|en|ey|al|ls|on)"  # of `password`, `pwd`, `pass`, `passphrase`, `secret`, `token`, ...
+_SIGNS = re.compile(
+    r"[.:=_A@(\[{-](?:"
+    r"(?<=\.)(?:(?<=[wW]{3}.)(?=[^\W_])(?P<www>)|(?=eyJ[A-Za-z0-9_-]{4})(?P<web_token>)"
+    r"|(?=[A-Za-z0-9_-]{16})(?:(?<=ya29\.)|(?<=SG\.)|(?<=hvs\.))(?P<dotted_token>))"
+    r"|(?<=-)(?:(?=-{4}BEGIN )(?P<private_key>)"
+    r"|(?<=[0-9A-Fa-f]{2}-)(?=[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-)(?P<hyphens>))"
+    # A run of letters and digits is taken at once, so that it is looked at once; keys hold digits.
+    r"|(?<=[_-])(?=[A-Za-z0-9][A-Za-z0-9_-]{15})(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]++(?P<token>)"
+    r"|(?<=[(\[{])(?= ?[aA][tT] ?[)\]}])(?P<spelled_at>)"
+    r"|(?<=:)(?=//[^\W_]|//\[)(?P<slashes>)"
+    r"|(?<=[:=])(?=>?[ \t]{0,3}[\"']?[^\s\"'<>=]{5})(?:"
+    rf"(?<={_NAME_ENDS}[:=])|(?<={_NAME_ENDS}[\s\"'][:=])"
+    rf"|(?<={_NAME_ENDS}[\"'][\s\])][:=])|(?<={_NAME_ENDS}[\"']\]\s[:=]))(?P<assigned>)"
+    r"|(?<=[0-9A-Fa-f:]:)(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]*+(?P<colons>)"
+    r"|(?<=:)(?=AA[A-Za-z0-9_-]{33})(?P<bot_token>)"
+    r"|(?<=A)(?=(?:KIA|SIA|BIA|CCA|3T[A-Z0-9])[A-Z2-7]{16}|Iza[A-Za-z0-9_-]{35})(?P<plain_token>)"
+    r"|(?<=@)(?=[^\W_])(?P<at>)"
+    r")"
+)
+
+Finder = Callable[[str, Regions], Iterator[TaggedSpan]]
+_FINDERS: Mapping[str, tuple[Finder, ...]] = {
+    "number": (numbers.find_cards, numbers.find_numbers, addresses.find_ipv4, phone.find_phones),
+    "lettered": (numbers.find_ibans, numbers.find_lettered_numbers),
+    "at": (addresses.find_emails,),
+    "spelled_at": (addresses.find_spelled_emails,),
+    "www": (addresses.find_bare_hosts,),
+    "slashes": (addresses.find_urls,),
+    "colons": (addresses.find_colon_addresses,),
+    "hyphens": (addresses.find_hyphen_addresses,),
+    "assigned": (keys.find_assignments,),
+    "private_key": (keys.find_private_keys,),
+    "web_token": (keys.find_web_tokens,),
+    "token": (keys.find_tokens,),
+    "dotted_token": (keys.find_short_prefixed_tokens,),
+    "bot_token": (keys.find_short_prefixed_tokens,),
+    "plain_token": (keys.find_short_prefixed_tokens,),
+}
+
+
+def personal_data(text: Text) -> Attributes:
+    """Marks by the rules of `ORDER`, which do not overlap, and two measures. Finds that score below one half are not
+    marked: those that are no one's (addresses of examples, private networks), those that are not personal (plain web
+    addresses), and those that are rather something else. A policy may ask for more of what is marked, not for less.
+
+    pii_marks  How many.
+    pii_share  Of all characters, those that are marked; absent for the empty text.
+    """
+    marks = find_personal_data(text.text)
+    measures = {MEASURE: float(len(marks))}
+    if text.text:
+        measures["pii_share"] = sum(mark.end - mark.start for mark in marks) / len(text.text)
+    return Attributes(measures, marks)
+
+
+def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[TaggedSpan, ...]:
+    """What these rules find that scores at least so much, in the order of the text. The marks do not overlap."""
+    found: list[TaggedSpan] = []
+    rest = text
+    for _ in range(_ROUNDS):
+        new = resolve(
+            mark
+            for sign, regions in candidates(rest).items()
+            for finder in _FINDERS[sign]
+            for mark in finder(rest, regions)
+            if mark.score >= at_least and mark.rule in rules
+        )
+        if not new:
+            return tuple(sorted(found, key=lambda mark: mark.start))
+        found += new
+        rest = _blanked(rest, new)
+    return (TaggedSpan(ENTANGLED, 0, len(text)),)
+
+
+def candidates(text: str) -> dict[str, list[tuple[int, int]]]:
+    """Where each kind of sign is, in the order of the text; no key where there is none."""
+    regions: dict[str, list[tuple[int, int]]] = {}
+    for match in _NUMBERS.finditer(text):
+        if match.lastgroup == "lettered":
+            regions.setdefault("lettered", []).append(match.span())
+        else:
+            for start, end in _numbers_in(text, *match.span()):
+                regions.setdefault("number", []).append((start, end))
+    for match in _SIGNS.finditer(text):
+        if match.lastgroup is not None:
+            regions.setdefault(match.lastgroup, []).append(match.span())
+    return regions
+
+
+def _numbers_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of a run of digits and separators that are long enough to be a number of any kind."""
+    breaks = [*(found.span() for found in _BREAK.finditer(text, start, end)), (end, end)]
+    for stop, following in breaks:
+        written = text[start:stop].rstrip(_SEPARATORS)
+        # Four numbers of an address have three dots, and may have no more than four digits.
+        if len(_NO_DIGIT.sub("", written)) >= _FEWEST_DIGITS or written.count(".") >= 3:
+            yield start, start + len(written)
+        start = following
+
+
+def resolve(marks: Iterable[TaggedSpan]) -> list[TaggedSpan]:
+    """Those that stay where marks overlap; rules that `ORDER` does not name come last. Empty ones go."""
+    ordered = sorted(marks, key=precedence)
+    if len(ordered) < 2:
+        return [mark for mark in ordered if mark.start < mark.end]
+    taken = bytearray(max(mark.end for mark in ordered))
+    kept = []
+    for mark in ordered:
+        if mark.start < mark.end and taken.find(1, mark.start, mark.end) < 0:
+            taken[mark.start : mark.end] = b"\1" * (mark.end - mark.start)
+            kept.append(mark)
+    return kept
+
+
+def precedence(mark: TaggedSpan) -> tuple[bool, int, int, int, float]:
+    """The lower of two that overlap stays."""
+    return mark.score < 0.5, _RANK.get(mark.rule, len(ORDER)), mark.start, -mark.end, -mark.score
+
+
+def _blanked(text: str, marks: Sequence[TaggedSpan]) -> str:
+    pieces, position = [], 0
+    for mark in sorted(marks, key=lambda mark: mark.start):
+        pieces += (text[position : mark.start], _BLANK * (mark.end - mark.start))
+        position = mark.end
+    return "".join(pieces) + text[position:]

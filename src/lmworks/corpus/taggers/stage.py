@@ -1,0 +1,171 @@
+"""The stage `data.annotate`: what is known of each document, beside the documents."""
+
+import json
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.corpus.attribute_columns import filled, rules_of
+from lmworks.corpus.attribute_table import (
+    ANNOTATIONS,
+    EVALUATION_ITEMS,
+    AttributeTable,
+    DocumentAttributes,
+    read_annotations,
+    write_annotations,
+)
+from lmworks.corpus.corpus_shards import CorpusShard, check_sources, corpus_shards
+from lmworks.corpus.dedup.decontamination import count_statuses
+from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
+from lmworks.corpus.taggers.config import AnnotateConfig
+from lmworks.corpus.taggers.tag_document import annotate_with_items, files_of, tools_of
+from lmworks.report import Fold, Section, Table
+
+_UNFOLDED = 10  # rows of a table that are shown before it is opened
+ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
+WORDS = "words"  # there: how often each word stands in the books of each shard, and of all
+
+
+def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
+    """Of every shard of the inputs' documents a file of annotations, in their order.
+
+    ValueError where no input holds documents, or two of them have a source of one name.
+    """
+    shards = corpus_shards(dict(context.inputs))
+    check_sources(shards)
+    (context.work / ITEMS).mkdir(exist_ok=True)
+    words = _book_words(shards, config, context) if config.repair else None
+    parts = [
+        Part(
+            AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json", words),
+            context.work / f"{shard.name}.parquet",
+            shard.bytes,
+        )
+        for shard in shards
+    ]
+    carry_out(annotate_part, parts, config.execution, context.progress, "bytes")
+    folder = context.output / ANNOTATIONS
+    folder.mkdir()
+    for part in parts:
+        shutil.copyfile(part.done, folder / part.done.name)
+    tables = [read_annotations(part.done) for part in parts]
+    items = _items(config, context.base, [part.given.items for part in parts])
+    sections = (_section(tables), *([_items_section(items)] if items else []))
+    return StageResult(metrics=_metrics(tables, items), sections=sections)
+
+
+def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
+    """How often each word stands in all books of the corpus: before the first of them is repaired."""
+    folder = context.work / WORDS
+    parts = [Part(shard, folder / f"{shard.name}.json", shard.bytes) for shard in shards]
+    carry_out(count_books, parts, config.execution, context.progress, "bytes looked at for words of books")
+    joined = Part(tuple(part.done for part in parts), folder / "all.json")
+    carry_out(join_counts, [joined], ExecutionConfig(workers=1))
+    return joined.done
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatePart:
+    """A shard, where the ids of the evaluation items go that its documents hold, and how often words stand in books."""
+
+    shard: CorpusShard
+    config: AnnotateConfig
+    base: Path
+    items: Path
+    words: Path | None = None
+
+
+def annotate_part(part: AnnotatePart, path: Path) -> None:
+    """The annotations of one shard to a new file; before that is whole, the items are there."""
+    found: set[str] = set()
+    others = words_of_others(part.words) if part.words else None
+
+    def annotated() -> Iterator[DocumentAttributes]:
+        for document in part.shard:
+            known, items = annotate_with_items(document, part.config, part.base, others)
+            found.update(items)
+            yield known
+
+    write_annotations(path, annotated())
+    if part.config.evaluation:
+        written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
+        written.write_text(json.dumps(sorted(found)), "utf-8")
+        written.replace(part.items)
+
+
+def check(config: AnnotateConfig, base: Path) -> None:
+    """Before any stage runs: ConfigError for files of the config that are not there, ValueError for such as are not
+    what they should be."""
+    tools_of(config, base)
+
+
+def outside_digest(config: AnnotateConfig, base: Path) -> str:
+    """SHA-256 of the files that the config names."""
+    return hash_json([hash_file(path) for path in files_of(config, base)])
+
+
+def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:
+    """How many evaluation items have each status; nothing where none are looked for."""
+    index = tools_of(config, base).evaluation
+    if index is None:
+        return {}
+    return count_statuses(index, {item for path in found for item in json.loads(path.read_text("utf-8"))})
+
+
+def _items_section(items: Mapping[str, int]) -> Section:
+    undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
+    text = (
+        "Contaminated is an item of which any document holds a run of words, however small its share is: a policy says "
+        "which share is too much. An item that is too short or too common to decide says nothing about the documents."
+    )
+    alarms = (f"{undecided:,} of {sum(items.values()):,} evaluation items cannot be decided.",) if undecided else ()
+    return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
+
+
+def _metrics(tables: list[AttributeTable], items: dict[str, int]) -> dict[str, int | dict[str, int]]:
+    return {
+        "documents": sum(map(len, tables)),
+        "repaired": sum(filled(table.edits) for table in tables),
+        "marks": sum(rules_of(table.marks).total() for table in tables),
+        "languages": dict(_languages(tables).most_common()),
+        EVALUATION_ITEMS: items,
+    }
+
+
+def _section(tables: list[AttributeTable]) -> Section:
+    """How many documents there are of each kind and language, and places of each mark and edit; folded, of each measure
+    how many documents have it, and its quartiles."""
+    rows = []
+    for name in sorted({name for table in tables for name in table.measures}):
+        values = np.concatenate([table.measures[name] for table in tables if name in table.measures])
+        values = values[np.isfinite(values)]
+        if len(values):
+            rows.append((name, len(values), *(f"{each:.4g}" for each in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))))
+    header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
+    shown, folds = [], [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
+    for columns, counts in (
+        (("kind", "documents"), Counter(kind for table in tables for kind in table.kinds)),
+        (("language", "documents"), _languages(tables)),
+        (("mark", "places"), sum((rules_of(table.marks) for table in tables), Counter[str]())),
+        (("repair", "places"), sum((rules_of(table.edits) for table in tables), Counter[str]())),
+    ):
+        ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        shown += [Table(columns, ranked[:_UNFOLDED])] if ranked else []
+        if len(ranked) > _UNFOLDED:
+            folds.append(Fold(f"All {len(ranked)} of {columns[0]}", tables=(Table(columns, ranked),)))
+    text = (
+        f"{sum(map(len, tables)):,} documents were measured; nothing is decided yet. The report has {len(rows)} "
+        "measures of them."
+    )
+    return Section("Annotations", text, tuple(shown), folds=tuple(folds))
+
+
+def _languages(tables: Sequence[AttributeTable]) -> Counter[str]:
+    return Counter(str(language) for table in tables for language in table.labels.get("language", ()))

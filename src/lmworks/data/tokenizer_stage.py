@@ -1,0 +1,93 @@
+"""The stages `tokenizer.bpe`, `tokenizer.wordpiece` and `tokenizer.unigram`: documents into a tokenizer."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from lmworks.artefact import StageContext, StageResult, write_text
+from lmworks.corpus.documents import DOCUMENTS, open_documents
+from lmworks.progress import Report
+from lmworks.report import Section, Table
+from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
+from lmworks.tokenizer.merge_history import TRACE
+from lmworks.tokenizer.training.bpe_trainer import Trained, train_bpe
+from lmworks.tokenizer.training.unigram_trainer import TrainedUnigram, train_unigram
+from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+
+Config = BpeConfig | WordPieceConfig | UnigramConfig
+Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]
+
+
+def bpe(config: BpeConfig, context: StageContext) -> StageResult:
+    """Byte-pair encoding from the texts of the one input with documents; ValueError when they are all empty."""
+    return _train(train_bpe, config, context)
+
+
+def wordpiece(config: WordPieceConfig, context: StageContext) -> StageResult:
+    """WordPiece from the texts of the one input with documents; ValueError when they are all empty."""
+    return _train(train_wordpiece, config, context)
+
+
+def unigram(config: UnigramConfig, context: StageContext) -> StageResult:
+    """Unigram from the texts of the one input with documents; ValueError when they are all empty."""
+    return _train(train_unigram, config, context)
+
+
+def _train(train: Trainer, config: Config, context: StageContext) -> StageResult:
+    store = open_documents(context.input(DOCUMENTS))
+    trained = train((document.text for document in store), config, context.progress)
+    write_tokenizer(context.output, trained)
+    return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))
+
+
+def write_tokenizer(folder: Path, trained: Trained | TrainedUnigram) -> None:
+    """`tokenizer.json`, `tokenizer_config.json` and, where there are merges, their trace, into an existing folder."""
+    trained.tokenizer.save(folder)
+    if isinstance(trained, Trained):
+        write_text(folder / TRACE, trained.trace())
+
+
+def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]:
+    """`missing` is how many tokens fewer than asked for there was text to learn; `uncovered` characters, which occur
+    `uncovered_occurrences` times in all, have no token."""
+    return {
+        "vocabulary": trained.tokenizer.vocabulary_size,
+        "missing": max(config.vocabulary_size - trained.tokenizer.vocabulary_size, 0),
+        "words": trained.occurrences,
+        "different_words": trained.words,
+        "uncovered": trained.uncovered.characters,
+        "uncovered_occurrences": trained.uncovered.occurrences,
+    }
+
+
+def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
+    """What was learnt, with its beginning and its end."""
+    numbers = metrics(trained, config)
+    text = (
+        f"{numbers['vocabulary']:,} tokens were learnt from {numbers['words']:,} words, of which "
+        f"{numbers['different_words']:,} are different."
+    )
+    if numbers["missing"]:
+        text += (
+            f" That is {numbers['missing']:,} fewer than asked for: nothing else in the texts is frequent enough. Give "
+            "more of them, or lower vocabulary_size."
+        )
+    if trained.uncovered.warning:
+        text += f" {trained.uncovered.warning}"
+    return Section("Vocabulary", text, (_merges(trained) if isinstance(trained, Trained) else _pieces(trained),))
+
+
+def _merges(trained: Trained) -> Table:
+    merges, counts = trained.merges.pairs(), trained.merges.counts.tolist()
+    rows = [(number + 1, *merges[number], counts[number]) for number in range(len(merges))]
+    columns = ("merge", "left", "right", "neighbours so often")
+    return Table(columns, _ends(rows), "The first merges and the last")
+
+
+def _pieces(trained: TrainedUnigram) -> Table:
+    rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
+    return Table(("piece", "log-probability"), _ends(rows), "The most probable pieces and the least")
+
+
+def _ends(rows: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(rows if len(rows) <= 20 else [*rows[:10], *rows[-10:]])

@@ -1,1 +1,0 @@
-"""Main text of web pages: a page as blocks, features of each, and a small model that says which to keep."""

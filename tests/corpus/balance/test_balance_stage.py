@@ -1,0 +1,268 @@
+"""From documents of several sources to a corpus: shares, repeats, what is refused, and always the same documents."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from balance_cases import annotated, artefact, corpus, document, run, size
+
+from lmworks.build import run_alone
+from lmworks.corpus.balance.config import BalanceConfig, LanguageShare, SourceShare, UpsamplingFactor
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.filtering.filter_policy import Limit
+
+DOCUMENTS = corpus()
+SIZES: dict[str, int] = Counter()
+for each in DOCUMENTS:
+    SIZES[each.uri.split("/")[0]] += size(each.text)
+LARGEST = max(size(each.text) for each in DOCUMENTS)
+MIXED = BalanceConfig(
+    sources={"web": SourceShare(2), "wiki": SourceShare(2, max_epochs=3), "code": SourceShare(1)},
+    max_epochs=4,
+    total=15_000,
+    augment={"rewrap": 0.2, "plain_punctuation": 0.3, "lowercase": 0.3, "spacing": 0.1},
+)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return artefact(tmp_path_factory.mktemp("given") / "documents", DOCUMENTS)
+
+
+def amounts(documents, key=lambda each: each.uri.split("/")[0]):
+    found = Counter()
+    for each in documents:
+        found[key(each)] += size(each.text)
+    return found
+
+
+def chosen(documents):
+    """How often each document comes, whatever its copies became."""
+    return Counter(document.uri.split("#copy-")[0] for document in documents)
+
+
+def test_nothing_asked_for_changes_nothing(given, tmp_path):
+    result, documents, ledger = run(tmp_path, BalanceConfig(), documents=given)
+    assert documents == DOCUMENTS
+    assert {row["copies"] for row in ledger} == {1}
+    assert result.metrics["documents"] == len(DOCUMENTS) and result.metrics["left_out"] == 0
+
+
+def test_shares_and_caps(given, tmp_path):
+    result, documents, ledger = run(tmp_path, replace(MIXED, augment={}), documents=given)
+    found = amounts(documents)
+    for source, quota in {"web": 6000, "wiki": 6000, "code": 3000}.items():
+        assert abs(found[source] - quota) < LARGEST
+    assert found["wiki"] > SIZES["wiki"] and found["code"] > SIZES["code"] and found["web"] < SIZES["web"]
+    assert max(chosen(documents).values()) == 2
+    assert Counter({row["uri"]: row["copies"] for row in ledger if row["copies"]}) == chosen(documents)
+    assert result.metrics["repeats"] == len(documents) - len(chosen(documents))
+    assert result.metrics["bytes"] == sum(found.values())
+    assert json.loads(json.dumps(result.metrics)) == result.metrics
+
+
+def test_copies_say_what_they_are_and_stand_behind_all_first_ones(given, tmp_path):
+    result, documents, _ = run(tmp_path, MIXED, documents=given)
+    first = {document.uri: document for document in DOCUMENTS}
+    numbers = [int(document.metadata.get("copy", "1")) for document in documents]
+    assert numbers == sorted(numbers) and numbers[-1] > 1
+    augmented = Counter()
+    for number, each in zip(numbers, documents, strict=True):
+        if number == 1:
+            assert each == first[each.uri]
+            continue
+        origin = first[each.uri.removesuffix(f"#copy-{number}")]
+        assert each.metadata["origin"] == origin.hash
+        assert ("augmented" in each.metadata) == (each.text != origin.text)
+        augmented[each.metadata.get("augmented", "")] += 1
+    assert len({document.uri for document in documents}) == len(documents)
+    written = augmented.total() - augmented[""]
+    assert written > 3 and augmented[""] > 3 and result.metrics["augmented"] == written
+
+
+def test_documents_as_the_unit(given, tmp_path):
+    config = BalanceConfig(unit="documents", temperature=1e9, max_epochs=2)
+    _, documents, _ = run(tmp_path, config, documents=given)
+    assert Counter(document.uri.split("/")[0] for document in documents) == {"web": 40, "wiki": 40, "code": 40}
+    assert set(chosen(each for each in documents if each.uri.startswith("code")).values()) == {2}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What depends on what
+
+
+def test_order_shards_and_workers_change_nothing_of_what_is_chosen(given, tmp_path):
+    _, expected, _ = run(tmp_path / "1", MIXED, documents=given)
+    shuffled = list(DOCUMENTS)
+    random.Random(1).shuffle(shuffled)
+    other = artefact(tmp_path / "shuffled", shuffled, shard_bytes=9000)
+    _, found, _ = run(tmp_path / "2", MIXED, 2, documents=other)
+    by_uri = {document.uri: document for document in expected}
+    assert {document.uri: document for document in found} == by_uri
+    parts = [
+        artefact(tmp_path / name, [d for d in shuffled if d.uri.startswith(name)]) for name in ("web", "wiki", "code")
+    ]
+    _, found, _ = run(tmp_path / "3", MIXED, a=parts[0], b=parts[1], c=parts[2])
+    assert {document.uri: document for document in found} == by_uri
+    _, found, _ = run(tmp_path / "4", replace(MIXED, seed=1), documents=given)
+    assert {document.uri for document in found} != by_uri.keys()
+
+
+def test_another_source_moves_the_others_no_more_than_their_quotas(given, tmp_path):
+    """Half as much is wanted of each: what is left is a part of what there was, of the same documents."""
+    config = BalanceConfig(total=6000)
+    before = chosen(run(tmp_path / "1", config, documents=given)[1])
+    more = [document(f"News {n} happened. " * 9, f"news/{n}") for n in range(sum(SIZES.values()) // 150)]
+    after = chosen(run(tmp_path / "2", config, documents=given, more=artefact(tmp_path / "more", more))[1])
+    old = {uri for uri in after if not uri.startswith("news/")}
+    assert old and old < before.keys()
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same(given, tmp_path):
+    first = tmp_path / "first"
+    run_alone("data.balance", first, [given_artefact(tmp_path)], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+    again = tmp_path / "again"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lmworks.corpus.balance.stage.write_ledger", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_alone("data.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+    run_alone("data.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+    assert list(DocumentStore(first)) == list(DocumentStore(again))
+    hashes = [json.loads((folder / "manifest.json").read_text())["content_hash"] for folder in (first, again)]
+    assert hashes[0] == hashes[1]
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def given_artefact(folder):
+    """What data.read makes, as a stage alone wants artefacts."""
+    (folder / "notes").mkdir()
+    for number in range(6):
+        (folder / "notes" / f"{number}.txt").write_text(f"Note {number}. " * 9)
+    return run_alone("data.read", folder / "read", [], [], [f'sources=["{folder / "notes"}"]']).folder
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Factors
+
+
+def test_factors_by_what_a_document_is(given, tmp_path):
+    factors = (
+        UpsamplingFactor(3, sources=("wi*",)),
+        UpsamplingFactor(2, kinds=("code",)),
+        UpsamplingFactor(0.5, languages=("de", "unknown"), kinds=("text",)),
+    )
+    result, documents, ledger = run(tmp_path, BalanceConfig(factors=factors, unit="documents"), documents=given)
+    times = {row["uri"]: row["times"] for row in ledger}
+    assert times["wiki/0"] == 3 and times["code/0.py"] == 2 and times["web/0"] == 1 and times["web/1"] == 0.5
+    found = chosen(documents)
+    assert all(found[uri] in ((int(count),) if count >= 1 else (0, 1)) for uri, count in times.items())
+    assert sum(found[f"web/{n}"] for n in range(120)) == 40 + 40  # of the 80 that count half, half
+    assert result.metrics["documents"] == 3 * 30 + 2 * 20 + 40 + 40
+
+
+def test_factors_by_measures_and_labels(given, tmp_path):
+    """Of texts as they are now, or as they were before cleaning; of files that know different measures."""
+    quality = annotated(tmp_path / "quality", DOCUMENTS, {"quality": lambda place: place / 170 if place % 5 else None})
+    licence = annotated(tmp_path / "licence", DOCUMENTS, {}, {"licence": lambda place: ("MIT", None)[place % 2]})
+    factors = (
+        UpsamplingFactor(4, measures={"quality": Limit(at_least=0.5)}),
+        UpsamplingFactor(2, measures={"quality": Limit(at_least=0.5)}, labels={"licence": ("MIT", "CC0-1.0")}),
+    )
+    config = BalanceConfig(factors=factors, unit="documents")
+    inputs = {"documents": given, "quality": quality, "licence": licence}
+    _, documents, ledger = run(tmp_path / "1", config, **inputs)
+    wanted = {}
+    for place, each in enumerate(DOCUMENTS):
+        good = place % 5 and place / 170 >= 0.5
+        wanted[each.uri] = (8 if place % 2 == 0 else 4) if good else 1
+    assert {row["uri"]: row["times"] for row in ledger} == wanted
+    assert chosen(documents) == wanted
+    cleaned = [
+        replace(each, text=each.text + "!", hash="", metadata={**each.metadata, "extracted": each.hash})
+        for each in DOCUMENTS
+    ]
+    inputs["documents"] = artefact(tmp_path / "cleaned", cleaned)
+    _, _, ledger = run(tmp_path / "2", config, **inputs)
+    assert {row["uri"]: row["times"] for row in ledger} == wanted
+    anew = annotated(tmp_path / "anew", cleaned, {"quality": lambda place: 0.0})
+    _, _, ledger = run(tmp_path / "3", config, **inputs, anew=anew)
+    assert {row["times"] for row in ledger} == {1}  # what was found in the cleaned text goes before
+
+
+@pytest.mark.parametrize(
+    ("factor", "annotated_documents", "message"),
+    [
+        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 0, "add the stage data.annotate"),
+        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 100, "70 of 170 documents have no annotations"),
+        (UpsamplingFactor(2, measures={"qualty": Limit(0.5)}), 170, 'unknown measure "qualty"; did you mean "quality"'),
+        (UpsamplingFactor(2, sources=("wik",)), 0, 'unknown source "wik".*allowed: code, web, wiki'),
+        (UpsamplingFactor(2, languages=("fr",)), 0, 'unknown language "fr"'),
+    ],
+)
+def test_factors_that_ask_for_what_is_not_there(given, tmp_path, factor, annotated_documents, message):
+    inputs = {"documents": given}
+    if annotated_documents:
+        documents = DOCUMENTS[:annotated_documents]
+        inputs["quality"] = annotated(tmp_path / "quality", documents, {"quality": lambda place: 0.5})
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, BalanceConfig(factors=(factor,)), **inputs)
+    assert not list((tmp_path / "output").iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is refused, and told
+
+
+def test_evaluation_documents_never_go_in(given, tmp_path):
+    tests = [document(DOCUMENTS[3].text.replace(" ", "\n"), "suite/1"), document("Not elsewhere.", "suite/2")]
+    config = BalanceConfig(evaluation=("tests",), max_epochs=2)
+    result, documents, ledger = run(tmp_path, config, documents=given, tests=artefact(tmp_path / "tests", tests))
+    gone = {DOCUMENTS[3].uri, "suite/1", "suite/2"}
+    assert chosen(documents) == {each.uri: 2 for each in DOCUMENTS if each.uri not in gone}
+    assert {row["uri"] for row in ledger if row["left_out"] == "there to evaluate by"} == gone
+    assert result.metrics["left_out"] == 3
+    told = {(item.uri, item.reason): item.count for item in DocumentStore(tmp_path / "output").left_out()}
+    assert told == {("suite", "there to evaluate by"): 2, ("web", "there to evaluate by"): 1}
+
+
+def test_inputs_that_cannot_be_used(given, tmp_path):
+    (tmp_path / "shards").mkdir()
+    one = artefact(tmp_path / "one", DOCUMENTS[:5])
+    run(tmp_path / "twice", BalanceConfig(max_epochs=2), documents=given)
+    twice, shards = tmp_path / "twice" / "output", tmp_path / "shards"
+    for number, (message, config, inputs) in enumerate(
+        [
+            ("shards holds neither documents nor their annotations", BalanceConfig(), {"a": given, "shards": shards}),
+            ('unknown input "test".*allowed: a', BalanceConfig(evaluation=("test",)), {"a": given}),
+            ("a and one both have a source called web", BalanceConfig(), {"a": given, "one": one}),
+            ("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), {"a": given}),
+            ("every document is larger than its quota", BalanceConfig(total=3), {"a": given}),
+            ("no document is left", BalanceConfig(evaluation=("a",)), {"a": given}),
+            ("hold copies that data.balance made", BalanceConfig(), {"a": twice}),
+        ]
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / str(number), config, **inputs)
+        assert not list((tmp_path / str(number) / "output").iterdir())
+
+
+def test_empty_documents_are_counted(tmp_path):
+    given = artefact(tmp_path / "given", [document("", "a/1"), document("x", "a/2")])
+    result, documents, _ = run(tmp_path, BalanceConfig(), given=given)
+    assert [each.uri for each in documents] == ["a/2"] and result.metrics["left_out"] == 1
+
+
+def test_the_report_has_the_shares(given, tmp_path):
+    result, documents, _ = run(tmp_path, replace(MIXED, languages={"de": LanguageShare(0.1)}), documents=given)
+    sections = {section.title: section for section in result.sections}
+    rows = {row[0]: row for row in sections["By source"].tables[0].rows}
+    originals = {each.uri: each.text for each in DOCUMENTS}
+    found = amounts(replace(each, text=originals[each.uri.split("#")[0]], hash="") for each in documents)
+    assert {name: row[1] for name, row in rows.items()} == SIZES
+    assert {name: row[3] for name, row in rows.items()} == {"web": "40.00%", "wiki": "40.00%", "code": "20.00%"}
+    assert {name: row[5] for name, row in rows.items()} == found

@@ -1,0 +1,58 @@
+"""What the tests of duplicates share: similarity by definition, planted near duplicates, and the reference alone."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from lmworks.corpus.dedup import library
+from lmworks.corpus.dedup.hashes import words
+from lmworks.corpus.dedup.kept_duplicates import Kept, kept_duplicates, similarity_by_texts
+from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, compare, keys_of_texts
+
+MULTIPLIER = 0xD1342543DE82EF95
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "load", lambda: None)
+        yield
+
+
+def shingle_texts(text: str, size: int = 5) -> set[tuple[str, ...]]:
+    """The shingles as tuples of words, without a hash."""
+    found = words(text)
+    return {tuple(found[start : start + size]) for start in range(max(len(found) - size, 0) + 1)} - {()}
+
+
+def true_jaccard(first: str, second: str, size: int = 5) -> float:
+    one, other = shingle_texts(first, size), shingle_texts(second, size)
+    return len(one & other) / len(one | other)
+
+
+def random_text(generator: random.Random, number: int) -> str:
+    """Words of a vocabulary so large that two texts share no shingle."""
+    return " ".join(f"w{generator.randrange(10**6)}" for _ in range(number))
+
+
+def edited(generator: random.Random, text: str, edits: int) -> str:
+    """The text with so many of its words replaced, at random places."""
+    found = text.split()
+    for place in generator.sample(range(len(found)), edits):
+        found[place] = f"new{generator.randrange(10**6)}"
+    return " ".join(found)
+
+
+def near(
+    texts: Sequence[str], config: NearDuplicatesConfig, rank: np.ndarray | None = None, keys: Keys | None = None
+) -> tuple[Pairs, Kept]:
+    """The similar pairs of texts, and which texts stay; without a rank the first ones are the best."""
+    rank = np.arange(len(texts)) if rank is None else rank
+    found = compare(texts, np.argsort(rank), keys_of_texts(texts, config) if keys is None else keys, config)
+    crowds = Crowds(found.crowds, config.threshold, config.words)
+    there, similarity = np.ones(len(texts), bool), similarity_by_texts(texts, crowds)
+    return found.pairs, kept_duplicates(found.pairs, crowds, config.threshold, rank, there, similarity)

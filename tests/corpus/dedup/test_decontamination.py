@@ -1,0 +1,271 @@
+"""Evaluation items in documents: every shared run by brute force, short items told of, and what is shown."""
+
+import csv
+import gzip
+import io
+import json
+import random
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import decontamination
+from lmworks.corpus.dedup.decontamination import (
+    RULE,
+    SIZE,
+    EvaluationItem,
+    count_statuses,
+    find_overlaps,
+    index_items,
+    read_items,
+)
+from lmworks.corpus.dedup.hashes import words
+
+WORDS = st.lists(st.sampled_from("abc"), max_size=30).map(" ".join)
+QUESTIONS = WORDS.filter(lambda text: not 3 <= len(text.split()) < 8)  # the short ones are apart
+DATA = Path(__file__).parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not there")
+QUESTION = "How many red clips did Natalia sell altogether to her friends in April and in May last year?"
+SHORT = "Who wrote the famous play Hamlet?"
+
+
+def units(item: EvaluationItem) -> list[list[str]]:
+    """Of items with a question of eight words or none, and one answer."""
+    long = [words(part) for part in item.parts if len(words(part)) >= 8]
+    whole = words(item.question) + words(item.answers[0] if item.answers else "")
+    return long or ([whole] if len(whole) >= 5 else [])
+
+
+def places_of(run: list[str], found: list[str]) -> list[int]:
+    return [n for n in range(len(found) - len(run) + 1) if found[n : n + len(run)] == run]
+
+
+def by_definition(item: EvaluationItem, text: str) -> tuple[float, set[int]]:
+    """(the share of the item's words, the words of the document) in shared runs."""
+    found, covered, shares = words(text), set[int](), []
+    for unit in units(item):
+        length, mine = min(SIZE, len(unit)), set()
+        for start in range(len(unit) - length + 1):
+            places = places_of(unit[start : start + length], found)
+            if places:
+                mine.update(range(start, start + length))
+            for place in places:
+                covered.update(range(place, place + length))
+        shares.append((len(mine), len(unit)))
+    if not shares:
+        return 0.0, covered
+    whole = sum(mine for mine, _ in shares) / sum(size for _, size in shares)
+    return max(whole, shares[0][0] / shares[0][1] if len(words(item.question)) >= 8 else 0.0), covered
+
+
+@given(st.lists(st.tuples(QUESTIONS, WORDS), max_size=4), st.lists(WORDS, max_size=4))
+def test_every_shared_run_is_found(pairs, texts):
+    items = [EvaluationItem(str(number), question, (answer,)) for number, (question, answer) in enumerate(pairs)]
+    texts += [f"c a {question}, b" for question, _ in pairs[:2]]
+    found = {(o.document, o.item): o for o in find_overlaps(index_items(items), texts)}
+    for document, text in enumerate(texts):
+        for item in items:
+            share, covered = by_definition(item, text)
+            overlap = found.pop((document, item.id), None)
+            if not covered:
+                assert overlap is None
+                continue
+            assert overlap is not None and overlap.share == pytest.approx(share)
+            shown = [word for mark in overlap.marks for word in words(text[mark.start : mark.end])]
+            assert shown == [word for place, word in enumerate(words(text)) if place in covered]
+            assert all(mark.score == overlap.share and mark.rule == RULE for mark in overlap.marks)
+    assert not found
+
+
+def status_of(items: list[EvaluationItem], texts: list[str]) -> dict[str, str]:
+    index = index_items(items)
+    found = {overlap.item for overlap in find_overlaps(index, texts)}
+    statuses = {
+        each.item.id: "contaminated" if each.item.id in found else each.undecided or "clean" for each in index.wanted
+    }
+    assert {name: count for name, count in count_statuses(index, found).items() if count} == Counter(statuses.values())
+    return statuses
+
+
+def test_the_matched_text_stands_beside_the_item():
+    text = f"Ünïcode first…\nQ: {QUESTION.upper()} A: She sold 72 of them. And so on."
+    index = index_items([EvaluationItem("gsm8k/0", QUESTION, ("72",)), EvaluationItem("gsm8k/1", SHORT * 9)])
+    [overlap] = find_overlaps(index, ["nothing", text])
+    assert (overlap.document, overlap.item, overlap.share) == (1, "gsm8k/0", 1.0)
+    assert overlap.matched == QUESTION.upper().rstrip("?")
+    assert text[overlap.marks[0].start : overlap.marks[0].end] == overlap.matched
+
+
+def test_short_items_are_matched_whole_or_reported():
+    items = [
+        EvaluationItem("four words", "Who wrote it?", ("Me",)),
+        EvaluationItem("seven, found", "Who wrote the play Hamlet?", ("William Shakespeare",)),
+        EvaluationItem("seven, not found", "Who wrote the play Macbeth?", ("William Shakespeare",)),
+        EvaluationItem("ten, found", "Which planet of our sun is the largest of all?"),
+        EvaluationItem("ten, not found", "Which planet of our sun is the smallest of all?"),
+        EvaluationItem("question alone", "Who wrote the play Othello?", ("William Shakespeare",)),
+    ]
+    text = (
+        "who wrote it me. Who wrote the play Hamlet? William Shakespeare. Who wrote the play Othello? Not he. "
+        "Which planet of our sun is the largest of all?"
+    )
+    assert status_of(items, [text]) == {
+        "four words": "too short to decide",
+        "seven, found": "contaminated",
+        "seven, not found": "too short to decide",
+        "ten, found": "contaminated",
+        "ten, not found": "clean",
+        "question alone": "too short to decide",
+    }
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("Who wrote the play Hamlet? William Shakespeare.", True),
+        ("Who wrote the play Hamlet?\n(a) Marlowe (b) William Shakespeare (c) Jonson", True),
+        ("Who wrote the play Hamlet? Not Marlowe. It was, as most believe, William Shakespeare.", False),
+        ("Who wrote the play Hamlet? a) Christopher Marlowe; b) Jonson. William Shakespeare", True),
+        ("Who wrote the play Hamlet?", False),
+        ("William Shakespeare. Who wrote the play Hamlet?", False),
+        ("Christopher Marlowe, William Shakespeare, Jonson", False),
+    ],
+)
+def test_a_short_question_counts_with_its_answer(text, found):
+    """Seven words, question and answer: the answer right behind it, or else all choices."""
+    choices = ("Christopher Marlowe", "William Shakespeare", "Jonson")
+    item = EvaluationItem("a", "Who wrote the play Hamlet?", choices[1:2], choices)
+    overlaps = list(find_overlaps(index_items([item]), [text]))
+    assert [(o.share, o.matched) for o in overlaps] == ([(1.0, "Who wrote the play Hamlet")] if found else [])
+
+
+def test_a_question_of_eight_words_with_its_answer_may_have_it_further_on():
+    item = EvaluationItem("a", "Who wrote the famous play Hamlet?", ("William Shakespeare",))
+    texts = [f"{item.question} {'word ' * gap} William Shakespeare" for gap in (90, 120)]
+    assert [o.document for o in find_overlaps(index_items([item]), texts)] == [0]
+
+
+def test_the_question_decides_and_not_its_choices():
+    choices = tuple(f"the {word} of the four things that could be said of it" for word in ("first", "next", "last"))
+    index = index_items([EvaluationItem("a", QUESTION, choices[:1], choices)])
+    [question] = find_overlaps(index, [f"so {QUESTION} and so on"])
+    [choice] = find_overlaps(index, [f"so {choices[0]} and so on"])
+    assert question.share == 1.0
+    assert choice.share == len(words(choices[0])) / (len(words(QUESTION)) + sum(len(words(each)) for each in choices))
+
+
+def mmlu(number: int) -> list[EvaluationItem]:
+    found = []
+    with tarfile.open(DATA / "mmlu" / "mmlu-dev-test.tar.gz") as archive:
+        for member in archive:
+            stream = archive.extractfile(member) if member.name.endswith("_test.csv") else None
+            rows = csv.reader(io.StringIO(stream.read().decode())) if stream else ()
+            for line, row in enumerate(rows):
+                answer = row["ABCD".index(row[5]) + 1]
+                found.append(EvaluationItem(f"{Path(member.name).stem}/{line}", row[0], (answer,), tuple(row[1:5])))
+    return random.Random(0).sample(found, number)
+
+
+def as_letters(item: EvaluationItem) -> str:
+    lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", item.choices, strict=True)]
+    return "\n".join([item.question, *lines, f"Answer: {'ABCD'[item.choices.index(item.answers[0])]}"])
+
+
+@needs_data
+def test_items_of_mmlu_in_books_are_found_however_they_are_set_out(monkeypatch):
+    """All with a question of five words or more, of which the policy then drops the documents (a share above 0.5);
+    and not one of a thousand in the books as they are."""
+    items = [item for item in mmlu(1000) if len(words(item.question)) >= 5]
+    books = [gzip.decompress(path.read_bytes()).decode() for path in sorted((DATA / "classic-books").glob("*.gz"))]
+    monkeypatch.setattr(decontamination, "MOST_ITEMS", 1000)
+    index = index_items(items)
+    assert not [o for o in find_overlaps(index, books) if o.share > 0.5]
+    page = " ".join(books[0].split()[5000:5060])
+    forms = (
+        as_letters,
+        lambda i: f"Question: {i.question}\nAnswer: {i.answers[0]}",
+        lambda i: f"{i.question} {i.answers[0]}",
+    )
+    short = {item.id for item in items if len(words(item.question)) < 8}
+    assert len(short) > 30
+    for form in forms:
+        texts = [f"{page}\n\n{form(item)}\n\n{page}" for item in items]
+        found = {(o.document, o.item) for o in find_overlaps(index, texts) if o.share > 0.5}
+        assert {(number, item.id) for number, item in enumerate(items)} <= found
+    alone = {o.item for o in find_overlaps(index, [f"{page} {item.question} {page}" for item in items])}
+    assert not alone & short and alone >= {item.id for item in items} - short
+
+
+@needs_data
+def test_problems_of_gsm8k_are_found_by_question_or_solution():
+    lines = gzip.decompress((DATA / "gsm8k" / "train.jsonl.gz").read_bytes()).splitlines()[:500]
+    rows = [json.loads(line) for line in lines]
+    items = [EvaluationItem(str(n), row["question"], (row["answer"],)) for n, row in enumerate(rows)]
+    index = index_items(items)
+    for name in ("question", "answer"):
+        found = {(o.document, o.item): o.share for o in find_overlaps(index, [f"So {row[name]} Yes." for row in rows])}
+        long = [n for n, row in enumerate(rows) if len(words(row[name])) >= 8]
+        assert len(long) > 480
+        assert all((n, str(n)) in found for n in long)
+        if name == "question":
+            assert all(found[n, str(n)] == 1.0 for n in long)
+
+
+def test_what_all_items_share_is_left_out(monkeypatch):
+    instruction = "Read the passage below and then answer the question that follows it in one short sentence"
+    items = [EvaluationItem(str(n), f"{instruction}: {QUESTION.replace('red', f'red{n}')}") for n in range(12)]
+    items.append(EvaluationItem("only", instruction))
+    statuses = status_of(items, [f"{instruction}.", QUESTION.replace("red", "red3")])
+    assert statuses.pop("only") == "too common to decide"
+    assert statuses == {str(n): "contaminated" if n == 3 else "clean" for n in range(12)}
+    monkeypatch.setattr(decontamination, "MOST_ITEMS", 100)
+    assert status_of(items, [instruction])["only"] == "contaminated"
+
+
+def test_items_are_read_from_lines_and_objects(tmp_path):
+    plain = tmp_path / "plain.txt"
+    plain.write_text("first question\n\n  second question \n", "utf-8")
+    assert [(item.id, item.question) for item in read_items(plain)] == [
+        ("plain/1", "first question"),
+        ("plain/3", "second question"),
+    ]
+    rows = [
+        {"question": "q0", "answer": 1, "choices": ["x", "y"], "id": "k"},
+        {"question": "q1", "answer": "B", "choices": {"text": ["x", "y"], "label": ["A", "B"]}},
+        {"prompt": "q2", "canonical_solution": "return 1", "task_id": "HumanEval/2"},
+        {"question": "q3", "answer": ["one", "1"]},
+        {"question": "q4", "answer": None},
+    ]
+    path = tmp_path / "set.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    assert read_items(path) == [
+        EvaluationItem("set/k", "q0", ("y",), ("x", "y")),
+        EvaluationItem("set/2", "q1", ("y",), ("x", "y")),
+        EvaluationItem("set/HumanEval/2", "q2", ("return 1",)),
+        EvaluationItem("set/4", "q3", ("one", "1")),
+        EvaluationItem("set/5", "q4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [("{", "line 1: not JSON"), ("[]", "not a JSON object"), ('{"a": 1}', "no question under question, prompt")],
+)
+def test_a_line_that_is_no_item_is_named(tmp_path, line, told):
+    path = tmp_path / "items.jsonl"
+    path.write_text(line, "utf-8")
+    with pytest.raises(ValueError, match=told):
+        read_items(path)
+
+
+def test_an_id_is_there_once(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "utf-8")
+    with pytest.raises(ValueError, match="line 2: the id items/1 is there twice"):
+        read_items(path)
+    with pytest.raises(ValueError, match="same id"):
+        index_items([EvaluationItem("a", "b"), EvaluationItem("a", "c")])

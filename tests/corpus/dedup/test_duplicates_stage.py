@@ -1,0 +1,196 @@
+"""The stage and the decisions on it: the same whatever the order, the shards and the workers; crowds that lose their
+best; nothing that grows by a square."""
+
+import random
+from pathlib import Path
+
+import pytest
+from duplicate_cases import edited, random_text, true_jaccard
+from duplicate_corpora import Corpus, Given, cut_out, cuts, decide, gone, run_duplicates, write_corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import near_duplicates
+from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches
+from lmworks.records import Edit
+from slow_cases import slow
+
+EQUAL = {"name": "equal", "duplicates": "exact"}
+NEAR = {"name": "alike", "duplicates": "near", "similarity": 0.7}
+PARAGRAPHS = {"name": "paragraphs", "duplicates": "paragraphs"}
+PASSAGES = {"name": "passages", "duplicates": "passages"}
+CONFIG = {"near": {"threshold": 0.7}, "passages": 60, "paragraph": 30}
+
+
+def families(generator: random.Random) -> list[Given]:
+    """Texts, edits of them, the same with other punctuation, and some that share a paragraph."""
+    texts = [random_text(generator, 60) for _ in range(4)]
+    for _ in range(20):
+        texts.append(edited(generator, generator.choice(texts), generator.randrange(4)))
+    texts += [text.upper() + "!" for text in texts[:6]] + texts[3:7]
+    shared = random_text(generator, 12)
+    texts += [f"{random_text(generator, 30)}\n\n{shared}\n\n{random_text(generator, 9)}" for _ in range(3)]
+    return [
+        Given(
+            text, measures={"quality": number % 5 / 4} if number % 2 else {}, licence="MIT" if number % 3 == 0 else ""
+        )
+        for number, text in enumerate(texts)
+    ]
+
+
+def told(folder: Path, corpus: Corpus) -> object:
+    """All that was found and decided, by uris."""
+    uris = [uri for uri, _ in corpus]
+    pairs = read_matches(Pairs, folder / "duplicates", "near")
+    rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist(), strict=True)
+    found = {(frozenset((uris[first], uris[second])), value) for first, second, value in rows}
+    crowds = {frozenset(uris[each] for each in members) for members in read_crowds(folder / "duplicates").members}
+    groups: dict[tuple[str, int], set[tuple[str, int, int]]] = {}
+    for method in ("paragraphs", "passages"):
+        places = read_matches(Places, folder / "duplicates", method)
+        for group, document, start, end in zip(places.group, places.document, places.start, places.end, strict=True):
+            groups.setdefault((method, int(group)), set()).add((uris[document], int(start), int(end)))
+    judged = decide(folder, EQUAL, NEAR, PARAGRAPHS, PASSAGES)
+    dropped = {step: gone(folder, each) for step, each in judged.items()}
+    taken = {step: cuts(folder, each) for step, each in judged.items()}
+    return found, crowds, {frozenset(each) for each in groups.values()}, dropped, taken
+
+
+@settings(max_examples=4)
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 2000, 1 << 26]))
+def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_bytes):
+    corpus = [(f"s/{number:02d}", each) for number, each in enumerate(families(random.Random(4)))]
+    shuffled = corpus.copy()
+    generator.shuffle(shuffled)
+    results = []
+    for name, each, size in (("a", corpus, 1 << 26), ("b", shuffled, shard_bytes)):
+        folder = tmp_path_factory.mktemp("corpus") / name
+        write_corpus(folder, each, size)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(near_duplicates, "CROWD", 4)
+            run_duplicates(folder, **CONFIG)
+        results.append(told(folder, each))
+    assert results[0] == results[1]
+    found, crowds, groups, dropped, taken = results[0]
+    assert found and crowds and groups and all(dropped[step] for step in ("equal", "alike"))
+    assert taken["paragraphs"] and taken["passages"]
+
+
+def test_workers_change_no_byte(tmp_path):
+    corpus = [(f"s/{number:02d}", each) for number, each in enumerate(families(random.Random(4)))]
+    for workers in (1, 2):
+        write_corpus(tmp_path / str(workers), corpus, 2000)
+        run_duplicates(tmp_path / str(workers), **CONFIG, execution={"workers": workers})
+    for path in (tmp_path / "1" / "duplicates").iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / "duplicates" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("crowd", [2, 64])
+def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crowd, monkeypatch):
+    """Thirty texts, each an edit of one, and ten with the same words; a step takes the best third of them first."""
+    generator = random.Random(1)
+    base = random_text(generator, 200)
+    texts = [edited(generator, base, 1) for _ in range(30)] + [f"{base}{'.' * number}" for number in range(10)]
+    corpus = [
+        (f"s/{number:02d}", Given(text, measures={"quality": float(number)})) for number, text in enumerate(texts)
+    ]
+    write_corpus(tmp_path, corpus)
+    monkeypatch.setattr(near_duplicates, "CROWD", crowd)
+    run_duplicates(tmp_path)
+    judged = decide(tmp_path, {"name": "good", "limits": {"quality": {"at_most": 26}}}, NEAR | {"similarity": 0.8})
+    assert {*gone(tmp_path, judged["good"])} == {f"s/{number}" for number in range(27, 40)}
+    dropped = gone(tmp_path, judged["alike"])
+    assert {uri: twin for uri, (twin, _) in dropped.items()} == {f"s/{number:02d}": "s/26" for number in range(26)}
+    known = dict(corpus)
+    for uri, (twin, value) in dropped.items():
+        assert value == true_jaccard(known[uri].text, known[str(twin)].text)
+
+
+def hot(number: int) -> list[tuple[str, Given]]:
+    """Short texts of their own, as many with the same words, and as many that differ in one word."""
+    generator = random.Random(7)
+    page = random_text(generator, 60)
+    texts = [random_text(generator, 30) for _ in range(number)]
+    texts += [f"{page}{'!' * (place % 50)}" for place in range(number)]
+    texts += [f"{page} number {place}" for place in range(number)]
+    return [(f"s/{place:06d}", Given(text)) for place, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("number", [1000, *slow(3000)])
+def test_thousands_of_equal_and_alike_documents_make_no_square(tmp_path, number):
+    """All pairs of 2 x 1,000 would be two million."""
+    write_corpus(tmp_path, hot(number))
+    counts = run_duplicates(tmp_path).metrics
+    assert counts["pairs"] == number - 1 and counts["candidates"] < number
+    assert number <= counts["in_crowds"] <= number + 1
+    judged = decide(tmp_path, NEAR | {"similarity": 0.8})
+    assert len(gone(tmp_path, judged["alike"])) == 2 * number - 1
+
+
+def test_places_are_those_of_the_repaired_text(tmp_path):
+    shared = random_text(random.Random(3), 40)
+    noise = Edit(0, 4, "", "noise")
+    texts = {
+        "s/a": Given(f"XXXXBefore it. {shared} Behind it.", edits=(noise,), measures={"quality": 1.0}),
+        "s/b": Given(
+            f"XXXX{shared} It ends here.", edits=(noise, Edit(4, 4, "Ünter ", "said")), measures={"quality": 0.5}
+        ),
+    }
+    write_corpus(tmp_path, list(texts.items()))
+    run_duplicates(tmp_path, passages=100)
+    [judged] = decide(tmp_path, PASSAGES).values()
+    assert cuts(tmp_path, judged).keys() == {"s/b"}
+    ranges = cuts(tmp_path, judged)["s/b"]
+    assert cut_out(texts["s/b"].repaired, ranges).split() == ["Ünter", "It", "ends", "here."]
+
+
+def test_a_passage_stays_where_the_better_document_went(tmp_path):
+    shared = random_text(random.Random(3), 40)
+    corpus = [(f"s/{n}", Given(f"{n} {shared} {n}", measures={"quality": float(n)})) for n in range(3)]
+    write_corpus(tmp_path, corpus)
+    run_duplicates(tmp_path, passages=100)
+    judged = decide(tmp_path, {"name": "best", "limits": {"quality": {"at_most": 1}}}, PASSAGES)
+    assert cuts(tmp_path, judged["passages"]).keys() == {"s/0"}
+
+
+def test_a_step_speaks_only_of_what_it_looks_at(tmp_path):
+    """The book is the better document; but the step is about pages, so that a page keeps the paragraph."""
+    shared = random_text(random.Random(3), 40)
+    kinds = {"s/book": "book", "s/page1": "web", "s/page2": "web"}
+    corpus = [
+        (uri, Given(f"{shared}\n\n{uri}", kind=kind, licence="MIT" * (kind == "book"))) for uri, kind in kinds.items()
+    ]
+    write_corpus(tmp_path, corpus)
+    run_duplicates(tmp_path)
+    [judged] = decide(tmp_path, PARAGRAPHS | {"kinds": ["web"]}).values()
+    assert cuts(tmp_path, judged).keys() == {"s/page2"}
+    [judged] = decide(tmp_path, PARAGRAPHS).values()
+    assert cuts(tmp_path, judged).keys() == {"s/page1", "s/page2"}
+
+
+def test_what_was_not_looked_for_is_no_result(tmp_path):
+    write_corpus(tmp_path, [("s/a", Given("a text")), ("s/b", Given("another text"))])
+    run_duplicates(tmp_path, paragraphs=False)
+    with pytest.raises(ValueError, match=r"passages were not looked for: set passages=200 in data\.duplicates"):
+        decide(tmp_path, PASSAGES)
+    with pytest.raises(ValueError, match=r"paragraphs were not .*--set duplicates\.paragraphs=true, for a stage"):
+        decide(tmp_path, PARAGRAPHS)
+    with pytest.raises(ValueError, match=r"from a similarity of 0\.8 on, and not of 0\.7: lower near\.threshold"):
+        decide(tmp_path, NEAR)
+
+
+def test_annotations_of_other_documents_are_refused(tmp_path):
+    write_corpus(tmp_path / "one", [("s/a", Given("a text"))])
+    write_corpus(tmp_path / "two", [("s/b", Given("another text"))])
+    (tmp_path / "one" / "annotated").rename(tmp_path / "two" / "annotated of one")
+    (tmp_path / "two" / "annotated").rename(tmp_path / "two" / "annotated of two")
+    (tmp_path / "two" / "annotated of one").rename(tmp_path / "two" / "annotated")
+    with pytest.raises(ValueError, match="not those of these documents"):
+        run_duplicates(tmp_path / "two")
+
+
+@pytest.mark.parametrize("wrong", [{"passages": 5}, {"passage_bytes": 0}, {"repository": 0}, {"paragraph": 0}])
+def test_a_config_that_cannot_be_is_refused(tmp_path, wrong):
+    write_corpus(tmp_path, [("s/a", Given("a text"))])
+    with pytest.raises(ValueError):
+        run_duplicates(tmp_path, **wrong)

@@ -1,0 +1,99 @@
+"""Stars: who goes has a kept duplicate that was compared, and nobody who stays is similar to another, by definition."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import kept_duplicates
+from lmworks.corpus.dedup.kept_duplicates import priority, star_clusters
+from lmworks.corpus.dedup.match_tables import Pairs
+
+THRESHOLD = 0.5
+NONE = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+@st.composite
+def collections(draw):
+    """Ranks, a random symmetric similarity, which of the pairs were candidates, and crowds."""
+    number = draw(st.integers(1, 9))
+    upper = draw(st.lists(st.floats(0, 1), min_size=number * number, max_size=number * number))
+    similarity = np.triu(np.array(upper).reshape(number, number), 1)
+    candidates = draw(st.sets(st.tuples(st.integers(0, number - 1), st.integers(0, number - 1)), max_size=20))
+    crowds = draw(st.lists(st.sets(st.integers(0, number - 1), min_size=1), max_size=3))
+    pairs = sorted({(min(pair), max(pair)) for pair in candidates if pair[0] != pair[1]})
+    rank = np.array(draw(st.permutations(range(number))))
+    return rank, similarity + similarity.T, pairs, [np.array(sorted(crowd)) for crowd in crowds]
+
+
+@given(collections())
+def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
+    rank, similarity, pairs, crowds = case
+    together = {*pairs} | {(int(a), int(b)) for crowd in crowds for a in crowd for b in crowd if a < b}
+    staying: list[int] = []
+    for document in np.argsort(rank).tolist():
+        alike = [other for other in staying if similarity[other, document] >= THRESHOLD]
+        if not any((min(other, document), max(other, document)) in together for other in alike):
+            staying.append(document)
+    enough = [pair for pair in pairs if similarity[pair] >= THRESHOLD]
+    first, second = np.array(enough, np.int64).reshape(-1, 2).T
+    found = Pairs(first, second, similarity[first, second])
+    kept = star_clusters(rank, found, crowds, lambda a, others: similarity[a, others], THRESHOLD)
+    assert np.flatnonzero(kept.document == np.arange(len(rank))).tolist() == sorted(staying)
+    assert kept.uncompared == 0
+    for document, other in enumerate(kept.document.tolist()):
+        assert other in staying
+        if document != other:
+            assert rank[other] < rank[document] and (min(other, document), max(other, document)) in together
+            assert kept.similarity[document] == similarity[other, document] >= THRESHOLD
+        else:
+            assert kept.similarity[document] == 1
+
+
+def test_a_chain_does_not_take_its_far_end_along():
+    """0 - 1 - 2 - 3: each like the next only. A connected component would keep one of the four."""
+    kept = star_clusters(np.arange(4), Pairs(np.arange(3), np.arange(1, 4), np.full(3, 0.9)))
+    assert kept.document.tolist() == [0, 0, 2, 2]
+
+
+def test_what_was_not_compared_is_counted(monkeypatch):
+    monkeypatch.setattr(kept_duplicates, "MOST_COMPARED", 2)
+    kept = star_clusters(np.arange(6), NONE, [np.arange(6)], lambda a, others: np.zeros(len(others)), 0.5)
+    assert kept.document.tolist() == list(range(6))
+    assert kept.uncompared == 0 + 0 + 0 + 1 + 2 + 3
+
+
+def test_a_crowd_of_copies_is_compared_with_its_first_alone():
+    compared: list[tuple[int, list[int]]] = []
+
+    def similarity(document: int, others: Sequence[int]) -> np.ndarray:
+        compared.append((document, [*others]))
+        return np.ones(len(others))
+
+    kept = star_clusters(np.arange(500), NONE, [np.arange(500)] * 3, similarity, 0.8)
+    assert set(kept.document.tolist()) == {0}
+    assert compared == [(document, [0]) for document in range(1, 500)]
+
+
+ROWS = st.tuples(st.booleans(), st.sampled_from([np.nan, -3.0, 0.9]), st.integers(1, 2))
+
+
+@given(st.lists(ROWS, max_size=8), st.randoms(use_true_random=False))
+def test_priority_is_licence_then_quality_then_length_then_uri(rows, generator):
+    """Sorted by one after the other, the least first; a quality that was not measured is the worst."""
+    documents = [(*row, f"u{number}") for number, row in enumerate(rows)]
+    generator.shuffle(documents)
+    expected = sorted(documents, key=lambda row: row[3])
+    expected.sort(key=lambda row: row[2], reverse=True)
+    expected.sort(key=lambda row: -np.inf if np.isnan(row[1]) else row[1], reverse=True)
+    expected.sort(key=lambda row: row[0], reverse=True)
+    columns = [np.array([row[place] for row in documents]) for place in range(3)]
+    rank = priority(*columns, [row[3] for row in documents])
+    assert [documents[place][3] for place in np.argsort(rank)] == [row[3] for row in expected]
+
+
+def test_crowds_need_a_similarity():
+    with pytest.raises(ValueError, match="similarity"):
+        star_clusters(np.arange(2), NONE, [np.arange(2)])

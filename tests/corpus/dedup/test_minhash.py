@@ -1,0 +1,193 @@
+"""Signatures with the mean and the variance of the closed form; bands on its S-curve; pairs of buckets by comparing
+all, and confirmed by their true similarity."""
+
+import random
+from itertools import combinations
+
+import numpy as np
+import pytest
+from duplicate_cases import random_text, true_jaccard
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.integrate import quad
+
+from lmworks.corpus.dedup.hashes import HashRows
+from lmworks.corpus.dedup.minhash import (
+    FALSE_POSITIVES,
+    NO_KEY,
+    NOTHING,
+    Bands,
+    band_keys,
+    candidate_pairs,
+    choose_bands,
+    crowds,
+    sign,
+    signatures,
+    verify,
+)
+from lmworks.corpus.dedup.shingles import shingle_sets
+
+TRIALS, PLACES = 1500, 64
+KEYS = st.tuples(st.integers(0, 14), st.integers(1, 4)).flatmap(
+    lambda shape: arrays(np.uint64, shape, elements=st.sampled_from([1, 2, 3, 2**64 - 1]))
+)
+TEXTS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=9).map(" ".join), min_size=2, max_size=7)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.mean(first == second, axis=-1)
+
+
+def random_pairs(union: int, similarity: float, seed: int) -> tuple[float, np.ndarray]:
+    """(the true similarity, estimates) of pairs of random sets of single words."""
+    both = round(union * similarity)
+    alone = (union - both) // 2
+    generator = np.random.default_rng(seed)
+    values = generator.integers(0, 2**64, (TRIALS, both + 2 * alone), np.uint64)
+    size = both + alone
+    ends = np.arange(1, TRIALS + 1) * size
+    first, second = values[:, :size], np.concatenate((values[:, :both], values[:, size:]), axis=1)
+    signed = [sign(HashRows(np.ascontiguousarray(each).ravel(), ends), 1, PLACES) for each in (first, second)]
+    return both / (both + 2 * alone), agreement(*signed)
+
+
+@pytest.mark.parametrize("union", [40, 120, 1000])
+@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95])
+def test_the_estimate_has_the_mean_and_the_variance_of_independent_places(union, similarity):
+    """E = J and var = J (1 - J) / k. Shingles are thrown without repetition within a turn, so the variance is lower
+    where a set is not much larger than the signature: by (U - k) / (U - 1) for a union of U, if one turn fills it."""
+    true, estimates = random_pairs(union, similarity, seed=union)
+    variance = true * (1 - true) / PLACES
+    assert abs(estimates.mean() - true) < 4 * np.sqrt(variance / TRIALS)
+    ratio = estimates.var() / variance
+    assert ratio < 1.15  # four standard deviations of a variance of 1,500 values
+    if union == 1000:
+        assert ratio > 0.78  # 0.937, less as much
+
+
+def test_equal_sets_agree_and_unlike_ones_do_not():
+    generator = random.Random(0)
+    texts = [random_text(generator, 40) for _ in range(20)]
+    first, second = signatures(texts), signatures([text.upper() + " !" for text in texts])
+    np.testing.assert_array_equal(first, second)
+    assert (agreement(first[1:], first[:-1]) < 0.05).all()
+
+
+@given(st.lists(st.text("abc ", max_size=30), max_size=8))
+def test_a_signature_depends_on_its_own_text_alone(texts):
+    together = signatures(texts, size=2, permutations=16)
+    assert together.shape == (len(texts), 16)
+    for row, text in enumerate(texts):
+        np.testing.assert_array_equal(together[row], signatures([text], size=2, permutations=16)[0])
+
+
+def test_a_text_without_a_word_has_no_signature():
+    signed = signatures(["", "... !", "word"])
+    assert (signed[:2] == NOTHING).all()
+    assert not (signed[2] == NOTHING).any()
+
+
+@pytest.mark.parametrize("choice", [Bands(14, 9), Bands(20, 5), Bands(1, 1), Bands(3, 40)])
+@pytest.mark.parametrize("similarity", [0.3, 0.6, 0.8, 0.95])
+def test_the_share_of_candidates_lies_on_the_curve(choice, similarity):
+    """Signatures whose places agree independently with the probability of the similarity."""
+    pairs = 4000
+    generator = np.random.default_rng(choice.rows)
+    first = generator.integers(0, 2**32 - 1, (pairs, 140), np.uint32)
+    other = generator.integers(0, 2**32 - 1, (pairs, 140), np.uint32)
+    second = np.where(generator.random(first.shape) < similarity, first, other)
+    share = (band_keys(first, choice) == band_keys(second, choice)).any(axis=1).mean()
+    expected = float(choice.probability(similarity))
+    assert abs(share - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / pairs) + 1e-9
+
+
+@pytest.mark.parametrize("union", [30, 800])
+def test_signatures_of_sets_lie_on_it_too(union):
+    """Places of a signature are not quite independent; for the sizes of real texts nothing is seen of it."""
+    pairs, both = 3000, round(union * 0.8)
+    alone = (union - both) // 2
+    values = np.random.default_rng(union).integers(0, 2**64, (pairs, both + 2 * alone), np.uint64)
+    size, choice = both + alone, Bands(14, 9)
+    ends = np.arange(1, pairs + 1) * size
+    sides = values[:, :size], np.concatenate((values[:, :both], values[:, size:]), axis=1)
+    keys = [band_keys(sign(HashRows(np.ascontiguousarray(side).ravel(), ends), 1), choice) for side in sides]
+    share = (keys[0] == keys[1]).any(axis=1).mean()
+    assert abs(share - choice.probability(both / (both + 2 * alone))) < 0.03
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.93])
+def test_the_choice_is_the_best_by_quadrature(threshold):
+    places = 24
+
+    def cost(choice: Bands) -> float:
+        positive = quad(lambda s: float(choice.probability(s)), 0, threshold)[0]
+        negative = quad(lambda s: 1 - float(choice.probability(s)), threshold, 1)[0]
+        return FALSE_POSITIVES * positive + (1 - FALSE_POSITIVES) * negative
+
+    costs = {(b, r): cost(Bands(b, r)) for b in range(1, places + 1) for r in range(1, places // b + 1)}
+    chosen = choose_bands(threshold, places)
+    assert costs[chosen.bands, chosen.rows] == pytest.approx(min(costs.values()), abs=1e-9)
+
+
+def test_the_default_misses_few_pairs_at_its_threshold():
+    assert choose_bands(0.8, 128).probability(0.8) > 0.95
+    assert choose_bands(0.8, 128).probability(0.4) < 0.05
+
+
+@given(KEYS, st.integers(1, 5))
+def test_pairs_and_crowds_are_those_of_the_buckets(keys, crowd):
+    pairs: set[tuple[int, int]] = set()
+    large: set[tuple[int, ...]] = set()
+    for band in range(keys.shape[1]):
+        for key in {*keys[:, band].tolist()} - {int(NO_KEY)}:
+            members = np.flatnonzero(keys[:, band] == key).tolist()
+            if len(members) > crowd:
+                large.add(tuple(members))
+            else:
+                pairs |= {*combinations(members, 2)}
+    found = [tuple(pair) for part in candidate_pairs(keys, crowd) for pair in part.tolist()]
+    assert sorted(found) == sorted(pairs)  # each once
+    assert sorted(tuple(each.tolist()) for each in crowds(keys, crowd)) == sorted(large)
+
+
+def test_texts_without_a_word_are_no_candidates():
+    keys = band_keys(signatures(["", "...", "one word", "One word."]), Bands(4, 2))
+    assert (keys[:2] == NO_KEY).all()
+    assert [pair for part in candidate_pairs(keys, 64) for pair in part.tolist()] == [[2, 3]]
+
+
+@given(TEXTS, st.floats(0.05, 1), st.integers(1, 5), st.data())
+def test_the_pairs_are_those_that_are_similar_enough(texts, threshold, parts, data):
+    everything = list(combinations(range(len(texts)), 2))
+    chosen = data.draw(st.lists(st.sampled_from(everything), unique=True))
+    candidates = [np.array(chosen[part::parts], np.int64).reshape(-1, 2) for part in range(parts)]
+    found, number = verify(candidates, lambda documents: shingle_sets([texts[d] for d in documents], 2), threshold)
+    expected = {pair: value for pair in chosen if (value := true_jaccard(*(texts[d] for d in pair), 2)) >= threshold}
+    rows = zip(found.first.tolist(), found.second.tolist(), found.similarity.tolist(), strict=True)
+    assert sorted(rows) == sorted((*pair, value) for pair, value in expected.items())
+    assert number == len(chosen)
+
+
+def test_many_candidates_are_looked_at_a_batch_at_a_time():
+    texts = [f"a b c d e {number % 7}" for number in range(300)]
+    pairs = np.array(list(combinations(range(300), 2)))
+    asked: list[int] = []
+
+    def sets_of(documents):
+        asked.append(len(documents))
+        return shingle_sets([texts[d] for d in documents], 2)
+
+    found = verify([pairs], sets_of, 0.9)[0]
+    assert {*zip(found.first.tolist(), found.second.tolist(), strict=True)} == {
+        (a, b) for a, b in pairs.tolist() if a % 7 == b % 7
+    }
+    assert len(asked) == -(-len(pairs) // 8192)
+
+
+@pytest.mark.parametrize("wrong, told", [({"size": 0}, "one word"), ({"permutations": 0}, "between")])
+def test_what_is_out_of_range_is_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        signatures(["a"], **wrong)
+    with pytest.raises(ValueError, match="need 12 places"):
+        band_keys(signatures(["a"], permutations=8), Bands(4, 3))

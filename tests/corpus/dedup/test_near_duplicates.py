@@ -1,0 +1,105 @@
+"""From texts to those that stay: planted near duplicates of known similarity, and orders that change nothing."""
+
+import random
+
+import numpy as np
+import pytest
+from duplicate_cases import edited, near, random_text, true_jaccard, uncompiled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import near_duplicates
+from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, first_equal, keys_of_texts
+
+CONFIG = NearDuplicatesConfig(threshold=0.7)
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[list[str], dict[tuple[int, int], float]]:
+    """500 texts and an edited copy of each; the true similarity of every such pair."""
+    generator = random.Random(5)
+    originals = [random_text(generator, 200) for _ in range(500)]
+    copies = [edited(generator, text, number % 21) for number, text in enumerate(originals)]
+    pairs = {(n, n + 500): true_jaccard(a, b) for n, (a, b) in enumerate(zip(originals, copies, strict=True))}
+    return originals + copies, pairs
+
+
+def test_planted_pairs_are_found_and_nothing_else(planted):
+    texts, truth = planted
+    found, kept = near(texts, CONFIG)
+    rows = zip(found.first.tolist(), found.second.tolist(), found.similarity.tolist(), strict=True)
+    pairs = {(first, second): value for first, second, value in rows}
+    above = {pair for pair, value in truth.items() if value >= CONFIG.threshold}
+    assert {round(value, 1) for value in truth.values()} >= {0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0}
+    assert pairs.keys() <= above  # precision 1
+    assert all(value == truth[pair] for pair, value in pairs.items())
+    far = {pair for pair in above if truth[pair] >= 0.8}
+    assert far <= pairs.keys()  # at 0.8 one pair in 9,000 is missed
+    assert len(pairs) >= 0.93 * len(above)
+    removed = set(kept.removed.tolist())
+    assert len(removed) == len(pairs) and all(len(removed & set(pair)) == 1 for pair in pairs)
+
+
+@settings(max_examples=15)
+@given(st.randoms(use_true_random=False), st.integers(1, 6))
+def test_the_order_of_documents_changes_nothing(generator, crowd):
+    """Families of texts, each text an edit of one before it, so that chains and stars of all kinds come up."""
+    source = random.Random(9)
+    texts = [random_text(source, 60) for _ in range(4)]
+    for _ in range(24):
+        texts.append(edited(source, source.choice(texts), source.randrange(4)))
+    rank = np.array(source.sample(range(len(texts)), len(texts)))
+    order = list(range(len(texts)))
+    generator.shuffle(order)
+    config = NearDuplicatesConfig(threshold=0.6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_duplicates, "CROWD", crowd)
+        expected = near(texts, config, rank)[1].document.tolist()
+        found = near([texts[n] for n in order], config, np.argsort(np.argsort(rank[order])))[1].document.tolist()
+    assert {order[place]: order[kept] for place, kept in enumerate(found)} == dict(enumerate(expected))
+
+
+@pytest.mark.parametrize("crowd", [1, 3, 64])
+def test_everyone_who_goes_has_a_twin_and_nobody_who_stays_is_similar(crowd, monkeypatch):
+    """Copies so near that bands cannot miss them, in buckets of all sizes."""
+    monkeypatch.setattr(near_duplicates, "CROWD", crowd)
+    source = random.Random(2)
+    texts = [random_text(source, 300) for _ in range(5)]
+    texts += [edited(source, texts[number % 5], 1) for number in range(60)]
+    kept = near(texts, NearDuplicatesConfig())[1]
+    for document in kept.removed.tolist():
+        other = int(kept.document[document])
+        assert kept.document[other] == other
+        assert kept.similarity[document] == true_jaccard(texts[document], texts[other]) >= 0.8
+    staying = np.flatnonzero(kept.document == np.arange(len(texts))).tolist()
+    alike = [(a, b) for a in staying for b in staying if a < b and true_jaccard(texts[a], texts[b]) >= 0.8]
+    assert alike == []
+
+
+def test_keys_of_parts_are_keys_of_the_whole(planted):
+    texts = planted[0][:50]
+    parts = [keys_of_texts(texts[start : start + 13], CONFIG) for start in range(0, 50, 13)]
+    joined = Keys(np.concatenate([each.bands for each in parts]), np.concatenate([each.words for each in parts]))
+    whole = keys_of_texts(texts, CONFIG)
+    with uncompiled():
+        slow = keys_of_texts(texts, CONFIG)
+    for found in (joined, slow):
+        np.testing.assert_array_equal(found.bands, whole.bands)
+        np.testing.assert_array_equal(found.words, whole.words)
+
+
+def test_texts_without_a_word_stay():
+    assert near(["", "...", ""], CONFIG)[1].document.tolist() == [0, 1, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=12))
+def test_each_row_has_the_first_that_is_equal(rows):
+    """In all columns: a sort by one alone would take others for equal."""
+    found = first_equal(np.array(rows, np.uint64).reshape(-1, 2))
+    assert found.tolist() == [rows.index(row) for row in rows]
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 1.0}, {"words": 0}, {"permutations": 2000}])
+def test_a_search_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError):
+        NearDuplicatesConfig(**wrong)

@@ -1,0 +1,150 @@
+"""Repeated passages: what goes when one place of each stays is every repeated window, by brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup.match_tables import Places
+from lmworks.corpus.dedup.repeated_substrings import as_code_points, first_occurrences, repeated_passages
+from lmworks.corpus.dedup.winnowing import encoded
+
+TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
+
+
+def first_by_definition(text: bytes, length: int) -> list[int]:
+    return [text.index(text[place : place + length]) for place in range(len(text) - length + 1)]
+
+
+def gone_by_definition(texts: list[str], order: list[int], length: int) -> dict[int, set[int]]:
+    """Document → its bytes in windows that stand before, in another document or without touching. `order` are the
+    documents that there are, the best first."""
+    first: dict[bytes, tuple[int, int]] = {}
+    gone: dict[int, set[int]] = {}
+    for document in order:
+        raw = texts[document].encode()
+        for place in range(len(raw) - length + 1):
+            other, before = first.setdefault(raw[place : place + length], (document, place))
+            if other != document or place - before >= length:
+                gone.setdefault(document, set()).update(range(place, place + length))
+    return gone
+
+
+def gone_but_for_one(found: Places, order: list[int]) -> dict[int, set[int]]:
+    """Document → its characters in all places of passages but the first of each."""
+    columns = (found.group.tolist(), found.document.tolist(), found.start.tolist(), found.end.tolist())
+    rows = [row for row in zip(*columns, strict=True) if row[1] in order]
+    rows.sort(key=lambda row: (row[0], order.index(row[1]), row[2]))
+    gone: dict[int, set[int]] = {}
+    for number, (group, document, start, end) in enumerate(rows):
+        if number and rows[number - 1][0] == group:
+            gone.setdefault(document, set()).update(range(start, end))
+    return gone
+
+
+def whole_characters(text: str, marked: set[int]) -> set[int]:
+    """The characters all of whose bytes are marked."""
+    ends = np.cumsum([len(character.encode()) for character in text])
+    return {n for n, end in enumerate(ends) if {*range(end - len(text[n].encode()), end)} <= marked}
+
+
+@given(st.binary(max_size=60) | st.text("ab", max_size=60).map(str.encode), st.integers(1, 9))
+def test_the_first_place_of_the_same_bytes(text, length):
+    found = first_occurrences(np.frombuffer(text, np.uint8), length)
+    assert found.tolist() == first_by_definition(text, length)
+
+
+@given(TEXTS, st.integers(2, 9), st.data())
+def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_else(texts, length, data):
+    """One search serves any choice of documents, in any order of who stays before whom."""
+    found = repeated_passages(texts, length)
+    order = data.draw(st.permutations(range(len(texts))))
+    order = order[: data.draw(st.integers(0, len(order)))]
+    gone, expected = gone_but_for_one(found, order), gone_by_definition(texts, order, length)
+    for document in order:
+        if texts[document].isascii():  # else characters of which a window holds a part are put together from several
+            assert gone.get(document, set()) == expected.get(document, set())
+        assert gone.get(document, set()) <= whole_characters(texts[document], expected.get(document, set()))
+
+
+@given(TEXTS, st.integers(2, 9))
+def test_the_places_of_a_passage_begin_alike_and_are_two_at_least(texts, length):
+    found = repeated_passages(texts, length)
+    for group in range(int(found.group.max(initial=-1)) + 1):
+        here = np.flatnonzero(found.group == group)
+        assert len(here) >= 2
+        if all(text.isascii() for text in texts):
+            assert len({texts[found.document[n]][found.start[n] :][:length] for n in here}) == 1
+
+
+def test_a_passage_is_of_whole_words():
+    """The texts also share the beginnings of two words: `b` and `yes`."""
+    shared = "and all of that was said of the old mill by everyone who ever came by"
+    texts = [
+        f"One ({shared} yes.",
+        f"Two ({shared} yesterday.",
+        "漢字" + "漢字の文章" * 9,
+        "漢" + "漢字の文章" * 9 + "字",
+    ]
+    found = repeated_passages(texts, 40)
+    said = [
+        texts[document][start:end]
+        for document, start, end in zip(found.document, found.start, found.end, strict=True)
+        if document < 2
+    ]
+    assert said == [f"({shared} yes", f"({shared} "]
+    assert {*found.document.tolist()} == {0, 1, 2, 3}  # each character of a script without spaces is a word
+
+
+@pytest.mark.parametrize(
+    "before, behind, left",
+    [
+        ("Said: ", " And so on.", "Said: And so on."),
+        ("", " And so on.", "And so on."),
+        ("One.\n\n", "\n\nTwo.", "One.\n\nTwo."),
+        ("Said: ", "\n\nTwo.", "Said: \n\nTwo."),
+        ("One.\n", " Two.", "One.\nTwo."),
+        ("(", ") Two.", "() Two."),
+        ("One. ", "", "One. "),
+    ],
+)
+def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, left):
+    shared = "and all of that was said of the old mill by everyone who ever came by"
+    text = f"{before}{shared}{behind}"
+    spaces = before[len(before.rstrip()) :], behind[: len(behind) - len(behind.lstrip())]
+    found = repeated_passages([f"[{spaces[0]}{shared}{spaces[1]}]", text], 40)
+    gone = gone_but_for_one(found, [0, 1]).get(1, set())
+    assert "".join(character for place, character in enumerate(text) if place not in gone) == left
+
+
+def test_a_search_that_is_too_large_says_what_it_would_take():
+    texts = [f"{number} " + "0123456789" * 30 for number in range(4)]
+    with pytest.raises(ValueError, match=r"0\.0 MB of the texts may be passages .* GB of memory; 0\.0 MB are allowed"):
+        repeated_passages(texts, 200, most_bytes=1000)
+    assert len(repeated_passages(texts, 200, most_bytes=1300).group)
+
+
+def test_what_stands_nowhere_else_takes_no_memory():
+    """A hundred different texts and one passage: the bound is that of the passage."""
+    generator = np.random.default_rng(0)
+    texts = ["".join(generator.choice(list("abcdefgh "), 3000)) for _ in range(100)]
+    shared = "".join(generator.choice(list("abcdefgh "), 1000))
+    texts[7], texts[70] = f"{texts[7]}. {shared}.", f"{shared}! {texts[70]}"
+    found = repeated_passages(texts, 200, most_bytes=4000)
+    places = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
+    assert [texts[document][start:end].strip() for document, start, end in places] == [shared.strip()] * 2
+
+
+@given(st.text("aé漢😀", max_size=12), st.data())
+def test_bytes_become_whole_characters(text, data):
+    raw = encoded(text)
+    start = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(start, len(raw)))
+    [[first, last]] = as_code_points(raw, np.array([[start, end]])).tolist()
+    inside = whole_characters(text, {*range(start, end)})
+    assert {*range(first, last)} == inside
+
+
+def test_what_is_too_short_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        repeated_passages(["a"], 1)

@@ -1,0 +1,163 @@
+"""Copied repositories: what a repository is, which is contained in one that stays, and which of its files go."""
+
+import random
+
+import numpy as np
+import pytest
+from duplicate_cases import edited, random_text
+from duplicate_corpora import Given, decide, gone, run_duplicates, write_corpus
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import repositories
+from lmworks.corpus.dedup.match_tables import read_repositories
+from lmworks.corpus.dedup.repositories import Copy, Repository, copied_repositories, git_roots, repository_of
+from lmworks.records import RejectedRecord
+
+STEP = {"name": "forks", "duplicates": "repositories", "similarity": 0.8, "kinds": ["code"]}
+FILES = st.sets(st.integers(1, 9), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    "uri, expected",
+    [
+        ("repos/one/src/a.py", "repos/one"),
+        ("repos/one/a.py", "repos/one"),
+        ("repos/a.py", "repos"),
+        ("a.py", "a.py"),
+        ("code/deep/below/mine/src/a.py", "code/deep/below/mine"),
+        ("code/deep/below/mine/vendor/lib/a.py", "code/deep/below/mine/vendor/lib"),
+        ("packed/x.zip/x-main/src/a.py", "packed/x.zip/x-main"),
+        ("packed/x.tar.gz/a.py", "packed/x.tar.gz"),
+        ("packed/x.ZIP/one/inner.zip/b.py", "packed/x.ZIP/one"),
+    ],
+)
+def test_a_repository_is_told_by_where_a_file_was(uri, expected):
+    roots = git_roots(
+        [RejectedRecord("code/deep/below/mine/.git/", "hidden", 9), RejectedRecord("code/a/.github/", "hidden")]
+    )
+    roots |= git_roots([RejectedRecord("code/deep/below/mine/vendor/lib/.git/", "hidden", 9)])
+    assert repository_of(uri, {}, roots) == expected
+    assert repository_of(uri, {"repo_name": "owner/name"}, roots) == "owner/name"
+
+
+def repository(name: str, files: set[int], licensed: bool = False) -> Repository:
+    return Repository(name, np.array(sorted(files), np.uint64), licensed)
+
+
+@given(st.lists(st.tuples(FILES, st.booleans()), max_size=8), st.integers(1, 9), st.randoms())
+def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator):
+    known = [repository(f"r{number}", files, licence) for number, (files, licence) in enumerate(cases)]
+    shuffled = known.copy()
+    generator.shuffle(shuffled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repositories, "CROWD", crowd)
+        copies = copied_repositories(shuffled, 0.7)
+        assert copies == copied_repositories(known, 0.7)
+    files = {each.name: {*each.files.tolist()} for each in known}
+    gone = {copy.copy for copy in copies}
+    for copy in copies:
+        both = files[copy.copy] & files[copy.original]
+        assert copy.original not in gone
+        assert copy.share == len(both) / len(files[copy.copy]) >= 0.7 and len(both) >= 3
+    if crowd >= len(cases):
+        staying: list[str] = []
+        for each in sorted(known, key=lambda each: (not each.licensed, -len(each.files), each.name)):
+            shared = [len(files[each.name] & files[other]) for other in staying]
+            if not any(both >= 3 and both / len(files[each.name]) >= 0.7 for both in shared):
+                staying.append(each.name)
+        assert sorted(staying) == sorted(set(files) - gone)
+
+
+def test_a_library_is_no_original_of_the_program_that_carries_it():
+    library, program = {*range(10)}, {*range(500)}
+    assert copied_repositories([repository("library", library, True), repository("program", program)], 0.8) == ()
+    vendored = [repository("vendored", library), repository("program", program, True)]
+    assert copied_repositories(vendored, 0.8) == (Copy("vendored", "program", 1.0),)
+
+
+def test_a_family_whose_best_goes_is_looked_at_again(monkeypatch):
+    """`a` is the best owner of what the others share, and goes itself, as a copy of `z`, which they have little of."""
+    monkeypatch.setattr(repositories, "CROWD", 2)
+    common = {*range(10)}
+    best, larger = repository("a", common | {50, 51}, True), repository("z", {*range(3, 60)}, True)
+    others = [repository(f"c{n}", common | {100 + n}) for n in range(6)]
+    copies = copied_repositories([best, larger, *others], 0.75)
+    assert {(copy.copy, copy.original) for copy in copies} == {("a", "z"), *((f"c{n}", "c0") for n in range(1, 6))}
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, str]:
+    """Twelve files of 60 words, one of few characters, and one of none."""
+    generator = random.Random(0)
+    return {f"src/m{n}.py": random_text(generator, 60) for n in range(12)} | {
+        "src/__init__.py": "x = 1",
+        "src/e.py": "{}",
+    }
+
+
+def written(tmp_path, repositories, left_out=(), **config):
+    corpus = [
+        (f"{name}/{path}", Given(text, kind="code", licence=licence))
+        for name, (files, licence) in repositories.items()
+        for path, text in files.items()
+    ]
+    write_corpus(tmp_path, corpus, left_out=left_out)
+    result = run_duplicates(tmp_path, **config)
+    [judged] = decide(tmp_path, STEP).values()
+    return result, gone(tmp_path, judged)
+
+
+def test_of_a_fork_the_files_go_that_the_original_has(tmp_path, sources):
+    """One file was changed, one replaced, one added; in the original they were renamed as well."""
+    generator = random.Random(1)
+    fork = dict(sources)
+    fork["src/m0.py"] = edited(generator, sources["src/m0.py"], 1)
+    fork["src/m1.py"] = random_text(generator, 60)
+    fork["src/new.py"] = random_text(generator, 60)
+    original = {path.replace("src/", "lib/"): text for path, text in sources.items()}
+    result, dropped = written(tmp_path, {"repos/fork": (fork, ""), "repos/origin": (original, "MIT")})
+    assert result.metrics["repositories"] == 2
+    stays = {"src/m1.py", "src/new.py"}
+    assert {uri: twin for uri, (twin, _) in dropped.items()} == {
+        f"repos/fork/{path}": f"repos/origin/{path.replace('src/', 'lib/')}" for path in fork if path not in stays
+    }
+    assert {value for _, value in dropped.values()} == {11 / 13}  # of those that say anything
+
+
+def test_what_has_files_of_its_own_is_no_fork(tmp_path, sources):
+    generator = random.Random(1)
+    program = sources | {f"own{n}.py": random_text(generator, 60) for n in range(13)}
+    _, dropped = written(tmp_path, {"repos/library": (sources, "MIT"), "repos/program": (program, "")})
+    assert dropped == {}
+
+
+def test_repositories_are_told_by_git_where_it_was(tmp_path, sources):
+    left_out = [RejectedRecord(f"all/{name}/.git/", "hidden", 3) for name in ("x/origin", "x/fork")]
+    repositories = {"all/x/fork": (sources, ""), "all/x/origin": (sources, "MIT")}
+    _, dropped = written(tmp_path / "git", repositories, left_out)
+    assert len(dropped) == len(sources) and all(str(twin).startswith("all/x/origin/") for twin, _ in dropped.values())
+    assert {*read_repositories(tmp_path / "git" / "duplicates")} == {"all/x/origin", "all/x/fork"}
+    _, dropped = written(tmp_path / "parts", repositories)
+    assert dropped == {}  # by two parts, both are in all/x
+    _, dropped = written(tmp_path / "three", repositories, repository=3)
+    assert len(dropped) == len(sources)
+
+
+def test_only_code_has_repositories(tmp_path, sources):
+    corpus = [(f"{name}/{path}", Given(text)) for name in ("s/a", "s/b") for path, text in sources.items()]
+    write_corpus(tmp_path, corpus)
+    run_duplicates(tmp_path)
+    assert {*read_repositories(tmp_path / "duplicates")} == {None}
+    [judged] = decide(tmp_path, STEP | {"kinds": []}).values()
+    assert gone(tmp_path, judged) == {}
+
+
+def test_a_copy_whose_original_went_stays(tmp_path, sources):
+    """A step before takes files of the licensed repository, so that it is no original of the other any more."""
+    files = {"repos/a": (sources, "MIT"), "repos/b": (sources, "")}
+    written(tmp_path, files)
+    refuse = {"name": "refuse", "labels": {"licence": {"deny": ["MIT"]}}}
+    judged = decide(tmp_path, refuse, STEP)
+    assert gone(tmp_path, judged["forks"]) == {}
+    assert len(gone(tmp_path, judged["refuse"])) == len(sources)

@@ -1,0 +1,141 @@
+"""Words and shingles: against the definition word by word, and the compiled part against the reference bit by bit."""
+
+import random
+
+import numpy as np
+import pytest
+from duplicate_cases import MULTIPLIER, random_text, shingle_texts, true_jaccard, uncompiled
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.dedup import library
+from lmworks.corpus.dedup.hashes import text_digest, word_bytes, word_spans, words
+from lmworks.corpus.dedup.minhash import sign
+from lmworks.corpus.dedup.shingles import batches, common_counts, hash_words, shingle_sets, similarities
+
+TEXTS = st.lists(st.text(max_size=60) | st.text("ab é漢İß\n.", max_size=40), max_size=6)
+FEW_WORDS = st.lists(st.sampled_from("abc"), max_size=14).map(" ".join)
+
+
+def mixed(value: int) -> int:
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)
+
+
+def hashed(parts: list[int]) -> int:
+    value = 0
+    for part in parts:
+        value = (value * MULTIPLIER + part) % 2**64
+    return mixed(value)
+
+
+@given(st.text())
+def test_bytes_hold_the_words_of_the_definition(text):
+    assert [word.decode() for word in word_bytes(text).split()] == words(text)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Straße, STRASSE!", ["strasse", "strasse"]),
+        ("snake_case x2", ["snake_case", "x2"]),
+        ("東京の天気 is fine", ["東", "京", "の", "天", "気", "is", "fine"]),
+        ("한국어 띄어쓰기", ["한국어", "띄어쓰기"]),
+        ("\ud800a", ["a"]),
+        (" \n…", []),
+    ],
+)
+def test_words_of_scripts(text, expected):
+    assert words(text) == expected
+
+
+def test_spaces_alone_change_no_digest():
+    assert text_digest(" a\n\t b ") == text_digest("a b") != text_digest("ab")
+    assert text_digest("a\ud800") != text_digest("a\ud801")
+
+
+@given(st.text() | st.text("İŉß aﬁ漢", max_size=20))
+def test_spans_show_where_each_word_stands(text):
+    found, spans = words(text), word_spans(text)
+    assert len(spans) == len(found)
+    for word, (start, end) in zip(found, spans.tolist(), strict=True):
+        assert word in text[start:end].casefold()
+        assert words(text[start:end]).count(word) >= 1
+        assert word not in text[start : end - 1].casefold() or word not in text[start + 1 : end].casefold()
+
+
+@given(TEXTS)
+def test_a_word_is_hashed_by_its_definition(texts):
+    rows = hash_words(texts)
+    assert len(rows) == len(texts)
+    for row, text in enumerate(texts):
+        assert rows[row].tolist() == [hashed(list(word.encode())) for word in words(text)]
+
+
+@given(st.lists(FEW_WORDS, max_size=5), st.integers(1, 7))
+def test_shingles_are_hashed_by_their_definition(texts, size):
+    sets = shingle_sets(texts, size)
+    for row, text in enumerate(texts):
+        expected = {hashed([hashed(list(word.encode())) for word in each]) for each in shingle_texts(text, size)}
+        assert sets[row].tolist() == sorted(expected)
+
+
+def test_a_text_shorter_than_a_shingle_has_one_of_all_its_words():
+    short, same, none = (shingle_sets([text], 5) for text in ("three small words", "Three. Small. Words.", "..."))
+    assert len(short.values) == 1 and short.values == same.values == shingle_sets(["three small words"], 3).values
+    assert len(none.values) == 0
+
+
+@given(FEW_WORDS.filter(str.strip), FEW_WORDS.filter(str.strip), st.integers(1, 4))
+def test_similarity_is_that_of_sets_of_words(first, second, size):
+    found = similarities(shingle_sets([first, second], size), np.array([[0, 1]]))
+    assert found == true_jaccard(first, second, size)
+
+
+@given(TEXTS, st.integers(1, 6), st.integers(1, 40))
+def test_the_compiled_part_gives_the_bits_of_the_reference(texts, size, permutations):
+    pairs = np.array([(a, b) for a in range(len(texts)) for b in range(len(texts))], np.int64).reshape(-1, 2)
+
+    def everything() -> list[np.ndarray]:
+        rows = hash_words(texts)
+        sets = shingle_sets(texts, size)
+        signatures = sign(rows, size, permutations)
+        return [rows.values, rows.ends, sets.values, sets.ends, common_counts(sets, pairs), signatures]
+
+    compiled = everything()
+    with uncompiled():
+        reference = everything()
+    for one, other in zip(compiled, reference, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_compiled_part_gives_the_bits_of_the_reference_on_long_texts():
+    generator = random.Random(1)
+    texts = [random_text(generator, number) for number in (1, 4, 5, 6, 30, 300, 5000)]
+    compiled = shingle_sets(texts), sign(hash_words(texts))
+    with uncompiled():
+        reference = shingle_sets(texts), sign(hash_words(texts))
+    np.testing.assert_array_equal(compiled[0].values, reference[0].values)
+    np.testing.assert_array_equal(compiled[1], reference[1])
+
+
+def test_it_is_compiled():
+    assert library.load() is not None
+
+
+@given(st.lists(st.text(max_size=9), max_size=12), st.integers(1, 30))
+def test_batches_are_the_texts(texts, characters):
+    found = list(batches(texts, characters))
+    assert [text for batch in found for text in batch] == texts
+    assert all(sum(len(text) + 1 for text in batch[:-1]) < characters for batch in found)
+
+
+def test_what_cannot_be():
+    with pytest.raises(ValueError, match="at least one word"):
+        shingle_sets(["a"], 0)
+    with pytest.raises(IndexError, match="outside"):
+        common_counts(shingle_sets(["a"]), np.array([[0, 1]]))
+    with pytest.raises(ValueError, match="no similarity"):
+        similarities(shingle_sets(["", "."]), np.array([[0, 1]]))

@@ -1,0 +1,194 @@
+"""Processes that die are replaced, and none of them outlives its parent or an interruption."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lmworks.corpus.execution.execution import ExecutionConfig, Part, Prepared, carry_out
+from lmworks.corpus.read.reader import Extracted
+from lmworks.corpus.read.sandbox import Guard, GuardConfig
+from process_groups import members, needs_proc, wait_until
+
+TWO = ExecutionConfig(2)
+
+
+def parts(folder: Path, count: int = 6) -> list[Part[int]]:
+    return [Part(number, folder / "done" / str(number)) for number in range(count)]
+
+
+def dying_once(given: int, path: Path) -> None:
+    path.write_text("half")
+    marker = path.parent.parent / f"tried-{given}"
+    if given % 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.write_text(str(given))
+
+
+def dying(given: int, path: Path) -> None:
+    path.write_text("half")
+    if given == 3:
+        os._exit(7)
+
+
+def failing(given: int, path: Path) -> None:
+    path.write_text(str(given))
+    if given == 3:
+        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "of three")
+
+
+class OddError(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def odd(given: int, path: Path) -> None:
+    raise OddError(1, 2)
+
+
+def test_whoever_dies_is_replaced_and_the_part_done_again(tmp_path: Path) -> None:
+    carry_out(dying_once, parts(tmp_path), TWO)
+    assert {path.name: path.read_text() for path in (tmp_path / "done").iterdir() if path.name[0] != "."} == {
+        str(number): str(number) for number in range(6)
+    }
+    carry_out(dying_once, parts(tmp_path), TWO)
+    assert len(list((tmp_path / "done").iterdir())) == 6  # what the dead left half done is gone
+
+
+def test_a_part_at_which_all_die_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChildProcessError, match=r"3 processes died.*done/3 \(the last by status 7\).*fewer workers"):
+        carry_out(dying, parts(tmp_path), TWO)
+    assert not (tmp_path / "done" / "3").exists()
+
+
+def test_an_error_comes_back_as_it_was_and_others_finish(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeDecodeError, match="of three") as caught:
+        carry_out(failing, parts(tmp_path), TWO)
+    assert any("While" in note and "failing" in note for note in caught.value.__notes__)
+    assert {"0", "1", "2"} <= {path.name for path in (tmp_path / "done").iterdir()}
+    with pytest.raises(RuntimeError, match="OddError: 1 and 2"):  # such an exception can be sent, but not received
+        carry_out(odd, parts(tmp_path), TWO)
+
+
+def test_parts_are_asked_for_when_somebody_is_free(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def given() -> "list[Part[int]]":
+        for part in parts(tmp_path, 30):
+            done = len(list((tmp_path / "done").glob("[0-9]*"))) if (tmp_path / "done").exists() else 0
+            asked.append(part.given - done)
+            yield part
+
+    told: list[tuple[int, int | None]] = []
+    carry_out(failing, (part for part in given() if part.given != 3), TWO, lambda *a: told.append(a[:2]), total=29)
+    assert max(asked) <= 2 + 2 + 3  # at work, ahead, and done but not told of yet
+    assert told[0] == (0, 29) and told[-1] == (29, 29)
+
+
+@contextmanager
+def counting(folder: Path):
+    with (folder / "prepared").open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    yield failing
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_process_needs_is_made_once_in_each(tmp_path: Path, workers: int) -> None:
+    carry_out(Prepared(partial(counting, tmp_path)), parts(tmp_path, 30)[4:], ExecutionConfig(workers))
+    processes = (tmp_path / "prepared").read_text().split()
+    assert len(processes) == len(set(processes)) <= workers
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The end of the parent
+
+
+def stuck(raw: bytes) -> Extracted:
+    """Keeps Python's lock, as a regular expression does that backtracks."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+    raise AssertionError
+
+
+def slow(given: int, path: Path) -> None:
+    (path.parent.parent / f"pid-{os.getpid()}").touch()
+    path.write_text(str(given))
+    time.sleep(0.1 if given < 2 else 600)
+
+
+@contextmanager
+def guarded(config: GuardConfig):
+    with Guard(config) as guard:
+
+        def extract(given: int, path: Path) -> None:
+            (path.parent.parent / f"pid-{os.getpid()}").touch()
+            guard.extract(stuck, b"")
+
+        yield extract
+
+
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
+sys.path[:0] = {tests!r}
+from test_worker_processes import *
+if __name__ == "__main__":
+    carry_out({work}, parts(Path(sys.argv[1])), TWO)
+"""
+
+
+def start(folder: Path, work: str) -> subprocess.Popen[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(tests=[str(Path(__file__).parents[level]) for level in (0, 2)], work=work))
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@needs_proc
+@pytest.mark.parametrize("work", ["slow", "Prepared(partial(guarded, GuardConfig(seconds=2)))"])
+def test_nobody_outlives_a_parent_that_is_killed(tmp_path: Path, work: str) -> None:
+    process = start(tmp_path, work)
+    group = os.getpgid(process.pid)
+    wait_until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    guards = 2 if "guarded" in work else 0
+    wait_until(lambda: len(members(group)) >= 3 + guards)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not members(group))
+
+
+def masks(given: int, path: Path) -> None:
+    path.write_text(str(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+
+
+def test_ctrl_c_is_left_to_the_parent_from_the_first_process_on(tmp_path: Path) -> None:
+    process = start(tmp_path, "masks")  # in this one, a process of `multiprocessing` itself may have been started
+    process.communicate()
+    assert {path.read_text() for path in (tmp_path / "done").iterdir()} == {"True"}
+    carry_out(masks, parts(tmp_path / "here"), TWO)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@needs_proc
+def test_ctrl_c_ends_all_at_once_and_keeps_what_is_done(tmp_path: Path) -> None:
+    process = start(tmp_path, "slow")
+    group = os.getpgid(process.pid)
+    wait_until(lambda: {"0", "1"} <= {path.name for path in tmp_path.glob("done/*")})
+    begin = time.monotonic()
+    os.killpg(group, signal.SIGINT)  # as a terminal sends it: to all of them
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and told.count("Traceback") == 1, told
+    assert time.monotonic() - begin < 20  # and not the ten minutes that the parts take
+    wait_until(lambda: not members(group))
+    assert {path.name for path in tmp_path.glob("done/[0-9]*")} == {"0", "1"}
+    carry_out(failing, [part for part in parts(tmp_path) if part.given != 3], TWO)
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["0", "1", "2", "4", "5"]

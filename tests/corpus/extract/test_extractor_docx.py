@@ -1,0 +1,179 @@
+"""DOCX: what a reader of the document sees, in its order, whatever elements it is wrapped in."""
+
+import io
+import zipfile
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.extract.docx import extract_docx
+from lmworks.corpus.read.reader import UnusableError
+from slow_cases import slow
+
+W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
+MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+STYLES = """
+<w:style w:type="paragraph" w:styleId="berschrift2"><w:name w:val="heading 2"/></w:style>
+<w:style w:type="paragraph" w:styleId="Own"><w:name w:val="Own"/><w:basedOn w:val="berschrift2"/></w:style>
+<w:style w:type="paragraph" w:styleId="T"><w:name w:val="Title"/></w:style>
+<w:style w:type="paragraph" w:styleId="A"><w:name w:val="A"/><w:basedOn w:val="B"/></w:style>
+<w:style w:type="paragraph" w:styleId="B"><w:name w:val="B"/><w:basedOn w:val="A"/></w:style>
+<w:style w:type="paragraph" w:styleId="L"><w:name w:val="List Bullet"/>
+  <w:pPr><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr></w:style>"""
+NUMBERING = """
+<w:abstractNum w:abstractNumId="0"><w:lvl w:ilvl="0"><w:numFmt w:val="bullet"/></w:lvl>
+  <w:lvl w:ilvl="1"><w:start w:val="3"/><w:numFmt w:val="decimal"/></w:lvl></w:abstractNum>
+<w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>"""
+FOOTNOTES = """
+<w:footnote w:id="-1" w:type="separator"><w:p><w:r><w:t>line</w:t></w:r></w:p></w:footnote>
+<w:footnote w:id="7"><w:p><w:r><w:footnoteRef/><w:t>The note.</w:t></w:r></w:p></w:footnote>"""
+
+
+def docx(body: str, namespace: str = W, **parts: str) -> bytes:
+    """A document with this body; `core`, `styles`, `numbering` and `footnotes` are the contents of those parts."""
+    related = "".join(
+        f'<Relationship Id="r{name}" Type="{OFFICE}/{name}" Target="{name}.xml"/>' for name in parts if name != "core"
+    )
+    relationships = '<r:Relationships xmlns:r="http://x">{}</r:Relationships>'
+    core = '<Relationship Id="c" Type="http://x/metadata/core-properties" Target="docProps/core.xml"/>'
+    main = f'<Relationship Id="m" Type="{OFFICE}/officeDocument" Target="/word/document.xml"/>'
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("_rels/.rels", relationships.format(main + core))
+        archive.writestr("word/_rels/document.xml.rels", relationships.format(related))
+        archive.writestr(
+            "word/document.xml",
+            f'<w:document xmlns:w="{namespace}" xmlns:mc="{MC}"><w:body>{body}</w:body></w:document>',
+        )
+        for name, content in parts.items():
+            path = "docProps/core.xml" if name == "core" else f"word/{name}.xml"
+            archive.writestr(path, f'<w:{name} xmlns:w="{namespace}">{content}</w:{name}>')
+    return buffer.getvalue()
+
+
+def p(text: str, style: str = "", properties: str = "") -> str:
+    style = f'<w:pStyle w:val="{style}"/>' if style else ""
+    return f"<w:p><w:pPr>{style}{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def item(text: str, level: int) -> str:
+    return p(text, properties=f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="1"/></w:numPr>')
+
+
+def cell(content: str, properties: str = "") -> str:
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr>{content}</w:tc>"
+
+
+def text_of(body: str, **parts: str) -> str:
+    return extract_docx(docx(body, **parts)).text
+
+
+def test_headings_are_known_by_the_names_of_their_styles() -> None:
+    body = p("Book", "T") + p("Part", "berschrift2") + p("Chapter", "Own") + p("text", "A")
+    body += p("Deep", properties='<w:outlineLvl w:val="2"/>') + p("body", "Own", '<w:outlineLvl w:val="9"/>')
+    extracted = extract_docx(docx(body, styles=STYLES))
+    assert extracted.text == "# Book\n\n## Part\n\n## Chapter\n\ntext\n\n### Deep\n\nbody"
+    assert extracted.title == "Book"
+
+
+def test_lists_are_numbered_and_nested() -> None:
+    body = p("one", "L") + item("a", 1) + item("b", 1) + item("two", 0) + item("c", 1) + p("end")
+    assert text_of(body, styles=STYLES, numbering=NUMBERING) == "- one\n  3. a\n  4. b\n- two\n  3. c\n\nend"
+
+
+def test_tables_stand_between_the_paragraphs_where_they_are() -> None:
+    rows = [
+        cell(p("a") + p("b"), '<w:gridSpan w:val="2"/>') + cell(p("c|d")),
+        cell(p("e"), '<w:vMerge w:val="restart"/>') + cell(p("f")) + cell(p("g")),
+        cell(p("hidden"), "<w:vMerge/>") + cell(p("h")) + cell(f"<w:tbl><w:tr>{cell(p('i'))}</w:tr></w:tbl><w:p/>"),
+    ]
+    body = p("before") + "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in rows)
+    body += "<w:tr><w:trPr><w:del/></w:trPr>" + cell(p("gone")) + "</w:tr></w:tbl>" + p("after")
+    table = "| a b |  | c\\|d |\n| --- | --- | --- |\n| e | f | g |\n|  | h | i |"
+    assert text_of(body) == f"before\n\n{table}\n\nafter"
+
+
+def test_a_frame_around_a_text_is_no_table() -> None:
+    assert text_of("<w:tbl><w:tr>" + cell(p("a") + p("b")) + "</w:tr></w:tbl>") == "a\n\nb"
+
+
+def test_tracked_changes_are_as_if_accepted() -> None:
+    body = (
+        "<w:p><w:r><w:t>kept </w:t></w:r><w:ins><w:r><w:t>new </w:t></w:r></w:ins>"
+        "<w:del><w:r><w:delText>old</w:delText></w:r></w:del><w:moveFrom><w:r><w:t>there</w:t></w:r></w:moveFrom>"
+        "<w:moveTo><w:r><w:t>here</w:t></w:r></w:moveTo></w:p>"
+    )
+    assert text_of(body) == "kept new here"
+
+
+def test_links_fields_and_controls_show_their_text() -> None:
+    body = (
+        "<w:p><w:hyperlink><w:r><w:t>link</w:t></w:r></w:hyperlink>"
+        "<w:r><w:fldChar/><w:instrText>PAGE</w:instrText></w:r>"
+        "<w:r><w:tab/><w:t>x</w:t><w:br/><w:t>y</w:t><w:noBreakHyphen/></w:r>"
+        "<w:r><w:sym w:char='F0B7'/><w:sym w:char='00B7'/></w:r>"
+        "<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r></w:p>"
+        "<w:sdt><w:sdtPr/><w:sdtContent>" + p("controlled") + "</w:sdtContent></w:sdt>"
+        "<w:sdt><w:sdtPr><w:showingPlcHdr/></w:sdtPr><w:sdtContent>" + p("Enter a name") + "</w:sdtContent></w:sdt>"
+    )
+    assert text_of(body) == "link x\ny\u2011·\n\ncontrolled"
+
+
+def test_a_text_box_is_there_once_and_after_its_paragraph() -> None:
+    box = f"<w:txbxContent>{p('boxed')}</w:txbxContent>"
+    body = (
+        "<w:p><w:r><w:t>around</w:t></w:r><w:r><mc:AlternateContent><mc:Choice><w:drawing>" + box + "</w:drawing>"
+        "</mc:Choice><mc:Fallback><w:pict>" + box + "</w:pict></mc:Fallback></mc:AlternateContent></w:r></w:p>"
+    )
+    assert text_of(body + p("next")) == "around\n\nboxed\n\nnext"
+
+
+def test_notes_are_at_the_end() -> None:
+    reference = '<w:r><w:footnoteReference w:id="7"/></w:r>'
+    body = f"<w:p><w:r><w:t>Claim</w:t></w:r>{reference}</w:p>" + p("more")
+    assert text_of(body, footnotes=FOOTNOTES) == "Claim[1]\n\nmore\n\n[1] The note."
+
+
+def test_properties_and_the_strict_edition() -> None:
+    core = "<w:title>A  title</w:title><w:created>2024-05-01T10:00:00Z</w:created><w:language>de</w:language>"
+    extracted = extract_docx(docx(p("text"), STRICT, core=core))
+    assert (extracted.text, extracted.title) == ("text", "A title")
+    assert extracted.metadata == {"date": "2024-05-01", "language": "de"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"\xd0\xcf\x11\xe0" + b"\0" * 99, "encrypted, or in the old format"),
+        (b"PK\x03\x04", "no ZIP archive"),
+        (b"", "no ZIP archive"),
+        (docx(p(" ")), "without text"),
+        (docx("<w:p>" + "<" * 9), "not well-formed"),
+        (docx(p("x")).replace(b"word/document.xml", b"word/document.xmk"), "no part word/document.xml|no ZIP"),
+    ],
+)
+def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
+    with pytest.raises(UnusableError, match=reason):
+        extract_docx(raw)
+
+
+@pytest.mark.parametrize("depth", [20_000, *slow(100_000)])
+def test_deep_nesting_is_read_or_refused(depth: int) -> None:
+    deep = "<w:p>" + "<w:smartTag>" * depth + "<w:r><w:t>deep</w:t></w:r>" + "</w:smartTag>" * depth + "</w:p>"
+    assert text_of(deep) == "deep"
+    begin, end = "<w:tbl><w:tr><w:tc>", "</w:tc></w:tr></w:tbl>"
+    with pytest.raises(UnusableError, match="nested more than"):
+        text_of(begin * 1000 + p("x") + end * 1000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=5))
+def test_damaged_files_are_read_or_refused(damage: list[tuple[int, int]]) -> None:
+    raw = bytearray(docx(p("one", "T") + item("two", 0), styles=STYLES, numbering=NUMBERING))
+    for position, value in damage:
+        raw[position % len(raw)] = value
+    with suppress(UnusableError):
+        extract_docx(bytes(raw))

@@ -1,0 +1,104 @@
+"""PDF files, written here by hand: the text of each page, and a reason for what has none."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.extract.pdf import PAGE_BREAK, extract_pdf
+from lmworks.corpus.read.reader import UnusableError
+
+PAGES = [
+    ["THE BOOK", "First line of page one,", "second line (with brackets).", "1"],
+    ["THE BOOK", "Page two has a permit-", "ted division.", "2"],
+    ["THE BOOK", "The end.", "3"],
+]
+
+
+def write_pdf(pages: list[list[str]], information: str = "", trailer: str = "") -> bytes:
+    """A PDF with a page for each list of lines, set in Helvetica from the top (ISO 32000-1, sections 7.5 and 9.4)."""
+    kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} /MediaBox [0 0 612 792] >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+    ]
+    for number, lines in enumerate(pages):
+        escaped = (line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") for line in lines)
+        shown = "".join(f"({line}) Tj 0 -20 Td " for line in escaped)
+        content = f"BT /F1 12 Tf 72 720 Td {shown}ET" if lines else ""
+        resources = "/Resources << /Font << /F1 3 0 R >> >>"
+        objects.append(f"<< /Type /Page /Parent 2 0 R {resources} /Contents {5 + 2 * number} 0 R >>")
+        objects.append(f"<< /Length {len(content.encode('cp1252'))} >>\nstream\n{content}\nendstream")
+    objects.append(f"<< {information} >>")
+    raw = b"%PDF-1.4\n"
+    offsets = []
+    for number, content in enumerate(objects, start=1):
+        offsets.append(len(raw))
+        raw += f"{number} 0 obj\n{content}\nendobj\n".encode("cp1252")
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    size = f"/Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R {trailer}"
+    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< {size} >>\n"
+    end += f"startxref\n{len(raw)}\n%%EOF\n"
+    return raw + end.encode("cp1252")
+
+
+def test_each_page_keeps_its_lines() -> None:
+    extracted = extract_pdf(write_pdf(PAGES))
+    assert [page.split("\n") for page in extracted.text.split(PAGE_BREAK)] == PAGES
+    assert extracted.extractor == "pdf"
+    assert "pypdfium2" in extracted.extractor_version
+    assert (extracted.title, extracted.metadata) == ("", {"pages": "3"})
+
+
+def test_an_empty_page_is_a_page() -> None:
+    extracted = extract_pdf(write_pdf([["one"], [], ["three"]]))
+    assert extracted.text == "one\f\fthree"
+
+
+def test_characters_beyond_ascii_are_read() -> None:
+    assert extract_pdf(write_pdf([["Café “naïve” – 5 €"]])).text == "Café “naïve” – 5 €"
+
+
+def test_title_and_date_of_the_document() -> None:
+    extracted = extract_pdf(write_pdf(PAGES, "/Title (A  title) /CreationDate (D:20240131120000Z)"))
+    assert (extracted.title, extracted.metadata["date"]) == ("A title", "2024-01-31")
+    assert "date" not in extract_pdf(write_pdf(PAGES, "/CreationDate (D:20249999)")).metadata
+
+
+def test_a_scan_is_refused() -> None:
+    with pytest.raises(UnusableError, match="a scan without text"):
+        extract_pdf(write_pdf([[], []]))
+
+
+@pytest.mark.parametrize("handler", ["/Standard /V 1 /R 2 /P -4", "/Unknown /V 4"])
+def test_an_encrypted_file_is_refused(handler: str) -> None:
+    keys = f"/O <{'61' * 32}> /U <{'62' * 32}>"
+    encrypted = write_pdf(PAGES, trailer=f"/ID [<00> <00>] /Encrypt << /Filter {handler} {keys} >>")
+    with pytest.raises(UnusableError, match="encrypted PDF"):
+        extract_pdf(encrypted)
+
+
+@pytest.mark.parametrize("raw", [b"", b"%PDF-1.4\n%%EOF", b"plain words", write_pdf(PAGES)[:60]])
+def test_what_is_no_pdf_is_refused(raw: bytes) -> None:
+    with pytest.raises(UnusableError, match="damaged PDF"):
+        extract_pdf(raw)
+
+
+def test_pages_and_characters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.corpus.extract.pdf._MAX_PAGES", 2)
+    with pytest.raises(UnusableError, match=r"more than 2 pages \(3\)"):
+        extract_pdf(write_pdf(PAGES))
+    monkeypatch.setattr("lmworks.corpus.extract.pdf._MAX_PAGE_CHARACTERS", 10)
+    with pytest.raises(UnusableError, match="more than 10 characters on page 1"):
+        extract_pdf(write_pdf(PAGES[:1]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=8), st.integers(0, 3000))
+def test_damaged_files_are_read_or_refused(damage: list[tuple[int, int]], cut: int) -> None:
+    raw = bytearray(write_pdf(PAGES))
+    for position, value in damage:
+        raw[position % len(raw)] = value
+    with suppress(UnusableError):
+        extract_pdf(bytes(raw[: len(raw) - cut % len(raw)]))

@@ -1,0 +1,147 @@
+"""What pages state about themselves, how their bytes are decoded, and the three ways of reading one."""
+
+import gzip
+import json
+import pydoc
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.extract.page_metadata import is_manual, page_metadata
+from lmworks.corpus.extract.web_page import extract_html, extract_html_fast, extract_html_whole
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents
+from lmworks.records import Document
+
+PROSE = "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting. " * 4
+CC = "https://creativecommons.org/licenses/by-sa/4.0/"
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<html lang=de><p>x", {"language": "de"}),
+        ("<html xml:lang='pt-BR'><p>x", {"language": "pt-BR"}),
+        ("<html lang='{{lang}}'><meta property=og:locale content=en_US>", {"language": "en-US"}),
+        ("<META NAME='Date' CONTENT='2024-05-06T10:00Z'>", {"date": "2024-05-06"}),
+        ("<meta property='article:published_time' content=2024-05-06><meta name=date content=2020-01-01>",
+         {"date": "2024-05-06"}),
+        ("<meta name=citation_publication_date content=2024/05/06>", {"date": "2024-05-06"}),
+        ("<meta name=date content=yesterday><p><time itemprop=datePublished datetime='2024-05-06'>May</time>",
+         {"date": "2024-05-06"}),
+        ("<meta property=og:title content='A &amp; B'>", {"title": "A & B"}),
+        ("<meta property=og:title content=no><TITLE lang=en>\nA &amp;\nB</TITLE>", {"title": "A & B"}),
+        (f"<link rel=license href='{CC}'>", {"licence": "CC-BY-SA-4.0"}),
+        (f"<p>under <a href='{CC}' rel='noopener license'>this</a>", {"licence": "CC-BY-SA-4.0"}),
+        (f"<p>I like <a href='{CC}'>this licence</a>", {}),  # talks of one, and states none
+        (f"<a rel=license href={CC}>1</a><a rel=license href=https://creativecommons.org/licenses/by/4.0/>2</a>", {}),
+        ("<a rel=license href=https://example.org/terms/>", {"licence_address": "https://example.org/terms"}),
+        ("<body><meta name=date content=2024-05-06>", {}),  # not in the head
+        (
+            '<script type="application/ld+json">{"@graph": [{"@type": "Organization", "name": "Paper"},'
+            ' {"@type": ["Thing", "NewsArticle"], "headline": "H", "datePublished": "2024-05-06T01:02", "inLanguage":'
+            f' "fr", "license": "{CC}"}}]}}</script>',
+            {"title": "H", "date": "2024-05-06", "language": "fr", "licence": "CC-BY-SA-4.0"},
+        ),
+        ('<script type="application/ld+json">{"@type": "Article", "headline": 3}</script>', {}),
+        ('<script type="application/ld+json">{"@type": </script>', {}),
+    ],
+)  # fmt: skip
+def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> None:
+    assert page_metadata(html) == expected
+
+
+PAGES = Path(__file__).parents[4] / "shared" / "data" / "article-extraction"
+PARTS = ["<meta ", "name=date", "'", '"', ">", "rel=license ", "<a ", "datePublished", "application/ld+json",
+         "</script", "{", "[", "itemprop=", "<html ", "lang=", "<title>"]  # fmt: skip
+
+
+@given(st.text(max_size=200) | st.lists(st.sampled_from(PARTS), max_size=30).map("".join))
+def test_any_text_states_something_or_nothing(html: str) -> None:
+    assert all(page_metadata(html).values())
+
+
+@pytest.mark.parametrize(
+    "part", ["<meta a='", '<meta "', "<html", "rel=license ", "<a rel=license>", "datePublished ",
+             "<script application/ld+json>", "<meta a=b "],
+)  # fmt: skip
+def test_hostile_heads_end_in_time(part: str) -> None:
+    start = time.process_time()
+    page_metadata(part * (400_000 // len(part)))
+    page_metadata('<script type="application/ld+json">' + "[" * 400_000 + "</script>")
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        pydoc.HTMLDoc().page("json", pydoc.HTMLDoc().docmodule(json)),
+        "<head><meta name=generator content='Doxygen 1.9'></head><p>A class.",
+        "<head><link href=genindex.html rel=index></head><p>An option of the program.",
+        "<p>Call <code>read</code>, <code>write</code> or <code>close</code>.",
+        "<table><tr><td>max_size()<td>the largest<tr><td>QWidget::show()<td>shows it</table>",
+    ],
+)
+def test_pages_of_documentation_are_manuals_whatever_is_written_of_them(html: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(html)
+    for kind, expected in (("auto", "manual"), ("web", "web")):
+        (found,) = read_documents(replace(ReadConfig(sources=(str(tmp_path),)), kind=kind))
+        assert isinstance(found, Document) and found.kind == expected and "kind" not in found.metadata
+
+
+@pytest.mark.parametrize("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
+def test_names_of_brands_are_no_identifiers(text: str) -> None:
+    assert not is_manual("", text)
+
+
+@pytest.mark.skipif(not PAGES.is_dir(), reason="no article pages in the folder of shared data")
+def test_news_pages_are_no_manuals() -> None:
+    pages = [gzip.decompress(path.read_bytes()) for path in sorted(PAGES.glob("*.html.gz"))]
+    assert len(pages) == 88 and not any("kind" in extract_html_fast(page).metadata for page in pages)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bytes and modes
+
+
+def page(head: str = "", body: str = f"<p>{PROSE}</p>") -> str:
+    return f"<html><head>{head}<title>T</title></head><body><nav><a href=/>Menu of it</a></nav>{body}</body></html>"
+
+
+@pytest.mark.parametrize("extract", [extract_html, extract_html_fast, extract_html_whole])
+def test_bytes_are_read_as_what_they_are(extract) -> None:
+    said = PROSE.replace("harbour", "Häfen – “naïve”")
+    html = page("<meta charset=iso-8859-1>", f"<p>{said}</p>")
+    read = extract(html.encode())  # UTF-8 that claims to be something else
+    assert said.strip() in read.text and read.metadata["encoding"] == "utf-8"
+    assert read.metadata["encoding_declared"] == "iso-8859-1"
+    for codec, claim in (("cp1252", "iso-8859-1"), ("utf-8-sig", "big5"), ("utf-16", "utf-8")):
+        assert said.strip() in extract(html.replace("iso-8859-1", claim).encode(codec)).text
+    russian = page(body=f"<p>{'Гавань была закрыта три недели, и корабли стояли на якоре. ' * 5}</p>").encode("koi8-r")
+    assert "Гавань была" in extract(russian, "koi8-r").text
+
+
+def test_modes_differ_in_what_they_keep(tmp_path) -> None:
+    html = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>")
+    (tmp_path / "a.html").write_text(html.replace("<html>", "<html lang=en>"))
+    crawl = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a.org/\r\nContent-Type: application/http\r\n"
+        b"Content-Length: %d\r\n\r\n%s\r\n\r\n"
+    )
+    russian = page(body=f"<p>{'Гавань была закрыта три недели, и корабли стояли на якоре. ' * 5}</p>").encode("koi8-r")
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=koi8-r\r\n\r\n" + russian
+    (tmp_path / "b.warc.gz").write_bytes(gzip.compress(crawl % (len(response), response)))
+    found = {}
+    for web in ("main", "fast", "whole"):
+        first, second = read_documents(ReadConfig(sources=("a.html", "b.warc.gz"), web=web), base=tmp_path)
+        assert isinstance(first, Document) and isinstance(second, Document)
+        assert (first.title, first.date, first.language, first.licence) == ("T", "2024-05-06", "en", "CC-BY-SA-4.0")
+        assert (first.extractor, first.metadata.get("web", "main")) == ("web-page", web)
+        assert "Гавань была" in second.text and second.metadata["encoding"] == "koi8-r"
+        found[web] = first.text
+    assert found["main"] == found["fast"] == PROSE.strip()
+    assert found["whole"] == f"Menu of it\n\n{PROSE.strip()}"

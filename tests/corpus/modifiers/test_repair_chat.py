@@ -1,0 +1,136 @@
+"""Logs of chats: the shared logs of Ubuntu's channel, and small ones in other formats."""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import check, made_prose
+
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.modifiers.chat_log import find_bot_lines, repair_chat
+
+LOGS = Path(__file__).parents[4] / "shared" / "data" / "ubuntu-irc"
+needs_logs = pytest.mark.skipif(not LOGS.exists(), reason="the folder shared/data is not there")
+
+LOG = """\
+[12:18] <Ann_> hi, Bob|away: can you help?
+=== cat [~cat@dsl.example.org]  has joined #ubuntu []
+[12:19] <bob> usual: as usual, I can
+=== bob is now known as Bob|away
+[12:20] <Bob|away> ann_, what is it?
+=== Ann_ scrolls up
+[12:21]  * Ann_ wonders
+[12:21] <usual> !help | Ann_
+[12:21] <ubottu> Ann_: Read https://help.example.org
+[12:22] <usual> as usual
+=== cat [~cat@dsl.example.org]  has left #ubuntu ["bye"]
+"""
+REPAIRED = """\
+user1: hi, user3: can you help?
+user3: user4: as usual, I can
+user3: user1, what is it?
+* user1 scrolls up
+* user1 wonders
+user4: !help | user1
+bot1: user1: Read https://help.example.org
+user4: as usual
+"""
+
+
+def logs(year: int) -> Iterator[str]:
+    with tarfile.open(LOGS / f"{year}.tar.gz") as archive:
+        for member in archive:
+            if file := archive.extractfile(member):
+                yield file.read().decode("utf-8", "replace")
+
+
+def test_a_log_becomes_a_conversation() -> None:
+    assert check(LOG, repair_chat(LOG)) == REPAIRED
+    assert [LOG[mark.start : mark.end] for mark in find_bot_lines(LOG)] == [
+        "[12:21] <ubottu> Ann_: Read https://help.example.org"
+    ]
+
+
+@needs_logs
+@pytest.mark.parametrize("year", range(2004, 2014))
+def test_real_logs(year: int) -> None:
+    for text in logs(year):
+        check_log(text)
+
+
+def check_log(text: str) -> None:
+    repaired = check(text, repair_chat(text))
+    lines = text.split("\n")
+    messages = [line for line in lines if re.match(r"\[\d\d:\d\d\] <", line)]
+    nicks = {line[9 : line.index(">")].strip().casefold() for line in messages}
+    after = [line for line in repaired.split("\n") if re.match(r"(user|bot)\d+: ", line + " ")]
+    assert len(after) == len(messages)
+    # actions have a star; in old logs they look like notices, tell no event and begin with the nick of a speaker
+    told = [match for line in lines if (match := re.match(r"(===|\[\d\d:\d\d\]  \*) (\S+)(.*)", line))]
+    acting = [match[3] for match in told if match[1] != "===" or match[2].casefold() in nicks]
+    actions = [action for action in acting if not re.search(r"\]  has (joined|left)|is now known as", action)]
+    assert len(re.findall(r"^\* (?:user|bot)\d+", repaired, re.M)) == len(actions)
+    assert not re.search(r"^(?!(?:user|bot)\d+: ).*(?:has joined #|is now known as)|^\[\d\d:|^===", repaired, re.M)
+    # nobody is addressed by name, at the beginning of a message, who speaks in it; one is named as pseudonyms are
+    addressed = [match[1].casefold() for match in re.finditer(r"^(?:user|bot)\d+: ([^\s:,]+)[:,]", repaired, re.M)]
+    assert not (nicks - {"user1"}) & set(addressed)
+    # what is said stays, word for word but for names; in some of these logs, nicks have a space behind "]"
+    for line, said_line in zip(messages, after, strict=True):
+        said, repeated = line.split(">", 1)[1].split(), said_line.split()[1:]
+        assert len(said) - line.count("] ") <= len(repeated) <= len(said)
+        if len(said) == len(repeated):
+            assert all(a == b or re.search(r"(user|bot)\d", b) for a, b in zip(said, repeated, strict=True))
+    assert repair_chat(repaired) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["[12:18:01] <{}> {}", "12:18 <@{}> {}", "<{}> {}", "2004-11-15T12:18:05 < {}> {}", "(12:18) <+{}> {}"]
+)
+def test_formats(line: str) -> None:
+    text = "\n".join(line.format(nick, "some words") for nick in ("ann", "bob", "ann", "cat"))
+    assert check(text, repair_chat(text)).split("\n") == [f"user{n}: some words" for n in (1, 2, 1, 3)]
+
+
+def test_nicks_with_a_space_behind_a_bracket() -> None:
+    text = """\
+[00:41] <[cro] ann> how?
+[00:42] <bob> [cro] ann, so: cat[1] and I know [1] and ann
+[00:42] <cat[1] > [cro] anna: yes
+=== [cro] ann [n=ann@example.org]  has left #ubuntu []
+=== cat[1]  is now known as [b] dog
+[00:43] <[b] dog> bob: I
+"""
+    assert (
+        check(text, repair_chat(text))
+        == """\
+user1: how?
+user2: user1, so: user3 and I know [1] and ann
+user3: [cro] anna: yes
+user3: user2: I
+"""
+    )
+
+
+def test_a_nick_of_one_letter_is_a_word_within_a_message() -> None:
+    lines = ["[10:00] <a> is there a way to do it", "[10:01] <bob> a: no", "[10:02] <a> a pity"]
+    repaired = apply_edits("\n".join(lines), repair_chat("\n".join(lines))).text
+    assert "is there a way" in repaired and "user2: user1: no" in repaired and "user1: a pity" in repaired
+
+
+def test_what_is_no_log_stays() -> None:
+    for text in (made_prose(5), "<b> bold\n<i> italic\n", "<ann> hi\n<bob> hi\n<cat> hi\n" + "prose\n" * 20):
+        assert repair_chat(text) == [] and find_bot_lines(text) == []
+
+
+PARTS = [*LOG.splitlines(keepends=True), "[12:18] <", "> ", "\n", "bob: ", "=== ", " is now known as ", "cat"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=25))
+def test_any_text_gives_edits_that_do_not_meet(parts: list[str]) -> None:
+    text = "".join(parts)
+    once = check(text, repair_chat(text))
+    assert apply_edits(once, repair_chat(once)).text == once

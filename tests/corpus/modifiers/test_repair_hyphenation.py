@@ -1,0 +1,106 @@
+"""Broken words against the words that were broken."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import book, book_names, check, made_prose, needs_books, paged, wrapped
+
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, word_counts
+from lmworks.corpus.modifiers.page_breaks import repair_pages
+from lmworks.corpus.modifiers.repair import apply_repairs
+
+
+def words_lost(before: str, after: str) -> int:
+    return (Counter(before.split()) - Counter(after.split())).total()
+
+
+def test_made_words_are_joined() -> None:
+    text = made_prose(300)
+    broken, breaks = wrapped(text, width=60, hyphenate=0.8)
+    assert breaks > 100
+    repaired = check(broken, repair_hyphenation(broken))
+    assert words_lost(text, repaired) <= 0.02 * breaks
+
+
+@needs_books
+@pytest.mark.parametrize("name", ["Moby-Dick", "Pride and Prejudice"])
+def test_words_of_a_real_book_are_joined(name: str) -> None:
+    text = book(name, 200_000)
+    broken, breaks = wrapped(text, width=60, hyphenate=0.8)
+    assert breaks > 200
+    assert words_lost(text, check(broken, repair_hyphenation(broken))) <= 0.03 * breaks
+    vocabulary = word_counts(book(name))
+    assert words_lost(text, check(broken, repair_hyphenation(broken, vocabulary))) <= 0.005 * breaks
+
+
+@needs_books
+def test_clean_books_stay() -> None:
+    for name in book_names():
+        assert repair_hyphenation(book(name, 200_000)) == []
+
+
+def test_words_are_joined_over_pages() -> None:
+    words = made_prose(20).replace(".", "").split()
+    pieces = [" ".join(words[5 * n : 5 * n + 5]) for n in range(40)]
+    lines = "".join(f"{a} exam-\nple of {b}\n" for a, b in zip(pieces[::2], pieces[1::2], strict=True))
+    planted = paged(lines + "one example\n", lines=9, heads=["THE HEAD OF IT"])
+    assert planted.text.count("exam-\n\n") >= 1  # broken by a number, a form feed and a head
+    edits = apply_repairs(planted.text, (repair_pages, repair_hyphenation))
+    repaired = check(planted.text, edits)
+    assert "exam-" not in repaired and repaired.count("example") == 21
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        ("an exam-\nple of it", "an\nexample of it"),
+        ("example; an (exam-\nple), of it", "example; an\n(example), of it"),
+        ("well-known, a well-\nknown man", "well-known, a\nwell-known man"),
+        ("wellknown, well-known, wellknown, a well-\nknown man", "wellknown, well-known, wellknown, a\nwellknown man"),
+        ("the Anglo-\nSaxon king", "the\nAnglo-Saxon king"),
+        ("EXAM-\nPLE OF IT", "EXAMPLE OF IT"),
+        ("in 1914-\n1918 there", "in\n1914-1918 there"),
+        ("two- and three-\nfold", "two- and\nthreefold"),
+        ("two- three-\nfold", "two- threefold"),  # no line ends with that hyphen
+        ("for two-\nand threefold", "for two-\nand threefold"),
+        ("two, for two-\nor threefold", "two, for two-\nor threefold"),
+        ("the workm-\nen of it", "the\nworkmen of it"),
+        ("a mother-in-\nlaw now", "a\nmother-in-law now"),
+        ("self-made self-taught self-\nrestraint", "self-made self-taught\nself-restraint"),
+        ("a moon lit moon lit moon-\nlit", "a moon lit moon lit\nmoon-lit"),
+        ("exam-\n\nple", "exam-\n\nple"),
+        ("an exam-\n\fple of it", "an\n\fexample of it"),
+        ("an exam-  \r\n  ple of it", "an  \r\n  example of it"),
+        ("ex\u00adam\u00adple", "example"),
+        ("an exam\u00ad\nple of it", "an\nexample of it"),
+        ("to re\u00admem-\nber it, remember", "to\nremember it, remember"),
+        ("a dash--\nand more", "a dash--\nand more"),
+        ("a dash -\nand more", "a dash -\nand more"),
+        ("con-\nsti-\ntution of", "constitution of"),
+    ],
+)
+def test_the_rules(text: str, repaired: str) -> None:
+    assert check(text, repair_hyphenation(text)) == repaired
+
+
+def test_a_corpus_decides() -> None:
+    text = "a ship-\nmate of his, a ship, a mate, a ship, a mate"
+    assert "ship-mate" in check(text, repair_hyphenation(text))
+    assert "shipmate" in check(text, repair_hyphenation(text, {"shipmate": 3, "ship-mate": 1}))
+
+
+@given(st.text(st.sampled_from("abA1 \n-\u00ad\f\r,\u2010"), max_size=60))
+def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
+    repaired = check(text, repair_hyphenation(text))
+    assert "\u00ad" not in repaired
+    gone = str.maketrans("", "", " \n-\u00ad\f\r\u2010")  # nothing else is touched
+    assert repaired.translate(gone) == text.translate(gone)
+
+
+@given(st.lists(st.sampled_from(["exam-", "ple", "well-", "known", "well-known", "\n", " ", "x", "\f"]), max_size=30))
+def test_twice_is_once(parts: list[str]) -> None:
+    once = apply_edits(text := "".join(parts), repair_hyphenation(text)).text
+    assert apply_edits(once, repair_hyphenation(once)).text == once

@@ -1,0 +1,141 @@
+"""Wrapped paragraphs against the paragraphs that were wrapped; what is no prose stays as it is."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import book, book_names, check, made_prose, needs_books, wrapped
+
+from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
+from lmworks.corpus.modifiers.page_layout import roman_value
+
+VERSE = """Tyger Tyger, burning bright,
+In the forests of the night;
+What immortal hand or eye,
+Could frame thy fearful symmetry?
+
+In what distant deeps or skies.
+Burnt the fire of thine eyes?
+On what wings dare he aspire?
+What the hand, dare seize the fire?"""
+
+STANDING = {
+    "verse": VERSE,
+    "table": "name      count   share of the whole amount\nfirst        12   0.4\nsecond       18   0.6",
+    "code": "    for each in the_list_of_everything:\n        print(each)\n        total += each",
+    "fenced": "```\na line of some code that is quite long, as long as the\nothers are\n```",
+    "list": "- the first of the items in this list, which is long enough\n- the second\n- the third",
+    "numbered": "#. The first of all the items of this list, which are long enough.\n#. The second one of them",
+    "targets": ".. _whale: https://example.org/of/the/whale/and/of/all/others/\n.. _ship: https://example.org/of/ships",
+    "heading": "## The first heading of this text\n#### And the second one",
+    "statements": "for (each_index = 0; each_index < the_number_of_them; each_index++);\nreturn;",
+    "item": "And these are all the things that were to be done on that day:\n1. To leave, to go and to come.",
+    "address": "Mr. J. Smith\n12, High Street\nLondon",
+}
+
+
+def paragraphs(text: str) -> list[str]:
+    return [" ".join(each.split()) for each in re.split(r"\n\s*\n", text.strip())]
+
+
+@pytest.mark.parametrize("width", [45, 65, 80, 120])
+def test_made_paragraphs_come_back(width: int) -> None:
+    text = made_prose()
+    lines, _ = wrapped(text, width)
+    assert abs(wrap_width(lines.split("\n")) - width) <= 2
+    repaired = check(lines, repair_lines(lines))
+    assert [each for each in repaired.strip().split("\n\n") if "\n" not in each] == paragraphs(text)
+
+
+@needs_books
+@pytest.mark.parametrize("name", ["Dracula", "The Time Machine", "Frankenstein"])
+def test_paragraphs_of_a_real_book_come_back(name: str) -> None:
+    text = "\n\n".join(p for p in book(name, 150_000).split("\n\n") if "\n" not in p.strip())
+    lines, _ = wrapped(text)
+    repaired = check(lines, repair_lines(lines)).strip().split("\n\n")
+    expected = paragraphs(text)
+    assert len(repaired) == len(expected)
+    assert sum(a == b for a, b in zip(repaired, expected, strict=True)) >= 0.98 * len(expected)
+
+
+@needs_books
+def test_clean_books_and_verse_stay() -> None:
+    for name in ("Moby-Dick", "Alice's Adventures in Wonderland", "The Autobiography of Benjamin Franklin"):
+        assert repair_lines(book(name)) == []
+
+
+@pytest.mark.parametrize("kind", STANDING)
+def test_what_is_no_prose_stays(kind: str) -> None:
+    prose, _ = wrapped(made_prose(20))
+    first, second = prose[:2000].rsplit("\n\n", 1)[0], prose[2000:].split("\n\n", 1)[1]
+    text = f"{first}\n\n{STANDING[kind]}\n\n{second}"
+    repaired = check(text, repair_lines(text))
+    assert f"\n\n{STANDING[kind]}\n\n" in repaired
+    assert repaired.count("\n") < text.count("\n") / 2
+
+
+@pytest.mark.parametrize(
+    "paragraph",
+    [
+        "The weather was fine enough to stay outside for an hour or two; and nobody was there.",
+        "(a) The first thing that was to be done on that day, as everybody knew, was to leave.",
+        "I. Nothing of what you say is of any use to me, as long as you do not come out of it.",
+    ],
+)
+def test_short_paragraphs_of_prose_are_joined(paragraph: str) -> None:
+    """One of whose lines ends with a semicolon, or that begins as an item of a list does."""
+    lines = wrapped(paragraph, 65)[0].strip()
+    text = f"{wrapped(made_prose(10), 65)[0]}\n{lines}\n"
+    assert "\n" in lines and check(text, repair_lines(text)).endswith(f"\n\n{paragraph}\n")
+
+
+@needs_books
+@pytest.mark.parametrize("name", book_names())
+@pytest.mark.parametrize("width", [60, 72])
+def test_hardly_a_paragraph_of_a_book_is_torn(name: str, width: int) -> None:
+    blocks = [each for each in paragraphs(book(name)) if each and not each.startswith("#")]
+    text = wrapped("\n\n".join(blocks), width)[0]
+    repaired = check(text, repair_lines(text)).strip().split("\n\n")
+    assert len(repaired) == len(blocks)
+    assert sum(a == b for a, b in zip(repaired, blocks, strict=True)) >= 0.98 * len(blocks)
+
+
+def test_verse_alone_is_not_wrapped() -> None:
+    assert repair_lines((VERSE + "\n\n") * 5) == []
+
+
+def test_paragraphs_told_by_indentation_or_by_a_short_line() -> None:
+    blocks = wrapped(made_prose(30))[0].strip().split("\n\n")
+    indented = "\n".join("   " + block for block in blocks)
+    assert len(check(indented, repair_lines(indented)).split("\n")) == len(blocks)
+    flush = "\n".join(blocks)
+    repaired = check(flush, repair_lines(flush)).split("\n")
+    assert 0.75 * len(blocks) <= len(repaired) <= len(blocks)
+
+
+def test_dashes_and_scripts_without_spaces_get_none() -> None:
+    text = wrapped(made_prose(10))[0] + "\nand so he went, as everybody knew who saw him at the time, away—\nor not\n"
+    assert "away—or not" in check(text, repair_lines(text))
+    line = "我們在這裡寫了一行很長的文字直到它到達頁面的邊緣為止然後繼續寫下去沒有任何空格"
+    chinese = "\n".join([line] * 12)
+    assert check(chinese, repair_lines(chinese)) == line * 12
+
+
+@pytest.mark.parametrize(
+    ("numeral", "value"), [("iv", 4), ("MCMXCIX", 1999), ("xl", 40), ("iiii", None), ("", None), ("did", None)]
+)
+def test_roman_numerals(numeral: str, value: int | None) -> None:
+    assert roman_value(numeral) == value
+
+
+@given(st.text(st.sampled_from("ab1 \n.-#|`A\t世"), max_size=300))
+def test_any_text_gives_edits_of_white_space(text: str) -> None:
+    repaired = check(text, repair_lines(text))
+    assert "".join(repaired.split()) == "".join(text.split())
+
+
+@given(st.lists(st.integers(1, 12), min_size=30, max_size=80))
+def test_lines_of_prose_join_to_the_words_they_have(lengths: list[int]) -> None:
+    text, _ = wrapped(" ".join("x" * length for length in lengths), 40)
+    assert check(text, repair_lines(text)).split() == text.split()

@@ -1,0 +1,175 @@
+"""Errors of OCR against those that were planted; clean text stays as it is."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import Misread, book, book_names, check, made_prose, misread, needs_books
+
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.modifiers.hyphenation import unbroken_counts, word_counts
+from lmworks.corpus.modifiers.ocr import (
+    CONFUSIONS,
+    corrections,
+    measure_ocr,
+    misreadings,
+    ocr_corrections,
+    ocr_model,
+    repair_ocr,
+)
+from lmworks.records import Edit
+
+
+def scores(edits: list[Edit], planted: list[Misread]) -> tuple[float, float]:
+    """(recall, precision): an edit is right if it puts in what was printed where a word was misread."""
+    right = {(each.start, each.end, each.printed) for each in planted}
+    found = sum((edit.start, edit.end, edit.replacement) in right for edit in edits)
+    return found / len(planted), found / max(1, len(edits))
+
+
+def test_made_words_are_corrected_by_the_document_alone() -> None:
+    noisy, planted = misread(made_prose(300), share=0.02)
+    edits = repair_ocr(noisy)
+    recall, precision = scores(edits, planted)
+    assert len(planted) > 100 and recall >= 0.3 and precision >= 0.8
+    check(noisy, edits)
+
+
+@needs_books
+def test_words_of_a_real_book_are_corrected() -> None:
+    text = book("The Time Machine")
+    noisy, planted = misread(text, share=0.02)
+    recall, precision = scores(repair_ocr(noisy), planted)
+    assert len(planted) > 200 and recall >= 0.25 and precision >= 0.9
+    others = "\n".join(book(name, 400_000) for name in book_names() if name != "The Time Machine")
+    model = ocr_model(word_counts(others))
+    better_recall, precision = scores(repair_ocr(noisy, model), planted)
+    assert better_recall >= max(0.5, recall) and precision >= 0.9
+
+
+@needs_books
+def test_clean_books_stay() -> None:
+    """Words that stand in a book once are near to others, as "certainty" is to "certainly", and are right."""
+    words = edits = 0
+    for name in book_names():
+        words += len(book(name).split())
+        edits += len(repair_ocr(book(name)))
+    assert edits <= 1e-6 * words
+
+
+@needs_books
+def test_clean_books_stay_with_the_words_of_the_others() -> None:
+    counts = {name: unbroken_counts(book(name)) for name in book_names()}
+    model = ocr_model(sum(counts.values(), Counter()))
+    edits = sum(len(repair_ocr(book(name), model.without(counts[name]))) for name in counts)
+    assert edits <= 1e-6 * model.total
+
+
+@needs_books
+def test_a_few_pages_stay_as_well() -> None:
+    """In which there are too few words to know which letters words are made of."""
+    words = edits = 0
+    for name in book_names():
+        text = book(name, 120_000)
+        for size in (10_000, 30_000):
+            for start in range(0, len(text), size):
+                page = text[start : start + size]
+                words += len(page.split())
+                edits += len(repair_ocr(page))
+    assert edits <= 5e-5 * words
+
+
+@needs_books
+@pytest.mark.parametrize("share", [0.001, 0.005, 0.02, 0.1])
+def test_few_right_words_are_changed_by_much_or_little_noise(share: float) -> None:
+    noisy, planted = misread(book("On the Origin of Species", 300_000), share)
+    edits = repair_ocr(noisy)
+    recall, precision = scores(edits, planted)
+    assert recall >= 0.45 and precision >= 0.85
+    places = {(each.start, each.end) for each in planted}
+    assert sum((edit.start, edit.end) not in places for edit in edits) <= 1e-4 * len(noisy.split())
+
+
+@pytest.mark.parametrize(
+    ("read", "printed"),
+    [
+        ("tlie", "the"),
+        ("Tlie", "The"),
+        ("rnight", "might"),
+        ("vvhich", "which"),
+        ("wi1l", "will"),
+        ("f0und", "found"),
+        ("ﬁnd", None),  # a ligature is no error of one letter for another
+        ("clown", None),  # might be "down", and is a word
+        ("lie", None),
+        ("1st", None),
+        ("MP3", None),
+        ("iii", None),
+    ],
+)
+def test_words(read: str, printed: str | None) -> None:
+    frequent = "the might which will found ask find down he as is to of and that was for on are with this from have"
+    rare = "clear claim close cloud show own town crown brown blown lying pie tie die light night right white while"
+    counts = Counter(frequent.split() * 50 + rare.split())
+    vocabulary = {str(word): 100 * count for word, count in counts.items()}
+    assert ocr_corrections(f"a {read} b", ocr_model(vocabulary)).get(read) == printed
+
+
+@pytest.mark.parametrize(
+    ("read", "printed"),
+    [
+        ("l8O5", "1805"),
+        ("18O5", "1805"),
+        ("100l", None),
+        ("R2D2", None),
+        ("lO", None),
+        ("o14", None),
+        ("0o755", None),
+        ("1805", None),
+    ],
+)
+def test_numbers(read: str, printed: str | None) -> None:
+    assert ocr_corrections(f"in {read} it", ocr_model({"in": 5, "it": 5})).get(read) == printed
+
+
+def test_ligatures_come_apart() -> None:
+    text = "ﬁnd the oﬃce, Aﬀair; I aſk"
+    assert check(text, repair_ocr(text)) == "find the office, Affair; I ask"
+
+
+def test_a_number_between_letters_stays_where_nothing_is_misread() -> None:
+    text = made_prose(200) + " From a14 to o14, and to l8O5.\n"
+    assert repair_ocr(text) == []
+    assert {"l8O5": "1805"}.items() <= ocr_corrections(misread(text, 0.02)[0]).items()
+
+
+def test_corrections_undo_the_confusions() -> None:
+    assert "might" in dict(corrections("rnight")) and "the" in dict(corrections("tlie"))
+    for read, all_printed in CONFUSIONS.items():
+        for printed, weight in all_printed:
+            assert (f"x{printed}y", weight) in list(corrections(f"x{read}y")) and weight < 0
+            assert (f"x{read}y", weight) in list(misreadings(f"x{printed}y"))
+
+
+def test_error_rate_by_page() -> None:
+    clean = made_prose(60)
+    garbage = "tH1s; l~}ne ~^;: i5n0t r3ad@ble xkcdfgh bbbbb ,;:.!~ " * 40
+    text = f"{clean}\f{garbage}\f{clean}"
+    found = measure_ocr(Text(text, "book"))
+    assert [text[mark.start : mark.end].strip("\f ") for mark in found.marks] == [garbage.strip()]
+    assert found.marks[0].rule == "ocr.hopeless" and found.marks[0].score > 0.5
+    assert measure_ocr(Text(clean)).measures["ocr_error_rate"] < 0.01 < found.measures["ocr_error_rate"]
+    assert measure_ocr(Text("")).measures == {}
+
+
+@needs_books
+def test_error_rate_grows_with_the_errors() -> None:
+    text = book("Flatland", 100_000)
+    rates = [measure_ocr(Text(misread(text, share)[0])).measures["ocr_error_rate"] for share in (0.0, 0.02, 0.2)]
+    assert rates[0] < 0.005 and rates == sorted(rates) and rates[2] > 0.01
+
+
+@given(st.text(st.sampled_from("tlhernm1 vwO0ſﬁ'\n"), max_size=80))
+def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
+    assert "ﬁ" not in check(text, repair_ocr(text))

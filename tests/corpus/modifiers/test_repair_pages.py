@@ -1,0 +1,139 @@
+"""Pages against texts whose pages were made: what was planted is found, and what looks like it stays."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
+
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages, within_distance
+
+
+def roman(value: int) -> str:
+    digits = [(50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i")]
+    result = ""
+    for worth, letters in digits:
+        result += letters * (value // worth)
+        value %= worth
+    return result
+
+
+LAYOUTS = {
+    "numbers below": {},
+    "dashes": {"number": "- {} -"},
+    "of nine": {"number": "Page {} of 999"},
+    "from 312": {"first": 312},
+    "Roman": {"numeral": roman},
+    "heads": {"heads": ["THE LIFE OF A WHALE", "A Book by Somebody"]},
+    "numbers in heads": {"heads": ["{} THE LIFE OF A WHALE", "CHAPTER ONE {}"], "number": ""},
+}
+
+
+@pytest.mark.parametrize("form_feeds", [True, False], ids=["form feeds", "none"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_planted_numbers_and_heads_go(layout: str, form_feeds: bool) -> None:
+    text, _ = wrapped(made_prose(160))
+    planted = paged(text, form_feeds=form_feeds, **LAYOUTS[layout])
+    edits = repair_pages(planted.text)
+    recall, precision = recall_and_precision(planted, edits)
+    assert recall >= 0.93 and precision == 1.0
+    assert abs(len(find_pages(planted.text)) - len(text.split("\n")) / 36) <= 2
+    assert check(planted.text, edits).split()[-200:] == text.split()[-200:]
+
+
+@needs_books
+@pytest.mark.parametrize("form_feeds", [True, False], ids=["form feeds", "none"])
+def test_a_real_book_comes_back(form_feeds: bool) -> None:
+    text, _ = wrapped(book("Flatland", 120_000))
+    planted = paged(text, heads=["FLATLAND", "A Romance of Many Dimensions"], form_feeds=form_feeds)
+    edits = repair_pages(planted.text)
+    recall, precision = recall_and_precision(planted, edits)
+    assert recall >= 0.97 and precision >= 0.999
+    repaired = check(planted.text, edits)
+    assert "\f" not in repaired
+    # paragraphs go on over the breaks: hardly any is torn, and hardly two are joined
+    before, after = re.split(r"\n\n+", text.strip()), re.split(r"\n\n+", repaired.strip())
+    assert len(set(before) & set(after)) >= 0.9 * len(set(before))
+
+
+def test_heads_with_errors_of_ocr_are_found() -> None:
+    text, _ = wrapped(made_prose(160))
+    heads = ["THE LIFE OF A WHALE", "THE LIFE 0F A WHALE", "THE L1FE OF A WIIALE", "TIIE LIFE OF A WHALE"]
+    planted = paged(text, heads=heads)
+    recall, precision = recall_and_precision(planted, repair_pages(planted.text))
+    assert recall >= 0.95 and precision == 1.0
+
+
+def test_a_number_that_does_not_count_with_the_pages_stays() -> None:
+    pages = made_prose(60).strip().split("\n\n")
+    text = "\f".join(f"{number}\n{page}\n" for number, page in zip((7, 3, 99, 4, 1984, 12), pages, strict=False))
+    assert check(text, repair_pages(text)).split() == text.split()
+
+
+def test_numbers_of_sections_stay() -> None:
+    """Alone on their lines and counting up, but no sentence runs through them."""
+    text, _ = wrapped(made_prose(120))
+    paragraphs = text.strip().split("\n\n")
+    numbered = "\n\n".join(f"{n // 4 + 1}\n\n{p}" if n % 4 == 0 else p for n, p in enumerate(paragraphs))
+    assert repair_pages(numbered) == []
+
+
+def test_headings_of_chapters_at_the_top_of_pages_stay() -> None:
+    text, _ = wrapped(made_prose(60))
+    pages = text.split("\n\n")
+    book_text = "\n\f".join((f"CHAPTER {n // 2 + 1}\n\n" if n % 2 == 0 else "") + page for n, page in enumerate(pages))
+    repaired = check(book_text, repair_pages(book_text))
+    assert repaired.count("CHAPTER") == book_text.count("CHAPTER")
+
+
+@pytest.mark.parametrize("heading", ["## Chapter {}", "CHAPTER {}", "Letter {}"])
+def test_headings_with_numbers_are_no_pages(heading: str) -> None:
+    blocks = made_prose(160).strip().split("\n\n")
+    chapters = (f"{heading.format(n // 20 + 1)}\n\n{block}" if n % 20 == 0 else block for n, block in enumerate(blocks))
+    text, _ = wrapped("\n\n".join(chapters))
+    planted = paged(text, heads=["THE LIFE OF A WHALE", "CHAPTER THE FIRST"], form_feeds=False)
+    recall, precision = recall_and_precision(planted, repair_pages(planted.text))
+    assert recall >= 0.95 and precision == 1.0
+
+
+def test_a_footnote_ends_with_its_page() -> None:
+    words = ["whales are", "ships", "a captain of", "the sea and"]
+    pages = [f"Of {each}* I have\nto tell of {each}\n\n* A note on {each}" for each in words]
+    text = "\f".join(f"{page}\n\n{number}\n" for number, page in enumerate(pages, start=1))
+    repaired = check(text, repair_pages(text))
+    assert "* A note on ships\n\nOf a captain of" in repaired and "1\n" not in repaired
+
+
+@needs_books
+def test_clean_text_has_no_pages() -> None:
+    for name in ("Moby-Dick", "The Republic", "On the Origin of Species"):
+        assert repair_pages(book(name)) == []
+        assert repair_pages(wrapped(book(name, 200_000))[0]) == []
+
+
+@given(st.text(st.sampled_from("ab1 \n\n\f\r-."), max_size=200))
+def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
+    check(text, repair_pages(text))
+    pages = find_pages(text)
+    assert [start for start, _ in pages] == [0, *(end for _, end in pages)][: len(pages)]
+    assert (pages[-1][1] if pages else 0) == len(text)
+
+
+@given(st.lists(st.sampled_from(["HEAD OF PAGE", "some words", "and more", "12", "xii", ""]), max_size=30), st.data())
+def test_twice_is_once(lines: list[str], data: st.DataObject) -> None:
+    text = "\n".join(data.draw(st.sampled_from(["", "\f"])) + line for line in lines)
+    once = apply_edits(text, repair_pages(text)).text
+    assert "\f" not in once
+    assert apply_edits(once, repair_pages(once)).text == once
+
+
+@given(st.text("ab", max_size=8), st.text("ab", max_size=8), st.integers(0, 8))
+def test_distance_is_levenshteins(one: str, other: str, limit: int) -> None:
+    rows = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        diagonal, rows[0] = rows[0], i
+        for j, b in enumerate(other, start=1):
+            diagonal, rows[j] = rows[j], min(diagonal + (a != b), rows[j] + 1, rows[j - 1] + 1)
+    assert within_distance(one, other, limit) == (rows[-1] <= limit)

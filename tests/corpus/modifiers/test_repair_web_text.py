@@ -1,0 +1,146 @@
+"""Leftovers of web pages, and characters that were garbled by a wrong encoding."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from noise import book, check, needs_books
+
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.modifiers.repair import repair
+from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
+
+ARTICLE = """# How to bake bread
+
+Home | About us | Contact | Privacy
+Skip to content
+
+Bread is baked in the oven – it needs an hour, as you can read in any book about it.
+We use cookies to give you the best experience. Accept all cookies
+
+Share on Facebook
+Tweet
+
+Latest news
+The dough rests for a night, and you may read more about that below, where we look at cookies made of it.
+Latest news
+Read more »
+- Latest news
+It is done when it sounds hollow.
+
+Leave a Reply
+© 2020 Example Inc. All rights reserved.
+Latest news
+"""
+LEFT = """# How to bake bread
+
+
+Bread is baked in the oven – it needs an hour, as you can read in any book about it.
+
+
+Latest news
+The dough rests for a night, and you may read more about that below, where we look at cookies made of it.
+- Latest news
+It is done when it sounds hollow.
+
+"""
+
+
+def test_machinery_goes() -> None:
+    edits = repair_machinery(ARTICLE)
+    assert check(ARTICLE, edits) == LEFT
+    assert {edit.rule for edit in edits} == {"web.cookies", "web.machinery", "web.navigation"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Like to the lark at break of day arising\n",
+        "| Home | About | Contact |\n|---|---|---|\n| a | b | c |\n",
+        "See all the people.\n",
+        "Yes.\nYes.\nYes.\n",
+        "```\nRead more\nx\nx\nx\n```\n",
+        "    return x\n    return x\n    return x\n",
+        "Print the page, and read it.\n",
+        "Sign up for the bundle of both, with the same address as before\n",
+    ],
+)
+def test_text_stays(text: str) -> None:
+    assert repair_machinery(text) == []
+
+
+@needs_books
+def test_clean_books_stay() -> None:
+    for name in ("Alice's Adventures in Wonderland", "Dracula", "The Republic"):
+        text = book(name, 200_000)
+        assert sum(edit.end - edit.start for edit in repair_machinery(text)) <= 0.001 * len(text)
+        assert repair_characters(text) == []
+
+
+def garbled(text: str) -> str:
+    """UTF-8 read as Windows-1252, with the five bytes that it lacks as browsers read them."""
+    bytes_ = text.encode("utf-8")
+    return "".join(chr(byte) if byte in b"\x81\x8d\x8f\x90\x9d" else bytes([byte]).decode("cp1252") for byte in bytes_)
+
+
+@pytest.mark.parametrize("text", ["l’humanité", "Grüße aus München", "“quoted” – and more…", "naïve café"])
+def test_garbled_text_is_decoded_again(text: str) -> None:
+    pytest.importorskip("ftfy")
+    before = f"A line before it.\nAnd here {garbled(text)} is it, {garbled(text)}\nAfter.\n"
+    edits = repair_encoding(before)
+    assert check(before, edits) == f"A line before it.\nAnd here {text} is it, {text}\nAfter.\n"
+    assert all(edit.rule == "character.encoding" and edit.end - edit.start <= len(garbled(text)) for edit in edits)
+    assert repair_encoding(text) == []
+
+
+def test_an_edit_is_no_longer_than_what_differs() -> None:
+    pytest.importorskip("ftfy")
+    text = f"word {garbled('é')}t{garbled('é')} word"
+    assert [text[edit.start : edit.end] for edit in repair_encoding(text)] == [f"{garbled('é')}t{garbled('é')}"]
+
+
+def test_encoding_is_as_ftfy_says() -> None:
+    ftfy = pytest.importorskip("ftfy")
+    lines = [garbled("Ça va à l’école"), "Ã\xa0 la", "voilÃ le", "plain", "русский", garbled("日本語"), "«ça»"]
+    text = "\n".join(lines)
+    assert check(text, repair_encoding(text)) == "\n".join(map(ftfy.fix_encoding, lines))
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        ("a\x00b\x1bc\x90d\x7fe\tf\n\fg\r\n", "abcde\tf\n\fg\r\n"),
+        ("don\x92t \x93go\x94\x85\x00", "don’t “go”…"),
+        ("a\u200bb\ufeffc\u2060d", "abcd"),
+        ("a\u200db \u0915\u094d\u200d\u0937 👩\u200d🔬", "ab \u0915\u094d\u200d\u0937 👩\u200d🔬"),
+        ("cafe\u0301 \u212b", "café Å"),
+        ("e\u200b\u0301", "é"),
+        ("ASCII", "ASCII"),
+    ],
+)
+def test_characters(text: str, repaired: str) -> None:
+    assert check(text, repair_characters(text)) == repaired
+
+
+@given(st.text(st.sampled_from("ae\u0301\u0327\u200b\u200d\x01 \n\uac00\u1100\u1161\u2000K"), max_size=40))
+def test_characters_are_composed_once_and_for_all(text: str) -> None:
+    once = check(text, repair_characters(text))
+    assert unicodedata.is_normalized("NFC", once)
+    assert apply_edits(once, repair_characters(once)).text == once
+
+
+PARTS = [*ARTICLE.splitlines(keepends=True), "\n", "x\n", "cafe\u0301 ", "```\n", "\u200b", "Home | About"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30))
+def test_twice_is_once(parts: list[str]) -> None:
+    text = "".join(parts)
+    once = check(text, repair_machinery(text))
+    assert apply_edits(once, repair_machinery(once)).text == once
+
+
+def test_all_repairs_are_edits_of_the_source() -> None:
+    pytest.importorskip("ftfy")
+    text = f"Share this post\n{garbled('“So”')} it was.\n\u200bA cafe\u0301\x01.\nRead more\n"
+    assert check(text, repair(text, "web")) == "“So” it was.\nA café.\n"

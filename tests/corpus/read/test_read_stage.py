@@ -1,0 +1,110 @@
+"""The stage: what it writes, counts and refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lmworks.artefact import StageContext
+from lmworks.config import from_mapping
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.stage import read
+
+
+def context(tmp_path: Path) -> StageContext:
+    output = tmp_path / "output"
+    output.mkdir(parents=True, exist_ok=True)
+    return StageContext(inputs={}, output=output, work=tmp_path, base=tmp_path)
+
+
+def test_documents_left_out_and_counts(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.md").write_text("text")
+    (docs / "b.txt").write_bytes(b"caf\xe9")
+    (docs / "c.png").write_bytes(bytes(3000))
+    calls: list[int] = []
+    given = context(tmp_path)
+    given = StageContext(**{f: getattr(given, f) for f in ("inputs", "output", "work", "base")},
+                         progress=lambda done, *_: calls.append(done))  # fmt: skip
+    result = read(ReadConfig(sources=("docs",)), given)
+    store = DocumentStore(given.output)
+    assert [d.text for d in store] == ["text", "café"]
+    assert [item.uri for item in store.left_out()] == ["docs/c.png"]
+    assert result.metrics == {"documents": 2, "characters": 8, "left_out": 1, "encodings": {"ascii": 1, "cp1252": 1}}
+    assert calls == [0, 3]
+    assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows
+
+
+def test_no_documents_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.png").write_bytes(b"png")
+    with pytest.raises(ValueError, match=r"1 × no reader for \.png\. Name other sources$"):
+        read(ReadConfig(sources=("docs",)), context(tmp_path))
+
+
+def test_source_code_that_is_not_kept_is_told_with_the_setting_that_keeps_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a.c").write_text("int x;\n")
+    with pytest.raises(ValueError, match=r'no reader for \.c\. .*; source_code="whole" keeps .* here 1 more files'):
+        read(ReadConfig(sources=("tree",)), context(tmp_path))
+    (tree / "b.py").write_text('"""Of b."""\n')
+    given = replace(context(tmp_path / "reduced"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tree",)), given).sections
+    assert "1 documents with 18 characters" in section.text and "2 more files" in section.text
+    given = replace(context(tmp_path / "whole"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tree",), source_code="whole"), given).sections
+    assert section.text == "2 documents with 19 characters were read; 0 files were left out."
+
+
+def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.jsonl").write_text('{"body": "A text."}\n')
+    (tmp_path / "tables" / "b.csv").write_text("content\nOne more.\n")
+    with pytest.raises(ValueError, match="to the one that holds the text") as told:
+        read(ReadConfig(sources=("tables",)), context(tmp_path))
+    fix = "--set documents.columns.text=NAME, for a stage called documents; several tables may have several: "
+    assert str(told.value).endswith(f"""{fix}--set 'documents.columns.text=["text", "body"]'""")
+    (tmp_path / "tables" / "c.md").write_text("text")
+    given = replace(context(tmp_path / "left"), base=tmp_path)
+    (section,) = read(ReadConfig(sources=("tables",)), given).sections
+    assert f"For the tables left out (2), name the column that holds the text: {fix}" in section.text
+    assert ('no column "text"; found: body: set columns.text to the one that holds the text', 1, "tables/a.jsonl") in (
+        section.tables[2].rows
+    )
+    config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": "body"}})  # as the message says
+    assert read(config, replace(context(tmp_path / "named"), base=tmp_path)).metrics["documents"] == 2
+    config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": ["body", "content"]}})
+    assert read(config, replace(context(tmp_path / "both"), base=tmp_path)).metrics["documents"] == 3
+
+
+def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> None:
+    for name, size in (("a.md", 1), ("b.md", 11), ("c.md", 12)):
+        (tmp_path / name).write_text("x" * size)
+    (section,) = read(ReadConfig(sources=("*.md",), max_bytes=10), context(tmp_path)).sections
+    assert section.tables[2].rows == (("larger than max_bytes = 10 bytes", 2, f"{tmp_path.name}/b.md"),)
+
+
+def test_a_report_shows_the_most_frequent_reasons_and_counts_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("x")
+    for number in range(103):
+        (tmp_path / f"b.{number}x").write_bytes(b"\0")
+    (tmp_path / "c.0x").write_bytes(b"\0")
+    result = read(ReadConfig(sources=(str(tmp_path),)), context(tmp_path / "made"))
+    rows = result.sections[0].tables[2].rows
+    assert rows[0] == ("no reader for .0x", 2, f"{tmp_path.name}/b.0x")
+    assert rows[100:] == (("3 other reasons", 3, ""),)
+    assert result.metrics["left_out"] == sum(row[1] for row in rows) == 104
+
+
+def test_memory_that_no_system_bounds_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.corpus.read.stage.memory_is_bounded", lambda: False)
+    (tmp_path / "a.md").write_text("text")
+    told: list[str] = []
+    given = replace(context(tmp_path / "made"), base=tmp_path, progress=lambda *given: told.append(given[4]))
+    read(ReadConfig(sources=("a.md",)), given)
+    assert [note for note in told if note] == [
+        "this system bounds the memory of no process: guard.megabytes=2048 is not kept to"
+    ]

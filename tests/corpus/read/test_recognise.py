@@ -1,0 +1,147 @@
+"""What a file is: the suffix first, and what it begins with where that says otherwise."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from container_cases import tarred, zipped
+from lmworks.corpus.read.format_detection import (
+    MEDIA_TYPES,
+    compression_of,
+    media_type_of,
+    name_behind_compression,
+    recognise,
+)
+
+MAIL = b"From name@example.org Thu Feb 29 12:00:00 2024\nSubject: a\n\ntext\n"
+ZIP = zipped({"a.txt": b"a"})
+TAR = tarred({"a.txt": b"a"})
+
+
+def epub() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("mimetype", "application/epub+zip")
+        archive.writestr("OEBPS/content.opf", "<package/>")
+    return sink.getvalue()
+
+
+DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word/document.xml": b"<w/>"})
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "container", "media_type"),
+    [
+        ("a.txt", b"text", None, "text/plain"),
+        ("A.TXT", b"text", None, "text/plain"),
+        # what has no suffix, or none that says anything
+        ("folder.d/readme", b"text", None, "text/plain"),
+        ("LICENSE", "Ä".encode() * 2000 + b"\xc3", None, "text/plain"),  # the head ends inside of a character
+        ("COPYING.LESSER", b"", None, "text/plain"),
+        ("NEWS", "Änderungen".encode("cp1252"), None, "text/plain"),
+        ("README", "text".encode("utf-16"), None, "text/plain"),
+        ("README.de", b"\x00\x01", None, None),
+        ("blob", bytes(range(1, 256)), None, None),
+        ("blob", b"\x81\x8d\x8f", None, None),  # of no character
+        ("dump.dat", b"text", None, None),
+        (".gitignore", b"text", None, None),
+        ("project/.git/HEAD", b"text", None, None),
+        ("configure", b"#!/bin/sh\n", None, "text/x-sh"),
+        ("run", b"#! /usr/bin/env -S python3.11 -u\n", None, "text/x-python"),
+        ("run", b"#!/opt/own\n", None, "text/plain"),
+        ("LICENSE.html", b"text", None, "text/html"),
+        ("LICENSE", b"<!doctype html>", None, "text/html"),
+        ("a.c", b"int a;", None, "text/x-c"),
+        ("Makefile", b"all:", None, "text/x-makefile"),
+        ("a.py", b"a = 1", None, "text/x-python"),
+        ("a.json", b'{"a": 1}', None, None),
+        ("a.xml", b"<a/>", None, None),
+        ("a.markdown", b"# a", None, "text/markdown"),
+        ("a.eml", b"Subject: a", None, "message/rfc822"),
+        # what another format begins with decides
+        ("a.txt", ZIP, "zip", "application/zip"),
+        ("a.html", b"%PDF-1.7", None, "application/pdf"),
+        ("a.pdf", b"<!DOCTYPE html><p>not found", None, "application/pdf"),
+        ("a.txt", gzip.compress(b"a"), "gzip", "application/gzip"),
+        ("a", bz2.compress(b"a"), "bzip2", "application/x-bzip2"),
+        ("a", lzma.compress(b"a"), "xz", "application/x-xz"),
+        ("a", b"\x28\xb5\x2f\xfd\0", "zstd", "application/zstd"),
+        ("a.dat", TAR, "tar", "application/x-tar"),
+        ("a.txt", b"WARC/1.0\r\n", "warc", "application/warc"),
+        ("2004-May.txt", MAIL, "mbox", "application/mbox"),
+        ("a.jpg", b"\x89PNG\r\n\x1a\n", None, "image/png"),
+        ("enwiki.xml", b'<mediawiki xmlns="x">', "mediawiki", "application/xml"),
+        ("enwiki.xml", b'<?xml version="1.0"?>\n<mediawiki>', "mediawiki", "application/xml"),
+        # zip files that are documents
+        ("a.docx", ZIP, None, MEDIA_TYPES[".docx"]),
+        ("a.xlsx", ZIP, None, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        ("a.epub", epub(), None, "application/epub+zip"),
+        ("download", epub(), None, "application/epub+zip"),
+        ("download", DOCX, None, MEDIA_TYPES[".docx"]),
+        # what has no beginning of its own
+        ("a.jsonl", b"", "jsonl", "application/jsonl"),
+        ("a.ndjson", b"", "jsonl", "application/jsonl"),
+        ("a.csv", b"text", "csv", "text/csv"),
+        ("a.tsv", b"text", "tsv", "text/tab-separated-values"),
+        ("old.tar", b"a.txt", "tar", "application/x-tar"),
+        ("a.zip", b"MZ", "zip", "application/zip"),
+        ("download", b"  <!doctype HTML><p>", None, "text/html"),
+        ("download", b"\xef\xbb\xbf<html lang=en>", None, "text/html"),
+        ("", b"", None, None),
+    ],
+)
+def test_what_a_file_is(name: str, head: bytes, container: str | None, media_type: str | None) -> None:
+    found = recognise(name, head[:4096])
+    assert (found.container, found.media_type) == (container, media_type)
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("a.txt.gz", "a.txt"),
+        ("a.tgz", "a.tar"),
+        ("x/a.TAR.XZ", "x/a.TAR"),
+        ("a.tbz2", "a.tar"),
+        ("a", "a"),
+        ("a.b", "a.b"),
+    ],
+)
+def test_what_a_compressed_file_holds_is_called(name: str, inside: str) -> None:
+    assert name_behind_compression(name) == inside
+
+
+@pytest.mark.parametrize(
+    ("declared", "head", "media_type"),
+    [
+        ("text/html", b"<p>", "text/html"),
+        ("text/html", b"%PDF-1.4", "application/pdf"),
+        ("text/html", ZIP, "application/zip"),
+        ("application/epub+zip", ZIP, "application/epub+zip"),
+        (None, b"<html>", "text/html"),
+        (None, b"text", None),
+    ],
+)
+def test_a_declared_type_holds_unless_the_content_contradicts(declared, head: bytes, media_type) -> None:
+    assert media_type_of(declared, head) == media_type
+
+
+@given(st.binary(max_size=400), st.text(max_size=20))
+def test_anything_can_be_asked_about(head: bytes, name: str) -> None:
+    recognise(name, head)
+
+
+@given(st.binary(max_size=100), st.integers(0, 9))
+def test_the_streams_of_the_standard_library_are_recognised(content: bytes, level: int) -> None:
+    assert compression_of(gzip.compress(content, level)) == "gzip"
+    assert compression_of(bz2.compress(content, max(1, level))) == "bzip2"
+    assert compression_of(lzma.compress(content)) == "xz"
+    assert compression_of(zlib.compress(content, level)) is None
+    assert recognise("a", tarred({"a": content}, tarfile.USTAR_FORMAT)).container == "tar"

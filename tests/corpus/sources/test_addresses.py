@@ -1,0 +1,187 @@
+"""Sources at addresses: what is found there, what is read of it, and what is told where that fails."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from container_cases import zipped
+from lmworks.artefact import StageContext, UnreachableError
+from lmworks.build import run_alone
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.stage import read
+from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files, is_url
+from lmworks.corpus.sources.remote_objects import find_objects, open_found
+from lmworks.lineage import trace
+from lmworks.records import Document, RejectedRecord
+
+FILES = {
+    "b.zip": zipped({"one.txt": b"The first of two texts.", "two.txt": b"The second of two texts."}),
+    "a.jsonl": b'{"text": "A row of a table."}\n',
+    "deep/c.txt": b"A text in a folder.",
+    "deep/.hidden/d.txt": b"A text that is hidden.",
+}
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    """An address in memory with `FILES` below it."""
+    memory = fsspec.filesystem("memory")
+    for name, content in FILES.items():
+        memory.pipe_file(f"lmworks-test/{name}", content)
+    yield "memory://lmworks-test"
+    memory.rm("lmworks-test", recursive=True)
+
+
+def found(*addresses: str, exclude: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{each.uri}: {each.reason}" if isinstance(each, RejectedRecord) else each.uri
+        for each in find_objects(addresses, exclude, set())
+    ]
+
+
+def test_objects_folders_and_globs_are_found_in_order(store: str) -> None:
+    hidden = "lmworks-test/deep/.hidden/d.txt: hidden"
+    assert found(store) == ["lmworks-test/a.jsonl", "lmworks-test/b.zip", hidden, "lmworks-test/deep/c.txt"]
+    assert found(f"{store}/*.zip") == ["lmworks-test/b.zip"]
+    assert found(f"{store}/deep/c.txt") == ["c.txt"]
+    assert found(f"{store}/a.jsonl", f"{store}/a.jsonl") == ["a.jsonl", "a.jsonl-2: already read under another name"]
+    assert found(store, exclude=("*.zip", "deep/*"))[1:] == [
+        "lmworks-test/b.zip: excluded by *.zip",
+        "lmworks-test/deep/.hidden/d.txt: excluded by deep/*",
+        "lmworks-test/deep/c.txt: excluded by deep/*",
+    ]
+
+
+def test_documents_are_those_of_the_same_files(store: str, tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        (tmp_path / "lmworks-test" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lmworks-test" / name).write_bytes(content)
+    remote = list(read_documents(ReadConfig(sources=(store,))))
+    local = list(read_documents(ReadConfig(sources=("lmworks-test",)), base=tmp_path))
+    assert {each.uri: each for each in remote if isinstance(each, Document)} == {
+        each.uri: each for each in local if isinstance(each, Document)
+    }
+    assert sum(isinstance(each, Document) for each in remote) == 4
+
+
+def test_names_of_sources_are_their_own(store: str, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("A text on this machine.")
+    config = ReadConfig(sources=(f"{store}/deep/c.txt", "c.txt"))
+    assert {each.uri for each in read_documents(config, base=tmp_path)} == {"c.txt", "c.txt-2"}
+
+
+def test_a_bracket_in_a_name_is_no_glob(store: str) -> None:
+    fsspec.filesystem("memory").pipe_file("lmworks-test/deep/e[1].txt", b"A text.")
+    assert found(f"{store}/deep/e[1].txt") == ["e[1].txt"]
+    assert found(f"{store}/deep/[ce]*") == ["deep/c.txt", "deep/e[1].txt"]
+
+
+def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
+    """So a workspace is one, and what was cleaned there is not read as the files that it came from."""
+    (tmp_path / "a.txt").write_text("A text on this machine.")
+    assert not is_url(f"file://{tmp_path}")
+    by_path, by_address = (
+        [each.uri for each in read_documents(ReadConfig(sources=(source,)))]
+        for source in (str(tmp_path), f"file://{tmp_path}")
+    )
+    assert by_path == by_address == [f"{tmp_path.name}/a.txt"]
+    (tmp_path / "build.lock").touch()
+    with pytest.raises(NoSourceError, match="is a workspace in which no documents were made yet"):
+        list(read_documents(ReadConfig(sources=(f"file://{tmp_path}",))))
+
+
+@pytest.mark.parametrize("user", ["user:secret", "user:se@secret", "secret"])
+def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path) -> None:
+    with pytest.raises(NoSourceError) as caught:
+        found(f"memory://{user}@nowhere/a")
+    assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)
+    with pytest.raises(NoSourceError) as caught:
+        list(find_files((f"s3://{user}@bucket/a",), (), Path()))
+    assert "s3://bucket/a is an address" in str(caught.value) and "secret" not in str(caught.value)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(f"{user}@bucket/a.bin", b"\0")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(ValueError, match=r"no documents in memory://bucket/a\.bin: 1 × no reader for .bin"):
+        read(ReadConfig(sources=(f"memory://{user}@bucket/a.bin",)), StageContext({}, tmp_path, tmp_path / "work"))
+    memory.rm(f"{user}@bucket", recursive=True)
+
+
+def test_a_password_is_not_told_by_lineage(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe_file("user:secret@bucket/a.txt", b"A text.")
+    run_alone("data.read", tmp_path / "documents", [], [], ["sources=['memory://user:secret@bucket/a.txt']"])
+    tree = trace(None, str(tmp_path / "documents"))
+    labels = [str(branch.label) for branch in tree.children]
+    assert any("memory://bucket/a.txt" in label for label in labels) and "secret" not in "".join(labels)
+    fsspec.filesystem("memory").rm("user:secret@bucket", recursive=True)
+
+
+def test_the_digest_changes_with_the_object(store: str) -> None:
+    config = ReadConfig(sources=(f"{store}/deep/c.txt",))
+    before = source_digest(config, Path())
+    assert source_digest(config, Path()) == before
+    fsspec.filesystem("memory").pipe_file("lmworks-test/deep/c.txt", b"Another text in it.")
+    assert source_digest(config, Path()) != before
+
+
+def test_the_stage_reads_them_in_processes_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.zip").write_bytes(FILES["b.zip"])
+    config = ReadConfig(sources=(f"file://{tmp_path}/texts/*.zip",), execution=ExecutionConfig(workers=2))
+    for name in ("output", "work"):
+        (tmp_path / name).mkdir()
+    read(config, StageContext({}, tmp_path / "output", tmp_path / "work", base=tmp_path))
+    uris = [document.uri for document in DocumentStore(tmp_path / "output")]
+    assert uris == ["texts/a.zip/one.txt", "texts/a.zip/two.txt"]
+
+
+def test_an_object_that_is_gone_stops_the_run(store: str) -> None:
+    (one,) = (each for each in find_objects((f"{store}/deep/c.txt",), (), set()) if isinstance(each, FoundFile))
+    fsspec.filesystem("memory").rm("lmworks-test/deep/c.txt")
+    with (
+        pytest.raises(UnreachableError, match=r"lmworks-test/deep/c.txt could not be read: FileNotFoundError"),
+        open_found(one),
+    ):
+        pass
+
+
+def test_a_network_that_fails_while_it_is_read_stops_the_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise ConnectionError("the line is dead")
+
+    (one,) = (each for each in find_objects((f"{store}/deep/c.txt",), (), set()) if isinstance(each, FoundFile))
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", fail)
+    with open_found(one) as stream, pytest.raises(UnreachableError, match="ConnectionError: the line is dead"):
+        stream.read()
+
+
+def test_what_is_not_there_is_told(store: str) -> None:
+    for missing in (f"{store}/none", f"{store}/*.pdf"):
+        with pytest.raises(NoSourceError, match=f"nothing at {missing.replace('*', '[*]')}|cannot be listed"):
+            found(missing)
+    with pytest.raises(NoSourceError, match="nowhere://a is no address that fsspec knows"):
+        found("nowhere://a")
+    with pytest.raises(NoSourceError, match="s3://bucket/a is an address, which only"):
+        list(find_files(("s3://bucket/a",), (), Path()))
+
+
+def test_what_is_missing_to_reach_a_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ModuleNotFoundError, match=r"reading s3://bucket/a needs another package: .*s3fs"):
+        found("s3://bucket/a")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ModuleNotFoundError, match=r"reading s3://bucket/a needs fsspec: pip install"):
+        found("s3://bucket/a")
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [("s3://bucket/a", True), ("memory://a", True), ("HTTPS://a/b", True), ("C:/docs", False), ("docs/a", False)],
+)
+def test_what_is_an_address(source: str, url: bool) -> None:
+    assert is_url(source) == url

@@ -1,0 +1,117 @@
+"""Docstrings under signatures, checked against Python's own `inspect` on modules that are really imported."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.sources.docstrings import extract_docstrings
+
+SOURCE = b'''"""About the module.
+
+## not a heading
+"""
+import sys
+
+class A(Base, metaclass=Meta):
+    def documented(self, x: int = 1, *rest, key="a\\n", **more) -> str:
+        """Does it.
+
+            Indented.
+        Back.
+        """
+    def silent(self): pass
+    class Inner:
+        "Inside."
+        async def wait(self): "Waits."
+
+class Silent:
+    def silent(self): pass
+
+if sys.platform:
+    def conditional(): "Under if."
+try:
+    import fast
+except ImportError:
+    def fallback(): "Under except."
+'''
+
+
+def test_headings_signatures_and_cleaned_docstrings() -> None:
+    extracted = extract_docstrings(SOURCE, "pkg.mod")
+    assert (
+        extracted.text
+        == """# module pkg.mod
+
+About the module.
+
+## not a heading
+
+## class A(Base, metaclass=Meta)
+
+### A.documented(self, x: int=1, *rest, key='a\\n', **more) -> str
+
+Does it.
+
+    Indented.
+Back.
+
+### class A.Inner
+
+Inside.
+
+#### async A.Inner.wait(self)
+
+Waits.
+
+## conditional()
+
+Under if.
+
+## fallback()
+
+Under except.
+"""
+    )
+
+
+def test_the_recorded_headings_are_the_true_ones() -> None:
+    extracted = extract_docstrings(SOURCE, "pkg.mod")
+    offsets = [int(offset) for offset in extracted.metadata["headings"].split()]
+    headings = [extracted.text[offset:].split("\n")[0] for offset in offsets]
+    assert len(headings) == 7
+    assert all(heading.startswith("#") for heading in headings)
+    assert "## not a heading" not in headings
+
+
+@pytest.mark.parametrize("name", ["json.decoder", "argparse", "textwrap", "configparser"])
+def test_every_docstring_of_a_real_module_is_there(name: str) -> None:
+    module = importlib.import_module(name)
+    text = extract_docstrings(Path(inspect.getfile(module)).read_bytes(), name).text
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == name]
+    functions = [value for owner in [module, *classes] for value in vars(owner).values() if inspect.isfunction(value)]
+    documented = [value for value in [*classes, *functions] if value.__doc__ and value.__module__ == name]
+    assert len(documented) > 3
+    for value in documented:
+        heading = f"class {value.__qualname__}" if inspect.isclass(value) else f"{value.__qualname__}("
+        assert f"# {heading}" in text
+        assert inspect.cleandoc(value.__doc__ or "").strip() in text
+
+
+def test_a_lone_surrogate_in_a_docstring_is_replaced() -> None:
+    text = extract_docstrings(b'"""before \\ud800 after"""', "m").text
+    assert text == "# module m\n\nbefore \ufffd after\n"
+
+
+def test_a_coding_line_is_obeyed() -> None:
+    extracted = extract_docstrings('# coding: koi8-r\n"""Привет"""'.encode("koi8-r"), "m")
+    assert "Привет" in extracted.text
+    assert extracted.metadata["encoding"] == "koi8-r"
+
+
+@pytest.mark.parametrize("raw", [b"x = 1", b'"""   """', b"def f(:", b"\0", b"# coding: nonsense\n'x'", b"(" * 5000])
+def test_what_documents_nothing_is_refused(raw: bytes) -> None:
+    with pytest.raises(UnusableError):
+        extract_docstrings(raw, "m")

@@ -1,0 +1,61 @@
+"""The pages of lmworks as documents: where they lie, what is left of them, and the gold questions about them."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lmworks.config import ConfigError
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.stage import check
+from lmworks.corpus.sources import lmworks_docs
+from lmworks.corpus.sources.files import NoSourceError
+from lmworks.evaluate.question_set import read_gold, resolve_gold
+from lmworks.recipe import load, packaged
+from lmworks.records import Document
+from slow_cases import slow
+
+CONFIG = ReadConfig(sources=("lmworks-docs",))
+
+
+def test_pages_are_documents_without_their_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "lmworks" / "docs" / "grounding.md"  # as an installed wheel has them
+    page.parent.mkdir(parents=True)
+    page.write_text("# Grounding\n\n![A picture](a.svg)\n\nSee [here](b.md), ![that](c.svg).\n")
+    monkeypatch.setattr(lmworks_docs, "lmworks_docs", partial(lmworks_docs.lmworks_docs, tmp_path / "lmworks"))
+    (document,) = read_documents(CONFIG)
+    assert isinstance(document, Document)
+    assert document.text == "# Grounding\n\nSee [here](b.md), ![that](c.svg).\n"
+    assert (document.uri, document.title, document.extractor) == ("lmworks:grounding.md", "Grounding", "markdown")
+    assert (document.source, document.licence) == ("lmworks-docs", "Apache-2.0")
+    before = source_digest(CONFIG, tmp_path)
+    page.write_text("# Other")
+    assert source_digest(CONFIG, tmp_path) != before
+
+
+def test_a_package_without_pages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = partial(lmworks_docs.lmworks_docs, tmp_path / "lib" / "lmworks")
+    monkeypatch.setattr(lmworks_docs, "lmworks_docs", missing)
+    monkeypatch.setattr("lmworks.corpus.read.document_reader.lmworks_docs", missing)
+    with pytest.raises(NoSourceError, match="install lmworks from its wheel or its repository"):
+        list(read_documents(CONFIG))
+    with pytest.raises(ConfigError):
+        check(CONFIG, tmp_path)
+    source_digest(CONFIG, tmp_path)  # raises nothing, as reading will
+
+
+@pytest.mark.parametrize("source", ["lmworks-docs", *slow("python-docs")])
+def test_the_gold_questions_of_the_default_system_stand_in_its_documents(source: str) -> None:
+    """Of another Python than the one that they were written for, some may not."""
+    recipe = load(packaged()["assistant"])
+    configs = {stage.name: stage.config for stage in recipe.stages}
+    assert source in configs["documents"].sources
+    documents = {each.uri: each for each in read_documents(ReadConfig(sources=(source,))) if isinstance(each, Document)}
+    asked = [
+        question
+        for question in read_gold(*(recipe.base / name for name in configs["questions"].gold))
+        if question.gold and question.gold[0].uri.startswith("lmworks:") == (source == "lmworks-docs")
+    ]
+    resolved, left_out = resolve_gold(asked, lambda uri: [documents[uri]] if uri in documents else [])
+    assert len(resolved) >= 60 and len(left_out) <= (0 if source == "lmworks-docs" else len(asked) // 10)

@@ -1,0 +1,191 @@
+"""`data.annotate` with models of the user's: several classifiers, a perplexity, word lists; and licences of sources."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmworks.artefact import SECTIONS
+from lmworks.build import run_alone
+from lmworks.config import ConfigError, from_mapping
+from lmworks.corpus.attribute_table import annotation_paths, read_annotations
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.filtering.decide_duplicates import standing_of
+from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.taggers.classifier import load_classifier
+from lmworks.corpus.taggers.classifier_examples import Example
+from lmworks.corpus.taggers.classifier_trainer import learn_classifier
+from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
+from lmworks.corpus.taggers.model_perplexity import perplexities
+from lmworks.corpus.taggers.ngram_model import load_ngram_model
+from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
+from lmworks.corpus.taggers.stage import check, outside_digest
+from lmworks.corpus.taggers.tag_document import annotate_document, tools_of
+from lmworks.records import Document
+
+OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
+TEXT = "A proof of the lemma follows from the theorem before it.\n"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """Two classifiers, of mathematics and of advertisements, an n-gram model, and a list of words."""
+    folder = tmp_path_factory.mktemp("models")
+    generator = np.random.default_rng(0)
+    sorts = {"maths": ["proof", "lemma", "theorem"], "adverts": ["pills", "cheap", "casino"]}
+    texts = [
+        (sort, " ".join(["the", *generator.choice(words, 9), f"n{number}"]))
+        for number in range(150)
+        for sort, words in sorts.items()
+    ]
+    for name in sorts:
+        examples = [Example(text, sort == name) for sort, text in texts]
+        learn_classifier(examples, name, ClassifierConfig(bits=10)).classifier.save(folder / f"{name}.npz")
+    learn_ngrams([text for sort, text in texts if sort == "maths"]).model.save(folder / "maths-ngrams.npz")
+    (folder / "words.txt").write_text("lemma\n")
+    return folder
+
+
+def document(text: str, licence: str | None = None, uri: str = "a/1") -> Document:
+    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, licence=licence)
+
+
+def config(**settings) -> AnnotateConfig:
+    return from_mapping(AnnotateConfig, {**OFF, **settings})
+
+
+def test_every_model_gives_the_measure_of_its_name(models):
+    wanted = config(
+        classifiers={"quality": "maths.npz", "toxicity": str(models / "adverts.npz")},
+        perplexity="maths-ngrams.npz",
+        word_lists=["words.txt"],
+    )
+    found = annotate_document(document(TEXT), wanted, models).annotations
+    for measure, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
+        assert found.measures[measure] == load_classifier(models / file).probabilities([TEXT])[0]
+    assert found.measures["quality"] > 0.8 > 0.2 > found.measures["toxicity"]
+    assert found.measures["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
+    assert found.measures["words_share"] == pytest.approx(1 / 11)
+    assert [mark.rule for mark in found.marks if mark.rule == "words"] == ["words"]
+
+
+def test_tools_are_made_once_for_equal_configs(models):
+    one, other = (config(classifiers={"quality": "maths.npz"}) for _ in range(2))
+    assert tools_of(one, models) is tools_of(other, models)
+    assert tools_of(one, models) is not tools_of(config(), models)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"classifiers": {"quality": "no.npz"}}, ConfigError, r"^classifiers\.quality: there is no file .*no\.npz"),
+        ({"perplexity": "no.npz"}, ConfigError, r"^perplexity: there is no file .*no\.npz: correct the path, or leave"),
+        ({"word_lists": ["."]}, ConfigError, r"^word_lists: .* is a folder, and a file is wanted: correct the path"),
+        ({"evaluation": ["no.txt"]}, ConfigError, r"^evaluation: there is no file .*no\.txt: .*path starts at"),
+        ({"classifiers": {"quality": "words.txt"}}, ValueError, "no classifier.*`lmworks data classifier` made"),
+        ({"classifiers": {"quality": "maths-ngrams.npz"}}, ValueError, "no classifier, as it lacks weights"),
+        ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),
+        ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, ValueError, "another measure called words"),
+        ({"classifiers": {"perplexity": "maths.npz"}, "perplexity": "maths-ngrams.npz"}, ValueError, "another measure"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(models, settings, error, told):
+    with pytest.raises(error, match=told):
+        check(config(**settings), models)
+
+
+def test_a_name_that_is_no_measure_is_refused():
+    with pytest.raises(ConfigError, match="becomes that of a measure"):
+        config(classifiers={"my quality": "maths.npz"})
+
+
+def test_another_model_under_one_name_is_another_input(models, tmp_path):
+    for name in ("maths.npz", "adverts.npz"):
+        (tmp_path / "one.npz").write_bytes((models / name).read_bytes())
+        digest = outside_digest(config(classifiers={"quality": "one.npz"}), tmp_path)
+        assert digest == outside_digest(config(classifiers={"quality": name}), models)
+    assert digest != outside_digest(config(classifiers={"quality": "maths.npz"}), models)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Through the stages
+
+
+@pytest.fixture
+def built(models, tmp_path) -> Path:
+    """Four rows, two of them nearly equal, of which the source states a licence, and one text another."""
+    rows = [
+        {"text": f"Proof of the lemma: {TEXT * 3}", "license": "CC BY 4.0"},
+        {"text": f"Cheap pills: {TEXT * 2} pills casino pills cheap casino pills cheap casino", "license": "cc-by-4.0"},
+        {"text": f"{TEXT}\nThis text is licensed under the GPL, version 3.", "license": "mit"},
+        {"text": f"No licence. {TEXT}"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{tmp_path / "rows.jsonl"}"]'])
+    settings = [f"{name}=false" for name in OFF] + [f'classifiers={{quality="{models / "maths.npz"}"}}']
+    run_alone("data.annotate", tmp_path / "annotations", [tmp_path / "documents"], [], settings)
+    return tmp_path
+
+
+def clean(built: Path, name: str, step: str) -> list[str]:
+    inputs = [built / "documents", built / "annotations"]
+    run_alone("data.clean", built / name, inputs, [], [f'steps=[{{name="s", {step}}}]'])
+    return [document.uri.rpartition("/")[2] for document in DocumentStore(built / name)]
+
+
+def test_twins_are_ranked_by_licence_and_then_by_quality(built):
+    table = read_annotations(annotation_paths(built / "annotations")[0])
+    quality = table.measures["quality"].tolist()
+    order = np.argsort(standing_of([table]).rank).tolist()
+    assert order[-1] == 3 and order[:3] == sorted(range(3), key=lambda place: -quality[place])
+    assert quality[1] < min(quality[0], quality[2])
+
+
+def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
+    table = read_annotations(annotation_paths(built / "annotations")[0])
+    assert list(table.labels["licence"]) == ["CC-BY-4.0", "CC-BY-4.0", "MIT AND GPL-3.0-only", None]
+    allow = 'allow=["permissive"]'
+    assert clean(built, "strict", f"labels={{licence={{{allow}, unknown='drop'}}}}") == ["1", "2"]
+    assert clean(built, "source", f"labels={{licence_of_source={{{allow}}}}}") == ["1", "2", "3", "4"]
+    cleaned = {document.uri: document.licence for document in DocumentStore(built / "source")}
+    assert cleaned["rows.jsonl/3"] == "MIT AND GPL-3.0-only"
+    told = [entry.first.label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
+    assert told == ["MIT AND GPL-3.0-only", "unknown"]
+
+
+def test_a_policy_that_refuses_writes_nothing(built):
+    with pytest.raises(ValueError, match=r"refuses documents of unknown licence, of which there are 1: rows.jsonl/4"):
+        clean(built, "refused", "labels={licence={allow=['permissive'], unknown='refuse'}}")
+    assert not (built / "refused").exists()
+
+
+QUESTION = "Which of the {0} bridges over the river was built by the {0} grandfather of the mayor of the {0} town?"
+
+
+def test_what_became_of_evaluation_items_is_counted(tmp_path):
+    """Two items stand in one document, where the label names only one; a short one and a common one are not clean."""
+    (tmp_path / "texts").mkdir()
+    words = [f"word{number}" for number in range(4)]
+    asked = [QUESTION.format(word) for word in words]
+    (tmp_path / "texts" / "a.txt").write_text(f"{asked[0]} {asked[1]} And nothing else.\n")
+    (tmp_path / "texts" / "b.txt").write_text("Nothing at all is asked for here.\n")
+    common = ["Answer the question below in one word and do not explain your answer."] * 11
+    items = [*asked, "Who?", *common]
+    (tmp_path / "items.txt").write_text("\n".join(items))
+    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
+    settings = [*(f"{name}=false" for name in OFF), f'evaluation=["{tmp_path / "items.txt"}"]']
+    result = run_alone("data.annotate", tmp_path / "known", [tmp_path / "read"], [], settings)
+    counts = {"contaminated": 2, "clean": 2, "too short to decide": 1, "too common to decide": 11}
+    assert result.manifest.metrics["evaluation_items"] == counts
+    sections = json.loads((result.folder / SECTIONS).read_text("utf-8"))
+    (section,) = (section for section in sections if section["title"] == "Evaluation items")
+    assert dict(section["tables"][0]["rows"]) == counts
+    assert section["alarms"] == ["12 of 16 evaluation items cannot be decided."]
+
+
+@pytest.mark.parametrize("written", ["", "\n \n"])
+def test_a_file_without_evaluation_items_is_an_error(tmp_path, written):
+    (tmp_path / "none.jsonl").write_text(written)
+    with pytest.raises(ValueError, match=r"none\.jsonl holds no evaluation item"):
+        check(config(evaluation=["none.jsonl"]), tmp_path)

@@ -1,0 +1,298 @@
+"""The classifier against scikit-learn's, its features against plain Python, its evaluation against known numbers."""
+
+import json
+import math
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example as also
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from lmworks.artefact import hash_json
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.classifier import (
+    Classified,
+    Classifier,
+    features,
+    hashed_ngrams,
+    load_classifier,
+    token_hashes,
+)
+from lmworks.corpus.taggers.classifier_examples import Example
+from lmworks.corpus.taggers.classifier_trainer import Learned, evaluate, learn_classifier, suggest_threshold
+from lmworks.corpus.taggers.config import ClassifierConfig
+from lmworks.corpus.taggers.words import tokens
+
+BITS = 12
+CONFIG = ClassifierConfig(bits=BITS)
+
+
+def make_examples(n: int = 900, seed: int = 0) -> list[Example]:
+    """Texts of 60 words, of which those with the label use the second half of the words more often."""
+    generator = np.random.default_rng(seed)
+    examples = []
+    for _ in range(n):
+        label = bool(generator.random() < 0.4)
+        tilt = np.where(np.arange(60) >= 30, 2.0 if label else 1.0, 1.0)
+        words = generator.choice(60, size=int(generator.integers(5, 60)), p=tilt / tilt.sum())
+        examples.append(Example(" ".join(f"word{word}" for word in words), label))
+    return examples
+
+
+@pytest.fixture(scope="module")
+def learned() -> Learned:
+    return learn_classifier(make_examples(), "wanted", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def classifier(learned: Learned) -> Classifier:
+    return learned.classifier
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Features
+
+
+def mixed(value: int) -> int:
+    """SplitMix64's finaliser on Python's integers."""
+    limit = 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % limit
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % limit
+    return value ^ (value >> 31)
+
+
+def hash_of(token: str) -> int:
+    data = (token.casefold() + "\n").encode("utf-8", "surrogatepass")
+    return mixed(sum((byte + 1) * pow(0x9E3779B97F4A7C15, place, 2**64) for place, byte in enumerate(data)) % 2**64)
+
+
+TOKENS = st.lists(st.text(min_size=1, max_size=8).filter(lambda token: "\n" not in token), max_size=20)
+
+
+@given(TOKENS, st.integers(1, 4))
+def test_hashes_are_those_of_plain_python(words: list[str], order: int) -> None:
+    single = [hash_of(word) for word in words]
+    assert token_hashes(words).tolist() == single
+    expected, grams = [*single], single
+    for length in range(2, order + 1):
+        pairs = zip(grams, single[length - 1 :], strict=False)
+        grams = [mixed((gram * 0x9E3779B97F4A7C15 + last) % 2**64) for gram, last in pairs]
+        expected += grams
+    assert hashed_ngrams(words, order, 20).tolist() == [value >> 44 for value in expected]
+
+
+def test_the_values_of_today() -> None:
+    """Models on disk are worth nothing once these change: raise FEATURES then."""
+    found = tokens("Don't stop, well-known Straße 世界 1,000.5!")
+    assert hashed_ngrams(found, 2, 20).tolist() == [
+        *(520979, 845780, 367467, 903127, 1001618, 577657, 280661, 622025, 955997),
+        *(770763, 165856, 970320, 878242, 852063, 238377, 333474, 807670),
+    ]
+
+
+def test_a_newline_in_a_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds a newline"):
+        token_hashes(["a\nb"])
+
+
+@given(st.lists(TOKENS, min_size=1, max_size=4))
+def test_features_are_roots_of_shares(texts: list[list[str]]) -> None:
+    found = features(texts, 2, 8).toarray()
+    assert found.shape == (len(texts), 256)
+    for row, words in zip(found, texts, strict=True):
+        counts = Counter(hashed_ngrams(words, 2, 8).tolist())
+        expected = np.zeros(256)
+        for bucket, count in counts.items():
+            expected[bucket] = math.sqrt(count / counts.total())
+        assert row == pytest.approx(expected)
+        assert np.linalg.norm(row) == pytest.approx(float(bool(words)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training and scoring
+
+
+def parts(examples: list[Example], held_out: float) -> list[list[Example]]:
+    """To learn from, to calibrate with, to evaluate with."""
+    found: list[list[Example]] = [[], [], []]
+    for example in examples:
+        place = int(hash_json(example.text)[:13], 16) / 16**13
+        found[2 if place < held_out else 1 if place < 2 * held_out else 0].append(example)
+    return found
+
+
+def test_probabilities_are_those_of_scikit_learn(learned: Learned) -> None:
+    fitting, calibrating, evaluating = (
+        (features([tokens(each.text) for each in part], 2, BITS), [each.label for each in part], part)
+        for part in parts(make_examples(), 0.15)
+    )
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(fitting[0], fitting[1])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(calibrating[0], calibrating[1])
+    expected = calibrated.predict_proba(evaluating[0])[:, 1]
+    found = learned.classifier.probabilities([each.text for each in evaluating[2]])
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert learned.evaluation.n == len(found)
+    assert learned.evaluation.auc.value == pytest.approx(roc_auc_score(evaluating[1], found))
+    assert learned.evaluation.log_loss.value == pytest.approx(log_loss(evaluating[1], found))
+
+
+def test_it_has_learned_what_there_is_to_learn(learned: Learned) -> None:
+    low, high = learned.evaluation.auc.interval
+    assert 0.6 < low < learned.evaluation.auc.value < high < 1
+    wanted, other = " ".join(f"word{n}" for n in range(30, 60)), " ".join(f"word{n}" for n in range(30))
+    high, low = learned.classifier.probabilities([wanted, other])
+    assert high > 0.6 > 0.35 > low
+    sides = {int(name[4:]) >= 30 for name, weight in learned.heaviest[:10] if " " not in name and weight > 0}
+    assert sides == {True}
+
+
+def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Classifier) -> None:
+    texts = ["", *(example.text for example in make_examples(1500, seed=1))]
+    together = classifier.probabilities(texts)
+    assert together.tolist() == [classifier.probabilities([text])[0] for text in texts]
+    assert together[::-1].tolist() == classifier.probabilities(texts[::-1]).tolist()
+    assert classifier.probabilities([]).tolist() == []
+
+
+def test_the_same_examples_give_the_same_classifier(classifier: Classifier, tmp_path: Path) -> None:
+    again = learn_classifier(make_examples(), "wanted", CONFIG).classifier
+    assert again.weights.tolist() == classifier.weights.tolist() and again.bias == classifier.bias
+    classifier.save(tmp_path / "one.npz")
+    again.save(tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_what_is_saved_is_loaded(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "wanted.npz"
+    classifier.save(path)
+    loaded = load_classifier(path)
+    assert loaded.weights.tolist() == classifier.weights.tolist()
+    assert (loaded.bias, loaded.order, loaded.positive) == (classifier.bias, 2, "wanted")
+    assert loaded.evaluation == classifier.evaluation
+    with pytest.raises(FileExistsError, match="exists already"):
+        classifier.save(path)
+    assert [each.name for each in path.parent.iterdir()] == ["wanted.npz"]
+    with np.load(path) as arrays:
+        weights, description = arrays["weights"], arrays["description"]
+    other = json.dumps(json.loads(description.tobytes()) | {"features": 0}).encode()
+    np.savez(path, weights=weights, description=np.frombuffer(other, np.uint8))
+    with pytest.raises(ValueError, match=r"hashed words of version 0, this program of .*: train it again"):
+        load_classifier(path)
+    np.savez(path, weights=np.zeros(100, np.float32), description=description)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_classifier(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken", "array", "other"])
+def test_what_is_no_classifier_is_told_with_the_fix(content: bytes | str, tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "array":
+        with path.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    else:
+        np.savez(path, other=np.zeros(3))
+    with pytest.raises(ValueError, match=r"is no classifier.*`lmworks data classifier` made"):
+        load_classifier(path)
+    with pytest.raises(ValueError, match="is a folder and no classifier"):
+        load_classifier(tmp_path)
+
+
+def test_the_annotator(classifier: Classifier) -> None:
+    annotate = pickle.loads(pickle.dumps(Classified("spam_probability", classifier)))
+    text = make_examples(1)[0].text
+    assert annotate(Text(text)).measures == {"spam_probability": classifier.probabilities([text])[0]}
+    assert annotate(Text(" \n")).measures == {}
+
+
+def test_copies_of_a_text_are_on_one_side() -> None:
+    examples = make_examples()
+    twice = learn_classifier([*examples, *examples], "wanted", CONFIG).classifier
+    distinct = [{each.text for each in part} for part in parts([*examples, *examples], 0.15)]
+    assert twice.evaluation["n"] == 2 * len(distinct[2])
+    assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
+
+
+def test_what_cannot_be_learned_is_refused() -> None:
+    with pytest.raises(ValueError, match="too few examples: to learn from there are 0 with the label and 0 without"):
+        learn_classifier([], "wanted")
+    same = [Example(each.text, True) for each in make_examples(100)]
+    with pytest.raises(ValueError, match="and 0 without it, and both are needed"):
+        learn_classifier(same, "wanted")
+    for options in ({"order": 0}, {"bits": 40}, {"held_out": 0.5}, {"held_out": 0.0}, {"strength": 0.0}):
+        with pytest.raises(ValueError, match="must be"):
+            ClassifierConfig(**options)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Evaluation
+
+
+def test_the_interval_of_the_auc_is_that_of_the_bootstrap() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.random(400) < 0.3
+    scores = 1 / (1 + np.exp(-(generator.normal(size=400) + labels)))
+    found = evaluate(scores, labels, "s").auc
+    draws = generator.integers(0, 400, (2000, 400))
+    ranks, hits = rankdata(scores[draws], axis=1), labels[draws]
+    positive = hits.sum(axis=1)
+    aucs = ((ranks * hits).sum(axis=1) - positive * (positive + 1) / 2) / (positive * (400 - positive))
+    low, high = np.quantile(aucs, [0.025, 0.975])
+    assert found.interval == pytest.approx((low, high), abs=0.01)
+
+
+def test_a_perfect_order_claims_no_certainty() -> None:
+    labels = np.array([False] * 20 + [True] * 5)
+    found = evaluate(labels * 0.8 + 0.1, labels, "s")
+    assert found.auc.value == found.accuracy.value == 1
+    assert found.auc.interval[0] < 0.6 and found.accuracy.interval[0] < 0.9
+    assert evaluate(np.full(25, 0.5), labels, "s").auc.value == 0.5
+    recall = {each.threshold: str(each.recall) for each in found.points}
+    assert recall[0.9].startswith("1.000 [") and found.suggested.threshold == 0.5
+
+
+SCORES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=30).filter(
+    lambda rows: len({label for _, label in rows}) == 2
+)
+
+
+def youden(threshold: float, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Recall minus the share wrongly taken, by counting."""
+    taken = probabilities >= threshold
+    return sum(taken & labels) / sum(labels) - sum(taken & ~labels) / sum(~labels)
+
+
+@given(SCORES)
+@also([(0.0, False), (5e-324, True)])
+def test_no_other_threshold_parts_the_examples_better(rows: list[tuple[float, bool]]) -> None:
+    probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
+    found = suggest_threshold(probabilities, labels)
+    others = [*probabilities, *(np.nextafter(p, 2) for p in probabilities)]  # below and above each of them
+    between = [t for t in others if probabilities.min() < t <= probabilities.max()]
+    best = max((youden(t, probabilities, labels) for t in between), default=0.0)
+    assert youden(found, probabilities, labels) == pytest.approx(best)
+
+
+def test_it_does_not_depend_on_how_frequent_the_label_is() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array([True] * 50 + [False] * 50)
+    probabilities = np.clip(generator.normal(0.4 + 0.2 * labels, 0.15), 0, 1)
+    more = np.concatenate([probabilities, np.tile(probabilities[50:], 9)])
+    assert suggest_threshold(more, np.concatenate([labels, [False] * 450])) == suggest_threshold(probabilities, labels)
+
+
+def test_it_is_as_short_as_it_can_be() -> None:
+    labels = np.array([False, False, True, True])
+    assert suggest_threshold(np.array([0.1, 0.21, 0.52, 0.9]), labels) == 0.36
+    assert suggest_threshold(np.array([0.1, 0.51231, 0.51232, 0.9]), labels) == 0.51232
+    assert suggest_threshold(np.array([0.3, 0.3, 0.3, 0.3]), labels) == 0.3

@@ -1,0 +1,290 @@
+"""Heuristics: examples by hand, and definitions in plain Python."""
+
+import math
+import re
+import zlib
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
+from lmworks.corpus.taggers.prose import prose
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Gopher
+
+GOPHER_LINES = st.lists(
+    st.sampled_from(["• a", "- b c", "word word.", "wait...", "so…  ", "", "   ", "# 12 34", "The end"])
+)
+
+
+def test_gopher_by_hand() -> None:
+    text = "# Title...\n\n- the cat and dog\n• 12 34 of\nend…"
+    assert gopher(Text(text, language="en")).measures == pytest.approx(
+        {
+            "words": 9,  # Title the cat and dog 12 34 of end
+            "tokens": 16,  # and # . . . - • …
+            "mean_word_length": 26 / 9,
+            "hash_word_ratio": 1 / 9,
+            "hash_token_ratio": 1 / 16,
+            "ellipsis_word_ratio": 2 / 9,
+            "ellipsis_token_ratio": 2 / 16,
+            "bullet_line_share": 2 / 4,
+            "ellipsis_line_share": 2 / 4,
+            "filled_line_share": 4 / 5,
+            "alphabetic_word_share": 7 / 12,  # of # Title... - the cat and dog • 12 34 of end…
+            "alphabetic_token_share": 7 / 16,
+            "stop_words": 3,
+        }
+    )
+
+
+@given(st.text() | st.text(st.sampled_from("ab1²½٣ .-\n世")))
+def test_words_with_a_letter_are_those_with_a_letter(text: str) -> None:
+    measures = gopher(Text(text)).measures
+    chunks = prose(Text(text)).text.split()
+    if not chunks:
+        assert "alphabetic_word_share" not in measures
+        return
+    alphabetic = sum(any(character.isalpha() for character in chunk) for chunk in chunks)
+    assert measures["alphabetic_word_share"] == alphabetic / len(chunks)
+
+
+@given(GOPHER_LINES)
+def test_shares_of_lines(lines: list[str]) -> None:
+    measures = gopher(Text("\n".join(lines))).measures
+    filled = [line.strip() for line in lines if line.strip()]
+    if not filled:
+        assert "bullet_line_share" not in measures
+        return
+    assert measures["bullet_line_share"] == len([line for line in filled if line[0] in "•-"]) / len(filled)
+    ellipses = [line for line in filled if line[-1] == "…" or line[-3:] == "..."]
+    assert measures["ellipsis_line_share"] == len(ellipses) / len(filled)
+    assert measures["filled_line_share"] == len(filled) / len(lines)
+
+
+def test_stop_words_are_counted_once_in_any_case_and_in_english_only() -> None:
+    text = "The the THE of Of WITH have. That's be-all"
+    assert gopher(Text(text, language="en")).measures["stop_words"] == 4
+    assert "stop_words" not in gopher(Text(text, language="de")).measures
+    assert "stop_words" not in gopher(Text(text)).measures
+
+
+def test_what_does_not_apply_is_absent() -> None:
+    assert gopher(Text("")).measures == {"words": 0, "tokens": 0}
+    symbols = gopher(Text("### ***")).measures
+    assert symbols["hash_token_ratio"] == 0.5
+    assert not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
+
+
+def test_characters_that_are_words_have_no_mean_length() -> None:
+    assert "mean_word_length" not in gopher(Text("今天天气很好。 OK")).measures
+    assert gopher(Text("to be or not to be")).measures["mean_word_length"] == 13 / 6
+
+
+def test_syllables_have_no_mean_length() -> None:
+    assert "mean_word_length" not in gopher(Text("오늘 날씨가 좋아서 우리는 공원에 간다")).measures
+    assert "mean_word_length" not in gopher(Text("ሰላም ለዓለም ሁሉ ይሁን")).measures
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# C4
+
+C4_LINES = [
+    "A line that stays.",
+    "  An indented one stays too!  ",
+    "He asked “why?”",
+    "no end of a sentence",
+    "It goes on...",
+    "Two words.",
+    "Please enable JavaScript here.",
+    "Read our Privacy Policy now.",
+    "A fact that is cited.[12]",
+    "Another fact is cited. [citation needed]",
+    "f(x) { return x; }.",
+    "Lorem ipsum dolor sit amet.",
+    "x" * 1001 + " is too long.",
+    "",
+    "   ",
+]
+
+
+def rules(text: str) -> list[tuple[str, str]]:
+    return [(mark.rule, text[mark.start : mark.end]) for mark in c4(Text(text)).marks]
+
+
+def kept_by_hand(text: str) -> list[str]:
+    kept = []
+    for line in text.split("\n"):
+        words = line.split()
+        bare = re.sub(r"\[([0-9]*|edit|citation needed)\]", "", line).strip()
+        ends = bool(re.search(r"[.!?\"'”’]$", bare)) and not bare.endswith("...")
+        told = re.search(r"javascript|(terms of|cookie|cookies|privacy) (use|policy)|uses? (of )?cookies", bare.lower())
+        if ends and len(words) >= 3 and all(len(word) <= 1000 for word in words) and not told:
+            kept.append(bare)
+    return kept
+
+
+@given(st.lists(st.sampled_from(C4_LINES)))
+def test_what_no_mark_cuts_is_what_the_rules_keep(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    found = c4(Text(text))
+    left = list(text)
+    for mark in found.marks:
+        left[mark.start : mark.end] = [""] * (mark.end - mark.start)
+    stays = [line.strip() for line in "".join(left).split("\n") if line.strip()]
+    expected = kept_by_hand(text)
+    assert stays == expected
+    assert found.measures["c4_kept_lorem_ipsum"] == "\n".join(expected).lower().count("lorem ipsum")
+    assert found.measures["c4_kept_curly_brackets"] == "\n".join(expected).count("{")
+    filled = [line for line in lines if line.strip()]
+    assert found.measures.get("c4_kept_line_share") == (len(expected) / len(filled) if filled else None)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("A line that stays.", []),
+        ("no end of a sentence", ["c4.no_terminal_punctuation"]),
+        ("It goes on...", ["c4.no_terminal_punctuation"]),
+        ("Menu", ["c4.no_terminal_punctuation", "c4.few_words"]),
+        ("Two words.", ["c4.few_words"]),
+        ("This needs JavaScript.", ["c4.javascript"]),
+        ("We use cookies and JAVASCRIPT.", ["c4.javascript", "c4.policy"]),
+        (f"A {'x' * 1001} is long.", ["c4.long_word"]),
+        (f"A {'x' * 1000} is short.", []),
+    ],
+)
+def test_all_rules_that_a_line_breaks_are_marked(line: str, expected: list[str]) -> None:
+    text = f"It begins like this.\n{line}\nIt ends like this."
+    assert rules(text) == [(rule, f"{line}\n") for rule in expected]
+
+
+def test_citations_are_marked_and_a_line_that_ends_in_one_stays() -> None:
+    text = "A fact that is cited.[12] And one more. [edit]"
+    assert rules(text) == [("c4.citation", "[12]"), ("c4.citation", "[edit]")]
+    assert c4(Text(text)).measures["c4_kept_sentences"] == 2
+
+
+def test_c4_by_hand() -> None:
+    text = "Home | About\nThe cat sat. It slept.\n\nThe {dog} ran away!\nvar x = {};\nLorem ipsum dolor"
+    found = c4(Text(text))
+    assert found.measures == {
+        "lorem_ipsum": 1,
+        "curly_brackets": 2,
+        "c4_kept_lorem_ipsum": 0,
+        "c4_kept_curly_brackets": 1,
+        "c4_kept_sentences": 3,
+        "c4_kept_line_share": 2 / 5,
+    }
+    assert found.marks[-1] == TaggedSpan("c4.no_terminal_punctuation", len(text) - len("Lorem ipsum dolor"), len(text))
+
+
+@given(st.text())
+def test_marks_lie_in_the_text(text: str) -> None:
+    assert all(0 <= mark.start < mark.end <= len(text) for mark in c4(Text(text)).marks)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# FineWeb
+
+ENDS = ["The end.", "The end. ", 'He said "no."', "终于。", "नमस्ते।"]
+FINEWEB_LINES = st.sampled_from(["", "  ", "Menu", "x" * 30, "x" * 31, *ENDS])
+
+
+def test_fineweb_by_hand() -> None:
+    text = "Menu\nMenu\n\nThis line is a bit longer than the others.\nEnd?"
+    assert fineweb(Text(text)).measures == {
+        "terminal_line_share": 2 / 4,
+        "short_line_share": 3 / 4,
+        "fineweb_duplicate_character_share": 4 / (len(text) - 4),
+        "newlines_per_word": 4 / 12,
+        "newlines_per_token": 4 / 14,
+    }
+
+
+@given(st.lists(FINEWEB_LINES))
+def test_fineweb_measures_are_their_definitions(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    measures = fineweb(Text(text)).measures
+    filled = [line for line in lines if line.strip()]
+    if not filled:
+        assert measures == {}
+        return
+    assert measures["terminal_line_share"] == sum(line.endswith((".", "。", "।")) for line in filled) / len(filled)
+    assert measures["short_line_share"] == sum(len(line) < 31 for line in filled) / len(filled)
+    again = [line for place, line in enumerate(filled) if line in filled[:place]]
+    share = sum(map(len, again)) / len(text.replace("\n", ""))
+    assert measures["fineweb_duplicate_character_share"] == share
+    assert measures["newlines_per_token"] == text.count("\n") / len(Text(text).tokens)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spam
+
+SHARES = ("keyword_share", "top_keywords_share", "link_density")
+
+
+PIECES = st.sampled_from(["[a b](x)", "[", "](", ")", "http://x", " ", "\n", "# t", "the", "spam"])
+
+
+@given(st.text() | st.lists(PIECES).map("".join))
+def test_any_text_has_measures_in_their_range(text: str) -> None:
+    found = spam(Text(text))
+    assert found.marks == () and found.labels == {}
+    for name, value in found.measures.items():
+        assert math.isfinite(value) and value >= 0
+        assert name not in SHARES or value <= 1
+    assert ("compression_ratio" in found.measures) == bool(text)
+
+
+@given(st.text(min_size=1))
+def test_compression_is_that_of_zlib(text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    assert spam(Text(text)).measures["compression_ratio"] == len(data) / len(zlib.compress(data))
+
+
+def test_what_repeats_itself_compresses_better() -> None:
+    line = "Cheap tickets to nowhere, only today! "
+    ratios = [spam(Text(line * times)).measures["compression_ratio"] for times in (1, 10, 100)]
+    assert ratios == sorted(ratios) and ratios[-1] > 10
+
+
+WORDS = st.sampled_from(["The", "cat", "casino", "CASINO", "poker", "bonus", "slots", "win", "credit", "jackpot"])
+
+
+@given(st.lists(WORDS))
+def test_keywords_by_counting(words: list[str]) -> None:
+    measures = spam(Text(", ".join(words))).measures
+    if not words:
+        assert measures == {}
+        return
+    counts = Counter(word.lower() for word in words)
+    names = ("casino", "poker", "bonus", "slots", "credit", "jackpot")
+    keywords = sorted((counts[word] for word in names), reverse=True)
+    assert measures["keyword_share"] == pytest.approx(keywords[0] / len(words))
+    assert measures["top_keywords_share"] == pytest.approx(sum(keywords[:5]) / len(words))
+
+
+def test_link_density() -> None:
+    expected = {
+        "ab cd": 0,
+        "[ab](http://x.org) cd": 0.5,
+        "[a b](http://x.org)": 1,
+        "http://x.org": 1,
+        "ab www.x.org": 9 / 11,
+        "![](a.png)x": 0,
+        "[](x)": None,
+        "": None,
+    }
+    assert {text: spam(Text(text)).measures.get("link_density") for text in expected} == expected
+
+
+def test_titles() -> None:
+    assert spam(Text("# Cheap, cheap tickets\n\nText")).measures["title_words"] == 3
+    assert spam(Text("\n# One\n")).measures["title_words"] == 1
+    for text in ("No title", "#hash", "Text\n# Heading"):
+        assert "title_words" not in spam(Text(text)).measures

@@ -1,0 +1,119 @@
+"""Languages: what is done with an identifier by one that looks at scripts only, and py3langid on real sentences."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.taggers.language import language, py3langid
+
+ENGLISH = "The harbour lay quiet when the first boats came back with their nets half empty, and nobody spoke of it."
+RUSSIAN = "Гавань была тиха, когда первые лодки вернулись с полупустыми сетями, и никто не говорил об этом."
+
+
+def by_script(text: str) -> tuple[str, float]:
+    cyrillic = sum("а" <= character <= "я" for character in text.lower())
+    latin = sum("a" <= character <= "z" for character in text.lower())
+    return ("ru", 0.9) if cyrillic > latin else ("en", 0.8)
+
+
+def test_a_paragraph_in_another_language_is_marked() -> None:
+    text = f"{ENGLISH}\n\n{RUSSIAN}\n\n{ENGLISH}\n\nда"  # the last one is too short to tell
+    found = language(Text(text), by_script)
+    start = text.index(RUSSIAN)
+    assert found.labels == {"language": "en"}
+    assert found.marks == (TaggedSpan("language.ru", start, start + len(RUSSIAN), 0.9),)
+    own = 2 * len(ENGLISH)
+    assert found.measures == {"language_probability": 0.8, "language_share": own / (own + len(RUSSIAN))}
+
+
+def test_lines_are_paragraphs_where_there_is_no_blank_line() -> None:
+    text = f"{ENGLISH}\n{RUSSIAN}\n{ENGLISH}\n"
+    assert [(mark.rule, text[mark.start : mark.end]) for mark in language(Text(text), by_script).marks] == [
+        ("language.ru", RUSSIAN)
+    ]
+
+
+def test_one_paragraph_is_identified_once() -> None:
+    asked: list[str] = []
+
+    def identify(text: str) -> tuple[str, float]:
+        asked.append(text)
+        return "en", 1.0
+
+    found = language(Text(ENGLISH), identify)
+    assert asked == [ENGLISH]
+    assert found.measures == {"language_probability": 1.0} and found.marks == ()
+
+
+def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
+    asked: list[str] = []
+
+    def identify(text: str) -> tuple[str, float]:
+        asked.append(text)
+        return by_script(text)
+
+    licence = (ENGLISH + " ") * 30
+    body = (RUSSIAN + " ") * 300
+    found = language(Text(licence + body), identify)
+    assert found.labels == {"language": "ru"}
+    assert len(asked) == 1 and 1_900 <= len(asked[0]) <= 2_010
+    assert asked[0].startswith(licence[:500]) and asked[0].endswith(body[-500:])
+
+
+@pytest.mark.parametrize("text", ["", "ok", "12 + 34 = 46 | " * 50, "???\n\n!!!"])
+def test_too_few_letters_are_undetermined(text: str) -> None:
+    found = language(Text(text), by_script)
+    assert found.labels == {"language": "und"} and found.measures == {} and found.marks == ()
+
+
+def test_a_character_of_han_says_as_much_as_three_letters() -> None:
+    assert language(Text("今天天气很好"), by_script).labels == {"language": "und"}  # 18 bytes
+    assert language(Text("今天天气非常好"), by_script).labels == {"language": "en"}  # 21: asked, whatever it says
+
+
+@given(st.lists(st.sampled_from([ENGLISH, RUSSIAN, "\n", "\n\n", "\n \t", " ", "да"])).map("".join))
+def test_marks_cover_whole_paragraphs(text: str) -> None:
+    marks = language(Text(text), by_script).marks
+    for mark in marks:
+        assert text[mark.start : mark.end].strip()
+        assert mark.end == len(text) or text[mark.end] == "\n"
+        assert mark.start == 0 or text[mark.start - 1] == "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        *(("en", ENGLISH), ("ru", RUSSIAN)),
+        ("fr", "Le port était calme quand les premiers bateaux sont rentrés, les filets à moitié vides."),
+        ("es", "El puerto estaba en calma cuando volvieron los primeros barcos con las redes medio vacías."),
+        ("zh", "第一批船只带着半空的渔网回来时，港口一片寂静，没有人谈论这件事。"),
+        ("ja", "最初の船が半分空の網を積んで戻ってきたとき、港は静かで、誰もそのことを話さなかった。"),
+        ("ar", "كان الميناء هادئا عندما عادت القوارب الأولى بشباكها نصف الفارغة ولم يتحدث أحد عن ذلك."),
+    ],
+)
+def test_py3langid_knows_real_sentences(code: str, text: str) -> None:
+    found, probability = py3langid(text)
+    assert found == code and 0.5 < probability <= 1
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("en", "do i get my pay on a monday"),
+        ("en", "how do i say hi in thai"),
+        ("pcm", "Everi human being, na free dem born am wey dem get di same dignity and di same rights"),
+    ],
+)
+def test_a_small_language_needs_more_evidence_than_a_large_one(code: str, text: str) -> None:
+    assert py3langid(text)[0] == code
+
+
+def test_py3langid_marks_a_german_paragraph_in_an_english_text() -> None:
+    german = "Der Hafen lag still, als die ersten Boote mit halb leeren Netzen heimkamen, und niemand sprach davon."
+    text = "\n\n".join([ENGLISH, ENGLISH, german, ENGLISH])
+    found = language(Text(text))
+    assert found.labels == {"language": "en"}
+    assert [(mark.rule, text[mark.start : mark.end]) for mark in found.marks] == [("language.de", german)]
+    assert found.measures["language_share"] == 3 * len(ENGLISH) / (3 * len(ENGLISH) + len(german))

@@ -1,0 +1,282 @@
+"""Numbers of people: published examples are found, what merely looks like them is not, every wrong digit is noticed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pii_finds import finds, scores
+
+from lmworks.corpus.taggers.pii import numbers
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Check digits
+
+digits = st.text("0123456789", min_size=1, max_size=24)
+
+
+@pytest.mark.parametrize(
+    ("check", "number"),
+    [
+        (numbers.luhn, "79927398713"),  # of the literature on the method
+        (numbers.luhn, "4111111111111111"),
+        (numbers.luhn, "490154203237518"),  # an IMEI, GSM 02.16
+        (numbers.verhoeff, "2363"),  # 236 and its digit, of the literature
+        (numbers.verhoeff, "234123412346"),
+        (numbers.modulo_11_2, "07940"),
+        (numbers.modulo_11_2, "079X"),
+        (numbers.modulo_11_2, "000000021825009" + "7"),  # an ORCID, which are ISO 7064 MOD 11-2
+        (numbers.modulo_11_10, "36574261809"),
+        (numbers.modulo_11_10, "794623"),
+        (numbers.modulo_11_10, "002006673085"),
+    ],
+)
+def test_published_numbers_pass(check, number):
+    assert check(number)
+
+
+@given(digits)
+def test_luhn_is_its_definition(number):
+    total = 0
+    for place, digit in enumerate(reversed(number)):
+        value = int(digit) * (2 if place % 2 else 1)
+        total += value // 10 + value % 10
+    assert numbers.luhn(number) == (total % 10 == 0)
+
+
+@pytest.mark.parametrize("check", [numbers.luhn, numbers.verhoeff, numbers.modulo_11_10, numbers.modulo_11_2])
+@given(stem=st.text("0123456789", min_size=2, max_size=18), data=st.data())
+def test_every_wrong_digit_is_noticed(check, stem, data):
+    """Each of the four has one check digit for a stem (modulo 11-2 sometimes only X), and notices any single error."""
+    passing = [digit for digit in "0123456789X"[: 11 if check is numbers.modulo_11_2 else 10] if check(stem + digit)]
+    assert len(passing) == 1
+    number = stem + passing[0]
+    place = data.draw(st.integers(0, len(stem) - 1))
+    other = data.draw(st.sampled_from("0123456789").filter(lambda digit: digit != number[place]))
+    assert not check(number[:place] + other + number[place + 1 :])
+
+
+@given(stem=st.text("0123456789", min_size=2, max_size=18), data=st.data())
+def test_verhoeff_notices_every_swap_of_neighbours(stem, data):
+    number = next(stem + digit for digit in "0123456789" if numbers.verhoeff(stem + digit))
+    place = data.draw(st.integers(0, len(stem) - 1))
+    swapped = number[:place] + number[place + 1] + number[place] + number[place + 2 :]
+    assert numbers.verhoeff(swapped) == (swapped == number)
+
+
+def test_a_weighted_sum_ends_with_the_weights():
+    assert numbers.weighted_sum("123", (10, 1)) == 12
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Payment cards: those that payment services publish for tests
+
+CARDS = [  # Stripe's and Authorize.net's documentation of tests
+    "4242424242424242", "4012888888881881", "4000056655665556", "5555555555554444", "2223003122003222",
+    "5200828282828210", "5105105105105100", "378282246310005", "371449635398431", "6011111111111117",
+    "6011000990139424", "6011981111111113", "3056930009020004", "36227206271667", "30569309025904", "38520000023237",
+    "6555900000604105", "3566002020360505", "3530111333300000", "6200000000000005", "6200000000000047",
+    "6205500000000000004", "370000000000002", "6011000000000012", "4007000000027", "38000000000006",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", CARDS)
+def test_published_numbers_are_cards(number):
+    assert finds(f"the card {number}.") == [("card", number)]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "4111 1111 1111 1111",
+        "5500-0000-0000-0004",
+        "3782 822463 10005",
+        "3056 930902 5904",
+        "4111\u00a01111\u00a01111\u00a01111",
+    ],
+)
+def test_groups_are_one_number(written):
+    assert finds(f"no. 2 {written} 12/27") == [("card", written)]
+    assert finds(f"{written} 123") == [("card", written)]
+
+
+def test_what_stands_in_front_may_be_a_group_too():
+    assert finds("1234 4111 1111 1111 1111") == [("card", "4111 1111 1111 1111")]
+
+
+def test_a_row_of_a_table_scores_less():
+    row = "4111 1111 1111 1111 2024 2025"
+    assert scores(row) == {"4111 1111 1111 1111": 0.5}
+    assert scores(f"Visa: {row}") == {"4111 1111 1111 1111": 0.95}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111111111111112",  # Luhn
+        "41111111111111111111111",  # too long
+        "8111111111111112",  # no network
+        "x4111111111111111",
+        "4111111111111111x",
+        "0.4111111111111111",
+        "4111.1111.1111.1111",
+        "411 11111 11111 111",
+    ],
+)
+def test_what_is_no_card(text):
+    assert [find for find in finds(text, 0.0) if find[0] == "card"] == []
+
+
+def test_a_number_of_no_network_is_a_card_where_the_text_says_so():
+    for number in ("8111111111111112", "8111 1111 1111 1112"):
+        assert scores(f"my credit card {number} is lost") == {number: 0.6}
+        assert scores(f"the number {number} is lost").get(number, 0.0) == 0
+    assert scores("my credit card 8111111111111113 is lost").get("8111111111111113", 0.0) == 0
+
+
+@given(st.sampled_from(CARDS), st.data())
+def test_a_wrong_digit_is_no_card(number, data):
+    place = data.draw(st.integers(0, len(number) - 1))
+    other = data.draw(st.sampled_from("0123456789").filter(lambda digit: digit != number[place]))
+    assert numbers.card_score(number) > 0
+    assert numbers.card_score(number[:place] + other + number[place + 1 :]) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Accounts: the example of each country in SWIFT's registry
+
+REGISTRY = """
+AD12 0001 2030 2003 5910 0100|AE07 0331 2345 6789 0123 456|AL47 2121 1009 0000 0002 3569 8741|AT61 1904 3002 3457 3201
+AZ21 NABZ 0000 0000 1370 1000 1944|BA39 1290 0794 0102 8494|BE68 5390 0754 7034|BG80 BNBG 9661 1020 3456 78
+BH67 BMAG 0000 1299 1234 56|BI42 1000 0100 0100 0033 2045 181|BR18 0036 0305 0000 1000 9795 493C 1
+BY13 NBRB 3600 9000 0000 2Z00 AB00|CH93 0076 2011 6238 5295 7|CR05 0152 0200 1026 2840 66
+CY17 0020 0128 0000 0012 0052 7600|CZ65 0800 0000 1920 0014 5399|DE89 3704 0044 0532 0130 00|DK50 0040 0440 1162 43
+DO28 BAGR 0000 0001 2124 5361 1324|EE38 2200 2210 2014 5685|EG38 0019 0005 0000 0000 2631 8000 2
+ES91 2100 0418 4502 0005 1332|FI21 1234 5600 0007 85|FO62 6460 0001 6316 34|FR14 2004 1010 0505 0001 3M02 606
+GB29 NWBK 6016 1331 9268 19|GE29 NB00 0000 0101 9049 17|GI75 NWBK 0000 0000 7099 453|GL89 6471 0001 0002 06
+GR16 0110 1250 0000 0001 2300 695|GT82 TRAJ 0102 0000 0012 1002 9690|HR12 1001 0051 8630 0016 0
+HU42 1177 3016 1111 1018 0000 0000|IE29 AIBK 9311 5212 3456 78|IL62 0108 0000 0009 9999 999
+IQ98 NBIQ 8501 2345 6789 012|IS14 0159 2600 7654 5510 7303 39|IT60 X054 2811 1010 0000 0123 456
+JO94 CBJO 0010 0000 0000 0131 0003 02|KW81 CBKU 0000 0000 0000 1234 5601 01|KZ86 125K ZT50 0410 0100
+LB62 0999 0000 0001 0019 0122 9114|LC55 HEMM 0001 0001 0012 0012 0002 3015|LI21 0881 0000 2324 013A A
+LT12 1000 0111 0100 1000|LU28 0019 4006 4475 0000|LV80 BANK 0000 4351 9500 1|MC58 1122 2000 0101 2345 6789 030
+MD24 AG00 0225 1000 1310 4168|ME25 5050 0001 2345 6789 51|MK07 2501 2000 0058 984|MR13 0002 0001 0100 0012 3456 753
+MT84 MALT 0110 0001 2345 MTLC AST0 01S|MU17 BOMM 0101 1010 3030 0200 000M UR|NL91 ABNA 0417 1643 00|NO93 8601 1117 947
+PK36 SCBL 0000 0011 2345 6702|PL61 1090 1014 0000 0712 1981 2874|PS92 PALS 0000 0000 0400 1234 5670 2
+PT50 0002 0123 1234 5678 9015 4|QA58 DOHB 0000 1234 5678 90AB CDEF G|RO49 AAAA 1B31 0075 9384 0000
+RS35 2600 0560 1001 6113 79|SA03 8000 0000 6080 1016 7519|SC18 SSCB 1101 0000 0000 0000 1497 USD
+SE45 5000 0000 0583 9825 7466|SI56 2633 0001 2039 086|SK31 1200 0000 1987 4263 7541|SM86 U032 2509 8000 0000 0270 100
+ST23 0001 0001 0051 8453 1014 6|SV62 CENR 0000 0000 0000 0070 0025|TL38 0080 0123 4567 8910 157
+TN59 1000 6035 1835 9847 8831|TR33 0006 1005 1978 6457 8413 26|UA21 3223 1300 0002 6007 2335 6600 1
+VA59 0011 2300 0012 3456 78|VG96 VPVG 0000 0123 4567 8901|XK05 1212 0123 4567 8906
+"""
+EXAMPLES = [example for line in REGISTRY.split("\n") for example in line.split("|") if example]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_example_of_each_country_is_found_however_written(example):
+    for written in (example, example.replace(" ", ""), example.lower(), example.replace(" ", "\u00a0")):
+        assert finds(f"Pay to {written}, please") == [("iban", written)]
+
+
+def test_what_follows_is_no_part_of_it():
+    assert finds("AB12 DE89 3704 0044 0532 0130 00 42 EUR")[0] == ("iban", "DE89 3704 0044 0532 0130 00")
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_a_wrong_character_is_noticed(example, data):
+    compact = example.replace(" ", "")
+    assert numbers.is_iban(compact)
+    place = data.draw(st.integers(2, len(compact) - 1))
+    alphabet = "0123456789" if compact[place].isdigit() else "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    other = data.draw(st.sampled_from(alphabet).filter(lambda character: character != compact[place]))
+    assert not numbers.is_iban(compact[:place] + other + compact[place + 1 :])
+
+
+@pytest.mark.parametrize("compact", ["", "DE", "DE8937040044053201300", "XX89370400440532013000", "DE89 3704", "ÄÖ12"])
+def test_what_is_no_account(compact):
+    assert not numbers.is_iban(compact)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers of states: the examples that their descriptions use
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "number"),
+    [
+        ("it is 536-90-4399.", "ssn", "536-90-4399"),
+        ("his SSN: 536904399", "ssn", "536904399"),
+        ("social security number 536 90 4399", "ssn", "536 90 4399"),
+        ("ITIN 912-90-3456", "ssn", "912-90-3456"),
+        ("SIN 123-456-782", "national_id", "123-456-782"),
+        ("CPF 39053344705", "national_id", "39053344705"),
+        ("390.533.447-05", "national_id", "390.533.447-05"),
+        ("Aadhaar 2341 2341 2346", "national_id", "2341 2341 2346"),
+        ("880320-0016", "national_id", "880320-0016"),
+        ("54362315-K", "national_id", "54362315-K"),
+        ("X-2482300-W", "national_id", "X-2482300-W"),
+        ("x2482300w", "national_id", "x2482300w"),
+        ("36 574 261 809", "national_id", "36 574 261 809"),
+        ("PESEL: 44051401359", "national_id", "44051401359"),
+        ("BSN 111222333", "national_id", "111222333"),
+        ("2 95 10 99 126 111 93", "national_id", "2 95 10 99 126 111 93"),
+        ("295109912611193", "national_id", "295109912611193"),
+        ("360426199101010071", "national_id", "360426199101010071"),
+        ("RCCMNL83S18D969H", "national_id", "RCCMNL83S18D969H"),
+        ("NI number AB 12 34 56 C", "national_id", "AB 12 34 56 C"),
+        ("AB123456C", "national_id", "AB123456C"),
+    ],
+)
+def test_numbers_of_the_descriptions_are_found(text, rule, number):
+    assert finds(text) == [(rule, number)]
+
+
+@pytest.mark.parametrize("digits", ["000123456", "666123456", "900123456", "123004567", "123450000", "078051120"])
+def test_social_security_numbers_that_are_never_given(digits):
+    assert not numbers.is_ssn(digits)
+    assert finds(f"SSN {digits[:3]}-{digits[3:5]}-{digits[5:]}") == []
+
+
+@pytest.mark.parametrize(
+    ("check", "number"),
+    [
+        (numbers.is_sin, "123456782"),
+        (numbers.is_cpf, "11144477735"),
+        (numbers.is_aadhaar, "234123412346"),
+        (numbers.is_personnummer, "8803200016"),
+        (numbers.is_steuer_id, "36574261809"),
+        (numbers.is_pesel, "44051401359"),
+        (numbers.is_bsn, "111222333"),
+        (numbers.is_nir, "295109912611193"),
+        (numbers.is_resident_id, "360426199101010071"),
+    ],
+)
+@given(data=st.data())
+def test_a_wrong_digit_of_a_state_is_noticed(check, number, data):
+    assert check(number)
+    place = data.draw(st.integers(0, len(number) - 1))
+    other = data.draw(st.sampled_from("0123456789").filter(lambda digit: digit != number[place]))
+    assert not check(number[:place] + other + number[place + 1 :])
+
+
+def test_eleven_equal_digits_are_nobody():
+    assert not any(numbers.is_cpf(digit * 11) for digit in "0123456789")
+
+
+@pytest.mark.parametrize("number", ["54362315K", "X2482300W", "Y0000000Z", "00000000T"])
+def test_letters_of_spain_depend_on_every_digit(number):
+    assert numbers.is_dni(number)
+    start = 1 if number[0].isalpha() else 0
+    for place in range(start, 8):
+        for digit in "0123456789":
+            changed = number[:place] + digit + number[place + 1 :]
+            assert numbers.is_dni(changed) == (changed == number)
+
+
+@pytest.mark.parametrize("text", ["GB123456A", "QQ123456C", "AB123456E", "RCCMNL83S18D969I", "PO12345678"])
+def test_letters_that_are_wrong(text):
+    assert finds(text, 0.0) == []
+
+
+def test_digits_in_a_row_need_a_word():
+    assert scores("id 44051401359") == {"44051401359": 0.3}
+    assert finds("id 536904399 and 111222333") == []

@@ -1,0 +1,101 @@
+"""All families together: whatever the text, marks lie in it apart from each other, and what they say is stable."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pii_finds import finds
+from pii_texts import texts
+
+from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.decide import type_in_place
+from lmworks.corpus.taggers.pii.scan import ORDER, candidates, find_personal_data, personal_data, precedence, resolve
+from lmworks.records import Edit
+
+
+@given(texts | st.text(), st.sampled_from([0.0, 0.5, 0.9]))
+def test_marks_lie_inside_and_apart(text, at_least):
+    position = 0
+    for mark in find_personal_data(text, at_least):
+        assert position <= mark.start < mark.end <= len(text)
+        assert mark.rule in ORDER
+        assert at_least <= mark.score <= 1
+        position = mark.end
+
+
+@given(texts, st.sampled_from([0.01, 0.5, 0.9]))
+def test_nothing_is_found_after_redaction(text, at_least):
+    assert find_personal_data(redacted(text, at_least), at_least) == ()
+
+
+def redacted(text: str, at_least: float) -> str:
+    """With what data.clean writes in place of each find."""
+    marks = find_personal_data(text, at_least)
+    return apply_edits(text, [Edit(mark.start, mark.end, type_in_place(mark.rule), mark.rule) for mark in marks]).text
+
+
+def test_finds_are_replaced_by_their_types():
+    text = "jo@acme.com has 212-736-5000, 4111 1111 1111 1111 and 536-90-4399."
+    assert redacted(text, 0.5) == "<EMAIL> has <PHONE>, <CARD> and <SSN>."
+
+
+def test_a_text_without_signs_has_no_candidates():
+    assert candidates("It was the best of times, it was the worst of times; in 1789 (so to say) - 12 of them.") == {}
+
+
+def test_only_signs_of_what_could_be_there_are_candidates():
+    assert set(candidates("Write to jo@acme.com")) == {"at"}
+    assert set(candidates("Call 212-736-5000")) == {"number"}
+    assert set(candidates("DE89 3704 0044 0532 0130 00")) == {"lettered", "number"}
+
+
+ranges = st.tuples(
+    st.sampled_from([*ORDER, "other"]), st.integers(0, 20), st.integers(0, 6), st.sampled_from([0.2, 0.5, 1.0])
+)
+
+
+@given(st.lists(ranges, max_size=12))
+def test_what_stays_is_what_the_order_says(ranges):
+    marks = [TaggedSpan(rule, start, start + length, score) for rule, start, length, score in ranges]
+    expected: list[TaggedSpan] = []
+    for mark in sorted(marks, key=precedence):
+        if mark.start < mark.end and all(mark.end <= other.start or other.end <= mark.start for other in expected):
+            expected.append(mark)
+    assert resolve(marks) == expected
+
+
+def test_precedence_is_sureness_then_rule_then_place_then_length():
+    order = [
+        TaggedSpan("pii.key", 5, 9, 0.5),
+        TaggedSpan("pii.email", 2, 9),
+        TaggedSpan("pii.email", 3, 9),
+        TaggedSpan("pii.email", 3, 8),
+        TaggedSpan("pii.phone", 0, 9),
+        TaggedSpan("pii.key", 0, 9, 0.4),
+    ]
+    assert sorted([*order[2:], *order[:2]], key=precedence) == order
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://acme.com/?to=jo@acme.com", [("email", "jo@acme.com")]),
+        ("password: jo@acme1.com", [("password", "jo@acme1.com")]),
+        ("http://93.184.216.34/", [("ip", "93.184.216.34")]),
+        ("4111 1111 1111 1111 (212) 736-5000", [("card", "4111 1111 1111 1111"), ("phone", "(212) 736-5000")]),
+        ("4111111111111111 0341 8387176", [("card", "4111111111111111"), ("phone", "0341 8387176")]),
+    ],
+)
+def test_what_wins(text, expected):
+    assert finds(text) == expected
+
+
+def test_the_annotator_marks_and_measures():
+    annotate = pickle.loads(pickle.dumps(personal_data))
+    annotations = annotate(Text("To jo@acme.com"))
+    assert annotations.marks == (TaggedSpan("pii.email", 3, 14, 0.95),)
+    assert annotations.measures == {"pii_marks": 1.0, "pii_share": 11 / 14}
+    assert annotate(Text("")).measures == {"pii_marks": 0.0}
+    assert find_personal_data("To jo@acme.com", at_least=0.96) == ()

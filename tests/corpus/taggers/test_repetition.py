@@ -1,0 +1,141 @@
+"""Measures of repetition against plain Python that keeps n-grams as tuples and covered characters as a set."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.prose import prose
+from lmworks.corpus.taggers.repetition import duplicates, repetition
+from lmworks.corpus.taggers.words import unspaced_share
+
+PIECES = ["the", "cat", "sat,", "on ", "\n\n", "a\u0301", "世界", "+ + +"]
+TEXTS = st.one_of(
+    st.text(st.sampled_from("ab. \n"), max_size=120),
+    st.text(st.sampled_from("a\n"), max_size=60),
+    st.lists(st.sampled_from(PIECES), max_size=80).map(" ".join),
+    st.text(),
+)
+
+
+def greedy_by_hand(tokens: Sequence[str], n: int) -> int:
+    """Characters of n-grams that were seen before, from left to right, none of which overlap."""
+    known: set[tuple[str, ...]] = set()
+    counted = place = 0
+    while place + n <= len(tokens):
+        gram = tuple(tokens[place : place + n])
+        step = n if gram in known else 1
+        counted += sum(map(len, gram)) if gram in known else 0
+        known.add(gram)
+        place += step
+    return counted
+
+
+def covered_by_hand(text: str, tokens: Sequence[str], n: int) -> int:
+    """Characters of the text within the most frequent n-gram that occurs twice; of several the first."""
+    spans, end = [], 0
+    for token in tokens:
+        start = text.index(token, end)
+        end = start + len(token)
+        spans.append((start, end))
+    grams = [tuple(tokens[place : place + n]) for place in range(len(tokens) - n + 1)]
+    counts = Counter(grams)
+    if max(counts.values()) < 2:
+        return 0
+    top = next(gram for gram in grams if counts[gram] == max(counts.values()))
+    covered: set[int] = set()
+    for place, gram in enumerate(grams):
+        if gram == top:
+            covered.update(range(spans[place][0], spans[place + n - 1][1]))
+    return len(covered)
+
+
+@given(TEXTS)
+def test_n_grams_are_those_of_plain_python(text: str) -> None:
+    measures = repetition(Text(text)).measures
+    text = prose(Text(text)).text
+    tokens = Text(text).tokens
+    length = 2 if unspaced_share(Text(text).words) > 0.5 else 1
+    for n in range(2, 5):
+        name = f"top_{n}_gram_character_share"
+        assert (name in measures) == (len(tokens) >= n * length)
+        if name in measures:
+            assert measures[name] == covered_by_hand(text, tokens, n * length) / len(text)
+    for n in range(5, 11):
+        name = f"duplicate_{n}_gram_character_share"
+        assert (name in measures) == (len(tokens) >= n * length)
+        if name in measures:
+            assert measures[name] == greedy_by_hand(tokens, n * length) / len(text)
+
+
+@given(st.lists(st.sampled_from(["one", "two two", "  three", "  ", "", "one "])))
+def test_lines_and_paragraphs_that_repeat_an_earlier_one(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    measures = repetition(Text(text)).measures
+    filled = [line for line in lines if line.strip()]
+    if not filled:
+        assert measures == {}
+        return
+    again = [line for place, line in enumerate(filled) if line in filled[:place]]
+    assert measures["duplicate_line_share"] == len(again) / len(filled)
+    assert measures["duplicate_line_character_share"] == sum(map(len, again)) / len(text)
+
+
+def test_an_example_by_hand() -> None:
+    text = "Buy now.\n\nBuy now.\n\nRead on.\n\nBuy now.\n"
+    measures = repetition(Text(text)).measures
+    assert measures["duplicate_paragraph_share"] == measures["duplicate_line_share"] == 2 / 4
+    assert measures["duplicate_paragraph_character_share"] == 16 / len(text)
+    assert measures["top_2_gram_character_share"] == 3 * len("Buy now") / len(text)
+    assert measures["top_3_gram_character_share"] == 3 * len("Buy now.") / len(text)
+    assert measures["duplicate_5_gram_character_share"] == 0  # Buy now . Buy now | . Read on . Buy | now .
+    assert measures["token_character_share"] == (4 * len("Buynow.")) / len(text)
+
+
+@pytest.mark.parametrize("n", range(5, 11))
+def test_a_text_twice_is_closed_in_form(n: int) -> None:
+    words = [f"w{number:03}" for number in range(37)]
+    text = " ".join([*words, *words])
+    assert repetition(Text(" ".join(words))).measures[f"duplicate_{n}_gram_character_share"] == 0
+    assert repetition(Text(text)).measures[f"duplicate_{n}_gram_character_share"] == 37 // n * n * 4 / len(text)
+
+
+@given(st.text(st.sampled_from("ab \n")).map(str.strip).filter(bool))
+def test_a_copy_behind_a_text_raises_the_shares_of_duplicates(text: str) -> None:
+    once, twice = (repetition(Text(each)).measures for each in (text, f"{text}\n\n{text}"))
+    for name in ("line", "paragraph"):
+        for share in (f"duplicate_{name}_share", f"duplicate_{name}_character_share"):
+            assert once[share] < twice[share]
+
+
+def test_overlapping_occurrences_count_their_characters_once() -> None:
+    measures = repetition(Text("+ " * 50)).measures
+    assert measures["top_2_gram_character_share"] == measures["top_4_gram_character_share"] == 99 / 100
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_what_is_repeated_is_all_but_the_distinct(numbers: list[int]) -> None:
+    pieces = ["x" * number for number in numbers]
+    again = [later for place, later in enumerate(pieces) if later in pieces[:place]]
+    assert duplicates(pieces) == (len(again), sum(map(len, again)))
+
+
+@given(TEXTS)
+def test_longer_n_grams_occur_no_more_often(text: str) -> None:
+    """Where the most frequent n-gram occurs twice, the (n-1)-gram it begins with does: no share comes from nothing."""
+    measures = repetition(Text(text)).measures
+    names = [name for name in (f"top_{n}_gram_character_share" for n in range(2, 5)) if name in measures]
+    for shorter, longer in pairwise(names):
+        assert measures[shorter] > 0 or measures[longer] == 0
+
+
+def test_n_grams_of_characters_are_twice_as_long() -> None:
+    line = "今天天气很好我们去公园"
+    once, twice = (repetition(Text(text)).measures for text in (line, f"{line}我{line}"))
+    assert "duplicate_5_gram_character_share" in once
+    assert "duplicate_6_gram_character_share" not in once  # of eleven characters
+    assert twice["duplicate_5_gram_character_share"] == 10 / 23

@@ -1,0 +1,74 @@
+"""Unwanted content on real texts: classifiers of labelled examples and word lists, with what they reach and do not."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.classifier_examples import Example, usable
+from lmworks.corpus.taggers.classifier_trainer import Learned, learn_classifier
+from lmworks.corpus.taggers.word_list import WordList, compile_words
+from lmworks.statistics import wilson_interval
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not there")
+
+
+def lines(path: Path) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        yield from (line for line in stream if line.strip())
+
+
+def jailbreaks() -> list[str]:
+    """666 prompts by which people tried to make a model misbehave, a line each."""
+    return list(lines(DATA / "in-the-wild-jailbreaks" / "inthewild_jailbreak_llms.txt.gz"))
+
+
+def pages() -> list[str]:
+    """300 web pages."""
+    return [json.loads(line)["text"] for line in lines(DATA / "llama-factory-demos" / "c4_demo.jsonl.gz")]
+
+
+@pytest.fixture(scope="module")
+def replies() -> Learned:
+    """The last replies of 2,312 pairs of conversations, of which people called one the more harmful; the two of a pair
+    are on one side."""
+    examples = []
+    for number, line in enumerate(lines(DATA / "hh-rlhf-harmless-test" / "test.jsonl.gz")):
+        for key in ("chosen", "rejected"):
+            reply = json.loads(line)[key].rpartition("\n\nAssistant:")[2].strip()
+            examples.append(Example(reply, key == "rejected", group=str(number)))
+    return learn_classifier(usable(examples), "harmful")
+
+
+@needs_data
+def test_jailbreaks_are_told_from_pages():
+    examples = [*(Example(text, True) for text in jailbreaks()), *(Example(text, False) for text in pages())]
+    evaluation = learn_classifier(usable(examples), "jailbreak").evaluation
+    # Measured: AUC 0.978 [0.955, 1.000], recall 0.934 [0.864, 0.969] and 0.023 [0.004, 0.118] wrongly taken, n=135.
+    assert evaluation.auc.interval[0] > 0.93 and evaluation.suggested.recall.interval[0] > 0.8
+    assert evaluation.suggested.wrongly.interval[1] < 0.15
+
+
+@needs_data
+def test_the_more_harmful_reply_is_told_by_its_words_better_than_by_chance_and_badly(replies: Learned):
+    auc = replies.evaluation.auc
+    # Measured: 0.611 [0.569, 0.652], n=695. A reply is harmful for what it answers to, which its words do not hold.
+    assert 0.5 < auc.interval[0] < auc.value < 0.75
+    assert auc.interval[1] - auc.interval[0] < 0.1
+
+
+@needs_data
+def test_a_word_list_finds_the_texts_with_its_words_and_no_others():
+    unwanted = WordList("unwanted", compile_words(["fuck", "fucking", "shit", "bitch", "slut"]))
+    shares = {}
+    for name, texts in (("jailbreaks", jailbreaks()), ("pages", pages())):
+        found = [unwanted(Text(text)) for text in texts]
+        by_hand = [any(word in text.casefold() for word in ("fuck", "shit", "bitch", "slut")) for text in texts]
+        assert all(hand or not each.marks for hand, each in zip(by_hand, found, strict=True))
+        assert all(bool(each.marks) == (each.measures.get("unwanted_share", 0) > 0) for each in found)
+        shares[name] = wilson_interval(sum(bool(each.marks) for each in found), len(found))
+    assert shares["jailbreaks"][0] > shares["pages"][1]  # 95 % intervals that do not touch

@@ -1,0 +1,153 @@
+"""Words and tokens against a scanner that goes by characters and knows scripts by Unicode's names; sentences."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.words import (
+    SENTENCE_TERMINALS,
+    sentence_count,
+    tokens,
+    unspaced_share,
+    word_spans,
+    words_among,
+)
+
+JOINERS = "'’-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
+SINGLE = ("THAI ", "LAO ", "MYANMAR ", "KHMER ", "HIRAGANA ", "CJK UNIFIED ", "CJK COMPATIBILITY ", "HANGZHOU ")
+SINGLE += ("IDEOGRAPHIC ", "VERTICAL IDEOGRAPHIC ")
+PIECES = [*"aZé9٣½'’-_.,· \n#…世ひカﾟ。ไทยำ๒ကខ្មហ្ि।🙂"]
+PIECES += ["\u0301", "\u200c", "\u3099", "\u3000", "\x85", "\U00011001", "\ud800"]
+
+
+def is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"
+
+
+def kind(character: str) -> str:
+    """ "letter" (or digit) of a script with spaces, "single" or "katakana" of one without; else "other"."""
+    if not character.isalnum():
+        return "other"
+    name = unicodedata.name(character, "")
+    if unicodedata.category(character) in ("Nd", "No"):
+        return "letter"
+    if name.startswith(("KATAKANA", "HALFWIDTH KATAKANA")) and ord(character) < 0x10000:
+        return "katakana"
+    archaic = name.startswith("HIRAGANA") and ord(character) >= 0x10000
+    return "single" if name.startswith(SINGLE) and not archaic else "letter"
+
+
+def by_character(text: str) -> list[tuple[str, bool]]:
+    """Every token, and whether it is a word."""
+    found, at = [], 0
+    while at < len(text):
+        here, end = kind(text[at]), at + 1
+        if text[at].isspace():
+            at = end
+            continue
+        if here == "letter":
+            while end < len(text):
+                behind = text[end + 1 : end + 2]
+                if kind(text[end]) == "letter" or is_mark(text[end]):
+                    end += 1
+                elif behind and (
+                    (text[end] in JOINERS and kind(behind) == "letter")
+                    or (text[end] in ".," and text[end - 1].isdecimal() and behind.isdecimal())
+                ):
+                    end += 2
+                else:
+                    break
+        elif here != "other":
+            while here == "katakana" and end < len(text) and kind(text[end]) == "katakana":
+                end += 1
+            while end < len(text) and is_mark(text[end]):
+                end += 1
+        found.append((text[at:end], here != "other"))
+        at = end
+    return found
+
+
+@given(st.text(st.sampled_from(PIECES)) | st.text())
+def test_tokens_and_words_are_those_of_the_scanner(text: str) -> None:
+    expected = by_character(text)
+    assert tokens(text) == [token for token, _ in expected]
+    words = [token for token, is_word in expected if is_word]
+    assert words_among(tokens(text)) == Text(text).words == words
+    assert [text[start:end] for start, end in word_spans(text)] == words
+
+
+def test_every_letter_and_digit_of_unicode_is_of_its_kind() -> None:
+    for code in range(0x110000):
+        character = chr(code)
+        if character.isalnum():
+            expected = 2 if kind(character) == "single" else 1
+            assert len(tokens(character * 2)) == expected, f"U+{code:04X} {unicodedata.name(character, '')}"
+
+
+@given(st.text())
+def test_tokens_are_all_that_is_no_space(text: str) -> None:
+    assert "".join(tokens(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't—well-known, rock'n'roll's 'quoted'", "Don't well-known rock'n'roll's quoted"),
+        ("dash--dash a_b _c_ 1,000.50 v1.2, 3.", "dash dash a_b c 1,000.50 v1.2 3"),
+        ("naïve na\u0308ive Ελλάδα हिन्दी می‌خواهم", "naïve na\u0308ive Ελλάδα हिन्दी می‌خواهم"),
+        ("GPT模型很大", "GPT 模 型 很 大"),
+        ("ソフトウェアとデータ", "ソフトウェア と データ"),
+        ("ไทย ๒๕๖๗", "ไ ท ย ๒๕๖๗"),
+    ],
+)
+def test_words_of_examples(text: str, expected: str) -> None:
+    assert Text(text).words == expected.split(" ")
+
+
+def test_which_share_is_of_scripts_without_spaces() -> None:
+    assert unspaced_share(Text("ab 世界 カナ cd").words) == 3 / 5
+    assert unspaced_share(Text("three short words").words) == unspaced_share([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("...", 0),
+        ("no end", 1),
+        ("One. Two! Three? Four", 4),
+        ('He said "Go." Then (as told.) he left.', 3),
+        ("Mr. Smith met Dr. J. Doe, e.g. in Bonn. He left.", 2),
+        ("Pi is 3.14 of example.com. Yes", 2),
+        ("Wait... what?! Yes.", 3),
+        ("Contents . . . . . 5", 1),
+        ("A heading\n\nA sentence\nover two lines.\n\nAn end", 3),
+        ("你好。再见！“好。”", 3),
+        ("यह एक वाक्य है। यह दूसरा है।", 2),
+        ("I met Mr.", 1),
+    ],
+)
+def test_sentences_of_examples(text: str, expected: int) -> None:
+    assert sentence_count(text) == Text(text).sentences == expected
+
+
+@given(st.lists(st.sampled_from(["The cat sat.", "Who was it?", '"Go away!"', "They (both) left."])))
+def test_every_sentence_counts_once(sentences: list[str]) -> None:
+    assert sentence_count(" ".join(sentences)) == len(sentences)
+
+
+LONG = ["." * 200_000 + "x", ".)" * 100_000 + "x", "x." + "\t" * 200_000 + "x", "a-" * 100_000]
+
+
+@pytest.mark.parametrize("text", LONG, ids=["periods", "brackets", "tabs", "hyphens"])
+def test_long_runs_take_no_squared_time(text: str) -> None:
+    assert sentence_count(text) <= 2
+    assert len(tokens(text)) <= len(text)
+
+
+def test_terminals_are_punctuation() -> None:
+    assert {".", "?", "!", "。", "؟", "।"} < SENTENCE_TERMINALS
+    assert {unicodedata.category(each) for each in SENTENCE_TERMINALS} <= {"Po", "Cn"}  # Cn: newer than Python's

@@ -1,0 +1,146 @@
+"""Edits against a character-by-character definition of what they mean."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.edits import CleanText, OverlapError, apply_edits, compose
+from lmworks.records import Edit
+
+
+@st.composite
+def edited_texts(draw: st.DrawFn) -> tuple[str, list[Edit]]:
+    """A text and edits that do not meet, in any order."""
+    text = draw(st.text(max_size=40))
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    edits = {
+        (start, end): Edit(start, end, draw(st.text(max_size=5)), "rule")
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    }
+    return text, draw(st.permutations(list(edits.values())))
+
+
+def by_character(text: str, edits: list[Edit]) -> list[tuple[str, int, int]]:
+    """Each character of the cleaned text with the source range it stands for."""
+    result = []
+    starts = {edit.start: edit for edit in edits if edit.start < edit.end}
+    inserts = {edit.start: edit for edit in edits if edit.start == edit.end}
+    position = 0
+    while position <= len(text):
+        if position in inserts:
+            result += [(c, position, position) for c in inserts[position].replacement]
+        if position in starts:
+            edit = starts[position]
+            result += [(c, edit.start, edit.end) for c in edit.replacement]
+            position = edit.end
+        else:
+            result += [(c, position, position + 1) for c in text[position : position + 1]]
+            position += 1
+    return result
+
+
+@given(edited_texts(), st.data())
+def test_text_and_map_are_what_each_character_says(case: tuple[str, list[Edit]], data: st.DataObject) -> None:
+    text, edits = case
+    expected = by_character(text, edits)
+    clean = apply_edits(text, edits)
+    assert clean.text == "".join(character for character, _, _ in expected)
+    start = data.draw(st.integers(0, len(clean.text)))
+    end = data.draw(st.integers(start, len(clean.text)))
+    if start < end:
+        assert clean.to_source(start, end) == (expected[start][1], expected[end - 1][2])
+
+
+@given(edited_texts())
+def test_characters_that_stay_are_found_in_the_cleaned_text(case: tuple[str, list[Edit]]) -> None:
+    text, edits = case
+    changed = {place for edit in edits for place in range(edit.start, edit.end)}
+    before = {
+        place: sum(len(edit.replacement) - (edit.end - edit.start) for edit in edits if edit.start <= place)
+        for place in range(len(text))
+    }
+    clean = apply_edits(text, edits)
+    for place in range(-1, len(text) + 1):
+        stays = place in before and place not in changed
+        assert clean.from_source(place) == (place + before[place] if stays else None)
+        if stays:
+            assert clean.text[place + before[place]] == text[place]
+
+
+@given(st.text(max_size=30), st.data())
+def test_without_edits_every_range_is_itself(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    assert apply_edits(text, []).to_source(start, end) == (start, end)
+
+
+@pytest.mark.parametrize("pair", [((2, 5), (4, 6)), ((2, 5), (2, 3)), ((2, 5), (3, 3)), ((2, 2), (2, 2))])
+def test_edits_that_meet_are_an_error(pair: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    with pytest.raises(OverlapError, match="two edits meet"):
+        apply_edits("0123456789", [Edit(*range_, "x", "rule") for range_ in pair])
+
+
+def test_ranges_outside_are_an_error() -> None:
+    with pytest.raises(ValueError, match="does not lie"):
+        apply_edits("abc", [Edit(2, 4, "", "rule")])
+    with pytest.raises(ValueError, match="does not lie"):
+        apply_edits("abc", []).to_source(0, 4)
+
+
+def test_a_text_cut_to_nothing_leads_back_to_its_start() -> None:
+    clean = apply_edits("abc", [Edit(0, 3, "", "rule")])
+    assert (clean.text, clean.to_source(0, 0)) == ("", (0, 0))
+
+
+@st.composite
+def edits_of(draw: st.DrawFn, text: str) -> list[Edit]:
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    edits = {
+        (start, end): Edit(start, end, draw(st.text("xyz", max_size=3)), draw(st.sampled_from("pqr")))
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    }
+    return list(edits.values())
+
+
+@given(st.text("abcdef", max_size=30), st.data())
+def test_composed_edits_do_what_both_do_one_after_the_other(text: str, data: st.DataObject) -> None:
+    first = data.draw(edits_of(text))
+    between = apply_edits(text, first)
+    second = data.draw(edits_of(between.text))
+    expected = apply_edits(between.text, second)
+    composed = compose(text, first, second)
+    assert composed == sorted(composed)
+    done = apply_edits(text, composed)
+    assert done.text == expected.text
+    assert {part for edit in composed for part in edit.rule.split("+")} <= {edit.rule for edit in (*first, *second)}
+    # what neither changed leads back to itself, and an edit that meets no other stays as it is
+    kept = [at for at, piece in by_source(expected, between) if piece]
+    assert all(done.to_source(at, at + 1) == between.to_source(*expected.to_source(at, at + 1)) for at in kept)
+
+
+def by_source(expected: CleanText, between: CleanText) -> list[tuple[int, bool]]:
+    """Each character of the last text, and whether it was copied twice."""
+    copied = [False] * len(between.text)
+    for piece in between.pieces:
+        if piece.copied:
+            copied[piece.start : piece.start + piece.source_end - piece.source_start] = [True] * (
+                piece.source_end - piece.source_start
+            )
+    result: list[tuple[int, bool]] = []
+    for piece in expected.pieces:
+        if piece.copied:
+            length = piece.source_end - piece.source_start
+            result += [(piece.start + at, copied[piece.source_start + at]) for at in range(length)]
+    return result
+
+
+def test_edits_that_meet_become_one() -> None:
+    first = [Edit(1, 3, "X", "one"), Edit(4, 4, "YY", "two"), Edit(6, 8, "", "three")]
+    assert apply_edits("abcdefgh", first).text == "aXdYYef"
+    assert compose("abcdefgh", first, [Edit(1, 2, "Z", "four")]) == [Edit(1, 3, "Z", "one+four"), *first[1:]]
+    assert compose("abcdefgh", first, [Edit(3, 5, "", "four")]) == [first[0], first[2]]  # undone
+    assert compose("abcdefgh", first, [Edit(0, 1, "", "four")]) == [Edit(0, 1, "", "four"), *first]
+    assert compose("abcdefgh", first, [Edit(7, 7, "!", "four")]) == [*first[:2], Edit(6, 8, "!", "three+four")]
+    assert compose("abcdefgh", [], first) == first == compose("abcdefgh", first, [])
+    with pytest.raises(OverlapError):
+        compose("abcdefgh", first, [Edit(0, 2, "", "four"), Edit(1, 3, "", "four")])

@@ -1,0 +1,140 @@
+"""Documents on disk: every field comes back, and nothing that was not written is accepted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.corpus.documents import (
+    DOCUMENTS,
+    DocumentStore,
+    StoreError,
+    document_from_json,
+    document_to_json,
+    in_order,
+    join_shards,
+    shard_paths,
+    write_documents,
+)
+from lmworks.records import Document, RejectedRecord
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+DOCUMENT = st.builds(
+    Document,
+    text=WORDS,
+    uri=WORDS,
+    media_type=st.just("text/plain"),
+    extractor=st.just("plain"),
+    extractor_version=st.just("1"),
+    source_hash=WORDS,
+    title=WORDS,
+    licence=st.none() | WORDS,
+    date=st.none() | st.just("2024-01-01"),
+    source=WORDS,
+    kind=WORDS,
+    metadata=st.dictionaries(WORDS, WORDS, max_size=3),
+)
+
+
+def document(text: str, uri: str = "u", source: str = "s") -> Document:
+    metadata = {"source": "a column"}
+    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, source=source, metadata=metadata)
+
+
+@given(DOCUMENT)
+def test_a_line_is_one_line_and_comes_back_equal(value: Document) -> None:
+    line = document_to_json(value)
+    assert "\n" not in line
+    assert document_from_json(line, "here") == value
+
+
+def test_a_document_is_found_by_its_hash(tmp_path: Path) -> None:
+    documents = [document("ä" * n, f"uri {n}") for n in range(1, 50)]
+    write_documents(tmp_path, [documents[0], RejectedRecord("x", "why", 3), *documents[1:]])
+    store = DocumentStore(tmp_path)
+    assert list(store) == documents
+    assert len(store) == 49
+    for value in reversed(documents):
+        assert value.hash in store
+        assert store.get(value.hash) == value
+    assert store.left_out() == [RejectedRecord("x", "why", 3)]
+    with pytest.raises(KeyError, match="no document"):
+        store.get("0" * 64)
+
+
+def test_documents_of_one_text_are_both_listed(tmp_path: Path) -> None:
+    twins = [document("same", "first"), document("same", "second")]
+    write_documents(tmp_path, twins)
+    store = DocumentStore(tmp_path)
+    assert list(store) == twins
+    assert store.get(twins[0].hash).uri == "first"
+    assert store.hashes() == [twins[0].hash] * 2
+
+
+def test_a_changed_text_no_longer_has_its_hash(tmp_path: Path) -> None:
+    row = json.loads(document_to_json(document("text")))
+    for change in ({"text": "other"}, {"unknown": 1}, {"uri": 3}, {"metadata": {"a": 1}}):
+        with pytest.raises(StoreError, match="here: "):
+            document_from_json(json.dumps(row | change), "here")
+    del row["uri"]
+    with pytest.raises(StoreError, match="uri"):
+        document_from_json(json.dumps(row), "here")
+
+
+@pytest.mark.parametrize("damage", [b'{"uri": "x"}\n', b"\n", b"not json\n"])
+def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
+    write_documents(tmp_path, [document("text")])
+    (path,) = (tmp_path / DOCUMENTS).iterdir()
+    path.write_bytes(path.read_bytes() + damage)
+    with pytest.raises(StoreError, match="line 2"):
+        DocumentStore(tmp_path)
+    path.write_bytes(path.read_bytes()[:40])  # a torn write
+    with pytest.raises(StoreError, match="line 1"):
+        DocumentStore(tmp_path)
+
+
+def test_a_folder_without_documents_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.read"):
+        DocumentStore(tmp_path)
+
+
+MISLEADING = st.sampled_from(['", "source": "no"', '\\", "source": "no', '"', "\\", '\\"', "a"])
+
+
+@given(st.lists(st.builds(document, *[WORDS | st.lists(MISLEADING).map("".join)] * 3)))
+def test_sources_are_found_without_parsing_the_rest(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[Document]
+) -> None:
+    folder = tmp_path_factory.mktemp("sources")
+    write_documents(folder, documents)
+    found = [source for shard in DocumentStore(folder).shards for source in shard.sources()]
+    assert found == [each.source for each in documents]
+
+
+def test_a_line_without_a_source_is_told_with_its_place(tmp_path: Path) -> None:
+    write_documents(tmp_path, [document("a")])
+    (path,) = shard_paths(tmp_path)
+    path.write_text(path.read_text() + '{"hash": "' + "0" * 64 + '", "text": "uri"}\n')
+    (shard,) = DocumentStore(tmp_path).shards
+    with pytest.raises(StoreError, match="line 2: not a document"):
+        list(shard.sources())
+
+
+def test_shards_keep_their_order_when_five_digits_do_not_suffice() -> None:
+    names = ["00002-b.jsonl", "99999-a.jsonl", "100000-a.jsonl", "1234567-a.jsonl"]
+    assert [path.name for path in in_order(map(Path, reversed(names)))] == names
+
+
+def test_a_small_corpus_has_small_shards_wherever_its_parts_were_cut(tmp_path: Path) -> None:
+    lines = [document_to_json(document(f"{number} " * 5000)) + "\n" for number in range(200)]
+    names = []
+    for count in (1, 7):
+        (tmp_path / str(count)).mkdir()
+        parts = [tmp_path / str(count) / f"part-{number}" for number in range(count)]
+        for number, part in enumerate(parts):
+            part.write_text("".join(lines[number * 200 // count : (number + 1) * 200 // count]))
+        join_shards(parts, tmp_path / str(count))
+        names.append([path.name for path in shard_paths(tmp_path / str(count))])
+    assert names[0] == names[1] and len(names[0]) > 2

@@ -16,7 +16,7 @@ from typing import Any
 import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
-from lmworks.corpus.documents import document_to_json, left_out_to_json
+from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, left_out_to_json
 from lmworks.corpus.extract.charset import decode_html, decode_text
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
@@ -28,7 +28,6 @@ from lmworks.corpus.extract.web_page import extract_html
 from lmworks.corpus.extract.wikitext import extract_wikitext
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.opened_file import read_stream
-from lmworks.corpus.read.reader import Extracted, Extractor, UnusableError
 from lmworks.corpus.read.record import Limits, Record, Refused, Row
 from lmworks.corpus.read.record_documents import documents_of
 from lmworks.corpus.sources.docstrings import extract_docstrings

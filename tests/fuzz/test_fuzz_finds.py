@@ -8,9 +8,10 @@ import pytest
 import reader_samples as samples
 from fuzz_targets import TARGETS
 
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import decode, text_codec
 from lmworks.corpus.read.mediawiki import read_mediawiki
 from lmworks.corpus.read.parquet_footer import row_groups
-from lmworks.corpus.read.reader import UnusableError, decode, text_codec
 from lmworks.corpus.read.record import Limits, Record, Refused
 from lmworks.corpus.read.streams import DamagedError
 from lmworks.corpus.sources.docstrings import extract_docstrings

@@ -20,6 +20,7 @@ import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
 from lmworks.corpus.attributes import Text
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
 from lmworks.corpus.extract.mail import extract_mail
@@ -28,7 +29,6 @@ from lmworks.corpus.extract.web_page import extract_html
 from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.read.http_message import parse_response, payload
 from lmworks.corpus.read.mailboxes import read_mbox
-from lmworks.corpus.read.reader import UnusableError
 from lmworks.corpus.read.record import Limits
 from lmworks.corpus.read.streams import DamagedError, in_memory
 from lmworks.corpus.taggers.code import inspect_code

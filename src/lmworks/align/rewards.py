@@ -17,7 +17,7 @@ from importlib import import_module
 
 import numpy as np
 
-from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.sandbox import Guard, GuardConfig
 from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
 from lmworks.evaluate.registry import METRICS, metric

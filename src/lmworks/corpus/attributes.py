@@ -8,9 +8,10 @@ thresholds of a policy, so that another threshold needs no other look at the tex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from lmworks.corpus.taggers.words import sentence_count, tokens, word_spans, words_among
+from lmworks.records import Document
 
 Kind = Literal["web", "manual", "book", "code", "mail", "chat", "text"]
 
@@ -75,3 +76,8 @@ class Text:
 
 
 Annotator = Callable[[Text], Attributes]
+
+
+def kind_of(document: Document) -> Kind:
+    """What sort of source a document is from; "text" where nobody said."""
+    return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]

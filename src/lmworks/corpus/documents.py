@@ -9,8 +9,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +32,24 @@ _HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
 _BEFORE_SOURCE = b', "source": '  # the first outside of strings: within those, a quote has a backslash before it
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class UnusableError(ValueError):
+    """A source from which no document can be made; the message is the reason that `RejectedRecord` shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The text of one source. `extractor` and its version say how it was made, so that a parser can be chosen by it."""
+
+    text: str
+    extractor: str
+    extractor_version: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+Extractor = Callable[[bytes], Extracted]  # raises UnusableError
 
 
 class StoreError(ValueError):

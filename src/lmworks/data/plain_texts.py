@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmworks.corpus.read.reader import well_formed
+from lmworks.corpus.extract.charset import well_formed
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
 from lmworks.records import RejectedRecord
 

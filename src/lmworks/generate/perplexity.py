@@ -16,13 +16,12 @@ import numpy as np
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.corpus.attribute_table import ANNOTATIONS, AttributeTable, DocumentAttributes, write_annotations
-from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.attributes import Attributes, kind_of
 from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.documents import Shard
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.joined_attributes import annotation_files, read_joined
-from lmworks.corpus.read.record_documents import kind_of
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
 from lmworks.corpus.taggers.model_perplexity import perplexities
 from lmworks.generate.engine import Engine

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.corpus.documents import Extracted
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, Prepared, carry_out
-from lmworks.corpus.read.reader import Extracted
 from lmworks.corpus.read.sandbox import Guard, GuardConfig
 from process_groups import members, needs_proc, wait_until
 

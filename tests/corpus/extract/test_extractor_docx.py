@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.docx import extract_docx
-from lmworks.corpus.read.reader import UnusableError
 from slow_cases import slow
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.extract.charset import decode_html, decode_text
-from lmworks.corpus.read.reader import UnusableError, normalise_newlines
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import decode_html, decode_text, normalise_newlines
 
 # The first article of the Universal Declaration of Human Rights.
 ARTICLES = {

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.mail import extract_mail, join_flowed
-from lmworks.corpus.read.reader import UnusableError
 
 HEAD = b"From: Ann <ann@example.org>\r\nSubject: Hi\r\n"
 WORDS = st.text(st.sampled_from("ab>é "), min_size=1).map(lambda text: " ".join(text.split())).filter(bool)

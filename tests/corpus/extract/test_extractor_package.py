@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.dates import iso_date
 from lmworks.corpus.extract.package import open_package, parse_xml, read_part, resolve_part
-from lmworks.corpus.read.reader import UnusableError
 
 
 def archive_of(content: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:

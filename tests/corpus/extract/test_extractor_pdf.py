@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.pdf import PAGE_BREAK, extract_pdf
-from lmworks.corpus.read.reader import UnusableError
 
 PAGES = [
     ["THE BOOK", "First line of page one,", "second line (with brackets).", "1"],

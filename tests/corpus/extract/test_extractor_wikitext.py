@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.wikitext import extract_wikitext, wikitext_to_markdown
-from lmworks.corpus.read.reader import UnusableError
 from lmworks.corpus.read.sandbox import Guard, GuardConfig
 
 # Correct markup around words, `{}` standing for one that is to be kept.

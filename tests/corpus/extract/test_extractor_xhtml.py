@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from lxml import html as lxml_html
 from markdown_it import MarkdownIt
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
-from lmworks.corpus.read.reader import UnusableError
 
 # (ordered, [(text, list inside or None), ...])
 LISTS = st.recursive(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.main_content import MainText, extract_main
 from lmworks.corpus.extract.web_page import extract_html
-from lmworks.corpus.read.reader import UnusableError
 
 MODES = ("default", "fast")
 PROSE = [

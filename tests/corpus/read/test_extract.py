@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import decode
 from lmworks.corpus.extract.markup import extract_plain
-from lmworks.corpus.read.reader import UnusableError, decode, read_file
+from lmworks.corpus.sources.files import read_file
 from lmworks.records import Document, RejectedRecord
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff"), min_size=1)

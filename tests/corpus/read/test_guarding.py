@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.read import sandbox as guarding
-from lmworks.corpus.read.reader import Extracted, UnusableError
 from lmworks.corpus.read.sandbox import Guard, GuardConfig
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.sources.docstrings import extract_docstrings
 
 SOURCE = b'''"""About the module.

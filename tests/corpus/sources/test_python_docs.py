@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
-from lmworks.corpus.read.reader import UnusableError
 from lmworks.corpus.sources import python_docs
 from lmworks.corpus.sources.builtin_docs import BUILTIN_MODULES, read_builtin_docs
 from lmworks.corpus.sources.docstrings import docstrings_of

@@ -9,6 +9,7 @@ from posixpath import dirname
 from posixpath import split as split_path
 from xml.etree.ElementTree import Element
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.dates import iso_date
 from lmworks.corpus.extract.docx_body import Body
 from lmworks.corpus.extract.docx_styles import child, read_lists, read_styles
@@ -21,7 +22,6 @@ from lmworks.corpus.extract.package import (
     read_part,
     resolve_part,
 )
-from lmworks.corpus.read.reader import Extracted, UnusableError
 
 EXTRACTOR = "docx"
 EXTRACTOR_VERSION = "1"

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.docx_styles import Level, Listed, Style, child, heading_and_list, is_on, number_of, value
 from lmworks.corpus.extract.markdown_writer import Cell, markdown_table
 from lmworks.corpus.extract.package import attribute, local_name
-from lmworks.corpus.read.reader import UnusableError
 
 _MAX_NESTING = 40  # of tables and text boxes in each other
 _MAX_SPAN = 1000

@@ -7,6 +7,7 @@ from posixpath import dirname
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.dates import iso_date
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
@@ -20,7 +21,6 @@ from lmworks.corpus.extract.package import (
     read_part,
     resolve_part,
 )
-from lmworks.corpus.read.reader import Extracted, UnusableError
 
 EXTRACTOR = "epub"
 EXTRACTOR_VERSION = "2"

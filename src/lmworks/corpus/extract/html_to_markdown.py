@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.markdown_writer import (
     BlockWriter,
     Cell,
@@ -19,7 +20,6 @@ from lmworks.corpus.extract.markdown_writer import (
     raised,
     span_of,
 )
-from lmworks.corpus.read.reader import UnusableError
 
 # Shown by no reader, or not text. `rp` and `rt` hold the pronunciation that stands over the characters of `ruby`.
 LEFT_OUT = (

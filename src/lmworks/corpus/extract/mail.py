@@ -13,9 +13,9 @@ from email.errors import MessageError
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode_html, decode_text
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
-from lmworks.corpus.read.reader import Extracted, UnusableError
 
 EXTRACTOR = "mail"
 EXTRACTOR_VERSION = "2"

@@ -6,8 +6,8 @@ The structure of these formats is found later, from this very text, so that a sp
 import re
 from typing import Any
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import Decoded, decode_text
-from lmworks.corpus.read.reader import Extracted, UnusableError
 
 EXTRACTOR_VERSION = "2"
 

@@ -9,7 +9,7 @@ import zlib
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from lmworks.corpus.read.reader import UnusableError
+from lmworks.corpus.documents import UnusableError
 
 MAX_PART_BYTES = 64 << 20  # the longest novels are below 20 MiB as XML
 _FREE = 4 << 20  # bytes that a part may unpack to, however small it is packed

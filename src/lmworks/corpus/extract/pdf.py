@@ -9,8 +9,9 @@ import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract.charset import normalise_newlines
 from lmworks.corpus.extract.dates import iso_date
-from lmworks.corpus.read.reader import Extracted, UnusableError, normalise_newlines
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage

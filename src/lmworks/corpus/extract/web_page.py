@@ -1,10 +1,10 @@
 """HTML pages: the main text as Markdown, or all text, and what the page states about itself."""
 
+from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
 from lmworks.corpus.extract.main_content import Mode, extract_main
 from lmworks.corpus.extract.page_metadata import is_manual, page_metadata
-from lmworks.corpus.read.reader import Extracted, UnusableError
 
 EXTRACTOR_VERSION = "3"
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
-from lmworks.corpus.extract.charset import decode_text
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract.charset import decode_text, normalise_newlines
 from lmworks.corpus.extract.html_to_markdown import BLOCKS, xhtml_to_markdown
 from lmworks.corpus.extract.wikitext_templates import expand
-from lmworks.corpus.read.reader import Extracted, UnusableError, normalise_newlines
 
 EXTRACTOR = "wikitext"
 EXTRACTOR_VERSION = "2"

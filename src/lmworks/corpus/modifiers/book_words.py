@@ -12,11 +12,11 @@ from functools import cache
 from heapq import nsmallest
 from pathlib import Path
 
+from lmworks.corpus.attributes import kind_of
 from lmworks.corpus.corpus_shards import CorpusShard
 from lmworks.corpus.documents import document_from_json
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import OcrModel, ocr_model
-from lmworks.corpus.read.record_documents import kind_of
 
 OthersWords = Callable[[str], OcrModel | None]  # of a book's text, the words of the other books
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-from lmworks.corpus.read.reader import begins_as_text
+from lmworks.corpus.extract.charset import begins_as_text
 from lmworks.corpus.sources.source_code import script_type, source_code_type
 
 Compression = Literal["gzip", "bzip2", "xz", "zstd"]

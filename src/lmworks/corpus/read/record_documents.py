@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import get_args
 
 from lmworks.corpus.attributes import Kind
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import Extracted, Extractor, Shard, UnusableError
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
 from lmworks.corpus.extract.mail import extract_mail
@@ -21,7 +21,6 @@ from lmworks.corpus.read.config import ReadConfig, Web
 from lmworks.corpus.read.container import too_large
 from lmworks.corpus.read.format_detection import MEDIA_TYPES
 from lmworks.corpus.read.opened_file import read_stream
-from lmworks.corpus.read.reader import Extracted, Extractor, UnusableError
 from lmworks.corpus.read.record import Item, Limits, Record, Row
 from lmworks.corpus.sources.docstrings import extract_docstrings
 from lmworks.corpus.sources.files import FoundFile
@@ -223,8 +222,3 @@ def _kind_of(media_type: str, config: ReadConfig, told: str | None = None) -> Ki
         return told  # type: ignore[return-value]
     is_code = media_type.startswith("text/x-") and media_type not in _TEXTS and config.source_code == "whole"
     return _KINDS.get(media_type, "code" if is_code else "text")
-
-
-def kind_of(document: Document) -> Kind:
-    """What sort of source a document is from; "text" where nobody said."""
-    return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from lmworks.corpus.documents import Extracted, Extractor, UnusableError
 from lmworks.corpus.execution.child_processes import end_with_parent, how_it_ended, start_child
-from lmworks.corpus.read.reader import Extracted, Extractor, UnusableError
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -10,13 +10,20 @@ from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
-from lmworks.corpus.documents import LEFT_OUT, document_to_json, join_shards, left_out_to_json, made_folder
+from lmworks.corpus.documents import (
+    LEFT_OUT,
+    Extracted,
+    Extractor,
+    document_to_json,
+    join_shards,
+    left_out_to_json,
+    made_folder,
+)
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
 from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig
 from lmworks.corpus.read.document_reader import check_there, found_sources
 from lmworks.corpus.read.document_reader import source_digest as digest_of_sources
 from lmworks.corpus.read.read_parts import PartSizes, ReadPart, read_parts, size_of
-from lmworks.corpus.read.reader import Extracted, Extractor
 from lmworks.corpus.read.reasons import kind_of_reason
 from lmworks.corpus.read.record_documents import extract_here, is_fragile
 from lmworks.corpus.read.sandbox import Guard, GuardConfig, memory_is_bounded

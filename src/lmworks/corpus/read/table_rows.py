@@ -8,7 +8,7 @@ from datetime import date
 from numbers import Number
 from typing import Any
 
-from lmworks.corpus.read.reader import well_formed
+from lmworks.corpus.extract.charset import well_formed
 from lmworks.corpus.read.record import Limits, Refused, Row
 from lmworks.records import column_key
 

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lmworks.corpus.read.reader import Extracted, UnusableError, normalise_newlines, well_formed
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract.charset import normalise_newlines, well_formed
 
 EXTRACTOR = "python-docstrings"
 EXTRACTOR_VERSION = "1"

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmworks.corpus.documents import Extracted
 from lmworks.corpus.extract.markup import extract_markdown
-from lmworks.corpus.read.reader import Extracted, read_file
-from lmworks.corpus.sources.files import NoSourceError
+from lmworks.corpus.sources.files import NoSourceError, read_file
 from lmworks.records import Document, RejectedRecord
 
 LICENCE = "Apache-2.0"

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
+from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.markup import rest_title
-from lmworks.corpus.read.reader import UnusableError, read_file
 from lmworks.corpus.sources.builtin_docs import BUILTIN_MODULES, read_builtin_docs
 from lmworks.corpus.sources.docstrings import Definition, docstrings_of, extract_docstrings
+from lmworks.corpus.sources.files import read_file
 from lmworks.records import Document, RejectedRecord
 
 TOPICS_EXTRACTOR = "pydoc-topics"

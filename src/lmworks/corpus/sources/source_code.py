@@ -5,7 +5,8 @@ import re
 import tokenize
 from pathlib import PurePath
 
-from lmworks.corpus.read.reader import Extracted, UnusableError, decode
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract.charset import decode
 
 EXTRACTOR = "source-code"
 EXTRACTOR_VERSION = "1"

@@ -2,11 +2,10 @@
 
 from functools import cache
 
-from lmworks.corpus.attributes import Kind
+from lmworks.corpus.attributes import Kind, kind_of
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.book_words import OthersWords
 from lmworks.corpus.modifiers.repair import Repair, apply_repairs, repairs_of
-from lmworks.corpus.read.record_documents import kind_of
 from lmworks.records import Document, Edit
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.corpus.attribute_table import DocumentAttributes
-from lmworks.corpus.attributes import Annotator, Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Annotator, Attributes, TaggedSpan, Text, kind_of
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
 from lmworks.corpus.dedup.decontamination import (
     ContaminationIndex,
@@ -24,7 +24,6 @@ from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language
 from lmworks.corpus.modifiers.book_words import OthersWords
 from lmworks.corpus.modifiers.repair import annotate_repairs
 from lmworks.corpus.named_files import named_file
-from lmworks.corpus.read.record_documents import kind_of
 from lmworks.corpus.taggers.classifier import Classified, load_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam

@@ -27,9 +27,9 @@ from typing import Any
 
 from contenders import comparison, texts
 
-from lmworks.corpus.attributes import Annotator, Text
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Annotator, Text
 from lmworks.corpus.taggers.words import tokens
 
 ANNOTATORS: Mapping[str, Annotator] = {
@@ -138,7 +138,7 @@ def with_our_words(judge: Judge) -> Judge:
 
 def measure(piece: Piece) -> Measures:
     text = Text(piece.text, language="en")
-    return {name: annotate(text).measures for name, annotate in ANNOTATORS.items()}
+    return {name: annotate(text).scores for name, annotate in ANNOTATORS.items()}
 
 
 def first_reason(preset: Preset, measures: Mapping[str, float]) -> str:

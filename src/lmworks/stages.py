@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
-        version=4,
+        version=5,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "numpy", "py3langid", "pygments", "scikit-learn"),
@@ -93,7 +93,7 @@ STAGES: dict[str, Stage] = {
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",
         config="lmworks.corpus.taggers.config:ModelPerplexityConfig",
-        version=4,
+        version=5,
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
         inputs=(
             _DOCUMENTS,

@@ -70,7 +70,7 @@ def test_what_depends_on_a_language_depends_on_the_same():
 
     def measures(text: str, language: str | None, told: bool = True) -> set[str]:
         document = Document(text, "a/b", "text/plain", "plain", "1", "0" * 64, language=language)
-        return set(annotate_document(document, AnnotateConfig(language=told), Path()).annotations.measures)
+        return set(annotate_document(document, AnnotateConfig(language=told), Path()).attributes.scores)
 
     only_of_english = measures(ENGLISH, "en") - measures(GERMAN, "de")
     assert only_of_english

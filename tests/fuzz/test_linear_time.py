@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
@@ -36,6 +35,7 @@ from lmworks.corpus.taggers.heuristics import c4, gopher, spam
 from lmworks.corpus.taggers.licence import licence
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Text
 
 SMALL, LARGE, HUGE = 20_000, 200_000, 2_000_000
 # Ten times the text: about 10 for linear time, 100 for quadratic. Caches, and what is done once, blur it.

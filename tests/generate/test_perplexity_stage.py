@@ -9,13 +9,13 @@ from engine_cases import tiny_llama
 
 from lmworks.artefact import StageContext
 from lmworks.build import run_alone
-from lmworks.corpus.attribute_table import annotation_paths, read_annotations
-from lmworks.corpus.attributes import Text
+from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
 from lmworks.corpus.taggers.model_perplexity import Perplexity
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.generate import perplexity as perplexity_stage
 from lmworks.generate.perplexity import language_model_cost, perplexity
 from lmworks.model.checkpoint import Checkpoint, load
@@ -69,8 +69,8 @@ def direct(model: Checkpoint, text: str, window: int) -> float:
 
 
 def test_it_is_what_the_models_logits_say(scored, folder, model):
-    (path,) = annotation_paths(scored)
-    table = read_annotations(path)
+    (path,) = attribute_paths(scored)
+    table = read_attributes(path)
     loaded = load(model)
     texts = {
         document.uri: apply_edits(document.text, edits).text
@@ -79,19 +79,19 @@ def test_it_is_what_the_models_logits_say(scored, folder, model):
     assert "charécters" in texts["texts/e.txt"]
     expected = [direct(loaded, texts[uri], 100) for uri in table.uris]
     # float32 in another order of sums: logits of magnitude 10 move by about 1e-5.
-    assert table.measures["model_perplexity"].tolist() == pytest.approx(expected, rel=2e-4)
-    assert len(set(expected)) == len(TEXTS) and set(table.measures) == {"model_perplexity"}
+    assert table.scores["model_perplexity"].tolist() == pytest.approx(expected, rel=2e-4)
+    assert len(set(expected)) == len(TEXTS) and set(table.scores) == {"model_perplexity"}
 
 
 def test_equal_runs_are_equal_however_the_work_is_cut(scored, folder, model, tmp_path, monkeypatch):
     monkeypatch.setattr(perplexity_stage, "_PART_CHARACTERS", 100)
     inputs = [folder / "documents", folder / "annotations"]
     again = run_alone("data.perplexity", tmp_path / "a", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
-    (one,), (other,) = annotation_paths(scored), annotation_paths(again)
-    first, second = (read_annotations(path).measures["model_perplexity"].tolist() for path in (one, other))
+    (one,), (other,) = attribute_paths(scored), attribute_paths(again)
+    first, second = (read_attributes(path).scores["model_perplexity"].tolist() for path in (one, other))
     assert first == pytest.approx(second, rel=2e-4)  # fused kernels give the same bits, modules round with their batch
     same = run_alone("data.perplexity", tmp_path / "b", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
-    assert annotation_paths(same)[0].read_bytes() == other.read_bytes()
+    assert attribute_paths(same)[0].read_bytes() == other.read_bytes()
 
 
 def test_a_text_costs_the_same_whatever_comes_with_it(model):
@@ -102,7 +102,7 @@ def test_a_text_costs_the_same_whatever_comes_with_it(model):
     for text, (nats, tokens) in zip(texts, together, strict=True):
         alone, number = cost([text])[0]
         assert number == tokens == len(load(model).tokenizer.encode(text)) and nats == pytest.approx(alone, rel=2e-4)
-    assert Perplexity(cost)(Text("A short text.")).measures["perplexity"] == pytest.approx(
+    assert Perplexity(cost)(Text("A short text.")).scores["perplexity"] == pytest.approx(
         direct(load(model), "A short text.", 64), rel=2e-4
     )
 
@@ -112,9 +112,9 @@ def test_a_window_longer_than_the_model_is_cut_to_it(model):
 
 
 def test_data_clean_takes_it_as_a_further_input(scored, folder, tmp_path):
-    (path,) = annotation_paths(scored)
-    table = read_annotations(path)
-    values = dict(zip(table.uris, table.measures["model_perplexity"].tolist(), strict=True))
+    (path,) = attribute_paths(scored)
+    table = read_attributes(path)
+    values = dict(zip(table.uris, table.scores["model_perplexity"].tolist(), strict=True))
     limit = sorted(values.values())[2]
     inputs = [folder / "documents", folder / "annotations", scored]
     steps = f'steps=[{{name="s", limits={{model_perplexity={{at_most={limit!r}}}, words={{at_least=0}}}}}}]'
@@ -131,7 +131,7 @@ def test_the_checkpoint_may_be_an_input(scored, folder, model, tmp_path):
     output.mkdir()
     work.mkdir()
     perplexity(ModelPerplexityConfig(window=100), StageContext(inputs, output, work))
-    assert annotation_paths(output)[0].read_bytes() == annotation_paths(scored)[0].read_bytes()
+    assert attribute_paths(output)[0].read_bytes() == attribute_paths(scored)[0].read_bytes()
 
 
 def test_what_is_missing_or_unfit_is_told(folder, model, tmp_path):

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from lmworks.corpus.taggers.language import UNDETERMINED
-
-MEASURED, DECLARED = "language", "declared_language"  # labels of annotations; the second is also a key of metadata
+MEASURED, DECLARED = "language", "declared_language"  # labels; the second is also a key of metadata
+UNDETERMINED = "und"  # what is measured of too few letters
 
 # The codes of ISO 639-2 that have a shorter one in ISO 639-1, which measured labels prefer: three letters, then two.
 _SHORT = """

@@ -6,7 +6,7 @@ function for a checkpoint. `data.clean` reads what the stage makes as a further 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,13 +15,20 @@ import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_json
-from lmworks.corpus.attribute_table import ANNOTATIONS, AttributeTable, DocumentAttributes, write_annotations
-from lmworks.corpus.attributes import Attributes, kind_of
+from lmworks.corpus.attributes import (
+    ATTRIBUTES,
+    Attributes,
+    AttributeTable,
+    CorpusAttributes,
+    DocumentAttributes,
+    attribute_files,
+    kind_of,
+    write_attributes,
+)
 from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.documents import Shard
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
-from lmworks.corpus.joined_attributes import annotation_files, read_joined
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
 from lmworks.corpus.taggers.model_perplexity import perplexities
 from lmworks.generate.engine import Engine
@@ -112,26 +119,26 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
     """
     model = _model(config, context)
     shards = corpus_shards(dict(context.inputs))
-    tables = [read_joined(paths) for paths in annotation_files(context.inputs)]
-    _check_belonging(shards, tables)
+    tables = CorpusAttributes(attribute_files(context.inputs), ["hash", "edits"])
+    _check_belonging(shards, tables.only("hash"))
 
     @cache
     def cost() -> LanguageModelCost:
         return language_model_cost(model, config.window)
 
-    blocks = [list(_blocks(shard, table)) for shard, table in zip(shards, tables, strict=True)]
+    blocks = [list(_blocks(shard, tables)) for shard in shards]
     parts = [
-        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.characters())
+        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.characters)
         for of_shard in blocks
         for block in of_shard
     ]
     carry_out(_scoring(cost), parts, ExecutionConfig(workers=1), context.progress, "characters")
-    (context.output / ANNOTATIONS).mkdir()
+    (context.output / ATTRIBUTES).mkdir()
     found = []
     for shard, table in zip(shards, tables, strict=True):
         values = np.concatenate([np.load(part.done) for part in parts if part.given.shard == shard])
         rows = _rows(shard, table, values, config.measure)
-        write_annotations(context.output / ANNOTATIONS / f"{shard.name}.parquet", rows)
+        write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
         found.append(values)
     return _result(config.measure, np.concatenate(found))
 
@@ -141,29 +148,26 @@ class _Block:
     """Documents of a shard, `[start, end)`."""
 
     shard: CorpusShard
-    table: AttributeTable
+    tables: CorpusAttributes
     start: int
     end: int
-
-    def characters(self) -> int:
-        return int(self.table.characters[self.start : self.end].sum())
+    characters: int
 
     def texts(self) -> list[str]:
         """After repair."""
-        shard = Shard(self.shard.path)
-        return [
-            apply_edits(shard.read(place).text, self.table.edits[place]).text for place in range(self.start, self.end)
-        ]
+        shard, edits = Shard(self.shard.path), self.tables[self.shard.number].edits
+        return [apply_edits(shard.read(place).text, edits[place]).text for place in range(self.start, self.end)]
 
 
-def _blocks(shard: CorpusShard, table: AttributeTable) -> Iterator[_Block]:
+def _blocks(shard: CorpusShard, tables: CorpusAttributes) -> Iterator[_Block]:
     start = size = 0
-    for place, characters in enumerate(table.characters.tolist()):
+    sizes = tables.only()[shard.number].characters.tolist()
+    for place, characters in enumerate(sizes):
         if place > start and size + characters > _PART_CHARACTERS:
-            yield _Block(shard, table, start, place)
+            yield _Block(shard, tables, start, place, size)
             start, size = place, 0
         size += characters
-    yield _Block(shard, table, start, len(table))
+    yield _Block(shard, tables, start, len(sizes), size)
 
 
 def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], None]:
@@ -191,7 +195,7 @@ def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure
         )
 
 
-def _check_belonging(shards: Sequence[CorpusShard], tables: Sequence[AttributeTable]) -> None:
+def _check_belonging(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> None:
     if [_hashes(shard) for shard in shards] != [list(table.hashes) for table in tables]:
         raise ValueError(
             "the annotations are not those of these documents: let data.annotate and data.perplexity read from the "

@@ -6,8 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.corpus.attribute_table import ANNOTATIONS, DocumentAttributes, write_annotations
-from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.attributes import ATTRIBUTES, Attributes, DocumentAttributes, write_attributes
 from lmworks.corpus.balance.balanced_corpus import LEDGER
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.stage import balance
@@ -44,7 +43,7 @@ def artefact(folder: Path, documents: list[Document], shard_bytes: int = 20_000)
 
 def annotated(folder: Path, documents: list[Document], measures, labels=None) -> Path:
     """Annotations of a measure or label for each document; None where it has none."""
-    (folder / ANNOTATIONS).mkdir(parents=True)
+    (folder / ATTRIBUTES).mkdir(parents=True)
     rows = [
         DocumentAttributes(
             *(each.uri, each.hash, "text", len(each.text), len(each.text.encode())),
@@ -56,7 +55,7 @@ def annotated(folder: Path, documents: list[Document], measures, labels=None) ->
         )
         for place, each in enumerate(documents)
     ]
-    write_annotations(folder / ANNOTATIONS / "00000-0.parquet", rows)
+    write_attributes(folder / ATTRIBUTES / "00000-0.parquet", rows)
     return folder
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
+from lmworks.corpus.taggers.tagger import Text
 
 PARAGRAPH = (
     "The council met on Tuesday to talk about the new bridge over the river. Most of those who came were in favour "

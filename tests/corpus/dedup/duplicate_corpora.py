@@ -8,14 +8,16 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.config import from_mapping
-from lmworks.corpus.attribute_table import (
-    ANNOTATIONS,
+from lmworks.corpus.attributes import (
+    ATTRIBUTES,
+    Attributes,
+    CorpusAttributes,
     DocumentAttributes,
-    annotation_paths,
-    read_annotations,
-    write_annotations,
+    Kind,
+    attribute_paths,
+    read_attributes,
+    write_attributes,
 )
-from lmworks.corpus.attributes import Attributes, Kind
 from lmworks.corpus.corpus_shards import corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.hashes import text_digest
@@ -64,7 +66,7 @@ def write_corpus(
     folder: Path, corpus: Corpus, shard_bytes: int = 1 << 26, left_out: Sequence[RejectedRecord] = ()
 ) -> None:
     (folder / "read").mkdir(parents=True)
-    (folder / "annotated" / ANNOTATIONS).mkdir(parents=True)
+    (folder / "annotated" / ATTRIBUTES).mkdir(parents=True)
     documents = [
         Document(given.text, uri, "text/plain", "plain", "1", "", source=source(uri), metadata=given.metadata)
         for uri, given in corpus
@@ -73,7 +75,7 @@ def write_corpus(
     known = dict(corpus)
     for shard in corpus_shards({"read": folder / "read"}):
         rows = [annotated(each.uri, known[each.uri], each.hash) for each in shard]
-        write_annotations(folder / "annotated" / ANNOTATIONS / f"{shard.name}.parquet", rows)
+        write_attributes(folder / "annotated" / ATTRIBUTES / f"{shard.name}.parquet", rows)
 
 
 def run_duplicates(folder: Path, **config: object) -> StageResult:
@@ -88,16 +90,16 @@ def run_duplicates(folder: Path, **config: object) -> StageResult:
 def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Judged]]:
     """What each step says of each document that it says anything of: step → Judged of all shards."""
     policy = from_mapping(Policy, {"steps": list(steps)})
-    tables = [read_annotations(path) for path in annotation_paths(folder / "annotated")]
+    tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "annotated")])
     judged = [judge(policy, table) for table in tables]
-    texts = CorpusTexts(corpus_shards({"read": folder / "read"}), [table.edits for table in tables])
+    texts = CorpusTexts(corpus_shards({"read": folder / "read"}), tables)
     resolve(policy, standing_of(tables), judged, folder / "duplicates", texts)
     return {step.name: [shard[number] for shard in judged] for number, step in enumerate(policy.steps)}
 
 
 def uris_of(folder: Path) -> list[list[str]]:
     """Of each shard."""
-    return [list(read_annotations(path).uris) for path in annotation_paths(folder / "annotated")]
+    return [list(read_attributes(path).uris) for path in attribute_paths(folder / "annotated")]
 
 
 def gone(folder: Path, judged: Sequence[Judged]) -> dict[str, tuple[str | None, float | None]]:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmworks.corpus.attribute_table import DocumentAttributes, read_annotations, write_annotations
-from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, read_attributes, write_attributes
 from lmworks.corpus.corpus_shards import corpus_shards
 from lmworks.corpus.documents import document_from_json, write_documents
 from lmworks.corpus.edits import apply_edits
@@ -120,8 +119,8 @@ def cleaned(folder, corpus, policy) -> None:
     (folder / "input").mkdir()
     write_documents(folder / "input", [document for document, _ in corpus])
     (shard,) = corpus_shards({"input": folder / "input"})
-    write_annotations(folder / "annotations.parquet", [annotated for _, annotated in corpus])
-    table = read_annotations(folder / "annotations.parquet")
+    write_attributes(folder / "annotations.parquet", [annotated for _, annotated in corpus])
+    table = read_attributes(folder / "annotations.parquet")
     judged = judge(policy, table)
     resolve(policy, standing_of([table]), [judged], None)
     write_part(Decided(shard, (folder / "annotations.parquet",), policy.steps, tuple(judged)), folder / "part")

@@ -10,8 +10,7 @@ from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus import modifiers as repair
 from lmworks.corpus import taggers as annotate
-from lmworks.corpus.attribute_table import AttributeTable
-from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.attributes import AttributeTable, TaggedSpan
 from lmworks.corpus.filtering.evaluation_refusal import all_gone_section
 from lmworks.corpus.filtering.filter_policy import Policy, default_policy
 from lmworks.corpus.filtering.flows import Flow
@@ -47,10 +46,10 @@ def table() -> AttributeTable:
         sources=["web", "books"],
         characters=np.array([10, 20]),
         bytes=np.array([10, 20]),
-        measures={"words": np.array([1.0, 2.0]), "my_share": np.array([0.0, 1.0])},
+        scores={"words": np.array([1.0, 2.0]), "my_share": np.array([0.0, 1.0])},
         labels={"language": ["en", "de"], "licence": ["MIT", "LicenseRef-mine"]},
         edits=[(), ()],
-        marks=[(TaggedSpan("pii.email", 0, 3), TaggedSpan("rude", 3, 4)), ()],
+        spans=[(TaggedSpan("pii.email", 0, 3), TaggedSpan("rude", 3, 4)), ()],
     )
 
 

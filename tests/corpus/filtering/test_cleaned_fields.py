@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.corpus_shards import CorpusShard
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.decide import FieldFind, judge
@@ -139,7 +139,7 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
     marks = find_personal_data(words)
     table = AttributeTable(
         [both.uri], [both.hash], ["text"], np.array([len(words)]), np.array([len(words.encode())]),
-        measures={"pii_marks": np.array([float(len(marks))])}, marks=[marks], sources=["s"],
+        scores={"pii_marks": np.array([float(len(marks))])}, spans=[marks], sources=["s"],
     )  # fmt: skip
     steps = (
         Step("cards", marks={"pii.card": OnMark("cut", 0.6), "pii.i*": OnMark("redact")}),

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.attribute_table import AttributeTable
-from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.attributes import AttributeTable, TaggedSpan
 from lmworks.corpus.filtering.decide import Cut, Reason, judge
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, read_policy
 from lmworks.corpus.taggers.heuristics import PRESETS
@@ -24,10 +23,10 @@ def table(**given) -> AttributeTable:
         sources=["web", "web", "books"],
         characters=np.array([10, 20, 30]),
         bytes=np.array([10, 20, 30]),
-        measures={name: np.array(values, dtype=float) for name, values in given.items()},
+        scores={name: np.array(values, dtype=float) for name, values in given.items()},
         labels=labels,
         edits=[(), (), ()],
-        marks=marks,
+        spans=marks,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import from_mapping
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs, Places, write_crowds, write_matches
 from lmworks.corpus.filtering.decide import Cut, judge
 from lmworks.corpus.filtering.decide_duplicates import resolve, standing_of
@@ -26,10 +26,10 @@ def table(count: int, shard: str = "s", **given) -> AttributeTable:
         sources=[str(shard)] * count,
         characters=np.array(given.pop("characters", [100] * count)),
         bytes=np.full(count, 100),
-        measures={name: np.array(values, float) for name, values in given.items()},
+        scores={name: np.array(values, float) for name, values in given.items()},
         labels=labels,
         edits=[()] * count,
-        marks=[()] * count,
+        spans=[()] * count,
     )
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from noise import Misread, book, book_names, check, made_prose, misread, needs_books
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts, word_counts
 from lmworks.corpus.modifiers.ocr import (
     CONFUSIONS,
@@ -18,6 +17,7 @@ from lmworks.corpus.modifiers.ocr import (
     ocr_model,
     repair_ocr,
 )
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
 
 
@@ -157,16 +157,16 @@ def test_error_rate_by_page() -> None:
     garbage = "tH1s; l~}ne ~^;: i5n0t r3ad@ble xkcdfgh bbbbb ,;:.!~ " * 40
     text = f"{clean}\f{garbage}\f{clean}"
     found = measure_ocr(Text(text, "book"))
-    assert [text[mark.start : mark.end].strip("\f ") for mark in found.marks] == [garbage.strip()]
-    assert found.marks[0].rule == "ocr.hopeless" and found.marks[0].score > 0.5
-    assert measure_ocr(Text(clean)).measures["ocr_error_rate"] < 0.01 < found.measures["ocr_error_rate"]
-    assert measure_ocr(Text("")).measures == {}
+    assert [text[mark.start : mark.end].strip("\f ") for mark in found.spans] == [garbage.strip()]
+    assert found.spans[0].rule == "ocr.hopeless" and found.spans[0].score > 0.5
+    assert measure_ocr(Text(clean)).scores["ocr_error_rate"] < 0.01 < found.scores["ocr_error_rate"]
+    assert measure_ocr(Text("")).scores == {}
 
 
 @needs_books
 def test_error_rate_grows_with_the_errors() -> None:
     text = book("Flatland", 100_000)
-    rates = [measure_ocr(Text(misread(text, share)[0])).measures["ocr_error_rate"] for share in (0.0, 0.02, 0.2)]
+    rates = [measure_ocr(Text(misread(text, share)[0])).scores["ocr_error_rate"] for share in (0.0, 0.02, 0.2)]
     assert rates[0] < 0.005 and rates == sorted(rates) and rates[2] > 0.01
 
 

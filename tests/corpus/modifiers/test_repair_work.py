@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from lmworks.corpus.modifiers.footnotes import repair_footnotes
 from lmworks.corpus.modifiers.hyphenation import repair_hyphenation
@@ -18,6 +17,7 @@ from lmworks.corpus.modifiers.repeated_passages import repair_passages
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_machinery
 from lmworks.corpus.taggers.code import inspect_code
 from lmworks.corpus.taggers.front_matter import repair_matter
+from lmworks.corpus.taggers.tagger import Text
 
 
 def inspect(text: str) -> object:

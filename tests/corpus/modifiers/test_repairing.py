@@ -19,11 +19,12 @@ from noise import (
     wrapped,
 )
 
-from lmworks.corpus.attributes import Kind, Text
+from lmworks.corpus.attributes import Kind
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import ocr_model
 from lmworks.corpus.modifiers.repair import annotate_repairs, repair, repairs_of
+from lmworks.corpus.taggers.tagger import Text
 
 KINDS: list[Kind] = ["book", "mail", "chat", "code", "text"]
 
@@ -84,12 +85,12 @@ def test_a_vocabulary_is_used() -> None:
 
 
 def test_annotations_by_kind() -> None:
-    assert annotate_repairs(Text("x = 1\n", "code", uri="a.py")).measures["code_parses"] == 1
-    assert [m.rule for m in annotate_repairs(Text("Ann wrote:\n> a\n\nb\n", "mail")).marks] == ["mail.quote"]
-    assert "ocr_error_rate" in annotate_repairs(Text(made_prose(5), "book")).measures
+    assert annotate_repairs(Text("x = 1\n", "code", uri="a.py")).scores["code_parses"] == 1
+    assert [m.rule for m in annotate_repairs(Text("Ann wrote:\n> a\n\nb\n", "mail")).spans] == ["mail.quote"]
+    assert "ocr_error_rate" in annotate_repairs(Text(made_prose(5), "book")).scores
     log = "<ann> a\n<ubottu> b\n<ann> c\n"
-    assert [m.rule for m in annotate_repairs(Text(log, "chat")).marks] == ["chat.bot"]
-    assert annotate_repairs(Text("words", "text")).marks == ()
+    assert [m.rule for m in annotate_repairs(Text(log, "chat")).spans] == ["chat.bot"]
+    assert annotate_repairs(Text("words", "text")).spans == ()
 
 
 PARTS = ["exam-\nple ", "\f", "12\n", "HEAD\n", "[1] ", "word[1] ", "\n\n", "\x01", "tlie ", "> a\n", "<ann> b\n"]

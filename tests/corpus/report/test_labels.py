@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.filtering.decide import Reason, judge, outcome_of
 from lmworks.corpus.filtering.evaluation_refusal import RefusedError, check_refused
 from lmworks.corpus.filtering.filter_policy import Choice, Policy
@@ -21,10 +21,10 @@ def table(licences: list[str | None], words: list[float] | None = None, first: i
         sources=["a"] * n,
         characters=np.ones(n),
         bytes=np.ones(n),
-        measures={"words": np.array(words or [100.0] * n)},
+        scores={"words": np.array(words or [100.0] * n)},
         labels={"licence": licences},
         edits=[()] * n,
-        marks=[()] * n,
+        spans=[()] * n,
     )
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attribute_table import DocumentAttributes, read_annotations, write_annotations
-from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, read_attributes, write_attributes
 from lmworks.corpus.corpus_shards import corpus_shards
 from lmworks.corpus.documents import DOCUMENTS, document_from_json, write_documents
 from lmworks.corpus.edits import apply_edits
@@ -49,8 +48,8 @@ def made(folder: Path, rows: list[dict], steps=STEPS, shards: int = 2) -> tuple[
             annotated.append(DocumentAttributes(one.uri, one.hash, "text", len(text), size, found, edits, one.source))
         write_documents(folder / f"in{number}", documents)
         path = folder / f"{number}.parquet"
-        write_annotations(path, annotated)
-        tables.append(read_annotations(path))
+        write_attributes(path, annotated)
+        tables.append(read_attributes(path))
         (shard,) = corpus_shards({"in": folder / f"in{number}"})
         decided.append(Decided(shard, (path,), tuple(steps), tuple(judge(Policy(tuple(steps)), tables[-1]))))
     for number, each in enumerate(decided):

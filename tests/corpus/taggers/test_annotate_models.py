@@ -9,7 +9,7 @@ import pytest
 from lmworks.artefact import SECTIONS
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.attribute_table import annotation_paths, read_annotations
+from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.decide_duplicates import standing_of
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
@@ -61,13 +61,13 @@ def test_every_model_gives_the_measure_of_its_name(models):
         perplexity="maths-ngrams.npz",
         word_lists=["words.txt"],
     )
-    found = annotate_document(document(TEXT), wanted, models).annotations
+    found = annotate_document(document(TEXT), wanted, models).attributes
     for measure, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
-        assert found.measures[measure] == load_classifier(models / file).probabilities([TEXT])[0]
-    assert found.measures["quality"] > 0.8 > 0.2 > found.measures["toxicity"]
-    assert found.measures["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
-    assert found.measures["words_share"] == pytest.approx(1 / 11)
-    assert [mark.rule for mark in found.marks if mark.rule == "words"] == ["words"]
+        assert found.scores[measure] == load_classifier(models / file).probabilities([TEXT])[0]
+    assert found.scores["quality"] > 0.8 > 0.2 > found.scores["toxicity"]
+    assert found.scores["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
+    assert found.scores["words_share"] == pytest.approx(1 / 11)
+    assert [mark.rule for mark in found.spans if mark.rule == "words"] == ["words"]
 
 
 def test_tools_are_made_once_for_equal_configs(models):
@@ -135,15 +135,15 @@ def clean(built: Path, name: str, step: str) -> list[str]:
 
 
 def test_twins_are_ranked_by_licence_and_then_by_quality(built):
-    table = read_annotations(annotation_paths(built / "annotations")[0])
-    quality = table.measures["quality"].tolist()
+    table = read_attributes(attribute_paths(built / "annotations")[0])
+    quality = table.scores["quality"].tolist()
     order = np.argsort(standing_of([table]).rank).tolist()
     assert order[-1] == 3 and order[:3] == sorted(range(3), key=lambda place: -quality[place])
     assert quality[1] < min(quality[0], quality[2])
 
 
 def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
-    table = read_annotations(annotation_paths(built / "annotations")[0])
+    table = read_attributes(attribute_paths(built / "annotations")[0])
     assert list(table.labels["licence"]) == ["CC-BY-4.0", "CC-BY-4.0", "MIT AND GPL-3.0-only", None]
     allow = 'allow=["permissive"]'
     assert clean(built, "strict", f"labels={{licence={{{allow}, unknown='drop'}}}}") == ["1", "2"]

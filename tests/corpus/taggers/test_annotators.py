@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Annotator, Text
 from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Annotator, Text
 
 ANNOTATORS: dict[str, Annotator] = {"gopher": gopher, "repetition": repetition, "c4": c4, "fineweb": fineweb}
 ODD = [*"ab #.-…{}[]•\n\r\t1世ไम्", "\ud800", "\x00", "\x85", "\u2028", "\u0301"]
@@ -21,10 +21,10 @@ CHARACTERS = st.characters() | st.sampled_from(ODD)
 @given(st.text(CHARACTERS), st.sampled_from(["en", "zh", ""]))
 def test_any_text_has_measures_in_their_range(name: str, text: str, language: str) -> None:
     found = ANNOTATORS[name](Text(text, language=language))
-    for measure, value in found.measures.items():
+    for measure, value in found.scores.items():
         assert math.isfinite(value) and value >= 0, measure
         assert not measure.endswith("_share") or value <= 1, measure
-    assert all(0 <= mark.start < mark.end <= len(text) for mark in found.marks)
+    assert all(0 <= mark.start < mark.end <= len(text) for mark in found.spans)
 
 
 @pytest.mark.parametrize("name", ANNOTATORS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lmworks.build import run_alone
-from lmworks.corpus.attribute_table import annotation_paths, read_annotations
+from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.modifiers import book_words, ocr
 from lmworks.corpus.modifiers.book_words import without
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
@@ -81,7 +81,7 @@ def corpus(tmp_path_factory) -> Path:
 def annotated(corpus: Path, inputs: list[str], out: Path, workers: int) -> dict[str, bytes]:
     settings = [f"execution.workers={workers}", "personal=false", "spam=false", "heuristics=false", "language=false"]
     run_alone("data.annotate", out, [corpus / f"{name}-documents" for name in inputs], [], settings)
-    return {path.name: path.read_bytes() for path in annotation_paths(out)}
+    return {path.name: path.read_bytes() for path in attribute_paths(out)}
 
 
 def test_the_stage_corrects_by_the_other_books(corpus: Path, tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_the_stage_corrects_by_the_other_books(corpus: Path, tmp_path: Path) -> 
     assert one == two
     edits = {
         uri: [edit.replacement for edit in found if edit.rule == "ocr.word"]
-        for path in annotation_paths(tmp_path / "one")
-        for table in [read_annotations(path)]
+        for path in attribute_paths(tmp_path / "one")
+        for table in [read_attributes(path)]
         for uri, found in zip(table.uris, table.edits, strict=True)
     }
     assert {uri: sorted(found) for uri, found in edits.items() if found} == {
@@ -101,7 +101,7 @@ def test_the_stage_corrects_by_the_other_books(corpus: Path, tmp_path: Path) -> 
 
 def test_texts_that_are_no_books_are_not_looked_at(corpus: Path, tmp_path: Path) -> None:
     annotated(corpus, ["notes"], tmp_path / "notes", workers=1)
-    tables = [read_annotations(path) for path in annotation_paths(tmp_path / "notes")]
+    tables = [read_attributes(path) for path in attribute_paths(tmp_path / "notes")]
     assert not any(edit.rule == "ocr.word" for table in tables for edits in table.edits for edit in edits)
 
 
@@ -116,4 +116,4 @@ def test_the_words_of_a_book_are_looked_through_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ocr, "ocr_corrections", counted)
     book = Document(prose(6000, 1), "a/1", "text/plain", "plain", "1", "0" * 64, kind="book")
     found = annotate_document(book, AnnotateConfig(heuristics=False, personal=False, language=False), Path())
-    assert found.annotations.measures["ocr_error_rate"] == 0 and len(looked) == 1
+    assert found.attributes.scores["ocr_error_rate"] == 0 and len(looked) == 1

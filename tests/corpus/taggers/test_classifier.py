@@ -18,7 +18,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from lmworks.artefact import hash_json
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.classifier import (
     Classified,
     Classifier,
@@ -30,6 +29,7 @@ from lmworks.corpus.taggers.classifier import (
 from lmworks.corpus.taggers.classifier_examples import Example
 from lmworks.corpus.taggers.classifier_trainer import Learned, evaluate, learn_classifier, suggest_threshold
 from lmworks.corpus.taggers.config import ClassifierConfig
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import tokens
 
 BITS = 12
@@ -211,8 +211,8 @@ def test_what_is_no_classifier_is_told_with_the_fix(content: bytes | str, tmp_pa
 def test_the_annotator(classifier: Classifier) -> None:
     annotate = pickle.loads(pickle.dumps(Classified("spam_probability", classifier)))
     text = make_examples(1)[0].text
-    assert annotate(Text(text)).measures == {"spam_probability": classifier.probabilities([text])[0]}
-    assert annotate(Text(" \n")).measures == {}
+    assert annotate(Text(text)).scores == {"spam_probability": classifier.probabilities([text])[0]}
+    assert annotate(Text(" \n")).scores == {}
 
 
 def test_copies_of_a_text_are_on_one_side() -> None:

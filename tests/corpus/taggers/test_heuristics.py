@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
 from lmworks.corpus.taggers.prose import prose
+from lmworks.corpus.taggers.tagger import Text
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Gopher
@@ -23,7 +24,7 @@ GOPHER_LINES = st.lists(
 
 def test_gopher_by_hand() -> None:
     text = "# Title...\n\n- the cat and dog\n• 12 34 of\nend…"
-    assert gopher(Text(text, language="en")).measures == pytest.approx(
+    assert gopher(Text(text, language="en")).scores == pytest.approx(
         {
             "words": 9,  # Title the cat and dog 12 34 of end
             "tokens": 16,  # and # . . . - • …
@@ -44,7 +45,7 @@ def test_gopher_by_hand() -> None:
 
 @given(st.text() | st.text(st.sampled_from("ab1²½٣ .-\n世")))
 def test_words_with_a_letter_are_those_with_a_letter(text: str) -> None:
-    measures = gopher(Text(text)).measures
+    measures = gopher(Text(text)).scores
     chunks = prose(Text(text)).text.split()
     if not chunks:
         assert "alphabetic_word_share" not in measures
@@ -55,7 +56,7 @@ def test_words_with_a_letter_are_those_with_a_letter(text: str) -> None:
 
 @given(GOPHER_LINES)
 def test_shares_of_lines(lines: list[str]) -> None:
-    measures = gopher(Text("\n".join(lines))).measures
+    measures = gopher(Text("\n".join(lines))).scores
     filled = [line.strip() for line in lines if line.strip()]
     if not filled:
         assert "bullet_line_share" not in measures
@@ -68,26 +69,26 @@ def test_shares_of_lines(lines: list[str]) -> None:
 
 def test_stop_words_are_counted_once_in_any_case_and_in_english_only() -> None:
     text = "The the THE of Of WITH have. That's be-all"
-    assert gopher(Text(text, language="en")).measures["stop_words"] == 4
-    assert "stop_words" not in gopher(Text(text, language="de")).measures
-    assert "stop_words" not in gopher(Text(text)).measures
+    assert gopher(Text(text, language="en")).scores["stop_words"] == 4
+    assert "stop_words" not in gopher(Text(text, language="de")).scores
+    assert "stop_words" not in gopher(Text(text)).scores
 
 
 def test_what_does_not_apply_is_absent() -> None:
-    assert gopher(Text("")).measures == {"words": 0, "tokens": 0}
-    symbols = gopher(Text("### ***")).measures
+    assert gopher(Text("")).scores == {"words": 0, "tokens": 0}
+    symbols = gopher(Text("### ***")).scores
     assert symbols["hash_token_ratio"] == 0.5
     assert not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
 
 
 def test_characters_that_are_words_have_no_mean_length() -> None:
-    assert "mean_word_length" not in gopher(Text("今天天气很好。 OK")).measures
-    assert gopher(Text("to be or not to be")).measures["mean_word_length"] == 13 / 6
+    assert "mean_word_length" not in gopher(Text("今天天气很好。 OK")).scores
+    assert gopher(Text("to be or not to be")).scores["mean_word_length"] == 13 / 6
 
 
 def test_syllables_have_no_mean_length() -> None:
-    assert "mean_word_length" not in gopher(Text("오늘 날씨가 좋아서 우리는 공원에 간다")).measures
-    assert "mean_word_length" not in gopher(Text("ሰላም ለዓለም ሁሉ ይሁን")).measures
+    assert "mean_word_length" not in gopher(Text("오늘 날씨가 좋아서 우리는 공원에 간다")).scores
+    assert "mean_word_length" not in gopher(Text("ሰላም ለዓለም ሁሉ ይሁን")).scores
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ C4_LINES = [
 
 
 def rules(text: str) -> list[tuple[str, str]]:
-    return [(mark.rule, text[mark.start : mark.end]) for mark in c4(Text(text)).marks]
+    return [(mark.rule, text[mark.start : mark.end]) for mark in c4(Text(text)).spans]
 
 
 def kept_by_hand(text: str) -> list[str]:
@@ -133,15 +134,15 @@ def test_what_no_mark_cuts_is_what_the_rules_keep(lines: list[str]) -> None:
     text = "\n".join(lines)
     found = c4(Text(text))
     left = list(text)
-    for mark in found.marks:
+    for mark in found.spans:
         left[mark.start : mark.end] = [""] * (mark.end - mark.start)
     stays = [line.strip() for line in "".join(left).split("\n") if line.strip()]
     expected = kept_by_hand(text)
     assert stays == expected
-    assert found.measures["c4_kept_lorem_ipsum"] == "\n".join(expected).lower().count("lorem ipsum")
-    assert found.measures["c4_kept_curly_brackets"] == "\n".join(expected).count("{")
+    assert found.scores["c4_kept_lorem_ipsum"] == "\n".join(expected).lower().count("lorem ipsum")
+    assert found.scores["c4_kept_curly_brackets"] == "\n".join(expected).count("{")
     filled = [line for line in lines if line.strip()]
-    assert found.measures.get("c4_kept_line_share") == (len(expected) / len(filled) if filled else None)
+    assert found.scores.get("c4_kept_line_share") == (len(expected) / len(filled) if filled else None)
 
 
 @pytest.mark.parametrize(
@@ -166,13 +167,13 @@ def test_all_rules_that_a_line_breaks_are_marked(line: str, expected: list[str])
 def test_citations_are_marked_and_a_line_that_ends_in_one_stays() -> None:
     text = "A fact that is cited.[12] And one more. [edit]"
     assert rules(text) == [("c4.citation", "[12]"), ("c4.citation", "[edit]")]
-    assert c4(Text(text)).measures["c4_kept_sentences"] == 2
+    assert c4(Text(text)).scores["c4_kept_sentences"] == 2
 
 
 def test_c4_by_hand() -> None:
     text = "Home | About\nThe cat sat. It slept.\n\nThe {dog} ran away!\nvar x = {};\nLorem ipsum dolor"
     found = c4(Text(text))
-    assert found.measures == {
+    assert found.scores == {
         "lorem_ipsum": 1,
         "curly_brackets": 2,
         "c4_kept_lorem_ipsum": 0,
@@ -180,12 +181,12 @@ def test_c4_by_hand() -> None:
         "c4_kept_sentences": 3,
         "c4_kept_line_share": 2 / 5,
     }
-    assert found.marks[-1] == TaggedSpan("c4.no_terminal_punctuation", len(text) - len("Lorem ipsum dolor"), len(text))
+    assert found.spans[-1] == TaggedSpan("c4.no_terminal_punctuation", len(text) - len("Lorem ipsum dolor"), len(text))
 
 
 @given(st.text())
 def test_marks_lie_in_the_text(text: str) -> None:
-    assert all(0 <= mark.start < mark.end <= len(text) for mark in c4(Text(text)).marks)
+    assert all(0 <= mark.start < mark.end <= len(text) for mark in c4(Text(text)).spans)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ FINEWEB_LINES = st.sampled_from(["", "  ", "Menu", "x" * 30, "x" * 31, *ENDS])
 
 def test_fineweb_by_hand() -> None:
     text = "Menu\nMenu\n\nThis line is a bit longer than the others.\nEnd?"
-    assert fineweb(Text(text)).measures == {
+    assert fineweb(Text(text)).scores == {
         "terminal_line_share": 2 / 4,
         "short_line_share": 3 / 4,
         "fineweb_duplicate_character_share": 4 / (len(text) - 4),
@@ -209,7 +210,7 @@ def test_fineweb_by_hand() -> None:
 @given(st.lists(FINEWEB_LINES))
 def test_fineweb_measures_are_their_definitions(lines: list[str]) -> None:
     text = "\n".join(lines)
-    measures = fineweb(Text(text)).measures
+    measures = fineweb(Text(text)).scores
     filled = [line for line in lines if line.strip()]
     if not filled:
         assert measures == {}
@@ -234,22 +235,22 @@ PIECES = st.sampled_from(["[a b](x)", "[", "](", ")", "http://x", " ", "\n", "# 
 @given(st.text() | st.lists(PIECES).map("".join))
 def test_any_text_has_measures_in_their_range(text: str) -> None:
     found = spam(Text(text))
-    assert found.marks == () and found.labels == {}
-    for name, value in found.measures.items():
+    assert found.spans == () and found.labels == {}
+    for name, value in found.scores.items():
         assert math.isfinite(value) and value >= 0
         assert name not in SHARES or value <= 1
-    assert ("compression_ratio" in found.measures) == bool(text)
+    assert ("compression_ratio" in found.scores) == bool(text)
 
 
 @given(st.text(min_size=1))
 def test_compression_is_that_of_zlib(text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
-    assert spam(Text(text)).measures["compression_ratio"] == len(data) / len(zlib.compress(data))
+    assert spam(Text(text)).scores["compression_ratio"] == len(data) / len(zlib.compress(data))
 
 
 def test_what_repeats_itself_compresses_better() -> None:
     line = "Cheap tickets to nowhere, only today! "
-    ratios = [spam(Text(line * times)).measures["compression_ratio"] for times in (1, 10, 100)]
+    ratios = [spam(Text(line * times)).scores["compression_ratio"] for times in (1, 10, 100)]
     assert ratios == sorted(ratios) and ratios[-1] > 10
 
 
@@ -258,7 +259,7 @@ WORDS = st.sampled_from(["The", "cat", "casino", "CASINO", "poker", "bonus", "sl
 
 @given(st.lists(WORDS))
 def test_keywords_by_counting(words: list[str]) -> None:
-    measures = spam(Text(", ".join(words))).measures
+    measures = spam(Text(", ".join(words))).scores
     if not words:
         assert measures == {}
         return
@@ -280,11 +281,11 @@ def test_link_density() -> None:
         "[](x)": None,
         "": None,
     }
-    assert {text: spam(Text(text)).measures.get("link_density") for text in expected} == expected
+    assert {text: spam(Text(text)).scores.get("link_density") for text in expected} == expected
 
 
 def test_titles() -> None:
-    assert spam(Text("# Cheap, cheap tickets\n\nText")).measures["title_words"] == 3
-    assert spam(Text("\n# One\n")).measures["title_words"] == 1
+    assert spam(Text("# Cheap, cheap tickets\n\nText")).scores["title_words"] == 3
+    assert spam(Text("\n# One\n")).scores["title_words"] == 1
     for text in ("No title", "#hash", "Text\n# Heading"):
-        assert "title_words" not in spam(Text(text)).measures
+        assert "title_words" not in spam(Text(text)).scores

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.language import language, py3langid
+from lmworks.corpus.taggers.tagger import Text
 
 ENGLISH = "The harbour lay quiet when the first boats came back with their nets half empty, and nobody spoke of it."
 RUSSIAN = "Гавань была тиха, когда первые лодки вернулись с полупустыми сетями, и никто не говорил об этом."
@@ -22,14 +23,14 @@ def test_a_paragraph_in_another_language_is_marked() -> None:
     found = language(Text(text), by_script)
     start = text.index(RUSSIAN)
     assert found.labels == {"language": "en"}
-    assert found.marks == (TaggedSpan("language.ru", start, start + len(RUSSIAN), 0.9),)
+    assert found.spans == (TaggedSpan("language.ru", start, start + len(RUSSIAN), 0.9),)
     own = 2 * len(ENGLISH)
-    assert found.measures == {"language_probability": 0.8, "language_share": own / (own + len(RUSSIAN))}
+    assert found.scores == {"language_probability": 0.8, "language_share": own / (own + len(RUSSIAN))}
 
 
 def test_lines_are_paragraphs_where_there_is_no_blank_line() -> None:
     text = f"{ENGLISH}\n{RUSSIAN}\n{ENGLISH}\n"
-    assert [(mark.rule, text[mark.start : mark.end]) for mark in language(Text(text), by_script).marks] == [
+    assert [(mark.rule, text[mark.start : mark.end]) for mark in language(Text(text), by_script).spans] == [
         ("language.ru", RUSSIAN)
     ]
 
@@ -43,7 +44,7 @@ def test_one_paragraph_is_identified_once() -> None:
 
     found = language(Text(ENGLISH), identify)
     assert asked == [ENGLISH]
-    assert found.measures == {"language_probability": 1.0} and found.marks == ()
+    assert found.scores == {"language_probability": 1.0} and found.spans == ()
 
 
 def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
@@ -64,7 +65,7 @@ def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
 @pytest.mark.parametrize("text", ["", "ok", "12 + 34 = 46 | " * 50, "???\n\n!!!"])
 def test_too_few_letters_are_undetermined(text: str) -> None:
     found = language(Text(text), by_script)
-    assert found.labels == {"language": "und"} and found.measures == {} and found.marks == ()
+    assert found.labels == {"language": "und"} and found.scores == {} and found.spans == ()
 
 
 def test_a_character_of_han_says_as_much_as_three_letters() -> None:
@@ -74,7 +75,7 @@ def test_a_character_of_han_says_as_much_as_three_letters() -> None:
 
 @given(st.lists(st.sampled_from([ENGLISH, RUSSIAN, "\n", "\n\n", "\n \t", " ", "да"])).map("".join))
 def test_marks_cover_whole_paragraphs(text: str) -> None:
-    marks = language(Text(text), by_script).marks
+    marks = language(Text(text), by_script).spans
     for mark in marks:
         assert text[mark.start : mark.end].strip()
         assert mark.end == len(text) or text[mark.end] == "\n"
@@ -115,5 +116,5 @@ def test_py3langid_marks_a_german_paragraph_in_an_english_text() -> None:
     text = "\n\n".join([ENGLISH, ENGLISH, german, ENGLISH])
     found = language(Text(text))
     assert found.labels == {"language": "en"}
-    assert [(mark.rule, text[mark.start : mark.end]) for mark in found.marks] == [("language.de", german)]
-    assert found.measures["language_share"] == 3 * len(ENGLISH) / (3 * len(ENGLISH) + len(german))
+    assert [(mark.rule, text[mark.start : mark.end]) for mark in found.spans] == [("language.de", german)]
+    assert found.scores["language_share"] == 3 * len(ENGLISH) / (3 * len(ENGLISH) + len(german))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.licence_expressions import parse
 from lmworks.corpus.licence_statements import in_small_letters
 from lmworks.corpus.taggers.licence import licence
+from lmworks.corpus.taggers.tagger import Text
 
 MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy
 of this software and associated documentation files (the "Software"), to deal
@@ -78,7 +78,7 @@ def test_headers_in_comments_of_any_language(expected: str, before: str) -> None
     for text in (header, f"/*\n{header}\n */\nint main() {{}}\n", header.replace("\n", "\r\n")):
         found = licence(Text(text))
         assert found.labels == {"licence": expected}
-        assert found.marks
+        assert found.spans
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_headers_in_comments_of_any_language(expected: str, before: str) -> None
 def test_tags(text: str, expected: str) -> None:
     found = licence(Text(text))
     assert found.labels == {"licence": expected}
-    assert {(mark.rule, mark.score) for mark in found.marks} == {("licence.tag", 1.0)}
-    assert text[found.marks[0].start :].startswith("SPDX-License-Identifier:")
+    assert {(mark.rule, mark.score) for mark in found.spans} == {("licence.tag", 1.0)}
+    assert text[found.spans[0].start :].startswith("SPDX-License-Identifier:")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_statements(text: str, expected: str) -> None:
 )
 def test_what_states_nothing(text: str) -> None:
     assert licence(Text(text)).labels == {}
-    assert licence(Text(text)).marks == ()
+    assert licence(Text(text)).spans == ()
 
 
 def test_a_tag_says_more_than_a_name_and_not_more_than_a_licence_itself() -> None:
@@ -189,11 +189,11 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES | st.text(max_size=5), max_size=12).map("".join))
 def test_any_text_has_marks_within_it_and_a_label_that_is_an_expression(text: str) -> None:
     found = licence(Text(text))
-    assert bool(found.labels) == bool(found.marks)
+    assert bool(found.labels) == bool(found.spans)
     if found.labels:
         assert str(parse(found.labels["licence"])) == found.labels["licence"]
-    assert list(found.marks) == sorted(found.marks, key=lambda mark: mark.start)
-    places = [(mark.start, mark.end) for mark in found.marks]
+    assert list(found.spans) == sorted(found.spans, key=lambda mark: mark.start)
+    places = [(mark.start, mark.end) for mark in found.spans]
     assert all(0 <= start < end <= len(text) for start, end in places)
     assert all(first[1] <= second[0] for first, second in pairwise(places))
 
@@ -201,7 +201,7 @@ def test_any_text_has_marks_within_it_and_a_label_that_is_an_expression(text: st
 @given(st.text(), st.text())
 def test_text_around_a_header_moves_its_mark(before: str, behind: str) -> None:
     text = f"{before}\n\n{HEADERS['Unlicense']}\n\n{behind}"
-    places = [(mark.start, mark.end) for mark in licence(Text(text)).marks if mark.rule == "licence.text"]
+    places = [(mark.start, mark.end) for mark in licence(Text(text)).spans if mark.rule == "licence.text"]
     start = text.index("This is free and unencumbered")
     assert (start, start + len(HEADERS["Unlicense"]) - 1) in places
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.config import NgramConfig
 from lmworks.corpus.taggers.model_perplexity import Perplexity
 from lmworks.corpus.taggers.ngram_model import NgramModel, Tables, load_ngram_model, model_tokens, text_grams
 from lmworks.corpus.taggers.ngram_trainer import smooth, train_ngrams
+from lmworks.corpus.taggers.tagger import Text
 
 SYMBOLS, BITS = 5, 3  # 0 is the beginning
 SEQUENCES = st.lists(st.lists(st.integers(1, SYMBOLS - 1), max_size=12), min_size=1, max_size=6).filter(any)
@@ -129,9 +129,9 @@ def test_tokens_are_casefolded_and_their_digits_are_zeros():
 def test_what_reads_like_the_good_texts_is_less_surprising():
     perplexity = Perplexity(train_word_model(GOOD).score)
     texts = ("The cat sat in the tree.", "Tree the in sat cat the.", "Qux zyzzy plugh xyzzy frob.")
-    fluent, shuffled, strange = (perplexity(Text(text)).measures["perplexity"] for text in texts)
+    fluent, shuffled, strange = (perplexity(Text(text)).scores["perplexity"] for text in texts)
     assert fluent < shuffled and fluent < strange
-    assert perplexity(Text(" \n")).measures == {}
+    assert perplexity(Text(" \n")).scores == {}
 
 
 def test_a_score_does_not_depend_on_neighbours():

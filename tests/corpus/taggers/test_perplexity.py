@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.model_perplexity import Perplexity, perplexities, windows
+from lmworks.corpus.taggers.tagger import Text
 
 
 def uniform(texts: Sequence[str]) -> list[tuple[float, int]]:
@@ -59,7 +59,7 @@ def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
 
 def test_the_annotator_can_be_sent_away() -> None:
     annotate = pickle.loads(pickle.dumps(Perplexity(uniform)))
-    assert annotate(Text("ab")).measures == {"perplexity": pytest.approx(50)} and annotate(Text(" ")).measures == {}
+    assert annotate(Text("ab")).scores == {"perplexity": pytest.approx(50)} and annotate(Text(" ")).scores == {}
 
 
 @pytest.mark.parametrize("found", [[], [(1.0, 1), (1.0, 1)], [(-1.0, 2)], [(math.nan, 1)], [(math.inf, 1)], [(1.0, 0)]])

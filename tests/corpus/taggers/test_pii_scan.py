@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from pii_finds import finds
 from pii_texts import texts
 
-from lmworks.corpus.attributes import TaggedSpan, Text
+from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import type_in_place
 from lmworks.corpus.taggers.pii.scan import ORDER, candidates, find_personal_data, personal_data, precedence, resolve
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
 
 
@@ -95,7 +96,7 @@ def test_what_wins(text, expected):
 def test_the_annotator_marks_and_measures():
     annotate = pickle.loads(pickle.dumps(personal_data))
     annotations = annotate(Text("To jo@acme.com"))
-    assert annotations.marks == (TaggedSpan("pii.email", 3, 14, 0.95),)
-    assert annotations.measures == {"pii_marks": 1.0, "pii_share": 11 / 14}
-    assert annotate(Text("")).measures == {"pii_marks": 0.0}
+    assert annotations.spans == (TaggedSpan("pii.email", 3, 14, 0.95),)
+    assert annotations.scores == {"pii_marks": 1.0, "pii_share": 11 / 14}
+    assert annotate(Text("")).scores == {"pii_marks": 0.0}
     assert find_personal_data("To jo@acme.com", at_least=0.96) == ()

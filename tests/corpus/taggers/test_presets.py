@@ -2,9 +2,9 @@
 
 import pytest
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Text
 
 PROSE = """The harbour lay quiet when the first boats came back with nets half empty. Nobody on the quay spoke of it.
 Two winters ago the same crews had filled every crate before noon, and buyers from the city had waited with lorries.
@@ -17,7 +17,7 @@ What will become of the village is hard to say. It has been poor before, and it 
 
 def measures(text: str) -> dict[str, float]:
     seen = Text(text, language="en")
-    return {**gopher(seen).measures, **repetition(seen).measures, **c4(seen).measures, **fineweb(seen).measures}
+    return {**gopher(seen).scores, **repetition(seen).scores, **c4(seen).scores, **fineweb(seen).scores}
 
 
 def broken(preset: Preset, text: str) -> list[str]:

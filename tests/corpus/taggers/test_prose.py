@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.heuristics import gopher
 from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Text
 
 LINES = st.lists(st.sampled_from(["one two", "", "  three", "`four`", "a - b", "x | y"]))
 CODE = st.lists(st.sampled_from(["}", "{", "", "x = 1", "| a | b |", "    ```", "``"]))
@@ -18,7 +18,7 @@ def test_blocks_of_code_are_none(lines: list[str], code: list[str]) -> None:
     for opening, closing in (("```python", "```"), ("~~~", "~~~~"), ("  ````", "````  ")):
         text = "\n".join(["begin", *lines, "", opening, *code, closing, *lines])
         assert prose(Text(text)).text == prose(Text(kept)).text
-        assert repetition(Text(text)).measures == repetition(Text(kept)).measures
+        assert repetition(Text(text)).scores == repetition(Text(kept)).scores
 
 
 def test_a_fence_that_nothing_closes_is_none() -> None:
@@ -34,7 +34,7 @@ def test_what_underlines_a_heading_is_no_fence_and_no_break() -> None:
 def test_breaks_are_left_out() -> None:
     text = "One.\n\n---\n\nTwo.\n\n* * *\n\nThree.\n\n___\n"
     assert prose(Text(text)).text.split() == ["One.", "Two.", "Three."]
-    assert repetition(Text(f"{text}\n---\n\n---\n\nFour.")).measures["duplicate_line_share"] == 0
+    assert repetition(Text(f"{text}\n---\n\n---\n\nFour.")).scores["duplicate_line_share"] == 0
 
 
 def test_code_within_a_line_opens_no_block() -> None:
@@ -56,5 +56,5 @@ def test_without_either_it_is_the_text_itself() -> None:
 
 def test_gopher_counts_no_bars_as_words() -> None:
     table = "| name | points |\n| --- | ---: |\n| Ann | 12 |\n"
-    assert gopher(Text(table)).measures["alphabetic_word_share"] == 3 / 4  # name points Ann 12
-    assert gopher(Text("a | b --- 1")).measures["alphabetic_word_share"] == 2 / 5
+    assert gopher(Text(table)).scores["alphabetic_word_share"] == 3 / 4  # name points Ann 12
+    assert gopher(Text("a | b --- 1")).scores["alphabetic_word_share"] == 2 / 5

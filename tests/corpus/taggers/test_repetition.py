@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import duplicates, repetition
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import unspaced_share
 
 PIECES = ["the", "cat", "sat,", "on ", "\n\n", "a\u0301", "世界", "+ + +"]
@@ -56,7 +56,7 @@ def covered_by_hand(text: str, tokens: Sequence[str], n: int) -> int:
 
 @given(TEXTS)
 def test_n_grams_are_those_of_plain_python(text: str) -> None:
-    measures = repetition(Text(text)).measures
+    measures = repetition(Text(text)).scores
     text = prose(Text(text)).text
     tokens = Text(text).tokens
     length = 2 if unspaced_share(Text(text).words) > 0.5 else 1
@@ -75,7 +75,7 @@ def test_n_grams_are_those_of_plain_python(text: str) -> None:
 @given(st.lists(st.sampled_from(["one", "two two", "  three", "  ", "", "one "])))
 def test_lines_and_paragraphs_that_repeat_an_earlier_one(lines: list[str]) -> None:
     text = "\n".join(lines)
-    measures = repetition(Text(text)).measures
+    measures = repetition(Text(text)).scores
     filled = [line for line in lines if line.strip()]
     if not filled:
         assert measures == {}
@@ -87,7 +87,7 @@ def test_lines_and_paragraphs_that_repeat_an_earlier_one(lines: list[str]) -> No
 
 def test_an_example_by_hand() -> None:
     text = "Buy now.\n\nBuy now.\n\nRead on.\n\nBuy now.\n"
-    measures = repetition(Text(text)).measures
+    measures = repetition(Text(text)).scores
     assert measures["duplicate_paragraph_share"] == measures["duplicate_line_share"] == 2 / 4
     assert measures["duplicate_paragraph_character_share"] == 16 / len(text)
     assert measures["top_2_gram_character_share"] == 3 * len("Buy now") / len(text)
@@ -100,20 +100,20 @@ def test_an_example_by_hand() -> None:
 def test_a_text_twice_is_closed_in_form(n: int) -> None:
     words = [f"w{number:03}" for number in range(37)]
     text = " ".join([*words, *words])
-    assert repetition(Text(" ".join(words))).measures[f"duplicate_{n}_gram_character_share"] == 0
-    assert repetition(Text(text)).measures[f"duplicate_{n}_gram_character_share"] == 37 // n * n * 4 / len(text)
+    assert repetition(Text(" ".join(words))).scores[f"duplicate_{n}_gram_character_share"] == 0
+    assert repetition(Text(text)).scores[f"duplicate_{n}_gram_character_share"] == 37 // n * n * 4 / len(text)
 
 
 @given(st.text(st.sampled_from("ab \n")).map(str.strip).filter(bool))
 def test_a_copy_behind_a_text_raises_the_shares_of_duplicates(text: str) -> None:
-    once, twice = (repetition(Text(each)).measures for each in (text, f"{text}\n\n{text}"))
+    once, twice = (repetition(Text(each)).scores for each in (text, f"{text}\n\n{text}"))
     for name in ("line", "paragraph"):
         for share in (f"duplicate_{name}_share", f"duplicate_{name}_character_share"):
             assert once[share] < twice[share]
 
 
 def test_overlapping_occurrences_count_their_characters_once() -> None:
-    measures = repetition(Text("+ " * 50)).measures
+    measures = repetition(Text("+ " * 50)).scores
     assert measures["top_2_gram_character_share"] == measures["top_4_gram_character_share"] == 99 / 100
 
 
@@ -127,7 +127,7 @@ def test_what_is_repeated_is_all_but_the_distinct(numbers: list[int]) -> None:
 @given(TEXTS)
 def test_longer_n_grams_occur_no_more_often(text: str) -> None:
     """Where the most frequent n-gram occurs twice, the (n-1)-gram it begins with does: no share comes from nothing."""
-    measures = repetition(Text(text)).measures
+    measures = repetition(Text(text)).scores
     names = [name for name in (f"top_{n}_gram_character_share" for n in range(2, 5)) if name in measures]
     for shorter, longer in pairwise(names):
         assert measures[shorter] > 0 or measures[longer] == 0
@@ -135,7 +135,7 @@ def test_longer_n_grams_occur_no_more_often(text: str) -> None:
 
 def test_n_grams_of_characters_are_twice_as_long() -> None:
     line = "今天天气很好我们去公园"
-    once, twice = (repetition(Text(text)).measures for text in (line, f"{line}我{line}"))
+    once, twice = (repetition(Text(text)).scores for text in (line, f"{line}我{line}"))
     assert "duplicate_5_gram_character_share" in once
     assert "duplicate_6_gram_character_share" not in once  # of eleven characters
     assert twice["duplicate_5_gram_character_share"] == 10 / 23

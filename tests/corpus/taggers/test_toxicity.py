@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.attributes import Text
 from lmworks.corpus.taggers.classifier_examples import Example, usable
 from lmworks.corpus.taggers.classifier_trainer import Learned, learn_classifier
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.word_list import WordList, compile_words
 from lmworks.statistics import wilson_interval
 
@@ -68,7 +68,7 @@ def test_a_word_list_finds_the_texts_with_its_words_and_no_others():
     for name, texts in (("jailbreaks", jailbreaks()), ("pages", pages())):
         found = [unwanted(Text(text)) for text in texts]
         by_hand = [any(word in text.casefold() for word in ("fuck", "shit", "bitch", "slut")) for text in texts]
-        assert all(hand or not each.marks for hand, each in zip(by_hand, found, strict=True))
-        assert all(bool(each.marks) == (each.measures.get("unwanted_share", 0) > 0) for each in found)
-        shares[name] = wilson_interval(sum(bool(each.marks) for each in found), len(found))
+        assert all(hand or not each.spans for hand, each in zip(by_hand, found, strict=True))
+        assert all(bool(each.spans) == (each.scores.get("unwanted_share", 0) > 0) for each in found)
+        shares[name] = wilson_interval(sum(bool(each.spans) for each in found), len(found))
     assert shares["jailbreaks"][0] > shares["pages"][1]  # 95 % intervals that do not touch

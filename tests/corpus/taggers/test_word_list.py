@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.word_list import WordList, compile_words, find_words, read_word_list
 
 UNSPACED = "世界ひกカ"
@@ -70,11 +70,11 @@ def test_share_and_marks() -> None:
     annotate = WordList("unwanted", compile_words(["Bad", "very bad  thing", "世界"]))
     text = Text("A very\n bad thing, badly done; BAD. Hello世界人")
     found = annotate(text)
-    assert [text.text[mark.start : mark.end] for mark in found.marks] == ["very\n bad thing", "BAD", "世界"]
-    assert {mark.rule for mark in found.marks} == {"unwanted"}
-    assert found.measures == {"unwanted_share": (3 + 1 + 2) / len(text.words)}
-    assert annotate(Text("all is well")).measures == {"unwanted_share": 0}
-    assert annotate(Text("...")).measures == {}
+    assert [text.text[mark.start : mark.end] for mark in found.spans] == ["very\n bad thing", "BAD", "世界"]
+    assert {mark.rule for mark in found.spans} == {"unwanted"}
+    assert found.scores == {"unwanted_share": (3 + 1 + 2) / len(text.words)}
+    assert annotate(Text("all is well")).scores == {"unwanted_share": 0}
+    assert annotate(Text("...")).scores == {}
 
 
 def test_a_word_goes_on_with_its_accents() -> None:
@@ -94,7 +94,7 @@ def test_files(tmp_path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("\ufeffone\n\n  two  words \r\nthree\n", "utf-8")
     annotate = read_word_list("mine", path)
-    assert annotate(Text("One two\twords, four")).measures == {"mine_share": 3 / 4}
+    assert annotate(Text("One two\twords, four")).scores == {"mine_share": 3 / 4}
     path.write_text("\n \n")
     with pytest.raises(ValueError, match="holds no word"):
         read_word_list("mine", path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import (
     SENTENCE_TERMINALS,
     sentence_count,

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
-from lmworks.corpus.attributes import Kind, Text
+from lmworks.corpus.attributes import Kind
+from lmworks.corpus.taggers.tagger import Text
 
 PROSE: tuple[Kind, ...] = ("web", "manual", "book", "mail", "text")  # a chat's marks of turns are its sense
 _BLANK = re.compile(r"(\n[^\S\n]*(?:\n[^\S\n]*)*\n)")  # between blocks

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attributes import Text, kind_of
+from lmworks.corpus.attributes import kind_of
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import REASONS, Decision
@@ -21,6 +21,7 @@ from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
 from lmworks.corpus.corpus_shards import CorpusShard
 from lmworks.corpus.documents import document_from_json, document_to_json
 from lmworks.corpus.languages import base_language
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Document, RejectedRecord
 from lmworks.report import Section, Table
 

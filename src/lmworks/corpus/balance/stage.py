@@ -6,7 +6,7 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.config import unknown
-from lmworks.corpus.attribute_table import ANNOTATIONS, annotation_paths
+from lmworks.corpus.attributes import ATTRIBUTES, attribute_paths
 from lmworks.corpus.balance.balanced_corpus import (
     LEDGER,
     WritePart,
@@ -41,7 +41,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     survey = read_survey(shards, paths)
     _check_survey(config, survey)
     config = without_gone(config, survey, context.inputs)
-    annotations = [path for folder in context.inputs.values() for path in annotation_paths(folder)]
+    annotations = [path for folder in context.inputs.values() for path in attribute_paths(folder)]
     decision = decide(config, survey, inputs_of(shards, survey, config.evaluation), annotations)
     parts = []
     for shard, copies in zip(shards, np.split(decision.copies, np.cumsum(survey.counts)[:-1]), strict=True):
@@ -79,7 +79,7 @@ def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence
     """ValueError for inputs that give nothing, and for evaluation inputs that there are not."""
     used = {shard.input for shard in shards}
     for name, folder in context.inputs.items():
-        if name not in used and not (folder / ANNOTATIONS).is_dir():
+        if name not in used and not (folder / ATTRIBUTES).is_dir():
             raise ValueError(f"{name} holds neither documents nor their annotations: leave it out")
     for name in config.evaluation:
         if name not in used:

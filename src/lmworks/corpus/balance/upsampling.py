@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import unknown
-from lmworks.corpus.attribute_table import LABEL, MEASURE
+from lmworks.corpus.attributes import LABEL, SCORE
 from lmworks.corpus.balance.config import UpsamplingFactor, unknown_source
 from lmworks.corpus.balance.survey import Survey, key_of
 from lmworks.corpus.filtering.filter_policy import Limit
@@ -73,7 +73,7 @@ def _by_survey(factor: UpsamplingFactor, survey: Survey) -> NDArray[np.bool_]:
 
 def _conditions(factor: UpsamplingFactor) -> list[_Condition]:
     return [
-        *((MEASURE + name, limit) for name, limit in factor.measures.items()),
+        *((SCORE + name, limit) for name, limit in factor.measures.items()),
         *((LABEL + name, tuple(words)) for name, words in factor.labels.items()),
     ]
 
@@ -89,7 +89,7 @@ def _met(
         raise ValueError("factors ask for measures or labels: add the stage data.annotate to what this one reads from")
     columns = {name for path in paths for name in pq.read_schema(path).names}
     for column, _ in conditions:
-        what, prefix = ("measure", MEASURE) if column.startswith(MEASURE) else ("label", LABEL)
+        what, prefix = ("measure", SCORE) if column.startswith(SCORE) else ("label", LABEL)
         known = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if column not in columns:
             raise ValueError(f"factors: {unknown(what, column.removeprefix(prefix), known)}")

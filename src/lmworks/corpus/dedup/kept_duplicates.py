@@ -12,19 +12,21 @@ must be there. Documents with the same words are one for all comparisons, and th
 for them; crowds are compared only now, with those that stay.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.dedup.hashes import HashRows
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 from lmworks.corpus.dedup.shingles import shingle_sets, similarities
+from lmworks.corpus.languages import MEASURED
 
-LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a measure; the last one equal texts share
+LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
+STANDING = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"label.{MEASURED}", f"score.{QUALITY}")
 MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
 _AT_ONCE = 4  # that are compared first; then four times as many, and so on
 _REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
@@ -74,27 +76,26 @@ class Standings:
         return shard, document - int(self.starts[shard])
 
 
-def standing_of(tables: Sequence[AttributeTable]) -> Standings:
-    """That of the documents of a corpus, a table for each of its shards."""
-
-    def labels(name: str) -> list[str | None]:
-        return [label for table in tables for label in table.labels.get(name) or [None] * len(table)]
-
-    uris = [uri for table in tables for uri in table.uris]
-    licensed = np.array([licence is not None for licence in labels(LICENCE)], bool)
-    qualities = [table.measures.get(QUALITY, np.full(len(table), np.nan)) for table in tables]
-    characters = np.concatenate([np.empty(0, np.int64), *(table.characters for table in tables)])
-    return Standings(
-        starts=np.cumsum([0, *map(len, tables)]),
-        rank=priority(licensed, np.concatenate([np.empty(0), *qualities]), characters, uris),
-        uris=uris,
-        keys=labels(KEY),
-        sources=[source for table in tables for source in table.sources],
-        kinds=[kind for table in tables for kind in table.kinds],
-        languages=labels("language"),
-        licensed=licensed,
-        characters=characters,
-    )
+def standing_of(tables: Iterable[AttributeTable]) -> Standings:
+    """That of the documents of a corpus, a table for each of its shards, with the columns `STANDING`."""
+    starts, uris, sources, kinds = [0], list[str](), list[str](), list[str]()
+    licences, keys, languages = list[str | None](), list[str | None](), list[str | None]()
+    qualities, characters = [np.empty(0)], [np.empty(0, np.int64)]
+    for table in tables:  # each is read once, and none is kept
+        starts.append(starts[-1] + len(table))
+        uris += table.uris
+        sources += table.sources
+        kinds += table.kinds
+        none: Sequence[str | None] = [None] * len(table)
+        licences += table.labels.get(LICENCE, none)
+        keys += table.labels.get(KEY, none)
+        languages += table.labels.get(MEASURED, none)
+        qualities.append(table.scores.get(QUALITY, np.full(len(table), np.nan)))
+        characters.append(table.characters)
+    licensed = np.array([licence is not None for licence in licences], bool)
+    size = np.concatenate(characters)
+    rank = priority(licensed, np.concatenate(qualities), size, uris)
+    return Standings(np.array(starts), rank, uris, keys, sources, kinds, languages, licensed, size)
 
 
 def priority(

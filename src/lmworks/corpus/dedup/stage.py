@@ -9,10 +9,10 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_rows
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.attribute_table import AttributeTable, read_annotations
+from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, attribute_files, read_attributes
 from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
-from lmworks.corpus.dedup.kept_duplicates import standing_of
+from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import (
     Crowds,
     Looked,
@@ -31,7 +31,6 @@ from lmworks.corpus.dedup.winnowing import Fingerprints, fingerprints
 from lmworks.corpus.documents import LEFT_OUT, Shard
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
-from lmworks.corpus.joined_attributes import annotation_files, read_joined
 from lmworks.records import RejectedRecord
 from lmworks.report import Fold, Section, Table
 
@@ -78,11 +77,12 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
     inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
     shards = corpus_shards(dict(context.inputs))
-    annotations = annotation_files(context.inputs)
-    tables = [read_joined(paths) for paths in annotations]
+    annotations = attribute_files(context.inputs)
+    every = CorpusAttributes(annotations)
+    tables = list(every.only(*STANDING))
     _check_belonging(shards, annotations, tables)
     write_corpus(context.output, looked_at(shards, tables))
-    texts = CorpusTexts(shards, [table.edits for table in tables])
+    texts = CorpusTexts(shards, every)
     found = _looked_at(config, context, shards, annotations, tables)
     near = config.near
     compared = compare(texts, standing_of(tables).order, _joined(Keys, found), near)
@@ -152,7 +152,7 @@ def _looked_at(
 
 def sign_part(part: SignPart, path: Path) -> None:
     """Of one shard's documents the keys, paragraphs, windows and repositories, to a new file."""
-    table = read_annotations(part.annotations)
+    table = read_attributes(part.annotations, ["edits"])
     documents = list(part.shard)
     texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]
     config = part.config

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attribute_columns import of_rules, rules_of
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable, of_rules, rules_of
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Limit, Policy, Step
 from lmworks.corpus.licence_expressions import LicencePolicy
 
@@ -92,8 +91,8 @@ def type_in_place(rule: str) -> str:
 def _judge_step(step: Step, table: AttributeTable, looked_at: np.ndarray) -> Judged:
     judged = Judged({}, {})
     for name, limit in step.all_limits.items():
-        if name in table.measures:
-            _compare(name, limit, table.measures[name], looked_at, judged)
+        if name in table.scores:
+            _compare(name, limit, table.scores[name], looked_at, judged)
     for name, choice in step.labels.items():
         _choose(name, choice, table.labels.get(name) or [None] * len(table), looked_at, judged)
     if step.marks:
@@ -121,8 +120,8 @@ def _choose(name: str, choice: Choice, labels: Sequence[str | None], looked_at: 
 
 def _look_at_marks(step: Step, table: AttributeTable, looked_at: np.ndarray, judged: Judged) -> None:
     """There are many marks of few rules, most of which a step says nothing about."""
-    wanted = {rule: found for rule in rules_of(table.marks) if (found := step.on_mark(rule)) is not None}
-    for place, mark in of_rules(table.marks, wanted):
+    wanted = {rule: found for rule in rules_of(table.spans) if (found := step.on_mark(rule)) is not None}
+    for place, mark in of_rules(table.spans, wanted):
         found = wanted[mark.rule]
         if not looked_at[place] or mark.score < found.at_least:
             continue

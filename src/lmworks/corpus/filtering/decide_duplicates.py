@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.corpus.dedup.kept_duplicates import (
+    STANDING,
     Kept,
     Standings,
     equal_texts,
@@ -25,7 +26,7 @@ from lmworks.corpus.dedup.repositories import copied_files
 from lmworks.corpus.filtering.decide import Cut, Judged, Reason
 from lmworks.corpus.filtering.filter_policy import Policy, Step
 
-__all__ = ["resolve", "standing_of"]
+__all__ = ["STANDING", "resolve", "standing_of"]
 
 
 def resolve(

@@ -4,7 +4,7 @@ before anything is written), and steps that take everything (which the report te
 
 from collections.abc import Iterator, Sequence
 
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.filtering.decide import Judged
 from lmworks.corpus.filtering.filter_policy import Policy, Step
 from lmworks.corpus.filtering.flows import Flow, Tally, tally

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable, read_joined
 from lmworks.corpus.corpus_shards import CorpusShard
 from lmworks.corpus.documents import document_to_json
 from lmworks.corpus.edits import apply_edits, compose
@@ -18,7 +18,6 @@ from lmworks.corpus.filtering.decide import Cut, FieldFind, Judged, Reason
 from lmworks.corpus.filtering.document_fields import CleanedFields, clean_fields
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Step
 from lmworks.corpus.filtering.ledger import EDITS, LEDGER, Entry, write_ledger
-from lmworks.corpus.joined_attributes import read_joined
 from lmworks.corpus.languages import DECLARED, MEASURED, language_of
 from lmworks.corpus.sources.docstrings import EXTRACTOR, HEADINGS
 from lmworks.corpus.taggers.licence import LICENCE, licence_of
@@ -54,8 +53,6 @@ def write_part(decided: Decided, folder: Path) -> None:
     of each source how many were read, their bytes, how many stay, and the bytes of those."""
     folder.mkdir()
     table = read_joined(decided.annotations)
-    # Every document asks for its own: columns that were read for each would be read as often as there are documents.
-    table = replace(table, labels=dict(table.labels), measures=dict(table.measures))
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def entries() -> Iterator[Entry]:
@@ -125,7 +122,7 @@ def _fields(
 ) -> CleanedFields:
     """With what is `declared` as metadata too, which may be anything. Without a look at them where personal data were
     not looked for in texts either."""
-    if PERSONAL_DATA not in table.measures:
+    if PERSONAL_DATA not in table.scores:
         return CleanedFields(document.title, {**document.metadata, **declared})
     return clean_fields(document, steps, kind, language, declared)
 

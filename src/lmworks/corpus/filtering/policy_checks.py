@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 
 from lmworks.config import ConfigError
-from lmworks.corpus.attribute_columns import rules_of
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable, rules_of
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step
 from lmworks.corpus.licence_expressions import (
     GROUPS,
@@ -111,9 +110,11 @@ def _wrong_order(earlier: Step, later: Step) -> ConfigError:
 
 def check_names(policy: Policy, tables: Sequence[AttributeTable]) -> None:
     """UnknownNameError for a measure, label or mark that neither the annotations have nor any annotator gives."""
-    measures = MEASURES.union(*(table.measures for table in tables))
-    labels = LABELS.union(*(table.labels for table in tables))
-    marks = MARKS.union(*(rules_of(table.marks) for table in tables))
+    measures, labels, marks = {*MEASURES}, {*LABELS}, {*MARKS}
+    for table in tables:
+        measures.update(table.scores)
+        labels.update(table.labels)
+        marks.update(rules_of(table.spans))
     for step in policy.steps:
         for name in step.limits:
             if name not in measures:
@@ -138,13 +139,15 @@ def _unknown(step: Step, what: str, name: str, known: Collection[str]) -> str:
 def nothing_found(policy: Policy, tables: Sequence[AttributeTable], beside: Collection[str] = ()) -> list[str]:
     """Of each step what it names and no document has: what it was to decide, it does not. `beside` are the rules of
     what was found in titles and metadata, which no table has."""
-    documents = {
-        each
-        for table in tables
-        for each in zip(table.sources, table.kinds, table.labels.get("language") or [None] * len(table), strict=True)
-    }
-    measures = frozenset[str]().union(*(table.measures for table in tables))
-    marks = frozenset(beside).union(*(rules_of(table.marks) for table in tables))
+    documents, measures, marks = set[tuple[str, str, str | None]](), set[str](), {*beside}
+    words = {name: set[str]() for step in policy.steps for name in step.labels}
+    for table in tables:
+        languages = table.labels.get("language") or [None] * len(table)
+        documents.update(zip(table.sources, table.kinds, languages, strict=True))
+        measures.update(table.scores)
+        marks.update(rules_of(table.spans))
+        for name, found in words.items():
+            found.update(word for word in table.labels.get(name, ()) if word is not None)
     told: list[str] = []
     for step in policy.steps:
         told += [f"The step {step.name} {each}" for each in _of_scope(step, documents)]
@@ -159,8 +162,7 @@ def nothing_found(policy: Policy, tables: Sequence[AttributeTable], beside: Coll
             if not any(fnmatchcase(rule, glob) for rule in marks)
         ]
         for name, choice in step.labels.items():
-            words = {word for table in tables for word in table.labels.get(name, ()) if word is not None}
-            told += [f"The step {step.name} {each}" for each in _of_label(name, choice, words)]
+            told += [f"The step {step.name} {each}" for each in _of_label(name, choice, words[name])]
     return told
 
 

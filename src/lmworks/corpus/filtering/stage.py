@@ -19,7 +19,13 @@ from lmworks.artefact import (
     write_json,
 )
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attribute_table import ANNOTATIONS, EVALUATION_ITEMS, AttributeTable
+from lmworks.corpus.attributes import (
+    ATTRIBUTES,
+    EVALUATION_ITEMS,
+    AttributeTable,
+    CorpusAttributes,
+    attribute_files,
+)
 from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.match_tables import CORPUS, Looked, read_corpus
@@ -27,14 +33,13 @@ from lmworks.corpus.dedup.stage import looked_at
 from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, shard_name, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.filtering.decide import judge
-from lmworks.corpus.filtering.decide_duplicates import resolve, standing_of
+from lmworks.corpus.filtering.decide_duplicates import STANDING, resolve, standing_of
 from lmworks.corpus.filtering.evaluation_refusal import all_gone_section, check_refused
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, read_policy
 from lmworks.corpus.filtering.filtered_shards import COUNTS, POLICY, TEXTS, Decided, write_part
 from lmworks.corpus.filtering.flows import Amount, Tally, alarms, check_balance, tally
 from lmworks.corpus.filtering.ledger import EDITS, LEDGER, join_ledgers
 from lmworks.corpus.filtering.policy_checks import check_names, check_policy, nothing_found, policy_section
-from lmworks.corpus.joined_attributes import annotation_files, read_joined
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.report.card import CARD, CardFacts, card_markdown, card_sections
 from lmworks.corpus.report.examples import examples_section
@@ -95,12 +100,12 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     """
     policy = config.read(context.base)
     shards = corpus_shards(dict(context.inputs))
-    annotations = annotation_files(context.inputs)
+    annotations = attribute_files(context.inputs)
     _check_belonging(shards, annotations)
-    tables = [read_joined(paths) for paths in annotations]
+    tables = CorpusAttributes(annotations)
     duplicates = _duplicates(context)
     if duplicates is not None:
-        check_corpus(duplicates, shards, tables)
+        check_corpus(duplicates, shards, tables.only())
     check_names(policy, tables)
     parts = _decide(policy, shards, annotations, tables, duplicates)
     work = context.work / "parts"
@@ -176,7 +181,7 @@ def _evaluation_items(folders: Iterable[Path]) -> dict[str, int] | None:
     looked for the same items count once."""
     counted: dict[str, Mapping[str, int]] = {}
     for folder in folders:
-        if (folder / ANNOTATIONS).is_dir() and (folder / MANIFEST).is_file():
+        if (folder / ATTRIBUTES).is_dir() and (folder / MANIFEST).is_file():
             manifest = read_manifest(folder)
             if isinstance(items := manifest.metrics.get(EVALUATION_ITEMS), Mapping):
                 counted[hash_json(manifest.config.get("evaluation"))] = items
@@ -236,12 +241,12 @@ def _decide(
     policy: Policy,
     shards: Sequence[CorpusShard],
     annotations: Sequence[tuple[Path, ...]],
-    tables: Sequence[AttributeTable],
+    tables: CorpusAttributes,
     duplicates: Path | None,
 ) -> list[Decided]:
     judged = [judge(policy, table) for table in tables]
-    texts = CorpusTexts(shards, [table.edits for table in tables])
-    resolve(policy, standing_of(tables), judged, duplicates, texts)
+    texts = CorpusTexts(shards, tables)
+    resolve(policy, standing_of(tables.only(*STANDING)), judged, duplicates, texts)
     check_refused(policy, tables, judged)
     return [
         Decided(shard, paths, policy.steps, tuple(of_shard))

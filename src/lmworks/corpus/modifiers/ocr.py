@@ -27,9 +27,10 @@ from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from itertools import pairwise
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.page_breaks import find_pages
 from lmworks.corpus.modifiers.page_layout import roman_value, with_uncovered
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
 
 # Weight -> pairs "read printed".

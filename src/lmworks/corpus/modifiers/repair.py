@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lmworks.corpus.attributes import Attributes, Kind, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, Kind, TaggedSpan
 from lmworks.corpus.edits import apply_edits, compose
 from lmworks.corpus.modifiers.chat_log import find_bot_lines, repair_chat
 from lmworks.corpus.modifiers.footnotes import repair_footnotes
@@ -16,6 +16,7 @@ from lmworks.corpus.modifiers.repeated_passages import repair_passages
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
 from lmworks.corpus.taggers.code import inspect_code
 from lmworks.corpus.taggers.front_matter import find_matter, repair_matter
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
 
 Repair = Callable[[str], list[Edit]]
@@ -80,10 +81,10 @@ def annotate_repairs(text: Text) -> Attributes:
     """
     if text.kind == "book":
         ocr = measure_ocr(text)
-        marks: list[TaggedSpan] = [*find_matter(text.text), *ocr.marks]
-        return Attributes(ocr.measures, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end, mark.rule))))
+        marks: list[TaggedSpan] = [*find_matter(text.text), *ocr.spans]
+        return Attributes(ocr.scores, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end, mark.rule))))
     if text.kind == "mail":
-        return Attributes(marks=tuple(find_mail_parts(text.text)))
+        return Attributes(spans=tuple(find_mail_parts(text.text)))
     if text.kind == "chat":
-        return Attributes(marks=tuple(find_bot_lines(text.text)))
+        return Attributes(spans=tuple(find_bot_lines(text.text)))
     return inspect_code(text) if text.kind == "code" else Attributes()

@@ -157,19 +157,22 @@ class _Texts:
 
     def __init__(self, cleaning: Cleaning, shards: Sequence[CorpusShard], examples: Iterable[Example]) -> None:
         uris = sorted({uri for example in examples for uri in (example.document, example.twin) if uri is not None})
-        starts = np.cumsum([0, *map(len, cleaning.tables)])
+        starts = np.cumsum([0, *map(len, cleaning.read())])
         readers = [Shard(shard.path) for shard in shards]
         self._extracted, self._repaired, self._marks = (
             dict[str, str](),
             dict[str, str](),
             dict[str, tuple[TaggedSpan, ...]](),
         )
-        for uri, place in zip(uris, cleaning.places(uris), strict=True):
+        tables, held = cleaning.read("edits", "spans"), -1
+        for place, uri in sorted(zip(cleaning.places(uris), uris, strict=True)):
             number = int(np.searchsorted(starts, place, side="right")) - 1
-            table, place = cleaning.tables[number], place - int(starts[number])
+            if number != held:
+                table, held = tables[number], number
+            place -= int(starts[number])
             self._extracted[uri] = readers[number].read(place).text
             self._repaired[uri] = apply_edits(self._extracted[uri], table.edits[place] if table.edits else ()).text
-            self._marks[uri] = table.marks[place] if table.marks else ()
+            self._marks[uri] = table.spans[place] if table.spans else ()
         cut = [example.document for example in examples if example.how == "cut"]
         self._entries: dict[str, list[Entry]] = {}
         for row in read_rows(cleaning.folder / LEDGER, None, "document", cut).to_pylist():

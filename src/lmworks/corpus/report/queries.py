@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import from_mapping
-from lmworks.corpus.attribute_columns import of_rules, rules_of
-from lmworks.corpus.attribute_table import AttributeTable
-from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, TaggedSpan, of_rules, rules_of
 from lmworks.corpus.documents import LEFT_OUT, shard_paths
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
 from lmworks.corpus.filtering.flows import Amount, Flow, SourcePart, read_flows
@@ -26,6 +24,7 @@ from lmworks.corpus.filtering.ledger import LEDGER, compute
 from lmworks.records import RejectedRecord
 
 CONTAMINATION, ITEM = "contamination", "evaluation_item"
+LANGUAGE = "label.language"
 FACETS = ("kind", "licence", "language", "year")
 _FIRST_FOLDER = re.compile(r"[a-z]+://([^/]+)/|([^/]*)/")  # or the host of an address
 
@@ -41,6 +40,10 @@ class Cleaning:
     @property
     def steps(self) -> tuple[str, ...]:
         return (REPAIR, *(step.name for step in self.policy.steps), EMPTY)
+
+    def read(self, *names: str) -> Sequence[AttributeTable]:
+        """The tables with these columns of attributes."""
+        return self.tables.only(*names) if isinstance(self.tables, CorpusAttributes) else self.tables
 
     @cached_property
     def flows(self) -> list[Flow]:
@@ -119,21 +122,21 @@ class Cleaning:
     @cached_property
     def measured(self) -> set[str]:
         """The measures that documents have."""
-        return {name for table in self.tables for name in table.measures}
+        return {name for table in self.tables for name in table.scores}
 
     def measure(self, name: str, step: Step | None = None) -> NDArray[np.float64]:
         """(n,) NaN where a document has none, or the step does not look at it."""
         parts = [np.empty(0)]
-        for table in self.tables:
-            values = table.measures[name] if name in table.measures else np.full(len(table), np.nan)
+        for table in self.read(f"score.{name}", LANGUAGE):
+            values = table.scores[name] if name in table.scores else np.full(len(table), np.nan)
             parts.append(values if step is None else np.where(_scope(step, table), values, np.nan))
         return np.concatenate(parts)
 
     def marks(self, is_meant: Callable[[str], bool]) -> Iterator[tuple[int, TaggedSpan]]:
         """Those whose rules are meant, with the places of their documents."""
         start = 0
-        for table in self.tables:
-            for place, mark in of_rules(table.marks, list(filter(is_meant, rules_of(table.marks)))):
+        for table in self.read("spans"):
+            for place, mark in of_rules(table.spans, list(filter(is_meant, rules_of(table.spans)))):
                 yield start + place, mark
             start += len(table)
 
@@ -142,11 +145,13 @@ class Cleaning:
         return Duplicates(self.folder / LEDGER)
 
     def labels(self, name: str) -> list[str | None]:
-        return [label for table in self.tables for label in table.labels.get(name) or [None] * len(table)]
+        return [
+            label for table in self.read(f"label.{name}") for label in table.labels.get(name) or [None] * len(table)
+        ]
 
     def scope(self, step: Step) -> NDArray[np.bool_]:
         """(n,) which documents a step looks at."""
-        return np.concatenate([np.empty(0, bool), *(_scope(step, table) for table in self.tables)])
+        return np.concatenate([np.empty(0, bool), *(_scope(step, table) for table in self.read(LANGUAGE))])
 
     # -----------------------------------------------------------------------------------------------------------------
     # What a corpus consists of

@@ -11,7 +11,7 @@ import numpy as np
 
 from lmworks.artefact import MANIFEST, KnownArtefacts, known_artefacts, read_json, read_manifest
 from lmworks.config import from_mapping, to_mapping
-from lmworks.corpus.attribute_table import AttributeTable
+from lmworks.corpus.attributes import AttributeTable, attribute_files, read_joined
 from lmworks.corpus.corpus_shards import corpus_shards
 from lmworks.corpus.documents import Shard
 from lmworks.corpus.edits import apply_edits
@@ -19,7 +19,6 @@ from lmworks.corpus.filtering.decide import Cut
 from lmworks.corpus.filtering.filter_policy import REPAIR, Policy
 from lmworks.corpus.filtering.filtered_shards import POLICY
 from lmworks.corpus.filtering.ledger import LEDGER, Entry, cleaned_uris, read_ledger
-from lmworks.corpus.joined_attributes import annotation_files, read_joined
 from lmworks.corpus.report.differences import side_by_side
 from lmworks.corpus.report.examples import cut_passage
 from lmworks.corpus.report.queries import CONTAMINATION, ITEM, Duplicates, Gone, margin, read_left_out, thresholds
@@ -171,7 +170,7 @@ class _Sources:
     """The documents and annotations that a cleaning was made from."""
 
     def __init__(self, inputs: dict[str, Path]) -> None:
-        self._shards = list(zip(corpus_shards(inputs), annotation_files(inputs), strict=True))
+        self._shards = list(zip(corpus_shards(inputs), attribute_files(inputs), strict=True))
 
     def find(self, uri: str) -> "_Source | None":
         import pyarrow.parquet as pq
@@ -199,7 +198,7 @@ class _Source:
         return self.table.labels[name][self.place] if name in self.table.labels else None
 
     def measure(self, name: str) -> float | None:
-        value = float(self.table.measures[name][self.place]) if name in self.table.measures else float("nan")
+        value = float(self.table.scores[name][self.place]) if name in self.table.scores else float("nan")
         return value if value == value else None
 
     @property

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.atomic_file import new_file
-from lmworks.corpus.attributes import Attributes, Text
+from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.dedup.hashes import mix
 from lmworks.corpus.taggers.model_file import ModelFileError, read_arrays
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import tokens
 
 if TYPE_CHECKING:

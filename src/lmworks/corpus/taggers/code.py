@@ -9,7 +9,8 @@ import tomllib
 import warnings
 from collections.abc import Iterable, Iterator
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.taggers.tagger import Text
 
 _HEAD = 5000  # characters in which a program says that it wrote a file
 _LONGEST_PARSED = 1_000_000  # characters

@@ -20,9 +20,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import duplicates
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import SENTENCE_TERMINALS, dense_share, sentence_count, tokens, words_among
 
 # Those of the paper; of other languages none are published there, so the measure is absent.

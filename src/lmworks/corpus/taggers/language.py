@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.taggers.tagger import Text
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier

@@ -14,7 +14,7 @@ from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.licence_expressions import (
     Expression,
     Licence,
@@ -33,6 +33,7 @@ from lmworks.corpus.licence_statements import (
     statements,
 )
 from lmworks.corpus.taggers.pii.scan import find_personal_data
+from lmworks.corpus.taggers.tagger import Text
 
 LICENCE, OF_SOURCE, IN_TEXT = "licence", "licence_of_source", "licence_in_text"
 _NEAR = 200  # characters between two names of one choice

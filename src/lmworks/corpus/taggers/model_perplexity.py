@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lmworks.corpus.attributes import Attributes, Text
+from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.taggers.tagger import Text
 
 # Texts -> for each the nats that it costs, -ln p(text), and its tokens. Nothing is known of what is before a text.
 Score = Callable[[Sequence[str]], Sequence[tuple[float, int]]]

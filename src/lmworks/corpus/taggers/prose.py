@@ -7,7 +7,7 @@ part one section from the next.
 import re
 from dataclasses import replace
 
-from lmworks.corpus.attributes import Text
+from lmworks.corpus.taggers.tagger import Text
 
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*\Z)|~{3,})")
 _ROW = re.compile(r"\s*\|.*\|\s*")

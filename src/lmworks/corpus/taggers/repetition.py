@@ -25,8 +25,9 @@ from itertools import count
 
 import numpy as np
 
-from lmworks.corpus.attributes import Attributes, Text
+from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.taggers.prose import prose
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import unspaced_share
 
 _TOP = range(2, 5)  # n of the most frequent n-gram

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
-from lmworks.corpus.attribute_columns import filled, rules_of
-from lmworks.corpus.attribute_table import (
-    ANNOTATIONS,
+from lmworks.corpus.attributes import (
+    ATTRIBUTES,
     EVALUATION_ITEMS,
-    AttributeTable,
+    CorpusAttributes,
     DocumentAttributes,
-    read_annotations,
-    write_annotations,
+    filled,
+    rules_of,
+    write_attributes,
 )
 from lmworks.corpus.corpus_shards import CorpusShard, check_sources, corpus_shards
 from lmworks.corpus.dedup.decontamination import count_statuses
@@ -51,11 +51,11 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         for shard in shards
     ]
     carry_out(annotate_part, parts, config.execution, context.progress, "bytes")
-    folder = context.output / ANNOTATIONS
+    folder = context.output / ATTRIBUTES
     folder.mkdir()
     for part in parts:
         shutil.copyfile(part.done, folder / part.done.name)
-    tables = [read_annotations(part.done) for part in parts]
+    tables = CorpusAttributes([(part.done,) for part in parts])
     items = _items(config, context.base, [part.given.items for part in parts])
     sections = (_section(tables), *([_items_section(items)] if items else []))
     return StageResult(metrics=_metrics(tables, items), sections=sections)
@@ -93,7 +93,7 @@ def annotate_part(part: AnnotatePart, path: Path) -> None:
             found.update(items)
             yield known
 
-    write_annotations(path, annotated())
+    write_attributes(path, annotated())
     if part.config.evaluation:
         written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
         written.write_text(json.dumps(sorted(found)), "utf-8")
@@ -129,43 +129,45 @@ def _items_section(items: Mapping[str, int]) -> Section:
     return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
 
 
-def _metrics(tables: list[AttributeTable], items: dict[str, int]) -> dict[str, int | dict[str, int]]:
+def _metrics(tables: CorpusAttributes, items: dict[str, int]) -> dict[str, int | dict[str, int]]:
     return {
-        "documents": sum(map(len, tables)),
-        "repaired": sum(filled(table.edits) for table in tables),
-        "marks": sum(rules_of(table.marks).total() for table in tables),
+        "documents": sum(map(len, tables.only())),
+        "repaired": sum(filled(table.edits) for table in tables.only("edits")),
+        "marks": sum(rules_of(table.spans).total() for table in tables.only("spans")),
         "languages": dict(_languages(tables).most_common()),
         EVALUATION_ITEMS: items,
     }
 
 
-def _section(tables: list[AttributeTable]) -> Section:
+def _section(tables: CorpusAttributes) -> Section:
     """How many documents there are of each kind and language, and places of each mark and edit; folded, of each measure
     how many documents have it, and its quartiles."""
     rows = []
-    for name in sorted({name for table in tables for name in table.measures}):
-        values = np.concatenate([table.measures[name] for table in tables if name in table.measures])
+    for name in sorted({name for table in tables for name in table.scores}):
+        found = (table.scores for table in tables.only(f"score.{name}"))
+        values = np.concatenate([scores[name] for scores in found if name in scores])
         values = values[np.isfinite(values)]
         if len(values):
             rows.append((name, len(values), *(f"{each:.4g}" for each in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))))
     header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
     shown, folds = [], [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
     for columns, counts in (
-        (("kind", "documents"), Counter(kind for table in tables for kind in table.kinds)),
+        (("kind", "documents"), Counter(kind for table in tables.only() for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
-        (("mark", "places"), sum((rules_of(table.marks) for table in tables), Counter[str]())),
-        (("repair", "places"), sum((rules_of(table.edits) for table in tables), Counter[str]())),
+        (("mark", "places"), sum((rules_of(table.spans) for table in tables.only("spans")), Counter[str]())),
+        (("repair", "places"), sum((rules_of(table.edits) for table in tables.only("edits")), Counter[str]())),
     ):
         ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
         shown += [Table(columns, ranked[:_UNFOLDED])] if ranked else []
         if len(ranked) > _UNFOLDED:
             folds.append(Fold(f"All {len(ranked)} of {columns[0]}", tables=(Table(columns, ranked),)))
     text = (
-        f"{sum(map(len, tables)):,} documents were measured; nothing is decided yet. The report has {len(rows)} "
+        f"{sum(map(len, tables.only())):,} documents were measured; nothing is decided yet. The report has {len(rows)} "
         "measures of them."
     )
     return Section("Annotations", text, tuple(shown), folds=tuple(folds))
 
 
-def _languages(tables: Sequence[AttributeTable]) -> Counter[str]:
-    return Counter(str(language) for table in tables for language in table.labels.get("language", ()))
+def _languages(tables: CorpusAttributes) -> Counter[str]:
+    read = tables.only("label.language")
+    return Counter(str(language) for table in read for language in table.labels.get("language", ()))

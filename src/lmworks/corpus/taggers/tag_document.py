@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.corpus.attribute_table import DocumentAttributes
-from lmworks.corpus.attributes import Annotator, Attributes, TaggedSpan, Text, kind_of
+from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, kind_of
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
 from lmworks.corpus.dedup.decontamination import (
     ContaminationIndex,
@@ -34,6 +33,7 @@ from lmworks.corpus.taggers.ngram_model import load_ngram_model
 from lmworks.corpus.taggers.pii.scan import personal_data
 from lmworks.corpus.taggers.repaired import repairs_for
 from lmworks.corpus.taggers.repetition import repetition
+from lmworks.corpus.taggers.tagger import Annotator, Text
 from lmworks.corpus.taggers.word_list import read_word_list
 from lmworks.records import Document
 
@@ -131,7 +131,7 @@ _PROBE = "# A title\n\nSome words in a row, and a few more of them. They say nex
 def _check_names(config: AnnotateConfig, annotators: Iterable[Annotator]) -> None:
     """ValueError for a classifier that is called like a measure that there is anyway: found out now rather than at the
     first document."""
-    taken = {CONTAMINATION}.union(*(annotator(Text(_PROBE, language="en")).measures for annotator in annotators))
+    taken = {CONTAMINATION}.union(*(annotator(Text(_PROBE, language="en")).scores for annotator in annotators))
     if both := sorted(taken & config.classifiers.keys()):
         raise ValueError(f"there is another measure called {both[0]}: give that classifier another name")
 
@@ -152,9 +152,9 @@ def joined(parts: Iterable[Attributes]) -> Attributes:
     labels: dict[str, str] = {}
     marks: list[TaggedSpan] = []
     for part in parts:
-        if twice := (measures.keys() & part.measures.keys()) | (labels.keys() & part.labels.keys()):
+        if twice := (measures.keys() & part.scores.keys()) | (labels.keys() & part.labels.keys()):
             raise ValueError(f"two annotators measure {', '.join(sorted(twice))}")
-        measures |= part.measures
+        measures |= part.scores
         labels |= part.labels
-        marks += part.marks
+        marks += part.spans
     return Attributes(measures, tuple(sorted(marks)), labels)

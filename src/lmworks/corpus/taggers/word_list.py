@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.taggers.tagger import Text
 
 # Thai, Lao, Myanmar, Khmer, Han, Hiragana, Katakana: letters of which a word may begin and end anywhere.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

@@ -15,9 +15,10 @@ whole.
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan, Text
+from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
 from lmworks.corpus.taggers.pii.context import Regions
+from lmworks.corpus.taggers.tagger import Text
 
 ENTANGLED = "pii.entangled"
 MEASURE = "pii_marks"  # that a text has where personal data were looked for

@@ -144,7 +144,7 @@ def test_what_is_missing_or_unfit_is_told(folder, model, tmp_path):
         attempt(both)
     with pytest.raises(ValueError, match="found 2"):
         attempt({**both, "model": model}, checkpoint=str(model))
-    with pytest.raises(ValueError, match="no input holds annotations"):
+    with pytest.raises(ValueError, match="no input holds attributes"):
         attempt({"documents": folder / "documents"}, checkpoint=str(model))
     for settings in ({"window": 0}, {"measure": "a b"}):
         with pytest.raises(ValueError):

@@ -17,6 +17,7 @@ from lmworks.corpus.attributes import (
     CorpusAttributes,
     DocumentAttributes,
     filled,
+    read_attributes,
     rules_of,
     write_attributes,
 )
@@ -169,5 +170,6 @@ def _section(tables: CorpusAttributes) -> Section:
 
 
 def _languages(tables: CorpusAttributes) -> Counter[str]:
-    read = tables.only("label.language")
+    """As they were tagged, whatever documents declare."""
+    read = (read_attributes(path, ["label.language"]) for paths in tables.files for path in paths)
     return Counter(str(language) for table in read for language in table.labels.get("language", ()))

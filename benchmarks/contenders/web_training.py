@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from contenders.articles import Page, Quality, matches, quality, read_pages, shingles
 from lmworks.corpus.extract.html_to_markdown import parse_html
 from lmworks.corpus.extract.main_content import ASKS, NAMES, WITH_AGREEMENT, agreement_of, decide
-from lmworks.corpus.extract.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks
+from lmworks.corpus.extract.text_blocks import Block, TextBlocks, asks, features, text_blocks
 
 FOLDS, REPEATS = 6, 5
 STRENGTH = 10.0  # the inverse of the regularisation's weight
@@ -29,13 +29,13 @@ class Labelled:
 
     page: Page
     blocks: TextBlocks
-    measured: Features
+    features: NDArray[np.float64]
     agreement: NDArray[np.float64]
     labels: NDArray[np.float64]
     weights: NDArray[np.float64]
 
     def table(self, mode: str) -> NDArray[np.float64]:
-        table = self.measured.table.copy()
+        table = self.features.copy()
         table[:, ASKS] = [asks(block.text) for block in self.blocks.blocks]
         return table if mode == "fast" else np.column_stack([table, self.agreement])
 
@@ -86,7 +86,8 @@ def fit(pages: Sequence[Labelled], mode: str, strength: float) -> NDArray[np.flo
 
 
 def score_of(page: Labelled, mode: str, weights: NDArray[np.float64]) -> tuple[float, float]:
-    kept = decide(page.blocks, page.measured, None if mode == "fast" else page.agreement, weights)
+    table = page.features if mode == "fast" else np.column_stack([page.features, page.agreement])
+    kept = decide(page.blocks, table, weights)
     return matches(page.page.body, "\n".join(page.blocks.blocks[at].text for at in np.flatnonzero(kept).tolist()))
 
 

@@ -17,14 +17,14 @@ import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
 from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, left_out_to_json
-from lmworks.corpus.extract.charset import decode_html, decode_text
+from lmworks.corpus.extract.charset import decode, decode_html
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
-from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
+from lmworks.corpus.extract.html_to_markdown import html_to_markdown
 from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
 from lmworks.corpus.extract.pdf import extract_pdf
-from lmworks.corpus.extract.web_page import extract_html
 from lmworks.corpus.extract.wikitext import extract_wikitext
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.opened_file import read_stream
@@ -131,16 +131,16 @@ def encoding_checked(raw: bytes) -> None:
         "rot13",
         "",
     )
-    for decode in (decode_text, decode_html):
+    for read in (decode, decode_html):
         try:
-            decode(raw[1:], declared[raw[0] % len(declared)] or None if raw else None).text.encode()
+            read(raw[1:], declared[raw[0] % len(declared)] or None if raw else None).text.encode()
         except UnusableError as error:
             assert str(error)
 
 
 def markup_checked(raw: bytes) -> None:
     try:
-        xhtml_to_markdown(raw.decode("utf-8", "replace")).encode()
+        html_to_markdown(raw.decode("utf-8", "replace")).encode()
     except UnusableError as error:
         assert str(error)
 

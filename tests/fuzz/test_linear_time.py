@@ -21,10 +21,10 @@ from attack_strings import Attack, attacks_of, patterns_of
 
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode_html
-from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
+from lmworks.corpus.extract.html_to_markdown import html_to_markdown
 from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.markup import markdown_title, rest_title
-from lmworks.corpus.extract.web_page import extract_html
 from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.read.http_message import parse_response, payload
 from lmworks.corpus.read.mailboxes import read_mbox
@@ -115,8 +115,8 @@ _LICENCE = ("taggers.licence", "licence_statements")
 SUBJECTS = (
     Subject("markdown", markdown_title, (), _MARKDOWN),
     Subject("rest", rest_title, ("extract.markup",), ("A:\n ", "=", "=\n", "a\n=", "Title:", "A: b\n")),
-    Subject("xhtml", xhtml_to_markdown, ("extract.html_to_markdown", "extract.markdown_writer"), _HTML),
-    Subject("html", _bytes(extract_html), ("extract.text_blocks", "extract.web_page"), _TAGS[:8]),
+    Subject("xhtml", html_to_markdown, ("extract.html_to_markdown", "extract.markdown_writer"), _HTML),
+    Subject("html", _bytes(extract_html), ("extract.text_blocks", "extract.main_content"), _TAGS[:8]),
     Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extract.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
     Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extract.mail",),
             ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),

@@ -10,7 +10,7 @@ from posixpath import split as split_path
 from xml.etree.ElementTree import Element
 
 from lmworks.corpus.documents import Extracted, UnusableError
-from lmworks.corpus.extract.dates import iso_date
+from lmworks.corpus.extract.charset import iso_date
 from lmworks.corpus.extract.docx_body import Body
 from lmworks.corpus.extract.docx_styles import child, read_lists, read_styles
 from lmworks.corpus.extract.package import (

@@ -11,34 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.extract.markdown_writer import (
-    BlockWriter,
-    Cell,
-    code_block,
-    lowered,
-    markdown_table,
-    raised,
-    span_of,
-)
+from lmworks.corpus.extract.markdown_writer import BlockWriter, Cell, code_block, lowered, markdown_table, raised
 
 # Shown by no reader, or not text. `rp` and `rt` hold the pronunciation that stands over the characters of `ruby`.
-LEFT_OUT = (
-    "annotation", "annotation-xml", "audio", "canvas", "iframe", "map", "noscript", "object", "rp", "rt", "script",
-    "select", "style", "svg", "template", "textarea", "title", "video",
-)  # fmt: skip
+LEFT_OUT = tuple(
+    "annotation annotation-xml audio canvas iframe map noscript object rp rt script select style svg template textarea "
+    "title video".split()
+)
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-BLOCKS = HEADINGS | {
-    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dir", "div", "dl", "dt",
-    "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "hr", "legend", "li", "main", "menu",
-    "nav", "ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
-}  # fmt: skip
+BLOCKS = HEADINGS | frozenset(
+    "address article aside blockquote body caption center dd details dir div dl dt fieldset figcaption figure footer "
+    "form header hgroup hr legend li main menu nav ol p pre section summary table tbody td tfoot th thead tr ul".split()
+)
 HIDDEN = re.compile(r"display\s*:\s*none", re.I)  # the line of a mail that only its preview shows, for one
 _MARKS = {"b": "**", "strong": "**", "em": "*", "i": "*", "code": "`", "kbd": "`", "samp": "`", "tt": "`"}
 # What HTML collapses, other than one space alone; a no-break space stays.
 _SPACES = re.compile(r"[\t\n\r\f][ \t\n\r\f]*| [ \t\n\r\f]+")
 _DOUBLE_SPACES = re.compile(r" {2,}")
 _LINE_ENDS = re.compile(r" ?\n ?")
-_MAX_TAGS = 2_000_000  # for each of which the parser takes 350 bytes
 _SOFT_HYPHEN = "\u00ad"  # where a word may be divided: no part of the text
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.S)
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\][^>]*)?>)?", re.I)
@@ -48,7 +38,7 @@ _NOTE = re.compile(r"[\[(]?((?:\d{1,4}|[a-z]{1,2}|[ivxlc]{1,6}|[*†‡§¶]{1,3
 _PERMALINK = re.compile(r"[^\w*†‡]+|(?:perma(?:nent )?link|(?:direct |copy )?link to|section titled)\b.*", re.I | re.S)
 
 
-def xhtml_to_markdown(text: str) -> str:
+def html_to_markdown(text: str) -> str:
     """The text of a document of decoded characters; empty when it has none. References to its notes become `[n]`.
 
     Errors as of `parse_html`.
@@ -61,13 +51,10 @@ def parse_html(text: str) -> Any:
     """The tree of a page; None for one without any element.
 
     Broken markup is read as libxml2's HTML parser mends it; entities that the document declares are not expanded.
-    Raises UnusableError for elements nested so deeply (2048) that the parser gives up in the middle, and for more than
-    2 million tags.
+    Raises UnusableError for elements nested so deeply (2048) that the parser gives up in the middle.
     """
     import lxml.etree as etree
 
-    if (count := text.count("<")) > _MAX_TAGS:
-        raise UnusableError(f"HTML with more than {_MAX_TAGS:,} tags ({count:,})")
     raw = _PROLOGUE.sub("", text, count=1).encode("utf-8", "replace")
     if not raw.strip():
         return None
@@ -92,26 +79,20 @@ def tree_to_markdown(tree: Any) -> str:
     walk = etree.iterwalk(tree, events=("start", "end"))  # no recursion: hostile trees are deep
     for event, element in walk:
         tag = element.tag
-        opening, closing = _TAGS.get(tag, (None, None))
-        if event == "start":
-            if tag in BLOCKS:
-                page.flush()
-            if opening is not None:
-                opening(page, element)
-            if tag == "math" and element.get("alttext"):
-                page.add(f"${element.get('alttext')}$")
-                walk.skip_subtree()
-            elif HIDDEN.search(element.get("style", "")):
-                walk.skip_subtree()
-            elif element.text:
-                page.add(element.text)
+        if tag in BLOCKS:
+            page.flush("#" * int(tag[1]) + " " if event == "end" and tag in HEADINGS else "")
+        if event == "end":
+            page.end(tag, element)
+            page.add(element.tail)
+            continue
+        page.start(tag, element)
+        if tag == "math" and element.get("alttext"):
+            page.add(f"${element.get('alttext')}$")
+            walk.skip_subtree()
+        elif HIDDEN.search(element.get("style", "")):
+            walk.skip_subtree()
         else:
-            if tag in BLOCKS:
-                page.flush("#" * int(tag[1]) + " " if tag in HEADINGS else "")
-            if closing is not None:
-                closing(page, element)
-            if element.tail:
-                page.add(element.tail)
+            page.add(element.text)
     page.flush()
     return page.writer.text()
 
@@ -131,13 +112,12 @@ class _List:
 class _Table:
     rows: list[list[Cell]] = field(default_factory=list)
     cell: list[str] | None = None  # the blocks of the open cell
-    columns: int = 1  # that it covers
-    covered_rows: int = 1
+    spans: tuple[int, int] = (1, 1)  # columns and rows that it covers
 
     def finish_cell(self) -> None:
         if self.cell is not None:
             self.rows = self.rows or [[]]
-            self.rows[-1].append(Cell(" ".join(self.cell), self.columns, self.covered_rows))
+            self.rows[-1].append(Cell(" ".join(self.cell), *self.spans))
             self.cell = None
 
 
@@ -146,149 +126,113 @@ class _Page:
 
     def __init__(self) -> None:
         self.writer = BlockWriter()
-        self.inline: list[str] = []
-        self.open: dict[str, int] = {}  # mark, or element -> where in `inline` its content begins
-        self.lists: list[_List] = []
-        self.table: _Table | None = None
-        self.pre = 0  # open `pre` elements
-        self.heading = 0  # open headings
+        self._inline: list[str] = []
+        self._open: dict[str, int] = {}  # mark, or element -> where in `_inline` its content begins
+        self._lists: list[_List] = []
+        self._table: _Table | None = None
+        self._pre = self._headings = 0  # open ones
 
-    def add(self, text: str) -> None:
-        self.inline.append(text if self.pre else _SPACES.sub(" ", text))
+    def start(self, tag: str, element: Any) -> None:
+        match tag:
+            case "br":
+                self._inline.append("\n")
+            case "hr" if not self._pre:
+                self._emit("---")
+            case "pre":
+                self._pre += 1
+            case "blockquote":
+                self.writer.open("> ", "> ")
+            case "ul" | "ol":
+                start = element.get("start", "1").strip()
+                number = int(start) if start.isascii() and start.isdigit() and len(start) <= 9 else 1
+                self._lists.append(_List(number if tag == "ol" else None, nested=bool(self._lists)))
+            case "li":
+                self._start_item()
+            case "table" if self._table is None and not self._pre and _holds_data(element):
+                self._table = _Table()
+            case "tr" if self._table is not None:
+                self._table.rows.append([])
+            case "td" | "th" if self._table is not None:
+                self._table.finish_cell()  # of a cell inside of a cell, which broken markup may have
+                self._table.cell = []
+                self._table.spans = (_span(element.get("colspan")), _span(element.get("rowspan")))
+            case _ if tag in HEADINGS:
+                self._headings += 1
+            case _ if tag in _INLINE and (tag not in _MARKS or not (self._pre or self._headings)):
+                self._open.setdefault(_MARKS.get(tag, tag), len(self._inline))
+
+    def end(self, tag: str, element: Any) -> None:
+        match tag:
+            case "pre":
+                self._pre -= 1
+                if not self._pre:
+                    self._emit_code(element)
+            case "blockquote" | "li":
+                self.writer.close()
+            case "ul" | "ol":
+                self._lists.pop()
+            case "table":
+                table, self._table = self._table, None
+                self._emit(markdown_table(table.rows) if table is not None else "")
+            case "td" | "th" if self._table is not None:
+                self._table.finish_cell()
+            case _ if tag in HEADINGS:
+                self._headings -= 1
+            case _ if tag in _INLINE:  # what it makes of its content takes its place, where no block came between
+                start = self._open.pop(_MARKS.get(tag, tag), None)
+                if start is not None:
+                    self._inline[start:] = [_INLINE[tag](element, "".join(self._inline[start:]))]
+
+    def add(self, text: str | None) -> None:
+        if text:
+            self._inline.append(text if self._pre else _SPACES.sub(" ", text))
 
     def flush(self, prefix: str = "") -> None:
         """Ends the paragraph. Two line breaks in it end a paragraph as well. In `pre`, a block is only a new line."""
-        if self.pre:
-            if self.inline and not self.inline[-1].endswith("\n"):
-                self.inline.append("\n")
+        if self._pre:
+            if self._inline and not self._inline[-1].endswith("\n"):
+                self._inline.append("\n")
             return
-        self.open.clear()
-        if not self.inline:
+        self._open.clear()
+        if not self._inline:
             return
         text = _DOUBLE_SPACES.sub(" ", "".join(self._without_permalinks(in_heading=bool(prefix))))
-        self.inline.clear()
+        self._inline.clear()
         text = _LINE_ENDS.sub("\n", text).replace(_SOFT_HYPHEN, "")
         for paragraph in (text.replace("\n", " "),) if prefix else text.split("\n\n"):
-            self.emit(paragraph.strip(), prefix)
+            self._emit(paragraph.strip(), prefix)
 
     def _without_permalinks(self, in_heading: bool) -> list[str]:
         """The inline text; all of it where it is nothing else."""
-        end = len(self.inline)
-        while end and (isinstance(self.inline[end - 1], _Permalink) or not self.inline[end - 1].strip()):
+        end = len(self._inline)
+        while end and (isinstance(self._inline[end - 1], _Permalink) or not self._inline[end - 1].strip()):
             end -= 1
         kept = [
-            each for each in self.inline[:end] if not isinstance(each, _Permalink) or not (in_heading or "¶" in each)
+            each for each in self._inline[:end] if not isinstance(each, _Permalink) or not (in_heading or "¶" in each)
         ]
-        return kept if any(map(str.strip, kept)) else self.inline
+        return kept if any(map(str.strip, kept)) else self._inline
 
-    def emit(self, text: str, prefix: str = "") -> None:
-        if text and self.table is not None and self.table.cell is not None:
-            self.table.cell.append(text)
-        elif text:
-            self.writer.block(prefix + text)
-
-    def start_inline(self, element: Any) -> None:
-        name = str(element.tag)
-        if name not in _MARKS or not (self.pre or self.heading):
-            self.open.setdefault(_MARKS.get(name, name), len(self.inline))
-
-    def end_inline(self, element: Any) -> None:
-        """Puts what the element makes of its content in its place, where no block came between."""
-        name = str(element.tag)
-        start = self.open.pop(_MARKS.get(name, name), None)
-        if start is not None:
-            content = "".join(self.inline[start:])
-            self.inline[start:] = [_INLINE.get(name, _marked)(element, content)]
-
-    def start_heading(self, element: Any) -> None:
-        self.heading += 1
-
-    def end_heading(self, element: Any) -> None:
-        self.heading -= 1
-
-    def line_break(self, element: Any) -> None:
-        self.inline.append("\n")
-
-    def rule(self, element: Any) -> None:
-        if not self.pre:
-            self.emit("---")
-
-    def start_pre(self, element: Any) -> None:
-        self.pre += 1
-
-    def end_pre(self, element: Any) -> None:
-        self.pre -= 1
-        if self.pre:
-            return
-        text = "".join(self.inline)
-        self.inline.clear()
-        self.open.clear()
-        code = element.find("code")
-        language = _LANGUAGE.search(f"{element.get('class', '')} {code.get('class', '') if code is not None else ''}")
-        in_cell = self.table is not None and self.table.cell is not None
-        self.emit(text.strip() if in_cell else code_block(text, language[1] if language else ""))
-
-    def start_quotation(self, element: Any) -> None:
-        self.writer.open("> ", "> ")
-
-    def end_container(self, element: Any) -> None:
-        self.writer.close()
-
-    def start_list(self, element: Any) -> None:
-        number = None
-        if element.tag == "ol":
-            start = element.get("start", "1").strip()
-            number = int(start) if start.isascii() and start.isdigit() and len(start) <= 9 else 1
-        self.lists.append(_List(number, nested=bool(self.lists)))
-
-    def end_list(self, element: Any) -> None:
-        self.lists.pop()
-
-    def start_item(self, element: Any) -> None:
-        owner = self.lists[-1] if self.lists else _List(None, nested=False)
+    def _start_item(self) -> None:
+        owner = self._lists[-1] if self._lists else _List(None, nested=False)
         marker = "- " if owner.number is None else f"{owner.number}. "
         self.writer.open(marker, " " * len(marker), tight=owner.nested or owner.items > 0)
         owner.items += 1
         owner.number = None if owner.number is None else owner.number + 1
 
-    def start_table(self, element: Any) -> None:
-        if self.table is None and not self.pre and _holds_data(element):
-            self.table = _Table()
+    def _emit_code(self, element: Any) -> None:
+        text = "".join(self._inline)
+        self._inline.clear()
+        self._open.clear()
+        code = element.find("code")
+        language = _LANGUAGE.search(f"{element.get('class', '')} {code.get('class', '') if code is not None else ''}")
+        in_cell = self._table is not None and self._table.cell is not None
+        self._emit(text.strip() if in_cell else code_block(text, language[1] if language else ""))
 
-    def end_table(self, element: Any) -> None:
-        table, self.table = self.table, None
-        if table is not None:
-            self.emit(markdown_table(table.rows))
-
-    def start_row(self, element: Any) -> None:
-        if self.table is not None:
-            self.table.rows.append([])
-
-    def start_cell(self, element: Any) -> None:
-        if self.table is not None:
-            self.table.finish_cell()  # of a cell inside of a cell, which broken markup may have
-            self.table.cell = []
-            self.table.columns, self.table.covered_rows = (span_of(element.get(f"{way}span")) for way in ("col", "row"))
-
-    def end_cell(self, element: Any) -> None:
-        if self.table is not None:
-            self.table.finish_cell()
-
-
-_Action = Callable[[_Page, Any], None]
-_TAGS: Mapping[str, tuple[_Action, _Action | None]] = {
-    **dict.fromkeys((*_MARKS, "a", "sub", "sup"), (_Page.start_inline, _Page.end_inline)),
-    **dict.fromkeys(HEADINGS, (_Page.start_heading, _Page.end_heading)),
-    **dict.fromkeys(("ul", "ol"), (_Page.start_list, _Page.end_list)),
-    **dict.fromkeys(("td", "th"), (_Page.start_cell, _Page.end_cell)),
-    "blockquote": (_Page.start_quotation, _Page.end_container),
-    "br": (_Page.line_break, None),
-    "hr": (_Page.rule, None),
-    "li": (_Page.start_item, _Page.end_container),
-    "pre": (_Page.start_pre, _Page.end_pre),
-    "table": (_Page.start_table, _Page.end_table),
-    "tr": (_Page.start_row, None),
-}
+    def _emit(self, text: str, prefix: str = "") -> None:
+        if text and self._table is not None and self._table.cell is not None:
+            self._table.cell.append(text)
+        elif text:
+            self.writer.block(prefix + text)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -312,22 +256,24 @@ def _script(element: Any, content: str) -> str:
 
 
 def _link(element: Any, content: str) -> str:
-    address = element.get("href", "")
+    """A reference to a note is one by EPUB's semantics (`epub:type`) or its successor, or is raised above the line."""
+    address, parent = element.get("href", ""), element.getparent()
     note = _NOTE.fullmatch(content.strip()) if "#" in address else None
-    if note and _is_note_reference(element):
+    kinds = f"{element.get('epub:type', '')} {element.get('role', '')}".split()
+    is_raised = (parent is not None and parent.tag == "sup") or element.find("sup") is not None
+    if note and (is_raised or "noteref" in kinds or "doc-noteref" in kinds):
         return f"[{note[1]}]"
     return _Permalink(content) if address.startswith("#") and _PERMALINK.fullmatch(content.strip()) else content
 
 
-_INLINE = {"a": _link, "sub": _script, "sup": _script}
+_INLINE: Mapping[str, Callable[[Any, str], str]] = {
+    **dict.fromkeys(_MARKS, _marked), "a": _link, "sub": _script, "sup": _script,
+}  # fmt: skip
 
 
-def _is_note_reference(element: Any) -> bool:
-    """By EPUB's semantics (`epub:type`) or its successor, or because it is raised above the line."""
-    kinds = f"{element.get('epub:type', '')} {element.get('role', '')}".split()
-    parent = element.getparent()
-    raised_link = (parent is not None and parent.tag == "sup") or element.find("sup") is not None
-    return raised_link or "noteref" in kinds or "doc-noteref" in kinds
+def _span(value: str | None) -> int:
+    """A number of columns or rows from an attribute; 1 when it is none."""
+    return int(value) if value and len(value) <= 4 and value.isascii() and value.isdigit() else 1
 
 
 def _holds_data(table: Any) -> bool:

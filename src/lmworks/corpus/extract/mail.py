@@ -1,28 +1,28 @@
 """Mails (RFC 5322 and MIME): what a person wrote, as plain text, with the subject as title.
 
 Addresses are personal and stay out of the text and of the metadata, but for their domains. Quoted text, signatures and
-disclaimers are left as they are: repair of mails marks them later.
+disclaimers are left as they are: modifiers of mails mark them later.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.errors import MessageError
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
 from lmworks.corpus.documents import Extracted, UnusableError
-from lmworks.corpus.extract.charset import decode_html, decode_text
-from lmworks.corpus.extract.html_to_markdown import xhtml_to_markdown
+from lmworks.corpus.extract.charset import Decoded, decode, decode_html
+from lmworks.corpus.extract.html_to_markdown import html_to_markdown
 
 EXTRACTOR = "mail"
 EXTRACTOR_VERSION = "2"
 
 _MAX_HEADER = 20_000  # characters
 _MAX_PART_HEADER = 4_000  # bytes; the parser of parameters takes quadratic time, once for each part
-_MAX_WORK = 50_000_000  # lines times multipart mails within each other, since a line may be the border of any of them
+_MAX_WORK = 50_000_000  # lines times borders of parts: a line may be that of any part which is open
 _MAX_FORWARDED = 10  # mails in mails in mails
 _MAX_PARTS = 2_000
 _MAX_TITLE = 1_000
@@ -31,31 +31,12 @@ _PLAIN = ("text/plain", "text/markdown", "text/x-diff", "text/x-patch")
 _ENCRYPTED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime", "application/pgp-encrypted")
 # The headers of parts are parsed while the mail is, so their length has to be looked at before.
 _PART_HEADER = re.compile(rb"\n(?i:content-)[A-Za-z-]{1,40}[ \t]*:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*")
-# A border (RFC 2046, section 5.1.1) as a header declares it, and as it stands between parts.
-_BORDER = re.compile(rb"(?i:boundary)[*\d]{0,9}\s{0,99}=\s{0,99}\"?([^\"\r\n;]{1,200})|^--([^\r\n]{1,200})", re.M)
+_BORDER = re.compile(rb"(?i)boundary[*\d]{0,9}\s{0,99}=")
 _DOMAIN = re.compile(r"@([A-Za-z0-9][A-Za-z0-9.-]{0,252})")
-# What the standard parser raises for headers and bodies that are none.
+# What the standard parser raises for headers and bodies that are none; RecursionError is a RuntimeError.
 _PARSE_ERRORS = (
-    MessageError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,  # RecursionError among them
-    TypeError,
-    ValueError,
-)
-
-
-@dataclass(slots=True)
-class _Found:
-    """What the walk through the parts has met so far."""
-
-    parts: int = 0
-    attachments: int = 0
-    encrypted: int = 0
-    encoding: str = ""
-    false_declaration: str = ""
+    MessageError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def extract_mail(raw: bytes) -> Extracted:
@@ -67,22 +48,26 @@ def extract_mail(raw: bytes) -> Extracted:
     """
     if any(len(header[0]) > _MAX_PART_HEADER for header in _PART_HEADER.finditer(b"\n" + raw)):
         raise UnusableError(f"a header of more than {_MAX_PART_HEADER:,} bytes")
-    if (raw.count(b"\n") + raw.count(b"\r")) * _nesting(raw) > _MAX_WORK:
-        raise UnusableError("parts within parts, too deep for so many lines")
-    found = _Found()
+    if (raw.count(b"\n") + raw.count(b"\r")) * len(_BORDER.findall(raw)) > _MAX_WORK:
+        raise UnusableError("too many parts for so many lines")
+    left_out = Counter[str]()
     try:
         # Not `policy.default`, which parses the headers of a part with a grammar, anew at each look.
         message = message_from_bytes(raw, policy=policy.compat32)
         if not any(name.lower() in _HEADERS for name, _ in message.raw_items()):
             raise UnusableError("no mail: none of its headers")
-        text = "\n\n".join(_texts(message, found, 0))
+        texts = list(_texts(message, left_out))
     except UnusableError:
         raise
     except _PARSE_ERRORS as error:
         raise UnusableError(f"a mail that cannot be parsed: {type(error).__name__}") from error
-    if not text:
-        raise UnusableError("an encrypted mail" if found.encrypted else "a mail without text")
-    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, _subject(message), _metadata(message, found))
+    if not texts:
+        raise UnusableError("an encrypted mail" if left_out["encrypted"] else "a mail without text")
+    metadata = _addressed(message) | next((text.metadata for text in texts if text.encoding), {})
+    metadata = {name: value for name, value in metadata.items() if value}
+    metadata["attachments"] = str(left_out["attachments"])
+    text = "\n\n".join(text.text for text in texts)
+    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, _subject(message), metadata)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -93,13 +78,10 @@ def _raw_header(message: Message, name: str) -> str:
     """The header as it stands, of several the first; 8-bit bytes, which should not be there, decoded by a guess."""
     value = next((str(value) for key, value in message.raw_items() if key.lower() == name), "")[:_MAX_HEADER]
     try:
-        value.encode("utf-8")
-        return value
-    except UnicodeEncodeError:  # the parser has kept such bytes as surrogates
-        try:
-            return decode_text(value.encode("utf-8", "surrogateescape")).text
-        except (UnusableError, UnicodeEncodeError):
-            return value.encode("ascii", "ignore").decode("ascii")
+        # The parser has kept such bytes as surrogates.
+        return decode(value.encode("utf-8", "surrogateescape")).text
+    except (UnusableError, UnicodeEncodeError):
+        return value.encode("ascii", "ignore").decode("ascii")
 
 
 def _subject(message: Message) -> str:
@@ -111,130 +93,85 @@ def _subject(message: Message) -> str:
     return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())[:_MAX_TITLE]
 
 
-def _metadata(message: Message, found: _Found) -> dict[str, str]:
-    sender = _domains(_raw_header(message, "from"))
-    receivers = {*_domains(_raw_header(message, "to")), *_domains(_raw_header(message, "cc"))}
-    stated = {
-        "date": _date(_raw_header(message, "date")),
-        "from_domain": sender[-1] if sender else "",  # the last: before it a name may look like an address
-        "to_domains": " ".join(sorted(receivers)),
-        "encoding": found.encoding,
-        "encoding_declared": found.false_declaration,
+def _addressed(message: Message) -> dict[str, str]:
+    sender, *receivers = (
+        [found.rstrip(".-").lower() for found in _DOMAIN.findall(_raw_header(message, name))]
+        for name in ("from", "to", "cc")
+    )
+    date = ""
+    with suppress(*_PARSE_ERRORS):
+        date = parsedate_to_datetime(_raw_header(message, "date")).isoformat()
+    # The last of the sender: before it a name may look like an address.
+    return {
+        "date": date,
+        "from_domain": sender[-1] if sender else "",
+        "to_domains": " ".join(sorted({domain for each in receivers for domain in each})),
     }
-    return {name: value for name, value in stated.items() if value} | {"attachments": str(found.attachments)}
-
-
-def _domains(value: str) -> list[str]:
-    return [match[1].rstrip(".-").lower() for match in _DOMAIN.finditer(value)]
-
-
-def _date(value: str) -> str:
-    try:
-        return parsedate_to_datetime(value).isoformat()
-    except _PARSE_ERRORS:
-        return ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts
 
 
-def _nesting(raw: bytes) -> int:
-    """How many borders are open at once at most: one is from where it is declared until one further out is met."""
-    open_borders: list[bytes] = []
-    most = 0
-    for found in _BORDER.finditer(raw):
-        if found[1]:
-            open_borders.append(found[1].strip())
-            most = max(most, len(open_borders))
-            continue
-        for border in (found[2].rstrip(), found[2].rstrip().removesuffix(b"--")):
-            if border in open_borders[-100:]:
-                while open_borders[-1] != border:
-                    open_borders.pop()
-                break
-    return most
-
-
-def _texts(part: Message, found: _Found, forwarded: int) -> Iterator[str]:
+def _texts(part: Message, left_out: Counter[str], forwarded: int = 0) -> Iterator[Decoded]:
     """The texts of a part and of the parts inside, in order."""
-    found.parts += 1
-    if found.parts > _MAX_PARTS:
+    left_out["parts"] += 1
+    if left_out["parts"] > _MAX_PARTS:
         raise UnusableError(f"a mail of more than {_MAX_PARTS:,} parts")
     kind = part.get_content_type().split()[0]  # `text/plain charset=utf-8` happens
     if kind in _ENCRYPTED:
-        found.encrypted += 1
+        left_out["encrypted"] += 1
     elif part.is_multipart():
-        yield from _texts_of_several(part, kind, found, forwarded)
-    elif part.get_content_disposition() == "attachment":
-        found.attachments += 1
-    elif kind in _PLAIN or kind == "text/html" or kind.startswith("multipart/"):  # one without a border: its text
-        text = _text(part, kind, found)
-        if text is None:
-            found.attachments += 1
-        elif text:
-            yield text
+        yield from _texts_of_several(part, kind, left_out, forwarded)
     else:
-        found.attachments += 1
+        is_text = kind in _PLAIN or kind == "text/html" or kind.startswith("multipart/")  # one without a border
+        text = _text(part, kind) if is_text and part.get_content_disposition() != "attachment" else None
+        left_out["attachments"] += text is None
+        if text is not None and text.text:
+            yield text
 
 
-def _texts_of_several(part: Message, kind: str, found: _Found, forwarded: int) -> Iterator[str]:
+def _texts_of_several(part: Message, kind: str, left_out: Counter[str], forwarded: int) -> Iterator[Decoded]:
     payload = part.get_payload()
     children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
     if kind == "message/rfc822":
-        yield from _forwarded(children, found, forwarded)
-    elif kind == "multipart/alternative":
-        yield from _best(children, found, forwarded)
-    elif kind in ("multipart/related", "multipart/signed"):
-        # The first is the text, the others are its pictures or its signature (RFC 2387, 1847).
-        for child in children[:1]:
-            yield from _texts(child, found, forwarded)
-        found.attachments += len(children[1:])
-    else:
-        for child in children:
-            yield from _texts(child, found, forwarded)
-
-
-def _best(children: list[Message], found: _Found, forwarded: int) -> Iterator[str]:
-    """The first plain alternative with anything in it, else the last other one that has (RFC 2046, section 5.1.4)."""
-    plain = [child for child in children if child.get_content_type() == "text/plain"]
-    others = [child for child in reversed(children) if child.get_content_type() != "text/plain"]
-    for child in [*plain, *others]:
-        if texts := list(_texts(child, found, forwarded)):
-            yield from texts
+        if forwarded >= _MAX_FORWARDED:
+            left_out["attachments"] += 1
             return
-
-
-def _forwarded(children: list[Message], found: _Found, forwarded: int) -> Iterator[str]:
-    if forwarded >= _MAX_FORWARDED:
-        found.attachments += 1
+        for child in children:
+            if texts := list(_texts(child, left_out, forwarded + 1)):
+                yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
+                yield from texts
         return
+    if kind == "multipart/alternative":
+        # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
+        plain = [child for child in children if child.get_content_type() == "text/plain"]
+        for child in (*plain, *(child for child in reversed(children) if child not in plain)):
+            if texts := list(_texts(child, left_out, forwarded)):
+                yield from texts
+                return
+        return
+    if kind in ("multipart/related", "multipart/signed"):
+        # The first is the text, the others are its pictures or its signature (RFC 2387, 1847).
+        left_out["attachments"] += len(children[1:])
+        del children[1:]
     for child in children:
-        if texts := list(_texts(child, found, forwarded + 1)):
-            yield f"Forwarded message: {_subject(child)}".rstrip(": ")
-            yield from texts
+        yield from _texts(child, left_out, forwarded)
 
 
-def _text(part: Message, kind: str, found: _Found) -> str | None:
+def _text(part: Message, kind: str) -> Decoded | None:
     """The text of one part, with its transfer encoding (quoted-printable, base64) undone; None for binary data."""
     payload = part.get_payload(decode=True)
     if not isinstance(payload, bytes):
         return None
-    charset = part.get_content_charset()
     try:
-        decoded = (decode_html if kind == "text/html" else decode_text)(payload, charset)
-        if kind == "text/html":
-            text = xhtml_to_markdown(decoded.text)
-        elif str(part.get_param("format", "")).lower() == "flowed":
-            text = join_flowed(decoded.text, str(part.get_param("delsp", "")).lower() == "yes")
-        else:
-            text = decoded.text
+        decoded = (decode_html if kind == "text/html" else decode)(payload, part.get_content_charset())
+        text = html_to_markdown(decoded.text) if kind == "text/html" else decoded.text
     except UnusableError:
         return None
-    text = text.strip("\n").rstrip()
-    if text and not found.encoding:
-        found.encoding, found.false_declaration = decoded.encoding, decoded.false_declaration
-    return text
+    if kind != "text/html" and str(part.get_param("format", "")).lower() == "flowed":
+        text = join_flowed(text, str(part.get_param("delsp", "")).lower() == "yes")
+    return Decoded(text.strip("\n").rstrip(), decoded.encoding, decoded.false_declaration)
 
 
 def join_flowed(text: str, delete_space: bool = False) -> str:
@@ -243,23 +180,16 @@ def join_flowed(text: str, delete_space: bool = False) -> str:
     `delete_space` is the parameter DelSp: the space is no part of the text, for languages that write none. Lines of a
     quotation begin with one `>` for each level and a space.
     """
-    paragraphs: list[tuple[int, str]] = []
-    pieces: list[str] = []  # of the paragraph that goes on
-    open_level = 0
+    lines: list[tuple[int, list[str]]] = []  # the level of a quotation, and the pieces of a paragraph in it
+    goes_on = False
     for line in text.split("\n"):
         content = line.lstrip(">")
         level = len(line) - len(content)
         content = content.removeprefix(" ")  # the space of "space-stuffing" (section 4.4)
         signature = content == "-- "  # which is never flowed (section 4.3)
-        if pieces and (level != open_level or signature):
-            paragraphs.append((open_level, "".join(pieces)))
-            pieces = []
-        open_level = level
-        flowed = content.endswith(" ") and not signature
-        pieces.append(content[:-1] if flowed and delete_space else content)
-        if not flowed:
-            paragraphs.append((level, "".join(pieces)))
-            pieces = []
-    if pieces:
-        paragraphs.append((open_level, "".join(pieces)))
-    return "\n".join(f"{'>' * level} {line}".rstrip(" ") if level else line for level, line in paragraphs)
+        if not goes_on or signature or level != lines[-1][0]:
+            lines.append((level, []))
+        goes_on = content.endswith(" ") and not signature
+        lines[-1][1].append(content[:-1] if goes_on and delete_space else content)
+    joined = ((level, "".join(pieces)) for level, pieces in lines)
+    return "\n".join(f"{'>' * level} {line}".rstrip(" ") if level else line for level, line in joined)

@@ -12,9 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.extract.html_to_markdown import HEADINGS, parse_html, tree_to_markdown
-from lmworks.corpus.extract.text_blocks import Block, Features, TextBlocks, asks, features, text_blocks, width
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract.charset import decode_html
+from lmworks.corpus.extract.html_to_markdown import HEADINGS, html_to_markdown, parse_html, tree_to_markdown
+from lmworks.corpus.extract.page_metadata import is_manual, page_metadata
+from lmworks.corpus.extract.text_blocks import Block, TextBlocks, asks, features, tables_around, text_blocks, width
 
+EXTRACTOR_VERSION = "3"
 Mode = Literal["default", "fast"]
 # The weight of each feature in the default and in the fast mode. Of the last two there are none in the fast mode.
 WEIGHTS: Mapping[str, tuple[float, float]] = {
@@ -39,7 +43,7 @@ WEIGHTS: Mapping[str, tuple[float, float]] = {
 }
 WITH_AGREEMENT = tuple(WEIGHTS)
 NAMES = WITH_AGREEMENT[:-2]
-_LINKS, _WITHIN, ASKS = (NAMES.index(name) for name in ("links", "in container", "asks the reader"))
+_LINKS, _WITHIN, ASKS, _AGREEMENT = map(WITH_AGREEMENT.index, ("links", "in container", "asks the reader", "agreement"))
 _LARGE = 2_000_000  # characters: a page of more is read in the fast mode, since trafilatura might take minutes
 _MAX_DEPTH = 200  # of elements, up to which trafilatura is asked: it calls itself for each level
 _PARTS = frozenset(("h2", "h3", "h4", "h5", "h6", "li", "pre", "td", "th", "dt", "dd", "caption"))  # and all in tables
@@ -48,6 +52,7 @@ _ROW = 4  # words
 _HALF = 0.5
 
 Kept = NDArray[np.bool_]  # for each block of a page, whether it is main text
+Table = NDArray[np.float64]  # the features of each block, with agreement or without
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,42 @@ class MainText:
 
     markdown: str
     title: str
+
+
+def extract_html(raw: bytes, charset: str | None = None) -> Extracted:
+    """The main text of a page: without navigation, advertising, comments and what else stands around it.
+
+    Headings, lists, tables, code and emphasis are kept as Markdown; nothing is fetched. `charset` is what came with the
+    page, in the header of HTTP. `metadata`: `encoding`; `date`, `language`, `licence` (SPDX) or `licence_address` where
+    the page states them; `kind`, which is `manual`, of documentation. Raises UnusableError for a page without main
+    text, or one that can be parsed in part only.
+    """
+    return _extract(raw, charset, "default")
+
+
+def extract_html_fast(raw: bytes, charset: str | None = None) -> Extracted:
+    """The same, without asking trafilatura, in a third of the time."""
+    return _extract(raw, charset, "fast")
+
+
+def extract_html_whole(raw: bytes, charset: str | None = None) -> Extracted:
+    """All text of the page that is not hidden, in its order."""
+    return _extract(raw, charset, None)
+
+
+def _extract(raw: bytes, charset: str | None, mode: Mode | None) -> Extracted:
+    decoded = decode_html(raw, charset)
+    html = decoded.text
+    if not html.strip():
+        raise UnusableError("empty")
+    markdown = html_to_markdown(html) if mode is None else extract_main(html, mode, headline=True).markdown
+    if not markdown.strip():
+        raise UnusableError("a page without text" if mode is None else "a page without main text")
+    stated = page_metadata(html)
+    title = stated.pop("title", "")
+    told = {} if mode == "default" else {"web": mode or "whole"}
+    told |= {"kind": "manual"} if is_manual(html, markdown) else {}
+    return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})
 
 
 def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> MainText:
@@ -70,6 +111,8 @@ def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> M
         return MainText("", "")
     title = " ".join(str(tree.findtext("head/title") or "").split())
     page = text_blocks(tree)
+    if not page.blocks:
+        return MainText("", title)
     kept = choose(page, html, "fast" if len(html) > _LARGE else mode)
     if headline:
         kept = _with_headline(page, kept)
@@ -77,80 +120,70 @@ def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> M
 
 
 def choose(page: TextBlocks, html: str, mode: Mode) -> Kept:
-    """Which blocks of the page are main text.
+    """Which blocks of the page, of which there are some, are main text.
 
     Where the default mode keeps less than half of what trafilatura keeps, it has taken something else for the main
     text, such as a long discussion: then the prose that trafilatura keeps says where the main text is.
     """
-    if not page.blocks:
-        return np.zeros(0, dtype=np.bool_)
-    measured = features(page)
+    table = features(page)
     if mode == "fast":
-        return decide(page, measured)
-    agreement = agreement_of(page, html if measured.depth <= _MAX_DEPTH else "")
-    kept = decide(page, measured, agreement)
+        return decide(page, table)
+    depth = max(block.holder.depth for block in page.blocks)
+    agreement = agreement_of(page, html if depth <= _MAX_DEPTH else "")
+    kept = decide(page, np.column_stack([table, agreement]))
     agreed = agreement[:, 0] * [max(0, width(block.text) - block.linked) for block in page.blocks]
     if agreed[kept].sum() < _HALF * agreed.sum():
-        kept = decide(page, features(page, agreement[:, 0] > _HALF), agreement)
+        kept = decide(page, np.column_stack([features(page, agreement[:, 0] > _HALF), agreement]))
     return kept
 
 
-def decide(
-    page: TextBlocks,
-    measured: Features,
-    agreement: NDArray[np.float64] | None = None,
-    weights: NDArray[np.float64] | None = None,
-) -> Kept:
-    """The choice by features. Without `agreement`, of two columns, the model of the fast mode decides.
+def decide(page: TextBlocks, table: Table, weights: NDArray[np.float64] | None = None) -> Kept:
+    """The choice by features, which `features` found last; without agreement, the model of the fast mode decides.
 
     `weights` are other ones than those of the mode.
     """
-    table = measured.table if agreement is None else np.column_stack([measured.table, agreement])
     if weights is None:
-        weights = np.array([pair[agreement is None] for pair in WEIGHTS.values()])[: table.shape[1]]
+        is_fast = table.shape[1] == len(NAMES)
+        weights = np.array([pair[is_fast] for pair in WEIGHTS.values()])[: table.shape[1]]
     sums = (table * weights).sum(axis=1)
     for number in np.flatnonzero((sums > 0) & (sums < -weights[ASKS])).tolist():  # where it decides
         sums[number] += weights[ASKS] * asks(page.blocks[number].text)
-    kept = (sums >= 0) & ~measured.captions
+    boilerplate = np.array([block.holder.boilerplate or block.holder.around for block in page.blocks])
+    captions = np.array([block.holder.caption for block in page.blocks])
+    kept = (sums >= 0) & ~captions
     if not kept.any():
-        kept = _without_prose(measured, agreement)
-    return _whole_tables(page, measured, kept | _between(page, measured, kept))
+        kept = _without_prose(table, boilerplate)
+    tables = np.where(captions, -1, tables_around(page))
+    # Headings, items, cells and code between kept blocks: a text goes on through what is no prose. They must stand in
+    # the element that holds the prose, outside of what is named as boilerplate, and not be links.
+    parts = (tables >= 0) | [block.holder.tag in _PARTS for block in page.blocks]
+    open_to = parts & ~boilerplate & ~captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
+    between = open_to & np.maximum.accumulate(kept) & np.maximum.accumulate(kept[::-1])[::-1]
+    return _whole_tables(page, table, tables, kept | between)
 
 
-def _without_prose(measured: Features, agreement: NDArray[np.float64] | None) -> Kept:
+def _without_prose(table: Table, boilerplate: Kept) -> Kept:
     """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate.
 
     The only text of a page is what it says, though it be a link.
     """
-    if agreement is not None and (agreement[:, 0] > _HALF).any():
-        return agreement[:, 0] > _HALF
-    no_link = ~measured.boilerplate & (measured.table[:, _LINKS] <= _HALF)
-    return no_link | (len(no_link) == 1)
+    if table.shape[1] > _AGREEMENT and (table[:, _AGREEMENT] > _HALF).any():
+        return table[:, _AGREEMENT] > _HALF
+    return (~boilerplate & (table[:, _LINKS] <= _HALF)) | (len(table) == 1)
 
 
-def _between(page: TextBlocks, measured: Features, kept: Kept) -> Kept:
-    """Headings, items, cells and code between kept blocks: a text goes on through what is no prose.
-
-    They must stand in the element that holds the prose, outside of what is named as boilerplate, and not be links.
-    """
-    table, behind = measured.table, np.maximum.accumulate(kept)
-    parts = (measured.tables >= 0) | [block.holder.tag in _PARTS for block in page.blocks]
-    open_to = parts & ~measured.boilerplate & ~measured.captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
-    return open_to & behind & np.maximum.accumulate(kept[::-1])[::-1]
-
-
-def _whole_tables(page: TextBlocks, measured: Features, kept: Kept) -> Kept:
+def _whole_tables(page: TextBlocks, table: Table, tables: NDArray[np.int64], kept: Kept) -> Kept:
     """What is kept when a table is as a whole, or not at all: where more than half is of what is no link in it.
 
     A table that the container is a part of, or that is all there is in it, is a means of layout. One that is all that
     is kept stays as it is.
     """
-    tables = np.where(measured.captions, -1, measured.tables) + 1
+    tables = tables + 1
     if not tables.any():
         return kept
-    prose = np.array([len(block.text) for block in page.blocks]) * (1 - measured.table[:, _LINKS])
+    prose = np.array([len(block.text) for block in page.blocks]) * (1 - table[:, _LINKS])
     whole = 2 * np.bincount(tables, prose * kept) > np.bincount(tables, prose)
-    within = np.bincount(tables, measured.table[:, _WITHIN])
+    within = np.bincount(tables, table[:, _WITHIN])
     sound = (within == 0) | ((within == np.bincount(tables)) & (within < within.sum()))
     changed = np.where((tables > 0) & sound[tables], whole[tables], kept)
     return changed if changed.any() else kept
@@ -190,10 +223,6 @@ def agreement_of(page: TextBlocks, html: str) -> NDArray[np.float64]:
 def _rows(text: str) -> set[tuple[str, ...]]:
     words = _WORD.findall(text)
     return set(zip(*(words[at:] for at in range(_ROW)), strict=False)) or ({tuple(words)} if words else set())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Markdown
 
 
 def _markdown(page: TextBlocks, kept: Kept) -> str:

@@ -15,7 +15,7 @@ _SUBSCRIPTS = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈�
 _LONGEST_SCRIPT = 20
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Container:
     first: str  # before the first line of the container
     rest: str  # before all others
@@ -40,9 +40,7 @@ class BlockWriter:
         self._containers.pop()
 
     def block(self, text: str) -> None:
-        """One block; nothing is written for an empty text."""
-        if not text:
-            return
+        """One block of some text."""
         inside = self._containers[:_MAX_NESTING]
         if self._parts:
             self._parts.append(self._gap(inside))
@@ -96,42 +94,28 @@ def markdown_table(rows: Iterable[Sequence[Cell]]) -> str:
     A cell that covers several columns or rows stands in the first of them, the others are empty. White space in cells,
     line ends too, becomes one space; a pipe is escaped. Rows shorter than the head stay so, as GFM allows.
     """
-    lines = [row for row in _expanded(rows) if any(row)]
+    spare = _MAX_ADDED_CELLS
+    covered: dict[int, int] = {}  # column -> the first row that no cell from above reaches into
+    lines: list[list[str]] = []
+    for number, cells in enumerate(rows):
+        line: list[str] = []
+        for cell in cells:
+            while spare > 0 and covered.get(len(line), 0) > number:
+                line.append("")
+                spare -= 1
+            span = min(max(cell.columns, 1), _MAX_SPAN, spare + 1)
+            if cell.rows > 1:
+                covered.update(dict.fromkeys(range(len(line), len(line) + span), number + min(cell.rows, _MAX_SPAN)))
+            # Backslashes before a pipe are doubled, so that they do not escape the one that escapes the pipe.
+            line += [_PIPES.sub(r"\1\1\\|", " ".join(cell.text.split()))] + [""] * (span - 1)
+            spare -= span - 1
+        if any(line):
+            lines.append(line)
     if not lines:
         return ""
     width = max(map(len, lines))
     head = lines[0] + [""] * (width - len(lines[0]))
-    return "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in (head, ["---"] * width, *lines[1:]))
-
-
-def _expanded(rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
-    """The texts of the cells, each in its column, with white space collapsed."""
-    spare = _MAX_ADDED_CELLS
-    covered: dict[int, int] = {}  # column -> the first row that no cell from above reaches into
-    expanded: list[list[str]] = []
-    for number, cells in enumerate(rows):
-        row: list[str] = []
-        for cell in cells:
-            while spare > 0 and covered.get(len(row), 0) > number:
-                row.append("")
-                spare -= 1
-            span = min(max(cell.columns, 1), _MAX_SPAN, spare + 1)
-            if cell.rows > 1:
-                covered.update(dict.fromkeys(range(len(row), len(row) + span), number + min(cell.rows, _MAX_SPAN)))
-            row += [" ".join(cell.text.split())] + [""] * (span - 1)
-            spare -= span - 1
-        expanded.append(row)
-    return expanded
-
-
-def _escaped(text: str) -> str:
-    """Backslashes before a pipe are doubled, so that they do not escape the backslash that escapes the pipe."""
-    return _PIPES.sub(r"\1\1\\|", text) if "|" in text else text
-
-
-def span_of(value: str | None) -> int:
-    """A number of columns or rows from an attribute; 1 when it is none."""
-    return int(value) if value and len(value) <= 4 and value.isascii() and value.isdigit() else 1
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * width, *lines[1:]))
 
 
 def raised(text: str) -> str:

@@ -4,10 +4,11 @@ The structure of these formats is found later, from this very text, so that a sp
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from lmworks.corpus.documents import Extracted, UnusableError
-from lmworks.corpus.extract.charset import Decoded, decode_text
+from lmworks.corpus.extract.charset import decode
 
 EXTRACTOR_VERSION = "2"
 
@@ -21,21 +22,23 @@ _LONGEST_TITLE = 1_000
 
 
 def extract_markdown(raw: bytes) -> Extracted:
-    """Raises UnusableError when nothing but white space can be decoded."""
-    decoded = _decoded(raw)
-    return Extracted(decoded.text, "markdown", EXTRACTOR_VERSION, markdown_title(decoded.text), decoded.metadata)
+    return _extract(raw, "markdown", markdown_title)
 
 
 def extract_rest(raw: bytes) -> Extracted:
-    """Raises UnusableError when nothing but white space can be decoded."""
-    decoded = _decoded(raw)
-    return Extracted(decoded.text, "rest", EXTRACTOR_VERSION, rest_title(decoded.text), decoded.metadata)
+    return _extract(raw, "rest", rest_title)
 
 
 def extract_plain(raw: bytes) -> Extracted:
+    return _extract(raw, "plain", rest_title)
+
+
+def _extract(raw: bytes, extractor: str, title: Callable[[str], str]) -> Extracted:
     """Raises UnusableError when nothing but white space can be decoded."""
-    decoded = _decoded(raw)
-    return Extracted(decoded.text, "plain", EXTRACTOR_VERSION, rest_title(decoded.text), decoded.metadata)
+    decoded = decode(raw)
+    if not decoded.text.strip():
+        raise UnusableError("empty")
+    return Extracted(decoded.text, extractor, EXTRACTOR_VERSION, title(decoded.text), decoded.metadata)
 
 
 def markdown_title(text: str) -> str:
@@ -48,9 +51,7 @@ def markdown_title(text: str) -> str:
     parser = MarkdownIt("commonmark").disable("inline")  # of all the text but the heading
     references: dict[str, Any] = {}
     tokens = parser.parse(text[:_TITLE_WITHIN], references)
-    headings = [
-        (int(opening.tag[1:]), number) for number, opening in enumerate(tokens) if opening.type == "heading_open"
-    ]
+    headings = [(token.tag, number) for number, token in enumerate(tokens) if token.type == "heading_open"]
     if not headings:
         return ""
     heading = tokens[min(headings)[1] + 1].content[:_LONGEST_TITLE]
@@ -65,10 +66,3 @@ def rest_title(text: str) -> str:
         None,
     )
     return found["title"].strip() if found else ""
-
-
-def _decoded(raw: bytes) -> Decoded:
-    decoded = decode_text(raw)
-    if not decoded.text.strip():
-        raise UnusableError("empty")
-    return decoded

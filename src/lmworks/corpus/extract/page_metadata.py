@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from html import unescape
 from typing import Any
 
-from lmworks.corpus.extract.dates import iso_date
+from lmworks.corpus.extract.charset import iso_date
 
 _HEAD = 300_000  # characters of a page in which its head is looked for
 _MOST_JSON = 500_000  # characters of one JSON-LD script
@@ -47,13 +47,15 @@ def page_metadata(html: str) -> dict[str, str]:
     attributes, named = _stated(head)
     title = _TITLE.search(head)
     about = _json_ld(html)
+    titles = (title[1] if title else "", *_named(named, _TITLE_NAMES), about.get("headline"), about.get("name"))
+    dates = (*_named(named, _DATE_NAMES), about.get("datePublished"), *_dates_of(html))
+    languages = (
+        attributes.get("lang"), attributes.get("xml:lang"), *_named(named, _LANGUAGE_NAMES), about.get("inLanguage")
+    )  # fmt: skip
     found = {
-        "title": (_text(title[1]) if title else "")
-        or _first(named, _TITLE_NAMES)
-        or _text(about.get("headline"))
-        or _text(about.get("name")),
-        "date": _date(html, named, about),
-        "language": _language(attributes, named, about),
+        "title": next(filter(None, map(_text, titles)), ""),
+        "date": next(filter(None, (iso_date(_text(each).replace("/", "-")) for each in dates)), ""),
+        "language": next((each.replace("_", "-") for each in map(_text, languages) if _LANGUAGE.fullmatch(each)), ""),
         **_licence(html, named, about),
     }
     return {name: value for name, value in found.items() if value}
@@ -108,24 +110,15 @@ def _stated(head: str) -> tuple[dict[str, str], dict[str, str]]:
     return of_page, named
 
 
-def _first(named: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((named[name] for name in names if name in named), "")
+def _named(named: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+    return [named[name] for name in names if name in named]
 
 
-def _date(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> str:
-    candidates = [named.get(name, "") for name in _DATE_NAMES] + [_text(about.get("datePublished"))]
+def _dates_of(html: str) -> Iterator[str]:
+    """Those of elements in the text that are made for it."""
     for tag in _tags_with(html, "datePublished"):
         if tag.get("itemprop") == "datePublished":
-            candidates.append(tag.get("datetime") or tag.get("content", ""))
-    return next(filter(None, (iso_date(each.replace("/", "-")) for each in candidates)), "")
-
-
-def _language(attributes: Mapping[str, str], named: Mapping[str, str], about: Mapping[str, Any]) -> str:
-    stated = (attributes.get("lang"), attributes.get("xml:lang"), *(named.get(name) for name in _LANGUAGE_NAMES))
-    for value in (*stated, _text(about.get("inLanguage"))):
-        if value and _LANGUAGE.fullmatch(value):
-            return value.replace("_", "-")
-    return ""
+            yield tag.get("datetime") or tag.get("content", "")
 
 
 def _licence(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> dict[str, str]:
@@ -133,7 +126,7 @@ def _licence(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> d
 
     tags = (tag for word in ("license", "licence") for tag in _tags_with(html, word))
     addresses = {tag.get("href", "") for tag in tags if {"license", "licence"} & set(tag.get("rel", "").split())}
-    addresses |= {_first(named, _LICENCE_NAMES), _text(about.get("license"))}
+    addresses |= {*_named(named, _LICENCE_NAMES)[:1], _text(about.get("license"))}
     stated = {
         address.removesuffix("/"): {each.expression for each in statements(address)} for address in addresses - {""}
     }
@@ -171,24 +164,16 @@ def _json_ld(html: str) -> Mapping[str, Any]:
             found = json.loads(html[start:end])
         except (ValueError, RecursionError):
             continue
-        for node in _nodes(found):
-            if _types(node).endswith(_PAGES):
+        top = [node for node in (found if isinstance(found, list) else [found]) if isinstance(node, dict)]
+        for node in [each for one in top for each in (one, *_listed(one.get("@graph")))]:
+            kinds = node.get("@type") if isinstance(node, dict) else None
+            if str(kinds[-1] if isinstance(kinds, list) and kinds else kinds).lower().endswith(_PAGES):
                 return node
     return {}
 
 
-def _nodes(found: Any) -> Iterator[Mapping[str, Any]]:
-    for node in found if isinstance(found, list) else [found]:
-        if isinstance(node, dict):
-            yield node
-            graph = node.get("@graph")
-            yield from (each for each in graph if isinstance(each, dict)) if isinstance(graph, list) else ()
-
-
-def _types(node: Mapping[str, Any]) -> str:
-    """Its type, the last of several, in lower case."""
-    kinds = node.get("@type")
-    return str(kinds[-1] if isinstance(kinds, list) and kinds else kinds).lower()
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str:

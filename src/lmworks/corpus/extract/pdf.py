@@ -1,7 +1,7 @@
 """PDF files: the text layer as PDFium gives it, page by page.
 
-Running heads, page numbers and divided words are left as they are on the page: they are mended later, by repair of
-books, which needs the pages and so finds a form feed between each two of them. PDFium is not thread-safe: of one
+Running heads, page numbers and divided words are left as they are on the page: they are mended later, by the modifiers
+of books, which need the pages and so find a form feed between each two of them. PDFium is not thread-safe: of one
 process only one thread at a time may call this.
 """
 
@@ -10,19 +10,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from lmworks.corpus.documents import Extracted, UnusableError
-from lmworks.corpus.extract.charset import normalise_newlines
-from lmworks.corpus.extract.dates import iso_date
+from lmworks.corpus.extract.charset import iso_date, normalise_newlines
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument, PdfPage
+    from pypdfium2 import PdfDocument
 
 EXTRACTOR = "pdf"
 EXTRACTOR_VERSION = "1"
 PAGE_BREAK = "\f"
 
-_MAX_PAGES = 20_000
-_MAX_PAGE_CHARACTERS = 500_000  # a page of a newspaper has 30,000
-_MAX_CHARACTERS = 100_000_000  # of all pages: each may show the same ones
 _MAX_TITLE = 500
 # PDFium's marks of a hyphen at the end of a line, which it joins to the next one; of new and of old versions.
 _DIVIDED = re.compile("[\ufffe\x02](?:\r?\n)?")
@@ -35,59 +31,41 @@ def extract_pdf(raw: bytes) -> Extracted:
 
     `metadata`: `pages`; `date` (CreationDate, ISO 8601, as exact as it is stated); `unreadable_pages`, the number of
     those that PDFium cannot load, which are empty here.
-    Raises UnusableError for a file that is damaged or encrypted, without any text, or beyond the limits on pages
-    (20,000), on characters of a page (500,000) and on those of all (100 million).
+    Raises UnusableError for a file that is damaged or encrypted, or without any text.
     """
-    document = _open(raw)
-    try:
-        pages = _pages(document)
-        information = _information(document)
-    finally:
-        document.close()
-    read = [page for page in pages if page is not None]
-    if not read:
-        raise UnusableError("damaged PDF: no page can be read")
-    if not any(page.strip() for page in read):
-        raise UnusableError("a scan without text")
-    metadata = {"pages": str(len(pages))}
-    if len(read) < len(pages):
-        metadata["unreadable_pages"] = str(len(pages) - len(read))
-    if date := iso_date(information.get("CreationDate", "")):
-        metadata["date"] = date
-    title = " ".join(_NOT_TEXT.sub(" ", information.get("Title", "")).split())[:_MAX_TITLE]
-    extractor_version = f"{EXTRACTOR_VERSION}+pypdfium2-{version('pypdfium2')}"
-    text = PAGE_BREAK.join(page or "" for page in pages)
-    return Extracted(text, EXTRACTOR, extractor_version, title, metadata)
-
-
-def _open(raw: bytes) -> "PdfDocument":
     import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(raw)
     except pypdfium2.PdfiumError as error:
-        if getattr(error, "err_code", None) in (_PASSWORD, _SECURITY):
-            raise UnusableError("encrypted PDF") from error
-        raise UnusableError("damaged PDF, or none") from error
-    if (count := len(document)) > _MAX_PAGES:
+        is_encrypted = getattr(error, "err_code", None) in (_PASSWORD, _SECURITY)
+        raise UnusableError("encrypted PDF" if is_encrypted else "damaged PDF, or none") from error
+    try:
+        pages = [_page(document, number) for number in range(len(document))]
+        try:
+            stated = document.get_metadata_dict(skip_empty=True)
+        except UnicodeDecodeError:
+            stated = {}
+    finally:
         document.close()
-        raise UnusableError(f"more than {_MAX_PAGES:,} pages ({count:,})")
-    return document
-
-
-def _pages(document: "PdfDocument") -> list[str | None]:
-    pages: list[str | None] = []
-    left = _MAX_CHARACTERS
-    for number in range(len(document)):
-        pages.append(_page(document, number))
-        left -= len(pages[-1] or "")
-        if left < 0:
-            raise UnusableError(f"more than {_MAX_CHARACTERS:,} characters on the first {number + 1:,} pages")
-    return pages
+    unreadable = pages.count(None)
+    if unreadable == len(pages):
+        raise UnusableError("damaged PDF: no page can be read")
+    text = PAGE_BREAK.join(page or "" for page in pages)
+    if not text.strip():
+        raise UnusableError("a scan without text")
+    metadata = {"pages": str(len(pages))}
+    if unreadable:
+        metadata["unreadable_pages"] = str(unreadable)
+    if date := iso_date(stated.get("CreationDate", "")):
+        metadata["date"] = date
+    title = " ".join(_NOT_TEXT.sub(" ", stated.get("Title", "")).split())[:_MAX_TITLE]
+    return Extracted(text, EXTRACTOR, f"{EXTRACTOR_VERSION}+pypdfium2-{version('pypdfium2')}", title, metadata)
 
 
 def _page(document: "PdfDocument", number: int) -> str | None:
-    """The text of a page; None when it cannot be loaded."""
+    """The text of a page; None when it cannot be loaded. Newlines as `\\n`, and no form feed within. A hyphen at the
+    end of a line ends that line again."""
     import pypdfium2
 
     try:
@@ -95,29 +73,14 @@ def _page(document: "PdfDocument", number: int) -> str | None:
     except pypdfium2.PdfiumError:
         return None
     try:
-        return _text(page, number)
+        layer = page.get_textpage()
+        try:
+            text = layer.get_text_bounded()
+        finally:
+            layer.close()
     except pypdfium2.PdfiumError:
         return None
     finally:
         page.close()
-
-
-def _text(page: "PdfPage", number: int) -> str:
-    """Newlines as `\\n`, and no form feed within a page. A hyphen at the end of a line ends that line again."""
-    layer = page.get_textpage()
-    try:
-        if (count := layer.count_chars()) > _MAX_PAGE_CHARACTERS:
-            raise UnusableError(f"more than {_MAX_PAGE_CHARACTERS:,} characters on page {number + 1} ({count:,})")
-        text = layer.get_text_bounded()
-    finally:
-        layer.close()
     text = normalise_newlines(_DIVIDED.sub("-\n", text)).replace(PAGE_BREAK, "\n")
     return _NOT_TEXT.sub("", text).rstrip()
-
-
-def _information(document: "PdfDocument") -> dict[str, str]:
-    """The entries of the document information dictionary; none when their characters are invalid."""
-    try:
-        return document.get_metadata_dict(skip_empty=True)
-    except UnicodeDecodeError:
-        return {}

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.extract.html_to_markdown import BLOCKS, HEADINGS, HIDDEN, LEFT_OUT
 
-_NOT_SHOWN = (*LEFT_OUT, "button")
-_NAMING = frozenset(("class", "id", "role", "itemprop"))
 _LONG = 80  # characters from which on a run of text is prose
 # A page whose visible prose is this short at most, and whose hidden prose is 2.5 times as long, shows it by a script.
 _NEARLY_EMPTY = 500
@@ -44,7 +42,6 @@ _ASKS = re.compile(  # of a text in lower case
 )
 _ASKS_LENGTH = 300  # characters: longer text that has these words is about them
 _AROUND = frozenset(("nav", "footer", "aside", "header", "form"))
-_PARAGRAPHS = frozenset(("p", "li", "td", "blockquote"))
 _SENTENCE_END = re.compile(r"[.!?…。！？:؟।][\"'”’»)\]」』]*$")
 _COMMA = re.compile("[,;،、，]")
 _MAJORITY = 0.5  # of the page's prose: an element that holds more is no boilerplate, whatever it is called
@@ -53,7 +50,7 @@ _CONTAINER = 0.7  # of the prose that is not boilerplate: what the container hol
 _FAR = 9
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Holder:
     """A block element that holds text: what its blocks inherit from it and from those around it."""
 
@@ -63,6 +60,13 @@ class Holder:
     names: str  # its class, id, role and itemprop, lower-cased
     depth: int  # holders around it
     number: int = -1  # among the holders of the page, those around it first; -1 before it has text
+    # What `features` finds out.
+    boilerplate: bool = False  # by names
+    around: bool = False  # a nav, footer, aside, header or form
+    caption: bool = False
+    named: int = _FAR  # elements out from here to a name of boilerplate
+    within: bool = False  # in the container
+    prose: float = 0.0  # of the paragraphs right in it, and half of those one element further in
 
 
 @dataclass(slots=True)
@@ -83,30 +87,6 @@ class TextBlocks:
     holders: Sequence[Holder]
 
 
-@dataclass(slots=True)
-class _Place:
-    """What a block element says of all blocks in it."""
-
-    boilerplate: bool = False  # by names
-    around: bool = False  # a nav, footer, aside, header or form
-    caption: bool = False
-    named: int = _FAR  # elements out from here to a name of boilerplate
-    within: bool = False  # in the container
-    prose: float = 0.0  # of the paragraphs right in it, and half of those one element further in
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """A row of `table` for each block, a column for each of `main_content.WEIGHTS` up to "asks the reader"; what the
-    rules ask for; the deepest element."""
-
-    table: NDArray[np.float64]
-    boilerplate: NDArray[np.bool_]  # by names, or by the kind of element around
-    captions: NDArray[np.bool_]
-    tables: NDArray[np.int64]  # by a number, the table or list of terms around; -1 for none
-    depth: int
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Blocks
 
@@ -118,7 +98,7 @@ def text_blocks(tree: Any) -> TextBlocks:
     """
     import lxml.etree as etree
 
-    etree.strip_elements(tree, *_NOT_SHOWN, with_tail=False)
+    etree.strip_elements(tree, *LEFT_OUT, "button", with_tail=False)
     body = tree.find("body")
     root = tree if body is None else body
     _show([root])  # pages hide their body until a script shows it
@@ -153,20 +133,13 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
         if text:
             texts.append(text)
             pieces.append((element, is_tail))
-            if in_link:
-                linked += _length(text)
+            linked += _length(text) if in_link else 0
 
     def flush() -> None:
         nonlocal linked
         if text := " ".join("".join(texts).split()):
             blocks.append(Block(text, holder, linked, pieces.copy()))
-            fresh, chain = holder, list[Holder]()
-            while fresh is not None and fresh.number < 0:
-                chain.append(fresh)
-                fresh = fresh.parent
-            for each in reversed(chain):
-                each.number = len(holders)
-                holders.append(each)
+            _number(holder, holders)
         texts.clear()
         pieces.clear()
         linked = 0
@@ -174,12 +147,13 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
     walk = etree.iterwalk(root, events=("start", "end"))
     for event, element in walk:
         tag = element.tag
+        if tag in BLOCKS:
+            flush()
         if event == "start":
             attributes = element.items()
             if tag in BLOCKS:
-                flush()
-                names = " ".join([value for name, value in attributes if name in _NAMING]).lower()
-                holder = Holder(element, holder, tag, names, holder.depth + 1)
+                names = " ".join([value for name, value in attributes if name in ("class", "id", "role", "itemprop")])
+                holder = Holder(element, holder, tag, names.lower(), holder.depth + 1)
             elif tag == "a":
                 in_link += element.get("href") is not None
             if attributes and element is not root and _is_hidden(attributes):
@@ -187,18 +161,28 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
                 walk.skip_subtree()
             else:
                 add(element.text, element, False)
-        else:
-            if tag in BLOCKS:
-                flush()
-                holder = holder.parent or holder
-            elif tag == "a":
-                in_link -= element.get("href") is not None
-            elif tag == "br":
-                texts.append(" ")
-            if element is not root:
-                add(element.tail, element, True)
+            continue
+        if tag in BLOCKS:
+            holder = holder.parent or holder
+        elif tag == "a":
+            in_link -= element.get("href") is not None
+        elif tag == "br":
+            texts.append(" ")
+        if element is not root:
+            add(element.tail, element, True)
     flush()
     return TextBlocks(blocks, holders), hidden
+
+
+def _number(holder: Holder | None, holders: list[Holder]) -> None:
+    """Puts the holder, and those around it first, among the holders of the page, where it is not yet."""
+    chain: list[Holder] = []
+    while holder is not None and holder.number < 0:
+        chain.append(holder)
+        holder = holder.parent
+    for each in reversed(chain):
+        each.number = len(holders)
+        holders.append(each)
 
 
 def _is_hidden(attributes: Sequence[tuple[str, str]]) -> bool:
@@ -223,26 +207,26 @@ def width(text: str) -> int:
 # Features
 
 
-def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> Features:
-    """All features of all blocks but "asks the reader", which is costly and only ever takes away: 0 here.
+def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """A row for each block, a column for each of `main_content.WEIGHTS` up to "asks the reader", which is costly and
+    only ever takes away: 0 here. The holders are told what they are.
 
     The page has one block at least. With `trusted`, only these blocks say where the prose of the page is.
     """
-    blocks, holders = page.blocks, page.holders
+    blocks = page.blocks
     widths = [width(block.text) for block in blocks]
     prose = [max(0, total - block.linked) for total, block in zip(widths, blocks, strict=True)]
-    long = [length >= _LONG and block.linked <= length for block, length in zip(blocks, prose, strict=True)]
+    # What of it is in long paragraphs.
+    long = [n if n >= _LONG and block.linked <= n else 0 for block, n in zip(blocks, prose, strict=True)]
     if trusted is not None:
-        long = [is_long and bool(trust) for is_long, trust in zip(long, trusted, strict=True)]
-    places = _places(holders, _sums(page, [n * is_long for n, is_long in zip(prose, long, strict=True)]))
-    most = _mark_container(page, places, prose, long)
-    own = [places[block.holder.number] for block in blocks]
-    inner = [at for at, is_long in enumerate(long) if is_long and own[at].within and not own[at].boilerplate]
+        long = [n * bool(trust) for n, trust in zip(long, trusted, strict=True)]
+    _inherit(page, long)
+    most = _mark_container(page, long)
+    inner = [at for at, block in enumerate(blocks) if long[at] and block.holder.within and not block.holder.boilerplate]
     first, last = (inner[0], inner[-1]) if inner else (0, len(blocks))
     rows: list[tuple[float, ...]] = []
     for number, block in enumerate(blocks):
-        text, place, tag = block.text, own[number], block.holder.tag
-        above = places[(block.holder.parent or block.holder).number]
+        text, place, tag = block.text, block.holder, block.holder.tag
         links = min(1.0, block.linked / widths[number])
         rows.append((
             1.0,
@@ -255,21 +239,14 @@ def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> Feat
             tag in ("pre", "blockquote", "td", "th"),
             place.within,
             not first <= number <= last,
-            max(place.prose, above.prose) / most,
+            max(place.prose, (place.parent or place).prose) / most,
             math.log1p(prose[number - 1]) / 5 if number else 0.0,
             math.log1p(prose[number + 1]) / 5 if number + 1 < len(blocks) else 0.0,
             links > 0.7 and text.count(" ") > 2,
             place.named <= 2,
             0.0,
         ))  # fmt: skip
-    tables = _tables(holders)
-    return Features(
-        np.array(rows, dtype=np.float64),
-        np.array([place.boilerplate or place.around for place in own], dtype=np.bool_),
-        np.array([place.caption for place in own], dtype=np.bool_),
-        np.array([tables[block.holder.number] for block in blocks], dtype=np.int64),
-        max(block.holder.depth for block in blocks),
-    )
+    return np.array(rows, dtype=np.float64)
 
 
 def asks(text: str) -> bool:
@@ -282,19 +259,20 @@ def _named(names: str) -> tuple[bool, bool]:
     return _BOILERPLATE.search(names) is not None, _DISCUSSION.search(names) is not None
 
 
-def _tables(holders: Sequence[Holder]) -> list[int]:
-    """For each holder its innermost table or list of terms, by its number; -1 for none.
+def tables_around(page: TextBlocks) -> NDArray[np.int64]:
+    """For each block the innermost table or list of terms around it, by a number from 0 on; -1 for none.
 
     A table that holds tables is a means of layout: none.
     """
     found: list[int] = []
     layouts = {-1}
-    for holder in holders:
+    for holder in page.holders:
         above = found[holder.parent.number] if holder.parent is not None else -1
         if holder.tag == "table":
             layouts.add(above)
         found.append(holder.number if holder.tag in ("table", "dl") else above)
-    return [-1 if table in layouts else table for table in found]
+    own = (found[block.holder.number] for block in page.blocks)
+    return np.array([-1 if table in layouts else table for table in own], dtype=np.int64)
 
 
 def _sums(page: TextBlocks, amounts: Sequence[int]) -> list[int]:
@@ -308,27 +286,23 @@ def _sums(page: TextBlocks, amounts: Sequence[int]) -> list[int]:
     return sums
 
 
-def _places(holders: Sequence[Holder], sums: Sequence[int]) -> list[_Place]:
-    """For each holder; each inherits from the one around it.
+def _inherit(page: TextBlocks, long: Sequence[int]) -> None:
+    """Tells each holder what those around it are.
 
     What an element is called says nothing where it holds most of the page's prose: pages call it `has-sidebar`, and
     some have all of their text in a form.
     """
-    places: list[_Place] = []
-    for holder in holders:
-        above = places[holder.parent.number] if holder.parent is not None else _Place()
+    sums = _sums(page, long)
+    for holder in page.holders:
+        above = holder.parent or Holder(None, None, "", "", 0)
         boilerplate, discussion = _named(holder.names) if holder.names else (False, False)
         share = _VAST_MAJORITY if discussion else _MAJORITY
         whole = holder.tag in ("body", "article", "main") or sums[holder.number] > share * sums[0]
-        places.append(
-            _Place(
-                above.boilerplate or (boilerplate and not whole),
-                above.around or (holder.tag in _AROUND and not whole),
-                above.caption or holder.tag == "figcaption",
-                _FAR if whole else 0 if boilerplate else above.named + 1,
-            )
-        )
-    return places
+        holder.boilerplate = above.boilerplate or (boilerplate and not whole)
+        holder.around = above.around or (holder.tag in _AROUND and not whole)
+        holder.caption = above.caption or holder.tag == "figcaption"
+        holder.named = _FAR if whole else 0 if boilerplate else above.named + 1
+        holder.within, holder.prose = False, 0.0
 
 
 def _is_section(holder: Holder) -> bool:
@@ -336,7 +310,7 @@ def _is_section(holder: Holder) -> bool:
     return holder.tag == "section" or (holder.tag == "div" and _SECTION.search(holder.names) is not None)
 
 
-def _mark_container(page: TextBlocks, places: Sequence[_Place], prose: Sequence[int], long: Sequence[bool]) -> float:
+def _mark_container(page: TextBlocks, long: Sequence[int]) -> float:
     """Marks the innermost element that holds most of the prose. Returns the most prose that stands in one place.
 
     Where that is a section within sections, such as the longest on a page of a manual, it is the outermost of them. A
@@ -344,24 +318,23 @@ def _mark_container(page: TextBlocks, places: Sequence[_Place], prose: Sequence[
     """
     counted = [0] * len(page.blocks)
     for number, block in enumerate(page.blocks):
-        place = places[block.holder.number]
-        if not long[number] or place.boilerplate or place.around or place.caption:
+        holder = block.holder
+        if not long[number] or holder.boilerplate or holder.around or holder.caption:
             continue
-        counted[number] = prose[number]
-        near = block.holder if block.holder.parent is None or block.holder.tag == "div" else block.holder.parent
-        places[near.number].prose += prose[number]
+        counted[number] = long[number]
+        near = holder if holder.parent is None or holder.tag == "div" else holder.parent
+        near.prose += long[number]
         if near.parent is not None:
-            places[near.parent.number].prose += prose[number] / 2
+            near.parent.prose += long[number] / 2
     if not any(counted):
         return 1.0
     sums = _sums(page, counted)
     enough = _CONTAINER * sum(counted)
     best = max((each for each in page.holders if sums[each.number] >= enough), key=lambda holder: holder.depth)
-    if best.tag in _PARAGRAPHS and best.parent is not None:
+    if best.tag in ("p", "li", "td", "blockquote") and best.parent is not None:
         best = best.parent
     while _is_section(best) and best.parent is not None and _is_section(best.parent):
         best = best.parent
     for holder in page.holders:
-        above = holder.parent is not None and places[holder.parent.number].within
-        places[holder.number].within = holder is best or above
-    return max(place.prose for place in places)
+        holder.within = holder is best or (holder.parent is not None and holder.parent.within)
+    return max(holder.prose for holder in page.holders)

@@ -3,19 +3,19 @@
 Left out: templates but for the few that stand for words, notes, pictures, categories, links to other languages, and
 tags. Kept: headings, paragraphs, lists, tables, quotations, code, formulas (between `$`) and the labels of links.
 mwparserfromhell parses the page; its nodes become lines of HTML, and these Markdown. A hostile page may take it time
-that grows with the square of its length: call this behind a `Guard`.
+that grows with the square of its length: call this in a `Sandbox`.
 """
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from typing import Any
 
 from lmworks.corpus.documents import Extracted, UnusableError
-from lmworks.corpus.extract.charset import decode_text, normalise_newlines
-from lmworks.corpus.extract.html_to_markdown import BLOCKS, xhtml_to_markdown
-from lmworks.corpus.extract.wikitext_templates import expand
+from lmworks.corpus.extract.charset import decode, normalise_newlines
+from lmworks.corpus.extract.html_to_markdown import BLOCKS, html_to_markdown
+from lmworks.corpus.extract.markdown_writer import lowered, raised
 
 EXTRACTOR = "wikitext"
 EXTRACTOR_VERSION = "2"
@@ -67,7 +67,7 @@ def extract_wikitext(raw: bytes) -> Extracted:
 
     Raises UnusableError for a redirect and for a page that has no text.
     """
-    decoded = decode_text(raw)
+    decoded = decode(raw)
     if _REDIRECT.match(decoded.text):
         raise UnusableError("a redirect")
     text = wikitext_to_markdown(decoded.text)
@@ -78,12 +78,10 @@ def extract_wikitext(raw: bytes) -> Extracted:
 
 def wikitext_to_markdown(text: str) -> str:
     """The text of a page. Whatever is no correct markup is text."""
-    try:
-        from mwparserfromhell import parse
-    except ImportError as error:
-        raise UnusableError("MediaWiki needs mwparserfromhell: pip install mwparserfromhell") from error
+    from mwparserfromhell import parse
+
     text = _SWITCHES.sub("", _CONTROLS.sub("", normalise_newlines(text)))
-    return xhtml_to_markdown(_Page().blocks(parse(text, skip_style_tags=True)))
+    return html_to_markdown(_Page().blocks(parse(text, skip_style_tags=True)))
 
 
 class _Page:
@@ -137,7 +135,7 @@ class _Page:
 
     def _template(self, node: Any) -> str:
         arguments = {str(each.name).strip(): self.lines(each.value).strip() for each in node.params}
-        text = expand(str(node.name), arguments)
+        text = _expanded(str(node.name), arguments)
         if text is None:
             return _GONE
         return self._block(f"<blockquote>{text}</blockquote>") if text.startswith("<p>") else text
@@ -202,7 +200,11 @@ class _Page:
             return f" {inside} "
         if str(part).startswith("|+"):
             return f"<caption>{inside.replace('<p>+', '<p>', 1)}</caption>"
-        spans = [f'{each.name}="{each.value}"' for each in part.attributes if str(each.name).strip() in _SPANS]
+        spans = [
+            f'{each.name}="{each.value}"'
+            for each in part.attributes
+            if str(each.name).strip() in ("colspan", "rowspan")
+        ]
         return f"<{' '.join([name, *spans])}>{inside}</{name}>"
 
     def _flat(self, code: Any) -> str:
@@ -214,9 +216,6 @@ class _Page:
     def _aside(self, piece: str) -> str:
         self._pieces.append(_PIECE.sub(lambda match: self._pieces[int(match[1])], piece))
         return f"{_KEPT}{len(self._pieces) - 1}{_KEPT_END}"
-
-
-_SPANS = ("colspan", "rowspan")
 
 
 def _html_of(lines: Iterable[str]) -> Iterable[str]:
@@ -279,3 +278,85 @@ def _run(length: int) -> tuple[str, int]:
     """The apostrophes that are text, and the number that are markup: 2, 3 or 5."""
     markup = 5 if length >= 5 else 3 if length >= 3 else 2
     return "'" * (length - markup), markup
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The few templates that stand for words of a sentence; all others are decoration, data or notes. The names are those of
+# the English Wikipedia, which many other wikis have taken over.
+
+_RANGES = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "×": " × ",
+           "*": " × ", "+/-": " ± ", "±": " ± ", "to(-)": " to ", "and(-)": " and "}  # fmt: skip
+_WORDS = {
+    "!": "|", "=": "=", "'": "'", "·": " · ", "bull": " • ", "dot": " · ", "middot": " · ", "em dash": "—",
+    "emdash": "—", "mdash": "—", "en dash": "–", "endash": "–", "ndash": "–", "snd": " – ", "spaced en dash": " – ",
+    "spaced ndash": " – ", "spnd": " – ", "ellipsis": "…", "minus": "−", "n/a": "n/a", "nbsp": " ", "no": "No",
+    "pi": "π", "times": "×", "yes": "Yes",
+}  # fmt: skip
+_FIRST = frozenset((  # which stand for their first argument
+    "abbr", "angbr", "big", "bigmath", "code", "em", "gloss", "ill", "interlanguage link", "kbd", "larger", "math",
+    "mono", "mvar", "nihongo", "no italic", "nobold", "nobr", "noitalic", "nowrap", "proper name", "samp", "sc", "sic",
+    "small", "smallcaps", "smallcaps all", "smaller", "strong", "tooltip", "tt", "unicode", "var",
+))  # fmt: skip
+
+
+def _expanded(name: str, arguments: Mapping[str, str]) -> str | None:
+    """The text that a template stands for, of a quotation as HTML; None when it is to be left out."""
+    name = " ".join(name.replace("_", " ").split())
+    function, colon, value = name.partition(":")
+    if colon and function.lower() in ("formatnum", "lc", "uc", "lcfirst", "ucfirst"):
+        return value.strip()
+    name = name.lower()
+    first = arguments.get("1", "")
+    numbered = [value for key, value in arguments.items() if key.isdigit()]
+    match name:
+        case _ if name in _WORDS:
+            return _WORDS[name]
+        case _ if name in _FIRST or name.startswith("lang-"):
+            return first
+        case "lang" | "langx" | "wikt-lang":
+            return arguments.get("2", "")
+        case "color" | "font color" | "ipa" | "transl" | "transliteration":
+            return numbered[-1] if numbered else ""
+        case "hms" | "ship" | "sclass" | "uss":
+            return " ".join(filter(None, numbered))
+        case "key press" | "keypress":
+            return "+".join(filter(None, numbered))
+        case "as of":
+            return f"As of {first}"
+        case "c." | "ca." | "circa":
+            return "–".join(f"c. {date}" for date in numbered) or "c."
+        case "sub":
+            return lowered(first)
+        case "sup":
+            return raised(first)
+        case "frac" | "fraction" | "sfrac":  # `frac|2`, `frac|1|2`, `frac|3|1|2`: 1/2, 1/2, 3 1/2
+            whole = f"{numbered[0]} " if len(numbered) == 3 else ""
+            return f"1/{first}" if len(numbered) == 1 else whole + "/".join(numbered[-2:])
+        case "val":  # `val|1.5|0.1|u=m`: 1.5 ± 0.1 m
+            exponent = arguments.get("e", "")
+            power = f"× 10{raised(exponent)}" if exponent else ""
+            unit = arguments.get("u", "") or arguments.get("ul", "")
+            return " ".join(filter(None, (" ± ".join(filter(None, numbered[:2])), power, unit)))
+        case "convert" | "cvt":
+            return _quantity(numbered[:20])
+        case "blockquote" | "bquote" | "cquote" | "poem quote" | "poemquote" | "quotation" | "quote":
+            text, author = (
+                next(filter(None, map(arguments.get, names)), "")
+                for names in (("text", "quote", "1"), ("author", "sign", "2"))
+            )
+            return f"<p>{text}</p>" + (f"<p>— {author}</p>" if author else "")
+    return None
+
+
+def _quantity(parts: list[str]) -> str:
+    """As the author wrote it, without what it is converted to: `convert|3|to|5|km|mi` is 3 to 5 km."""
+    text = parts.pop(0) if parts else ""
+    while len(parts) >= 2 and parts[0].lower() in _RANGES:
+        text += _RANGES[parts[0].lower()] + parts[1]
+        del parts[:2]
+    while parts:
+        text += f" {parts.pop(0)}"  # the unit
+        if len(parts) < 2 or not parts[0].isdigit() or not parts[1].isalpha():
+            break
+        text += f" {parts.pop(0)}"  # the number of a smaller unit, as in 6 ft 2 in
+    return text

@@ -13,9 +13,9 @@ from lmworks.corpus.documents import Extracted, Extractor, Shard, UnusableError
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
 from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.main_content import extract_html, extract_html_fast, extract_html_whole
 from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
 from lmworks.corpus.extract.pdf import extract_pdf
-from lmworks.corpus.extract.web_page import extract_html, extract_html_fast, extract_html_whole
 from lmworks.corpus.extract.wikitext import extract_wikitext
 from lmworks.corpus.read.config import ReadConfig, Web
 from lmworks.corpus.read.container import too_large

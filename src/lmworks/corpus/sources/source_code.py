@@ -63,10 +63,10 @@ def extract_source_code(raw: bytes, media_type: str) -> Extracted:
 
     A Python file is read in the encoding that it declares, as Python reads it.
     """
-    text, encoding = decode(raw, _declared(raw) if media_type == "text/x-python" else None)
-    if not text.strip():
+    decoded = decode(raw, _declared(raw) if media_type == "text/x-python" else None)
+    if not decoded.text.strip():
         raise UnusableError("empty")
-    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, metadata={"encoding": encoding})
+    return Extracted(decoded.text, EXTRACTOR, EXTRACTOR_VERSION, metadata=decoded.metadata)
 
 
 def _declared(raw: bytes) -> str | None:

@@ -4,12 +4,9 @@ import re
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.main_content import MainText, extract_main
-from lmworks.corpus.extract.web_page import extract_html
 
 MODES = ("default", "fast")
 PROSE = [
@@ -176,27 +173,6 @@ def test_hostile_pages_end_in_time(mode, kind: str) -> None:
     except UnusableError as error:
         assert "nested" in str(error)
     assert time.process_time() - start < 20
-
-
-TAGS = st.sampled_from(["div", "p", "a", "li", "ul", "table", "td", "tr", "pre", "br", "h2", "script", "nav", "math"])
-MARKUP = st.lists(
-    st.one_of(
-        TAGS.map(lambda tag: f"<{tag}>"),
-        TAGS.map(lambda tag: f"</{tag}>"),
-        TAGS.map(lambda tag: f"<{tag} class='comment' style='display:none'>"),
-        st.text(max_size=30),
-        st.sampled_from(PROSE),
-    ),
-    max_size=40,
-).map("".join)
-
-
-@given(st.binary(max_size=300) | MARKUP.map(lambda html: html.encode("utf-8", "replace")))
-def test_any_bytes_are_a_text_or_a_reason(raw: bytes) -> None:
-    try:
-        assert extract_html(raw).text.strip()
-    except UnusableError as error:
-        assert str(error)
 
 
 def test_a_discussion_that_is_longer_than_what_is_discussed_is_not_taken_for_it() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.extract.charset import decode_html, decode_text, normalise_newlines
+from lmworks.corpus.extract.charset import decode, decode_html, iso_date, normalise_newlines
 
 # The first article of the Universal Declaration of Human Rights.
 ARTICLES = {
@@ -35,28 +35,16 @@ ARTICLES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("language", "codec"),
-    [
-        ("pl", "cp1250"),
-        ("pl", "iso8859-2"),
-        ("ru", "cp1251"),
-        ("ru", "koi8-r"),
-        ("el", "cp1253"),
-        ("tr", "cp1254"),
-        ("he", "cp1255"),
-        ("ar", "cp1256"),
-        ("ja", "cp932"),
-        ("ja", "euc_jp"),
-        ("zh", "gb18030"),
-        ("tw", "big5"),
-        ("ko", "cp949"),
-        ("fr", "cp1252"),
-        ("de", "cp1252"),
-    ],
+LEGACY = (
+    "pl cp1250, pl iso8859-2, ru cp1251, ru koi8-r, el cp1253, tr cp1254, he cp1255, ar cp1256, ja cp932, ja euc_jp, "
+    "zh gb18030, tw big5, ko cp949, fr cp1252, de cp1252"
 )
-def test_a_legacy_encoding_is_found_without_a_declaration(language: str, codec: str) -> None:
-    decoded = decode_text(ARTICLES[language].encode(codec))
+
+
+@pytest.mark.parametrize("case", LEGACY.split(", "))
+def test_a_legacy_encoding_is_found_without_a_declaration(case: str) -> None:
+    language, codec = case.split()
+    decoded = decode(ARTICLES[language].encode(codec))
     assert decoded.text == ARTICLES[language]
     assert not decoded.false_declaration
 
@@ -64,88 +52,108 @@ def test_a_legacy_encoding_is_found_without_a_declaration(language: str, codec: 
 def test_it_is_found_where_almost_all_lines_are_ascii() -> None:
     lines = "plain English words on a line\n" * 20_000
     text = lines + ARTICLES["ru"] + "\n" + lines
-    assert decode_text(text.encode("cp1251")).text == text
+    assert decode(text.encode("cp1251")).text == text
 
 
 @pytest.mark.parametrize("text", ["“naïve” – 5 €", "It’s a café", "Zoë"])
 def test_a_few_western_characters_are_windows_1252(text: str) -> None:
-    decoded = decode_text(text.encode("cp1252"))
+    decoded = decode(text.encode("cp1252"))
     assert (decoded.text, decoded.encoding) == (text, "cp1252")
 
 
-def test_declared_utf8_that_is_windows_1252_is_told() -> None:
-    decoded = decode_text(ARTICLES["fr"].encode("cp1252"), "utf-8")
-    assert decoded.text == ARTICLES["fr"]
-    assert decoded.metadata == {"encoding": "cp1252", "encoding_declared": "utf-8"}
-
-
-def test_declared_latin_1_that_is_utf8_is_told() -> None:
-    page = f'<html><head><meta charset="iso-8859-1"></head><body>{ARTICLES["de"]}</body></html>'
-    decoded = decode_html(page.encode())
-    assert decoded.text == page
-    assert decoded.metadata == {"encoding": "utf-8", "encoding_declared": "iso-8859-1"}
+@pytest.mark.parametrize(
+    ("text", "codec", "declared", "told"),
+    [
+        (ARTICLES["fr"], "cp1252", "utf-8", {"encoding": "cp1252", "encoding_declared": "utf-8"}),
+        (ARTICLES["de"], "utf-8", "latin-1", {"encoding": "utf-8", "encoding_declared": "latin-1"}),
+        # A true declaration counts in the superset that browsers read.
+        ("Привет", "koi8-r", "KOI8-R", {"encoding": "koi8-r"}),
+        ("„ä“", "cp1252", "latin-1", {"encoding": "cp1252"}),
+        ("中文", "gb18030", "gb2312", {"encoding": "gb18030"}),
+        ("①髙", "cp932", "Shift_JIS", {"encoding": "cp932"}),
+        ("日本語", "iso2022_jp", "iso-2022-jp", {"encoding": "iso2022_jp"}),
+        # ASCII is no evidence against a declaration.
+        ("abc", "ascii", "big5", {"encoding": "ascii"}),
+        ("abc", "ascii", "utf-16", {"encoding": "ascii", "encoding_declared": "utf-16"}),
+    ],
+)
+def test_what_is_declared_counts_where_it_is_true(text: str, codec: str, declared: str, told: dict[str, str]) -> None:
+    decoded = decode(text.encode(codec), declared)
+    assert (decoded.text, decoded.metadata) == (text, told)
 
 
 @pytest.mark.parametrize(
-    ("declared", "codec", "name"),
+    ("page", "codec"),
     [
-        ("KOI8-R", "koi8-r", "koi8-r"),
-        ("latin-1", "cp1252", "cp1252"),
-        ("gb2312", "gb18030", "gb18030"),
-        ("Shift_JIS", "cp932", "cp932"),
+        ('<?xml version="1.0" encoding="windows-1251"?><p>Да</p>', "cp1251"),
+        ("<meta http-equiv=x content='text/html; charset=koi8-r'>Да", "koi8-r"),
     ],
 )
-def test_a_true_declaration_counts_in_the_superset_that_browsers_read(declared: str, codec: str, name: str) -> None:
-    text = {"koi8-r": "Привет", "cp1252": "„ä“", "gb18030": "中文", "cp932": "①髙"}[codec]
-    decoded = decode_text(text.encode(codec), declared)
-    assert (decoded.text, decoded.metadata) == (text, {"encoding": name})
-
-
-def test_xml_and_html_declare_their_encoding() -> None:
-    xml = '<?xml version="1.0" encoding="windows-1251"?><p>Да</p>'
-    assert decode_html(xml.encode("cp1251")).text == xml
-    assert decode_html("<meta http-equiv=x content='text/html; charset=koi8-r'>Да".encode("koi8-r")).text.endswith("Да")
+def test_xml_and_html_declare_their_encoding(page: str, codec: str) -> None:
+    assert decode_html(page.encode(codec)).text == page
     assert decode_html("Да".encode("cp866"), header="cp866").text == "Да"
 
 
 def test_stray_bytes_do_not_spoil_utf8() -> None:
     text = ARTICLES["ru"]
-    decoded = decode_text(text.encode() + b" \x93quoted\x94", "utf-8")
+    decoded = decode(text.encode() + b" \x93quoted\x94", "utf-8")
     assert (decoded.text, decoded.encoding) == (text + " “quoted”", "utf-8+cp1252")
 
 
-def test_utf16_without_a_mark_and_iso_2022_are_read() -> None:
-    assert decode_text("plain words".encode("utf-16-le")).text == "plain words"
-    assert decode_text("plain words".encode("utf-16-be")).encoding == "utf-16-be"
-    assert decode_text("日本語".encode("iso2022_jp"), "iso-2022-jp").metadata == {"encoding": "iso2022_jp"}
-    assert decode_text("日本語".encode("iso2022_jp")).text == "日本語"
+def test_iso_2022_is_read_without_a_declaration() -> None:
+    assert decode("日本語".encode("iso2022_jp")).text == "日本語"
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", bytes(range(256)) * 4, b"\x80\x01\x02\x03\x04\x05\x06" * 9, b"\0" * 99]
+    ("raw", "reason"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary data"),
+        (bytes(range(256)) * 4, "binary data"),
+        (b"\x80\x01\x02\x03\x04\x05\x06" * 9, "binary data"),  # no zero byte, yet no text
+        (b"\xff\xfea", "not decodable as utf-16"),
+    ],
 )
-def test_binary_data_is_refused(raw: bytes) -> None:
-    with pytest.raises(UnusableError, match="binary data"):
-        decode_text(raw)
+def test_what_is_no_text_is_refused(raw: bytes, reason: str) -> None:
+    with pytest.raises(UnusableError, match=reason):
+        decode(raw)
 
 
-def test_ascii_is_no_evidence_against_a_declaration() -> None:
-    assert decode_text(b"abc", "utf-8").metadata == decode_text(b"abc", "big5").metadata == {"encoding": "ascii"}
-    assert decode_text(b"abc", "utf-16").metadata["encoding_declared"] == "utf-16"
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff\x1b"), min_size=1)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff\x1b")))
-def test_utf8_is_read_back(text: str) -> None:
-    assert decode_text(text.encode()).text == text
+@given(TEXTS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
+def test_unicode_is_read_back(text: str, codec: str) -> None:
+    assert decode(text.encode(codec)).text == text
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_read(codec: str) -> None:
+    assert decode("plain\r\nwords\r".encode(codec)).text == "plain\nwords\n"
 
 
 @given(st.binary(max_size=200), st.none() | st.sampled_from(["utf-8", "latin-1", "big5", "cp037", "rot13", "\0"]))
 def test_what_is_decoded_are_the_bytes_in_that_encoding(raw: bytes, declared: str | None) -> None:
     try:
-        decoded = decode_text(raw, declared)
+        decoded = decode(raw, declared)
     except UnusableError:
         return
     if "+" not in decoded.encoding:
         marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8))
         read = raw.decode("utf-8-sig" if marked and decoded.encoding == "utf-8" else decoded.encoding)
         assert normalise_newlines(read) == decoded.text
+
+
+@pytest.mark.parametrize(
+    ("stated", "date"),
+    [
+        ("2024-01-31T10:00:00Z", "2024-01-31"),
+        ("D:20240131120000+01'00'", "2024-01-31"),
+        ("2024-02", "2024-02"),
+        (" 1901", "1901"),
+        ("2024-02-30", ""),
+        ("0000", ""),
+        ("January 2024", ""),
+    ],
+)
+def test_dates_are_iso_8601_as_exact_as_they_are_stated(stated: str, date: str) -> None:
+    assert iso_date(stated) == date

@@ -33,12 +33,6 @@ def test_every_word_is_kept_and_no_apparatus(parts: list[str]) -> None:
     assert not any(mark in text for mark in ("{{", "[[", "<ref", "'''", "\x03"))
 
 
-@given(st.text(st.sampled_from("{}[]|<>!=*#:;'& \n/-refnowikimath\x01\x02\x03\x040123") | st.characters()))
-def test_any_characters_can_be_read(page: str) -> None:
-    text = wikitext_to_markdown(page)
-    assert not any(mark in text for mark in "\x01\x02\x03\x04\x05\x06")
-
-
 @given(st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=30))
 def test_any_mixture_of_markup_can_be_read(parts: list[str]) -> None:
     assert isinstance(wikitext_to_markdown("".join(parts)), str)

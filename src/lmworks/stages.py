@@ -41,9 +41,9 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.corpus.read.stage:read",
         config="lmworks.corpus.read.config:ReadConfig",
-        version=18,
+        version=19,
         purpose="read files into documents; list what was left out and why",
-        libraries=("markdown-it-py", "trafilatura"),
+        libraries=("charset-normalizer", "mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
         sources="lmworks.corpus.read.stage:source_digest",
         check="lmworks.corpus.read.stage:check",
     ),

@@ -77,8 +77,10 @@ def decode(raw: bytes, declared: str | None = None) -> Decoded:
     Raises UnusableError for binary data, and for bytes that no known encoding can hold.
     """
     text, name = _read(raw, declared)
-    wrong = declared is not None and not _agree(declared, name)
-    return Decoded(normalise_newlines(text), name, declared or "" if wrong else "")
+    is_true = declared is None or any(
+        codec == name or (_strict(raw, codec) or "").removeprefix("\ufeff") == text for codec in _meant(declared)
+    )
+    return Decoded(normalise_newlines(text), name, "" if is_true else declared or "")
 
 
 def decode_html(raw: bytes, header: str | None = None) -> Decoded:
@@ -154,35 +156,26 @@ def _read(raw: bytes, declared: str | None) -> tuple[str, str]:
     raise UnusableError("not decodable in any encoding that texts are in")
 
 
-def _agree(declared: str, name: str) -> bool:
-    """Whether the bytes are what was declared: the same encoding, or its usual superset, or one of UTF-16's orders.
-
-    Text of ASCII alone is no evidence against an encoding that extends it.
-    """
-    ours, theirs = text_codec(declared), text_codec(name)
-    if ours is None or theirs is None:
-        return False
-    if theirs == "ascii":
-        return not ours.startswith(("utf-16", "utf-32", "utf-7", "iso2022", "hz"))
-    ours = ours.removesuffix("-sig")
-    return theirs in (ours, _SUPERSETS.get(ours)) or (ours.startswith("utf-16") and theirs.startswith("utf-16"))
+def _meant(declared: str | None) -> tuple[str, ...]:
+    """What a declared name means in practice, and by itself."""
+    codec = text_codec(declared or "") or ""
+    return tuple(filter(None, (_SUPERSETS.get(codec), codec)))
 
 
 def _declared(raw: bytes, declared: str | None) -> tuple[str, str] | None:
-    codec = text_codec(declared) if declared else None
-    if codec is None or codec.startswith(("ascii", "iso2022", "utf")):  # which were tried before
-        return None
-    for candidate in filter(None, (_SUPERSETS.get(codec), codec)):
-        if _strict(b"<meta>", candidate) == "<meta>" and (text := _round_trip(raw, candidate)) is not None:
-            return text, candidate
+    for codec in _meant(declared):
+        if codec.startswith(("ascii", "iso2022", "utf")) or _strict(b"<meta>", codec) != "<meta>":
+            continue  # which were tried before, or are no superset of ASCII
+        if (text := _round_trip(raw, codec)) is not None:
+            return text, codec
     return None
 
 
 def _seven_bits(raw: bytes, declared: str | None) -> tuple[str, str]:
     """ASCII, unless it shifts to other character sets by escape sequences (ISO 2022), as Japanese mail does."""
     if _ISO_2022.search(raw):
-        for codec in (text_codec(declared or ""), "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr"):
-            if codec is not None and codec.startswith("iso2022") and (text := _strict(raw, codec)) is not None:
+        for codec in (*_meant(declared), "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr"):
+            if codec.startswith("iso2022") and (text := _strict(raw, codec)) is not None:
                 return text, codec
     return raw.decode("ascii"), "ascii"
 

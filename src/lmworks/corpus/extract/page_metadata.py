@@ -19,14 +19,15 @@ _TAG = re.compile(r"<(html|link|meta)\b((?:[^<>\"']{1,1000}+|\"[^\"]{0,1000}+\"|
 _TITLE = re.compile(r"<title\b[^<>]{0,200}>([^<]{0,2000})", re.I)
 _ATTRIBUTE = re.compile(r"([\w:.-]{1,40})\s{0,9}=\s{0,9}(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
-_DATE_NAMES = (
+# Where each is stated, in the order of trust: in `meta` by its name, the elements `html` and `title`, and JSON-LD.
+_TITLES = ("<title>", "og:title", "twitter:title", "dc.title", "json headline", "json name")
+_DATES = (
     "article:published_time", "og:published_time", "datepublished", "date", "dc.date", "dc.date.issued",
     "dcterms.date", "dcterms.issued", "dcterms.created", "citation_publication_date", "parsely-pub-date",
-    "sailthru.date", "pubdate", "publish-date", "publication_date", "publishdate",
+    "sailthru.date", "pubdate", "publish-date", "publication_date", "publishdate", "json datePublished",
 )  # fmt: skip
-_LICENCE_NAMES = ("license", "dc.rights.license", "dcterms.license", "dc.license")
-_TITLE_NAMES = ("og:title", "twitter:title", "dc.title")
-_LANGUAGE_NAMES = ("content-language", "og:locale", "dc.language")
+_LANGUAGES = ("html lang", "html xml:lang", "content-language", "og:locale", "dc.language", "json inLanguage")
+_LICENCES = ("license", "dc.rights.license", "dcterms.license", "dc.license")
 _GENERATORS = re.compile(
     "asciidoc|docbook|docusaurus|docutils|dokuwiki|doxygen|gi-docgen|gtk-doc|haddock|javadoc|jsdoc|latex2html|makeinfo"
     "|man2html|mandoc|mdbook|mediawiki|mkdocs|pdoc|publican|rustdoc|sphinx|texi|yard",
@@ -43,20 +44,18 @@ _PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of 
 def page_metadata(html: str) -> dict[str, str]:
     """`title`, `date` (ISO 8601), `language` (as in HTML's `lang`), `licence` (SPDX) where the page states them; and
     `licence_address` for a licence that is none of SPDX's."""
-    head = _head_of(html)
-    attributes, named = _stated(head)
-    title = _TITLE.search(head)
-    about = _json_ld(html)
-    titles = (title[1] if title else "", *_named(named, _TITLE_NAMES), about.get("headline"), about.get("name"))
-    dates = (*_named(named, _DATE_NAMES), about.get("datePublished"), *_dates_of(html))
-    languages = (
-        attributes.get("lang"), attributes.get("xml:lang"), *_named(named, _LANGUAGE_NAMES), about.get("inLanguage")
-    )  # fmt: skip
+    stated = {**_head(html), **_json_ld(html)}
+    of_elements = (tag for tag in _tags_with(html, "datePublished") if tag.get("itemprop") == "datePublished")
+    dates = (
+        *(stated.get(name, "") for name in _DATES),
+        *(tag.get("datetime") or tag.get("content", "") for tag in of_elements),
+    )
+    languages = (stated.get(name, "").replace("_", "-") for name in _LANGUAGES)
     found = {
-        "title": next(filter(None, map(_text, titles)), ""),
-        "date": next(filter(None, (iso_date(_text(each).replace("/", "-")) for each in dates)), ""),
-        "language": next((each.replace("_", "-") for each in map(_text, languages) if _LANGUAGE.fullmatch(each)), ""),
-        **_licence(html, named, about),
+        "title": next((stated[name] for name in _TITLES if stated.get(name)), ""),
+        "date": next(filter(None, (iso_date(date.replace("/", "-")) for date in dates)), ""),
+        "language": next(filter(_LANGUAGE.fullmatch, languages), ""),
+        **_licence(html, stated),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -67,10 +66,10 @@ def is_manual(html: str, text: str) -> bool:
     It says so by its generator or by links to other parts of one document, beside it; or it holds several pieces of
     code, or several identifiers, not all such as names of brands, that are a tenth of its characters.
     """
-    _, named = _stated(_head_of(html))
-    if _GENERATORS.search(named.get("generator", "")):
+    stated = _head(html)
+    if _GENERATORS.search(stated.get("generator", "")):
         return True
-    if any(not _ELSEWHERE.match(named.get(f"link {part}", "")) for part in _PARTS):
+    if any(not _ELSEWHERE.match(stated.get(f"link {part}", "")) for part in _PARTS):
         return True
     identifiers = _IDENTIFIER.findall(text)
     share = sum(map(len, identifiers)) / max(1, sum(map(len, text.split())))
@@ -78,62 +77,50 @@ def is_manual(html: str, text: str) -> bool:
     return len(_CODE.findall(html)) > 2 or (share > 0.1 and is_code)
 
 
-def _head_of(html: str) -> str:
-    start = html[:_HEAD]
-    end = re.search(r"</head|<body", start, re.I)
-    return start[: end.start()] if end else start
+def _head(html: str) -> dict[str, str]:
+    """The title, the attributes of `html`, the content of each `meta` by its name, and where a `link` leads, by "link"
+    and what it is to. The first of each name counts."""
+    head = html[:_HEAD]
+    if end := re.search(r"</head|<body", head, re.I):
+        head = head[: end.start()]
+    title = _TITLE.search(head)
+    stated = {"<title>": _text(title[1])} if title else {}
+    for tag, inside in _TAG.findall(head):
+        attributes = _attributes(inside)
+        if tag.lower() == "html":
+            for name, value in attributes.items():
+                stated.setdefault(f"html {name}", value)
+            continue
+        for relation in attributes.get("rel", "").lower().split():
+            stated.setdefault(f"link {relation}", attributes.get("href", ""))
+        for key in ("property", "name", "itemprop", "http-equiv"):
+            if attributes.get(key) and attributes.get("content"):
+                stated.setdefault(attributes[key].lower(), attributes["content"])
+    return stated
 
 
 def _attributes(tag: str) -> dict[str, str]:
     """The first of each name counts."""
-    found: dict[str, str] = {}
-    for name, double, single, bare in _ATTRIBUTE.findall(tag):
-        found.setdefault(name.lower(), " ".join(unescape(double or single or bare).split()))
-    return found
+    return {
+        name.lower(): _text(double or single or bare)
+        for name, double, single, bare in reversed(_ATTRIBUTE.findall(tag))
+    }
 
 
-def _stated(head: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The attributes of `html`, the content of each `meta` by its name, and where a `link` leads, by "link" and what it
-    is to."""
-    of_page: dict[str, str] = {}
-    named: dict[str, str] = {}
-    for tag, inside in _TAG.findall(head):
-        attributes = _attributes(inside)
-        if tag.lower() == "html":
-            of_page = of_page or attributes
-            continue
-        for relation in attributes.get("rel", "").lower().split():
-            named.setdefault(f"link {relation}", attributes.get("href", ""))
-        for key in ("property", "name", "itemprop", "http-equiv"):
-            if attributes.get(key) and attributes.get("content"):
-                named.setdefault(attributes[key].lower(), attributes["content"])
-    return of_page, named
-
-
-def _named(named: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
-    return [named[name] for name in names if name in named]
-
-
-def _dates_of(html: str) -> Iterator[str]:
-    """Those of elements in the text that are made for it."""
-    for tag in _tags_with(html, "datePublished"):
-        if tag.get("itemprop") == "datePublished":
-            yield tag.get("datetime") or tag.get("content", "")
-
-
-def _licence(html: str, named: Mapping[str, str], about: Mapping[str, Any]) -> dict[str, str]:
+def _licence(html: str, stated: Mapping[str, str]) -> dict[str, str]:
     from lmworks.corpus.licence_statements import statements
 
     tags = (tag for word in ("license", "licence") for tag in _tags_with(html, word))
     addresses = {tag.get("href", "") for tag in tags if {"license", "licence"} & set(tag.get("rel", "").split())}
-    addresses |= {*_named(named, _LICENCE_NAMES)[:1], _text(about.get("license"))}
-    stated = {
+    addresses.add(next((stated[name] for name in _LICENCES if name in stated), ""))
+    addresses.add(stated.get("json license", ""))
+    told = {
         address.removesuffix("/"): {each.expression for each in statements(address)} for address in addresses - {""}
     }
-    expressions = set().union(*stated.values())
-    if len(expressions) == 1 and all(stated.values()):
+    expressions = set().union(*told.values())
+    if len(expressions) == 1 and all(told.values()):
         return {"licence": expressions.pop()}
-    return {"licence_address": next(iter(stated))} if len(stated) == 1 else {}
+    return {"licence_address": next(iter(told))} if len(told) == 1 else {}
 
 
 def _tags_with(html: str, word: str) -> Iterator[dict[str, str]]:
@@ -149,8 +136,8 @@ def _tags_with(html: str, word: str) -> Iterator[dict[str, str]]:
             yield _attributes(html[start:end])
 
 
-def _json_ld(html: str) -> Mapping[str, Any]:
-    """The first node that is about a page."""
+def _json_ld(html: str) -> dict[str, str]:
+    """What the first node that is about a page says of it, each by "json" and its key."""
     place = 0
     for _ in range(_MOST):
         place = html.find("application/ld+json", place)
@@ -158,23 +145,20 @@ def _json_ld(html: str) -> Mapping[str, Any]:
         if place < 0 or end < 0:
             break
         place = end
-        if end - start > _MOST_JSON:
-            continue
         try:
-            found = json.loads(html[start:end])
+            found = json.loads(html[start:end]) if end - start <= _MOST_JSON else []
         except (ValueError, RecursionError):
             continue
-        top = [node for node in (found if isinstance(found, list) else [found]) if isinstance(node, dict)]
-        for node in [each for one in top for each in (one, *_listed(one.get("@graph")))]:
-            kinds = node.get("@type") if isinstance(node, dict) else None
+        for node in [each for top in _nodes(found) for each in (top, *_nodes(top.get("@graph", [])))]:
+            kinds = node.get("@type")
             if str(kinds[-1] if isinstance(kinds, list) and kinds else kinds).lower().endswith(_PAGES):
-                return node
+                return {f"json {key}": _text(value) for key, value in node.items() if isinstance(value, str)}
     return {}
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _nodes(found: Any) -> list[dict[str, Any]]:
+    return [node for node in (found if isinstance(found, list) else [found]) if isinstance(node, dict)]
 
 
-def _text(value: Any) -> str:
-    return " ".join(unescape(value).split()) if isinstance(value, str) else ""
+def _text(value: str) -> str:
+    return " ".join(unescape(value).split())

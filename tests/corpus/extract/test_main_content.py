@@ -6,9 +6,8 @@ import time
 import pytest
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.extract.main_content import MainText, extract_main
+from lmworks.corpus.extract.main_content import MainText, Mode, extract_main
 
-MODES = ("default", "fast")
 PROSE = [
     "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting for word.",
     "In the second week the grain began to spoil, so the owners sent a letter to the council, which met on Thursday.",
@@ -26,104 +25,96 @@ PAGE = """<!doctype html><html><head><title>The  harbour</title><style>p {{}}</s
 <script>var text = "not text";</script></body></html>"""
 
 
-def lines(markdown: str) -> list[str]:
-    return [line for line in markdown.split("\n") if line]
+def around(between: str) -> str:
+    """The article with this in its middle."""
+    return PAGE.format(
+        "".join(f"<p>{text}</p>" for text in PROSE[:2]) + between + PARAGRAPHS.split(PROSE[1] + "</p>")[1]
+    )
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_article_is_kept_and_nothing_around_it(mode) -> None:
-    page = extract_main(PAGE.format(PARAGRAPHS), mode)
-    assert lines(page.markdown) == PROSE
-    assert page.title == "The harbour"
+@pytest.fixture(params=["default", "fast"])
+def mode(request: pytest.FixtureRequest) -> Mode:
+    return request.param
 
 
-@pytest.mark.parametrize("mode", MODES)
+def lines(html: str, mode: Mode, headline: bool = False) -> list[str]:
+    return [line for line in extract_main(html, mode, headline).markdown.split("\n") if line]
+
+
+# Of 48 characters: by their number, only the notice of twice as many would be prose.
+CHINESE = "港口关闭了三个星期，船只停泊在防波堤外等待消息。第二个星期粮食开始变质，船主们给议会写了一封信。"
+NOTICE = "为了获得最佳浏览效果，请使用最新的浏览器。您可以使用目前的浏览器浏览网站，但是显示效果会受影响。"
+
+
 @pytest.mark.parametrize(
-    ("between", "expected"),
+    ("html", "expected"),
     [
-        ("<h2>The second week</h2>", ["## The second week"]),
-        ("<ul><li>wheat</li><li>rye</li></ul>", ["- wheat", "- rye"]),
+        (PAGE.format(PARAGRAPHS), PROSE),
+        (around("<h2>The second week</h2>"), [*PROSE[:2], "## The second week", *PROSE[2:]]),
+        (around("<ul><li>wheat</li><li>rye</li></ul>"), [*PROSE[:2], "- wheat", "- rye", *PROSE[2:]]),
         (
-            "<table><tr><th>Ship</th><th>Tons</th></tr><tr><td>Anna</td><td>90</td></tr></table>",
-            ["| Ship | Tons |", "| --- | --- |", "| Anna | 90 |"],
+            around("<table><tr><th>Ship</th><th>Tons</th></tr><tr><td>Anna</td><td>90</td></tr></table>"),
+            [*PROSE[:2], "| Ship | Tons |", "| --- | --- |", "| Anna | 90 |", *PROSE[2:]],
         ),
-        ("<pre><code class='language-python'>a = 1\n  b = 2</code></pre>", ["```python", "a = 1", "  b = 2", "```"]),
+        (
+            around("<pre><code class='language-python'>a = 1\n  b = 2</code></pre>"),
+            [*PROSE[:2], "```python", "a = 1", "  b = 2", "```", *PROSE[2:]],
+        ),
+        (around(f"<figure><img src=x><figcaption>{PROSE[0]}</figcaption></figure>"), PROSE),
+        (around(f"<p style='display: none'>{PROSE[0]}</p>"), PROSE),
+        (f"<body style='display:none'><p>{PROSE[0]} <span style='display:none'>No</span></p>", PROSE[:1]),
+        *((f"<p>Loading</p><article {hidden}>{PARAGRAPHS * 2}</article>", PROSE * 2)
+          for hidden in ("hidden", "style='display:none'")),  # a script shows it
+        *((html, []) for html in ("", "  ", "<p></p>", "<script>x</script>", "<!-- only a comment -->")),
+        (f"<body><div><ul><li>{NOTICE * 2}</ul></div><div>{f'<p>{CHINESE}</p>' * 6}</div></body>", [CHINESE] * 6),
+        # what is there where there is no prose
+        ("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", ["# Notes", "Two words"]),
+        ("<p><a href=x>The yearly report</a></p>", ["The yearly report"]),
     ],
-)
-def test_structure_between_paragraphs_is_kept(mode, between: str, expected: list[str]) -> None:
-    middle = "".join(f"<p>{text}</p>" for text in PROSE[:2]) + between + "".join(f"<p>{text}</p>" for text in PROSE[2:])
-    assert lines(extract_main(PAGE.format(middle), mode).markdown) == [*PROSE[:2], *expected, *PROSE[2:]]
+)  # fmt: skip
+def test_the_article_is_kept_and_nothing_around_it(mode: Mode, html: str, expected: list[str]) -> None:
+    assert lines(html, mode) == expected
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode) -> None:
+def test_hidden_parts_of_a_page_that_shows_its_text_are_left_out(mode: Mode) -> None:
+    shown = f"<article>{PARAGRAPHS.replace('week', 'month') * 2}</article>"
+    assert "week" not in extract_main(f"{shown}<article hidden>{PARAGRAPHS * 2}</article>", mode).markdown
+
+
+def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode: Mode) -> None:
     terms = {"insert": "puts elements into it", "erase": "takes elements out of it", "size": "counts its elements"}
     rows = "".join(f"<tr><td><a href={name}>{name}</a><td><div>{text}</div>" for name, text in terms.items())
     listed = "".join(f"<dt><a href={name}>{name}</a><dd>{text}" for name, text in terms.items())
     links = "<table><tr><td><a href=x>List</a><td><a href=y>All other containers, in the order of names</a></table>"
     middle = PARAGRAPHS + f"<table>{rows}</table>{links}<dl>{listed}</dl>" + PARAGRAPHS
-    found = lines(extract_main(PAGE.format(middle), mode).markdown)[4:-4]
+    found = lines(PAGE.format(middle), mode)[4:-4]
     assert [line.strip("| ").split(" | ") for line in (found[0], *found[2:4])] == [list(each) for each in terms.items()]
     assert found[4:] == [text for each in terms.items() for text in each]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_table_that_lays_the_page_out_is_no_table_of_the_text(mode) -> None:
+def test_a_table_that_lays_the_page_out_is_no_table_of_the_text(mode: Mode) -> None:
     menu, advertisement = "<a href=a>Home</a> <a href=b>News</a>", "<p>Sponsored links for you</p>"
     page = f"<table><tr><td>{menu}<td>{PARAGRAPHS * 2}<td>{advertisement}</table>"
     assert not re.search("Home|Sponsored", extract_main(page, mode).markdown)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_paragraph_of_chinese_is_as_long_as_its_translation(mode) -> None:
-    """Of 48 characters: by their number, only the notice of twice as many would be prose."""
-    text = "港口关闭了三个星期，船只停泊在防波堤外等待消息。第二个星期粮食开始变质，船主们给议会写了一封信。"
-    notice = "为了获得最佳浏览效果，请使用最新的浏览器。您可以使用目前的浏览器浏览网站，但是显示效果会受影响。"
-    html = f"<body><div><ul><li>{notice * 2}</ul></div><div>{f'<p>{text}</p>' * 6}</div></body>"
-    assert lines(extract_main(html, mode).markdown) == [text] * 6
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_hidden_text_and_empty_pages_give_nothing(mode) -> None:
-    page = extract_main(
-        PAGE.format(f"<p style='display: none'>{PROSE[0]}</p>" + PARAGRAPHS.replace(PROSE[0], "")), mode
-    )
-    assert lines(page.markdown) == PROSE[1:]
-    inline = extract_main(f"<body style='display:none'><p>{PROSE[0]} <span style='display:none'>No</span></p>", mode)
-    assert inline.markdown == PROSE[0]
-    for html in ("", "  ", "<p></p>", "<script>x</script>", "<!-- only a comment -->"):
-        assert extract_main(html, mode).markdown == ""
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("hiding", ["hidden", "style='display:none'"])
-def test_a_page_that_a_script_shows_is_read(mode, hiding: str) -> None:
-    article = f"<article {hiding}>{PARAGRAPHS * 2}</article>"
-    assert lines(extract_main(f"<p>Loading</p>{article}", mode).markdown) == PROSE * 2
-    shown = f"<article>{PARAGRAPHS.replace('week', 'month') * 2}</article>"
-    assert "week" not in extract_main(shown + article, mode).markdown  # here the hidden part is an aside
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_headline_is_kept_where_asked_for(mode) -> None:
+def test_a_headline_is_kept_where_asked_for(mode: Mode) -> None:
     html = PAGE.format(PARAGRAPHS).replace('<div id="content">', '<h1>The harbour opens</h1><div id="content">')
-    assert "# The harbour opens" not in lines(extract_main(html, mode).markdown)
-    page = extract_main(html, mode, headline=True)
-    assert lines(page.markdown)[0] == "# The harbour opens" and lines(page.markdown)[-4:] == PROSE
+    assert "# The harbour opens" not in lines(html, mode)
+    assert lines(html, mode, headline=True) == ["# The harbour opens", *PROSE]
+    assert extract_main(html, mode).title == "The harbour"
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_headline_is_the_one_of_the_text_and_not_of_the_site(mode) -> None:
+def test_a_headline_is_the_one_of_the_text_and_not_of_the_site(mode: Mode) -> None:
     site = '<h1>All about harbours</h1><ul><li><a href="x">Home</a></ul>'
     html = PAGE.format("<h2>The harbour opens</h2>" + PARAGRAPHS).replace(
         '<div id="content">', site + '<div id="content">'
     )
-    found = lines(extract_main(html, mode, headline=True).markdown)
+    found = lines(html, mode, headline=True)
     assert found[0] == "## The harbour opens" and "# All about harbours" not in found
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_longest_section_of_a_page_is_not_all_of_it(mode) -> None:
+def test_the_longest_section_of_a_page_is_not_all_of_it(mode: Mode) -> None:
     """As in manuals: one section holds nearly all of the prose, and text stands before and after it."""
     prose = "".join(f"<p>{number} {PROSE[number % 4]}</p>" for number in range(30))
     short = "<p>Ships are told of it, in a letter to every captain, before they leave the open sea.</p>"
@@ -131,16 +122,26 @@ def test_the_longest_section_of_a_page_is_not_all_of_it(mode) -> None:
         inner = f"{start}<h2>One</h2>{short}{end}{start}<h2>Two</h2>{prose}{end}{start}<h2>Three</h2>{short}{end}"
         menu = "<ul class=menu><li><a href=x>Contents</a></ul>"
         html = f"<body>{menu}{start}<h1>Harbours</h1>{short}{inner}{end}<p>Previous</p>"
-        found = lines(extract_main(html, mode, headline=True).markdown)
+        found = lines(html, mode, headline=True)
         assert [line for line in found if line.startswith("#")] == ["# Harbours", "## One", "## Two", "## Three"]
         assert sum(line.startswith("Ships are told") for line in found) == 3 and "Previous" not in found
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_page_without_prose_gives_what_it_has(mode) -> None:
-    page = extract_main("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", mode)
-    assert lines(page.markdown) == ["# Notes", "Two words"]
-    assert extract_main("<p><a href=x>The yearly report</a></p>", mode).markdown == "The yearly report"
+def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called(mode: Mode) -> None:
+    for around in ("<div class='content-with-sidebar related share'>{}</div>", "<form id='aspnetForm'>{}</form>"):
+        page = PAGE.format(PARAGRAPHS).replace('<div id="content">', "<div>")
+        body = page.split("</header>")[1].split("<footer>")[0]
+        assert lines(page.replace(body, around.format(body)), mode) == PROSE
+
+
+def test_a_discussion_that_is_longer_than_what_is_discussed_is_not_taken_for_it() -> None:
+    """Nothing on the page names it; trafilatura knows better, and is asked."""
+    line = (
+        "the harbour was closed for three weeks and the ships lay at anchor outside of the breakwater waiting for word"
+    )
+    remark = f"<div><p>{PROSE[2]} {PROSE[3]}</p></div>"
+    html = f"<body><main><div>{f'<p>{line}</p>' * 5}</div></main><div class='talk'>{remark * 14}</div></body>"
+    assert lines(html, "default") == [line] * 5
 
 
 HOSTILE = {
@@ -164,38 +165,11 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_pages_end_in_time(mode, kind: str) -> None:
+def test_hostile_pages_end_in_time(mode: Mode, kind: str) -> None:
     start = time.process_time()
     try:
         assert isinstance(extract_main(HOSTILE[kind], mode), MainText)
     except UnusableError as error:
         assert "nested" in str(error)
     assert time.process_time() - start < 20
-
-
-def test_a_discussion_that_is_longer_than_what_is_discussed_is_not_taken_for_it() -> None:
-    """Nothing on the page names it; trafilatura knows better, and is asked."""
-    line = (
-        "the harbour was closed for three weeks and the ships lay at anchor outside of the breakwater waiting for word"
-    )
-    remark = f"<div><p>{PROSE[2]} {PROSE[3]}</p></div>"
-    html = f"<body><main><div>{f'<p>{line}</p>' * 5}</div></main><div class='talk'>{remark * 14}</div></body>"
-    assert lines(extract_main(html).markdown) == [line] * 5
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called(mode) -> None:
-    for around in ("<div class='content-with-sidebar related share'>{}</div>", "<form id='aspnetForm'>{}</form>"):
-        page = PAGE.format(PARAGRAPHS).replace('<div id="content">', "<div>")
-        body = page.split("</header>")[1].split("<footer>")[0]
-        assert lines(extract_main(page.replace(body, around.format(body)), mode).markdown) == PROSE
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_captions_are_left_out(mode) -> None:
-    figure = f"<figure><img src=x><figcaption>{PROSE[0]}</figcaption></figure>"
-    middle = "".join(f"<p>{text}</p>" for text in PROSE[1:3]) + figure + f"<p>{PROSE[3]}</p>"
-    page = extract_main(PAGE.format(middle), mode)
-    assert lines(page.markdown) == PROSE[1:]

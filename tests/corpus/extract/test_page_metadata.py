@@ -103,9 +103,7 @@ def test_bytes_are_read_as_what_they_are(codec: str, claim: str) -> None:
 
 
 def test_modes_differ_in_what_they_keep() -> None:
-    raw = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>", f"<p>{PROSE} Да</p>").encode(
-        "koi8-r"
-    )
+    html = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>", f"<p>{PROSE} Да</p>")
     told = {"encoding": "koi8-r", "date": "2024-05-06", "language": "en", "licence": "CC-BY-SA-4.0"}
     text = f"{PROSE}Да"
     for extract, expected, mode in (

@@ -34,8 +34,8 @@ def contenders(headline: bool) -> dict[str, Extract]:
 
     found: dict[str, Extract] = {
         "trafilatura": lambda html: trafilatura.extract(html) or "",
-        "lmworks default": lambda html: extract_main(html, headline=headline).markdown,
-        "lmworks fast": lambda html: extract_main(html, "fast", headline).markdown,
+        "lmworks default": lambda html: extract_main(html, headline=headline),
+        "lmworks fast": lambda html: extract_main(html, "fast", headline),
     }
     try:
         from resiliparse.extract.html2text import extract_plain_text

@@ -6,7 +6,6 @@ The weights were fitted to half of the pages of scrapinghub/article-extraction-b
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -55,14 +54,6 @@ Kept = NDArray[np.bool_]  # for each block of a page, whether it is main text
 Table = NDArray[np.float64]  # the features of each block, with agreement or without
 
 
-@dataclass(frozen=True, slots=True)
-class MainText:
-    """What a page says; `markdown` is empty for a page without text."""
-
-    markdown: str
-    title: str
-
-
 def extract_html(raw: bytes, charset: str | None = None) -> Extracted:
     """The main text of a page: without navigation, advertising, comments and what else stands around it.
 
@@ -89,7 +80,7 @@ def _extract(raw: bytes, charset: str | None, mode: Mode | None) -> Extracted:
     html = decoded.text
     if not html.strip():
         raise UnusableError("empty")
-    markdown = html_to_markdown(html) if mode is None else extract_main(html, mode, headline=True).markdown
+    markdown = html_to_markdown(html) if mode is None else extract_main(html, mode, headline=True)
     if not markdown.strip():
         raise UnusableError("a page without text" if mode is None else "a page without main text")
     stated = page_metadata(html)
@@ -99,24 +90,19 @@ def _extract(raw: bytes, charset: str | None, mode: Mode | None) -> Extracted:
     return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})
 
 
-def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> MainText:
-    """The main text of a page of decoded characters: no navigation, banners, footers, comments and advertising.
+def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> str:
+    """The main text of a page of decoded characters as Markdown, without banners, menus, comments and advertising.
 
     The default mode also asks trafilatura (Barbaresi, 2021) which parts it would keep, and weighs that with its own
     features; the fast mode does without. With `headline`, the last `h1` before the text is part of it.
     Raises UnusableError for a page that cannot be parsed, or in part only.
     """
     tree = parse_html(html)
-    if tree is None:
-        return MainText("", "")
-    title = " ".join(str(tree.findtext("head/title") or "").split())
-    page = text_blocks(tree)
+    page = TextBlocks((), ()) if tree is None else text_blocks(tree)
     if not page.blocks:
-        return MainText("", title)
+        return ""
     kept = choose(page, html, "fast" if len(html) > _LARGE else mode)
-    if headline:
-        kept = _with_headline(page, kept)
-    return MainText(_markdown(page, kept), title)
+    return _markdown(page, _with_headline(page, kept) if headline else kept)
 
 
 def choose(page: TextBlocks, html: str, mode: Mode) -> Kept:

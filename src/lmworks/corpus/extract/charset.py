@@ -7,6 +7,7 @@ files, the legacy encoding whose reading has the least mess and the most of a la
 import codecs
 import datetime
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lmworks.corpus.documents import UnusableError
@@ -90,8 +91,16 @@ def decode_html(raw: bytes, header: str | None = None) -> Decoded:
 
 
 def begins_as_text(head: bytes) -> bool:
-    """Whether a file that begins so may be a text."""
-    return head.startswith(tuple(_BYTE_ORDER_MARKS)) or not (b"\0" in head or _is_binary(head))
+    """Whether a file that begins so is a text: in UTF-8 or Windows-1252, of which the last character may be cut."""
+    if head.startswith(tuple(_BYTE_ORDER_MARKS)):
+        return True
+    if b"\0" in head or _is_binary(head):
+        return False
+    for codec in ("utf-8", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder(codec)().decode(head)
+            return True
+    return False
 
 
 def text_codec(name: str) -> str | None:

@@ -61,7 +61,7 @@ def nothing_leaves_this_machine() -> Iterator[None]:
 def one_process() -> Iterator[None]:
     """Stages over documents work in this process where a test asks for no more: each other one imports all anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lmworks.corpus.execution.execution._cores", lambda: 1)
+        patch.setattr("lmworks.corpus.execution.execution.processor_count", lambda: 1)
         yield
 
 

@@ -63,7 +63,7 @@ def build(recipe: Path) -> Cleaned:
 
 
 def _read(workspace: Path, seconds: float) -> Cleaned:
-    from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, Shard, shard_paths
+    from lmworks.corpus.documents import DOCUMENTS, REJECTED, Shard, shard_paths
     from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
     from lmworks.workspace import read_current
 
@@ -71,7 +71,7 @@ def _read(workspace: Path, seconds: float) -> Cleaned:
     folder = next(each for each in folders if (each / LEDGER).is_file())
     assert (folder / DOCUMENTS).is_dir()
     documents = [document for path in shard_paths(folder) for document in Shard(path)]
-    left_out = [json.loads(line)["uri"] for line in (folder / LEFT_OUT).read_text("utf-8").splitlines()]
+    left_out = [json.loads(line)["uri"] for line in (folder / REJECTED).read_text("utf-8").splitlines()]
     reasons: dict[str, str] = {}
     for entry in read_ledger(folder / LEDGER):
         if entry.verdict == "dropped":

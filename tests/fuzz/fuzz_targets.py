@@ -16,7 +16,7 @@ from typing import Any
 import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
-from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, left_out_to_json
+from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, rejected_to_json
 from lmworks.corpus.extract.charset import decode, decode_html
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
@@ -99,7 +99,7 @@ def documents_checked(raw: bytes) -> None:
         path.write_bytes(raw[1:])
         config = ReadConfig(sources=(name,), max_bytes=100_000, source_code="whole")
         for item in documents_of(FoundFile(path, name, Path(name), "fuzz"), config):
-            (document_to_json(item) if isinstance(item, Document) else left_out_to_json(item)).encode()
+            (document_to_json(item) if isinstance(item, Document) else rejected_to_json(item)).encode()
 
 
 def texts_checked(raw: bytes) -> None:

@@ -24,8 +24,7 @@ from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import prune_structure
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
-from lmworks.corpus.corpus_shards import corpus_shards
-from lmworks.corpus.documents import DOCUMENTS
+from lmworks.corpus.documents import DOCUMENTS, corpus_shards
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset

@@ -8,8 +8,7 @@ from typing import Any
 
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
 from lmworks.compress.distillation_config import SequencesConfig
-from lmworks.corpus.corpus_shards import corpus_shards
-from lmworks.corpus.documents import write_documents
+from lmworks.corpus.documents import corpus_shards, write_documents
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Request, SamplingParameters

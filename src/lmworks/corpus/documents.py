@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json
 from lmworks.config import from_mapping
 from lmworks.records import Document, RejectedRecord
 
 DOCUMENTS = "documents"
-LEFT_OUT = "rejected.jsonl"
+REJECTED = "rejected.jsonl"
 SHARD_BYTES = 1 << 24  # of a shard, unless one document has more: what one process works on, and a kill loses
 _LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_SHARDS` of full size
 
-_PREFIX = b'{"hash": "'
-_HASH_LENGTH = 64  # SHA-256 in hexadecimal
-_HASH = slice(len(_PREFIX), len(_PREFIX) + _HASH_LENGTH)
+_BEGIN = re.compile(rb'\{"hash": "([0-9a-f]{64})"')
 _BEFORE_SOURCE = b', "source": '  # the first outside of strings: within those, a quote has a backslash before it
+_HASH = re.compile("[0-9a-f]{64}")
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -56,15 +56,19 @@ class StoreError(ValueError):
     """A file that is not what `write_documents` wrote; the message names the line."""
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
 def write_documents(folder: Path, items: Iterable[Document | RejectedRecord], shard_bytes: int = SHARD_BYTES) -> None:
-    """Write documents and what was left out, in the order given, into an existing folder without documents."""
+    """Write documents and rejected records, in the order given, into an existing folder without documents."""
     writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
-    with (folder / LEFT_OUT).open("wb") as left_out:
+    with (folder / REJECTED).open("wb") as rejected:
         for item in items:
             if isinstance(item, Document):
                 writer.add(item)
             else:
-                left_out.write(left_out_to_json(item).encode() + b"\n")
+                rejected.write(rejected_to_json(item).encode() + b"\n")
     writer.close()
 
 
@@ -76,6 +80,7 @@ class ShardWriter:
         self.shards: list[str] = []  # the names of the finished ones
         self._limit = shard_bytes
         self._stream: IO[bytes] | None = None
+        self._size, self._digest = 0, hashlib.sha256()
         folder.mkdir(parents=True)
 
     def add(self, document: Document) -> None:
@@ -83,28 +88,22 @@ class ShardWriter:
 
     def add_line(self, line: bytes) -> None:
         """A document as it is written, with its newline."""
-        if self._stream is not None and self._size + len(line) > self._limit:
-            self._finish()
+        if self._size and self._size + len(line) > self._limit:
+            self.close()
         if self._stream is None:
-            self._stream, self._size, self._digest = self._open.open("wb"), 0, hashlib.sha256()
+            self._stream = (self.folder / ".open").open("wb")
         self._stream.write(line)
         self._digest.update(line)
         self._size += len(line)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._finish()
-
-    @property
-    def _open(self) -> Path:
-        return self.folder / ".open"
-
-    def _finish(self) -> None:
-        assert self._stream is not None
+        """Finish the shard that is open."""
+        if self._stream is None:
+            return
         self._stream.close()
-        self._stream = None
         self.shards.append(shard_name(len(self.shards), self._digest.hexdigest()))
-        self._open.rename(self.folder / self.shards[-1])
+        (self.folder / ".open").rename(self.folder / self.shards[-1])
+        self._stream, self._size, self._digest = None, 0, hashlib.sha256()
 
 
 def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int | None = None) -> None:
@@ -133,7 +132,7 @@ def document_to_json(document: Document) -> str:
     return json.dumps(row | {"metadata": dict(document.metadata)}, ensure_ascii=False)
 
 
-def left_out_to_json(item: RejectedRecord) -> str:
+def rejected_to_json(item: RejectedRecord) -> str:
     return json.dumps(dataclasses.asdict(item), ensure_ascii=False)
 
 
@@ -143,6 +142,10 @@ def document_from_json(line: str | bytes, where: str) -> Document:
         return from_mapping(Document, json.loads(line))
     except ValueError as error:  # ConfigError and JSONDecodeError are both one
         raise StoreError(f"{where}: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
 
 
 @dataclass(frozen=True)
@@ -159,34 +162,32 @@ class Shard:
             for number, line in enumerate(stream, start=1):
                 yield document_from_json(line, f"{self.path}, line {number}")
 
-    def sources(self) -> Iterator[str]:
-        """The source of every document, in order; nothing else is parsed. StoreError as for `index`."""
+    def _lines(self) -> Iterator[tuple[bytes, bytes]]:
+        """Each line, and the hash that it begins with; StoreError for one that begins otherwise."""
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
-                at = line.find(_BEFORE_SOURCE)
-                found = _STRING.match(line, at + len(_BEFORE_SOURCE)) if at >= 0 else None
-                if not line.startswith(_PREFIX) or found is None:
+                found = _BEGIN.match(line)
+                if found is None or not line.endswith(b"\n"):
                     raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
-                yield json.loads(found[0])
+                yield line, found[1]
+
+    def sources(self) -> Iterator[str]:
+        """The source of every document, in order; nothing else is parsed."""
+        for number, (line, _) in enumerate(self._lines(), start=1):
+            at = line.find(_BEFORE_SOURCE)
+            found = _STRING.match(line, at + len(_BEFORE_SOURCE)) if at >= 0 else None
+            if found is None:
+                raise StoreError(f"{self.path}, line {number}: a document without a source")
+            yield json.loads(found[0])
 
     @cached_property
-    def index(self) -> tuple[np.ndarray, np.ndarray]:
-        """The SHA-256 of every document, (n, 32) uint8, and where its line begins, (n,) int64; StoreError for a line
-        that does not begin as one of a document."""
-        hashes = bytearray()
-        offsets = []
-        offset = 0
-        with self.path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.startswith(_PREFIX) or line[_HASH.stop : _HASH.stop + 1] != b'"' or line[-1:] != b"\n":
-                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
-                try:
-                    hashes += bytes.fromhex(line[_HASH].decode("ascii", "replace"))
-                except ValueError:
-                    raise StoreError(f"{self.path}, line {number}: its hash is not hexadecimal") from None
-                offsets.append(offset)
-                offset += len(line)
-        return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets, np.int64)
+    def index(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The SHA-256 of every document, (n, 32) uint8, and where its line begins, (n,)."""
+        hashes, offsets = bytearray(), [0]
+        for line, text_hash in self._lines():
+            hashes += bytes.fromhex(text_hash.decode())
+            offsets.append(offsets[-1] + len(line))
+        return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets[:-1], np.int64)
 
     def read(self, place: int) -> Document:
         """The document at this place of the shard, counted from 0."""
@@ -206,18 +207,10 @@ class DocumentStore:
         if not (folder / DOCUMENTS).is_dir():
             raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as data.read")
         self.shards = [Shard(path) for path in shard_paths(folder)]
-        self._starts = np.cumsum([0, *(len(shard.index[1]) for shard in self.shards)])
-        self._first = self._order()
-
-    def _order(self) -> np.ndarray:
-        """(n,) int64: the documents by the beginnings of their hashes, and by their places where those are equal."""
-        return np.argsort(self._keys, kind="stable")
-
-    @cached_property
-    def _keys(self) -> np.ndarray:
-        """(n,) uint64: how each hash begins."""
-        parts = [shard.index[0][:, :8].copy().view(">u8")[:, 0] for shard in self.shards]
-        return np.concatenate([np.zeros(0, ">u8"), *parts]).astype(np.uint64)
+        self._starts = np.cumsum([0, *map(len, self.shards)])
+        keys = [shard.index[0][:, :8].copy().view(">u8")[:, 0] for shard in self.shards]  # how each hash begins
+        self._keys = np.concatenate([np.empty(0, ">u8"), *keys]).astype(np.uint64)
+        self._order = np.argsort(self._keys, kind="stable")  # so that of equal ones the first is found
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -243,29 +236,25 @@ class DocumentStore:
 
     def _find(self, document_hash: str) -> tuple[Shard, int] | None:
         """The first document of this hash: its shard, and its place there."""
-        try:
-            wanted = bytes.fromhex(document_hash)
-        except ValueError:
+        if not _HASH.fullmatch(document_hash):
             return None
-        if len(wanted) != _HASH_LENGTH // 2:
-            return None
+        wanted = bytes.fromhex(document_hash)
         key = np.uint64(int.from_bytes(wanted[:8]))
-        at = int(np.searchsorted(self._keys, key, sorter=self._first))
-        while at < len(self) and self._keys[self._first[at]] == key:
-            place = int(self._first[at])
-            number = int(np.searchsorted(self._starts, place, side="right")) - 1
-            shard, inside = self.shards[number], place - int(self._starts[number])
-            if shard.index[0][inside].tobytes() == wanted:
-                return shard, inside
-            at += 1
+        for number in self._order[np.searchsorted(self._keys, key, sorter=self._order) :]:
+            if self._keys[number] != key:
+                break
+            shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+            place = int(number - self._starts[shard])
+            if self.shards[shard].index[0][place].tobytes() == wanted:
+                return self.shards[shard], place
         return None
 
-    def left_out(self) -> list[RejectedRecord]:
-        rows = (self.folder / LEFT_OUT).read_text("utf-8").split("\n")[:-1]
+    def rejected(self) -> list[RejectedRecord]:
+        rows = (self.folder / REJECTED).read_text("utf-8").split("\n")[:-1]
         try:
             return [from_mapping(RejectedRecord, json.loads(row)) for row in rows]
         except ValueError as error:
-            raise StoreError(f"{self.folder / LEFT_OUT}: {error}") from error
+            raise StoreError(f"{self.folder / REJECTED}: {error}") from error
 
 
 def open_documents(folder: Path) -> DocumentStore:
@@ -284,9 +273,18 @@ def told_of_none(folder: Path) -> str:
     )
 
 
-def shard_paths(folder: Path) -> Sequence[Path]:
+# ---------------------------------------------------------------------------------------------------------------------
+# Folders
+
+
+def shard_paths(folder: Path) -> list[Path]:
     """The shards of an artefact's folder, in their order."""
     return in_order((folder / DOCUMENTS).glob("[0-9]*.jsonl"))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files whose names begin with their places: five digits, or as many as it takes."""
+    return sorted(paths, key=lambda path: (int(path.name.partition("-")[0]), path.name))
 
 
 def made_folder(path: Path) -> Path | None:
@@ -297,9 +295,9 @@ def made_folder(path: Path) -> Path | None:
         return path
     if path.name == DOCUMENTS and _is_store(path.parent):
         return path.parent
-    in_order = list(_current_stages(path).values())
     named = _current_stages(path.parent.parent).get(path.name) if path.parent.name == STAGE_FOLDERS else None
-    candidates = [path.parent.parent / named] if named else [path / folder for folder in reversed(in_order)]
+    stages = reversed(_current_stages(path).values())
+    candidates = [path.parent.parent / named] if named else [path / folder for folder in stages]
     return next(filter(_is_store, candidates), None)
 
 
@@ -318,9 +316,53 @@ def _is_store(folder: Path) -> bool:
     if not documents.is_dir():
         return False
     names = [path.name for path in documents.iterdir()]
-    return all(map(_SHARD_NAME.fullmatch, names)) and (bool(names) or (folder / LEFT_OUT).is_file())
+    return all(map(_SHARD_NAME.fullmatch, names)) and (bool(names) or (folder / REJECTED).is_file())
 
 
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Files whose names begin with their places: five digits, or as many as it takes."""
-    return sorted(paths, key=lambda path: (int(path.name.partition("-")[0]), path.name))
+# ---------------------------------------------------------------------------------------------------------------------
+# The documents of several artefacts as one corpus: their shards in an order, each document at a place in it
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusShard:
+    """A shard of an input, `number` counted over all of them."""
+
+    number: int
+    input: str
+    path: Path
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(Shard(self.path))
+
+    @property
+    def bytes(self) -> int:
+        """Of the file, which work on it takes as long as."""
+        return self.path.stat().st_size
+
+    @property
+    def name(self) -> str:
+        """Of what is made of this shard: its number, and the digest in its own name."""
+        return f"{self.number:05d}-{self.path.stem.partition('-')[2]}"
+
+
+def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
+    """The shards of those inputs (name → folder) that hold documents, by their order; ValueError where none does."""
+    stores = {name: folder for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir()}
+    found = [(name, path) for name, folder in stores.items() for path in shard_paths(folder)]
+    if stores and not found:
+        raise ValueError("; ".join(map(told_of_none, stores.values())))
+    if not found:
+        raise ValueError(f"none of the inputs holds a document: {', '.join(inputs) or 'there are no inputs'}")
+    return [CorpusShard(number, name, path) for number, (name, path) in enumerate(found)]
+
+
+def check_sources(shards: Sequence[CorpusShard]) -> None:
+    """ValueError where two inputs have a source of one name, which the ledger could not tell apart."""
+    owner: dict[str, str] = {}
+    for shard in shards:
+        for source in set(Shard(shard.path).sources()):
+            if owner.setdefault(source, shard.input) != shard.input:
+                raise ValueError(
+                    f"{shard.input} and {owner[source]} both have a source called {source}: give one of their folders "
+                    "another name"
+                )

@@ -1,8 +1,9 @@
 """Cleaning as data: a text and its edits give the cleaned text, and every place in it leads back to the source."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmworks.records import Edit
 
@@ -11,8 +12,7 @@ class OverlapError(ValueError):
     """Two edits of one text that touch the same characters; the message names both."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Characters of the cleaned text from `start` on: copied from `source_start`, or in place of the source range."""
 
     start: int
@@ -95,81 +95,33 @@ def compose(text: str, first: Iterable[Edit], second: Iterable[Edit]) -> list[Ed
     first, second = sorted(first), sorted(second)
     cleaned = apply_edits(text, first).text
     apply_edits(cleaned, second)  # raises what is wrong with it
-    placed = _placed(first)
+    starts, ends, shifts = [], [], [0]  # of the replacements in the cleaned text; before each, from there to the source
+    for edit in first:
+        starts.append(edit.start - shifts[-1])
+        ends.append(starts[-1] + len(edit.replacement))
+        shifts.append(edit.end - ends[-1])
+    groups: list[tuple[int, int, list[Edit]]] = []  # edits of `first`, from one to before another, and of `second`
+    for edit in second:
+        # It meets a replacement that it overlaps, a cut within it, and, if it inserts, whatever it touches.
+        inserts = edit.start == edit.end
+        low = bisect_left(ends, edit.start) if inserts else bisect_right(ends, edit.start)
+        high = max(low, bisect_right(starts, edit.end) if inserts else bisect_left(starts, edit.end))
+        if groups and low < groups[-1][1]:  # both meet one edit
+            low, before, edits = groups.pop()
+            edits.append(edit)
+            groups.append((low, max(before, high), edits))
+        else:
+            groups.append((low, high, [edit]))
     composed: list[Edit] = []
     done = 0
-    for group in _groups(placed, second):
-        composed += first[done : group.low]
-        composed.append(_merged(cleaned, placed, group))
-        done = group.high
+    for low, high, edits in groups:
+        start = min([edits[0].start, *starts[low:high]])
+        end = max([edits[-1].end, *ends[low:high]])
+        within = [Edit(edit.start - start, edit.end - start, edit.replacement, edit.rule) for edit in edits]
+        rules = [rule for edit in (*first[low:high], *edits) for rule in edit.rule.split("+")]
+        replacement = apply_edits(cleaned[start:end], within).text
+        composed += first[done:low]
+        composed.append(Edit(start + shifts[low], end + shifts[high], replacement, "+".join(dict.fromkeys(rules))))
+        done = high
     composed += first[done:]
     return sorted(edit for edit in composed if text[edit.start : edit.end] != edit.replacement)
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """An edit, and where its replacement stands in the cleaned text."""
-
-    edit: Edit
-    start: int
-    end: int
-
-    @property
-    def shift(self) -> int:
-        """From the cleaned text behind the edit to the source."""
-        return self.edit.end - self.end
-
-
-@dataclass(slots=True)
-class _Group:
-    """Edits of a cleaned text that meet the edits `[low, high)` which made it; none of them where those are equal."""
-
-    low: int
-    high: int
-    edits: list[Edit]
-
-
-def _placed(edits: Iterable[Edit]) -> list[_Placed]:
-    placed: list[_Placed] = []
-    for edit in edits:
-        start = edit.start - (placed[-1].shift if placed else 0)
-        placed.append(_Placed(edit, start, start + len(edit.replacement)))
-    return placed
-
-
-def _groups(placed: list[_Placed], edits: Iterable[Edit]) -> list[_Group]:
-    """An edit meets a replacement that it overlaps, a cut within it, and, if it inserts, whatever it touches."""
-    groups: list[_Group] = []
-    low = 0
-    for edit in edits:
-        inserts = edit.start == edit.end
-        while low < len(placed) and (placed[low].end < edit.start or (placed[low].end == edit.start and not inserts)):
-            low += 1
-        high = low
-        while high < len(placed) and (placed[high].start < edit.end or (placed[high].start == edit.end and inserts)):
-            high += 1
-        if groups and low < groups[-1].high:  # both meet one edit
-            groups[-1].high = max(groups[-1].high, high)
-            groups[-1].edits.append(edit)
-        else:
-            groups.append(_Group(low, high, [edit]))
-    return groups
-
-
-def _merged(cleaned: str, placed: list[_Placed], group: _Group) -> Edit:
-    """One edit of the source for a group."""
-    before = placed[group.low - 1].shift if group.low else 0
-    start, end = group.edits[0].start, group.edits[-1].end
-    source_start, source_end = start + before, end + before
-    if group.low < group.high:
-        low, high = placed[group.low], placed[group.high - 1]
-        if low.start <= start:
-            start, source_start = low.start, low.edit.start
-        if high.end >= end:
-            end, source_end = high.end, high.edit.end
-        else:
-            source_end = end + high.shift
-    within = [Edit(edit.start - start, edit.end - start, edit.replacement, edit.rule) for edit in group.edits]
-    rules = [edit.rule for edit in (*(each.edit for each in placed[group.low : group.high]), *group.edits)]
-    rule = "+".join(dict.fromkeys(part for rule in rules for part in rule.split("+")))
-    return Edit(source_start, source_end, apply_edits(cleaned[start:end], within).text, rule)

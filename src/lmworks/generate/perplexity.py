@@ -25,8 +25,7 @@ from lmworks.corpus.attributes import (
     kind_of,
     write_attributes,
 )
-from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import CorpusShard, Shard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.taggers.config import ModelPerplexityConfig

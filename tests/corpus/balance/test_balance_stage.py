@@ -226,7 +226,7 @@ def test_evaluation_documents_never_go_in(given, tmp_path):
     assert chosen(documents) == {each.uri: 2 for each in DOCUMENTS if each.uri not in gone}
     assert {row["uri"] for row in ledger if row["left_out"] == "there to evaluate by"} == gone
     assert result.metrics["left_out"] == 3
-    told = {(item.uri, item.reason): item.count for item in DocumentStore(tmp_path / "output").left_out()}
+    told = {(item.uri, item.reason): item.count for item in DocumentStore(tmp_path / "output").rejected()}
     assert told == {("suite", "there to evaluate by"): 2, ("web", "there to evaluate by"): 1}
 
 

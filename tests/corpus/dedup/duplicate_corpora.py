@@ -18,11 +18,10 @@ from lmworks.corpus.attributes import (
     read_attributes,
     write_attributes,
 )
-from lmworks.corpus.corpus_shards import corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.dedup.stage import DuplicatesConfig, duplicates
-from lmworks.corpus.documents import write_documents
+from lmworks.corpus.documents import corpus_shards, write_documents
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import Judged, judge
 from lmworks.corpus.filtering.decide_duplicates import resolve, standing_of

@@ -8,7 +8,7 @@ import pytest
 from lmworks.corpus.execution import execution as executing
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out, do_part
 
-CORES = executing._cores  # as it is outside of tests
+CORES = executing.processor_count  # as it is outside of tests
 
 
 def square(given: int, path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_part_that_another_process_had_done_is_left_as_it_is(tmp_path):
 
 
 def test_without_a_number_all_cores_work(monkeypatch):
-    monkeypatch.setattr(executing, "_cores", CORES)
+    monkeypatch.setattr(executing, "processor_count", CORES)
     assert ExecutionConfig().count == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert ExecutionConfig().count == os.cpu_count()

@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, read_attributes, write_attributes
-from lmworks.corpus.corpus_shards import corpus_shards
-from lmworks.corpus.documents import document_from_json, write_documents
+from lmworks.corpus.documents import corpus_shards, document_from_json, write_documents
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import judge
 from lmworks.corpus.filtering.decide_duplicates import resolve, standing_of

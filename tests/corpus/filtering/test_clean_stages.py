@@ -86,7 +86,7 @@ def test_what_stays_and_why_the_rest_does_not(folder):
     assert dropped.pop("texts/b.txt") == ("equal", "exact", "texts/a.txt")
     assert dropped.pop("texts/c.txt") == ("alike", "near", "texts/a.txt")
     assert dropped == {f"texts/short{number}.txt": ("quality", "words", None) for number in range(6)}
-    assert [item.uri for item in DocumentStore(folder / "cleaned").left_out()] == ["texts/e.png"]
+    assert [item.uri for item in DocumentStore(folder / "cleaned").rejected()] == ["texts/e.png"]
 
 
 def test_in_is_out_and_dropped_and_cut(folder):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.corpus.attributes import AttributeTable
-from lmworks.corpus.corpus_shards import CorpusShard
-from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.documents import CorpusShard, DocumentStore
 from lmworks.corpus.filtering.decide import FieldFind, judge
 from lmworks.corpus.filtering.document_fields import clean_fields
 from lmworks.corpus.filtering.filter_policy import OnMark, Policy, Step, default_policy

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.corpus.documents import LEFT_OUT, document_to_json, left_out_to_json, shard_paths
+from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_json, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import found_sources, read_documents
@@ -38,7 +38,7 @@ def context(folder: Path, base: Path) -> StageContext:
 def contents(given: StageContext) -> str:
     """A digest of the artefact's files."""
     digest = hashlib.sha256()
-    for path in (*shard_paths(given.output), given.output / LEFT_OUT):
+    for path in (*shard_paths(given.output), given.output / REJECTED):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -101,8 +101,8 @@ def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     result = read(config(), given)
     assert result.metrics["documents"] > 400 and result.metrics["left_out"] > 4
     found = list(read_documents(config(), base=sources))
-    lines = [document_to_json(each) if isinstance(each, Document) else left_out_to_json(each) for each in found]
-    written = [*shard_paths(given.output), given.output / LEFT_OUT]
+    lines = [document_to_json(each) if isinstance(each, Document) else rejected_to_json(each) for each in found]
+    written = [*shard_paths(given.output), given.output / REJECTED]
     assert sorted(lines) == sorted(line for path in written for line in path.read_text("utf-8").split("\n")[:-1])
     return contents(given)
 

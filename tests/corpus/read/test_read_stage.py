@@ -31,7 +31,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
     result = read(ReadConfig(sources=("docs",)), given)
     store = DocumentStore(given.output)
     assert [d.text for d in store] == ["text", "café"]
-    assert [item.uri for item in store.left_out()] == ["docs/c.png"]
+    assert [item.uri for item in store.rejected()] == ["docs/c.png"]
     assert result.metrics == {"documents": 2, "characters": 8, "left_out": 1, "encodings": {"ascii": 1, "cp1252": 1}}
     assert calls == [0, 3]
     assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows

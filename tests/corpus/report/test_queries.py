@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, read_attributes, write_attributes
-from lmworks.corpus.corpus_shards import corpus_shards
-from lmworks.corpus.documents import DOCUMENTS, document_from_json, write_documents
+from lmworks.corpus.documents import DOCUMENTS, corpus_shards, document_from_json, write_documents
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import Reason, judge
 from lmworks.corpus.filtering.filter_policy import Limit, OnMark, Policy, Step

@@ -18,8 +18,7 @@ from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentati
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import REASONS, Decision
 from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
-from lmworks.corpus.corpus_shards import CorpusShard
-from lmworks.corpus.documents import document_from_json, document_to_json
+from lmworks.corpus.documents import CorpusShard, document_from_json, document_to_json
 from lmworks.corpus.languages import base_language
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Document, RejectedRecord

@@ -20,8 +20,7 @@ from lmworks.corpus.balance.balanced_corpus import (
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import decide
 from lmworks.corpus.balance.survey import Survey, SurveyPart, inputs_of, read_survey, survey_part, without_gone
-from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
-from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, join_shards, left_out_to_json
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
 
 
@@ -53,11 +52,11 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     join_shards(rounds(folders, int(decision.copies.max())), context.output)
     write_ledger(context.output / LEDGER, paths, decision)
     lacking = list(left_out(survey, decision))
-    with (context.output / LEFT_OUT).open("wb") as stream:  # what earlier stages left out, and then what this one does
+    with (context.output / REJECTED).open("wb") as stream:  # what earlier stages left out, and then what this one does
         for folder in context.inputs.values():
-            if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
-                stream.write((folder / LEFT_OUT).read_bytes())
-        stream.writelines(left_out_to_json(item).encode() + b"\n" for item in lacking)
+            if (folder / DOCUMENTS).is_dir() and (folder / REJECTED).is_file():
+                stream.write((folder / REJECTED).read_bytes())
+        stream.writelines(rejected_to_json(item).encode() + b"\n" for item in lacking)
     counts = read_counts(folders)
     copies = decision.copies.astype(np.int64)
     amounts = np.bincount(survey.source, copies * decision.sizes)

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import REPORT
 from lmworks.corpus.balance.config import BalanceConfig
-from lmworks.corpus.corpus_shards import CorpusShard
 from lmworks.corpus.dedup.hashes import text_digest
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import CorpusShard, Shard
 from lmworks.corpus.filtering.filter_policy import REPAIR
 from lmworks.corpus.filtering.ledger import LEDGER
 from lmworks.corpus.languages import base_language

@@ -7,8 +7,7 @@ from typing import overload
 import numpy as np
 
 from lmworks.corpus.attributes import CorpusAttributes
-from lmworks.corpus.corpus_shards import CorpusShard
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import CorpusShard, Shard
 from lmworks.corpus.edits import apply_edits
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from lmworks.artefact import StageContext, StageResult, read_rows
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, attribute_files, read_attributes
-from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import (
@@ -28,7 +27,7 @@ from lmworks.corpus.dedup.repeated_paragraphs import Paragraphs, paragraphs_of, 
 from lmworks.corpus.dedup.repeated_substrings import MOST_BYTES, repeated_passages
 from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
 from lmworks.corpus.dedup.winnowing import Fingerprints, fingerprints
-from lmworks.corpus.documents import LEFT_OUT, Shard
+from lmworks.corpus.documents import REJECTED, CorpusShard, Shard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.records import RejectedRecord
@@ -139,7 +138,7 @@ def _looked_at(
     annotations: Sequence[tuple[Path, ...]],
     tables: Sequence[AttributeTable],
 ) -> list[Mapping[str, np.ndarray]]:
-    left_out = [folder / LEFT_OUT for folder in context.inputs.values() if (folder / LEFT_OUT).is_file()]
+    left_out = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
     roots = git_roots(row for path in left_out for row in read_rows(RejectedRecord, path))
     starts = np.cumsum([0, *map(len, tables)]).tolist()
     parts = [

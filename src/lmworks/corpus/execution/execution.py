@@ -17,8 +17,6 @@ from lmworks.corpus.execution.work_parts import P, Part, Prepared, Work, delete,
 from lmworks.corpus.execution.worker_processes import by_processes
 from lmworks.progress import Report, no_report
 
-Where = Literal["processes", "ray"]
-
 
 @dataclass(frozen=True, slots=True)
 class ExecutionConfig:
@@ -31,7 +29,7 @@ class ExecutionConfig:
     """
 
     workers: int = 0
-    on: Where = "processes"
+    on: Literal["processes", "ray"] = "processes"
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 4096:
@@ -39,11 +37,11 @@ class ExecutionConfig:
 
     @property
     def count(self) -> int:
-        return self.workers or _cores()
+        return self.workers or processor_count()
 
 
-def _cores() -> int:
-    """Those that this process may use; macOS does not tell them from the others."""
+def processor_count() -> int:
+    """The cores that this process may use; macOS does not tell them from the others."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -64,19 +62,35 @@ def carry_out(
 
     Raises what a part raises, and ChildProcessError for one at which processes died again and again.
     """
+    done = kept = told = 0  # sizes; of what is done, what was there from before
+
+    def missing() -> Iterator[Part[P]]:
+        nonlocal done, kept
+        swept: set[Path] = set()
+        for part in parts:
+            if (folder := part.done.parent) not in swept:
+                sweep(folder)
+                swept.add(folder)
+            if part.done.exists():
+                done, kept = done + part.size, kept + part.size
+            else:
+                yield part
+
+    todo = missing()
     if isinstance(parts, Sequence):
         total = sum(part.size for part in parts)
+        todo = iter(list(todo))  # all that is there already is told of first
     if unit.startswith("bytes"):
         unit, progress = in_units(total or 0, progress, unit)
-    count = _Count(progress, unit, total)
-    missing = _missing(parts, count)
-    if isinstance(parts, Sequence):  # all that is there already is told of first
-        missing = iter(list(missing))
-    count.tell()
-    with closing(_finished(work, missing, execution)) as finished:
+    progress(done, total, unit, kept)
+    told = done
+    with closing(_finished(work, todo, execution)) as finished:
         for part in finished:
-            count.add(part.size)
-    count.tell_new()
+            done += part.size
+            progress(done, total, unit, kept)
+            told = done
+    if told != done:
+        progress(done, total, unit, kept)
 
 
 def in_units(size: int, progress: Report, unit: str = "bytes") -> tuple[str, Report]:
@@ -87,42 +101,6 @@ def in_units(size: int, progress: Report, unit: str = "bytes") -> tuple[str, Rep
         progress(done // scale, total and total // scale, unit, kept // scale, note)
 
     return unit.replace("bytes", name, 1), report
-
-
-class _Count:
-    """How much is done; of that, what was there from before."""
-
-    def __init__(self, progress: Report, unit: str, total: int | None) -> None:
-        self._progress, self._unit, self._total = progress, unit, total
-        self.done = self.kept = self._told = 0
-
-    def keep(self, size: int) -> None:
-        self.done += size
-        self.kept += size
-
-    def add(self, size: int) -> None:
-        self.done += size
-        self.tell()
-
-    def tell(self) -> None:
-        self._told = self.done
-        self._progress(self.done, self._total, self._unit, self.kept)
-
-    def tell_new(self) -> None:
-        if self.done != self._told:
-            self.tell()
-
-
-def _missing(parts: Iterable[Part[P]], count: _Count) -> Iterator[Part[P]]:
-    swept: set[Path] = set()
-    for part in parts:
-        if (folder := part.done.parent) not in swept:
-            sweep(folder)
-            swept.add(folder)
-        if part.done.exists():
-            count.keep(part.size)
-        else:
-            yield part
 
 
 def sweep(folder: Path) -> None:

@@ -51,19 +51,15 @@ def do_part(work: Work[P], part: Part[P]) -> None:
         work(part.given, temporary)
         for path in (temporary, *temporary.rglob("*")):
             _sync(path)
-        _publish(temporary, part.done)
+        try:
+            temporary.rename(part.done)
+        except OSError:
+            if not part.done.exists():  # else another process was first, with the same
+                raise
     finally:
         delete(temporary)
     if part.consumes is not None:
         part.consumes.unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    try:
-        temporary.rename(final)
-    except OSError:
-        if not final.exists():  # else another process was first, with the same
-            raise
 
 
 def delete(path: Path) -> None:

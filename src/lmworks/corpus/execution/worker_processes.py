@@ -7,6 +7,7 @@ import pickle
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -26,14 +27,50 @@ def by_processes(work: Work[P] | Prepared[P], parts: Iterator[Part[P]], workers:
     Raises what a part raises, when the others have done theirs, and ChildProcessError for a part at which `TRIES`
     processes died. Closed, or interrupted, it kills the processes.
     """
-    pool = _Pool(work, parts, workers)
+    pool: list[_Worker[P]] = []
+    ahead: deque[Part[P]] = deque()  # of the parts, ready for whoever is free next
+    deaths = Counter[Path]()
+    exhausted = False
     try:
-        yield from pool.run()
+        while True:
+            while (free := next((each for each in pool if each.part is None), None)) or len(pool) < workers:
+                part = ahead.popleft() if ahead else next(parts, None)
+                if part is None:
+                    exhausted = True
+                    break
+                if free is None:
+                    pool.append(_Worker(work))
+                (free or pool[-1]).begin(part)
+            busy = {each.connection: (each, each.part) for each in pool if each.part is not None}
+            if not busy:
+                return
+            may_prepare = not exhausted and len(ahead) < workers
+            for connection in wait(list(busy), 0 if may_prepare else None):
+                worker, part = busy[connection]  # type: ignore[index]
+                try:
+                    error = worker.answer()
+                except EOFError:  # whatever was half done has a name that nobody reads
+                    pool.remove(worker)
+                    worker.kill()
+                    deaths[part.done] += 1
+                    if deaths[part.done] == TRIES:
+                        raise _told(part, worker) from None
+                    ahead.appendleft(part)
+                    continue
+                if error is not None:
+                    raise error
+                yield part
+            if may_prepare:
+                if (part := next(parts, None)) is None:
+                    exhausted = True
+                else:
+                    ahead.append(part)
     except Exception:
-        pool.wait_for_running()
+        for worker in pool:  # what others are at is worth keeping
+            worker.finish()
         raise
     finally:
-        pool.close()
+        _close(pool)
 
 
 class _Worker(Generic[P]):
@@ -47,21 +84,25 @@ class _Worker(Generic[P]):
         start_child(self.process)
         theirs.close()
 
-    def begin(self, part: Part[P]) -> bool:
-        """False where it is dead."""
+    def begin(self, part: Part[P]) -> None:
         self.part = part
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as its answer will tell
             self.connection.send(part)
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
 
     def answer(self) -> BaseException | None:
         """What the part raised, None where it is done. EOFError where the process died."""
         try:
-            return self.connection.recv()
+            error = self.connection.recv()
         except ConnectionResetError:
             raise EOFError from None
+        self.part = None
+        return error
+
+    def finish(self) -> None:
+        """Wait until it has done its part, whatever comes of it."""
+        if self.part is not None:
+            with suppress(EOFError):
+                self.answer()
 
     def kill(self) -> None:
         self.process.kill()
@@ -69,95 +110,24 @@ class _Worker(Generic[P]):
         self.connection.close()
 
 
-class _Pool(Generic[P]):
-    def __init__(self, work: Work[P] | Prepared[P], parts: Iterator[Part[P]], workers: int) -> None:
-        self._work, self._parts, self._limit = work, parts, workers
-        self._ahead: deque[Part[P]] = deque()  # of the parts, ready for whoever is free next
-        self._exhausted = False
-        self._idle: list[_Worker[P]] = []
-        self._busy: dict[Connection, _Worker[P]] = {}
-        self._deaths: Counter[Path] = Counter()
+def _told(part: Part[P], worker: _Worker[P]) -> ChildProcessError:
+    return ChildProcessError(
+        f"{TRIES} processes died, one after the other, while they made {part.done} (the last by "
+        f"{how_it_ended(worker.process)}). SIGKILL is what a system without memory sends: fewer workers need less. "
+        "What is done is kept, and the same command goes on"
+    )
 
-    def run(self) -> Iterator[Part[P]]:
-        while True:
-            self._hand_out()
-            if not self._busy:
-                return
-            may_prepare = not self._exhausted and len(self._ahead) < self._limit
-            for connection in wait(list(self._busy), 0 if may_prepare else None):
-                if (part := self._finish(self._busy[connection])) is not None:  # type: ignore[index]
-                    yield part
-            if may_prepare:
-                self._prepare()
 
-    def wait_for_running(self) -> None:
-        """Until those that are at a part have done it, whatever comes of it."""
-        while self._busy:
-            for connection in wait(list(self._busy)):
-                worker = self._busy.pop(connection)  # type: ignore[arg-type]
-                try:
-                    worker.answer()
-                except EOFError:
-                    worker.kill()
-                else:
-                    self._idle.append(worker)
-
-    def close(self) -> None:
-        for worker in self._busy.values():
-            worker.kill()
-        for worker in self._idle:
+def _close(pool: list[_Worker[P]]) -> None:
+    idle = [worker for worker in pool if worker.part is None]
+    for worker in pool:
+        if worker.part is None:
             worker.connection.close()  # which tells it to end
-        for worker in self._idle:
-            worker.process.join(_PATIENCE)
-            worker.kill()
-
-    def _hand_out(self) -> None:
-        """A part to everybody who is free, or could be started."""
-        while self._idle or len(self._busy) < self._limit:
-            if not self._ahead:
-                self._prepare()
-            if not self._ahead:
-                return
-            worker = self._idle[-1] if self._idle else _Worker(self._work)
-            self._busy[worker.connection] = worker  # before it leaves the idle: an interruption between finds it
-            self._idle = self._idle[:-1]
-            if not worker.begin(self._ahead.popleft()):
-                self._replace(worker)
-
-    def _prepare(self) -> None:
-        part = None if self._exhausted else next(self._parts, None)
-        if part is None:
-            self._exhausted = True
         else:
-            self._ahead.append(part)
-
-    def _finish(self, worker: _Worker[P]) -> Part[P] | None:
-        """The part that it has done; None where it died, and somebody else shall do it."""
-        try:
-            error = worker.answer()
-        except EOFError:
-            self._replace(worker)
-            return None
-        self._idle.append(worker)
-        del self._busy[worker.connection]
-        if error is not None:
-            raise error
-        return worker.part
-
-    def _replace(self, worker: _Worker[P]) -> None:
-        """Give its part to somebody else. Whatever was half done has a name that nobody reads."""
-        part = worker.part
-        assert part is not None
-        self._busy.pop(worker.connection)
+            worker.kill()
+    for worker in idle:
+        worker.process.join(_PATIENCE)
         worker.kill()
-        self._deaths[part.done] += 1
-        if self._deaths[part.done] == TRIES:
-            raise ChildProcessError(
-                f"{TRIES} processes died, one after the other, while they made {part.done} (the last by "
-                f"{how_it_ended(worker.process)}). SIGKILL is what a system without memory sends: fewer workers need "
-                "less. What is done is kept, and the same command goes on"
-            )
-        self._ahead.appendleft(part)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

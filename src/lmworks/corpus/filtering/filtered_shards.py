@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmworks.corpus.attributes import AttributeTable, read_joined
-from lmworks.corpus.corpus_shards import CorpusShard
-from lmworks.corpus.documents import document_to_json
+from lmworks.corpus.documents import CorpusShard, document_to_json
 from lmworks.corpus.edits import apply_edits, compose
 from lmworks.corpus.filtering.apply import apply_steps
 from lmworks.corpus.filtering.decide import Cut, FieldFind, Judged, Reason

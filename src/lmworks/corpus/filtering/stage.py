@@ -26,11 +26,10 @@ from lmworks.corpus.attributes import (
     CorpusAttributes,
     attribute_files,
 )
-from lmworks.corpus.corpus_shards import CorpusShard, corpus_shards
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.match_tables import CORPUS, Looked, read_corpus
 from lmworks.corpus.dedup.stage import looked_at
-from lmworks.corpus.documents import DOCUMENTS, LEFT_OUT, shard_name, shard_paths
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, shard_name, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.filtering.decide import judge
 from lmworks.corpus.filtering.decide_duplicates import STANDING, resolve, standing_of
@@ -272,7 +271,7 @@ def _join(folders: Sequence[Path], output: Path) -> None:
 
 def _copy_left_out(context: StageContext) -> None:
     """What the readers left out, of all inputs with documents, into the output."""
-    with (context.output / LEFT_OUT).open("wb") as stream:
+    with (context.output / REJECTED).open("wb") as stream:
         for folder in context.inputs.values():
-            if (folder / DOCUMENTS).is_dir() and (folder / LEFT_OUT).is_file():
-                stream.write((folder / LEFT_OUT).read_bytes())
+            if (folder / DOCUMENTS).is_dir() and (folder / REJECTED).is_file():
+                stream.write((folder / REJECTED).read_bytes())

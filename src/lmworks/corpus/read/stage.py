@@ -11,13 +11,13 @@ from typing import Any
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
 from lmworks.corpus.documents import (
-    LEFT_OUT,
+    REJECTED,
     Extracted,
     Extractor,
     document_to_json,
     join_shards,
-    left_out_to_json,
     made_folder,
+    rejected_to_json,
 )
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
 from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig
@@ -63,9 +63,9 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()
-    with (context.output / LEFT_OUT).open("wb") as left_out:
+    with (context.output / REJECTED).open("wb") as left_out:
         for folder in folders:
-            left_out.write((folder / LEFT_OUT).read_bytes())
+            left_out.write((folder / REJECTED).read_bytes())
             tally.merge(json.loads((folder / _COUNTS).read_text("utf-8")))
     if not tally.documents:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
@@ -112,13 +112,13 @@ def read_part(guard: Guard, part: ReadPart, folder: Path) -> None:
     def extract(extractor: Extractor, raw: bytes) -> Extracted:
         return guard.extract(extractor, raw) if is_fragile(extractor) else extract_here(extractor, raw)
 
-    with (folder / _TEXTS).open("wb") as texts, (folder / LEFT_OUT).open("wb") as left_out:
+    with (folder / _TEXTS).open("wb") as texts, (folder / REJECTED).open("wb") as left_out:
         for item in part.documents(extract):
             tally.add(item)
             if isinstance(item, Document):
                 texts.write(document_to_json(item).encode() + b"\n")
             else:
-                left_out.write(left_out_to_json(item).encode() + b"\n")
+                left_out.write(rejected_to_json(item).encode() + b"\n")
     (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
 
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.corpus_shards import CorpusShard
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import CorpusShard, Shard
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import Cut
 from lmworks.corpus.filtering.filter_policy import REPAIR

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lmworks.config import from_mapping
 from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, TaggedSpan, of_rules, rules_of
-from lmworks.corpus.documents import LEFT_OUT, shard_paths
+from lmworks.corpus.documents import REJECTED, shard_paths
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
 from lmworks.corpus.filtering.flows import Amount, Flow, SourcePart, read_flows
 from lmworks.corpus.filtering.ledger import LEDGER, compute
@@ -383,7 +383,7 @@ def read_rows(ledger: Path, columns: list[str] | None, name: str, values: Collec
 
 def read_left_out(folder: Path) -> list[RejectedRecord]:
     """What became no document, as an artefact's folder says."""
-    path = folder / LEFT_OUT
+    path = folder / REJECTED
     rows = path.read_text("utf-8").split("\n")[:-1] if path.is_file() else []
     return [from_mapping(RejectedRecord, json.loads(row)) for row in rows]
 

@@ -12,8 +12,7 @@ import numpy as np
 from lmworks.artefact import MANIFEST, KnownArtefacts, known_artefacts, read_json, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.corpus.attributes import AttributeTable, attribute_files, read_joined
-from lmworks.corpus.corpus_shards import corpus_shards
-from lmworks.corpus.documents import Shard
+from lmworks.corpus.documents import Shard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import Cut
 from lmworks.corpus.filtering.filter_policy import REPAIR, Policy

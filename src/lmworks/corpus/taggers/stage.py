@@ -21,8 +21,8 @@ from lmworks.corpus.attributes import (
     rules_of,
     write_attributes,
 )
-from lmworks.corpus.corpus_shards import CorpusShard, check_sources, corpus_shards
 from lmworks.corpus.dedup.decontamination import count_statuses
+from lmworks.corpus.documents import CorpusShard, check_sources, corpus_shards
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig

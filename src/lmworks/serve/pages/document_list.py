@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmworks.config import from_mapping
-from lmworks.corpus.documents import LEFT_OUT
+from lmworks.corpus.documents import REJECTED
 from lmworks.records import Document, RejectedRecord, Retrieved
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Encoder
@@ -128,7 +128,7 @@ def ordered(listed: Sequence[Entry], order: str, *, descending: bool) -> tuple[E
 
 def left_out(folder: Path, examples: int = 20) -> tuple[Reason, ...]:
     """The sources that were left out when the documents were read, by reason, the most frequent first."""
-    path = folder / LEFT_OUT
+    path = folder / REJECTED
     if not path.is_file():
         return ()
     rows = [from_mapping(RejectedRecord, json.loads(line)) for line in path.read_text("utf-8").split("\n")[:-1]]

@@ -23,8 +23,9 @@ TOPICS_EXTRACTOR = "pydoc-topics"
 LICENCE = "PSF-2.0"
 
 _OTHER = "not the standard library"  # what else is installed, of which nobody counts the files
+_PRIVATE = "private, as the underscore says"
 # What documents nothing for users of the standard library. Folders, at whatever depth:
-LEFT_OUT_FOLDERS = {
+_FOLDERS = {
     "__pycache__": "compiled code",
     "dist-packages": _OTHER,
     "encodings": "tables of encodings",
@@ -36,9 +37,8 @@ LEFT_OUT_FOLDERS = {
     "tests": "tests",
     "turtledemo": "demonstrations",
 }
-
 # Paths, without the suffix of a file:
-LEFT_OUT_PATHS = {
+_PATHS = {
     path: reason
     for reason, paths in {
         "deprecated, and gone from later versions of Python": (
@@ -53,11 +53,11 @@ LEFT_OUT_PATHS = {
         ),
         "paths of another operating system": "ntpath" if os.path.__name__ == "posixpath" else "posixpath",
         "a joke": "antigravity this",
+        "local to this machine": "sitecustomize usercustomize",  # of the machine's owner (see the module `site`)
     }.items()
     for path in paths.split()
 }
-PRIVATE = "private, as the underscore says"
-PUBLIC_NAMES = {  # of modules that users know under another name
+_PUBLIC_NAMES = {  # of modules that users know under another name
     os.path.__name__: "os.path",
     "genericpath": "os.path",
     "_collections_abc": "collections.abc",
@@ -65,95 +65,76 @@ PUBLIC_NAMES = {  # of modules that users know under another name
     "_threading_local": "threading",
 }
 
-# Files that a machine's owner puts beside the standard library (see the documentation of the module `site`).
-LEFT_OUT_FILES = {"sitecustomize.py", "usercustomize.py"}
-
 
 def standard_library() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
 
 
-def python_files(folder: Path | None = None) -> Iterator[Path | RejectedRecord]:
-    """The files to read, sorted by path; a folder that is left out is counted instead of listed."""
-    root = folder or standard_library()
-    yield from _walk(root, root)
-
-
-def _reason(path: Path, root: Path) -> str | None:
-    """Why a file or a folder is left out."""
-    inside = path.relative_to(root).with_suffix("").as_posix()
-    if inside.startswith("_") and inside not in PUBLIC_NAMES and inside != "__future__":
-        return LEFT_OUT_FOLDERS.get(path.name, PRIVATE)
-    return LEFT_OUT_PATHS.get(inside) or (LEFT_OUT_FOLDERS.get(path.name) if path.is_dir() else None)
-
-
-def _walk(folder: Path, root: Path) -> Iterator[Path | RejectedRecord]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            reason = _reason(path, root)
-            if reason is None:
-                yield from _walk(path, root)
-            elif count := 1 if reason == _OTHER else sum(1 for _ in path.rglob("*.py")):
-                yield RejectedRecord(f"stdlib:{path.relative_to(root).as_posix()}/", reason, count)
-        elif path.name in LEFT_OUT_FILES:
-            yield RejectedRecord(f"stdlib:{path.relative_to(root).as_posix()}", "local to this machine")
-        elif path.suffix == ".py" and path.is_file():
-            reason = _reason(path, root)
-            yield path if reason is None else RejectedRecord(f"stdlib:{path.relative_to(root).as_posix()}", reason)
+def python_files(root: Path, folder: Path | None = None) -> Iterator[Path | RejectedRecord]:
+    """The files of a library to read, sorted by path; a folder that is left out is counted instead of listed."""
+    for path in sorted((folder or root).iterdir()):
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_folder and not (path.suffix == ".py" and path.is_file()):
+            continue
+        inside = path.relative_to(root).with_suffix("").as_posix()
+        reason = _PATHS.get(inside) or (_FOLDERS.get(path.name) if is_folder else None)
+        if inside.startswith("_") and inside not in _PUBLIC_NAMES and inside != "__future__":
+            reason = _FOLDERS.get(path.name, _PRIVATE)
+        if reason is None and is_folder:
+            yield from python_files(root, path)
+        elif reason is None:
+            yield path
+        elif not is_folder:
+            yield RejectedRecord(f"stdlib:{path.relative_to(root).as_posix()}", reason)
+        elif count := 1 if reason == _OTHER else sum(1 for _ in path.rglob("*.py")):
+            yield RejectedRecord(f"stdlib:{path.relative_to(root).as_posix()}/", reason, count)
 
 
 def read_python_docs(max_bytes: int, folder: Path | None = None) -> Iterator[Document | RejectedRecord]:
     """One document a topic, `topics:NAME`; one a module with docstrings, `stdlib:PATH`; and one a module written in C,
     `stdlib:NAME`, for what its source does not have."""
     root = folder or standard_library()
-    left_out = Counter[str]()
-    yield from read_topics(root / "pydoc_data" / "topics.py")
+    private = Counter[str]()
+    yield from _read_topics(root / "pydoc_data" / "topics.py")
     for found in python_files(root):
         if isinstance(found, RejectedRecord):
             yield found
             continue
         relative = found.relative_to(root)
         name = module_name(relative)
-        name = PUBLIC_NAMES.get(name, name)
-        extractor = partial(extract_docstrings, name=name, keep=partial(_is_public, left_out))
+        keep = partial(_is_public, private)
+        extractor = partial(extract_docstrings, name=_PUBLIC_NAMES.get(name, name), keep=keep)
         yield read_file(found, f"stdlib:{relative.as_posix()}", "text/x-python", extractor, max_bytes, LICENCE)
-    for reason, count in left_out.items():
+    for reason, count in private.items():
         yield RejectedRecord("stdlib:", reason, count)
     for name in BUILTIN_MODULES if folder is None else ():
-        yield from read_builtin_docs(name, _known(root, name), LICENCE)
+        sources = filter(Path.is_file, (root / f"{name}.py", root / name / "__init__.py"))
+        known = next((docstrings_of(path.read_bytes()) for path in sources), {})
+        yield from read_builtin_docs(name, known, LICENCE)
 
 
-def _is_public(left_out: Counter[str], node: Definition, docstring: str) -> bool:
+def _is_public(private: Counter[str], node: Definition, docstring: str) -> bool:
     """Whether a docstring documents a public name; the others are counted by reason."""
     if not node.name.startswith("_"):
         return True
     is_special = node.name.startswith("__") and node.name.endswith("__")
     if not is_special and not isinstance(node, ast.ClassDef):
-        left_out["docstrings of private functions"] += 1
+        private["docstrings of private functions"] += 1
         return False
     if "\n" not in docstring:
-        left_out["docstrings of one line on names with an underscore"] += 1
+        private["docstrings of one line on names with an underscore"] += 1
         return False
     return True
 
 
-def _known(root: Path, name: str) -> dict[str, str]:
-    """What the source of a module documents."""
-    for path in (root / f"{name}.py", root / name / "__init__.py"):
-        if path.is_file():
-            return docstrings_of(path.read_bytes())
-    return {}
-
-
-def read_topics(file: Path) -> Iterator[Document | RejectedRecord]:
+def _read_topics(file: Path) -> Iterator[Document | RejectedRecord]:
     """The file is one literal, `topics = {name: text}`; it is parsed, not run."""
     try:
         topics = parse_topics(file.read_text("utf-8"))
     except (OSError, UnusableError) as error:
         yield RejectedRecord("topics:", f"no topics in this Python: {error}")
         return
-    for name in sorted(topics):
-        text = topics[name]
+    for name, text in sorted(topics.items()):
         if not text.strip():
             yield RejectedRecord(f"topics:{name}", "empty")
             continue
@@ -184,7 +165,7 @@ def parse_topics(source: str) -> dict[str, str]:
 
 
 def module_name(relative: PurePath) -> str:
-    """json/decoder.py is the module `json.decoder`, json/__init__.py is `json`."""
+    """`json/decoder.py` is the module `json.decoder`, `json/__init__.py` is `json`."""
     parts = relative.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -196,7 +177,6 @@ def python_docs_digest(folder: Path | None = None) -> str:
     digest = hashlib.sha256(sys.version.encode())
     for path in [root / "pydoc_data" / "topics.py", *(p for p in python_files(root) if isinstance(p, Path))]:
         if path.is_file():
-            digest.update(
-                path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
-            )
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -48,32 +48,31 @@ def write_part(part: WritePart, folder: Path) -> None:
     folder.mkdir()
     counts = Counter[str]()
     for number in range(1, int(part.copies.max(initial=0)) + 1):
-        with _round_path(folder, number).open("wb") as target, part.shard.path.open("rb") as source:
+        with (folder / _round(number)).open("wb") as target, part.shard.path.open("rb") as source:
             for place, line in enumerate(source):
-                if part.copies[place] < number:
-                    continue
-                if number > 1:
-                    document = document_from_json(line, f"{part.shard.path}, line {place + 1}")
-                    line = document_to_json(_augmented_copy(document, number, part, counts)).encode() + b"\n"
-                target.write(line)
+                if part.copies[place] >= number:
+                    where = f"{part.shard.path}, line {place + 1}"
+                    target.write(
+                        line if number == 1 else _copied(document_from_json(line, where), number, part, counts)
+                    )
     (folder / COUNTS).write_text(json.dumps(counts))
 
 
-def _round_path(folder: Path, number: int) -> Path:
-    return folder / f"round-{number:05d}.jsonl"
+def _round(number: int) -> str:
+    return f"round-{number:05d}.jsonl"
 
 
-def _augmented_copy(document: Document, number: int, part: WritePart, counts: Counter[str]) -> Document:
-    kind = kind_of(document)
+def _copied(document: Document, number: int, part: WritePart, counts: Counter[str]) -> bytes:
+    kind, text, name = kind_of(document), document.text, ""
     numbers = numbers_of(document.hash, number, part.seed)
-    name = choose_augmentation(part.augment, kind, numbers)
-    if not name:
-        return make_copy(document, number, document.text)
-    text = AUGMENTATIONS[name](Text(document.text, kind, base_language(document.language) or "", document.uri), numbers)
-    changed = text != document.text
-    counts[name if changed else f"{name} unchanged"] += 1
-    counts["bytes"] += _size(text) - _size(document.text)
-    return make_copy(document, number, text, name if changed else "")
+    if chosen := choose_augmentation(part.augment, kind, numbers):
+        language = base_language(document.language) or ""
+        text = AUGMENTATIONS[chosen](Text(document.text, kind, language, document.uri), numbers)
+        name = chosen if text != document.text else ""
+        counts[name or f"{chosen} unchanged"] += 1
+        before, after = (len(each.encode("utf-8", "surrogatepass")) for each in (document.text, text))
+        counts["bytes"] += after - before
+    return document_to_json(make_copy(document, number, text, name)).encode() + b"\n"
 
 
 def make_copy(document: Document, number: int, text: str, augmentation: str = "") -> Document:
@@ -84,22 +83,10 @@ def make_copy(document: Document, number: int, text: str, augmentation: str = ""
     )
 
 
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
 def rounds(folders: Sequence[Path], most: int) -> list[Path]:
     """The files of all parts in the order of the corpus: by rounds, and in these by parts."""
-    paths = [_round_path(folder, number) for number in range(1, most + 1) for folder in folders]
+    paths = [folder / _round(number) for number in range(1, most + 1) for folder in folders]
     return [path for path in paths if path.exists()]
-
-
-def read_counts(folders: Sequence[Path]) -> Counter[str]:
-    """The counts of `write_part`, over all parts."""
-    counts = Counter[str]()
-    for folder in folders:
-        counts.update(json.loads((folder / COUNTS).read_text("utf-8")))
-    return counts
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -122,23 +109,21 @@ def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> Non
     import pyarrow.parquet as pq
 
     times = np.array([float(time) for time in decision.counted.times])[decision.counted.place]
-    columns = pa.table(
-        {"times": times, "copies": decision.copies, "left_out": np.array(REASONS, object)[decision.reasons]},
-        pa.schema([("times", pa.float64()), ("copies", pa.int32()), ("left_out", pa.string())]),
-    )
+    columns = {
+        "times": pa.array(times, pa.float64()),
+        "copies": pa.array(decision.copies, pa.int32()),
+        "left_out": pa.array(np.array(REASONS, object)[decision.reasons], pa.string()),
+    }
+    names = ["uri", "hash", "source", "language", "sizes"]
+    schema = pa.schema([*((name, pa.string()) for name in names[:4]), ("bytes", pa.int64())])
+    schema = pa.schema([*schema, *((name, column.type) for name, column in columns.items())])
     start = 0
-    writer: pq.ParquetWriter | None = None
-    try:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in surveys:
-            table = pq.read_table(part, columns=["uri", "hash", "source", "language", "bytes"])
-            for name in columns.column_names:
-                table = table.append_column(name, columns[name].slice(start, len(table)))
+            table = pq.read_table(part, columns=names)
+            own = [column.slice(start, len(table)) for column in columns.values()]
+            writer.write_table(pa.table([*table.columns, *own], schema=schema))
             start += len(table)
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def describe(config: BalanceConfig, survey: Survey, decision: Decision, counts: Counter[str]) -> tuple[Section, ...]:

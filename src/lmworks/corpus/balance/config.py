@@ -27,10 +27,9 @@ class SourceShare:
     max_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        if self.weight is not None and not 0 <= self.weight <= sys.float_info.max:
-            raise ValueError(f"weight must be a number from 0 on, and finite, got {self.weight!r}")
-        if self.max_epochs is not None:
-            _check_epochs(self.max_epochs)
+        weight = 0 if self.weight is None else self.weight
+        _check(0 <= weight <= sys.float_info.max, f"weight must be a number from 0 on, and finite, got {weight!r}")
+        _check_epochs(1 if self.max_epochs is None else self.max_epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class LanguageShare:
     at_most: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.at_least <= self.at_most <= 1:
-            raise ValueError(f"0 <= at_least <= at_most <= 1 is wanted, got {self.at_least:g} and {self.at_most:g}")
+        low, high = self.at_least, self.at_most
+        _check(0 <= low <= high <= 1, f"0 <= at_least <= at_most <= 1 is wanted, got {low:g} and {high:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,9 @@ class UpsamplingFactor:
     languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.times <= _MOST:
-            raise ValueError(f"times must lie between 0.01 and {_MOST}, got {self.times:g}")
-        if not (self.measures or self.labels or self.sources or self.kinds or self.languages):
-            raise ValueError(
-                "a factor of all documents changes nothing: name measures, labels, sources, kinds or languages"
-            )
+        _check(0.01 <= self.times <= _MOST, f"times must lie between 0.01 and {_MOST}, got {self.times:g}")
+        named = self.measures or self.labels or self.sources or self.kinds or self.languages
+        _check(bool(named), "a factor of all documents changes nothing: name what it is of, such as sources")
 
     def __str__(self) -> str:
         limits = {name: f"{limit.at_least} to {limit.at_most}" for name, limit in self.measures.items()}
@@ -121,29 +117,23 @@ class BalanceConfig:
 
     def __post_init__(self) -> None:
         _check_epochs(self.max_epochs)
-        if not 0.01 <= self.temperature <= 1e9:
-            raise ValueError(f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
-        weights = [share.weight for share in self.sources.values() if share.weight is not None]
-        if weights and self.temperature != 1:
-            raise ValueError("temperature is for sources without weights: leave out one of the two")
-        if weights:
-            check_weights([name for name, share in self.sources.items() if share.weight is None])
-            if not any(weights):
-                raise ValueError("all weights are 0: nothing would be left")
-        if self.total is not None and not 1 <= self.total < 2**62:
-            raise ValueError(f"total must be a positive number of {self.unit}, got {self.total}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
         least = sum(Fraction(repr(share.at_least)) for share in self.languages.values())
-        if least > 1:
-            raise ValueError(f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
+        rewritten = sum(Fraction(repr(share)) for share in self.augment.values())
+        weights = [share.weight for share in self.sources.values() if share.weight is not None]
+        is_temperature = 0.01 <= self.temperature <= 1e9
+        _check(is_temperature, f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
+        if weights:
+            _check(self.temperature == 1, "temperature is for sources without weights: leave out one of the two")
+            check_weights([name for name, share in self.sources.items() if share.weight is None])
+            _check(any(weights), "all weights are 0: nothing would be left")
+        is_total = self.total is None or 1 <= self.total < 2**62
+        _check(is_total, f"total must be a positive number of {self.unit}, got {self.total}")
+        _check(0 <= self.seed < 2**63, f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
+        _check(least <= 1, f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
         for name, share in self.augment.items():
-            if name not in AUGMENTATIONS:
-                raise ValueError(unknown("augmentation", name, list(AUGMENTATIONS)))
-            if not 0 < share <= 1:
-                raise ValueError(f"augment.{name} is a share above 0 and at most 1, got {share:g}")
-        if sum(Fraction(repr(share)) for share in self.augment.values()) > 1:
-            raise ValueError(f"augment: the shares of {', '.join(self.augment)} sum to more than 1: lower one")
+            _check(name in AUGMENTATIONS, unknown("augmentation", name, list(AUGMENTATIONS)))
+            _check(0 < share <= 1, f"augment.{name} is a share above 0 and at most 1, got {share:g}")
+        _check(rewritten <= 1, f"augment: the shares of {', '.join(self.augment)} sum to more than 1: lower one")
 
     def epochs_of(self, source: str) -> Fraction:
         """`max_epochs` of a source, as it is written."""
@@ -159,12 +149,14 @@ def unknown_source(name: str, sources: Sequence[str]) -> str:
 
 def check_weights(without: Sequence[str]) -> None:
     """ValueError for sources without a weight where others have one."""
-    if without:
-        raise ValueError(
-            f"give all sources a weight or none; without one: {', '.join(without)} (0 takes none of a source)"
-        )
+    names = ", ".join(without)
+    _check(not without, f"give all sources a weight or none; without one: {names} (0 takes none of a source)")
 
 
 def _check_epochs(epochs: float) -> None:
-    if not 0 < epochs <= _MOST:
-        raise ValueError(f"max_epochs must be above 0 and at most {_MOST}, got {epochs!r}")
+    _check(0 < epochs <= _MOST, f"max_epochs must be above 0 and at most {_MOST}, got {epochs!r}")
+
+
+def _check(is_so: bool, told: str) -> None:
+    if not is_so:
+        raise ValueError(told)

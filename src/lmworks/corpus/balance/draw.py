@@ -48,10 +48,9 @@ class Decision:
     targets: Targets
 
 
-def decide(
-    config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_], annotations: Sequence[Path]
-) -> Decision:
-    """`evaluation` (n,) says which documents are there to evaluate by. ValueError says why it cannot be done."""
+def decide(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_], files: Sequence[Path]) -> Decision:
+    """`evaluation` (n,) says which documents are there to evaluate by, and `files` hold attributes. ValueError says why
+    it cannot be done."""
     reasons = np.zeros(len(survey), np.int8)
     reasons[survey.sizes == 0] = EMPTY
     if evaluation.any():
@@ -60,7 +59,7 @@ def decide(
     if not wanted.any():
         raise ValueError("no document is left: all are empty or there to evaluate by")
     sizes = survey.sizes if config.unit == "bytes" else np.ones(len(survey), np.int64)
-    counted = count_documents(config.factors, survey, wanted, annotations)
+    counted = count_documents(config.factors, survey, wanted, files)
     strata = _strata(config, survey, wanted)
     for name in sorted(config.sources.keys() & {*survey.sources} - {stratum.source for stratum in strata}):
         raise ValueError(

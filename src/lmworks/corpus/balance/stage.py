@@ -1,5 +1,7 @@
 """The stage `data.balance`: documents of several sources into a corpus in the wanted proportions."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,18 +10,18 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.config import unknown
 from lmworks.corpus.attributes import ATTRIBUTES, attribute_paths
 from lmworks.corpus.balance.balanced_corpus import (
+    COUNTS,
     LEDGER,
     WritePart,
     describe,
     left_out,
-    read_counts,
     rounds,
     write_ledger,
     write_part,
 )
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import decide
-from lmworks.corpus.balance.survey import Survey, SurveyPart, inputs_of, read_survey, survey_part, without_gone
+from lmworks.corpus.balance.survey import SurveyPart, read_survey, survey_part, without_gone
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
 
@@ -29,7 +31,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
 
     ValueError before anything is written for what cannot be done; the message has the numbers.
     """
-    shards = corpus_shards(dict(context.inputs))
+    shards = corpus_shards(context.inputs)
     _check_inputs(config, context, shards)
     surveys = [
         Part(SurveyPart(shard, bool(config.evaluation)), context.work / "survey" / shard.name, shard.bytes)
@@ -38,10 +40,16 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     carry_out(survey_part, surveys, config.execution, context.progress, "bytes looked at")
     paths = [part.done for part in surveys]
     survey = read_survey(shards, paths)
-    _check_survey(config, survey)
+    if survey.copies:
+        raise ValueError("the inputs hold copies that data.balance made: balance the documents that it was given")
+    for source, inputs in sorted(survey.owners.items()):
+        if len(trained_on := [name for name in inputs if name not in config.evaluation]) > 1:
+            both = " and ".join(trained_on)
+            raise ValueError(f"{both} both have a source called {source}: give one of their folders another name")
     config = without_gone(config, survey, context.inputs)
-    annotations = [path for folder in context.inputs.values() for path in attribute_paths(folder)]
-    decision = decide(config, survey, inputs_of(shards, survey, config.evaluation), annotations)
+    evaluation = np.repeat([shard.input in config.evaluation for shard in shards], survey.counts)
+    files = [path for folder in context.inputs.values() for path in attribute_paths(folder)]
+    decision = decide(config, survey, evaluation, files)
     parts = []
     for shard, copies in zip(shards, np.split(decision.copies, np.cumsum(survey.counts)[:-1]), strict=True):
         given = WritePart(shard, copies, dict(config.augment), config.seed)
@@ -52,12 +60,14 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     join_shards(rounds(folders, int(decision.copies.max())), context.output)
     write_ledger(context.output / LEDGER, paths, decision)
     lacking = list(left_out(survey, decision))
-    with (context.output / REJECTED).open("wb") as stream:  # what earlier stages left out, and then what this one does
+    with (context.output / REJECTED).open("wb") as stream:  # of earlier stages, and then of this one
         for folder in context.inputs.values():
             if (folder / DOCUMENTS).is_dir() and (folder / REJECTED).is_file():
                 stream.write((folder / REJECTED).read_bytes())
         stream.writelines(rejected_to_json(item).encode() + b"\n" for item in lacking)
-    counts = read_counts(folders)
+    counts = Counter[str]()
+    for folder in folders:
+        counts.update(json.loads((folder / COUNTS).read_text("utf-8")))
     copies = decision.copies.astype(np.int64)
     amounts = np.bincount(survey.source, copies * decision.sizes)
     metrics = {
@@ -79,21 +89,10 @@ def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence
     used = {shard.input for shard in shards}
     for name, folder in context.inputs.items():
         if name not in used and not (folder / ATTRIBUTES).is_dir():
-            raise ValueError(f"{name} holds neither documents nor their annotations: leave it out")
+            raise ValueError(f"{name} holds neither documents nor their attributes: leave it out")
     for name in config.evaluation:
         if name not in used:
             error = unknown("input", name, sorted(used))
             raise ValueError(
                 f"evaluation: {error}. An input is a stage that this one reads from, or a folder of --from"
-            )
-
-
-def _check_survey(config: BalanceConfig, survey: Survey) -> None:
-    if survey.copies:
-        raise ValueError("the inputs hold copies that data.balance made: balance the documents that it was given")
-    for source, inputs in sorted(survey.owners.items()):
-        trained_on = [name for name in inputs if name not in config.evaluation]
-        if len(trained_on) > 1:
-            raise ValueError(
-                f"{' and '.join(trained_on)} both have a source called {source}: give one of their folders another name"
             )

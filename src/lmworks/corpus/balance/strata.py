@@ -18,6 +18,7 @@ from lmworks.corpus.balance.config import BalanceConfig, check_weights, unknown_
 from lmworks.corpus.balance.quotas import quotas, temperature_weights
 
 REST = ""  # the language of the strata that hold all languages without bounds
+T = TypeVar("T", int, Fraction)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,7 +65,13 @@ def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> 
         name: (Fraction(repr(share.at_least)), Fraction(repr(share.at_most)))
         for name, share in config.languages.items()
     }
-    _check_bounds(bounds, {each.language for each in weights})
+    present = {each.language for each in weights}
+    for name, (low, _) in bounds.items():
+        if low and name not in present:
+            raise ValueError(f"languages.{name}.at_least={float(low):g} cannot be met: no document is in {name}")
+    if present <= bounds.keys() and (most := sum(bounds[name][1] for name in present)) < 1:
+        named = ", ".join(f"{name} {float(bounds[name][1]):g}" for name in sorted(present))
+        raise ValueError(f"the most shares of all languages sum to {float(most):g}, less than 1 ({named}): raise one")
 
     def proportional(strata: Sequence[Stratum], amount: Fraction) -> list[Fraction]:
         mass = sum((weights[each] for each in strata), Fraction(0))
@@ -113,23 +120,6 @@ def _weights(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> dict
     }
 
 
-def _check_bounds(bounds: Mapping[str, tuple[Fraction, Fraction]], present: set[str]) -> None:
-    """ValueError for bounds that no corpus of these documents can meet, however large or small."""
-    for name, (low, _) in bounds.items():
-        if low and name not in present:
-            raise ValueError(
-                f"languages.{name}.at_least={float(low):g} cannot be met: no document is in {name}; data.annotate "
-                "finds the language of documents that state none"
-            )
-    most = {name: float(bounds[name][1]) for name in sorted(present & bounds.keys())}
-    if present <= bounds.keys() and sum(bounds[name][1] for name in present) < 1:
-        named = ", ".join(f"{name} {high:g}" for name, high in most.items())
-        raise ValueError(
-            f"the most shares of all languages that there are sum to {sum(most.values()):g}, less than 1 ({named}): "
-            "raise one"
-        )
-
-
 def _check_enough(
     config: BalanceConfig, caps: Mapping[Stratum, int], bounds: Mapping[str, tuple[int, int]], total: int
 ) -> None:
@@ -138,28 +128,19 @@ def _check_enough(
     for each, cap in caps.items():
         of_source[each.source] += cap
         of_language[each.language] += cap
-    if (most := of_source.total()) < total:
-        named = ", ".join(f"{name} {cap:,}" for name, cap in of_source.items())
-        raise ValueError(
-            f"total asks for {total:,} {config.unit}, the sources give {most:,} within their max_epochs ({named}): "
-            "raise max_epochs, add a source, or ask for less"
-        )
+    named = ", ".join(f"{name} {cap:,}" for name, cap in of_source.items())
+    told = [(total, of_source.total(), f"total asks for {total:,} {config.unit}, the sources give", f" ({named})")]
     for language, there in sorted(of_language.items()):
-        if there < (low := bounds.get(language, (0, total))[0]):
-            raise ValueError(
-                f"languages.{language}.at_least={config.languages[language].at_least:g} asks for {low:,} of {total:,} "
-                f"{config.unit}, there are {there:,} within max_epochs: lower it, raise max_epochs, or ask for a "
-                "smaller total"
-            )
+        low = bounds.get(language, (0, total))[0]
+        asked = config.languages[language].at_least if low else 0
+        begin = f"languages.{language}.at_least={asked:g} asks for {low:,} of {total:,} {config.unit}, there are"
+        told.append((low, there, begin, ""))
     reach = sum(min(there, bounds.get(language, (0, total))[1]) for language, there in of_language.items())
-    if reach < total:
-        raise ValueError(
-            f"total asks for {total:,} {config.unit}, the most shares of the languages leave {reach:,}: raise at_most "
-            "of one, raise max_epochs, or ask for less"
-        )
-
-
-T = TypeVar("T", int, Fraction)
+    told.append((total, reach, f"of {total:,} {config.unit}, the most shares of the languages leave", ""))
+    for wanted, there, begin, end in told:
+        if there < wanted:
+            remedy = "raise max_epochs, change the bounds of languages, add a source, or ask for less"
+            raise ValueError(f"{begin} {there:,} within max_epochs{end}: {remedy}")
 
 
 def _within_bounds(

@@ -29,17 +29,17 @@ from lmworks.corpus.filtering.ledger import LEDGER
 from lmworks.corpus.languages import base_language
 
 UNKNOWN = "unknown"  # the language of documents without one
-EXTRACTED = "extracted"  # metadata of cleaned documents: the hash of the text that annotations were made of
+EXTRACTED = "extracted"  # metadata of cleaned documents: the hash of the text that attributes were found in
 ORIGIN, COPY, AUGMENTED = "origin", "copy", "augmented"
 _HASH = re.compile(r"[0-9a-f]{64}")
-_NUMBER = re.compile(r"[1-9][0-9]*")
+_NUMBER = re.compile(r"[2-9]|[1-9][0-9]+")
 _MARKS = (f'"{ORIGIN}": "'.encode(), f'"{COPY}": "'.encode())  # quotes of a text are escaped, so none of it looks so
 _NAMES = ("source", "language", "kind")
 _SCHEMA = {
     "uri": "string", "hash": "string", **dict.fromkeys(_NAMES, "string"),
-    "bytes": "int64", "hashed": "uint64", "key": "uint64", "extracted": "uint64", "equal": "uint64", "copy": "bool_",
+    "sizes": "int64", "hashed": "uint64", "keys": "uint64", "extracted": "uint64", "equal": "uint64", "copy": "bool_",
 }  # fmt: skip
-_BATCH = 10_000  # rows in memory at once
+_ROWS = 10_000  # in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def survey_part(part: SurveyPart, path: Path) -> None:
         rows = []
         for line in stream:
             rows.append(_row(json.loads(line), part.equal))
-            if len(rows) == _BATCH:
+            if len(rows) == _ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
@@ -75,9 +75,9 @@ def _row(document: dict[str, Any], equal: bool) -> dict[str, Any]:
         "source": document["source"],
         "language": base_language(document["language"]) or UNKNOWN,
         "kind": document["kind"] or "text",
-        "bytes": len(text.encode("utf-8", "surrogatepass")),
+        "sizes": len(text.encode("utf-8", "surrogatepass")),
         "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by
-        "key": key_of(uri, document["hash"]),
+        "keys": key_of(uri, document["hash"]),
         "extracted": key_of(uri, metadata.get(EXTRACTED, document["hash"])),
         "equal": int.from_bytes(text_digest(text)[:8], "little") if equal else 0,
         "copy": origin_of(metadata) is not None,
@@ -128,7 +128,8 @@ def read_survey(shards: Sequence[CorpusShard], paths: Sequence[Path]) -> Survey:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = [name for name in _SCHEMA if name not in ("uri", "hash")]
+    numbers = ("sizes", "hashed", "keys", "extracted", "equal")
+    columns = [*_NAMES, *numbers, "copy"]
     parts = [pq.read_table(path, columns=columns, read_dictionary=list(_NAMES)) for path in paths]
     table = pa.concat_tables(parts).unify_dictionaries()
     owners: dict[str, set[str]] = {}
@@ -140,30 +141,20 @@ def read_survey(shards: Sequence[CorpusShard], paths: Sequence[Path]) -> Survey:
         column = table[name].combine_chunks()
         words = column.dictionary.to_pylist()
         coded[f"{name}s"] = tuple(sorted(words))
-        places = np.array([coded[f"{name}s"].index(word) for word in words], np.int32)
-        coded[name] = places[column.indices.to_numpy()]
+        coded[name] = np.argsort(np.argsort(words)).astype(np.int32)[column.indices.to_numpy()]
     return Survey(
         **coded,
-        sizes=table["bytes"].to_numpy(),
-        hashed=table["hashed"].to_numpy(),
-        keys=table["key"].to_numpy(),
-        extracted=table["extracted"].to_numpy(),
-        equal=table["equal"].to_numpy(),
+        **{name: table[name].to_numpy() for name in numbers},
         copies=int(table["copy"].to_numpy().sum()),
         counts=tuple(map(len, parts)),
         owners={source: tuple(sorted(inputs)) for source, inputs in owners.items()},
     )
 
 
-def inputs_of(shards: Sequence[CorpusShard], survey: Survey, names: Sequence[str]) -> NDArray[np.bool_]:
-    """(n,) whether a document is of one of these inputs."""
-    return np.repeat([shard.input in names for shard in shards], survey.counts)
-
-
 def origin_of(metadata: Mapping[str, str]) -> str | None:
     """The hash of the text that a document is a copy of; None for one that is no copy."""
-    origin, number = metadata.get(ORIGIN, ""), metadata.get(COPY, "")
-    return origin if _HASH.fullmatch(origin) and _NUMBER.fullmatch(number) and number != "1" else None
+    origin = metadata.get(ORIGIN, "")
+    return origin if _HASH.fullmatch(origin) and _NUMBER.fullmatch(metadata.get(COPY, "")) else None
 
 
 def origins(shards: Sequence[Shard]) -> Iterator[str | None]:
@@ -181,19 +172,16 @@ def without_gone(config: BalanceConfig, survey: Survey, inputs: Mapping[str, Pat
     """
     import pyarrow.parquet as pq
 
-    kept = dict(config.sources)
-    lacking = kept.keys() - {*survey.sources}
-    for cleaned, folder in inputs.items() if lacking else ():
-        if not (folder / LEDGER).is_file():
-            continue
-        # Each document has one row of the first step.
-        rows = pq.read_table(folder / LEDGER, columns=["source"], filters=[("step", "==", REPAIR)])
-        counts = Counter(rows["source"].to_pylist())
-        for name in sorted(lacking & counts.keys()):
-            if kept.pop(name).weight != 0:
-                raise ValueError(
-                    f"sources.{name}: data.clean ({cleaned}) dropped all of its {counts[name]:,} documents. Leave "
-                    f"sources.{name} out, or give it weight=0, or clean by a milder policy: {folder / REPORT} tells "
-                    "which steps took them"
-                )
+    lacking, kept = config.sources.keys() - {*survey.sources}, dict(config.sources)
+    ledgers = {cleaned: folder / LEDGER for cleaned, folder in inputs.items() if lacking}
+    for cleaned, ledger in ledgers.items():
+        if ledger.is_file():
+            rows = pq.read_table(ledger, columns=["source"], filters=[("step", "==", REPAIR)])  # one of each document
+            for name, count in sorted(Counter(rows["source"].to_pylist()).items()):
+                if name in lacking & kept.keys() and kept.pop(name).weight != 0:
+                    raise ValueError(
+                        f"sources.{name}: data.clean ({cleaned}) dropped all of its {count:,} documents. Leave it out, "
+                        f"or give it weight=0, or clean by a milder policy: {ledger.with_name(REPORT)} tells which "
+                        "steps took them"
+                    )
     return replace(config, sources=kept)

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import unknown
-from lmworks.corpus.attributes import LABEL, SCORE
+from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable, read_attributes
 from lmworks.corpus.balance.config import UpsamplingFactor, unknown_source
 from lmworks.corpus.balance.survey import Survey, key_of
 from lmworks.corpus.filtering.filter_policy import Limit
 
-_Condition = tuple[str, Limit | tuple[str, ...]]  # a column of annotations, and the values that fit
+_Condition = tuple[str, Limit | tuple[str, ...]]  # a column of attributes, and the values that fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,19 +29,32 @@ class Counted:
 
 
 def count_documents(
-    factors: Sequence[UpsamplingFactor], survey: Survey, wanted: NDArray[np.bool_], annotations: Sequence[Path]
+    factors: Sequence[UpsamplingFactor], survey: Survey, wanted: NDArray[np.bool_], files: Sequence[Path]
 ) -> Counted:
-    """The factors of all documents; those that are not `wanted` (n,) need no annotations.
+    """The factors of all documents; those that are not `wanted` (n,) need no attributes, which `files` hold.
 
     ValueError for a factor that names a source, kind, language, measure or label that does not occur, and for documents
-    that have no annotations where a factor asks for some.
+    that have no attributes where a factor asks for some.
     """
-    conditions = [_conditions(factor) for factor in factors]
+    conditions: list[list[_Condition]] = [
+        [
+            *((SCORE + name, limit) for name, limit in factor.measures.items()),
+            *((LABEL + name, tuple(words)) for name, words in factor.labels.items()),
+        ]
+        for factor in factors
+    ]
     asked = sorted({each for of_one in conditions for each in of_one}, key=str)
-    met = _met(asked, survey, wanted, annotations) if asked else np.zeros((len(survey), 0), bool)
+    met = _met(asked, survey, wanted, files) if asked else np.zeros((len(survey), 0), bool)
     times, place, counts = [Fraction(1)], np.zeros(len(survey), np.int64), []
     for factor, of_one in zip(factors, conditions, strict=True):
-        fits = wanted & _by_survey(factor, survey) & met[:, [asked.index(each) for each in of_one]].all(axis=1)
+        fits = wanted & met[:, [asked.index(each) for each in of_one]].all(axis=1)
+        for what, globs, names, number in (
+            ("source", factor.sources, survey.sources, survey.source),
+            ("kind", factor.kinds, survey.kinds, survey.kind),
+            ("language", factor.languages, survey.languages, survey.language),
+        ):
+            if globs:
+                fits &= _named(what, globs, names)[number]
         codes, place = np.unique(2 * place + fits, return_inverse=True)
         own = Fraction(repr(factor.times))
         times = [times[code >> 1] * (own if code & 1 else 1) for code in codes.tolist()]
@@ -50,89 +62,63 @@ def count_documents(
     return Counted(tuple(times), place, tuple(counts))
 
 
-def _by_survey(factor: UpsamplingFactor, survey: Survey) -> NDArray[np.bool_]:
-    """(n,) whether source, kind and language of a document are those of the factor."""
-    fits = np.ones(len(survey), bool)
-    for what, globs, names, place in (
-        ("source", factor.sources, survey.sources, survey.source),
-        ("kind", factor.kinds, survey.kinds, survey.kind),
-        ("language", factor.languages, survey.languages, survey.language),
-    ):
-        for glob in globs:
-            if not any(fnmatchcase(name, glob) for name in names):
-                error = unknown_source(glob, names) if what == "source" else unknown(what, glob, names)
-                raise ValueError(f"factors: {error}")
-        if globs:
-            fits &= np.array([any(fnmatchcase(name, glob) for glob in globs) for name in names])[place]
-    return fits
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Measures and labels
-
-
-def _conditions(factor: UpsamplingFactor) -> list[_Condition]:
-    return [
-        *((SCORE + name, limit) for name, limit in factor.measures.items()),
-        *((LABEL + name, tuple(words)) for name, words in factor.labels.items()),
-    ]
+def _named(what: str, globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of the names one of the globs matches; ValueError for a glob that matches none."""
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            error = unknown_source(glob, names) if what == "source" else unknown(what, glob, names)
+            raise ValueError(f"factors: {error}")
+    return np.array([any(fnmatchcase(name, glob) for glob in globs) for name in names])
 
 
 def _met(
-    conditions: Sequence[_Condition], survey: Survey, wanted: NDArray[np.bool_], paths: Sequence[Path]
+    conditions: Sequence[_Condition], survey: Survey, wanted: NDArray[np.bool_], files: Sequence[Path]
 ) -> NDArray[np.bool_]:
-    """(n, conditions) whether a document meets each. Annotations of the text as it is now go before those of the one
+    """(n, conditions) whether a document meets each. Attributes of the text as it is now go before those of the one
     that it was cleaned from."""
-    import pyarrow.parquet as pq
+    from pyarrow.parquet import read_schema
 
-    if not paths:
+    if not files:
         raise ValueError("factors ask for measures or labels: add the stage data.annotate to what this one reads from")
-    columns = {name for path in paths for name in pq.read_schema(path).names}
+    columns = {name for path in files for name in read_schema(path).names}
     for column, _ in conditions:
         what, prefix = ("measure", SCORE) if column.startswith(SCORE) else ("label", LABEL)
         known = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if column not in columns:
             raise ValueError(f"factors: {unknown(what, column.removeprefix(prefix), known)}")
-    parts = [_read(conditions, path) for path in paths]
-    keys = np.concatenate([each for each, _ in parts] + [np.zeros(1, np.uint64)])  # never without a row
-    found = np.concatenate([each for _, each in parts] + [np.full((1, len(conditions)), -1, np.int8)])
-    order = np.argsort(keys, kind="stable")
-    keys, first = np.unique(keys[order], return_index=True)
-    found = np.maximum.reduceat(found[order], first)
+    keys, found = [np.zeros(1, np.uint64)], [np.full((1, len(conditions)), -1, np.int8)]  # never without a row
+    for path in files:
+        table = read_attributes(path, ["uri", "hash", *(column for column, _ in conditions)])
+        keys.append(np.array([key_of(*each) for each in zip(table.uris, table.hashes, strict=True)], np.uint64))
+        found.append(np.stack([_fits(each, table) for each in conditions], axis=1))
+    key, fits = np.concatenate(keys), np.concatenate(found)
+    order = np.argsort(key, kind="stable")
+    key, first = np.unique(key[order], return_index=True)
+    fits = np.maximum.reduceat(fits[order], first)
     result = np.full((len(survey), len(conditions)), -1, np.int8)
     missing = wanted.copy()
     for own in (survey.extracted, survey.keys):
-        at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-        known = keys[at] == own
-        result[known] = np.where(found[at[known]] < 0, result[known], found[at[known]])
+        at = np.minimum(np.searchsorted(key, own), len(key) - 1)
+        known = key[at] == own
+        result[known] = np.where(fits[at[known]] < 0, result[known], fits[at[known]])
         missing &= ~known
     if lacking := int(missing.sum()):
         raise ValueError(
-            f"{lacking:,} of {int(wanted.sum()):,} documents have no annotations among the inputs: let data.annotate "
+            f"{lacking:,} of {int(wanted.sum()):,} documents have no attributes among the inputs: let data.annotate "
             "read from the same documents, or from those that they were cleaned from"
         )
     return result == 1
 
 
-def _read(conditions: Sequence[_Condition], path: Path) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
-    """Keys of the documents of a file, and (m, conditions) 1 where one is met, else 0, and -1 without its column."""
-    import pyarrow.parquet as pq
-
-    there = set(pq.read_schema(path).names)
-    table = pq.read_table(path, columns=["uri", "hash", *sorted({column for column, _ in conditions} & there)])
-    pairs = zip(table.column("uri").to_pylist(), table.column("hash").to_pylist(), strict=True)
-    keys = np.array([key_of(uri, text_hash) for uri, text_hash in pairs], np.uint64)
-    found = np.full((len(keys), len(conditions)), -1, np.int8)
-    for number, (column, wanted) in enumerate(conditions):
-        if column in there:
-            found[:, number] = _fits(wanted, table.column(column))
-    return keys, found
-
-
-def _fits(wanted: Limit | tuple[str, ...], column: Any) -> NDArray[np.bool_]:
+def _fits(condition: _Condition, table: AttributeTable) -> NDArray[np.int8]:
+    """(m,) 1 where a document of the table meets it, else 0, and -1 where the table says nothing of it."""
+    column, wanted = condition
     if isinstance(wanted, tuple):
-        return np.array([word in wanted for word in column.to_pylist()], bool)
-    values = column.to_numpy().astype(np.float64)  # nan where a document lacks the measure
+        words = table.labels.get(column.removeprefix(LABEL))
+        return np.full(len(table), -1, np.int8) if words is None else np.array([w in wanted for w in words], np.int8)
+    values = table.scores.get(column.removeprefix(SCORE))
+    if values is None:
+        return np.full(len(table), -1, np.int8)
     low = -math.inf if wanted.at_least is None else wanted.at_least
     high = math.inf if wanted.at_most is None else wanted.at_most
-    return np.isfinite(values) & (low <= values) & (values <= high)
+    return (np.isfinite(values) & (low <= values) & (values <= high)).astype(np.int8)  # NaN where it has none

@@ -9,15 +9,11 @@ import pytest
 
 from container_cases import zipped
 from lmworks.artefact import StageContext, UnreachableError
-from lmworks.build import run_alone
-from lmworks.corpus.documents import DocumentStore
-from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents, source_digest
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files, is_url
 from lmworks.corpus.sources.remote_objects import find_objects, open_found
-from lmworks.lineage import trace
 from lmworks.records import Document, RejectedRecord
 
 FILES = {
@@ -70,14 +66,11 @@ def test_documents_are_those_of_the_same_files(store: str, tmp_path: Path) -> No
     assert sum(isinstance(each, Document) for each in remote) == 4
 
 
-def test_names_of_sources_are_their_own(store: str, tmp_path: Path) -> None:
+def test_names_are_those_of_objects(store: str, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("A text on this machine.")
     config = ReadConfig(sources=(f"{store}/deep/c.txt", "c.txt"))
     assert {each.uri for each in read_documents(config, base=tmp_path)} == {"c.txt", "c.txt-2"}
-
-
-def test_a_bracket_in_a_name_is_no_glob(store: str) -> None:
-    fsspec.filesystem("memory").pipe_file("lmworks-test/deep/e[1].txt", b"A text.")
+    fsspec.filesystem("memory").pipe_file("lmworks-test/deep/e[1].txt", b"A text.")  # a bracket that is no glob
     assert found(f"{store}/deep/e[1].txt") == ["e[1].txt"]
     assert found(f"{store}/deep/[ce]*") == ["deep/c.txt", "deep/e[1].txt"]
 
@@ -112,15 +105,6 @@ def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path) -> None
     memory.rm(f"{user}@bucket", recursive=True)
 
 
-def test_a_password_is_not_told_by_lineage(tmp_path: Path) -> None:
-    fsspec.filesystem("memory").pipe_file("user:secret@bucket/a.txt", b"A text.")
-    run_alone("data.read", tmp_path / "documents", [], [], ["sources=['memory://user:secret@bucket/a.txt']"])
-    tree = trace(None, str(tmp_path / "documents"))
-    labels = [str(branch.label) for branch in tree.children]
-    assert any("memory://bucket/a.txt" in label for label in labels) and "secret" not in "".join(labels)
-    fsspec.filesystem("memory").rm("user:secret@bucket", recursive=True)
-
-
 def test_the_digest_changes_with_the_object(store: str) -> None:
     config = ReadConfig(sources=(f"{store}/deep/c.txt",))
     before = source_digest(config, Path())
@@ -129,35 +113,21 @@ def test_the_digest_changes_with_the_object(store: str) -> None:
     assert source_digest(config, Path()) != before
 
 
-def test_the_stage_reads_them_in_processes_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.zip").write_bytes(FILES["b.zip"])
-    config = ReadConfig(sources=(f"file://{tmp_path}/texts/*.zip",), execution=ExecutionConfig(workers=2))
-    for name in ("output", "work"):
-        (tmp_path / name).mkdir()
-    read(config, StageContext({}, tmp_path / "output", tmp_path / "work", base=tmp_path))
-    uris = [document.uri for document in DocumentStore(tmp_path / "output")]
-    assert uris == ["texts/a.zip/one.txt", "texts/a.zip/two.txt"]
+def test_an_object_that_is_gone_or_a_dead_line_stops_the_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise ConnectionError("the line is dead")
 
-
-def test_an_object_that_is_gone_stops_the_run(store: str) -> None:
     (one,) = (each for each in find_objects((f"{store}/deep/c.txt",), (), set()) if isinstance(each, FoundFile))
+    with monkeypatch.context() as patch, open_found(one) as stream:
+        patch.setattr("fsspec.implementations.memory.MemoryFile.read", fail)
+        with pytest.raises(UnreachableError, match="ConnectionError: the line is dead"):
+            stream.read()
     fsspec.filesystem("memory").rm("lmworks-test/deep/c.txt")
     with (
         pytest.raises(UnreachableError, match=r"lmworks-test/deep/c.txt could not be read: FileNotFoundError"),
         open_found(one),
     ):
         pass
-
-
-def test_a_network_that_fails_while_it_is_read_stops_the_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> bytes:
-        raise ConnectionError("the line is dead")
-
-    (one,) = (each for each in find_objects((f"{store}/deep/c.txt",), (), set()) if isinstance(each, FoundFile))
-    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile.read", fail)
-    with open_found(one) as stream, pytest.raises(UnreachableError, match="ConnectionError: the line is dead"):
-        stream.read()
 
 
 def test_what_is_not_there_is_told(store: str) -> None:

@@ -307,18 +307,16 @@ def describe_loader(loader: Loader) -> Section:
     more than one sequence; sequences of an epoch; the percentage of their places that is padding.
 
     What the run shows of it: `drawn`, sequences in the run (0 is worth a look); their percentage of all; epochs;
-    `repeated`, sequences that the run showed before; `off by`, the most that it is ever away from its share.
+    `repeated`, sequences that the run showed before.
     """
     config, draws = loader.config, loader.draws
     held, shown = [], []
-    for name, dataset, plan, quota, bound in zip(
-        loader.names, loader.datasets, loader.plans, draws.quotas, draws.bounds, strict=True
-    ):
+    for name, dataset, plan, quota in zip(loader.names, loader.datasets, loader.plans, draws.quotas, strict=True):
         padding = 100 * plan.padding / (plan.sequences * plan.length)
         lost = dataset.tokens - plan.tokens
         held.append((name, dataset.documents, dataset.tokens, lost, plan.split_documents, plan.sequences, padding))
         repeated = max(0, quota - plan.sequences)
-        shown.append((name, quota, 100 * quota / sum(draws.quotas), quota / plan.sequences, repeated, bound))
+        shown.append((name, quota, 100 * quota / sum(draws.quotas), quota / plan.sequences, repeated))
     text = f"{loader.steps:,} steps of {config.batch} sequences of {config.length} tokens, mode {config.mode}."
     columns = ("source", "documents", "tokens", "lost", "split", "sequences", "padding %")
     return Section(
@@ -326,6 +324,6 @@ def describe_loader(loader: Loader) -> Section:
         text,
         (
             Table(columns, tuple(held), "What the sources hold"),
-            Table(("source", "drawn", "share %", "epochs", "repeated", "off by"), tuple(shown), "What the run shows"),
+            Table(("source", "drawn", "share %", "epochs", "repeated"), tuple(shown), "What the run shows"),
         ),
     )

@@ -33,13 +33,11 @@ class Mixture:
     After k draws of N, a source of quota q has given q·k/N to within half a sequence at each branching, of which a leaf
     inherits its part of the branch: ½·Σ q/a over the nodes a from the leaf up to, not including, the root. The tree is
     Huffman's, in which the sums grow upwards like Fibonacci's numbers, so that this is below ½·(1 + 1 + 1/2 + 1/3 + 1/5
-    + 1/8 + …) < 1.7 for any number of sources with any quotas, and below one for up to three; `bounds` has it for
-    these. Tijdeman (1980, "The chairman assignment problem", Discrete Mathematics 32) has an order below one for any
-    number; but what it draws next depends on all that it drew, so that a step in the middle of a run would cost as much
-    as the run before it.
+    + 1/8 + …) < 1.7 for any number of sources with any quotas, and below one for up to three. Tijdeman (1980, "The
+    chairman assignment problem", Discrete Mathematics 32) has an order below one for any number; but what it draws next
+    depends on all that it drew, so that a step in the middle of a run would cost as much as the run before it.
 
     quotas  sequences of each source
-    bounds  for each source, the largest distance from its exact share at any moment of the run, in sequences
     total   all of them, N
 
     ValueError for quotas that are negative, sum to nothing, or to 2^31 sequences and more.
@@ -61,7 +59,6 @@ class Mixture:
             branches.append((first, second))
         self._weights = np.array(weights, np.int64)
         self._branches = np.array(branches, np.int64)
-        self.bounds = self._bounds()
 
     def draw(self, draws: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """For draws k (n,), counted from 0: (the source of each, how many earlier draws that source has had).
@@ -94,15 +91,6 @@ class Mixture:
         whole, a = np.maximum(self._weights[nodes], 1), self._weights[self._branches[nodes, 0]]
         return (2 * m * a + whole) // (2 * whole)
 
-    def _bounds(self) -> list[float]:
-        """From the root down: what a node is off by is passed on by share, and each branching adds up to a half."""
-        off = np.zeros(len(self._weights))
-        for node in range(len(self._weights) - 1, len(self.quotas) - 1, -1):
-            for branch in self._branches[node]:
-                share = self._weights[branch] / max(self._weights[node], 1)
-                off[branch] = off[node] * share + (0.5 if 0 < share < 1 else 0.0)
-        return off[: len(self.quotas)].tolist()
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
@@ -122,7 +110,6 @@ class DrawPlan:
     horizons  sequences up to which the run was planned each time: one more when it is extended
     steps     of the run, the last of which may be smaller, as may the last before a horizon
     quotas    sequences that these draw from each source
-    bounds    for each source, the largest distance from its share at any moment, in sequences
 
     ValueError for caps that allow fewer sequences than the run asks for, and for a saved run that was planned for
     other steps when `config.steps` does not say how many are wanted now.
@@ -156,7 +143,6 @@ class DrawPlan:
                 ) from error
             self.horizons = (*self.horizons, self.horizons[-1] + self._parts[-1].mixture.total)
         self.quotas = tuple(self.drawn(self.steps))
-        self.bounds = [max(bounds) for bounds in zip(*(part.mixture.bounds for part in self._parts), strict=True)]
 
     def rows(self, step: int) -> int:
         """Sequences of a step; IndexError for one outside the run."""

@@ -1,16 +1,8 @@
 """Rows of completions: their ids and masks are the chat renderer's own, and nothing is cut or left out silently."""
 
-import json
-from dataclasses import replace
-
-import numpy as np
 import pytest
-import torch
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.config import from_mapping, to_mapping
-from lmworks.data.config import GroupLoaderConfig
-from lmworks.data.group_loader import GroupLoader
 from lmworks.data.training_rows import group_completions
 from lmworks.records import (
     Conversation,
@@ -71,21 +63,6 @@ def test_ids_and_masks_are_those_of_the_renderer(row):
         )
 
 
-def test_columns_stay_with_their_completions_after_shuffling_resuming_and_on_ranks():
-    rows = [Preference(f"q{number}", "a" * number, "b" * number) for number in range(1, 30)]
-    reference = np.array([sign * number for number in range(1, 30) for sign in (1, -1)], np.float32)
-    groups = replace(made(rows), columns={"reference": reference})
-    config = GroupLoaderConfig(2000, batch=6, steps=12, seed=3)
-    whole = GroupLoader(config, groups)
-    for _ in range(5):
-        next(whole)
-    for rank in range(2):
-        resumed = GroupLoader(config, groups, rank, 2, json.loads(json.dumps(whole.state())))
-        for batch in resumed:
-            said = batch.completion_mask.sum(-1) - 1  # without what ends the turn
-            assert torch.equal(batch.columns["reference"], torch.stack([said[:, 0], -said[:, 1]], 1).float())
-
-
 def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_out():
     short, long = Preference("q", "yes", "no"), Preference("q", "x" * 200, "no")
     hopeless = Preference("q" * 400, "yes", "no", Provenance(source="file, line 3"))
@@ -102,11 +79,6 @@ def test_rows_with_one_completion_have_their_label_or_rating_as_a_column():
     assert labels.batch([0, 1]).columns["label"].tolist() == [[1], [0]]
     assert made([Rated("q", "good", 0.75)]).batch([0]).columns["rating"].tolist() == [[0.75]]
     assert made([PromptCompletion("q", "good")]).batch([0]).ids.shape[:2] == (1, 1)
-
-
-@pytest.mark.parametrize("row", ROWS, ids=["texts", "turns", "tools"])
-def test_rows_come_back_from_json(row):
-    assert from_mapping(Preference, json.loads(json.dumps(to_mapping(row)))) == row
 
 
 def test_what_cannot_be_is_refused():

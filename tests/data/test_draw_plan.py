@@ -62,14 +62,6 @@ def test_every_temperature_and_cap_gives_quotas_or_says_that_the_caps_are_too_lo
     assert all(quota <= size * (epochs + 1e-9) for quota, size in zip(plan.quotas, sizes, strict=True))
 
 
-def test_a_cold_temperature_takes_the_largest_first_and_what_it_lacks_from_the_next():
-    """At T = 0.01 the second is to the first as 2^-1000 and the third as 10^-600, which no float holds."""
-    sizes = [2**20, 2**10, 1]
-    sources = {name: SourceConfig("folder", max_epochs=1) for name in "abc"}
-    config = LoaderConfig(sources, batch=1, steps=2**20 + 2**10, temperature=0.01)
-    assert DrawPlan(config, sizes).quotas == (2**20, 2**10, 0)
-
-
 def test_a_cap_is_taken_as_it_is_written():
     sources = {"a": SourceConfig("folder", max_epochs=0.29), "b": SourceConfig("folder")}
     assert DrawPlan(LoaderConfig(sources, batch=10, steps=10), [100, 1]).quotas == (29, 71)
@@ -128,10 +120,3 @@ def test_a_saved_run_of_other_steps_wants_to_be_told_how_many():
     assert DrawPlan(one_epoch, [14, 15], horizons).steps == 3
     with pytest.raises(ValueError, match="planned for 4 steps: set steps"):
         DrawPlan(one_epoch, [14, 15], (40,))
-
-
-def test_a_step_outside_the_run_is_refused():
-    plan = DrawPlan(LoaderConfig(sources_of(1), batch=2, steps=3), [10])
-    for step in (-1, 3):
-        with pytest.raises(IndexError, match=f"step {step} of a run of 3"):
-            plan.rows(step)

@@ -6,13 +6,12 @@ from itertools import chain
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.train.objectives.objective import select_rows
 
 # Group g has 1 to 3 sequences; sequence k of it holds the id 10 · g + k + 1 once or more, and learns all but the first.
@@ -86,13 +85,6 @@ def test_a_micro_batch_holds_whole_groups():
     parts = [select_rows(batch, slice(start, start + 2)) for start in (0, 2, 4)]
     assert list(chain(*map(shown, parts))) == shown(batch)
     assert sum(part.tokens for part in parts) == batch.tokens == int(batch.lengths.sum())
-
-
-def test_groups_without_a_mask_learn_all_and_equal_settings_give_equal_tensors():
-    plain = TokenGroups(GROUPS.tokens, GROUPS.ends, GROUPS.first)
-    one, other = (loader(groups=plain).batch(3) for _ in range(2))
-    assert torch.equal(one.completion_mask, one.attention_mask) and not one.columns
-    assert torch.equal(one.ids, other.ids)
 
 
 def test_numbers_may_be_added_later_and_are_select_rows_the_stream():

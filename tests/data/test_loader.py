@@ -170,26 +170,6 @@ def test_a_run_goes_on_in_other_worlds_with_other_threads(config):
         assert list(loader) == []
 
 
-def test_batches_made_ahead_are_no_part_of_the_state(config):
-    with Loader(replace(config, ahead=16)) as loader:
-        next(loader)
-        assert loader.state()["step"] == 1
-
-
-def test_a_moved_folder_is_the_same_stream(config, folders, tmp_path):
-    (tmp_path / "elsewhere").symlink_to(folders)
-    with Loader(config) as loader:
-        next(loader)
-        state = loader.state()
-    moved = {name: SourceConfig(f"elsewhere/{name}") for name in config.sources}
-    with Loader(replace(config, sources=moved), state=state, base=tmp_path) as loader:
-        assert joined([next(loader)]) == stream(config, count=2)[1]
-
-
-def test_the_stream_depends_on_the_seed(config):
-    assert stream(config, count=3) != stream(replace(config, seed=4), count=3)
-
-
 def test_a_state_of_another_stream_is_refused_and_the_difference_named(config, folders):
     with Loader(config) as loader:
         state = loader.state()

@@ -92,23 +92,6 @@ def test_a_refused_state_leaves_the_loader_where_it_was(config, state):
         assert torch.equal(next(loader).ids, first.ids)
 
 
-def test_a_state_that_went_through_sorted_json_is_the_same(config, state):
-    sources = dict(reversed(config.sources.items()))  # of which the names do not ascend
-    with Loader(replace(config, sources=sources)) as loader:
-        state = json.loads(json.dumps(loader.state(), sort_keys=True))
-        Loader(loader.config, state=state).close()
-
-
-def test_a_name_with_a_dot_is_no_setting_of_another_source(config):
-    web = config.sources["web"]
-    sources = {"a": replace(web, max_epochs=9), "a.max_epochs": replace(web, max_epochs=9)}
-    with Loader(replace(config, sources=sources)) as loader:
-        state = loader.state()
-    sources["a"] = replace(web, max_epochs=8)
-    with pytest.raises(ValueError, match=r"sources\.a, max_epochs was 9\.0, is 8"):
-        Loader(replace(config, sources=sources), state=state)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Longer and shorter runs
 

@@ -57,11 +57,3 @@ def test_other_keys_are_unrelated():
     first, second = (Permutation(10_000, key)(np.arange(10_000)) for key in ("0 0 web", "0 1 web"))
     assert (first == second).sum() < 10
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
-
-
-def test_places_outside_are_refused():
-    for place in (-1, 5):
-        with pytest.raises(IndexError, match="outside a permutation of 5"):
-            Permutation(5, "")(np.array([0, place]))
-    with pytest.raises(ValueError, match="between 1 and"):
-        Permutation(0, "")

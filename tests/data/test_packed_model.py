@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
@@ -63,27 +62,6 @@ def test_packed_documents_get_the_logits_they_get_alone(folder, mode, rotary):
                     pieces, padded = pieces + (document >= 0), padded + (document < 0)
     assert pieces > 10  # some were split
     assert padded > 0
-
-
-def test_the_loss_of_packed_whole_documents_is_that_of_the_documents(tmp_path):
-    """Where nothing has to be split, packing changes no loss: the sum over all targets is that of each alone."""
-    rng = np.random.default_rng(1)
-    documents = [rng.integers(0, VOCABULARY, length) for length in (5, 20, 2, 11, 9, 7, 24)]
-    write_dataset(tmp_path, documents, vocabulary_size=VOCABULARY)
-    model = build(rotary=True)
-    packed, count = torch.tensor(0.0, dtype=torch.float64), 0
-    with Loader(LoaderConfig({"text": SourceConfig(str(tmp_path))}, LENGTH, 2)) as loader:
-        for batch in loader:
-            rule = masks.both(masks.causal, masks.documents(batch.documents))
-            logits = model(batch.ids, positions=batch.positions, rule=rule)
-            packed += cross_entropy(logits[batch.mask], batch.targets[batch.mask], reduction="sum")
-            count += int(batch.mask.sum())
-    alone = torch.tensor(0.0, dtype=torch.float64)
-    for document in documents:
-        ids = torch.from_numpy(document)
-        alone += cross_entropy(model(ids[None])[0, :-1], ids[1:], reduction="sum")
-    assert count == sum(len(document) - 1 for document in documents)
-    torch.testing.assert_close(packed, alone, atol=1e-9, rtol=1e-10)
 
 
 def test_without_the_rule_documents_do_see_each_other(folder):

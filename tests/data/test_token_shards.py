@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmworks.artefact import LockedError
 from lmworks.data.token_dataset import INDEX, LOCK, TokenDataset, TokenWriter
-from lmworks.data.token_shard import HEADER, ShardError, TokenShard, token_dtype
+from lmworks.data.token_shard import HEADER, ShardError, TokenShard
 from token_cases import VOCABULARY, counted, name_of, write_dataset
 
 SHARD = "tokens-00000.bin"
@@ -63,22 +63,6 @@ def test_copied_parts_are_those_of_the_documents(tmp_path_factory, lengths, shar
     starts = np.array([dataset.offsets[i] + a for i, a in zip(owners, firsts, strict=True)], np.int64)
     dataset.copy(out, np.cumsum(sizes) - sizes, starts, sizes)
     assert out.tolist() == [token for part in parts for token in part]
-
-
-def test_a_document_beyond_the_dataset_is_refused(tmp_path):
-    dataset = write_dataset(tmp_path, counted([3, 2]))
-    for outside in (-1, 5):
-        with pytest.raises(IndexError, match="5 tokens"):
-            dataset.document_at(outside)
-    with pytest.raises(IndexError, match="2 documents"):
-        dataset.document_hash(2)
-
-
-def test_the_dtype_is_the_smallest_that_holds_the_vocabulary():
-    assert [token_dtype(size).itemsize for size in (1, 2**16, 2**16 + 1, 2**32)] == [2, 2, 4, 4]
-    for size in (0, 2**32 + 1):
-        with pytest.raises(ValueError, match="between 1 and 2"):
-            token_dtype(size)
 
 
 def test_equal_content_has_an_equal_fingerprint(tmp_path):
@@ -162,15 +146,6 @@ def test_bad_documents_are_refused_and_leave_nothing(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
-def test_a_vocabulary_is_named_by_its_whole_hash(tmp_path):
-    for vocabulary in ("ab", "ab" * 31, "ab" * 33, "AB" * 32, "no hex" * 11, "ab" * 31 + "\n", None):
-        with pytest.raises(ValueError, match=r"Tokenizer\.hash.*SHA-256"):
-            TokenWriter(tmp_path, vocabulary, 5)
-    with pytest.raises(ValueError, match="between 1 and 2"):
-        TokenWriter(tmp_path, VOCABULARY, 0)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_of_two_writers_the_second_is_refused_until_the_first_is_done(tmp_path):
     first = TokenWriter(tmp_path, VOCABULARY, 2**20, 10)
     for number, ids in enumerate(counted([7, 7])):
@@ -183,16 +158,6 @@ def test_of_two_writers_the_second_is_refused_until_the_first_is_done(tmp_path):
         second.add(counted([7, 7])[1], name_of(1))
     assert TokenDataset(tmp_path).read(0, 14).tolist() == list(range(14))
     assert not (tmp_path / LOCK).exists()
-
-
-def test_a_closed_writer_takes_no_more_and_stays_closed(tmp_path):
-    with TokenWriter(tmp_path, VOCABULARY, 2**20) as writer:
-        writer.add([1, 2], name_of(0))
-        writer.close()
-    writer.close()
-    with pytest.raises(ValueError, match="is closed"):
-        writer.add([3], name_of(1))
-    assert TokenDataset(tmp_path).read(0, 2).tolist() == [1, 2]
 
 
 def test_shards_behind_a_missing_one_are_made_anew(tmp_path):

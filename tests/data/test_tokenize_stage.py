@@ -1,6 +1,5 @@
 """Documents into shards: what stands in them, what is counted, and the same bytes after an interruption."""
 
-import gzip
 import hashlib
 import json
 import re
@@ -16,13 +15,12 @@ from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.document_tokens import framing_id, tokenize_conversations, tokenize_documents
-from lmworks.data.token_dataset import INDEX, TokenDataset
+from lmworks.data.document_tokens import framing_id
+from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
-from lmworks.model.tokenizer_lookup import find_tokenizer
-from lmworks.records import Conversation, Document, Message
+from lmworks.records import Document, Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -114,18 +112,6 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(context, tmp_path, 
     assert [done for done, _ in told] == list(range(told[0][1] + 1, len(TEXTS) + 1))
 
 
-def test_a_run_killed_while_it_moved_its_shards_starts_again(context, tmp_path):
-    config = TokenizeConfig(shard_tokens=60)
-    tokenize(config, context)
-    killed = fresh(context, tmp_path, "second")
-    for name, content in files(context.output).items():
-        if name != "tokens-00000.bin":
-            (killed.work / name).write_bytes(content)
-    assert (killed.work / INDEX).exists()
-    tokenize(config, killed)
-    assert files(killed.output) == files(context.output)
-
-
 def test_shards_of_other_documents_are_not_continued(context, tmp_path):
     config = TokenizeConfig(shard_tokens=60)
     tokenize(config, context)
@@ -135,20 +121,6 @@ def test_shards_of_other_documents_are_not_continued(context, tmp_path):
     read_instead(context, DOCUMENTS[::-1])
     with pytest.raises(ValueError, match=f"other documents: delete {re.escape(str(other.work))}"):
         tokenize(config, other)
-
-
-def test_no_documents_are_an_error(context):
-    read_instead(context, [])
-    with pytest.raises(ValueError, match="holds no documents"):
-        tokenize(TokenizeConfig(), context)
-
-
-def test_groups_of_any_size_give_the_same_ids(tiny_tokenizer, monkeypatch):
-    whole = [found.ids.tolist() for found in tokenize_documents(DOCUMENTS, tiny_tokenizer, 1, None)]
-    assert whole == [[1, *tiny_tokenizer.encode(text)] for text in TEXTS]
-    for together in (1, 50):
-        monkeypatch.setattr("lmworks.data.document_tokens.TOGETHER", together)
-        assert [found.ids.tolist() for found in tokenize_documents(DOCUMENTS, tiny_tokenizer, 1, None)] == whole
 
 
 def test_the_end_is_a_choice_where_there_is_no_role_for_it(tiny_tokenizer):
@@ -162,20 +134,6 @@ def test_the_end_is_a_choice_where_there_is_no_role_for_it(tiny_tokenizer):
         framing_id(bare, "<end>")
     with pytest.raises(ValueError, match=r"begin=bos_token: .* Set begin to"):
         framing_id(bare, "bos_token", "begin")
-
-
-def test_conversations_keep_the_mask_of_their_chat_template(tiny_tokenizer):
-    renderer = ChatRenderer(TEMPLATE, tiny_tokenizer)
-    talk = Conversation((Message("user", "the thing"), Message("assistant", "in the end")))
-    (found,) = tokenize_conversations([talk], renderer)
-    rendered = renderer.render(talk.messages)
-    assert found.ids.tolist() == list(rendered.ids)
-    assert found.mask is not None
-    assert found.mask.tolist() == list(rendered.training_mask)
-    assert tiny_tokenizer.decode(found.ids[found.mask].tolist(), skip_special=False) == "in the end<|im_end|>"
-    assert len(found.hash) == 64
-    (other,) = tokenize_conversations([Conversation(talk.messages * 2)], renderer)
-    assert other.hash != found.hash
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,16 +163,6 @@ def test_a_model_as_a_folder_and_as_a_file_make_shards_of_its_vocabulary(context
         text = dataset.read(dataset.offsets[2], dataset.offsets[3]).tolist()
         assert text == [*tiny_tokenizer.encode(TEXTS[2]), tiny_tokenizer.eos_id]
         assert dataset.index.vocabulary == load(path).tokenizer.hash
-
-
-def test_a_vocabulary_of_sentence_piece(context, tmp_path):
-    packed = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
-    path = tmp_path / "test.model"
-    path.write_bytes(gzip.decompress(packed.read_bytes()))
-    given = without_vocabulary(context)
-    tokenize(TokenizeConfig(tokenizer="test.model"), given)
-    tokenizer, dataset = find_tokenizer(str(path)).tokenizer, TokenDataset(given.output)
-    assert dataset.read(0, dataset.offsets[1]).tolist() == [*tokenizer.encode(TEXTS[0]), tokenizer.eos_id]
 
 
 def test_no_vocabulary_and_two_are_errors_that_name_the_fix(context, tmp_path):
@@ -375,17 +323,6 @@ def test_documents_become_no_marks_of_turns(context, repeated):
     assert counts == {"<|im_start|>": 0, "<|im_end|>": 0, "<|endoftext|>": 1}
     assert ids.count(backend.token_to_id("<think>")) == (repeated == 1)  # frames no turn: a part of what is said
     assert dataset.index.vocabulary == tokenizer.hash
-
-
-def test_an_answer_that_would_teach_nothing_is_named_by_its_line(talks, tmp_path, tiny_tokenizer):
-    """The line of the file, whatever lies before it."""
-    say = "{{ message.content }}"
-    hiding = f"{{% if loop.index == 2 %}}{{% generation %}}{say}{{% endgeneration %}}{{% else %}}{say}{{% endif %}}"
-    tiny_tokenizer.save(talks.inputs["vocabulary"], chat_template=TEMPLATE.replace(say, hiding))
-    lines = [json.dumps(TALKS[0]), "", json.dumps(TALKS[3]["messages"] * 2)]
-    (tmp_path / "talks" / "a.jsonl").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 3: nothing would be learned from message 4"):
-        tokenize(TokenizeConfig(conversations=("talks",)), talks)
 
 
 def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, tiny_tokenizer):

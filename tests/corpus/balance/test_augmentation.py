@@ -51,14 +51,6 @@ def test_rewrap_leaves_lines_that_are_meant(text):
     assert {written("rewrap", text, seed=seed) for seed in range(10)} == {text}
 
 
-def test_rewrap_makes_no_markup():
-    """A word such as `#` or `1.` at the beginning of a line would begin a heading or a list."""
-    text = "and then came number 1. of the # signs - which are + many * of > them 2) and | more ~ of = those " * 5
-    for seed in range(30):
-        rows = written("rewrap", text.strip(), seed=seed).split("\n")
-        assert not any(re.match(r"[#\-+*>|~=]|\d+[.)] ", row) for row in rows)
-
-
 def test_spacing_doubles_or_halves():
     text = "He came. She went! Did it (e.g. this) rain? No. it did not."
     double = "He came.  She went!  Did it (e.g. this) rain?  No. it did not."

@@ -82,13 +82,6 @@ def test_copies_say_what_they_are_and_stand_behind_all_first_ones(given, tmp_pat
     assert written > 3 and augmented[""] > 3 and result.metrics["augmented"] == written
 
 
-def test_documents_as_the_unit(given, tmp_path):
-    config = BalanceConfig(unit="documents", temperature=1e9, max_epochs=2)
-    _, documents, _ = run(tmp_path, config, documents=given)
-    assert Counter(document.uri.split("/")[0] for document in documents) == {"web": 40, "wiki": 40, "code": 40}
-    assert set(chosen(each for each in documents if each.uri.startswith("code")).values()) == {2}
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What depends on what
 
@@ -108,16 +101,6 @@ def test_order_shards_and_workers_change_nothing_of_what_is_chosen(given, tmp_pa
     assert {document.uri: document for document in found} == by_uri
     _, found, _ = run(tmp_path / "4", replace(MIXED, seed=1), documents=given)
     assert {document.uri for document in found} != by_uri.keys()
-
-
-def test_another_source_moves_the_others_no_more_than_their_quotas(given, tmp_path):
-    """Half as much is wanted of each: what is left is a part of what there was, of the same documents."""
-    config = BalanceConfig(total=6000)
-    before = chosen(run(tmp_path / "1", config, documents=given)[1])
-    more = [document(f"News {n} happened. " * 9, f"news/{n}") for n in range(sum(SIZES.values()) // 150)]
-    after = chosen(run(tmp_path / "2", config, documents=given, more=artefact(tmp_path / "more", more))[1])
-    old = {uri for uri in after if not uri.startswith("news/")}
-    assert old and old < before.keys()
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same(given, tmp_path):
@@ -249,12 +232,6 @@ def test_inputs_that_cannot_be_used(given, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(tmp_path / str(number), config, **inputs)
         assert not list((tmp_path / str(number) / "output").iterdir())
-
-
-def test_empty_documents_are_counted(tmp_path):
-    given = artefact(tmp_path / "given", [document("", "a/1"), document("x", "a/2")])
-    result, documents, _ = run(tmp_path, BalanceConfig(), given=given)
-    assert [each.uri for each in documents] == ["a/2"] and result.metrics["left_out"] == 1
 
 
 def test_the_report_has_the_shares(given, tmp_path):

@@ -56,17 +56,6 @@ def test_copies_are_those_of_the_lowest_levels(case):
     assert drawn(*case).tolist() == by_sorted_levels(*case)
 
 
-@given(cases())
-def test_quota_to_within_one_document_and_no_limit_passed(case):
-    documents, quota, limit = case
-    copies = drawn(*case)
-    sizes = np.array([size for _, _, size, _ in documents])
-    size = int(copies @ sizes)
-    assert size <= limit
-    assert all(copies <= [most for *_, most in documents])
-    assert abs(size - quota) < sizes.max()
-
-
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_documents_changes_nothing(case, random):
     documents, quota, limit = case

@@ -87,16 +87,6 @@ def test_copies_of_one_text_are_not_divided(tmp_path, tokenizer):
         tokenized(tmp_path, folder, tokenizer, "training")
 
 
-def test_the_share_that_is_told_counts_each_text_once(tmp_path, tokenizer):
-    given = artefact(tmp_path / "given", DOCUMENTS)
-    run(tmp_path / "balanced", BalanceConfig(max_epochs=3), documents=given)
-    for part in ("training", "held_out"):
-        once = tokenized(tmp_path / "once", given, tokenizer, part, 0.9)[0]
-        thrice = tokenized(tmp_path / "thrice", tmp_path / "balanced" / "output", tokenizer, part, 0.9)[0]
-        assert "WARNING" not in once.sections[0].text + thrice.sections[0].text
-        assert thrice.metrics["documents"] == (3 if part == "training" else 1) * once.metrics["documents"]
-
-
 def test_metadata_of_others_makes_no_copy(tmp_path):
     """Only a hash and a number from 2 on do; a text that quotes such a line does not."""
     plain = document('{"origin": "%s", "copy": "2"}' % ("a" * 64), "s/1")

@@ -42,13 +42,6 @@ def test_all_parts_are_done_and_only_once(tmp_path, workers):
     assert told == [(done, 5, "parts", 0) for done in range(6)] + [(5, 5, "parts", 5)]
 
 
-def test_a_part_is_as_much_of_the_work_as_it_has_bytes(tmp_path):
-    told: list[tuple] = []
-    given = [Part(number, tmp_path / "done" / str(number), size) for number, size in enumerate((9_000_000, 1000))]
-    carry_out(square, given, ExecutionConfig(1), lambda *given: told.append(given[:3]), "bytes")
-    assert told == [(0, 9001, "kB"), (9000, 9001, "kB"), (9001, 9001, "kB")]
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_part_that_fails_leaves_nothing_and_the_others(tmp_path, workers):
     with pytest.raises(ValueError, match="three"):

@@ -259,7 +259,7 @@ def test_functions_of_a_row_are_told_to_the_model(talks, tmp_path, tiny_tokenize
     ("row", "problem"),
     [
         ('{"text": "a"}', r"a\.jsonl, line 22: a row needs the list of its messages"),
-        ('{"messages": [{"role": "bot", "content": "x"}]}', "line 22: message 1 must be an object"),
+        ('{"messages": [{"role": "bot", "content": "x"}]}', "line 22: message 1.role: 'bot' is not one of"),
         ("{", "line 22 is not JSON"),
         (r'[{"role": "user", "content": "\ud800"}]', r"line 22 holds \\ud800, one half of a character"),
         (

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmworks.config import to_mapping
+from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
 from lmworks.records import Conversation, Message, PromptCompletion, Provenance, RejectedRecord, TextOrMessages
 
-_ROLES = ("system", "user", "assistant", "tool")
-_KEYS = ("role", "content", "tool_calls", "name", "tool_call_id")
 # Who may speak after whom, as templates have it that check (Llama 2's, Mistral's, Gemma's): "" is the beginning.
 _NEXT = {
     "": ("system", "user"),
@@ -178,16 +176,17 @@ def check_turns(row: Dialogue, where: str) -> None:
 
 def parse_tools(found: Any, where: str) -> list[Mapping[str, Any]]:
     """A list of functions, or one, with or without the `{"type": "function", "function": ...}` around each."""
-    tools: list[Mapping[str, Any]] = []
-    for number, tool in enumerate(found if isinstance(found, list) else [found], 1):
-        inner = tool.get("function", tool) if isinstance(tool, dict) else None
-        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-            raise ValueError(
-                f'{where}: function {number} must be {{"name": ..., "description": ..., "parameters": ...}}, or '
-                f'that as "function" of {{"type": "function", ...}}, got {tool!r:.100}'
-            )
-        tools.append({"type": "function", "function": inner})
-    return tools
+    several = found if isinstance(found, list) else [found]
+    tools = (_function(tool, f"{where}: function {number}") for number, tool in enumerate(several, 1))
+    return [{"type": "function", "function": tool} for tool in tools]
+
+
+def _function(found: Any, where: str) -> dict[str, Any]:
+    inner = found.get("function", found) if isinstance(found, dict) else None
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+        wanted = 'must be {"name": ..., ...}, or that as "function" of {"type": "function", ...}'
+        raise ValueError(f"{where} {wanted}, got {found!r:.100}")
+    return inner
 
 
 def _text_or_messages(found: Any, where: str) -> TextOrMessages:
@@ -203,29 +202,18 @@ def _messages(found: Any, where: str) -> tuple[Message, ...]:
 
 
 def _message(found: Any, where: str) -> Message:
-    if not isinstance(found, dict) or not found.keys() <= set(_KEYS) or found.get("role") not in _ROLES:
-        got = f"{_keys(found)} and the role {found.get('role')!r}" if isinstance(found, dict) else f"{found!r:.100}"
-        raise ValueError(
-            f"{where} must be an object of {', '.join(_KEYS)}, its role one of {', '.join(_ROLES)}; got {got}"
-        )
-    content = found.get("content")
-    if content is None and found["role"] == "assistant" and found.get("tool_calls"):
-        content = ""
-    if not isinstance(content, str):
-        raise ValueError(f"{where}: content must be a text, got {content!r:.100}")
-    calls = found.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise ValueError(f"{where}: tool_calls must be a list, got {calls!r:.100}")
-    called = tuple(_call(call, where) for call in calls)
-    return Message(found["role"], content, called, found.get("name"), found.get("tool_call_id"))
+    if isinstance(found, dict) and isinstance(calls := found.get("tool_calls") or [], list):
+        found = {**found, "tool_calls": [_call(call, where) for call in calls]}
+        if calls and found.get("content") is None:
+            found["content"] = ""
+    try:
+        return from_mapping(Message, found, [where])
+    except ConfigError as error:
+        raise ValueError(f"{error!s:.300}") from error
 
 
 def _call(call: Any, where: str) -> Mapping[str, Any]:
-    inner = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-        raise ValueError(
-            f'{where}: a tool call must be {{"function": {{"name": ..., "arguments": ...}}}}, got {call!r:.100}'
-        )
+    inner = _function(call, f"{where}: a tool call")
     arguments = inner.get("arguments", {})
     if isinstance(arguments, str):
         arguments = parse_json(arguments, f"{where}: the arguments of {inner['name']}")

@@ -175,7 +175,7 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         ),
         ("a.json", [], "a conversation is a list of messages"),
         ("a.json", [ASKED[0], {"role": "bot", "content": "x"}], "message 2.role: 'bot' is not one of"),
-        ("a.json", [{"role": "user", "content": None}], "message 1.content: expected a text"),
+        ("a.json", [{"role": "user", "content": None}], "message 1.content: expected a string"),
         ("a.json", [{"role": "assistant", "tool_calls": [{"x": 1}]}], "a tool call must be"),
         ("a.json", {"messages": ASKED, "tools": [{"x": 1}]}, "function 1 must be"),
         ("a.jsonl", f"{json.dumps(ASKED)}\n", "a.jsonl has 1 rows: --row must be one of them, got 3"),
@@ -183,7 +183,7 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         *slow(
             ("a.json", ["x"], "message 1: expected a table with role, content"),
             ("a.json", [{"from": "human", "value": "x"}], '"completion"; got the keys from, value'),
-            ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1.content: expected a text"),
+            ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1.content: expected a string"),
             ("a.json", [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "of f is not JSON"),
         ),
     ],

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePath
 
 from lmworks.corpus.documents import Extractor, UnusableError, made_folder, shard_paths, told_of_none
@@ -69,9 +70,9 @@ def find_files(
     there is no other source, and have the name of the folder in front of them otherwise, so that no two are equal.
 
     A folder that is left out is one `RejectedRecord`, and nobody looks into it: how many files it has would change with
-    every commit or build, and with it what was read. Links to files are followed, links to folders are not, so that
-    no loop can arise. `labels` are the names of sources that are taken; those of these are
-    added, and without them these sources are all.
+    every commit or build, and with it what was read. Links to files are followed, links to folders are not, so that no
+    loop can arise. `labels` are the names of sources that are taken; those of these are added, and without them these
+    sources are all.
 
     Raises NoSourceError for a source that does not exist or matches none.
     """
@@ -82,11 +83,14 @@ def find_files(
         root, names = _resolve(source, base)
         label = take_label(printable(root.name) or "root", labels)
         if (folder := made_folder(root)) is not None:
-            yield from _shards(folder, label, alone)
+            prefix = "" if alone else f"{label}/"
+            for path in _made_shards(folder):
+                inside = path.relative_to(folder)
+                yield FoundFile(path, prefix + inside.as_posix(), inside, "" if alone else label, made=True)
             continue
-        above: dict[Path, str | None] = {}
-        for relative in names:
-            if reason := _reason_above(root, relative.parent, exclude, above):
+        skip = cache(partial(_reason_to_skip, root, exclude, True))
+        for relative in names:  # a glob looks into all folders, also where a walk would not have come
+            if reason := next(filter(None, map(skip, reversed(relative.parents))), None):
                 yield RejectedRecord(printable(f"{label}/{relative.as_posix()}"), reason)
             else:
                 yield from _visit(root, relative, label, exclude, seen)
@@ -98,13 +102,6 @@ def check_sources(sources: Sequence[str], base: Path) -> None:
         root, _ = _resolve(source, base)
         if (folder := made_folder(root)) is not None:
             _made_shards(folder)
-
-
-def _shards(folder: Path, label: str, alone: bool) -> Iterator[FoundFile]:
-    for path in _made_shards(folder):
-        relative = path.relative_to(folder)
-        prefix = "" if alone else f"{label}/"
-        yield FoundFile(path, f"{prefix}{relative.as_posix()}", relative, "" if alone else label, made=True)
 
 
 def _made_shards(folder: Path) -> Sequence[Path]:
@@ -159,12 +156,11 @@ def _visit(
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            yield RejectedRecord(
-                uri, "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
-            )
+            told = "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
+            yield RejectedRecord(uri, told)
             continue
         is_folder = stat.S_ISDIR(mode)
-        if reason := _reason_to_skip(path, relative, is_folder, exclude):
+        if reason := _reason_to_skip(root, exclude, is_folder, relative):
             yield RejectedRecord(f"{uri}/" if is_folder else uri, reason)
         elif is_folder:
             try:
@@ -187,21 +183,11 @@ def printable(uri: str) -> str:
     return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _reason_above(root: Path, folder: Path, exclude: Sequence[str], known: dict[Path, str | None]) -> str | None:
-    """Why nothing in a folder of a source is read, that is, why a walk would not have come there: a glob looks into all
-    folders. `known` keeps what was found."""
-    if not folder.name:
-        return None
-    if folder not in known:
-        above = _reason_above(root, folder.parent, exclude, known)
-        known[folder] = above or _reason_to_skip(root / folder, folder, True, exclude)
-    return known[folder]
-
-
-def _reason_to_skip(path: Path, relative: Path, is_folder: bool, exclude: Sequence[str]) -> str | None:
+def _reason_to_skip(root: Path, exclude: Sequence[str], is_folder: bool, relative: Path) -> str | None:
     """Why a path is left out by rule; the root of a source, which the user named, never is."""
     if not relative.name:
         return None
+    path = root / relative
     if reason := reason_by_name(relative, exclude):
         return reason
     if is_folder and path.is_symlink():

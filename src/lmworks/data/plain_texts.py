@@ -28,16 +28,19 @@ def plain_texts(
     rules that cut words cut as well; after 268 million characters without such a place, where it is.
     """
     for found in find_files(sources, exclude, base or Path.cwd()):
+        begun = False
         if isinstance(found, FoundFile):
             try:
-                yield from _rows(found.path) if found.path.suffix == ".jsonl" else _pieces(found.path)
+                for text in _rows(found.path) if found.path.suffix == ".jsonl" else _pieces(found.path):
+                    begun = True
+                    yield text
                 continue
-            except _NoRowsError as error:
-                if left_out is None:
-                    raise
-                found = RejectedRecord(found.uri, error.reason)
             except UnicodeDecodeError as error:
                 found = RejectedRecord(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
+            except ValueError as error:
+                if begun or left_out is None:
+                    raise
+                found = RejectedRecord(found.uri, str(error.__cause__))
         if left_out is not None:
             left_out.append(found)
 
@@ -61,31 +64,19 @@ def required_texts(
         raise NoSourceError(f"there is no text in {', '.join(sources)}: {told}{example}")
 
 
-class _NoRowsError(ValueError):
-    """A .jsonl file that begins with something else than a text."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}")
-        self.reason = reason
-
-
 def _rows(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="\n") as stream:
-        first, number = True, 0
+        number = 0
         while line := stream.readline(_LONGEST):
             number += 1
             if not line.strip():
                 continue
-            where = f"{path}, line {number}"
             try:
                 if len(line) == _LONGEST:
                     raise ValueError(f"a line of {_LONGEST:,} characters or more")
                 text = _text_of(line)
             except ValueError as error:
-                if first:
-                    raise _NoRowsError(where, str(error)) from error
-                raise ValueError(f"{where}: {error}") from error
-            first = False
+                raise ValueError(f"{path}, line {number}: {error}") from error
             yield text
 
 

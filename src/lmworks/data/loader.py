@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.batches import Batch, make_batch
@@ -146,19 +145,13 @@ class Loader:
         rows = self.draws.rows(step)
         lower, upper = (rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
         sources, index = self.draws.draw(step, lower, upper)
-        sequences = self._sequences(sources, index)
-        return make_batch(self.datasets, self.plans, sources, sequences, self.config.document_mask)
-
-    def _sequences(self, sources: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The sequences of the sources' plans that their draws number index (n,) show, (n,)."""
-        sizes = np.array([plan.sequences for plan in self.plans])[sources]
-        epochs, places = np.divmod(index, sizes)
+        epochs, places = np.divmod(index, np.array([plan.sequences for plan in self.plans])[sources])
         sequences = np.empty_like(places)
         for source, epoch in set(zip(sources.tolist(), epochs.tolist(), strict=True)):
             here = (sources == source) & (epochs == epoch)
             key = f"{self.config.seed} {epoch} {self.names[source]}"
             sequences[here] = Permutation(self.plans[source].sequences, key)(places[here])
-        return sequences
+        return make_batch(self.datasets, self.plans, sources, sequences, self.config.document_mask)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -245,14 +238,11 @@ class Loader:
         return Loader, (self.config, self.rank, self.world_size, self.state(), self.base)
 
     def _stream(self) -> Stream:
-        config = self.config
         sources = tuple(
             SourceState(name, dataset.fingerprint, source.weight, source.max_epochs)
-            for (name, source), dataset in zip(config.sources.items(), self.datasets, strict=True)
+            for (name, source), dataset in zip(self.config.sources.items(), self.datasets, strict=True)
         )
-        return Stream(
-            config.length, config.batch, config.mode, config.document_mask, config.temperature, config.seed, sources
-        )
+        return Stream(*(getattr(self.config, name) for name in Stream.__slots__ if name != "sources"), sources)
 
     def _planned(self, horizons: Sequence[int] = ()) -> DrawPlan:
         draws = DrawPlan(self.config, [plan.sequences for plan in self.plans], horizons)
@@ -270,20 +260,21 @@ class Loader:
 def _differences(was: Stream, now: Stream) -> list[str]:
     """What differs between two streams, in words; empty where they are one."""
     before, after = _flat(was), _flat(now)
+    names = dict.fromkeys([*before, *after])
     found = [
         f"{name} was {before.get(name)}, is {after.get(name)}"
-        for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name) or (name in before) != (name in after)
+        for name in names
+        if before.get(name, ...) != after.get(name, ...)
     ]
     return found or ["the sources stand in another order"] * (was != now)
 
 
 def _flat(stream: Stream) -> dict[str, Any]:
-    values = asdict(stream)
-    for source in values.pop("sources"):
-        name = source.pop("name")
-        values[f"sources.{name}"] = f"{source.pop('tokens')[:12]}…"
-        values |= {f"sources.{name}, {setting}": value for setting, value in source.items()}
+    values = {name: value for name, value in asdict(stream).items() if name != "sources"}
+    for source in stream.sources:
+        values[f"sources.{source.name}"] = f"{source.tokens[:12]}…"
+        values[f"sources.{source.name}, weight"] = source.weight
+        values[f"sources.{source.name}, max_epochs"] = source.max_epochs
     return values
 
 
@@ -310,20 +301,14 @@ def describe_loader(loader: Loader) -> Section:
     `repeated`, sequences that the run showed before.
     """
     config, draws = loader.config, loader.draws
-    held, shown = [], []
+    held, shown, total = [], [], sum(draws.quotas)
     for name, dataset, plan, quota in zip(loader.names, loader.datasets, loader.plans, draws.quotas, strict=True):
-        padding = 100 * plan.padding / (plan.sequences * plan.length)
-        lost = dataset.tokens - plan.tokens
+        padding, lost = 100 * plan.padding / (plan.sequences * plan.length), dataset.tokens - plan.tokens
         held.append((name, dataset.documents, dataset.tokens, lost, plan.split_documents, plan.sequences, padding))
         repeated = max(0, quota - plan.sequences)
-        shown.append((name, quota, 100 * quota / sum(draws.quotas), quota / plan.sequences, repeated))
+        shown.append((name, quota, 100 * quota / total, quota / plan.sequences, repeated))
     text = f"{loader.steps:,} steps of {config.batch} sequences of {config.length} tokens, mode {config.mode}."
     columns = ("source", "documents", "tokens", "lost", "split", "sequences", "padding %")
-    return Section(
-        "Batches",
-        text,
-        (
-            Table(columns, tuple(held), "What the sources hold"),
-            Table(("source", "drawn", "share %", "epochs", "repeated"), tuple(shown), "What the run shows"),
-        ),
-    )
+    run = ("source", "drawn", "share %", "epochs", "repeated")
+    tables = Table(columns, tuple(held), "What the sources hold"), Table(run, tuple(shown), "What the run shows")
+    return Section("Batches", text, tables)

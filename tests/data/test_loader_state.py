@@ -122,14 +122,6 @@ def test_a_run_that_is_shortened_stops_earlier(config, state):
         Loader(replace(config, steps=2), state=state)
 
 
-def test_an_extension_beyond_the_caps_is_refused(config):
-    sources = {name: replace(source, max_epochs=2) for name, source in config.sources.items()}
-    with Loader(replace(config, sources=sources)) as loader:
-        state = loader.state()
-    with pytest.raises(ValueError, match=r"run of 6 steps cannot go on to 90 with its max_epochs: ask for fewer"):
-        Loader(replace(config, sources=sources, steps=90), state=state)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Worlds, processes, the end
 
@@ -155,27 +147,6 @@ def test_no_rank_is_left_without_a_sequence(config):
         Loader(config, world_size=5)
     with pytest.raises(ValueError, match=r"rank 0\.5 is outside"):
         Loader(config, rank=0.5)
-
-
-def test_a_source_of_empty_documents_is_named(config, tmp_path):
-    write_dataset(tmp_path / "empty", counted([0, 0, 0]))
-    sources = dict(config.sources) | {"hollow": SourceConfig(str(tmp_path / "empty"))}
-    with pytest.raises(ValueError, match=f"3 documents of hollow \\({tmp_path}/empty\\) are all empty: leave"):
-        Loader(replace(config, sources=sources))
-
-
-def test_a_closed_loader_says_so(config):
-    loader = Loader(config)
-    first = next(loader)
-    loader.close()
-    loader.close()
-    with pytest.raises(ValueError, match="the loader is closed"):
-        next(loader)
-    assert torch.equal(loader.batch(0).ids, first.ids)
-    never_used = Loader(config)
-    never_used.close()
-    with pytest.raises(ValueError, match="the loader is closed"):
-        next(never_used)
 
 
 def give(loader, queue):

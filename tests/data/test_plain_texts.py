@@ -30,14 +30,6 @@ def test_rows_of_jsonl(tmp_path):
             list(plain_texts([str(rows)]))
 
 
-def test_what_is_no_text_is_left_out_and_told(tmp_path):
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
-    (tmp_path / "text.txt").write_text("text", "utf-8")
-    left_out: list[RejectedRecord] = []
-    assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
-    assert [each.reason for each in left_out] == ["not UTF-8: invalid start byte at byte 0"]
-
-
 def test_where_there_is_no_text_it_is_said_what_there_is(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
     (tmp_path / "b.png").write_bytes(b"\x89PNG\xff")

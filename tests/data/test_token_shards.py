@@ -160,17 +160,6 @@ def test_of_two_writers_the_second_is_refused_until_the_first_is_done(tmp_path):
     assert not (tmp_path / LOCK).exists()
 
 
-def test_shards_behind_a_missing_one_are_made_anew(tmp_path):
-    write_dataset(tmp_path, counted([5, 5, 5]), shard_tokens=5)
-    (tmp_path / INDEX).unlink()
-    (tmp_path / "tokens-00001.bin").unlink()
-    with TokenWriter(tmp_path, VOCABULARY, 2**20, 5) as writer:
-        assert writer.hashes == [name_of(0)]
-        writer.add(counted([5, 5])[1], name_of(1))
-    assert sorted(path.name for path in tmp_path.glob("*.bin")) == ["tokens-00000.bin", "tokens-00001.bin"]
-    assert TokenDataset(tmp_path).read(0, 10).tolist() == list(range(10))
-
-
 def test_a_finished_folder_is_not_written_again_and_another_vocabulary_not_continued(tmp_path):
     write_dataset(tmp_path, counted([5]))
     with pytest.raises(ShardError, match="complete"):

@@ -62,7 +62,7 @@ STAGES: dict[str, Stage] = {
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
         version=5,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
-        inputs=(_DOCUMENTS, "their annotations, which data.annotate makes"),
+        inputs=(_DOCUMENTS, "their attributes, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
     ),
     "data.clean": Stage(
@@ -72,7 +72,7 @@ STAGES: dict[str, Stage] = {
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,
-            "their annotations, which data.annotate and data.perplexity make",
+            "their attributes, which data.annotate and data.perplexity make",
             "their duplicates, which data.duplicates makes",
         ),
         libraries=("numpy", "pyarrow"),
@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             _DOCUMENTS,
-            "their annotations, which data.annotate and data.perplexity make; none where no factor asks for any",
+            "their attributes, which data.annotate and data.perplexity make; none where no factor asks for any",
         ),
         libraries=("numpy", "pyarrow"),
     ),
@@ -97,7 +97,7 @@ STAGES: dict[str, Stage] = {
         purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
         inputs=(
             _DOCUMENTS,
-            "their annotations, which data.annotate makes",
+            "their attributes, which data.annotate makes",
             "a checkpoint, which train.pretrain or train.finetune makes; none where checkpoint is set",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -235,12 +235,6 @@ class TokenDataset:
             document -= len(shard.hashes)
         raise IndexError(f"{self.folder} holds {self.documents:,} documents")
 
-    def document_at(self, token: int) -> int:
-        """The number of the document that token number `token` belongs to."""
-        if not 0 <= token < self.tokens:
-            raise IndexError(f"{self.folder} holds {self.tokens:,} tokens")
-        return int(np.searchsorted(self.offsets, token, "right")) - 1
-
     def verify(self) -> None:
         """Read all shards and compare them with their digests; ShardError names the first that differs."""
         for shard in self.shards:

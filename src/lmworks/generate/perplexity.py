@@ -1,5 +1,5 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
-(stage `data.perplexity`), as annotations beside the others.
+(stage `data.perplexity`), as attributes beside the others.
 
 `corpus/` knows no language model: it takes one as a function of texts (`taggers/model_perplexity.py`), and this is that
 function for a checkpoint. `data.clean` reads what the stage makes as a further input.
@@ -111,10 +111,10 @@ def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageM
 
 
 def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageResult:
-    """Perplexity of each document: for every shard a file of annotations with one measure, in their order.
+    """Perplexity of each document: for every shard a file of attributes with one measure, in their order.
 
     Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
-    annotations are not those of the documents.
+    attributes are not those of the documents.
     """
     model = _model(config, context)
     shards = corpus_shards(dict(context.inputs))
@@ -179,7 +179,7 @@ def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], 
 
 
 def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
-    """With the edits of the annotations that the texts were repaired by, so that those and these can be joined."""
+    """With the edits of the attributes that the texts were repaired by, so that those and these can be joined."""
     for place, document in enumerate(shard):
         value = float(values[place])
         yield DocumentAttributes(
@@ -197,7 +197,7 @@ def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure
 def _check_belonging(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> None:
     if [_hashes(shard) for shard in shards] != [list(table.hashes) for table in tables]:
         raise ValueError(
-            "the annotations are not those of these documents: let data.annotate and data.perplexity read from the "
+            "the attributes are not those of these documents: let data.annotate and data.perplexity read from the "
             "same stages, in the same order"
         )
 

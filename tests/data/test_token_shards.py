@@ -44,7 +44,6 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     assert found.tolist() == text[start:stop].tolist()
     assert dataset.mask(start, stop).tolist() == learned[start:stop].tolist()
     assert [dataset.document_hash(i) for i in range(len(documents))] == [name_of(i) for i in range(len(documents))]
-    owners = np.repeat(np.arange(len(documents)), dataset.lengths)
     assert all(len(s.tokens) <= shard_tokens or np.count_nonzero(np.diff(s.offsets)) == 1 for s in dataset.shards)
     dataset.verify()
 

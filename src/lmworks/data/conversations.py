@@ -204,7 +204,7 @@ def _messages(found: Any, where: str) -> tuple[Message, ...]:
 def _message(found: Any, where: str) -> Message:
     if isinstance(found, dict) and isinstance(calls := found.get("tool_calls") or [], list):
         found = {**found, "tool_calls": [_call(call, where) for call in calls]}
-        if calls and found.get("content") is None:
+        if calls and found.get("content") is None and found.get("role") == "assistant":
             found["content"] = ""
     try:
         return from_mapping(Message, found, [where])

@@ -28,9 +28,18 @@ _MATHS = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _HOLDERS = ("bdo", "dir", "fldSimple", "ruby", "rubyBase")  # of runs; the text of `rt` stays out
 _HOLDER, _LEFT_OUT = f"{_W}smartTag", f"{_W}del"  # what mammoth looks into, and what it does not
 _MAX_INHERITANCE = 20
-_BODY_TEXT = 9  # the outline level of what is no heading
-# Headings are marked by their levels; bold, italic and struck text, which a run often is for its look, is not.
-_STYLE_MAP = "\n".join([*(f"p.rank-{rank} => h{rank}:fresh" for rank in range(1, 7)), "b =>", "i =>", "strike =>"])
+_BODY_TEXT = "9"  # the outline level of what is no heading
+# Headings by their levels, lists of all nine levels of Word; bold, italic and struck text, which a run often is for its
+# look, stays plain.
+_STYLE_MAP = "\n".join((
+    *(f"p.rank-{rank} => h{rank}:fresh" for rank in range(1, 7)),
+    *(
+        f"p:{kind}-list({level}) => {'ul|ol > li > ' * (level - 1)}{tag} > li:fresh"
+        for level in range(6, 10)
+        for kind, tag in (("ordered", "ol"), ("unordered", "ul"))
+    ),
+    "b =>", "i =>", "strike =>",
+))  # fmt: skip
 # Spaces that HTML would collapse, and what they are in HTML: space to all who strip it, but not to HTML.
 _SPACES, _SPACE = re.compile("^ | {2,}"), "\u1680"
 _TITLE = re.compile(r"^#{1,6} (.+)$", re.M)
@@ -106,7 +115,7 @@ def _set_style(properties: Element, styles: Mapping[str, Element]) -> None:
     if properties.find("{*}numPr") is None and (found := next(filter(None.__ne__, numbering), None)) is not None:
         properties.append(copy(found))
     if level.isascii() and level.isdigit():
-        rank = 0 if level == str(_BODY_TEXT) else min(int(level) + 1, 6)
+        rank = 0 if level == _BODY_TEXT else min(int(level) + 1, 6)
         properties.insert(0, Element(f"{_W}pStyle", {f"{_W}val": f"rank-{rank}"}))
 
 

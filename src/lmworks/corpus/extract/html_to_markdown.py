@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.extract.markdown_writer import BlockWriter, Cell, code_block, lowered, markdown_table, raised
+from lmworks.corpus.extract.markdown_writer import BlockWriter, Cell, code_block, markdown_table, script
 
 # Shown by no reader, or not text. `rp` and `rt` hold the pronunciation that stands over the characters of `ruby`.
 LEFT_OUT = tuple(
@@ -252,7 +252,7 @@ def _script(element: Any, content: str) -> str:
     """`x<sup>2</sup>` as x², which `x2` would not be; a note's number is left to its link."""
     parent = element.getparent()
     in_link = parent is not None and parent.tag == "a" and "#" in parent.get("href", "")
-    return content if in_link else (raised if element.tag == "sup" else lowered)(content)
+    return content if in_link else script(content, element.tag)
 
 
 def _link(element: Any, content: str) -> str:

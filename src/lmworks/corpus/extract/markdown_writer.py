@@ -10,8 +10,10 @@ _MAX_ADDED_CELLS = 20_000
 _MAX_SPAN = 1000  # as in the HTML standard (section 4.9.11)
 _PIPES = re.compile(r"(\\*)\|")
 _TICKS = re.compile(r"`{3,}")
-_SUPERSCRIPTS = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
-_SUBSCRIPTS = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+_SCRIPTS = {
+    "sup": str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ"),
+    "sub": str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎"),
+}
 _LONGEST_SCRIPT = 20
 
 
@@ -118,16 +120,8 @@ def markdown_table(rows: Iterable[Sequence[Cell]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * width, *lines[1:]))
 
 
-def raised(text: str) -> str:
-    """The characters as superscripts, x² for `x2`; the text as it is when one of them has none in Unicode."""
-    return _translated(text, _SUPERSCRIPTS)
-
-
-def lowered(text: str) -> str:
-    """The characters as subscripts; the text as it is when one of them has none in Unicode."""
-    return _translated(text, _SUBSCRIPTS)
-
-
-def _translated(text: str, table: dict[int, int]) -> str:
+def script(text: str, tag: str) -> str:
+    """The characters raised (`sup`) or lowered (`sub`), x² for `x2`; as they are where Unicode lacks one."""
+    table = _SCRIPTS[tag]
     known = len(text) <= _LONGEST_SCRIPT and all(ord(character) in table for character in text)
     return text.translate(table) if known else text

@@ -15,7 +15,7 @@ from typing import Any
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode, normalise_newlines
 from lmworks.corpus.extract.html_to_markdown import BLOCKS, html_to_markdown
-from lmworks.corpus.extract.markdown_writer import lowered, raised
+from lmworks.corpus.extract.markdown_writer import script
 
 EXTRACTOR = "wikitext"
 EXTRACTOR_VERSION = "2"
@@ -325,16 +325,14 @@ def _expanded(name: str, arguments: Mapping[str, str]) -> str | None:
             return f"As of {first}"
         case "c." | "ca." | "circa":
             return "–".join(f"c. {date}" for date in numbered) or "c."
-        case "sub":
-            return lowered(first)
-        case "sup":
-            return raised(first)
+        case "sub" | "sup":
+            return script(first, name)
         case "frac" | "fraction" | "sfrac":  # `frac|2`, `frac|1|2`, `frac|3|1|2`: 1/2, 1/2, 3 1/2
             whole = f"{numbered[0]} " if len(numbered) == 3 else ""
             return f"1/{first}" if len(numbered) == 1 else whole + "/".join(numbered[-2:])
         case "val":  # `val|1.5|0.1|u=m`: 1.5 ± 0.1 m
             exponent = arguments.get("e", "")
-            power = f"× 10{raised(exponent)}" if exponent else ""
+            power = f"× 10{script(exponent, 'sup')}" if exponent else ""
             unit = arguments.get("u", "") or arguments.get("ul", "")
             return " ".join(filter(None, (" ± ".join(filter(None, numbered[:2])), power, unit)))
         case "convert" | "cvt":

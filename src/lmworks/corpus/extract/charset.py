@@ -223,7 +223,7 @@ def _legacy(raw: bytes) -> tuple[str, str] | None:
     if len(raw) > _SAMPLE:  # only some places of it are measured: those have to be such that are not ASCII
         told = b"".join(line for line in raw.splitlines(keepends=True) if not line.isascii())
     matches = list(
-        from_bytes(told, cp_isolation=_LEGACY, preemptive_behaviour=False, enable_fallback=False, chunk_size=2048)
+        from_bytes(told, cp_isolation=list(_LEGACY), preemptive_behaviour=False, enable_fallback=False, chunk_size=2048)
     )
     # Encodings that give the same characters are one match.
     names = ["cp1252" if "cp1252" in match.could_be_from_charset else match.encoding for match in matches]

@@ -111,9 +111,9 @@ def _set_style(properties: Element, styles: Mapping[str, Element]) -> None:
     inherited = list(_inherited(_value(properties, "pStyle"), styles))
     levels = (_value(properties, "outlineLvl"), *map(_outline_level, inherited))
     level = next(filter(None, levels), "")
-    numbering = (style.find("{*}pPr/{*}numPr") for style in inherited)
-    if properties.find("{*}numPr") is None and (found := next(filter(None.__ne__, numbering), None)) is not None:
-        properties.append(copy(found))
+    numberings = [found for style in inherited if (found := style.find("{*}pPr/{*}numPr")) is not None]
+    if numberings and properties.find("{*}numPr") is None:
+        properties.append(copy(numberings[0]))
     if level.isascii() and level.isdigit():
         rank = 0 if level == _BODY_TEXT else min(int(level) + 1, 6)
         properties.insert(0, Element(f"{_W}pStyle", {f"{_W}val": f"rank-{rank}"}))

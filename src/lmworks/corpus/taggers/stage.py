@@ -29,6 +29,7 @@ from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.tag_document import annotate_with_items, files_of, tools_of
 from lmworks.report import Fold, Section, Table
 
+_AT_ONCE = 16  # scores that are in memory of all documents
 _UNFOLDED = 10  # rows of a table that are shown before it is opened
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
 WORDS = "words"  # there: how often each word stands in the books of each shard, and of all
@@ -144,12 +145,15 @@ def _section(tables: CorpusAttributes) -> Section:
     """How many documents there are of each kind and language, and places of each mark and edit; folded, of each measure
     how many documents have it, and its quartiles."""
     rows = []
-    for name in sorted({name for table in tables for name in table.scores}):
-        found = (table.scores for table in tables.only(f"score.{name}"))
-        values = np.concatenate([scores[name] for scores in found if name in scores])
-        values = values[np.isfinite(values)]
-        if len(values):
-            rows.append((name, len(values), *(f"{each:.4g}" for each in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))))
+    names = sorted({name for table in tables for name in table.scores})
+    for start in range(0, len(names), _AT_ONCE):
+        found = {name: [np.empty(0)] for name in names[start : start + _AT_ONCE]}
+        for table in tables.only(*(f"score.{name}" for name in found)):
+            for name, values in table.scores.items():
+                found[name].append(values[np.isfinite(values)])
+        for name, values in ((name, np.concatenate(parts)) for name, parts in found.items()):
+            quartiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) if len(values) else ()
+            rows += [(name, len(values), *(f"{each:.4g}" for each in quartiles))] * bool(len(values))
     header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
     shown, folds = [], [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
     for columns, counts in (

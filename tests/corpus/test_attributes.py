@@ -27,11 +27,12 @@ WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
 NAMES = st.sampled_from(["a", "b", "long name", "ä"])
 RANGES = st.tuples(st.integers(0, 50), st.integers(0, 50)).map(sorted)
 SPANS = st.lists(
-    st.builds(lambda rule, ends, score: TaggedSpan(rule, *ends, score), NAMES, RANGES, st.floats(0, 1)), max_size=4
+    st.builds(lambda rule, ends, score: TaggedSpan(rule, ends[0], ends[1], score), NAMES, RANGES, st.floats(0, 1)),
+    max_size=4,
 ).map(tuple)
-EDITS = st.lists(st.builds(lambda ends, text, rule: Edit(*ends, text, rule), RANGES, WORDS, NAMES), max_size=4).map(
-    tuple
-)
+EDITS = st.lists(
+    st.builds(lambda ends, text, rule: Edit(ends[0], ends[1], text, rule), RANGES, WORDS, NAMES), max_size=4
+).map(tuple)
 SCORES = st.dictionaries(NAMES, st.floats(allow_nan=False), max_size=3)
 DOCUMENTS = st.builds(
     DocumentAttributes,

@@ -242,7 +242,8 @@ class Loader:
             SourceState(name, dataset.fingerprint, source.weight, source.max_epochs)
             for (name, source), dataset in zip(self.config.sources.items(), self.datasets, strict=True)
         )
-        return Stream(*(getattr(self.config, name) for name in Stream.__slots__ if name != "sources"), sources)
+        settings = {name: getattr(self.config, name) for name in Stream.__slots__ if name != "sources"}
+        return Stream(**settings, sources=sources)
 
     def _planned(self, horizons: Sequence[int] = ()) -> DrawPlan:
         draws = DrawPlan(self.config, [plan.sequences for plan in self.plans], horizons)

@@ -6,6 +6,7 @@ decide, so that the same are shown whatever the shards and the number of workers
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
@@ -163,12 +164,10 @@ class _Texts:
             dict[str, str](),
             dict[str, tuple[TaggedSpan, ...]](),
         )
-        tables, held = cleaning.read("edits", "spans"), -1
+        read = lru_cache(maxsize=1)(cleaning.read("edits", "spans").__getitem__)
         for place, uri in sorted(zip(cleaning.places(uris), uris, strict=True)):
             number = int(np.searchsorted(starts, place, side="right")) - 1
-            if number != held:
-                table, held = tables[number], number
-            place -= int(starts[number])
+            table, place = read(number), place - int(starts[number])
             self._extracted[uri] = readers[number].read(place).text
             self._repaired[uri] = apply_edits(self._extracted[uri], table.edits[place] if table.edits else ()).text
             self._marks[uri] = table.spans[place] if table.spans else ()

@@ -80,9 +80,10 @@ def plant(texts: list[str]) -> tuple[list[str], dict[tuple[int, int], float]]:
 
 
 def sign_lmworks(texts: list[str]) -> Any:
-    from lmworks.corpus.dedup.minhash import signatures
+    from lmworks.corpus.dedup.library import hash_words, signatures
+    from lmworks.corpus.dedup.near_duplicates import batches
 
-    return signatures(texts, WORDS, PLACES)
+    return np.concatenate([signatures(hash_words(batch), WORDS, PLACES) for batch in batches(texts)])
 
 
 def sign_datasketch(texts: list[str], hash_function: Callable[[bytes], int] | None = None) -> list[Any]:

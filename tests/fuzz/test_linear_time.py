@@ -31,6 +31,7 @@ from lmworks.corpus.read.mailboxes import read_mbox
 from lmworks.corpus.read.record import Limits
 from lmworks.corpus.read.streams import DamagedError, in_memory
 from lmworks.corpus.taggers.code import inspect_code
+from lmworks.corpus.taggers.front_matter import find_matter
 from lmworks.corpus.taggers.heuristics import c4, gopher, spam
 from lmworks.corpus.taggers.licence import licence
 from lmworks.corpus.taggers.pii.scan import find_personal_data
@@ -94,20 +95,9 @@ _MARKDOWN = (
     "[", "](", "![", "> ", "- ", "1. ", "*", "_", "`", "``a", "<", "<!--", "&", "\\", "[a]: ", "[a\n", "# ", "# [", "\t",
     "```\n", "-\n", "a\n- ", "- a\n ", "[a][", "*a_", "a\n===\n",
 )  # fmt: skip
-_BOOK = (
-    *(
-        f"modifiers.{name}"
-        for name in (
-            "footnotes",
-            "hyphenation",
-            "line_wraps",
-            "ocr",
-            "page_breaks",
-            "page_numbers",
-            "repeated_passages",
-        )
-    ),
-    "taggers.front_matter",
+_BOOK = tuple(
+    f"modifiers.{name}"
+    for name in ("footnotes", "hyphenation", "line_wraps", "ocr", "page_breaks", "repeated_passages")
 )
 _PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "context", "keys", "numbers", "phone", "scan"))
 _LICENCE = ("taggers.licence", "licence_statements")
@@ -127,6 +117,7 @@ SUBJECTS = (
     Subject("encoding", _bytes(decode_html), ("extract.charset",), ("é", "é ", "é\n", "<meta ", "\x1b$B")),
     Subject("web repair", partial(repair, kind="web"), ("modifiers.web_text", "modifiers.repeated_passages")),
     Subject("book repair", partial(repair, kind="book"), _BOOK),
+    Subject("front matter", find_matter, ("taggers.front_matter",)),
     Subject("mail repair", partial(repair, kind="mail"), ("modifiers.quoted_mail",)),
     Subject("chat repair", partial(repair, kind="chat"), ("modifiers.chat_log",)),
     Subject("code", _text(inspect_code, "code", "a.c"), ("taggers.code",), ("\n", "word ", "/")),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,8 +91,3 @@ def test_priority_is_licence_then_quality_then_length_then_uri(rows, generator):
     columns = [np.array([row[place] for row in documents]) for place in range(3)]
     rank = priority(*columns, [row[3] for row in documents])
     assert [documents[place][3] for place in np.argsort(rank)] == [row[3] for row in expected]
-
-
-def test_crowds_need_a_similarity():
-    with pytest.raises(ValueError, match="similarity"):
-        star_clusters(np.arange(2), NONE, [np.arange(2)])

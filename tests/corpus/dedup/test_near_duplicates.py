@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import near_duplicates
-from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, first_equal, keys_of_texts
+from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, keys_of_texts
 
 CONFIG = NearDuplicatesConfig(threshold=0.7)
 
@@ -90,13 +90,6 @@ def test_keys_of_parts_are_keys_of_the_whole(planted):
 
 def test_texts_without_a_word_stay():
     assert near(["", "...", ""], CONFIG)[1].document.tolist() == [0, 1, 2]
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=12))
-def test_each_row_has_the_first_that_is_equal(rows):
-    """In all columns: a sort by one alone would take others for equal."""
-    found = first_equal(np.array(rows, np.uint64).reshape(-1, 2))
-    assert found.tolist() == [rows.index(row) for row in rows]
 
 
 @pytest.mark.parametrize("wrong", [{"threshold": 1.0}, {"words": 0}, {"permutations": 2000}])

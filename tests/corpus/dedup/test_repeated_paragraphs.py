@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup.hashes import words
-from lmworks.corpus.dedup.repeated_paragraphs import Paragraphs, paragraphs_of, repeated_paragraphs
+from lmworks.corpus.dedup.repeated_substrings import Paragraphs, paragraphs_of, repeated_paragraphs
 
 PARAGRAPHS = st.sampled_from(["one two", "One, two.", "  one two  ", "three four", "five", "-- --", "漢字 é"])
 TEXTS = st.lists(st.lists(PARAGRAPHS, max_size=5).map(lambda parts: "\n \n\n".join(parts)), max_size=6)
@@ -41,7 +41,3 @@ def test_the_places_are_those_of_paragraphs_that_documents_share(texts, least, c
     for group, *place in zip(found.group, found.document, found.start, found.end, strict=True):
         groups[int(group)].append(tuple(map(int, place)))
     assert {tuple(where) for where in groups.values()} == by_definition(texts, least)
-
-
-def test_a_short_paragraph_says_nothing():
-    assert not len(repeated_paragraphs(paragraphs_of(["Page 3", "Page 3"])).group)

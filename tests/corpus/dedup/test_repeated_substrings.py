@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup.match_tables import Places
-from lmworks.corpus.dedup.repeated_substrings import as_code_points, first_occurrences, repeated_passages
-from lmworks.corpus.dedup.winnowing import encoded
+from lmworks.corpus.dedup.repeated_substrings import as_code_points, encoded, first_occurrences, repeated_passages
 
 TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
 
@@ -143,8 +142,3 @@ def test_bytes_become_whole_characters(text, data):
     [[first, last]] = as_code_points(raw, np.array([[start, end]])).tolist()
     inside = whole_characters(text, {*range(start, end)})
     assert {*range(first, last)} == inside
-
-
-def test_what_is_too_short_is_refused():
-    with pytest.raises(ValueError, match="at least two"):
-        repeated_passages(["a"], 1)

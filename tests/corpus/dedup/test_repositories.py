@@ -71,9 +71,9 @@ def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator)
 
 def test_a_library_is_no_original_of_the_program_that_carries_it():
     library, program = {*range(10)}, {*range(500)}
-    assert copied_repositories([repository("library", library, True), repository("program", program)], 0.8) == ()
+    assert copied_repositories([repository("library", library, True), repository("program", program)], 0.8) == []
     vendored = [repository("vendored", library), repository("program", program, True)]
-    assert copied_repositories(vendored, 0.8) == (Copy("vendored", "program", 1.0),)
+    assert copied_repositories(vendored, 0.8) == [Copy("vendored", "program", 1.0)]
 
 
 def test_a_family_whose_best_goes_is_looked_at_again(monkeypatch):

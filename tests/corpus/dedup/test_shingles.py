@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import library
 from lmworks.corpus.dedup.hashes import text_digest, word_bytes, word_spans, words
-from lmworks.corpus.dedup.minhash import sign
-from lmworks.corpus.dedup.shingles import batches, common_counts, hash_words, shingle_sets, similarities
+from lmworks.corpus.dedup.library import common_counts, hash_words, shingle_sets, signatures
+from lmworks.corpus.dedup.minhash import similarities
 
 TEXTS = st.lists(st.text(max_size=60) | st.text("ab é漢İß\n.", max_size=40), max_size=6)
 FEW_WORDS = st.lists(st.sampled_from("abc"), max_size=14).map(" ".join)
@@ -100,8 +100,8 @@ def test_the_compiled_part_gives_the_bits_of_the_reference(texts, size, permutat
     def everything() -> list[np.ndarray]:
         rows = hash_words(texts)
         sets = shingle_sets(texts, size)
-        signatures = sign(rows, size, permutations)
-        return [rows.values, rows.ends, sets.values, sets.ends, common_counts(sets, pairs), signatures]
+        signed = signatures(rows, size, permutations)
+        return [rows.values, rows.ends, sets.values, sets.ends, common_counts(sets, pairs), signed]
 
     compiled = everything()
     with uncompiled():
@@ -112,24 +112,14 @@ def test_the_compiled_part_gives_the_bits_of_the_reference(texts, size, permutat
 
 
 def test_the_compiled_part_gives_the_bits_of_the_reference_on_long_texts():
+    assert library.load() is not None
     generator = random.Random(1)
     texts = [random_text(generator, number) for number in (1, 4, 5, 6, 30, 300, 5000)]
-    compiled = shingle_sets(texts), sign(hash_words(texts))
+    compiled = shingle_sets(texts), signatures(hash_words(texts))
     with uncompiled():
-        reference = shingle_sets(texts), sign(hash_words(texts))
+        reference = shingle_sets(texts), signatures(hash_words(texts))
     np.testing.assert_array_equal(compiled[0].values, reference[0].values)
     np.testing.assert_array_equal(compiled[1], reference[1])
-
-
-def test_it_is_compiled():
-    assert library.load() is not None
-
-
-@given(st.lists(st.text(max_size=9), max_size=12), st.integers(1, 30))
-def test_batches_are_the_texts(texts, characters):
-    found = list(batches(texts, characters))
-    assert [text for batch in found for text in batch] == texts
-    assert all(sum(len(text) + 1 for text in batch[:-1]) < characters for batch in found)
 
 
 def test_what_cannot_be():

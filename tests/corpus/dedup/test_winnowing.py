@@ -6,15 +6,9 @@ from duplicate_cases import uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.dedup.winnowing import (
-    encoded,
-    fingerprints,
-    repeated,
-    stretches_around,
-    window_hashes,
-    window_size,
-    winnow,
-)
+from lmworks.corpus.dedup.library import winnow
+from lmworks.corpus.dedup.reference import window_hashes
+from lmworks.corpus.dedup.repeated_substrings import encoded, fingerprints, repeated, stretches_around, window_size
 
 TEXTS = st.lists(st.text("ab", max_size=40) | st.text("aé漢", max_size=12), max_size=6)
 
@@ -68,20 +62,3 @@ def test_few_windows_are_chosen():
     standard errors of some 4,000 chosen ones are 6 % of that."""
     text = "".join(np.random.default_rng(0).choice(list("abcdefghijklmnop"), 200_000))
     assert len(fingerprints([text], 200).hashes) / len(text) == pytest.approx(2 / 102, rel=0.06)
-
-
-@given(TEXTS, st.integers(0, 6))
-def test_what_is_chosen_of_a_text_depends_on_it_alone(texts, cut):
-    whole = fingerprints(texts, 4)
-    parts = [fingerprints(texts[:cut], 4), fingerprints(texts[cut:], 4, len(texts[:cut]))]
-    for name in ("hashes", "documents", "places"):
-        joined = np.concatenate([getattr(part, name) for part in parts])
-        np.testing.assert_array_equal(joined, getattr(whole, name))
-
-
-@given(st.binary(max_size=40), st.integers(1, 12))
-def test_windows_have_equal_hashes_where_they_are_equal(raw, length):
-    hashes = window_hashes(np.frombuffer(raw, np.uint8), length).tolist()
-    contents = [raw[place : place + length] for place in range(len(raw) - length + 1)]
-    assert len(hashes) == len(contents)
-    assert len({*hashes}) == len({*contents}) == len({*zip(hashes, contents, strict=True)})

@@ -1,20 +1,17 @@
 """Broken words against the words that were broken."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import book, book_names, check, made_prose, needs_books, paged, wrapped
 
-from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, word_counts
+from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, repair_soft_hyphens, word_counts
 from lmworks.corpus.modifiers.page_breaks import repair_pages
-from lmworks.corpus.modifiers.repair import apply_repairs
+from lmworks.corpus.modifiers.repair import apply_modifiers
+from noise import book, check, made_prose, needs_books, paged, words_lost, wrapped
 
 
-def words_lost(before: str, after: str) -> int:
-    return (Counter(before.split()) - Counter(after.split())).total()
+def joined(text: str) -> str:
+    return check(text, apply_modifiers(text, (repair_hyphenation, repair_soft_hyphens)))
 
 
 def test_made_words_are_joined() -> None:
@@ -36,19 +33,13 @@ def test_words_of_a_real_book_are_joined(name: str) -> None:
     assert words_lost(text, check(broken, repair_hyphenation(broken, vocabulary))) <= 0.005 * breaks
 
 
-@needs_books
-def test_clean_books_stay() -> None:
-    for name in book_names():
-        assert repair_hyphenation(book(name, 200_000)) == []
-
-
 def test_words_are_joined_over_pages() -> None:
     words = made_prose(20).replace(".", "").split()
     pieces = [" ".join(words[5 * n : 5 * n + 5]) for n in range(40)]
     lines = "".join(f"{a} exam-\nple of {b}\n" for a, b in zip(pieces[::2], pieces[1::2], strict=True))
     planted = paged(lines + "one example\n", lines=9, heads=["THE HEAD OF IT"])
     assert planted.text.count("exam-\n\n") >= 1  # broken by a number, a form feed and a head
-    edits = apply_repairs(planted.text, (repair_pages, repair_hyphenation))
+    edits = apply_modifiers(planted.text, (repair_pages, repair_hyphenation))
     repaired = check(planted.text, edits)
     assert "exam-" not in repaired and repaired.count("example") == 21
 
@@ -83,7 +74,7 @@ def test_words_are_joined_over_pages() -> None:
     ],
 )
 def test_the_rules(text: str, repaired: str) -> None:
-    assert check(text, repair_hyphenation(text)) == repaired
+    assert joined(text) == repaired
 
 
 def test_a_corpus_decides() -> None:
@@ -94,13 +85,7 @@ def test_a_corpus_decides() -> None:
 
 @given(st.text(st.sampled_from("abA1 \n-\u00ad\f\r,\u2010"), max_size=60))
 def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
-    repaired = check(text, repair_hyphenation(text))
+    repaired = joined(text)
     assert "\u00ad" not in repaired
     gone = str.maketrans("", "", " \n-\u00ad\f\r\u2010")  # nothing else is touched
     assert repaired.translate(gone) == text.translate(gone)
-
-
-@given(st.lists(st.sampled_from(["exam-", "ple", "well-", "known", "well-known", "\n", " ", "x", "\f"]), max_size=30))
-def test_twice_is_once(parts: list[str]) -> None:
-    once = apply_edits(text := "".join(parts), repair_hyphenation(text)).text
-    assert apply_edits(once, repair_hyphenation(once)).text == once

@@ -3,12 +3,10 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from noise import book, book_names, check, made_prose, needs_books, wrapped
 
 from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
-from lmworks.corpus.modifiers.page_layout import roman_value
+from lmworks.corpus.modifiers.text_lines import roman_value
+from noise import book, book_names, check, made_prose, needs_books, wrapped
 
 VERSE = """Tyger Tyger, burning bright,
 In the forests of the night;
@@ -48,23 +46,6 @@ def test_made_paragraphs_come_back(width: int) -> None:
     assert [each for each in repaired.strip().split("\n\n") if "\n" not in each] == paragraphs(text)
 
 
-@needs_books
-@pytest.mark.parametrize("name", ["Dracula", "The Time Machine", "Frankenstein"])
-def test_paragraphs_of_a_real_book_come_back(name: str) -> None:
-    text = "\n\n".join(p for p in book(name, 150_000).split("\n\n") if "\n" not in p.strip())
-    lines, _ = wrapped(text)
-    repaired = check(lines, repair_lines(lines)).strip().split("\n\n")
-    expected = paragraphs(text)
-    assert len(repaired) == len(expected)
-    assert sum(a == b for a, b in zip(repaired, expected, strict=True)) >= 0.98 * len(expected)
-
-
-@needs_books
-def test_clean_books_and_verse_stay() -> None:
-    for name in ("Moby-Dick", "Alice's Adventures in Wonderland", "The Autobiography of Benjamin Franklin"):
-        assert repair_lines(book(name)) == []
-
-
 @pytest.mark.parametrize("kind", STANDING)
 def test_what_is_no_prose_stays(kind: str) -> None:
     prose, _ = wrapped(made_prose(20))
@@ -101,10 +82,6 @@ def test_hardly_a_paragraph_of_a_book_is_torn(name: str, width: int) -> None:
     assert sum(a == b for a, b in zip(repaired, blocks, strict=True)) >= 0.98 * len(blocks)
 
 
-def test_verse_alone_is_not_wrapped() -> None:
-    assert repair_lines((VERSE + "\n\n") * 5) == []
-
-
 def test_paragraphs_told_by_indentation_or_by_a_short_line() -> None:
     blocks = wrapped(made_prose(30))[0].strip().split("\n\n")
     indented = "\n".join("   " + block for block in blocks)
@@ -127,15 +104,3 @@ def test_dashes_and_scripts_without_spaces_get_none() -> None:
 )
 def test_roman_numerals(numeral: str, value: int | None) -> None:
     assert roman_value(numeral) == value
-
-
-@given(st.text(st.sampled_from("ab1 \n.-#|`A\t世"), max_size=300))
-def test_any_text_gives_edits_of_white_space(text: str) -> None:
-    repaired = check(text, repair_lines(text))
-    assert "".join(repaired.split()) == "".join(text.split())
-
-
-@given(st.lists(st.integers(1, 12), min_size=30, max_size=80))
-def test_lines_of_prose_join_to_the_words_they_have(lengths: list[int]) -> None:
-    text, _ = wrapped(" ".join("x" * length for length in lengths), 40)
-    assert check(text, repair_lines(text)).split() == text.split()

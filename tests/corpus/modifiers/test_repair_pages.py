@@ -5,10 +5,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noise import book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
 
-from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages, within_distance
+from noise import book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
 
 
 def roman(value: int) -> str:
@@ -111,22 +110,6 @@ def test_clean_text_has_no_pages() -> None:
     for name in ("Moby-Dick", "The Republic", "On the Origin of Species"):
         assert repair_pages(book(name)) == []
         assert repair_pages(wrapped(book(name, 200_000))[0]) == []
-
-
-@given(st.text(st.sampled_from("ab1 \n\n\f\r-."), max_size=200))
-def test_any_text_gives_edits_that_do_not_meet(text: str) -> None:
-    check(text, repair_pages(text))
-    pages = find_pages(text)
-    assert [start for start, _ in pages] == [0, *(end for _, end in pages)][: len(pages)]
-    assert (pages[-1][1] if pages else 0) == len(text)
-
-
-@given(st.lists(st.sampled_from(["HEAD OF PAGE", "some words", "and more", "12", "xii", ""]), max_size=30), st.data())
-def test_twice_is_once(lines: list[str], data: st.DataObject) -> None:
-    text = "\n".join(data.draw(st.sampled_from(["", "\f"])) + line for line in lines)
-    once = apply_edits(text, repair_pages(text)).text
-    assert "\f" not in once
-    assert apply_edits(once, repair_pages(once)).text == once
 
 
 @given(st.text("ab", max_size=8), st.text("ab", max_size=8), st.integers(0, 8))

@@ -1,15 +1,10 @@
 """Leftovers of web pages, and characters that were garbled by a wrong encoding."""
 
-import unicodedata
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from noise import book, check, needs_books
 
-from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
+from noise import check
 
 ARTICLE = """# How to bake bread
 
@@ -70,14 +65,6 @@ def test_text_stays(text: str) -> None:
     assert repair_machinery(text) == []
 
 
-@needs_books
-def test_clean_books_stay() -> None:
-    for name in ("Alice's Adventures in Wonderland", "Dracula", "The Republic"):
-        text = book(name, 200_000)
-        assert sum(edit.end - edit.start for edit in repair_machinery(text)) <= 0.001 * len(text)
-        assert repair_characters(text) == []
-
-
 def garbled(text: str) -> str:
     """UTF-8 read as Windows-1252, with the five bytes that it lacks as browsers read them."""
     bytes_ = text.encode("utf-8")
@@ -121,23 +108,6 @@ def test_encoding_is_as_ftfy_says() -> None:
 )
 def test_characters(text: str, repaired: str) -> None:
     assert check(text, repair_characters(text)) == repaired
-
-
-@given(st.text(st.sampled_from("ae\u0301\u0327\u200b\u200d\x01 \n\uac00\u1100\u1161\u2000K"), max_size=40))
-def test_characters_are_composed_once_and_for_all(text: str) -> None:
-    once = check(text, repair_characters(text))
-    assert unicodedata.is_normalized("NFC", once)
-    assert apply_edits(once, repair_characters(once)).text == once
-
-
-PARTS = [*ARTICLE.splitlines(keepends=True), "\n", "x\n", "cafe\u0301 ", "```\n", "\u200b", "Home | About"]
-
-
-@given(st.lists(st.sampled_from(PARTS), max_size=30))
-def test_twice_is_once(parts: list[str]) -> None:
-    text = "".join(parts)
-    once = check(text, repair_machinery(text))
-    assert apply_edits(once, repair_machinery(once)).text == once
 
 
 def test_all_repairs_are_edits_of_the_source() -> None:

@@ -4,19 +4,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lmworks.build import run_alone
 from lmworks.corpus.attributes import attribute_paths, read_attributes
-from lmworks.corpus.modifiers import book_words, ocr
+from lmworks.corpus.modifiers import book_words
 from lmworks.corpus.modifiers.book_words import without
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import OcrModel, ocr_corrections, ocr_model
-from lmworks.corpus.taggers.config import AnnotateConfig
-from lmworks.corpus.taggers.tag_document import annotate_document
-from lmworks.records import Document
 
 FREQUENT = "the of and that which with from this have been their would there could should every other".split()
 RARE = "mariner harbour lantern captain weather morning whisper candle winter garden shoulder silence".split()
@@ -97,23 +93,3 @@ def test_the_stage_corrects_by_the_other_books(corpus: Path, tmp_path: Path) -> 
     assert {uri: sorted(found) for uri, found in edits.items() if found} == {
         "books/misread.txt": ["harbour", "whisper"]
     }
-
-
-def test_texts_that_are_no_books_are_not_looked_at(corpus: Path, tmp_path: Path) -> None:
-    annotated(corpus, ["notes"], tmp_path / "notes", workers=1)
-    tables = [read_attributes(path) for path in attribute_paths(tmp_path / "notes")]
-    assert not any(edit.rule == "ocr.word" for table in tables for edits in table.edits for edit in edits)
-
-
-def test_the_words_of_a_book_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its measure of errors does not look for those that the repair has mended."""
-    looked: list[str] = []
-
-    def counted(text: str, *given: Any) -> dict[str, str]:
-        looked.append(text)
-        return ocr_corrections(text, *given)
-
-    monkeypatch.setattr(ocr, "ocr_corrections", counted)
-    book = Document(prose(6000, 1), "a/1", "text/plain", "plain", "1", "0" * 64, kind="book")
-    found = annotate_document(book, AnnotateConfig(heuristics=False, personal=False, language=False), Path())
-    assert found.attributes.scores["ocr_error_rate"] == 0 and len(looked) == 1

@@ -15,6 +15,7 @@ and an item that has no others is `too common to decide`.
 
 import gzip
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.dedup.hashes import HashLookup, mix, positions, word_spans, words
+from lmworks.corpus.dedup.library import hash_words
 from lmworks.corpus.dedup.reference import runs, shingle_hashes
-from lmworks.corpus.dedup.shingles import hash_words
 
 RULE = "contamination"
 SIZE = 13  # words of a run, as for GPT-3
@@ -75,9 +76,8 @@ def read_items(path: Path, name: str = "") -> list[EvaluationItem]:
     answer that is a number, or one letter, names one of the choices where there are any. Empty lines are none.
     ValueError names the line that is no object, has no question, or has an id for the second time.
     """
-    compressed = path.suffix == ".gz"
-    plain = path.with_suffix("") if compressed else path
-    raw = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    raw = path.read_bytes() if plain == path else gzip.decompress(path.read_bytes())
     prefix = name or plain.stem
     try:
         lines = raw.decode("utf-8-sig").split("\n")
@@ -85,10 +85,9 @@ def read_items(path: Path, name: str = "") -> list[EvaluationItem]:
         raise ValueError(f"{path} is not UTF-8: {error}") from error
     items: dict[str, EvaluationItem] = {}
     for number, line in ((number, line) for number, line in enumerate(lines, 1) if line.strip()):
+        item = EvaluationItem(f"{prefix}/{number}", line.strip())
         if plain.suffix in (".jsonl", ".json"):
             item = _from_json(line, prefix, number, f"{path}, line {number}")
-        else:
-            item = EvaluationItem(f"{prefix}/{number}", line.strip())
         if item.id in items:
             raise ValueError(f"{path}, line {number}: the id {item.id} is there twice")
         items[item.id] = item
@@ -102,17 +101,21 @@ def _from_json(line: str, prefix: str, number: int, where: str) -> EvaluationIte
         raise ValueError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise ValueError(f"{where}: not a JSON object")
-    question = _first(row, QUESTION)
+
+    def first(names: Sequence[str], default: Any = None) -> Any:
+        return next((row[name] for name in names if row.get(name) is not None), default)
+
+    question = first(QUESTION)
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"{where}: no question under {', '.join(QUESTION)}; it has {', '.join(row) or 'nothing'}")
-    choices = _texts(_first(row, CHOICES))
-    given = _first(row, ID)
-    answers = _answers(_first(row, ANSWER), choices)
-    return EvaluationItem(f"{prefix}/{number if given is None else given}", question, answers, choices)
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    choices = _texts(first(CHOICES))
+    answer, place = first(ANSWER), -1
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        place = answer
+    elif isinstance(answer, str) and len(answer) == 1 and answer not in choices:
+        place = ord(answer.upper()) - ord("A")
+    answers = choices[place : place + 1] if 0 <= place < len(choices) else _texts(answer)
+    return EvaluationItem(f"{prefix}/{first(ID, number)}", question, answers, choices)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -122,15 +125,6 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(text for part in value for text in _texts(part))
     return () if value is None else (str(value),)
-
-
-def _answers(value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
-    place = -1
-    if isinstance(value, int) and not isinstance(value, bool):
-        place = value
-    elif isinstance(value, str) and len(value) == 1 and value not in choices:
-        place = ord(value.upper()) - ord("A")
-    return (choices[place],) if 0 <= place < len(choices) else _texts(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,8 +158,8 @@ class ContaminationIndex:
 
     lookup, run_ends  the distinct runs of words: their hashes, and where the entries of each end.
     owners            (entries,) int64: the item that has a run.
-    places, lengths   (entries,) int64: where it begins, in words over the units of all items, and its words.
-    sizes             the lengths that there are.
+    places            (entries,) int64: where it begins, in words over the units of all items.
+    sizes             the lengths of runs that there are, in words.
     """
 
     wanted: Sequence[_Wanted]
@@ -173,7 +167,6 @@ class ContaminationIndex:
     run_ends: NDArray[np.int64]
     owners: NDArray[np.int64]
     places: NDArray[np.int64]
-    lengths: NDArray[np.int64]
     sizes: frozenset[int]
 
 
@@ -182,61 +175,50 @@ def index_items(items: Iterable[EvaluationItem]) -> ContaminationIndex:
     items = tuple(items)
     if len({item.id for item in items}) != len(items):
         raise ValueError("two evaluation items have the same id: give their files different names")
-    cut = [_units_of(item) for item in items]
-    rows = hash_words(text for units in cut for text in units.texts)
+    units = [_units_of(item) for item in items]
+    rows = hash_words(text for texts, _, _ in units for text in texts)
     found = shingle_hashes(rows, SIZE)
-    numbers = np.repeat(np.arange(len(items)), np.array([len(units.texts) for units in cut], np.int64))
+    numbers = np.repeat(np.arange(len(items)), np.array([len(texts) for texts, _, _ in units], np.int64))
     owners, hashes = np.repeat(numbers, found.lengths), found.values
     places = positions(rows.starts, found.lengths)
-    lengths = np.repeat(np.minimum(rows.lengths, SIZE), found.lengths)
     run = np.unique(hashes, return_inverse=True)[1]
     owners_of_run = np.bincount(np.unique(run * len(items) + owners) // max(len(items), 1), minlength=1)
     telling = np.flatnonzero(owners_of_run[run] <= MOST_ITEMS)
     telling = telling[np.lexsort((places[telling], hashes[telling]))]
+    owners, places = owners[telling], places[telling]
     distinct, counts = np.unique(hashes[telling], return_counts=True)
-    owners = owners[telling]
-    left = np.bincount(owners, minlength=len(items)).tolist()
     wanted, row = [], 0
-    for item, units, entries in zip(items, cut, left, strict=True):
-        end = row + len(units.texts)
-        low = int(rows.starts[row]) if units.texts else 0
-        wanted.append(
-            _Wanted(
-                item, int(rows.lengths[row:end].sum()), (low, int(rows.ends[row]) if units.has_question else low),
-                units.needs_answer, _hashed(item.answers), _hashed(item.choices), _undecided(item, entries),
-            )
-        )  # fmt: skip
+    left = np.bincount(owners, minlength=len(items)).tolist()  # the runs by which each item is found
+    for item, (texts, has_question, needs_answer), entries in zip(items, units, left, strict=True):
+        end = row + len(texts)
+        question = (int(rows.starts[row]), int(rows.ends[row])) if has_question else (0, 0)
+        size, undecided = int(rows.lengths[row:end].sum()), _undecided(item, entries)
+        answers, choices = _hashed(item.answers), _hashed(item.choices)
+        wanted.append(_Wanted(item, size, question, needs_answer, answers, choices, undecided))
         row = end
-    lengths = lengths[telling]
-    sizes = frozenset(lengths.tolist())
-    return ContaminationIndex(wanted, HashLookup(distinct), np.cumsum(counts), owners, places[telling], lengths, sizes)
+    sizes = frozenset(np.minimum(rows.lengths, SIZE).tolist())
+    return ContaminationIndex(wanted, HashLookup(distinct), np.cumsum(counts), owners, places, sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Units:
-    """The texts that an item is looked for by. The question is the first of them where `has_question` says so."""
-
-    texts: tuple[str, ...]
-    has_question: bool = True
-    needs_answer: bool = False
-
-
-def _units_of(item: EvaluationItem) -> _Units:
-    counts = {part: len(words(part)) for part in item.parts}
-    long = tuple(part for part in item.parts if counts[part] >= SHORTEST and part != item.question)
-    question = counts[item.question]
+def _units_of(item: EvaluationItem) -> tuple[tuple[str, ...], bool, bool]:
+    """The texts that an item is looked for by; whether the question is the first of them; whether it needs an answer
+    behind it."""
+    long = tuple(part for part in item.parts if len(words(part)) >= SHORTEST and part != item.question)
+    question = len(words(item.question))
     if question >= SHORTEST:
-        return _Units((item.question, *long))
+        return (item.question, *long), True, False
     whole = question + len(words(item.answers[0])) if item.answers else question
     if whole < SHORTEST_WHOLE and not long:
-        return _Units((), has_question=False)
+        return (), False, False
     if not (item.answers or item.choices):
-        return _Units((item.question,))
+        return (item.question,), True, False
     if question >= SHORTEST_QUESTION:
-        return _Units((item.question, *long), needs_answer=True)
-    if long:
-        return _Units(long, has_question=False)
-    return _Units(("\n".join((item.question, *item.answers[:1])),))
+        return (item.question, *long), True, True
+    return (long, False, False) if long else ((_with_answer(item),), True, False)
+
+
+def _with_answer(item: EvaluationItem) -> str:
+    return "\n".join((item.question, *item.answers[:1]))
 
 
 def _hashed(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
@@ -247,8 +229,7 @@ def _hashed(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
 
 def _undecided(item: EvaluationItem, entries: int) -> Status | None:
     """`entries` are the runs by which it is found."""
-    long = any(len(words(part)) >= SHORTEST for part in item.parts)
-    if not long and len(words("\n".join((item.question, *item.answers[:1])))) < SHORTEST:
+    if all(len(words(part)) < SHORTEST for part in (*item.parts, _with_answer(item))):
         return "too short to decide"
     return None if entries else "too common to decide"
 
@@ -280,54 +261,38 @@ def find_overlaps(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[O
     """What the texts, numbered from 0, share with the items, by document and then by item."""
     for number, text in enumerate(texts):
         document = hash_words([text]).values
-        begins, entries = _hits(index, document)
-        order = np.lexsort((begins, index.owners[entries]))
-        begins, entries = begins[order], entries[order]
-        borders = np.flatnonzero(np.diff(index.owners[entries])) + 1
-        spans = None
-        for group in np.split(np.arange(len(order)), borders) if len(order) else ():
-            wanted = index.wanted[int(index.owners[entries[group[0]]])]
-            group = group[_counts(index, wanted, document, begins[group], entries[group])]
-            if not len(group):
+        hits = _hits(index, document)
+        places = word_spans(text).tolist() if hits else []
+        for owner in sorted(hits):
+            wanted = index.wanted[owner]
+            found = [hit for hit in hits[owner] if _counts(wanted, document, *hit[:2])]
+            if not found:
                 continue
-            mine = entries[group]
-            share = _share(wanted, _merged(index.places[mine], index.lengths[mine]))
-            spans = word_spans(text) if spans is None else spans
-            marks = tuple(
-                TaggedSpan(RULE, int(spans[start, 0]), int(spans[end - 1, 1]), share)
-                for start, end in _merged(begins[group], index.lengths[mine])
+            share = _share(wanted, _merged((place, place + length) for _, place, length in found))
+            spans = tuple(
+                TaggedSpan(RULE, places[start][0], places[end - 1][1], share)
+                for start, end in _merged((begin, begin + length) for begin, _, length in found)
             )
-            longest = max(marks, key=lambda mark: mark.end - mark.start)
-            yield Overlap(number, wanted.item.id, share, marks, text[longest.start : longest.end])
+            longest = max(spans, key=lambda span: span.end - span.start)
+            yield Overlap(number, wanted.item.id, share, spans, text[longest.start : longest.end])
 
 
-def _hits(index: ContaminationIndex, document: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where runs of items begin among the words of a document, and the entry of each."""
-    places, entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+def _hits(index: ContaminationIndex, document: NDArray[np.uint64]) -> Mapping[int, list[tuple[int, int, int]]]:
+    """Item → the runs of it that stand among the words of a document: where each begins there, and over the units of
+    all items, and its words."""
+    hits: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for length, hashes in runs(document, SIZE):
-        if length in index.sizes:
-            found, slots = index.lookup.find(mix(hashes))
-            first = np.where(slots > 0, index.run_ends[slots - 1], 0)
-            counts = index.run_ends[slots] - first
-            entries.append(positions(first, counts))
-            places.append(np.repeat(found, counts))
-    return np.concatenate(places), np.concatenate(entries)
+        found = index.lookup.find(mix(hashes)) if length in index.sizes else ()
+        for begin, slot in zip(*(each.tolist() for each in found), strict=True):
+            for entry in range(index.run_ends[slot - 1] if slot else 0, index.run_ends[slot]):
+                hits[int(index.owners[entry])].append((begin, int(index.places[entry]), length))
+    return hits
 
 
-def _counts(
-    index: ContaminationIndex,
-    wanted: _Wanted,
-    document: NDArray[np.uint64],
-    begins: NDArray[np.int64],
-    entries: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """(n,) which of the item's runs in a document say anything: not a short question without its answer."""
-    counts = np.ones(len(begins), bool)
-    if wanted.needs_answer:
-        low, high = wanted.question
-        for row in np.flatnonzero((low <= index.places[entries]) & (index.places[entries] < high)).tolist():
-            counts[row] = _is_answered(wanted, document[int(begins[row]) + high - low :])
-    return counts
+def _counts(wanted: _Wanted, document: NDArray[np.uint64], begin: int, place: int) -> bool:
+    """Whether a run of the item says anything: a short question without its answer does not."""
+    low, high = wanted.question
+    return not (wanted.needs_answer and low <= place < high) or _is_answered(wanted, document[begin + high - low :])
 
 
 def _is_answered(wanted: _Wanted, after: NDArray[np.uint64]) -> bool:
@@ -349,10 +314,10 @@ def _holds(words: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:
     return bool((windows == wanted).all(axis=1).any())
 
 
-def _merged(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """The union of ranges as ranges that do not touch."""
     merged: list[tuple[int, int]] = []
-    for start, end in sorted(zip(starts.tolist(), (starts + lengths).tolist(), strict=True)):
+    for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:
             merged[-1] = merged[-1][0], max(merged[-1][1], end)
         else:

@@ -3,8 +3,12 @@
 A word is a run of letters, digits and underscores of the casefolded text. Here it only has to be cut in the same way in
 two texts that say the same, whatever their punctuation, at some hundred megabytes a second: so *don't* is two words,
 and a vowel sign of Hindi ends one. Measures such as the number of words have a definition of their own
-(`annotate.words`). Scripts that are written without blanks between words would make one word of a sentence: each of
+(`taggers.words`). Scripts that are written without blanks between words would make one word of a sentence: each of
 their characters is a word of its own.
+
+Texts are compared as sets of n-grams of such words, their shingles (Broder 1997, "On the resemblance and containment of
+documents"), each hashed to 64 bits, the same in every process (`reference` defines them). Among a billion shingles, two
+that differ and are taken for equal are expected once in 37 such collections.
 """
 
 import hashlib
@@ -20,6 +24,8 @@ UNSPACED = (
     "\uff66-\uff9f\U00020000-\U0003ffff"
 )
 WORD = re.compile(rf"(?=\w)[{UNSPACED}]|[^\W{UNSPACED}]+")
+WORDS = 5  # of a shingle
+PERMUTATIONS = 128  # places of a signature
 SEPARATOR = 10  # the byte between words, a newline, which no word holds
 
 _NO_WORD = re.compile(r"[^\w\x00-\x7f]")  # without a quantifier: the search then skips ASCII a character at a time

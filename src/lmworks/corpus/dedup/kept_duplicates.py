@@ -12,6 +12,7 @@ must be there. Documents with the same words are one for all comparisons, and th
 for them; crowds are compared only now, with those that stay.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.dedup.hashes import HashRows
+from lmworks.corpus.dedup.library import shingle_sets
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
-from lmworks.corpus.dedup.shingles import shingle_sets, similarities
+from lmworks.corpus.dedup.minhash import similarities
 from lmworks.corpus.languages import MEASURED
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
@@ -161,27 +163,21 @@ def kept_duplicates(
             f"{threshold:g}: lower near.threshold of data.duplicates (--set duplicates.near.threshold={threshold:g}, "
             "for a stage called duplicates), or raise the similarity of the step"
         )
-    heads = _heads(pairs, rank, there)
+    labels = same_words(pairs, len(rank))
+    order = np.argsort(rank)
+    order = order[there[order]]
+    found, best = np.unique(labels[order], return_index=True)
+    heads = np.full(len(rank), -1, np.int64)  # of each label the best document that is there
+    heads[found] = order[best]
+    heads = heads[labels]
     first, second = heads[pairs.first], heads[pairs.second]
     between = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
     similar = Pairs(first[between], second[between], pairs.similarity[between])
     members = [np.unique(heads[each][heads[each] >= 0]) for each in crowds.members]
     stars = star_clusters(rank, similar, members, similarity, threshold)
-    kept, values = stars.document.copy(), stars.similarity.copy()
     others = np.flatnonzero(there & (heads != np.arange(len(rank))))
-    kept[others], values[others] = kept[heads[others]], values[heads[others]]
-    return Kept(kept, values, stars.uncompared)
-
-
-def _heads(pairs: Pairs, rank: NDArray[np.int64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(n,) of each document the best with the same words that is there; -1 where none is."""
-    labels = same_words(pairs, len(rank))
-    order = np.argsort(rank)
-    order = order[there[order]]
-    found, first = np.unique(labels[order], return_index=True)
-    best = np.full(len(rank), -1, np.int64)
-    best[found] = order[first]
-    return best[labels]
+    stars.document[others], stars.similarity[others] = stars.document[heads[others]], stars.similarity[heads[others]]
+    return stars
 
 
 def same_words(pairs: Pairs, documents: int) -> NDArray[np.int64]:
@@ -227,16 +223,22 @@ def star_clusters(
     if crowds and similarity is None:
         raise ValueError("crowds need a similarity to be compared by")
     best_first = np.argsort(rank)  # from here on documents are their ranks
-    better = _better_ones(rank, pairs)
-    memberships: dict[int, list[int]] = {}
+    first, second = rank[pairs.first], rank[pairs.second]
+    better, worse = np.minimum(first, second), np.maximum(first, second)
+    order = np.lexsort((better, worse))
+    neighbours: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)  # the better ones, the best first
+    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[order].tolist())
+    for document, other, value in zip(*columns, strict=True):
+        neighbours[document].append((other, value))
+    memberships: defaultdict[int, list[int]] = defaultdict(list)
     for number, members in enumerate(crowds):
         for member in rank[members].tolist():
-            memberships.setdefault(member, []).append(number)
+            memberships[member].append(number)
     stars: list[list[int]] = [[] for _ in crowds]
     gone: dict[int, tuple[int, float]] = {}
     uncompared = 0
-    for document in sorted({*better, *memberships}):
-        found = next((pair for pair in better.get(document, ()) if pair[0] not in gone), None)
+    for document in sorted({*neighbours, *memberships}):
+        found = next((pair for pair in neighbours.get(document, ()) if pair[0] not in gone), None)
         mine = memberships.get(document, ())
         if found is None and mine and similarity is not None:
             others = sorted({other for number in mine for other in stars[number]})
@@ -255,18 +257,6 @@ def star_clusters(
     kept[documents] = best_first[[other for other, _ in gone.values()]]
     values[documents] = [value for _, value in gone.values()]
     return Kept(kept, values, uncompared)
-
-
-def _better_ones(rank: NDArray[np.int64], pairs: Pairs) -> dict[int, list[tuple[int, float]]]:
-    """Rank of a document → those of the better ones of its pairs, the best first, with the similarity."""
-    first, second = rank[pairs.first], rank[pairs.second]
-    better, worse = np.minimum(first, second), np.maximum(first, second)
-    order = np.lexsort((better, worse))
-    found: dict[int, list[tuple[int, float]]] = {}
-    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[order].tolist())
-    for document, other, value in zip(*columns, strict=True):
-        found.setdefault(document, []).append((other, value))
-    return found
 
 
 def _first_similar(

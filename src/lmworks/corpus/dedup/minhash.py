@@ -26,53 +26,16 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup import library, reference
 from lmworks.corpus.dedup.hashes import HashRows, mix, positions
+from lmworks.corpus.dedup.library import common_counts
 from lmworks.corpus.dedup.match_tables import Pairs
 from lmworks.corpus.dedup.reference import MULTIPLIER
-from lmworks.corpus.dedup.shingles import WORDS, batches, hash_words, similarities
 
-PERMUTATIONS = 128
 NOTHING = np.uint32(2**32 - 1)  # in all places of the signature of a text without a word
 NO_KEY = np.uint64(2**64 - 1)  # of a text without a word, which is no candidate
 FALSE_POSITIVES = 0.02  # their weight beside that of missed pairs, which are not found again
 _PIECE = 2**17  # pairs that are looked at together
 _BATCH = 8192  # pairs whose shingles are in memory at once
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Signatures
-
-
-def sign(words: HashRows, size: int = WORDS, permutations: int = PERMUTATIONS) -> NDArray[np.uint32]:
-    """(rows, permutations) uint32: the signatures of rows of words, by their shingles of `size` words.
-
-    Of each place the lower half of its least hash is kept, by which two different shingles agree once in 2^32 times.
-    ValueError for a size or permutations out of range.
-    """
-    if size < 1:
-        raise ValueError(f"a shingle has at least one word, got {size}")
-    if not 1 <= permutations <= 2**16:
-        raise ValueError(f"a signature has between 1 and 65,536 places, got {permutations}")
-    compiled = library.load()
-    if compiled is None:
-        return reference.signatures(words, size, permutations)
-    signatures = np.empty((len(words), permutations), np.uint32)
-    library.check(
-        compiled.lmworks_data_signatures(
-            words.values.ctypes.data, words.ends.ctypes.data, len(words), size, permutations, 0, signatures.ctypes.data
-        )
-    )
-    return signatures
-
-
-def signatures(texts: Iterable[str], size: int = WORDS, permutations: int = PERMUTATIONS) -> NDArray[np.uint32]:
-    """(texts, permutations) uint32: the signatures of texts, some megabytes at a time."""
-    signed = [sign(hash_words(batch), size, permutations) for batch in batches(texts)]
-    return np.concatenate([np.empty((0, permutations), np.uint32), *signed])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +73,8 @@ def choose_bands(threshold: float, permutations: int) -> Bands:
 
 def band_keys(signatures: NDArray[np.uint32], choice: Bands) -> NDArray[np.uint64]:
     """(texts, bands) uint64: the key of each band of (texts, permutations) signatures; `NO_KEY` for a text without a
-    word. ValueError where the signatures have too few places."""
+    word."""
     bands, rows = choice.bands, choice.rows
-    if bands * rows > signatures.shape[1]:
-        raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} places, got {signatures.shape[1]}")
     places = signatures[:, : bands * rows].reshape(len(signatures), bands, rows)
     keys = np.zeros((len(signatures), bands), np.uint64)
     for row in range(rows):
@@ -199,19 +160,23 @@ def verify(
     document that is in candidates far apart is asked for again: its shingles take more memory than they take time.
     """
     found, values, looked_at = [np.empty((0, 2), np.int64)], [np.empty(0, np.float64)], 0
-    for batch in _in_batches(candidates):
-        documents, places = np.unique(batch, return_inverse=True)
-        similarity = similarities(sets_of(documents), places.reshape(-1, 2))
-        enough = similarity >= threshold
-        found.append(batch[enough])
-        values.append(similarity[enough])
-        looked_at += len(batch)
+    for pairs in candidates:
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]  # so that a batch has few documents
+        for batch in (pairs[begin : begin + _BATCH] for begin in range(0, len(pairs), _BATCH)):
+            documents, places = np.unique(batch, return_inverse=True)
+            similarity = similarities(sets_of(documents), places.reshape(-1, 2))
+            enough = similarity >= threshold
+            found.append(batch[enough])
+            values.append(similarity[enough])
+        looked_at += len(pairs)
     first, second = np.concatenate(found).T
     return Pairs(first, second, np.concatenate(values)), looked_at
 
 
-def _in_batches(candidates: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-    for pairs in candidates:
-        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]  # so that a batch has few documents
-        for begin in range(0, len(pairs), _BATCH):
-            yield pairs[begin : begin + _BATCH]
+def similarities(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) the Jaccard similarity of the two rows of each of (n, 2) pairs. ValueError for two empty rows."""
+    common = common_counts(sets, pairs)
+    union = sets.lengths[pairs[:, 0]] + sets.lengths[pairs[:, 1]] - common
+    if (union == 0).any():
+        raise ValueError("two texts without a word have no similarity")
+    return common / union

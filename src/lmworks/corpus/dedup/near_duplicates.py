@@ -1,26 +1,18 @@
 """Near duplicates of documents, from their texts to the pairs that are similar enough and the crowds to be compared."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup.hashes import HashRows
+from lmworks.corpus.dedup.hashes import PERMUTATIONS, WORDS, HashRows
+from lmworks.corpus.dedup.library import hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.match_tables import Pairs
-from lmworks.corpus.dedup.minhash import (
-    NO_KEY,
-    PERMUTATIONS,
-    band_keys,
-    candidate_pairs,
-    choose_bands,
-    crowds,
-    sign,
-    verify,
-)
-from lmworks.corpus.dedup.shingles import WORDS, batches, hash_words, shingle_sets
+from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, crowds, verify
 
+BATCH = 4_000_000  # characters that are hashed at once: large enough that calls cost nothing, small enough for memory
 CROWD = 64  # documents of the largest bucket whose pairs are all compared
 
 
@@ -58,6 +50,20 @@ class Keys:
     words: NDArray[np.uint64]
 
 
+def batches(texts: Iterable[str], characters: int = BATCH) -> Iterator[list[str]]:
+    """Lists of neighbouring texts, each ended by the one that reaches so many characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text) + 1
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def keys_of_texts(texts: Iterable[str], config: NearDuplicatesConfig) -> Keys:
     """A text's keys depend on nothing else, so that parts of a corpus may have theirs made anywhere, and be joined."""
     bands = choose_bands(config.threshold, config.permutations)
@@ -65,7 +71,7 @@ def keys_of_texts(texts: Iterable[str], config: NearDuplicatesConfig) -> Keys:
     digests = [np.empty((0, 2), np.uint64)]
     for batch in batches(texts):
         rows = hash_words(batch)
-        found.append(band_keys(sign(rows, config.words, config.permutations), bands))
+        found.append(band_keys(signatures(rows, config.words, config.permutations), bands))
         joined = b"".join(blake2b(rows[row].tobytes(), digest_size=16).digest() for row in range(len(rows)))
         digests.append(np.frombuffer(joined, "<u8").astype(np.uint64).reshape(-1, 2))
     return Keys(np.concatenate(found), np.concatenate(digests))

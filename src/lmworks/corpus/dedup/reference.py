@@ -17,6 +17,7 @@ from lmworks.corpus.dedup.hashes import SEPARATOR, HashRows, mix, positions
 MULTIPLIER = 0xD1342543DE82EF95
 STEP = 0x9E3779B97F4A7C15  # from one turn of a signature to the next, as in SplitMix64
 EMPTY = np.uint64(2**64 - 1)  # a place of a signature that no shingle has reached
+_BYTES = mix(np.arange(1, 257, dtype=np.uint64))  # what stands for a byte, so that all bits of a hash depend on it
 
 
 def hash_words(text: NDArray[np.uint8], ends: NDArray[np.int64]) -> HashRows:
@@ -28,15 +29,12 @@ def hash_words(text: NDArray[np.uint8], ends: NDArray[np.int64]) -> HashRows:
     if not len(word_starts):
         return HashRows(np.empty(0, np.uint64), row_ends)
     lengths = word_ends - word_starts
+    powers = np.full(int(lengths.max()), MULTIPLIER, np.uint64)
+    powers[0] = 1
+    powers = np.cumprod(powers, dtype=np.uint64)
     exponents = np.repeat(word_ends, lengths) - 1 - np.flatnonzero(inside)
-    terms = text[inside].astype(np.uint64) * _powers(int(lengths.max()))[exponents]
+    terms = text[inside].astype(np.uint64) * powers[exponents]
     return HashRows(mix(np.add.reduceat(terms, np.cumsum(lengths) - lengths)), row_ends)
-
-
-def _powers(number: int) -> NDArray[np.uint64]:
-    factors = np.full(number, MULTIPLIER, np.uint64)
-    factors[0] = 1
-    return np.cumprod(factors, dtype=np.uint64)
 
 
 def runs(values: NDArray[np.uint64], longest: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
@@ -81,7 +79,9 @@ def signatures(words: HashRows, size: int, permutations: int) -> NDArray[np.uint
         if not len(values):
             break
         hashes = mix(values + np.uint64((turn + 1) * STEP % 2**64))
-        places = _places(hashes, turn, permutations)
+        # Thrown by the upper half; from turn `permutations` on, all into one place after the other.
+        thrown = (((hashes >> np.uint64(32)) * np.uint64(permutations)) >> np.uint64(32)).astype(np.int64)
+        places = thrown if turn < permutations else turn - permutations
         marked = np.uint64(turn << 32) | (hashes & np.uint64(2**32 - 1))
         np.minimum.at(least, rows * permutations + places, marked)
         open_ = (least.reshape(-1, permutations) == EMPTY).any(axis=1)[rows]
@@ -89,14 +89,45 @@ def signatures(words: HashRows, size: int, permutations: int) -> NDArray[np.uint
     return least.astype(np.uint32).reshape(-1, permutations)  # the lower half: the turn is told by it well enough
 
 
-def _places(hashes: NDArray[np.uint64], turn: int, permutations: int) -> NDArray[np.int64]:
-    """Thrown by the upper half of the hash; from turn `permutations` on, all into one place after the other."""
-    if turn >= permutations:
-        return np.full(len(hashes), turn - permutations, np.int64)
-    return (((hashes >> np.uint64(32)) * np.uint64(permutations)) >> np.uint64(32)).astype(np.int64)
-
-
 def common(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) int64: how many values the two sorted rows of each pair share."""
     found = [len(np.intersect1d(sets[first], sets[second], assume_unique=True)) for first, second in pairs.tolist()]
     return np.array(found, np.int64)
+
+
+def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """(hashes, places) of windows of bytes that are the least of any run of `width` values. Of each value the largest
+    among the minima of all runs that it is in is then its own; runs that the ends cut off count as well."""
+    hashes = window_hashes(text, window)
+    lowest = _running_minimum(np.pad(hashes, width - 1, constant_values=EMPTY), width)
+    places = np.flatnonzero(~_running_minimum(~lowest, width) == hashes)
+    return hashes[places], places
+
+
+def _running_minimum(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
+    """(n - width + 1,): the least of each run of `width` values, put together from runs of 1, 2, 4, ... values."""
+    size = 1
+    while size < width:
+        step = min(size, width - size)
+        values = np.minimum(values[:-step], values[step:])
+        size += step
+    return values
+
+
+def window_hashes(text: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
+    """(len(text) - length + 1,) uint64: the hash of the `length` bytes at each place.
+
+    A polynomial over the bytes, put together from those over 1, 2, 4, ... bytes: a step for each binary digit.
+    """
+    number = max(len(text) - length + 1, 0)
+    whole = np.zeros(number, np.uint64)
+    part = _BYTES[text]
+    done, size, power = 0, 1, MULTIPLIER
+    while number and size <= length:
+        if length & size:
+            whole = whole * np.uint64(power) + part[done : done + number]
+            done += size
+        if 2 * size <= length:
+            part = part[:-size] * np.uint64(power) + part[size:]
+        size, power = 2 * size, power * power % 2**64
+    return mix(whole)

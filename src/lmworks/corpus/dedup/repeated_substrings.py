@@ -6,20 +6,29 @@ to one passage, which is as long as all of its places agree: where a passage of 
 third, there are two passages, and they overlap. So whoever decides which documents are there may keep one place of
 each passage and take out the others: each byte that goes is left standing in the place of some passage that holds it.
 
-Most of a corpus stands nowhere else, and is put aside before: `winnowing` tells of each text which stretches may be
-repeated, for about a byte of memory for each byte of text. The suffix array is made of those stretches alone, and needs
-`MEMORY` bytes for each of theirs, in one process; a corpus that would need more than is allowed is refused.
+Most of a corpus stands nowhere else, and is put aside before: a few windows of each text, chosen by their content
+alone, tell which stretches may be repeated (winnowing, Schleimer, Wilkerson & Aiken 2003, "Winnowing: local algorithms
+for document fingerprinting"), for about a byte of memory for each byte of text. Windows of half of `length` are hashed,
+and of each `length` bytes those with the least hash are chosen, two in a hundred of natural text where `length` is 200:
+two texts that share `length` bytes share what is chosen of these. The suffix array is made of those stretches alone,
+and needs `MEMORY` bytes for each of theirs, in one process; a corpus that would need more than is allowed is refused.
+
+Paragraphs that stand in several documents (notices, menus, quoted letters) are found by the 64-bit hash of their words,
+so that punctuation and capitals make no difference; among sixty million different ones, two that are taken for equal
+are expected once in ten thousand collections.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup.hashes import UNSPACED
+from lmworks.corpus.dedup.hashes import UNSPACED, word_bytes
+from lmworks.corpus.dedup.library import winnow
 from lmworks.corpus.dedup.match_tables import Places
-from lmworks.corpus.dedup.winnowing import Fingerprints, encoded, fingerprints, repeated, stretches_around
 
 LENGTH = 200  # bytes: the 50 tokens of the paper, or some 35 English words
 MOST_BYTES = 400_000_000  # that are compared at once
@@ -27,6 +36,70 @@ MEMORY = 70  # bytes for each of those
 SEPARATOR = 0xFF  # behind each stretch: a byte that UTF-8 has nowhere
 _INSIDE = re.compile(rf"(?![{UNSPACED}])\w(?=(?![{UNSPACED}])\w)")  # a character that the next one goes on a word of
 _SPACES = 100  # characters before a place that are looked at
+_BORDER = re.compile(r"\n\s*\n")  # of paragraphs
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stretches that may be repeated
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fingerprints:
+    """n chosen windows: (n,) arrays, in the order of documents and places.
+
+    hashes     uint64
+    documents  int64
+    places     int64: where each begins, in bytes of UTF-8
+    """
+
+    hashes: NDArray[np.uint64]
+    documents: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def window_size(length: int) -> int:
+    """The bytes of a window, for passages of `length` bytes."""
+    return max(length // 2, 1)
+
+
+def encoded(text: str) -> NDArray[np.uint8]:
+    """The bytes of a text; a surrogate, which UTF-8 has no place for, has three as well."""
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def fingerprints(texts: Iterable[str], length: int, first_document: int = 0) -> Fingerprints:
+    """What is chosen of texts, the first of which has the number `first_document`. Shorter ones have nothing."""
+    window = window_size(length)
+    hashes, documents, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for document, raw in enumerate(map(encoded, texts), first_document):
+        if len(raw) >= length:
+            chosen, begins = winnow(raw, window, length - window + 1)
+            hashes.append(chosen)
+            documents.append(np.full(len(chosen), document))
+            places.append(begins)
+    return Fingerprints(np.concatenate(hashes), np.concatenate(documents), np.concatenate(places))
+
+
+def repeated(found: Fingerprints) -> Fingerprints:
+    """Those whose hash is there more than once."""
+    order = np.argsort(found.hashes, kind="stable")
+    hashes = found.hashes[order]
+    equal = hashes[1:] == hashes[:-1]
+    several = np.sort(order[np.append(equal, False) | np.append(False, equal)] if len(order) else order)
+    return Fingerprints(found.hashes[several], found.documents[several], found.places[several])
+
+
+def stretches_around(places: NDArray[np.int64], length: int, size: int) -> NDArray[np.int64]:
+    """(n, 2) int64: what any passage of `length` bytes that holds a window at one of the sorted `places` of a text of
+    `size` bytes can lie in, as half-open ranges that do not touch."""
+    starts = np.maximum(places + window_size(length) - length, 0)
+    ends = np.minimum(places + length, size)
+    new = np.append(True, starts[1:] > ends[:-1])  # both ascend, since the places do
+    return np.stack((starts[new], ends[np.append(new[1:], True)]), axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Passages
 
 
 def repeated_passages(
@@ -74,10 +147,6 @@ def _gathered(
             "for longer passages, or take out equal and alike documents first"
         )
     return np.concatenate(parts), np.concatenate(found)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Windows into passages
 
 
 def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -228,3 +297,55 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     lead = lead[len(lead.rstrip()) :]
     keeps_apart = not start or (lead and lead.count("\n") >= text[bare:end].count("\n"))
     return start, end if keeps_apart else bare
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Paragraphs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Paragraphs:
+    """n paragraphs of documents: (n,) arrays, offsets in code points, in the order of documents and beginnings."""
+
+    hashes: NDArray[np.uint64]
+    documents: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+def paragraphs_of(texts: Iterable[str], least: int, first_document: int = 0) -> Paragraphs:
+    """The paragraphs of texts, between blank lines, that have at least `least` characters and a word.
+
+    `first_document` is the number of the first text. It keeps 32 bytes a paragraph.
+    """
+    hashes, places = [], []
+    for document, text in enumerate(texts, first_document):
+        for start, end in _ranges(text):
+            if end - start >= least and (spelled := word_bytes(text[start:end]).split()):
+                hashes.append(int.from_bytes(blake2b(b" ".join(spelled), digest_size=8).digest(), "little"))
+                places.append((document, start, end))
+    documents, starts, ends = np.array(places, np.int64).reshape(-1, 3).T
+    return Paragraphs(np.array(hashes, np.uint64), documents, starts, ends)
+
+
+def _ranges(text: str) -> Iterator[tuple[int, int]]:
+    """What lies between borders, without the spaces at its ends."""
+    start = 0
+    for end, after in [*(match.span() for match in _BORDER.finditer(text)), (len(text), len(text))]:
+        piece = text[start:end]
+        stripped = piece.strip()
+        begin = start + len(piece) - len(piece.lstrip())
+        if stripped:
+            yield begin, begin + len(stripped)
+        start = after
+
+
+def repeated_paragraphs(found: Paragraphs) -> Places:
+    """All places of the paragraphs that several documents have."""
+    groups = np.unique(found.hashes, return_inverse=True)[1]
+    number = int(found.documents.max(initial=0)) + 1
+    owners = np.bincount(np.unique(groups * number + found.documents) // number)  # documents that have each paragraph
+    rows = np.flatnonzero(owners[groups] > 1)
+    rows = rows[np.lexsort((found.starts[rows], found.documents[rows], groups[rows]))]
+    groups = np.unique(groups[rows], return_inverse=True)[1]
+    return Places(groups, found.documents[rows], found.starts[rows], found.ends[rows])

@@ -12,7 +12,7 @@ which fits a source that holds a repository in each folder.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -28,9 +28,9 @@ from lmworks.corpus.dedup.kept_duplicates import (
     same_words,
     star_clusters,
 )
+from lmworks.corpus.dedup.library import common_counts
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 from lmworks.corpus.dedup.minhash import buckets, pairs_within
-from lmworks.corpus.dedup.shingles import common_counts
 from lmworks.records import RejectedRecord
 
 NAMED_BY = ("repository", "repo", "repo_name", "repository_name", "max_stars_repo_name")
@@ -79,11 +79,6 @@ class Repository:
     files: NDArray[np.uint64]
     licensed: bool = False
 
-    @property
-    def priority(self) -> tuple[bool, int, str]:
-        """The lowest is the original: a known licence, more files, the name."""
-        return not self.licensed, -len(self.files), self.name
-
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -94,24 +89,23 @@ class Copy:
     share: float
 
 
-def copied_repositories(repositories: Sequence[Repository], share: float) -> tuple[Copy, ...]:
-    """The copies, each with the best original that stays, by name; what is not named stays.
+def copied_repositories(repositories: Sequence[Repository], share: float) -> list[Copy]:
+    """The copies, each with the best original that stays, by name; what is not named stays. The best is the one with a
+    known licence, then with more files, then by its name.
 
     A copy shares at least `LEAST_FILES` files with its original, which are at least `share` of its own. A file that
     more than `CROWD` repositories have is a reason to compare each of them with the best of those alone. So that a
     large family is not lost when that one goes, the search is repeated among those that stay, until it finds nothing
     new.
     """
-    ordered = sorted(repositories, key=lambda repository: repository.priority)
+    ordered = sorted(repositories, key=lambda each: (not each.licensed, -len(each.files), each.name))
     number = len(ordered)
-    sizes = np.array([len(repository.files) for repository in ordered], np.int64)
-    files = HashRows(
-        np.concatenate([np.empty(0, np.uint64), *(repository.files for repository in ordered)]), np.cumsum(sizes)
-    )
+    sizes = np.array([len(each.files) for each in ordered], np.int64)
+    files = HashRows(np.concatenate([np.empty(0, np.uint64), *(each.files for each in ordered)]), np.cumsum(sizes))
     looked_at, stars = np.empty(0, np.int64), Kept(np.arange(number), np.ones(number))
     while True:
         staying = stars.document == np.arange(number)
-        candidates = np.unique(np.concatenate((looked_at, _candidates(files, staying))))
+        candidates = np.unique(np.concatenate((looked_at, *_candidates(files, staying))))
         if len(candidates) == len(looked_at):
             break
         looked_at = candidates
@@ -124,10 +118,10 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> tup
         Copy(ordered[copy].name, ordered[stars.document[copy]].name, float(stars.similarity[copy]))
         for copy in stars.removed.tolist()
     ]
-    return tuple(sorted(copies, key=lambda copy: copy.copy))
+    return sorted(copies, key=lambda copy: copy.copy)
 
 
-def _candidates(files: HashRows, staying: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _candidates(files: HashRows, staying: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
     """Pairs of repositories that stay and share a file, each as the better one's number times all, plus the other's;
     some more than once."""
     owners = np.repeat(np.arange(len(files)), files.lengths)
@@ -135,16 +129,10 @@ def _candidates(files: HashRows, staying: NDArray[np.bool_]) -> NDArray[np.int64
     owners = owners[mine]
     order, starts, ends = buckets(files.values[mine])
     few = ends - starts <= CROWD
-    found = [np.empty(0, np.int64)]
     for pairs in pairs_within(order, starts[few], ends[few]):
-        found.append(np.unique(owners[pairs[:, 0]] * len(files) + owners[pairs[:, 1]]))
+        yield np.unique(owners[pairs[:, 0]] * len(files) + owners[pairs[:, 1]])
     for start, end in zip(starts[~few].tolist(), ends[~few].tolist(), strict=True):
-        found.append(owners[order[start]] * len(files) + owners[order[start + 1 : end]])
-    return np.concatenate(found)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Their files
+        yield owners[order[start]] * len(files) + owners[order[start + 1 : end]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,61 +156,42 @@ def copied_files(
     """What goes of repositories at least that `share` of whose files another one has.
 
     `repositories` has the repository of each document, None for what is no file of one. Only documents that are `there`
-    count. Files of few characters say nothing of a repository, and go all the same where it is a copy.
+    count. Files of few characters say nothing of a repository, and go all the same where it is a copy. In the place of
+    a file stays the best of the original that has its text; or its words; or was found similar.
     """
     files = there & np.array([name is not None for name in repositories], bool)
-    best_first = standings.order[files[standings.order]].tolist()
-    contents = kept_duplicates(pairs, crowds, crowds.threshold, standings.rank, files, similarity).document.copy()
-    first: dict[str, int] = {}
-    members: dict[str, list[int]] = defaultdict(list)
-    for document in best_first:
-        members[str(repositories[document])].append(document)
-        key = standings.keys[document]
-        if key is not None and contents[document] == document:  # texts without a word are alike to none
-            contents[document] = first.setdefault(key, document)
-    known = [_repository(name, np.array(mine), contents, standings) for name, mine in sorted(members.items())]
-    finder = _Finder(pairs, standings, repositories, best_first)
+    contents = kept_duplicates(pairs, crowds, crowds.threshold, standings.rank, files, similarity).document
+    labels = same_words(pairs, len(standings)).tolist()
+    near: defaultdict[int, set[int]] = defaultdict(set)  # labels of documents that were compared
+    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
+        near[labels[first]].add(labels[second])
+        near[labels[second]].add(labels[first])
+    with_text: dict[str, int] = {}
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    best: dict[tuple[str, str | int], int] = {}  # of a repository, by its text's key or the label of its words
+    for document in standings.order[files[standings.order]].tolist():
+        name, key = str(repositories[document]), standings.keys[document]
+        members[name].append(document)
+        best.setdefault((name, labels[document]), document)
+        if key is not None:
+            best.setdefault((name, key), document)
+            if contents[document] == document:  # texts without a word are alike to none
+                contents[document] = with_text.setdefault(key, document)
+
+    def kept_in(name: str, document: int) -> int | None:
+        for known in (standings.keys[document], labels[document]):
+            if known is not None and (name, known) in best:
+                return best[name, known]
+        others = [best[name, label] for label in near[labels[document]] if (name, label) in best]
+        return min(others, key=lambda other: int(standings.rank[other]), default=None)
+
+    known: list[Repository] = []
+    for name, mine in sorted(members.items()):
+        telling = np.unique([contents[each] for each in mine if standings.characters[each] >= LEAST_CHARACTERS])
+        known.append(Repository(name, telling.astype(np.uint64), bool(standings.licensed[mine].any())))
     return [
         CopiedFile(document, kept, copy)
         for copy in copied_repositories(known, share)
         for document in members[copy.copy]
-        if (kept := finder.in_repository(document, copy.original)) is not None
+        if (kept := kept_in(copy.original, document)) is not None
     ]
-
-
-def _repository(name: str, files: NDArray[np.int64], contents: NDArray[np.int64], standings: Standings) -> Repository:
-    telling = files[standings.characters[files] >= LEAST_CHARACTERS]
-    return Repository(name, np.unique(contents[telling]).astype(np.uint64), bool(standings.licensed[files].any()))
-
-
-class _Finder:
-    """Finds the file of a repository that has the text or the words of another file, or was found similar to it."""
-
-    def __init__(
-        self, pairs: Pairs, standings: Standings, repositories: Sequence[str | None], best_first: Sequence[int]
-    ) -> None:
-        self._standings = standings
-        self._labels = same_words(pairs, len(standings))
-        self._by_words: dict[tuple[str, int], int] = {}
-        self._by_key: dict[tuple[str, str], int] = {}
-        self._near: dict[int, set[int]] = defaultdict(set)  # labels of documents that were compared
-        for first, second in zip(self._labels[pairs.first].tolist(), self._labels[pairs.second].tolist(), strict=True):
-            if first != second:
-                self._near[first].add(second)
-                self._near[second].add(first)
-        for document in best_first:
-            name = str(repositories[document])
-            self._by_words.setdefault((name, int(self._labels[document])), document)
-            if (key := standings.keys[document]) is not None:
-                self._by_key.setdefault((name, key), document)
-
-    def in_repository(self, document: int, name: str) -> int | None:
-        """The best such file of the repository of this name; one with the same text before all others."""
-        key = self._standings.keys[document]
-        if key is not None and (name, key) in self._by_key:
-            return self._by_key[name, key]
-        label = int(self._labels[document])
-        if (name, label) in self._by_words:
-            return self._by_words[name, label]
-        others = [self._by_words[name, near] for near in self._near.get(label, ()) if (name, near) in self._by_words]
-        return min(others, key=lambda other: int(self._standings.rank[other]), default=None)

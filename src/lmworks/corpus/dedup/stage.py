@@ -23,10 +23,16 @@ from lmworks.corpus.dedup.match_tables import (
     write_repositories,
 )
 from lmworks.corpus.dedup.near_duplicates import Compared, Keys, NearDuplicatesConfig, compare, keys_of_texts
-from lmworks.corpus.dedup.repeated_paragraphs import Paragraphs, paragraphs_of, repeated_paragraphs
-from lmworks.corpus.dedup.repeated_substrings import MOST_BYTES, repeated_passages
+from lmworks.corpus.dedup.repeated_substrings import (
+    MOST_BYTES,
+    Fingerprints,
+    Paragraphs,
+    fingerprints,
+    paragraphs_of,
+    repeated_paragraphs,
+    repeated_passages,
+)
 from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
-from lmworks.corpus.dedup.winnowing import Fingerprints, fingerprints
 from lmworks.corpus.documents import REJECTED, CorpusShard, Shard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out

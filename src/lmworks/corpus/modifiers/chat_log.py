@@ -5,11 +5,11 @@ changes ("is now known as") and where somebody is addressed by it. Programs that
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.modifiers.page_layout import split_lines
+from lmworks.corpus.modifiers.text_lines import split_lines
 from lmworks.records import Edit
 
 _FEWEST = 3  # messages of a log
@@ -50,16 +50,6 @@ class _Line:
     nick: str
 
 
-def find_bot_lines(text: str) -> list[TaggedSpan]:
-    """Marks, rule `chat.bot`, of the messages of programs; none of a text that is no log."""
-    log = _log(text)
-    return [
-        TaggedSpan("chat.bot", line.start, line.end)
-        for line in log
-        if line.kind != "notice" and _BOT.fullmatch(line.nick)
-    ]
-
-
 def repair_chat(text: str) -> list[Edit]:
     """A log as `nick: text` lines and `* nick does` for actions, with pseudonyms; none of a text that is no log.
 
@@ -68,15 +58,13 @@ def repair_chat(text: str) -> list[Edit]:
     """
     log = _log(text)
     names = _pseudonyms(text, log)
-    edits: list[Edit] = []
-    for line in log:
-        if line.kind == "notice":
-            edits.append(Edit(line.start, line.next, "", "chat.notice"))
-            continue
+    said = [line for line in log if line.kind != "notice"]
+    edits = [Edit(line.start, line.next, "", "chat.notice") for line in log if line.kind == "notice"]
+    for line in said:
         name = names[line.nick.casefold()]
         prefix = f"{name}: " if line.kind == "message" else f"* {name} "
         edits.append(Edit(line.start, line.text_start, prefix, "chat.prefix"))
-    return sorted(edits + _mentions(text, log, names))
+    return sorted(edits + _mentions(text, said, names))
 
 
 def _log(text: str) -> list[_Line]:
@@ -123,44 +111,35 @@ def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:
             before, after = map(root, order[-2:])
             same[after] = before
     users: dict[str, str] = {}
-    counts = {"user": 0, "bot": 0}
-    names: dict[str, str] = {}
+    counts = Counter[str]()
     for nick in order:
-        if (person := root(nick)) not in users:
+        if root(nick) not in users:
             kind = "bot" if _BOT.fullmatch(nick) else "user"
             counts[kind] += 1
-            users[person] = f"{kind}{counts[kind]}"
-        names[nick] = users[person]
-    return names
+            users[root(nick)] = f"{kind}{counts[kind]}"
+    return {nick: users[root(nick)] for nick in order}
 
 
-def _mentions(text: str, log: Sequence[_Line], names: Mapping[str, str]) -> list[Edit]:
+def _mentions(text: str, said: Sequence[_Line], names: Mapping[str, str]) -> list[Edit]:
     """Nicks within messages. One of small letters alone may be a word: within a message it is taken for a nick only
     if it is at least twice as often found at the beginning of one, before a colon or comma."""
-    found: list[tuple[int, int, str, bool]] = []
-    addressed: dict[str, int] = {}
-    within: dict[str, int] = {}
-    for line in log:
-        if line.kind == "notice":
-            continue
+    found: list[tuple[int, int, bool]] = []
+    counts = Counter[tuple[str, bool]]()  # of a nick, and whether somebody is addressed by it
+    for line in said:
         done = line.text_start
         for match in _TOKEN.finditer(text, line.text_start, line.end):
             start, end = match.span()
             if match["more"] and text[start : match.end("more")].casefold() in names:
                 end = match.end("more")
-            token = text[start:end]
-            nick = token.casefold()
-            if start < done or nick not in names:
-                continue
-            done = end
-            at_start = start == line.text_start and text[end : end + 1] in (":", ",")
-            counts = addressed if at_start else within
-            counts[nick] = counts.get(nick, 0) + 1
-            found.append((start, end, token, at_start))
+            if start >= done and text[start:end].casefold() in names:
+                addressed = start == line.text_start and text[end : end + 1] in (":", ",")
+                counts[text[start:end].casefold(), addressed] += 1
+                found.append((start, end, addressed))
+                done = end
     edits: list[Edit] = []
-    for start, end, token, at_start in found:
-        nick = token.casefold()
-        is_word = nick.isalpha() and nick.isascii() and token[1:] == token[1:].lower()
-        if at_start or not is_word or addressed.get(nick, 0) >= 2 * within.get(nick, 0):
+    for start, end, addressed in found:
+        nick = text[start:end].casefold()
+        is_word = nick.isalpha() and nick.isascii() and text[start + 1 : end].lower() == text[start + 1 : end]
+        if addressed or not is_word or counts[nick, True] >= 2 * counts[nick, False]:
             edits.append(Edit(start, end, names[nick], "chat.nick"))
     return edits

@@ -1,7 +1,7 @@
 """Words that were broken at the end of a line, joined again; soft hyphens removed.
 
 Whether a hyphen belongs to the word ("well-known") or to the line's end ("exam-ple") is decided by counts of words
-that stand unbroken in the document, and in a corpus where one is given:
+that stand unbroken in the document:
 
 1. a soft hyphen goes; a hyphen before a capital or beside a digit ("Anglo-Saxon", "1914-18") stays;
 2. of the word with the hyphen and the word without, the more frequent one is taken;
@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from lmworks.corpus.modifiers.page_layout import HYPHENS, with_uncovered
+from lmworks.corpus.modifiers.text_lines import HYPHENS
 from lmworks.records import Edit
 
 _LONGEST = 48  # characters that are looked back for the first half of a word
@@ -39,21 +39,31 @@ _SUSPENDED = re.compile(r"(?:(?P<sure>and|und|oder|bzw)|or|to|bis|et|ou|y|e|o|i|
 
 
 def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -> list[Edit]:
-    """Join words broken at ends of lines, and of pages that end with a form feed; remove soft hyphens.
-
-    Rules: `line.hyphen` and `character.soft_hyphen`.
+    """Join words broken at ends of lines, and of pages that end with a form feed. Rule: `line.hyphen`.
 
     `vocabulary`: how often each word, casefolded, stands in a corpus; hyphens within words are part of them.
     """
-    breaks = list(_BREAK.finditer(text))
-    known = _Words(text, breaks, vocabulary or {}) if breaks else None
+    breaks = [(match, _left(text, match.start())) for match in _BREAK.finditer(text)]
+    if not breaks:
+        return []
+    own = word_counts(text)
+    for match, left in breaks:  # halves are no words
+        own[left.casefold()] -= 1
+        if half := _WORD.match(text, match.end()):
+            own[half[0].replace("\u00ad", "").casefold()] -= 1
+    counts = +own
+    firsts = Counter[str]()  # what stands before hyphens
+    for word, count in counts.items():
+        if "-" in word:
+            firsts[word.partition("-")[0]] += count
+    counts.update(vocabulary or {})
     edits: list[Edit] = []
-    for match in breaks:
+    for match, left in breaks:
         right = _RIGHT.match(text, match.end())
-        if known is None or right is None:
-            continue
         printed = match["hyphen"].strip("\u00ad")
-        keeps = known.keeps_hyphen(_left(text, match.start()), right[0], printed)
+        if right is None:
+            continue
+        keeps = _keeps_hyphen(left, right[0].replace("\u00ad", ""), printed, counts, firsts)
         if keeps is None:
             continue
         start = match.start()
@@ -64,8 +74,12 @@ def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -
             edits.append(Edit(*match.span("gap"), "", "line.hyphen"))
         else:
             edits.append(Edit(*match.span(), printed if keeps else "", "line.hyphen"))
-    soft = (Edit(*match.span(), "", "character.soft_hyphen") for match in _SOFT_HYPHENS.finditer(text))
-    return with_uncovered(edits, soft)
+    return edits
+
+
+def repair_soft_hyphens(text: str) -> list[Edit]:
+    """Remove those that are left. Rule: `character.soft_hyphen`."""
+    return [Edit(*match.span(), "", "character.soft_hyphen") for match in _SOFT_HYPHENS.finditer(text)]
 
 
 def word_counts(text: str) -> Counter[str]:
@@ -86,50 +100,26 @@ def unbroken_counts(text: str) -> Counter[str]:
 
 def _left(text: str, end: int) -> str:
     match = _LEFT.search(text, max(0, end - _LONGEST), end)
-    return match[0] if match else ""
+    return match[0].replace("\u00ad", "") if match else ""
 
 
-def _plain(word: str) -> str:
-    return word.replace("\u00ad", "").casefold()
-
-
-class _Words:
-    """What is known of words: in the corpus, and in the document where they are not broken."""
-
-    def __init__(self, text: str, breaks: list[re.Match[str]], vocabulary: Mapping[str, int]) -> None:
-        self._vocabulary = vocabulary
-        self._own = word_counts(text)
-        for match in breaks:
-            self._own[_plain(_left(text, match.start()))] -= 1
-            if right := _WORD.match(text, match.end()):
-                self._own[_plain(right[0])] -= 1
-        self._firsts: Counter[str] = Counter()
-        for word, count in self._own.items():
-            first, hyphen, _ = word.partition("-")
-            if hyphen and count > 0:
-                self._firsts[first] += count
-
-    def count(self, word: str) -> int:
-        return self._vocabulary.get(word, 0) + max(0, self._own.get(word, 0))
-
-    def keeps_hyphen(self, left: str, right: str, printed: str) -> bool | None:
-        """`printed`: the hyphen, "" for a soft one; None where the line does not end within a word."""
-        if printed in ("", "\u00ac"):
-            return False
-        left, right = left.replace("\u00ad", ""), right.replace("\u00ad", "")
-        if not left[-1:].isalpha() or not right[0].isalpha() or (right[0].isupper() and not left.isupper()):
-            return True
-        left, right = left.casefold(), right.casefold()
-        first = right.partition("-")[0]
-        joined = self.count(left + right) or self.count(left + first)
-        hyphenated = self.count(f"{left}-{right}") or self.count(f"{left}-{first}")
-        if joined or hyphenated:
-            return hyphenated > joined
-        suspended = _SUSPENDED.match(right)
-        if suspended and (suspended["sure"] or self.count(left)):  # else "workm-en" in a text without "workmen"
-            return None
-        if "-" in left:
-            return True
-        if min(len(left), len(first)) < 3:
-            return False
-        return self._firsts[left] >= _KNOWN or min(self.count(left), self.count(first)) >= _KNOWN
+def _keeps_hyphen(
+    left: str, right: str, printed: str, counts: Mapping[str, int], firsts: Mapping[str, int]
+) -> bool | None:
+    """`printed`: the hyphen, "" for a soft one; None where the line does not end within a word."""
+    if printed in ("", "\u00ac"):
+        return False
+    if not left[-1:].isalpha() or not right[0].isalpha() or (right[0].isupper() and not left.isupper()):
+        return True
+    left, right = left.casefold(), right.casefold()
+    first = right.partition("-")[0]
+    joined = counts.get(left + right) or counts.get(left + first, 0)
+    hyphenated = counts.get(f"{left}-{right}") or counts.get(f"{left}-{first}", 0)
+    if joined or hyphenated:
+        return hyphenated > joined
+    suspended = _SUSPENDED.match(right)
+    if suspended and (suspended["sure"] or counts.get(left)):  # else "workm-en" in a text without "workmen"
+        return None
+    if "-" in left or min(len(left), len(first)) < 3:
+        return "-" in left
+    return firsts.get(left, 0) >= _KNOWN or min(counts.get(left, 0), counts.get(first, 0)) >= _KNOWN

@@ -6,9 +6,9 @@ always earlier. The width is the text's own, from the lengths of its lines.
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import compress, groupby, pairwise
 
-from lmworks.corpus.modifiers.page_layout import ends_sentence, indentation, split_lines
+from lmworks.corpus.modifiers.text_lines import ends_sentence, indentation, split_lines
 from lmworks.records import Edit
 
 _FEWEST = 5  # pairs of lines without which nothing can be said
@@ -30,45 +30,36 @@ def repair_lines(text: str) -> list[Edit]:
     """Join the lines of wrapped paragraphs, by a space; none where the text is not wrapped. Rule: `line.wrap`."""
     lines, starts = split_lines(text)
     width = wrap_width(lines)
-    if not width:
-        return []
     edits: list[Edit] = []
-    for first, end in _blocks(lines):
-        block = lines[first:end]
-        joined = [_goes_on(block[i], block[i + 1], width) for i in range(len(block) - 1)]
-        if not any(joined) or not _is_prose(block, joined):
+    for block in _blocks(lines) if width else ():
+        joined = [_goes_on(lines[line], lines[line + 1], width) for line in block[:-1]]
+        if not any(joined) or not _is_prose([lines[line] for line in block], joined):
             continue
-        for i, join in enumerate(joined):
-            if join:
-                before, after = block[i].rstrip(), block[i + 1]
-                start = starts[first + i] + len(before)
-                end_of_join = starts[first + i + 1] + len(after) - len(after.lstrip())
-                edits.append(Edit(start, end_of_join, _between(before, after.lstrip()), "line.wrap"))
+        for line in compress(block, joined):
+            before, after = lines[line].rstrip(), lines[line + 1].lstrip()
+            end = starts[line + 1] + len(lines[line + 1]) - len(after)
+            edits.append(Edit(starts[line] + len(before), end, _between(before, after), "line.wrap"))
     return edits
 
 
 def wrap_width(lines: Sequence[str]) -> int:
     """The width in columns to which paragraphs are wrapped; 0 where they are not, or too little is there to tell."""
     bare = [line.rstrip() for line in lines]
-    lengths = sorted(len(line) for line, after in pairwise(bare) if line and after)
-    if len(lengths) < _FEWEST:
+    pairs = [(line, after) for line, after in pairwise(bare) if line and after]
+    if len(pairs) < _FEWEST:
         return 0
-    width = lengths[int(0.8 * len(lengths))]  # not the longest: words that were broken make lines longer
+    # Not the longest: words that were broken make lines longer.
+    width = sorted(len(line) for line, _ in pairs)[int(0.8 * len(pairs))]
     if not _NARROWEST <= width <= _WIDEST:
         return 0
     going_on = [
         _is_full(line, after, _SLACK * width)
-        for line, after in pairwise(bare)
-        if line and after and _is_small(after.lstrip()[:1])
-    ]
-    if len(going_on) < max(_FEWEST, _GOING_ON_SHARE * len(lengths)) or sum(going_on) < _FULL_SHARE * len(going_on):
+        for line, after in pairs
+        if (first := after.lstrip()[0]).islower() or (first.isalpha() and not first.isupper() and not first.istitle())
+    ]  # a letter with which no sentence begins; all letters of a script without capitals are
+    if len(going_on) < max(_FEWEST, _GOING_ON_SHARE * len(pairs)) or sum(going_on) < _FULL_SHARE * len(going_on):
         return 0
     return width
-
-
-def _is_small(character: str) -> bool:
-    """A letter with which a sentence does not begin; all letters of a script without capitals are."""
-    return character.islower() or (character.isalpha() and not character.isupper() and not character.istitle())
 
 
 def _is_full(line: str, after: str, width: float) -> bool:
@@ -84,9 +75,7 @@ def _goes_on(before: str, after: str, width: int) -> bool:
         return False
     if ends_sentence(before):  # a paragraph may end here: only the stricter test tells
         return _is_full(before, after, width + 1) and not _ITEM.match(after)
-    if _is_full(before, after, _SLACK * width):
-        return True
-    return len(before) >= 0.6 * width and after.lstrip()[:1].islower()
+    return _is_full(before, after, _SLACK * width) or (len(before) >= 0.6 * width and after.lstrip()[:1].islower())
 
 
 def _between(before: str, after: str) -> str:
@@ -95,34 +84,27 @@ def _between(before: str, after: str) -> str:
     return "" if _DASH_END.search(before[-3:]) or after.startswith("—") else " "
 
 
-def _blocks(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """Runs [first, end) of two lines and more without an empty one between, outside of fenced code."""
-    blocks: list[tuple[int, int]] = []
-    first = 0
+def _blocks(lines: Sequence[str]) -> list[list[int]]:
+    """Runs of two lines and more without an empty one between, outside of fenced code."""
+    inside: list[bool] = []
     fenced = False
-    for line, text in enumerate(lines):
-        fence = bool(_FENCE.match(text))
-        if fenced or fence or not text.strip():
-            if line - first > 1:
-                blocks.append((first, line))
-            first = line + 1
-            fenced ^= fence
-    if len(lines) - first > 1:
-        blocks.append((first, len(lines)))
-    return blocks
+    for line in lines:
+        fence = bool(_FENCE.match(line))
+        inside.append(not fenced and not fence and bool(line.strip()))
+        fenced ^= fence
+    runs = [list(run) for is_inside, run in groupby(range(len(lines)), inside.__getitem__) if is_inside]
+    return [run for run in runs if len(run) > 1]
 
 
 def _is_prose(block: Sequence[str], joined: Sequence[bool]) -> bool:
+    """Neither indented as code, nor a list, a table, statements, or lines that begin with capitals as verse does."""
     count = len(block)
-    if min(map(indentation, block)) >= _CODE_INDENTATION:
-        return False
-    if sum(bool(_ITEM.match(line)) for line in block) >= 2:
-        return False
     bare = [line.strip() for line in block]
-    if 2 * sum("   " in line or "\t" in line or "|" in line for line in bare) >= count:
-        return False
-    if sum(line[-1:] in ";{}\\" for line in bare) >= max(2, 0.3 * count):
-        return False
-    if count >= 3 and 10 * sum(line[0].isupper() for line in bare[1:]) > 7 * (count - 1):
-        return False
-    return count == 2 or 10 * sum(joined) >= 3 * (count - 1)
+    return not (
+        min(map(indentation, block)) >= _CODE_INDENTATION
+        or sum(bool(_ITEM.match(line)) for line in block) >= 2
+        or 2 * sum("   " in line or "\t" in line or "|" in line for line in bare) >= count
+        or sum(line[-1:] in ";{}\\" for line in bare) >= max(2, 0.3 * count)
+        or (count >= 3 and 10 * sum(line[0].isupper() for line in bare[1:]) > 7 * (count - 1))
+        or (count > 2 and 10 * sum(joined) < 3 * (count - 1))
+    )

@@ -22,15 +22,12 @@ magnitude, for print of middling quality: of all times that `printed` stands in 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from itertools import pairwise
 
-from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.modifiers.page_breaks import find_pages
-from lmworks.corpus.modifiers.page_layout import roman_value, with_uncovered
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.modifiers.text_lines import roman_value
 from lmworks.records import Edit
 
 # Weight -> pairs "read printed".
@@ -46,11 +43,11 @@ LIGATURES = {  # and the long s
 _LONGEST_READ = 3  # characters that are read for one or more printed ones, and of those
 
 CONFUSIONS: dict[str, list[tuple[str, float]]] = {}  # read -> (printed, natural logarithm of the weight)
-_READINGS: dict[str, list[tuple[str, float]]] = {}  # printed -> (read, natural logarithm of the weight)
+READINGS: dict[str, list[tuple[str, float]]] = {}  # printed -> (read, natural logarithm of the weight)
 for _weight, _pairs in _PAIRS.items():
     for _read, _printed in map(str.split, _pairs.split(", ")):
         CONFUSIONS.setdefault(_read, []).append((_printed, math.log(_weight)))
-        _READINGS.setdefault(_printed, []).append((_read, math.log(_weight)))
+        READINGS.setdefault(_printed, []).append((_read, math.log(_weight)))
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _LONGEST = 30  # characters of a word that is looked at
@@ -73,23 +70,6 @@ _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th|s|d|er|e|º|ª)", re.I)
 _PRINTED = re.compile("[" + "".join(LIGATURES) + "]")
 _LIGATURES = str.maketrans(LIGATURES)
 
-_HOPELESS = 0.25  # of the strings of a page
-_FEWEST_STRINGS = 20  # strings of a page of which a share says anything
-
-# What marks a string as garbage, after the rules of Taghva et al. 2001 ("Automatic removal of garbage strings in OCR
-# text"), with those left out that names, numbers and addresses break.
-_GARBAGE = re.compile(
-    r"""[^\W\d_]\d+[^\W\d_]+\d                            # letters and digits by turns
-    | [a-z][0-9][a-z]                                     # a digit within a word
-    | [^\W\d_][;!?^~|}{\\<>*•¦§°»«¬"“”][^\W\d_]            # a mark within a word
-    | ([^\W\d_])\1{3}                                     # one letter four times
-    | \b[b-df-hj-np-tv-xz]{6,}\b                          # no vowel
-    | [a-z][A-Z][a-z][A-Z]                                # small and capital letters by turns
-    | (?<!\S)(?!(\S)\2*(?!\S))[^\w\s]{3,}(?!\S)           # marks alone, of several kinds
-    """,
-    re.X,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class OcrModel:
@@ -97,17 +77,15 @@ class OcrModel:
 
     counts    Occurrences of each word, casefolded, from which those in `less` are taken; `total`: of all of them.
     known     How often a word must occur to be one.
-    trigrams  In how many of the words three letters stand in a row; they begin with "^^" and end with "$". `pairs` and
-              `letters` likewise; `letter_total`: all letters.
+    runs      In how many of the words one, two or three letters stand in a row; words begin with "^^" and end with "$".
+              `letters`: all of them.
     """
 
     counts: Mapping[str, int]
     total: int
     known: int
-    trigrams: Mapping[str, int]
-    pairs: Mapping[str, int]
-    letters: Mapping[str, int]
-    letter_total: int
+    runs: Mapping[str, int]
+    letters: int
     less: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, word: str) -> int:
@@ -120,16 +98,18 @@ class OcrModel:
         log = 0.0
         for at in range(2, len(padded)):
             first, second, third = padded[at - 2 : at + 1]
-            alone = (self.letters.get(third, 0) + 1) / (self.letter_total + _ALPHABET)
-            behind_one = _smoothed(self.pairs.get(second + third, 0), self.letters.get(second, 0), alone)
-            count, of = self.trigrams.get(first + second + third, 0), self.pairs.get(first + second, 0)
-            log += math.log(_smoothed(count, of, behind_one))
+            share = (self.runs.get(third, 0) + 1) / (self.letters + _ALPHABET)
+            for before in (second, first + second):
+                share = (self.runs.get(before + third, 0) + _SMOOTHING * share) / (
+                    self.runs.get(before, 0) + _SMOOTHING
+                )
+            log += math.log(share)
         return log
 
     def is_like_a_word(self, word: str) -> bool:
         """Whether each three letters in a row stand in some word of the vocabulary, or there is an apostrophe."""
         padded = f"^^{word}$"
-        return not word.isalnum() or all(padded[at : at + 3] in self.trigrams for at in range(len(padded) - 2))
+        return not word.isalnum() or all(padded[at : at + 3] in self.runs for at in range(len(padded) - 2))
 
     def log_known(self, word: str) -> float | None:
         """Natural logarithm of the share of a word; None for one that is not known."""
@@ -141,36 +121,34 @@ class OcrModel:
         return replace(self, less=counts, total=max(1, self.total - counts.total()))
 
 
-def _smoothed(count: int, of: int, prior: float) -> float:
-    return (count + _SMOOTHING * prior) / (of + _SMOOTHING)
-
-
 def ocr_model(counts: Mapping[str, int], known: int = 2) -> OcrModel:
     """The model of words, casefolded, that stand so often in a corpus; one that stands `known` times is a word."""
     trusted = ((count, word) for word, count in counts.items() if count >= known and word.isalpha())
     padded = [f"^^{word}$" for _, word in nlargest(_MODELLED, trusted)]
-    trigrams, pairs, letters = Counter[str](), Counter[str](), Counter[str]()
+    runs = Counter[str]()
     for word in padded:
-        trigrams.update(map("".join, zip(word, word[1:], word[2:], strict=False)))
-        pairs.update(map("".join, pairwise(word)))
-        letters.update(word[1:])
-    total = max(1, sum(counts.values()))
-    return OcrModel(counts, total, known, trigrams, pairs, letters, max(1, letters.total()))
+        runs.update(map("".join, zip(word, word[1:], word[2:], strict=False)))
+        runs.update(map("".join, pairwise(word)))
+        runs.update(word[1:])
+    letters = sum(len(word) - 1 for word in padded)
+    return OcrModel(counts, max(1, sum(counts.values())), known, runs, max(1, letters))
 
 
 def repair_ocr(text: str, others: OcrModel | None = None) -> list[Edit]:
-    """Correct words that OCR misread. Rules: `ocr.word`; `ocr.ligature` for letters such as "ﬁ" and "ſ".
+    """Correct words that OCR misread. Rule: `ocr.word`.
 
     `others`: the words of a corpus, beside the document's own frequent ones, which are enough in one of 5000 words and
     more.
     """
     corrected = ocr_corrections(text, others)
     words = _WORD.finditer(text) if corrected else ()
-    edits = [Edit(*word.span(), corrected[word[0]], "ocr.word") for word in words if word[0] in corrected]
-    if text.isascii():
-        return edits
-    ligatures = (Edit(*match.span(), LIGATURES[match[0]], "ocr.ligature") for match in _PRINTED.finditer(text))
-    return with_uncovered(edits, ligatures)
+    return [Edit(*word.span(), corrected[word[0]], "ocr.word") for word in words if word[0] in corrected]
+
+
+def repair_ligatures(text: str) -> list[Edit]:
+    """Write letters such as "ﬁ" and "ſ" as those that they stand for. Rule: `ocr.ligature`."""
+    found = () if text.isascii() else _PRINTED.finditer(text)
+    return [Edit(*match.span(), LIGATURES[match[0]], "ocr.ligature") for match in found]
 
 
 def ocr_corrections(text: str, others: OcrModel | None = None) -> dict[str, str]:
@@ -214,7 +192,7 @@ def _log_noise(read: Counter[str], total: int, model: OcrModel) -> float:
     limit = _IMPROBABLE - _NEW - math.log(total)
     frequent = nlargest(_FREQUENT, ((n, word) for word, n in read.items() if 3 <= len(word) <= _LONGEST))
     for count, word in frequent:
-        for misread, weight in misreadings(word):
+        for misread, weight in exchanged(word, READINGS):
             if model.log_letters(misread.casefold()) < limit and model.log_known(misread.casefold()) is None:
                 seen += read[misread]
                 expected += count * math.exp(weight)
@@ -230,16 +208,10 @@ def _may_be_error(word: str) -> bool:
 def _number(word: str) -> str | None:
     """The number of which OCR took one digit or two for letters, such as "l8O5"; a unit ("100l") is none, nor is what
     would begin with 0 ("o14", "0o17")."""
-    if (
-        len(word) < 3
-        or word.isalpha()
-        or word.isdigit()
-        or word[-1] in "lI"
-        or word[0] in "0oO"
-        or not _DIGITS.fullmatch(word)
-    ):
+    is_mixed = len(word) >= 3 and not word.isalpha() and not word.isdigit() and bool(_DIGITS.fullmatch(word))
+    if not is_mixed or word[-1] in "lI" or word[0] in "0oO" or sum(map(str.isdigit, word)) < 2:
         return None
-    return word.translate(_AS_DIGITS) if sum(map(str.isdigit, word)) >= 2 else None
+    return word.translate(_AS_DIGITS)
 
 
 def _correction(word: str, count: int, total: int, model: OcrModel, noise: float) -> str | None:
@@ -255,46 +227,20 @@ def _correction(word: str, count: int, total: int, model: OcrModel, noise: float
     return best
 
 
-def _candidates(word: str) -> Iterable[tuple[str, float]]:
+def _candidates(word: str) -> Iterator[tuple[str, float]]:
     """Words by one confusion; by two of them where there are digits within the word."""
-    once = list(corrections(word))
+    once = list(exchanged(word, CONFUSIONS))
     yield from once
     digits = sum(map(str.isdigit, word))
-    if digits:
-        for printed, weight in once:
-            if sum(map(str.isdigit, printed)) < digits:
-                for again, more in corrections(printed):
-                    yield again, weight + more
+    for printed, weight in once if digits else ():
+        if sum(map(str.isdigit, printed)) < digits:
+            yield from ((again, weight + more) for again, more in exchanged(printed, CONFUSIONS))
 
 
-def corrections(word: str) -> Iterator[tuple[str, float]]:
-    """The words that may have been printed where `word` was read, each by one confusion, with its log weight."""
-    return _exchanged(word, CONFUSIONS)
-
-
-def misreadings(word: str) -> Iterator[tuple[str, float]]:
-    """The words that may be read where `word` is printed, each by one confusion, with its log weight."""
-    return _exchanged(word, _READINGS)
-
-
-def _exchanged(word: str, table: Mapping[str, list[tuple[str, float]]]) -> Iterator[tuple[str, float]]:
+def exchanged(word: str, table: Mapping[str, list[tuple[str, float]]]) -> Iterator[tuple[str, float]]:
+    """The words by one confusion, each with its log weight: what may have been printed where `word` was read
+    (`CONFUSIONS`), or what may be read where it was printed (`READINGS`)."""
     for start in range(len(word)):
         for end in range(start + 1, min(start + _LONGEST_READ, len(word)) + 1):
             for other, weight in table.get(word[start:end], ()):
                 yield word[:start] + other + word[end:], weight
-
-
-def measure_ocr(text: Text) -> Attributes:
-    """Measure `ocr_error_rate`: the share of strings that no printed word can be. Pages with a quarter of such strings
-    are marked `ocr.hopeless`, with that share as score. Nothing of a text without words. What `repair_ocr` corrects
-    beyond doubt is not looked for: of a repaired text, nothing of it is left."""
-    wrong = strings = 0
-    marks: list[TaggedSpan] = []
-    for start, end in find_pages(text.text):
-        on_page = text.text[start:end].split()
-        # An address breaks the rules, and is none.
-        wrong_on_page = sum("/" not in string and bool(_GARBAGE.search(string)) for string in on_page)
-        strings, wrong = strings + len(on_page), wrong + wrong_on_page
-        if len(on_page) >= _FEWEST_STRINGS and wrong_on_page >= _HOPELESS * len(on_page):
-            marks.append(TaggedSpan("ocr.hopeless", start, end, wrong_on_page / len(on_page)))
-    return Attributes({"ocr_error_rate": wrong / strings} if strings else {}, tuple(marks))

@@ -1,26 +1,29 @@
 """Pages of a text, and what belongs to the paper rather than to the text: running heads and feet, page numbers, breaks.
 
-Pages are told by form feeds; in a text without any, by page numbers at regular distances. A line goes only from the
-edge of a page, with all lines between it and the edge, and only if it recurs or counts with the pages.
+Pages are told by form feeds; in a text without any, by page numbers at regular distances. A number alone on a line
+proves nothing: it may be a chapter, a verse or a table's cell. It is a page's where its neighbours count on. A line
+goes only from the edge of a page, with all lines between it and the edge, and only if it recurs or counts with the
+pages.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, takewhile
+from itertools import pairwise, takewhile
+from statistics import median
 
 from lmworks.corpus.modifiers.footnotes import starts_note
 from lmworks.corpus.modifiers.line_wraps import wrap_width
-from lmworks.corpus.modifiers.page_layout import (
+from lmworks.corpus.modifiers.text_lines import (
     HYPHENS,
+    LABELS,
     ends_sentence,
     indentation,
     letters_of,
     roman_value,
     split_lines,
 )
-from lmworks.corpus.modifiers.page_numbers import inferred_page_ends, misread_number, page_number
 from lmworks.records import Edit
 
 _DEPTH = 2  # lines at either edge that may be a head or foot, and a number
@@ -33,6 +36,23 @@ _FEWEST = 3  # pages on which a line recurs
 _SHORTEST = 6  # letters of a line that may differ by OCR errors
 _DIFFERENT = 5  # one letter in so many may differ
 _NUMERAL = re.compile(r"\b(?:[0-9]+|[IVXLCDM]+)\b")
+
+_LONGEST_NUMBER = 40  # characters of a line with nothing but a page number
+_LONGEST_HEAD = 80
+_NUMBER_LINE = re.compile(
+    r"[\W_]*(?:(?:page|pag\.?|pg\.?|p\.|seite|s\.|página|pagina)\s*)?"
+    r"(?:(?P<arabic>[0-9]{1,4})|(?P<roman>[ivxlcdm]{1,8}))"
+    r"(?:\s*(?:/|of|von|de|sur|di|van)\s*[0-9]{1,4})?[\W_]*",
+    re.I,
+)
+_MISREAD = str.maketrans("lI|iOoSsBZz", "11110055822")
+_HEADING = re.compile(rf"#.*|(?:{LABELS})\s+[0-9]+", re.I)
+_HEAD_NUMBER = re.compile(r"(?P<before>[0-9]{1,4})\s+\S.*|.*\S\s+(?P<after>[0-9]{1,4})")
+_STEP = 3  # pages whose number may be missing between two that have one
+_FEWEST_NUMBERS = 4  # of a sequence that is inferred
+_SEQUENCES = 8  # of numbers in one text, such as the volumes of a set
+_SHORTEST_PAGE, _LONGEST_PAGE = 500, 8000  # characters
+_OPEN_SHARE = 0.2  # of page breaks go through a sentence; section numbers never do
 
 _Sides = tuple[list[int], list[int]]  # lines at the top of a page, and at its bottom
 
@@ -61,23 +81,40 @@ def repair_pages(text: str) -> list[Edit]:
     rules |= _heads(pages, lines, rules)
     # A line goes only with all lines between it and the edge of its page.
     rules = {line: rules[line] for page in pages for side in page for line in takewhile(rules.__contains__, side)}
-    return _edits(text, lines, starts, page_starts, rules)
+
+    def is_empty(line: int) -> bool:
+        return line in rules or not lines[line].strip()
+
+    edits: list[Edit] = []
+    width = wrap_width(lines)
+    done = -1  # lines before this one are dealt with, and the break before it
+    for page_start in [0, *page_starts, len(lines)]:
+        if page_start <= done:
+            continue
+        first = end = page_start
+        while first > max(0, done) and is_empty(first - 1):
+            first -= 1
+        while end < len(lines) and is_empty(end):
+            end += 1
+        done = end
+        at_end = page_start in (0, len(lines)) and "\f" not in text[starts[first] : starts[end]]
+        if not at_end or any(line in rules for line in range(first, end)):  # else white space at the ends stays
+            edits += _gap(text, lines, starts, first, end, width, rules)
+    return edits
 
 
 def _page_starts(text: str, lines: Sequence[str], starts: Sequence[int]) -> list[int]:
     """The line with which each page but the first begins."""
     if "\f" in text:
         return [line for line in range(1, len(lines)) if text[starts[line] - 1] == "\f"]
-    return [line + 1 for line in inferred_page_ends(lines, starts) if line + 1 < len(lines)]
+    return [line + 1 for line in _inferred_page_ends(lines, starts) if line + 1 < len(lines)]
 
 
 def _edges_of(lines: Sequence[str], first: int, end: int) -> _Sides:
     """The filled lines at the top of the page [first, end) and at its bottom, from the outside in."""
     filled = [line for line in range(first, end) if lines[line].strip()]
     top, bottom = filled[:_DEPTH], filled[: _DEPTH - 1 : -1][:_DEPTH]
-    if not bottom:  # all there is on this page
-        top, bottom = top[:1], top[:0:-1]
-    return top, bottom
+    return (top, bottom) if bottom else (top[:1], top[:0:-1])  # the latter where that is all there is on this page
 
 
 def _numbers(pages: Sequence[_Sides], lines: Sequence[str]) -> dict[int, str]:
@@ -86,34 +123,12 @@ def _numbers(pages: Sequence[_Sides], lines: Sequence[str]) -> dict[int, str]:
     found = {line: (number[0] - page, number[1]) for page, line in edges if (number := page_number(lines[line]))}
     offsets = Counter(key for _, key in {(page, found[line]) for page, line in edges if line in found})
     counting = {key for key, count in offsets.items() if count >= min(3, max(2, len(pages)))}
-    misread = {line: (value - page, False) for page, line in edges if (value := misread_number(lines[line])) >= 0}
+    misread = {line: (value - page, False) for page, line in edges if (value := _misread_number(lines[line])) >= 0}
     return {line: "page.number" for line, key in (misread | found).items() if key in counting}
 
 
-def _edits(
-    text: str, lines: Sequence[str], starts: Sequence[int], page_starts: Sequence[int], rules: dict[int, str]
-) -> list[Edit]:
-    edits: list[Edit] = []
-    width = wrap_width(lines)
-    done = -1  # lines before this one are dealt with, and the break before it
-    for page_start in [0, *page_starts, len(lines)]:
-        if page_start <= done:
-            continue
-        first = end = page_start
-        while first > max(0, done) and _is_empty(first - 1, lines, rules):
-            first -= 1
-        while end < len(lines) and _is_empty(end, lines, rules):
-            end += 1
-        done = end
-        at_end = page_start in (0, len(lines)) and "\f" not in text[starts[first] : starts[end]]
-        if at_end and not any(line in rules for line in range(first, end)):
-            continue  # white space at the ends of the text stays
-        edits += _gap(text, lines, starts, first, end, width, rules)
-    return edits
-
-
-def _is_empty(line: int, lines: Sequence[str], rules: dict[int, str]) -> bool:
-    return line in rules or not lines[line].strip()
+# ---------------------------------------------------------------------------------------------------------------------
+# What is put in the place of a break
 
 
 def _gap(
@@ -121,38 +136,30 @@ def _gap(
 ) -> list[Edit]:
     """Edits that put a joint in the place of lines [first, end) and of the break before or behind them."""
     start = starts[first - 1] + len(lines[first - 1].rstrip()) if first else 0
-    stop = starts[end]
-    if not first:
-        joint = ""
-    elif end == len(lines):
+    stop, joint = starts[end], ""
+    if first and end == len(lines):
         joint = "\n" if text.endswith("\n") else ""
-    else:
+    elif first:
         joint = _joint(lines, first - 1, lines[end], width)
-        if joint == " ":
-            stop += len(lines[end]) - len(lines[end].lstrip())
-    edits: list[Edit] = []
-    position = start
-
-    def cut(until: int, rule: str) -> None:
-        nonlocal position
-        if until > position:
-            edits.append(Edit(position, until, "" if edits else joint, rule))
-            position = until
-
+        stop += len(lines[end]) - len(lines[end].lstrip()) if joint == " " else 0
+    bounds: list[tuple[int, str]] = []  # where each edit ends
     for line in range(first, end):
         if line in rules:
-            cut(starts[line], "page.break")
-            cut(min(starts[line + 1], stop), rules[line])
-    cut(stop, "page.break")
+            bounds += [(starts[line], "page.break"), (min(starts[line + 1], stop), rules[line])]
+    edits: list[Edit] = []
+    for bound, rule in [*bounds, (stop, "page.break")]:
+        if bound > start:
+            edits.append(Edit(start, bound, "" if edits else joint, rule))
+            start = bound
     return [edit for edit in edits if text[edit.start : edit.end] != edit.replacement]
 
 
 def _joint(lines: Sequence[str], before: int, after: str, width: int) -> str:
     """What goes between the last line of a page and the first of the next: a line's end, a paragraph's, or a space."""
-    line = lines[before].rstrip()
-    if _in_note(lines, before):
+    block = takewhile(str.strip, (lines[at] for at in range(before, max(-1, before - _LONGEST_NOTES), -1)))
+    if any(map(starts_note, block)):  # a footnote ends with its page
         return "\n\n"
-    begins = after.lstrip()[:1]
+    line, begins = lines[before].rstrip(), after.lstrip()[:1]
     if line[-1:] in HYPHENS and begins.isalpha():
         return "\n"
     full = len(line) >= 0.75 * width if width else len(line) >= _PARAGRAPH
@@ -162,61 +169,75 @@ def _joint(lines: Sequence[str], before: int, after: str, width: int) -> str:
     return "\n" if width and full and not starts_paragraph else "\n\n"
 
 
-def _in_note(lines: Sequence[str], line: int) -> bool:
-    """Whether the block that ends with this line holds the beginning of a footnote, which ends with its page."""
-    for at in range(line, max(-1, line - _LONGEST_NOTES), -1):
-        if not lines[at].strip():
-            return False
-        if starts_note(lines[at]):
-            return True
-    return False
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Running heads and feet: lines at the edges of pages that recur a few pages on, up to page numbers and OCR errors
 
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """A line near the edge of a page: its number in the text, its letters, the numbers in it."""
+    """A line near the edge of a page: the page, its number in the text, its letters, the numbers in it."""
 
+    page: int
     line: int
     letters: str
     numbers: tuple[int, ...]
     pairs: frozenset[str]  # of neighbouring letters
 
 
-def _edge(line: int, text: str) -> _Edge:
+def _edge(page: int, line: int, text: str) -> _Edge:
     numbers = tuple(int(each) if each.isdigit() else roman_value(each) or 0 for each in _NUMERAL.findall(text))
     letters = letters_of(_NUMERAL.sub("", text))
-    return _Edge(line, letters, numbers, frozenset(map("".join, pairwise(letters))))
+    return _Edge(page, line, letters, numbers, frozenset(map("".join, pairwise(letters))))
 
 
 def _heads(pages: Sequence[_Sides], lines: Sequence[str], numbers: dict[int, str]) -> dict[int, str]:
     rules: dict[int, str] = {}
     for side, rule in enumerate(("page.head", "page.foot")):
         edges = [
-            [_edge(line, lines[line]) for line in page[side] if line not in numbers and len(lines[line]) <= _LONGEST]
-            for page in pages
+            _edge(page, line, lines[line])
+            for page, sides in enumerate(pages)
+            for line in sides[side]
+            if line not in numbers and len(lines[line]) <= _LONGEST
         ]
         for group in _recurring(edges):
-            first = group[0][1]
-            skipped = 1 if rule == "page.head" and _is_heading(first, lines, numbers) else 0
-            rules |= {each.line: rule for _, each in group[skipped:]}
+            skipped = rule == "page.head" and _is_heading(group[0], lines, numbers)
+            rules |= {each.line: rule for each in group[skipped:]}
     return rules
 
 
 def _is_heading(first: _Edge, lines: Sequence[str], numbers: dict[int, str]) -> bool:
     """Whether the first of recurring lines stands where a heading stands: no sentence runs through."""
-    if first.numbers:
-        return False
-    before = _first_body(lines, range(first.line - 1, max(-1, first.line - 7), -1), numbers)
-    after = _first_body(lines, range(first.line + 1, min(len(lines), first.line + 7)), numbers)
-    return ends_sentence(before) and not after.lstrip()[:1].islower()
+
+    def body(order: range) -> str:
+        return next((lines[line] for line in order if lines[line].strip() and line not in numbers), "")
+
+    before = body(range(first.line - 1, max(-1, first.line - 7), -1))
+    after = body(range(first.line + 1, min(len(lines), first.line + 7)))
+    return not first.numbers and ends_sentence(before) and not after.lstrip()[:1].islower()
 
 
-def _first_body(lines: Sequence[str], order: range, numbers: dict[int, str]) -> str:
-    return next((lines[line] for line in order if lines[line].strip() and line not in numbers), "")
+def _recurring(edges: Sequence[_Edge]) -> Iterator[list[_Edge]]:
+    """The running heads (or feet) among the edges of pages, in the order of these."""
+    parents = list(range(len(edges)))
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    for here, one in enumerate(edges):
+        for there in range(here + 1, len(edges)):
+            apart = edges[there].page - one.page
+            if apart > _AHEAD:
+                break
+            a, b = root(here), root(there)
+            if apart and a != b and _same_head(one, edges[there], apart):
+                parents[max(a, b)] = min(a, b)
+    groups: dict[int, list[_Edge]] = {}
+    for index, each in enumerate(edges):
+        groups.setdefault(root(index), []).append(each)
+    return (group for group in groups.values() if len({each.page for each in group}) >= _FEWEST)
 
 
 def _same_head(one: _Edge, other: _Edge, apart: int) -> bool:
@@ -232,57 +253,132 @@ def _same_head(one: _Edge, other: _Edge, apart: int) -> bool:
     if one.letters == other.letters:
         return True
     shorter, longer = sorted((len(one.letters), len(other.letters)))
-    limit = longer // _DIFFERENT
-    if shorter < _SHORTEST or longer - shorter > limit:
+    if shorter < _SHORTEST or 2 * len(one.pairs & other.pairs) < min(len(one.pairs), len(other.pairs)):
         return False
-    if 2 * len(one.pairs & other.pairs) < min(len(one.pairs), len(other.pairs)):
-        return False
-    return within_distance(one.letters, other.letters, limit)
+    return within_distance(one.letters, other.letters, longer // _DIFFERENT)
 
 
 def within_distance(one: str, other: str, limit: int) -> bool:
-    """Whether the Levenshtein distance is at most `limit`; only the band of cells that can be is filled (Ukkonen
-    1985)."""
+    """Whether the Levenshtein distance is at most `limit`."""
     if abs(len(one) - len(other)) > limit:
         return False
-    far = limit + 1
-    before = [column if column <= limit else far for column in range(len(other) + 1)]
+    before = list(range(len(other) + 1))
     for row, letter in enumerate(one, start=1):
-        first, last = max(1, row - limit), min(len(other), row + limit)
-        now = [far] * (len(other) + 1)
-        now[0] = min(row, far)
-        for column in range(first, last + 1):
-            now[column] = min(
-                before[column - 1] + (letter != other[column - 1]), before[column] + 1, now[column - 1] + 1, far
-            )
-        if min(now[max(0, first - 1) : last + 1]) > limit:
+        now = [row]
+        for column, wanted in enumerate(other, start=1):
+            now.append(min(before[column - 1] + (letter != wanted), before[column] + 1, now[-1] + 1))
+        if min(now) > limit:
             return False
         before = now
-    return before[len(other)] <= limit
+    return before[-1] <= limit
 
 
-def _recurring(pages: Sequence[Sequence[_Edge]]) -> Iterator[list[tuple[int, _Edge]]]:
-    """The running heads (or feet) among the edges of pages: for each, (page, edge) in order."""
-    numbered = [(page, each) for page, edges in enumerate(pages) for each in edges]
-    first = list(accumulate(map(len, pages), initial=0))  # where the edges of a page begin in `numbered`
-    parents = list(range(len(numbered)))
+# ---------------------------------------------------------------------------------------------------------------------
+# Page numbers: what a line of one looks like, and which of them make a sequence over pages
 
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
 
-    for page, edges in enumerate(pages):
-        for apart in range(1, min(_AHEAD, len(pages) - 1 - page) + 1):
-            for here, one in enumerate(edges, start=first[page]):
-                for there, other in enumerate(pages[page + apart], start=first[page + apart]):
-                    a, b = root(here), root(there)
-                    if a != b and _same_head(one, other, apart):
-                        parents[max(a, b)] = min(a, b)
-    groups: dict[int, list[tuple[int, _Edge]]] = {}
-    for index, each in enumerate(numbered):
-        groups.setdefault(root(index), []).append(each)
-    for group in groups.values():
-        if len({page for page, _ in group}) >= _FEWEST:
-            yield group
+def page_number(line: str) -> tuple[int, bool] | None:
+    """(value, Roman or not) of the number of a line with nothing else but "Page", "of 9" and marks."""
+    bare = line.strip()
+    if not bare or len(bare) > _LONGEST_NUMBER or not (match := _NUMBER_LINE.fullmatch(bare)):
+        return None
+    if match["arabic"]:
+        return int(match["arabic"]), False
+    value = roman_value(match["roman"])
+    return None if value is None else (value, True)
+
+
+def _misread_number(line: str) -> int:
+    """The number that OCR may have seen as letters, such as "l2" for 12, where it is expected; -1 for none."""
+    bare = line.strip().translate(_MISREAD)
+    return int(bare) if len(bare) <= 4 and bare.isascii() and bare.isdigit() else -1
+
+
+def _inferred_page_ends(lines: Sequence[str], starts: Sequence[int]) -> list[int]:
+    """The lines that hold a page number, in order, of a text that has no form feeds: those of sequences that count up
+    at regular distances, with sentences running through from page to page."""
+    candidates = _candidates(lines)
+    ends: set[int] = set()
+    for roman in (False, True):
+        left = [(line, value) for line, (value, is_roman) in candidates if is_roman == roman]
+        for _ in range(_SEQUENCES):
+            chain = _longest_chain(left, starts)
+            if len(chain) < _FEWEST_NUMBERS:
+                break
+            if _is_paging(chain, lines, starts):
+                ends |= {line for line, _ in chain}
+                left = [each for each in left if not chain[0][0] <= each[0] <= chain[-1][0]]
+            else:
+                tried = set(chain)
+                left = [each for each in left if each not in tried]
+    return sorted(ends)
+
+
+def _candidates(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
+    """(line, number) of numbers alone on their lines, and of those in heads that recur."""
+    found: dict[int, tuple[int, bool]] = {}
+    heads: dict[int, str] = {}
+    for position, line in enumerate(lines):
+        bare = line.strip() if len(line) <= 2 * _LONGEST_HEAD else ""
+        if number := page_number(bare):
+            found[position] = number
+        elif (
+            0 < len(bare) <= _LONGEST_HEAD
+            and (bare[0].isdigit() or bare[-1].isdigit())
+            and (match := _HEAD_NUMBER.fullmatch(bare))
+            and not _HEADING.fullmatch(bare)
+        ):
+            found[position], heads[position] = (int(match["before"] or match["after"]), False), letters_of(bare)
+    counts = Counter(heads.values())
+    single = {line for line, letters in heads.items() if not letters or counts[letters] < _FEWEST_NUMBERS}
+    return [(line, number) for line, number in found.items() if line not in single]
+
+
+def _longest_chain(candidates: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[tuple[int, int]]:
+    """The longest run of (line, value) in which values go up by 1 to `_STEP`; of two of one length, the evener."""
+    # Of the best chain to a candidate: its length, how far the last gap is from the one before (negative), the
+    # candidate before it or -1, and the characters a page since then.
+    links: list[tuple[int, float, int, float]] = []
+    latest: dict[int, int] = {}  # value -> the candidate that ends the best chain there
+    for index, (line, value) in enumerate(candidates):
+        best = (1, -0.0, -1, 0.0)
+        for step in range(1, _STEP + 1):
+            if (before := latest.get(value - step)) is None:
+                continue
+            gap = (starts[line] - starts[candidates[before][0]]) / step
+            if not _SHORTEST_PAGE / 2 <= gap <= 2 * _LONGEST_PAGE:
+                continue
+            length, _, _, earlier_gap = links[before]
+            evenness = -abs(gap - earlier_gap) if earlier_gap else 0.0
+            if (length + 1, evenness) > best[:2]:
+                best = (length + 1, evenness, before, gap)
+        links.append(best)
+        known = latest.get(value)
+        if (
+            known is None
+            or (best[0] == links[known][0] == 1)  # the nearer one begins a page sooner
+            or starts[line] - starts[candidates[known][0]] > 2 * _STEP * _LONGEST_PAGE  # none can follow it any more
+            or best[:2] > links[known][:2]
+        ):
+            latest[value] = index
+    at = max(range(len(links)), key=lambda index: links[index][0], default=-1)
+    chain: list[tuple[int, int]] = []
+    while at >= 0:
+        chain.append(candidates[at])
+        at = links[at][2]
+    return chain[::-1]
+
+
+def _is_paging(chain: Sequence[tuple[int, int]], lines: Sequence[str], starts: Sequence[int]) -> bool:
+    gaps = [(starts[line] - starts[before]) / (value - earlier) for (before, earlier), (line, value) in pairwise(chain)]
+    usual = median(gaps)
+    even = sum(0.6 * usual <= gap <= 1.5 * usual for gap in gaps)
+    open_ends = 0
+    for line, _ in chain:  # the nearest line before that has small letters is no running head in capitals
+        above = (lines[before] for before in range(line - 1, max(-1, line - 9), -1))
+        open_ends += not ends_sentence(next((each for each in above if any(map(str.islower, each))), ""))
+    return (
+        _SHORTEST_PAGE <= usual <= _LONGEST_PAGE
+        and even >= 0.7 * len(gaps)
+        and open_ends >= max(1.0, _OPEN_SHARE * len(chain))
+    )

@@ -9,24 +9,15 @@ so what is cut never overlaps.
 import re
 from collections.abc import Sequence
 
-from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.modifiers.page_layout import cut_lines, split_lines
+from lmworks.corpus.modifiers.text_lines import cut_lines, split_lines
 from lmworks.records import Edit
 
-RULES = (
-    "mail.quote",  # quoted lines, the line that says whose they are, and whole messages below
-    "mail.forward_header",  # the lines above a message that was passed on; the message itself stays
-    "mail.signature",
-    "mail.footer",  # of a mailing list, or of the program or device that sent the message
-    "mail.disclaimer",
-)
 _LONGEST_SIGNATURE = 12  # lines
 _LONGEST_CLOSING = 7  # lines from "Best regards" on
 _LONGEST_FOOTER = 10  # lines
 _ATTRIBUTION_LINES = 3  # that "On ..., ... wrote:" may be wrapped over
 
 _QUOTE = re.compile(r"[ \t]{0,3}(?:[A-Z]{1,3}>(?=[ \t])|>)")
-_FROM_ESCAPE = re.compile(r">From ")
 _WROTE = re.compile(
     r"(?:wrote|writes|said|schrieb|schreibt|écrit|escribió|escreveu|ha scritto|scrive|schreef|skrev|kirjoitti|"
     r"napisał|napsal|пише[тш]?|написал[аи]?|写道|のメッセージ)\b[^\n]{0,80}[:：]\s*\Z",
@@ -83,17 +74,17 @@ _CLOSING = re.compile(
 )
 
 
-def find_mail_parts(text: str) -> list[TaggedSpan]:
-    """What in a message its writer did not write: marks of whole lines, in order, with one of `RULES` each."""
-    lines, starts = split_lines(text)
-    return [TaggedSpan(edit.rule, edit.start, edit.end) for edit in cut_lines(_line_rules(lines), starts)]
-
-
 def repair_mail(text: str) -> list[Edit]:
-    """Cut what the writer of a message did not write. A ">" that a mailbox put before "From " is taken away (rule
-    `mail.from_escape`)."""
+    """Cut what the writer of a message did not write. A ">" that a mailbox put before "From " is taken away.
+
+    Rules: `mail.quote` for quoted lines, the line that says whose they are, and whole messages below;
+    `mail.forward_header` for the lines above a message that was passed on; `mail.signature`; `mail.footer` of a mailing
+    list, or of the program or device that sent the message; `mail.disclaimer`; `mail.from_escape`.
+    """
     lines, starts = split_lines(text)
-    rules = _line_rules(lines)
+    rules = [""] * len(lines)
+    for find in (_quotes, _messages_below, _footers, _disclaimers, _signature):
+        find(lines, rules)
     edits = cut_lines(rules, starts)
     edits += [
         Edit(start, start + 1, "", "mail.from_escape")
@@ -103,41 +94,32 @@ def repair_mail(text: str) -> list[Edit]:
     return sorted(edits)
 
 
-def _line_rules(lines: Sequence[str]) -> list[str]:
-    rules = [""] * len(lines)
-    for find in (_quotes, _messages_below, _footers, _disclaimers, _signature):
-        find(lines, rules)
-    return rules
-
-
 def _quotes(lines: Sequence[str], rules: list[str]) -> None:
-    quoted = [bool(_QUOTE.match(line)) for line in lines]
-    for line, is_quoted in enumerate(quoted):
-        if not is_quoted:
-            continue
-        alone = not any(quoted[max(0, line - 1) : line]) and not any(quoted[line + 1 : line + 2])
-        if alone and _FROM_ESCAPE.match(lines[line]):
+    quoted = [False, *(bool(_QUOTE.match(line)) for line in lines), False]
+    for line, text in enumerate(lines):
+        alone = not quoted[line] and not quoted[line + 2]
+        if not quoted[line + 1] or (alone and text.startswith(">From ")):
             continue
         rules[line] = "mail.quote"
         if not line or rules[line - 1] != "mail.quote":
-            _attribution(lines, rules, line)
+            first = _attribution(lines, rules, line)
+            rules[first:line] = ["mail.quote"] * (line - first)
 
 
-def _attribution(lines: Sequence[str], rules: list[str], quote: int) -> None:
-    """The line or lines above a quote that say who wrote it, with empty ones between."""
+def _attribution(lines: Sequence[str], rules: Sequence[str], quote: int) -> int:
+    """The first of the lines above a quote that say who wrote it, with empty ones between; the quote itself where there
+    are none."""
     last = quote - 1
     while last >= max(0, quote - 2) and not lines[last].strip():
         last -= 1
     if last < 0 or rules[last] or not _WROTE.search(lines[last][-120:]):
-        return
+        return quote
     for first in range(last, max(-1, last - _ATTRIBUTION_LINES), -1):
         if not lines[first].strip() or rules[first]:
             break
         if _OPENING.match(lines[first].lstrip()):
-            rules[first:quote] = ["mail.quote"] * (quote - first)
-            return
-    if len(lines[last]) <= 100:  # just "Ann Smith wrote:"
-        rules[last:quote] = ["mail.quote"] * (quote - last)
+            return first
+    return last if len(lines[last]) <= 100 else quote  # just "Ann Smith wrote:"
 
 
 def _messages_below(lines: Sequence[str], rules: list[str]) -> None:
@@ -145,40 +127,38 @@ def _messages_below(lines: Sequence[str], rules: list[str]) -> None:
     line = 0
     has_text = False  # above this line, that its writer wrote
     while line < len(lines):
-        if rules[line]:
-            line += 1
-        elif _FORWARDED.match(lines[line]):
+        if not rules[line] and _FORWARDED.match(lines[line]):
             end = _header_end(lines, line + 1)
             rules[line:end] = ["mail.forward_header"] * (end - line)
             line = end
-        elif _ORIGINAL.match(lines[line]) or (has_text and _is_reply_header(lines, line)):
-            first = line - 1 if line and _RULE.match(lines[line - 1]) else line
-            rules[first:] = [rule or "mail.quote" for rule in rules[first:]]
-            return
-        else:
+            continue
+        if not rules[line]:
+            if _ORIGINAL.match(lines[line]) or (has_text and _is_reply_header(lines, line)):
+                first = line - 1 if line and _RULE.match(lines[line - 1]) else line
+                rules[first:] = [rule or "mail.quote" for rule in rules[first:]]
+                return
             has_text = has_text or bool(lines[line].strip() and not _HEADER.match(lines[line]))
-            line += 1
+        line += 1
 
 
 def _is_reply_header(lines: Sequence[str], line: int) -> bool:
     """Whether a block of headers begins here, behind an empty line or a rule."""
     above = lines[line - 1]
-    if not _SENDER.match(lines[line]) or (above.strip() and not _RULE.match(above)):
-        return False
-    return _header_end(lines, line) - line >= 3
+    is_set_off = not above.strip() or bool(_RULE.match(above))
+    return bool(_SENDER.match(lines[line])) and is_set_off and _header_end(lines, line) - line >= 3
 
 
 def _header_end(lines: Sequence[str], line: int) -> int:
     """Behind a block of header lines, which may begin behind an empty one."""
-    first = line
-    while line < min(first + 2, len(lines)) and not lines[line].strip():
-        line += 1
     start = line
-    while line < len(lines) and (_HEADER.match(lines[line]) or (line > start and lines[line][:1] in (" ", "\t"))):
-        if not lines[line].strip():
+    while start < min(line + 2, len(lines)) and not lines[start].strip():
+        start += 1
+    end = start
+    while end < len(lines) and lines[end].strip():
+        if not _HEADER.match(lines[end]) and (end == start or lines[end][0] not in " \t"):
             break
-        line += 1
-    return line if line > start else first
+        end += 1
+    return end if end > start else line
 
 
 def _footers(lines: Sequence[str], rules: list[str]) -> None:
@@ -190,11 +170,10 @@ def _footers(lines: Sequence[str], rules: list[str]) -> None:
         elif _RULE.match(text):
             end = line + 1
             while end < len(lines) and end - line <= _LONGEST_FOOTER and not rules[end]:
+                if end > line + 1 and not lines[end].strip():
+                    break
                 end += 1
-            block = lines[line + 1 : end]
-            blank = next((at for at, each in enumerate(block) if at and not each.strip()), len(block))
-            if any(map(_LIST.search, block[:blank])):
-                end = line + 1 + blank
+            if any(map(_LIST.search, lines[line + 1 : end])):
                 rules[line:end] = ["mail.footer"] * (end - line)
 
 
@@ -204,28 +183,20 @@ def _disclaimers(lines: Sequence[str], rules: list[str]) -> None:
     for line in range(len(lines) + 1):
         if line < len(lines) and lines[line].strip() and not rules[line]:
             continue
-        if first < line:
-            words = {match[:6].casefold() for text in lines[first:line] for match in _DISCLAIMER.findall(text)}
-            if len(words) >= 3:
-                rules[first:line] = ["mail.disclaimer"] * (line - first)
+        words = {match[:6].casefold() for text in lines[first:line] for match in _DISCLAIMER.findall(text)}
+        if len(words) >= 3:
+            rules[first:line] = ["mail.disclaimer"] * (line - first)
         first = line + 1
 
 
 def _signature(lines: Sequence[str], rules: list[str]) -> None:
     """Below the last `-- `, or from a closing such as "Best regards" on, if few lines are left."""
     own = [line for line, text in enumerate(lines) if text.strip() and not rules[line]]
-    for line in own[: -_LONGEST_SIGNATURE - 2 : -1]:
-        if _DELIMITER.match(lines[line]):
-            _sign(lines, rules, line)
-            own = [each for each in own if each < line]
-            break
+    start = next((line for line in own[: -_LONGEST_SIGNATURE - 2 : -1] if _DELIMITER.match(lines[line])), len(lines))
+    own = [line for line in own if line < start]
     for line in own[: -_LONGEST_CLOSING - 1 : -1]:
-        behind = [lines[each] for each in own if each > line]
-        if line != own[0] and _CLOSING.match(lines[line]) and all(len(each.strip()) <= 60 for each in behind):
-            _sign(lines, rules, line)
+        short = all(len(lines[each].strip()) <= 60 for each in own if each > line)
+        if line != own[0] and _CLOSING.match(lines[line]) and short:
+            start = line
             break
-
-
-def _sign(lines: Sequence[str], rules: list[str], first: int) -> None:
-    for line in range(first, len(lines)):
-        rules[line] = rules[line] or "mail.signature"
+    rules[start:] = [rule or "mail.signature" for rule in rules[start:]]

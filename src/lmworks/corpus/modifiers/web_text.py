@@ -3,11 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import groupby, takewhile
 
 from lmworks.corpus.edits import apply_edits, compose
-from lmworks.corpus.modifiers.page_layout import cut_lines, split_lines
+from lmworks.corpus.modifiers.text_lines import cut_lines, split_lines
 from lmworks.records import Edit
 
 _LONGEST = 200  # characters of a line of machinery
@@ -74,81 +74,6 @@ def repair_encoding(text: str) -> list[Edit]:
     ]
 
 
-def repair_characters(text: str) -> list[Edit]:
-    """Control characters and invisible ones removed, letters composed (NFC); control characters that are marks of
-    Windows-1252 (U+0092 for an apostrophe) replaced. Rules: `character.control`, `character.invisible`,
-    `character.composed`."""
-    edits = [
-        Edit(*match.span(), match[0].translate(_CONTROLS_READ), "character.control")
-        for match in _CONTROL.finditer(text)
-    ]
-    if not text.isascii():
-        edits += [Edit(*match.span(), "", "character.invisible") for match in _INVISIBLE.finditer(text)]
-        edits.sort()
-        cleaned = apply_edits(text, edits).text if edits else text
-        edits = compose(text, edits, _composed(cleaned))
-    return edits
-
-
-def _composed(text: str) -> list[Edit]:
-    return [
-        Edit(start + match.start(), start + match.end(), normal, "character.composed")
-        for line, start in zip(*split_lines(text), strict=False)
-        if not unicodedata.is_normalized("NFC", line)
-        for match in _TOKEN.finditer(line)
-        if (normal := unicodedata.normalize("NFC", match[0])) != match[0]
-    ]
-
-
-def repair_machinery(text: str) -> list[Edit]:
-    """Cut lines of a page's machinery.
-
-    Rules: `web.cookies`; `web.machinery` for share buttons, "read more", log-ins and the like; `web.navigation` for
-    lists of places, and for short lines that stand in the text three times, but for the first.
-    """
-    lines, starts = split_lines(text)
-    repeated = _repeated(lines)
-    seen: set[str] = set()
-    rules: list[str] = []
-    fenced = False
-    for line in lines:
-        bare = line.strip()
-        fence = bool(_FENCE.match(line))
-        fenced ^= fence
-        if not bare or fenced or fence or len(bare) > _LONGEST:
-            rules.append("")
-            continue
-        rule = _rule(bare)
-        if not rule and bare in repeated and line[0] not in " \t":
-            rule = "web.navigation" if bare in seen else ""
-            seen.add(bare)
-        rules.append(rule)
-    return cut_lines(rules, starts)
-
-
-def _rule(line: str) -> str:
-    if _COOKIES.search(line):
-        return "web.cookies"
-    if _MACHINERY.fullmatch(line.strip(" \t*_#>[]()»›→|+-")):
-        return "web.machinery"
-    if line[0] != "|" and _NAVIGATION.fullmatch(line) and len(_PLACES.findall(line)) >= 2:
-        return "web.navigation"
-    return ""
-
-
-def _repeated(lines: Sequence[str]) -> set[str]:
-    """Short lines that are no sentences and stand in the text several times."""
-    counts = Counter(line.strip() for line in lines if len(line) <= _LONGEST_ITEM)
-    return {
-        line
-        for line, count in counts.items()
-        if count >= _REPEATED
-        and any(map(str.isalpha, line))
-        and line[-1] not in ".!?…:;,{}()\"'”’»"
-        and line[0] not in "#-*+>|`=<{}()"
-    }
-
-
 def _differences(line: str, fixed: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, replacement) of the words that differ; of the line, where words were joined or parted."""
     old, new = _TOKEN.findall(line), _TOKEN.findall(fixed)
@@ -165,4 +90,61 @@ def _differences(line: str, fixed: str) -> Iterator[tuple[int, int, str]]:
 
 def _common(one: str, other: str) -> int:
     """How many characters both begin with."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def repair_characters(text: str) -> list[Edit]:
+    """Control characters and invisible ones removed, letters composed (NFC); control characters that are marks of
+    Windows-1252 (U+0092 for an apostrophe) replaced. Rules: `character.control`, `character.invisible`,
+    `character.composed`."""
+    edits = [
+        Edit(*each.span(), each[0].translate(_CONTROLS_READ), "character.control") for each in _CONTROL.finditer(text)
+    ]
+    if text.isascii():
+        return edits
+    edits += [Edit(*each.span(), "", "character.invisible") for each in _INVISIBLE.finditer(text)]
+    composed = [
+        Edit(start + word.start(), start + word.end(), normal, "character.composed")
+        for line, start in zip(*split_lines(apply_edits(text, edits).text), strict=False)
+        if not unicodedata.is_normalized("NFC", line)
+        for word in _TOKEN.finditer(line)
+        if (normal := unicodedata.normalize("NFC", word[0])) != word[0]
+    ]
+    return compose(text, edits, composed)
+
+
+def repair_machinery(text: str) -> list[Edit]:
+    """Cut lines of a page's machinery.
+
+    Rules: `web.cookies`; `web.machinery` for share buttons, "read more", log-ins and the like; `web.navigation` for
+    lists of places, and for short lines that are no sentences and stand in the text three times, but for the first.
+    """
+    lines, starts = split_lines(text)
+    counts = Counter(line.strip() for line in lines if len(line) <= _LONGEST_ITEM)
+    seen: set[str] = set()
+    rules: list[str] = []
+    fenced = False
+    for line in lines:
+        bare = line.strip()
+        fence = bool(_FENCE.match(line))
+        fenced ^= fence
+        rules.append("" if not bare or fenced or fence or len(bare) > _LONGEST else _rule(bare))
+        is_text = fenced or fence or not bare or line[0] in " \t"
+        if not is_text and not rules[-1] and counts[bare] >= _REPEATED and _is_item(bare):
+            rules[-1] = "web.navigation" if bare in seen else ""
+            seen.add(bare)
+    return cut_lines(rules, starts)
+
+
+def _rule(line: str) -> str:
+    if _COOKIES.search(line):
+        return "web.cookies"
+    if _MACHINERY.fullmatch(line.strip(" \t*_#>[]()»›→|+-")):
+        return "web.machinery"
+    is_list = line[0] != "|" and _NAVIGATION.fullmatch(line) and len(_PLACES.findall(line)) >= 2
+    return "web.navigation" if is_list else ""
+
+
+def _is_item(line: str) -> bool:
+    """Whether a short line may be one of a navigation: no sentence, no heading, no code."""
+    return any(map(str.isalpha, line)) and line[-1] not in ".!?…:;,{}()\"'”’»" and line[0] not in "#-*+>|`=<{}()"

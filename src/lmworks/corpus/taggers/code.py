@@ -1,5 +1,5 @@
-"""Measures and marks of a file of code: whether a program wrote it, whose it is, which of it is data, if it parses, its
-comments, and which of these are licences, banners or dead code. Nothing is edited: a policy decides.
+"""Files of code: whether a program wrote it, whose it is, which of it is data, if it parses, its comments, and which of
+these are licences, banners or dead code. Nothing is edited: a policy decides.
 """
 
 import ast
@@ -7,7 +7,8 @@ import json
 import re
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import groupby
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.tagger import Text
@@ -90,84 +91,68 @@ _CODE_LINE = re.compile(
 
 
 def inspect_code(text: Text) -> Attributes:
-    """Measures and marks of a file of code; its name is the last part of `text.uri`. No measures of an empty text.
+    """Scores and spans of a file of code; its name is the last part of `text.uri`. No scores of an empty text.
 
-    Measures: `code_generated` (how sure it is that a program wrote it; 0 where nothing says so), `code_vendored` (1 for
+    Scores: `code_generated` (how sure it is that a program wrote it; 0 where nothing says so), `code_vendored` (1 for
     a path of other people's code, else 0), `code_mean_line_length` and `code_longest_line` (characters),
     `code_space_share`, `code_alphanumeric_share`, `code_data_share` (of the characters), `code_parses` (1 or 0; of
     Python, JSON and TOML); and where the name tells the language, `code_comment_share` and `code_docstring_share`, of
-    the characters that are no white space. Marks: `code.generated`, `code.minified`, `code.data`,
+    the characters that are no white space. Spans: `code.generated`, `code.minified`, `code.data`,
     `code.licence_header`, `code.banner` and `code.dead_code` (comments that hold code).
 
     Comments are looked for in the first 200,000 characters; but for Python, no further than to what hardly a person
     writes: 600 letters, blanks, slashes and stars in a row, 1,000 of these and brackets, or a line of 2,000 characters.
     """
-    if not text.text:
+    if text.kind != "code" or not (code := text.text):
         return Attributes()
     name = text.uri.rsplit("/", 1)[-1]
-    generated, score = _generated(text.text, name)
-    data = list(_data(text.text))
-    comments, shares = _comments(text.text, name)
-    blocks = list(_blocks(text.text, comments))
-    marks = [*generated, *_minified(text), *data, *_licence(text.text, blocks)]
-    marks += [mark for block in blocks for mark in _block_marks(text.text, *block)]
-    measures = {
-        "code_generated": score,
-        "code_vendored": float(bool(_VENDORED.search(text.uri))),
-        "code_data_share": sum(mark.end - mark.start for mark in data) / len(text.text),
-        **_shape(text),
-        **_parsed(text.text, name),
-        **shares,
-    }
-    return Attributes(measures, tuple(sorted(marks, key=lambda mark: (mark.start, mark.end, mark.rule))))
-
-
-def _generated(text: str, name: str) -> tuple[list[TaggedSpan], float]:
-    marks = [
-        TaggedSpan("code.generated", match.start(), match.end(), 1.0 if _SURELY.search(match[0]) else 0.7)
-        for match in _GENERATED.finditer(text, 0, _HEAD)
-        if _in_comment(text, match.start())
-    ]
-    score = 1.0 if _GENERATED_NAME.fullmatch(name) else max((mark.score for mark in marks), default=0.0)
-    return marks, score
-
-
-def _in_comment(text: str, position: int) -> bool:
-    """Whether the line at a position begins as a comment or as the text within one; code that writes code does not."""
-    line = text[text.rfind("\n", 0, position) + 1 : position].lstrip()
-    return not any(mark in line for mark in "=()\"'") or line.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
-
-
-def _shape(text: Text) -> dict[str, float]:
-    length = len(text.text)
+    generated = list(_generated(code))
+    data = list(_data(code))
+    blocks, shares = _comments(code, name)
     lines = [len(line) for line in text.lines if line]
-    spaces = length - len("".join(text.text.split()))
-    return {
+    scores = {
+        "code_generated": max((each.score for each in generated), default=0.0),
+        "code_vendored": float(bool(_VENDORED.search(text.uri))),
+        "code_data_share": sum(each.end - each.start for each in data) / len(code),
         "code_mean_line_length": sum(lines) / max(1, len(lines)),
         "code_longest_line": float(max(lines, default=0)),
-        "code_space_share": spaces / length,
-        "code_alphanumeric_share": len(_NOT_ALPHANUMERIC.sub("", text.text)) / length,
+        "code_space_share": (len(code) - len("".join(code.split()))) / len(code),
+        "code_alphanumeric_share": len(_NOT_ALPHANUMERIC.sub("", code)) / len(code),
+        **_parsed(code, name),
+        **shares,
     }
+    if _GENERATED_NAME.fullmatch(name):
+        scores["code_generated"] = 1.0
+    spans = [*generated, *_minified(text.lines), *data, *_licence(code, blocks)]
+    spans += [span for block in blocks for span in _block_spans(code, *block)]
+    return Attributes(scores, tuple(sorted(spans, key=lambda span: (span.start, span.end, span.rule))))
 
 
-def _minified(text: Text) -> Iterator[TaggedSpan]:
+def _generated(code: str) -> Iterator[TaggedSpan]:
+    """What a program says of itself in a comment; code that writes code does not."""
+    for match in _GENERATED.finditer(code, 0, _HEAD):
+        before = code[code.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
+        is_comment = before.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
+        if is_comment or not any(mark in before for mark in "=()\"'"):
+            yield TaggedSpan("code.generated", *match.span(), 1.0 if _SURELY.search(match[0]) else 0.7)
+
+
+def _minified(lines: list[str]) -> Iterator[TaggedSpan]:
     """Runs of long lines with hardly a space in them."""
     position = 0
-    start = -1
-    for line in [*text.lines, ""]:
-        minified = len(line) >= _LONG_LINE and line.count(" ") + line.count("\t") <= 0.1 * len(line)
-        if minified and start < 0:
-            start = position
-        elif not minified and start >= 0:
-            yield TaggedSpan("code.minified", start, position - 1)
-            start = -1
-        position += len(line) + 1
+    for is_minified, run in groupby(
+        lines, lambda line: len(line) >= _LONG_LINE and line.count(" ") + line.count("\t") <= 0.1 * len(line)
+    ):
+        size = sum(len(line) + 1 for line in run)
+        if is_minified:
+            yield TaggedSpan("code.minified", position, position + size - 1)
+        position += size
 
 
-def _data(text: str) -> Iterator[TaggedSpan]:
+def _data(code: str) -> Iterator[TaggedSpan]:
     """Arrays of numbers, base64, and literals of a thousand characters, without overlaps."""
-    found = [match.span() for match in _DATA.finditer(text)]
-    found += [match.span() for match in _LITERAL.finditer(text) if match.end() - match.start() >= _LONG_LITERAL]
+    found = [match.span() for match in _DATA.finditer(code)]
+    found += [match.span() for match in _LITERAL.finditer(code) if match.end() - match.start() >= _LONG_LITERAL]
     done = 0
     for start, end in sorted(found):
         if start >= done:
@@ -175,31 +160,28 @@ def _data(text: str) -> Iterator[TaggedSpan]:
             done = end
 
 
-def _parsed(text: str, name: str) -> dict[str, float]:
+def _parsed(code: str, name: str) -> dict[str, float]:
     """`code_parses` of a file in a language that Python brings a parser for; nothing of one that is too long."""
-    parsers = {"py": _parse_python, "pyi": _parse_python, "json": json.loads, "toml": tomllib.loads}
-    parse = parsers.get(name.rpartition(".")[2].lower()) if "." in name else None
-    if parse is None or len(text) > _LONGEST_PARSED:
+    parsers = {".py": ast.parse, ".pyi": ast.parse, ".json": json.loads, ".toml": tomllib.loads}
+    parse = parsers.get("".join(name.rpartition(".")[1:]).lower())
+    if parse is None or len(code) > _LONGEST_PARSED:
         return {}
     try:
-        parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a "\d" in somebody's string
+            parse(code)
     except (ValueError, SyntaxError, RecursionError, MemoryError):  # ValueError: of JSON, TOML, and a null byte
         return {"code_parses": 0.0}
     return {"code_parses": 1.0}
-
-
-def _parse_python(text: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a "\d" in somebody's string
-        ast.parse(text)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Comments
 
 
-def _comments(text: str, file_name: str) -> tuple[list[tuple[int, int]], dict[str, float]]:
-    """The comments of a file, and their measures; nothing of one that no lexer knows, or that is blank."""
+def _comments(code: str, file_name: str) -> tuple[list[tuple[int, int]], dict[str, float]]:
+    """The comments of a file, those as one that have nothing but white space between them and no empty line, and their
+    scores; nothing of one that no lexer knows, or that is blank."""
     from pygments.lexers import get_lexer_for_filename
     from pygments.token import Comment, String
     from pygments.util import ClassNotFound
@@ -208,56 +190,44 @@ def _comments(text: str, file_name: str) -> tuple[list[tuple[int, int]], dict[st
         lexer = get_lexer_for_filename(file_name)
     except ClassNotFound:
         return [], {}
-    stretch = None if file_name.endswith((".py", ".pyi")) else _STRETCH.search(text, 0, _LONGEST_TOKENISED)
+    stretch = None if file_name.endswith((".py", ".pyi")) else _STRETCH.search(code, 0, _LONGEST_TOKENISED)
     for_programs = (Comment.Preproc, Comment.PreprocFile, Comment.Hashbang)
-    comments: list[tuple[int, int]] = []
+    blocks: list[tuple[int, int]] = []
     comment_length = docstring_length = length = 0
-    for start, kind, value in lexer.get_tokens_unprocessed(text[: stretch.start() if stretch else _LONGEST_TOKENISED]):
+    for start, kind, value in lexer.get_tokens_unprocessed(code[: stretch.start() if stretch else _LONGEST_TOKENISED]):
         solid = len("".join(value.split()))
         length += solid
         if kind in Comment and not any(kind in other for other in for_programs):
             comment_length += solid
-            comments.append((start, start + len(value)))
+            between = code[blocks[-1][1] : start] if blocks else "\n\n"
+            if not between.strip() and between.count("\n") <= 1:
+                blocks[-1] = blocks[-1][0], max(blocks[-1][1], start + len(value))
+            else:
+                blocks.append((start, start + len(value)))
         elif kind in String.Doc:
             docstring_length += solid
     if not length:
         return [], {}
-    return comments, {"code_comment_share": comment_length / length, "code_docstring_share": docstring_length / length}
+    return blocks, {"code_comment_share": comment_length / length, "code_docstring_share": docstring_length / length}
 
 
-def _blocks(text: str, comments: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Comments that have nothing but white space between them, and no empty line, as one."""
-    held: tuple[int, int] | None = None
-    for start, end in comments:
-        if held:
-            between = text[held[1] : start]
-            if start <= held[1] or (not between.strip() and between.count("\n") <= 1):
-                held = held[0], max(held[1], end)
-                continue
-            yield held
-        held = start, end
-    if held:
-        yield held
-
-
-def _licence(text: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
+def _licence(code: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
     """The comment at the head of a file, if it speaks of a licence; what it says before that is no part of it."""
     for start, end in blocks[:3]:
-        if text.count("\n", 0, start) > _HEADER_LINES:
-            break
-        if found := {match.casefold() for match in _LICENCE.findall(text, start, end)}:
-            begin = _begin_of_licence(text, start, end)
+        found = {match.casefold() for match in _LICENCE.findall(code, start, end)}
+        if found and code.count("\n", 0, start) <= _HEADER_LINES:
+            begin = _begin_of_licence(code, start, end)
             return [TaggedSpan("code.licence_header", begin, end, 1.0 if len(found) > 1 else 0.7)]
     return []
 
 
-def _begin_of_licence(text: str, start: int, end: int) -> int:
+def _begin_of_licence(code: str, start: int, end: int) -> int:
     """Where the sentence begins that first speaks of a licence. A comment that has a closing sign goes as a whole,
     since that cannot stay without the opening one."""
-    lines = [match.span() for match in _LINE.finditer(text, start, end)]
-    if not any(all(text[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
+    lines = [match.span() for match in _LINE.finditer(code, start, end)]
+    if not any(all(code[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
         return start
-    bare = [_LEADER.sub("", text[first:last], count=1).strip() for first, last in lines]
+    bare = [_LEADER.sub("", code[first:last], count=1).strip() for first, last in lines]
     at = next((index for index, line in enumerate(bare) if _LICENCE.search(line)), 0)
     while at and not _BEGINS.match(bare[at]) and bare[at - 1] and not _ENDS.search(bare[at - 1]):
         at -= 1
@@ -266,18 +236,16 @@ def _begin_of_licence(text: str, start: int, end: int) -> int:
     return lines[at][0] if at else start
 
 
-def _block_marks(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
-    lines: list[tuple[int, int, bool]] = []
-    position = start
-    for line in text[start:end].split("\n"):
+def _block_spans(code: str, start: int, end: int) -> Iterator[TaggedSpan]:
+    """Banners, and what was code before it was made a comment."""
+    lines = code[start:end].split("\n")
+    spans: list[tuple[int, int]] = []
+    for line in lines:
+        spans.append((start, start + len(line)))
+        start += len(line) + 1
         if not any(map(str.isalnum, line)) and _BANNER.search(line):
-            yield TaggedSpan("code.banner", position, position + len(line))
-        bare = _LEADER.sub("", line, count=1)
-        lines.append((position, position + len(line), bool(bare.strip()) and bool(_CODE_LINE.match(bare[:200]))))
-        position += len(line) + 1
-    code = [index for index, line in enumerate(lines) if line[2]]
-    if len(code) >= _FEWEST:
-        first, last = code[0], code[-1]
-        share = len(code) / (last - first + 1)
-        if share >= 0.6:
-            yield TaggedSpan("code.dead_code", lines[first][0], lines[last][1], share)
+            yield TaggedSpan("code.banner", *spans[-1])
+    bare = [_LEADER.sub("", line, count=1) for line in lines]
+    dead = [at for at, line in enumerate(bare) if line.strip() and _CODE_LINE.match(line[:200])]
+    if len(dead) >= _FEWEST and (share := len(dead) / (dead[-1] - dead[0] + 1)) >= 0.6:
+        yield TaggedSpan("code.dead_code", spans[dead[0]][0], spans[dead[-1]][1], share)

@@ -1,7 +1,7 @@
 """What stands before and behind the text of a book: title page, contents, index, advertisements, colophon, licences.
 
 Each part is found by its heading and by its structure (lines that end in page numbers, short lines without
-sentences), and is a mark with a score: how sure that is. Prefaces and appendices belong to the text. Chapters are
+sentences), and is a span with a score: how sure that is. Prefaces and appendices belong to the text. Chapters are
 found by their headings.
 """
 
@@ -10,8 +10,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.modifiers.page_layout import LABELS, ends_sentence, roman_value, runs_on, split_lines
+from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.modifiers.text_lines import LABELS, ends_sentence, roman_value, runs_on, split_lines
+from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
 
 _HEAD = 40_000  # characters within which a licence at the head ends
@@ -92,56 +93,65 @@ _NUMERAL = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,9})\.?")
 _MARKDOWN = re.compile(r"#{1,6}\s*\S")
 
 
+def front_matter(text: Text) -> Attributes:
+    """Of a book what stands before and behind its text and was not cut by `repair_matter`, which cuts what is sure."""
+    return Attributes({}, tuple(find_matter(text.text)) if text.kind == "book" else ())
+
+
+def repair_matter(text: str) -> list[Edit]:
+    """Cut the front and back matter that is sure to be some. The rules are those of `find_matter`."""
+    return [Edit(span.start, span.end, "", span.rule) for span in find_matter(text) if span.score >= _SURE]
+
+
 def find_matter(text: str) -> list[TaggedSpan]:
-    """Front and back matter, in order and without overlaps; scores from 0 to 1.
+    """Front and back matter, in order; of two parts that overlap the surer one, or of two as sure the one that begins
+    first.
 
     Rules: `matter.licence`, `matter.producer`, `matter.title_page`, `matter.contents`, `matter.index`,
     `matter.advertisements`, `matter.copyright`, `matter.colophon`.
     """
     lines, starts = split_lines(text)
-    start, end, marks = _frames(text)
-    marks += _lists(lines, starts, start, end)
-    marks += _paragraphs(text, start, end)
-    marks += _title_page(text, start, marks)
-    return _without_overlaps(marks)
-
-
-def repair_matter(text: str) -> list[Edit]:
-    """Cut the front and back matter that is sure to be some. The rules are those of `find_matter`."""
-    return [Edit(mark.start, mark.end, "", mark.rule) for mark in find_matter(text) if mark.score >= _SURE]
+    start, end, found = _frames(text)
+    found += _lists(lines, starts, start, end)
+    found += _paragraphs(text, start, end)
+    found += _title_page(text, start, found)
+    kept: list[TaggedSpan] = []
+    for span in sorted((span for span in found if span.start < span.end), key=lambda each: each.start):
+        if not kept or span.start >= kept[-1].end:
+            kept.append(span)
+        elif span.score > kept[-1].score:
+            kept[-1] = span
+    return kept
 
 
 def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
-    """Where the text of a book with a licence around it begins and ends, and the marks of what is around it."""
-    marks: list[TaggedSpan] = []
+    """Where the text of a book with a licence around it begins and ends, and what is around it."""
+    found: list[TaggedSpan] = []
     start, end = 0, len(text)
     if match := _START_FRAME.search(text, 0, _HEAD) or _SMALL_PRINT.search(text, 0, _HEAD):
         start = match.end()
-        marks.append(TaggedSpan("matter.licence", 0, start))
+        found.append(TaggedSpan("matter.licence", 0, start))
         if (credit := _PRODUCER.match(text, start)) and credit.end() - start < 1000:
             start = credit.end()
-            marks.append(TaggedSpan("matter.producer", credit.start("credit"), start, 0.9))
+            found.append(TaggedSpan("matter.producer", credit.start("credit"), start, 0.9))
     if match := _END_FRAME.search(text, start):
         end = match.start()
-        marks.append(TaggedSpan("matter.licence", end, len(text)))
-    return start, end, marks
+        found.append(TaggedSpan("matter.licence", end, len(text)))
+    return start, end, found
 
 
 def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) -> list[TaggedSpan]:
     """Contents, indexes and advertisements, by their headings."""
-    marks: list[TaggedSpan] = []
+    found: list[TaggedSpan] = []
     length = end - start
     edge = max(_FRONT, length // 10)
-    empty = [not line.strip() for line in lines]
-    gaps = [line for line in range(1, len(lines)) if empty[line - 1] and empty[line]]  # second empty lines
+    gaps = [line for line in range(1, len(lines)) if not lines[line - 1].strip() and not lines[line].strip()]
     done = 0
     for line, text in enumerate(lines):
-        if line < done or not text or len(text) > _LONGEST_HEADING or not start <= starts[line] < end:
-            continue
-        heading = text.strip(" \t\r\f#*_")
-        if not heading or heading[0].islower():
-            continue
+        heading = text.strip(" \t\r\f#*_") if len(text) <= _LONGEST_HEADING else ""
         position = starts[line] - start
+        if line < done or not heading or heading[0].islower() or not 0 <= position < length:
+            continue
         if _CONTENTS.fullmatch(heading):
             rule, (last, score) = "matter.contents", _contents(lines, line + 1)
         elif _INDEX.fullmatch(heading) and position > 0.6 * length:
@@ -152,18 +162,14 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
             and not "".join(lines[line - 1 : line]).strip()
             and not edge < position < length - edge
         ):
-            rule, at_the_end = "matter.advertisements", position > length / 2
-            last, score = _advertised(lines, starts, line, end, gaps, at_the_end)
+            rule = "matter.advertisements"
+            last, score = _advertised(lines, starts, line, end, gaps, at_the_end=position > length / 2)
         else:
             continue
         if last > line:
-            marks.append(TaggedSpan(rule, starts[line], min(end, starts[last]), score))
+            found.append(TaggedSpan(rule, starts[line], min(end, starts[last]), score))
             done = last
-    return marks
-
-
-def _is_entry(line: str) -> bool:
-    return len(line) <= _LONGEST_LINE and bool(_page_of(line) or _ENTRY.match(line))
+    return found
 
 
 def _page_of(line: str) -> re.Match[str] | None:
@@ -173,6 +179,10 @@ def _page_of(line: str) -> re.Match[str] | None:
         return None
     entry = line[: page.start()]
     return page if any(map(str.isalpha, entry)) and not _LABEL.fullmatch(entry) else None
+
+
+def _is_entry(line: str) -> bool:
+    return len(line) <= _LONGEST_LINE and bool(_page_of(line) or _ENTRY.match(line))
 
 
 def _is_index_line(line: str) -> bool:
@@ -185,25 +195,22 @@ def _contents(lines: Sequence[str], first: int) -> tuple[int, float]:
     seen: set[str] = set()
     paged = together = 0
 
+    def key(line: str) -> str:
+        return "".join(filter(str.isalnum, line)).casefold()
+
     def is_over(line: int, bare: str) -> bool:
         nonlocal paged, together
         page = _page_of(bare)
-        if _key(bare) in seen:
-            return True
         alone = not lines[line - 1].strip() and not "".join(lines[line + 1 : line + 2]).strip()
-        if alone and (together >= _FEWEST or (paged >= _FEWEST and not page)):
+        if key(bare) in seen or (alone and (together >= _FEWEST or (paged >= _FEWEST and not page))):
             return True
         paged += page is not None
         together += not alone
-        seen.add(_key(bare[: page.start()] if page else bare))
+        seen.add(key(bare[: page.start()] if page else bare))
         return False
 
     last, items, share = _listing(lines, first, _is_entry, is_over)
     return (last, share) if paged >= _FEWEST or items >= 2 * _FEWEST else (0, 0.0)
-
-
-def _key(line: str) -> str:
-    return "".join(filter(str.isalnum, line)).casefold()
 
 
 def _listing(
@@ -250,23 +257,22 @@ def _advertised(
 
 def _paragraphs(text: str, start: int, end: int) -> list[TaggedSpan]:
     """Imprints near either end, and the printer's words at the very end."""
-    marks: list[TaggedSpan] = []
+    found: list[TaggedSpan] = []
     edges = [(start, min(end, start + _FRONT))]
     if end - _FRONT // 2 > edges[0][1]:
         edges.append((end - _FRONT // 2, end))
     for first, last in edges:
         for paragraph in _PARAGRAPH.finditer(text, first, last):
-            found = list(_IMPRINT.finditer(paragraph[0]))
-            words = {match[0].casefold() for match in found}
+            imprints = list(_IMPRINT.finditer(paragraph[0]))
+            words = {match[0].casefold() for match in imprints}
             length = len(paragraph[0])
             if last == end and length <= 300 and paragraph.end() > end - 1000 and _COLOPHON.match(paragraph[0]):
-                marks.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
+                found.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
             elif words and length <= 1500 and (length <= 200 or len(words) > 1):
-                score = min(1.0, 0.4 + 0.2 * len(words))
-                if not _is_imprint(paragraph[0], found):
-                    score = 0.4  # a preface may tell of editions, and people of what was printed
-                marks.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
-    return marks
+                # A preface may tell of editions, and people of what was printed.
+                score = min(1.0, 0.4 + 0.2 * len(words)) if _is_imprint(paragraph[0], imprints) else 0.4
+                found.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
+    return found
 
 
 def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
@@ -276,38 +282,22 @@ def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
     return rights if len(paragraph) > 200 else begins or (rights and bool(_YEAR.search(paragraph)))
 
 
-def _title_page(text: str, start: int, marks: Sequence[TaggedSpan]) -> list[TaggedSpan]:
+def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[TaggedSpan]:
     """The short lines before the first part of a book that has a heading."""
-    anchors = [mark.start for mark in marks if mark.rule == "matter.contents"]
+    anchors = [span.start for span in found if span.rule == "matter.contents"]
     anchors += [start + place for place in chapters(text[start : start + _FRONT])[:1]]
-    if not anchors:
-        return []
-    end = min(anchors)
+    end = min(anchors, default=start)
     lines = [line.strip() for line in text[start:end].split("\n") if line.strip()]
     if not lines or end - start > _FRONT // 2:
         return []
     short = sum(len(line) <= 60 for line in lines) / len(lines)
-    sentences = [
+    finished = sum(
         len(line) > 30 and (ends_sentence(line) or runs_on(line, after)) for line, after in pairwise([*lines, ""])
-    ]
-    finished = sum(sentences) / len(lines)
+    )
     evidence = {match.casefold() for match in _TITLE_EVIDENCE.findall(text[start:end])}
-    if short < 0.8 or finished > 0.3 or not evidence:
+    if short < 0.8 or finished / len(lines) > 0.3 or not evidence:
         return []
     return [TaggedSpan("matter.title_page", start, end, min(1.0, 0.3 * short + 0.2 * len(evidence)))]
-
-
-def _without_overlaps(marks: Sequence[TaggedSpan]) -> list[TaggedSpan]:
-    """In order; of two that overlap, the surer one, or of two as sure the one that begins first."""
-    kept: list[TaggedSpan] = []
-    for mark in sorted(marks, key=lambda each: each.start):
-        if mark.start == mark.end:
-            continue
-        if not kept or mark.start >= kept[-1].end:
-            kept.append(mark)
-        elif mark.score > kept[-1].score:
-            kept[-1] = mark
-    return kept
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -319,18 +309,23 @@ def chapters(text: str) -> list[int]:
 
     A heading stands between empty lines (or is marked as one in Markdown) and begins with a name such as "Chapter"
     and a number, or is one such as "Preface". In a text without those, numerals that count up from 1 alone on their
-    lines are headings. A list of contents is none.
+    lines are headings. A list of contents is none: runs of three headings and more that have next to nothing between
+    them, of which the last one may be real.
     """
     lines, starts = split_lines(text)
-    found = [line for line in range(len(lines)) if _is_heading(lines, line)]
-    return [starts[line] for line in _without_contents(found, lines, starts) or _numerals(lines)]
+    kept: list[int] = []
+    run: list[int] = []
+    for line in [*(line for line in range(len(lines)) if _is_heading(lines, line)), len(lines)]:
+        if run and (line == len(lines) or starts[line] - starts[run[-1] + 1] > _NEAR):
+            kept += run if len(run) < 3 else run[-1:]
+            run = []
+        run.append(line)
+    return [starts[line] for line in kept or _numerals(lines)]
 
 
 def _is_heading(lines: Sequence[str], line: int) -> bool:
     text = lines[line]
-    if not text or len(text) > 2 * _LONGEST_TITLE:
-        return False
-    bare = _plain_heading(text)
+    bare = _plain_heading(text) if len(text) <= 2 * _LONGEST_TITLE else ""
     if not bare or len(bare) > _LONGEST_TITLE:
         return False
     if _MARKDOWN.match(text):
@@ -348,33 +343,19 @@ def _plain_heading(line: str) -> str:
 
 
 def _is_set_off(lines: Sequence[str], line: int) -> bool:
-    before = lines[line - 1].strip() if line else ""
-    after = lines[line + 1].strip() if line + 1 < len(lines) else ""
-    return not before and (
-        not after or (len(after) <= _LONGEST_TITLE and not _LABELLED.fullmatch(_plain_heading(after)))
-    )
-
-
-def _without_contents(found: Sequence[int], lines: Sequence[str], starts: Sequence[int]) -> list[int]:
-    """Without runs of three headings and more that have next to nothing between them; the last one may be real."""
-    kept: list[int] = []
-    run: list[int] = []
-    for line in [*found, len(lines)]:
-        if run and (line == len(lines) or starts[line] - starts[run[-1] + 1] > _NEAR):
-            kept += run if len(run) < 3 else run[-1:]
-            run = []
-        run.append(line)
-    return kept
+    before, after = "".join(lines[line - 1 : line]).strip(), "".join(lines[line + 1 : line + 2]).strip()
+    subtitle = len(after) <= _LONGEST_TITLE and not _LABELLED.fullmatch(_plain_heading(after))
+    return not before and (not after or subtitle)
 
 
 def _numerals(lines: Sequence[str]) -> list[int]:
     """Lines of numerals that count up from 1, if there are three at least."""
     found: list[int] = []
     for line, text in enumerate(lines):
-        if not text or len(text) > _LONGEST_TITLE or not _NUMERAL.fullmatch(bare := _plain_heading(text)):
-            continue
-        numeral = bare.removesuffix(".")
-        value = int(numeral) if numeral.isdigit() else roman_value(numeral)
-        if value == len(found) + 1 and _is_set_off(lines, line):
-            found.append(line)
+        bare = _plain_heading(text) if len(text) <= _LONGEST_TITLE else ""
+        if _NUMERAL.fullmatch(bare):
+            numeral = bare.removesuffix(".")
+            value = int(numeral) if numeral.isdigit() else roman_value(numeral)
+            if value == len(found) + 1 and _is_set_off(lines, line):
+                found.append(line)
     return found if len(found) >= 3 else []

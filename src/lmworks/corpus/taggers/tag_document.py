@@ -21,15 +21,17 @@ from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.corpus.modifiers.book_words import OthersWords
-from lmworks.corpus.modifiers.repair import annotate_repairs
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.classifier import Classified, load_classifier
+from lmworks.corpus.taggers.code import inspect_code
 from lmworks.corpus.taggers.config import AnnotateConfig
+from lmworks.corpus.taggers.front_matter import front_matter
 from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
 from lmworks.corpus.taggers.language import language
 from lmworks.corpus.taggers.licence import join_licences, licence
 from lmworks.corpus.taggers.model_perplexity import Perplexity
 from lmworks.corpus.taggers.ngram_model import load_ngram_model
+from lmworks.corpus.taggers.ocr_quality import ocr_quality
 from lmworks.corpus.taggers.pii.scan import personal_data
 from lmworks.corpus.taggers.repaired import repairs_for
 from lmworks.corpus.taggers.repetition import repetition
@@ -90,7 +92,7 @@ def _tools(written: str, base: Path) -> Tools:
     """Of a config as JSON, since one that holds a mapping has no hash."""
     config = from_mapping(AnnotateConfig, json.loads(written))
     files = _files(config, base)
-    annotators: list[Annotator] = [annotate_repairs] if config.repair else []
+    annotators: list[Annotator] = [front_matter, ocr_quality, inspect_code] if config.repair else []
     annotators += [gopher, repetition, c4, fineweb] if config.heuristics else []
     annotators += [personal_data] if config.personal else []
     annotators += [licence] if config.licences else []

@@ -6,8 +6,6 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lmworks.corpus.taggers.code import inspect_code
 from lmworks.corpus.taggers.tagger import Text
@@ -46,18 +44,9 @@ def test_generated(text: str, uri: str, score: float) -> None:
     assert inspect_code(code(text, uri)).scores["code_generated"] == score
 
 
-@pytest.mark.parametrize(
-    ("uri", "vendored"),
-    [
-        ("a/vendor/x.go", 1),
-        ("node_modules/x/y.js", 1),
-        ("a/third_party/b.c", 1),
-        ("src/vendors.py", 0),
-        ("vendor.py", 0),
-    ],
-)
-def test_vendored(uri: str, vendored: int) -> None:
-    assert inspect_code(code("x = 1\n", uri)).scores["code_vendored"] == vendored
+def test_vendored() -> None:
+    uris = "a/vendor/x.go node_modules/x/y.js a/third_party/b.c src/vendors.py vendor.py".split()
+    assert [inspect_code(code("x = 1\n", uri)).scores["code_vendored"] for uri in uris] == [1, 1, 1, 0, 0]
 
 
 def test_the_standard_library_was_written_by_people_and_parses() -> None:
@@ -125,31 +114,16 @@ def test_minified_lines_and_data() -> None:
     assert inspect_code(code(text)).scores["code_data_share"] > 0.9
 
 
-@pytest.mark.parametrize(
-    ("text", "uri", "parses"),
-    [
-        ("x = 1\n", "a.py", 1),
-        ("print 1\n", "a.py", 0),
-        ("x = '\\d'\n", "a.py", 1),
-        ("x = 1\0\n", "a.py", 0),
-        ("(" * 5000, "a.py", 0),
-        ('{"a": 1}', "a.json", 1),
-        ("{a: 1}", "a.json", 0),
-        ("[" * 5000, "a.json", 0),
-        ("a = 1", "a.toml", 1),
-        ("a = ", "a.toml", 0),
-        ("x = 1", "a.c", None),
-        ("x = 1", "py", None),
-    ],
-)
-def test_parses(text: str, uri: str, parses: int | None) -> None:
-    assert inspect_code(code(text, uri)).scores.get("code_parses") == parses
+PARSED: dict[str, dict[str, int | None]] = {
+    "a.py": {"x = 1\n": 1, "print 1\n": 0, "x = '\\d'\n": 1, "x = 1\0\n": 0, "(" * 5000: 0},
+    "a.json": {'{"a": 1}': 1, "{a: 1}": 0, "[" * 5000: 0},
+    "a.toml": {"a = 1": 1, "a = ": 0},
+    "a.c": {"x = 1": None},
+    "py": {"x = 1": None},
+}
 
 
-@given(st.text(st.sampled_from("a1#\"'\\/*(){};=, \n0x@"), max_size=200), st.sampled_from(["a.py", "a.c", "a.js", "x"]))
-def test_any_text_gives_marks_within_it(text: str, uri: str) -> None:
-    found = inspect_code(code(text, uri))
-    assert all(mark.end <= len(text) for mark in found.spans)
-    shares = [value for name, value in found.scores.items() if "line" not in name]
-    assert all(0 <= share <= 1 for share in shares)
-    assert bool(found.scores) == bool(text)
+@pytest.mark.parametrize("uri", PARSED)
+def test_parses(uri: str) -> None:
+    for text, parses in PARSED[uri].items():
+        assert inspect_code(code(text, uri)).scores.get("code_parses") == parses

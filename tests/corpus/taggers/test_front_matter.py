@@ -1,11 +1,9 @@
 """Front and back matter, and chapters, of books that are made around a text and of real ones."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from noise import book, check, made_prose, needs_books, wrapped
 
 from lmworks.corpus.taggers.front_matter import chapters, find_matter, repair_matter
+from noise import book, check, made_prose, needs_books, wrapped
 
 LICENCE = """The Project Gutenberg eBook of The Whale
 
@@ -116,10 +114,3 @@ def test_headings(text: str, titles: list[str]) -> None:
 
 
 PARTS = [*CONTENTS.values(), INDEX, LICENCE, END, "\n", "Chapter 1\n\n", "Words.\n", "a, 1\n"]
-
-
-@given(st.lists(st.sampled_from(PARTS)))
-def test_marks_do_not_meet(parts: list[str]) -> None:
-    text = "".join(parts)
-    check(text, repair_matter(text))
-    assert all(0 <= mark.score <= 1 for mark in find_matter(text))

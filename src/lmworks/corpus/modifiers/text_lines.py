@@ -1,8 +1,7 @@
-"""What several repairs ask of a line: where it stands, whether a sentence ends with it, what its numeral is worth."""
+"""What several modifiers ask of a line: where it stands, whether a sentence ends with it, what its numeral is worth."""
 
 import re
-from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 from lmworks.records import Edit
 
@@ -66,23 +65,8 @@ def letters_of(line: str) -> str:
 def cut_lines(rules: list[str], starts: list[int]) -> list[Edit]:
     """Edits that cut the lines which have a rule: one for each run of lines with the same rule."""
     edits: list[Edit] = []
-    first = 0
-    for line in range(1, len(rules) + 1):
-        if line == len(rules) or rules[line] != rules[first]:
-            if rules[first] and starts[first] < starts[line]:
-                edits.append(Edit(starts[first], starts[line], "", rules[first]))
-            first = line
+    for rule, group in groupby(range(len(rules)), rules.__getitem__):
+        run = list(group)
+        if rule and starts[run[0]] < starts[run[-1] + 1]:
+            edits.append(Edit(starts[run[0]], starts[run[-1] + 1], "", rule))
     return edits
-
-
-def with_uncovered(edits: list[Edit], others: Iterable[Edit]) -> list[Edit]:
-    """Edits, in order, and those of `others`, in order as well, that meet none of them."""
-    taken = iter(edits)
-    edit = next(taken, None)
-    added: list[Edit] = []
-    for other in others:
-        while edit and edit.end <= other.start:
-            edit = next(taken, None)
-        if edit is None or other.end <= edit.start:
-            added.append(other)
-    return sorted(edits + added) if added else edits

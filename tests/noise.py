@@ -2,6 +2,7 @@
 
 import gzip
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.ocr import CONFUSIONS
 from lmworks.records import Edit
 
-BOOKS = Path(__file__).parents[4] / "shared" / "data" / "classic-books"
+BOOKS = Path(__file__).parents[2] / "shared" / "data" / "classic-books"
 needs_books = pytest.mark.skipif(not BOOKS.exists(), reason="the folder shared/data is not there")
 
 
@@ -233,6 +234,11 @@ def recall_and_precision(planted: Planted, edits: Sequence[Edit]) -> tuple[float
     replaced = sum(c and s for c, s in zip(covers, solid, strict=True))
     right = sum(c and s and w for c, s, w in zip(covers, solid, within, strict=True))
     return found / len(planted.spans), right / replaced if replaced else 1.0
+
+
+def words_lost(before: str, after: str) -> int:
+    """How many words of one text the other lacks."""
+    return (Counter(before.split()) - Counter(after.split())).total()
 
 
 def check(text: str, edits: Sequence[Edit]) -> str:

@@ -11,6 +11,8 @@ from lmworks.corpus.documents import (
     DOCUMENTS,
     DocumentStore,
     StoreError,
+    check_sources,
+    corpus_shards,
     document_from_json,
     document_to_json,
     in_order,
@@ -88,19 +90,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
         DocumentStore(tmp_path)
 
 
-MISLEADING = st.sampled_from(['", "source": "no"', '\\", "source": "no', '"', "\\", '\\"', "a"])
-
-
-@given(st.lists(st.builds(document, *[WORDS | st.lists(MISLEADING).map("".join)] * 3)))
-def test_sources_are_found_without_parsing_the_rest(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[Document]
-) -> None:
-    folder = tmp_path_factory.mktemp("sources")
-    write_documents(folder, documents)
-    found = [source for shard in DocumentStore(folder).shards for source in shard.sources()]
-    assert found == [each.source for each in documents]
-
-
 def test_shards_keep_their_order_when_five_digits_do_not_suffice() -> None:
     names = ["00002-b.jsonl", "99999-a.jsonl", "100000-a.jsonl", "1234567-a.jsonl"]
     assert [path.name for path in in_order(map(Path, reversed(names)))] == names
@@ -117,3 +106,12 @@ def test_a_small_corpus_has_small_shards_wherever_its_parts_were_cut(tmp_path: P
         join_shards(parts, tmp_path / str(count))
         names.append([path.name for path in shard_paths(tmp_path / str(count))])
     assert names[0] == names[1] and len(names[0]) > 2
+
+
+def test_inputs_with_a_source_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name, source in (("a", "notes"), ("b", "notes"), ("c", "talks")):
+        (tmp_path / name).mkdir()
+        write_documents(tmp_path / name, [document("text", source=source)])
+    check_sources(corpus_shards({name: tmp_path / name for name in "ac"}))
+    with pytest.raises(ValueError, match="b and a both have a source called notes"):
+        check_sources(corpus_shards({name: tmp_path / name for name in "ab"}))

@@ -28,10 +28,8 @@ SHARD_BYTES = 1 << 24  # of a shard, unless one document has more: what one proc
 _LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_SHARDS` of full size
 
 _BEGIN = re.compile(rb'\{"hash": "([0-9a-f]{64})"')
-_BEFORE_SOURCE = b', "source": '  # the first outside of strings: within those, a quote has a backslash before it
 _HASH = re.compile("[0-9a-f]{64}")
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class UnusableError(ValueError):
@@ -162,31 +160,18 @@ class Shard:
             for number, line in enumerate(stream, start=1):
                 yield document_from_json(line, f"{self.path}, line {number}")
 
-    def _lines(self) -> Iterator[tuple[bytes, bytes]]:
-        """Each line, and the hash that it begins with; StoreError for one that begins otherwise."""
+    @cached_property
+    def index(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The SHA-256 of every document, (n, 32), and where its line begins, (n,). StoreError for a line that does not
+        begin with one."""
+        hashes, offsets = bytearray(), [0]
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 found = _BEGIN.match(line)
                 if found is None or not line.endswith(b"\n"):
                     raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
-                yield line, found[1]
-
-    def sources(self) -> Iterator[str]:
-        """The source of every document, in order; nothing else is parsed."""
-        for number, (line, _) in enumerate(self._lines(), start=1):
-            at = line.find(_BEFORE_SOURCE)
-            found = _STRING.match(line, at + len(_BEFORE_SOURCE)) if at >= 0 else None
-            if found is None:
-                raise StoreError(f"{self.path}, line {number}: a document without a source")
-            yield json.loads(found[0])
-
-    @cached_property
-    def index(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The SHA-256 of every document, (n, 32) uint8, and where its line begins, (n,)."""
-        hashes, offsets = bytearray(), [0]
-        for line, text_hash in self._lines():
-            hashes += bytes.fromhex(text_hash.decode())
-            offsets.append(offsets[-1] + len(line))
+                hashes += bytes.fromhex(found[1].decode())
+                offsets.append(offsets[-1] + len(line))
         return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets[:-1], np.int64)
 
     def read(self, place: int) -> Document:
@@ -359,8 +344,10 @@ def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
 def check_sources(shards: Sequence[CorpusShard]) -> None:
     """ValueError where two inputs have a source of one name, which the ledger could not tell apart."""
     owner: dict[str, str] = {}
-    for shard in shards:
-        for source in set(Shard(shard.path).sources()):
+    for shard in shards if len({shard.input for shard in shards}) > 1 else ():
+        with shard.path.open("rb") as stream:
+            sources = {json.loads(line)["source"] for line in stream}
+        for source in sources:
             if owner.setdefault(source, shard.input) != shard.input:
                 raise ValueError(
                     f"{shard.input} and {owner[source]} both have a source called {source}: give one of their folders "

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from lmworks.artefact import UnreachableError
-from lmworks.corpus.read.streams import PIECE
 from lmworks.corpus.sources.files import (
     FoundFile,
     NoSourceError,
@@ -25,6 +24,7 @@ from lmworks.corpus.sources.files import (
 )
 from lmworks.records import RejectedRecord
 
+_PIECE = 1 << 16  # bytes that are asked of a store at once
 # What stores tell of an object that changes with its content, by the names that they have for it.
 _VERSIONS = frozenset(
     ("content-md5", "crc32c", "created", "digest", "etag", "generation", "last-modified", "last_modified", "md5hash",
@@ -49,7 +49,7 @@ def open_found(found: FoundFile) -> Iterator[io.BufferedReader]:
     except Exception as error:  # each store has errors of its own
         _unreachable(found.remote.address, error)
     with raw:
-        yield io.BufferedReader(_Object(raw, found.remote.address), PIECE)
+        yield io.BufferedReader(_Object(raw, found.remote.address), _PIECE)
 
 
 def size_of(found: FoundFile) -> int:

@@ -90,7 +90,7 @@ TRACKED = (
 RUNS = (
     "<w:p><w:hyperlink><w:r><w:t>link</w:t></w:r></w:hyperlink>"
     "<w:r><w:fldChar/><w:instrText>PAGE</w:instrText></w:r>"
-    "<w:r><w:tab/><w:t>x</w:t><w:br/><w:t>    y  z</w:t><w:noBreakHyphen/></w:r>"
+    "<w:r><w:tab/><w:t>x</w:t><w:br/><w:br/></w:r><w:r><w:rPr/><w:t>    y  z</w:t><w:noBreakHyphen/></w:r>"
     "<w:r><w:sym w:font='Wingdings' w:char='F0FC'/></w:r><w:fldSimple><w:r><w:t> 7</w:t></w:r></w:fldSimple>"
     "<w:r><w:ruby><w:rt><w:r><w:t>kan</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>漢</w:t></w:r></w:rubyBase></w:ruby></w:r>"
     "<w:r><w:rPr><w:b/></w:rPr><w:t> bold</w:t></w:r><w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r></w:p>"
@@ -117,7 +117,7 @@ TABLE = "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in ROWS) + "</w:tbl>"
     ("body", "text"),
     [
         (TRACKED, "kept new here"),
-        (RUNS, "link x\n    y  z\u2011✓ 7漢 bold"),
+        (RUNS, "link x\n\n    y  z\u2011✓ 7漢 bold"),
         (CONTROLS, "controlled"),
         (BOXED + p("next"), "around\n\nboxed\n\nnext"),
         (

@@ -40,8 +40,8 @@ _STYLE_MAP = "\n".join((
     ),
     "b =>", "i =>", "strike =>",
 ))  # fmt: skip
-# Spaces that HTML would collapse, and what they are in HTML: space to all who strip it, but not to HTML.
-_SPACES, _SPACE = re.compile("^ | {2,}"), "\u1680"
+# Spaces that HTML would collapse, and what they are there: white space, but behind a line break none that is stripped.
+_SPACES, _SPACE, _INDENTATION = re.compile("^ +| {2,}"), "\u1680", "\ue0ff"
 _TITLE = re.compile(r"^#{1,6} (.+)$", re.M)
 # Tables in the cells of others that are more than a frame: their text stays in that cell.
 _INNER_TABLES = (
@@ -66,7 +66,7 @@ def extract_docx(raw: bytes) -> Extracted:
     tree = parse_html(html)
     for element in () if tree is None else tree.xpath(_INNER_TABLES):
         element.tag = "div"
-    text = "" if tree is None else tree_to_markdown(tree).replace(_SPACE, " ")
+    text = "" if tree is None else tree_to_markdown(tree).replace(_SPACE, " ").replace(_INDENTATION, " ")
     if not text.strip():
         raise UnusableError("a document without text")
     stated = _properties(parts.get("docProps/core.xml"))
@@ -92,18 +92,22 @@ def _html_of(parts: Mapping[str, Element]) -> str:
 
 
 def _prepare(root: Element, styles: Mapping[str, Element]) -> None:
+    is_broken = False  # whether a line break came last
     for element in root.iter():
         name = local_name(element.tag)
         if element.tag.startswith(_MATHS):
             element.tag = f"{_W}{name}" if name in ("r", "t") else _HOLDER
         elif name == "t" and element.text:
-            element.text = _SPACES.sub(lambda found: _SPACE * len(found[0]), element.text)
+            text = element.text.lstrip(" ") if is_broken else element.text
+            indentation = _INDENTATION * (len(element.text) - len(text))
+            element.text = indentation + _SPACES.sub(lambda found: _SPACE * len(found[0]), text)
         elif name in _HOLDERS:
             element.tag = _HOLDER
         elif _is_on(element, "r", "vanish") or _is_on(element, "sdt", "showingPlcHdr"):
             element.tag = _LEFT_OUT
         elif name == "p" and (properties := element.find("{*}pPr")) is not None:
             _set_style(properties, styles)
+        is_broken = name == "br" or (is_broken and name not in ("p", "t"))
 
 
 def _set_style(properties: Element, styles: Mapping[str, Element]) -> None:

@@ -165,7 +165,7 @@ def parse_topics(source: str) -> dict[str, str]:
 
 
 def module_name(relative: PurePath) -> str:
-    """`json/decoder.py` is the module `json.decoder`, `json/__init__.py` is `json`."""
+    """The module of a file: `json.decoder` of "json/decoder.py", `json` of "json/__init__.py"."""
     parts = relative.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 

@@ -134,7 +134,7 @@ def test_the_text_is_what_a_reader_sees(body: str, text: str) -> None:
 def test_notes_are_at_the_end() -> None:
     reference = '<w:r><w:footnoteReference w:id="7"/></w:r>'
     body = f"<w:p><w:r><w:t>Claim</w:t></w:r>{reference}</w:p>" + p("more")
-    assert text_of(body, footnotes=FOOTNOTES) == "Claim[1]\n\nmore\n\n1. The note."
+    assert text_of(body, footnotes=FOOTNOTES) == "Claim[1]\n\nmore\n\n[1] The note."
 
 
 def test_properties_and_the_strict_edition() -> None:

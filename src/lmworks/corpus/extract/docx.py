@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from copy import copy
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -64,9 +65,7 @@ def extract_docx(raw: bytes) -> Extracted:
     except Exception as error:  # mammoth raises whatever its own code meets in a broken document
         raise UnusableError(f"no document of Word, or a damaged one: {type(error).__name__}") from error
     tree = parse_html(html)
-    for element in () if tree is None else tree.xpath(_INNER_TABLES):
-        element.tag = "div"
-    text = "" if tree is None else tree_to_markdown(tree).replace(_SPACE, " ").replace(_INDENTATION, " ")
+    text = "" if tree is None else _markdown_of(tree)
     if not text.strip():
         raise UnusableError("a document without text")
     stated = _properties(parts.get("docProps/core.xml"))
@@ -89,6 +88,17 @@ def _html_of(parts: Mapping[str, Element]) -> str:
     return mammoth.convert_to_html(
         packed, style_map=_STYLE_MAP, include_embedded_style_map=False, convert_image=lambda image: []
     ).value
+
+
+def _markdown_of(tree: Any) -> str:
+    for element in tree.xpath(_INNER_TABLES):
+        element.tag = "div"
+    for number, note in enumerate(tree.xpath("//li[contains(@id, 'footnote-') or contains(@id, 'endnote-')]"), 1):
+        note.getparent().tag = note.tag = "div"
+        text = " ".join(" ".join("".join(paragraph.itertext()) for paragraph in note).split()).removesuffix("↑").strip()
+        note[:] = []
+        note.text = f"[{number}] {text}" if text else None
+    return tree_to_markdown(tree).replace(_SPACE, " ").replace(_INDENTATION, " ")
 
 
 def _prepare(root: Element, styles: Mapping[str, Element]) -> None:

@@ -4,9 +4,9 @@ TRL's row types: `messages` (and `tools`), or `prompt` and `completion`, both te
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
@@ -25,6 +25,7 @@ SUFFIXES = (".json", ".jsonl", ".parquet")
 CONVERSATIONS = "conversations.jsonl"  # of an artefact: rows that a stage made
 
 Dialogue = Conversation | PromptCompletion
+T = TypeVar("T")
 
 
 class RowError(ValueError):
@@ -59,27 +60,32 @@ def conversation_files(
 
 
 def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
-    """The rows of the files, in order, each with its file. ValueError after the last of them, where some cannot be
-    trained on, names the first, what to do, and how many more there are."""
+    """The rows of the files, in order, each with its file; errors as `parsed_rows`."""
+
+    def parse(row: Any, where: str) -> Dialogue:
+        dialogue = parse_row(row, where)
+        check_turns(dialogue, where)
+        return dialogue
+
+    return parsed_rows(files, parse)
+
+
+def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterator[tuple[Path, T]]:
+    """What `parse` makes of each row and its place, with its file. RowError after the last row, where some cannot be
+    trained on: the first of them, what to do, and how many more are wrong in its way and in others."""
     wrong: list[ValueError] = []
     for path in files:
         for where, row in rows_of(path):
             try:
-                dialogue = parse_row(row, where)
-                check_turns(dialogue, where)
-                yield path, dialogue
+                yield path, parse(row, where)
             except ValueError as error:
                 wrong.append(error)
     if wrong:
-        raise joined(wrong) from wrong[0]
-
-
-def joined(wrong: Sequence[ValueError]) -> RowError:
-    """The first of these errors, with how many more rows are wrong in its way and in others."""
-    kinds = [getattr(error, "kind", "form") for error in wrong]
-    like, others = kinds.count(kinds[0]) - 1, len(kinds) - kinds.count(kinds[0])
-    more = f". {like:,} more rows are wrong in this way" if like else ""
-    return RowError(kinds[0], f"{wrong[0]}{more}" + (f". {others:,} are wrong in other ways" if others else ""))
+        kinds = [getattr(error, "kind", "form") for error in wrong]
+        like, others = kinds.count(kinds[0]) - 1, len(kinds) - kinds.count(kinds[0])
+        more = f". {like:,} more rows are wrong in this way" if like else ""
+        told = f"{wrong[0]}{more}" + (f". {others:,} are wrong in other ways" if others else "")
+        raise RowError(kinds[0], told) from wrong[0]
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Any]]:

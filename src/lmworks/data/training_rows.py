@@ -17,7 +17,6 @@ texts, what an embedding model learns from:
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,8 +31,8 @@ from lmworks.data.conversations import (
     check_encodable,
     conversation_files,
     decoded,
-    joined,
     parse_json,
+    parsed_rows,
     rows_of,
 )
 from lmworks.data.document_tokens import learned_part, prompts_of
@@ -79,22 +78,17 @@ STEP_END = "\n"  # stands between the steps of a solution
 def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
     """The rows of the files, of these kinds alone where any are named. RowError for the first that is not, or is none,
     or whose answers are equal: what to do, and how many more there are."""
-    rows: list[PreferenceRow] = []
-    wrong: list[RowError] = []
-    for where, found in chain.from_iterable(map(rows_of, files)):
-        try:
-            row = parse_preference_row(found, where)
-            if kinds and type(row) not in kinds:
-                wanted = " or ".join(kind.__name__ for kind in kinds)
-                raise RowError("kind", f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
-            if isinstance(row, Preference) and row.chosen == row.rejected:
-                raise RowError("equal", f"{where}: chosen and rejected are equal: remove the row")
-            rows.append(row)
-        except RowError as error:
-            wrong.append(error)
-    if wrong:
-        raise joined(wrong)
-    return rows
+
+    def parse(found: Any, where: str) -> PreferenceRow:
+        row = parse_preference_row(found, where)
+        if kinds and type(row) not in kinds:
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise RowError("kind", f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
+        if isinstance(row, Preference) and row.chosen == row.rejected:
+            raise RowError("equal", f"{where}: chosen and rejected are equal: remove the row")
+        return row
+
+    return [row for _, row in parsed_rows(files, parse)]
 
 
 def parse_preference_row(found: Any, where: str) -> PreferenceRow:

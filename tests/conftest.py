@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,8 @@ from hypothesis import settings
 from tokenizers import pre_tokenizers
 
 from hashing_encoder import HashingEncoder, make_document
+from lmworks.corpus.read.config import SandboxConfig
+from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.download import PullError, pull
 from lmworks.records import Document
@@ -63,6 +66,31 @@ def one_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lmworks.corpus.execution.execution.processor_count", lambda: 1)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_sandbox() -> Iterator[None]:
+    """Sandboxes with the bounds of a default config hand their process on: each other one imports all anew."""
+    idle: list[tuple[Any, Any, Any]] = []
+    started = Sandbox._started
+
+    def started_or_idle(self: Sandbox) -> Any:
+        if self._process is None and idle and (self._config, self._clock) == (SandboxConfig(), None):
+            self._process, self._connection, self._place = idle.pop()
+        return started(self)
+
+    def leave(self: Sandbox, *_: object) -> None:
+        if self.alive and (self._config, self._clock) == (SandboxConfig(), None):
+            idle.append((self._process, self._connection, self._place))
+            self._process = self._connection = None
+        self.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sandbox, "_started", started_or_idle)
+        patch.setattr(Sandbox, "__exit__", leave)
+        yield
+    for process, *_ in idle:
+        process.kill()
 
 
 @pytest.fixture(scope="session")

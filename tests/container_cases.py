@@ -1,66 +1,54 @@
-"""What the tests of all containers share: reading bytes, streams that trickle, cuts and flips, and peaks of memory."""
+"""What the tests of all containers share: reading bytes, cuts and flips, and peaks of memory."""
 
 import io
 import tarfile
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 from hypothesis import strategies as st
 
-from lmworks.corpus.read.record import Item, Limits, Record, Refused, Row
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.reader import read_stream
+from lmworks.corpus.read.record import Item, Record, Row
+from lmworks.records import RejectedRecord
 
-LIMITS = Limits()
-SMALL = Limits(record_bytes=1000)
+SMALL = ReadConfig(max_bytes=1000)
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="/\\:", exclude_categories=["C"])
 NAMES = st.text(CHARACTERS, min_size=1, max_size=20)
 PATHS = st.lists(NAMES.filter(lambda name: name not in (".", "..")), min_size=1, max_size=3).map("/".join)
 
 
-def read_all(read: Callable[..., Iterator[Item]], raw: bytes, limits: Limits = LIMITS, *rest: Any) -> list[Item]:
-    return list(read(io.BytesIO(raw), limits, *rest))
+def items_of(name: str, raw: bytes, config: ReadConfig | None = None) -> list[Item]:
+    """What a file of these bytes comes to, in this process."""
+    stream: Any = io.BytesIO(raw)
+    return list(read_stream(name, io.BufferedReader(stream), config or ReadConfig()))
 
 
 def kept(items: Iterable[Item]) -> list[Record | Row]:
-    return [item for item in items if not isinstance(item, Refused)]
+    return [item for item in items if not isinstance(item, RejectedRecord)]
 
 
-def refused(items: Iterable[Item]) -> list[Refused]:
-    return [item for item in items if isinstance(item, Refused)]
+def rejected(items: Iterable[Item]) -> list[RejectedRecord]:
+    return [item for item in items if isinstance(item, RejectedRecord)]
 
 
 def contents(items: Iterable[Item]) -> dict[str, bytes]:
-    return {item.name: item.content for item in items if isinstance(item, Record)}
+    return {item.uri: item.content for item in items if isinstance(item, Record)}
 
 
-class Trickle(io.RawIOBase):
-    """A pipe that gives a few bytes at a time and cannot be sought."""
-
-    def __init__(self, raw: bytes, size: int = 7) -> None:
-        self._inside = io.BytesIO(raw)
-        self._size = size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._inside.read(min(self._size, len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
+def texts(items: Iterable[Item]) -> list[str]:
+    return [item.text for item in items if isinstance(item, Row)]
 
 
-def trickle(raw: bytes, size: int = 7) -> BinaryIO:
-    return Trickle(raw, size)  # type: ignore[return-value]  # it has what a reader uses
-
-
-def check_cuts(read: Callable[..., Iterator[Item]], raw: bytes, step: int = 1) -> None:
+def check_cuts(name: str, raw: bytes, step: int = 1, start: int = 0) -> None:
     """Cut anywhere, a container gives the records before the cut as they were, and raises nothing."""
-    whole = kept(read_all(read, raw))
-    for end in range(0, len(raw), step):
-        found = kept(read_all(read, raw[:end]))
+    whole = kept(items_of(name, raw))
+    for end in range(start, len(raw), step):
+        found = kept(items_of(name, raw[:end]))
         assert found == whole[: len(found)], end
 
 

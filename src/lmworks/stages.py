@@ -41,9 +41,12 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.corpus.read.stage:read",
         config="lmworks.corpus.read.config:ReadConfig",
-        version=19,
+        version=20,
         purpose="read files into documents; list what was left out and why",
-        libraries=("charset-normalizer", "mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
+        libraries=(  # that read, and that extract
+            *("charset-normalizer", "fastwarc", "pyarrow"),
+            *("mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
+        ),
         sources="lmworks.corpus.read.stage:source_digest",
         check="lmworks.corpus.read.stage:check",
     ),

@@ -18,7 +18,8 @@ from importlib import import_module
 import numpy as np
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.read.sandbox import Guard, GuardConfig
+from lmworks.corpus.read.config import SandboxConfig
+from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
@@ -53,10 +54,10 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
             verifier(name)
         self._prepared: set[str] = set()  # in the process that is there
-        self._guard = Guard(GuardConfig(seconds), "the verifier", _CLOCK)
+        self._sandbox = Sandbox(SandboxConfig(seconds), "the verifier", _CLOCK)
 
     def __exit__(self, *_: object) -> None:
-        self._guard.close()
+        self._sandbox.close()
 
     def check(self, items: Sequence[Item]) -> None:
         """ValueError, with the row and the remedy, for an item that a reward cannot measure."""
@@ -87,13 +88,13 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     def _verified(self, name: str, item: Item, response: Response) -> Reward:
         name = _own_verifier(item) if name == VERIFIER else name
         try:
-            if not self._guard.alive:
+            if not self._sandbox.alive:
                 self._prepared.clear()
             if name not in self._prepared:  # an empty response makes it import what it needs
                 self._prepared.add(name)
                 with suppress(UnusableError):
-                    self._guard.call(_verify, (name, item, Response()), _START_SECONDS)
-            return self._guard.call(_verify, (name, item, response))
+                    self._sandbox.call(_verify, (name, item, Response()), _START_SECONDS)
+            return self._sandbox.call(_verify, (name, item, response))
         except UnusableError as error:
             return Unscored(str(error))
 
@@ -141,7 +142,7 @@ def _own_verifier(item: Item) -> str:
     raise ValueError(f"{item.id} names no verifier: write a name that `lmworks eval metrics` lists into its row")
 
 
-# In the guarded process
+# In the process of the sandbox
 _made = cache(verifier)
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from lmworks.corpus.documents import Extracted
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, Prepared, carry_out
-from lmworks.corpus.read.sandbox import Guard, GuardConfig
+from lmworks.corpus.read.config import SandboxConfig
+from lmworks.corpus.read.sandbox import Sandbox
 from process_groups import members, needs_proc, wait_until
 
 TWO = ExecutionConfig(2)
@@ -124,12 +125,12 @@ def slow(given: int, path: Path) -> None:
 
 
 @contextmanager
-def guarded(config: GuardConfig):
-    with Guard(config) as guard:
+def in_sandbox(config: SandboxConfig):
+    with Sandbox(config) as sandbox:
 
         def extract(given: int, path: Path) -> None:
             (path.parent.parent / f"pid-{os.getpid()}").touch()
-            guard.extract(stuck, b"")
+            sandbox.call(stuck, b"")
 
         yield extract
 
@@ -154,13 +155,13 @@ def start(folder: Path, work: str) -> subprocess.Popen[str]:
 
 
 @needs_proc
-@pytest.mark.parametrize("work", ["slow", "Prepared(partial(guarded, GuardConfig(seconds=2)))"])
+@pytest.mark.parametrize("work", ["slow", "Prepared(partial(in_sandbox, SandboxConfig(seconds=2)))"])
 def test_nobody_outlives_a_parent_that_is_killed(tmp_path: Path, work: str) -> None:
     process = start(tmp_path, work)
     group = os.getpgid(process.pid)
     wait_until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
-    guards = 2 if "guarded" in work else 0
-    wait_until(lambda: len(members(group)) >= 3 + guards)
+    sandboxes = 2 if "in_sandbox" in work else 0
+    wait_until(lambda: len(members(group)) >= 3 + sandboxes)
     process.kill()
     process.communicate()
     wait_until(lambda: not members(group))

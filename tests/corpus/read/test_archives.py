@@ -1,38 +1,49 @@
-"""Zip and tar archives, written by `zipfile` and `tarfile`: what is in them, and what is wrong with them."""
+"""Zip, tar and compressed streams, written by the standard library: what is in them, what is wrong with them, and what
+they may cost."""
 
+import bz2
+import gzip
 import io
+import lzma
 import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from datetime import UTC, datetime
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from container_cases import (
-    LIMITS,
     PATHS,
     SMALL,
     check_cuts,
     contents,
     flipped,
+    items_of,
     kept,
-    read_all,
-    refused,
+    peak_below,
+    rejected,
     tarred,
-    trickle,
+    zeros_deflated,
     zipped,
 )
-from lmworks.corpus.read.archives import read_tar, read_zip
-from lmworks.corpus.read.container import Names, safe_name
-from lmworks.corpus.read.record import Limits, Record, Refused
+from lmworks.corpus.read.record import Names, Record, safe_name
+from lmworks.records import RejectedRecord
 
 FILES = st.dictionaries(PATHS, st.binary(max_size=2000), max_size=5)
 METHODS = st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PACKINGS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+def named(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Names that no reader opens as containers."""
+    return {f"{number}-{name}.bin": raw for number, (name, raw) in enumerate(files.items())}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -41,67 +52,54 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @given(FILES, METHODS)
 def test_a_zip_file_is_read_back(files: dict[str, bytes], method: int) -> None:
-    items = read_all(read_zip, zipped(files, method))
+    files = {name: b"." + raw for name, raw in named(files).items()}
+    items = items_of("a.zip", zipped(files, method))
     assert contents(items) == files and len(items) == len(files)
 
 
 @given(FILES, FORMATS)
-def test_a_tar_archive_is_read_back_from_a_pipe(files: dict[str, bytes], form: int) -> None:
+def test_a_tar_archive_is_read_back(files: dict[str, bytes], form: int) -> None:
     folder = "" if form == tarfile.USTAR_FORMAT else "long/" * 20
-    names = {f"{folder}{number}-{name.replace('/', '-')[:15]}": raw for number, (name, raw) in enumerate(files.items())}
-    items = list(read_tar(trickle(tarred(names, form), 100), LIMITS))
+    names = {
+        f"{folder}{number}-{name.replace('/', '-')[:15]}.bin": b"." + raw
+        for number, (name, raw) in enumerate(files.items())
+    }
+    items = items_of("a.tar", tarred(names, form))
     assert contents(items) == names and len(items) == len(files)
 
 
-def test_records_tell_when_a_file_was_changed_and_what_it_is() -> None:
-    (record,) = read_all(read_zip, zipped({"a/page.html": b"<p>"}))
-    assert record == Record("a/page.html", b"<p>", "text/html", None, {"modified": "2024-02-29T12:30:58"})
+def test_records_tell_when_a_file_was_changed_and_of_which_commit_it_is() -> None:
+    (record,) = items_of("a.zip", zipped({"a/page.html": b"<p>"}, comment=COMMIT.encode()))
+    assert record == Record(
+        "a/page.html", b"<p>", "text/html", None, {"commit": COMMIT, "modified": "2024-02-29T12:30:58"}
+    )
     info = tarfile.TarInfo("a.md")
     info.mtime = datetime(2024, 2, 29, 12, tzinfo=UTC).timestamp()
-    (record,) = read_all(read_tar, tarred([(info, b"# a")]))
-    assert record == Record("a.md", b"# a", "text/markdown", None, {"modified": "2024-02-29T12:00:00+00:00"})
-
-
-def test_archives_of_git_tell_their_commit() -> None:
-    (record,) = read_all(read_tar, tarred({"a.c": b"int a;"}, pax_headers={"comment": COMMIT}))
-    assert isinstance(record, Record)
-    assert (record.metadata["commit"], record.media_type) == (COMMIT, "text/x-c")
-    (record,) = read_all(read_zip, zipped({"a.c": b"int a;"}, comment=COMMIT.encode()))
-    assert isinstance(record, Record) and record.metadata["commit"] == COMMIT
-    (record,) = read_all(read_tar, tarred({"a.c": b"int a;"}, pax_headers={"comment": "no commit"}))
+    (record,) = items_of("a.tar", tarred([(info, b"# a")], pax_headers={"comment": COMMIT}))
+    metadata = {"commit": COMMIT, "modified": "2024-02-29T12:00:00+00:00"}
+    assert record == Record("a.md", b"# a", "text/markdown", None, metadata)
+    (record,) = items_of("a.tar", tarred({"a.c": b"int a;"}, pax_headers={"comment": "no commit"}))
     assert isinstance(record, Record) and record.metadata == {}
-
-
-def test_zip64_streamed_and_prefixed_archives_are_read() -> None:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive, archive.open("a", "w", force_zip64=True) as member:
-        member.write(b"of zip64")
-    assert contents(read_all(read_zip, b"#!/bin/sh\nexit\n" + sink.getvalue())) == {"a": b"of zip64"}
-
-    class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-        def tell(self) -> int:
-            raise OSError
-
-        def seek(self, *_: object) -> int:
-            raise OSError
-
-    pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:  # sizes come behind the data
-        archive.writestr("a", b"streamed")
-    assert contents(read_all(read_zip, pipe.getvalue())) == {"a": b"streamed"}
-
-
-def test_a_directory_of_zip64_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # so that three files are too many for the old record
-    assert contents(read_all(read_zip, zipped({"a": b"1", "b": b"2", "c": b"3"}))) == {"a": b"1", "b": b"2", "c": b"3"}
 
 
 def test_a_name_in_an_old_code_page_is_decoded() -> None:
     raw = zipped({"aXb.txt": b"x"}).replace(b"aXb", b"a\x81b")
-    assert list(contents(read_all(read_zip, raw))) == ["aüb.txt"]
+    assert list(contents(items_of("a.zip", raw))) == ["aüb.txt"]
+
+
+@given(st.binary(max_size=2000), st.binary(max_size=300), st.sampled_from(list(PACKINGS)))
+def test_compressed_streams_one_after_the_other_are_read_back(first: bytes, second: bytes, suffix: str) -> None:
+    pack = PACKINGS[suffix]
+    for between in (b"", bytes(512)):  # zeros are padding
+        (record,) = items_of(f"a.bin.{suffix}", pack(b"." + first) + between + pack(second))
+        assert isinstance(record, Record) and record.content == b"." + first + second
+
+
+def test_zstandard_is_read_back() -> None:
+    raw = pyarrow.compress(b"content" * 999, "zstd", asbytes=True)
+    assert contents(items_of("a.txt.zst", raw)) == {"": b"content" * 999}
+    (item,) = items_of("a.txt.zst", raw[:-3])
+    assert isinstance(item, RejectedRecord)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -113,7 +111,6 @@ def test_a_name_in_an_old_code_page_is_decoded() -> None:
     [
         ("a/b.txt", "a/b.txt"),
         ("../../etc/passwd", "etc/passwd"),
-        ("/etc/passwd", "etc/passwd"),
         ("C:\\Users\\..\\a.txt", "Users/a.txt"),
         ("a//./b/../c", "a/b/c"),
         ("..", "unnamed"),
@@ -127,13 +124,6 @@ def test_names_lead_nowhere(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
 
-@given(st.text())
-def test_every_name_becomes_a_relative_path(name: str) -> None:
-    safe = safe_name("".join(character for character in name if not "\ud800" <= character <= "\udfff"))
-    assert safe and not safe.startswith("/") and not {"", ".", ".."} & set(safe.split("/"))
-    assert "\\" not in safe.replace("\\x", "").replace("\\n", "").replace("\\t", "").replace("\\r", "")
-
-
 @given(st.lists(st.sampled_from(["a", "a (2)", "b"]), max_size=12))
 def test_no_name_is_given_twice(names: list[str]) -> None:
     taken = Names()
@@ -145,31 +135,33 @@ def test_no_name_is_given_twice(names: list[str]) -> None:
 def test_members_of_one_name_are_all_kept() -> None:
     expected = {"a.txt": b"1", "a.txt (2)": b"2", "a.txt (3)": b"3"}
     members = [(tarfile.TarInfo("a.txt"), b"1"), (tarfile.TarInfo("./a.txt"), b"2"), (tarfile.TarInfo("/a.txt"), b"3")]
-    assert contents(read_all(read_tar, tarred(members))) == expected
-    assert contents(read_all(read_zip, zipped({"a.txt": b"1", "../a.txt": b"2", "./a.txt": b"3"}))) == expected
+    assert contents(items_of("a.tar", tarred(members))) == expected
+    assert contents(items_of("a.zip", zipped({"a.txt": b"1", "../a.txt": b"2", "./a.txt": b"3"}))) == expected
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is no file
+# What is no file, and what is wrong
 
 
 def test_links_devices_and_folders_of_a_tar_archive() -> None:
     members = []
     for name, kind in (
         ("folder", tarfile.DIRTYPE), ("soft", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE),
-        ("device", tarfile.CHRTYPE), ("disk", tarfile.BLKTYPE), ("pipe", tarfile.FIFOTYPE), ("odd", b"Z"),
+        ("device", tarfile.CHRTYPE), ("pipe", tarfile.FIFOTYPE), ("odd", b"Z"),
     ):  # fmt: skip
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, "/etc/passwd"
         members.append((info, b""))
-    members.append((tarfile.TarInfo("last.txt"), b"last"))
-    assert read_all(read_tar, tarred(members)) == [
-        Refused("soft", "a link"),
-        Refused("hard", "a link"),
-        Refused("device", "a device"),
-        Refused("disk", "a device"),
-        Refused("pipe", "a pipe"),
-        Refused("odd", "of the unknown type b'Z'"),
+    holes = tarfile.TarInfo("holes")
+    holes.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "holes"}
+    members += [(holes, b"1\n0\n5\n" + bytes(506) + b"holes"), (tarfile.TarInfo("last.txt"), b"last")]
+    assert items_of("a.tar", tarred(members)) == [
+        RejectedRecord("soft", "a link"),
+        RejectedRecord("hard", "a link"),
+        RejectedRecord("device", "a device"),
+        RejectedRecord("pipe", "a pipe"),
+        RejectedRecord("odd", "of the unknown type b'Z'"),
+        RejectedRecord("holes", "a sparse file"),
         Record("last.txt", b"last", "text/plain"),
     ]
 
@@ -181,128 +173,171 @@ def test_links_folders_and_secrets_of_a_zip_file() -> None:
         link = zipfile.ZipInfo("link")
         link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
-        secret = zipfile.ZipInfo("secret.txt")
+        secret, other = zipfile.ZipInfo("secret.txt"), zipfile.ZipInfo("other.txt")
         archive.writestr(secret, b"x")
         secret.flag_bits |= 1  # what the directory says, which is written when the archive is closed
-        other = zipfile.ZipInfo("other.txt")
         archive.writestr(other, b"x")
         other.compress_type = 9
         archive.writestr(zipfile.ZipInfo("last.txt"), b"last")
-    assert read_all(read_zip, sink.getvalue()) == [
-        Refused("link", "a link"),
-        Refused("secret.txt", "encrypted"),
-        Refused("other.txt", "compressed by Deflate64, which is not read: pack it anew with Deflate"),
-        Record("last.txt", b"last", "text/plain"),
-    ]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is wrong with them
+    items = items_of("a.zip", sink.getvalue())
+    assert contents(items) == {"last.txt": b"last"}
+    assert [(item.uri, item.reason.split(":")[0]) for item in rejected(items)] == [
+        ("link", "a link"), ("secret.txt", "encrypted"), ("other.txt", "cannot be read"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_tar_archive_that_is_cut_off_gives_what_came_before(form: int) -> None:
-    second = "b.txt" if form == tarfile.USTAR_FORMAT else "x" * 120
-    raw = tarred({"a.txt": b"a" * 700, second: b"b" * 10, "c.txt": b""}, form)
-    check_cuts(read_tar, raw, 37)
+    second = "b.txt" if form == tarfile.USTAR_FORMAT else "x" * 120 + ".txt"
+    raw = tarred({"a.txt": b"a" * 700, second: b"b" * 10, "c.txt": b"c"}, form)
+    check_cuts("a.tar", raw, 37)
     end = len(raw.rstrip(b"\0"))
-    for cut in range(0, end, 61):
-        assert len(refused(read_all(read_tar, raw[:cut]))) == 1
-    assert [item.reason for item in refused(read_all(read_tar, raw[: -(-end // 512) * 512]))] == [
-        "the mark at the end of the archive is missing: it may be cut off"
+    assert all(rejected(items_of("a.tar", raw[:cut])) for cut in range(0, end, 61))
+    assert rejected(items_of("a.tar", raw[: -(-end // 512) * 512])) == [
+        RejectedRecord("", "the mark at the end of the archive is missing: it may be cut off")
+    ]
+
+
+def test_a_damaged_header_of_a_tar_archive_and_bytes_behind_its_end_are_told() -> None:
+    raw = bytearray(tarred({"a.txt": b"a" * 600, "b.txt": b"b" * 600, "c.txt": b"c"}, tarfile.USTAR_FORMAT))
+    assert rejected(items_of("a.tar", bytes(raw) + b"more")) == [
+        RejectedRecord("", "4 bytes behind the end of the archive")
+    ]
+    raw[3 * 512] ^= 1  # the name of the second
+    assert items_of("a.tar", bytes(raw)) == [
+        Record("a.txt", b"a" * 600, "text/plain"),
+        RejectedRecord("", "a damaged header in a tar archive; what follows is not read"),
     ]
 
 
 def test_a_zip_file_that_is_cut_off_has_no_directory() -> None:
     raw = zipped({"a.txt": b"a" * 100, "b.txt": b"b"})
-    check_cuts(read_zip, raw)
-    assert read_all(read_zip, raw[:-30]) == [Refused("", "a zip file without a central directory: it may be cut off")]
-    assert read_all(read_zip, b"") == [Refused("", "a zip file without a central directory: it may be cut off")]
-    assert "cannot be sought" in refused(read_zip(trickle(raw), LIMITS))[0].reason
-
-
-@given(st.data())
-def test_flipped_bytes_of_a_zip_file_do_no_harm(data: st.DataObject) -> None:
-    files = {"a.txt": b"checked by a sum " * 9, "b/c.txt": b"of thirty-two bits", "d": b""}
-    items = read_all(read_zip, data.draw(flipped(zipped(files))), SMALL)
-    assert {item.content for item in kept(items) if isinstance(item, Record)} <= set(files.values())
-
-
-@given(FORMATS, st.data())
-def test_flipped_bytes_of_a_tar_archive_do_no_harm(form: int, data: st.DataObject) -> None:
-    name = "é" * (40 if form == tarfile.USTAR_FORMAT else 70)
-    read_all(read_tar, data.draw(flipped(tarred({"a.txt": b"a" * 700, name: b"b" * 9, "c": b""}, form))), SMALL)
-
-
-def test_a_damaged_header_costs_one_member() -> None:
-    raw = bytearray(tarred({"a.txt": b"a" * 600, "b.txt": b"b" * 600, "c.txt": b"c"}, tarfile.USTAR_FORMAT))
-    raw[3 * 512] ^= 1  # the name of the second
-    assert read_all(read_tar, bytes(raw)) == [
-        Record("a.txt", b"a" * 600, "text/plain"),
-        Refused("", "a damaged header in a tar archive, and what follows up to the next sound one"),
-        Record("c.txt", b"c", "text/plain"),
-    ]
+    check_cuts("a.zip", raw)
+    for end in (0, len(raw) - 30):
+        (item,) = items_of("a.zip", raw[:end])
+        assert item == RejectedRecord("", "cannot be read as zip: BadZipFile: File is not a zip file")
 
 
 def test_a_damaged_member_of_a_zip_file_costs_itself() -> None:
     raw = zipped({"a.txt": b"first", "b.txt": b"second", "c.txt": b"third"}, zipfile.ZIP_STORED)
-    items = read_all(read_zip, raw.replace(b"second", b"sekond"))
+    items = items_of("a.zip", raw.replace(b"second", b"sekond"))
     assert contents(items) == {"a.txt": b"first", "c.txt": b"third"}
-    assert refused(items) == [
-        Refused("b.txt", "a member of a zip file that does not have the size and checksum it declares")
-    ]
+    assert [(item.uri, "Bad CRC-32" in item.reason) for item in rejected(items)] == [("b.txt", True)]
+
+
+def test_a_member_of_a_zip_file_that_is_more_than_it_declares_costs_itself() -> None:
+    lying = bytearray(zipped({"a.txt": b"a" * 500}))
+    struct.pack_into("<I", lying, lying.index(b"PK\1\2") + 24, 499)
+    (item,) = items_of("a.zip", bytes(lying))
+    assert isinstance(item, RejectedRecord) and item.uri == "a.txt"
 
 
 def test_a_member_that_is_too_large_is_read_over() -> None:
     files = {"a.txt": b"a" * 1001, "b.txt": b"b" * 1000}
-    for read, raw in ((read_zip, zipped(files)), (read_tar, tarred(files))):
-        items = read_all(read, raw, SMALL)
+    for name, raw in (("a.zip", zipped(files)), ("a.tar", tarred(files))):
+        items = items_of(name, raw, SMALL)
         assert contents(items) == {"b.txt": b"b" * 1000}
-        assert refused(items) == [Refused("a.txt", "larger than max_bytes = 1,000 bytes (1,001)")]
+        assert rejected(items) == [RejectedRecord("a.txt", "larger than max_bytes = 1,000 bytes (1,001)")]
 
 
-def test_no_more_records_are_read_than_asked_for() -> None:
-    raw = tarred({str(number): b"" for number in range(5)})
-    items = read_all(read_tar, raw, Limits(records=2))
-    assert list(contents(items)) == ["0", "1"] and refused(items) == [Refused("", "what follows the first 2 records")]
-    assert not refused(read_all(read_tar, raw, Limits(records=5)))
+@pytest.mark.parametrize("suffix", PACKINGS)
+def test_what_is_cut_off_or_followed_by_something_else_is_told(suffix: str) -> None:
+    rows = b'{"text": "a"}\n' * 9
+    raw = PACKINGS[suffix](rows)
+    for damaged, reason in ((raw[:-3], "end early"), (raw + b"something else", "cannot be read")):
+        items = items_of(f"a.jsonl.{suffix}", damaged)
+        assert len(kept(items)) == 9 or suffix != "gz"
+        assert [reason in item.reason for item in rejected(items)] == [True]
 
 
-def test_a_sparse_file_is_refused_and_the_next_member_found() -> None:
-    info = tarfile.TarInfo("holes")
-    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
-    items = read_all(read_tar, tarred([(info, b"1\n0\n5\n" + bytes(506) + b"holes"), (tarfile.TarInfo("b"), b"b")]))
-    assert refused(items) == [Refused("holes", "a sparse file")] and contents(items) == {"b": b"b"}
+@given(st.data())
+def test_flipped_bytes_do_no_harm(data: st.DataObject) -> None:
+    """Of what is checked by a sum, nothing comes that was not there."""
+    files = {"a.txt": b"checked by a sum " * 9, "b/c.txt": b"of thirty-two bits", "d": b"."}
+    items = items_of("a.zip", data.draw(flipped(zipped(files))), SMALL)
+    assert {item.content for item in kept(items) if isinstance(item, Record)} <= set(files.values())
+    for suffix, pack in PACKINGS.items():
+        content = b"checked by a sum " * 20
+        (item, *_) = items_of(f"a.bin.{suffix}", data.draw(flipped(pack(content) + pack(content))))
+        assert isinstance(item, RejectedRecord) or item.uri or item.content == content * 2  # type: ignore[union-attr]
+    raw = tarred({"a.txt": b"a" * 700, "é" * 40: b"b" * 9, "c": b"."}, data.draw(FORMATS))
+    items_of("a.tar", data.draw(flipped(raw)), SMALL)
 
 
-def test_a_header_that_wants_gigabytes_of_memory_is_read_over() -> None:
-    info = tarfile.TarInfo("././@LongLink")
-    info.type = tarfile.GNUTYPE_LONGNAME
-    raw = tarred([(info, b"n" * 2_000_000), (tarfile.TarInfo("b"), b"b")], tarfile.GNU_FORMAT)
-    items = read_all(read_tar, raw)
-    assert refused(items) == [Refused("", "a header of 2,000,000 bytes in a tar archive")]
-    assert contents(items) == {"b": b"b"}
+# ---------------------------------------------------------------------------------------------------------------------
+# What unpacks to far more than it is
 
 
-def test_bytes_behind_the_end_are_told() -> None:
-    assert refused(read_all(read_tar, tarred({"a": b"a"}) + b"more")) == [
-        Refused("", "4 bytes behind the end of the archive")
-    ]
+def zip_of_one(packed: bytes, size: int, checksum: int, method: int) -> bytes:
+    """A zip file of one member `a.txt` that declares what it is told to."""
+    about = struct.pack("<5H3I", 20, 0, method, 0, 0x21, checksum, len(packed), size)
+    local = b"PK\3\4" + about + struct.pack("<2H", 5, 0) + b"a.txt" + packed
+    entry = b"PK\1\2" + struct.pack("<H", 20) + about + struct.pack("<5H2I", 5, 0, 0, 0, 0, 0, 0) + b"a.txt"
+    return local + entry + b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 1, 1, len(entry), len(local), 0)
 
 
-def test_a_size_that_points_outside_ends_a_tar_archive() -> None:
+def nested(depth: int, width: int, content: bytes) -> bytes:
+    """Zip files in zip files, as deep and as wide as that, around one file."""
+    raw = zipped({"zeros.txt": content})
+    for _ in range(depth):
+        raw = zipped({f"{number}.zip": raw for number in range(width)})
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("a.zip", zip_of_one(zeros_deflated(1_000_000_000), 1_000_000_000, 0, 8)),
+        ("a.zip", zip_of_one(zeros_deflated(1_000_000_000), 1000, 0, 8)),  # it declares less
+        ("a.zip", zip_of_one(bz2.compress(bytes(9_000_000)), 1000, 0, 12)),
+        ("a.bin.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + zeros_deflated(1_000_000_000) + bytes(8)),
+        ("a.jsonl.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + zeros_deflated(1_000_000_000) + bytes(8)),
+        ("a.zip", nested(2, 4, bytes(24_000_000))),
+    ],
+    ids=["honest", "lying", "bzip2", "gzip", "one line", "nested"],
+)
+def test_a_bomb_costs_no_more_than_is_allowed(name: str, raw: bytes) -> None:
+    assert len(raw) < 1_100_000
+    with peak_below(60_000_000):
+        items = items_of(name, raw)
+    assert items and not kept(items)
+
+
+def test_what_is_unpacked_at_all_depths_is_counted() -> None:
+    inner = zipped({f"{number}.txt": bytes(12_000_000) for number in range(12)})
+    raw = zipped({"inner.zip": inner})
+    assert len(raw) < 20_000
+    items = items_of("bomb.zip", raw)
+    assert {item.uri for item in kept(items)} == {f"inner.zip/{number}.txt" for number in range(8)}  # 96 MB of 100
+    assert items[8:] == [RejectedRecord("", "unpacks to more than 200 times its size; what follows is not read")]
+
+
+def test_containers_are_read_as_deep_as_allowed() -> None:
+    items = items_of("bomb.zip", nested(4, 3, bytes(1000)))
+    assert not kept(items) and len(items) == 27
+    assert {item.reason for item in rejected(items)} == {"a container (zip) deeper than the limit on nesting"}
+    assert items[0].uri == "0.zip/0.zip/0.zip"
+    raw = b"content"
+    for _ in range(5):
+        raw = gzip.compress(raw)
+    assert [item.uri for item in items_of("a.txt.gz", raw)] == [""] and not kept(items_of("a.txt.gz", raw))
+
+
+def test_members_of_a_zip_file_that_are_one_another_cost_themselves() -> None:
+    raw = zipped({"a.txt": b"a" * 100, "b.txt": b"b" * 100, "c.txt": b"c" * 100})
+    lying = bytearray(raw)
+    struct.pack_into("<I", lying, raw.index(b"PK\1\2", raw.index(b"PK\1\2") + 1) + 42, 0)  # where the first begins
+    items = items_of("a.zip", bytes(lying))
+    assert "b.txt" in {item.uri for item in rejected(items)} and contents(items)["c.txt"] == b"c" * 100
+
+
+def test_a_compressed_archive_is_read_over_no_further_than_the_ratio() -> None:
     info = tarfile.TarInfo("huge.txt")
-    info.size = 1 << 60
-    raw = info.tobuf(tarfile.GNU_FORMAT) + b"little"
-    (item,) = read_all(read_tar, raw, Limits(record_bytes=1 << 61))
-    assert item == Refused("huge.txt", "ends before its declared length")
-
-
-def test_sizes_of_zip_members_that_lie() -> None:
-    raw = zipped({"a.txt": b"a" * 500})
-    entry = raw.index(b"PK\1\2")
-    for size, reason in ((499, "unpacks to more than the 499 bytes that it declares"), (501, "does not have the size")):
-        lying = bytearray(raw)
-        struct.pack_into("<I", lying, entry + 24, size)
-        (item,) = read_all(read_zip, bytes(lying))
-        assert isinstance(item, Refused) and item.name == "a.txt" and reason in item.reason
+    info.size = 1_000_000_000
+    packer = zlib.compressobj(wbits=31)
+    raw = packer.compress(info.tobuf(tarfile.USTAR_FORMAT))
+    raw += b"".join(packer.compress(bytes(1_000_000)) for _ in range(130)) + packer.flush()
+    with peak_below(3_000_000):
+        items = items_of("a.tar.gz", raw)
+    assert items[0] == RejectedRecord("huge.txt", "larger than max_bytes = 20,000,000 bytes (1,000,000,000)")
+    assert len(items) == 2 and "unpacks to more than 200 times its size" in rejected(items)[1].reason

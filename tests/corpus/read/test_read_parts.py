@@ -6,6 +6,7 @@ import json
 import mailbox
 import tarfile
 import zipfile
+from contextlib import closing
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -21,7 +22,8 @@ from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_jso
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import found_sources, read_documents
-from lmworks.corpus.read.read_parts import PartSizes, Piece, read_parts
+from lmworks.corpus.read.read_parts import PartSizes, read_parts
+from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.records import Document
@@ -156,7 +158,8 @@ def test_what_was_done_is_not_done_again_and_what_was_half_done_goes(
 def test_large_files_are_cut_and_small_ones_put_together(sources: Path, tmp_path: Path) -> None:
     found = list(found_sources(config(), sources))
     sizes = PartSizes(bytes=1500, files=100, large=800)
-    parts = list(read_parts(found, config(), tmp_path, sizes))
+    with Sandbox() as sandbox:
+        parts = list(read_parts(found, config(), tmp_path, sizes, sandbox))
     by_file: dict[str, int] = {}
     for part in parts:
         for each in part.given.found:
@@ -169,19 +172,19 @@ def test_large_files_are_cut_and_small_ones_put_together(sources: Path, tmp_path
     )
 
 
-def test_pieces_are_made_no_earlier_than_they_are_asked_for(tmp_path: Path) -> None:
+def test_pieces_are_made_one_ahead_of_who_asks_for_them(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl.gz").write_bytes(gzip.compress(rows(20_000), 1))
-    parts = read_parts(found_sources(config(), tmp_path), config(), tmp_path, PartSizes(bytes=50_000, large=1))
-    for count, part in enumerate(parts, start=1):
-        assert isinstance(part.given.of_file, Piece) and part.consumes == part.given.of_file.path
-        assert len(list((tmp_path / "pieces").iterdir())) == count
-        if count == 3:
-            break
+    with Sandbox() as sandbox:
+        sizes = PartSizes(bytes=50_000, large=1)
+        parts = read_parts(found_sources(config(), tmp_path), config(), tmp_path, sizes, sandbox)
+        with closing(parts):  # type: ignore[type-var]
+            for count, part in zip(range(1, 4), parts, strict=False):
+                assert part.given.piece is not None and part.consumes == part.given.piece.path
+                assert count <= len(list((tmp_path / "pieces").iterdir())) <= count + 2
 
 
 def test_mail_in_pieces_is_the_mail_of_the_mailbox(tmp_path: Path) -> None:
-    """Its extractor runs behind the guard, one for all parts of a process."""
     (tmp_path / "in").mkdir()
     box = mailbox.mbox(tmp_path / "in" / "a.mbox")
     for number in range(12):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -11,6 +12,7 @@ from container_cases import zipped
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files, is_url
 from lmworks.corpus.sources.remote_objects import find_objects, open_found
@@ -22,6 +24,13 @@ FILES = {
     "deep/c.txt": b"A text in a folder.",
     "deep/.hidden/d.txt": b"A text that is hidden.",
 }
+
+
+class Here(Sandbox):
+    """In this process, which alone sees what is in its memory."""
+
+    def stream(self, function: Any, argument: Any) -> Iterator[Any]:
+        return function(argument, lambda place: None)
 
 
 @pytest.fixture
@@ -58,7 +67,7 @@ def test_documents_are_those_of_the_same_files(store: str, tmp_path: Path) -> No
     for name, content in FILES.items():
         (tmp_path / "lmworks-test" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "lmworks-test" / name).write_bytes(content)
-    remote = list(read_documents(ReadConfig(sources=(store,))))
+    remote = list(read_documents(ReadConfig(sources=(store,)), sandbox=Here()))
     local = list(read_documents(ReadConfig(sources=("lmworks-test",)), base=tmp_path))
     assert {each.uri: each for each in remote if isinstance(each, Document)} == {
         each.uri: each for each in local if isinstance(each, Document)
@@ -69,7 +78,7 @@ def test_documents_are_those_of_the_same_files(store: str, tmp_path: Path) -> No
 def test_names_are_those_of_objects(store: str, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("A text on this machine.")
     config = ReadConfig(sources=(f"{store}/deep/c.txt", "c.txt"))
-    assert {each.uri for each in read_documents(config, base=tmp_path)} == {"c.txt", "c.txt-2"}
+    assert {each.uri for each in read_documents(config, base=tmp_path, sandbox=Here())} == {"c.txt", "c.txt-2"}
     fsspec.filesystem("memory").pipe_file("lmworks-test/deep/e[1].txt", b"A text.")  # a bracket that is no glob
     assert found(f"{store}/deep/e[1].txt") == ["e[1].txt"]
     assert found(f"{store}/deep/[ce]*") == ["deep/c.txt", "deep/e[1].txt"]
@@ -90,7 +99,8 @@ def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user", ["user:secret", "user:se@secret", "secret"])
-def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path) -> None:
+def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.corpus.read.stage.Sandbox", Here)
     with pytest.raises(NoSourceError) as caught:
         found(f"memory://{user}@nowhere/a")
     assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)

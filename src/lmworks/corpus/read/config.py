@@ -5,16 +5,57 @@ from typing import Literal
 
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.execution.execution import ExecutionConfig
-from lmworks.corpus.read.sandbox import GuardConfig
-from lmworks.corpus.read.table_rows import Columns
 
 SourceCode = Literal["docstrings", "whole"]
 Web = Literal["main", "fast", "whole"]
 PYTHON_DOCS, LMWORKS_DOCS = "python-docs", "lmworks-docs"
-NAMED_SOURCES = (
-    PYTHON_DOCS,
-    LMWORKS_DOCS,
-)  # the documentation that Python and lmworks carry
+NAMED_SOURCES = (PYTHON_DOCS, LMWORKS_DOCS)  # the documentation that Python and lmworks carry
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that hold the parts of a document. Only that of the text has to be there.
+
+    text      Of the text; or of several, of which the first counts that holds a text in a row.
+    title     Of its title.
+    date      Of its date, in ISO 8601.
+    licence   Of its licence, an SPDX expression.
+    language  Of its language, ISO 639-1.
+    id        Of what tells it from others, kept in its metadata.
+    """
+
+    text: str | tuple[str, ...] = "text"
+    title: str = "title"
+    date: str = "date"
+    licence: str = "license"
+    language: str = "language"
+    id: str = "id"
+
+    def __post_init__(self) -> None:
+        if not self.texts or not all(self.texts):
+            raise ValueError("columns need the name of the one that holds the text")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names of the columns that may hold the text, the first ones before the others."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """Bounds of one record that is read and extracted, and of the process that does it.
+
+    seconds    Longest time of a record.
+    megabytes  Most memory of the process, beyond what it has at its start: a library of tables alone takes some
+               hundred. Linux only: macOS bounds the memory of no process.
+    """
+
+    seconds: float = 60.0
+    megabytes: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0 or self.megabytes < 512:
+            raise ValueError("a sandbox needs seconds above 0 and at least 512 megabytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +78,7 @@ class ReadConfig:
                  and a web page that reads like documentation is `manual`.
     licence      SPDX expression for documents that state none themselves.
     columns      Of tables (JSONL, CSV, Parquet): the names of the columns that hold the parts of a document.
-    guard        Bounds of what a file may cost.
+    guard        Bounds of what a record may cost.
     execution    Who does the work.
     """
 
@@ -49,7 +90,7 @@ class ReadConfig:
     kind: Literal["auto", "web", "manual", "book", "code", "mail", "chat", "text"] = "auto"
     licence: str = ""
     columns: Columns = field(default_factory=Columns)
-    guard: GuardConfig = field(default_factory=GuardConfig)
+    guard: SandboxConfig = field(default_factory=SandboxConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:

@@ -1,41 +1,81 @@
 """Sources to documents: what each source stands for, in a fixed order, and how its files are read."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 from pathlib import Path
 
+from lmworks.corpus.documents import Shard, UnusableError
 from lmworks.corpus.read.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
-from lmworks.corpus.read.record_documents import Extract, documents_of, extract_here
+from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, check_sources, find_files, is_url
 from lmworks.corpus.sources.lmworks_docs import lmworks_docs, lmworks_docs_digest, read_lmworks_docs
 from lmworks.corpus.sources.python_docs import python_docs_digest, read_python_docs
 from lmworks.corpus.sources.remote_objects import find_objects
 from lmworks.records import Document, RejectedRecord
 
+TOLD = 10_000  # rejected records of a file that are told one by one
+_REASONS, _OTHER = 100, "other reasons"  # that the others are counted by, and what stands for all further ones
+_DEATHS = 16  # of the process over records of one file
+_TOGETHER = 64  # files that are asked for at once
+FILE_BITS = 40  # of a number that count the items of a file
 _READERS = {PYTHON_DOCS: read_python_docs, LMWORKS_DOCS: read_lmworks_docs}
 _DIGESTS = {PYTHON_DOCS: python_docs_digest, LMWORKS_DOCS: lmworks_docs_digest}
 
 Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
+Found = FoundFile | RejectedRecord | str  # a file, what was left out by rule, or a named source
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a large file: of JSON Lines the bytes `[start, end)`, of Parquet the row groups, before which so many
+    lines or rows lie; or items of it, which lie pickled in a file of ours. Without an end, all items from `start`."""
+
+    start: int = 0
+    end: int = 0
+    before: int = 0
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Files to read, and what is known of them where a process died of one.
+
+    Items are numbered: those of the file at place p of `found` from p << FILE_BITS on. Those before `received` have
+    come, those in `rejected` are not looked at, and at those in `ended` the reading of their file ends.
+    """
+
+    found: tuple[FoundFile, ...]
+    config: ReadConfig
+    piece: Piece | None = None
+    received: int = 0
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    ended: Mapping[int, str] = field(default_factory=dict)
+
+
+# Behind the last of these items: its number and 1. Each with the place of its file.
+Batch = tuple[int, list[tuple[int, Document | RejectedRecord]]]
 
 
 def read_documents(
-    config: ReadConfig, progress: Progress | None = None, base: Path | None = None
+    config: ReadConfig, progress: Progress | None = None, base: Path | None = None, sandbox: Sandbox | None = None
 ) -> Iterator[Document | RejectedRecord]:
     """Files first, source by source and sorted in each, then objects at addresses, then `python-docs`, `lmworks-docs`.
 
-    Relative sources start at `base`, by default the current folder. Raises NoSourceError when there is no source or one
-    that does not exist; a bad file raises nothing.
+    Relative sources start at `base`, by default the current folder. Files are read in a process of their own, that of
+    `sandbox` where one is given. Raises NoSourceError when there is no source or one that does not exist; a bad file
+    raises nothing.
     """
-    for done, found in enumerate(found_sources(config, base or Path.cwd()), start=1):
-        yield from read_found(found, config)
-        if progress is not None:
-            progress(done, None, "files")
-
-
-Found = (
-    FoundFile | RejectedRecord | str
-)  # a file, what was left out by rule, or the name of a source that is none of files
+    done = 0
+    with Sandbox(config.guard) as own:
+        sources = found_sources(config, base or Path.cwd())
+        while some := tuple(islice(sources, _TOGETHER)):
+            yield from documents_of(some, config, sandbox or own)
+            done += len(some)
+            if progress is not None:
+                progress(done, None, "files")
 
 
 def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
@@ -59,20 +99,6 @@ def _check_some(config: ReadConfig) -> None:
             f'no sources: set "sources" to folders, files, globs, "{PYTHON_DOCS}" or "{LMWORKS_DOCS}", such as '
             'sources=["docs"]'
         )
-
-
-def read_found(
-    found: Found, config: ReadConfig, extract: Extract = extract_here
-) -> Iterator[Document | RejectedRecord]:
-    """The documents of one of them."""
-    match found:
-        case FoundFile():
-            yield from documents_of(found, config, extract)
-        case RejectedRecord():
-            yield found
-        case source:
-            for item in _READERS[source](config.max_bytes):
-                yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
 
 
 def source_digest(config: ReadConfig, base: Path) -> str:
@@ -113,3 +139,91 @@ def _content_of(found: FoundFile) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.strerror or error}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Documents of one of them
+
+
+def documents_of(
+    found: Iterable[Found], config: ReadConfig, sandbox: Sandbox, piece: Piece | None = None
+) -> Iterator[Document | RejectedRecord]:
+    """The documents of files, or of a piece of one, of the archives, tables and crawls that they are, or of named
+    sources; raises nothing for what files hold.
+
+    Of a shard that a stage wrote they are as they are there; a line that is none raises StoreError.
+    """
+    for is_file, some in groupby(found, lambda each: isinstance(each, FoundFile) and not each.made):
+        if is_file:
+            request = Request(tuple(some), config, piece)  # type: ignore[arg-type]
+            if piece is not None and not piece.end:
+                request = replace(request, piece=None, received=piece.start)
+            yield from _told(_of_files(request, sandbox), request.found)
+        else:
+            for each in some:
+                yield from _of_other(each, config)
+
+
+def _of_other(found: Found, config: ReadConfig) -> Iterator[Document | RejectedRecord]:
+    match found:
+        case RejectedRecord():
+            yield found
+        case FoundFile():
+            yield from (_as_made(document, found, config) for document in Shard(found.path))
+        case source:
+            for item in _READERS[source](config.max_bytes):
+                yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
+
+
+def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Document:
+    """With what the config says of kind and licence where it says something, which stays behind what they state."""
+    return replace(
+        document,
+        uri=f"{found.source}/{document.uri}" if found.source else document.uri,
+        source=found.source or document.source,
+        licence=document.licence or config.licence or None,
+        kind=document.kind if config.kind == "auto" else config.kind,
+    )
+
+
+def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, Document | RejectedRecord]]:
+    """Each with the place of its file. Of a record at which the process died the reason, and then the others; where it
+    died while it read the next one, the reading of this file ends."""
+    while True:
+        try:
+            for received, batch in sandbox.stream(_read, request):
+                request = replace(request, received=received)
+                yield from batch
+            return
+        except UnusableError as death:
+            number, reason = max(sandbox.place, ~sandbox.place), str(death)
+        before = [each for each in request.rejected if each >> FILE_BITS == number >> FILE_BITS]
+        if sandbox.place >= 0 and len(before) < _DEATHS:
+            request = replace(request, rejected={**request.rejected, number: reason})
+        elif number not in request.ended:
+            request = replace(request, ended={**request.ended, number: reason})
+        else:  # it died where nothing is read
+            raise RuntimeError(f"{request.found[number >> FILE_BITS].uri}: {reason}")
+
+
+def _read(request: Request, mark: Mark) -> Iterator[Batch]:
+    from lmworks.corpus.read.reader import read_files  # and with it all extractors, which only the sandbox needs
+
+    return read_files(request, mark)
+
+
+def _told(
+    items: Iterable[tuple[int, Document | RejectedRecord]], found: Sequence[FoundFile]
+) -> Iterator[Document | RejectedRecord]:
+    """Of what is rejected of a file, the first `TOLD` are told one by one and the others counted by their reasons: a
+    file of some kB may unpack to a million empty rows."""
+    for place, some in groupby(items, lambda each: each[0]):
+        told, others = 0, Counter[str]()
+        for _, item in some:
+            told += isinstance(item, RejectedRecord)
+            if isinstance(item, RejectedRecord) and told > TOLD:
+                others[item.reason if item.reason in others or len(others) < _REASONS else _OTHER] += item.count
+            else:
+                yield item
+        for reason, count in others.items():
+            yield RejectedRecord(found[place].uri, f"{reason} (after {TOLD:,} that are told one by one)", count)

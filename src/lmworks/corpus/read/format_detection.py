@@ -50,47 +50,38 @@ _ZIP_DOCUMENTS = {
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 
+# What opens a file, by its suffix, and the media type of such a file.
 _KINDS: dict[str, Kind] = {
     ".bz2": "bzip2", ".csv": "csv", ".gz": "gzip", ".jsonl": "jsonl", ".mbox": "mbox", ".ndjson": "jsonl",
     ".parquet": "parquet", ".tab": "tsv", ".tar": "tar", ".tbz": "bzip2", ".tbz2": "bzip2", ".tgz": "gzip",
     ".tsv": "tsv", ".txz": "xz", ".tzst": "zstd", ".warc": "warc", ".xz": "xz", ".zip": "zip", ".zst": "zstd",
 }  # fmt: skip
-
 _KIND_TYPES: dict[str, str] = {
-    "bzip2": "application/x-bzip2",
-    "csv": "text/csv",
-    "gzip": "application/gzip",
-    "jsonl": "application/jsonl",
-    "mbox": "application/mbox",
-    "mediawiki": "application/xml",
-    "parquet": "application/vnd.apache.parquet",
-    "tar": "application/x-tar",
-    "tsv": "text/tab-separated-values",
-    "warc": "application/warc",
-    "xz": "application/x-xz",
-    "zip": "application/zip",
-    "zstd": "application/zstd",
-}
+    "bzip2": "application/x-bzip2", "csv": "text/csv", "gzip": "application/gzip", "jsonl": "application/jsonl",
+    "mbox": "application/mbox", "mediawiki": "application/xml", "parquet": "application/vnd.apache.parquet",
+    "tar": "application/x-tar", "tsv": "text/tab-separated-values", "warc": "application/warc",
+    "xz": "application/x-xz", "zip": "application/zip", "zstd": "application/zstd",
+}  # fmt: skip
 
 _BEHIND_COMPRESSION = {".tbz": ".tar", ".tbz2": ".tar", ".tgz": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class Format:
     """`container` says which reader opens it; None for what is one record itself, of `media_type` if that is known."""
 
     container: Kind | None
     media_type: str | None
 
 
-def recognise(name: str, head: bytes) -> Recognised:
+def detect(name: str, head: bytes) -> Format:
     """`name` is a path or a file name; `head` the first 4 KiB of the content, or all of it."""
     suffix = PurePosixPath(name.lower()).suffix
     by_content = _by_content(head)
     if by_content is None:
-        return _by_name(name, suffix) or _by_markup(head) or Recognised(None, _without_suffix(name, head))
+        return _by_name(name, suffix) or _by_markup(head) or Format(None, _without_suffix(name, head))
     if by_content.container == "zip" and (document := _ZIP_DOCUMENTS.get(suffix)):
-        return Recognised(None, document)
+        return Format(None, document)
     return by_content
 
 
@@ -114,28 +105,23 @@ def name_behind_compression(name: str) -> str:
     return name[: -len(suffix)] + _BEHIND_COMPRESSION.get(suffix, "")
 
 
-_COMPRESSION = re.compile(
-    rb"(?P<gzip>\x1f\x8b\x08[\x00-\x1f])"
-    rb"|(?P<bzip2>BZh[1-9](?:1AY&SY|\x17rE8P\x90))"  # then a block, or the end of an empty stream
-    rb"|(?P<xz>\xfd7zXZ\x00)"
-    rb"|(?P<zstd>\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)",  # a frame, or one that is to be skipped
-    re.DOTALL,
-)
-
-
-def compression_of(head: bytes) -> Compression | None:
-    """By magic bytes: RFC 1952 (gzip), RFC 8878 (Zstandard), the formats of bzip2 and xz."""
-    found = _COMPRESSION.match(head)
-    return next((kind for kind in get_args(Compression) if found and found.lastgroup == kind), None)
-
-
 # The line that begins a message in an mbox file: an address, then a date as `asctime` gives it, or close to it.
 FROM_LINE = (
     rb"From [^\r\n]{1,200}?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +(?:\w{3} +\d{1,2}|\d{1,2} +\w{3}) [^\r\n]{4,40}\r?\n"
 )
-_MBOX = re.compile(FROM_LINE + rb"[!-9;-~]{1,80}:")
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,200}(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
-_MEDIAWIKI = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,200}(?:<\?xml[^>]{0,200}>\s{0,200})?<mediawiki[\s>]")
+# RFC 1952 (gzip), RFC 8878 (Zstandard), the formats of bzip2 and xz, and the others.
+_BEGINNINGS: tuple[tuple[Kind, re.Pattern[bytes]], ...] = (
+    ("gzip", re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")),
+    ("bzip2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")),  # then a block, or the end of an empty stream
+    ("xz", re.compile(rb"\xfd7zXZ\x00")),
+    ("zstd", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")),  # a frame, or one that is to be skipped
+    ("warc", re.compile(rb"WARC/1\.")),
+    ("parquet", re.compile(rb"PAR1")),
+    ("tar", re.compile(rb".{257}ustar", re.DOTALL)),
+    ("mediawiki", re.compile(rb"(?:\xef\xbb\xbf)?\s{0,200}(?:<\?xml[^>]{0,200}>\s{0,200})?<mediawiki[\s>]")),
+    ("mbox", re.compile(FROM_LINE + rb"[!-9;-~]{1,80}:")),
+)
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF-", "application/pdf"),
     (0, b"\xef\xbb\xbf%PDF-", "application/pdf"),
@@ -152,31 +138,16 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def _by_content(head: bytes) -> Recognised | None:
-    if kind := _kind_by_content(head):
-        return Recognised(kind, _KIND_TYPES[kind])
+def _by_content(head: bytes) -> Format | None:
+    for kind, begins in _BEGINNINGS:
+        if begins.match(head):
+            return Format(kind, _KIND_TYPES[kind])
     if head.startswith((b"PK\3\4", b"PK\5\6", b"PK\7\x08PK")):
         document = _zip_document(head)
-        return Recognised(None, document) if document else Recognised("zip", _KIND_TYPES["zip"])
+        return Format(None, document) if document else Format("zip", _KIND_TYPES["zip"])
     for offset, magic, media_type in _MAGIC:
         if head.startswith(magic, offset):
-            return Recognised(None, media_type)
-    return None
-
-
-def _kind_by_content(head: bytes) -> Kind | None:
-    if kind := compression_of(head):
-        return kind
-    if head.startswith(b"WARC/1."):
-        return "warc"
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith(b"ustar", 257):
-        return "tar"
-    if _MEDIAWIKI.match(head):
-        return "mediawiki"
-    if _MBOX.match(head):
-        return "mbox"
+            return Format(None, media_type)
     return None
 
 
@@ -190,15 +161,15 @@ def _zip_document(head: bytes) -> str | None:
     return None
 
 
-def _by_name(name: str, suffix: str) -> Recognised | None:
+def _by_name(name: str, suffix: str) -> Format | None:
     if kind := _KINDS.get(suffix):
-        return Recognised(kind, _KIND_TYPES[kind])
+        return Format(kind, _KIND_TYPES[kind])
     media_type = MEDIA_TYPES.get(suffix) or _ZIP_DOCUMENTS.get(suffix) or source_code_type(PurePosixPath(name))
-    return Recognised(None, media_type) if media_type else None
+    return Format(None, media_type) if media_type else None
 
 
-def _by_markup(head: bytes) -> Recognised | None:
-    return Recognised(None, "text/html") if _MARKUP.match(head) else None
+def _by_markup(head: bytes) -> Format | None:
+    return Format(None, "text/html") if _MARKUP.match(head) else None
 
 
 def _without_suffix(name: str, head: bytes) -> str | None:

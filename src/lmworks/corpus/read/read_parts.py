@@ -1,27 +1,24 @@
-"""What is read, cut into parts of about equal work: many small files, or a stretch or a piece of a large one.
+"""What is read, cut into parts of about equal work: many small files, or a piece of a large one.
 
-Tables of JSON Lines and Parquet are cut where they lie. Any other container that is large is read here, once and from
-its beginning, and its records are put into pieces, which others turn into documents meanwhile; reading takes a
-hundredth of the time that the extraction of pages takes. A run that goes on reads over what is done.
+Tables of JSON Lines and Parquet are cut where they lie. Any other container that is large is read once, in a sandbox,
+and its records are put into pieces, which others turn into documents meanwhile; reading takes a hundredth of the time
+that the extraction of pages takes. A run that goes on reads over what is done.
 """
 
+import io
 import pickle
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeGuard
 
-from lmworks.corpus.execution.execution import Part
-from lmworks.corpus.read.byte_ranges import Stretch, read_stretch, stretches_of
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.execution.work_parts import Part
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import Found, read_found
-from lmworks.corpus.read.format_detection import recognise
-from lmworks.corpus.read.opened_file import read_stream
-from lmworks.corpus.read.record import Item, Record, Row
-from lmworks.corpus.read.record_documents import Extract, documents_from, limits_of
-from lmworks.corpus.read.streams import head_of
+from lmworks.corpus.read.document_reader import Found, Piece, documents_of
+from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.corpus.sources.remote_objects import open_found
 from lmworks.corpus.sources.remote_objects import size_of as size_of_file
@@ -29,14 +26,15 @@ from lmworks.records import Document, RejectedRecord
 
 _RECORD_WORK = 4  # of a byte that an extractor has to look at, against one of a table, which is text already
 _ITEM_BYTES = 200  # that a record counts beside its content
+_LINE = 1 << 20  # bytes of a line that are read at once
 
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
-    """How large parts are. They change no byte of the artefact, unless a file has more refusals than are told one by
-    one: those of a stretch or a piece are counted for themselves.
+    """How large parts are. They change no byte of the artefact, unless a file has more rejected records than are told
+    one by one: those of a piece are counted for themselves.
 
-    bytes  Of the files of a part, of which the last may be larger, and of a stretch or a piece.
+    bytes  Of the files of a part, of which the last may be larger, and of a piece.
     files  Most of a part.
     large  Bytes of a container from which on it is cut: what is packed in it may be many times as much.
     """
@@ -47,48 +45,16 @@ class PartSizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Records of a file, which lie pickled in a file of ours."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
 class ReadPart:
-    """What one process reads: files, one after another, or of one file the stretch or the piece."""
+    """What one process reads: files, one after another, or the piece of one file."""
 
     found: tuple[Found, ...]
     config: ReadConfig
-    of_file: Stretch | Piece | None = None
+    piece: Piece | None = None
 
-    def documents(self, extract: Extract) -> Iterator[Document | RejectedRecord]:
+    def documents(self, sandbox: Sandbox) -> Iterator[Document | RejectedRecord]:
         """In their order; raises nothing for what the files hold."""
-        if self.of_file is None:
-            for found in self.found:
-                yield from read_found(found, self.config, extract)
-            return
-        (found,) = self.found
-        assert isinstance(found, FoundFile)
-        match self.of_file:
-            case Piece():
-                items = _of_piece(self.of_file)
-            case stretch:
-                items = _of_stretch(stretch, found, self.config)
-        yield from documents_from(items, found, self.config, extract)
-
-
-def _of_stretch(stretch: Stretch, found: FoundFile, config: ReadConfig) -> Iterator[Item]:
-    with open_found(found) as stream:
-        yield from read_stretch(stream, stretch, limits_of(config), config.columns)
-
-
-def _of_piece(piece: Piece) -> Iterator[Item]:
-    with piece.path.open("rb") as stream:
-        while True:
-            try:
-                yield pickle.load(stream)
-            except EOFError:
-                return
+        return documents_of(self.found, self.config, sandbox, self.piece)
 
 
 def size_of(found: Found) -> int:
@@ -99,99 +65,165 @@ def size_of(found: Found) -> int:
         return 0
 
 
-def read_parts(found: Iterable[Found], config: ReadConfig, work: Path, sizes: PartSizes) -> Iterator[Part[ReadPart]]:
+def read_parts(
+    found: Iterable[Found], config: ReadConfig, work: Path, sizes: PartSizes, sandbox: Sandbox
+) -> Iterator[Part[ReadPart]]:
     """The parts in the order of what was found, each a folder in `work / "parts"`; their sizes are bytes.
 
-    They are made when they are asked for: a piece lies in `work / "pieces"` from then until its part is done.
+    They are made when they are asked for, but for one: a piece lies in `work / "pieces"` until its part is done.
     """
-    cutter = _Cutter(config, work, sizes)
+    shutil.rmtree(work / "pieces", ignore_errors=True)  # of a run that was killed, whose parts are made again
+    (work / "pieces").mkdir()
     group: list[Found] = []
-    size = 0
+    size = number = 0
+
+    def part(found: tuple[Found, ...], size: int, piece: Piece | None = None) -> Part[ReadPart]:
+        nonlocal number
+        number += 1
+        consumes = piece.path if piece else None
+        return Part(ReadPart(found, config, piece), _part_folder(work, number - 1), size, consumes)
+
     for each in found:
-        cut = cutter.cut(each) if _may_be_cut(each) and size_of(each) >= sizes.large else None
-        if group and (cut is not None or size >= sizes.bytes or len(group) >= sizes.files):
-            yield cutter.part(tuple(group), size)
+        is_large = isinstance(each, FoundFile) and not each.made and size_of(each) >= sizes.large
+        closes = group and (size >= sizes.bytes or len(group) >= sizes.files)
+        cut = _Cut(each, config, work, sizes, number + bool(group)) if is_large else None  # type: ignore[arg-type]
+        pieces = sandbox.stream(cut_file, cut) if cut else iter(())
+        try:
+            first = next(pieces, None)
+        except UnusableError:  # told when it is read
+            first = None
+        if group and (first or closes):
+            yield part(tuple(group), size)
             group, size = [], 0
-        if cut is not None:
-            yield from cut
-        else:
+        if first is None:
             group.append(each)
             size += size_of(each)
-    if group:
-        yield cutter.part(tuple(group), size)
-
-
-def _may_be_cut(found: Found) -> TypeGuard[FoundFile]:
-    """A shard of documents is a part as it is."""
-    return isinstance(found, FoundFile) and not found.made
-
-
-class _Cutter:
-    """Numbers the parts, whose names say their places."""
-
-    def __init__(self, config: ReadConfig, work: Path, sizes: PartSizes) -> None:
-        self._config, self._sizes = config, sizes
-        self._parts, self._pieces = work / "parts", work / "pieces"
-        self._number = 0
-        shutil.rmtree(self._pieces, ignore_errors=True)  # of a run that was killed, whose parts are made again
-        self._pieces.mkdir()
-
-    def part(self, found: tuple[Found, ...], size: int, of_file: Stretch | None = None) -> Part[ReadPart]:
-        return Part(ReadPart(found, self._config, of_file), self._next(), size)
-
-    def cut(self, found: FoundFile) -> Iterator[Part[ReadPart]] | None:
-        """The parts of a large file; None for one that is no container, or cannot be read, or is refused as a whole."""
+            continue
+        piece, piece_size = first
         try:
-            with open_found(found) as stream:
-                if recognise(found.path.name, head_of(stream)).container is None:
-                    return None
-                limits, columns = limits_of(self._config), self._config.columns
-                stretches = stretches_of(found.path.name, stream, limits, columns, self._sizes.bytes)
-        except OSError:
-            return None
-        return self._of_pieces(found) if stretches is None else self._of_stretches(found)
+            while True:
+                yield part((each,), piece_size, piece)
+                if (following := next(pieces, None)) is None:
+                    break
+                piece, piece_size = following
+        except UnusableError:  # the process died: whoever reads the rest tells of what
+            yield part((each,), 0, Piece(start=piece.end))
+    if group:
+        yield part(tuple(group), size)
 
-    def _of_stretches(self, found: FoundFile) -> Iterator[Part[ReadPart]]:
-        with open_found(found) as stream:
-            limits, columns = limits_of(self._config), self._config.columns
-            for stretch in stretches_of(found.path.name, stream, limits, columns, self._sizes.bytes) or ():
-                yield self.part((found,), stretch.size, stretch)
 
-    def _of_pieces(self, found: FoundFile) -> Iterator[Part[ReadPart]]:
-        left, position = size_of(found), 0
-        with open_found(found) as stream:
-            items = read_stream(found.path.name, stream, limits_of(self._config), self._config.columns)
-            item, more = next(items, None), True
-            while more:  # one piece at least, so that a file without records counts as well
-                done = self._next()
-                path = self._pieces / f"{done.name}.pickle"
-                item = self._write(None if done.exists() else path, item, items)
-                more = item is not None
-                size = max(0, min(left, stream.tell() - position)) if more else left
-                left, position = left - size, position + size
-                yield Part(ReadPart((found,), self._config, Piece(path)), done, size, consumes=path)
+def _part_folder(work: Path, number: int) -> Path:
+    return work / "parts" / f"{number:06d}"
 
-    def _write(self, path: Path | None, item: Item | None, items: Iterator[Item]) -> Item | None:
-        """A piece that begins with `item`, or no file where it is not wanted; the item that begins the next piece."""
-        with nullcontext() if path is None else path.open("wb") as stream:
-            work = 0
-            while item is not None and work < self._sizes.bytes:
-                if stream is not None:
-                    pickle.dump(item, stream)
-                work += _work_of(item)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A file to cut, whose first part has this number."""
+
+    found: FoundFile
+    config: ReadConfig
+    work: Path
+    sizes: PartSizes
+    number: int
+
+
+def cut_file(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
+    """The pieces of a large file, and their sizes; none of one that is no container, or cannot be read."""
+    from lmworks.corpus.read.byte_budget import head_of
+    from lmworks.corpus.read.format_detection import detect
+
+    try:
+        with open_found(cut.found) as stream:
+            match detect(cut.found.path.name, head_of(stream)).container:
+                case None:
+                    return
+                case "jsonl":
+                    pieces = _of_lines(stream, cut)
+                case "parquet":
+                    pieces = _of_groups(stream, cut)
+                case _:
+                    pieces = iter(())
+            first = next(pieces, None)
+            if first is None:
+                stream.seek(0)
+                yield from _of_items(stream, cut, mark)
+            else:
+                yield first
+                yield from pieces
+    except OSError:  # told when it is read
+        return
+
+
+def _of_lines(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int]]:
+    """Cut behind a newline, and not before the end of the first row, up to which the lines show what kind of table it
+    is. None of a file without a row, or that is rejected as a whole."""
+    from lmworks.corpus.read.byte_budget import ByteBudget
+    from lmworks.corpus.read.table_rows import read_jsonl
+
+    for item in read_jsonl(stream, ByteBudget(stream, cut.config.max_bytes), cut.config.columns):
+        if not isinstance(item, RejectedRecord):
+            break
+        if not item.uri:
+            return
+    else:
+        return
+    begin = stream.tell()
+    stream.seek(0)
+    start = before = position = lines = 0
+    while line := stream.readline(_LINE):
+        position, ends = position + len(line), line.endswith(b"\n")
+        lines += ends
+        if ends and position >= max(start + cut.sizes.bytes, begin):
+            yield Piece(start, position, before), position - start
+            start, before = position, lines
+    if start < position:
+        yield Piece(start, position, before), position - start
+
+
+def _of_groups(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int]]:
+    """What the file has beside its row groups counts as of the last."""
+    from lmworks.corpus.read.table_rows import row_groups
+
+    groups = row_groups(stream, cut.config.columns)
+    ends = [0]
+    packed = 0
+    for number, (_, size) in enumerate(groups, 1):
+        packed += size
+        if packed >= cut.sizes.bytes or number == len(groups):
+            ends.append(number)
+            packed = 0
+    left = size_of(cut.found)
+    for start, end in pairwise(ends):
+        size = left if end == len(groups) else min(left, sum(size for _, size in groups[start:end]))
+        left -= size
+        yield Piece(start, end, sum(rows for rows, _ in groups[:start])), size
+
+
+def _of_items(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
+    """One piece at least, so that a file without records counts as well; a part that is done needs none."""
+    from lmworks.corpus.read.reader import read_stream
+
+    left, position, number, start = size_of(cut.found), 0, cut.number, 0
+    items = read_stream(cut.found.path.name, stream, cut.config)
+    item, more = next(items, None), True
+    while more:
+        path = cut.work / "pieces" / f"{number:06d}.pickle"
+        is_done = _part_folder(cut.work, number).exists()
+        with nullcontext() if is_done else path.open("wb") as sink:
+            end, work = start, 0
+            while item is not None and work < cut.sizes.bytes:
+                if sink is not None:
+                    pickle.dump(item, sink)
+                text, content = getattr(item, "text", ""), getattr(item, "content", b"")
+                end, work = end + 1, work + _ITEM_BYTES + len(text) + _RECORD_WORK * len(content)
+                mark(-1)
                 item = next(items, None)
-        return item
-
-    def _next(self) -> Path:
-        self._number += 1
-        return self._parts / f"{self._number - 1:06d}"
-
-
-def _work_of(item: Item) -> int:
-    match item:
-        case Record():
-            return _ITEM_BYTES + _RECORD_WORK * len(item.content)
-        case Row():
-            return _ITEM_BYTES + len(item.text)
-        case _:
-            return _ITEM_BYTES
+        more = item is not None
+        size = max(0, min(left, stream.tell() - position)) if more else left
+        left, position, number = left - size, position + size, number + 1
+        yield Piece(start, end, path=path), size
+        start = end

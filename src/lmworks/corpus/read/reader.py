@@ -1,8 +1,313 @@
-"""Names that moved: `documents` and `extract.charset` have them."""
+"""From a file to documents: it is opened, whatever it is packed in, each record is extracted, and what cannot be says
+why. The sandbox's process does this."""
 
-from lmworks.corpus.documents import Extracted, Extractor, UnusableError
-from lmworks.corpus.extract.charset import begins_as_text, decode, normalise_newlines, text_codec, well_formed
-from lmworks.corpus.sources.files import read_file
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import PurePosixPath
+from typing import Any, get_args
 
-__all__ = ["Extracted", "Extractor", "UnusableError", "begins_as_text", "decode", "normalise_newlines", "read_file"]
-__all__ += ["text_codec", "well_formed"]
+from lmworks.corpus.attributes import Kind
+from lmworks.corpus.documents import Extracted, Extractor
+from lmworks.corpus.extract.docx import extract_docx
+from lmworks.corpus.extract.epub import extract_epub
+from lmworks.corpus.extract.mail import extract_mail
+from lmworks.corpus.extract.main_content import extract_html, extract_html_fast, extract_html_whole
+from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
+from lmworks.corpus.extract.pdf import extract_pdf
+from lmworks.corpus.extract.wikitext import extract_wikitext
+from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
+from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
+from lmworks.corpus.read.config import Columns, ReadConfig, Web
+from lmworks.corpus.read.document_reader import FILE_BITS, Batch, Request
+from lmworks.corpus.read.format_detection import COMPRESSIONS, MEDIA_TYPES, detect, name_behind_compression
+from lmworks.corpus.read.mailboxes import read_mbox
+from lmworks.corpus.read.mediawiki import read_mediawiki
+from lmworks.corpus.read.record import Item, Record, Row, reason_of
+from lmworks.corpus.read.sandbox import Mark
+from lmworks.corpus.read.table_rows import read_csv, read_jsonl, read_parquet
+from lmworks.corpus.read.warc import read_warc
+from lmworks.corpus.sources.docstrings import extract_docstrings
+from lmworks.corpus.sources.files import FoundFile
+from lmworks.corpus.sources.python_docs import module_name
+from lmworks.corpus.sources.remote_objects import open_found, size_of
+from lmworks.corpus.sources.source_code import extract_source_code
+from lmworks.records import Document, RejectedRecord
+
+ROW_VERSION = "1"
+_NESTING = 2  # containers within each other, below the outermost one
+_BATCH, _BATCH_CHARACTERS = 64, 1 << 20  # of what is sent together
+
+EXTRACTORS: Mapping[str, Extractor] = {
+    "application/epub+zip": extract_epub,
+    "application/pdf": extract_pdf,
+    "application/xhtml+xml": extract_html,
+    MEDIA_TYPES[".docx"]: extract_docx,
+    "message/rfc822": extract_mail,
+    "text/html": extract_html,
+    "text/markdown": extract_markdown,
+    "text/plain": extract_plain,
+    "text/x-rst": extract_rest,
+    "text/x-wiki": extract_wikitext,
+}
+_WEB: Mapping[Web, Callable[..., Extracted]] = {
+    "main": extract_html,
+    "fast": extract_html_fast,
+    "whole": extract_html_whole,
+}
+_KINDS: Mapping[str, Kind] = {
+    "application/epub+zip": "book",
+    "application/pdf": "book",
+    "application/xhtml+xml": "web",
+    "message/rfc822": "mail",
+    "text/html": "web",
+}
+
+
+def read_files(request: Request, mark: Mark) -> Iterator[Batch]:
+    """The documents of files, and what is rejected, one for each item in them, some at a time.
+
+    `mark(number)` is called before that item is made a document, `mark(~number)` before it is read. Raises only what
+    `open_found` raises for an object at an address.
+    """
+    made: list[tuple[int, Document | RejectedRecord]] = []
+    number = characters = 0
+    for place, found in enumerate(request.found):
+        if place < request.received >> FILE_BITS:
+            continue
+        items = _items_of(found, request)
+        for number in count(place << FILE_BITS):
+            mark(~number)
+            ended = request.ended.get(number)
+            if ended:
+                told = f"{ended}; what follows is not read" if number != place << FILE_BITS else ended
+                made.append((place, RejectedRecord(found.uri, told)))
+            elif (item := next(items, None)) is None:
+                break
+            elif number >= request.received:
+                mark(number)
+                document = _document(item, found, request.config, request.rejected.get(number))
+                made.append((place, document))
+                characters += len(document.text) if isinstance(document, Document) else 0
+            if len(made) == _BATCH or characters > _BATCH_CHARACTERS:
+                yield number + 1, made
+                made, characters = [], 0
+            if ended:
+                break
+    if made:
+        yield number + 1, made
+
+
+def _items_of(found: FoundFile, request: Request) -> Iterator[Item]:
+    config, piece = request.config, request.piece
+    try:
+        if piece is not None and piece.path is not None:
+            with piece.path.open("rb") as stream:
+                while stream.peek(1):
+                    yield pickle.load(stream)
+            return
+        with open_found(found) as stream:
+            if piece is None:
+                yield from read_stream(found.path.name, stream, config, size_of(found) or None)
+                return
+            budget = ByteBudget(stream, config.max_bytes)
+            if detect(found.path.name, head_of(stream)).container == "jsonl":
+                stream.seek(piece.start)
+                yield from read_jsonl(stream, budget, config.columns, piece.before, piece.end - piece.start)
+            else:
+                groups = range(piece.start, piece.end)
+                yield from read_parquet(stream, budget, config.columns, groups, piece.before)
+    except OSError as error:
+        yield RejectedRecord("", f"unreadable: {error.strerror or error}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Records of containers
+
+
+def read_stream(name: str, stream: io.BufferedReader, config: ReadConfig, size: int | None = None) -> Iterator[Item]:
+    """The records, rows and rejected records of a file called `name`, of `size` bytes where that is known; one record
+    called "" where it is no container.
+
+    What it is, is told by the name and by its first bytes. Raises nothing for what is in it.
+    """
+    opened = _Opened(ByteBudget(stream, config.max_bytes), config.columns)
+    try:
+        yield from opened.read(Member("", stream, size), name, _NESTING)
+    except BudgetError as error:
+        yield RejectedRecord("", str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One source: how much it may unpack to, and the columns of the tables in it. BudgetError ends all of it."""
+
+    budget: ByteBudget
+    columns: Columns
+
+    def read(self, member: Member, name: str, nesting: int) -> Iterator[Item]:
+        """What is called `name`; what goes wrong in it is its own."""
+        what = ""
+        try:
+            found = detect(name, head_of(member.stream))
+            what = found.container or ""
+            if not what:
+                content = self.budget.content(member.stream, member.size)
+                yield Record(member.name, content, found.media_type, metadata=member.metadata)
+            elif what in COMPRESSIONS:
+                yield from self._decompressed(member, name, what, nesting)
+            else:
+                yield from self._container(member.stream, what, nesting)
+        except FATAL:
+            raise
+        except Exception as error:  # each library has errors of its own
+            yield RejectedRecord(member.name, reason_of(error, what))
+
+    def _decompressed(self, member: Member, name: str, packing: str, nesting: int) -> Iterator[Item]:
+        """A compression belongs to what it compresses, unless that is compressed again."""
+        stream = open_compressed(member.stream, packing, self.budget)
+        name = name_behind_compression(name)
+        kind = detect(name, head_of(stream)).container
+        if kind == "warc" and member.stream.seekable():  # of which each record is compressed
+            member.stream.seek(0)
+            yield from self._container(member.stream, kind, nesting)
+        elif kind in COMPRESSIONS and not nesting:
+            yield RejectedRecord(member.name, f"compressed again ({kind}), deeper than the limit on nesting")
+        else:
+            deeper = nesting - (kind in COMPRESSIONS)
+            yield from self.read(replace(member, stream=stream, size=None), name, deeper)
+
+    def _inner(self, members: Iterable[Member | RejectedRecord], nesting: int) -> Iterator[Item]:
+        """Of an archive each member, one level deeper if it is a container."""
+        for member in members:
+            if isinstance(member, RejectedRecord):
+                yield member
+                continue
+            kind = detect(member.name, head_of(member.stream)).container
+            if kind is None:
+                yield from self.read(member, member.name, nesting)
+            elif not nesting:
+                yield RejectedRecord(member.name, f"a container ({kind}) deeper than the limit on nesting")
+            else:
+                for item in self.read(replace(member, name=""), member.name, nesting - 1):
+                    yield replace(item, uri=f"{member.name}/{item.uri}" if item.uri else member.name)
+
+    def _container(self, stream: io.BufferedReader, kind: str, nesting: int) -> Iterator[Item]:
+        if kind in ("zip", "parquet") and not stream.seekable():  # they are read from their ends
+            memory: Any = io.BytesIO(self.budget.content(stream))
+            stream = io.BufferedReader(memory)
+        match kind:
+            case "zip":
+                yield from self._inner(read_zip(stream, self.budget), nesting)
+            case "tar":
+                yield from self._inner(read_tar(stream), nesting)
+            case "csv" | "tsv":
+                dialect = "excel" if kind == "csv" else "excel-tab"
+                yield from read_csv(stream, self.budget, self.columns, dialect)
+            case "jsonl":
+                yield from read_jsonl(stream, self.budget, self.columns)
+            case "parquet":
+                yield from read_parquet(stream, self.budget, self.columns)
+            case "mbox":
+                yield from read_mbox(stream, self.budget)
+            case "mediawiki":
+                yield from read_mediawiki(stream, self.budget)
+            case _:
+                yield from read_warc(stream, self.budget)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Documents of records
+
+
+def _document(item: Item, found: FoundFile, config: ReadConfig, rejected: str | None) -> Document | RejectedRecord:
+    uri = f"{found.uri}/{item.uri}" if item.uri else found.uri
+    if rejected is not None:
+        return RejectedRecord(uri, rejected)
+    match item:
+        case Record():
+            return _of_record(item, uri, found, config)
+        case Row():
+            return _of_row(item, uri, found, config)
+        case _:
+            return replace(item, uri=uri)
+
+
+def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -> Document | RejectedRecord:
+    inside = PurePosixPath(record.uri or found.relative.as_posix())
+    media_type = record.media_type or ""
+    extractor = extractor_of(media_type, inside, config)
+    if extractor is None:
+        what = inside.suffix.lower() or media_type
+        told = f"no reader for {what}" if what else "binary data, and no suffix that says of what kind"
+        return RejectedRecord(uri, told)
+    if extractor in _WEB.values() and (charset := record.metadata.get("charset")):  # of a crawl
+        extractor = partial(_WEB[config.web], charset=charset)
+    try:
+        extracted = extractor(record.content)
+    except FATAL:
+        raise
+    except Exception as error:
+        return RejectedRecord(uri, reason_of(error))
+    told = dict(extracted.metadata)
+    return Document(
+        text=extracted.text,
+        uri=uri,
+        media_type=media_type,
+        extractor=extracted.extractor,
+        extractor_version=extracted.extractor_version,
+        source_hash=hashlib.sha256(record.content).hexdigest(),
+        title=extracted.title or record.title,
+        date=record.date or told.pop("date", None),
+        language=told.pop("language", None),
+        licence=told.pop("licence", None) or config.licence or None,
+        source=found.source,
+        kind=_kind_of(media_type, config, told.pop("kind", None)),
+        metadata={**record.metadata, **told},
+    )
+
+
+def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Document | RejectedRecord:
+    if not row.text.strip():
+        return RejectedRecord(uri, "empty")
+    return Document(
+        text=row.text,
+        uri=uri,
+        media_type="text/plain",
+        extractor="row",
+        extractor_version=ROW_VERSION,
+        source_hash=hashlib.sha256(row.text.encode("utf-8", "surrogatepass")).hexdigest(),
+        title=row.title,
+        date=row.date,
+        language=row.language,
+        licence=row.licence or config.licence or None,
+        source=found.source,
+        kind=_kind_of("text/plain", config),
+        metadata=row.metadata,
+    )
+
+
+def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> Extractor | None:
+    """What reads bytes of this media type, at this path of a source; None where nothing does."""
+    if EXTRACTORS.get(media_type) is extract_html:
+        return _WEB[config.web]
+    if media_type in EXTRACTORS:
+        return EXTRACTORS[media_type]
+    if media_type == "text/x-python" and config.source_code == "docstrings":
+        return partial(extract_docstrings, name=module_name(inside))
+    if media_type.startswith("text/x-") and config.source_code == "whole":
+        return partial(extract_source_code, media_type=media_type)
+    return None
+
+
+def _kind_of(media_type: str, config: ReadConfig, told: str | None = None) -> Kind:
+    if config.kind != "auto":
+        return config.kind
+    if told in get_args(Kind):
+        return told  # type: ignore[return-value]
+    is_code = media_type.startswith("text/x-") and media_type not in EXTRACTORS and config.source_code == "whole"
+    return _KINDS.get(media_type, "code" if is_code else "text")

@@ -1,26 +1,29 @@
-"""What a container holds: records of bytes, rows of text, and what was refused; and how much of it is read.
+"""What a container holds: records of bytes, rows of text, and what was rejected; and names that lead nowhere."""
 
-A container is a stream of bytes with records in it, such as an archive, a crawl or a table. Reading one raises nothing
-for what it holds, however hostile: what cannot be read is a `Refused` that says why.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
+
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import well_formed
+from lmworks.corpus.read.byte_budget import BudgetError
+from lmworks.records import RejectedRecord
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """Bytes that an extractor may turn into a document.
 
-    name        The place inside the container, such as `path/in.zip/inner.txt`, a number or the address of a page; ""
+    uri         The place inside the container, such as `path/in.zip/inner.txt`, a number or the address of a page; ""
                 where the container holds nothing else.
     media_type  By what the container says and by what the bytes begin with; None where neither tells.
     date        ISO 8601, where the format has a date of the record; the time of a file in an archive is none, and is
                 `modified` in the metadata.
     """
 
-    name: str
+    uri: str
     content: bytes
     media_type: str | None = None
     date: str | None = None
@@ -32,7 +35,7 @@ class Record:
 class Row:
     """A record that is text already; its fields are those of a `Document`."""
 
-    name: str
+    uri: str
     text: str
     title: str = ""
     date: str | None = None
@@ -41,43 +44,51 @@ class Row:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """What was not read, and why; `name` is "" for the container itself, or what is left of it."""
-
-    name: str
-    reason: str
-    count: int = 1
+Item = Record | Row | RejectedRecord  # of a rejected one, "" is the container itself, or what is left of it
 
 
-Item = Record | Row | Refused
+class Names:
+    """Gives each record of a container a name of its own: the second `a.txt` is `a.txt (2)`.
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is read.
-
-    record_bytes  A record of more bytes is refused.
-    ratio         What unpacks to more than 100 MB and to more than this many times its own size is not read on.
-    records       At most so many records and rows are read of one container; None for all.
-    nesting       How many containers may lie within each other below the outermost one. A compression belongs to what
-                  it compresses.
+    It keeps a number of eight bytes for each name rather than the name, since a container may hold millions.
     """
 
-    record_bytes: int = 20_000_000
-    ratio: int = 200
-    records: int | None = None
-    nesting: int = 2
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._counts: dict[int, int] = {}  # of names that came more than once
 
-    def __post_init__(self) -> None:
-        for name, value, lowest in (
-            ("record_bytes", self.record_bytes, 1),
-            ("ratio", self.ratio, 1),
-            ("records", 0 if self.records is None else self.records, 0),
-            ("nesting", self.nesting, 0),
-        ):
-            if value < lowest:
-                raise ValueError(f"{name} must be {lowest} or more, got {value}")
+    def unique(self, name: str) -> str:
+        candidate, key = name, hash(name)
+        while hash(candidate) in self._taken:
+            self._counts[key] = self._counts.get(key, 1) + 1
+            candidate = f"{name} ({self._counts[key]})"
+        self._taken.add(hash(candidate))
+        return candidate
 
 
-Container = Callable[[BinaryIO, Limits], Iterator[Item]]
+def safe_name(name: str) -> str:
+    """A relative path with slashes, of characters that can be printed: no root, no drive, no `..`, nothing empty."""
+    parts = name.replace("\\", "/").split("/")
+    kept = [part for part in parts if part not in ("", ".", "..") and not (len(part) == 2 and part[1] == ":")]
+    return printable("/".join(kept)) or "unnamed"
+
+
+def printable(name: str) -> str:
+    """Control characters and bytes that are no UTF-8 as escapes; no file of ours could hold the latter."""
+    if name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def reason_of(error: Exception, what: str = "") -> str:
+    """Why something was rejected: what an UnusableError says, the words of the system, or the first line of what a
+    library says of `what` it reads."""
+    if isinstance(error, RecursionError):
+        return "its parts are nested too deeply"
+    if isinstance(error, (UnusableError, BudgetError)):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"unreadable: {error.strerror}"
+    told = (str(error).strip() or "no reason").splitlines()[0]
+    return well_formed(f"cannot be read{what and f' as {what}'}: {type(error).__name__}: {told}")[:300]

@@ -1,6 +1,7 @@
 """The stage `data.read`: sources into an artefact of documents, part by part."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,23 +11,12 @@ from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
-from lmworks.corpus.documents import (
-    REJECTED,
-    Extracted,
-    Extractor,
-    document_to_json,
-    join_shards,
-    made_folder,
-    rejected_to_json,
-)
+from lmworks.corpus.documents import REJECTED, document_to_json, join_shards, made_folder, rejected_to_json
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
-from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig
-from lmworks.corpus.read.document_reader import check_there, found_sources
-from lmworks.corpus.read.document_reader import source_digest as digest_of_sources
+from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig, SandboxConfig
+from lmworks.corpus.read.document_reader import check_there, found_sources, source_digest
 from lmworks.corpus.read.read_parts import PartSizes, ReadPart, read_parts, size_of
-from lmworks.corpus.read.reasons import kind_of_reason
-from lmworks.corpus.read.record_documents import extract_here, is_fragile
-from lmworks.corpus.read.sandbox import Guard, GuardConfig, memory_is_bounded
+from lmworks.corpus.read.sandbox import Sandbox, memory_is_bounded
 from lmworks.corpus.read.table_rows import NO_COLUMN
 from lmworks.corpus.sources.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, take_label, without_password
@@ -47,9 +37,10 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     folders: list[Path] = []
 
     def parts() -> Iterator[Part[ReadPart]]:
-        for part in read_parts(found, config, context.work, sizes or PartSizes()):
-            folders.append(part.done)
-            yield part
+        with Sandbox(config.guard) as sandbox:
+            for part in read_parts(found, config, context.work, sizes or PartSizes(), sandbox):
+                folders.append(part.done)
+                yield part
 
     size = sum(map(size_of, found))
     unit, progress = in_units(size, context.progress)
@@ -60,12 +51,12 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     parents = _parents(made)  # first of all: a damaged manifest is told before the work
     if made:
         progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(map(str, made))}")
-    carry_out(Prepared(partial(reading, config.guard)), parts(), config.execution, progress, unit, size)
+    carry_out(Prepared(partial(_with_sandbox, config.guard)), parts(), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()
-    with (context.output / REJECTED).open("wb") as left_out:
+    with (context.output / REJECTED).open("wb") as rejected:
         for folder in folders:
-            left_out.write((folder / REJECTED).read_bytes())
+            rejected.write((folder / REJECTED).read_bytes())
             tally.merge(json.loads((folder / _COUNTS).read_text("utf-8")))
     if not tally.documents:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
@@ -98,27 +89,23 @@ def read_from(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(config: GuardConfig) -> Iterator[Callable[[ReadPart, Path], None]]:
-    """`read_part` with a guard, which one process needs once."""
-    with Guard(config) as guard:
-        yield partial(read_part, guard)
+def _with_sandbox(config: SandboxConfig) -> Iterator[Callable[[ReadPart, Path], None]]:
+    """`read_part` with a sandbox, which one process needs once."""
+    with Sandbox(config) as sandbox:
+        yield partial(read_part, sandbox)
 
 
-def read_part(guard: Guard, part: ReadPart, folder: Path) -> None:
-    """The documents of a part, and what is left out, into a new folder."""
+def read_part(sandbox: Sandbox, part: ReadPart, folder: Path) -> None:
+    """The documents of a part, and what is rejected, into a new folder."""
     folder.mkdir()
     tally = _Tally()
-
-    def extract(extractor: Extractor, raw: bytes) -> Extracted:
-        return guard.extract(extractor, raw) if is_fragile(extractor) else extract_here(extractor, raw)
-
-    with (folder / _TEXTS).open("wb") as texts, (folder / REJECTED).open("wb") as left_out:
-        for item in part.documents(extract):
+    with (folder / _TEXTS).open("wb") as texts, (folder / REJECTED).open("wb") as rejected:
+        for item in part.documents(sandbox):
             tally.add(item)
             if isinstance(item, Document):
                 texts.write(document_to_json(item).encode() + b"\n")
             else:
-                left_out.write(rejected_to_json(item).encode() + b"\n")
+                rejected.write(rejected_to_json(item).encode() + b"\n")
     (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
 
 
@@ -130,14 +117,16 @@ def check(config: ReadConfig, base: Path) -> None:
         raise ConfigError(("sources",), str(error)) from error
 
 
-def source_digest(config: ReadConfig, base: Path) -> str:
-    """What the stage reads from outside the workspace: SHA-256 of the names and bytes of the files."""
-    return digest_of_sources(config, base)
-
-
+__all__ = ["check", "read", "read_from", "source_digest"]
 _SHOWN = 100  # reasons in the report
-_SUMS = ("source_code", "other_columns")
-_COUNTERS = ("documents", "characters", "encodings", "reasons")
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without what is true of one file alone, so that equal ones are counted together."""
+    short = (
+        reason.split(":")[0] if reason.startswith(("not JSON:", "not Python", "unreadable", "cannot be")) else reason
+    )
+    return re.sub(r"(?: \([^()]*\))+$", "", short)
 
 
 class _Tally:
@@ -147,52 +136,45 @@ class _Tally:
         self.documents: Counter[str] = Counter()  # media type -> documents
         self.characters: Counter[str] = Counter()
         self.encodings: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()  # why files were left out -> how many
+        self.reasons: Counter[str] = Counter()  # why records were rejected -> how many
+        # Files of source code of which nothing, or no more than docstrings, was kept; tables without a column of the
+        # name that the text's has.
+        self.others: Counter[str] = Counter(source_code=0, columns=0)
         self.example: dict[str, str] = {}
-        self.other_columns = 0  # tables without a column of the name that the text's has
-        self.source_code = 0  # files of source code of which nothing, or no more than docstrings, was kept
 
     def add(self, item: Document | RejectedRecord) -> None:
         if isinstance(item, Document):
             self.documents[item.media_type] += 1
             self.characters[item.media_type] += len(item.text)
             self.encodings[item.metadata.get("encoding", "utf-8")] += 1
-        else:
-            reason = kind_of_reason(item.reason)
-            self.reasons[reason] += item.count
-            self.example.setdefault(reason, item.uri)
-        self.source_code += self._is_reduced(item)
-        self.other_columns += isinstance(item, RejectedRecord) and item.reason.startswith(NO_COLUMN)
+            self.others["source_code"] += item.extractor == DOCSTRINGS and item.source != PYTHON_DOCS
+            return
+        reason = kind_of_reason(item.reason)
+        self.reasons[reason] += item.count
+        self.example.setdefault(reason, item.uri)
+        is_unread = item.reason.startswith(("no reader", "not Python", "Python without"))
+        self.others["source_code"] += is_unread and source_code_type(PurePosixPath(item.uri)) is not None
+        self.others["columns"] += item.reason.startswith(NO_COLUMN)
 
     def counts(self) -> dict[str, Any]:
         """For `merge`."""
-        return {name: getattr(self, name) for name in (*_COUNTERS, *_SUMS, "example")}
+        return vars(self)
 
     def merge(self, counts: Mapping[str, Any]) -> None:
         """Add those of a later part."""
-        for name in _COUNTERS:
-            getattr(self, name).update(counts[name])
         self.example = {**counts["example"], **self.example}
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + counts[name])
-
-    def _is_reduced(self, item: Document | RejectedRecord) -> bool:
-        if isinstance(item, Document) and item.source == PYTHON_DOCS:
-            return False
-        if isinstance(item, Document):
-            return item.extractor == DOCSTRINGS
-        unread = item.reason.startswith(("no reader", "not Python", "Python without"))
-        return unread and source_code_type(PurePosixPath(item.uri)) is not None
+        for name, counter in vars(self).items():
+            if isinstance(counter, Counter):
+                counter.update(counts[name])
 
     @property
     def hints(self) -> dict[str, str]:
         """What it is for -> the setting that keeps more: source code whole, tables with the text in another column."""
         hints = {}
-        if self.source_code:
-            told = f'source_code="whole" keeps source code as it is, here {self.source_code:,} more files'
-            hints["training"] = told
-        if self.other_columns:
-            hints[f"the tables left out ({self.other_columns:,})"] = (
+        if code := self.others["source_code"]:
+            hints["training"] = f'source_code="whole" keeps source code as it is, here {code:,} more files'
+        if tables := self.others["columns"]:
+            hints[f"the tables left out ({tables:,})"] = (
                 "name the column that holds the text: --set documents.columns.text=NAME, for a stage called "
                 'documents; several tables may have several: --set \'documents.columns.text=["text", "body"]\''
             )
@@ -216,9 +198,8 @@ class _Tally:
             Table(("encoding", "documents"), tuple(sorted(self.encodings.items()))),
         ]
         if reasons:
-            tables.append(
-                Table(("left out because", "files", "for example"), tuple(reasons), "Nothing is skipped silently")
-            )
+            head = ("left out because", "files", "for example")
+            tables.append(Table(head, tuple(reasons), "Nothing is skipped silently"))
         text = (
             f"{self.documents.total():,} documents with {self.characters.total():,} characters were read; "
             f"{self.reasons.total():,} files were left out."

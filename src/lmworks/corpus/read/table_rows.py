@@ -1,147 +1,337 @@
-"""Rows of tables as texts: which columns hold what, and what becomes of the others."""
+"""Tables of texts: JSON Lines, CSV, TSV and Parquet. A row that is broken costs itself a rejected record."""
 
+import csv
+import io
+import json
 import math
 import re
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from numbers import Number
 from typing import Any
 
 from lmworks.corpus.extract.charset import well_formed
-from lmworks.corpus.read.record import Limits, Refused, Row
-from lmworks.records import column_key
+from lmworks.corpus.read.byte_budget import FATAL, PIECE, ByteBudget, head_of
+from lmworks.corpus.read.config import Columns
+from lmworks.corpus.read.record import Item, Row, reason_of
+from lmworks.records import RejectedRecord, column_key
 
-SHORT = 200  # characters of a value that goes into the metadata
+NO_COLUMN = "no column"  # begins the reason for which a table without texts is left out
+_SHORT = 200  # characters of a value that goes into the metadata
+_TOLD = 20  # columns that a message lists
+_TRIED = 100  # lines, before a file counts as no JSON Lines at all
+_BATCH_ROWS = 256  # of Parquet
 _ISO_DATE = re.compile(
     r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:Z|[+-]\d\d:?\d\d)?)?)?)?", re.ASCII
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-NO_COLUMN = "no column"  # begins the reason for which a table without texts is left out
-_TOLD = 20  # columns that a message lists
+_UTF_8_MARK, _UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_IN_UTF_16 = RejectedRecord("", "in UTF-16: convert it, such as by `iconv -f utf-16 -t utf-8`")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of the columns that hold the parts of a document. Only that of the text has to be there.
-
-    text      Of the text; or of several, of which the first counts that holds a text in a row.
-    title     Of its title.
-    date      Of its date, in ISO 8601.
-    licence   Of its licence, an SPDX expression.
-    language  Of its language, ISO 639-1.
-    id        Of what tells it from others, kept in its metadata.
-    """
-
-    text: str | tuple[str, ...] = "text"
-    title: str = "title"
-    date: str = "date"
-    licence: str = "license"
-    language: str = "language"
-    id: str = "id"
-
-    def __post_init__(self) -> None:
-        if not self.texts or not all(self.texts):
-            raise ValueError("columns need the name of the one that holds the text")
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The names of the columns that may hold the text, the first ones before the others."""
-        return (self.text,) if isinstance(self.text, str) else self.text
-
-    @property
-    def told(self) -> str:
-        """Those names in a message."""
-        return " or ".join(f'"{name}"' for name in self.texts)
-
-    @property
-    def others(self) -> frozenset[str]:
-        """The names of the columns of all other parts."""
-        return frozenset((self.title, self.date, self.licence, self.language, self.id))
-
-    def has_text(self, names: Container[str]) -> bool:
-        return any(name in names for name in self.texts)
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
 
 
-def no_text_column(found: Iterable[str], columns: Columns) -> Refused:
-    """For a table without texts."""
-    names = list(found)
-    told = ", ".join(_shortened(well_formed(name)) for name in names[:_TOLD]) + (", …" if len(names) > _TOLD else "")
-    hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
-    found_names = f"{NO_COLUMN} {columns.told}; found: {told or 'none'}"
-    return Refused("", f"{found_names}: set columns.text to the one that holds the text{hint}")
-
-
-def row_of(name: str, values: Mapping[str, Any], columns: Columns, limits: Limits) -> Row | Refused:
+def row_of(name: str, values: Mapping[str, Any], columns: Columns, budget: ByteBudget) -> Row | RejectedRecord:
     """The row of these values.
 
     A date that is no ISO 8601 goes into the metadata under its own name, as do all other numbers, booleans and texts of
     at most 200 characters; lists and objects are left behind. `id` is in the metadata, since it need not be unique.
     Names that lmworks notes other things under are changed: `column_key`.
     """
-    column = _column_of_text(values, columns)
-    if column is None:
-        return Refused(name, f"no text in column {columns.told}, but {_kind(_first(values, columns.texts))}")
-    text = values[column]
-    if len(text) > limits.record_bytes:
-        return Refused(name, f"larger than max_bytes = {limits.record_bytes:,} characters ({len(text):,})")
-    others = columns.others
+    texts = [column for column in columns.texts if isinstance(values.get(column), str)]
+    if not texts:
+        found = next((value for column in columns.texts if (value := values.get(column)) is not None), None)
+        kind = "nothing" if found is None else f"a value of type {type(found).__name__}"
+        return RejectedRecord(name, f"no text in column {_told(columns)}, but {kind}")
+    column = next((each for each in texts if values[each] and not values[each].isspace()), texts[0])
+    text: str = values[column]
+    if len(text) > budget.record_bytes:
+        return RejectedRecord(name, f"larger than max_bytes = {budget.record_bytes:,} characters ({len(text):,})")
+    parts = {part: well_formed(_short(values.get(part))) for part in _others(columns)}
     metadata = {
         well_formed(column_key(key)): well_formed(short)
         for key, value in values.items()
-        if key != column and key not in others and (short := _short(value))
+        if key != column and key not in parts and (short := _short(value))
     }
-    if identity := _short(values.get(columns.id)):
-        metadata["id"] = well_formed(identity)
-    when = _short(values.get(columns.date))
+    if parts[columns.id]:
+        metadata["id"] = parts[columns.id]
+    when = parts[columns.date]
     if when and not _ISO_DATE.fullmatch(when):
-        metadata[well_formed(column_key(columns.date))] = well_formed(when)
-        when = ""
+        metadata[well_formed(column_key(columns.date))], when = when, ""
     clean = well_formed(text)
     if clean is not text:
         metadata["lone_surrogates"] = str(len(_SURROGATE.findall(text)))
-    return Row(
-        name=name,
-        text=clean,
-        title=well_formed(_short(values.get(columns.title)) or ""),
-        date=when or None,
-        licence=well_formed(_short(values.get(columns.licence)) or "") or None,
-        language=well_formed(_short(values.get(columns.language)) or "") or None,
-        metadata=metadata,
-    )
+    licence, language = parts[columns.licence] or None, parts[columns.language] or None
+    return Row(name, clean, parts[columns.title], when or None, licence, language, metadata)
+
+
+def _others(columns: Columns) -> tuple[str, ...]:
+    return columns.title, columns.date, columns.licence, columns.language, columns.id
+
+
+def _told(columns: Columns) -> str:
+    return " or ".join(f'"{name}"' for name in columns.texts)
 
 
 def _short(value: Any) -> str:
     """A scalar as text; "" for what is none, is empty, or is too long."""
     if isinstance(value, str):
-        return value if len(value) <= SHORT else ""
+        return value if len(value) <= _SHORT else ""
     if value is None:  # the most frequent
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, date):  # a datetime is one
         return value.isoformat()
-    if isinstance(value, float):
-        return str(value) if math.isfinite(value) else ""
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10**SHORT else ""
+    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and abs(value) >= 10**_SHORT):
+        return ""
     return str(value) if isinstance(value, Number) else ""
 
 
-def _column_of_text(values: Mapping[str, Any], columns: Columns) -> str | None:
-    """The first that holds more than spaces, else the first that holds a text at all, which may be an empty one."""
-    found = [name for name in columns.texts if isinstance(values.get(name), str)]
-    return next((name for name in found if values[name] and not values[name].isspace()), found[0] if found else None)
+def _no_text_column(found: Iterable[str], columns: Columns) -> RejectedRecord | None:
+    """For a table without texts."""
+    names = list(found)
+    if any(name in names for name in columns.texts):
+        return None
+    told = ", ".join(well_formed(name if len(name) <= 40 else name[:39] + "…") for name in names[:_TOLD])
+    told += ", …" if len(names) > _TOLD else ""
+    hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
+    fix = f"set columns.text to the one that holds the text{hint}"
+    return RejectedRecord("", f"{NO_COLUMN} {_told(columns)}; found: {told or 'none'}: {fix}")
 
 
-def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first of these values that is not nothing."""
-    return next((value for name in names if (value := values.get(name)) is not None), None)
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON Lines
 
 
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a value of type {type(value).__name__}"
+def read_jsonl(
+    stream: io.BufferedReader, budget: ByteBudget, columns: Columns, before: int = 0, size: int | None = None
+) -> Iterator[Row | RejectedRecord]:
+    """A JSON object a line (jsonlines.org), in UTF-8; a row is called by the number of its line, from 1.
+
+    A file that is no such table (one JSON value over many lines, no column of text in the first row) is one rejected
+    record. `before` is the number of lines before the stream, where that is the next `size` bytes of a file that has a
+    row before them.
+    """
+    if not before and head_of(stream).startswith(_UTF_16_MARKS):
+        yield _IN_UTF_16
+        return
+    first, broken = not before, 0
+    for number, line in enumerate(_lines(stream, budget.record_bytes, size), before + 1):
+        name = str(number)
+        if line is None:
+            yield RejectedRecord(name, f"a line of more than {budget.record_bytes:,} bytes")
+            continue
+        line = (line.removeprefix(_UTF_8_MARK) if number == 1 else line).strip()
+        if not line:
+            continue
+        if first and (reason := _not_lines(line)):
+            yield RejectedRecord("", reason)
+            return
+        row = _parsed(line)
+        if isinstance(row, str):
+            yield RejectedRecord(name, row)
+            broken += 1
+            if first and broken == _TRIED:
+                yield RejectedRecord("", f"none of the first {_TRIED} lines holds a JSON object")
+                return
+            continue
+        if first and (rejected := _no_text_column(row, columns)):
+            yield rejected
+            return
+        first = False
+        yield row_of(name, row, columns, budget)
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= 40 else name[:39] + "…"
+def _lines(stream: io.BufferedReader, limit: int, size: int | None) -> Iterator[bytes | None]:
+    """The lines of the next `size` bytes; None for one of more than `limit` bytes, which is read over."""
+    taken = 0
+    while (size is None or taken < size) and (line := stream.readline(limit + 1)):
+        taken += len(line)
+        is_long = len(line) > limit and not line.endswith(b"\n")
+        yield None if is_long else line
+        while is_long and (rest := stream.readline(PIECE)):
+            taken += len(rest)
+            is_long = not rest.endswith(b"\n")
+
+
+def _not_lines(line: bytes) -> str:
+    """What is wrong with a file whose first line this is, as a whole."""
+    if line.startswith(b"["):
+        return "a JSON array, not an object a line: convert it, such as by `jq -c '.[]' in.json > out.jsonl`"
+    if line == b"{":
+        return "one JSON value over many lines, not one a line: convert it, such as by `jq -c . in.json > out.jsonl`"
+    return ""
+
+
+def _parsed(line: bytes) -> dict[str, Any] | str:
+    """The object, or why there is none."""
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} at byte {error.start}"
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return row if isinstance(row, dict) else f"not a JSON object, but a value of type {type(row).__name__}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CSV
+
+
+def read_csv(stream: io.BufferedReader, budget: ByteBudget, columns: Columns, dialect: str = "excel") -> Iterator[Item]:
+    """Comma-separated values with a header (RFC 4180), in UTF-8; a row is called by its number, from 1 behind it.
+
+    `dialect` is one of the module `csv`. A table without a column of text, or in UTF-16, is one rejected record.
+    """
+    if head_of(stream).startswith(_UTF_16_MARKS):
+        yield _IN_UTF_16
+        return
+    csv.field_size_limit(min(budget.record_bytes, 2**31 - 1))  # of this process, which is the sandbox's
+    lines = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n")
+    reader = csv.reader(lines, dialect, strict=True)
+    header: list[str] | None = None
+    number = 0
+    while True:
+        row: list[str] = []
+        reason = ""
+        try:
+            row = next(reader)
+            reason = "not UTF-8" if any(map(_SURROGATE.search, row)) else ""
+        except StopIteration:
+            break
+        except csv.Error as error:
+            reason = str(error)
+        if header is not None and (row or reason):
+            number += 1
+        if reason:
+            yield RejectedRecord(str(number) if header is not None else "", reason)
+            if header is None:
+                return
+        elif header is None:
+            if row and (rejected := _no_text_column(row, columns)):
+                yield rejected
+                return
+            header = row or None
+        elif row and len(row) != len(header):
+            yield RejectedRecord(str(number), f"{len(row)} fields, where the header has {len(header)}")
+        elif row:
+            yield row_of(str(number), dict(zip(header, row, strict=True)), columns, budget)
+    lines.detach()  # else it would close the stream
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parquet
+
+
+def row_groups(stream: io.BufferedReader, columns: Columns) -> list[tuple[int, int]]:
+    """Of each row group its rows and its packed bytes; none of a file without texts."""
+    file = _opened(stream)
+    if isinstance(_columns_to_read(file, columns), RejectedRecord):
+        return []
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    return [
+        (group.num_rows, sum(group.column(each).total_compressed_size for each in range(group.num_columns)))
+        for group in groups
+    ]
+
+
+def read_parquet(
+    stream: io.BufferedReader, budget: ByteBudget, columns: Columns, groups: range | None = None, before: int = 0
+) -> Iterator[Item]:
+    """Apache Parquet, by pyarrow; a row is called by its number, from 1, of all row groups or of some, before which
+    there are `before` rows. A damaged row group costs itself; a file without texts is one rejected record. Needs a
+    stream that can be sought."""
+    file = _opened(stream)
+    wanted = _columns_to_read(file, columns)
+    if isinstance(wanted, RejectedRecord):
+        yield wanted
+        return
+    for group in range(file.num_row_groups) if groups is None else groups:
+        number, rows = before, file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, [group], wanted, use_threads=False):
+                budget.take(batch.nbytes)
+                arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+                for row in range(batch.num_rows):
+                    number += 1
+                    yield _parquet_row(str(number), arrays, row, columns, budget)
+        except FATAL:
+            raise
+        except Exception as error:  # pyarrow has many
+            yield RejectedRecord("", reason_of(error, "Parquet"), max(1, before + rows - number))
+        before += rows
+
+
+def _opened(stream: io.BufferedReader) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)
+    # Without `pre_buffer`, which takes whole columns of a row group into memory.
+    return parquet.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
+
+
+def _columns_to_read(file: Any, columns: Columns) -> list[str] | RejectedRecord:
+    """Those of the parts of a document, and those of scalars whose values are short on average."""
+    schema = file.schema_arrow
+    if rejected := _no_text_column(schema.names, columns):
+        return rejected
+    texts = [name for name in columns.texts if name in schema.names]
+    if not any(_holds_text(schema.field(name).type) for name in texts):
+        return RejectedRecord(
+            "", f'column "{texts[0]}" holds no texts, but values of type {schema.field(texts[0]).type}'
+        )
+    sizes: dict[str, int] = {}
+    for group in map(file.metadata.row_group, range(file.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            sizes[column.path_in_schema] = sizes.get(column.path_in_schema, 0) + column.total_uncompressed_size
+    most = 4 * _SHORT * max(1, file.metadata.num_rows)  # bytes; a character has up to four
+    return [
+        field.name
+        for field in schema
+        if (field.name in texts and _holds_text(field.type))
+        or (_is_scalar(field.type) and (field.name in _others(columns) or sizes.get(field.name, 0) <= most))
+    ]
+
+
+def _holds_text(kind: Any) -> bool:
+    """Some writers forget to say that bytes are text."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _is_scalar(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_scalar(kind.value_type)
+    tests = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_date, types.is_timestamp)
+    return any(test(kind) for test in (*tests, types.is_string, types.is_large_string, types.is_string_view))
+
+
+def _parquet_row(name: str, arrays: Mapping[str, Any], row: int, columns: Columns, budget: ByteBudget) -> Item:
+    values: dict[str, Any] = {}
+    for column, array in arrays.items():
+        try:
+            values[column] = _value(array[row])
+        except (ValueError, OverflowError) as error:  # bytes that are no UTF-8, a date that no calendar has
+            if column in columns.texts:
+                return RejectedRecord(name, f"a damaged text: {error}")
+    return row_of(name, values, columns, budget)
+
+
+def _value(scalar: Any) -> Any:
+    import pyarrow
+
+    if isinstance(scalar, pyarrow.TimestampScalar) and scalar.type.unit == "ns":
+        scalar = scalar.cast(pyarrow.timestamp("us", scalar.type.tz), safe=False)  # Python keeps microseconds
+    value = scalar.as_py()
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,213 +1,229 @@
-"""Crawls in WARC files (ISO 28500:2017; versions 1.0 and 1.1), plain or gzip record by record.
+"""Crawls in WARC files (ISO 28500:2017; versions 1.0 and 1.1), plain or compressed, by FastWARC.
 
-A record says how long it is. Where what it says is wrong, which shows in what follows it, it is refused, and reading
-goes on at the next line that begins with `WARC/1.`; in a damaged gzip file, at the next member.
+FastWARC ends without a word where a file is cut off, and for good at the first damage. So what a record holds is
+compared with its declared length, and behind damage reading goes on where the next record seems to begin.
+
+A crawler may have undone the coding of a page and left the header as the server sent it. So a body that does not begin
+as its header says is taken as it is, while one that begins so and then breaks is rejected; and the length in that
+header is not compared, for the same reason.
 """
 
 import io
+import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
+from http.client import HTTPResponse
+from typing import Any
 
-from lmworks.corpus.read.compression import Members, decompressed
-from lmworks.corpus.read.container import Names, contained, printable, reason_of, too_large
-from lmworks.corpus.read.format_detection import compression_of, media_type_of
-from lmworks.corpus.read.http_message import content_type, parse_response, payload
-from lmworks.corpus.read.record import Item, Limits, Record, Refused
-from lmworks.corpus.read.streams import HEAD, DamagedError, head_of, skip
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.read.archives import open_compressed
+from lmworks.corpus.read.byte_budget import FATAL, HEAD, PIECE, ByteBudget, head_of
+from lmworks.corpus.read.format_detection import media_type_of
+from lmworks.corpus.read.record import Item, Names, Record, printable, reason_of
+from lmworks.records import RejectedRecord
 
-_VERSION = b"WARC/1."
-_LINE = 1 << 16  # bytes of a line that are read at once
-_HEADER_LINES = 200
-_READ_AGAIN = 64_000_000  # bytes that may be read twice, beside as many as were read once
-_PLACES = 1000  # of damage in one file
-_COUNTED = ("conversion", "continuation", "metadata", "request", "revisit", "warcinfo")
+_PLACES = 100  # of damage in one file
+_MEMBER, _RECORD = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), re.compile(rb"(?<=\n)WARC/1\.")  # how they begin
+_CODINGS = 3  # content codings over each other
+_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}[ \t]*(?:;[^\r\n]*)?\r?\n")
+_OTHER_HTTP = re.compile(rb"\AHTTP/[2-9](?:\.\d)?(?=[ \t])")  # whose responses are kept in the form of 1.1
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE)
 
 
-@contained
-def read_warc(stream: io.BufferedReader, limits: Limits) -> Iterator[Item]:
+def read_warc(stream: io.BufferedReader, budget: ByteBudget) -> Iterator[Item]:
     """The payload of each `response` with the status 200 and of each `resource`, called by its address, with the media
-    type that it was sent as, and the time of capture as date. Other records are counted."""
-    if compression_of(head_of(stream)) == "gzip":
-        stream = decompressed(stream, "gzip", limits)
-    crawl = _Crawl(stream, limits)
-    yield from crawl.read()
+    type that it was sent as, and the time of capture as date. Other records are counted. In a stream that cannot be
+    sought, damage ends the reading."""
+    begins = _MEMBER if _MEMBER.match(head_of(stream)) else _RECORD
+    crawl = _Crawl(stream, budget)
+    start: int | None = 0
+    for _ in range(_PLACES):
+        damage = yield from crawl.until_damage(start)
+        start = None if damage is None or not stream.seekable() else _next(stream, damage + 1, begins)
+        if start is None:
+            break
+    else:
+        yield RejectedRecord("", f"what follows {_PLACES} places of damage")
+    if begins is _MEMBER and stream.seekable():
+        yield from _cut_member(stream, crawl.at, budget)
     for reason, count in crawl.passed.items():
-        yield Refused("", reason, count)
+        yield RejectedRecord("", reason, count)
 
 
-class _Lines:
-    """Lines and blocks of a stream, with a way back to what was read under a wrong length."""
+def _next(stream: io.BufferedReader, position: int, begins: re.Pattern[bytes]) -> int | None:
+    """Where a record seems to begin behind a position."""
+    stream.seek(position)
+    data = b""
+    while piece := stream.read(PIECE):
+        data = data[-8:] + piece  # so that a beginning across two pieces is seen
+        position += len(piece)
+        if found := begins.search(data):
+            return position - len(data) + found.start()
+    return None
 
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-        self._again = io.BytesIO()  # what comes before the rest of the stream
-        self._read = 0
-        self._read_again = 0
 
-    def line(self) -> bytes:
-        """The next line, or the next 64 KiB of it; b"" at the end."""
-        line = self._again.readline(_LINE)
-        if not line.endswith(b"\n") and len(line) < _LINE:
-            line += self._stream.readline(_LINE - len(line))
-        self._read += len(line)
-        return line
-
-    def block(self, size: int) -> bytes:
-        """Shorter at the end."""
-        block = self._again.read(size)
-        if len(block) < size:
-            block += self._stream.read(size - len(block))
-        self._read += len(block)
-        return block
-
-    def skip(self, size: int) -> int:
-        """Over `size` bytes; how many are missing at the end."""
-        size -= len(self._again.read(size))
-        return skip(self._stream, size)
-
-    def go_back(self, data: bytes) -> bool:
-        """Put `data` before what follows; False, and nothing is done, where too much was read twice already."""
-        self._read_again += len(data)
-        if self._read_again > _READ_AGAIN + self._read // 2:
-            return False
-        self._again = io.BytesIO(data + self._again.read())
-        return True
+def _cut_member(stream: io.BufferedReader, start: int, budget: ByteBudget) -> Iterator[RejectedRecord]:
+    """One rejected record if the last member of a gzip file lacks its end, which holds the checksum; it begins at the
+    start of the file where that holds many records."""
+    stream.seek(start)
+    if not _MEMBER.match(head_of(stream)):
+        stream.seek(0)
+    try:
+        unpacked = open_compressed(stream, "gzip", budget)
+        while unpacked.read(PIECE):
+            pass
+    except UnusableError as error:
+        yield RejectedRecord("", str(error))
+    except FATAL:
+        raise
+    except Exception:  # other damage, which was told
+        return
 
 
 class _Crawl:
-    """One file. `passed` counts the records that are none of its pages."""
+    """One file. `passed` counts the records that are none of its pages; `at` is where the last record begins."""
 
-    def __init__(self, stream: io.BufferedReader, limits: Limits) -> None:
+    def __init__(self, stream: io.BufferedReader, budget: ByteBudget) -> None:
         self.passed: Counter[str] = Counter()
-        self._stream = stream
-        self._lines = _Lines(stream)
-        self._limits = limits
+        self.at = 0
+        self._stream, self._budget = stream, budget
         self._names = Names()
 
-    def read(self) -> Iterator[Item]:
-        for _ in range(_PLACES):
-            try:
-                yield from self._until_damage()
-                return
-            except OSError as error:
-                yield Refused("", reason_of(error))
-            raw = self._stream.raw
-            if not isinstance(raw, Members) or not raw.resume():
-                return
-            self._lines = _Lines(self._stream)
-        yield Refused("", f"what follows {_PLACES:,} places of damage")
+    def until_damage(self, start: int) -> Generator[Item, None, int | None]:
+        """Returns where the record begins that is damaged; None at the end. A record is given when the header of the
+        next one was seen: only that shows that its length was right."""
+        from fastwarc import ArchiveIterator
 
-    def _until_damage(self) -> Iterator[Item]:
-        foreign = 0
-        line = b""
-        while line or (line := self._lines.line()):
-            if line.startswith(_VERSION):
-                if foreign:
-                    yield Refused("", f"{foreign:,} bytes that belong to no record")
-                    foreign = 0
-                line = yield from self._record()
-            else:
-                foreign += len(line) if line.strip() else 0
-                line = b""
-        if foreign:
-            yield Refused("", f"{foreign:,} bytes that belong to no record")
-
-    def _record(self) -> Generator[Item, None, bytes]:
-        """The record behind a version line. Returns the line that follows it, or b"" where that is still to be read."""
-        header = self._header()
-        length = header.get("content-length", "")
-        if "warc-type" not in header or not (length.isascii() and length.isdigit() and len(length) < 19):
-            yield Refused("", "a WARC record without a type or a length")
-            return b""
-        name = printable(header.get("warc-target-uri", "").strip("<> ")) or "unnamed"
-        size = int(length)
-        is_page = header["warc-type"] in ("response", "resource")
-        if is_page and size <= self._limits.record_bytes:
-            block = self._lines.block(size)
-            missing = size - len(block)
-        else:
-            block = b""
-            missing = self._lines.skip(size)
-        line = b"" if missing else self._following()
-        if missing or (line and not line.startswith(_VERSION)):
-            yield Refused(name, "ends early" if missing else "its length is wrong, or other bytes follow it")
-            return self._next_version(block, line)
-        if not is_page:
-            kind = header["warc-type"]
-            self.passed[f"WARC records of type {kind if kind in _COUNTED else 'other'}"] += 1
-        elif size > self._limits.record_bytes:
-            yield Refused(name, f"{too_large(self._limits)} ({size:,})")
-        else:
-            yield from self._page(header, name, block)
-        return line
-
-    def _header(self) -> dict[str, str]:
-        """The named fields up to an empty line, names in lower case; {} where that is no header."""
-        header: dict[str, str] = {}
-        last = ""
-        for _ in range(_HEADER_LINES):
-            line = self._lines.line()
-            if not line.strip():
-                return header
-            text = line.decode("utf-8", "replace").strip()
-            name, colon, value = text.partition(":")
-            if line[:1] in (b" ", b"\t") and last:  # a line that is continued
-                header[last] += f" {text}"
-            elif colon:
-                last = name.strip().lower()
-                header[last] = value.strip()
-            else:
-                return {}
-        return {}
-
-    def _following(self) -> bytes:
-        """The first line behind a record that is not empty; b"" at the end and at damage, which the next read shows."""
+        if start:
+            self._stream.seek(start)
+        self.at = start
+        held: list[Item] = []
+        name = ""
         try:
-            while (line := self._lines.line()) and not line.strip():
-                pass
-        except OSError:
-            return b""
-        return line
+            for record in ArchiveIterator(self._stream, parse_http=False, max_header_len=PIECE):
+                yield from held
+                self.at, held = record.stream_pos, []
+                name = printable((record.headers.get("WARC-Target-URI") or "").strip("<> ")) or "unnamed"
+                if not (record.headers.get("Content-Length") or "").isdecimal():
+                    yield RejectedRecord("", "a WARC record without a length")
+                    return self.at
+                block = self._block(record)
+                if block is None:
+                    yield RejectedRecord(name, "ends early")
+                    return self.at
+                held = list(self._items(record, name, block))
+        except OSError as error:
+            if name and "header" in str(error):
+                yield RejectedRecord(name, "its length is wrong, or other bytes follow it")
+            elif name or not start:  # else it is the damage that was told
+                yield from held
+                yield RejectedRecord("", f"damaged WARC data: {error}"[:300])
+            return self.at
+        yield from held
+        return None
 
-    def _next_version(self, block: bytes, line: bytes) -> bytes:
-        """The next version line, behind a record with a wrong length: it may lie in its block, or begin there."""
-        data = block + line
-        start = data.find(b"\n" + _VERSION)
-        if start >= 0 and self._lines.go_back(data[start + 1 :]):
-            return self._lines.line()
-        while line and not line.startswith(_VERSION):
-            line = self._lines.line()
-        return line
+    def _block(self, record: Any) -> bytes | None:
+        """What a page holds, b"" for any other record; None where it ends early."""
+        size = record.content_length
+        if _is_page(record) and size <= self._budget.record_bytes:
+            block = record.reader.read(size)
+            self._budget.take(size)
+            return block if len(block) == size else None
+        return b"" if record.consume() == size else None
 
-    def _page(self, header: Mapping[str, str], name: str, block: bytes) -> Iterator[Item]:
-        declared = header.get("content-type", "")
-        if "warc-segment-number" in header:
-            yield Refused(name, "one segment of a record, whose others are elsewhere")
-            return
-        if header["warc-type"] == "response":
-            if not (declared.startswith("application/http") or block.startswith(b"HTTP/")):
+    def _items(self, record: Any, name: str, block: bytes) -> Iterator[Item]:
+        """The page, or why there is none."""
+        if not _is_page(record):
+            self.passed[f"WARC records of type {record.record_type}"] += 1
+        elif record.content_length > self._budget.record_bytes:
+            yield RejectedRecord(name, f"{self._budget.too_large} ({record.content_length:,})")
+        elif "WARC-Segment-Number" in record.headers:
+            yield RejectedRecord(name, "one segment of a record, whose others are elsewhere")
+        else:
+            try:
+                yield from self._page(record, name, block)
+            except FATAL:
+                raise
+            except Exception as error:  # of broken codings and headers
+                yield RejectedRecord(name, reason_of(error, "HTTP"))
+
+    def _page(self, record: Any, name: str, body: bytes) -> Iterator[Record]:
+        declared = record.headers.get("Content-Type") or ""
+        if str(record.record_type) == "response":
+            if not (declared.startswith("application/http") or body.startswith(b"HTTP/")):
                 self.passed["responses of other protocols"] += 1
                 return
-            try:
-                response = parse_response(block)
-                if response.status != 200:
-                    self.passed[f"responses with the status {response.status}"] += 1
-                    return
-                block = payload(response, self._limits)
-            except DamagedError as error:
-                yield Refused(name, str(error))
+            response = HTTPResponse(_Message(_OTHER_HTTP.sub(b"HTTP/1.1", body)))  # type: ignore[arg-type]
+            response.begin()
+            if response.status != 200:
+                self.passed[f"responses with the status {response.status}"] += 1
                 return
+            body = _payload(response, self._budget)
             declared = response.headers.get("content-type", "")
         media_type, charset = content_type(declared)
         facts = {
             "charset": charset,
-            "record": header.get("warc-record-id", "").strip("<> "),
-            "truncated": header.get("warc-truncated"),  # by the crawler, which says why
+            "record": (record.headers.get("WARC-Record-ID") or "").strip("<> "),
+            "truncated": record.headers.get("WARC-Truncated"),  # by the crawler, which says why
         }
         yield Record(
-            name=self._names.unique(name),
-            content=block,
-            media_type=media_type_of(media_type, block[:HEAD]),
-            date=header.get("warc-date") or None,
-            metadata={key: value for key, value in facts.items() if value},
+            self._names.unique(name),
+            body,
+            media_type_of(media_type, body[:HEAD]),
+            record.headers.get("WARC-Date") or None,
+            {key: value for key, value in facts.items() if value},
         )
+
+
+def _is_page(record: Any) -> bool:
+    return str(record.record_type) in ("response", "resource")
+
+
+class _Message:
+    """What `http.client` reads a response from."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def makefile(self, *_: object) -> io.BytesIO:
+        return io.BytesIO(self._raw)
+
+
+def _payload(response: HTTPResponse, budget: ByteBudget) -> bytes:
+    """The body without its transfer and content codings."""
+    begin = response.fp.tell()  # type: ignore[attr-defined]
+    body = response.fp.read()  # type: ignore[attr-defined]
+    if response.chunked and _CHUNK.match(body):
+        response.fp.seek(begin)  # type: ignore[attr-defined]
+        body = response.read()
+    codings = ",".join(response.headers.get_all("content-encoding", [])).lower().split(",")
+    codings = [coding for each in codings if (coding := each.strip()) not in ("", "identity")]
+    if len(codings) > _CODINGS:
+        raise UnusableError(f"more than {_CODINGS} content encodings over each other")
+    for coding in reversed(codings):
+        body = _decoded(body, coding, budget)
+    return body
+
+
+def _decoded(body: bytes, coding: str, budget: ByteBudget) -> bytes:
+    is_plain = not body or body.lstrip()[:1] in (b"<", b"{", b"[")  # its coding was undone before it was stored
+    match coding:
+        case "gzip" | "x-gzip":
+            packing = "gzip" if body.startswith(b"\x1f\x8b") else ""
+        case "deflate":  # which means zlib, but some servers send it bare
+            is_zlib = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+            packing = "zlib" if is_zlib else "" if is_plain else "deflate"
+        case _:
+            raise UnusableError(
+                f"in the content encoding {coding[:40]}, which is not undone: have the crawler ask for gzip"
+            )
+    stream: Any = io.BytesIO(body)
+    return budget.content(open_compressed(stream, packing, budget)) if packing else body
+
+
+def content_type(value: str) -> tuple[str | None, str | None]:
+    """The media type in a Content-Type header and its charset, in lower case; None for what is missing or malformed."""
+    media_type = value.partition(";")[0].strip().lower()
+    charset = _CHARSET.search(value)
+    return media_type if _MEDIA_TYPE.fullmatch(media_type) else None, charset[1].lower() if charset else None

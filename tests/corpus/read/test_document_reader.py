@@ -1,18 +1,24 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
-import errno
+import email.message
+import gzip
 import inspect
+import io
+import json
 import os
 import shutil
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents, source_digest
-from lmworks.corpus.sources.files import NoSourceError
+from lmworks.corpus.read.config import Columns, ReadConfig
+from lmworks.corpus.read.document_reader import documents_of, read_documents, source_digest
+from lmworks.corpus.read.sandbox import Sandbox
+from lmworks.corpus.sources.files import FoundFile, NoSourceError
 from lmworks.corpus.sources.source_code import source_code_type
 from lmworks.records import Document, RejectedRecord
 from lmworks.retrieve.document_structure import parse
@@ -124,19 +130,13 @@ def test_a_name_that_is_not_utf8_can_be_written_down(tmp_path: Path) -> None:
     assert all(uri.encode() for uri in [*documents, *left_out])
 
 
-def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, a_dot_md="a", b_dot_md="b")
-    opened = Path.open
-
-    def refuse(path: Path, *mode: str, **settings: object) -> object:  # as the system does without the right
-        if path.name == "a.md":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return opened(path, *mode, **settings)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(Path, "open", refuse)
-    documents, left_out = read(tmp_path, ".")
-    assert len(documents) == 1
-    assert next(iter(left_out.values())).reason == "unreadable: Permission denied"
+def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("b")
+    found = [FoundFile(tmp_path / name, f"docs/{name}", Path(name), "docs") for name in ("a.md", "b.md")]
+    with Sandbox() as sandbox:
+        gone, there = documents_of(found, ReadConfig(), sandbox)
+    assert gone == RejectedRecord("docs/a.md", "unreadable: No such file or directory")
+    assert isinstance(there, Document)
 
 
 def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,3 +315,92 @@ def test_whole_source_code_can_be_cut_into_passages(tmp_path: Path) -> None:
     for document in documents.values():
         covered = "".join(document.text[b.start : b.end] for section in parse(document) for b in section.blocks)
         assert "".join(covered.split()) == "".join(document.text.split())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files that hold many documents
+
+PAGE = (
+    "<html><head><title>Bread</title></head><body><nav><a href='/'>Home</a></nav><article><h1>Bread</h1><p>"
+    + "Whoever bakes bread at home knows that the dough needs time and a warm place to rest. " * 5
+    + "</p></article></body></html>"
+)
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
+    files = {"a/one.md": b"# One\n\ntext", "a/page.html": PAGE.encode(), "a/b/two.txt": b"two"}
+    files |= {"a/x.png": b"\x89PNG\r\n\x1a\n"}
+    (tmp_path / "docs.tar.gz").write_bytes(tar_of(files))
+    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    for name in ("docs.tar.gz", "docs.zip"):
+        documents, left_out = read(tmp_path, name)
+        assert {uri.removeprefix(f"{name}/"): document.media_type for uri, document in documents.items()} == {
+            "a/one.md": "text/markdown",
+            "a/page.html": "text/html",
+            "a/b/two.txt": "text/plain",
+        }
+        assert documents[f"{name}/a/page.html"].title == "Bread"
+        assert {document.source for document in documents.values()} == {name}
+        assert documents[f"{name}/a/page.html"].kind == "web" and documents[f"{name}/a/one.md"].kind == "text"
+        assert {uri: item.reason for uri, item in left_out.items()} == {f"{name}/a/x.png": "no reader for .png"}
+
+
+def test_a_table_is_read_row_by_row(tmp_path):
+    rows = [
+        {"body": "First text.", "license": "MIT", "lang": "en", "score": 3},
+        {"body": ""},
+        {"other": "no text"},
+        {"body": "Second.", "date": "2024-05-06"},
+    ]
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    columns = Columns(text="body", language="lang")
+    documents, left_out = read(tmp_path, "t.jsonl.gz", columns=columns, licence="CC0-1.0", kind="web")
+    first, second = documents.values()
+    assert (first.text, first.licence, first.language, first.metadata["score"]) == ("First text.", "MIT", "en", "3")
+    assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
+    assert first.kind == "web"
+    assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
+
+
+def test_a_mailbox_is_read_message_by_message(tmp_path):
+    message = email.message.EmailMessage()
+    message["Subject"], message["From"], message["Date"] = "Bridge", "a@example.org", "Mon, 06 May 2024 10:00:00 +0200"
+    message.set_content("The bridge will be closed.\n")
+    (tmp_path / "m.mbox").write_bytes(b"From a@example.org Mon May  6 10:00:00 2024\n" + message.as_bytes() + b"\n")
+    (document,) = read(tmp_path, "m.mbox")[0].values()
+    assert (document.title, document.kind) == ("Bridge", "mail")
+    assert document.text.strip() == "The bridge will be closed."
+    assert document.date is not None and document.date.startswith("2024-05-06")
+
+
+def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):
+    files = {"p/m.py": b'def f(x=1):\n    "What f does."\n    return x\n', "p/x.c": b"int x;\n"}
+    (tmp_path / "code.tar.gz").write_bytes(tar_of(files))
+    documents, left_out = read(tmp_path, "code.tar.gz")
+    assert documents["code.tar.gz/p/m.py"].title == "module p.m"
+    assert "What f does." in documents["code.tar.gz/p/m.py"].text
+    assert {item.reason for item in left_out.values()} == {"no reader for .c"}
+    documents, _ = read(tmp_path, "code.tar.gz", source_code="whole")
+    assert {document.kind for document in documents.values()} == {"code"} and len(documents) == 2
+
+
+@pytest.mark.parametrize("damage", [b"PK\3\4 not a zip", b"\x1f\x8b\x08\x00 not gzip", b"%PDF-1.4 not a PDF"])
+def test_a_damaged_file_costs_itself(tmp_path, damage):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_bytes(damage)
+    (tmp_path / "docs" / "b.txt").write_text("good")
+    documents, left_out = read(tmp_path, "docs")
+    assert list(documents) == ["docs/b.txt"]
+    assert list(left_out) and all(uri.startswith("docs/a.txt") for uri in left_out)

@@ -1,0 +1,211 @@
+"""What hangs, dies or fills the memory costs its own record a reason, and the others are read."""
+
+import ctypes
+import io
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from container_cases import zipped
+from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.read import reader, sandbox
+from lmworks.corpus.read.config import ReadConfig, SandboxConfig
+from lmworks.corpus.read.document_reader import TOLD, Batch, Request, documents_of, read_documents
+from lmworks.corpus.read.sandbox import Mark, Sandbox
+from lmworks.corpus.sources.files import FoundFile
+from lmworks.records import Document, RejectedRecord
+
+BOUNDS = SandboxConfig(seconds=1.0, megabytes=512)
+
+
+def good(raw: bytes) -> str:
+    return raw.decode()
+
+
+def refusing(raw: bytes) -> str:
+    raise UnusableError("no text")
+
+
+def hanging(raw: bytes) -> str:
+    time.sleep(60)
+    raise AssertionError
+
+
+def crashing(raw: bytes) -> str:
+    ctypes.string_at(0)
+    raise AssertionError
+
+
+def leaving(raw: bytes) -> str:
+    os._exit(3)
+
+
+def filling(raw: bytes) -> str:
+    return str(len(bytearray(1 << 30)))
+
+
+def own_process(raw: bytes) -> str:
+    return str(os.getpid())
+
+
+def surprised(raw: bytes) -> str:
+    return {}["key"]
+
+
+def deep(raw: bytes) -> str:
+    return deep(raw)
+
+
+@pytest.fixture(scope="module")
+def bounded() -> Iterator[Sandbox]:
+    with Sandbox(BOUNDS) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (refusing, "^no text$"),
+        (hanging, "took longer than 1 s"),
+        (crashing, r"crashed \(SIGSEGV\)"),
+        (leaving, r"crashed \(status 3\)"),
+        (filling, "needed more than 512 MB of memory"),
+        (surprised, "KeyError: 'key'"),
+        (deep, "nested too deeply"),
+    ],
+)
+def test_what_goes_wrong_is_a_reason_and_the_next_call_is_answered(
+    bounded: Sandbox, function: Callable[[bytes], str], reason: str
+) -> None:
+    with pytest.raises(UnusableError, match=reason):
+        bounded.call(function, b"x")
+    assert bounded.call(good, b"x" * 5_000_000) == "x" * 5_000_000
+
+
+def test_bounds_that_bound_nothing_are_refused() -> None:
+    for settings in ({"seconds": 0}, {"megabytes": 500}):
+        with pytest.raises(ValueError, match="a sandbox needs"):
+            SandboxConfig(**settings)
+
+
+def test_a_system_without_bounds_on_memory_is_told_of_and_reads_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which has no /proc and lets no process bound its memory."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert sandbox.memory_is_bounded()
+    monkeypatch.setattr(sandbox, "_MAPPED", Path("/proc/none/statm"))
+    assert not sandbox.memory_is_bounded()
+    sandbox._limit_memory(64)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_one_process_serves_until_it_is_closed() -> None:
+    with Sandbox(BOUNDS) as found:
+        (process,) = {int(found.call(own_process, b"")) for _ in range(5)}
+        os.kill(process, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Streams
+
+
+def counting(count: int, mark: Mark) -> Iterator[int]:
+    for number in range(count):
+        mark(~number)
+        if number == 7:
+            raise ValueError("seven")
+        yield number
+
+
+def test_a_stream_is_given_as_it_comes_and_raises_what_it_raises(bounded: Sandbox) -> None:
+    assert list(bounded.stream(counting, 5)) == list(range(5))
+    with pytest.raises(RuntimeError, match="ValueError: seven"):
+        list(bounded.stream(counting, 9))
+    assert bounded.place == ~7
+    assert next(bounded.stream(counting, 5)) == 0  # nobody wants the rest
+    assert list(bounded.stream(counting, 3)) == list(range(3))
+
+
+def deadly(content: bytes) -> Extracted:
+    """An extractor that meets what it cannot stand."""
+    match content.strip():
+        case b"hang":
+            time.sleep(60)
+        case b"crash":
+            ctypes.string_at(0)
+        case b"fill":
+            bytearray(1 << 30)
+    return Extracted(content.decode(), "deadly", "1")
+
+
+def _deadly_file(request: Request, mark: Mark) -> Iterator[Batch]:
+    reader.EXTRACTORS = {**reader.EXTRACTORS, "text/plain": deadly}  # type: ignore[misc]
+    yield from reader.read_files(request, mark)
+
+
+def read(path: Path, found: Sandbox) -> list[tuple[str, str]]:
+    """The texts or reasons of what is in a file, by name."""
+    items = list(documents_of([FoundFile(path, "a", Path(path.name), "s")], ReadConfig(guard=BOUNDS), found))
+    return [(item.uri, item.text if isinstance(item, Document) else item.reason) for item in items]
+
+
+def test_a_record_that_kills_costs_itself_and_the_others_are_read(
+    bounded: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmworks.corpus.read.document_reader._read", _deadly_file)
+    names = ["one", "hang", "two", "crash", "fill", "three"]
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({f"{number}.txt": name.encode() for number, name in enumerate(names)}))
+    reasons = {
+        "hang": "reading it took longer than 1 s",
+        "crash": "reading it crashed (SIGSEGV)",
+        "fill": "reading it needed more than 512 MB of memory",
+    }
+    assert read(path, bounded) == [(f"a/{number}.txt", reasons.get(name, name)) for number, name in enumerate(names)]
+    alone = tmp_path / "a.txt"
+    alone.write_text("crash")
+    assert read(alone, bounded) == [("a", "reading it crashed (SIGSEGV)")]
+
+
+def test_a_container_that_kills_ends_there(bounded: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmworks.corpus.read.document_reader._read", _broken_container)
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({f"{number}.txt": b"text" for number in range(9)}))
+    ended = "reading it crashed (SIGSEGV); what follows is not read"
+    assert read(path, bounded) == [("a/0.txt", "text"), ("a/1.txt", "text"), ("a", ended)]
+
+
+def _broken_container(request: Request, mark: Mark) -> Iterator[Batch]:
+    members = reader.read_zip
+
+    def dying(stream: io.BufferedReader, budget: reader.ByteBudget) -> Iterator[object]:
+        for number, member in enumerate(members(stream, budget)):
+            if number == 2:
+                ctypes.string_at(0)
+            yield member
+
+    reader.read_zip = dying  # type: ignore[assignment]
+    yield from reader.read_files(request, mark)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files that were made for it
+
+
+def test_a_file_of_broken_rows_is_told_in_fewer_bytes_than_it_has_rows(tmp_path: Path) -> None:
+    """Each rejected record is counted, by its reason; no more than `TOLD` have a line of their own."""
+    rows = ['{"text": "one"}', *("[" + " " * (number % 200) + "x" for number in range(TOLD + 2500))]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    items = list(read_documents(ReadConfig(sources=("t.jsonl",)), base=tmp_path))
+    rejected = [item for item in items if isinstance(item, RejectedRecord)]
+    assert len(items) - len(rejected) == 1
+    assert [item.uri for item in rejected[:TOLD]] == [f"t.jsonl/{number + 2}" for number in range(TOLD)]
+    others = rejected[TOLD:]
+    assert {item.uri for item in others} == {"t.jsonl"} and all("told one by one" in item.reason for item in others)
+    assert sum(item.count for item in rejected) == TOLD + 2500
+    assert len(others) == 101

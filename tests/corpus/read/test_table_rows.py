@@ -1,0 +1,330 @@
+"""Tables written by `json`, `csv` and pyarrow: which columns become what, and what a broken row costs."""
+
+import csv
+import io
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from container_cases import SMALL, check_cuts, flipped, items_of, kept, rejected, texts
+from lmworks.corpus.read.config import Columns, ReadConfig
+from lmworks.corpus.read.record import Row
+from lmworks.records import RejectedRecord
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
+
+
+def separated(rows: list[list[str]], dialect: str = "excel") -> bytes:
+    sink = io.StringIO(newline="")
+    csv.writer(sink, dialect).writerows(rows)
+    return sink.getvalue().encode()
+
+
+def parquet_of(columns: dict[str, Any], **settings: Any) -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pa.table(columns), sink, **settings)
+    return sink.getvalue()
+
+
+def jsonl(*rows: Any) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON Lines
+
+
+@given(st.lists(TEXTS), st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n"]))
+def test_rows_of_json_are_read_back(rows: list[str], ascii_only: bool, end: str) -> None:
+    raw = "".join(json.dumps({"text": row}, ensure_ascii=ascii_only) + end for row in rows).encode()
+    items = items_of("a.jsonl", raw)
+    assert texts(items) == rows and not rejected(items)
+
+
+def test_columns_become_the_parts_of_a_document() -> None:
+    row = {
+        "text": "the text", "title": "A title", "date": "2024-02-29T12:00:00Z", "license": "CC0-1.0", "language": "en",
+        "id": 7, "score": 0.5, "good": True, "nothing": None, "empty": "", "long": "x" * 201, "short": "x" * 200,
+        "list": [1], "object": {"a": 1}, "infinite": float("inf"),
+    }  # fmt: skip
+    metadata = {"id": "7", "score": "0.5", "good": "true", "short": "x" * 200}
+    expected = Row("1", "the text", "A title", "2024-02-29T12:00:00Z", "CC0-1.0", "en", metadata)
+    assert items_of("a.jsonl", jsonl(row)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("date", "is_kept"),
+    [
+        ("2024", True), ("2024-02", True), ("2024-02-29", True), ("2024-02-29 12:00:00.5+01:00", True),
+        ("2024-02-29T12:00Z", True), ("29 February 2024", False), (1709208000, False), ("2024-02-29T", False),
+    ],
+)  # fmt: skip
+def test_dates_of_iso_8601_are_dates_and_others_metadata(date: str | int, is_kept: bool) -> None:
+    columns = Columns(text="body", date="when", id="key")
+    (row,) = items_of("a.jsonl", jsonl({"body": "t", "when": date, "key": "k"}), ReadConfig(columns=columns))
+    assert isinstance(row, Row) and row.date == (date if is_kept else None)
+    assert row.metadata == {"id": "k"} | ({} if is_kept else {"when": str(date)})
+
+
+def test_a_broken_row_costs_itself() -> None:
+    raw = b'{"text": "a"}\n{"text": \n{"text": 3}\n{"title": "b"}\n["text"]\n{"text": "\xff"}\n\n{"text": "c"}'
+    items = items_of("a.jsonl", raw)
+    assert texts(items) == ["a", "c"] and [item.uri for item in kept(items)] == ["1", "8"]
+    reasons = {item.uri: item.reason for item in rejected(items)}
+    assert list(reasons) == ["2", "3", "4", "5", "6"]
+    assert reasons["2"].startswith("not JSON: ")
+    assert reasons["3"] == 'no text in column "text", but a value of type int'
+    assert reasons["4"] == 'no text in column "text", but nothing'
+    assert reasons["5"] == "not a JSON object, but a value of type list"
+    assert reasons["6"] == "not UTF-8: invalid start byte at byte 10"
+
+
+def test_nesting_without_end_is_a_broken_row() -> None:
+    items = items_of("a.jsonl", jsonl({"text": "a"}) + b'{"text": ' + b"[" * 100_000 + b"\n" + jsonl({"text": "b"}))
+    assert texts(items) == ["a", "b"] and [item.uri for item in rejected(items)] == ["2"]
+
+
+def test_a_table_without_texts_says_what_it_has() -> None:
+    (item,) = items_of("a.jsonl", jsonl({"content": "a", "url": "b"}) * 3)
+    assert item == RejectedRecord(
+        "", 'no column "text"; found: content, url: set columns.text to the one that holds the text'
+    )
+    (item,) = items_of("a.jsonl", jsonl({"messages": []}))
+    assert isinstance(item, RejectedRecord) and item.reason.endswith(
+        "these are conversations, which data.tokenize takes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (json.dumps([{"text": "a"}, {"text": "b"}]).encode(), "a JSON array, not an object a line: convert it"),
+        (b"[\n" + jsonl({"text": "a"}), "a JSON array"),
+        (json.dumps({"text": "a"}, indent=2).encode(), "one JSON value over many lines"),
+        ('{"text": "a"}\n'.encode("utf-16"), "in UTF-16: convert it"),
+    ],
+)
+def test_other_json_is_rejected_with_what_to_do(raw: bytes, reason: str) -> None:
+    (item,) = items_of("a.jsonl", raw)
+    assert isinstance(item, RejectedRecord) and item.uri == "" and item.reason.startswith(reason)
+
+
+def test_a_file_of_something_else_is_given_up() -> None:
+    items = items_of("a.jsonl", b"no JSON at all\n" * 1000)
+    assert len(items) == 101 and items[-1] == RejectedRecord("", "none of the first 100 lines holds a JSON object")
+
+
+def test_a_mark_of_utf_8_is_no_text() -> None:
+    assert texts(items_of("a.jsonl", b"\xef\xbb\xbf" + jsonl({"text": "a"}))) == ["a"]
+    assert texts(items_of("a.csv", b"\xef\xbb\xbf" + separated([["text", "n"], ["a", "1"]]))) == ["a"]
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_told() -> None:
+    (row,) = items_of("a.jsonl", b'{"text": "cut \\ud83d", "title": "\\ude00", "whole": "\\ud83d\\ude00"}\n')
+    assert row == Row("1", "cut \ufffd", "\ufffd", metadata={"whole": "😀", "lone_surrogates": "1"})
+
+
+def test_a_line_that_is_too_long_is_read_over() -> None:
+    items = items_of("a.jsonl", jsonl({"text": "a"}, {"text": "x" * 5000}, {"text": "b"}), SMALL)
+    assert texts(items) == ["a", "b"] and rejected(items) == [RejectedRecord("2", "a line of more than 1,000 bytes")]
+    exact = jsonl({"text": "x" * (1000 - len(jsonl({"text": ""})) + 1)})
+    assert len(exact) == 1001 and not rejected(items_of("a.jsonl", exact, SMALL))  # without its end, 1,000
+
+
+def test_json_lines_that_are_cut_off_or_damaged() -> None:
+    check_cuts("a.jsonl", jsonl({"text": "one"}, {"text": "two", "n": 2}, {"text": "three"}))
+
+
+@given(st.data())
+def test_flipped_bytes_do_no_harm(data: st.DataObject) -> None:
+    items_of("a.jsonl", data.draw(flipped(jsonl({"text": "one", "date": "2024"}, {"text": "two"}))), SMALL)
+    items_of("a.csv", data.draw(flipped(separated([["text", "n"], ["one", "1"], ['"two"\n', "2"]]))), SMALL)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CSV and TSV
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=6), st.sampled_from(["excel", "excel-tab"]))
+def test_tables_are_read_back(rows: list[tuple[str, str]], dialect: str) -> None:
+    raw = separated([["title", "text"], *map(list, rows)], dialect)
+    items = items_of("a.csv" if dialect == "excel" else "a.tsv", raw)
+    assert texts(items) == [text for _, text in rows] and not rejected(items)
+    assert [row.title for row in kept(items)] == [title for title, _ in rows]
+    assert texts(items_of("a.csv", separated([["text"], ["x" * 1_000_000], ["y"]]))) == ["x" * 1_000_000, "y"]
+
+
+def test_a_quote_that_is_not_closed_swallows_no_more_than_a_record() -> None:
+    raw = b'text,n\n"open,1\n' + b"row,1\n" * 1000
+    items = items_of("a.csv", raw, SMALL)
+    assert [item.uri for item in rejected(items)] == ["1"]
+    assert 800 < len(texts(items)) < 1000 and set(texts(items)) == {"row"}
+    items = items_of("a.csv", separated([["text", "n"], ["x" * 5000, "1"], ["b", "2"]]), SMALL)
+    assert texts(items) == ["b"] and [item.uri for item in rejected(items)] == ["1"]
+
+
+def test_a_broken_row_of_csv_costs_itself() -> None:
+    raw = b'text,n\na,1\nb\nc,1,2\n"d"e,1\nf\xff,1\n\n"g\nh",1\ni,"open\n'
+    items = items_of("a.csv", raw)
+    assert texts(items) == ["a", "g\nh"]
+    assert [(item.uri, item.reason) for item in rejected(items)] == [
+        ("2", "1 fields, where the header has 2"),
+        ("3", "3 fields, where the header has 2"),
+        ("4", "',' expected after '\"'"),
+        ("5", "not UTF-8"),
+        ("7", "unexpected end of data"),
+    ]
+
+
+@pytest.mark.parametrize("raw", [b"a,b\nc,d\n", b"Text\nx\n", b""])
+def test_a_table_without_a_header_of_texts_is_rejected(raw: bytes) -> None:
+    items = items_of("a.csv", raw)
+    assert all(isinstance(item, RejectedRecord) and 'no column "text"; found: ' in item.reason for item in items)
+    assert len(items) == (1 if raw else 0)
+
+
+@pytest.mark.parametrize("text", ["", (), ("text", "")])
+def test_columns_need_a_text(text: str | tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="the one that holds the text"):
+        Columns(text=text)
+
+
+def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
+    columns = Columns(text=("text", "body"))
+    rows = [{"body": "a"}, {"text": "b", "body": "short"}, {"text": None, "body": "c"}, {"text": " ", "body": "d"}]
+    rows += [{"text": "", "body": 1}, {"text": None, "body": [1]}, {"title": "e"}]
+    items = items_of("a.jsonl", jsonl(*rows), ReadConfig(columns=columns))
+    assert texts(items) == ["a", "b", "c", "d", ""]
+    assert [item.metadata for item in items if isinstance(item, Row)] == [
+        {},
+        {"body": "short"},
+        {},
+        {"text": " "},
+        {"body": "1"},
+    ]
+    assert rejected(items) == [
+        RejectedRecord("6", 'no text in column "text" or "body", but a value of type list'),
+        RejectedRecord("7", 'no text in column "text" or "body", but nothing'),
+    ]
+    assert texts(items_of("a.csv", separated([["body", "n"], ["a", "1"]]), ReadConfig(columns=columns))) == ["a"]
+    assert texts(
+        items_of("a.csv", separated([["text", "body"], ["", "a"], ["b", ""]]), ReadConfig(columns=columns))
+    ) == ["a", "b"]
+    (item,) = items_of("a.csv", separated([["n"], ["1"]]), ReadConfig(columns=columns))
+    assert isinstance(item, RejectedRecord) and item.reason.startswith('no column "text" or "body"; found: n')
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parquet
+
+
+def test_columns_of_parquet_become_the_parts_of_a_document() -> None:
+    row = {
+        "text": "the text", "title": "A title", "date": date(2024, 2, 29), "license": "CC0-1.0", "language": "en",
+        "id": 7, "score": 0.5, "good": True, "nothing": None, "amount": Decimal("1.50"), "list": [1],
+        "object": {"a": 1}, "found": datetime(2024, 2, 29, 12, tzinfo=UTC), "bytes": b"x",
+    }  # fmt: skip
+    sink = io.BytesIO()
+    table = pa.Table.from_pylist([row]).append_column("kind", pa.array(["web"]).dictionary_encode())
+    parquet.write_table(table.append_column("exact", pa.array([1], pa.timestamp("ns"))), sink)
+    metadata = {
+        "id": "7", "score": "0.5", "good": "true", "amount": "1.50", "found": "2024-02-29T12:00:00+00:00",
+        "kind": "web", "exact": "1970-01-01T00:00:00",
+    }  # fmt: skip
+    expected = Row("1", "the text", "A title", "2024-02-29", "CC0-1.0", "en", metadata)
+    assert items_of("a.parquet", sink.getvalue()) == [expected]
+
+
+def test_a_parquet_file_that_unpacks_to_too_much_is_given_up() -> None:
+    raw = parquet_of({"text": ["x" * 1_000_000] * 400}, compression="zstd", row_group_size=50)
+    assert len(raw) < 500_000
+    items = items_of("a.parquet", raw)
+    assert rejected(items) == [RejectedRecord("", "unpacks to more than 200 times its size; what follows is not read")]
+    assert 0 < len(kept(items)) <= 100
+
+
+@given(
+    st.lists(TEXTS, max_size=30),
+    st.integers(1, 10),
+    st.booleans(),
+    st.sampled_from(["none", "snappy", "zstd", "gzip"]),
+    st.sampled_from([pa.string(), pa.large_string(), pa.binary(), pa.string_view()]),
+)
+def test_a_parquet_file_is_read_back(
+    rows: list[str], group: int, dictionary: bool, compression: str, kind: Any
+) -> None:
+    values = [row.encode() for row in rows] if kind == pa.binary() else rows
+    raw = parquet_of(
+        {"text": pa.array(values, kind), "n": pa.array(range(len(rows)), pa.int64())},
+        row_group_size=group,
+        use_dictionary=dictionary,
+        compression=compression,
+    )
+    items = items_of("a.parquet", raw)
+    assert texts(items) == rows and not rejected(items)
+    assert [item.uri for item in items] == [str(number) for number in range(1, len(rows) + 1)]
+    assert [item.metadata for item in kept(items)] == [{"n": str(number)} for number in range(len(rows))]
+
+
+def test_columns_of_long_values_are_not_read() -> None:
+    raw = parquet_of(
+        {"text": ["a", "b"], "html": ["<p>" * 1000, "<b>" * 1000], "short": ["s", "t"]}, use_dictionary=False
+    )
+    assert [item.metadata for item in kept(items_of("a.parquet", raw))] == [{"short": "s"}, {"short": "t"}]
+
+
+def test_a_parquet_row_without_a_text_costs_itself() -> None:
+    items = items_of("a.parquet", parquet_of({"text": ["a", None, "c" * 2000, "d"]}), SMALL)
+    assert texts(items) == ["a", "d"]
+    assert rejected(items) == [
+        RejectedRecord("2", 'no text in column "text", but nothing'),
+        RejectedRecord("3", "larger than max_bytes = 1,000 characters (2,000)"),
+    ]
+
+
+def test_bytes_that_are_no_text_cost_their_row() -> None:
+    items = items_of("a.parquet", parquet_of({"text": [b"a", b"\xff", b"c"]}))
+    assert texts(items) == ["a", "c"] and rejected(items)[0].reason.startswith("a damaged text: ")
+
+
+def test_a_damaged_row_group_costs_itself() -> None:
+    rows = [f"text number {number} of the table" for number in range(40)]
+    raw = parquet_of(
+        {"text": rows}, row_group_size=10, compression="none", write_page_checksum=True, use_dictionary=False
+    )
+    items = items_of("a.parquet", raw.replace(b"text number 15", b"TEXT number 15"))
+    assert texts(items) == rows[:10] + rows[20:]
+    assert [(item.uri, item.count) for item in rejected(items)] == [("", 10)]
+    assert [item.uri for item in kept(items)][10] == "21"
+
+
+def test_a_parquet_file_that_is_cut_off_is_rejected() -> None:
+    raw = parquet_of({"text": ["one", "two", "three"]})
+    check_cuts("a.parquet", raw, 7)
+    (item,) = items_of("a.parquet", raw[:-1])
+    assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")
+
+
+@pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 100, bytes(1000)])
+def test_what_is_no_parquet_file_is_rejected(raw: bytes) -> None:
+    (item,) = items_of("a.parquet", raw)
+    assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")
+
+
+def test_of_several_columns_of_parquet_the_first_counts_that_holds_a_text() -> None:
+    """One that is too long to be metadata is read, and one that holds no texts stands in nobody's way."""
+    columns = Columns(text=("text", "content", "body"))
+    long = "long " * 500
+    raw = parquet_of({"content": pa.array([None, "b"]), "body": [long, long], "text": pa.array([[1], [2]])})
+    assert texts(items_of("a.parquet", raw, ReadConfig(columns=columns))) == [long, "b"]
+    assert texts(items_of("a.parquet", raw, ReadConfig(columns=Columns(text=("body", "content"))))) == [long, long]
+    assert rejected(items_of("a.parquet", raw)) == [
+        RejectedRecord("", 'column "text" holds no texts, but values of type list<element: int64>')
+    ]

@@ -75,10 +75,10 @@ def _read(workspace: Path, seconds: float) -> Cleaned:
     reasons: dict[str, str] = {}
     for entry in read_ledger(folder / LEDGER):
         if entry.verdict == "dropped":
-            first = entry.first
+            first = entry.reasons[0]
             told = "" if first.value is None else f" {first.value:.3g}"
             reasons.setdefault(
-                entry.document, f"{entry.step}: {first.rule}{told} {first.twin or first.label or ''}".strip()
+                entry.document, f"{entry.step}: {first.rule}{told} {first.kept_duplicate or first.label or ''}".strip()
             )
     return Cleaned(
         {document.uri: document.text for document in documents},

@@ -21,7 +21,7 @@ from lmworks.artefact import (
 )
 from lmworks.config import unknown
 from lmworks.corpus.documents import DOCUMENTS, DocumentStore
-from lmworks.corpus.filtering.ledger import origin_of
+from lmworks.corpus.filtering.ledger import origins
 from lmworks.corpus.read.stage import read_from
 from lmworks.corpus.sources.files import without_password
 from lmworks.ground.answer_record import to_answer
@@ -172,7 +172,7 @@ def _citation_tree(node: Tree, citation: Verdict, corpus: Path, artefacts: Mappi
 
 def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str, Path]) -> None:
     """The place of a cleaned text in the extracted one, and what was changed there."""
-    origin = origin_of(folder, span.document)
+    origin = next(origins(folder, f'{span.document}"'), None)
     parents = list(_parents(folder, artefacts))
     if origin is None:
         for parent in parents:

@@ -69,9 +69,9 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "pydivsufsort"),
     ),
     "data.clean": Stage(
-        run="lmworks.corpus.filtering.stage:clean",
+        run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=7,
+        version=8,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

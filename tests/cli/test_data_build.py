@@ -59,13 +59,13 @@ def test_the_end_of_a_build_names_the_documents_and_what_can_be_done_with_them(b
 
 def test_a_terminal_shows_what_a_person_looks_for_and_the_report_all(base):
     told = (base / "told").read_text()
-    assert "Only in the report: Measures and thresholds, Examples, Data card" in told
+    assert "Only in the report: Scores and thresholds, Examples" in told
     assert "pii.email 1" in " ".join(told.split())  # a mark
     measures = ("alphabetic_token_share", "top_2_gram_character_share", "token_character_share")
     assert not any(measure[:15] in told for measure in measures)  # in a narrow table, names would break
     page = (base / ".lmworks" / "clean" / "report.html").read_text()
     assert all(f"<td>{measure}</td>" in page for measure in measures)
-    assert all(f"<h2>{title}</h2>" in page for title in ("Measures and thresholds", "Examples", "Data card"))
+    assert all(f"<h2>{title}</h2>" in page for title in ("Scores and thresholds", "Examples"))
 
 
 def test_cleaned_documents_are_a_source_by_their_workspace(base, tmp_path, monkeypatch):

@@ -21,6 +21,11 @@ WORDS = (
 )
 POLICY = """
 [[steps]]
+name = "pages"
+kinds = ["web"]
+limits = { words = { at_least = 1 } }
+
+[[steps]]
 name = "length"
 limits = { words = { at_least = 60 } }
 
@@ -31,6 +36,10 @@ marks = { "pii.*" = { action = "redact", at_least = 0.5 } }
 [[steps]]
 name = "contamination"
 limits = { contamination = { at_most = 0.5 } }
+
+[[steps]]
+name = "equal"
+duplicates = "exact"
 
 [[steps]]
 name = "alike"
@@ -44,18 +53,19 @@ QUESTION = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
+    """`old/twin` has the text of `old/plan`, which is like that of `plan`."""
     folder = tmp_path_factory.mktemp("why")
-    (folder / "notes" / "old").mkdir(parents=True)
-    (folder / "notes" / "plan.md").write_text(WORDS + "Write to jane.miller@bakery-miller.com for more.")
-    (folder / "notes" / "old" / "plan.md").write_text(WORDS.replace("Tuesday", "Friday"))
-    (folder / "notes" / "short.md").write_text("Too short, and [red]no markup[/red] \x1b[31m\u202e.")
-    (folder / "notes" / "test.md").write_text(
-        f"{QUESTION} " + "Nobody in the whole town remembers it any more today. " * 9
-    )
-    (folder / "notes" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    notes = folder / "notes"
+    (notes / "old").mkdir(parents=True)
+    (notes / "plan.md").write_text(WORDS + "Write to jane.miller@bakery-miller.com for more.")
+    (notes / "old" / "plan.md").write_text(WORDS.replace("Tuesday", "Friday"))
+    (notes / "old" / "twin.md").write_text(WORDS.replace("Tuesday", "Friday"))
+    (notes / "short.md").write_text("Too short, and [red]no markup[/red] \x1b[31m\u202e.")
+    (notes / "test.md").write_text(f"{QUESTION} " + "Nobody in the whole town remembers it any more today. " * 9)
+    (notes / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "items.jsonl").write_text(json.dumps({"question": QUESTION, "id": 7}) + "\n")
     (folder / "policy.toml").write_text(POLICY)
-    made("data.read", folder / "documents", [], f'sources=["{folder / "notes"}"]')
+    made("data.read", folder / "documents", [], f'sources=["{notes}"]')
     made("data.annotate", folder / "annotations", [folder / "documents"], f'evaluation=["{folder / "items.jsonl"}"]')
     inputs = [folder / "documents", folder / "annotations"]
     made("data.duplicates", folder / "duplicates", inputs, "near.threshold=0.6")
@@ -74,99 +84,92 @@ def told(folder: Path, *arguments: str) -> str:
     return " ".join(found.output.split())
 
 
-def test_a_document_that_stays(folder):
-    text = told(folder, "notes/plan.md")
-    assert "notes/plan.md stays, 366 of 388 characters of it" in text
-    assert "personal: pii.email cut, 1 place, 29 characters" in text
-    assert "Write to [-jane.miller@bakery-miller.com-]{+<EMAIL>+} for more." in text
-    assert "Passed with the least margin length: words 78, at least 60 (30% away)" in text
+GOLDEN = """
+notes/old/twin.md
+dropped by equal: exact 1, threshold 0.8, duplicate of notes/old/plan.md
+hash {digest}…, source notes, kind text, language en
+
+step           verdict       characters
+repair         kept          339
+pages          out of scope  339
+length         kept          339
+personal       kept          339
+contamination  kept          339
+equal          dropped       339 → 0
+alike          gone
+nothing_left   gone
+
+Why
+  equal: exact 1, threshold 0.8, duplicate of notes/old/plan.md
+
+Passed with the least margin
+  length: words 70, at least 60 (17% away)
+  contamination: contamination 0, at most 0.5 (100% away)
+
+Kept duplicate (equal, 1.000): notes/old/plan.md
+  which was dropped itself by alike: near {similarity}, threshold 0.6, duplicate of notes/plan.md
+"""
 
 
-def test_a_step_that_did_not_look_is_not_said_to_have_kept(folder, tmp_path):
-    pages = "{name='pages', kinds=['web'], limits={words={at_least=1}}}"
-    inputs = [folder / name for name in ("documents", "annotations")]
-    made(
-        "data.clean", tmp_path / "cleaned", inputs, f"steps=[{pages}, {{name='any', limits={{words={{at_least=1}}}}}}]"
-    )
-    assert "repair kept 388 pages out of scope 388 any kept 388" in told(tmp_path, "notes/plan.md")
+def test_the_golden_story_of_a_duplicate_of_one_that_went_later(folder):
+    found = CliRunner().invoke(app, ["data", "why", "old/twin.md", "--workspace", str(folder / "cleaned")])
+    (first, *_) = read_ledger(folder / "cleaned" / LEDGER, document=["notes/old/twin.md"])
+    entries = read_ledger(folder / "cleaned" / LEDGER, document=["notes/old/plan.md"])
+    (dropped,) = (entry for entry in entries if entry.verdict == "dropped")
+    expected = GOLDEN.format(digest=first.hash[:16], similarity=f"{dropped.reasons[0].value:.4g}")
+    assert [line.rstrip() for line in found.output.splitlines()] == expected.splitlines()
 
 
-def test_a_document_that_went_for_its_twin(folder):
-    text = told(folder, "old/plan.md")  # the end of its uri
-    assert "notes/old/plan.md dropped by alike: near 0." in text and "threshold 0.6, duplicate of notes/plan.md" in text
-    assert "Kept duplicate (alike: near, similarity 0." in text and "): notes/plan.md which stays" in text
-    assert "the kept one: licence unknown, 388 characters" in text
-    assert "it has The council met on [-Tuesday-] to talk" in text
-    assert "this one has The council met on {+Friday+} to talk" in text
-
-
-def test_a_document_that_stays_tells_which_went_for_its_sake(folder):
-    text = told(folder, "notes/plan.md")
-    assert "Dropped for its sake: 1 notes/old/plan.md: alike: near 0." in text
-    assert "Dropped for its sake" not in told(folder, "old/plan.md")
-
-
-def test_a_document_that_fails_a_limit_and_holds_what_would_act_on_a_terminal(folder):
-    text = told(folder, "short.md")
-    assert "dropped by length: words 8, threshold 60" in text
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "notes/plan.md",
+            [
+                "notes/plan.md stays, 366 of 388 characters of it",
+                "personal: pii.email cut, 1 places, 29 characters",
+                "Write to [-jane.miller@bakery-miller.com-]{+<EMAIL>+} for more.",
+                "Passed with the least margin length: words 78, at least 60 (30% away)",
+                "Dropped in its place: 1 notes/old/plan.md: alike: near 0.",
+            ],
+        ),
+        (
+            "old/plan.md",
+            [
+                "notes/old/plan.md dropped by alike: near 0.",
+                "threshold 0.6, duplicate of notes/plan.md",
+                "): notes/plan.md which stays",
+                "it has The council met on [-Tuesday-] to talk",
+                "this one has The council met on {+Friday+} to talk",
+                "Dropped in its place: 1 notes/old/twin.md: equal: exact 1, threshold",
+            ],
+        ),
+        ("short.md", ["dropped by length: words 8, threshold 60"]),
+        ("test.md", ["dropped by contamination: contamination 1, threshold 0.5", "the evaluation item items/7"]),
+        ("picture.png", ["notes/picture.png became no document: no reader for .png"]),
+    ],
+)
+def test_why_each_stays_or_went(folder, name, lines):
+    text = told(folder, name)
+    assert all(line in text for line in lines), text
     assert "\x1b" not in text and "\u202e" not in text
 
 
-def test_a_document_that_holds_an_evaluation_item(folder):
-    text = told(folder, "test.md")
-    assert "dropped by contamination: contamination 1, threshold 0.5" in text
-    assert "Holds the evaluation item items/7, 100% of it" in text
-
-
-def test_a_hash_or_its_beginning(folder):
-    (first, *_) = read_ledger(folder / "cleaned" / LEDGER, "notes/plan.md")
-    assert told(folder, first.hash) == told(folder, first.hash[:8]) == told(folder, "notes/plan.md")
-
-
-def test_the_hash_that_a_document_has_after_cleaning(folder):
-    """It is the one that shards of tokens and citations give."""
+def test_a_hash_before_or_after_cleaning_or_its_beginning(folder):
+    """The later one is what shards of tokens and citations give."""
+    (first, *_) = read_ledger(folder / "cleaned" / LEDGER, document=["notes/plan.md"])
     (cleaned,) = (each for each in open_documents(folder / "cleaned") if each.uri == "notes/plan.md")
-    assert cleaned.hash != cleaned.metadata["extracted"]
-    assert told(folder, cleaned.hash) == told(folder, cleaned.hash[:8].upper()) == told(folder, "notes/plan.md")
-
-
-def test_a_file_that_no_reader_could_read(folder):
-    assert told(folder, "picture.png") == "notes/picture.png became no document: no reader for .png"
-
-
-def test_a_hash_that_several_documents_have_after_cleaning(tmp_path):
-    (tmp_path / "notes").mkdir()
-    for name in ("jane", "john"):
-        (tmp_path / "notes" / f"{name}.md").write_text(f"{WORDS} Write to {name}.miller@bakery-miller.com.")
-    made("data.read", tmp_path / "documents", [], f'sources=["{tmp_path / "notes"}"]')
-    made("data.annotate", tmp_path / "annotations", [tmp_path / "documents"])
-    steps = "steps=[{name='personal', marks={'pii.*'={action='redact'}}}]"
-    made("data.clean", tmp_path / "cleaned", [tmp_path / "documents", tmp_path / "annotations"], steps)
-    (digest,) = {each.hash for each in open_documents(tmp_path / "cleaned")}
-    text = told(tmp_path, digest)
-    assert "notes/jane.md stays" in text and "notes/john.md stays" in text
-
-
-def test_a_container_of_which_only_a_part_could_be_read(tmp_path):
-    """It became documents, and what is told of the rest is all of it."""
-    message = "From a@b.org Mon Jan  1 00:00:00 2024\nSubject: The bridge\n\n"
-    (tmp_path / "box.mbox").write_text(f"No message.\n\n{message}{WORDS}\n")
-    made("data.read", tmp_path / "documents", [], f'sources=["{tmp_path / "box.mbox"}"]')
-    made("data.annotate", tmp_path / "annotations", [tmp_path / "documents"])
-    inputs = [tmp_path / "documents", tmp_path / "annotations"]
-    made("data.clean", tmp_path / "cleaned", inputs, "steps=[{name='a', limits={words={at_least=1}}}]")
-    text = told(tmp_path, "box.mbox")
-    assert "box.mbox became no document: 13 bytes before the" in text and "box.mbox/1 stays" in text
+    assert cleaned.hash != first.hash
+    for digest in (first.hash, first.hash[:8], cleaned.hash, cleaned.hash[:8].upper()):
+        assert told(folder, digest) == told(folder, "notes/plan.md")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("plan.md", "plan.md may be notes/old/plan.md, notes/plan.md: give more of it"),
-        ("notes/plan", "knows no document notes/plan; next to it in the alphabet are notes/picture.png, notes/plan.md"),
-        ("notes", "notes may be notes/old/plan.md, notes/plan.md, notes/short.md, notes/test.md: give more of it"),
-        ("", "name a document: its uri, the end of it, or the first 8 or more digits"),
-        ("xyz", "cleaned knows no document xyz"),
+        ("notes/plan", "next to it in the alphabet are notes/old/twin.md, notes/plan.md, notes/short.md"),
+        ("", "Give its uri, which begins with the name of the source's folder, the end of it, or the first 8"),
     ],
 )
 def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, message):
@@ -177,12 +180,13 @@ def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, me
 
 
 def test_for_programs(folder):
-    found = CliRunner().invoke(app, ["data", "why", "old/plan.md", "--json", "--workspace", str(folder / "cleaned")])
+    found = CliRunner().invoke(app, ["data", "why", "old/twin.md", "--json", "--workspace", str(folder / "cleaned")])
     (document,) = json.loads(found.output)["documents"]
-    assert document["went"] == []
-    assert document["stays"] is False and document["kept_duplicates"][0]["document"] == "notes/plan.md"
-    assert [entry["step"] for entry in document["entries"]][:2] == ["repair", "length"]
-    assert document["entries"][4]["reasons"][0]["threshold"] == 0.6
+    (kept,) = document["kept_duplicates"]
+    assert document["stays"] is False and document["went"] == []
+    assert (kept["reason"]["kept_duplicate"], kept["reason"]["value"]) == ("notes/old/plan.md", 1.0)
+    assert [entry["step"] for entry in kept["then"]] == ["alike"]
+    assert document["entries"][5]["reasons"][0]["kind"] == "exact"
     found = CliRunner().invoke(app, ["data", "why", "picture.png", "--json", "--workspace", str(folder / "cleaned")])
     left_out = [{"uri": "notes/picture.png", "reason": "no reader for .png", "count": 1}]
     assert json.loads(found.output) == {"documents": [], "left_out": left_out}

@@ -121,7 +121,8 @@ def test_data_clean_takes_it_as_a_further_input(scored, folder, tmp_path):
     run_alone("data.clean", tmp_path / "cleaned", inputs, [], [steps])
     kept = {document.uri for document in DocumentStore(tmp_path / "cleaned")}
     assert kept == {uri for uri, value in values.items() if value <= limit} and len(kept) == 3
-    dropped = {e.document: e.first.value for e in read_ledger(tmp_path / "cleaned" / LEDGER) if e.verdict == "dropped"}
+    entries = read_ledger(tmp_path / "cleaned" / LEDGER)
+    dropped = {entry.document: entry.reasons[0].value for entry in entries if entry.verdict == "dropped"}
     assert dropped == {uri: value for uri, value in values.items() if value > limit}
 
 

@@ -96,15 +96,15 @@ def why(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
 ) -> None:
-    """Tell what became of one document: what each step did and why, what it only just passed, what was cut from it
-    and what stood around that, who its twin is. Of a file that no reader could read, tell the reason.
+    """Tell why a document stayed, was cut or was dropped: what each step did, by which rule, value and threshold, what
+    it only just passed, and the duplicate that was kept in its place. Of a file that no reader could read, the reason.
 
     Examples: `lmworks data why notes/2019/plan.md` · `lmworks data why plan.md --json`
     """
     import json
     from dataclasses import asdict
 
-    from lmworks.cli.data_why_command import print_left_out, print_story
+    from lmworks.cli.data_why_command import print_rejected, print_story
     from lmworks.corpus.report.why import to_json
     from lmworks.corpus.report.why import why as stories_of
 
@@ -117,7 +117,7 @@ def why(
         typer.echo(json.dumps(result, indent=1))
         return
     for item in left_out:
-        print_left_out(new_console(), item)
+        print_rejected(new_console(), item)
     for story in stories:
         print_story(new_console(), story)
 

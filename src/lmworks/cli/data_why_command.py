@@ -1,5 +1,6 @@
 """The story of a document in a terminal, for `lmworks data why`."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from lmworks.excerpts import passage_text
@@ -11,69 +12,62 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.corpus.filtering.ledger import Entry
-    from lmworks.corpus.report.queries import Gone
     from lmworks.corpus.report.why import Story
     from lmworks.excerpts import Piece
     from lmworks.records import RejectedRecord
 
 _WENT = 10  # documents that went for the sake of one, shown at most
-_VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim"}
+_VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim", "out_of_scope": "dim"}
 
 
 def print_story(console: "Console", story: "Story") -> None:
     """All of a story, the verdict first."""
-    first = story.entries[0]
+    first, last = story.entries[0], story.entries[-1]
+    before, after = first.characters_before, last.characters_after
     _print(console, f"\n[bold]{shown(first.document)}[/bold]")
-    _print(console, _verdict(story))
+    if story.stays:
+        left = f", {after:,} of {before:,} characters of it" if after != before else ""
+        _print(console, f"[green]stays[/green]{left}")
+    else:
+        step = next(entry for entry in story.entries if entry.verdict == "dropped")
+        _print(console, f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(_reasons(step)[0])}")
     language = f", language {shown(first.language)}" if first.language else ""
     _print(console, f"[dim]hash {first.hash[:16]}…, source {shown(first.source)}, kind {first.kind}{language}[/dim]")
     _print_steps(console, story)
-    lines = [f"{entry.step}: {why}" for entry in story.entries for why in _reasons(entry)]
-    for cut in story.cuts:
-        places = "1 place" if cut.places == 1 else f"{cut.places:,} places"
-        lines.append(f"{cut.step}: {cut.rule} cut, {places}, {cut.characters:,} characters")
+    lines: list[str | tuple[Piece, ...]] = []
+    for entry in story.entries:
+        lines += [f"{entry.step}: {reason}" for reason in _reasons(entry)]
+        for rule, places in Counter(cut.rule for cut in entry.cuts).items():
+            size = sum(cut.end - cut.start for cut in entry.cuts if cut.rule == rule)
+            lines.append(f"{entry.step}: {rule} cut, {places:,} places, {size:,} characters")
+            lines += [pieces for step, of_rule, pieces in story.excerpts if (step, of_rule) == (entry.step, rule)]
     _print_list(console, "Why", lines)
     passed = [
-        f"{p.step}: {p.rule} {p.value:.4g}, {p.side} {p.threshold:.6g} ({p.margin:.0%} away)" for p in story.passed
+        f"{each.step}: {each.rule} {each.value:.4g}, {each.side} {each.threshold:.6g} ({each.margin:.0%} away)"
+        for each in story.passed
     ]
     _print_list(console, "Passed with the least margin", passed)
-    for cut in story.cuts:
-        _print_list(console, f"Cut by {cut.step}: {cut.rule}", cut.excerpts)
     for kept in story.kept_duplicates:
-        similarity = "" if kept.similarity is None else f", similarity {kept.similarity:.3f}"
-        title = f"Kept duplicate ({kept.step}: {kept.rule}{similarity}): {kept.document}"
-        lines = [f"which was dropped itself by {_gone(each)}" for each in kept.then] or ["which stays"]
-        if kept.order:
-            lines.append(f"this one: {_rank(kept.order[0])}; the kept one: {_rank(kept.order[1])}")
+        lines = [f"which was dropped itself by {_dropped(entry)}" for entry in kept.then] or ["which stays"]
         for other, mine in kept.differences:
             lines += ["it has", other, "this one has", mine]
-        _print_list(console, title, lines)
-    went = [f"{each.document}: {_gone(each)}" for each in story.went[:_WENT]]
+        value = "" if kept.reason.value is None else f", {kept.reason.value:.3f}"
+        _print_list(console, f"Kept duplicate ({kept.step}{value}): {kept.reason.kept_duplicate}", lines)
     more = f", of which {_WENT} are" if len(story.went) > _WENT else ""
-    _print_list(console, f"Dropped for its sake: {len(story.went):,}{more}", went)
+    went = [f"{entry.document}: {_dropped(entry)}" for entry in story.went[:_WENT]]
+    _print_list(console, f"Dropped in its place: {len(story.went):,}{more}", went)
     if story.evaluation_item is not None:
-        share = "" if story.contamination is None else f", {story.contamination:.0%} of it"
-        _print(console, f"\nHolds the evaluation item {shown(story.evaluation_item)}{share}")
+        _print(console, f"\nHolds the evaluation item {shown(story.evaluation_item)}")
     if story.missing:
         _print(console, f"\n[yellow]Texts and near values are not shown: {shown(story.missing)}[/yellow]")
     for line in story.unreadable:
         _print(console, f"[yellow]{shown(line)}[/yellow]")
 
 
-def print_left_out(console: "Console", item: "RejectedRecord") -> None:
-    files = f" ({item.count:,} files)" if item.count > 1 else ""
-    _print(console, f"\n[bold]{shown(item.uri)}[/bold]")
-    _print(console, f"[bold red]became no document[/bold red]{files}: {shown(item.reason)}")
-
-
-def _verdict(story: "Story") -> str:
-    before, after = story.entries[0].characters_before, story.entries[-1].characters_after
-    if story.stays:
-        return "[green]stays[/green]" + (f", {after:,} of {before:,} characters of it" if after != before else "")
-    step = next(entry for entry in story.entries if entry.verdict == "dropped")
-    also = [entry.step for entry in story.entries if entry.verdict == "gone" and entry.reasons]
-    more = f"; {', '.join(also)} would have, too" if also else ""
-    return f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(_reasons(step)[0])}{shown(more)}"
+def print_rejected(console: "Console", record: "RejectedRecord") -> None:
+    files = f" ({record.count:,} files)" if record.count > 1 else ""
+    _print(console, f"\n[bold]{shown(record.uri)}[/bold]")
+    _print(console, f"[bold red]became no document[/bold red]{files}: {shown(record.reason)}")
 
 
 def _print_steps(console: "Console", story: "Story") -> None:
@@ -81,14 +75,10 @@ def _print_steps(console: "Console", story: "Story") -> None:
 
     table = Table("step", "verdict", "characters", box=None, header_style="dim", pad_edge=False)
     for entry in story.entries:
-        change = f"{entry.characters_before:,}"
-        if entry.verdict == "gone":
-            change = ""
-        elif entry.characters_after != entry.characters_before:
+        change = "" if entry.verdict == "gone" else f"{entry.characters_before:,}"
+        if change and entry.characters_after != entry.characters_before:
             change += f" → {entry.characters_after:,}"
-        verdict = f"[{_VERDICT[entry.verdict]}]{entry.verdict}[/]"
-        if entry.verdict == "kept" and entry.step in story.out_of_scope:
-            verdict = "[dim]out of scope[/dim]"
+        verdict = f"[{_VERDICT[entry.verdict]}]{entry.verdict.replace('_', ' ')}[/]"
         table.add_row(shown(entry.step), verdict, change)
     console.print()
     console.print(table, highlight=False)
@@ -100,22 +90,14 @@ def _reasons(entry: "Entry") -> list[str]:
     for reason in entry.reasons:
         value = "" if reason.value is None else f" {reason.value:.4g}"
         threshold = "" if reason.threshold is None else f", threshold {reason.threshold:.6g}"
-        label = "" if reason.label is None else f" ({reason.label})"
-        twin = "" if reason.twin is None else f", duplicate of {reason.twin}"
-        lines.append(f"{reason.rule}{value}{threshold}{label}{twin}")
+        label = f" ({reason.label or 'unknown'})" if reason.label or reason.kind == "label" else ""
+        kept = "" if reason.kept_duplicate is None else f", duplicate of {reason.kept_duplicate}"
+        lines.append(f"{reason.rule}{value}{threshold}{label}{kept}")
     return lines
 
 
-def _rank(order: "tuple[str | None, float | None, int, str]") -> str:
-    licence, quality, characters, _ = order
-    measured = "" if quality is None else f", quality {quality:.3g}"
-    return f"licence {licence or 'unknown'}{measured}, {characters:,} characters"
-
-
-def _gone(each: "Gone") -> str:
-    similarity = "" if each.similarity is None else f" {each.similarity:.3f}"
-    twin = "" if each.twin is None else f", duplicate of {each.twin}"
-    return f"{each.step}: {each.rule}{similarity}{twin}"
+def _dropped(entry: "Entry") -> str:
+    return f"{entry.step}: {_reasons(entry)[0]}"
 
 
 def _print_list(console: "Console", title: str, lines: "Sequence[str | tuple[Piece, ...]]") -> None:
@@ -136,5 +118,5 @@ def _print_list(console: "Console", title: str, lines: "Sequence[str | tuple[Pie
 
 
 def _print(console: "Console", text: str) -> None:
-    """A line that no word of is broken: names of measures and documents can be searched and copied."""
+    """A line that no word of is broken: names of scores and documents can be searched and copied."""
     console.print(text, highlight=False, soft_wrap=True)

@@ -20,11 +20,12 @@ from lmworks.corpus.attributes import (
 )
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.hashes import text_digest
+from lmworks.corpus.dedup.kept_duplicates import standing_of
 from lmworks.corpus.dedup.stage import DuplicatesConfig, duplicates
 from lmworks.corpus.documents import corpus_shards, write_documents
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering.decide import Judged, judge
-from lmworks.corpus.filtering.decide_duplicates import resolve, standing_of
+from lmworks.corpus.filtering import decide as decisions
+from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import Policy
 from lmworks.records import Document, Edit, RejectedRecord
 
@@ -86,13 +87,13 @@ def run_duplicates(folder: Path, **config: object) -> StageResult:
     return duplicates(from_mapping(DuplicatesConfig, {"execution": {"workers": 1}} | config), context)
 
 
-def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Judged]]:
-    """What each step says of each document that it says anything of: step → Judged of all shards."""
+def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Decisions]]:
+    """What each step says of each document that it says anything of: step → Decisions of all shards."""
     policy = from_mapping(Policy, {"steps": list(steps)})
     tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "annotated")])
-    judged = [judge(policy, table) for table in tables]
+    judged = [decisions.decide(policy, table) for table in tables]
     texts = CorpusTexts(corpus_shards({"read": folder / "read"}), tables)
-    resolve(policy, standing_of(tables), judged, folder / "duplicates", texts)
+    decisions.decide_duplicates(policy, standing_of(tables), judged, folder / "duplicates", texts)
     return {step.name: [shard[number] for shard in judged] for number, step in enumerate(policy.steps)}
 
 
@@ -101,16 +102,16 @@ def uris_of(folder: Path) -> list[list[str]]:
     return [list(read_attributes(path).uris) for path in attribute_paths(folder / "annotated")]
 
 
-def gone(folder: Path, judged: Sequence[Judged]) -> dict[str, tuple[str | None, float | None]]:
-    """Document that a step drops → its twin, and the value of the reason."""
+def gone(folder: Path, judged: Sequence[Decisions]) -> dict[str, tuple[str | None, float | None]]:
+    """Document that a step drops → its kept duplicate, and the value of the reason."""
     return {
-        uris[place]: (reasons[0].twin, reasons[0].value)
+        uris[place]: (reasons[0].kept_duplicate, reasons[0].value)
         for uris, shard in zip(uris_of(folder), judged, strict=True)
         for place, reasons in shard.reasons.items()
     }
 
 
-def cuts(folder: Path, judged: Sequence[Judged]) -> dict[str, list[tuple[int, int]]]:
+def cuts(folder: Path, judged: Sequence[Decisions]) -> dict[str, list[tuple[int, int]]]:
     """Document → what a step cuts of it."""
     return {
         uris[place]: sorted((cut.start, cut.end) for cut in found)

@@ -10,8 +10,8 @@ from lmworks.artefact import SECTIONS
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import attribute_paths, read_attributes
+from lmworks.corpus.dedup.kept_duplicates import standing_of
 from lmworks.corpus.documents import DocumentStore
-from lmworks.corpus.filtering.decide_duplicates import standing_of
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.classifier import load_classifier
 from lmworks.corpus.taggers.classifier_examples import Example
@@ -150,8 +150,8 @@ def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
     assert clean(built, "source", f"labels={{licence_of_source={{{allow}}}}}") == ["1", "2", "3", "4"]
     cleaned = {document.uri: document.licence for document in DocumentStore(built / "source")}
     assert cleaned["rows.jsonl/3"] == "MIT AND GPL-3.0-only"
-    told = [entry.first.label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
-    assert told == ["MIT AND GPL-3.0-only", "unknown"]
+    told = [entry.reasons[0].label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
+    assert told == ["MIT AND GPL-3.0-only", None]
 
 
 def test_a_policy_that_refuses_writes_nothing(built):

@@ -1,64 +1,106 @@
-"""What is cut from one text by the steps of a policy, one after another, and what that leaves."""
+"""One document through the steps of a policy: what each of them takes, what stays, and the way back to what it was."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from lmworks.corpus.filtering.decide import Cut
-from lmworks.records import Edit
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """Of each step what it takes, clipped to what earlier steps left; ranges of the repaired text, sorted."""
-
-    by_step: tuple[tuple[Cut, ...], ...]
-
-    @property
-    def edits(self) -> list[Edit]:
-        """All of them as edits of the repaired text, which never overlap."""
-        cuts = sorted((cut for step in self.by_step for cut in step), key=lambda cut: (cut.start, cut.end))
-        return [Edit(cut.start, cut.end, cut.replacement, cut.rule) for cut in cuts]
+from lmworks.corpus.attributes import AttributeTable
+from lmworks.corpus.edits import apply_edits, compose
+from lmworks.corpus.filtering.decide import Decisions, Reason, clipped
+from lmworks.corpus.filtering.document_fields import clean_fields
+from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy
+from lmworks.corpus.filtering.ledger import Entry, Verdict
+from lmworks.corpus.languages import DECLARED, MEASURED, language_of
+from lmworks.corpus.sources.docstrings import EXTRACTOR, HEADINGS
+from lmworks.corpus.taggers.licence import LICENCE, licence_of
+from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
+from lmworks.records import Document, Edit
 
 
-def apply_steps(by_step: Sequence[Sequence[Cut]]) -> Applied:
-    """Later steps get what earlier ones leave. A range that is redacted and partly gone already loses its rest without
-    a replacement: half a number is no less personal. Ranges of no characters, and cuts inside of gone ranges, vanish.
+def apply(
+    document: Document, place: int, table: AttributeTable, policy: Policy, decisions: Sequence[Decisions]
+) -> tuple[list[Entry], Document | None, list[Edit]]:
+    """An entry for each step of the ledger, what stays of the document, and the edits from the extracted text to that.
+
+    `table` and `decisions` are those of its shard, in which it has this place.
     """
-    taken = _Ranges()
-    applied = []
-    for cuts in by_step:
-        mine: list[Cut] = []
-        for cut in sorted(set(cuts), key=lambda cut: (cut.start, -cut.end, cut.rule)):
-            free = taken.take(cut.start, cut.end)
-            whole = free == [(cut.start, cut.end)]
-            mine += [Cut(start, end, cut.replacement if whole else "", cut.rule) for start, end in free]
-        applied.append(tuple(sorted(mine, key=lambda cut: cut.start)))
-    return Applied(tuple(applied))
+    repair = table.edits[place] if table.edits else ()
+    repaired = apply_edits(document.text, repair).text
+    measured = table.labels[MEASURED][place] if MEASURED in table.labels else None
+    kind, language = table.kinds[place], language_of(measured, document.language)
+    entries: list[Entry] = []
+    text, size, is_gone = document.text, size_of(document.text), False
+
+    def add(
+        step: str, left: str, reasons: Sequence[Reason] = (), cuts: Sequence[Edit] = (), is_for: bool = True
+    ) -> None:
+        nonlocal text, size, is_gone
+        verdict: Verdict = "cut" if cuts else "kept" if is_for else "out_of_scope"
+        before, after = size, size if left is text else size_of(left)
+        if is_gone:
+            verdict = "gone"
+        elif reasons:
+            verdict, after = "dropped", (0, 0)
+        counts = (before[0], after[0], before[1], after[1])
+        about = (document.uri, document.hash, document.source, kind, language)
+        entries.append(Entry(*about, step, verdict, *counts, tuple(reasons), tuple(cuts)))
+        text, size, is_gone = left, after, is_gone or bool(reasons)
+
+    add(REPAIR, repaired, cuts=repair)
+    done: list[Edit] = []
+    by_step = clipped([decided.cuts.get(place, ()) for decided in decisions], len(repaired))
+    for step, decided, cuts in zip(policy.steps, decisions, by_step, strict=True):
+        reasons = decided.reasons.get(place, ())
+        if cuts and not is_gone and not reasons:
+            done += cuts
+            add(step.name, apply_edits(repaired, done).text, cuts=cuts)
+        else:
+            add(step.name, text, reasons, is_for=bool(decided.in_scope[place]))
+    is_empty = not is_gone and not text.strip()
+    add(EMPTY, text, [Reason("score", "characters", 0.0, 1.0)] if is_empty else ())
+    if is_gone:
+        return entries, None, []
+    edits = compose(document.text, repair, done)
+    metadata = {**document.metadata}
+    if document.language and document.language != language:
+        metadata[DECLARED] = document.language
+    title = document.title
+    if PERSONAL_DATA in table.scores:  # where personal data were looked for in texts
+        looking = [step for step, decided in zip(policy.steps, decisions, strict=True) if decided.in_scope[place]]
+        title, metadata = clean_fields(document, looking, metadata)
+    cleaned = replace(
+        document,
+        text=text,
+        hash="",
+        title=title,
+        licence=_licence(document, table, place),
+        language=language,
+        kind=kind,
+        metadata={**metadata, **moved_headings(document, edits), "extracted": document.hash},
+    )
+    return entries, cleaned, edits
 
 
-class _Ranges:
-    """Disjoint half-open ranges of numbers, sorted."""
+def size_of(text: str) -> tuple[int, int]:
+    """Characters, and bytes of UTF-8."""
+    return len(text), len(text.encode("utf-8", "surrogatepass"))
 
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
 
-    def take(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Add a range; what of it was not there before."""
-        first = bisect_right(self._ends, start)  # the first range that ends behind `start`
-        last = bisect_left(self._starts, end)  # one past the last that begins before `end`
-        free = []
-        position = start
-        for low, high in zip(self._starts[first:last], self._ends[first:last], strict=True):
-            if position < low:
-                free.append((position, low))
-            position = max(position, high)
-        if position < end:
-            free.append((position, end))
-        if start < end:
-            low = min([start, *self._starts[first:last]])
-            high = max([end, *self._ends[first:last]])
-            self._starts[first:last] = [low]
-            self._ends[first:last] = [high]
-        return free
+def _licence(document: Document, table: AttributeTable, place: int) -> str | None:
+    """An expression of SPDX: what source and text say together. None where neither says anything, also where the
+    source has only a word such as "unknown" for it."""
+    joined = table.labels[LICENCE][place] if LICENCE in table.labels else None
+    if joined or not document.licence:
+        return joined
+    called = licence_of(document.licence)
+    return str(called) if called else None
+
+
+def moved_headings(document: Document, edits: Iterable[Edit]) -> Mapping[str, str]:
+    """The metadata that tell where headings of docstrings are in the text that `edits` make of the document's; those
+    whose sign was taken out are left out. Nothing for documents that keep no headings beside the text, which they do
+    since a line of a docstring may look like one."""
+    if document.extractor != EXTRACTOR or HEADINGS not in document.metadata:
+        return {}
+    clean = apply_edits(document.text, edits)
+    moved = (clean.from_source(int(offset)) for offset in document.metadata[HEADINGS].split())
+    return {HEADINGS: " ".join(str(offset) for offset in moved if offset is not None)}

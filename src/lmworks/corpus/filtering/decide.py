@@ -1,86 +1,122 @@
-"""What each step of a policy says about the documents of one shard, looked at one by one: no text is read for it."""
+"""Decisions of each step of a policy: on a document by itself, and on several that repeat each other. No text is read
+for the first, and for the second only those of crowds of documents that may be alike.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Of duplicates only documents take part that a step looks at and earlier steps kept, so that none goes for the sake of a
+duplicate that is gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or mark,
+since such an order is refused (`policy_checks.py`). Who stays is decided by a stated order (`dedup.kept_duplicates`),
+never by the order of reading.
+"""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attributes import AttributeTable, of_rules, rules_of
-from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Limit, Policy, Step
+from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable, of_rules, rules_of
+from lmworks.corpus.dedup.kept_duplicates import Standings, equal_texts, kept_duplicates, similarity_by_texts
+from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches, read_repositories
+from lmworks.corpus.dedup.repositories import copied_files
+from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step, in_scope
+from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.licence_expressions import LicencePolicy
+from lmworks.records import Edit
 
-Outcome = Literal["stays", "goes", "refused"]
-_UNKNOWN: dict[str, Outcome] = {"keep": "stays", "drop": "goes", "refuse": "refused"}
+ReasonKind = Literal["score", "label", "span", "exact", "near", "repositories"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One rule against one document: what was measured, and the threshold that it does not meet. Of a label, the
-    `label` it has; of a twin, the uri of the document that stays."""
+    """One rule against one document: what was measured, and the threshold that it does not meet. Of a label the `label`
+    that the document has, None for none. Of a duplicate the value is its similarity to the `kept_duplicate`, which is a
+    uri; of a file of a repository, the share of the copy's files that the original has, whose name is the label."""
 
+    kind: ReasonKind
     rule: str
     value: float | None = None
     threshold: float | None = None
     label: str | None = None
-    twin: str | None = None
+    kept_duplicate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """A place of the repaired text that goes, or is written otherwise: `[start, end)` becomes `replacement`."""
+class Decisions:
+    """The decisions of one step on the n documents of a shard.
 
-    start: int
-    end: int
-    replacement: str
-    rule: str
+    in_scope  (n,) bool: which of them it looks at.
+    reasons   Place of a document → why to drop it.
+    cuts      Place → edits of its repaired text, which may overlap.
+    """
 
+    in_scope: NDArray[np.bool_]
+    reasons: dict[int, list[Reason]] = field(default_factory=dict)
+    cuts: dict[int, list[Edit]] = field(default_factory=dict)
 
-@dataclass(frozen=True, slots=True)
-class FieldFind:
-    """A place of personal data in a field of a document: whether a step took all of it out."""
+    def drop(self, place: int, reason: Reason) -> None:
+        self.reasons.setdefault(place, []).append(reason)
 
-    field: Literal["title", "metadata", "uri"]
-    rule: str
-    removed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What one step says about the documents of a shard: place in the shard → reasons to drop it, places to cut."""
-
-    reasons: dict[int, list[Reason]]
-    cuts: dict[int, list[Cut]]
+    def cut(self, place: int, edit: Edit) -> None:
+        self.cuts.setdefault(place, []).append(edit)
 
 
-def judge(policy: Policy, table: AttributeTable) -> list[Judged]:
-    """For each step what it says by itself, whatever other steps and documents are; duplicates come later."""
-    return [_judge_step(step, table, looked_at(step, table)) for step in policy.steps]
+def columns(policy: Policy) -> set[str]:
+    """The attributes that decisions go by."""
+    names = {"uri", LABEL + MEASURED} | ({"spans"} if any(step.marks for step in policy.steps) else set())
+    names |= {SCORE + name for step in policy.steps for name in step.all_limits}
+    return names | {LABEL + name for step in policy.steps for name in step.labels}
 
 
-def looked_at(step: Step, table: AttributeTable) -> NDArray[np.bool_]:
-    """(n,) bool: the documents that the step is about."""
-    return step.in_scope(table.sources, table.kinds, table.labels.get("language"))
+def decide(policy: Policy, table: AttributeTable) -> list[Decisions]:
+    """The decisions of each step on each document by itself, whatever other steps and documents are."""
+    return [_decide_step(step, table) for step in policy.steps]
 
 
-def outcome_of(name: str, choice: Choice, label: str | None) -> Outcome:
-    """What becomes of a document whose label of this name is `label`, or which has none.
+def _decide_step(step: Step, table: AttributeTable) -> Decisions:
+    found = Decisions(in_scope(step, table))
+    for name, limit in step.all_limits.items():
+        if (values := table.scores.get(name)) is not None:
+            low, high = limit.bounds  # comparisons with NaN are false, so one that does not apply drops nothing
+            for threshold, beyond in ((low, values < low), (high, values > high)):
+                for place in np.flatnonzero(beyond & found.in_scope).tolist():
+                    found.drop(place, Reason("score", name, float(values[place]), threshold))
+    for name, choice in step.labels.items():
+        labels = table.labels.get(name) or [None] * len(table)
+        goes = {label: _goes(name, choice, label) for label in set(labels)}
+        for place in np.flatnonzero(found.in_scope).tolist():
+            if goes[labels[place]]:
+                found.drop(place, Reason("label", name, label=labels[place]))
+    wanted = {rule: on for rule in rules_of(table.spans) if (on := step.on_span(rule))} if step.marks else {}
+    for place, span in of_rules(table.spans, wanted):
+        on = wanted[span.rule]
+        if found.in_scope[place] and span.score >= on.at_least:
+            if on.action == "drop":
+                found.drop(place, Reason("span", span.rule, span.score, on.at_least))
+            else:
+                written = type_in_place(span.rule) if on.action == "redact" else ""
+                found.cut(place, Edit(span.start, span.end, written, span.rule))
+    return found
+
+
+def _goes(name: str, choice: Choice, label: str | None) -> bool:
+    """Whether a document goes whose label of this name is `label`, or which has none; one that is refused does.
 
     Labels of licences are expressions of SPDX, such as "MIT OR GPL-2.0-only"; one that the lists do not decide goes
     where any are allowed, since it is none of them; and stays otherwise, since it is none of those denied. Other labels
     are compared as they are.
     """
     if label is None:
-        return _UNKNOWN[choice.unknown]
+        return choice.unknown != "keep"
     if name in LICENCES:
         verdict = LicencePolicy(choice.allow, choice.deny).verdict(label)
-        return "goes" if verdict == "denied" or (verdict == "unknown" and choice.allow) else "stays"
-    return "goes" if label in choice.deny or (choice.allow and label not in choice.allow) else "stays"
+        return verdict == "denied" or (verdict == "unknown" and bool(choice.allow))
+    return label in choice.deny or (bool(choice.allow) and label not in choice.allow)
 
 
 def type_in_place(rule: str) -> str:
-    """What is written where a mark is redacted: `<EMAIL>` of the rule `pii.email`.
+    """The word that is written where a span is redacted: `<EMAIL>` of the rule `pii.email`.
 
     It holds no digit and no sign that could be found in turn, and no find of personal data crosses its brackets: so a
     text that was redacted is clean, whatever stood beside the finds.
@@ -88,45 +124,104 @@ def type_in_place(rule: str) -> str:
     return f"<{rule.rpartition('.')[2].upper()}>"
 
 
-def _judge_step(step: Step, table: AttributeTable, looked_at: np.ndarray) -> Judged:
-    judged = Judged({}, {})
-    for name, limit in step.all_limits.items():
-        if name in table.scores:
-            _compare(name, limit, table.scores[name], looked_at, judged)
-    for name, choice in step.labels.items():
-        _choose(name, choice, table.labels.get(name) or [None] * len(table), looked_at, judged)
-    if step.marks:
-        _look_at_marks(step, table, looked_at, judged)
-    return judged
+def clipped(by_step: Sequence[Iterable[Edit]], length: int) -> list[list[Edit]]:
+    """The cuts of each step in a text of this length, without what earlier ones took, so that none overlap.
+
+    A range that is redacted and partly gone already loses its rest without a replacement: half a number is no less
+    personal. Ranges of no characters, and cuts inside of gone ranges, vanish.
+    """
+    taken = bytearray(length)
+    found = []
+    for cuts in by_step:
+        mine: list[Edit] = []
+        for cut in sorted(set(cuts), key=lambda cut: (cut.start, -cut.end, cut.rule)):
+            start = taken.find(0, cut.start, cut.end)
+            while start >= 0:
+                end = taken.find(1, start, cut.end)
+                end = cut.end if end < 0 else end
+                is_whole = (start, end) == (cut.start, cut.end)
+                mine.append(Edit(start, end, cut.replacement if is_whole else "", cut.rule))
+                taken[start:end] = b"\1" * (end - start)
+                start = taken.find(0, end, cut.end)
+        found.append(sorted(mine))
+    return found
 
 
-def _compare(name: str, limit: Limit, values: np.ndarray, looked_at: np.ndarray, judged: Judged) -> None:
-    """Comparisons with NaN are false, so a measure that does not apply drops nothing."""
-    low, high = limit.bounds
-    for threshold, beyond in ((low, values < low), (high, values > high)):
-        for place in np.flatnonzero(beyond & looked_at):
-            judged.reasons.setdefault(int(place), []).append(Reason(name, float(values[place]), threshold))
+# ---------------------------------------------------------------------------------------------------------------------
+# Duplicates
 
 
-def _choose(name: str, choice: Choice, labels: Sequence[str | None], looked_at: np.ndarray, judged: Judged) -> None:
-    """A document that is refused is written down as one that goes: see `evaluation_refusal.py`. Few words of a label
-    differ, so each is decided once."""
-    outcomes: dict[str | None, Outcome] = {label: outcome_of(name, choice, label) for label in set(labels)}
-    for place in np.flatnonzero(looked_at).tolist():
-        label = labels[place]
-        if outcomes[label] != "stays":
-            judged.reasons.setdefault(place, []).append(Reason(name, label=label or "unknown"))
+def decide_duplicates(
+    policy: Policy,
+    documents: Standings,
+    decisions: Sequence[Sequence[Decisions]],
+    duplicates: Path | None,
+    texts: Sequence[str] = (),
+) -> None:
+    """Add what the steps on duplicates say to the decisions, of each shard those of each step.
+
+    `texts` are the repaired ones of the corpus; those of documents of crowds are asked for. ValueError where the policy
+    has such a step and there is nothing to go by, or what there is was looked for otherwise.
+    """
+    left = np.ones(len(documents), bool)
+    for step, *of_step in zip(policy.steps, *decisions, strict=True):
+        if step.duplicates:
+            there = left & np.concatenate([shard.in_scope for shard in of_step])
+            _decide_duplicates(step, documents, there, of_step, duplicates, texts)
+        for start, shard in zip(documents.starts.tolist(), of_step, strict=False):
+            left[[start + place for place in shard.reasons]] = False
 
 
-def _look_at_marks(step: Step, table: AttributeTable, looked_at: np.ndarray, judged: Judged) -> None:
-    """There are many marks of few rules, most of which a step says nothing about."""
-    wanted = {rule: found for rule in rules_of(table.spans) if (found := step.on_mark(rule)) is not None}
-    for place, mark in of_rules(table.spans, wanted):
-        found = wanted[mark.rule]
-        if not looked_at[place] or mark.score < found.at_least:
-            continue
-        if found.action == "drop":
-            judged.reasons.setdefault(place, []).append(Reason(mark.rule, mark.score, found.at_least))
-        else:
-            replacement = type_in_place(mark.rule) if found.action == "redact" else ""
-            judged.cuts.setdefault(place, []).append(Cut(mark.start, mark.end, replacement, mark.rule))
+def _decide_duplicates(
+    step: Step,
+    documents: Standings,
+    there: NDArray[np.bool_],
+    of_step: Sequence[Decisions],
+    duplicates: Path | None,
+    texts: Sequence[str],
+) -> None:
+    def drop(document: int, reason: Reason) -> None:
+        shard, place = documents.place(document)
+        of_step[shard].drop(place, reason)
+
+    if step.duplicates == "exact":
+        kind, kept = "exact", equal_texts(documents.keys, documents.rank, there)
+    elif duplicates is None:
+        raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs, or goes by nothing")
+    elif step.duplicates == "paragraphs" or step.duplicates == "passages":
+        _cut_places(step, read_matches(Places, duplicates, step.duplicates), documents, there, of_step)
+        return
+    else:
+        pairs, crowds = read_matches(Pairs, duplicates, "near"), read_crowds(duplicates)
+        if crowds.members and not texts:
+            raise ValueError(f"the step {step.name} has to compare documents: their texts are needed")
+        similarity = similarity_by_texts(texts, crowds)
+        if step.duplicates == "repositories":
+            names = read_repositories(duplicates)
+            for file in copied_files(names, pairs, crowds, documents, there, step.similarity, similarity):
+                copy, uri = file.repository, documents.uris[file.kept]
+                limits = (copy.share, step.similarity)
+                drop(file.document, Reason("repositories", "repositories", *limits, copy.original, uri))
+            return
+        kind, kept = "near", kept_duplicates(pairs, crowds, step.similarity, documents.rank, there, similarity)
+    if kept.uncompared:
+        warnings.warn(
+            f"{step.name}: {kept.uncompared:,} comparisons were not made, within crowds of which very many "
+            "documents stay; raise the words of a shingle in data.duplicates to find fewer candidates",
+            stacklevel=2,
+        )
+    for document in kept.removed.tolist():
+        uri, value = documents.uris[int(kept.document[document])], float(kept.similarity[document])
+        drop(document, Reason(kind, kind, value, step.similarity, kept_duplicate=uri))
+
+
+def _cut_places(
+    step: Step, places: Places, documents: Standings, there: NDArray[np.bool_], of_step: Sequence[Decisions]
+) -> None:
+    """Cut all places of each group but one: the first of the document that stays before the others."""
+    usable = np.flatnonzero(there[places.document])
+    order = usable[np.lexsort((places.start[usable], documents.rank[places.document[usable]], places.group[usable]))]
+    groups = places.group[order]
+    for row in order[1:][groups[1:] == groups[:-1]].tolist():
+        shard, place = documents.place(int(places.document[row]))
+        of_step[shard].cut(place, Edit(int(places.start[row]), int(places.end[row]), "", step.duplicates))

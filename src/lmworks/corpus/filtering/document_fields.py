@@ -1,26 +1,20 @@
-"""Personal data beside the text of a document: in its title, in its metadata, and in its uri.
+"""Personal data beside the text of a document, in its title and in its metadata.
 
 What a step of the policy takes out of a text it takes out of the title and the metadata as well: the same finds, by the
 same scopes and thresholds. Where the step would drop the document, the type is written: one word of a title is no
-reason to lose a text. A uri is what a document is known by, so it stays, and what is found in it is counted.
+reason to lose a text. A uri is what a document is known by, so it stays.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering.apply import apply_steps
-from lmworks.corpus.filtering.decide import Cut, FieldFind, type_in_place
+from lmworks.corpus.filtering.decide import clipped, type_in_place
 from lmworks.corpus.filtering.filter_policy import Step
 from lmworks.corpus.taggers.pii.keys import PASSWORD
 from lmworks.corpus.taggers.pii.scan import find_personal_data
-from lmworks.records import Document
-
-Field = Literal["title", "metadata", "uri"]
+from lmworks.records import Document, Edit
 
 # What readers and stages write down themselves: hashes, numbers, dates, encodings. Some look like numbers of people.
 _OWN = frozenset(
@@ -43,44 +37,20 @@ _WORDS = frozenset(("token", "tokens"))  # columns that say nothing of what they
 _SHORTEST_SECRET = 4  # characters: a column may also say whether there is one
 
 
-@dataclass(frozen=True, slots=True)
-class CleanedFields:
-    """The title and the metadata as a policy leaves them, and what was found in them and in the uri."""
+def clean_fields(document: Document, steps: Sequence[Step], metadata: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The title of a document and its metadata, as the steps leave them, which are those that look at it."""
 
-    title: str
-    metadata: Mapping[str, str]
-    found: tuple[FieldFind, ...] = ()
+    def cleaned(value: str, name: str = "") -> str:
+        spans = _finds(value, name)
+        edits = [edit for cuts in clipped([_cuts(step, spans) for step in steps], len(value)) for edit in cuts]
+        return apply_edits(value, edits).text if spans else value
 
-
-def clean_fields(
-    document: Document,
-    steps: Sequence[Step],
-    kind: str,
-    language: str | None,
-    more: Mapping[str, str] = MappingProxyType({}),
-) -> CleanedFields:
-    """The fields of a document of this kind and language, as the steps leave them that look at such documents; `more`
-    metadata come behind its own."""
-    looking = [step for step in steps if step.marks and step.looks_at(document.source, kind, language)]
-    found: list[FieldFind] = []
-
-    def cleaned(field: Field, value: str, name: str = "") -> str:
-        marks = _finds(value, name)
-        if not marks:
-            return value
-        applied = apply_steps([_cuts(step, marks) for step in looking] if field != "uri" else [])
-        gone = {place for edit in applied.edits for place in range(edit.start, edit.end)}
-        found.extend(FieldFind(field, mark.rule, gone.issuperset(range(mark.start, mark.end))) for mark in marks)
-        return apply_edits(value, applied.edits).text
-
-    cleaned("uri", document.uri)
-    title = cleaned("title", document.title)
     own = frozenset() if document.extractor == _TABLE else _OWN
-    metadata: dict[str, str] = {}
-    for name, value in (*document.metadata.items(), *more.items()):
-        key = name if name in own else _new_key(cleaned("metadata", name), metadata)
-        metadata[key] = value if name in own else cleaned("metadata", value, name)
-    return CleanedFields(title, metadata, tuple(found))
+    left: dict[str, str] = {}
+    for name, value in metadata.items():
+        key = name if name in own else _new_key(cleaned(name), left)
+        left[key] = value if name in own else cleaned(value, name)
+    return cleaned(document.title), left
 
 
 def _new_key(name: str, taken: Mapping[str, str]) -> str:
@@ -90,7 +60,7 @@ def _new_key(name: str, taken: Mapping[str, str]) -> str:
 
 
 def _finds(value: str, name: str) -> list[TaggedSpan]:
-    """What is personal in a value. Its name is read like words in front of it: a bare number in a column `phone` is
+    """Personal data in a value. Its name is read like words in front of it: a bare number in a column `phone` is
     one of a telephone. All of a value is a password where its name says so."""
     if _RECORD.fullmatch(value):
         return []
@@ -106,12 +76,10 @@ def _finds(value: str, name: str) -> list[TaggedSpan]:
     ]
 
 
-def _cuts(step: Step, marks: Sequence[TaggedSpan]) -> list[Cut]:
+def _cuts(step: Step, spans: Sequence[TaggedSpan]) -> Iterator[Edit]:
     """The places that a step takes out."""
-    cuts = []
-    for mark in marks:
-        wanted = step.on_mark(mark.rule)
-        if wanted is not None and mark.score >= wanted.at_least:
-            replacement = "" if wanted.action == "cut" else type_in_place(mark.rule)
-            cuts.append(Cut(mark.start, mark.end, replacement, mark.rule))
-    return cuts
+    for span in spans:
+        wanted = step.on_span(span.rule)
+        if wanted is not None and span.score >= wanted.at_least:
+            written = "" if wanted.action == "cut" else type_in_place(span.rule)
+            yield Edit(span.start, span.end, written, span.rule)

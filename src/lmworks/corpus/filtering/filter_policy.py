@@ -1,4 +1,4 @@
-"""A policy: which measures, labels, marks and duplicates make a document go, and which of its parts.
+"""A policy: which scores, labels, spans and duplicates make a document go, and which of its parts.
 
 A policy is steps in an order. A step looks at all documents of its sources, kinds and languages, also at those which an
 earlier one dropped, so that the ledger knows all reasons; the first step that drops one is the one that did. Steps on
@@ -7,7 +7,7 @@ duplicates look only at what is left.
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -19,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.attributes import Kind
+from lmworks.corpus.attributes import AttributeTable, Kind
 from lmworks.corpus.licence_expressions import check_entry
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset
 
-Action = Literal["drop", "cut", "redact"]
+DuplicateMethod = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
 REPAIR, EMPTY = RESERVED = ("repair", "nothing_left")  # the ledger's steps before and after those of a policy
-Duplicates = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
+SIMILARITY = 0.8  # of near duplicates and of repositories, where a step does not say
+LICENCES = ("licence", "licence_of_source", "licence_in_text")  # labels that are expressions of licences
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Which values of a measure let a document stay; one that does not apply to a document does.
+    """Which values of a score let a document stay; one that does not apply to a document does.
 
     at_least  The lowest.
     at_most   The highest.
@@ -40,21 +41,19 @@ class Limit:
     at_most: float | None = None
 
     def __post_init__(self) -> None:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError("a limit needs at_least or at_most")
-        for name, value in (("at_least", self.at_least), ("at_most", self.at_most)):
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value}")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError(f"at_least ({self.at_least:g}) is above at_most ({self.at_most:g}): nothing would stay")
+        low, high = self.bounds
+        if low == -math.inf and high == math.inf:
+            raise ValueError("a limit needs at_least or at_most, a finite number")
+        if not (low < math.inf and high > -math.inf):  # NaN is neither
+            raise ValueError(f"at_least and at_most must be finite numbers, got {low} and {high}")
+        if low > high:
+            raise ValueError(f"at_least ({low:g}) is above at_most ({high:g}): nothing would stay")
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The lowest and the highest value that stays, infinite where there is none."""
-        return (
-            -math.inf if self.at_least is None else self.at_least,
-            math.inf if self.at_most is None else self.at_most,
-        )
+        low, high = self.at_least, self.at_most
+        return -math.inf if low is None else low, math.inf if high is None else high
 
     def __str__(self) -> str:
         bounds = (("≥", self.at_least), ("≤", self.at_most))
@@ -64,7 +63,7 @@ class Limit:
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which words of a label let a document stay. Those of licences are names, globs or groups (`permissive`), and what
-    a document has is an expression of them, of which the licences decide together: see `licence_expressions.py`.
+    a document has is an expression of them, of which the licences decide together.
 
     allow    Only these, where any are named.
     deny     None of these.
@@ -80,27 +79,20 @@ class Choice:
         if both := sorted({*self.allow} & {*self.deny}):
             raise ValueError(f"{', '.join(both)} cannot be both allowed and denied")
 
-
-SIMILARITY = 0.8  # of near duplicates and of repositories, where a step does not say
-LICENCES = ("licence", "licence_of_source", "licence_in_text")  # labels that are expressions of licences
-
-
-def check_choice(label: str, choice: Choice) -> None:
-    """ValueError where an entry for a label of licences can be none."""
-    if label in LICENCES:
-        for entry in (*choice.allow, *choice.deny):
-            check_entry(entry)
+    @property
+    def entries(self) -> tuple[str, ...]:
+        return (*self.allow, *self.deny)
 
 
 @dataclass(frozen=True, slots=True)
-class OnMark:
-    """What becomes of a marked place.
+class OnSpan:
+    """The action on a tagged span.
 
     action    `cut` takes it out, `redact` writes its type in its place, `drop` drops the document that holds one.
-    at_least  Only of marks with this score or a higher one.
+    at_least  Only of spans with this score or a higher one.
     """
 
-    action: Action = "cut"
+    action: Literal["drop", "cut", "redact"] = "cut"
     at_least: float = 0.0
 
     def __post_init__(self) -> None:
@@ -114,9 +106,9 @@ class Step:
 
     name        What the ledger and the report call it.
     preset      Published limits: `gopher`, `gopher_repetition`, `c4` or `fineweb`; `limits` may change some of them.
-    limits      Measure → its limit.
+    limits      Score → its limit.
     labels      Label → which of its words may stay, such as language and licence.
-    marks       TaggedSpan, or a glob of marks such as "pii.*" → what becomes of its place.
+    marks       Rule of tagged spans, or a glob such as "pii.*" → what becomes of the spans.
     duplicates  Which duplicates go but for one: `exact` or `near` ones of documents, whole `repositories`; of
                 `paragraphs` and `passages` the repeated places are cut.
     similarity  Of `near` and `repositories` only: the least Jaccard similarity of near duplicates; of repositories, the
@@ -130,8 +122,8 @@ class Step:
     preset: Preset | Literal[""] = ""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     labels: Mapping[str, Choice] = field(default_factory=dict)
-    marks: Mapping[str, OnMark] = field(default_factory=dict)
-    duplicates: Duplicates = ""
+    marks: Mapping[str, OnSpan] = field(default_factory=dict)
+    duplicates: DuplicateMethod = ""
     similarity: float = SIMILARITY
     sources: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
@@ -150,10 +142,11 @@ class Step:
             raise ValueError(
                 f'similarity says nothing in the step {self.name}: it is for duplicates = "near" or "repositories"'
             )
-        for label, choice in self.labels.items():
-            check_choice(label, choice)
+        for entry in (entry for name in LICENCES if (choice := self.labels.get(name)) for entry in choice.entries):
+            check_entry(entry)
         for earlier, later in combinations(self.marks, 2):
-            if _covers(earlier, later):
+            is_plain = not any(sign in later for sign in "*?[")  # `*` matches the signs of a glob too, `?` and `[` not
+            if fnmatchcase(later, earlier) and (is_plain or not any(sign in earlier for sign in "?[")):
                 raise ValueError(
                     f'marks: "{earlier}" stands before "{later}" and matches all that this one does, so it would never '
                     f'be used: put "{later}" first'
@@ -165,56 +158,43 @@ class Step:
         preset = {name: Limit(low, high) for name, low, high, _ in PRESETS[self.preset]} if self.preset else {}
         return {**preset, **self.limits}
 
+    def on_span(self, rule: str) -> OnSpan | None:
+        """The action on a span of this rule: the first glob that matches it says so."""
+        return next((action for glob, action in self.marks.items() if fnmatchcase(rule, glob)), None)
+
     def __str__(self) -> str:
         """Its rules, such as 'words ≥ 50; pii.*: redact ≥ 0.5'."""
         rules = [f"{name} {limit}" for name, limit in self.all_limits.items()]
         for name, choice in self.labels.items():
-            rules += [f"{name} in {', '.join(choice.allow)}"] * bool(choice.allow)
-            rules += [f"{name} not in {', '.join(choice.deny)}"] * bool(choice.deny)
-            rules += [f"{name} unknown: {choice.unknown}"]
+            for words, said in ((choice.allow, "in"), (choice.deny, "not in")):
+                rules += [f"{name} {said} {', '.join(words)}"] * bool(words)
+            rules.append(f"{name} unknown: {choice.unknown}")
         for glob, found in self.marks.items():
             rules.append(f"{glob}: {found.action}" + (f" ≥ {found.at_least:g}" if found.at_least else ""))
         if self.duplicates:
-            rules.append(f"duplicates: {self.duplicates}")
-            rules[-1] += f" ≥ {self.similarity:g}" * (self.duplicates in ("near", "repositories"))
+            least = f" ≥ {self.similarity:g}" if self.duplicates in ("near", "repositories") else ""
+            rules.append(f"duplicates: {self.duplicates}{least}")
         return (f"{self.preset}: " if self.preset else "") + "; ".join(rules)
 
-    @property
-    def scope(self) -> str:
-        """Which documents it looks at."""
-        parts = [*self.sources, *self.kinds, *self.languages]
-        return ", ".join(parts) or "all"
 
-    def on_mark(self, rule: str) -> OnMark | None:
-        """What becomes of a mark of this rule: the first glob that matches it says so."""
-        return next((action for glob, action in self.marks.items() if fnmatchcase(rule, glob)), None)
+def in_scope(step: Step, table: AttributeTable) -> NDArray[np.bool_]:
+    """(n,) bool: which documents a step looks at. One of unknown language is looked at by steps for any language."""
 
-    def in_scope(
-        self, sources: Sequence[str], kinds: Sequence[str], languages: Sequence[str | None] | None
-    ) -> NDArray[np.bool_]:
-        """(n,) bool: which of n documents the step looks at; `languages` is None where nobody knows any."""
-        documents = list(zip(sources, kinds, languages or [None] * len(sources), strict=True))
-        looked_at = {each: self.looks_at(*each) for each in set(documents)}
-        return np.array([looked_at[each] for each in documents], bool)
-
-    def looks_at(self, source: str, kind: str, language: str | None) -> bool:
+    def is_for(source: str, kind: str, language: str | None) -> bool:
         return (
-            (not self.sources or any(fnmatchcase(source, glob) for glob in self.sources))
-            and (not self.kinds or kind in self.kinds)
-            and (not self.languages or language is None or language in self.languages)
+            (not step.sources or any(fnmatchcase(source, glob) for glob in step.sources))
+            and (not step.kinds or kind in step.kinds)
+            and (not step.languages or language is None or language in step.languages)
         )
 
-
-def _covers(earlier: str, later: str) -> bool:
-    """Whether a glob surely matches all that a later one does: `*` also stands for the signs of a glob, the other signs
-    do not."""
-    is_plain = not any(sign in later for sign in "*?[")
-    return fnmatchcase(later, earlier) and (is_plain or not any(sign in earlier for sign in "?["))
+    documents = list(zip(table.sources, table.kinds, table.labels.get("language") or [None] * len(table), strict=True))
+    looked_at = {each: is_for(*each) for each in set(documents)}
+    return np.array([looked_at[each] for each in documents], bool)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of the documents.
+    """The steps that decide what becomes of documents.
 
     steps  In this order.
     alarm  What takes more than this share of the documents or bytes of a source, a folder or a kind is told of, loudly.
@@ -229,6 +209,11 @@ class Policy:
             raise ValueError(f"two steps are called {', '.join(twice)}: the ledger could not tell them apart")
         if not 0 < self.alarm <= 1:
             raise ValueError(f"alarm is a share above 0 and at most 1, got {self.alarm:g}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps of the ledger: repair, those of the policy, and the one that drops documents without text."""
+        return (REPAIR, *(step.name for step in self.steps), EMPTY)
 
 
 def read_policy(path: Path) -> Policy:

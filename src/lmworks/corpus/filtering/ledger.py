@@ -5,28 +5,27 @@ row that says so: what goes in is what is kept, what is cut and what is dropped,
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering.decide import Cut, FieldFind, Reason
-from lmworks.records import Edit
+from lmworks.corpus.filtering.decide import Reason
+from lmworks.records import Document, Edit
 
 LEDGER, EDITS = "ledger.parquet", "edits.jsonl"
 
-Verdict = Literal["kept", "cut", "dropped", "gone"]  # gone: an earlier step dropped it; `reasons` are what this one has
+# `gone`: an earlier step dropped it, and `reasons` are what this one has; `out_of_scope`: the step does not look at it.
+Verdict = Literal["kept", "cut", "dropped", "gone", "out_of_scope"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one step did with one document.
-
-    `rule`, `value`, `threshold`, `label` and `twin` are those of the first reason. Characters are code points, bytes
-    those of UTF-8, before the step and after it. `fields` is what was found in title, metadata and uri of a document
-    that stays; its last step has it.
-    """
+    """The work of one step on one document. Characters are code points, bytes those of UTF-8, before the step and after
+    it; cuts are of the repaired text, and those of the step `repair` of the extracted one."""
 
     document: str  # uri
     hash: str  # of the text as it was extracted
@@ -40,21 +39,45 @@ class Entry:
     bytes_before: int
     bytes_after: int
     reasons: Sequence[Reason] = ()
-    cuts: Sequence[Cut] = ()
-    fields: Sequence[FieldFind] = ()
+    cuts: Sequence[Edit] = ()
 
-    @property
-    def first(self) -> Reason:
-        return self.reasons[0] if self.reasons else Reason("")
+
+_WORDS = ("source", "kind", "language", "step", "verdict", "rule")
+_FIRST = ("rule", "value", "threshold", "label", "kept_duplicate")  # columns with those of the first reason
+_LISTS = {"reasons": Reason, "cuts": Edit}
+_BATCH = 50_000  # rows
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
     """A ledger, or a part of one, to a new file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
-        for batch in _batches(entries, 50_000):
-            writer.write_table(_table(batch))
+    entries, whole = iter(entries), schema()
+    with pq.ParquetWriter(path, whole, compression="zstd") as writer:
+        while batch := list(islice(entries, _BATCH)):
+            columns = [pa.array([_cell(entry, each.name) for entry in batch], each.type) for each in whole]
+            writer.write_table(pa.table(columns, schema=whole))
+
+
+def _cell(entry: Entry, name: str) -> Any:
+    if name in _FIRST:
+        return getattr(entry.reasons[0], name) if entry.reasons else None
+    value = getattr(entry, name)
+    return [{part: getattr(each, part) for part in each.__slots__} for each in value] if name in _LISTS else value
+
+
+def schema() -> Any:
+    import pyarrow as pa
+
+    word, whole, text = pa.dictionary(pa.int32(), pa.string()), pa.int64(), pa.string()
+    found = [("value", pa.float64()), ("threshold", pa.float64()), ("label", text), ("kept_duplicate", text)]
+    reason = pa.struct([("kind", text), ("rule", text), *found])
+    cut = pa.struct([("start", whole), ("end", whole), ("replacement", text), ("rule", text)])
+    counts = ("characters_before", "characters_after", "bytes_before", "bytes_after")
+    columns = [("document", text), ("hash", text), *((name, word) for name in _WORDS), *found]
+    columns += [*((name, whole) for name in counts), ("reasons", pa.list_(reason)), ("cuts", pa.list_(cut))]
+    return pa.schema(columns)
 
 
 def join_ledgers(path: Path, parts: Sequence[Path]) -> None:
@@ -62,27 +85,18 @@ def join_ledgers(path: Path, parts: Sequence[Path]) -> None:
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
-        for part in parts:
-            source = pq.ParquetFile(part)
-            for number in range(source.num_row_groups):
-                writer.write_table(source.read_row_group(number))
+        for part in map(pq.ParquetFile, parts):
+            for number in range(part.num_row_groups):
+                writer.write_table(part.read_row_group(number))
 
 
-def read_ledger(path: Path, document: str | None = None) -> Iterator[Entry]:
-    """The entries of a ledger, all of them or those of one document (its uri, its hash, or the beginning of that)."""
-    import pyarrow.parquet as pq
-
-    pc = compute()
-    source = pq.ParquetFile(path)
-    for number in range(source.num_row_groups):
-        table = source.read_row_group(number)
-        if document is not None:
-            named = pc.equal(table["document"], document)
-            begins = len(document) >= 8
-            hashed = pc.starts_with(table["hash"], document) if begins else pc.equal(table["hash"], document)
-            table = table.filter(pc.or_(named, hashed))
+def read_ledger(path: Path, **where: Sequence[str]) -> Iterator[Entry]:
+    """The entries of a ledger, all of them or those with one of these words in a column, such as `document`. ValueError
+    for a ledger that another version of lmworks wrote."""
+    names = [field.name for field in fields(Entry)]
+    for table in [read_rows(path, names, **where)] if where else read_batches(path, names):
         for row in table.to_pylist():
-            yield entry_of(row)
+            yield Entry(**row | {name: tuple(kind(**each) for each in row[name]) for name, kind in _LISTS.items()})
 
 
 def compute() -> Any:
@@ -92,70 +106,139 @@ def compute() -> Any:
     return pyarrow.compute
 
 
-def schema() -> Any:
+def read_rows(path: Path, columns: Sequence[str], **where: Sequence[str]) -> Any:
+    """A pyarrow table of some columns of a ledger, of the rows with one of these words in another."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_schema(path)
+    ((name, words),) = where.items()
+    meant = compute().field(name).cast("string").isin(pa.array(words, pa.string()))
+    return _plain(pq.read_table(path, columns=list(columns), filters=meant))
+
+
+def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """The same of all rows, some at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_schema(path)
+    for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+        yield _plain(pa.Table.from_batches([batch]).select(list(columns)))
+
+
+def _check_schema(path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    if pq.read_schema(path).names != schema().names:
+        raise ValueError(f"{path} was written by another version of lmworks: run its stage data.clean again")
+
+
+def _plain(table: Any) -> Any:
     import pyarrow as pa
 
-    word = pa.dictionary(pa.int32(), pa.string())
-    reason = [("rule", pa.string()), ("value", pa.float64()), ("threshold", pa.float64()), ("label", pa.string())]
-    find = [("field", pa.string()), ("rule", pa.string()), ("removed", pa.bool_())]
-    cut = [("start", pa.int64()), ("end", pa.int64()), ("replacement", pa.string()), ("rule", pa.string())]
-    return pa.schema(
-        [
-            ("document", pa.string()),
-            ("hash", pa.string()),
-            *((name, word) for name in ("source", "kind", "language", "step", "verdict", "rule")),
-            ("value", pa.float64()),
-            ("threshold", pa.float64()),
-            ("label", pa.string()),
-            ("twin", pa.string()),
-            *((name, pa.int64()) for name in _COUNTS),
-            ("reasons", pa.list_(pa.struct([*reason, ("twin", pa.string())]))),
-            ("cuts", pa.list_(pa.struct(cut))),
-            ("fields", pa.list_(pa.struct(find))),
-        ]
-    )
+    words = [each.with_type(pa.string()) if each.name in _WORDS else each for each in table.schema]
+    return table.cast(pa.schema(words))
 
 
-_COUNTS = ("characters_before", "characters_after", "bytes_before", "bytes_after")
-_FIRST = ("rule", "value", "threshold", "label", "twin")
-_LISTS = {"reasons": Reason, "cuts": Cut, "fields": FieldFind}
+# ---------------------------------------------------------------------------------------------------------------------
+# What came to each step, what it took and left, and that nothing is lost
 
 
-def _table(entries: Sequence[Entry]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Documents of one source, kind and language that a step treated alike: how many, and their bytes."""
+
+    source: str
+    kind: str
+    language: str
+    step: str
+    verdict: str
+    rule: str  # the first reason of those that it dropped
+    documents: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Documents and bytes that came to a step, that it left, that it dropped, and documents that it cut."""
+
+    came: int = 0
+    came_bytes: int = 0
+    left: int = 0
+    left_bytes: int = 0
+    dropped: int = 0
+    dropped_bytes: int = 0
+    cut: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+class UnbalancedError(RuntimeError):
+    """Documents or bytes that the ledger does not account for; nothing is written then."""
+
+
+def read_flows(ledger: Path) -> list[Flow]:
+    """All flows of a ledger, in the order of their names. A document that an earlier step dropped is in none."""
     import pyarrow as pa
 
-    whole = schema()
-    columns: dict[str, list] = {}
-    for name in whole.names:
-        if name in _FIRST:
-            columns[name] = [getattr(entry.first, name) for entry in entries]
-        elif name in _LISTS:
-            columns[name] = [[_row(each) for each in getattr(entry, name)] for entry in entries]
-        else:
-            columns[name] = [getattr(entry, name) for entry in entries]
-    return pa.table({name: pa.array(columns[name], whole.field(name).type) for name in whole.names}, schema=whole)
+    names, counts = _WORDS, ("documents", "bytes_before", "bytes_after")
+
+    def summed(table: Any) -> Any:
+        sums = table.group_by(list(names)).aggregate([(name, "sum") for name in counts])
+        return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
+
+    batches = [
+        summed(batch.append_column("documents", pa.repeat(1, len(batch))))
+        for batch in read_batches(ledger, [*names, *counts[1:]])
+    ]
+    rows = summed(pa.concat_tables(batches)).to_pylist() if batches else []
+    flows = (Flow(**row | {name: row[name] or "" for name in names}) for row in rows)
+    return sorted((flow for flow in flows if flow.verdict != "gone"), key=lambda flow: astuple(flow)[: len(names)])
 
 
-def _row(value: Reason | Cut | FieldFind) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}
+def tally(flows: Iterable[Flow], *names: str) -> Mapping[Any, Tally]:
+    """The flows summed by one of their names, or by several; nothing for what none has. UnbalancedError for a flow
+    whose bytes do not fit its verdict."""
+    found: defaultdict[Any, Tally] = defaultdict(Tally)
+    for flow in flows:
+        key = tuple(getattr(flow, name) for name in names)
+        found[key if len(names) > 1 else key[0]] += _tally(flow)
+    return found
 
 
-def entry_of(row: dict[str, Any]) -> Entry:
-    """The entry that is a row of the table."""
-    values = {field.name: row[field.name] for field in fields(Entry)}
-    values |= {name: tuple(kind(**each) for each in row[name]) for name, kind in _LISTS.items()}
-    return Entry(**values)
+def _tally(flow: Flow) -> Tally:
+    came, left = (flow.documents, flow.bytes_before), (flow.documents, flow.bytes_after)
+    if flow.verdict == "dropped" and not flow.bytes_after:
+        return Tally(*came, 0, 0, *came)
+    if flow.verdict == "cut":
+        return Tally(*came, *left, cut=flow.documents)
+    if flow.verdict in ("kept", "out_of_scope") and came == left:
+        return Tally(*came, *left)
+    raise UnbalancedError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
 
 
-def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def check_balance(flows: Sequence[Flow], steps: Sequence[str], counted: Mapping[str, Sequence[int]]) -> None:
+    """UnbalancedError unless of every source each step began with exactly what the step before it left, in documents
+    and in bytes, and each document was kept, cut or dropped. `counted` are of each source the documents and bytes that
+    were read, and those that were written, as they were counted for themselves."""
+    tallies = tally(flows, "source", "step")
+    for source in sorted({source for source, _ in tallies} | counted.keys()):
+        read, read_bytes, written, written_bytes = counted.get(source, (0, 0, 0, 0))
+        what, left = "were read", (read, read_bytes)
+        for name in steps:
+            step = tallies[source, name]
+            _check(source, what, left, f"came to {name}", (step.came, step.came_bytes))
+            what, left = f"{name} left", (step.left, step.left_bytes)
+        _check(source, what, left, "were written", (written, written_bytes))
+
+
+def _check(source: str, what: str, amount: tuple[int, int], other_what: str, other: tuple[int, int]) -> None:
+    if amount != other:
+        first, second = (f"{documents:,} documents of {size:,} bytes" for documents, size in (amount, other))
+        raise UnbalancedError(f"the ledger does not balance: of {source}, {first} {what}, and {second} {other_what}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -178,34 +261,19 @@ class Origin:
         return apply_edits(text, self.edits).to_source(start, end)
 
 
-def cleaned_uris(folder: Path, begin: str) -> list[str]:
-    """The uris of all documents that the stage data.clean left in its folder whose hashes begin so: those of equal
-    texts are equal. Reads the folder's edits as `origin_of`."""
+def edits_row(cleaned: Document, edits: Iterable[Edit]) -> str:
+    """A row of `edits.jsonl`; the hash stands first, so that a reader finds it without parsing the others."""
+    changes = [[edit.start, edit.end, edit.replacement, edit.rule] for edit in edits]
+    row = {"hash": cleaned.hash, "uri": cleaned.uri, "extracted": cleaned.metadata["extracted"], "edits": changes}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def origins(folder: Path, begin: str) -> Iterator[Origin]:
+    """Origins of the documents that data.clean left in its folder and whose hashes begin so; none in the folder of
+    another stage. Reads the folder's edits from their beginning: this is for one question, not for every document."""
     path = folder / EDITS
-    if not path.is_file():
-        return []
-    row = _row_of(begin)
-    with path.open("rb") as stream:
-        return [json.loads(line)["uri"] for line in stream if line.startswith(row)]
-
-
-def _row_of(begin: str) -> bytes:
-    """How the row of a document begins whose hash does so."""
-    return f'{{"hash": "{begin}'.encode()
-
-
-def origin_of(folder: Path, document_hash: str) -> Origin | None:
-    """The first document of this hash that the stage data.clean left in its folder; None where there is none.
-
-    Reads the folder's edits from their beginning: this is for one question, not for every document.
-    """
-    path = folder / EDITS
-    if not path.is_file():
-        return None
-    begin = _row_of(f'{document_hash}"')
-    with path.open("rb") as stream:
-        row = next((line for line in stream if line.startswith(begin)), None)
-    if row is None:
-        return None
-    found = json.loads(row)
-    return Origin(found["uri"], found["extracted"], tuple(Edit(*edit) for edit in found["edits"]))
+    if path.is_file():
+        wanted = f'{{"hash": "{begin}'.encode()
+        with path.open("rb") as stream:
+            for row in (json.loads(line) for line in stream if line.startswith(wanted)):
+                yield Origin(row["uri"], row["extracted"], tuple(Edit(*edit) for edit in row["edits"]))

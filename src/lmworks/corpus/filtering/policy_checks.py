@@ -1,32 +1,27 @@
-"""Mistakes of a policy that would pass in silence: names that nothing has, steps that look at nothing, a wrong order.
+"""Mistakes of a policy that would pass in silence: a wrong order, names that nothing has, steps that look at nothing.
 
 What can be told of the policy alone is refused before any stage runs; what depends on the documents is either refused
-before anything is decided (a name that no annotator gives) or told loudly (a step that finds nothing to look at).
+before anything is written (a name that no tagger gives, a label that must be known) or told loudly (a step without
+effect).
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import combinations
 
 from lmworks.config import ConfigError
 from lmworks.corpus.attributes import AttributeTable, rules_of
+from lmworks.corpus.dedup.kept_duplicates import Standings
+from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step
-from lmworks.corpus.licence_expressions import (
-    GROUPS,
-    Licence,
-    LicenceError,
-    is_frequent,
-    licences,
-    parse,
-    without_groups,
-)
+from lmworks.corpus.languages import MEASURED
+from lmworks.corpus.licence_expressions import GROUPS, LicenceError, is_frequent, licences, parse, without_groups
 from lmworks.corpus.taggers.heuristics import PRESETS
-from lmworks.report import Section
 
-# What annotators of lmworks give, in whatever documents; classifiers and lists of words add names of their own, which
-# are known when they are among the annotations.
-MEASURES = frozenset(
+# What taggers of lmworks give, in whatever documents; classifiers and lists of words add names of their own.
+_SCORES = frozenset(
     {
         *(rule.measure for preset in PRESETS.values() for rule in preset),
         *("c4_kept_line_share", "code_alphanumeric_share", "code_comment_share", "code_data_share"),
@@ -37,8 +32,8 @@ MEASURES = frozenset(
         *("pii_share", "quality", "title_words", "token_character_share", "tokens", "top_keywords_share"),
     }
 )
-LABELS = frozenset({*LICENCES, "declared_language", "evaluation_item", "exact", "language"})
-MARKS = frozenset(
+_LABELS = frozenset({*LICENCES, "declared_language", "evaluation_item", "exact", "language"})
+_SPANS = frozenset(
     {
         *(f"c4.{name}" for name in ("citation", "few_words", "javascript", "long_word", "policy")),
         *(f"code.{name}" for name in ("banner", "data", "dead_code", "generated", "licence_header", "minified")),
@@ -51,15 +46,21 @@ MARKS = frozenset(
         "ocr.hopeless",
     }
 )
-_LANGUAGE = "language."  # marks of a paragraph in another language, of which there are as many as languages
+KNOWN = {
+    *(f"score.{each}" for each in _SCORES),
+    *(f"label.{each}" for each in _LABELS),
+    *(f"span.{each}" for each in _SPANS),
+}
+KNOWN |= {"span.language.*"}  # a paragraph in another language, of which there are as many as languages
+_NAMED = 10  # documents in a message
 
 
 class UnknownNameError(ValueError):
-    """A policy goes by a measure, label or mark that no annotator gives; the message names the nearest one."""
+    """A policy goes by a score, label or span that no tagger gives; the message names the nearest one."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The policy alone
+class RefusedError(ValueError):
+    """Documents of which a policy demands to know something that nothing says; the message names them and the fix."""
 
 
 def check_policy(policy: Policy) -> None:
@@ -68,21 +69,22 @@ def check_policy(policy: Policy) -> None:
     if not policy.steps:
         raise ConfigError(("steps",), "the policy has none, so nothing would be decided: give it [[steps]]")
     for earlier, later in combinations(policy.steps, 2):
-        if not _share_documents(earlier, later):
-            continue
-        if earlier.duplicates and _drops_by_itself(later):
-            raise _wrong_order(earlier, later)
-        if earlier.duplicates in ("paragraphs", "passages") and later.duplicates in ("exact", "near", "repositories"):
-            raise _wrong_order(earlier, later)
+        places = earlier.duplicates in ("paragraphs", "passages")
+        drops = _drops_by_itself(later) or (places and later.duplicates in ("exact", "near", "repositories"))
+        if earlier.duplicates and drops and _share_documents(earlier, later):
+            raise ConfigError(
+                ("steps", later.name),
+                f"drops documents, and {earlier.name} before it takes {'places' if places else 'documents'} because "
+                f"others have the same ({earlier.duplicates}): of several duplicates all could go. Put {later.name} "
+                f"before {earlier.name}; the order is limits, labels and marks that drop, then repositories, exact and "
+                "near, then paragraphs and passages",
+            )
 
 
 def _drops_by_itself(step: Step) -> bool:
     """Whether what is known of a single document can make the step drop it."""
-    return (
-        bool(step.all_limits)
-        or any(choice.allow or choice.deny or choice.unknown == "drop" for choice in step.labels.values())
-        or any(found.action == "drop" for found in step.marks.values())
-    )
+    choices = any(choice.allow or choice.deny or choice.unknown == "drop" for choice in step.labels.values())
+    return bool(step.all_limits) or choices or any(found.action == "drop" for found in step.marks.values())
 
 
 def _share_documents(one: Step, other: Step) -> bool:
@@ -94,127 +96,84 @@ def _share_documents(one: Step, other: Step) -> bool:
     )
 
 
-def _wrong_order(earlier: Step, later: Step) -> ConfigError:
-    what = "places" if earlier.duplicates in ("paragraphs", "passages") else "documents"
-    return ConfigError(
-        ("steps", later.name),
-        f"drops documents, and {earlier.name} before it takes {what} because others have the same "
-        f"({earlier.duplicates}): of several twins all could go. Put {later.name} before {earlier.name}; the order is "
-        "limits, labels and marks that drop, then repositories, exact and near, then paragraphs and passages",
-    )
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# The policy and the annotations
+# The policy and the documents
 
 
-def check_names(policy: Policy, tables: Sequence[AttributeTable]) -> None:
-    """UnknownNameError for a measure, label or mark that neither the annotations have nor any annotator gives."""
-    measures, labels, marks = {*MEASURES}, {*LABELS}, {*MARKS}
-    for table in tables:
-        measures.update(table.scores)
-        labels.update(table.labels)
-        marks.update(rules_of(table.spans))
-    for step in policy.steps:
-        for name in step.limits:
-            if name not in measures:
-                raise UnknownNameError(_unknown(step, "measure", name, measures))
-        for name in step.labels:
-            if name not in labels:
-                raise UnknownNameError(_unknown(step, "label", name, labels))
-        for glob in step.marks:
-            if not (glob.startswith(_LANGUAGE) or any(fnmatchcase(rule, glob) for rule in marks)):
-                raise UnknownNameError(_unknown(step, "mark", glob, marks))
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The words of each label that a policy goes by, and the scores, rules of spans and sources that documents have."""
+
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    scores: set[str] = field(default_factory=set)
+    spans: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+
+    def add(self, table: AttributeTable) -> None:
+        self.scores.update(table.scores)
+        self.spans.update(rules_of(table.spans))
+        self.sources.update(table.sources)
+        for name, words in table.labels.items():
+            self.labels.setdefault(name, set()).update(word for word in set(words) if word is not None)
 
 
-def _unknown(step: Step, what: str, name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    advice = f'; did you mean "{near[0]}"?' if near else "."
-    return (
-        f'the step {step.name} goes by the {what} "{name}", which no annotator gives and no document has{advice} '
-        "A classifier or a list of words of your own has to be named in data.annotate, so that it is measured"
-    )
+def missing_names(step: Step, found: Names, known: Collection[str]) -> Iterator[str]:
+    """Sentences about each name of a step that no document has: what it was to decide by that, it does not.
+
+    UnknownNameError for a score, label or rule of spans that is not `known` either: as it is called in a file of
+    attributes, or "span.RULE".
+    """
+    labels = {name for name, words in found.labels.items() if words}
+    stated = {each for name in LICENCES for each in found.labels.get(name, ())} | {*without_groups(tuple(GROUPS))}
+    listed = (entry for name in LICENCES for entry in (step.labels.get(name) or Choice()).entries)
+    for what, names, there in (
+        ("score", step.limits, found.scores),
+        ("label", step.labels, labels),
+        ("span", step.marks, found.spans),
+        ("source", step.sources, found.sources),
+        ("language", step.languages, found.labels.get(MEASURED, set())),
+        ("licence", (f"*{entry}*" for entry in listed if not _is_common(entry)), stated),
+    ):
+        for name in names:
+            if any(fnmatchcase(each.casefold(), name.casefold()) for each in there):
+                continue
+            given = {each.removeprefix(f"{what}.") for each in known if each.startswith(f"{what}.")}
+            if given and not any(fnmatchcase(each, name) or fnmatchcase(name, each) for each in given):
+                near = get_close_matches(name, sorted(given | there), n=1, cutoff=0.5)
+                advice = f'; did you mean "{near[0]}"?' if near else "."
+                raise UnknownNameError(
+                    f'the step {step.name} goes by the {what} "{name}", which no tagger gives and no document has'
+                    f"{advice} A classifier or a list of words of your own has to be named in data.annotate"
+                )
+            yield f'The step {step.name} goes by the {what} "{name.strip("*")}", which no document has'
 
 
-def nothing_found(policy: Policy, tables: Sequence[AttributeTable], beside: Collection[str] = ()) -> list[str]:
-    """Of each step what it names and no document has: what it was to decide, it does not. `beside` are the rules of
-    what was found in titles and metadata, which no table has."""
-    documents, measures, marks = set[tuple[str, str, str | None]](), set[str](), {*beside}
-    words = {name: set[str]() for step in policy.steps for name in step.labels}
-    for table in tables:
-        languages = table.labels.get("language") or [None] * len(table)
-        documents.update(zip(table.sources, table.kinds, languages, strict=True))
-        measures.update(table.scores)
-        marks.update(rules_of(table.spans))
-        for name, found in words.items():
-            found.update(word for word in table.labels.get(name, ()) if word is not None)
-    told: list[str] = []
-    for step in policy.steps:
-        told += [f"The step {step.name} {each}" for each in _of_scope(step, documents)]
-        told += [
-            f'The step {step.name} has a limit for "{name}", which no document was measured for: it decides nothing'
-            for name in step.limits
-            if name not in measures
-        ]
-        told += [
-            f'The step {step.name} speaks of the mark "{glob}", which no document holds'
-            for glob in step.marks
-            if not any(fnmatchcase(rule, glob) for rule in marks)
-        ]
-        for name, choice in step.labels.items():
-            told += [f"The step {step.name} {each}" for each in _of_label(name, choice, words[name])]
-    return told
-
-
-def _of_scope(step: Step, documents: Collection[tuple[str, str, str | None]]) -> Iterator[str]:
-    if not any(step.looks_at(*each) for each in documents):
-        yield "looks at no document: none has its sources, kinds and languages"
-    sources = {source for source, _, _ in documents}
-    if missing := [glob for glob in step.sources if not any(fnmatchcase(source, glob) for source in sources)]:
-        yield f"is for the sources {', '.join(missing)}, which there are not; there are {_some(sources)}"
-    languages = {language for _, _, language in documents if language is not None}
-    if missing := [language for language in step.languages if language not in languages]:
-        yield f"is for the languages {', '.join(missing)}, which no document is in; there are {_some(languages)}"
-
-
-def _of_label(name: str, choice: Choice, words: Collection[str]) -> Iterator[str]:
-    if not words:
-        yield f'goes by the label "{name}", which no document has'
-    elif name in LICENCES:
-        found = {licence.name.casefold() for word in words for licence in _licences(word)}
-        for entry in (*choice.allow, *choice.deny):
-            if entry not in GROUPS and not _is_known(entry, found):
-                yield f'names the licence "{entry}", which is unknown and no document has: is it spelt right?'
-    elif choice.allow and not {*words} & {*choice.allow}:
-        yield f"allows as {name} only {', '.join(choice.allow)}, which no document has; there are {_some(words)}"
-
-
-def _is_known(entry: str, found: Collection[str]) -> bool:
-    """Whether it is a frequent licence, or one of the documents has it, or as a glob any of both fits it."""
-    if any(sign in entry for sign in "*?["):
-        members = (*found, *(each.casefold() for each in without_groups(tuple(GROUPS))))
-        return any(fnmatchcase(each, entry.casefold()) for each in members)
-    return any(is_frequent(each) or each.name.casefold() in found for each in _licences(entry))
-
-
-def _licences(text: str) -> tuple[Licence, ...]:
+def _is_common(entry: str) -> bool:
+    """Whether it is a group of licences or one that many texts are under; a glob is neither."""
     try:
-        return licences(parse(text))
+        return entry in GROUPS or all(map(is_frequent, licences(parse(entry))))
     except LicenceError:
-        return ()
+        return False
 
 
-def _some(names: Collection[str]) -> str:
-    told = sorted(names)
-    return ", ".join(told[:10]) + (", …" if len(told) > 10 else "") if told else "none"
-
-
-def policy_section(told: Sequence[str]) -> tuple[Section, ...]:
-    """For the report and the terminal, where there is something to tell."""
-    if not told:
-        return ()
-    text = (
-        f"{len(told):,} of what the policy names no document has; the head of this report lists them. A misspelt name "
-        "and a measure that was not taken look like this."
-    )
-    return (Section("Steps without effect", text, alarms=tuple(f"{each}." for each in told)),)
+def check_refused(policy: Policy, documents: Standings, decisions: Sequence[Sequence[Decisions]]) -> None:
+    """RefusedError where a document comes to a step that refuses those without a label which it does not have. One that
+    an earlier step drops never comes there. `decisions` are of each shard those of each step."""
+    for number, step in enumerate(policy.steps):
+        for label in (name for name, choice in step.labels.items() if choice.unknown == "refuse"):
+            refused = [
+                documents.uris[start + place]
+                for start, steps in zip(map(int, documents.starts), decisions, strict=False)
+                for place, reasons in sorted(steps[number].reasons.items())
+                if any(reason.rule == label and reason.label is None for reason in reasons)
+                and not any(place in earlier.reasons for earlier in steps[:number])
+            ]
+            if refused:
+                named = ", ".join(refused[:_NAMED]) + ", …" * (len(refused) > _NAMED)
+                said = "say in data.read what the licence of their source is"
+                fix = said if label in LICENCES else "have it measured"
+                raise RefusedError(
+                    f"the step {step.name} refuses documents of unknown {label.replace('_', ' ')}, of which there are "
+                    f'{len(refused):,}: {named}. Nothing was written: {fix}, or set unknown="drop" and they '
+                    "are left out"
+                )

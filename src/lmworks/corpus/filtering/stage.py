@@ -1,55 +1,52 @@
-"""The stage `data.clean`: documents, their annotations and duplicates, and a policy, into cleaned documents."""
+"""Documents, their attributes and duplicates, and a policy, into filtered documents and their ledger."""
 
+import json
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lmworks.artefact import (
-    MANIFEST,
-    StageContext,
-    StageResult,
-    hash_file,
-    hash_json,
-    library_versions,
-    read_json,
-    read_manifest,
-    write_json,
-)
+from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import (
-    ATTRIBUTES,
-    EVALUATION_ITEMS,
-    AttributeTable,
-    CorpusAttributes,
-    attribute_files,
-)
+from lmworks.corpus.attributes import LABEL, SCORE, CorpusAttributes, attribute_files, read_joined
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
-from lmworks.corpus.dedup.match_tables import CORPUS, Looked, read_corpus
+from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
+from lmworks.corpus.dedup.match_tables import CORPUS, read_corpus
 from lmworks.corpus.dedup.stage import looked_at
-from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, shard_name, shard_paths
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, document_to_json, shard_name
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
-from lmworks.corpus.filtering.decide import judge
-from lmworks.corpus.filtering.decide_duplicates import STANDING, resolve, standing_of
-from lmworks.corpus.filtering.evaluation_refusal import all_gone_section, check_refused
+from lmworks.corpus.filtering.apply import apply, size_of
+from lmworks.corpus.filtering.decide import Decisions, columns, decide, decide_duplicates
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, read_policy
-from lmworks.corpus.filtering.filtered_shards import COUNTS, POLICY, TEXTS, Decided, write_part
-from lmworks.corpus.filtering.flows import Amount, Tally, alarms, check_balance, tally
-from lmworks.corpus.filtering.ledger import EDITS, LEDGER, join_ledgers
-from lmworks.corpus.filtering.policy_checks import check_names, check_policy, nothing_found, policy_section
+from lmworks.corpus.filtering.ledger import (
+    EDITS,
+    LEDGER,
+    Entry,
+    check_balance,
+    edits_row,
+    join_ledgers,
+    read_flows,
+    write_ledger,
+)
+from lmworks.corpus.filtering.policy_checks import (
+    KNOWN,
+    Names,
+    check_policy,
+    check_refused,
+    missing_names,
+)
+from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.named_files import named_file
-from lmworks.corpus.report.card import CARD, CardFacts, card_markdown, card_sections
-from lmworks.corpus.report.examples import examples_section
-from lmworks.corpus.report.funnel import funnel_sections
-from lmworks.corpus.report.queries import Cleaning, read_left_out
-from lmworks.report import Fold, Section
+from lmworks.corpus.taggers.licence import LICENCE
+from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
+
+POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
+TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, beside its edits and its ledger
 
 
 @dataclass(frozen=True, slots=True)
 class CleanConfig:
-    """What becomes of documents. Another threshold makes only this stage anew: all that it goes by was measured before.
+    """The policy for documents. Another threshold makes only this stage anew: all that it goes by was measured before.
 
     policy     A file of steps; left out: the policy that comes with lmworks. A relative path starts at the folder of
                the recipe, or, for a command, at the current one.
@@ -67,7 +64,12 @@ class CleanConfig:
     def read(self, base: Path) -> Policy:
         """The policy that this comes to; ConfigError for a file that is not there or no policy, and for steps that do
         not go together."""
-        found = self._of_file(base) if self.policy else default_policy()
+        found = default_policy()
+        if self.policy:
+            try:
+                found = read_policy(self.file(base))
+            except ConfigError as error:
+                raise error if error.path == ("policy",) else ConfigError(("policy",), str(error)) from error
         try:
             policy = Policy(self.steps or found.steps, found.alarm if self.alarm is None else self.alarm)
         except ValueError as error:
@@ -75,122 +77,9 @@ class CleanConfig:
         check_policy(policy)
         return policy
 
-    def _of_file(self, base: Path) -> Policy:
-        path = self._file(base)
-        try:
-            return read_policy(path)
-        except ConfigError as error:
-            raise ConfigError(("policy",), str(error)) from error
-
-    def _file(self, base: Path) -> Path:
+    def file(self, base: Path) -> Path:
         remedy = "`lmworks data policy --out FILE` writes the default one to begin with; name that"
         return named_file(self.policy, base, "policy", remedy=remedy)
-
-    def digest(self, base: Path) -> str:
-        """SHA-256 of the policy's file; "" where none is named."""
-        return hash_file(self._file(base)) if self.policy else ""
-
-
-def clean(config: CleanConfig, context: StageContext) -> StageResult:
-    """Cleaned documents, the edits that lead back from them, the ledger and the report, into the output.
-
-    ValueError where inputs do not belong together. Where nothing is left the report tells why, and stages that read
-    from this one refuse it.
-    """
-    policy = config.read(context.base)
-    shards = corpus_shards(dict(context.inputs))
-    annotations = attribute_files(context.inputs)
-    _check_belonging(shards, annotations)
-    tables = CorpusAttributes(annotations)
-    duplicates = _duplicates(context)
-    if duplicates is not None:
-        check_corpus(duplicates, shards, tables.only())
-    check_names(policy, tables)
-    parts = _decide(policy, shards, annotations, tables, duplicates)
-    work = context.work / "parts"
-    todo = [Part(part, work / part.shard.name, part.shard.bytes) for part in parts]
-    carry_out(write_part, todo, config.execution, context.progress, "bytes")
-    folders = [part.done for part in todo]
-    _join(folders, context.output)
-    _copy_left_out(context)
-    write_json(context.output / POLICY, policy)
-    cleaning = Cleaning(context.output, policy, tables)
-    check_balance(cleaning.flows, cleaning.steps, *_counted(folders))
-    facts = CardFacts(
-        cleaning,
-        alarms(policy.alarm, cleaning.steps, cleaning.flows, cleaning.parts()),
-        read_left_out(context.output),
-        _versions(policy, context),
-        _evaluation_items(context.inputs.values()),
-    )
-    (context.output / CARD).write_text(card_markdown(facts), "utf-8")
-    beside = {rule for field, rule, *_ in cleaning.personal_fields if field != "uri"}
-    without_effect = nothing_found(replace(policy, steps=_written(policy)), tables, beside)
-    folds = tuple(Fold(section.title, section.text, section.tables) for section in card_sections(facts))
-    sections = (
-        *all_gone_section(cleaning.flows, cleaning.steps),
-        *funnel_sections(cleaning, facts.alarms),
-        *policy_section(without_effect),
-        examples_section(cleaning, shards),
-        Section("Data card", f"`{CARD}`, which `lmworks data card` prints.", folds=folds, page_only=True),
-    )
-    return StageResult({**_metrics(facts), "without_effect": without_effect}, sections)
-
-
-def _metrics(facts: CardFacts) -> dict[str, Any]:
-    """For the manifest: what came in and what stays, in bytes of UTF-8, and every alarm."""
-    cleaning = facts.cleaning
-    steps = tally(cleaning.flows, lambda flow: flow.step)
-    came, left = steps.get(cleaning.steps[0], Tally()).came, steps.get(cleaning.steps[-1], Tally()).left
-    return {
-        "documents": left.documents,
-        "documents_before": came.documents,
-        "bytes_before": came.bytes,
-        "bytes": left.bytes,
-        "left_out": sum(item.count for item in facts.left_out),
-        "alarms": [asdict(alarm) for alarm in facts.alarms],
-    }
-
-
-def _counted(folders: Sequence[Path]) -> tuple[dict[str, Amount], dict[str, Amount]]:
-    """Source → what was read of it, and what stays, as the parts counted their documents."""
-    came: dict[str, Amount] = {}
-    stay: dict[str, Amount] = {}
-    for folder in folders:
-        for source, (read, size, left, left_size) in read_json(folder / COUNTS).items():
-            came[source] = came.get(source, Amount()) + Amount(read, size)
-            stay[source] = stay.get(source, Amount()) + Amount(left, left_size)
-    return came, stay
-
-
-def _versions(policy: Policy, context: StageContext) -> dict[str, str]:
-    """What identifies lmworks, the inputs, the policy, the documents and the ledger."""
-    manifests = {name: folder for name, folder in context.inputs.items() if (folder / MANIFEST).is_file()}
-    return {
-        "lmworks": library_versions(["lmworks"])["lmworks"],
-        **{f"input {name}": read_manifest(folder).content_hash for name, folder in manifests.items()},
-        "policy": hash_json(policy),
-        "documents": hash_json([hash_file(path) for path in shard_paths(context.output)]),
-        "ledger": hash_file(context.output / LEDGER),
-    }
-
-
-def _evaluation_items(folders: Iterable[Path]) -> dict[str, int] | None:
-    """Status → evaluation items, as the stages that annotated counted them; None where no stage did. Two stages that
-    looked for the same items count once."""
-    counted: dict[str, Mapping[str, int]] = {}
-    for folder in folders:
-        if (folder / ATTRIBUTES).is_dir() and (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder)
-            if isinstance(items := manifest.metrics.get(EVALUATION_ITEMS), Mapping):
-                counted[hash_json(manifest.config.get("evaluation"))] = items
-    summed = sum(map(Counter, counted.values()), Counter[str]())
-    return dict(summed) if counted else None
-
-
-def outside_digest(config: CleanConfig, base: Path) -> str:
-    """What the stage reads from outside the workspace: the bytes of the policy's file."""
-    return config.digest(base)
 
 
 def check(config: CleanConfig, base: Path) -> None:
@@ -198,80 +87,123 @@ def check(config: CleanConfig, base: Path) -> None:
     config.read(base)
 
 
-def _written(policy: Policy) -> tuple[Step, ...]:
-    """The steps that somebody wrote for these documents: those that come with lmworks are for any, also in a copy."""
-    known = default_policy().steps
-    return tuple(step for step in policy.steps if step not in known)
+def outside_digest(config: CleanConfig, base: Path) -> str:
+    """SHA-256 of the policy's file, which is outside of the workspace; "" where none is named."""
+    return hash_file(config.file(base)) if config.policy else ""
 
 
-def _duplicates(context: StageContext) -> Path | None:
-    found = [folder for folder in context.inputs.values() if (folder / CORPUS).is_file()]
+def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
+    """Filtered documents, the edits that lead back from them, the ledger and the policy, into the output; and what of
+    the policy has no effect, a line each.
+
+    ValueError where inputs do not belong together. Where no document is left that is for the report to tell.
+    """
+    policy = config.read(context.base)
+    shards, attributes = corpus_shards(dict(context.inputs)), CorpusAttributes(attribute_files(context.inputs))
+    if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
+        raise ValueError(
+            "the attributes are not those of these documents: let data.annotate and data.clean read from the same "
+            "stages, in the same order"
+        )
+    duplicates = _duplicates(context.inputs, shards, attributes)
+    names, decisions = Names(), list[list[Decisions]]()
+    for table in attributes.only(*columns(policy)):
+        names.add(table)
+        decisions.append(decide(policy, table))
+    sentences = []
+    for step, *of_step in zip(policy.steps, *decisions, strict=True):
+        missing = [*missing_names(step, names, KNOWN)]
+        if not any(shard.in_scope.any() for shard in of_step):
+            missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
+        sentences += missing if step not in default_policy().steps else []  # which are for any documents
+    documents = standing_of(attributes.only(*STANDING))
+    decide_duplicates(policy, documents, decisions, duplicates, CorpusTexts(shards, attributes))
+    check_refused(policy, documents, decisions)
+    parts = [
+        Part(FilterPart(*given, policy), context.work / "parts" / given[0].name, given[0].bytes)
+        for given in zip(shards, attributes.files, decisions, strict=True)
+    ]
+    carry_out(filter_part, parts, config.execution, context.progress, "bytes")
+    _join([part.done for part in parts], context)
+    write_json(context.output / POLICY, policy)
+    counts: dict[str, list[int]] = {}
+    for part in parts:
+        for source, amounts in read_json(part.done / COUNTS).items():
+            _added(counts, source, amounts)
+    check_balance(read_flows(context.output / LEDGER), policy.names, counts)
+    return sentences
+
+
+def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attributes: CorpusAttributes) -> Path | None:
+    """The folder of the duplicates of these documents. ValueError where they were looked for in other documents, in
+    another order or in texts that were repaired otherwise: they are told by their places, which are those of others."""
+    found = [folder for folder in inputs.values() if (folder / CORPUS).is_file()]
     if len(found) > 1:
         raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
+    if found and read_corpus(found[0]) != looked_at(shards, attributes.only()):
+        raise ValueError(
+            "the duplicates are not those of these documents: they were looked for in others, in these in another "
+            "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "
+            "same stages, in the same order"
+        )
     return found[0] if found else None
 
 
-def _check_belonging(shards: Sequence[CorpusShard], annotations: Sequence[tuple[Path, ...]]) -> None:
-    if [shard.name for shard in shards] != [paths[0].stem for paths in annotations]:
-        raise ValueError(
-            "the annotations are not those of these documents: let data.annotate and data.clean read from the same "
-            "stages, in the same order"
-        )
+# ---------------------------------------------------------------------------------------------------------------------
+# Shards
 
 
-def check_corpus(duplicates: Path, shards: Sequence[CorpusShard], tables: Sequence[AttributeTable]) -> None:
-    """ValueError where duplicates were looked for in other documents, in another order or in texts that were repaired
-    otherwise: they are told by their places, which would be those of others here."""
-    here, there = looked_at(shards, tables), read_corpus(duplicates)
-    if here != there:
-        same = {*here} == {*there} or _told(here) == _told(there)
-        what = "these in another order, or repaired otherwise" if same else f"{_told(there)}; here are {_told(here)}"
-        raise ValueError(
-            f"the duplicates are not those of these documents: they were looked for in {what}. Let data.annotate, "
-            "data.duplicates and data.clean read from the same stages, in the same order"
-        )
+@dataclass(frozen=True, slots=True)
+class FilterPart:
+    """A shard, the files of its attributes, and what is decided of its documents by each step of the policy."""
+
+    shard: CorpusShard
+    attributes: tuple[Path, ...]
+    decisions: Sequence[Decisions]
+    policy: Policy
 
 
-def _told(corpus: Sequence[Looked]) -> str:
-    return f"{sum(each.documents for each in corpus):,} documents in {len(corpus):,} shards"
+def filter_part(part: FilterPart, folder: Path) -> None:
+    """Filter one shard: what stays, its edits and its ledger into a new folder. And of each source the documents and
+    bytes that were read, and those that stay, as they were counted for themselves: the ledger has to meet them."""
+    folder.mkdir()
+    names = {"hash", "edits", LABEL + LICENCE, LABEL + MEASURED, SCORE + PERSONAL_DATA}
+    table = read_joined(part.attributes, names)
+    counts: dict[str, list[int]] = {}
+
+    def entries() -> Iterator[Entry]:
+        with (folder / TEXTS).open("wb") as texts, (folder / EDITS).open("wb") as edits:
+            for place, document in enumerate(part.shard):
+                if document.hash != table.hashes[place]:
+                    raise ValueError(f"{part.attributes[0]} are not those of {part.shard.path}: make both anew")
+                rows, left, changes = apply(document, place, table, part.policy, part.decisions)
+                sizes = [1, size_of(document.text)[1], *((0, 0) if left is None else (1, size_of(left.text)[1]))]
+                _added(counts, document.source, sizes)
+                if left is not None:
+                    texts.write(document_to_json(left).encode() + b"\n")
+                    edits.write(edits_row(left, changes).encode() + b"\n")
+                yield from rows
+
+    write_ledger(folder / LEDGER, entries())
+    (folder / COUNTS).write_text(json.dumps(counts), "utf-8")
 
 
-def _decide(
-    policy: Policy,
-    shards: Sequence[CorpusShard],
-    annotations: Sequence[tuple[Path, ...]],
-    tables: CorpusAttributes,
-    duplicates: Path | None,
-) -> list[Decided]:
-    judged = [judge(policy, table) for table in tables]
-    texts = CorpusTexts(shards, tables)
-    resolve(policy, standing_of(tables.only(*STANDING)), judged, duplicates, texts)
-    check_refused(policy, tables, judged)
-    return [
-        Decided(shard, paths, policy.steps, tuple(of_shard))
-        for shard, paths, of_shard in zip(shards, annotations, judged, strict=True)
-    ]
-
-
-def _join(folders: Sequence[Path], output: Path) -> None:
-    """The parts' texts as shards, their edits and ledgers as one file each."""
+def _join(folders: Sequence[Path], context: StageContext) -> None:
+    """The parts' texts as shards, and their edits, their ledgers and what the readers rejected as one file each."""
+    output = context.output
     (output / DOCUMENTS).mkdir()
-    place = 0
-    with (output / EDITS).open("wb") as edits:
-        for folder in folders:
-            texts = folder / TEXTS
-            size = texts.stat().st_size
-            if size:
-                shutil.copyfile(texts, output / DOCUMENTS / shard_name(place, hash_file(texts)))
-                place += 1
-            with (folder / EDITS).open("rb") as stream:
-                shutil.copyfileobj(stream, edits)
+    for texts in [folder / TEXTS for folder in folders if (folder / TEXTS).stat().st_size]:
+        place = len(list((output / DOCUMENTS).iterdir()))
+        shutil.copyfile(texts, output / DOCUMENTS / shard_name(place, hash_file(texts)))
     join_ledgers(output / LEDGER, [folder / LEDGER for folder in folders])
+    read = [folder for folder in context.inputs.values() if (folder / DOCUMENTS).is_dir()]
+    for name, sources in ((EDITS, folders), (REJECTED, read)):
+        with (output / name).open("wb") as stream:
+            for path in (folder / name for folder in sources):
+                if path.is_file():
+                    with path.open("rb") as source:
+                        shutil.copyfileobj(source, stream)
 
 
-def _copy_left_out(context: StageContext) -> None:
-    """What the readers left out, of all inputs with documents, into the output."""
-    with (context.output / REJECTED).open("wb") as stream:
-        for folder in context.inputs.values():
-            if (folder / DOCUMENTS).is_dir() and (folder / REJECTED).is_file():
-                stream.write((folder / REJECTED).read_bytes())
+def _added(counts: dict[str, list[int]], source: str, amounts: Sequence[int]) -> None:
+    counts[source] = [one + more for one, more in zip(counts.get(source, [0] * 4), amounts, strict=True)]

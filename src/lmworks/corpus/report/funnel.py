@@ -1,94 +1,148 @@
-"""The funnel in the report: what is left after each step, by source, language and kind, what rules took, and where the
-documents lie beside the thresholds."""
+"""The funnel of a filtering as tables, drawings and sections of a report: what is left after each step, by source,
+language and kind, what rules took, and where documents lie beside the thresholds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from lmworks.corpus.filtering.flows import Alarm, Flow, Tally, tally
-from lmworks.corpus.report.queries import Cleaning
+from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR
+from lmworks.corpus.filtering.ledger import tally
+from lmworks.corpus.report.queries import Alarm, Filtered, thresholds
 from lmworks.report import Figure, Fold, Section, Table, as_svg, histogram, new_axes
 
-READ = "as read"  # before the first step
 DRAWN = 7  # sources that a picture tells apart; the others are drawn as one
-UNFOLDED = 20  # rows of a table that are shown before it is opened
+LISTED = 20  # rows of what may be long; the rest is counted
 TAIL = 0.005  # of the values at each end of a histogram are drawn at the end
 
 
-def funnel_sections(cleaning: Cleaning, raised: Sequence[Alarm]) -> tuple[Section, ...]:
-    names, flows = cleaning.steps, cleaning.flows
-    return (
-        _overview(names, flows, raised),
-        _by("source", names, flows, lambda flow: flow.source),
-        _by("language", names, flows, lambda flow: flow.language or "unknown"),
-        _by("kind", names, flows, lambda flow: flow.kind, _unseen_rows(cleaning)),
-        _rules(flows),
-        _duplicates(cleaning),
-        _measures(cleaning),
-    )
-
-
-def _overview(names: Sequence[str], flows: Sequence[Flow], raised: Sequence[Alarm]) -> Section:
-    steps = tally(flows, lambda flow: flow.step)
-    rows = []
-    for name in names:
-        step = steps.get(name, Tally())
-        cut_bytes = step.taken_bytes - step.dropped.bytes
-        counts = (step.came.documents, step.dropped.documents, step.cut)
-        rows.append((name, *counts, step.came.bytes, step.dropped.bytes, cut_bytes))
-    first, last = steps.get(names[0], Tally()).came, steps.get(names[-1], Tally()).left
-    rows.append(("what stays", last.documents, 0, 0, last.bytes, 0, 0))
+def funnel_sections(found: Filtered, raised: list[Alarm]) -> list[Section]:
+    steps = tally(found.flows, "step")
+    came, left = steps[REPAIR], steps[EMPTY]
     text = (
-        f"{first} came in, {last} stay. Of every source each step began with exactly what the one before it left, in "
-        "documents and in bytes: this was checked."
+        f"{came.came:,} documents of {came.came_bytes:,} bytes came in, {left.left:,} documents of {left.left_bytes:,} "
+        "bytes stay. Of every source each step began with exactly what the one before it left, in documents and in "
+        "bytes: this was checked."
     )
-    header = ("step", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
-    alarms = tuple(f"{alarm}. Look at the examples before you train on what is left." for alarm in raised)
-    return Section("What stays", text, (Table(header, tuple(rows)),), alarms=alarms)
+    reports = [f"{alarm}. Look at the examples before you train on what is left." for alarm in raised]
+    dropped = dropped_table(found)
+    if not left.left:
+        rules = ", ".join(f"{step} {rule} {number:,}" for step, rule, number, _ in dropped.rows[:10])
+        reports.insert(0, f"No document is left: {rules}. Give these steps looser limits, or other kinds and sources.")
+    tables = [table for table in (dropped, cut_table(found), duplicates_table(found)) if table.rows]
+    folds = (Fold(f"All {len(table.rows):,}", tables=(table,)) for table in tables if len(table.rows) > LISTED)
+    return [
+        Section("What stays", text, (steps_table(found),), alarms=tuple(reports)),
+        *(_by(found, name) for name in ("source", "language", "kind")),
+        Section("Rules", "", tuple(map(shortened, tables)), folds=tuple(folds)),
+        _histograms(found),
+    ]
 
 
-def _by(
-    name: str, names: Sequence[str], flows: Sequence[Flow], of: Callable[[Flow], str], alarms: tuple[str, ...] = ()
-) -> Section:
-    """The same for each source, language or kind, the largest first."""
-    tallies = tally(flows, lambda flow: (of(flow), flow.step))
-    begun = {each: tallies.get((each, names[0]), Tally()).came for each in {each for each, _ in tallies}}
-    largest = sorted(begun, key=lambda each: (-begun[each].bytes, each))
-    stay = {each: tallies.get((each, names[-1]), Tally()).left for each in largest}
-    rows = tuple(
-        (
-            *(each, begun[each].documents, stay[each].documents, begun[each].bytes, stay[each].bytes),
-            f"{stay[each].bytes / max(begun[each].bytes, 1):.1%}",
-        )
-        for each in largest
-    )
-    header = (name, "documents", "stay", "bytes", "stay", "of the bytes")
-    folds = [_all(header, rows)] if len(rows) > UNFOLDED else []
-    for title, count in (
-        ("Documents that each step dropped", lambda step: step.dropped.documents),
-        ("Bytes that each step took", lambda step: step.taken_bytes),
+def shortened(table: Table) -> Table:
+    """The first rows; those that are left out are counted in a last one."""
+    if len(table.rows) <= LISTED:
+        return table
+    more = (f"and {len(table.rows) - LISTED:,} more", *[""] * (len(table.columns) - 1))
+    return Table(table.columns, (*table.rows[:LISTED], more), table.caption)
+
+
+def steps_table(found: Filtered) -> Table:
+    own = {REPAIR: ("all", "repairs texts by their kinds"), EMPTY: ("all", "drops documents of which nothing is left")}
+    about = own | {
+        step.name: (", ".join((*step.sources, *step.kinds, *step.languages)) or "all", str(step))
+        for step in found.policy.steps
+    }
+    steps, rows = tally(found.flows, "step"), []
+    for name in found.policy.names:
+        step = steps[name]
+        taken = (step.dropped_bytes, step.came_bytes - step.dropped_bytes - step.left_bytes)
+        rows.append((name, *about[name], step.came, step.dropped, step.cut, step.came_bytes, *taken))
+    header = ("step", "looks at", "rules", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
+    return Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")
+
+
+def flow_table(found: Filtered, name: str) -> Table:
+    """Documents and bytes that came and that stay of each source, language or kind, the largest first."""
+    steps, rows = tally(found.flows, name, "step"), []
+    for each in _largest(found, name):
+        came, left = steps[each, REPAIR], steps[each, EMPTY]
+        share = f"{left.left_bytes / max(came.came_bytes, 1):.1%}"
+        rows.append((each or "unknown", came.came, left.left, came.came_bytes, left.left_bytes, share))
+    return Table((name, "documents", "stay", "bytes", "stay", "of the bytes"), tuple(rows))
+
+
+def _largest(found: Filtered, name: str) -> list[str]:
+    sizes = tally((flow for flow in found.flows if flow.step == REPAIR), name)
+    return sorted(sizes, key=lambda each: (-sizes[each].came_bytes, each))
+
+
+def dropped_table(found: Filtered) -> Table:
+    gone = tally((flow for flow in found.flows if flow.verdict == "dropped"), "step", "rule")
+    rows = sorted(((*key, each.dropped, each.dropped_bytes) for key, each in gone.items()), key=_most(2))
+    return Table(("step", "rule", "documents", "bytes"), tuple(rows), "Dropped, by the first reason of each document")
+
+
+def cut_table(found: Filtered) -> Table:
+    rules = found.cut_rules.items()
+    rows = [(*key, each.documents, each.places, each.characters, each.written) for key, each in rules]
+    header = ("step", "rule", "documents", "places", "characters cut", "characters written instead")
+    return Table(header, tuple(sorted(rows, key=_most(4))), "Cut")
+
+
+def duplicates_table(found: Filtered) -> Table:
+    """The documents in whose place others went, those of the most first."""
+    gone = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).group_by("kept_duplicate")
+    sums = gone.aggregate([("value", "count"), ("value", "min")]).to_pylist()
+    rows = [(row["kept_duplicate"], row["value_count"], row["value_min"]) for row in sums if row["kept_duplicate"]]
+    return Table(("kept duplicate", "dropped for it", "lowest similarity"), tuple(sorted(rows, key=_most(1))))
+
+
+def _most(column: int) -> Callable[[tuple], tuple]:
+    """Sorts rows by a column of numbers, the highest first."""
+    return lambda row: (-row[column], row[:column])
+
+
+def thresholds_table(found: Filtered) -> Table:
+    """For each limit how many documents are beyond it, and the values next to it on both sides."""
+    rows = []
+    for step, rule, side, threshold, values in thresholds(found):
+        is_beyond = values < threshold if side == "at least" else values > threshold
+        stay, beyond = values[~is_beyond & np.isfinite(values)], values[is_beyond]
+        nearest = [f"{each[np.argmin(abs(each - threshold))]:.4g}" if len(each) else "" for each in (stay, beyond)]
+        rows.append((step.name, rule, f"{side} {threshold:,.6g}", len(stay) + len(beyond), len(beyond), *nearest))
+    header = ("step", "score", "limit", "documents", "beyond", "nearest that stays", "nearest beyond")
+    return Table(header, tuple(rows), "Of the documents that came to the step and that it looks at")
+
+
+def _by(found: Filtered, name: str) -> Section:
+    table, names = flow_table(found, name), found.policy.names
+    steps, largest, folds = tally(found.flows, name, "step"), _largest(found, name), []
+    for title, taken in (
+        ("Documents that each step dropped", lambda step: step.dropped),
+        ("Bytes that each step took", lambda step: step.came_bytes - step.left_bytes),
     ):
-        taken = tuple((each, *(count(tallies.get((each, step), Tally())) for step in names)) for each in largest)
-        folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), taken),)))
-    figure = Figure(_bars(names, largest, tallies), f"What is left after each step, by {name}")
-    return Section(f"By {name}", "", (Table(header, rows[:UNFOLDED]),), (figure,), folds=tuple(folds), alarms=alarms)
+        rows = tuple((each or "unknown", *(taken(steps[each, step]) for step in names)) for each in largest)
+        folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), rows),)))
+    figure = Figure(_bars(found, name), f"What is left after each step, by {name}")
+    return Section(f"By {name}", "", (shortened(table),), (figure,), folds=tuple(folds))
 
 
-def _bars(names: Sequence[str], largest: Sequence[str], tallies: Mapping[tuple[str, str], Tally]) -> str:
+def _bars(found: Filtered, name: str) -> str:
     """SVG of the bytes after each step, from the top, as bars of one piece for each of the largest."""
     from matplotlib.ticker import EngFormatter
 
-    groups = {each: [each] for each in largest[:DRAWN]}
+    names, steps, largest = found.policy.names, tally(found.flows, name, "step"), _largest(found, name)
+    groups = {each or "unknown": [each] for each in largest[:DRAWN]}
     if len(largest) > DRAWN:
-        groups[f"{len(largest) - DRAWN} others"] = list(largest[DRAWN:])
+        groups[f"{len(largest) - DRAWN} others"] = largest[DRAWN:]
     figure, axes = new_axes("bytes left", "", height=1.4 + 0.28 * len(names))
     ends = np.zeros(len(names) + 1)
     for group, members in groups.items():
-        first = sum(tallies.get((each, names[0]), Tally()).came.bytes for each in members)
-        left = [sum(tallies.get((each, name), Tally()).left.bytes for each in members) for name in names]
-        axes.barh(range(len(ends)), [first, *left], 0.72, ends, label=group)
-        ends += [first, *left]
-    axes.set_yticks(range(len(ends)), [READ, *names])
+        read = sum(steps[each, REPAIR].came_bytes for each in members)
+        left = [read, *(sum(steps[each, step].left_bytes for each in members) for step in names)]
+        axes.barh(range(len(ends)), left, 0.72, ends, label=group)
+        ends += left
+    axes.set_yticks(range(len(ends)), ["as read", *names])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(EngFormatter("B"))
     if len(groups) > 1:
@@ -96,61 +150,18 @@ def _bars(names: Sequence[str], largest: Sequence[str], tallies: Mapping[tuple[s
     return as_svg(figure)
 
 
-def _unseen_rows(cleaning: Cleaning) -> tuple[str, ...]:
-    """Rows of tables are taken for plain text; where they are web pages, the steps about those do not see them."""
-    rows = dict(cleaning.values("rows")).get("text", 0)
-    unseen = [step.name for step in cleaning.policy.steps if "web" in step.kinds and "text" not in step.kinds]
-    message = (
-        f"{rows:,} rows of tables are of the kind text, at which {', '.join(unseen)} do not look. Where they are web "
-        "pages, say so: kind=web of data.read, as in --set documents.kind=web."
-    )
-    return (message,) if rows and unseen else ()
-
-
-def _rules(flows: Sequence[Flow]) -> Section:
-    dropped = tally((flow for flow in flows if flow.verdict == "dropped"), lambda flow: (flow.step, flow.rule))
-    ranked = sorted(dropped.items(), key=lambda item: (-item[1].dropped.documents, item[0]))
-    rows = tuple((*key, found.dropped.documents, found.dropped.bytes) for key, found in ranked)
-    header = ("step", "rule", "documents", "bytes")
-    folds = (_all(header, rows),) if len(rows) > UNFOLDED else ()
-    return Section("Rules", "By the first reason of each document.", (Table(header, rows[:UNFOLDED]),), folds=folds)
-
-
-def _duplicates(cleaning: Cleaning) -> Section:
-    clusters = cleaning.duplicates.clusters()
-    text = f"{sum(count for _, count, _, _ in clusters):,} documents went for the sake of {len(clusters):,} others."
-    header = ("for the sake of", "dropped", "lowest similarity", "by")
-    rows = tuple((twin, count, f"{similarity:.3f}", steps) for twin, count, similarity, steps in clusters[:UNFOLDED])
-    return Section("Duplicates", text, (Table(header, rows),) if rows else ())
-
-
-def _measures(cleaning: Cleaning) -> Section:
-    """A histogram for each limit of the documents that its step looks at, those that refuse most first."""
-    found, absent = [], []
-    for step in cleaning.policy.steps:
-        for rule, limit in step.all_limits.items():
-            values = cleaning.measure(rule, step)
-            values = values[np.isfinite(values)]
-            if not len(values):
-                absent.append(f"{rule} ({step.name})")
-                continue
-            low, high = limit.bounds
-            beyond = int(((values < low) | (values > high)).sum())
-            marks = {f"at least {low:,.6g}": low, f"at most {high:,.6g}": high}
-            marks = {name: bound for name, bound in marks.items() if np.isfinite(bound)}
-            ends = [*np.quantile(values, [TAIL, 1 - TAIL]), *marks.values()]
-            drawing = histogram(
-                np.clip(values, min(ends), max(ends)).tolist(), x=rule, y="documents", marks=marks, log=True
+def _histograms(found: Filtered) -> Section:
+    """A histogram for each limit that drops any, of the documents that came to its step and that it looks at."""
+    figures = []
+    for step, rule, side, threshold, values in thresholds(found):
+        there = values[np.isfinite(values)]
+        beyond = int((there < threshold if side == "at least" else there > threshold).sum())
+        if beyond:
+            low, high = np.quantile(there, [TAIL, 1 - TAIL])
+            shown = np.clip(there, min(low, threshold), max(high, threshold)).tolist()
+            drawing = histogram(shown, x=rule, y="documents", marks={f"{side} {threshold:,.6g}": threshold}, log=True)
+            figures.append(
+                (-beyond, Figure(drawing, f"{step.name}: {rule}, {len(there):,} documents, {beyond:,} beyond"))
             )
-            found.append(
-                (beyond, Figure(drawing, f"{step.name}: {rule}, {len(values):,} documents, {beyond:,} beyond"))
-            )
-    active = tuple(figure for beyond, figure in sorted(found, key=lambda each: -each[0]) if beyond)
-    idle = tuple(figure for beyond, figure in found if not beyond)
-    text = f"No document that the step looks at has a value of: {', '.join(absent)}." if absent else ""
-    folds = (Fold(f"{len(idle)} limits that refuse nothing", figures=idle),) if idle else ()
-    return Section("Measures and thresholds", text, figures=active, folds=folds, page_only=True)
-
-
-def _all(header: tuple[str, ...], rows: tuple[tuple, ...]) -> Fold:
-    return Fold(f"All {len(rows):,}", tables=(Table(header, rows),))
+    drawn = tuple(figure for _, figure in sorted(figures, key=lambda each: each[0]))
+    return Section("Scores and thresholds", "", (thresholds_table(found),), drawn, page_only=True)

@@ -1,33 +1,31 @@
-"""What became of one document: what each step did with it and by which values, what it only just passed, what was cut,
-and the duplicate that was kept in its place."""
+"""Why a document stayed, was cut or was dropped: what each step did by which rule at which value and threshold, what it
+only just passed, and the duplicate that was kept in its place."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lmworks.artefact import MANIFEST, KnownArtefacts, known_artefacts, read_json, read_manifest
-from lmworks.config import from_mapping, to_mapping
-from lmworks.corpus.attributes import AttributeTable, attribute_files, read_joined
-from lmworks.corpus.documents import Shard, corpus_shards
-from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering.decide import Cut
-from lmworks.corpus.filtering.filter_policy import REPAIR, Policy
-from lmworks.corpus.filtering.filtered_shards import POLICY
-from lmworks.corpus.filtering.ledger import LEDGER, Entry, cleaned_uris, read_ledger
-from lmworks.corpus.report.differences import side_by_side
-from lmworks.corpus.report.examples import cut_passage
-from lmworks.corpus.report.queries import CONTAMINATION, ITEM, Duplicates, Gone, margin, read_left_out, thresholds
+from lmworks.artefact import MANIFEST, STAGE_FOLDERS, known_artefacts, read_manifest, read_rows
+from lmworks.config import to_mapping
+from lmworks.corpus.attributes import LABEL, SCORE
+from lmworks.corpus.documents import REJECTED
+from lmworks.corpus.filtering.decide import Reason
+from lmworks.corpus.filtering.filter_policy import REPAIR
+from lmworks.corpus.filtering.ledger import LEDGER, Entry, origins, read_ledger
+from lmworks.corpus.report.examples import cut_passages, repaired_text, side_by_side
+from lmworks.corpus.report.queries import Filtered, margin, sides
 from lmworks.excerpts import Piece
 from lmworks.records import RejectedRecord
 
+ITEM = "evaluation_item"  # a label
 NEAR = 5  # rules that a document only just passed
-EXCERPTS = 2  # of each rule that cut
-CONTEXT, EXCERPT = 60, 240  # characters around a cut, and of it
-NAMED = 10  # documents in a message
+EXCERPTS = (2, 60, 240)  # of each rule that cut: how many, characters around the cut, and of it
+DIFFERENCE = (60, 240)  # characters around a difference, and of it
+_NAMED = 10  # documents in a message
 _FEWEST_DIGITS = 8  # of a hash
 
 
@@ -48,51 +46,34 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleCuts:
-    """What a rule cut, with some places of it."""
-
-    step: str
-    rule: str
-    places: int
-    characters: int
-    excerpts: tuple[tuple[Piece, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class KeptDuplicate:
-    """The document for whose sake a step would drop this one. `then` says how that one went itself; empty where it
-    stays. `order` is what decides which of both is kept: licence, quality, characters, name of each, this one first.
-    `differences`: first the kept one's text."""
+    """The document in whose place a step drops this one. `then` is how that one was dropped itself, and so on; empty
+    where it stays. `differences`: first the kept one's text."""
 
     step: str
-    rule: str
-    document: str
-    similarity: float | None
-    then: tuple[Gone, ...] = ()
-    order: tuple[tuple[str | None, float | None, int, str], ...] = ()
+    reason: Reason
+    then: tuple[Entry, ...] = ()
     differences: tuple[tuple[tuple[Piece, ...], tuple[Piece, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`out_of_scope` are the steps that do not look at the document. `went` are those that were dropped for its sake,
-    or for that of one that went for its sake in turn. `missing` says why something is not there: the artefacts that the
-    ledger was made from may be gone. `unreadable` is what lies beside them and is no artefact, a line each."""
+    """`went` are documents that were dropped in the place of this one. `excerpts` are of cuts, by step and rule.
+    `missing` says why texts and values are not there: what the ledger was made from may be gone. `unreadable` is what
+    lies beside that and is no artefact."""
 
     entries: tuple[Entry, ...]
-    out_of_scope: tuple[str, ...]
     kept_duplicates: tuple[KeptDuplicate, ...]
-    went: tuple[Gone, ...]
+    went: tuple[Entry, ...]
+    excerpts: tuple[tuple[str, str, tuple[Piece, ...]], ...] = ()
     passed: tuple[Passed, ...] = ()
-    cuts: tuple[RuleCuts, ...] = ()
     evaluation_item: str | None = None
-    contamination: float | None = None
     missing: str = ""
     unreadable: tuple[str, ...] = ()
 
     @property
     def stays(self) -> bool:
-        return self.entries[-1].verdict in ("kept", "cut")
+        return self.entries[-1].verdict == "kept"
 
 
 def to_json(story: Story) -> dict[str, Any]:
@@ -107,199 +88,103 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[S
 
     LookupError where nothing is meant, which names the next uris; AmbiguousNameError where several are.
     """
-    if not name.strip():
-        raise LookupError("name a document: its uri, the end of it, or the first 8 or more digits of its hash")
-    names, left_out = _names(folder / LEDGER), read_left_out(folder)
-    items = [item for item in left_out if item.uri == name or item.uri.endswith(f"/{name}")]
-    digits = name.lower() if len(name) >= _FEWEST_DIGITS and set(name.lower()) <= set("0123456789abcdef") else ""
-    found = [uri for uri, digest in names.items() if digits and digest.startswith(digits)]
-    found = found or (cleaned_uris(folder, digits) if digits else [])
-    if not found:
-        found = named(name, list(names))
-        if len(found) > 1:
-            more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-            failed = "".join(f"; left out is {item.uri}: {item.reason}" for item in items[:NAMED])
-            raise AmbiguousNameError(f"{name} may be {', '.join(found[:NAMED])}{more}: give more of it{failed}")
-    if not found and not items:
-        raise LookupError(_unknown(folder, name, [*names, *(item.uri for item in left_out)]))
-    artefacts = _artefacts(folder, made_from)
-    sources = _sources(folder, artefacts.folders)
-    return [replace(_story(folder, uri, sources), unreadable=artefacts.warnings) for uri in found], items
-
-
-def _names(ledger: Path) -> dict[str, str]:
-    """The uri and the hash of every document, in the ledger's order."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(ledger, columns=["document", "hash"])
-    return dict(zip(table["document"].to_pylist(), table["hash"].to_pylist(), strict=True))
-
-
-def named(name: str, uris: Sequence[str]) -> list[str]:
-    """The uris that are meant: that one; or those that end with the name, rather behind a slash; or those of what a
-    folder or an archive of this name holds."""
-    inside = name.rstrip("/") + "/"
-    for is_meant in (
-        lambda uri: uri == name,
-        lambda uri: uri.endswith(name) and uri.removesuffix(name).endswith(("/", "#", ":")),
-        lambda uri: uri.endswith(name),
-        lambda uri: uri.startswith(inside) or f"/{inside}" in uri,
-    ):
-        if found := list(dict.fromkeys(filter(is_meant, uris))):
-            return found
-    return []
-
-
-def _unknown(folder: Path, name: str, uris: Sequence[str]) -> str:
-    ordered = sorted(uris)
-    place = bisect_left(ordered, name)
-    near = ordered[max(place - 1, 0) : place + 2]
-    return (
-        f"the ledger in {folder} knows no document {name}; next to it in the alphabet are {', '.join(near) or 'none'}. "
-        "Give its uri, which begins with the name of the source's folder, the end of it, or the first 8 or more digits "
-        "of its hash; or name the workspace in which it was cleaned with --workspace"
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What it was made from
-
-
-class _Sources:
-    """The documents and annotations that a cleaning was made from."""
-
-    def __init__(self, inputs: dict[str, Path]) -> None:
-        self._shards = list(zip(corpus_shards(inputs), attribute_files(inputs), strict=True))
-
-    def find(self, uri: str) -> "_Source | None":
-        import pyarrow.parquet as pq
-
-        for shard, paths in self._shards:
-            uris = pq.read_table(paths[0], columns=["uri"])["uri"].to_pylist()
-            if uri in uris:
-                place, table = uris.index(uri), read_joined(paths)
-                text = Shard(shard.path).read(place).text
-                edits = table.edits[place] if table.edits else ()
-                return _Source(table, place, text, apply_edits(text, edits).text)
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A document as it was extracted and repaired, and what is known of it, at its place of a table."""
-
-    table: AttributeTable
-    place: int
-    extracted: str
-    repaired: str
-
-    def label(self, name: str) -> str | None:
-        return self.table.labels[name][self.place] if name in self.table.labels else None
-
-    def measure(self, name: str) -> float | None:
-        value = float(self.table.scores[name][self.place]) if name in self.table.scores else float("nan")
-        return value if value == value else None
-
-    @property
-    def order(self) -> tuple[str | None, float | None, int, str]:
-        characters = int(self.table.characters[self.place])
-        return self.label("licence"), self.measure("quality"), characters, self.table.uris[self.place]
-
-
-def _sources(folder: Path, artefacts: Mapping[str, Path]) -> _Sources | str:
-    """What the artefact was made from, found in its workspace or beside it; else why not."""
-    if not (folder / MANIFEST).is_file():
-        return "the folder has no manifest, so what it was made from is not known"
-    inputs: dict[str, Path] = {}
-    for name, digest in read_manifest(folder).parents.items():
-        if digest not in artefacts:
-            return (
-                f"{name}, which it was made from, is neither in its workspace nor beside it: say where it is (--from)"
-            )
-        inputs[name] = artefacts[digest]
-    return _Sources(inputs)
-
-
-def _artefacts(folder: Path, made_from: Sequence[Path]) -> KnownArtefacts:
-    """What is in the same workspace, lies beside it, or is there."""
+    rejected = [
+        record
+        for record in read_rows(RejectedRecord, folder / REJECTED)
+        if record.uri == name or record.uri.endswith(f"/{name}")
+    ]
+    uris = _meant(folder, name, rejected)
     beside, stages = folder.resolve().parent, folder.resolve().parent.parent
     manifests = list(beside.glob(f"[!.]*/{MANIFEST}"))
-    if stages.name == "stages":  # of a workspace, stages/NAME/KEY
+    if stages.name == STAGE_FOLDERS:  # of a workspace, stages/NAME/KEY
         manifests += stages.glob(f"*/[!.]*/{MANIFEST}")
     for there in made_from:
         for pattern in (MANIFEST, f"[!.]*/{MANIFEST}", f"stages/*/[!.]*/{MANIFEST}"):
             manifests += there.glob(pattern)
-    return known_artefacts(manifests)
+    artefacts = known_artefacts(manifests)
+    found, missing = _inputs(folder, artefacts.folders)
+    stories = [_story(Filtered(folder, found), uri, missing) for uri in uris]
+    return [replace(story, unreadable=artefacts.warnings) for story in stories], rejected
+
+
+def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[str]:
+    """The uris of the documents of this hash, or else of the one whose uri this is or ends with; none where only what
+    became no document is meant."""
+    table = Filtered(folder, {}).rows(["document", "hash"], step=[REPAIR])
+    uris, hashes = table["document"].to_pylist(), table["hash"].to_pylist()
+    if len(name) >= _FEWEST_DIGITS and set(name.lower()) <= set("0123456789abcdef"):
+        digits = name.lower()
+        found = [uri for uri, digest in zip(uris, hashes, strict=True) if digest.startswith(digits)]
+        if found := found or [origin.uri for origin in origins(folder, digits)]:
+            return found
+    found = [uri for uri in uris if uri == name] or [uri for uri in uris if name and uri.endswith(name)]
+    behind = [uri for uri in found if uri == name or uri.removesuffix(name)[-1] in "/#:"]
+    found = list(dict.fromkeys(behind or found))
+    if len(found) > 1:
+        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        raise AmbiguousNameError(f"{name} may be {', '.join(found[:_NAMED])}{more}: give more of it")
+    if not found and not rejected:
+        ordered = sorted(uris)
+        place = bisect_left(ordered, name)
+        near = ordered[max(place - 1, 0) : place + 2]
+        raise LookupError(
+            f"the ledger in {folder} knows no document {name!r}; next to it in the alphabet are "
+            f"{', '.join(near) or 'none'}. Give its uri, which begins with the name of the source's folder, the end of "
+            "it, or the first 8 or more digits of its hash; or name the workspace in which it was cleaned with "
+            "--workspace"
+        )
+    return found
+
+
+def _inputs(folder: Path, artefacts: Mapping[str, Path]) -> tuple[dict[str, Path], str]:
+    """The artefacts that this one was made from, found in its workspace or beside it, or why it is not."""
+    if not (folder / MANIFEST).is_file():
+        return {}, "the folder has no manifest, so what it was made from is not known"
+    parents = read_manifest(folder).parents
+    if lost := [name for name, digest in parents.items() if digest not in artefacts]:
+        return {}, (
+            f"{lost[0]}, which it was made from, is neither in its workspace nor beside it: say where it is (--from)"
+        )
+    return {name: artefacts[digest] for name, digest in parents.items()}, ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The story
 
 
-def _story(folder: Path, uri: str, sources: _Sources | str) -> Story:
-    entries = tuple(read_ledger(folder / LEDGER, uri))
-    policy = from_mapping(Policy, read_json(folder / POLICY))
-    first = entries[0]
-    unseen = [step.name for step in policy.steps if not step.looks_at(first.source, first.kind, first.language)]
-    went = tuple(Duplicates(folder / LEDGER).went_for(uri))
-    source = None if isinstance(sources, str) else sources.find(uri)
-    kept = tuple(_kept_duplicates(folder, entries, source, None if isinstance(sources, str) else sources))
-    story = Story(entries, tuple(unseen), kept, went, cuts=tuple(_cuts(entries, source)))
-    if source is None:
-        return replace(story, missing=sources if isinstance(sources, str) else "the documents are others now")
-    item = source.label(ITEM)
-    share = source.measure(CONTAMINATION) if item else None
-    return replace(story, passed=_passed(policy, source, {*unseen}), evaluation_item=item, contamination=share)
+def _story(found: Filtered, uri: str, missing: str) -> Story:
+    entries = tuple(read_ledger(found.folder / LEDGER, document=[uri]))
+    dropped = read_ledger(found.folder / LEDGER, kept_duplicate=[uri])
+    went = tuple(entry for entry in dropped if entry.verdict == "dropped")
+    story = Story(entries, tuple(_kept_duplicates(found, entries, missing)), went)
+    if missing:
+        return replace(story, missing=missing)
+    number, place = found.place(uri)
+    columns = {SCORE + rule for step in found.policy.steps for rule in step.all_limits}
+    table = found.attributes.only(*columns, LABEL + ITEM)[number]
+    passed = []
+    for step, entry in zip(found.policy.steps, entries[1:-1], strict=True):
+        for rule, side, threshold in sides(step) if entry.verdict != "out_of_scope" else ():
+            value = float(table.scores[rule][place]) if rule in table.scores else float("nan")
+            distance = float(margin(side, threshold, np.array(value)))
+            if distance >= 0:
+                passed.append(Passed(step.name, rule, value, side, threshold, distance))
+    passed.sort(key=lambda each: each.margin)
+    rules = dict.fromkeys((entry.step, cut.rule) for entry in entries for cut in entry.cuts)
+    excerpts = ((*rule, pieces) for rule in rules for pieces in cut_passages(found, entries, *rule, *EXCERPTS))
+    items = table.labels.get(ITEM) or [None] * len(table)
+    return replace(story, excerpts=tuple(excerpts), passed=tuple(passed[:NEAR]), evaluation_item=items[place])
 
 
-def _passed(policy: Policy, source: _Source, unseen: set[str]) -> tuple[Passed, ...]:
-    """The thresholds that it passed with the least margin, the least first."""
-    found = []
-    for step, rule, side, threshold in thresholds(policy.steps):
-        value = source.measure(rule)
-        if value is not None and step.name not in unseen:
-            found.append(
-                Passed(step.name, rule, value, side, threshold, float(margin(side, threshold, np.array(value))))
-            )
-    return tuple(sorted((each for each in found if each.margin >= 0), key=lambda each: each.margin)[:NEAR])
-
-
-def _cuts(entries: Sequence[Entry], source: _Source | None) -> list[RuleCuts]:
-    found = []
-    for number, entry in enumerate(entries):
-        others = [cut for before in entries[1:number] for cut in before.cuts]
-        for rule in dict.fromkeys(cut.rule for cut in entry.cuts):
-            mine = [cut for cut in entry.cuts if cut.rule == rule]
-            excerpts = ()
-            if source is not None:
-                text = source.extracted if entry.step == REPAIR else source.repaired
-                shown = _apart(mine)[:EXCERPTS]
-                excerpts = tuple(cut_passage(text, [*entry.cuts, *others], cut, CONTEXT, EXCERPT) for cut in shown)
-            found.append(RuleCuts(entry.step, rule, len(mine), sum(c.end - c.start for c in mine), excerpts))
-    return found
-
-
-def _apart(cuts: Sequence[Cut]) -> list[Cut]:
-    """Those that the excerpt of an earlier one does not show already."""
-    found: list[Cut] = []
-    for cut in cuts:
-        if not found or cut.start > found[-1].end + CONTEXT:
-            found.append(cut)
-    return found
-
-
-def _kept_duplicates(
-    folder: Path, entries: Sequence[Entry], source: _Source | None, sources: _Sources | None
-) -> list[KeptDuplicate]:
-    reasons = [(entry.step, each) for entry in entries for each in entry.reasons if each.twin is not None]
-    chains = Duplicates(folder / LEDGER).chains({each.twin for _, each in reasons if each.twin})
-    found = []
-    for step, reason in reasons:
-        twin = reason.twin or ""
-        kept = KeptDuplicate(step, reason.rule, twin, reason.value, chains[twin])
-        other = sources.find(twin) if sources and source else None
-        if source is not None and other is not None:
-            differences = side_by_side(other.repaired, source.repaired, context=60, most=240)
-            kept = replace(kept, order=(source.order, other.order), differences=tuple(differences))
-        found.append(kept)
-    return found
+def _kept_duplicates(found: Filtered, entries: Sequence[Entry], missing: str) -> Iterator[KeptDuplicate]:
+    for step, reason in ((entry.step, reason) for entry in entries for reason in entry.reasons):
+        then, differences, last = list[Entry](), list[Any](), reason.kept_duplicate
+        while last is not None:
+            others = list(read_ledger(found.folder / LEDGER, document=[last]))
+            if not (then or missing):
+                differences = side_by_side(repaired_text(found, others), repaired_text(found, entries), *DIFFERENCE)
+            dropped = [entry for entry in others if entry.verdict == "dropped"]
+            then += dropped
+            last = dropped[0].reasons[0].kept_duplicate if dropped else None
+        if reason.kept_duplicate is not None:
+            yield KeptDuplicate(step, reason, tuple(then), tuple(differences))

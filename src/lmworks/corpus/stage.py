@@ -1,0 +1,46 @@
+"""The stage `data.clean`: what the room of filters makes, and then the card and the report of it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from lmworks.artefact import StageContext, StageResult, read_rows
+from lmworks.corpus.documents import REJECTED
+from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR
+from lmworks.corpus.filtering.ledger import tally
+from lmworks.corpus.filtering.stage import CleanConfig, filter_corpus
+from lmworks.corpus.report.card import CARD, card
+from lmworks.corpus.report.examples import examples_section
+from lmworks.corpus.report.funnel import funnel_sections
+from lmworks.corpus.report.queries import Filtered, alarms
+from lmworks.records import RejectedRecord
+from lmworks.report import Section
+
+
+def clean(config: CleanConfig, context: StageContext) -> StageResult:
+    """Filtered documents, their ledger, a data card and a report, into the output.
+
+    ValueError where inputs do not belong together. Where no document is left the report tells why, and stages that read
+    from this one refuse it.
+    """
+    without_effect = filter_corpus(config, context)
+    found = Filtered(context.output, context.inputs)
+    raised = alarms(found)
+    (context.output / CARD).write_text(card(found, raised), "utf-8")
+    sections = [*funnel_sections(found, raised), *_policy_section(without_effect), examples_section(found)]
+    steps = tally(found.flows, "step")
+    metrics: dict[str, Any] = {
+        "documents": steps[EMPTY].left,
+        "documents_before": steps[REPAIR].came,
+        "bytes_before": steps[REPAIR].came_bytes,
+        "bytes": steps[EMPTY].left_bytes,
+        "left_out": sum(record.count for record in read_rows(RejectedRecord, context.output / REJECTED)),
+        "alarms": [asdict(alarm) for alarm in raised],
+        "without_effect": without_effect,
+    }
+    return StageResult(metrics, tuple(sections))
+
+
+def _policy_section(lines: list[str]) -> list[Section]:
+    """For the report and the terminal, where there is any."""
+    text = f"{len(lines):,} of what the policy names no document has. A misspelt name looks like this."
+    return [Section("Steps without effect", text, alarms=tuple(f"{each}." for each in lines))] if lines else []

@@ -1,0 +1,171 @@
+"""What stays of a document beside its text: titles and metadata are cleaned as texts are, and headings move with it."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attribute_tables import table
+from lmworks.build import run_alone
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.apply import apply, moved_headings
+from lmworks.corpus.filtering.decide import decide
+from lmworks.corpus.filtering.document_fields import clean_fields
+from lmworks.corpus.filtering.filter_policy import OnSpan, Policy, Step, default_policy
+from lmworks.corpus.sources.docstrings import extract_docstrings
+from lmworks.corpus.taggers.pii.scan import find_personal_data
+from lmworks.records import Document, Edit
+from lmworks.retrieve.document_structure import parse
+
+MAIL, PHONE = "jane.miller@bakery-miller.com", "+41 44 668 18 00"
+RECORD = "<urn:uuid:be181716-2b0a-4228-aca1-2024fe730f23>"  # its digits are those of a bank account as well
+REDACT = Step("personal", marks={"pii.*": OnSpan("redact", 0.5)})
+
+
+def document(title: str = "", extractor: str = "row", text: str = "A text.", **metadata: str) -> Document:
+    return Document(text, "s/a", "text/plain", extractor, "1", "0" * 64, title=title, source="s", metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "metadata", "left"),
+    [
+        ("row", {"author": f"Jane <{PHONE}>", "section": "news"}, {"author": "Jane <<PHONE>>", "section": "news"}),
+        (
+            "row",
+            {"user_password": "correct horse", "token": "x"},
+            {"user_password": "<PASSWORD>", "token": "x"},
+        ),
+        ("row", {"api key": "hunter2Zq8!", "PW": "p@ss,w0rd!x"}, {"api key": "<PASSWORD>", "PW": "<PASSWORD>"}),
+        ("row", {"password": "yes"}, {"password": "yes"}),  # whether there is one
+        ("row", {MAIL: "a", "jo@bakery-miller.com": "b"}, {"<EMAIL>": "a", "<EMAIL>-2": "b"}),
+        ("row", {"phone_number": "5554321", "pages": "5554321"}, {"phone_number": "<PHONE>", "pages": "5554321"}),
+        ("row", {"record": MAIL}, {"record": "<EMAIL>"}),
+        ("web-page", {"record": RECORD}, {"record": RECORD}),
+        ("mail", {"charset": MAIL, "date": "2010-01-01"}, {"charset": "<EMAIL>", "date": "2010-01-01"}),
+    ],
+)
+def test_metadata_are_cleaned_and_what_readers_write_stays(extractor, metadata, left):
+    found = document(extractor=extractor, **metadata)
+    assert clean_fields(found, (REDACT,), found.metadata) == ("", left)
+
+
+@pytest.mark.parametrize(
+    ("marks", "title"),
+    [
+        ({"pii.*": OnSpan("redact")}, "Call <PHONE> or <EMAIL>"),
+        ({"pii.*": OnSpan("cut")}, "Call  or "),
+        ({"pii.*": OnSpan("drop")}, "Call <PHONE> or <EMAIL>"),  # a title drops no document
+        ({"pii.phone": OnSpan("cut"), "pii.*": OnSpan("redact", 0.99)}, f"Call  or {MAIL}"),
+        ({"contamination": OnSpan("cut")}, f"Call {PHONE} or {MAIL}"),
+    ],
+)
+def test_the_action_and_the_threshold_are_those_of_the_policy(marks, title):
+    assert clean_fields(document(f"Call {PHONE} or {MAIL}"), (Step("s", marks=marks),), {})[0] == title
+
+
+PIECES = st.sampled_from([
+    MAIL, PHONE, "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "93.184.216.34", "https://x.com/johndoe",
+    "password=hunter2!x", " ", ", ", "call ", "<", "1", "of the", "\n",
+])  # fmt: skip
+
+
+@given(
+    st.lists(PIECES, min_size=1, max_size=6).map("".join),
+    st.sampled_from(["cut", "redact"]),
+    st.sampled_from([0.5, 0.9]),
+)
+def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at_least):
+    both, spans = document(words, text=words), find_personal_data(words)
+    found = table([both.uri], spans=[spans], scores={"pii_marks": [len(spans)]})
+    policy = Policy((
+        Step("cards", marks={"pii.card": OnSpan("cut", 0.6), "pii.i*": OnSpan("redact")}),
+        Step("others", kinds=("web",), marks={"*": OnSpan("cut")}),
+        Step("all", marks={"pii.*": OnSpan(action, at_least)}),
+    ))  # fmt: skip
+    _, left, _ = apply(both, 0, found, policy, decide(policy, found))
+    assert left is None or left.title == left.text
+
+
+@given(st.lists(PIECES, max_size=6).map("".join))
+def test_nothing_that_the_default_policy_takes_is_found_in_a_title_afterwards(title):
+    assert find_personal_data(clean_fields(document(title), default_policy().steps, {})[0]) == ()
+
+
+def test_through_the_stages(tmp_path):
+    """A uri stays; where personal data are not looked for, so do titles."""
+    prose = "The council met on Tuesday to talk about the new bridge over the river, and most were in favour of it. "
+    rows = [{"text": prose * 3, "title": f"From {MAIL}", "author": PHONE}]
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / f"{MAIL}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
+    steps = 'steps=[{name="personal", marks={"pii.*"={action="redact"}}}]'
+    for personal, title, author in (("true", "From <EMAIL>", "<PHONE>"), ("false", f"From {MAIL}", PHONE)):
+        folder = tmp_path / personal
+        settings = ["heuristics=false", f"personal={personal}"]
+        run_alone("data.annotate", folder / "tagged", [tmp_path / "read"], [], settings)
+        run_alone("data.clean", folder / "cleaned", [tmp_path / "read", folder / "tagged"], [], [steps])
+        (left,) = DocumentStore(folder / "cleaned")
+        assert (left.title, left.metadata["author"]) == (title, author) and MAIL in left.uri
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Headings of docstrings
+
+SOURCE = '''"""The bakery. Write to jane.miller@bakery-miller.com or to bob.miller@bakery-miller.com.
+
+# no heading, whatever it looks like
+"""
+
+def bake(oven):
+    """Bakes. Call +41 44 668 18 00 when the oven is cold."""
+
+class Bread:
+    """A loaf of bread, as it comes out of the oven of the bakery in the morning."""
+
+    def slice(self, width):
+        """Slices it. Ask jane.miller@bakery-miller.com for the width."""
+'''
+
+
+def test_the_sections_of_a_cleaned_module_have_their_names(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "bakery.py").write_text(SOURCE)
+    settings = [f'sources=["{tmp_path / "code"}"]', 'source_code="docstrings"']
+    run_alone("data.read", tmp_path / "documents", [], [], settings)
+    run_alone("data.annotate", tmp_path / "tagged", [tmp_path / "documents"], [], [])
+    steps = 'steps=[{name="personal", marks={"pii.*"={action="redact"}}}]'
+    run_alone("data.clean", tmp_path / "cleaned", [tmp_path / "documents", tmp_path / "tagged"], [], [steps])
+    (cleaned,) = DocumentStore(tmp_path / "cleaned")
+    assert cleaned.text.count("<EMAIL>") == 3 and cleaned.text.count("<PHONE>") == 1
+    named = {section.heading_path[-1]: section for section in parse(cleaned)}
+    assert list(named) == ["module bakery", "bake(oven)", "class Bread", "Bread.slice(self, width)"]
+    for name, first in (("bake(oven)", "Bakes."), ("class Bread", "A loaf"), ("Bread.slice(self, width)", "Slices")):
+        assert cleaned.text[named[name].blocks[1].start :].startswith(first)
+
+
+@given(st.data())
+def test_headings_stay_where_their_sign_stays(data):
+    source = "\n".join(f'def {name}():\n    """About {name}."""\n' for name in ("first", "second", "third"))
+    found = extract_docstrings(source.encode(), "m")
+    module = Document(found.text, "u", "", found.extractor, "1", "", metadata=found.metadata)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(module.text)), max_size=8, unique=True)))
+    edits = [
+        Edit(start, end, data.draw(st.sampled_from(["", "<X>", "\n"])), "r")
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False)
+    ]
+    text = apply_edits(module.text, edits).text
+    offsets = [int(offset) for offset in moved_headings(module, edits)["headings"].split()]
+    before = [int(offset) for offset in module.metadata["headings"].split()]
+    stay = [offset for offset in before if not any(edit.start <= offset < edit.end for edit in edits)]
+    assert offsets == sorted(offsets) and len(offsets) == len(stay)
+    assert all(text[offset] == "#" for offset in offsets)
+    moved = Document(text, "u", "", module.extractor, "1", "", metadata=moved_headings(module, edits))
+    blocks = [block for section in parse(moved) for block in section.blocks]
+    assert all(one.end <= other.start for one, other in pairwise(blocks))
+
+
+def test_other_documents_keep_what_their_metadata_call_headings():
+    assert moved_headings(Document("a", "u", "", "row", "1", "", metadata={"headings": "H1"}), []) == {}

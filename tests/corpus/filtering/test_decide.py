@@ -1,0 +1,239 @@
+"""What steps say of documents: of one by itself, and of several that repeat each other."""
+
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attribute_tables import table
+from lmworks.config import from_mapping
+from lmworks.corpus.attributes import AttributeTable, TaggedSpan
+from lmworks.corpus.dedup.kept_duplicates import standing_of
+from lmworks.corpus.dedup.match_tables import Crowds, Pairs, Places, write_crowds, write_matches
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.decide import Decisions, Reason, clipped, decide, decide_duplicates
+from lmworks.corpus.filtering.filter_policy import Policy
+from lmworks.corpus.filtering.policy_checks import RefusedError, check_refused
+from lmworks.records import Edit
+
+
+def policy(*steps) -> Policy:
+    return from_mapping(Policy, {"steps": list(steps)})
+
+
+def reasons(steps: Policy, documents: AttributeTable) -> list[dict[int, list[Reason]]]:
+    return [decided.reasons for decided in decide(steps, documents)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A document by itself
+
+
+def test_values_at_a_limit_stay_and_missing_ones_too():
+    steps = policy({"name": "s", "limits": {"words": {"at_least": 5, "at_most": 7}}})
+    assert reasons(steps, table("abc", scores={"words": [5, 7, np.nan]})) == [{}] == reasons(steps, table("abc"))
+    assert reasons(steps, table("abc", scores={"words": [4.5, 7.5, 6]})) == [
+        {0: [Reason("score", "words", 4.5, 5.0)], 1: [Reason("score", "words", 7.5, 7.0)]}
+    ]
+
+
+def test_all_reasons_are_known_and_all_steps_look():
+    both = {"name": "one", "limits": {"a": {"at_most": 0}, "b": {"at_most": 0}}}
+    steps = policy(both, {"name": "two", "limits": {"a": {"at_most": 1}}})
+    assert reasons(steps, table("abc", scores={"a": [2, 0, 0], "b": [3, 0, 0]})) == [
+        {0: [Reason("score", "a", 2.0, 0.0), Reason("score", "b", 3.0, 0.0)]},
+        {0: [Reason("score", "a", 2.0, 1.0)]},
+    ]
+
+
+def test_spans_are_cut_redacted_or_drop_their_document():
+    spans = [
+        (TaggedSpan("pii.email", 1, 5, 0.9), TaggedSpan("pii.url", 6, 8, 0.2)),
+        (TaggedSpan("menu", 0, 4),),
+        (TaggedSpan("bad", 2, 3),),
+    ]
+    marks = {
+        "pii.*": {"action": "redact", "at_least": 0.5},
+        "menu": {"action": "cut"},
+        "bad": {"action": "drop"},
+    }
+    (decided,) = decide(policy({"name": "s", "marks": marks}), table("abc", spans=spans))
+    assert decided.cuts == {0: [Edit(1, 5, "<EMAIL>", "pii.email")], 1: [Edit(0, 4, "", "menu")]}
+    assert decided.reasons == {2: [Reason("span", "bad", 1.0, 0.0)]}
+
+
+@pytest.mark.parametrize(
+    ("choice", "stays", "goes"),
+    [
+        ({"allow": ["permissive"]}, ["MIT", "MIT OR GPL-3.0-only", "mit AND ISC", None], ["GPL-3.0-only", "??"]),
+        ({"deny": ["non_commercial"]}, ["MIT", "??", "CC-BY-NC-4.0 OR MIT", None], ["CC-BY-NC-4.0 AND MIT"]),
+        ({"allow": ["MIT"], "unknown": "drop"}, ["MIT"], [None, "ISC"]),
+        ({"allow": ["CC-*"], "deny": ["CC-BY-NC-*"]}, ["CC-BY-4.0"], ["CC-BY-NC-4.0", "MIT"]),
+    ],
+)
+@pytest.mark.parametrize("label", ["licence", "licence_in_text"])
+def test_licences_are_decided_as_expressions(choice, stays, goes, label):
+    words = [*stays, *goes]
+    documents = table([str(number) for number in range(len(words))], **{label: words})
+    assert reasons(policy({"name": "s", "labels": {label: choice}}), documents) == [
+        {place: [Reason("label", label, label=word)] for place, word in enumerate(words) if word in goes}
+    ]
+
+
+@given(st.sampled_from(["en", "de", "MIT OR ISC"]), st.sampled_from([(), ("en",), ("MIT OR ISC",)]))
+def test_words_of_other_labels_are_compared_as_they_are(label, allow):
+    (found,) = reasons(policy({"name": "s", "labels": {"topic": {"allow": allow}}}), table("a", topic=[label]))
+    assert (not found) == (not allow or label in allow)
+
+
+GATE = {"name": "gate", "labels": {"licence": {"allow": ["MIT"], "unknown": "refuse"}}}
+SHORT = {"name": "short", "limits": {"words": {"at_least": 10}}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "licences", "told"),
+    [
+        ([GATE], ["MIT", None, "ISC", None], "the step gate refuses documents of unknown licence.* are 2: a/1, a/3. "),
+        ([GATE, SHORT], ["MIT", None], "are 1: a/1. Nothing was written: say in data.read what the licence"),
+        ([{**GATE, "labels": {"topic": {"unknown": "refuse"}}}], ["MIT", "MIT"], "unknown topic.* are 2: a/0, a/1"),
+        ([GATE], ["MIT", "GPL-3.0-only", "??"], ""),
+        ([SHORT, GATE], ["MIT", None], ""),  # the second is too short to come there
+        ([{**GATE, "sources": ["b"]}], [None], ""),
+    ],
+)
+def test_documents_that_come_to_a_step_without_what_it_demands_are_refused(steps, licences, told):
+    scores = {"words": [100.0, *[5.0] * (len(licences) - 1)]}
+    tables = [table([f"a/{number}" for number in range(len(licences))], scores=scores, licence=licences)]
+    found = policy(*steps)
+    decisions = [decide(found, each) for each in tables]
+    if told:
+        with pytest.raises(RefusedError, match=told):
+            check_refused(found, standing_of(tables), decisions)
+    else:
+        check_refused(found, standing_of(tables), decisions)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What steps cut of one text: nothing twice, nothing half
+
+TEXT = "0123456789" * 4
+CUT = st.builds(
+    lambda start, length, replacement, rule: Edit(start, min(start + length, len(TEXT)), replacement, rule),
+    st.integers(0, len(TEXT)),
+    st.integers(0, 12),
+    st.sampled_from(["", "<X>"]),
+    st.sampled_from("ab"),
+)
+
+
+@given(st.lists(st.lists(CUT, max_size=6), min_size=1, max_size=4))
+def test_every_character_that_a_step_names_goes_once_and_earlier_steps_come_first(by_step):
+    found = clipped(by_step, len(TEXT))
+    assert found[:-1] == clipped(by_step[:-1], len(TEXT))
+    gone = [place for cuts in found for cut in cuts for place in range(cut.start, cut.end)]
+    assert len(gone) == len(set(gone))
+    assert set(gone) == {place for cuts in by_step for cut in cuts for place in range(cut.start, cut.end)}
+    kept = "".join(character for place, character in enumerate(TEXT) if place not in set(gone))
+    assert apply_edits(TEXT, [cut for cuts in found for cut in cuts]).text.replace("<X>", "") == kept
+
+
+def test_what_is_redacted_and_partly_gone_loses_its_rest():
+    """Half a number is no less personal."""
+    line, number = Edit(0, 5, "", "line"), Edit(3, 9, "<PHONE>", "pii.phone")
+    assert clipped([[line], [number]], 20) == [[line], [Edit(5, 9, "", "pii.phone")]]
+    assert clipped([[number], [line]], 20) == [[number], [Edit(0, 3, "", "line")]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Duplicates
+
+NEAR = {"name": "alike", "duplicates": "near", "similarity": 0.8}
+
+
+def decided(steps: Policy, tables: Sequence[AttributeTable], folder: Path | None = None) -> list[list[Decisions]]:
+    decisions = [decide(steps, each) for each in tables]
+    decide_duplicates(steps, standing_of(tables), decisions, folder)
+    return decisions
+
+
+def pairs_of(folder: Path, rows) -> Path:
+    folder.mkdir(exist_ok=True)
+    first, second, similarity = (np.array(column) for column in zip(*rows, strict=True))
+    write_matches(folder, "near", Pairs(first.astype(np.int64), second.astype(np.int64), similarity.astype(float)))
+    write_crowds(folder, Crowds(threshold=0.7))
+    return folder
+
+
+def test_the_longest_stays_over_all_shards_and_the_kept_duplicate_is_told(tmp_path):
+    tables = [table(["a/0", "a/1"], characters=[5, 9]), table(["b/0"], characters=[7])]
+    folder = pairs_of(tmp_path / "d", [(0, 2, 0.9), (0, 1, 0.85), (1, 2, 0.7)])
+    first, second = decided(policy(NEAR), tables, folder)
+    assert first[0].reasons == {0: [Reason("near", "near", 0.85, 0.8, kept_duplicate="a/1")]}
+    assert second[0].reasons == {}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"characters": [9, 5], "licence": [None, "MIT"], "scores": {"quality": [0.9, 0.1]}},
+        {"characters": [9, 5], "scores": {"quality": [0.1, 0.9]}},
+        {"characters": [5, 9]},
+    ],
+)
+def test_a_known_licence_comes_before_quality_and_that_before_length(tmp_path, given):
+    folder = pairs_of(tmp_path / "d", [(0, 1, 1.0)])
+    assert decided(policy(NEAR), [table(["s/0", "s/1"], **given)], folder)[0][0].reasons.keys() == {0}
+
+
+def test_a_duplicate_that_went_already_takes_nobody_along(tmp_path):
+    """The longest is too long for the first step, so that the other two are left, which are no duplicates."""
+    folder = pairs_of(tmp_path / "d", [(0, 1, 0.9), (0, 2, 0.9)])
+    first = {"name": "long", "limits": {"words": {"at_most": 10}}}
+    tables = [table("abc", characters=[99, 5, 5], scores={"words": [11, 1, 1]})]
+    assert decided(policy(first, NEAR), tables, folder)[0][1].reasons == {}
+    assert decided(policy(NEAR, first), tables, folder)[0][0].reasons.keys() == {1, 2}
+
+
+def test_equal_texts_leave_one():
+    ((step,),) = decided(policy({"name": "equal", "duplicates": "exact"}), [table("abc", exact=["k", "l", "k"])])
+    assert step.reasons == {2: [Reason("exact", "exact", 1.0, 0.8, kept_duplicate="a")]}
+
+
+def test_of_equal_places_the_first_of_who_stays_before_others_is_kept(tmp_path):
+    columns = zip(*[(0, 0, 5, 9), (0, 1, 1, 5), (0, 1, 7, 11), (1, 0, 0, 3)], strict=True)
+    write_matches(tmp_path, "paragraphs", Places(*(np.array(column, np.int64) for column in columns)))
+    steps = policy({"name": "p", "duplicates": "paragraphs"})
+    ((step,),) = decided(steps, [table("ab", characters=[5, 9])], tmp_path)
+    assert step.cuts == {0: [Edit(5, 9, "", "paragraphs")], 1: [Edit(7, 11, "", "paragraphs")]}
+
+
+def test_without_duplicates_such_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"the step alike needs a stage data\.duplicates"):
+        decided(policy(NEAR), [table("ab")])
+
+
+@given(st.integers(2, 12), st.data())
+def test_whoever_goes_has_a_duplicate_that_stays_whatever_the_order(count, data):
+    edges = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda pair: pair[0] < pair[1])
+    pairs = data.draw(st.lists(edges, min_size=1, unique=True))
+    sizes = data.draw(st.lists(st.integers(1, 5), min_size=count, max_size=count))
+    order = list(range(count))
+    random.Random(data.draw(st.integers(0, 99))).shuffle(order)
+    gone = []
+    for places in (list(range(count)), order):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pairs_of(Path(name), [(*sorted((places[first], places[second])), 0.9) for first, second in pairs])
+            back = {place: number for number, place in enumerate(places)}
+            uris = [f"s/{back[place]}" for place in range(count)]
+            documents = table(uris, characters=[sizes[back[place]] for place in range(count)])
+            ((step,),) = decided(policy(NEAR), [documents], folder)
+            gone.append({uris[place]: found[0].kept_duplicate for place, found in step.reasons.items()})
+    assert gone[0] == gone[1]
+    assert not set(gone[0].values()) & set(gone[0])
+    for first, second in pairs:  # of two that are alike, one goes
+        assert {f"s/{first}", f"s/{second}"} & set(gone[0])

@@ -1,0 +1,195 @@
+"""Policies: what they refuse to be, which documents a step looks at, and mistakes that do not pass in silence."""
+
+from pathlib import Path
+
+import pytest
+
+from attribute_tables import table
+from lmworks.config import ConfigError, from_mapping
+from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, in_scope, read_policy
+from lmworks.corpus.filtering.policy_checks import (
+    KNOWN,
+    Names,
+    UnknownNameError,
+    check_policy,
+    missing_names,
+)
+from lmworks.corpus.filtering.stage import CleanConfig
+from lmworks.corpus.taggers.heuristics import PRESETS
+
+WORDS = {"name": "words", "limits": {"words": {"at_least": 9}}}
+EXACT = {"name": "equal", "duplicates": "exact"}
+NEAR = {"name": "alike", "duplicates": "near"}
+PARAGRAPHS = {"name": "paragraphs", "duplicates": "paragraphs"}
+KEYS = {"name": "keys", "marks": {"pii.key": {"action": "drop"}}}
+LANGUAGES = {"name": "languages", "labels": {"language": {"allow": ["en"]}}}
+
+
+def steps(*given) -> Policy:
+    return from_mapping(Policy, {"steps": list(given)})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "problem"),
+    [
+        ({"steps": [{"name": "s"}]}, "decides nothing"),
+        ({"steps": [{**WORDS, "name": "repair"}]}, "another name"),
+        ({"steps": [{"name": "a b", "preset": "c4"}]}, "letters, digits and _"),
+        ({"steps": [{"name": "s", "preset": "c4"}, {"name": "s", "preset": "c4"}]}, "two steps are called s"),
+        ({"steps": [{"name": "s", "preset": "c5"}]}, "gopher_repetition"),
+        ({"steps": [{"name": "s", "limits": {"a": {}}}]}, "needs at_least or at_most"),
+        ({"steps": [{"name": "s", "limits": {"a": {"at_least": 2, "at_most": 1}}}]}, "nothing would stay"),
+        ({"steps": [{"name": "s", "limits": {"a": {"at_least": float("nan")}}}]}, "finite"),
+        ({"steps": [{"name": "s", "limits": {"a": {"at_most": float("inf")}}}]}, "finite"),
+        ({"steps": [{"name": "s", "labels": {"l": {"allow": ["x"], "deny": ["x"]}}}]}, "both allowed and denied"),
+        ({"steps": [{"name": "s", "labels": {"licence": {"allow": ["permisive"]}}}]}, 'did you mean "permissive"'),
+        ({"steps": [{**WORDS, "kinds": ["wbe"]}]}, "'wbe' is not one of 'web'"),
+        ({"steps": [{"name": "s", "marks": {"pii.*": {"at_least": 1.5}}}]}, "a score from 0 to 1"),
+        ({"steps": [{"name": "s", "marks": {"pii.*": {}, "pii.key": {"action": "drop"}}}]}, 'put "pii.key" first'),
+        ({"steps": [{"name": "s", "marks": {"*": {}, "pii.?p": {}}}]}, 'put "pii.[?]p" first'),
+        ({"steps": [{**EXACT, "similarity": 0.9}]}, "similarity says nothing"),
+        ({"alarm": 0}, "alarm is a share"),
+    ],
+)
+def test_a_policy_that_says_nothing_sensible_is_refused(mapping, problem):
+    with pytest.raises(ConfigError, match=problem):
+        from_mapping(Policy, mapping)
+
+
+def test_globs_that_an_earlier_one_does_not_cover_and_words_of_any_label_are_fine():
+    steps({"name": "s", "marks": {"pii.key": {}, "pii.?": {}, "pii.*": {}, "code.*": {}}})
+    steps({"name": "s", "labels": {"topic": {"allow": ["permisive"]}}}, {**NEAR, "similarity": 0.9})
+
+
+def test_a_preset_is_what_was_published_and_can_be_changed():
+    step = from_mapping(Step, {"name": "s", "preset": "gopher", "limits": {"words": {"at_least": 10}}})
+    published = {name: (low, high) for name, low, high, _ in PRESETS["gopher"]}
+    told = {name: (limit.at_least, limit.at_most) for name, limit in step.all_limits.items()}
+    assert told == {**published, "words": (10.0, None)}
+
+
+@pytest.mark.parametrize(
+    ("where", "looked_at"),
+    [
+        ({}, [True, True, True]),
+        ({"sources": ["web"]}, [True, True, False]),
+        ({"sources": ["b*"]}, [False, False, True]),
+        ({"kinds": ["web"]}, [True, True, False]),
+        ({"languages": ["de"]}, [False, True, True]),  # also one whose language nobody knows
+    ],
+)
+def test_a_step_looks_at_what_it_is_for(where, looked_at):
+    (step,) = steps({**WORDS, **where}).steps
+    documents = table(["web/1", "web/2", "books/3"], kinds=["web", "web", "book"], language=["en", "de", None])
+    assert in_scope(step, documents).tolist() == looked_at
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The order of steps
+
+
+@pytest.mark.parametrize("order", [(EXACT, WORDS), (NEAR, KEYS), (PARAGRAPHS, LANGUAGES), (PARAGRAPHS, NEAR)])
+def test_an_order_in_which_duplicates_go_for_one_that_is_dropped_later_is_refused(order):
+    with pytest.raises(ConfigError, match=f"Put {order[1]['name']} before {order[0]['name']}"):
+        check_policy(steps(*order))
+    check_policy(steps(*reversed(order)))
+
+
+def test_steps_that_share_no_document_or_drop_none_may_stand_in_any_order():
+    check_policy(steps({**EXACT, "kinds": ["code"]}, {**WORDS, "kinds": ["web"]}))
+    check_policy(steps({**EXACT, "sources": ["a"]}, {**WORDS, "sources": ["b"]}))
+    with pytest.raises(ConfigError):
+        check_policy(steps({**EXACT, "sources": ["a*"]}, {**WORDS, "sources": ["b"]}))
+    check_policy(steps(EXACT, {"name": "s", "marks": {"pii.*": {"action": "redact"}}}))
+    check_policy(steps(EXACT, {"name": "s", "labels": {"licence": {"unknown": "refuse"}}}))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names, and steps without effect
+
+
+def found() -> Names:
+    documents = table(
+        ["web/1", "books/2"],
+        kinds=["web", "book"],
+        language=["en", "de"],
+        licence=["MIT", "LicenseRef-mine"],
+        scores={"words": [1.0, 2.0], "my_share": [0.0, 1.0]},
+        spans=[(TaggedSpan("pii.email", 0, 3), TaggedSpan("rude", 3, 4)), ()],
+    )
+    names = Names()
+    names.add(documents)
+    return names
+
+
+def missing(*given) -> list[str]:
+    documents = found()
+    return [line for step in steps(*given).steps for line in missing_names(step, documents, KNOWN)]
+
+
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        ({"name": "s", "limits": {"word": {"at_least": 9}}}, 'score "word".*did you mean "words"'),
+        ({"name": "s", "labels": {"lanuage": {"allow": ["en"]}}}, 'label "lanuage".*did you mean "language"'),
+        ({"name": "s", "marks": {"pii.emial": {}}}, 'span "pii.emial".*did you mean "pii.email"'),
+        ({"name": "s", "marks": {"pi.*": {}}}, 'span "pi.[*]"'),
+    ],
+)
+def test_names_that_nothing_has_are_refused(step, problem):
+    with pytest.raises(UnknownNameError, match=problem):
+        missing(step)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ({**WORDS, "sources": ["web", "boks"]}, 'source "boks"'),
+        ({**WORDS, "languages": ["en", "german"]}, 'language "german"'),
+        ({"name": "s", "limits": {"my_share": {"at_most": 1}, "perplexity": {"at_most": 9}}}, 'score "perplexity"'),
+        ({"name": "s", "marks": {"rude": {}, "pii.key": {}}}, 'span "pii.key"'),
+        ({"name": "s", "marks": {"language.de": {}}}, 'span "language.de"'),
+        ({"name": "s", "labels": {"licence": {"deny": ["CC-BY-NC4.0"]}}}, 'licence "CC-BY-NC4.0"'),
+        ({"name": "s", "labels": {"licence": {"deny": ["CC-YB-*"]}}}, 'licence "CC-YB-"'),
+        ({"name": "s", "labels": {"evaluation_item": {"unknown": "drop"}}}, 'label "evaluation_item"'),
+    ],
+)
+def test_names_of_taggers_that_no_document_has_are_reported(step, name):
+    assert missing(step) == [f"The step {step['name']} goes by the {name}, which no document has"]
+
+
+def test_nothing_is_reported_of_a_policy_that_fits():
+    licences = {"allow": ["permissive", "LicenseRef-mine"], "deny": ["CC-BY-NC-*", "GPL-3.0"]}
+    assert (
+        missing(
+            {**WORDS, "kinds": ["web", "mail"], "sources": ["w*"], "languages": ["en"]},
+            {"name": "l", "labels": {"licence": licences}},
+            {"name": "m", "marks": {"pii.*": {}, "rude": {}}},
+        )
+        == []
+    )
+    check_policy(default_policy())
+    assert all(missing_names(step, found(), KNOWN) for step in default_policy().steps)  # raises nothing
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def test_before_any_stage_runs_a_policy_that_cannot_be_used_is_refused(tmp_path: Path):
+    path = tmp_path / "policy.toml"
+    for text, problem in (
+        ("[[steps]\n", "not TOML"),
+        ('[[steps]]\nname = "s"\nlimit = {}\n', 'did you mean "limits"'),
+        ("alarm = 0.5\n", "has none"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=problem):
+            CleanConfig("policy.toml").read(tmp_path)
+    with pytest.raises(ConfigError, match="there is no file"):
+        CleanConfig("other.toml").read(tmp_path)
+    with pytest.raises(ConfigError, match="Put words before equal"):
+        from_mapping(CleanConfig, {"steps": [EXACT, WORDS]}).read(tmp_path)
+    path.write_text('[[steps]]\nname = "equal"\nduplicates = "exact"\n', "utf-8-sig")  # some editors write a mark
+    assert read_policy(path) == Policy((Step("equal", duplicates="exact"),))

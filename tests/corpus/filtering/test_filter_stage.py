@@ -1,0 +1,196 @@
+"""From a messy folder to clean documents, through the stages: what stays, why, and always the same bytes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lmworks.artefact import CURRENT, read_manifest, verify
+from lmworks.build import run_alone
+from lmworks.corpus.documents import DocumentStore, made_folder
+from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents
+from lmworks.corpus.sources.files import NoSourceError
+from lmworks.corpus.taggers.classifier_examples import documents_in
+from lmworks.records import Edit
+
+PROSE = (
+    "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
+    "of it. The engineer said that the old one would have to be closed within a few years, and that a new one could be "
+    "built beside it. A farmer asked who would pay for the road, and the mayor said that the county had promised to. "
+)
+OTHER = (
+    "Whoever bakes bread at home knows that the dough needs time, and that a warm kitchen is worth more than a good "
+    "oven. My grandmother put the bowl under the blanket of her bed, and nobody was to sit there before evening. "
+    "She said that bread can be hurried like a child can be hurried, which is to say that it ends in tears. "
+)
+POLICY = """
+[[steps]]
+name = "quality"
+limits = { words = { at_least = 20 } }
+
+[[steps]]
+name = "personal"
+marks = { "pii.*" = { action = "redact", at_least = 0.5 } }
+
+[[steps]]
+name = "equal"
+duplicates = "exact"
+
+[[steps]]
+name = "alike"
+duplicates = "near"
+similarity = 0.6
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Ten documents: prose, the same again, nearly the same, another one with an address, and what is too short."""
+    folder = tmp_path_factory.mktemp("messy")
+    texts = folder / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text(PROSE)
+    (texts / "b.txt").write_text(PROSE.strip())
+    (texts / "c.txt").write_text(PROSE.replace("Tuesday", "Friday"))
+    (texts / "d.txt").write_text(OTHER + "Write to jane.miller@bakery-miller.com for more.\n")
+    for number in range(6):
+        (texts / f"short{number}.txt").write_text(f"Only a few words here, number {number}.")
+    (texts / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "policy.toml").write_text(POLICY)
+    build(folder, texts)
+    return folder
+
+
+def run(use: str, out: Path, inputs: list[Path], *settings: str) -> None:
+    run_alone(use, out, inputs, [], list(settings))
+
+
+def build(folder: Path, texts: Path, *settings: str) -> None:
+    made = [folder / name for name in ("documents", "annotations", "duplicates", "cleaned")]
+    run("data.read", made[0], [], f'sources=["{texts}"]', *settings)
+    run("data.annotate", made[1], made[:1], *settings)
+    run("data.duplicates", made[2], made[:2], "near.threshold=0.6", *settings)
+    run("data.clean", made[3], made[:3], f"policy={texts.parent / 'policy.toml'}", *settings)
+
+
+def test_what_stays_and_why_the_rest_does_not(folder):
+    kept = {document.uri: document for document in DocumentStore(folder / "cleaned")}
+    assert list(kept) == ["texts/a.txt", "texts/d.txt"]
+    assert kept["texts/a.txt"].text == PROSE
+    assert kept["texts/d.txt"].text == OTHER + "Write to <EMAIL> for more.\n"
+    dropped = {
+        entry.document: (entry.step, entry.reasons[0].kind, entry.reasons[0].rule, entry.reasons[0].kept_duplicate)
+        for entry in read_ledger(folder / "cleaned" / LEDGER)
+        if entry.verdict == "dropped"
+    }
+    assert dropped.pop("texts/b.txt") == ("equal", "exact", "exact", "texts/a.txt")
+    assert dropped.pop("texts/c.txt") == ("alike", "near", "near", "texts/a.txt")
+    assert dropped == {f"texts/short{number}.txt": ("quality", "score", "words", None) for number in range(6)}
+    assert [item.uri for item in DocumentStore(folder / "cleaned").rejected()] == ["texts/e.png"]
+    manifest = read_manifest(folder / "cleaned")
+    assert manifest.config.keys() == {"policy", "steps", "alarm"}  # who does the work is no part of it
+    assert (manifest.metrics["documents_before"], manifest.metrics["documents"], manifest.metrics["left_out"]) == (
+        10,
+        2,
+        1,
+    )
+
+
+def test_the_edits_lead_from_what_was_extracted_to_what_stays(folder):
+    extracted = {document.hash: document.text for document in DocumentStore(folder / "documents")}
+    cleaned = {document.uri: document for document in DocumentStore(folder / "cleaned")}
+    rows = [json.loads(line) for line in (folder / "cleaned" / "edits.jsonl").read_text().splitlines()]
+    assert {row["uri"] for row in rows} == cleaned.keys()
+    for row in rows:
+        document = cleaned[row["uri"]]
+        assert row["hash"] == document.hash and row["extracted"] == document.metadata["extracted"]
+        made = apply_edits(extracted[row["extracted"]], [Edit(*edit) for edit in row["edits"]])
+        assert made.text == document.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_bytes_do_not_depend_on_who_does_the_work(folder, tmp_path, workers):
+    build(tmp_path, folder / "texts", f"execution.workers={workers}")
+    for stage in ("documents", "annotations", "duplicates", "cleaned"):
+        assert bytes_of(tmp_path / stage) == bytes_of(folder / stage), stage
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    beside = ("manifest.json", "sections.json", "report.html")
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in beside
+    }
+
+
+def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
+    for name, count in (("x", 3), ("y", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.txt").write_text(PROSE * (1 + number))
+        run("data.read", tmp_path / f"read_{name}", [], f'sources=["{tmp_path / name}"]')
+    x, y = tmp_path / "read_x", tmp_path / "read_y"
+    for name, inputs in (("xy", [x, y]), ("yx", [y, x])):
+        run("data.annotate", tmp_path / name, inputs)
+        run("data.duplicates", tmp_path / f"duplicates_{name}", [*inputs, tmp_path / name])
+    steps = 'steps=[{name="alike", duplicates="near"}]'
+    with pytest.raises(ValueError, match="the duplicates are not those of these documents"):
+        run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "xy", tmp_path / "duplicates_yx"], steps)
+    with pytest.raises(ValueError, match="the attributes are not those of these documents"):
+        run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "yx", tmp_path / "duplicates_yx"], steps)
+    run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a policy drops every document
+
+
+@pytest.fixture(scope="module")
+def nothing(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("nothing") / "cleaned"
+    steps = (
+        '{name="few", limits={words={at_least=20}}}, {name="more", limits={words={at_least=10000}}}, '
+        '{name="pages", kinds=["web"], limits={words={at_least=1}}}'
+    )
+    run("data.clean", out, [folder / "documents", folder / "annotations"], f"steps=[{steps}]")
+    return out
+
+
+def test_the_artefact_is_whole_and_tells_what_took_them(nothing):
+    manifest = read_manifest(nothing)
+    verify(nothing, manifest)
+    assert len(DocumentStore(nothing)) == manifest.metrics["documents"] == manifest.metrics["bytes"] == 0
+    assert manifest.metrics["documents_before"] == 10
+    assert manifest.metrics["without_effect"] == [
+        "The step pages looks at no document: none has its sources, kinds and languages"
+    ]
+    page = (nothing / "report.html").read_text("utf-8")
+    assert "No document is left: few words 6, more words 4." in page
+    assert "| more | words | 4 |" in (nothing / "data_card.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "use", ["data.annotate", "data.balance", "tokenizer.bpe", "embeddings.glove", "ground.questions"]
+)
+def test_stages_that_would_read_them_refuse_and_say_where_to_look(nothing, tmp_path, use):
+    with pytest.raises(ValueError, match="holds no documents") as caught:
+        run(use, tmp_path / "out", [nothing])
+    assert str(nothing / "report.html") in str(caught.value) and f"--workspace {nothing}`" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_they_are_no_source_and_neither_are_the_files_beside_them(folder, nothing, tmp_path):
+    """An artefact without documents is no folder of files, nor does a workspace give what a stage before it made."""
+    with pytest.raises(NoSourceError, match="holds no documents"):
+        list(documents_in([str(nothing)], ReadConfig(), []))
+    shutil.copytree(folder / "documents", tmp_path / "documents")
+    shutil.copytree(nothing, tmp_path / "cleaned")
+    (tmp_path / CURRENT).write_text(json.dumps({"stages": {"documents": "documents", "cleaned": "cleaned"}}))
+    assert made_folder(tmp_path) == tmp_path / "cleaned"
+    with pytest.raises(NoSourceError, match="holds no documents"):
+        list(read_documents(ReadConfig(sources=(str(tmp_path),))))

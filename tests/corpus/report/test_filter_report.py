@@ -1,0 +1,229 @@
+"""The report and the data card of a filtering: their numbers are those of the ledger and of the documents, they show
+what is nearest to each threshold, and text of documents does nothing to the page."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmworks.artefact import read_manifest
+from lmworks.build import StageOutcome, run_alone, stage_sections
+from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.report.card import renamed
+from lmworks.corpus.report.examples import differences, side_by_side
+from lmworks.corpus.report.funnel import cut_table, dropped_table, flow_table, steps_table, thresholds_table
+from lmworks.corpus.report.queries import Filtered, margin
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WORDS = (
+    "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
+    "of it. The engineer said that the old one would have to be closed within a few years, and that a new one could be "
+    "built beside it. A farmer asked who would pay for the road, and the mayor said that the county had promised it. "
+)
+QUESTION = "Which of the first bridges over the river was built by the first grandfather of the mayor of the town?"
+HOSTILE = (
+    "<script>document.title='run'</script> <img src=http://example.org/x> \u202egnirts\u202c " + "w" * 400 + " \x1b[31m"
+)
+STEPS = """steps = [
+  {name = "length", limits = {words = {at_least = 50}}},
+  {name = "personal", marks = {"pii.*" = {action = "redact", at_least = 0.5}}},
+  {name = "alike", duplicates = "near", similarity = 0.6},
+]"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two sources: one of which half is too short, and one with duplicates, an address and texts that are hostile."""
+    folder = tmp_path_factory.mktemp("reported")
+    (folder / "prose").mkdir()
+    (folder / "shorts").mkdir()
+    (folder / "prose" / "a.txt").write_text(f"{WORDS}{QUESTION}")
+    (folder / "prose" / "other.txt").write_text(WORDS.replace("Tuesday", "Friday"))
+    (folder / "prose" / "hostile.txt").write_text(f"{HOSTILE}{WORDS}Write to jane.miller@bakery-miller.com.", "utf-8")
+    (folder / "prose" / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "shorts" / "<b>.txt").write_text("Too short, " + HOSTILE, "utf-8")
+    (folder / "shorts" / "nearly.txt").write_text(" ".join(f"word{number}" for number in range(52)))
+    (folder / "items.txt").write_text(f"{QUESTION}\nWho?\n")
+    made = [folder / name for name in ("documents", "annotations", "duplicates", "cleaned")]
+    sources = json.dumps([str(folder / "prose"), str(folder / "shorts")])
+    run_alone("data.read", made[0], [], [], [f"sources={sources}", 'licence="MIT"'])
+    run_alone("data.annotate", made[1], made[:1], [], [f'evaluation=["{folder / "items.txt"}"]'])
+    run_alone("data.duplicates", made[2], made[:2], [], ["near.threshold=0.6"])
+    run_alone("data.clean", made[3], made[:3], [], [" ".join(STEPS.split("\n"))])
+    return folder
+
+
+@pytest.fixture
+def found(folder) -> Filtered:
+    return Filtered(folder / "cleaned", {name: folder / name for name in ("documents", "annotations", "duplicates")})
+
+
+def test_the_numbers_are_those_of_the_ledger_counted_row_by_row(found):
+    entries = list(read_ledger(found.folder / LEDGER))
+    for row in steps_table(found).rows:
+        mine = [entry for entry in entries if entry.step == row[0] and entry.verdict != "gone"]
+        dropped, cut = ([entry for entry in mine if entry.verdict == verdict] for verdict in ("dropped", "cut"))
+        sizes = (sum(entry.bytes_before for entry in some) for some in (mine, dropped))
+        less = sum(entry.bytes_before - entry.bytes_after for entry in cut)
+        assert row[3:] == (len(mine), len(dropped), len(cut), *sizes, less)
+    first = Counter((entry.step, entry.reasons[0].rule) for entry in entries if entry.verdict == "dropped")
+    assert {row[:2]: row[2] for row in dropped_table(found).rows} == first
+    cuts = Counter((entry.step, cut.rule) for entry in entries for cut in entry.cuts)
+    assert {row[:2]: row[3] for row in cut_table(found).rows} == cuts
+    stay = Counter(document.source for document in DocumentStore(found.folder))
+    assert {row[0]: row[2] for row in flow_table(found, "source").rows} == stay
+    assert thresholds_table(found).rows == (("length", "words", "at least 50", 5, 1, "52", "16"),)
+
+
+def test_the_golden_card(folder):
+    """But for its hashes: each number was counted by hand. It holds no time and nothing of the machine."""
+    card = (folder / "cleaned" / "data_card.md").read_text("utf-8")
+    stay = sum(len(document.text.encode()) for document in DocumentStore(folder / "cleaned"))
+    came = sum(len(document.text.encode()) for document in DocumentStore(folder / "documents"))
+    for line in (
+        f"2 documents of {stay:,} bytes from prose, shorts, of 5 documents of {came:,} bytes that were read",
+        "Licences: MIT (2).",
+        "| no reader for .png | 1 |",
+        "| length | all | words ≥ 50 | 5 | 1 | 0 |",
+        "| personal | all | pii.\\*: redact ≥ 0.5 | 4 | 0 | 1 |",
+        "| alike | near | 2 |",
+        "| personal | pii.email | 1 | 1 | 29 | 7 |",
+        "| length | words | at least 50 | 5 | 1 | 52 | 16 |",
+        "- alike took 67% of the documents",
+        "- length took 50% of the documents",
+        "- Personal data in texts: 1 places, 1 of them in documents that stay; cut or redacted: pii.email (1).",
+        "- Evaluation items that were looked for: 2, of them too short or too common to decide: 1. Documents that hold "
+        "some of one: 1, of which 0 stay.",
+        f"| input documents | {read_manifest(folder / 'documents').content_hash} |",
+    ):
+        assert line in card, line
+    assert not re.search(r"\d\d:\d\d", card) and str(folder) not in card
+    for before, line in pairwise(card.splitlines()):
+        if before.startswith("|") and line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_the_hub_s_own_library_reads_the_head(folder):
+    hub = pytest.importorskip("huggingface_hub", reason="the card is read by the hub's library")
+    card = (folder / "cleaned" / "data_card.md").read_text("utf-8")
+    data = hub.DatasetCard(renamed(card, 'A "name": with\nall & sundry')).data.to_dict()
+    assert data == {
+        "pretty_name": 'A "name": with all & sundry',
+        "license": ["mit"],
+        "language": ["en", "zxx"],
+        "size_categories": ["n<1K"],
+        "task_categories": ["text-generation"],
+        "tags": ["lmworks"],
+        "configs": [{"config_name": "default", "data_files": "documents/*.jsonl"}],
+    }
+
+
+def test_text_from_outside_is_shown_and_does_nothing(folder):
+    card = (folder / "cleaned" / "data_card.md").read_text("utf-8")
+    hostile = renamed(card, "*bold* [link](javascript:x) $x$ \u202e\x1b | <img src=x>").split("\n---\n", 1)[1]
+    assert "<img" not in hostile and "\u202e" not in hostile and "\x1b" not in hostile
+    page = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").render(hostile)
+    assert "*bold* [link](javascript:x)" in page and "&lt;U+202E&gt;" in page and "href" not in page
+    report = (folder / "cleaned" / "report.html").read_text("utf-8")
+    assert not re.search(r"<(script|img|link|iframe)\b|url\((?!#)", report)
+    assert "\u202e" not in report and "\x1b" not in report and "&lt;U+202E&gt;gnirts&lt;U+202C&gt;" in report
+
+
+def test_what_the_page_shows(folder):
+    page = (folder / "cleaned" / "report.html").read_text("utf-8")
+    assert page.index("length took 50% of the documents") < page.index("<nav>")
+    assert "<del>jane.miller@bakery-miller.com</del><ins>&lt;EMAIL&gt;</ins>" in page
+    assert "dropped: 16, threshold 50" in page and "nearly dropped: 52, threshold 50" in page
+    assert "<del>Tuesday</del>" in page or "<ins>Friday</ins>" in page
+    assert page.count("<svg") == 4  # by source, by language, by kind, one of words
+    outcome = StageOutcome("cleaned", folder / "cleaned", read_manifest(folder / "cleaned"), cached=True)
+    sections = stage_sections(outcome)  # as they are kept on disk
+    assert sections[0].alarms and any(fold.passages for section in sections for fold in section.folds)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield one
+        one.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_the_page_in_a_browser(browser, folder, scheme, width):
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: asked.append(str(error)))
+    page.goto(f"file://{folder}/cleaned/report.html")
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true })")
+    assert asked == [page.url] and page.title() == "data.clean: report"
+    assert page.evaluate("document.documentElement.scrollWidth") == width  # long lines wrap, wide tables scroll
+    alarm = page.locator(".alarm")
+    assert "length took 50%" in alarm.inner_text() and alarm.bounding_box()["y"] < 844
+    for words in (page.locator("del", has_text="jane.miller"), page.locator("ins"), page.locator(".alarm li")):
+        assert contrast(words.first) >= 4.5  # WCAG 2.1, 1.4.3
+    context.close()
+
+
+def contrast(locator) -> float:
+    """Of the letters of an element and what is behind them: relative luminances as WCAG 2.1 defines them."""
+    ink, paper = locator.evaluate(
+        """(element) => {
+          const ink = getComputedStyle(element).color;
+          while (getComputedStyle(element).backgroundColor === 'rgba(0, 0, 0, 0)') element = element.parentElement;
+          return [ink, getComputedStyle(element).backgroundColor];
+        }"""
+    )
+    light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How near, and where two texts differ
+
+
+@pytest.mark.parametrize(
+    ("side", "threshold", "value", "expected"),
+    [("at most", 100, 75, 0.25), ("at least", 0.8, 0.85, 0.25), ("at most", 0.2, 0.15, 0.25), ("at most", 0, -1, 1)],
+)
+def test_a_margin_is_a_share_of_the_way_to_the_nearer_end(side, threshold, value, expected):
+    assert margin(side, threshold, np.array([value])) == pytest.approx(expected)
+
+
+TEXTS = st.lists(st.sampled_from(["one", "two", " ", "\n", "é", ".", "longer"]), max_size=25).map("".join)
+
+
+@given(TEXTS, TEXTS)
+def test_differences_turn_the_first_text_into_the_second(first, second):
+    made, position = "", 0
+    for start, end, other_start, other_end in differences(first, second):
+        made += first[position:start] + second[other_start:other_end]
+        position = end
+    assert made + first[position:] == second
+
+
+def test_a_difference_far_in_a_long_text_is_shown_beside_the_other():
+    first = " ".join(f"w{number}" for number in range(9000))
+    ((left, right), *_) = side_by_side(first, first.replace("w7000 ", "other "))
+    assert [(piece.text, piece.change) for piece in left if piece.change] == [("w7000", "removed")]
+    assert [(piece.text, piece.change) for piece in right if piece.change] == [("other", "added")]
+    assert side_by_side(first, first) == []

@@ -27,17 +27,12 @@ from typing import Any
 
 from contenders import comparison, texts
 
-from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher
-from lmworks.corpus.taggers.repetition import repetition
-from lmworks.corpus.taggers.tagger import Annotator, Text
+from lmworks.corpus.taggers.heuristics import C4, FINEWEB, GOPHER, PRESETS, Preset
+from lmworks.corpus.taggers.repetition import REPETITION
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens
 
-ANNOTATORS: Mapping[str, Annotator] = {
-    "gopher": gopher,
-    "gopher_repetition": repetition,
-    "c4": c4,
-    "fineweb": fineweb,
-}
+TAGGERS: Mapping[str, Tagger] = {"gopher": GOPHER, "gopher_repetition": REPETITION, "c4": C4, "fineweb": FINEWEB}
 OURS: Mapping[str, Sequence[Preset]] = {
     "gopher": ("datatrove_gopher", "gopher"),
     "gopher_repetition": ("gopher_repetition",),
@@ -138,7 +133,7 @@ def with_our_words(judge: Judge) -> Judge:
 
 def measure(piece: Piece) -> Measures:
     text = Text(piece.text, language="en")
-    return {name: annotate(text).scores for name, annotate in ANNOTATORS.items()}
+    return {name: tagger.tag(text).scores for name, tagger in TAGGERS.items()}
 
 
 def first_reason(preset: Preset, measures: Mapping[str, float]) -> str:

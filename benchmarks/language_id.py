@@ -27,7 +27,8 @@ from contenders import comparison, texts
 from mixture.languages import RIGHTS
 from mixture.real_texts import news, rights
 
-from lmworks.corpus.taggers.language import UNDETERMINED, py3langid
+from lmworks.corpus.languages import UNDETERMINED
+from lmworks.corpus.taggers.language import py3langid
 
 LENGTHS = (20, 50, 100, 0)  # characters; 0: the whole line
 Identify = Callable[[str], str]

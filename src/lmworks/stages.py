@@ -53,10 +53,10 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
-        version=5,
+        version=6,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
-        libraries=("ftfy", "numpy", "py3langid", "pygments", "scikit-learn"),
+        libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),
         sources="lmworks.corpus.taggers.stage:outside_digest",
         check="lmworks.corpus.taggers.stage:check",
     ),

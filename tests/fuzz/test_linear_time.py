@@ -97,7 +97,7 @@ _BOOK = tuple(
     f"modifiers.{name}"
     for name in ("footnotes", "hyphenation", "line_wraps", "ocr", "page_breaks", "repeated_passages")
 )
-_PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "context", "keys", "numbers", "phone", "scan"))
+_PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "keys", "numbers", "phone", "scan"))
 _LICENCE = ("taggers.licence", "licence_statements")
 
 SUBJECTS = (

@@ -14,7 +14,7 @@ from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
-from lmworks.corpus.taggers.model_perplexity import Perplexity
+from lmworks.corpus.taggers.ngram_model import perplexity_tagger
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.generate import perplexity as perplexity_stage
 from lmworks.generate.perplexity import language_model_cost, perplexity
@@ -102,7 +102,7 @@ def test_a_text_costs_the_same_whatever_comes_with_it(model):
     for text, (nats, tokens) in zip(texts, together, strict=True):
         alone, number = cost([text])[0]
         assert number == tokens == len(load(model).tokenizer.encode(text)) and nats == pytest.approx(alone, rel=2e-4)
-    assert Perplexity(cost)(Text("A short text.")).scores["perplexity"] == pytest.approx(
+    assert perplexity_tagger(cost).tag(Text("A short text.")).scores["perplexity"] == pytest.approx(
         direct(load(model), "A short text.", 64), rel=2e-4
     )
 

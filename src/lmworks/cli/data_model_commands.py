@@ -55,19 +55,18 @@ def classifier(
     """Learn from examples to tell texts that have a label (good, toxic, about law) from texts that do not.
 
     Texts are read and repaired as `data.annotate` does. It prints how well the classifier does on examples that it did
-    not learn from, a threshold, the words that it goes by, and the examples that it gets most wrong. Name the file in
-    `data.annotate`, `classifiers = { quality = "good.npz" }`, and every document gets the measure of that name; a limit
-    of a policy then decides. Toxicity and topics are classifiers as well, of other examples. It takes 50 different
-    texts of each side at least; some hundreds do better.
+    not learn from, a threshold, and the words that it goes by. Name the file in `data.annotate`, `classifiers = {
+    quality = "good.npz" }`, and every document gets the measure of that name; a limit of a policy then decides.
+    Toxicity and topics are classifiers as well, of other examples. It takes 50 different texts of each side at least;
+    some hundreds do better.
 
     Examples: `lmworks data classifier good --against crawl --out good.npz` · `lmworks data classifier comments.jsonl
     --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
     law.npz`
     """
-    from lmworks.corpus.taggers.classifier_examples import examples_from
-    from lmworks.corpus.taggers.classifier_trainer import classifier_section, learn_classifier
+    from lmworks.corpus.taggers.classifier import check_model_file
+    from lmworks.corpus.taggers.classifier_trainer import classifier_section, examples_from, learn_classifier
     from lmworks.corpus.taggers.config import ClassifierConfig
-    from lmworks.corpus.taggers.model_file import check_model_file
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
 
@@ -125,11 +124,11 @@ def ngrams(
     Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2
     --out wanted.npz`
     """
-    from lmworks.corpus.taggers.classifier_examples import documents_in
+    from lmworks.corpus.taggers.classifier import check_model_file
+    from lmworks.corpus.taggers.classifier_trainer import documents_in
     from lmworks.corpus.taggers.config import NgramConfig
-    from lmworks.corpus.taggers.model_file import check_model_file
     from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, ngram_section
-    from lmworks.corpus.taggers.repaired import repaired_text
+    from lmworks.corpus.taggers.tag_document import repaired_text
     from lmworks.progress import stage_progress
     from lmworks.report import print_sections
 

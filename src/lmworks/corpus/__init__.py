@@ -13,6 +13,6 @@ if TYPE_CHECKING:
     from lmworks.corpus.read.config import ReadConfig
     from lmworks.corpus.read.document_reader import read_documents
     from lmworks.corpus.taggers.config import AnnotateConfig
-    from lmworks.corpus.taggers.tag_document import annotate_document
+    from lmworks.corpus.taggers.tag_document import tag_document
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

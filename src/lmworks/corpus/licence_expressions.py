@@ -1,160 +1,98 @@
-"""Licence expressions of SPDX (specification 3.0, annex on licence expressions), and which of them a policy allows.
+"""Licence expressions of SPDX (specification 3.0, annex on licence expressions), and which of them lists allow.
 
     MIT OR (GPL-2.0-only WITH Classpath-exception-2.0 AND CC-BY-4.0)
 
-`+` binds closest ("this version or a later one"), then WITH (an exception, which adds permissions), AND (all licences
-are to be kept at once), OR (the user chooses one).
+`license-expression` reads them, and has SPDX's list of names with the former ones (GPL-2.0+).
 """
 
 import re
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Literal
+from functools import cache, lru_cache
+from typing import Any, Literal
 
 Verdict = Literal["allowed", "denied", "unknown"]
 Operator = Literal["AND", "OR"]
+
+_NAME = re.compile(r"(?:DocumentRef-[A-Za-z0-9.\-]+:)?[A-Za-z0-9.\-]+\+?")
+_NO_NAME = re.compile(r"(?i)\bwith\s+\S+|\b(?:and|or)\b|[\s()]+")  # around the names of licences
+_OWN = ("LicenseRef-", "DocumentRef-")
+# Names without a digit that a text means by itself; most others, such as Fair and Intel, are words as well.
+_PLAIN = frozenset("isc mit ms-pl ncsa openssl postgresql ruby unlicense wtfpl zlib".split())
 
 
 class LicenceError(ValueError):
     """A text that is no licence expression; the message says where and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """One licence. `later` is the `+` behind its name; those of GNU say -only or -or-later in the name instead."""
-
-    name: str
-    later: bool = False
-    exception: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}{'+' * self.later}{f' WITH {self.exception}' if self.exception else ''}"
+def normalised(text: str) -> str:
+    """An expression as SPDX writes it: names by its list, whatever their case, nested ANDs as one, nested ORs too, and
+    each term once; a name that is not on the list stays. LicenceError for another text."""
+    return _parsed(text).render()
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Two or more terms that hold at once (AND), or of which one may be chosen (OR)."""
-
-    operator: Operator
-    terms: "tuple[Expression, ...]"
-
-    def __str__(self) -> str:
-        inner = (
-            f"({term})" if isinstance(term, Joined) and term.operator != self.operator == "AND" else str(term)
-            for term in self.terms
-        )
-        return f" {self.operator} ".join(inner)
+def joined(operator: Operator, expressions: Iterable[str]) -> str:
+    """Expressions, of which there is one at least, that hold at once (AND), or of which one may be chosen (OR)."""
+    return normalised(f" {operator} ".join(f"({each})" for each in expressions))
 
 
-Expression = Licence | Joined
-
-_NAME = re.compile(r"((?:DocumentRef-[A-Za-z0-9.\-]+:)?[A-Za-z0-9.\-]+)(\+?)")
-_OPERATORS = {"AND", "OR", "WITH", "and", "or", "with"}
-_DEEPEST = 40  # parentheses: deeper ones are no licence, and would exhaust the stack
-_GNU = re.compile(r"((?:A|L)?GPL|GFDL)-(\d\.\d)(?:-(only|or-later))?", re.IGNORECASE)
-# Names are the same whatever their case; frequent ones are written as in SPDX's list of licences.
-_FREQUENT = """
-0BSD Apache-1.1 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSD-4-Clause BSL-1.0 CC-PDM-1.0 CC0-1.0 CDDL-1.0
-CDDL-1.1 ECL-2.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 ISC LPPL-1.3c MIT MIT-0 MPL-1.1 MPL-2.0 MS-PL NCSA ODbL-1.0 OFL-1.1
-OpenSSL PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 Ruby Unlicense WTFPL X11 Zlib
-""".split()
-_FREQUENT += [
-    f"CC-{kind}-{version}"
-    for kind in ("BY", "BY-SA", "BY-NC", "BY-ND", "BY-NC-SA", "BY-NC-ND")
-    for version in ("1.0", "2.0", "2.5", "3.0", "4.0")
-]
-_SPELLING = {name.casefold(): name for name in _FREQUENT}
+def licences(expression: str) -> tuple[str, ...]:
+    """The names in an expression, from left to right, without exceptions and the + of later versions."""
+    symbols = _spdx().license_symbols(_parsed(expression), decompose=False)
+    return tuple(symbol.render().partition(" WITH ")[0].removesuffix("+") for symbol in symbols)
 
 
-def parse(text: str) -> Expression:
-    """The expression that a text is; LicenceError for another text.
-
-    Operators are all in capitals or all in small letters. Any name of letters, digits, dots and hyphens is a licence:
-    no list of them is consulted. Old names of GNU's licences (GPL-2.0, GPL-2.0+) become GPL-2.0-only and
-    GPL-2.0-or-later. Nested ANDs become one, and so do nested ORs.
-    """
-    words = deque(re.findall(r"[()]|[^\s()]+", text))
-    try:
-        found = _operands(words, "OR", 0)
-        if words:
-            raise LicenceError(f"expected AND, OR or the end, found {words[0]!r}")
-    except LicenceError as error:
-        raise LicenceError(f"{text.strip()[:80]!r} is no licence expression: {error}") from None
-    return found
+def is_known(name: str) -> bool:
+    """Whether it is on SPDX's list."""
+    return name in _spdx().known_symbols
 
 
-def _operands(words: deque[str], operator: Operator, depth: int) -> Expression:
-    """One term or several with the operator between them; those of OR are made of AND."""
-    term = partial(_operands, words, "AND") if operator == "OR" else partial(_single, words)
-    terms = [term(depth)]
-    while words and words[0] in (operator, operator.lower()):
-        words.popleft()
-        terms.append(term(depth))
-    return join(operator, terms)
-
-
-def _single(words: deque[str], depth: int) -> Expression:
-    """A licence, with its exception, or what is in parentheses."""
-    if words and words[0] == "(":
-        if depth == _DEEPEST:
-            raise LicenceError(f"more than {_DEEPEST} parentheses in one another")
-        words.popleft()
-        inner = _operands(words, "OR", depth + 1)
-        if not words or words.popleft() != ")":
-            raise LicenceError("a closing parenthesis is missing")
-        return inner
-    name, later = _name(words, "a licence")
-    exception = ""
-    if words and words[0] in ("WITH", "with"):
-        words.popleft()
-        exception, _ = _name(words, "an exception")
-    if match := _GNU.fullmatch(name):
-        versions = "or-later" if later else match[3] or "only"
-        return Licence(f"{match[1].upper()}-{match[2]}-{versions.lower()}", exception=exception)
-    return Licence(_SPELLING.get(name.casefold(), name), later, exception)
-
-
-def _name(words: deque[str], what: str) -> tuple[str, bool]:
-    match = _NAME.fullmatch(words[0]) if words and words[0] not in _OPERATORS else None
-    if match is None:
-        raise LicenceError(f"expected {what}, found {words[0][:20]!r}" if words else f"expected {what} at the end")
-    words.popleft()
-    return match[1], bool(match[2])
-
-
-def join(operator: Operator, terms: Sequence[Expression]) -> Expression:
-    """The terms joined, each once, in their order; ValueError for none."""
-    flat = (
-        inner
-        for term in terms
-        for inner in (term.terms if isinstance(term, Joined) and term.operator == operator else (term,))
+def is_plain(expression: str) -> bool:
+    """Whether each of its names is on the list and written as hardly a word is, or one of the writer's own."""
+    written = (name for name in _NO_NAME.sub(" ", expression).split() if not name.startswith(_OWN))
+    return all(name.casefold() in _PLAIN or any(map(str.isdigit, name)) for name in written) and all(
+        is_known(name) or name.startswith(_OWN) for name in licences(expression)
     )
-    once = tuple(dict.fromkeys(flat))
-    if not once:
-        raise ValueError("there is nothing to join")
-    return once[0] if len(once) == 1 else Joined(operator, once)
 
 
-def licences(expression: Expression) -> tuple[Licence, ...]:
-    """The licences that it names, from left to right."""
-    if isinstance(expression, Licence):
-        return (expression,)
-    return tuple(licence for term in expression.terms for licence in licences(term))
+@cache
+def _spdx() -> Any:
+    from license_expression import get_spdx_licensing
+
+    return get_spdx_licensing()  # some tenths of a second
 
 
-def is_frequent(licence: Licence) -> bool:
-    """Whether it is one of those of which this module knows the spelling, or of GNU's."""
-    return licence.name.casefold() in _SPELLING or _GNU.fullmatch(licence.name) is not None
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    """The tree of AND, OR and symbols."""
+    from license_expression import ExpressionError
+
+    try:
+        found = _spdx().parse(text)
+        if found is None:
+            raise ExpressionError("it is empty")
+        for symbol in _spdx().license_symbols(found):  # the library takes "CC BY 4.0" for one
+            if not _NAME.fullmatch(symbol.key):
+                raise ExpressionError(f"{symbol.key!r} is no name of a licence")
+        return _flat(found)
+    except (ExpressionError, IndexError, RecursionError) as error:  # an IndexError for ()
+        reason = str(error) if isinstance(error, ExpressionError) else "its parentheses"
+        raise LicenceError(f"{text.strip()[:80]!r} is no licence expression: {reason}") from None
+
+
+def _flat(node: Any) -> Any:
+    if not node.args:
+        return node
+    inner = [term for arg in map(_flat, node.args) for term in (arg.args if type(arg) is type(node) else (arg,))]
+    terms = list({term.render(): term for term in inner}.values())
+    return type(node)(*terms) if len(terms) > 1 else terms[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Policies. A policy can say `allow = ["permissive"]` instead of a list of names. A group is globs of SPDX's names; it
-# holds what is common on the web, in books and in code, and what is in none of them can be named. Which licences suit a
-# purpose is for the user to say: this is no legal advice.
+# Lists. A policy can say `allow = ["permissive"]` instead of names. A group is globs of SPDX's names; it holds what is
+# common on the web, in books and in code, and what is in none of them can be named. Which licences suit a purpose is
+# for the user to say: this is no legal advice.
 
 _PUBLIC_DOMAIN = "0BSD CC-PDM-1.0 CC0-1.0 LicenseRef-public-domain MIT-0 Unlicense WTFPL"
 _NOTICES = """
@@ -173,53 +111,45 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def without_groups(entries: tuple[str, ...]) -> tuple[str, ...]:
+def without_groups(entries: Sequence[str]) -> tuple[str, ...]:
     """The entries of a list of licences, with the members of a group in the place of its name."""
     return tuple(glob for entry in entries for glob in GROUPS.get(entry, (entry,)))
 
 
-@dataclass(frozen=True, slots=True)
-class LicencePolicy:
-    """Which licences are allowed, and which are denied: names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*", or
-    groups such as "permissive".
+def verdict(expression: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
+    """What lists of names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*" and groups say of an expression.
 
-    Names are compared whatever their case. Where a licence is on both lists, it is denied. One with an exception is
-    what the lists say of it with the exception, and where they say nothing, what they say of it without. One that holds
-    for later versions too is allowed where its version is, since that may be chosen.
+    OR is allowed where any term is, and denied where all are; AND is allowed where all are, and denied where any is.
+    What is neither is unknown, and so is a text that is no expression. Names are compared whatever their case. What is
+    on both lists is denied. A licence with an exception is what the lists say of it with the exception, and where they
+    say nothing, what they say of it without. One that holds for later versions too is allowed where its version is,
+    since that may be chosen.
     """
-
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-
-    def verdict(self, expression: Expression | str) -> Verdict:
-        """OR is allowed where any term is, and denied where all are; AND is allowed where all are, and denied where any
-        is. What is neither is unknown, and so is a text that is no expression."""
-        if isinstance(expression, str):
-            try:
-                expression = parse(expression)
-            except LicenceError:
-                return "unknown"
-        if isinstance(expression, Licence):
-            return self._of_licence(expression)
-        verdicts: set[Verdict] = {self.verdict(term) for term in expression.terms}
-        decisive: Verdict = "allowed" if expression.operator == "OR" else "denied"
-        if decisive in verdicts:
-            return decisive
-        return verdicts.pop() if len(verdicts) == 1 else "unknown"
-
-    def _of_licence(self, licence: Licence) -> Verdict:
-        bare = Licence(licence.name, licence.later)
-        for each in (licence, bare) if licence.exception else (bare,):
-            if _is_listed(str(each), self.deny):
-                return "denied"
-            # Of several versions the one of its name alone may be chosen.
-            chosen = str(each).replace("-or-later", "-only") if not each.later else str(each).replace("+", "", 1)
-            if _is_listed(str(each), self.allow) or _is_listed(chosen, self.allow):
-                return "allowed"
+    try:
+        return _of_node(_parsed(expression), allow, deny)
+    except LicenceError:
         return "unknown"
 
 
-def _is_listed(name: str, entries: tuple[str, ...]) -> bool:
+def _of_node(node: Any, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
+    if not node.args:
+        return _of_licence(node.render(), allow, deny)
+    verdicts: set[Verdict] = {_of_node(term, allow, deny) for term in node.args}
+    decisive: Verdict = "allowed" if node.operator.strip() == "OR" else "denied"
+    return decisive if decisive in verdicts else verdicts.pop() if len(verdicts) == 1 else "unknown"
+
+
+def _of_licence(name: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
+    for each in dict.fromkeys((name, name.partition(" WITH ")[0])):
+        if _is_listed(each, deny):
+            return "denied"
+        chosen = each.replace("-or-later", "-only").replace("+", "")
+        if _is_listed(each, allow) or _is_listed(chosen, allow):
+            return "allowed"
+    return "unknown"
+
+
+def _is_listed(name: str, entries: Sequence[str]) -> bool:
     """A glob that names no exception says nothing of a licence with one."""
     name = name.casefold()
     globs = (_as_named_today(glob).casefold() for glob in without_groups(entries))
@@ -227,9 +157,9 @@ def _is_listed(name: str, entries: tuple[str, ...]) -> bool:
 
 
 def _as_named_today(glob: str) -> str:
-    """An entry of a list, which may use an old name as well."""
+    """An entry of a list, which may use a former name as well."""
     try:
-        return str(parse(glob))
+        return normalised(glob)
     except LicenceError:
         return glob
 
@@ -244,8 +174,8 @@ def check_entry(entry: str) -> None:
     if any(sign in entry for sign in "*?["):
         return
     try:
-        found = parse(entry)
+        found = _parsed(entry)
     except LicenceError as error:
         raise LicenceError(f'"{entry}" is no name of a licence as SPDX has it ({error}); {groups}') from error
-    if not isinstance(found, Licence):
+    if found.args:
         raise LicenceError(f'"{entry}" is several licences: give each an entry of its own')

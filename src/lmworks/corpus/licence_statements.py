@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.corpus.licence_expressions import Expression, LicenceError, is_frequent, licences, parse
+from lmworks.corpus.licence_expressions import LicenceError, is_plain, normalised
 
 Kind = Literal["tag", "text", "address", "name", "public_domain"]
 
@@ -41,7 +41,7 @@ def statements(text: str) -> Iterator[Statement]:
     if _TAG in small:
         for match in _TAGGED.finditer(small):  # in the letters of the text: names that are in no list keep theirs
             if found := _longest_expression(text[match.start(1) : match.end(1)]):
-                yield Statement(match.start(), match.start(1) + found[1], "tag", str(found[0]))
+                yield Statement(match.start(), match.start(1) + found[1], "tag", found[0])
     for anchors, pattern, read in _RULES:
         if any(anchor in small for anchor in anchors):  # much faster to see than a pattern
             yield from filter(None, (read(small, match) for match in pattern.finditer(small)))
@@ -58,27 +58,10 @@ def plain_words(text: str) -> str:
 
 
 _NO_WORD = re.compile(r"[^\w+]+")
+Read = Callable[[str, re.Match[str]], Statement | None]  # of a text in small letters and a match in it
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tags and fields that hold an expression
-
-
-def _longest_expression(
-    text: str, is_wanted: Callable[[Expression], bool] = lambda expression: True
-) -> tuple[Expression, int] | None:
-    """The longest beginning of a text that is such an expression, and its characters."""
-    for end in reversed([word.end() for word in re.finditer(r"\S+", text)]):
-        with suppress(LicenceError):
-            if is_wanted(found := parse(text[:end])):
-                return found, end
-    return None
-
-
-def _read_field(small: str, match: re.Match[str]) -> Statement | None:
-    """An expression of well-known names, since `license:` may be before any word."""
-    found = _longest_expression(match[1].rstrip("."), lambda expression: all(map(is_frequent, licences(expression))))
-    return Statement(match.start(), match.start(1) + found[1], "name", str(found[0])) if found else None
-
 
 _PART = r"[()\w][\w.+:()\-]{0,99}"  # of an expression, between spaces
 _TAG = "spdx-license-identifier:"
@@ -87,8 +70,25 @@ _NAME = r"[a-z0-9][a-z0-9.+\-]*"
 _EXPRESSION = rf"({_NAME}(?:\s(?:and|or|with)\s{_NAME}){{0,4}})"
 _SHORT_NAMES = "mit|isc|apache|bsd|mpl|epl|[al]?gpl|gfdl|cc0|cc|zlib|unlicense|0bsd|bsl|eupl"
 
+
+def _longest_expression(text: str, accept: Callable[[str], bool] = bool) -> tuple[str, int] | None:
+    """The longest beginning of a text that is such an expression, and its characters."""
+    for end in reversed([word.end() for word in re.finditer(r"\S+", text)]):
+        with suppress(LicenceError):
+            found = normalised(text[:end])
+            if accept(text[:end]):
+                return found, end
+    return None
+
+
+def _read_field(small: str, match: re.Match[str]) -> Statement | None:
+    """An expression of well-known names, since `license:` may be before any word."""
+    found = _longest_expression(match[1].rstrip("."), is_plain)
+    return Statement(match.start(), match.start(1) + found[1], "name", found[0]) if found else None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# Names in a statement
+# Names in a statement, and licences' own words
 
 _CUE = re.compile(
     r"\b(?:(?:under|terms|conditions|provisions|covered by|subject to|governed by)(?: \w+){0,4}"
@@ -110,9 +110,6 @@ def _is_title(small: str, start: int, end: int) -> bool:
     """Whether it has a line of its own, as the title of a licence's full text has."""
     before, behind = small[max(0, start - 60) : start], small[end : end + 80]
     return _TITLE_BEFORE.search(before) is not None and _TITLE_BEHIND.match(behind) is not None
-
-
-Read = Callable[[str, re.Match[str]], Statement | None]
 
 
 def _named(expression_of: Callable[[re.Match[str]], str]) -> Read:
@@ -227,13 +224,14 @@ def _read_gnu(small: str, match: re.Match[str]) -> Statement | None:
         if not _is_stated(small, match.start()) and not (version and _is_title(small, *match.span())):
             return None
     number = f"{version[1]}.{version[2] or 0}" if version else ""
-    if number not in _GNU_VERSIONS[family]:
-        name = f"{family}-{_GNU_VERSIONS[family][0]}-or-later"
-        return Statement(*match.span(), "name", name, family, vague=True)
-    return Statement(*match.span(), "name", f"{family}-{number}-{'or-later' if later else 'only'}", family)
+    if is_vague := number not in _GNU_VERSIONS[family]:
+        number, later = _GNU_VERSIONS[family][0], True
+    name = f"{family}-{number}-{'or-later' if later else 'only'}"
+    return Statement(*match.span(), "name", name, family, is_vague)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# All of them: what stands somewhere in a text that holds such a statement, its pattern, and what a match says
 
 
 def _phrase(words: str) -> str:
@@ -245,97 +243,88 @@ _GAP = r"\W{1,40}"
 _VERSION_WORD = rf"{_GAP}(?:version\W{{1,5}}|v\.?\W{{0,2}})?"
 _SOME_WORDS = r"(?:\w{1,20}\W{1,5}){0,4}?"
 _DOMAIN = r"the\W{1,5}public\W{1,5}domain"
-
+_OF_MIT = {
+    "MIT-0": "furnished to do so the software is provided",
+    "X11": "shall not be used in advertising or otherwise",
+}
+_OF_BSD = {
+    "Apache-1.1": "end user documentation included with the redistribution",
+    "BSD-4-Clause": "advertising materials mentioning features",
+    "BSD-3-Clause": "endorse or promote",
+}
+_TEXTS: tuple[tuple[str, str, Read], ...] = (
+    ("permission", f"{_GRANTED} obtaining a copy of this software", _words_of("MIT", 1500, _OF_MIT)),
+    ("permission", f"{_GRANTED} or organi[sz]ation obtaining a copy", _always("text", "BSL-1.0")),
+    (
+        "permission",
+        r"permission to use copy modify and(?:\W{1,5}or)? distribute this software for any purpose with or without fee "
+        "is hereby granted",
+        _words_of("0BSD", 40, {"ISC": " provided that"}),
+    ),
+    (
+        "redistributions",
+        "redistributions of source code must retain the above copyright",
+        _words_of("BSD-2-Clause", 2000, _OF_BSD),
+    ),
+    (
+        "unencumbered",
+        "this is free and unencumbered software released into the public domain",
+        _always("text", "Unlicense"),
+    ),
+    ("misrepresented", "the origin of this software must not be misrepresented", _always("text", "Zlib")),
+    ("creative", "creative commons attribution", _read_attribution),
+    ("creative", r"\bcreative commons zero", _always("name", "CC0-1.0")),
+)
+_PATTERNS: tuple[tuple[str, str, Read], ...] = (
+    ("licen", rf"licen[cs]e[\"']?\s?[:=]\s?[\"'(]{{0,2}}{_EXPRESSION}", _read_field),
+    ("under", rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}", _read_field),
+    (
+        "creativecommons.org",
+        rf"creativecommons\.org/(?:licenses/([a-z\-]{{2,12}})/({_CC_VERSIONS})|publicdomain/(zero|mark)/1\.0)",
+        _read_address,
+    ),
+    ("apache.org", r"apache\.org/licenses/license-2\.0", _always("address", "Apache-2.0")),
+    ("cc by|cc-by", rf"\bcc[ \-]by(?:[ \-](nc))?(?:[ \-](sa|nd))?[ \-]v?({_CC_VERSIONS})", _read_short),
+    # Behind # it is a colour.
+    ("cc0", r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)", _always("name", "CC0-1.0")),
+    (
+        "gnu",
+        rf"\bgnu{_GAP}(?:(lesser|library|affero|free){_GAP})?(?:general{_GAP}public|documentation){_GAP}licen[cs]e",
+        _read_gnu,
+    ),
+    ("gpl", r"\b([al]?)gpl(?![a-uw-z])", _read_gnu),
+    (
+        "apache",
+        rf"\bapache{_GAP}(?:software{_GAP})?licen[cs]e{_VERSION_WORD}2(?:\.0)?(?![\w.]*\d)",
+        _named(lambda match: "Apache-2.0"),
+    ),
+    (
+        "mozilla|eclipse",
+        rf"\b(mozilla|eclipse){_GAP}public{_GAP}licen[cs]e{_VERSION_WORD}(1\.0|1\.1|2\.0)",
+        _named(lambda match: f"{match[1][0].upper()}PL-{match[2]}"),
+    ),
+    (
+        "bsd",
+        r"\b(?:bsd\W{1,3}([234])\W{1,3}clause|([234])\W{1,3}clause\W{1,3}bsd"
+        r"|(new|modified|revised|simplified)\W{1,3}bsd)",
+        _named(lambda match: f"BSD-{match[1] or match[2] or ('2' if match[3] == 'simplified' else '3')}-Clause"),
+    ),
+    (
+        "mit licen|mit/x11|isc licen|zlib licen",
+        r"\b(mit|isc|zlib)\W{1,5}(?:x11\W{1,5})?licen[cs]e",
+        _named(lambda match: {"mit": "MIT", "isc": "ISC", "zlib": "Zlib"}[match[1]]),
+    ),
+    (
+        "public domain",
+        rf"(?:placed|released|dedicated|donated|put)\W{{1,5}}{_SOME_WORDS}(?:in|into|to)\W{{1,5}}{_DOMAIN}"
+        rf"|this\W{{1,5}}{_SOME_WORDS}is\W{{1,5}}(?:hereby\W{{1,5}})?in\W{{1,5}}{_DOMAIN}",
+        _read_public_domain,
+    ),
+)
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], Read], ...] = tuple(
-    (anchors, re.compile(pattern), read)
+    (tuple(anchors.split("|")), re.compile(pattern), read)
     for anchors, pattern, read in (
-        (("licen",), rf"licen[cs]e[\"']?\s?[:=]\s?[\"'(]{{0,2}}{_EXPRESSION}", _read_field),
-        (("under",), rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}", _read_field),
-        (
-            ("permission",),
-            _phrase(f"{_GRANTED} obtaining a copy of this software"),
-            _words_of(
-                *("MIT", 1500),
-                {
-                    "MIT-0": "furnished to do so the software is provided",
-                    "X11": "shall not be used in advertising or otherwise",
-                },
-            ),
-        ),
-        (("permission",), _phrase(f"{_GRANTED} or organi[sz]ation obtaining a copy"), _always("text", "BSL-1.0")),
-        (
-            ("permission",),
-            _phrase(
-                r"permission to use copy modify and(?:\W{1,5}or)? distribute this software for any purpose with or "
-                "without fee is hereby granted"
-            ),
-            _words_of("0BSD", 40, {"ISC": " provided that"}),
-        ),
-        (
-            ("redistributions",),
-            _phrase("redistributions of source code must retain the above copyright"),
-            _words_of(
-                *("BSD-2-Clause", 2000),
-                {
-                    "Apache-1.1": "end user documentation included with the redistribution",
-                    "BSD-4-Clause": "advertising materials mentioning features",
-                    "BSD-3-Clause": "endorse or promote",
-                },
-            ),
-        ),
-        (
-            ("unencumbered",),
-            _phrase("this is free and unencumbered software released into the public domain"),
-            _always("text", "Unlicense"),
-        ),
-        (
-            ("misrepresented",),
-            _phrase("the origin of this software must not be misrepresented"),
-            _always("text", "Zlib"),
-        ),
-        (
-            ("creativecommons.org",),
-            rf"creativecommons\.org/(?:licenses/([a-z\-]{{2,12}})/({_CC_VERSIONS})|publicdomain/(zero|mark)/1\.0)",
-            _read_address,
-        ),
-        (("apache.org",), r"apache\.org/licenses/license-2\.0", _always("address", "Apache-2.0")),
-        (("cc by", "cc-by"), rf"\bcc[ \-]by(?:[ \-](nc))?(?:[ \-](sa|nd))?[ \-]v?({_CC_VERSIONS})", _read_short),
-        (("creative",), _phrase("creative commons attribution"), _read_attribution),
-        (("creative",), rf"\b{_phrase('creative commons zero')}", _always("name", "CC0-1.0")),
-        # Behind # it is a colour.
-        (("cc0",), r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)", _always("name", "CC0-1.0")),
-        (
-            ("gnu",),
-            rf"\bgnu{_GAP}(?:(lesser|library|affero|free){_GAP})?(?:general{_GAP}public|documentation){_GAP}licen[cs]e",
-            _read_gnu,
-        ),
-        (("gpl",), r"\b([al]?)gpl(?![a-uw-z])", _read_gnu),
-        (
-            ("apache",),
-            rf"\bapache{_GAP}(?:software{_GAP})?licen[cs]e{_VERSION_WORD}2(?:\.0)?(?![\w.]*\d)",
-            _named(lambda match: "Apache-2.0"),
-        ),
-        (
-            ("mozilla", "eclipse"),
-            rf"\b(mozilla|eclipse){_GAP}public{_GAP}licen[cs]e{_VERSION_WORD}(1\.0|1\.1|2\.0)",
-            _named(lambda match: f"{match[1][0].upper()}PL-{match[2]}"),
-        ),
-        (
-            ("bsd",),
-            r"\b(?:bsd\W{1,3}([234])\W{1,3}clause|([234])\W{1,3}clause\W{1,3}bsd"
-            r"|(new|modified|revised|simplified)\W{1,3}bsd)",
-            _named(lambda match: f"BSD-{match[1] or match[2] or ('2' if match[3] == 'simplified' else '3')}-Clause"),
-        ),
-        (
-            ("mit licen", "mit/x11", "isc licen", "zlib licen"),
-            r"\b(mit|isc|zlib)\W{1,5}(?:x11\W{1,5})?licen[cs]e",
-            _named(lambda match: {"mit": "MIT", "isc": "ISC", "zlib": "Zlib"}[match[1]]),
-        ),
-        (
-            ("public domain",),
-            rf"(?:placed|released|dedicated|donated|put)\W{{1,5}}{_SOME_WORDS}(?:in|into|to)\W{{1,5}}{_DOMAIN}"
-            rf"|this\W{{1,5}}{_SOME_WORDS}is\W{{1,5}}(?:hereby\W{{1,5}})?in\W{{1,5}}{_DOMAIN}",
-            _read_public_domain,
-        ),
+        *_PATTERNS,
+        *((anchor, _phrase(words), read) for anchor, words, read in _TEXTS),
     )
 )

@@ -1,7 +1,7 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
 (stage `data.perplexity`), as attributes beside the others.
 
-`corpus/` knows no language model: it takes one as a function of texts (`taggers/model_perplexity.py`), and this is that
+`corpus/` knows no language model: it takes one as a function of texts (`taggers/ngram_model.py`), and this is that
 function for a checkpoint. `data.clean` reads what the stage makes as a further input.
 """
 
@@ -29,7 +29,7 @@ from lmworks.corpus.documents import CorpusShard, Shard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
-from lmworks.corpus.taggers.model_perplexity import perplexities
+from lmworks.corpus.taggers.ngram_model import perplexities
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
@@ -96,7 +96,7 @@ class LanguageModelCost:
 
 
 def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageModelCost:
-    """The function that `taggers/model_perplexity.py` takes, of a checkpoint: the name of a pulled model, a Hugging
+    """The function that `taggers/ngram_model.py` takes, of a checkpoint: the name of a pulled model, a Hugging
     Face folder or a GGUF file. In float32, so that it is the same on all machines with the same kernels; a longer
     window than the model was trained for is cut to that. ValueError for a model that generates no language."""
     loaded = load(checkpoint)

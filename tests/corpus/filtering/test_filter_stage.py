@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from lmworks.corpus.taggers.classifier_examples import documents_in
 
 from lmworks.artefact import CURRENT, read_manifest, verify
 from lmworks.build import run_alone
@@ -14,7 +15,6 @@ from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources.files import NoSourceError
-from lmworks.corpus.taggers.classifier_examples import documents_in
 from lmworks.records import Edit
 
 PROSE = (

@@ -10,18 +10,15 @@ from lmworks.artefact import SECTIONS
 from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import attribute_paths, read_attributes
-from lmworks.corpus.dedup.kept_duplicates import standing_of
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.classifier import load_classifier
-from lmworks.corpus.taggers.classifier_examples import Example
-from lmworks.corpus.taggers.classifier_trainer import learn_classifier
+from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
-from lmworks.corpus.taggers.model_perplexity import perplexities
-from lmworks.corpus.taggers.ngram_model import load_ngram_model
+from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
 from lmworks.corpus.taggers.stage import check, outside_digest
-from lmworks.corpus.taggers.tag_document import annotate_document, tools_of
+from lmworks.corpus.taggers.tag_document import tag_document, tools_of
 from lmworks.records import Document
 
 OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
@@ -61,7 +58,7 @@ def test_every_model_gives_the_measure_of_its_name(models):
         perplexity="maths-ngrams.npz",
         word_lists=["words.txt"],
     )
-    found = annotate_document(document(TEXT), wanted, models).attributes
+    found = tag_document(document(TEXT), wanted, models).attributes
     for measure, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
         assert found.scores[measure] == load_classifier(models / file).probabilities([TEXT])[0]
     assert found.scores["quality"] > 0.8 > 0.2 > found.scores["toxicity"]
@@ -86,8 +83,8 @@ def test_tools_are_made_once_for_equal_configs(models):
         ({"classifiers": {"quality": "words.txt"}}, ValueError, "no classifier.*`lmworks data classifier` made"),
         ({"classifiers": {"quality": "maths-ngrams.npz"}}, ValueError, "no classifier, as it lacks weights"),
         ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),
-        ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, ValueError, "another measure called words"),
-        ({"classifiers": {"perplexity": "maths.npz"}, "perplexity": "maths-ngrams.npz"}, ValueError, "another measure"),
+        ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, ValueError, "another score called words"),
+        ({"classifiers": {"perplexity": "maths.npz"}, "perplexity": "maths-ngrams.npz"}, ValueError, "another score"),
     ],
 )
 def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(models, settings, error, told):
@@ -134,14 +131,6 @@ def clean(built: Path, name: str, step: str) -> list[str]:
     return [document.uri.rpartition("/")[2] for document in DocumentStore(built / name)]
 
 
-def test_twins_are_ranked_by_licence_and_then_by_quality(built):
-    table = read_attributes(attribute_paths(built / "annotations")[0])
-    quality = table.scores["quality"].tolist()
-    order = np.argsort(standing_of([table]).rank).tolist()
-    assert order[-1] == 3 and order[:3] == sorted(range(3), key=lambda place: -quality[place])
-    assert quality[1] < min(quality[0], quality[2])
-
-
 def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
     table = read_attributes(attribute_paths(built / "annotations")[0])
     assert list(table.labels["licence"]) == ["CC-BY-4.0", "CC-BY-4.0", "MIT AND GPL-3.0-only", None]
@@ -152,12 +141,6 @@ def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
     assert cleaned["rows.jsonl/3"] == "MIT AND GPL-3.0-only"
     told = [entry.reasons[0].label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
     assert told == ["MIT AND GPL-3.0-only", None]
-
-
-def test_a_policy_that_refuses_writes_nothing(built):
-    with pytest.raises(ValueError, match=r"refuses documents of unknown licence, of which there are 1: rows.jsonl/4"):
-        clean(built, "refused", "labels={licence={allow=['permissive'], unknown='refuse'}}")
-    assert not (built / "refused").exists()
 
 
 QUESTION = "Which of the {0} bridges over the river was built by the {0} grandfather of the mayor of the {0} town?"

@@ -1,6 +1,5 @@
 """Heuristics: examples by hand, and definitions in plain Python."""
 
-import math
 import re
 import zlib
 from collections import Counter
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
-from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.tagger import Text
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -46,7 +44,7 @@ def test_gopher_by_hand() -> None:
 @given(st.text() | st.text(st.sampled_from("ab1²½٣ .-\n世")))
 def test_words_with_a_letter_are_those_with_a_letter(text: str) -> None:
     measures = gopher(Text(text)).scores
-    chunks = prose(Text(text)).text.split()
+    chunks = Text(text).prose.text.split()
     if not chunks:
         assert "alphabetic_word_share" not in measures
         return
@@ -77,18 +75,10 @@ def test_stop_words_are_counted_once_in_any_case_and_in_english_only() -> None:
 def test_what_does_not_apply_is_absent() -> None:
     assert gopher(Text("")).scores == {"words": 0, "tokens": 0}
     symbols = gopher(Text("### ***")).scores
-    assert symbols["hash_token_ratio"] == 0.5
-    assert not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
-
-
-def test_characters_that_are_words_have_no_mean_length() -> None:
-    assert "mean_word_length" not in gopher(Text("今天天气很好。 OK")).scores
+    assert symbols["hash_token_ratio"] == 0.5 and not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
+    for text in ("今天天气很好。 OK", "오늘 날씨가 좋아서 우리는 공원에 간다", "ሰላም ለዓለም ሁሉ ይሁን"):
+        assert "mean_word_length" not in gopher(Text(text)).scores
     assert gopher(Text("to be or not to be")).scores["mean_word_length"] == 13 / 6
-
-
-def test_syllables_have_no_mean_length() -> None:
-    assert "mean_word_length" not in gopher(Text("오늘 날씨가 좋아서 우리는 공원에 간다")).scores
-    assert "mean_word_length" not in gopher(Text("ሰላም ለዓለም ሁሉ ይሁን")).scores
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -147,18 +137,12 @@ def test_what_no_mark_cuts_is_what_the_rules_keep(lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [
-        ("A line that stays.", []),
-        ("no end of a sentence", ["c4.no_terminal_punctuation"]),
-        ("It goes on...", ["c4.no_terminal_punctuation"]),
-        ("Menu", ["c4.no_terminal_punctuation", "c4.few_words"]),
-        ("Two words.", ["c4.few_words"]),
-        ("This needs JavaScript.", ["c4.javascript"]),
-        ("We use cookies and JAVASCRIPT.", ["c4.javascript", "c4.policy"]),
-        (f"A {'x' * 1001} is long.", ["c4.long_word"]),
-        (f"A {'x' * 1000} is short.", []),
-    ],
-)
+    [("A line that stays.", []), ("no end of a sentence", ["c4.no_terminal_punctuation"]),
+     ("It goes on...", ["c4.no_terminal_punctuation"]), ("Menu", ["c4.no_terminal_punctuation", "c4.few_words"]),
+     ("Two words.", ["c4.few_words"]), ("This needs JavaScript.", ["c4.javascript"]),
+     ("We use cookies and JAVASCRIPT.", ["c4.javascript", "c4.policy"]),
+     (f"A {'x' * 1001} is long.", ["c4.long_word"]), (f"A {'x' * 1000} is short.", [])],
+)  # fmt: skip
 def test_all_rules_that_a_line_breaks_are_marked(line: str, expected: list[str]) -> None:
     text = f"It begins like this.\n{line}\nIt ends like this."
     assert rules(text) == [(rule, f"{line}\n") for rule in expected]
@@ -184,27 +168,11 @@ def test_c4_by_hand() -> None:
     assert found.spans[-1] == TaggedSpan("c4.no_terminal_punctuation", len(text) - len("Lorem ipsum dolor"), len(text))
 
 
-@given(st.text())
-def test_marks_lie_in_the_text(text: str) -> None:
-    assert all(0 <= mark.start < mark.end <= len(text) for mark in c4(Text(text)).spans)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # FineWeb
 
 ENDS = ["The end.", "The end. ", 'He said "no."', "终于。", "नमस्ते।"]
 FINEWEB_LINES = st.sampled_from(["", "  ", "Menu", "x" * 30, "x" * 31, *ENDS])
-
-
-def test_fineweb_by_hand() -> None:
-    text = "Menu\nMenu\n\nThis line is a bit longer than the others.\nEnd?"
-    assert fineweb(Text(text)).scores == {
-        "terminal_line_share": 2 / 4,
-        "short_line_share": 3 / 4,
-        "fineweb_duplicate_character_share": 4 / (len(text) - 4),
-        "newlines_per_word": 4 / 12,
-        "newlines_per_token": 4 / 14,
-    }
 
 
 @given(st.lists(FINEWEB_LINES))
@@ -220,38 +188,18 @@ def test_fineweb_measures_are_their_definitions(lines: list[str]) -> None:
     again = [line for place, line in enumerate(filled) if line in filled[:place]]
     share = sum(map(len, again)) / len(text.replace("\n", ""))
     assert measures["fineweb_duplicate_character_share"] == share
+    assert measures.get("newlines_per_word") == (text.count("\n") / len(Text(text).words) if Text(text).words else None)
     assert measures["newlines_per_token"] == text.count("\n") / len(Text(text).tokens)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Spam
 
-SHARES = ("keyword_share", "top_keywords_share", "link_density")
-
-
-PIECES = st.sampled_from(["[a b](x)", "[", "](", ")", "http://x", " ", "\n", "# t", "the", "spam"])
-
-
-@given(st.text() | st.lists(PIECES).map("".join))
-def test_any_text_has_measures_in_their_range(text: str) -> None:
-    found = spam(Text(text))
-    assert found.spans == () and found.labels == {}
-    for name, value in found.scores.items():
-        assert math.isfinite(value) and value >= 0
-        assert name not in SHARES or value <= 1
-    assert ("compression_ratio" in found.scores) == bool(text)
-
 
 @given(st.text(min_size=1))
 def test_compression_is_that_of_zlib(text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     assert spam(Text(text)).scores["compression_ratio"] == len(data) / len(zlib.compress(data))
-
-
-def test_what_repeats_itself_compresses_better() -> None:
-    line = "Cheap tickets to nowhere, only today! "
-    ratios = [spam(Text(line * times)).scores["compression_ratio"] for times in (1, 10, 100)]
-    assert ratios == sorted(ratios) and ratios[-1] > 10
 
 
 WORDS = st.sampled_from(["The", "cat", "casino", "CASINO", "poker", "bonus", "slots", "win", "credit", "jackpot"])

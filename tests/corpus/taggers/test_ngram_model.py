@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.taggers.config import NgramConfig
-from lmworks.corpus.taggers.model_perplexity import Perplexity
-from lmworks.corpus.taggers.ngram_model import NgramModel, Tables, load_ngram_model, model_tokens, text_grams
+from lmworks.corpus.taggers.ngram_model import (
+    NgramModel,
+    Tables,
+    load_ngram_model,
+    model_tokens,
+    perplexity_tagger,
+    text_grams,
+)
 from lmworks.corpus.taggers.ngram_trainer import smooth, train_ngrams
 from lmworks.corpus.taggers.tagger import Text
 
@@ -127,7 +133,7 @@ def test_tokens_are_casefolded_and_their_digits_are_zeros():
 
 
 def test_what_reads_like_the_good_texts_is_less_surprising():
-    perplexity = Perplexity(train_word_model(GOOD).score)
+    perplexity = perplexity_tagger(train_word_model(GOOD).score).tag
     texts = ("The cat sat in the tree.", "Tree the in sat cat the.", "Qux zyzzy plugh xyzzy frob.")
     fluent, shuffled, strange = (perplexity(Text(text)).scores["perplexity"] for text in texts)
     assert fluent < shuffled and fluent < strange

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.taggers.model_perplexity import Perplexity, perplexities, windows
+from lmworks.corpus.taggers.ngram_model import perplexities, perplexity_tagger, windows
 from lmworks.corpus.taggers.tagger import Text
 
 
@@ -58,7 +58,7 @@ def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
 
 
 def test_the_annotator_can_be_sent_away() -> None:
-    annotate = pickle.loads(pickle.dumps(Perplexity(uniform)))
+    annotate = pickle.loads(pickle.dumps(perplexity_tagger(uniform))).tag
     assert annotate(Text("ab")).scores == {"perplexity": pytest.approx(50)} and annotate(Text(" ")).scores == {}
 
 

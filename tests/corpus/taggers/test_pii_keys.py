@@ -33,26 +33,12 @@ PEM = (  # RFC 8410, section 10.3
 
 @pytest.mark.parametrize(
     "token",
-    [
-        made("ghp_", 36),
-        made("github_" + "pat_11AAAAAAA0", 60),
-        made("glpat-1", 20, URL) + "a",
-        made("AKIA", 16, UPPER),
-        made("AIza", 34, URL) + "a",
-        made("ya29.", 60, URL) + "a",
-        made("sk-", 48),
-        made("sk-ant-api03-A1", 90),
-        made("hf_", 34),
-        made("npm_", 36),
-        made("pypi-AgEIcHlwaS5vcmc", 80),
-        made("xoxb-248163264128-5122048409681-", 24),
-        made("sk_live_", 24),
-        made("shpat_", 32, HEX),
-        made("SG.", 22) + made(".", 43),
-        made("hvs.", 24),
-        made("987654321:AA", 33),
-    ],
-)
+    [made("ghp_", 36), made("github_" + "pat_11AAAAAAA0", 60), made("glpat-1", 20, URL) + "a", made("AKIA", 16, UPPER),
+     made("AIza", 34, URL) + "a", made("ya29.", 60, URL) + "a", made("sk-", 48), made("sk-ant-api03-A1", 90),
+     made("hf_", 34), made("npm_", 36), made("pypi-AgEIcHlwaS5vcmc", 80), made("xoxb-248163264128-5122048409681-", 24),
+     made("sk_live_", 24), made("shpat_", 32, HEX), made("SG.", 22) + made(".", 43), made("hvs.", 24),
+     made("987654321:AA", 33)],
+)  # fmt: skip
 def test_tokens_are_found_whole(token):
     for text in (token, f"run with {token}, then stop", f"<{token}>", f"x={token}\n"):
         assert finds(text) == [("key", token)]
@@ -83,42 +69,25 @@ def test_talk_of_private_keys_is_no_key():
 
 @pytest.mark.parametrize(
     ("text", "secret"),
-    [
-        ('password = "hunter2!"', "hunter2!"),
-        ("PASSWORD: hunter22.", "hunter22"),
-        ('{"db_password": "S3cr3t#99"}', "S3cr3t#99"),
-        ("config['api_key'] = 'a8f5f167f44f4964e6c998dee827110c'", "a8f5f167f44f4964e6c998dee827110c"),
-        ("aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCY"),
-        ("Authorization: Bearer abc123DEF456ghi789JKL", "abc123DEF456ghi789JKL"),
-        ("'secret' => 'Zx81spectrum'", "Zx81spectrum"),
-        ("pwd=tr0ub4dor&3", "tr0ub4dor&3"),
-    ],
-)
+    [('password = "hunter2!"', "hunter2!"), ("PASSWORD: hunter22.", "hunter22"),
+     ('{"db_password": "S3cr3t#99"}', "S3cr3t#99"),
+     ("config['api_key'] = 'a8f5f167f44f4964e6c998dee827110c'", "a8f5f167f44f4964e6c998dee827110c"),
+     ("aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCY"),
+     ("Authorization: Bearer abc123DEF456ghi789JKL", "abc123DEF456ghi789JKL"),
+     ("'secret' => 'Zx81spectrum'", "Zx81spectrum"), ("pwd=tr0ub4dor&3", "tr0ub4dor&3")],
+)  # fmt: skip
 def test_assigned_secrets_are_found_without_their_names(text, secret):
     assert finds(text) == [("password", secret)]
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "password = getpass.getpass()",
-        "token = self.tokens[1]",
-        "token: user-defined",
-        "the password: required",
-        "secret = settings.SECRET_1",
-        'password="your_password1"',
-        "api_key = <YOUR-KEY-1>",
-        "password: ********",
-        "token: sha256",
-        "max_tokens=4096123",
-        'password = "${DB_PASSWORD1}"',
-        "some_long_function_name_2_with_parts",
-        "550e8400-e29b-41d4-a716-446655440000",
-        "d41d8cd98f00b204e9800998ecf8427e",
-        "-" * 80 + "1",
-        "sk-spinner-three-bounce-1-and-more",
-    ],
-)
+    ["password = getpass.getpass()", "token = self.tokens[1]", "token: user-defined", "the password: required",
+     "secret = settings.SECRET_1", 'password="your_password1"', "api_key = <YOUR-KEY-1>", "password: ********",
+     "token: sha256", "max_tokens=4096123", 'password = "${DB_PASSWORD1}"', "some_long_function_name_2_with_parts",
+     "550e8400-e29b-41d4-a716-446655440000", "d41d8cd98f00b204e9800998ecf8427e", "-" * 80 + "1",
+     "sk-spinner-three-bounce-1-and-more"],
+)  # fmt: skip
 def test_what_is_no_credential(text):
     assert finds(text) == []
 

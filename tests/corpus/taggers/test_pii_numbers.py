@@ -85,14 +85,9 @@ def test_published_numbers_are_cards(number):
 
 @pytest.mark.parametrize(
     "written",
-    [
-        "4111 1111 1111 1111",
-        "5500-0000-0000-0004",
-        "3782 822463 10005",
-        "3056 930902 5904",
-        "4111\u00a01111\u00a01111\u00a01111",
-    ],
-)
+    ["4111 1111 1111 1111", "5500-0000-0000-0004", "3782 822463 10005", "3056 930902 5904",
+     "4111\u00a01111\u00a01111\u00a01111"],
+)  # fmt: skip
 def test_groups_are_one_number(written):
     assert finds(f"no. 2 {written} 12/27") == [("card", written)]
     assert finds(f"{written} 123") == [("card", written)]
@@ -202,30 +197,19 @@ def test_what_is_no_account(compact):
 
 @pytest.mark.parametrize(
     ("text", "rule", "number"),
-    [
-        ("it is 536-90-4399.", "ssn", "536-90-4399"),
-        ("his SSN: 536904399", "ssn", "536904399"),
-        ("social security number 536 90 4399", "ssn", "536 90 4399"),
-        ("ITIN 912-90-3456", "ssn", "912-90-3456"),
-        ("SIN 123-456-782", "national_id", "123-456-782"),
-        ("CPF 39053344705", "national_id", "39053344705"),
-        ("390.533.447-05", "national_id", "390.533.447-05"),
-        ("Aadhaar 2341 2341 2346", "national_id", "2341 2341 2346"),
-        ("880320-0016", "national_id", "880320-0016"),
-        ("54362315-K", "national_id", "54362315-K"),
-        ("X-2482300-W", "national_id", "X-2482300-W"),
-        ("x2482300w", "national_id", "x2482300w"),
-        ("36 574 261 809", "national_id", "36 574 261 809"),
-        ("PESEL: 44051401359", "national_id", "44051401359"),
-        ("BSN 111222333", "national_id", "111222333"),
-        ("2 95 10 99 126 111 93", "national_id", "2 95 10 99 126 111 93"),
-        ("295109912611193", "national_id", "295109912611193"),
-        ("360426199101010071", "national_id", "360426199101010071"),
-        ("RCCMNL83S18D969H", "national_id", "RCCMNL83S18D969H"),
-        ("NI number AB 12 34 56 C", "national_id", "AB 12 34 56 C"),
-        ("AB123456C", "national_id", "AB123456C"),
-    ],
-)
+    [("it is 536-90-4399.", "ssn", "536-90-4399"), ("his SSN: 536904399", "ssn", "536904399"),
+     ("social security number 536 90 4399", "ssn", "536 90 4399"), ("ITIN 912-90-3456", "ssn", "912-90-3456"),
+     ("SIN 123-456-782", "national_id", "123-456-782"), ("CPF 39053344705", "national_id", "39053344705"),
+     ("390.533.447-05", "national_id", "390.533.447-05"), ("Aadhaar 2341 2341 2346", "national_id", "2341 2341 2346"),
+     ("880320-0016", "national_id", "880320-0016"), ("54362315-K", "national_id", "54362315-K"),
+     ("X-2482300-W", "national_id", "X-2482300-W"), ("x2482300w", "national_id", "x2482300w"),
+     ("36 574 261 809", "national_id", "36 574 261 809"), ("PESEL: 44051401359", "national_id", "44051401359"),
+     ("BSN 111222333", "national_id", "111222333"), ("2 95 10 99 126 111 93", "national_id", "2 95 10 99 126 111 93"),
+     ("295109912611193", "national_id", "295109912611193"),
+     ("360426199101010071", "national_id", "360426199101010071"),
+     ("RCCMNL83S18D969H", "national_id", "RCCMNL83S18D969H"),
+     ("NI number AB 12 34 56 C", "national_id", "AB 12 34 56 C"), ("AB123456C", "national_id", "AB123456C")],
+)  # fmt: skip
 def test_numbers_of_the_descriptions_are_found(text, rule, number):
     assert finds(text) == [(rule, number)]
 
@@ -238,18 +222,11 @@ def test_social_security_numbers_that_are_never_given(digits):
 
 @pytest.mark.parametrize(
     ("check", "number"),
-    [
-        (numbers.is_sin, "123456782"),
-        (numbers.is_cpf, "11144477735"),
-        (numbers.is_aadhaar, "234123412346"),
-        (numbers.is_personnummer, "8803200016"),
-        (numbers.is_steuer_id, "36574261809"),
-        (numbers.is_pesel, "44051401359"),
-        (numbers.is_bsn, "111222333"),
-        (numbers.is_nir, "295109912611193"),
-        (numbers.is_resident_id, "360426199101010071"),
-    ],
-)
+    [(numbers.is_sin, "123456782"), (numbers.is_cpf, "11144477735"), (numbers.is_aadhaar, "234123412346"),
+     (numbers.is_personnummer, "8803200016"), (numbers.is_steuer_id, "36574261809"), (numbers.is_pesel, "44051401359"),
+     (numbers.is_bsn, "111222333"), (numbers.is_nir, "295109912611193"),
+     (numbers.is_resident_id, "360426199101010071")],
+)  # fmt: skip
 @given(data=st.data())
 def test_a_wrong_digit_of_a_state_is_noticed(check, number, data):
     assert check(number)

@@ -1,6 +1,7 @@
 """All families together: whatever the text, marks lie in it apart from each other, and what they say is stable."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,17 @@ from pii_texts import texts
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import type_in_place
-from lmworks.corpus.taggers.pii.scan import ORDER, candidates, find_personal_data, personal_data, precedence, resolve
+from lmworks.corpus.taggers.pii.metadata import field_of, metadata_spans
+from lmworks.corpus.taggers.pii.scan import (
+    ORDER,
+    candidates,
+    find_personal_data,
+    personal_data,
+    precedence,
+    resolve,
+)
 from lmworks.corpus.taggers.tagger import Text
-from lmworks.records import Edit
+from lmworks.records import Document, Edit
 
 
 @given(texts | st.text(), st.sampled_from([0.0, 0.5, 0.9]))
@@ -81,14 +90,11 @@ def test_precedence_is_sureness_then_rule_then_place_then_length():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [
-        ("https://acme.com/?to=jo@acme.com", [("email", "jo@acme.com")]),
-        ("password: jo@acme1.com", [("password", "jo@acme1.com")]),
-        ("http://93.184.216.34/", [("ip", "93.184.216.34")]),
-        ("4111 1111 1111 1111 (212) 736-5000", [("card", "4111 1111 1111 1111"), ("phone", "(212) 736-5000")]),
-        ("4111111111111111 0341 8387176", [("card", "4111111111111111"), ("phone", "0341 8387176")]),
-    ],
-)
+    [("https://acme.com/?to=jo@acme.com", [("email", "jo@acme.com")]),
+     ("password: jo@acme1.com", [("password", "jo@acme1.com")]), ("http://93.184.216.34/", [("ip", "93.184.216.34")]),
+     ("4111 1111 1111 1111 (212) 736-5000", [("card", "4111 1111 1111 1111"), ("phone", "(212) 736-5000")]),
+     ("4111111111111111 0341 8387176", [("card", "4111111111111111"), ("phone", "0341 8387176")])],
+)  # fmt: skip
 def test_what_wins(text, expected):
     assert finds(text) == expected
 
@@ -100,3 +106,38 @@ def test_the_annotator_marks_and_measures():
     assert annotations.scores == {"pii_marks": 1.0, "pii_share": 11 / 14}
     assert annotate(Text("")).scores == {"pii_marks": 0.0}
     assert find_personal_data("To jo@acme.com", at_least=0.96) == ()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beside the text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("title", "By Jo <jo@acme.com>", ("title", "pii.email", "jo@acme.com")),
+        ("uri", "mail/jo@acme.com/1", ("uri", "pii.email", "jo@acme.com")),
+        ("phone", "450 0840", ("metadata.phone", "pii.phone", "450 0840")),  # by the word in its name alone
+        ("number", "450 0840", None),
+        ("api_key", "abcd", ("metadata.api_key", "pii.password", "abcd")),  # whatever it looks like
+        ("api_key", "yes", None),
+        ("tokens", "jo's 4096123 words", None),
+        ("jo@acme.com", "x", ("metadata_name.jo@acme.com", "pii.email", "jo@acme.com")),
+        ("revision", "536-90-4399", None),  # our own
+        ("id", "<urn:uuid:36042619-9101-4100-8171-000000000000>", None),
+    ],
+)
+def test_titles_metadata_and_uris_are_looked_at(field, value, found):
+    given = {field: value} if field in ("title", "uri") else {"metadata": {field: value}}
+    document = replace(Document("", "a/1", "text/plain", "plain", "1", "0" * 64), **given)
+    expected = [TaggedSpan(f"{found[0]}:{found[1]}", 0, 0)] if found else []
+    spans = metadata_spans(document)
+    assert [field_of(span.rule) for span in spans] == [field_of(span.rule) for span in expected]
+    assert all((field if "_name" in span.rule else value)[span.start : span.end] == found[2] for span in spans)
+    of_table = replace(document, extractor="row")
+    assert (field == "revision") == (metadata_spans(of_table) != spans)  # a column may have any name
+
+
+def test_only_rules_beside_the_text_have_a_field():
+    assert field_of("metadata.a:b.c:pii.email") == ("metadata.a:b.c", "pii.email")
+    assert field_of("pii.email") is field_of("c4.few_words") is field_of("title:x") is None

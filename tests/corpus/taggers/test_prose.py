@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.taggers.heuristics import gopher
-from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 
@@ -17,41 +16,41 @@ def test_blocks_of_code_are_none(lines: list[str], code: list[str]) -> None:
     kept = "\n".join(["begin", *lines, "", *lines])
     for opening, closing in (("```python", "```"), ("~~~", "~~~~"), ("  ````", "````  ")):
         text = "\n".join(["begin", *lines, "", opening, *code, closing, *lines])
-        assert prose(Text(text)).text == prose(Text(kept)).text
+        assert Text(text).prose.text == Text(kept).prose.text
         assert repetition(Text(text)).scores == repetition(Text(kept)).scores
 
 
 def test_a_fence_that_nothing_closes_is_none() -> None:
     text = Text("One.\n\n```\ntwo\nthree\n")
-    assert prose(text) is text
+    assert text.prose is text
 
 
 def test_what_underlines_a_heading_is_no_fence_and_no_break() -> None:
     text = Text("Title\n~~~~~\n\nOne.\n\nAnother\n~~~~~~~\n\nTwo.\n\nLast\n----\n\nThree.\n")
-    assert prose(text) is text
+    assert text.prose is text
 
 
 def test_breaks_are_left_out() -> None:
     text = "One.\n\n---\n\nTwo.\n\n* * *\n\nThree.\n\n___\n"
-    assert prose(Text(text)).text.split() == ["One.", "Two.", "Three."]
+    assert Text(text).prose.text.split() == ["One.", "Two.", "Three."]
     assert repetition(Text(f"{text}\n---\n\n---\n\nFour.")).scores["duplicate_line_share"] == 0
 
 
 def test_code_within_a_line_opens_no_block() -> None:
     text = Text("```one``` is code\ntwo\n    ```\nthree")
-    assert prose(text).text == text.text
+    assert text.prose.text == text.text
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "1", "", "b c", r"x \| y"]), min_size=2, max_size=2), min_size=1))
 def test_tables_are_their_cells(rows: list[list[str]]) -> None:
     table = "\n".join(["| name | of it |", "| :--- | ---: |", *(f"| {' | '.join(row)} |" for row in rows)])
     cells = " ".join(["name of it", *(cell for row in rows for cell in row)])
-    assert prose(Text(f"Words.\n\n{table}\n")).text.split() == f"Words. {cells}".split()
+    assert Text(f"Words.\n\n{table}\n").prose.text.split() == f"Words. {cells}".split()
 
 
 def test_without_either_it_is_the_text_itself() -> None:
     text = Text("One | two --- three.\n\nFour.")
-    assert prose(text) is text
+    assert text.prose is text
 
 
 def test_gopher_counts_no_bars_as_words() -> None:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import duplicates, repetition
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import unspaced_share
@@ -57,7 +56,7 @@ def covered_by_hand(text: str, tokens: Sequence[str], n: int) -> int:
 @given(TEXTS)
 def test_n_grams_are_those_of_plain_python(text: str) -> None:
     measures = repetition(Text(text)).scores
-    text = prose(Text(text)).text
+    text = Text(text).prose.text
     tokens = Text(text).tokens
     length = 2 if unspaced_share(Text(text).words) > 0.5 else 1
     for n in range(2, 5):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.taggers.classifier_examples import Example, usable
-from lmworks.corpus.taggers.classifier_trainer import Learned, learn_classifier
+from lmworks.corpus.taggers.classifier_trainer import Example, Learned, learn_classifier, usable
 from lmworks.corpus.taggers.tagger import Text
-from lmworks.corpus.taggers.word_list import WordList, compile_words
+from lmworks.corpus.taggers.word_list import word_list
+from lmworks.records import Scored
 from lmworks.statistics import wilson_interval
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -49,8 +49,9 @@ def test_jailbreaks_are_told_from_pages():
     examples = [*(Example(text, True) for text in jailbreaks()), *(Example(text, False) for text in pages())]
     evaluation = learn_classifier(usable(examples), "jailbreak").evaluation
     # Measured: AUC 0.978 [0.955, 1.000], recall 0.934 [0.864, 0.969] and 0.023 [0.004, 0.118] wrongly taken, n=135.
-    assert evaluation.auc.interval[0] > 0.93 and evaluation.suggested.recall.interval[0] > 0.8
-    assert evaluation.suggested.wrongly.interval[1] < 0.15
+    recall, wrongly = evaluation.recall, evaluation.wrongly
+    assert isinstance(recall, Scored) and isinstance(wrongly, Scored)
+    assert evaluation.auc.interval[0] > 0.93 and recall.interval[0] > 0.8 and wrongly.interval[1] < 0.15
 
 
 @needs_data
@@ -63,7 +64,7 @@ def test_the_more_harmful_reply_is_told_by_its_words_better_than_by_chance_and_b
 
 @needs_data
 def test_a_word_list_finds_the_texts_with_its_words_and_no_others():
-    unwanted = WordList("unwanted", compile_words(["fuck", "fucking", "shit", "bitch", "slut"]))
+    unwanted = word_list("unwanted", ["fuck", "fucking", "shit", "bitch", "slut"]).tag
     shares = {}
     for name, texts in (("jailbreaks", jailbreaks()), ("pages", pages())):
         found = [unwanted(Text(text)) for text in texts]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.taggers.tagger import Text
-from lmworks.corpus.taggers.word_list import WordList, compile_words, find_words, read_word_list
+from lmworks.corpus.taggers.word_list import compile_words, find_words, read_word_list, word_list
 
 UNSPACED = "世界ひกカ"
 WORDS = st.text(st.sampled_from([*"aAbB1_-.$", *UNSPACED]), min_size=1, max_size=4)
@@ -67,7 +67,7 @@ def test_case_does_not_matter(entries: list[str], text: str) -> None:
 
 
 def test_share_and_marks() -> None:
-    annotate = WordList("unwanted", compile_words(["Bad", "very bad  thing", "世界"]))
+    annotate = word_list("unwanted", ["Bad", "very bad  thing", "世界"]).tag
     text = Text("A very\n bad thing, badly done; BAD. Hello世界人")
     found = annotate(text)
     assert [text.text[mark.start : mark.end] for mark in found.spans] == ["very\n bad thing", "BAD", "世界"]
@@ -91,18 +91,17 @@ def test_many_entries_take_no_longer_than_few() -> None:
 
 
 def test_files(tmp_path) -> None:
-    path = tmp_path / "list.txt"
+    path = tmp_path / "mine.txt"
     path.write_text("\ufeffone\n\n  two  words \r\nthree\n", "utf-8")
-    annotate = read_word_list("mine", path)
-    assert annotate(Text("One two\twords, four")).scores == {"mine_share": 3 / 4}
+    assert read_word_list(path).tag(Text("One two\twords, four")).scores == {"mine_share": 3 / 4}
     path.write_text("\n \n")
     with pytest.raises(ValueError, match="holds no word"):
-        read_word_list("mine", path)
+        read_word_list(path)
     path.write_text("one\n--\n")
     with pytest.raises(ValueError, match="'--' is no word"):
-        read_word_list("mine", path)
+        read_word_list(path)
     path.write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match="not UTF-8"):
-        read_word_list("mine", path)
+        read_word_list(path)
     with pytest.raises(ValueError, match="needs a word"):
         compile_words([])

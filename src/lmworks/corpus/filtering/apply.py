@@ -91,8 +91,7 @@ def _licence(document: Document, table: AttributeTable, place: int) -> str | Non
     joined = table.labels[LICENCE][place] if LICENCE in table.labels else None
     if joined or not document.licence:
         return joined
-    called = licence_of(document.licence)
-    return str(called) if called else None
+    return licence_of(document.licence)
 
 
 def moved_headings(document: Document, edits: Iterable[Edit]) -> Mapping[str, str]:

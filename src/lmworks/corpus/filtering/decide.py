@@ -22,7 +22,7 @@ from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_m
 from lmworks.corpus.dedup.repositories import copied_files
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step, in_scope
 from lmworks.corpus.languages import MEASURED
-from lmworks.corpus.licence_expressions import LicencePolicy
+from lmworks.corpus.licence_expressions import verdict as licence_verdict
 from lmworks.records import Edit
 
 ReasonKind = Literal["score", "label", "span", "exact", "near", "repositories"]
@@ -110,7 +110,7 @@ def _goes(name: str, choice: Choice, label: str | None) -> bool:
     if label is None:
         return choice.unknown != "keep"
     if name in LICENCES:
-        verdict = LicencePolicy(choice.allow, choice.deny).verdict(label)
+        verdict = licence_verdict(label, choice.allow, choice.deny)
         return verdict == "denied" or (verdict == "unknown" and bool(choice.allow))
     return label in choice.deny or (bool(choice.allow) and label not in choice.allow)
 

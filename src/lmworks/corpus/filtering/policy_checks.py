@@ -17,41 +17,10 @@ from lmworks.corpus.dedup.kept_duplicates import Standings
 from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step
 from lmworks.corpus.languages import MEASURED
-from lmworks.corpus.licence_expressions import GROUPS, LicenceError, is_frequent, licences, parse, without_groups
-from lmworks.corpus.taggers.heuristics import PRESETS
+from lmworks.corpus.licence_expressions import GROUPS, LicenceError, is_known, licences, without_groups
+from lmworks.corpus.taggers.tag_document import emitted
 
-# What taggers of lmworks give, in whatever documents; classifiers and lists of words add names of their own.
-_SCORES = frozenset(
-    {
-        *(rule.measure for preset in PRESETS.values() for rule in preset),
-        *("c4_kept_line_share", "code_alphanumeric_share", "code_comment_share", "code_data_share"),
-        *("code_docstring_share", "code_generated", "code_longest_line", "code_mean_line_length", "code_parses"),
-        *("code_space_share", "code_vendored", "compression_ratio"),
-        *("contamination", "filled_line_share", "keyword_share", "language_probability", "language_share"),
-        *("link_density", "model_perplexity", "newlines_per_word", "ocr_error_rate", "perplexity", "pii_marks"),
-        *("pii_share", "quality", "title_words", "token_character_share", "tokens", "top_keywords_share"),
-    }
-)
-_LABELS = frozenset({*LICENCES, "declared_language", "evaluation_item", "exact", "language"})
-_SPANS = frozenset(
-    {
-        *(f"c4.{name}" for name in ("citation", "few_words", "javascript", "long_word", "policy")),
-        *(f"code.{name}" for name in ("banner", "data", "dead_code", "generated", "licence_header", "minified")),
-        *(f"licence.{name}" for name in ("address", "name", "public_domain", "tag", "text")),
-        *(f"mail.{name}" for name in ("disclaimer", "footer", "forward_header", "quote", "signature")),
-        *(f"matter.{name}" for name in ("advertisements", "colophon", "contents", "copyright", "index", "licence")),
-        *(f"pii.{name}" for name in ("card", "email", "entangled", "iban", "ip", "ip_special", "key", "mac")),
-        *(f"pii.{name}" for name in ("national_id", "password", "phone", "profile", "ssn", "url")),
-        *("c4.no_terminal_punctuation", "chat.bot", "contamination", "matter.producer", "matter.title_page"),
-        "ocr.hopeless",
-    }
-)
-KNOWN = {
-    *(f"score.{each}" for each in _SCORES),
-    *(f"label.{each}" for each in _LABELS),
-    *(f"span.{each}" for each in _SPANS),
-}
-KNOWN |= {"span.language.*"}  # a paragraph in another language, of which there are as many as languages
+KNOWN = emitted()  # classifiers and lists of words of the user's own add names
 _NAMED = 10  # documents in a message
 
 
@@ -151,7 +120,7 @@ def missing_names(step: Step, found: Names, known: Collection[str]) -> Iterator[
 def _is_common(entry: str) -> bool:
     """Whether it is a group of licences or one that many texts are under; a glob is neither."""
     try:
-        return entry in GROUPS or all(map(is_frequent, licences(parse(entry))))
+        return entry in GROUPS or all(map(is_known, licences(entry)))
     except LicenceError:
         return False
 

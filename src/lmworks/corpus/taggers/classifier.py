@@ -12,19 +12,21 @@ learned from: raise `FEATURES` with either, and models of before are refused.
 """
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.artefact import check_new
 from lmworks.atomic_file import new_file
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.dedup.hashes import mix
-from lmworks.corpus.taggers.model_file import ModelFileError, read_arrays
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 FEATURES = 1  # version of tokens and hashes
 
+_SUFFIX = ".npz"
 _NEWLINE = 10
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it is 0 modulo 2^64
 
@@ -61,8 +64,10 @@ class Classifier:
         return self.of_tokens(map(tokens, texts))
 
     def of_tokens(self, texts: Iterable[Sequence[str]]) -> NDArray[np.float64]:
-        """(texts,) the same of texts given as their tokens (`Text.tokens`)."""
-        return sigmoid(linear(features(texts, self.order, self.bits), self.weights) + self.bias)
+        """(texts,) the same of texts given as their tokens."""
+        from scipy.special import expit
+
+        return expit(linear(features(texts, self.order, self.bits), self.weights) + self.bias)
 
     def save(self, path: Path) -> None:
         """One new .npz file of arrays alone, no code; equal classifiers give equal files. FileExistsError rather than
@@ -79,28 +84,26 @@ def load_classifier(path: Path) -> Classifier:
     and for a classifier whose features are not those of this program."""
     arrays = read_arrays(path, ("weights", "description"), "classifier")
     found = json.loads(arrays["description"].tobytes().decode("utf-8", "surrogatepass"))
-    if found["features"] != FEATURES:
-        raise ModelFileError(
-            f"the classifier in {path} reads hashed words of version {found['features']}, this program of {FEATURES}: "
-            "train it again"
-        )
+    check_features(path, found["features"])
     weights = arrays["weights"]
     if weights.dtype != np.float32 or weights.ndim != 1 or len(weights) != 1 << (len(weights).bit_length() - 1):
         raise ModelFileError(f"{path} is damaged: it should hold a power of two of float32 weights")
     return Classifier(weights, found["bias"], found["order"], found["positive"], found["evaluation"])
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """An annotator: the probability by a classifier as a measure of this name; absent where there are no tokens."""
+def classifier_tagger(name: str, classifier: Classifier) -> Tagger:
+    """The probability as a score of this name."""
+    emits = {f"score.{name}": f"the probability, from 0 to 1, that a text is {classifier.positive}"}
+    return Tagger(name, partial(_tag, name, classifier), emits)
 
-    measure: str
-    classifier: Classifier
 
-    def __call__(self, text: Text) -> Attributes:
-        if not text.tokens:
-            return Attributes()
-        return Attributes({self.measure: float(self.classifier.of_tokens([text.tokens])[0])})
+def _tag(name: str, classifier: Classifier, text: Text) -> Attributes:
+    """Absent where there are no tokens."""
+    return Attributes({name: float(classifier.of_tokens([text.tokens])[0])} if text.tokens else {})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Features
 
 
 def token_hashes(found: Sequence[str]) -> NDArray[np.uint64]:
@@ -152,7 +155,41 @@ def linear(seen: "csr_matrix", weights: NDArray[np.floating]) -> NDArray[np.floa
     return np.bincount(rows, seen.data * weights[seen.indices], texts).astype(np.float64)
 
 
-def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.special import expit
+# ---------------------------------------------------------------------------------------------------------------------
+# Files of small learned models: arrays of numpy and nothing else
 
-    return expit(logits)
+
+class ModelFileError(ValueError):
+    """A file that is not the model it should be; the message names it and the fix."""
+
+
+def check_model_file(path: Path) -> None:
+    """Before the work begins: FileExistsError for a file that is there, ValueError for a name that is none of numpy's
+    archives."""
+    check_new(path)
+    if path.suffix != _SUFFIX:
+        raise ValueError(f"a model is an archive of arrays: call it {path.with_suffix(_SUFFIX)}, not {path}")
+
+
+def read_arrays(path: Path, names: Sequence[str], what: str) -> Mapping[str, np.ndarray]:
+    """All arrays of a file, among them those named. FileNotFoundError where there is none, ModelFileError for a file
+    that is no archive of arrays, or lacks some."""
+    remedy = f"name the file that `lmworks data {'classifier' if what == 'classifier' else 'ngrams'}` made"
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder and no {what}: {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ModelFileError(f"{path} is no {what}: {remedy}") from error
+    if missing := [name for name in names if name not in arrays]:
+        raise ModelFileError(f"{path} is no {what}, as it lacks {', '.join(missing)}: {remedy}")
+    return arrays
+
+
+def check_features(path: Path, found: int) -> None:
+    """ModelFileError for a model that learned from other tokens or hashes than this program's."""
+    if found != FEATURES:
+        raise ModelFileError(
+            f"the model in {path} is of tokens of version {found}, this program has {FEATURES}: train it again"
+        )

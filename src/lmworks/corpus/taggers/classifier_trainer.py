@@ -1,50 +1,147 @@
 """Train a classifier of texts: it learns from some examples, is calibrated on others, and evaluated on others again."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json
 from lmworks.config import to_mapping
-from lmworks.corpus.taggers.classifier import FEATURES, Classifier, features, hashed_ngrams, linear, sigmoid
-from lmworks.corpus.taggers.classifier_examples import Example
+from lmworks.corpus.read.config import ReadConfig
+from lmworks.corpus.read.document_reader import read_documents
+from lmworks.corpus.taggers.classifier import FEATURES, Classifier, features, hashed_ngrams
 from lmworks.corpus.taggers.config import ClassifierConfig
+from lmworks.corpus.taggers.tag_document import repaired_text
 from lmworks.corpus.taggers.words import tokens
 from lmworks.progress import Report, no_report
-from lmworks.records import Score, Scored
+from lmworks.records import Document, RejectedRecord, Score, Scored, column_key
 from lmworks.report import Section, Table
 from lmworks.statistics import LEVEL, mean_score, sign, wilson_interval
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_STEPS = 5  # that the progress counts
-_TINY = 1e-15  # a probability of 0 or 1 would make an infinite loss
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    Labelled = tuple[csr_matrix, NDArray[np.bool_]]  # features of texts, and which of them have the label
+
+LEAST = 50  # different texts with the label, and without it: fewer leave next to none to calibrate and evaluate with
+_YES, _NO = frozenset(("true", "1")), frozenset(("false", "0"))
 _WEAK = 0.8  # an AUC below is worth a warning
 _UNLIKE = 3.0  # times that one side's texts are longer: worth a warning
-_HEAVIEST, _WORST = 20, 10  # rows of tables
-_BEGINNING = 60  # characters of a text that a table shows
+_HEAVIEST = 20  # weights of the table
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Examples
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """What a threshold does: texts of this probability or a higher one are taken to have the label.
+class Example:
+    """A text, and whether it has the label that is looked for. Examples of one group are learned from, or evaluated
+    with, but not both; "": each is a group of its own."""
 
-    precision  Which share of those taken has it.
-    recall     Which share of those that have it is taken.
-    wrongly    Which share of those that do not have it is taken.
+    text: str
+    label: bool
+    group: str = ""
+
+
+def examples_from(
+    sources: Sequence[str],
+    against: Sequence[str] = (),
+    *,
+    label: str = "",
+    positive: str = "",
+    group: str = "",
+    reading: ReadConfig | None = None,
+    base: Path | None = None,
+    left_out: list[RejectedRecord] | None = None,
+    progress: Report = no_report,
+) -> list[Example]:
+    """What can be learned from of sources with the label and others `against` them, or of sources whose rows say in the
+    column `label` whether they have it.
+
+    positive  The word in that column which is looked for; without one, true and false (or 1 and 0).
+    group     The column whose words make groups.
+    reading   How files are read; its own sources do not count.
+    base      Where relative sources start; the current folder.
+    left_out  Gets what could not be read.
+
+    ValueError where there is too little, NoSourceError (a ValueError) for a source that does not exist.
     """
+    if bool(against) == bool(label):
+        raise ValueError(
+            "say which texts do not have the label: either sources against, or the column of the labels of the rows"
+        )
+    reading, left_out = reading or ReadConfig(source_code="whole"), [] if left_out is None else left_out
+    found: list[Example] = []
+    for side, is_positive in ((sources, True), (against, False)):
+        for document in documents_in(side, reading, left_out, base):
+            has = _has_label(document, label, positive) if label else is_positive
+            found.append(Example(repaired_text(document), has, _column(document, group) or ""))
+            progress(len(found), None, "documents")
+    try:
+        return usable(found)
+    except ValueError as error:
+        reason = next((f"{item.uri}: {item.reason}" for item in left_out if "columns.text" in item.reason), "")
+        raise ValueError(f"{reason}; a command takes it as --text COLUMN. So {error}" if reason else error) from error
 
-    threshold: float
-    precision: Score
-    recall: Score
-    wrongly: Score
+
+def documents_in(
+    sources: Sequence[str], reading: ReadConfig, left_out: list[RejectedRecord], base: Path | None = None
+) -> Iterator[Document]:
+    """The documents of sources, in their order, as `data.read` would make them. NoSourceError for a source that does
+    not exist."""
+    for source in sources:
+        for item in read_documents(replace(reading, sources=(source,)), base=base or Path.cwd()):
+            if isinstance(item, Document):
+                yield item
+            else:
+                left_out.append(item)
+
+
+def usable(examples: Iterable[Example]) -> list[Example]:
+    """The first of each text that has words, and one label alone; ValueError where there are too few of them."""
+    labels: dict[str, set[bool]] = defaultdict(set)
+    first: dict[str, Example] = {}
+    for example in examples:
+        if tokens(example.text):
+            labels[example.text].add(example.label)
+            first.setdefault(example.text, example)
+    kept = [example for text, example in first.items() if len(labels[text]) == 1]
+    sides = Counter(example.label for example in kept)
+    if min(sides[True], sides[False]) < LEAST:
+        raise ValueError(
+            f"there are {sides[True]} different texts with the label and {sides[False]} without it, of those that have "
+            f"words and are not on both sides: give {LEAST} of each"
+        )
+    return kept
+
+
+def _column(document: Document, name: str) -> str | None:
+    return document.metadata.get(column_key(name), document.metadata.get(name)) if name else None
+
+
+def _has_label(document: Document, label: str, positive: str) -> bool:
+    word = _column(document, label)
+    if word is None:
+        columns = ", ".join(sorted(document.metadata)) or "none"
+        raise ValueError(
+            f'{document.uri} has no label in a column "{label}": its other columns are {columns}; name the column that '
+            "holds the labels, or give texts without the label by --against"
+        )
+    if not positive and word.casefold() not in _YES | _NO:
+        raise ValueError(
+            f'{document.uri} has the label "{word}", which is neither true nor false: say which word is looked for, '
+            f'such as --positive "{word}"'
+        )
+    return word == positive if positive else word.casefold() in _YES
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +149,33 @@ class Evaluation:
     """On `n` texts, `positives` of which have the label.
 
     auc        How often a text with the label has a higher probability than one without it.
-    accuracy   How often the label is the likelier one.
-    log_loss   Nats that the labels cost under the probabilities.
-    suggested  What the threshold does that other texts suggested.
-    points     What others do.
+    threshold  What other texts suggested: those of this probability or a higher one are taken to have the label.
+    precision  Which share of those taken has it.
+    recall     Which share of those that have it is taken.
+    wrongly    Which share of those that do not have it is taken.
     """
 
     n: int
     positives: int
     auc: Scored
-    accuracy: Score
-    log_loss: Score
-    suggested: Point
-    points: tuple[Point, ...]
+    threshold: float
+    precision: Score
+    recall: Score
+    wrongly: Score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
     """A classifier, and what it is judged by.
 
-    evaluated      The examples that it was evaluated on.
-    probabilities  (evaluated,) of each.
-    heaviest       n-grams of the largest weights, and these; above 0 they speak for the label.
-    learned        How many examples it learned from, and how many it was `calibrated` on.
+    heaviest  n-grams of the largest weights, and these; above 0 they speak for the label.
+    parts     How many examples it learned from, was calibrated on, and was evaluated on.
     """
 
     classifier: Classifier
     evaluation: Evaluation
-    evaluated: tuple[Example, ...]
-    probabilities: NDArray[np.float64]
     heaviest: tuple[tuple[str, float], ...]
-    learned: int
-    calibrated: int
+    parts: tuple[int, int, int]
 
 
 def learn_classifier(
@@ -97,27 +189,24 @@ def learn_classifier(
     three parts lacks texts with the label, or texts without it.
     """
     config = config or ClassifierConfig()
-    parts = _parts(examples, config.held_out)
+    parts = split(examples, config.held_out)
     labels = [np.array([example.label for example in part], bool) for part in parts]
-    seen = []
-    for step, part in enumerate(parts):
-        progress(step, _STEPS, "steps")
-        seen.append(features((tokens(example.text) for example in part), config.order, config.bits))
-    weights, bias = _fit(seen[0], labels[0], config)
-    progress(4, _STEPS, "steps")
-    slope, offset = calibration(linear(seen[1], weights) + bias, labels[1])
-    weights, bias = (slope * weights).astype(np.float32), float(slope * bias + offset)
-    threshold = suggest_threshold(sigmoid(linear(seen[1], weights) + bias), labels[1])
-    probabilities = sigmoid(linear(seen[2], weights) + bias)
-    texts = hash_json(sorted(example.text for example in parts[2]))
-    evaluation = evaluate(probabilities, labels[2], (FEATURES, config, positive, texts), threshold)
-    classifier = Classifier(weights, bias, config.order, positive, to_mapping(evaluation))
-    heaviest = _heaviest(classifier, parts[0])
-    progress(_STEPS, _STEPS, "steps")
-    return Learned(classifier, evaluation, tuple(parts[2]), probabilities, heaviest, len(parts[0]), len(parts[1]))
+    found = [[tokens(example.text) for example in part] for part in parts]
+    progress(1, 3, "steps")
+    learning, calibrating = ((features(found[n], config.order, config.bits), labels[n]) for n in (0, 1))
+    weights, bias = _fit(learning, calibrating, config)
+    progress(2, 3, "steps")
+    classifier = Classifier(weights, bias, config.order, positive, {})
+    threshold = suggest_threshold(classifier.of_tokens(found[1]), labels[1])
+    signature = (FEATURES, config, positive, hash_json(sorted(example.text for example in parts[2])))
+    evaluation = evaluate(classifier.of_tokens(found[2]), labels[2], signature, threshold)
+    classifier = replace(classifier, evaluation=to_mapping(evaluation))
+    return Learned(
+        classifier, evaluation, _heaviest(classifier, found[0]), (len(parts[0]), len(parts[1]), len(parts[2]))
+    )
 
 
-def _parts(examples: Iterable[Example], held_out: float) -> tuple[list[Example], list[Example], list[Example]]:
+def split(examples: Iterable[Example], held_out: float) -> tuple[list[Example], list[Example], list[Example]]:
     """Those to learn from, to calibrate with, to evaluate with."""
     parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for example in examples:
@@ -131,43 +220,34 @@ def _parts(examples: Iterable[Example], held_out: float) -> tuple[list[Example],
     return parts
 
 
-def _fit(seen: "csr_matrix", labels: NDArray[np.bool_], config: ClassifierConfig) -> tuple[NDArray[np.float64], float]:
-    """Only buckets that occur are fitted: the penalty makes the weight of all others 0."""
+def _fit(learning: "Labelled", calibrating: "Labelled", config: ClassifierConfig) -> tuple[NDArray[np.float32], float]:
+    """Weights and bias, calibrated as Platt 1999 has it ("Probabilistic outputs for support vector machines").
+
+    Only buckets that occur are fitted: the penalty makes the weight of all others 0.
+    """
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
 
-    occurring = np.unique(seen.indices)
+    occurring = np.unique(learning[0].indices)
     with threadpool_limits(limits=1):  # sums over threads would depend on how many there are
-        model = LogisticRegression(C=config.strength, max_iter=1000).fit(seen[:, occurring], labels)
-    weights = np.zeros(1 << config.bits)
-    weights[occurring] = model.coef_[0]
-    return weights, float(model.intercept_[0])
+        model = LogisticRegression(C=config.strength, max_iter=1000).fit(learning[0][:, occurring], learning[1])
+        calibrated: Any = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
+        calibrated.fit(calibrating[0][:, occurring], calibrating[1])
+    (platt,) = calibrated.calibrated_classifiers_[0].calibrators  # 1 / (1 + exp(a · score + b))
+    weights = np.zeros(1 << config.bits, np.float32)
+    weights[occurring] = -platt.a_ * model.coef_[0]
+    return weights, float(-platt.a_ * model.intercept_[0] - platt.b_)
 
 
-def calibration(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and offset for which sigmoid(slope · score + offset) is a probability.
-
-    Platt 1999, "Probabilistic outputs for support vector machines": maximum likelihood with targets a little inside of
-    0 and 1, so that labels which a threshold parts give finite numbers.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    positives, negatives = np.count_nonzero(labels), np.count_nonzero(~labels)
-    targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale = max(float(np.abs(scores).max()), 1e-12)  # so that the two numbers looked for are of one size
-    sides, shares = np.repeat([True, False], len(scores)), np.concatenate((targets, 1 - targets))
-    model = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000)
-    model.fit(np.tile(scores / scale, 2)[:, None], sides, sample_weight=shares)
-    return float(np.ravel(model.coef_)[0] / scale), float(np.ravel(model.intercept_)[0])
-
-
-def _heaviest(classifier: Classifier, examples: Sequence[Example]) -> tuple[tuple[str, float], ...]:
+def _heaviest(classifier: Classifier, texts: Sequence[Sequence[str]]) -> tuple[tuple[str, float], ...]:
     """The buckets of the largest weights, each called by its most frequent n-gram, of equally frequent ones the first
     of the alphabet."""
     wanted = np.argsort(-np.abs(classifier.weights), kind="stable")[:_HEAVIEST]
     names: dict[int, Counter[str]] = defaultdict(Counter)
-    for example in examples:
-        words = [token.casefold() for token in tokens(example.text)]
+    for text in texts:
+        words = [token.casefold() for token in text]
         buckets = hashed_ngrams(words, classifier.order, classifier.bits)
         lengths = range(1, classifier.order + 1)
         grams = [words[start : start + n] for n in lengths for start in range(len(words) - n + 1)]
@@ -186,26 +266,15 @@ def evaluate(
 ) -> Evaluation:
     """Compare (n,) probabilities with (n,) labels, some of which are true and some false. A threshold that these texts
     suggested would look better than it is: take it from others."""
-    losses = -np.log(np.maximum(np.where(labels, probabilities, 1 - probabilities), _TINY))
+    taken = probabilities >= threshold
     return Evaluation(
         n=len(labels),
         positives=int(labels.sum()),
         auc=_auc(probabilities, labels, signature),
-        accuracy=mean_score(((probabilities > 0.5) == labels).tolist(), signature),
-        log_loss=mean_score(losses.tolist(), signature),
-        suggested=point(threshold, probabilities, labels, signature),
-        points=tuple(point(each, probabilities, labels, signature) for each in _THRESHOLDS),
-    )
-
-
-def point(threshold: float, probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: object) -> Point:
-    """What a threshold does to these texts, with Wilson's intervals."""
-    taken = probabilities >= threshold
-    return Point(
-        threshold,
+        threshold=threshold,
         precision=mean_score(labels[taken].tolist(), signature, nothing="no text is taken"),
-        recall=mean_score(taken[labels].tolist(), signature, nothing="no text has the label"),
-        wrongly=mean_score(taken[~labels].tolist(), signature, nothing="all texts have the label"),
+        recall=mean_score(taken[labels].tolist(), signature),
+        wrongly=mean_score(taken[~labels].tolist(), signature),
     )
 
 
@@ -248,40 +317,26 @@ def _auc(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signatur
     return Scored(auc, (max(auc - half, 0.0), min(auc + half, 1.0)), len(labels), sign(signature))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Report
-
-
 def classifier_section(learned: Learned, examples: Sequence[Example]) -> Section:
-    """What came in, how good it is, what to set, what it goes by, and the examples that it gets most wrong."""
+    """What came in, how good it is, what to set, and what it goes by."""
     positive, evaluation = learned.classifier.positive, learned.evaluation
-    best = evaluation.suggested.threshold
-    name = positive if positive.isidentifier() else "NAME"
+    best, name = evaluation.threshold, positive if positive.isidentifier() else "NAME"
+    learning, calibrating, evaluating = learned.parts
     text = (
-        f"{learned.learned:,} examples were learned from, {learned.calibrated:,} calibrated, {evaluation.n:,} "
-        f"evaluated, {evaluation.positives:,} of these with the label; intervals of 95 %. Suggested: {best:g}, where "
-        "recall is farthest above what is wrongly taken, on the examples that calibrated: `limits = "
+        f"{learning:,} examples were learned from, {calibrating:,} calibrated, {evaluating:,} evaluated, "
+        f"{evaluation.positives:,} of these with the label; intervals of 95 %. Suggested: {best:g}, where recall is "
+        "farthest above what is wrongly taken, on the examples that calibrated: `limits = "
         f"{{ {name} = {{ at_least = {best:g} }} }}` in a policy keeps what is like the examples of {positive}, and "
         "`at_most` drops it. Precision is that of a corpus where the label is as frequent as among these examples."
     )
-    measures = tuple((key, str(getattr(evaluation, key.replace(" ", "_")))) for key in ("auc", "accuracy", "log loss"))
-    points = sorted({point.threshold: point for point in (*evaluation.points, evaluation.suggested)}.items())
-    thresholds = tuple((f"{at:g}", str(each.precision), str(each.recall), str(each.wrongly)) for at, each in points)
-    mistakes = [abs(each.label - p) for each, p in zip(learned.evaluated, learned.probabilities, strict=True)]
-    worst = [int(place) for place in np.argsort(mistakes, kind="stable")[: -_WORST - 1 : -1]]
-    rows = [(float(learned.probabilities[place]), *_shown(learned.evaluated[place])) for place in worst]
+    measures = tuple(
+        (name, str(getattr(evaluation, name.lower()))) for name in ("AUC", "precision", "recall", "wrongly")
+    )
     tables = (
-        Table(("measure", "value"), measures),
-        Table(("threshold", "precision", "recall", "wrongly taken"), thresholds),
+        Table(("measure", "value"), measures, "At the suggested threshold"),
         Table(("n-gram", "weight"), learned.heaviest, "What it goes by: the largest weights"),
-        Table(("probability", "label", "example", "beginning"), tuple(rows), "The most mistaken"),
     )
     return Section("The classifier", text, tables, alarms=_alarms(examples, evaluation))
-
-
-def _shown(example: Example) -> tuple[str, str, str]:
-    beginning = " ".join(example.text[: 4 * _BEGINNING].split())[:_BEGINNING]
-    return "yes" if example.label else "no", example.name, beginning
 
 
 def _alarms(examples: Sequence[Example], evaluation: Evaluation) -> tuple[str, ...]:

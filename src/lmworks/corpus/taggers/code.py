@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 
 _HEAD = 5000  # characters in which a program says that it wrote a file
 _LONGEST_PARSED = 1_000_000  # characters
@@ -126,6 +126,30 @@ def inspect_code(text: Text) -> Attributes:
     spans = [*generated, *_minified(text.lines), *data, *_licence(code, blocks)]
     spans += [span for block in blocks for span in _block_spans(code, *block)]
     return Attributes(scores, tuple(sorted(spans, key=lambda span: (span.start, span.end, span.rule))))
+
+
+CODE = Tagger(
+    "code",
+    inspect_code,
+    {
+        "score.code_generated": "how sure it is that a program wrote the file",
+        "score.code_vendored": "1 where the path is that of others' code",
+        "score.code_parses": "1 where it does, 0 where it does not",
+        "score.code_alphanumeric_share": "of the characters, letters and digits",
+        "score.code_space_share": "of the characters, spaces",
+        "score.code_data_share": "of the characters, those of data",
+        "score.code_comment_share": "of the characters, those of comments",
+        "score.code_docstring_share": "of the characters, those of docstrings",
+        "score.code_longest_line": "characters of the longest line",
+        "score.code_mean_line_length": "characters of a line",
+        "span.code.generated": "where it says that a program wrote it",
+        "span.code.minified": "a line of code without spaces",
+        "span.code.data": "numbers or bytes in a row",
+        "span.code.licence_header": "a licence at the head",
+        "span.code.banner": "a line that only draws",
+        "span.code.dead_code": "code in a comment",
+    },
+)
 
 
 def _generated(code: str) -> Iterator[TaggedSpan]:

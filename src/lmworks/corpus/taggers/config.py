@@ -11,25 +11,25 @@ from lmworks.corpus.execution.execution import ExecutionConfig
 class AnnotateConfig:
     """What is looked for in documents. Nothing is decided here: thresholds are those of the policy of `data.clean`.
 
-    repair        Whether texts are repaired before they are measured, each by what kind of source it is from: running
+    repair        Whether texts are repaired before they are tagged, each by what kind of source it is from: running
                   heads, page numbers and broken words of books, quotations in mail, noise of chats and of web pages.
                   Misread words of a book are told by the words of all other books of the inputs as well.
-    language      Whether the language of each document is told, and paragraphs in another one marked. What a document
+    language      Whether the language of each document is told, and of paragraphs in another one. What a document
                   declares itself is the label `declared_language`, which counts where none is told.
-    heuristics    Whether the measures of Gopher, C4 and FineWeb are taken.
-    personal      Whether personal data and credentials are looked for.
+    heuristics    Whether the scores of Gopher, C4 and FineWeb are taken.
+    personal      Whether personal data and credentials are looked for, in texts, titles and metadata.
     licences      Whether statements of a licence are. The label `licence` is what the source and the text say together;
                   `licence_of_source` and `licence_in_text` are what each says alone.
-    spam          Whether the measures of web spam are taken.
+    spam          Whether the scores of web spam are taken.
     classifiers   Name → file that `lmworks data classifier` trained, such as `{quality = "good.npz", toxicity =
-                  "toxic.npz"}`, for measures of these names: the probability, from 0 to 1, that a text is like the
+                  "toxic.npz"}`, for scores of these names: the probability, from 0 to 1, that a text is like the
                   examples. Of equal or alike documents the one of highest `quality` stays. A relative path starts at
                   the folder of the recipe, or, for a command, at the current one.
-    word_lists    Files with a word or phrase a line; of `rude.txt` the measure `rude_share`, of all words those on the
-                  list, and a mark `rude` on each.
-    perplexity    A model that `lmworks data ngrams` trained, for the measure `perplexity`: how many words, all equally
+    word_lists    Files with a word or phrase a line; of `rude.txt` the score `rude_share`, of all words those on the
+                  list, and a span `rude` on each.
+    perplexity    A model that `lmworks data ngrams` trained, for the score `perplexity`: how many words, all equally
                   likely, the model finds each word to be one of, so low where a text reads like what it learned from.
-    evaluation    Files with items of evaluation sets: documents that hold one are marked.
+    evaluation    Files with items of evaluation sets: documents that hold one are tagged.
     execution     Who does the work.
     """
 

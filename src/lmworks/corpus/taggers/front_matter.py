@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.text_lines import LABELS, ends_sentence, roman_value, runs_on, split_lines
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.records import Edit
 
 _HEAD = 40_000  # characters within which a licence at the head ends
@@ -96,6 +96,22 @@ _MARKDOWN = re.compile(r"#{1,6}\s*\S")
 def front_matter(text: Text) -> Attributes:
     """Of a book what stands before and behind its text and was not cut by `repair_matter`, which cuts what is sure."""
     return Attributes({}, tuple(find_matter(text.text)) if text.kind == "book" else ())
+
+
+FRONT_MATTER = Tagger(
+    "front_matter",
+    front_matter,
+    {
+        "span.matter.advertisements": "the publisher's list of other books",
+        "span.matter.colophon": "who printed a book",
+        "span.matter.contents": "a list of contents",
+        "span.matter.copyright": "a page of copyright",
+        "span.matter.index": "an index",
+        "span.matter.licence": "what a library puts around a book",
+        "span.matter.producer": "who made the file",
+        "span.matter.title_page": "a title page",
+    },
+)
 
 
 def repair_matter(text: str) -> list[Edit]:

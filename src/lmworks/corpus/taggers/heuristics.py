@@ -1,16 +1,15 @@
-"""The measures of published heuristic filters, and their thresholds: Gopher's quality rules, C4, FineWeb, and signs of
-spam. Each is a function of a text; what is absent from its measures does not apply to the text.
+"""The scores of published heuristic filters, and their thresholds: Gopher's quality rules, C4, FineWeb, signs of spam.
 
 Gopher's paper does not say what a word is. Here it is one of `words.py`, without punctuation, for the number of words,
 their mean length, stop words and ratios of symbols. For the share of words with a letter it is what stands between
 spaces, since that rule is about symbols that stand alone, in prose: blocks of code between fences of Markdown, and the
-bars and dashes that draw its tables, are left out (`prose`).
+bars and dashes that draw its tables, are left out.
 
 Where datatrove 0.10.1 differs: of Gopher's rules it divides by tokens, in which punctuation counts: ratios of symbols
-get smaller, and prose with much punctuation fails the rule of letters. The measures `…_token_…` are those. It counts
+get smaller, and prose with much punctuation fails the rule of letters. The scores `…_token_…` are those. It counts
 blank lines as lines that begin with no bullet; `filled_line_share` times a share of lines is its share. It knows two
 bullets, • and -. Of C4's it looks for "lorem ipsum" and "{" only in lines that end as sentences do, and the paper in
-the page; the measures `c4_kept_…` are of the lines that stay. A typographic quotation mark is no end of a sentence to
+the page; the scores `c4_kept_…` are of the lines that stay. A typographic quotation mark is no end of a sentence to
 it, though a plain one is, nor is the end of "text. [1]", since a space is left where the citation was.
 """
 
@@ -21,55 +20,41 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.taggers.prose import prose
 from lmworks.corpus.taggers.repetition import duplicates
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import SENTENCE_TERMINALS, dense_share, sentence_count, tokens, words_among
 
-# Those of the paper; of other languages none are published there, so the measure is absent.
+# Those of the paper; of other languages none are published there, so the score is absent.
 STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})}
 _BULLETS = tuple("•‣⁃◦▪●■·*-")
 _ELLIPSES = ("...", "…")
 
 
 def gopher(text: Text) -> Attributes:
-    """Measures of Rae et al. 2021, "Scaling Language Models", appendix A.1.1; ratios and shares are absent where there
-    is nothing to divide by.
-
-    words, tokens           How many there are.
-    mean_word_length        Characters. Absent where letters are words or syllables, as in Chinese, Thai and Korean:
-                            where words are short and most are of such scripts.
-    hash_word_ratio         `#` for each word; `hash_token_ratio` for each token.
-    ellipsis_word_ratio     `...` and `…` for each word; `ellipsis_token_ratio` for each token.
-    bullet_line_share       Of the lines that are not blank, those that begin with a bullet.
-    ellipsis_line_share     ... and those that end with an ellipsis.
-    filled_line_share       Of all lines, those that are not blank.
-    alphabetic_word_share   Of what stands between spaces in prose, that with a letter; `alphabetic_token_share` of all
-                            tokens.
-    stop_words              How many different ones of the eight; whatever their case. Only in English.
-    """
+    """Rae et al. 2021, "Scaling Language Models", appendix A.1.1; absent where there is nothing to divide by. Mean
+    length is absent where letters are words or syllables, as in Chinese, Thai and Korean."""
     words, number = text.words, len(text.tokens)
-    measures: dict[str, float] = {"words": len(words), "tokens": number}
+    scores: dict[str, float] = {"words": len(words), "tokens": number}
     symbols = {"hash": text.text.count("#"), "ellipsis": sum(map(text.text.count, _ELLIPSES))}
     for unit, units in (("token", number), ("word", len(words))):
         if units:
-            measures |= {f"{symbol}_{unit}_ratio": count / units for symbol, count in symbols.items()}
+            scores |= {f"{symbol}_{unit}_ratio": count / units for symbol, count in symbols.items()}
     if number:
-        if chunks := prose(text).text.split():
-            measures["alphabetic_word_share"] = _alphabetic(chunks) / len(chunks)
-        measures["alphabetic_token_share"] = _alphabetic(words) / number
+        if chunks := text.prose.text.split():
+            scores["alphabetic_word_share"] = _alphabetic(chunks) / len(chunks)
+        scores["alphabetic_token_share"] = _alphabetic(words) / number
     if words:
         mean = sum(map(len, words)) / len(words)
         if mean >= 4 or dense_share(words) <= 0.5:
-            measures["mean_word_length"] = mean
+            scores["mean_word_length"] = mean
     if (stop_words := STOP_WORDS.get(text.language)) is not None:
         seen = set(words)
-        measures["stop_words"] = sum(not seen.isdisjoint((w, w.capitalize(), w.upper())) for w in stop_words)
+        scores["stop_words"] = sum(not seen.isdisjoint((w, w.capitalize(), w.upper())) for w in stop_words)
     if lines := [stripped for line in text.lines if (stripped := line.strip())]:
-        measures["bullet_line_share"] = sum(line.startswith(_BULLETS) for line in lines) / len(lines)
-        measures["ellipsis_line_share"] = sum(line.endswith(_ELLIPSES) for line in lines) / len(lines)
-        measures["filled_line_share"] = len(lines) / len(text.lines)
-    return Attributes(measures)
+        scores["bullet_line_share"] = sum(line.startswith(_BULLETS) for line in lines) / len(lines)
+        scores["ellipsis_line_share"] = sum(line.endswith(_ELLIPSES) for line in lines) / len(lines)
+        scores["filled_line_share"] = len(lines) / len(text.lines)
+    return Attributes(scores)
 
 
 def _alphabetic(words: Sequence[str]) -> int:
@@ -77,6 +62,26 @@ def _alphabetic(words: Sequence[str]) -> int:
     rest = [word for word in words if not word.isalpha()]
     return len(words) - len(rest) + sum(any(map(str.isalpha, word)) for word in rest)
 
+
+GOPHER = Tagger(
+    "gopher",
+    gopher,
+    {
+        "score.words": "words without punctuation",
+        "score.tokens": "words, and all other characters that are no spaces",
+        "score.mean_word_length": "characters of a word",
+        "score.hash_word_ratio": "# for each word",
+        "score.hash_token_ratio": "# for each token",
+        "score.ellipsis_word_ratio": "... and … for each word",
+        "score.ellipsis_token_ratio": "... and … for each token",
+        "score.bullet_line_share": "of the lines that are not blank, those that begin with a bullet",
+        "score.ellipsis_line_share": "of the lines that are not blank, those that end with an ellipsis",
+        "score.filled_line_share": "of all lines, those that are not blank",
+        "score.alphabetic_word_share": "of what stands between spaces in prose, that with a letter",
+        "score.alphabetic_token_share": "of all tokens, those with a letter",
+        "score.stop_words": "how many different ones of the eight, in English",
+    },
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # C4: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 2.2. Written for English pages whose
@@ -95,20 +100,12 @@ _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 
 
 def c4(text: Text) -> Attributes:
-    """Marks of lines to cut, each with its newline, one for each rule that says so: `c4.no_terminal_punctuation`,
-    `c4.few_words`, `c4.long_word`, `c4.javascript`, `c4.policy`. And `c4.citation`: "[12]", "[edit]",
-    "[citation needed]", "[]". Blank lines are left alone.
-
-    lorem_ipsum          How often the text says so, in any case.
-    curly_brackets       How many `{` it has.
-    c4_kept_lorem_ipsum, c4_kept_curly_brackets   The same of the lines that no mark cuts.
-    c4_kept_sentences    Sentences in those lines, each line by itself.
-    c4_kept_line_share   Of the lines that are not blank, those; absent where there are none.
-    """
+    """Spans of lines to cut, each with its newline, one for each rule that says so, and of citations; scores of what
+    stays. Blank lines are left alone."""
     lowered = text.text.lower()
     # Mostly none: no line is asked.
     phrases = {rule: found for rule, all_of in _PHRASES.items() if (found := [p for p in all_of if p in lowered])}
-    marks: list[TaggedSpan] = []
+    spans: list[TaggedSpan] = []
     kept: list[str] = []
     lines = end = 0
     for line in text.lines:
@@ -118,11 +115,11 @@ def c4(text: Text) -> Attributes:
         lines += 1
         bare = _CITATION.sub("", stripped).rstrip() if "[" in stripped else stripped
         if rules := _broken_rules(stripped, bare, phrases):
-            marks += [TaggedSpan(rule, start, min(end, len(text.text))) for rule in rules]
+            spans += [TaggedSpan(rule, start, min(end, len(text.text))) for rule in rules]
         else:
             kept.append(bare)
     stays = "\n".join(kept)
-    measures: dict[str, float] = {
+    scores: dict[str, float] = {
         "lorem_ipsum": lowered.count(_PLACEHOLDER),
         "curly_brackets": text.text.count("{"),
         "c4_kept_lorem_ipsum": stays.lower().count(_PLACEHOLDER),
@@ -130,9 +127,9 @@ def c4(text: Text) -> Attributes:
         "c4_kept_sentences": sum(map(sentence_count, kept)),
     }
     if lines:
-        measures["c4_kept_line_share"] = len(kept) / lines
+        scores["c4_kept_line_share"] = len(kept) / lines
     citations = _CITATION.finditer(text.text) if "[" in text.text else ()
-    return Attributes(measures, (*marks, *(TaggedSpan("c4.citation", *match.span()) for match in citations)))
+    return Attributes(scores, (*spans, *(TaggedSpan("c4.citation", *match.span()) for match in citations)))
 
 
 def _broken_rules(line: str, bare: str, phrases: Mapping[str, Sequence[str]]) -> list[str]:
@@ -150,60 +147,78 @@ def _broken_rules(line: str, bare: str, phrases: Mapping[str, Sequence[str]]) ->
     return rules
 
 
+C4 = Tagger(
+    "c4",
+    c4,
+    {
+        "score.lorem_ipsum": "how often the text says so, in any case",
+        "score.curly_brackets": "how many { it has",
+        "score.c4_kept_lorem_ipsum": "the same of the lines that no rule cuts",
+        "score.c4_kept_curly_brackets": "the same of the lines that no rule cuts",
+        "score.c4_kept_sentences": "sentences in those lines, each line by itself",
+        "score.c4_kept_line_share": "of the lines that are not blank, those",
+        "span.c4.no_terminal_punctuation": "a line that ends like no sentence",
+        "span.c4.few_words": "a line of fewer than three words",
+        "span.c4.long_word": "a line with a word of more than 1,000 characters",
+        "span.c4.javascript": "a line that speaks of JavaScript",
+        "span.c4.policy": "a line that speaks of cookies, privacy or terms of use",
+        "span.c4.citation": "[12], [edit], [citation needed], []",
+    },
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# FineWeb's own rules (Penedo et al. 2024, "The FineWeb Datasets", section 3.6), which it chose by ablation out of some
+# fifty. Lines are those that are not blank, with the spaces at their ends, as in datatrove 0.10.1, which made FineWeb.
+
 _SHORT = 30  # characters
 
 
 def fineweb(text: Text) -> Attributes:
-    """Measures of FineWeb's own rules (Penedo et al. 2024, "The FineWeb Datasets", section 3.6), which it chose by
-    ablation out of some fifty; absent where there is nothing to divide by. Lines are those that are not blank, with the
-    spaces at their ends, as in datatrove 0.10.1, which made FineWeb. Its code has a fourth rule that the paper does not
-    name: newlines for each token.
-
-    terminal_line_share  Of the lines, those whose last character ends a sentence in any script (Unicode's
-                         Sentence_Terminal); quotation marks are none of these.
-    short_line_share     Of the lines, those of at most 30 characters.
-    fineweb_duplicate_character_share   Of all characters but newlines, those in lines that repeat an earlier one.
-    newlines_per_word, newlines_per_token
-    """
-    measures: dict[str, float] = {}
+    """Absent where there is nothing to divide by. Newlines for each token are a rule of the code alone."""
+    scores: dict[str, float] = {}
     lines = [line for line in text.lines if line and not line.isspace()]
     newlines = len(text.lines) - 1
     if lines:
-        measures["terminal_line_share"] = sum(line[-1] in SENTENCE_TERMINALS for line in lines) / len(lines)
-        measures["short_line_share"] = sum(len(line) <= _SHORT for line in lines) / len(lines)
-        measures["fineweb_duplicate_character_share"] = duplicates(lines)[1] / (len(text.text) - newlines)
+        scores["terminal_line_share"] = sum(line[-1] in SENTENCE_TERMINALS for line in lines) / len(lines)
+        scores["short_line_share"] = sum(len(line) <= _SHORT for line in lines) / len(lines)
+        scores["fineweb_duplicate_character_share"] = duplicates(lines)[1] / (len(text.text) - newlines)
     if text.words:
-        measures["newlines_per_word"] = newlines / len(text.words)
+        scores["newlines_per_word"] = newlines / len(text.words)
     if text.tokens:
-        measures["newlines_per_token"] = newlines / len(text.tokens)
-    return Attributes(measures)
+        scores["newlines_per_token"] = newlines / len(text.tokens)
+    return Attributes(scores)
 
+
+FINEWEB = Tagger(
+    "fineweb",
+    fineweb,
+    {
+        "score.terminal_line_share": "of the lines, those whose last character ends a sentence in any script",
+        "score.short_line_share": "of the lines, those of at most 30 characters",
+        "score.fineweb_duplicate_character_share": "of all characters but newlines, those in lines that come again",
+        "score.newlines_per_word": "newlines for each word",
+        "score.newlines_per_token": "newlines for each token",
+    },
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spam: most of it from Ntoulas et al. 2006, "Detecting Spam Web Pages through Content Analysis", where pages get
+# likelier to be spam as they compress better and as their titles grow. Where a threshold lies depends on the source.
 
 _LINK = re.compile(r"\[([^\[\]\n]*)\]\([^()\s]*\)|http://[^\s<>()\[\]]+|https://[^\s<>()\[\]]+|www\.[^\s<>()\[\]]+")
 _TITLE = re.compile(r"\s*#[ \t]+([^\n]+)")
 _KEYWORD_LETTERS = 4  # shorter words are mostly articles, pronouns and the like
-_KEYWORDS = 5
 
 
 def spam(text: Text) -> Attributes:
-    """Cheap signs of spam, most of them from Ntoulas et al. 2006, "Detecting Spam Web Pages through Content Analysis".
-    None is a verdict, and where a threshold lies depends on the source. In the paper pages get likelier to be spam as
-    they compress better and as their titles grow. Absent where there is nothing to measure.
-
-    compression_ratio   Bytes of UTF-8 for each byte of zlib's: what repeats itself compresses well.
-    keyword_share       Of all words, the most frequent one of four letters or more: stuffing repeats it.
-    top_keywords_share  ... and the five most frequent ones.
-    link_density        Of all characters that are no spaces, those of links: the text of Markdown's, and bare ones.
-    title_words         Words of the title, a heading `# ` in the first line.
-    """
-    measures: dict[str, float] = {}
+    """Absent where there is nothing to measure."""
+    scores: dict[str, float] = {}
     if data := text.text.encode("utf-8", "surrogatepass"):
-        measures["compression_ratio"] = len(data) / len(zlib.compress(data))
+        scores["compression_ratio"] = len(data) / len(zlib.compress(data))
     if counts := Counter(map(str.casefold, text.words)):
-        keywords = (count for word, count in counts.items() if len(word) >= _KEYWORD_LETTERS)
-        top = sorted(keywords, reverse=True)[:_KEYWORDS]
-        measures["keyword_share"] = sum(top[:1]) / counts.total()
-        measures["top_keywords_share"] = sum(top) / counts.total()
+        top = sorted((count for word, count in counts.items() if len(word) >= _KEYWORD_LETTERS), reverse=True)[:5]
+        scores["keyword_share"] = sum(top[:1]) / counts.total()
+        scores["top_keywords_share"] = sum(top) / counts.total()
     shown, linked = sum(map(len, text.text.split())), 0
     for match in _LINK.finditer(text.text):
         label = match[1]
@@ -213,16 +228,28 @@ def spam(text: Text) -> Attributes:
             shown -= len(match[0]) - len(label)
             linked += sum(map(len, label.split()))
     if shown > 0:
-        measures["link_density"] = linked / shown
+        scores["link_density"] = linked / shown
     if title := _TITLE.match(text.text):
-        measures["title_words"] = len(words_among(tokens(title[1])))
-    return Attributes(measures)
+        scores["title_words"] = len(words_among(tokens(title[1])))
+    return Attributes(scores)
 
+
+SPAM = Tagger(
+    "spam",
+    spam,
+    {
+        "score.compression_ratio": "bytes for each byte of zlib's: what repeats itself compresses well",
+        "score.keyword_share": "of all words, the most frequent one of four letters or more: stuffing repeats it",
+        "score.top_keywords_share": "of all words, the five most frequent ones",
+        "score.link_density": "of all characters that are no spaces, those of links",
+        "score.title_words": "words of the title, a heading # in the first line",
+    },
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Thresholds: for each measure the lowest and highest value with which a document stays, and where that is published. In
+# Thresholds: for each score the lowest and highest value with which a document stays, and where that is published. In
 # the order in which datatrove 0.10.1 looks, so that first reasons can be compared. The presets `datatrove_…` give its
-# verdicts where its measures or numbers are not those of the papers.
+# verdicts where its scores or numbers are not those of the papers.
 
 Preset = Literal[
     "gopher", "gopher_repetition", "c4", "fineweb", "datatrove_gopher", "datatrove_c4", "datatrove_fineweb"
@@ -238,13 +265,13 @@ class Published(NamedTuple):
     source: str
 
 
-def _rules(source: str, *rows: tuple[str, float | None, float | None] | tuple[str, float | None, float | None, str]):
-    return tuple(Published(*row[:3], row[3] if len(row) > 3 else source) for row in rows)
+def _rules(source: str, *rows: tuple[str, float | None, float | None]) -> tuple[Published, ...]:
+    return tuple(Published(*row, source) for row in rows)
 
 
 _DATATROVE = "datatrove 0.10.1"
-_GOPHER = _rules(
-    "Rae et al. 2021, appendix A.1.1",
+_OF_TOKENS = {"hash_word_ratio", "ellipsis_word_ratio", "alphabetic_word_share"}
+_GOPHER = (
     ("words", 50, 100_000),
     ("mean_word_length", 3, 10),
     ("hash_word_ratio", None, 0.1),
@@ -254,10 +281,10 @@ _GOPHER = _rules(
     ("alphabetic_word_share", 0.8, None),
     ("stop_words", 2, None),
 )
-_OF_TOKENS = {"hash_word_ratio", "ellipsis_word_ratio", "alphabetic_word_share"}
+_FINEWEB = (("terminal_line_share", 0.12, None), ("short_line_share", None, 0.67))
 
 PRESETS: Mapping[Preset, tuple[Published, ...]] = {
-    "gopher": _GOPHER,
+    "gopher": _rules("Rae et al. 2021, appendix A.1.1", *_GOPHER),
     "gopher_repetition": _rules(
         "Rae et al. 2021, table A1",
         ("duplicate_paragraph_share", None, 0.30),
@@ -267,38 +294,26 @@ PRESETS: Mapping[Preset, tuple[Published, ...]] = {
         *((f"top_{n}_gram_character_share", None, most) for n, most in ((2, 0.20), (3, 0.18), (4, 0.16))),
         *((f"duplicate_{n}_gram_character_share", None, round(0.20 - n / 100, 2)) for n in range(5, 11)),
     ),
-    "c4": _rules(
-        "Raffel et al., section 2.2",
-        ("lorem_ipsum", None, 0),
-        ("curly_brackets", None, 0),
-        ("c4_kept_sentences", 5, None, "Raffel et al., section 2.2, of the first version (2019)"),
+    "c4": (
+        *_rules("Raffel et al., section 2.2", ("lorem_ipsum", None, 0), ("curly_brackets", None, 0)),
+        *_rules("Raffel et al., section 2.2, of the first version (2019)", ("c4_kept_sentences", 5, None)),
     ),
     # The paper drops a document that lies at a threshold as well; here, as in its code, only one that lies beyond.
-    "fineweb": _rules(
-        "Penedo et al. 2024, section 3.6",
-        ("terminal_line_share", 0.12, None),
-        ("short_line_share", None, 0.67),
-        ("fineweb_duplicate_character_share", None, 0.1),
-        ("newlines_per_token", None, 0.3, f"{_DATATROVE}; the paper does not name it"),
+    "fineweb": (
+        *_rules("Penedo et al. 2024, section 3.6", *_FINEWEB, ("fineweb_duplicate_character_share", None, 0.1)),
+        *_rules(f"{_DATATROVE}; the paper does not name it", ("newlines_per_token", None, 0.3)),
     ),
-    "datatrove_gopher": tuple(
-        rule._replace(
-            measure=rule.measure.replace("_word_", "_token_") if rule.measure in _OF_TOKENS else rule.measure,
-            source=_DATATROVE,
-        )
-        for rule in _GOPHER
+    "datatrove_gopher": _rules(
+        _DATATROVE,
+        *((n.replace("_word_", "_token_") if n in _OF_TOKENS else n, low, high) for n, low, high in _GOPHER),
     ),
     "datatrove_c4": _rules(
         _DATATROVE,
-        ("c4_kept_lorem_ipsum", None, 0),
-        ("c4_kept_curly_brackets", None, 0),
-        ("c4_kept_sentences", 5, None),
+        *(("c4_kept_lorem_ipsum", None, 0), ("c4_kept_curly_brackets", None, 0), ("c4_kept_sentences", 5, None)),
     ),
-    "datatrove_fineweb": _rules(
-        _DATATROVE,
-        ("terminal_line_share", 0.12, None),
-        ("short_line_share", None, 0.67),
-        ("fineweb_duplicate_character_share", None, 0.01, f"{_DATATROVE}; the paper says 0.1"),
-        ("newlines_per_token", None, 0.3),
+    "datatrove_fineweb": (
+        *_rules(_DATATROVE, *_FINEWEB),
+        *_rules(f"{_DATATROVE}; the paper says 0.1", ("fineweb_duplicate_character_share", None, 0.01)),
+        *_rules(_DATATROVE, ("newlines_per_token", None, 0.3)),
     ),
 }

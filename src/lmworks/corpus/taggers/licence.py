@@ -1,7 +1,7 @@
-"""Under which licence a text and its source say that it is: labels, and marks of where the text says so.
+"""Under which licence a text and its source say that it is: labels, and spans of where the text says so.
 
 No verdict, and no legal advice: what a page says may be about one picture on it, and what it does not say cannot be
-found. Which licences may stay is for a policy (`licence_expressions.LicencePolicy`).
+found. Which licences may stay is for a policy.
 
 Of source and text neither wins: where both say something, both hold (AND), so a policy has to allow both. The source
 may be wrong about one file of many, and a text may speak of one picture in it; which of them is right no program can
@@ -15,15 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.licence_expressions import (
-    Expression,
-    Licence,
-    LicenceError,
-    is_frequent,
-    join,
-    licences,
-    parse,
-)
+from lmworks.corpus.licence_expressions import LicenceError, is_plain, joined, licences, normalised
 from lmworks.corpus.licence_statements import (
     PUBLIC_DOMAIN,
     SCORES,
@@ -33,7 +25,7 @@ from lmworks.corpus.licence_statements import (
     statements,
 )
 from lmworks.corpus.taggers.pii.scan import find_personal_data
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 
 LICENCE, OF_SOURCE, IN_TEXT = "licence", "licence_of_source", "licence_in_text"
 _NEAR = 200  # characters between two names of one choice
@@ -45,19 +37,30 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def licence(text: Text) -> Attributes:
-    """A label `licence`, an SPDX expression, absent where no licence is stated; and a mark on every statement.
-
-    Several statements hold at once (AND), unless they are one choice: "under either the MIT licence or Apache-2.0". An
-    SPDX tag says what the file is under; beside it only the words of a licence itself count.
-
-    Marks, with a score of how sure their kind is: `licence.tag` (SPDX-License-Identifier), `licence.text` (a licence's
-    own words), `licence.address` (of a licence), `licence.name` (in a statement), `licence.public_domain` (a phrase).
-    """
+    """Several statements hold at once (AND), unless they are one choice: "under either the MIT licence or Apache-2.0".
+    An SPDX tag says what the file is under; beside it only the words of a licence itself count. The score of a span is
+    how sure its kind is."""
     found = _without_overlaps(statements(text.text))
     if not found:
         return Attributes()
-    marks = tuple(TaggedSpan(f"licence.{each.kind}", each.start, each.end, SCORES[each.kind]) for each in found)
-    return Attributes({}, marks, {LICENCE: str(_expression(text.text, _those_that_count(found)))})
+    spans = tuple(TaggedSpan(f"licence.{each.kind}", each.start, each.end, SCORES[each.kind]) for each in found)
+    return Attributes({}, spans, {LICENCE: _expression(text.text, _those_that_count(found))})
+
+
+LICENCES = Tagger(
+    "licence",
+    licence,
+    {
+        f"label.{LICENCE}": "an SPDX expression: what the source and the text say together",
+        f"label.{OF_SOURCE}": "what the source says alone",
+        f"label.{IN_TEXT}": "what the text says alone",
+        "span.licence.tag": "SPDX-License-Identifier",
+        "span.licence.text": "a licence's own words",
+        "span.licence.address": "the address of a licence",
+        "span.licence.name": "the name of a licence in a statement",
+        "span.licence.public_domain": "a phrase that leaves it to the public domain",
+    },
+)
 
 
 def _without_overlaps(found: Iterable[Statement]) -> list[Statement]:
@@ -66,8 +69,7 @@ def _without_overlaps(found: Iterable[Statement]) -> list[Statement]:
     for each in sorted(found, key=lambda each: (-SCORES[each.kind], each.start, -each.end)):
         place = bisect(kept, each.start, key=lambda other: other.start)
         free_before = place == 0 or kept[place - 1].end <= each.start
-        free_behind = place == len(kept) or each.end <= kept[place].start
-        if free_before and free_behind:
+        if free_before and (place == len(kept) or each.end <= kept[place].start):
             kept.insert(place, each)
     return kept
 
@@ -86,10 +88,10 @@ def _those_that_count(found: Sequence[Statement]) -> list[Statement]:
     ]
 
 
-def _expression(text: str, found: Sequence[Statement]) -> Expression:
+def _expression(text: str, found: Sequence[Statement]) -> str:
     """AND of choices; what a tag names needs not be said again by a licence's own words."""
-    tags = [parse(each.expression) for each in found if each.kind == "tag"]
-    named = {each for tag in tags for each in licences(tag)}
+    tags = [each.expression for each in found if each.kind == "tag"]
+    named = {name for tag in tags for name in licences(tag)}
     small = in_small_letters(text)
     groups: list[list[Statement]] = []  # of each of which one may be chosen
     for each in found:
@@ -97,8 +99,8 @@ def _expression(text: str, found: Sequence[Statement]) -> Expression:
             groups[-1].append(each)
         elif each.kind != "tag":
             groups.append([each])
-    choices = (join("OR", [parse(each.expression) for each in group]) for group in groups)
-    return join("AND", [*tags, *(choice for choice in choices if not set(licences(choice)) <= named)])
+    choices = (joined("OR", [each.expression for each in group]) for group in groups)
+    return joined("AND", [*tags, *(choice for choice in choices if not set(licences(choice)) <= named)])
 
 
 def _is_choice(small: str, group: Sequence[Statement], each: Statement) -> bool:
@@ -108,27 +110,18 @@ def _is_choice(small: str, group: Sequence[Statement], each: Statement) -> bool:
     return each.start - group[-1].end <= _NEAR and ("either" in leading or "or" in between)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What the source says
+def with_source(attributes: Attributes, source: str | None) -> Attributes:
+    """Attributes of a text, whose label `licence` is what the text says, with three labels instead, each absent where
+    nothing says it."""
+    in_text, of_source = attributes.labels.get(LICENCE), licence_of(source or "")
+    labels = dict(attributes.labels)
+    labels |= {name: said for name, said in ((OF_SOURCE, of_source), (IN_TEXT, in_text)) if said}
+    if stated := [said for said in (of_source, in_text) if said]:
+        labels[LICENCE] = joined("AND", stated)
+    return replace(attributes, labels=labels)
 
 
-def join_licences(annotations: Attributes, source: str | None) -> Attributes:
-    """Annotations of a text, whose label `licence` is what the text says, with three labels instead, each absent where
-    nothing says it: `licence_in_text`, `licence_of_source`, and `licence`, the two of them together."""
-    labels = dict(annotations.labels)
-    stated: list[Expression] = []
-    if source and (called := licence_of(source)):
-        stated.append(called)
-        labels[OF_SOURCE] = str(called)
-    if LICENCE in labels:
-        labels[IN_TEXT] = labels[LICENCE]
-        stated.append(parse(labels[IN_TEXT]))
-    if stated:
-        labels[LICENCE] = str(join("AND", stated))
-    return replace(annotations, labels=labels)
-
-
-def licence_of(name: str) -> Expression | None:
+def licence_of(name: str) -> str | None:
     """What a source calls its licence, as an expression: one of SPDX as it is, a name such as "CC BY 4.0" or an address
     as SPDX has it, and anything else as `LicenseRef-…`, which no group of licences holds. None for "unknown" and the
     like, which say nothing."""
@@ -137,16 +130,12 @@ def licence_of(name: str) -> Expression | None:
         return None
     name = _CALLED.get(name.casefold(), name)
     try:
-        found = parse(name)
-        if all(is_frequent(each) or each.name.startswith((_REFERENCE, "DocumentRef-")) for each in licences(found)):
-            return found
+        if is_plain(name):
+            return normalised(name)
     except LicenceError:
-        found = None
-    stated = licence(Text(f"License: {name}")).labels.get(LICENCE)
-    if stated is not None:
-        return parse(stated)
-    if found is not None and any(sign.isdigit() for sign in name):  # a name of SPDX's that is not among the frequent
-        return found
-    for mark in reversed(find_personal_data(name)):  # a name of a licence is passed on with the documents
-        name = f"{name[: mark.start]} {mark.rule.rpartition('.')[2].upper()} {name[mark.end :]}"
-    return Licence(_REFERENCE + (_NO_NAME.sub("-", name).strip("-.") or "unnamed"))
+        pass
+    if stated := licence(Text(f"License: {name}")).labels.get(LICENCE):
+        return stated
+    for span in reversed(find_personal_data(name)):  # a name of a licence is passed on with the documents
+        name = f"{name[: span.start]} {span.rule.rpartition('.')[2].upper()} {name[span.end :]}"
+    return _REFERENCE + (_NO_NAME.sub("-", name).strip("-.") or "unnamed")

@@ -1,13 +1,15 @@
 """An n-gram language model of words that learns from the user's good texts (`ngram_trainer.py`), for filters by
-perplexity.
+perplexity: one keeps what reads like the texts that the model learned from.
 
 It does what KenLM does for CCNet (Wenzek et al. 2020, section 3.3) with tables of numpy: no compiler, no download.
-Perplexities of models with other vocabularies are not comparable.
+Perplexities of models with other vocabularies are not comparable. A neural model can take its place, as a function.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -15,14 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.atomic_file import new_file
-from lmworks.corpus.taggers.classifier import FEATURES
-from lmworks.corpus.taggers.model_file import ModelFileError, read_arrays
+from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.taggers.classifier import FEATURES, check_features, read_arrays
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens
 
+# Texts -> for each the nats that it costs, -ln p(text), and its tokens. Nothing is known of what is before a text.
+Score = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 Grams = NDArray[np.uint64]
 
 UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
+_MOST_NATS = 700.0  # a token: e^700 is near the largest float
+_BATCH = 256  # windows that are scored at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,9 +92,8 @@ def text_grams(texts: Sequence[NDArray[np.int64]], order: int, bits: int) -> tup
         keys[back:] |= symbols[: len(symbols) - back] << np.uint64(bits * (order - 1 - back))
     lengths = np.array([len(text) for text in texts], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths + order)))[:-1] + order - 1
-    is_start = np.zeros(len(symbols), bool)
+    is_start, is_inside = np.zeros(len(symbols), bool), np.ones(len(symbols), bool)
     is_start[starts] = True
-    is_inside = np.ones(len(symbols), bool)
     for back in range(1, order):
         is_inside[starts - back] = False
     return keys[is_inside], is_start[is_inside]
@@ -134,11 +140,8 @@ def load_ngram_model(path: Path) -> NgramModel:
     """What `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another one,
     and for a model whose tokens are not those of this program."""
     arrays = read_arrays(path, ("description", "unigrams", "grams0", "words"), "n-gram model")
-    features, order, bits, unknown = arrays["description"].tolist()
-    if features != FEATURES:
-        raise ModelFileError(
-            f"the model in {path} is of tokens of version {features}, this program has {FEATURES}: train it again"
-        )
+    found, order, bits, unknown = arrays["description"].tolist()
+    check_features(path, found)
     levels = (tuple(arrays[f"{name}{n}"] for n in range(order - 1)) for name in ("grams", "shares", "weights"))
     names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
     words = {name: number for number, name in enumerate(names, start=FIRST_WORD)}
@@ -154,3 +157,57 @@ def model_tokens(text: str) -> list[str]:
 def word_numbers(text: str, words: dict[str, int]) -> NDArray[np.int64]:
     found = model_tokens(text)
     return np.fromiter(map(words.get, found, repeat(UNKNOWN)), np.int64, len(found))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Perplexity, e to the power of the nats for each token, of this or of any other model
+
+
+def perplexity_tagger(score: Score) -> Tagger:
+    """The score `perplexity`; absent for a text without tokens."""
+    line = "how many words, all equally likely, an n-gram model finds each word to be one of"
+    return Tagger("perplexity", partial(_tag, score), {"score.perplexity": line})
+
+
+def _tag(score: Score, text: Text) -> Attributes:
+    (found,) = perplexities([text.text], score)
+    return Attributes({} if found is None else {"perplexity": found})
+
+
+def perplexities(texts: Sequence[str], score: Score, window: int = 8_000) -> list[float | None]:
+    """The perplexity of each text, None where it has no tokens; windows of several texts are scored in one call.
+
+    window  Most characters that the model sees at a time. A longer text is cut into such windows behind a line or a
+            word; the beginning of each is then scored without what is before it, so the perplexity of long texts is a
+            little higher than it would be.
+
+    ValueError where `score` gives something else than nats and tokens for each text that it is given.
+    """
+    if window < 1:
+        raise ValueError(f"window must be 1 character at least, got {window}")
+    pieces = [(number, piece) for number, text in enumerate(texts) for piece in windows(text, window)]
+    nats, counts = [0.0] * len(texts), [0] * len(texts)
+    for start in range(0, len(pieces), _BATCH):
+        batch = pieces[start : start + _BATCH]
+        found = score([piece for _, piece in batch])
+        if len(found) != len(batch):
+            raise ValueError(f"the language model scored {len(found)} texts of {len(batch)}")
+        for (number, _), (cost, count) in zip(batch, found, strict=True):
+            if not 0 <= cost <= _MOST_NATS * count:
+                raise ValueError(f"the language model gave {cost} nats to {count} tokens")
+            nats[number] += cost
+            counts[number] += count
+    return [math.exp(cost / count) if count else None for cost, count in zip(nats, counts, strict=True)]
+
+
+def windows(text: str, characters: int) -> Iterator[str]:
+    """The text in pieces of at most so many characters, cut behind a newline, or else a space, in the second half of a
+    piece, or else anywhere. Joined they are the text."""
+    start = 0
+    while len(text) - start > characters:
+        half, limit = start + characters // 2, start + characters
+        end = (text.rfind("\n", half, limit) + 1) or (text.rfind(" ", half, limit) + 1) or limit
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]

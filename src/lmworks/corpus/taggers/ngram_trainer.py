@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json
 from lmworks.corpus.taggers.config import NgramConfig
-from lmworks.corpus.taggers.model_perplexity import perplexities
 from lmworks.corpus.taggers.ngram_model import (
     FIRST_WORD,
     Grams,
     NgramModel,
     Tables,
     model_tokens,
+    perplexities,
     text_grams,
     word_numbers,
 )
@@ -98,9 +98,8 @@ def train_ngrams(texts: Sequence[str], config: NgramConfig) -> NgramModel:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(model_tokens(text))
-    frequent = sorted(
-        (word for word, count in counts.items() if count >= config.min_count), key=lambda word: (-counts[word], word)
-    )[: config.vocabulary]
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    frequent = [word for word, count in ranked if count >= config.min_count][: config.vocabulary]
     if not frequent:
         raise ValueError(f"there is nothing to learn from: no token occurs {config.min_count} times or more")
     words = {word: number for number, word in enumerate(frequent, start=FIRST_WORD)}

@@ -4,7 +4,7 @@ import re
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.page_breaks import find_pages
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 
 _HOPELESS = 0.25  # of the strings of a page
 _FEWEST_STRINGS = 20  # strings of a page of which a share says anything
@@ -39,3 +39,13 @@ def ocr_quality(text: Text) -> Attributes:
         if len(on_page) >= _FEWEST_STRINGS and wrong_on_page >= _HOPELESS * len(on_page):
             spans.append(TaggedSpan("ocr.hopeless", start, end, wrong_on_page / len(on_page)))
     return Attributes({"ocr_error_rate": wrong / strings} if strings else {}, tuple(spans))
+
+
+OCR_QUALITY = Tagger(
+    "ocr_quality",
+    ocr_quality,
+    {
+        "score.ocr_error_rate": "of the words of a book, those that seem misread",
+        "span.ocr.hopeless": "a page with more misread words than could be corrected",
+    },
+)

@@ -1,9 +1,7 @@
-"""How much of a text repeats itself: the measures of Rae et al. 2021, appendix A.1.1 and table A1.
+"""How much of a text repeats itself: Rae et al. 2021, appendix A.1.1 and table A1, of its prose.
 
 Lines and paragraphs that repeat an earlier one, character for character; blank ones are none (datatrove 0.10.1 counts
 the empty ends of a text as lines, two of which are duplicates).
-
-Blocks of code between fences of Markdown, and the bars of its tables, are left out of everything (`prose`).
 
 n-grams are of tokens, as datatrove's are; where most words are single characters, as in Chinese, Japanese and Thai, n
 stands for twice as many of them, since a word has two or more. For n of 2 to 4: the characters within the most frequent
@@ -13,8 +11,7 @@ more than all of itself), and takes an n-gram that occurs once, which drops text
 
 For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that was seen before counts the
 characters of its tokens, and the look goes on behind it; another one is seen from now on, and the look goes on at the
-next token. The share is of all characters, spaces included, although those counted hold none: `token_character_share`
-is the most that it can be, and divided by it, it is a share of what is no space.
+next token. The share is of all characters, spaces included, although those counted hold none.
 """
 
 import re
@@ -26,28 +23,45 @@ from itertools import count
 import numpy as np
 
 from lmworks.corpus.attributes import Attributes
-from lmworks.corpus.taggers.prose import prose
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import unspaced_share
 
 _TOP = range(2, 5)  # n of the most frequent n-gram
 _DUPLICATE = range(5, 11)  # n of duplicate n-grams
 _BLANK_LINES = re.compile(r"\n\s*\n")
+_LAST_SPACE = 0x3000
 
 
 def repetition(text: Text) -> Attributes:
-    """Measures from 0 to 1; absent where there is no such piece (no line, no n tokens).
-
-    duplicate_line_share             Of the lines, those that repeat an earlier one.
-    duplicate_line_character_share   Of all characters of the text, those in them.
-    duplicate_paragraph_share, duplicate_paragraph_character_share   The same of paragraphs.
-    top_2_gram_character_share       ... to `top_4_gram_character_share`.
-    duplicate_5_gram_character_share ... to `duplicate_10_gram_character_share`.
-    token_character_share            Of all characters, those that are no spaces.
-    """
-    text = prose(text)
+    """Shares from 0 to 1; absent where there is no such piece (no line, no n tokens)."""
+    text = text.prose
+    scores: dict[str, float] = {}
+    if lines := [line for line in text.lines if line and not line.isspace()]:
+        for name, pieces in (("line", lines), ("paragraph", _BLANK_LINES.split(text.text.strip()))):
+            number, characters = duplicates(pieces)
+            scores[f"duplicate_{name}_share"] = number / len(pieces)
+            scores[f"duplicate_{name}_character_share"] = characters / len(text.text)
     length = 2 if unspaced_share(text.words) > 0.5 else 1
-    return Attributes({**_pieces(text), **n_gram_shares(text.tokens, text.text, length)})
+    return Attributes(scores | n_gram_shares(text.tokens, text.text, length))
+
+
+REPETITION = Tagger(
+    "repetition",
+    repetition,
+    {
+        **{
+            f"score.duplicate_{name}_share": f"of the {name}s, those that repeat an earlier one"
+            for name in ("line", "paragraph")
+        },
+        **{
+            f"score.duplicate_{name}_character_share": f"of all characters, those in {name}s that repeat an earlier one"
+            for name in ("line", "paragraph")
+        },
+        **{f"score.top_{n}_gram_character_share": f"... in the most frequent run of {n} tokens" for n in _TOP},
+        **{f"score.duplicate_{n}_gram_character_share": f"... in runs of {n} tokens seen before" for n in _DUPLICATE},
+        "score.token_character_share": "of all characters, those that are no spaces",
+    },
+)
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:
@@ -56,29 +70,18 @@ def duplicates(pieces: Sequence[str]) -> tuple[int, int]:
     return len(pieces) - len(distinct), sum(map(len, pieces)) - sum(map(len, distinct))
 
 
-def _pieces(text: Text) -> dict[str, float]:
-    lines = [line for line in text.lines if line and not line.isspace()]
-    if not lines:
-        return {}
-    measures: dict[str, float] = {}
-    for name, pieces in (("line", lines), ("paragraph", _BLANK_LINES.split(text.text.strip()))):
-        number, characters = duplicates(pieces)
-        measures[f"duplicate_{name}_share"] = number / len(pieces)
-        measures[f"duplicate_{name}_character_share"] = characters / len(text.text)
-    return measures
-
-
 def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str, float]:
-    """The measures of n-grams; `tokens` are all characters of `text` that are no spaces, in their order. A measure of n
-    is of n times `length` tokens."""
+    """The scores of n-grams; `tokens` are all characters of `text` that are no spaces, in their order. A score of n is
+    of n times `length` tokens."""
     if not tokens:
         return {}
     numbers: defaultdict[str, int] = defaultdict(count().__next__)  # of tokens, by first occurrence
     ids = np.fromiter(map(numbers.__getitem__, tokens), np.int64, len(tokens))
     lengths = np.fromiter(map(len, numbers), np.int64, len(numbers))[ids]
     behind = np.concatenate(([0], np.cumsum(lengths)))  # behind[i]: characters of the first i tokens
-    measures: dict[str, float] = {"token_character_share": float(behind[-1] / len(text))}
-    places = _places(text)
+    scores = {"token_character_share": float(behind[-1] / len(text))}
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.flatnonzero(~_spaces()[np.minimum(codes, _LAST_SPACE + 1)])  # of what is no space
     # n-grams that occur more than once: where their first tokens are, ascending, and ranks, equal where they are equal.
     counts = np.bincount(ids)
     positions = np.flatnonzero(counts[ids] > 1)
@@ -95,11 +98,11 @@ def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str
         n = size // length if size % length == 0 else 0
         if n in _TOP:
             covered = _top_characters(positions, ranks, size, behind, places)
-            measures[f"top_{n}_gram_character_share"] = covered / len(text)
+            scores[f"top_{n}_gram_character_share"] = covered / len(text)
         if n in _DUPLICATE:
             covered = _greedy_characters(positions, ranks, size, behind)
-            measures[f"duplicate_{n}_gram_character_share"] = covered / len(text)
-    return measures
+            scores[f"duplicate_{n}_gram_character_share"] = covered / len(text)
+    return scores
 
 
 def _top_characters(positions: np.ndarray, ranks: np.ndarray, n: int, behind: np.ndarray, places: np.ndarray) -> int:
@@ -124,15 +127,6 @@ def _greedy_characters(positions: np.ndarray, ranks: np.ndarray, n: int, behind:
         elif position >= free:
             seen.add(rank)
     return characters
-
-
-def _places(text: str) -> np.ndarray:
-    """Where the characters that are no spaces stand."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return np.flatnonzero(~_spaces()[np.minimum(codes, _LAST_SPACE + 1)])
-
-
-_LAST_SPACE = 0x3000
 
 
 @cache

@@ -14,6 +14,7 @@ from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
     EVALUATION_ITEMS,
+    AttributeTable,
     CorpusAttributes,
     DocumentAttributes,
     filled,
@@ -26,17 +27,17 @@ from lmworks.corpus.documents import CorpusShard, check_sources, corpus_shards
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig
-from lmworks.corpus.taggers.tag_document import annotate_with_items, files_of, tools_of
+from lmworks.corpus.taggers.pii.metadata import field_of
+from lmworks.corpus.taggers.tag_document import files_of, tag_document, tools_of
 from lmworks.report import Fold, Section, Table
 
 _AT_ONCE = 16  # scores that are in memory of all documents
-_UNFOLDED = 10  # rows of a table that are shown before it is opened
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
 WORDS = "words"  # there: how often each word stands in the books of each shard, and of all
 
 
 def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
-    """Of every shard of the inputs' documents a file of annotations, in their order.
+    """Of every shard of the inputs' documents a file of attributes, in their order.
 
     ValueError where no input holds documents, or two of them have a source of one name.
     """
@@ -59,8 +60,14 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         shutil.copyfile(part.done, folder / part.done.name)
     tables = CorpusAttributes([(part.done,) for part in parts])
     items = _items(config, context.base, [part.given.items for part in parts])
-    sections = (_section(tables), *([_items_section(items)] if items else []))
-    return StageResult(metrics=_metrics(tables, items), sections=sections)
+    metrics = {
+        "documents": sum(map(len, tables.only())),
+        "repaired": sum(filled(table.edits) for table in tables.only("edits")),
+        "marks": sum(_spans(table).total() for table in tables.only("spans")),
+        "languages": dict(_languages(tables).most_common()),
+        EVALUATION_ITEMS: items,
+    }
+    return StageResult(metrics=metrics, sections=(_section(tables), *([_items_section(items)] if items else [])))
 
 
 def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
@@ -85,17 +92,15 @@ class AnnotatePart:
 
 
 def annotate_part(part: AnnotatePart, path: Path) -> None:
-    """The annotations of one shard to a new file; before that is whole, the items are there."""
+    """The attributes of one shard to a new file; before that is whole, the items are there."""
     found: set[str] = set()
     others = words_of_others(part.words) if part.words else None
 
-    def annotated() -> Iterator[DocumentAttributes]:
+    def tagged() -> Iterator[DocumentAttributes]:
         for document in part.shard:
-            known, items = annotate_with_items(document, part.config, part.base, others)
-            found.update(items)
-            yield known
+            yield tag_document(document, part.config, part.base, others, found)
 
-    write_attributes(path, annotated())
+    write_attributes(path, tagged())
     if part.config.evaluation:
         written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
         written.write_text(json.dumps(sorted(found)), "utf-8")
@@ -131,18 +136,8 @@ def _items_section(items: Mapping[str, int]) -> Section:
     return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
 
 
-def _metrics(tables: CorpusAttributes, items: dict[str, int]) -> dict[str, int | dict[str, int]]:
-    return {
-        "documents": sum(map(len, tables.only())),
-        "repaired": sum(filled(table.edits) for table in tables.only("edits")),
-        "marks": sum(rules_of(table.spans).total() for table in tables.only("spans")),
-        "languages": dict(_languages(tables).most_common()),
-        EVALUATION_ITEMS: items,
-    }
-
-
 def _section(tables: CorpusAttributes) -> Section:
-    """How many documents there are of each kind and language, and places of each mark and edit; folded, of each measure
+    """How many documents there are of each kind and language, and places of each span and edit; folded, of each score
     how many documents have it, and its quartiles."""
     rows = []
     names = sorted({name for table in tables for name in table.scores})
@@ -154,26 +149,36 @@ def _section(tables: CorpusAttributes) -> Section:
         for name, values in ((name, np.concatenate(parts)) for name, parts in found.items()):
             quartiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) if len(values) else ()
             rows += [(name, len(values), *(f"{each:.4g}" for each in quartiles))] * bool(len(values))
-    header = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
-    shown, folds = [], [Fold("Quartiles of the measures", tables=(Table(header, tuple(rows)),))]
-    for columns, counts in (
+    counted = (
         (("kind", "documents"), Counter(kind for table in tables.only() for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
-        (("mark", "places"), sum((rules_of(table.spans) for table in tables.only("spans")), Counter[str]())),
+        (("span", "places"), sum(map(_spans, tables.only("spans")), Counter[str]())),
         (("repair", "places"), sum((rules_of(table.edits) for table in tables.only("edits")), Counter[str]())),
-    ):
-        ranked = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        shown += [Table(columns, ranked[:_UNFOLDED])] if ranked else []
-        if len(ranked) > _UNFOLDED:
-            folds.append(Fold(f"All {len(ranked)} of {columns[0]}", tables=(Table(columns, ranked),)))
-    text = (
-        f"{sum(map(len, tables.only())):,} documents were measured; nothing is decided yet. The report has {len(rows)} "
-        "measures of them."
     )
-    return Section("Annotations", text, tuple(shown), folds=tuple(folds))
+    shown = [Table(columns, tuple(sorted(counts.items(), key=_rank))) for columns, counts in counted if counts]
+    text = (
+        f"{sum(map(len, tables.only())):,} documents were tagged; nothing is decided yet. The report has {len(rows)} "
+        "scores of them."
+    )
+    header = ("score", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
+    folds = (Fold("Quartiles of the scores", tables=(Table(header, tuple(rows)),)),)
+    return Section("Attributes", text, tuple(shown), folds=folds)
+
+
+def _spans(table: AttributeTable) -> Counter[str]:
+    """Places of each rule in texts; those beside them by their field alone, since keys of metadata are many."""
+    counts: Counter[str] = Counter()
+    for rule, count in rules_of(table.spans).items():
+        field = field_of(rule)
+        counts[f"{field[0].partition('.')[0]}:{field[1]}" if field else rule] += count
+    return counts
 
 
 def _languages(tables: CorpusAttributes) -> Counter[str]:
     """As they were tagged, whatever documents declare."""
     read = (read_attributes(path, ["label.language"]) for paths in tables.files for path in paths)
     return Counter(str(language) for table in read for language in table.labels.get("language", ()))
+
+
+def _rank(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]

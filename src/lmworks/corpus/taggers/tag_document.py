@@ -1,7 +1,7 @@
-"""All that is measured of one document, in an order: repair, the language, and then what may depend on it."""
+"""All that is tagged of one document, in an order: repair, the language, and then what may depend on it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,64 +21,99 @@ from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.corpus.modifiers.book_words import OthersWords
+from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.named_files import named_file
-from lmworks.corpus.taggers.classifier import Classified, load_classifier
-from lmworks.corpus.taggers.code import inspect_code
+from lmworks.corpus.taggers.classifier import classifier_tagger, load_classifier
+from lmworks.corpus.taggers.code import CODE
 from lmworks.corpus.taggers.config import AnnotateConfig
-from lmworks.corpus.taggers.front_matter import front_matter
-from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
-from lmworks.corpus.taggers.language import language
-from lmworks.corpus.taggers.licence import join_licences, licence
-from lmworks.corpus.taggers.model_perplexity import Perplexity
-from lmworks.corpus.taggers.ngram_model import load_ngram_model
-from lmworks.corpus.taggers.ocr_quality import ocr_quality
-from lmworks.corpus.taggers.pii.scan import personal_data
-from lmworks.corpus.taggers.repaired import repairs_for
-from lmworks.corpus.taggers.repetition import repetition
-from lmworks.corpus.taggers.tagger import Annotator, Text
+from lmworks.corpus.taggers.front_matter import FRONT_MATTER, repair_matter
+from lmworks.corpus.taggers.heuristics import C4, FINEWEB, GOPHER, SPAM
+from lmworks.corpus.taggers.language import LANGUAGE
+from lmworks.corpus.taggers.licence import LICENCES, with_source
+from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexity_tagger
+from lmworks.corpus.taggers.ocr_quality import OCR_QUALITY
+from lmworks.corpus.taggers.pii import metadata
+from lmworks.corpus.taggers.pii.scan import PERSONAL_DATA
+from lmworks.corpus.taggers.repetition import REPETITION
+from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.word_list import read_word_list
-from lmworks.records import Document
+from lmworks.records import Document, Edit
 
 EQUAL = "exact"  # the label that documents with equal texts share
 
+# Of which `tools_of` takes those that a config asks for; language is told before all others.
+OF_KINDS = (FRONT_MATTER, OCR_QUALITY, CODE)
+HEURISTICS = (GOPHER, REPETITION, C4, FINEWEB)
+TAGGERS = (LANGUAGE, *OF_KINDS, *HEURISTICS, PERSONAL_DATA, LICENCES, SPAM)
+_OF_DOCUMENTS = {  # emitted by no tagger of a text
+    f"label.{EQUAL}": "what documents with equal texts share",
+    f"label.{DECLARED}": "the language that the document declares",
+    f"score.{CONTAMINATION}": "the highest share of an evaluation item that the text holds",
+    "label.evaluation_item": "which one that is",
+    f"span.{CONTAMINATION}": "where evaluation items stand",
+    "score.model_perplexity": "of the words, under a language model (data.perplexity)",
+    "score.perplexity": "of the words, under an n-gram model",
+    "score.quality": "by the classifier of that name, which kept duplicates are chosen by",
+    **metadata.EMITS,
+}
 
-def annotate_document(document: Document, config: AnnotateConfig, base: Path) -> DocumentAttributes:
-    """What is known of a document; nothing depends on other documents."""
-    return annotate_with_items(document, config, base)[0]
+
+def emitted() -> Mapping[str, str]:
+    """All that taggers emit in whatever documents, with a line on each; classifiers and lists of words of the user's
+    own add theirs."""
+    return {name: line for tagger in TAGGERS for name, line in tagger.emits.items()} | _OF_DOCUMENTS
 
 
-def annotate_with_items(
-    document: Document, config: AnnotateConfig, base: Path, others: OthersWords | None = None
-) -> tuple[DocumentAttributes, tuple[str, ...]]:
-    """What is known of a document, and the ids of all evaluation items that it holds anything of. `others`: the words
-    of the other books of the corpus, for the repair of a book."""
+def tag_document(
+    document: Document,
+    config: AnnotateConfig,
+    base: Path,
+    others: OthersWords | None = None,
+    items: set[str] | None = None,
+) -> DocumentAttributes:
+    """What is known of a document, but for what other documents tell.
+
+    others  The words of the other books of the corpus, for the repair of a book.
+    items   Gets the ids of all evaluation items that the document holds anything of.
+    """
     tools = tools_of(config, base)
     kind = kind_of(document)
     edits = repairs_for(document, others) if config.repair else []
     text = Text(apply_edits(document.text, edits).text, kind, "", document.uri)
-    found = tools.language(text) if tools.language else Attributes()
     declared = base_language(document.language)
+    found = LANGUAGE.tag(text) if config.language else Attributes()
     text = replace(text, language=language_of(found.labels.get(MEASURED), declared) or "")
-    parts = [found, *(annotator(text) for annotator in tools.annotators)]
-    if declared:
-        parts.append(Attributes(labels={DECLARED: declared}))
-    overlaps = tuple(find_overlaps(tools.evaluation, [text.text])) if tools.evaluation is not None else ()
+    parts = [found, *(tagger.tag(text) for tagger in tools.taggers)]
     if tools.evaluation is not None:
+        overlaps = tuple(find_overlaps(tools.evaluation, [text.text]))
         parts.append(contamination(overlaps))
-    key = text_digest(text.text).hex()[:32]
-    annotations = join_licences(joined([*parts, Attributes(labels={EQUAL: key})]), document.licence)
-    size = len(text.text.encode("utf-8", "surrogatepass"))
-    of_text = (len(text.text), size, annotations, tuple(edits))
-    known = DocumentAttributes(document.uri, document.hash, kind, *of_text, document.source)
-    return known, tuple(overlap.item for overlap in overlaps)
+        (set() if items is None else items).update(overlap.item for overlap in overlaps)
+    if config.personal:
+        parts.append(Attributes(spans=tuple(metadata.metadata_spans(document))))
+    own = {EQUAL: text_digest(text.text).hex()[:32]} | ({DECLARED: declared} if declared else {})
+    attributes = with_source(joined([*parts, Attributes(labels=own)]), document.licence)
+    sizes = len(text.text), len(text.text.encode("utf-8", "surrogatepass"))
+    return DocumentAttributes(document.uri, document.hash, kind, *sizes, attributes, tuple(edits), document.source)
+
+
+def repairs_for(document: Document, others: OthersWords | None = None) -> list[Edit]:
+    """The edits that mend a document, by the kind of its source; a book's without its front and back matter, and with
+    the words of the other books as well, where they are given."""
+    if (kind := kind_of(document)) != "book":
+        return repair(document.text, kind)
+    return repair(document.text, kind, others(document.text) if others else None, repair_matter(document.text))
+
+
+def repaired_text(document: Document) -> str:
+    """What `data.annotate` measures, but for what other books of a corpus tell; models for it have to learn from it."""
+    return apply_edits(document.text, repairs_for(document)).text
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a process needs for a config, made once."""
+    """What a process needs for a config, made once: taggers that know the language, and the evaluation items."""
 
-    language: Annotator | None
-    annotators: tuple[Annotator, ...]
+    taggers: tuple[Tagger, ...]
     evaluation: ContaminationIndex | None
 
 
@@ -92,17 +127,25 @@ def _tools(written: str, base: Path) -> Tools:
     """Of a config as JSON, since one that holds a mapping has no hash."""
     config = from_mapping(AnnotateConfig, json.loads(written))
     files = _files(config, base)
-    annotators: list[Annotator] = [front_matter, ocr_quality, inspect_code] if config.repair else []
-    annotators += [gopher, repetition, c4, fineweb] if config.heuristics else []
-    annotators += [personal_data] if config.personal else []
-    annotators += [licence] if config.licences else []
-    annotators += [spam] if config.spam else []
-    annotators += [read_word_list(path.stem, path) for path in files["word_lists"].values()]
-    annotators += [Perplexity(load_ngram_model(path).score) for path in files["perplexity"].values()]
-    _check_names(config, annotators)
-    annotators += [Classified(name, load_classifier(path)) for name, path in files["classifiers"].items()]
+    taggers = list(OF_KINDS) if config.repair else []
+    taggers += HEURISTICS if config.heuristics else []
+    taggers += [PERSONAL_DATA] if config.personal else []
+    taggers += [LICENCES] if config.licences else []
+    taggers += [SPAM] if config.spam else []
+    taggers += [read_word_list(path) for path in files["word_lists"].values()]
+    taggers += [perplexity_tagger(load_ngram_model(path).score) for path in files["perplexity"].values()]
+    taken = {f"score.{CONTAMINATION}"}.union(*(tagger.emits for tagger in taggers))
+    if both := sorted(name for name in config.classifiers if f"score.{name}" in taken):
+        raise ValueError(f"there is another score called {both[0]}: give that classifier another name")
+    taggers += [classifier_tagger(name, load_classifier(path)) for name, path in files["classifiers"].items()]
     items = [item for path in files["evaluation"].values() for item in _items_of(path)]
-    return Tools(language if config.language else None, tuple(annotators), index_items(items) if items else None)
+    return Tools(tuple(taggers), index_items(items) if items else None)
+
+
+def _items_of(path: Path) -> list[EvaluationItem]:
+    if items := read_items(path):
+        return items
+    raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out of `evaluation`")
 
 
 def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
@@ -112,51 +155,32 @@ def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
 
 def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     """By the setting that names them, and their names there."""
-    perplexity = [config.perplexity] if config.perplexity else []
+    perplexity = (config.perplexity,) if config.perplexity else ()
     settings = {"word_lists": config.word_lists, "evaluation": config.evaluation, "perplexity": perplexity}
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
     classifiers = sorted(config.classifiers.items())
     return found | {"classifiers": {name: named_file(file, base, "classifiers", name) for name, file in classifiers}}
 
 
-def _items_of(path: Path) -> list[EvaluationItem]:
-    """ValueError for a file without items, of which nothing could be found."""
-    items = read_items(path)
-    if not items:
-        raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out of `evaluation`")
-    return items
-
-
-_PROBE = "# A title\n\nSome words in a row, and a few more of them. They say next to nothing."
-
-
-def _check_names(config: AnnotateConfig, annotators: Iterable[Annotator]) -> None:
-    """ValueError for a classifier that is called like a measure that there is anyway: found out now rather than at the
-    first document."""
-    taken = {CONTAMINATION}.union(*(annotator(Text(_PROBE, language="en")).scores for annotator in annotators))
-    if both := sorted(taken & config.classifiers.keys()):
-        raise ValueError(f"there is another measure called {both[0]}: give that classifier another name")
-
-
 def contamination(overlaps: Sequence[Overlap]) -> Attributes:
-    """Marks `contamination` where evaluation items stand, and the measure of the same name: the highest share of an
-    item that the text holds; 0 where it holds none. The label names the item."""
+    """Spans where evaluation items stand, and the highest share of an item that the text holds; 0 where it holds none.
+    The label names the item."""
     if not overlaps:
         return Attributes({CONTAMINATION: 0.0})
     worst = max(overlaps, key=lambda overlap: overlap.share)
-    marks = tuple(mark for overlap in overlaps for mark in overlap.marks)
-    return Attributes({CONTAMINATION: worst.share}, marks, {"evaluation_item": worst.item})
+    spans = tuple(span for overlap in overlaps for span in overlap.marks)
+    return Attributes({CONTAMINATION: worst.share}, spans, {"evaluation_item": worst.item})
 
 
 def joined(parts: Iterable[Attributes]) -> Attributes:
-    """As one; ValueError where two of them give one measure or label, of which one would be lost."""
-    measures: dict[str, float] = {}
+    """As one; ValueError where two of them give one score or label, of which one would be lost."""
+    scores: dict[str, float] = {}
     labels: dict[str, str] = {}
-    marks: list[TaggedSpan] = []
+    spans: list[TaggedSpan] = []
     for part in parts:
-        if twice := (measures.keys() & part.scores.keys()) | (labels.keys() & part.labels.keys()):
-            raise ValueError(f"two annotators measure {', '.join(sorted(twice))}")
-        measures |= part.scores
+        if twice := (scores.keys() & part.scores.keys()) | (labels.keys() & part.labels.keys()):
+            raise ValueError(f"two taggers give {', '.join(sorted(twice))}")
+        scores |= part.scores
         labels |= part.labels
-        marks += part.spans
-    return Attributes(measures, tuple(sorted(marks)), labels)
+        spans += part.spans
+    return Attributes(scores, tuple(sorted(spans)), labels)

@@ -1,11 +1,14 @@
-"""A text as taggers see it, and what a tagger is: a pure function of it, without a threshold."""
+"""What is tagged in a text before anything is decided: scores, spans and labels, none of them a verdict.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A tagger is a pure function of a `Text` that says what it emits. It sets no threshold: see `attributes.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lmworks.corpus.attributes import Attributes, Kind
-from lmworks.corpus.taggers.words import sentence_count, tokens, word_spans, words_among
+from lmworks.corpus.taggers.words import prose, tokens, word_spans, words_among
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,34 @@ class Text:
         return self.text.split("\n")
 
     @cached_property
-    def word_spans(self) -> list[tuple[int, int]]:
-        return word_spans(self.text)
+    def tokens(self) -> list[str]:
+        """Words and, each for itself, all other characters that are no space."""
+        return tokens(self.text)
 
     @cached_property
     def words(self) -> list[str]:
         return words_among(self.tokens)
 
     @cached_property
-    def tokens(self) -> list[str]:
-        """Words and, each for itself, all other characters that are no space."""
-        return tokens(self.text)
+    def word_spans(self) -> list[tuple[int, int]]:
+        return word_spans(self.text)
 
     @cached_property
-    def sentences(self) -> int:
-        return sentence_count(self.text)
+    def prose(self) -> "Text":
+        """What of it is prose; itself where all is."""
+        found = prose(self.text)
+        return self if found is None else replace(self, text=found)
 
 
-Annotator = Callable[[Text], Attributes]
+@dataclass(frozen=True, slots=True)
+class Tagger:
+    """A tagger by its name.
+
+    tag    What it finds in a text. What does not apply to the text is absent.
+    emits  All that it may give, `score.NAME`, `label.NAME` or `span.RULE` (a glob where there are many), with a line on
+           each.
+    """
+
+    name: str
+    tag: Callable[[Text], Attributes]
+    emits: Mapping[str, str]

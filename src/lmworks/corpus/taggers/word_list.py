@@ -8,14 +8,14 @@ may stand before or behind it, unless the two are of scripts that write no space
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 
 # Thai, Lao, Myanmar, Khmer, Han, Hiragana, Katakana: letters of which a word may begin and end anywhere.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -26,48 +26,44 @@ _END = ""  # of an entry, in the tree
 Tree: TypeAlias = dict[str, "Tree"]
 
 
-@dataclass(frozen=True, slots=True)
-class WordList:
-    """An annotator: a measure `NAME_share` of all words, and a mark `NAME` on each place.
-
-    name     What the list is called, such as "unwanted".
-    pattern  Of `compile_words`.
-    """
-
-    name: str
-    pattern: re.Pattern[str]
-
-    def __call__(self, text: Text) -> Attributes:
-        """The measure is absent where there are no words."""
-        places = list(find_words(self.pattern, text.text))
-        marks = tuple(TaggedSpan(self.name, start, end) for start, end in places)
-        if not text.word_spans:
-            return Attributes({}, marks)
-        starts, ends = np.array(text.word_spans).T
-        is_found = np.zeros(len(starts), bool)
-        for start, end in places:
-            is_found[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end)] = True
-        return Attributes({f"{self.name}_share": float(is_found.mean())}, marks)
+def word_list(name: str, entries: Iterable[str]) -> Tagger:
+    """A tagger of a list that is called so, such as "unwanted". ValueError for an entry of spaces and signs alone, and
+    for none at all."""
+    emits = {
+        f"score.{name}_share": f"of all words, those on the list {name}",
+        f"span.{name}": f"a word on the list {name}",
+    }
+    return Tagger(name, partial(_tag, name, compile_words(entries)), emits)
 
 
-def read_word_list(name: str, path: Path) -> WordList:
-    """A list in a file: a word or several (with spaces) a line, in UTF-8; blank lines do not count.
-
-    ValueError where the file has no entry, or one of spaces and signs alone.
-    """
+def read_word_list(path: Path) -> Tagger:
+    """The list in a file, called like it: a word or several (with spaces) a line, in UTF-8; blank lines do not count.
+    ValueError where the file is none."""
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from error
-    entries = [line.strip() for line in lines if line.strip()]
-    if not entries:
+    if not (entries := [line.strip() for line in lines if line.strip()]):
         raise ValueError(f"{path} holds no word: write one a line")
-    return WordList(name, compile_words(entries))
+    return word_list(path.stem, entries)
+
+
+def _tag(name: str, pattern: re.Pattern[str], text: Text) -> Attributes:
+    """The share is absent where there are no words."""
+    places = list(find_words(pattern, text.text))
+    spans = tuple(TaggedSpan(name, start, end) for start, end in places)
+    if not text.word_spans:
+        return Attributes({}, spans)
+    starts, ends = np.array(text.word_spans).T
+    is_found = np.zeros(len(starts), bool)
+    for start, end in places:
+        is_found[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end)] = True
+    return Attributes({f"{name}_share": float(is_found.mean())}, spans)
 
 
 def compile_words(entries: Iterable[str]) -> re.Pattern[str]:
     """One pattern that finds the entries in casefolded text, the longest where several begin; spaces within an entry
-    stand for any. ValueError for an entry without a letter or digit, and for none at all."""
+    stand for any."""
     tree: Tree = {}
     for entry in entries:
         folded = " ".join(entry.casefold().split())
@@ -80,7 +76,10 @@ def compile_words(entries: Iterable[str]) -> re.Pattern[str]:
     if not tree:
         raise ValueError("a list of words needs a word")
     # A look behind comes after the first character: so a pattern begins with characters, which `re` looks for fast.
-    return re.compile("|".join(_beginning(first, node) for first, node in sorted(tree.items())))
+    behind = {first: rf"(?<!{_JOINED}{re.escape(first)})" if _JOINED_CHARACTER.match(first) else "" for first in tree}
+    return re.compile(
+        "|".join(re.escape(each) + behind[each] + _rest(node, each) for each, node in sorted(tree.items()))
+    )
 
 
 def find_words(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
@@ -96,30 +95,19 @@ def find_words(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]
         yield (start, end) if places is None else (places[start], places[end - 1] + 1)
 
 
-def _beginning(first: str, node: Tree) -> str:
-    behind = rf"(?<!{_JOINED}{re.escape(first)})" if _is_joined(first) else ""
-    return re.escape(first) + behind + _rest(node, first)
-
-
 def _rest(node: Tree, last: str) -> str:
     """What may follow `last`; longer entries come first. Chains of characters are walked without recursion, so that the
     depth is that of the branches."""
-    chain: list[str] = []
+    chain = ""
     while len(node) == 1 and _END not in node:
         ((last, node),) = node.items()
-        chain.append(_literal(last))
-    border = rf"(?!{_JOINED})" if _is_joined(last) else ""
+        chain += _literal(last)
+    border = rf"(?!{_JOINED})" if _JOINED_CHARACTER.match(last) else ""
     branches = [_literal(each) + _rest(inner, each) for each, inner in sorted(node.items()) if each != _END]
     if not branches:
-        return "".join(chain) + border
-    if _END in node:
-        branches.append(border)
-    return f"{''.join(chain)}(?:{'|'.join(branches)})"
+        return chain + border
+    return f"{chain}(?:{'|'.join([*branches, border] if _END in node else branches)})"
 
 
 def _literal(character: str) -> str:
     return r"\s+" if character == " " else re.escape(character)
-
-
-def _is_joined(character: str) -> bool:
-    return _JOINED_CHARACTER.match(character) is not None

@@ -1,18 +1,13 @@
-"""Words, tokens and sentences of a text in any script, by stated rules: no dictionary, no model.
+"""Words, tokens, sentences and prose of a text in any script, by stated rules: no dictionary, no model.
 
 A **word** is a run of letters and digits, with the combining marks that belong to them. One apostrophe, hyphen,
 underscore, middle dot, soft hyphen or zero-width joiner between two of them does not end it, nor does a period or a
 comma between two digits: *don't*, *well-known*, *snake_case*, *1,000.5*, Persian and Indic words with their joiners.
-Two hyphens are a dash. (Unicode's UAX #29 joins much the same; it also keeps *example.com* together, and splits at
-hyphens.)
+(Unicode's UAX #29 joins much the same; it also keeps *example.com* together, and splits at hyphens.)
 
 Of scripts that write no spaces between words, **each letter with its marks is a word**: Han, Hiragana, Thai, Lao, Khmer
 and Myanmar. A run of Katakana is one. This is UAX #29 without the dictionary that it asks for in South-East Asia.
-Counts of such words are counts of characters, about, so thresholds for them are of their own. Other scripts that write
-without spaces (Javanese, Balinese, Tai Tham, ...) get words as long as phrases; in Tibetan, whose syllables are set
-apart, each syllable is one.
-
-Texts are compared by another definition, `duplicates.hashes`, which has only to cut two texts alike, and be fast.
+Counts of such words are counts of characters, about, so thresholds for them are of their own.
 
 A **token** is a word, or any other single character that is no space.
 """
@@ -34,6 +29,8 @@ _SINGLE = (
 _KATAKANA = r"\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _SYLLABIC = r"\u1200-\u137f\uac00-\ud7a3"
 _JOINERS = r"'’\-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
+_UNSPACED = re.compile(f"[{_SINGLE}{_KATAKANA}]")
+_DENSE = re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")
 
 # Unicode's property Sentence_Terminal (UAX #44, PropList.txt), as code points.
 _SENTENCE_TERMINALS = """
@@ -44,25 +41,16 @@ FE56-FE57 FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 11
 111DE-111DF 11238-11239 1123B-1123C 112A9 1144B-1144C 115C2-115C3 115C9-115D7 11641-11642 1173C-1173E 11944 11946
 11A42-11A43 11A9B-11A9C 11C41-11C42 11EF7-11EF8 11F43-11F44 16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88
 """
-
-
-def _characters(ranges: str) -> frozenset[str]:
-    found: set[str] = set()
-    for each in ranges.split():
-        first, _, last = each.partition("-")
-        found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
-    return frozenset(found)
-
-
-SENTENCE_TERMINALS = _characters(_SENTENCE_TERMINALS)
-
+SENTENCE_TERMINALS = frozenset(
+    chr(code)
+    for first, _, last in (each.partition("-") for each in _SENTENCE_TERMINALS.split())
+    for code in range(int(first, 16), int(last or first, 16) + 1)
+)
 _FULL_WIDTH = "。！？｡"  # no space follows a sentence that ends with one of these
 _CLOSING = "\"'”’»›)\\]}」』）】"
 # A period behind one of these, or behind a single letter (initials, e.g., U.S.), is none that ends a sentence.
-_ABBREVIATIONS = (
-    *("Mr", "Ms", "Dr", "St", "Lt", "vs", "cf", "al"),
-    *("Mrs", "Rev", "Gen", "Sen", "Rep", "Gov", "Prof", "Capt"),
-)
+_ABBREVIATIONS = "Mr Ms Dr St Lt vs cf al Mrs Rev Gen Sen Rep Gov Prof Capt".split()
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 
 def tokens(text: str) -> list[str]:
@@ -83,15 +71,13 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 def unspaced_share(words: Sequence[str]) -> float:
     """Which share of words begins in a script that writes no spaces between words; 0 where there are no words."""
-    match = _unspaced_pattern().match
-    return sum(1 for word in words if match(word)) / max(1, len(words))
+    return sum(1 for word in words if _UNSPACED.match(word)) / max(1, len(words))
 
 
 def dense_share(words: Sequence[str]) -> float:
     """Which share of words begins in a script in which one letter says as much as several do elsewhere: one without
     spaces between words, or Hangul or Ethiopic, whose letters are syllables; 0 where there are no words."""
-    match = _dense_pattern().match
-    return sum(1 for word in words if match(word)) / max(1, len(words))
+    return sum(1 for word in words if _DENSE.match(word)) / max(1, len(words))
 
 
 def sentence_count(text: str) -> int:
@@ -102,18 +88,13 @@ def sentence_count(text: str) -> int:
     at full-width terminals in any case; and at a blank line. What is behind the last end counts when it holds a letter
     or digit.
     """
-    return sum(map(_sentences_of_block, text.split("\n\n")))
-
-
-def _sentences_of_block(block: str) -> int:
-    count = end = 0
-    for match in _sentence_end_pattern().finditer(block):
-        count += 1
-        end = match.end()
-    return count + (_LETTER_OR_DIGIT.search(block, end) is not None)
-
-
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+    count = 0
+    for block in text.split("\n\n"):
+        end = 0
+        for match in _sentence_end_pattern().finditer(block):
+            count, end = count + 1, match.end()
+        count += _LETTER_OR_DIGIT.search(block, end) is not None
+    return count
 
 
 @cache
@@ -133,16 +114,6 @@ def _token_pattern() -> re.Pattern[str]:
 
 
 @cache
-def _unspaced_pattern() -> re.Pattern[str]:
-    return re.compile(f"[{_SINGLE}{_KATAKANA}]")
-
-
-@cache
-def _dense_pattern() -> re.Pattern[str]:
-    return re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")
-
-
-@cache
 def _sentence_end_pattern() -> re.Pattern[str]:
     """Matches the first terminal of a run, or the whole run; nothing is scanned twice, however long runs are."""
     terminal = "".join(re.escape(each) for each in sorted(SENTENCE_TERMINALS) if ord(each) < 0x10000)
@@ -158,8 +129,51 @@ def _marks() -> str:
     which `\\w` is as well. Beyond the second plane there are only the variation selectors."""
     places = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
     found = [place for place in places if unicodedata.category(chr(place))[0] == "M"]
-    runs = []
-    for _, group in groupby(enumerate(found), key=lambda pair: pair[1] - pair[0]):
-        run = [place for _, place in group]
-        runs.append(f"\\U{run[0]:08x}-\\U{run[-1]:08x}")
-    return "".join(runs)
+    runs = ([place for _, place in run] for _, run in groupby(enumerate(found), key=lambda pair: pair[1] - pair[0]))
+    return "".join(f"\\U{run[0]:08x}-\\U{run[-1]:08x}" for run in runs)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Prose: braces, commands and bars repeat in any code and any table, however good the text around them is
+
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*\Z)|~{3,})")
+_ROW = re.compile(r"\s*\|.*\|\s*")
+_RULE = re.compile(r"(?=.*-)[\s|:-]*")  # the line below the head of a table
+_BREAK = re.compile(r" {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}")
+_BAR = re.compile(r"(?<!\\)\|")  # behind a backslash it is part of its cell
+_SIGNS = ("```", "~~~", "|", "---", "***", "___", "* * *", "- - -")
+
+
+def prose(text: str) -> str | None:
+    """A text in Markdown without its fenced blocks of code (CommonMark, section 4.5) and thematic breaks (4.1), and
+    with the cells of tables (GitHub Flavored Markdown, section 4.10) apart by spaces. None where all is prose.
+
+    Of other formats, such as reStructuredText, what underlines a heading is neither fence nor break: those stand behind
+    an empty line, and a fence is one only with another that closes it.
+    """
+    if not any(sign in text for sign in _SIGNS):
+        return None
+    lines, kept = text.split("\n"), list[str]()
+    for line in _without_code(lines):
+        if "|" in line:
+            if not _RULE.fullmatch(line):
+                kept.append(_BAR.sub(" ", line).strip() if _ROW.fullmatch(line) else line)
+        elif not _BREAK.fullmatch(line) or (kept and kept[-1].strip()):
+            kept.append(line)
+    return None if kept == lines else "\n".join(kept)
+
+
+def _without_code(lines: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    fence, held = "", 0
+    for line in lines:
+        kept.append(line)
+        if not (opening := _FENCE.match(line)):
+            continue
+        if not fence:
+            if opening[1][0] == "`" or len(kept) == 1 or not kept[-2].strip():
+                fence, held = opening[1], len(kept) - 1  # of the lines that stay
+        elif opening[1].startswith(fence) and not line.strip().strip(fence[0]):
+            del kept[held:]
+            fence = ""
+    return kept

@@ -1,32 +1,38 @@
-"""Addresses: of machines, of mail, of the web.
+"""Addresses of machines, of mail and of the web, and passwords in them.
 
-Addresses of machines: IPv4, IPv6 and MAC. Private, reserved and documentation ranges have a rule of their own.
 IPv4 in four decimal numbers (RFC 6943, section 3.1.1, strict form), IPv6 as RFC 4291 and 5952 write it, both checked by
-`ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits.
+`ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits. The
+prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it, and an
+IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
 
-The prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it,
-and an IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
-
-Addresses of e-mail as people write them: RFC 5321 and 6531 without quotes, and `name [at] domain [dot] org`.
-
-A candidate is an `@` (or `[at]`) with a domain behind it; the name is read backwards from there, so that a long run of
-letters without one costs nothing.
-
-Web addresses (RFC 3986), those that name a person, and passwords in them.
-
-A plain address is hardly personal, and scores 0.2. The page of a person, `/@name` or `/~name`, is, and scores 0.8.
+Mail as people write it: RFC 5321 and 6531 without quotes, and `name [at] domain [dot] org`. A candidate is an `@` (or
+`[at]`) with a domain behind it; the name is read backwards from there, so that a long run of letters without one costs
+nothing. Web addresses as RFC 3986 has them: a plain one is hardly personal; the page of a person, `/@name` or `/~name`,
+is.
 """
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.taggers.pii.context import Regions, before
 from lmworks.corpus.taggers.pii.keys import PASSWORD
 
 IP, IP_SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
 EMAIL, URL, PROFILE = "pii.email", "pii.url", "pii.profile"
+
+Regions = Sequence[tuple[int, int]]  # half-open ranges of a text in which a family of patterns may begin
+
+
+def before(text: str, start: int, width: int = 40) -> str:
+    """Up to `width` characters in front of `start`, but none beyond a blank line or a bracket `<` or `>`.
+
+    What was redacted stands in such brackets. Were it in sight, its length would decide how far one sees, and a text
+    would be read otherwise after redaction.
+    """
+    window = text[max(0, start - width) : start]
+    return window[max(window.rfind("<"), window.rfind(">"), window.rfind("\n\n")) + 1 :]
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Of machines
@@ -50,9 +56,11 @@ _LENGTH = re.compile(r"/([0-9]{1,3})(?!\w)")  # of a prefix, in bits (RFC 4632, 
 _DOCUMENTATION = "00005e0053"  # RFC 7042, section 2.1.2
 _SURE, _EVEN, _UNLIKELY, _NOBODY = 0.9, 0.5, 0.3, 0.1
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks in regions of digits and separators. Four numbers that are rather a version or a section score 0.3."""
+    """Spans in regions of digits and separators. Four numbers that are rather a version or a section score 0.3."""
     sections: set[str] | None = None
     for start, end in regions:
         for match in _V4.finditer(text, start, end + 2):
@@ -61,9 +69,10 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
             except ValueError:
                 continue
             rule, score = _classify(address)
+            is_low = address.packed[3] == 0 or max(address.packed) < 10  # like a version
             if rule == IP and _is_prefix(address, text, match.end()):
                 score = _NOBODY
-            elif rule == IP and (_like_a_version(address) or _VERSION.search(before(text, match.start(), 12))):
+            elif rule == IP and (is_low or _VERSION.search(before(text, match.start(), 12))):
                 score = _UNLIKELY
             elif rule == IP and max(address.packed) < 100:  # of one address in forty
                 if sections is None:
@@ -74,7 +83,7 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def find_colon_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of IPv6 and MAC addresses; each region begins with the first colon that has a second one behind it."""
+    """Spans of IPv6 and MAC addresses; each region begins with the first colon that has a second one behind it."""
     for colon, _ in regions:
         backwards = _HEXADECIMAL_BACKWARDS.match(text[max(0, colon - 6) : colon][::-1])
         if backwards is None or backwards.end() > 5:
@@ -84,7 +93,7 @@ def find_colon_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def find_hyphen_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of MAC addresses with hyphens; each region begins with the first hyphen."""
+    """Spans of MAC addresses with hyphens; each region begins with the first hyphen."""
     for hyphen, _ in regions:
         yield from _mac(text, hyphen - 2)
 
@@ -121,21 +130,17 @@ def _mac(text: str, start: int) -> list[TaggedSpan]:
     return [TaggedSpan(MAC, *match.span(), score)]
 
 
-def _classify(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[str, float]:
+def _classify(address: Address) -> tuple[str, float]:
     return (IP, _SURE) if address.is_global and not address.is_multicast else (IP_SPECIAL, _NOBODY)
 
 
-def _is_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str, end: int) -> bool:
+def _is_prefix(address: Address, text: str, end: int) -> bool:
     """Whether an address that ends at `end` is that of a network."""
-    if isinstance(address, ipaddress.IPv6Address) and not int(address) & (2**64 - 1):
+    if address.version == 6 and not int(address) & (2**64 - 1):
         return True
     length = _LENGTH.match(text, end, end + 5)
     bits = address.max_prefixlen - int(length[1]) if length else 0
     return bits > 0 and not int(address) & (2**bits - 1)
-
-
-def _like_a_version(address: ipaddress.IPv4Address) -> bool:
-    return address.packed[3] == 0 or max(address.packed) < 10
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -171,7 +176,7 @@ _PERSON, _ROLE, _EXAMPLE = 0.95, 0.6, 0.2
 
 
 def find_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of the addresses whose `@` each region begins with.
+    """Spans of the addresses whose `@` each region begins with.
 
     Addresses of roles (`info@`) score 0.6; those that are no one's, in domains for examples or `git@`, 0.2.
     """
@@ -182,7 +187,7 @@ def find_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def find_spelled_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of the addresses whose `[at]`, `(at)` or `{at}` each region begins with."""
+    """Spans of the addresses whose `[at]`, `(at)` or `{at}` each region begins with."""
     for bracket, _ in regions:
         spelled = _SPELLED.match(text, bracket, bracket + _WINDOW)
         if spelled is not None:
@@ -248,7 +253,7 @@ _PAGE, _LOGGED_IN, _NO_LOGIN, _PLAIN = 0.8, 0.9, 0.2, 0.2
 
 
 def find_urls(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of addresses with a scheme; each region begins with the colon of `://`."""
+    """Spans of addresses with a scheme; each region begins with the colon of `://`."""
     done = 0
     for colon, _ in regions:
         if colon < done:  # one address inside another
@@ -266,7 +271,7 @@ def find_urls(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def find_bare_hosts(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of addresses that begin with `www.`; each region begins with its dot."""
+    """Spans of addresses that begin with `www.`; each region begins with its dot."""
     done = 0
     for dot, _ in regions:
         start = dot - 3

@@ -6,10 +6,9 @@ Strings that merely look random are left alone: most of them in a text are hashe
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.taggers.pii.context import Regions
 
 KEY, PASSWORD = "pii.key", "pii.password"
 
@@ -77,15 +76,15 @@ _DIGIT, _LETTER, _SYMBOL = re.compile("[0-9]"), re.compile("[A-Za-z]"), re.compi
 _SURE, _LIKELY, _UNLIKELY = 0.95, 0.7, 0.2
 
 
-def find_tokens(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of tokens; each region runs from a hyphen or an underscore inside to the end of letters and digits."""
+def find_tokens(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[TaggedSpan]:
+    """Spans of tokens; each region runs from a hyphen or an underscore inside to the end of letters and digits."""
     for start, end in regions:
         for match in _TOKEN.finditer(text, max(0, start - _PREFIX), end):
             yield TaggedSpan(KEY, *match.span(), _token_score(match[0]))
 
 
-def find_short_prefixed_tokens(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of tokens without such a sign; each region begins with their first letter, or with the dot or colon that
+def find_short_prefixed_tokens(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[TaggedSpan]:
+    """Spans of tokens without such a sign; each region begins with their first letter, or with the dot or colon that
     ends their first part."""
     for sign, _ in regions:
         head = _HEAD.search(text, max(0, sign - 10), sign)
@@ -95,8 +94,8 @@ def find_short_prefixed_tokens(text: str, regions: Regions) -> Iterator[TaggedSp
             yield TaggedSpan(KEY, *match.span(), _token_score(match[0]))
 
 
-def find_web_tokens(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of JSON Web Tokens; each region begins with the dot in front of the claims."""
+def find_web_tokens(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[TaggedSpan]:
+    """Spans of JSON Web Tokens; each region begins with the dot in front of the claims."""
     done = 0
     for dot, _ in regions:
         header = _HEADER_BACKWARDS.match(text[max(0, dot - 512) : dot][::-1]) if dot >= done else None
@@ -107,8 +106,8 @@ def find_web_tokens(text: str, regions: Regions) -> Iterator[TaggedSpan]:
             yield TaggedSpan(KEY, dot - header.end() + begin, done, _SURE if claims["signature"] else _LIKELY)
 
 
-def find_private_keys(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of private keys, with their first and last lines; each region begins with the first hyphen."""
+def find_private_keys(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[TaggedSpan]:
+    """Spans of private keys, with their first and last lines; each region begins with the first hyphen."""
     for start, _ in regions:
         first = _FIRST_LINES.match(text, start, start + _LONGEST_BEGINNING)
         others = _OTHER_LINES.match(text, first.end(), first.end() + _LONGEST_KEY) if first else None
@@ -116,8 +115,8 @@ def find_private_keys(text: str, regions: Regions) -> Iterator[TaggedSpan]:
             yield TaggedSpan(KEY, start, others.end(), _SURE)
 
 
-def find_assignments(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of what is assigned to a name such as `password`; each region begins with the colon or equals sign.
+def find_assignments(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[TaggedSpan]:
+    """Spans of what is assigned to a name such as `password`; each region begins with the colon or equals sign.
 
     Names of code, placeholders and plain words score 0.2.
     """

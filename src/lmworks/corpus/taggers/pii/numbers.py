@@ -1,16 +1,15 @@
 """Numbers that belong to a person: payment cards, bank accounts, and those by which states know people.
 
-Payment cards: the lengths and prefixes of the networks (ISO/IEC 7812), and Luhn's check digit.
-Written in one, or in the groups of the embossing: 4-4-4-4, with three more, or 4-6-4 and 4-6-5. Of random digits with a
-prefix and a length, one in ten passes the check. So shorter numbers, which are often something else, score less.
-Sixteen digits of no network's that pass are one only where the text calls them a card: prefixes are given out anew.
+Payment cards have the lengths and prefixes of the networks (ISO/IEC 7812), and Luhn's check digit. Written in one, or
+in the groups of the embossing: 4-4-4-4, with three more, or 4-6-4 and 4-6-5. Of random digits with a prefix and a
+length, one in ten passes the check: so shorter numbers, which are often something else, score less. Sixteen digits of
+no network's that pass are one only where the text calls them a card: prefixes are given out anew.
 
-International bank account numbers (ISO 13616): the length of each country, and the remainder modulo 97.
+Bank accounts (IBAN, ISO 13616) have the length of their country, and a remainder modulo 97.
 
-Numbers by which states know people: those whose check digits, ranges or form tell them from other numbers.
-Which form a number has is read off the text; which number it could be follows from the check digits, and how likely
-that is from the form (`123-45-6789` against nine digits in a row) and from words such as `SSN` in front of it. Nine or
-eleven digits in a row are often something else; without such a word they score below one half.
+Which form the number of a state has is read off the text; which number it could be follows from the check digits, and
+how likely that is from the form (`123-45-6789` against nine digits in a row) and from words such as `SSN` in front of
+it. Nine or eleven digits in a row are often something else; without such a word they score below one half.
 """
 
 import re
@@ -20,7 +19,7 @@ from functools import cache
 from typing import NamedTuple
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.taggers.pii.context import Regions, before
+from lmworks.corpus.taggers.pii.addresses import Regions, before
 
 CARD, IBAN, SSN, NATIONAL = "pii.card", "pii.iban", "pii.ssn", "pii.national_id"
 
@@ -37,7 +36,7 @@ def luhn(digits: str) -> bool:
 
 
 def weighted_sum(digits: str, weights: Iterable[int]) -> int:
-    """The sum of as many products as there are weights."""
+    """Of as many products as there are weights."""
     return sum(int(digit) * weight for digit, weight in zip(digits, weights, strict=False))
 
 
@@ -111,7 +110,7 @@ _NETWORKS: tuple[tuple[str, str, int, int, float], ...] = (
 
 
 def find_cards(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of card numbers in regions of digits and what separates them."""
+    """Spans of card numbers in regions of digits and what separates them."""
     for region_start, region_end in regions:
         for match in _CARD_WRITTEN.finditer(text, region_start, region_end + 2):
             start, end = match.span("number")
@@ -159,23 +158,20 @@ def _in_series(text: str, start: int, end: int) -> bool:
 
 # SWIFT's IBAN registry, release 99: country → characters.
 LENGTHS: Mapping[str, int] = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
-    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
-    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
-    "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
-    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
-    "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29,
-    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24,
-    "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
-    "YE": 30,
-}  # fmt: skip
-
+    code[:2]: int(code[2:])
+    for code in """
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
+    FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32
+    LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24
+    RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+    """.split()
+}
 _BASE_36 = {ord(letter): str(int(letter, 36)) for letter in string.ascii_letters}
 _IBAN_GAP = re.compile("[ \u00a0-]")
 
 
 def find_ibans(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of account numbers, upper or lower case, whose first check digit each region begins with."""
+    """Spans of account numbers, upper or lower case, whose first check digit each region begins with."""
     for digit, _ in regions:
         start = digit - 2
         length = LENGTHS.get(text[max(0, start) : digit].upper())
@@ -234,7 +230,7 @@ _NAMED, _SURE, _LIKELY, _UNLIKELY, _NO = 0.95, 0.9, 0.7, 0.3, 0.0
 
 
 def find_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of national numbers in regions of digits and what separates them."""
+    """Spans of national numbers in regions of digits and what separates them."""
     for start, end in regions:
         for match in _WRITTEN.finditer(text, max(0, start - 2), end + 4):
             form = _NAMES[match.lastindex or 0]
@@ -248,7 +244,7 @@ def find_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def find_lettered_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of national insurance numbers (United Kingdom) and codici fiscali (Italy).
+    """Spans of national insurance numbers (United Kingdom) and codici fiscali (Italy).
 
     Each region begins with the first digit, behind two letters and perhaps a space, or behind six letters.
     """

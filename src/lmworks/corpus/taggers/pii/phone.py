@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.taggers.pii.context import Regions, before
+from lmworks.corpus.taggers.pii.addresses import Regions, before
 
 RULE = "pii.phone"
 
@@ -72,7 +72,7 @@ _SURE, _SHORT, _NAMED, _UNLIKELY, _EXAMPLE = 0.95, 0.7, 0.9, 0.3, 0.2
 
 
 def find_phones(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Marks of telephone numbers in regions of digits and what separates them, with their extensions."""
+    """Spans of telephone numbers in regions of digits and what separates them, with their extensions."""
     for start, end in regions:
         plus = _PLUS.search(text, max(0, start - 2), start)
         mark = _international(text, plus.start(), start, end) if plus else None

@@ -17,27 +17,27 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
-from lmworks.corpus.taggers.pii.context import Regions
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.tagger import Tagger, Text
 
 ENTANGLED = "pii.entangled"
 MEASURE = "pii_marks"  # that a text has where personal data were looked for
-ORDER = (
-    ENTANGLED,
-    keys.KEY,
-    keys.PASSWORD,
-    addresses.EMAIL,
-    numbers.IBAN,
-    numbers.CARD,
-    numbers.SSN,
-    numbers.NATIONAL,
-    addresses.IP,
-    addresses.IP_SPECIAL,
-    addresses.MAC,
-    phone.RULE,
-    addresses.PROFILE,
-    addresses.URL,
-)
+RULES: Mapping[str, str] = {  # of overlapping finds the one of the earlier rule stays
+    ENTANGLED: "a text made so that finds uncover finds without end",
+    keys.KEY: "a token of a provider, a private key, a web token",
+    keys.PASSWORD: "a password or key that is assigned",
+    addresses.EMAIL: "an address of mail",
+    numbers.IBAN: "the number of a bank account",
+    numbers.CARD: "the number of a payment card",
+    numbers.SSN: "a social security number of the United States",
+    numbers.NATIONAL: "a number by which another state knows people",
+    addresses.IP: "the address of a machine",
+    addresses.IP_SPECIAL: "... of a private, reserved or documentation range",
+    addresses.MAC: "the address of a device",
+    phone.RULE: "a telephone number",
+    addresses.PROFILE: "the page of a person",
+    addresses.URL: "another web address",
+}
+ORDER = tuple(RULES)
 _RANK: Mapping[str, int] = {rule: rank for rank, rule in enumerate(ORDER)}
 _ROUNDS = 8  # of reading again; two are the rule
 _BLANK = "<"  # like the brackets of what is written in place of a find, part of no find
@@ -80,7 +80,7 @@ _SIGNS = re.compile(
     r")"
 )
 
-Finder = Callable[[str, Regions], Iterator[TaggedSpan]]
+Finder = Callable[[str, addresses.Regions], Iterator[TaggedSpan]]
 _FINDERS: Mapping[str, tuple[Finder, ...]] = {
     "number": (numbers.find_cards, numbers.find_numbers, addresses.find_ipv4, phone.find_phones),
     "lettered": (numbers.find_ibans, numbers.find_lettered_numbers),
@@ -101,34 +101,41 @@ _FINDERS: Mapping[str, tuple[Finder, ...]] = {
 
 
 def personal_data(text: Text) -> Attributes:
-    """Marks by the rules of `ORDER`, which do not overlap, and two measures. Finds that score below one half are not
-    marked: those that are no one's (addresses of examples, private networks), those that are not personal (plain web
-    addresses), and those that are rather something else. A policy may ask for more of what is marked, not for less.
-
-    pii_marks  How many.
-    pii_share  Of all characters, those that are marked; absent for the empty text.
-    """
-    marks = find_personal_data(text.text)
-    measures = {MEASURE: float(len(marks))}
+    """Spans that do not overlap. Finds that score below one half are left out: those that are no one's (addresses of
+    examples, private networks), those that are not personal (plain web addresses), and those that are rather something
+    else. A policy may ask for more of what is tagged, not for less."""
+    spans = find_personal_data(text.text)
+    scores = {MEASURE: float(len(spans))}
     if text.text:
-        measures["pii_share"] = sum(mark.end - mark.start for mark in marks) / len(text.text)
-    return Attributes(measures, marks)
+        scores["pii_share"] = sum(span.end - span.start for span in spans) / len(text.text)
+    return Attributes(scores, spans)
+
+
+PERSONAL_DATA = Tagger(
+    "personal_data",
+    personal_data,
+    {
+        f"score.{MEASURE}": "how many personal data there are",
+        "score.pii_share": "of all characters, those of personal data",
+        **{f"span.{rule}": what for rule, what in RULES.items()},
+    },
+)
 
 
 def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[TaggedSpan, ...]:
-    """What these rules find that scores at least so much, in the order of the text. The marks do not overlap."""
+    """What these rules find that scores at least so much, in the order of the text. The spans do not overlap."""
     found: list[TaggedSpan] = []
     rest = text
     for _ in range(_ROUNDS):
         new = resolve(
-            mark
+            span
             for sign, regions in candidates(rest).items()
             for finder in _FINDERS[sign]
-            for mark in finder(rest, regions)
-            if mark.score >= at_least and mark.rule in rules
+            for span in finder(rest, regions)
+            if span.score >= at_least and span.rule in rules
         )
         if not new:
-            return tuple(sorted(found, key=lambda mark: mark.start))
+            return tuple(sorted(found, key=lambda span: span.start))
         found += new
         rest = _blanked(rest, new)
     return (TaggedSpan(ENTANGLED, 0, len(text)),)
@@ -160,28 +167,28 @@ def _numbers_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def resolve(marks: Iterable[TaggedSpan]) -> list[TaggedSpan]:
-    """Those that stay where marks overlap; rules that `ORDER` does not name come last. Empty ones go."""
-    ordered = sorted(marks, key=precedence)
+def resolve(spans: Iterable[TaggedSpan]) -> list[TaggedSpan]:
+    """Those that stay where spans overlap; rules that `ORDER` does not name come last. Empty ones go."""
+    ordered = sorted(spans, key=precedence)
     if len(ordered) < 2:
-        return [mark for mark in ordered if mark.start < mark.end]
-    taken = bytearray(max(mark.end for mark in ordered))
+        return [span for span in ordered if span.start < span.end]
+    taken = bytearray(max(span.end for span in ordered))
     kept = []
-    for mark in ordered:
-        if mark.start < mark.end and taken.find(1, mark.start, mark.end) < 0:
-            taken[mark.start : mark.end] = b"\1" * (mark.end - mark.start)
-            kept.append(mark)
+    for span in ordered:
+        if span.start < span.end and taken.find(1, span.start, span.end) < 0:
+            taken[span.start : span.end] = b"\1" * (span.end - span.start)
+            kept.append(span)
     return kept
 
 
-def precedence(mark: TaggedSpan) -> tuple[bool, int, int, int, float]:
+def precedence(span: TaggedSpan) -> tuple[bool, int, int, int, float]:
     """The lower of two that overlap stays."""
-    return mark.score < 0.5, _RANK.get(mark.rule, len(ORDER)), mark.start, -mark.end, -mark.score
+    return span.score < 0.5, _RANK.get(span.rule, len(ORDER)), span.start, -span.end, -span.score
 
 
-def _blanked(text: str, marks: Sequence[TaggedSpan]) -> str:
+def _blanked(text: str, spans: Sequence[TaggedSpan]) -> str:
     pieces, position = [], 0
-    for mark in sorted(marks, key=lambda mark: mark.start):
-        pieces += (text[position : mark.start], _BLANK * (mark.end - mark.start))
-        position = mark.end
+    for span in sorted(spans, key=lambda span: span.start):
+        pieces += (text[position : span.start], _BLANK * (span.end - span.start))
+        position = span.end
     return "".join(pieces) + text[position:]

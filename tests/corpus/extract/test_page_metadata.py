@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.extract.main_content import extract_html, extract_html_fast, extract_html_whole
+from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.page_metadata import is_manual, page_metadata
 
 PROSE = "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting. " * 4
@@ -74,7 +74,7 @@ def test_hostile_heads_end_in_time(part: str) -> None:
     ],
 )
 def test_pages_of_documentation_are_manuals(html: str) -> None:
-    assert extract_html_fast(html.encode()).metadata["kind"] == "manual"
+    assert extract_html(html.encode(), web="fast").metadata["kind"] == "manual"
 
 
 @pytest.mark.parametrize("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
@@ -85,7 +85,7 @@ def test_names_of_brands_are_no_identifiers(text: str) -> None:
 @pytest.mark.skipif(not PAGES.is_dir(), reason="no article pages in the folder of shared data")
 def test_news_pages_are_no_manuals() -> None:
     pages = [gzip.decompress(path.read_bytes()) for path in sorted(PAGES.glob("*.html.gz"))]
-    assert len(pages) == 88 and not any("kind" in extract_html_fast(page).metadata for page in pages)
+    assert len(pages) == 88 and not any("kind" in extract_html(page, web="fast").metadata for page in pages)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -99,18 +99,15 @@ def page(head: str = "", body: str = f"<p>{PROSE}</p>") -> str:
 @pytest.mark.parametrize(("codec", "claim"), [("utf-8", "latin-1"), ("cp1252", "iso-8859-1"), ("utf-16", "utf-8")])
 def test_bytes_are_read_as_what_they_are(codec: str, claim: str) -> None:
     said = PROSE.replace("harbour", "Häfen – “naïve”").strip()
-    assert said in extract_html_fast(page(f"<meta charset={claim}>", f"<p>{said}</p>").encode(codec)).text
+    raw = page(f"<meta charset={claim}>", f"<p>{said}</p>").encode(codec)
+    assert said in extract_html(raw, web="fast").text
 
 
 def test_modes_differ_in_what_they_keep() -> None:
     html = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>", f"<p>{PROSE} Да</p>")
     told = {"encoding": "koi8-r", "date": "2024-05-06", "language": "en", "licence": "CC-BY-SA-4.0"}
     text = f"{PROSE}Да"
-    for extract, expected, mode in (
-        (extract_html, text, {}),
-        (extract_html_fast, text, {"web": "fast"}),
-        (extract_html_whole, f"Menu\n\n{text}", {"web": "whole"}),
-    ):
-        found = extract(html.encode("koi8-r"), "koi8-r")
+    for web, expected in (("main", text), ("fast", text), ("whole", f"Menu\n\n{text}")):
+        found = extract_html(html.encode("koi8-r"), "koi8-r", web)
         assert (found.text, found.title, found.extractor) == (expected, "T", "web-page")
-        assert found.metadata == {**told, **mode}
+        assert found.metadata == (told if web == "main" else {**told, "web": web})

@@ -62,6 +62,8 @@ def extract_docx(raw: bytes) -> Extracted:
         parts = {name: parse_xml(archive, name) for name in archive.namelist() if _READ.fullmatch(name)}
     try:
         html = _html_of(parts)
+    except MemoryError:
+        raise
     except Exception as error:  # mammoth raises whatever its own code meets in a broken document
         raise UnusableError(f"no document of Word, or a damaged one: {type(error).__name__}") from error
     tree = parse_html(html)

@@ -4,7 +4,7 @@ why. The sandbox's process does this."""
 import hashlib
 import io
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -12,17 +12,17 @@ from pathlib import PurePosixPath
 from typing import Any, get_args
 
 from lmworks.corpus.attributes import Kind
-from lmworks.corpus.documents import Extracted, Extractor
+from lmworks.corpus.documents import Extractor
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
 from lmworks.corpus.extract.mail import extract_mail
-from lmworks.corpus.extract.main_content import extract_html, extract_html_fast, extract_html_whole
+from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
 from lmworks.corpus.extract.pdf import extract_pdf
 from lmworks.corpus.extract.wikitext import extract_wikitext
 from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
 from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
-from lmworks.corpus.read.config import Columns, ReadConfig, Web
+from lmworks.corpus.read.config import Columns, ReadConfig
 from lmworks.corpus.read.document_reader import FILE_BITS, Batch, Request
 from lmworks.corpus.read.format_detection import COMPRESSIONS, MEDIA_TYPES, detect, name_behind_compression
 from lmworks.corpus.read.mailboxes import read_mbox
@@ -53,11 +53,6 @@ EXTRACTORS: Mapping[str, Extractor] = {
     "text/plain": extract_plain,
     "text/x-rst": extract_rest,
     "text/x-wiki": extract_wikitext,
-}
-_WEB: Mapping[Web, Callable[..., Extracted]] = {
-    "main": extract_html,
-    "fast": extract_html_fast,
-    "whole": extract_html_whole,
 }
 _KINDS: Mapping[str, Kind] = {
     "application/epub+zip": "book",
@@ -245,8 +240,8 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -
         what = inside.suffix.lower() or media_type
         told = f"no reader for {what}" if what else "binary data, and no suffix that says of what kind"
         return RejectedRecord(uri, told)
-    if extractor in _WEB.values() and (charset := record.metadata.get("charset")):  # of a crawl
-        extractor = partial(_WEB[config.web], charset=charset)
+    if EXTRACTORS.get(media_type) is extract_html and (charset := record.metadata.get("charset")):  # of a crawl
+        extractor = partial(extract_html, charset=charset, web=config.web)
     try:
         extracted = extractor(record.content)
     except FATAL:
@@ -294,7 +289,7 @@ def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Documen
 def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> Extractor | None:
     """What reads bytes of this media type, at this path of a source; None where nothing does."""
     if EXTRACTORS.get(media_type) is extract_html:
-        return _WEB[config.web]
+        return partial(extract_html, web=config.web)
     if media_type in EXTRACTORS:
         return EXTRACTORS[media_type]
     if media_type == "text/x-python" and config.source_code == "docstrings":

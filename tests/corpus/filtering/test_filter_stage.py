@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lmworks.corpus.taggers.classifier_examples import documents_in
+from lmworks.corpus.taggers.classifier_trainer import documents_in
 
 from lmworks.artefact import CURRENT, read_manifest, verify
 from lmworks.build import run_alone

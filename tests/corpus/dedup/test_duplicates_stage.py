@@ -144,15 +144,6 @@ def test_places_are_those_of_the_repaired_text(tmp_path):
     assert cut_out(texts["s/b"].repaired, ranges).split() == ["Ünter", "It", "ends", "here."]
 
 
-def test_a_passage_stays_where_the_better_document_went(tmp_path):
-    shared = random_text(random.Random(3), 40)
-    corpus = [(f"s/{n}", Given(f"{n} {shared} {n}", measures={"quality": float(n)})) for n in range(3)]
-    write_corpus(tmp_path, corpus)
-    run_duplicates(tmp_path, passages=100)
-    judged = decide(tmp_path, {"name": "best", "limits": {"quality": {"at_most": 1}}}, PASSAGES)
-    assert cuts(tmp_path, judged["passages"]).keys() == {"s/0"}
-
-
 def test_a_step_speaks_only_of_what_it_looks_at(tmp_path):
     """The book is the better document; but the step is about pages, so that a page keeps the paragraph."""
     shared = random_text(random.Random(3), 40)

@@ -1,7 +1,5 @@
 """Stars: who goes has a kept duplicate that was compared, and nobody who stays is similar to another, by definition."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,18 +60,6 @@ def test_what_was_not_compared_is_counted(monkeypatch):
     kept = star_clusters(np.arange(6), NONE, [np.arange(6)], lambda a, others: np.zeros(len(others)), 0.5)
     assert kept.document.tolist() == list(range(6))
     assert kept.uncompared == 0 + 0 + 0 + 1 + 2 + 3
-
-
-def test_a_crowd_of_copies_is_compared_with_its_first_alone():
-    compared: list[tuple[int, list[int]]] = []
-
-    def similarity(document: int, others: Sequence[int]) -> np.ndarray:
-        compared.append((document, [*others]))
-        return np.ones(len(others))
-
-    kept = star_clusters(np.arange(500), NONE, [np.arange(500)] * 3, similarity, 0.8)
-    assert set(kept.document.tolist()) == {0}
-    assert compared == [(document, [0]) for document in range(1, 500)]
 
 
 ROWS = st.tuples(st.booleans(), st.sampled_from([np.nan, -3.0, 0.9]), st.integers(1, 2))

@@ -127,12 +127,6 @@ def test_pairs_and_crowds_are_those_of_the_buckets(keys, crowd):
     assert sorted(tuple(each.tolist()) for each in crowds(keys, crowd)) == sorted(large)
 
 
-def test_texts_without_a_word_are_no_candidates():
-    keys = band_keys(signatures(["", "...", "one word", "One word."]), Bands(4, 2))
-    assert (keys[:2] == NO_KEY).all()
-    assert [pair for part in candidate_pairs(keys, 64) for pair in part.tolist()] == [[2, 3]]
-
-
 @given(TEXTS, st.floats(0.05, 1), st.integers(1, 5), st.data())
 def test_the_pairs_are_those_that_are_similar_enough(texts, threshold, parts, data):
     everything = list(combinations(range(len(texts)), 2))
@@ -143,9 +137,3 @@ def test_the_pairs_are_those_that_are_similar_enough(texts, threshold, parts, da
     rows = zip(found.first.tolist(), found.second.tolist(), found.similarity.tolist(), strict=True)
     assert sorted(rows) == sorted((*pair, value) for pair, value in expected.items())
     assert number == len(chosen)
-
-
-@pytest.mark.parametrize("wrong, told", [({"size": 0}, "one word"), ({"permutations": 0}, "between")])
-def test_what_is_out_of_range_is_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
-        signatures(["a"], **wrong)

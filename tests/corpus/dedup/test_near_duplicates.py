@@ -86,13 +86,3 @@ def test_keys_of_parts_are_keys_of_the_whole(planted):
     for found in (joined, slow):
         np.testing.assert_array_equal(found.bands, whole.bands)
         np.testing.assert_array_equal(found.words, whole.words)
-
-
-def test_texts_without_a_word_stay():
-    assert near(["", "...", ""], CONFIG)[1].document.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("wrong", [{"threshold": 1.0}, {"words": 0}, {"permutations": 2000}])
-def test_a_search_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ValueError):
-        NearDuplicatesConfig(**wrong)

@@ -66,16 +66,6 @@ def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_el
         assert gone.get(document, set()) <= whole_characters(texts[document], expected.get(document, set()))
 
 
-@given(TEXTS, st.integers(2, 9))
-def test_the_places_of_a_passage_begin_alike_and_are_two_at_least(texts, length):
-    found = repeated_passages(texts, length)
-    for group in range(int(found.group.max(initial=-1)) + 1):
-        here = np.flatnonzero(found.group == group)
-        assert len(here) >= 2
-        if all(text.isascii() for text in texts):
-            assert len({texts[found.document[n]][found.start[n] :][:length] for n in here}) == 1
-
-
 def test_a_passage_is_of_whole_words():
     """The texts also share the beginnings of two words: `b` and `yes`."""
     shared = "and all of that was said of the old mill by everyone who ever came by"

@@ -125,13 +125,6 @@ def test_of_a_fork_the_files_go_that_the_original_has(tmp_path, sources):
     assert {value for _, value in dropped.values()} == {11 / 13}  # of those that say anything
 
 
-def test_what_has_files_of_its_own_is_no_fork(tmp_path, sources):
-    generator = random.Random(1)
-    program = sources | {f"own{n}.py": random_text(generator, 60) for n in range(13)}
-    _, dropped = written(tmp_path, {"repos/library": (sources, "MIT"), "repos/program": (program, "")})
-    assert dropped == {}
-
-
 def test_repositories_are_told_by_git_where_it_was(tmp_path, sources):
     left_out = [RejectedRecord(f"all/{name}/.git/", "hidden", 3) for name in ("x/origin", "x/fork")]
     repositories = {"all/x/fork": (sources, ""), "all/x/origin": (sources, "MIT")}
@@ -142,15 +135,6 @@ def test_repositories_are_told_by_git_where_it_was(tmp_path, sources):
     assert dropped == {}  # by two parts, both are in all/x
     _, dropped = written(tmp_path / "three", repositories, repository=3)
     assert len(dropped) == len(sources)
-
-
-def test_only_code_has_repositories(tmp_path, sources):
-    corpus = [(f"{name}/{path}", Given(text)) for name in ("s/a", "s/b") for path, text in sources.items()]
-    write_corpus(tmp_path, corpus)
-    run_duplicates(tmp_path)
-    assert {*read_repositories(tmp_path / "duplicates")} == {None}
-    [judged] = decide(tmp_path, STEP | {"kinds": []}).values()
-    assert gone(tmp_path, judged) == {}
 
 
 def test_a_copy_whose_original_went_stays(tmp_path, sources):

@@ -81,12 +81,6 @@ def test_shingles_are_hashed_by_their_definition(texts, size):
         assert sets[row].tolist() == sorted(expected)
 
 
-def test_a_text_shorter_than_a_shingle_has_one_of_all_its_words():
-    short, same, none = (shingle_sets([text], 5) for text in ("three small words", "Three. Small. Words.", "..."))
-    assert len(short.values) == 1 and short.values == same.values == shingle_sets(["three small words"], 3).values
-    assert len(none.values) == 0
-
-
 @given(FEW_WORDS.filter(str.strip), FEW_WORDS.filter(str.strip), st.integers(1, 4))
 def test_similarity_is_that_of_sets_of_words(first, second, size):
     found = similarities(shingle_sets([first, second], size), np.array([[0, 1]]))

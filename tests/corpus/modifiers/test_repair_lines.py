@@ -5,7 +5,6 @@ import re
 import pytest
 
 from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
-from lmworks.corpus.modifiers.text_lines import roman_value
 from noise import book, book_names, check, made_prose, needs_books, wrapped
 
 VERSE = """Tyger Tyger, burning bright,
@@ -97,10 +96,3 @@ def test_dashes_and_scripts_without_spaces_get_none() -> None:
     line = "我們在這裡寫了一行很長的文字直到它到達頁面的邊緣為止然後繼續寫下去沒有任何空格"
     chinese = "\n".join([line] * 12)
     assert check(chinese, repair_lines(chinese)) == line * 12
-
-
-@pytest.mark.parametrize(
-    ("numeral", "value"), [("iv", 4), ("MCMXCIX", 1999), ("xl", 40), ("iiii", None), ("", None), ("did", None)]
-)
-def test_roman_numerals(numeral: str, value: int | None) -> None:
-    assert roman_value(numeral) == value

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from lmworks.corpus.modifiers.hyphenation import unbroken_counts, word_counts
+from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import (
     ocr_corrections,
     ocr_model,
@@ -31,7 +31,7 @@ def test_words_of_a_real_book_are_corrected() -> None:
     recall, precision = scores(repair_ocr(noisy), planted)
     assert len(planted) > 200 and recall >= 0.25 and precision >= 0.9
     others = "\n".join(book(name, 400_000) for name in book_names() if name != "The Time Machine")
-    model = ocr_model(word_counts(others))
+    model = ocr_model(unbroken_counts(others))
     better_recall, precision = scores(repair_ocr(noisy, model), planted)
     assert better_recall >= max(0.5, recall) and precision >= 0.9
 

@@ -40,10 +40,6 @@ def test_shorter_passages_stay() -> None:
     assert check(text, repair_passages(text, words=99)) == f"{words}. Then. "
 
 
-def test_what_repeats_itself_is_left_once() -> None:
-    assert check("la " * 100, repair_passages("la " * 100, words=20)) == "la " * 20
-
-
 @given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 4))
 def test_nothing_is_cut_that_did_not_stand_before(letters: list[str], words: int) -> None:
     text = " ".join(letters)

@@ -57,11 +57,6 @@ def test_imprint_and_advertisements() -> None:
     assert marks["matter.advertisements"].score > 0.8
 
 
-def test_text_that_talks_of_contents_stays() -> None:
-    text = body() + "\nThe contents\nof the box were 12 whales\n\nIndex\n\nNothing is in this index but prose.\n"
-    assert repair_matter(text) == []
-
-
 def test_text_that_talks_of_books_stays() -> None:
     preface = (
         "The first edition of this book was published by Messrs. Smith in 1874, and the second edition was printed in\n"

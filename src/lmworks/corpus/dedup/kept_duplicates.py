@@ -30,7 +30,7 @@ from lmworks.corpus.languages import MEASURED
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
 STANDING = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"label.{MEASURED}", f"score.{QUALITY}")
 MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
-_AT_ONCE = 4  # that are compared first; then four times as many, and so on
+_AT_ONCE = 32  # that are compared with one call
 _REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
 
 Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a document and (n,) others
@@ -242,9 +242,12 @@ def star_clusters(
         mine = memberships.get(document, ())
         if found is None and mine and similarity is not None:
             others = sorted({other for number in mine for other in stars[number]})
-            asked = best_first[others[:MOST_COMPARED]].tolist()
-            if (similar := _first_similar(int(best_first[document]), asked, similarity, threshold)) is not None:
-                found = others[similar[0]], similar[1]
+            for start in range(0, min(len(others), MOST_COMPARED), _AT_ONCE):  # most have one among the first few
+                asked = others[start : min(start + _AT_ONCE, MOST_COMPARED)]
+                values = similarity(int(best_first[document]), best_first[asked].tolist())
+                if len(enough := np.flatnonzero(values >= threshold)):
+                    found = asked[enough[0]], float(values[enough[0]])
+                    break
             else:
                 uncompared += max(len(others) - MOST_COMPARED, 0)
         if found is not None:
@@ -257,18 +260,3 @@ def star_clusters(
     kept[documents] = best_first[[other for other, _ in gone.values()]]
     values[documents] = [value for _, value in gone.values()]
     return Kept(kept, values, uncompared)
-
-
-def _first_similar(
-    document: int, others: Sequence[int], similarity: Similarity, threshold: float
-) -> tuple[int, float] | None:
-    """The place of the first of the others that is similar enough, with the similarity. Most have it among the first
-    few."""
-    start, size = 0, _AT_ONCE
-    while start < len(others):
-        values = similarity(document, others[start : start + size])
-        enough = np.flatnonzero(values >= threshold)
-        if len(enough):
-            return start + int(enough[0]), float(values[enough[0]])
-        start, size = start + size, 4 * size
-    return None

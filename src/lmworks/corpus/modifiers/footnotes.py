@@ -8,9 +8,9 @@ where most lines with a star have no reference, none are notes.
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from lmworks.corpus.modifiers.text_lines import HYPHENS, line_end_at, runs_on
 from lmworks.records import Edit
@@ -42,17 +42,13 @@ _BRACKET = re.compile(r"[\[\]]")
 _OPERATORS = frozenset("([{`=<>|/\\+-~^%&#@$")  # behind which a star is none of a note
 
 
-_Note = tuple[str, int, int]  # marker, with a letter for its kind; start; end
-
-
-@dataclass(frozen=True, slots=True)
-class Footnote:
+class Footnote(NamedTuple):
     """A note `[start, end)`, whole lines without the last newline, and the references to it, each with its space."""
 
-    marker: str
+    marker: str  # and before it a letter for its kind
     start: int
     end: int
-    references: tuple[tuple[int, int], ...]
+    references: tuple[tuple[int, int], ...] = ()
 
 
 def starts_note(line: str) -> bool:
@@ -81,7 +77,7 @@ def find_footnotes(text: str) -> list[Footnote]:
     is_open: set[str] = set()  # markers that the latest note would have begun emphasis with, having no reference
     found: list[Footnote] = []
     taken = Counter[str]()  # of a marker's references those behind a note already
-    for marker, start, end in notes:
+    for marker, start, end, _ in notes:
         places = references.get(marker, [])
         first = taken[marker] + (marker in is_open)  # an open one is closed by the first reference
         is_open.discard(marker)
@@ -95,7 +91,7 @@ def find_footnotes(text: str) -> list[Footnote]:
             is_open.add(marker)
     # Without those whose symbol is a bullet of lists: most of its lines, but for those in emphasis, have no reference.
     matched = Counter(note.marker for note in found)
-    lines = Counter(marker for marker, start, end in candidates if text.count("*", start, end) <= len(marker) - 1)
+    lines = Counter(note.marker for note in candidates if text.count("*", *note[1:3]) <= len(note.marker) - 1)
     return [note for note in found if note.marker[0] != "*" or 2 * matched[note.marker] >= lines[note.marker]]
 
 
@@ -106,15 +102,15 @@ def _marker(match: re.Match[str]) -> str:
     return next(kind + groups[name] for kind, name in kinds if groups.get(name))
 
 
-def _candidates(text: str) -> list[_Note]:
+def _candidates(text: str) -> list[Footnote]:
     """All that begins as a note does, up to the next such line, empty line or form feed."""
     matches = list(_NOTE.finditer(text))
-    found: list[_Note] = []
+    found: list[Footnote] = []
     named = [*(match.start() for match in matches if match["named"]), len(text)]
     limits = [*(match.start() for match in matches[1:]), len(text)]
     for match, limit in zip(matches, limits, strict=False):
         start = match.start()
-        if found and start < found[-1][2]:
+        if found and start < found[-1].end:
             continue  # within the brackets of a note before
         if match["named"]:
             end = _closing(text, start, named[bisect_left(named, match.end())])
@@ -125,14 +121,14 @@ def _candidates(text: str) -> list[_Note]:
         else:
             blank = _BLANK.search(text, match.end(), limit)
             end = blank.start() if blank else start + len(text[start:limit].rstrip())
-        found.append((_marker(match), start, end))
+        found.append(Footnote(_marker(match), start, end))
     return found
 
 
-def _is_wrapped(text: str, match: re.Match[str], found: Sequence[_Note]) -> bool:
+def _is_wrapped(text: str, match: re.Match[str], found: Sequence[Footnote]) -> bool:
     """Whether a line begins with a reference, as the one before it runs on in it and is none of a note."""
     before = text[text.rfind("\n", 0, max(0, match.start() - 1)) + 1 : match.start()]
-    is_note = bool(found) and not text[found[-1][2] : match.start()].strip()
+    is_note = bool(found) and not text[found[-1].end : match.start()].strip()
     return not is_note and runs_on(before, text[match.end() : match.end() + 1])
 
 
@@ -146,23 +142,26 @@ def _closing(text: str, start: int, limit: int) -> int | None:
     return None
 
 
-def _without_lists(notes: Sequence[_Note], text: str) -> list[_Note]:
+def _without_lists(notes: Sequence[Footnote], text: str) -> list[Footnote]:
     """Without items of lists and emphasis: neighbours with one symbol, and notes with another star in them."""
     listed: set[int] = set()
     for index, (before, after) in enumerate(pairwise(notes)):
-        if before[0] == after[0] and before[0][0] == "*" and not text[before[2] : after[1]].strip():
+        if before.marker == after.marker and before.marker[0] == "*" and not text[before.end : after.start].strip():
             listed |= {index, index + 1}
     return [
-        (marker, start, end)
-        for index, (marker, start, end) in enumerate(notes)
-        if index not in listed and not (marker.startswith("**") and text.count("*", start, end) != len(marker) - 1)
+        note
+        for index, note in enumerate(notes)
+        if index not in listed
+        and not (note.marker.startswith("**") and text.count("*", note.start, note.end) != len(note.marker) - 1)
     ]
 
 
-def _references(text: str, notes: Sequence[_Note], candidates: Sequence[_Note]) -> dict[str, list[tuple[int, int]]]:
+def _references(
+    text: str, notes: Sequence[Footnote], candidates: Sequence[Footnote]
+) -> dict[str, list[tuple[int, int]]]:
     """Marker -> the places, in order, where it stands behind a word or a mark, outside of notes; stars also outside of
     what only begins as a note does."""
-    wanted = {marker for marker, _, _ in notes}
+    wanted = {note.marker for note in notes}
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     line_end, stars = -1, 0  # of the line of the latest star
     for match in _REFERENCE.finditer(text):
@@ -195,9 +194,9 @@ def _begins_line(text: str, position: int) -> bool:
     return is_marker and (start > 0 or position < 8)
 
 
-def _within(notes: Sequence[_Note], position: int) -> bool:
-    at = bisect_right(notes, position, key=lambda note: note[1]) - 1
-    return at >= 0 and position < notes[at][2]
+def _within(notes: Sequence[Footnote], position: int) -> bool:
+    at = bisect_right(notes, position, key=lambda note: note.start) - 1
+    return at >= 0 and position < notes[at].end
 
 
 def _removal(text: str, start: int, end: int) -> Edit:

@@ -38,25 +38,21 @@ _SOFT_HYPHENS = re.compile("\u00ad+")
 _SUSPENDED = re.compile(r"(?:(?P<sure>and|und|oder|bzw)|or|to|bis|et|ou|y|e|o|i|en|of|och|og|eller)\b")
 
 
-def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -> list[Edit]:
-    """Join words broken at ends of lines, and of pages that end with a form feed. Rule: `line.hyphen`.
-
-    `vocabulary`: how often each word, casefolded, stands in a corpus; hyphens within words are part of them.
-    """
+def repair_hyphenation(text: str) -> list[Edit]:
+    """Join words broken at ends of lines, and of pages that end with a form feed. Rule: `line.hyphen`."""
     breaks = [(match, _left(text, match.start())) for match in _BREAK.finditer(text)]
     if not breaks:
         return []
-    own = word_counts(text)
+    counts = Counter(map(str.casefold, _WORD.findall(text)))
     for match, left in breaks:  # halves are no words
-        own[left.casefold()] -= 1
+        counts[left.casefold()] -= 1
         if half := _WORD.match(text, match.end()):
-            own[half[0].replace("\u00ad", "").casefold()] -= 1
-    counts = +own
+            counts[half[0].replace("\u00ad", "").casefold()] -= 1
+    counts = +counts
     firsts = Counter[str]()  # what stands before hyphens
     for word, count in counts.items():
         if "-" in word:
             firsts[word.partition("-")[0]] += count
-    counts.update(vocabulary or {})
     edits: list[Edit] = []
     for match, left in breaks:
         right = _RIGHT.match(text, match.end())
@@ -80,11 +76,6 @@ def repair_hyphenation(text: str, vocabulary: Mapping[str, int] | None = None) -
 def repair_soft_hyphens(text: str) -> list[Edit]:
     """Remove those that are left. Rule: `character.soft_hyphen`."""
     return [Edit(*match.span(), "", "character.soft_hyphen") for match in _SOFT_HYPHENS.finditer(text)]
-
-
-def word_counts(text: str) -> Counter[str]:
-    """How often each word stands in a text, casefolded; hyphens and apostrophes within words are part of them."""
-    return Counter(map(str.casefold, _WORD.findall(text)))
 
 
 def unbroken_counts(text: str) -> Counter[str]:

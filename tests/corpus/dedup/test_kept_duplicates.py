@@ -5,18 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import kept_duplicates
-from lmworks.corpus.dedup.kept_duplicates import priority, star_clusters
-from lmworks.corpus.dedup.match_tables import Pairs
+from lmworks.corpus.dedup.kept_duplicates import Kept, priority
+from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 
 THRESHOLD = 0.5
 NONE = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+def stars(rank, pairs, crowds=(), similarity=lambda document, others: np.zeros(len(others))) -> Kept:
+    there = np.ones(len(rank), bool)
+    return kept_duplicates.kept_duplicates(pairs, Crowds(crowds, THRESHOLD, 1), THRESHOLD, rank, there, similarity)
 
 
 @st.composite
 def collections(draw):
     """Ranks, a random symmetric similarity, which of the pairs were candidates, and crowds."""
     number = draw(st.integers(1, 9))
-    upper = draw(st.lists(st.floats(0, 1), min_size=number * number, max_size=number * number))
+    upper = draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=number * number, max_size=number * number))
     similarity = np.triu(np.array(upper).reshape(number, number), 1)
     candidates = draw(st.sets(st.tuples(st.integers(0, number - 1), st.integers(0, number - 1)), max_size=20))
     crowds = draw(st.lists(st.sets(st.integers(0, number - 1), min_size=1), max_size=3))
@@ -37,7 +42,7 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
     enough = [pair for pair in pairs if similarity[pair] >= THRESHOLD]
     first, second = np.array(enough, np.int64).reshape(-1, 2).T
     found = Pairs(first, second, similarity[first, second])
-    kept = star_clusters(rank, found, crowds, lambda a, others: similarity[a, others], THRESHOLD)
+    kept = stars(rank, found, crowds, lambda a, others: similarity[a, others])
     assert np.flatnonzero(kept.document == np.arange(len(rank))).tolist() == sorted(staying)
     assert kept.uncompared == 0
     for document, other in enumerate(kept.document.tolist()):
@@ -51,13 +56,13 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
 
 def test_a_chain_does_not_take_its_far_end_along():
     """0 - 1 - 2 - 3: each like the next only. A connected component would keep one of the four."""
-    kept = star_clusters(np.arange(4), Pairs(np.arange(3), np.arange(1, 4), np.full(3, 0.9)))
+    kept = stars(np.arange(4), Pairs(np.arange(3), np.arange(1, 4), np.full(3, 0.9)))
     assert kept.document.tolist() == [0, 0, 2, 2]
 
 
 def test_what_was_not_compared_is_counted(monkeypatch):
     monkeypatch.setattr(kept_duplicates, "MOST_COMPARED", 2)
-    kept = star_clusters(np.arange(6), NONE, [np.arange(6)], lambda a, others: np.zeros(len(others)), 0.5)
+    kept = stars(np.arange(6), NONE, [np.arange(6)])
     assert kept.document.tolist() == list(range(6))
     assert kept.uncompared == 0 + 0 + 0 + 1 + 2 + 3
 

@@ -2,7 +2,6 @@
 
 import random
 
-import numpy as np
 import pytest
 from duplicate_cases import edited, random_text
 from duplicate_corpora import Given, decide, gone, run_duplicates, write_corpus
@@ -42,7 +41,7 @@ def test_a_repository_is_told_by_where_a_file_was(uri, expected):
 
 
 def repository(name: str, files: set[int], licensed: bool = False) -> Repository:
-    return Repository(name, np.array(sorted(files), np.uint64), licensed)
+    return Repository(name, frozenset(files), licensed)
 
 
 @given(st.lists(st.tuples(FILES, st.booleans()), max_size=8), st.integers(1, 9), st.randoms())
@@ -54,7 +53,7 @@ def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator)
         patch.setattr(repositories, "CROWD", crowd)
         copies = copied_repositories(shuffled, 0.7)
         assert copies == copied_repositories(known, 0.7)
-    files = {each.name: {*each.files.tolist()} for each in known}
+    files = {each.name: each.files for each in known}
     gone = {copy.copy for copy in copies}
     for copy in copies:
         both = files[copy.copy] & files[copy.original]

@@ -153,9 +153,10 @@ def kept_duplicates(
 ) -> Kept:
     """Of the documents that are there, those with a better one that stays and is similar enough go.
 
-    So whatever goes has a kept duplicate that it, or a document with the same words, was compared with; a chain of
-    small changes is no cluster. `similarity` is asked of the documents of crowds. ValueError for a threshold below that
-    of the search.
+    A document goes if one of the pairs joins it, or one with the same words, with a better one that stays: the best of
+    those is its kept duplicate. Else it is compared, by `similarity`, with the documents of its crowds that stay, from
+    the best on. So among the documents that stay, no pair which was given or shares a crowd is similar, save for the
+    comparisons that are counted as `uncompared`. ValueError for a threshold below that of the search.
     """
     if threshold < crowds.threshold:
         raise ValueError(
@@ -163,21 +164,57 @@ def kept_duplicates(
             f"{threshold:g}: lower near.threshold of data.duplicates (--set duplicates.near.threshold={threshold:g}, "
             "for a stage called duplicates), or raise the similarity of the step"
         )
+    heads = _heads(pairs, rank, there)
+    first, second = heads[pairs.first], heads[pairs.second]
+    similar = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
+    better, worse = np.sort(rank[np.stack((first[similar], second[similar]))], axis=0)
+    order = np.lexsort((better, worse))
+    # From here on documents are their ranks, but for what is asked of `similarity`.
+    neighbours: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)  # the better ones, the best first
+    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[similar][order].tolist())
+    for document, other, value in zip(*columns, strict=True):
+        neighbours[document].append((other, value))
+    memberships: defaultdict[int, list[int]] = defaultdict(list)
+    for number, members in enumerate(crowds.members):
+        for member in rank[np.unique(heads[members][heads[members] >= 0])].tolist():
+            memberships[member].append(number)
+    best_first = np.argsort(rank)
+    stars: list[list[int]] = [[] for _ in crowds.members]  # of each crowd those that stay
+    gone: dict[int, tuple[int, float]] = {}
+    uncompared = 0
+    for document in sorted({*neighbours, *memberships}):
+        found = next((pair for pair in neighbours.get(document, ()) if pair[0] not in gone), None)
+        others = sorted({other for number in memberships.get(document, ()) for other in stars[number]})
+        for start in range(0, 0 if found else min(len(others), MOST_COMPARED), _AT_ONCE):
+            asked = others[start : min(start + _AT_ONCE, MOST_COMPARED)]
+            values = similarity(int(best_first[document]), best_first[asked].tolist())
+            if len(enough := np.flatnonzero(values >= threshold)):
+                found = asked[enough[0]], float(values[enough[0]])
+                break
+        if found:
+            gone[document] = found
+            continue
+        uncompared += max(len(others) - MOST_COMPARED, 0)
+        for number in memberships.get(document, ()):
+            stars[number].append(document)
+    kept, values = np.arange(len(rank)), np.ones(len(rank))
+    documents = best_first[list(gone)]
+    kept[documents] = best_first[[other for other, _ in gone.values()]]
+    values[documents] = [value for _, value in gone.values()]
+    others = np.flatnonzero(there & (heads != np.arange(len(rank))))
+    kept[others], values[others] = kept[heads[others]], values[heads[others]]
+    return Kept(kept, values, uncompared)
+
+
+def _heads(pairs: Pairs, rank: NDArray[np.int64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) of each document the best with the same words that is there; -1 where none is."""
     labels = same_words(pairs, len(rank))
     order = np.argsort(rank)
     order = order[there[order]]
-    found, best = np.unique(labels[order], return_index=True)
-    heads = np.full(len(rank), -1, np.int64)  # of each label the best document that is there
-    heads[found] = order[best]
-    heads = heads[labels]
-    first, second = heads[pairs.first], heads[pairs.second]
-    between = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
-    similar = Pairs(first[between], second[between], pairs.similarity[between])
-    members = [np.unique(heads[each][heads[each] >= 0]) for each in crowds.members]
-    stars = star_clusters(rank, similar, members, similarity, threshold)
-    others = np.flatnonzero(there & (heads != np.arange(len(rank))))
-    stars.document[others], stars.similarity[others] = stars.document[heads[others]], stars.similarity[heads[others]]
-    return stars
+    found, first = np.unique(labels[order], return_index=True)
+    best = np.full(len(rank), -1, np.int64)
+    best[found] = order[first]
+    return best[labels]
 
 
 def same_words(pairs: Pairs, documents: int) -> NDArray[np.int64]:
@@ -203,60 +240,3 @@ def similarity_by_texts(texts: Sequence[str], crowds: Crowds) -> Similarity:
         return similarities(rows, np.stack((np.zeros(len(others), np.int64), np.arange(1, len(sets))), axis=1))
 
     return similarity
-
-
-def star_clusters(
-    rank: NDArray[np.int64],
-    pairs: Pairs,
-    crowds: Sequence[NDArray[np.int64]] = (),
-    similarity: Similarity | None = None,
-    threshold: float = 0.0,
-) -> Kept:
-    """The documents, of which rank 0 is the best, each with the one that stays in its place.
-
-    A document goes if one of the pairs, which are similar, joins it with a better one that stays: the best of those is
-    its kept duplicate. Else it is compared, by `similarity(document, better ones)` against `threshold`, with the
-    documents of its crowds that stay, from the best on. So among the documents that stay, no pair which was given or
-    shares a crowd is similar, save for the comparisons that are counted as `uncompared`. ValueError for crowds without
-    a similarity.
-    """
-    if crowds and similarity is None:
-        raise ValueError("crowds need a similarity to be compared by")
-    best_first = np.argsort(rank)  # from here on documents are their ranks
-    first, second = rank[pairs.first], rank[pairs.second]
-    better, worse = np.minimum(first, second), np.maximum(first, second)
-    order = np.lexsort((better, worse))
-    neighbours: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)  # the better ones, the best first
-    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[order].tolist())
-    for document, other, value in zip(*columns, strict=True):
-        neighbours[document].append((other, value))
-    memberships: defaultdict[int, list[int]] = defaultdict(list)
-    for number, members in enumerate(crowds):
-        for member in rank[members].tolist():
-            memberships[member].append(number)
-    stars: list[list[int]] = [[] for _ in crowds]
-    gone: dict[int, tuple[int, float]] = {}
-    uncompared = 0
-    for document in sorted({*neighbours, *memberships}):
-        found = next((pair for pair in neighbours.get(document, ()) if pair[0] not in gone), None)
-        mine = memberships.get(document, ())
-        if found is None and mine and similarity is not None:
-            others = sorted({other for number in mine for other in stars[number]})
-            for start in range(0, min(len(others), MOST_COMPARED), _AT_ONCE):  # most have one among the first few
-                asked = others[start : min(start + _AT_ONCE, MOST_COMPARED)]
-                values = similarity(int(best_first[document]), best_first[asked].tolist())
-                if len(enough := np.flatnonzero(values >= threshold)):
-                    found = asked[enough[0]], float(values[enough[0]])
-                    break
-            else:
-                uncompared += max(len(others) - MOST_COMPARED, 0)
-        if found is not None:
-            gone[document] = found
-        else:
-            for number in mine:
-                stars[number].append(document)
-    kept, values = np.arange(len(rank)), np.ones(len(rank))
-    documents = best_first[list(gone)]
-    kept[documents] = best_first[[other for other, _ in gone.values()]]
-    values[documents] = [value for _, value in gone.values()]
-    return Kept(kept, values, uncompared)

@@ -98,7 +98,8 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
     """
     spelled = (keys.bands[order] != NO_KEY).any(axis=1)
     order = order[spelled]
-    first = order[first_equal(keys.words[order])]
+    _, places, inverse = np.unique(keys.words[order], axis=0, return_index=True, return_inverse=True)
+    first = order[places[inverse.ravel()]]  # of each document the best with the same words
     equal = np.sort(np.stack((first, order), axis=1)[first != order], axis=1)
     distinct = order[first == order]
     bands = keys.bands[distinct]
@@ -113,14 +114,3 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
     by_number = np.lexsort((second, first))
     members = tuple(distinct[each] for each in crowds(bands, CROWD))
     return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)
-
-
-def first_equal(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """(n,) int64: for each of (n, columns) rows the first that is equal, which for most is itself."""
-    order = np.lexsort(digests.T[::-1])
-    ordered = digests[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    first = np.empty(len(order), np.int64)
-    first[order] = order[new][np.cumsum(new) - 1]
-    return first

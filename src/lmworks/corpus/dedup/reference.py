@@ -10,6 +10,7 @@ powers satisfy few short linear relations, which are what collisions of short in
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lmworks.corpus.dedup.hashes import SEPARATOR, HashRows, mix, positions
@@ -99,35 +100,17 @@ def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np
     """(hashes, places) of windows of bytes that are the least of any run of `width` values. Of each value the largest
     among the minima of all runs that it is in is then its own; runs that the ends cut off count as well."""
     hashes = window_hashes(text, window)
-    lowest = _running_minimum(np.pad(hashes, width - 1, constant_values=EMPTY), width)
-    places = np.flatnonzero(~_running_minimum(~lowest, width) == hashes)
+    if not len(hashes):
+        return hashes, np.empty(0, np.int64)
+    lowest = sliding_window_view(np.pad(hashes, width - 1, constant_values=EMPTY), width).min(axis=1)
+    places = np.flatnonzero(sliding_window_view(lowest, width).max(axis=1) == hashes)
     return hashes[places], places
 
 
-def _running_minimum(values: NDArray[np.uint64], width: int) -> NDArray[np.uint64]:
-    """(n - width + 1,): the least of each run of `width` values, put together from runs of 1, 2, 4, ... values."""
-    size = 1
-    while size < width:
-        step = min(size, width - size)
-        values = np.minimum(values[:-step], values[step:])
-        size += step
-    return values
-
-
 def window_hashes(text: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
-    """(len(text) - length + 1,) uint64: the hash of the `length` bytes at each place.
-
-    A polynomial over the bytes, put together from those over 1, 2, 4, ... bytes: a step for each binary digit.
-    """
+    """(len(text) - length + 1,) uint64: the hash of the `length` bytes at each place."""
     number = max(len(text) - length + 1, 0)
-    whole = np.zeros(number, np.uint64)
-    part = _BYTES[text]
-    done, size, power = 0, 1, MULTIPLIER
-    while number and size <= length:
-        if length & size:
-            whole = whole * np.uint64(power) + part[done : done + number]
-            done += size
-        if 2 * size <= length:
-            part = part[:-size] * np.uint64(power) + part[size:]
-        size, power = 2 * size, power * power % 2**64
-    return mix(whole)
+    hashes = np.zeros(number, np.uint64)
+    for offset in range(length if number else 0):
+        hashes = hashes * np.uint64(MULTIPLIER) + _BYTES[text[offset : offset + number]]
+    return mix(hashes)

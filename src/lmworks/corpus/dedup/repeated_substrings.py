@@ -19,6 +19,7 @@ are expected once in ten thousand collections.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -209,10 +210,7 @@ def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]
 
 def _goes_on_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(n,) whether behind every place of a window's bytes the same window follows, and it stands nowhere else."""
-    first = np.flatnonzero(owners == windows)  # each owner is a window itself
-    number_of = np.empty(int(windows[-1]) + 1, np.int64)
-    number_of[windows[first]] = np.arange(len(first))
-    numbers = number_of[owners]
+    numbers = np.unique(owners, return_inverse=True)[1]
     sizes = np.bincount(numbers)
     following = np.full(len(windows), -1, np.int64)
     next_to = np.flatnonzero(windows[1:] == windows[:-1] + 1)
@@ -228,26 +226,14 @@ def _goes_on_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDA
 def _without_overlaps(table: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Places of one group and document, the next less than `length` bytes behind the one before, as one place; then
     without groups of a single place."""
-    new = np.ones(len(table), bool)
-    new[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1) | (table[1:, 2] - table[:-1, 2] >= length)
-    kept = _thinned(table, new, length)
-    table = np.column_stack((table[kept, :3], np.maximum.reduceat(table[:, 3], kept))) if len(table) else table
-    counts = np.bincount(np.unique(table[:, 0], return_inverse=True)[1])
-    return table[np.repeat(counts, counts) > 1]
-
-
-def _thinned(table: NDArray[np.int64], new: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
-    """The rows that stay: of each run of close ones the first, and then always the next at a distance."""
-    starts = np.flatnonzero(new)
-    ends = np.append(starts[1:], len(table))
-    several = ends - starts > 1
-    more = []
-    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
-        start += int(np.searchsorted(table[start:end, 2], table[start, 2] + length))
-        while start < end:
-            more.append(start)
-            start += int(np.searchsorted(table[start:end, 2], table[start, 2] + length))
-    return np.sort(np.concatenate((starts, np.array(more, np.int64))))
+    kept: list[list[int]] = []
+    for row in table.tolist():
+        if kept and kept[-1][:2] == row[:2] and row[2] - kept[-1][2] < length:
+            kept[-1][3] = max(kept[-1][3], row[3])
+        else:
+            kept.append(row)
+    counts = Counter(row[0] for row in kept)
+    return np.array([row for row in kept if counts[row[0]] > 1], np.int64).reshape(-1, 4)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,25 +12,15 @@ which fits a source that holds a repository in each folder.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup.hashes import HashRows
-from lmworks.corpus.dedup.kept_duplicates import (
-    Kept,
-    Similarity,
-    Standings,
-    kept_duplicates,
-    same_words,
-    star_clusters,
-)
-from lmworks.corpus.dedup.library import common_counts
+from lmworks.corpus.dedup.kept_duplicates import Similarity, Standings, kept_duplicates, same_words
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
-from lmworks.corpus.dedup.minhash import buckets, pairs_within
 from lmworks.records import RejectedRecord
 
 NAMED_BY = ("repository", "repo", "repo_name", "repository_name", "max_stars_repo_name")
@@ -40,7 +30,7 @@ _GIT = "/.git/"
 
 LEAST_CHARACTERS = 100  # of a file that says anything: not an empty __init__.py
 LEAST_FILES = 3  # that a copy shares with its original
-CROWD = 64  # repositories with one file, all of whose pairs are compared
+CROWD = 64  # repositories that stay and have one file, which another one with it is compared with
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What belongs together
@@ -70,13 +60,12 @@ def repository_of(
 # Copies
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Repository:
-    """Its name, its files by their content, (n,) uint64, sorted, each once, and whether it is known what they may be
-    used for."""
+    """Its name, its files by their content, and whether it is known what they may be used for."""
 
     name: str
-    files: NDArray[np.uint64]
+    files: frozenset[int]
     licensed: bool = False
 
 
@@ -93,46 +82,24 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> lis
     """The copies, each with the best original that stays, by name; what is not named stays. The best is the one with a
     known licence, then with more files, then by its name.
 
-    A copy shares at least `LEAST_FILES` files with its original, which are at least `share` of its own. A file that
-    more than `CROWD` repositories have is a reason to compare each of them with the best of those alone. So that a
-    large family is not lost when that one goes, the search is repeated among those that stay, until it finds nothing
-    new.
+    A copy shares at least `LEAST_FILES` files with its original, which are at least `share` of its own. A file is a
+    reason to compare a repository with the `CROWD` best that stay and have it.
     """
-    ordered = sorted(repositories, key=lambda each: (not each.licensed, -len(each.files), each.name))
-    number = len(ordered)
-    sizes = np.array([len(each.files) for each in ordered], np.int64)
-    files = HashRows(np.concatenate([np.empty(0, np.uint64), *(each.files for each in ordered)]), np.cumsum(sizes))
-    looked_at, stars = np.empty(0, np.int64), Kept(np.arange(number), np.ones(number))
-    while True:
-        staying = stars.document == np.arange(number)
-        candidates = np.unique(np.concatenate((looked_at, *_candidates(files, staying))))
-        if len(candidates) == len(looked_at):
-            break
-        looked_at = candidates
-        first, second = np.divmod(candidates, number)
-        common = common_counts(files, np.stack((first, second), axis=1))
-        shares = common / sizes[second]
-        enough = (shares >= share) & (common >= LEAST_FILES)
-        stars = star_clusters(np.arange(number), Pairs(first[enough], second[enough], shares[enough]))
-    copies = [
-        Copy(ordered[copy].name, ordered[stars.document[copy]].name, float(stars.similarity[copy]))
-        for copy in stars.removed.tolist()
-    ]
+    staying: list[Repository] = []
+    owners: defaultdict[int, list[int]] = defaultdict(list)  # of a file: places in `staying`
+    copies: list[Copy] = []
+    for each in sorted(repositories, key=lambda each: (not each.licensed, -len(each.files), each.name)):
+        for place in sorted({place for file in each.files for place in owners.get(file, ())}):
+            common = len(each.files & staying[place].files)
+            if common >= LEAST_FILES and common / len(each.files) >= share:
+                copies.append(Copy(each.name, staying[place].name, common / len(each.files)))
+                break
+        else:
+            for file in each.files:
+                if len(owners[file]) < CROWD:
+                    owners[file].append(len(staying))
+            staying.append(each)
     return sorted(copies, key=lambda copy: copy.copy)
-
-
-def _candidates(files: HashRows, staying: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """Pairs of repositories that stay and share a file, each as the better one's number times all, plus the other's;
-    some more than once."""
-    owners = np.repeat(np.arange(len(files)), files.lengths)
-    mine = staying[owners]
-    owners = owners[mine]
-    order, starts, ends = buckets(files.values[mine])
-    few = ends - starts <= CROWD
-    for pairs in pairs_within(order, starts[few], ends[few]):
-        yield np.unique(owners[pairs[:, 0]] * len(files) + owners[pairs[:, 1]])
-    for start, end in zip(starts[~few].tolist(), ends[~few].tolist(), strict=True):
-        yield owners[order[start]] * len(files) + owners[order[start + 1 : end]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +154,8 @@ def copied_files(
 
     known: list[Repository] = []
     for name, mine in sorted(members.items()):
-        telling = np.unique([contents[each] for each in mine if standings.characters[each] >= LEAST_CHARACTERS])
-        known.append(Repository(name, telling.astype(np.uint64), bool(standings.licensed[mine].any())))
+        telling = frozenset(int(contents[each]) for each in mine if standings.characters[each] >= LEAST_CHARACTERS)
+        known.append(Repository(name, telling, bool(standings.licensed[mine].any())))
     return [
         CopiedFile(document, kept, copy)
         for copy in copied_repositories(known, share)

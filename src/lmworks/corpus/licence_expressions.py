@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 Verdict = Literal["allowed", "denied", "unknown"]
 Operator = Literal["AND", "OR"]
 
 _NAME = re.compile(r"(?:DocumentRef-[A-Za-z0-9.\-]+:)?[A-Za-z0-9.\-]+\+?")
-_NO_NAME = re.compile(r"(?i)\bwith\s+\S+|\b(?:and|or)\b|[\s()]+")  # around the names of licences
 _OWN = ("LicenseRef-", "DocumentRef-")
-# Names without a digit that a text means by itself; most others, such as Fair and Intel, are words as well.
-_PLAIN = frozenset("isc mit ms-pl ncsa openssl postgresql ruby unlicense wtfpl zlib".split())
+# Operators, and names without a digit that a text means; most others, such as Fair and Intel, are words as well.
+_PLAIN = frozenset("and or with isc mit ms-pl ncsa openssl postgresql ruby unlicense wtfpl zlib".split())
 
 
 class LicenceError(ValueError):
@@ -50,10 +50,11 @@ def is_known(name: str) -> bool:
 
 def is_plain(expression: str) -> bool:
     """Whether each of its names is on the list and written as hardly a word is, or one of the writer's own."""
-    written = (name for name in _NO_NAME.sub(" ", expression).split() if not name.startswith(_OWN))
-    return all(name.casefold() in _PLAIN or any(map(str.isdigit, name)) for name in written) and all(
-        is_known(name) or name.startswith(_OWN) for name in licences(expression)
-    )
+    words = re.findall(r"[^\s()]+", expression)
+    written = (word for before, word in pairwise(["", *words]) if before.casefold() != "with")  # no exceptions
+    return all(
+        word.casefold() in _PLAIN or word.startswith(_OWN) or any(map(str.isdigit, word)) for word in written
+    ) and all(is_known(name) or name.startswith(_OWN) for name in licences(expression))
 
 
 @cache
@@ -96,8 +97,9 @@ def _flat(node: Any) -> Any:
 
 _PUBLIC_DOMAIN = "0BSD CC-PDM-1.0 CC0-1.0 LicenseRef-public-domain MIT-0 Unlicense WTFPL"
 _NOTICES = """
-Apache-* Artistic-2.0 BSD-*-Clause BSL-1.0 CC-BY-[0-9]* ECL-2.0 ISC LicenseRef-CC-BY MIT MS-PL NCSA ODC-By-1.0 OpenSSL
-PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 X11 Zlib
+AFL-* Apache-* Artistic-2.0 BSD-*-Clause BSD-2-Clause-Patent BSD-3-Clause-Attribution BSD-3-Clause-Clear
+BSD-3-Clause-Open-MPI BSD-4-Clause-UC BSL-1.0 bzip2-1.0.6 CC-BY-[0-9]* ECL-2.0 ISC LicenseRef-CC-BY MIT MS-PL NCSA
+ODC-By-1.0 OpenSSL PHP-3.01 PostgreSQL PSF-2.0 Python-2.0 Unicode-* X11 Zlib ZPL-*
 """
 _COPYLEFT = """
 AGPL-* CC-BY-SA-* EUPL-* GFDL-* GPL-* LicenseRef-CC-BY-SA ODbL-1.0 OFL-1.1 CDDL-* EPL-* LGPL-* LPPL-* MPL-*

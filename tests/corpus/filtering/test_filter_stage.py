@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lmworks.corpus.taggers.classifier_trainer import documents_in
 
 from lmworks.artefact import CURRENT, read_manifest, verify
 from lmworks.build import run_alone
@@ -15,6 +14,7 @@ from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources.files import NoSourceError
+from lmworks.corpus.taggers.classifier_trainer import documents_in
 from lmworks.records import Edit
 
 PROSE = (

@@ -125,6 +125,7 @@ def test_creative_commons(text: str, expected: str) -> None:
         ('license = "MIT"', "MIT"),
         ('  "license": "(MIT OR Apache-2.0)",', "MIT OR Apache-2.0"),
         ("License: GPL-3.0-or-later", "GPL-3.0-or-later"),
+        ("License: GPL-3.0-or-later WITH GCC-exception-3.1", "GPL-3.0-or-later WITH GCC-exception-3.1"),
         ("License :: OSI Approved :: MIT License", "MIT"),
         ("This project is released under the MIT License.", "MIT"),
         ("It is licensed under Apache-2.0.", "Apache-2.0"),

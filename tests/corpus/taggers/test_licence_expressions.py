@@ -132,7 +132,7 @@ def test_globs_cases_exceptions_and_former_names(expression, allow, deny, expect
         ("public_domain", ["CC0-1.0", "LicenseRef-public-domain"], ["MIT", "CC-BY-4.0"]),
         (
             "permissive",
-            ["MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0"],
+            ["MIT", "CC0-1.0", "Apache-2.0", "CC-BY-4.0", "BSD-4-Clause-UC"],
             ["CC-BY-SA-4.0", "CC-BY-NC-4.0", "LGPL-2.1-only"],
         ),
         ("copyleft", ["GPL-3.0-or-later", "CC-BY-SA-3.0", "LGPL-2.1-only", "MPL-2.0"], ["MIT", "CC-BY-NC-SA-4.0"]),

@@ -49,8 +49,8 @@ def print_story(console: "Console", story: "Story") -> None:
     _print_list(console, "Passed with the least margin", passed)
     for kept in story.kept_duplicates:
         lines = [f"which was dropped itself by {_dropped(entry)}" for entry in kept.then] or ["which stays"]
-        for other, mine in kept.differences:
-            lines += ["it has", other, "this one has", mine]
+        if kept.difference is not None:
+            lines += ["it has", kept.difference[0], "this one has", kept.difference[1]]
         value = "" if kept.reason.value is None else f", {kept.reason.value:.3f}"
         _print_list(console, f"Kept duplicate ({kept.step}{value}): {kept.reason.kept_duplicate}", lines)
     more = f", of which {_WENT} are" if len(story.went) > _WENT else ""

@@ -18,7 +18,7 @@ from lmworks.build import StageOutcome, run_alone, stage_sections
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.report.card import renamed
-from lmworks.corpus.report.examples import differences, side_by_side
+from lmworks.corpus.report.examples import side_by_side
 from lmworks.corpus.report.funnel import cut_table, dropped_table, flow_table, steps_table, thresholds_table
 from lmworks.corpus.report.queries import Filtered, margin
 
@@ -213,17 +213,15 @@ TEXTS = st.lists(st.sampled_from(["one", "two", " ", "\n", "é", ".", "longer"])
 
 
 @given(TEXTS, TEXTS)
-def test_differences_turn_the_first_text_into_the_second(first, second):
-    made, position = "", 0
-    for start, end, other_start, other_end in differences(first, second):
-        made += first[position:start] + second[other_start:other_end]
-        position = end
-    assert made + first[position:] == second
+def test_what_two_texts_share_stands_on_both_sides(first, second):
+    left, right = side_by_side(first, second, context=1000)
+    assert "".join(piece.text for piece in left) == first and "".join(piece.text for piece in right) == second
+    shared = ["".join(piece.text for piece in side if not piece.change) for side in (left, right)]
+    assert shared[0] == shared[1]
 
 
 def test_a_difference_far_in_a_long_text_is_shown_beside_the_other():
     first = " ".join(f"w{number}" for number in range(9000))
-    ((left, right), *_) = side_by_side(first, first.replace("w7000 ", "other "))
+    left, right = side_by_side(first, first.replace("w7000 ", "other "))
     assert [(piece.text, piece.change) for piece in left if piece.change] == [("w7000", "removed")]
     assert [(piece.text, piece.change) for piece in right if piece.change] == [("other", "added")]
-    assert side_by_side(first, first) == []

@@ -21,8 +21,6 @@ SHOWN = 3  # of each rule and kind; of what was dropped the furthest too
 NEAR = 0.25  # margin (`queries.py`) of documents that were nearly dropped
 EXCERPT, CONTEXT = 600, 160  # characters: of a beginning, and on both sides of a place
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
-_COMPARED = 2_000  # tokens, from the first that differs
-_APART = 200  # characters between differences that are shown in one excerpt
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +96,20 @@ def _nearly_dropped(found: Filtered) -> Iterator[Example]:
 
 
 def _cut(found: Filtered) -> Iterator[Example]:
-    for (step, rule), cuts in found.cut_rules.items():
-        for place in cuts.examples[:SHOWN]:
-            yield Example(step, rule, "cut", found.uris[place].as_py())
+    for cuts in found.cut_rules:
+        yield Example(cuts["step"], cuts["rule"], "cut", found.uris[cuts["first"]].as_py())
 
 
 def _passages(found: Filtered, example: Example, entries: dict[str, list[Entry]]) -> Iterator[Passage]:
     mine = entries[example.document]
     text = repaired_text(found, mine)
     if example.how == "cut":
-        cuts = cut_passages(found, mine, example.step, example.rule, 1, CONTEXT, EXCERPT)
+        cuts = cut_passages(found, mine, example.step, example.rule, SHOWN, CONTEXT, EXCERPT)
         yield from (Passage(example.document, pieces, example.note) for pieces in cuts)
     elif example.kept_duplicate is not None:
         other = repaired_text(found, entries[example.kept_duplicate])
-        for first, second in side_by_side(other, text) or [
-            (marked(other, (), 0, EXCERPT), marked(text, (), 0, EXCERPT))
-        ]:
-            yield Passage(example.kept_duplicate, first, example.note, example.document, second)
+        first, second = side_by_side(other, text)
+        yield Passage(example.kept_duplicate, first, example.note, example.document, second)
     else:
         yield Passage(example.document, marked(text, (), 0, EXCERPT), example.note)
 
@@ -145,42 +140,20 @@ def cut_passages(
 
 
 def side_by_side(
-    first: str, second: str, context: int = 120, most: int = 700, excerpts: int = 2
-) -> list[tuple[tuple[Piece, ...], tuple[Piece, ...]]]:
-    """The first places in which two texts differ: what only the first has as `removed`, what only the second has as
-    `added`; up to `most` characters each. None for equal texts."""
-    groups: list[list[tuple[int, int, int, int]]] = []
-    for place in differences(first, second):
-        if not groups or place[0] - groups[-1][-1][1] > _APART:
-            groups.append([])
-        groups[-1].append(place)
-
-    def excerpt(text: str, places: list[Place]) -> tuple[Piece, ...]:
-        start = places[0].start
-        return marked(text, places, start - context, min(places[-1].end, start + most) + context, most)
-
-    return [
-        (
-            excerpt(first, [Place(start, end, change="removed") for start, end, _, _ in group]),
-            excerpt(second, [Place(start, end, change="added") for _, _, start, end in group]),
-        )
-        for group in groups[:excerpts]
-    ]
-
-
-def differences(first: str, second: str) -> list[tuple[int, int, int, int]]:
-    """`[start, end)` of the first text stands where that of the second does, which follows; by words (Ratcliff and
-    Metzener 1988, as difflib does it)."""
-    if first == second:
-        return []
-    a, b = _TOKEN.findall(first), _TOKEN.findall(second)
-    same = next((at for at, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
-    begin, is_long = len("".join(a[:same])), max(len(a), len(b)) - same > _COMPARED
-    a, b = a[same : same + _COMPARED], b[same : same + _COMPARED]
-    starts, others = (np.cumsum([begin, *map(len, parts)]).tolist() for parts in (a, b))
-    found = [
-        (starts[low], starts[high], others[other_low], others[other_high])
-        for tag, low, high, other_low, other_high in SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-        if tag != "equal"
-    ]
-    return found[:-1] if is_long and len(found) > 1 else found  # the last one may be the end of what is compared
+    first: str, second: str, context: int = 120, most: int = 700
+) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """The first place in which two texts differ, up to `most` characters of it: what only the first has as `removed`,
+    what only the second has as `added`, by words (Ratcliff and Metzener 1988, as difflib does it). The beginnings of
+    equal texts."""
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
+    start = max(same - context, 0) if first != second else 0
+    ends = [min(start + context + most, len(text)) for text in (first, second)]
+    tokens = [_TOKEN.findall(text[start:end]) for text, end in zip((first, second), ends, strict=True)]
+    offsets = [np.cumsum([start, *map(len, each)]).tolist() for each in tokens]
+    changes = [code[1:] for code in SequenceMatcher(None, *tokens, autojunk=False).get_opcodes() if code[0] != "equal"]
+    if ends != [len(first), len(second)] and len(changes) > 1:
+        changes.pop()  # it may be the end of what is compared
+    removed = [Place(offsets[0][low], offsets[0][high], change="removed") for low, high, _, _ in changes]
+    added = [Place(offsets[1][low], offsets[1][high], change="added") for _, _, low, high in changes]
+    return marked(first, removed, start, ends[0], most), marked(second, added, start, ends[1], most)

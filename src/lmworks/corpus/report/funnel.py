@@ -83,8 +83,8 @@ def dropped_table(found: Filtered) -> Table:
 
 
 def cut_table(found: Filtered) -> Table:
-    rules = found.cut_rules.items()
-    rows = [(*key, each.documents, each.places, each.characters, each.written) for key, each in rules]
+    names = ("step", "rule", "documents", "places", "characters", "written")
+    rows = [tuple(each[name] for name in names) for each in found.cut_rules]
     header = ("step", "rule", "documents", "places", "characters cut", "characters written instead")
     return Table(header, tuple(sorted(rows, key=_most(4))), "Cut")
 

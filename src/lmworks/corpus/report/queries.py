@@ -4,7 +4,7 @@ Tables are pyarrow's. A document has a place, 0 to n - 1, in the ledger as in th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,6 @@ from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
 CONTAMINATION = "contamination"
 _FEWEST = 10  # documents of a kind or a language of which a share says something
 _LEAST = 0.05  # of a source, what a kind or a language has lost at least for an alarm of its own
-
-
-@dataclass(slots=True)
-class CutRule:
-    """Counts of what a rule of a step cut; characters written instead; the places of some documents."""
-
-    documents: int = 0
-    places: int = 0
-    characters: int = 0
-    written: int = 0
-    examples: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,30 +66,27 @@ class Filtered:
         return self.verdicts[:, -1] == 0
 
     @cached_property
-    def cut_rules(self) -> Mapping[tuple[str, str], CutRule]:
-        """By step and rule."""
+    def cut_rules(self) -> list[dict[str, Any]]:
+        """Each step and rule: documents, places and characters that it cut, those written instead, and the place of the
+        first document."""
         import pyarrow as pa
 
-        pc = compute()
-
-        rules: dict[tuple[str, str], CutRule] = {}
-        row = 0
+        pc, counts = compute(), ("documents", "places", "characters", "written")
+        parts, row = [], 0
         for batch in read_batches(self.folder / LEDGER, ["step", "cuts"]):
             lists = batch["cuts"].combine_chunks()
             rows, cuts = pc.list_parent_indices(lists), lists.flatten()
-            columns = {"step": batch["step"].take(rows), "rule": cuts.field("rule"), "row": rows}
+            columns = {"step": batch["step"].take(rows), "rule": cuts.field("rule"), "row": pc.add(rows, row)}
             columns |= {"size": pc.subtract(cuts.field("end"), cuts.field("start"))}
             columns |= {"written": pc.utf8_length(cuts.field("replacement"))}
             sums = [("row", "count_distinct"), ("row", "count"), ("size", "sum"), ("written", "sum"), ("row", "min")]
-            for each in pa.table(columns).group_by(["step", "rule"]).aggregate(sums).to_pylist():
-                rule = rules.setdefault((each["step"], each["rule"]), CutRule())
-                rule.documents += each["row_count_distinct"]
-                rule.places += each["row_count"]
-                rule.characters += each["size_sum"]
-                rule.written += each["written_sum"]
-                rule.examples.append((row + each["row_min"]) // len(self.policy.names))
+            found = pa.table(columns).group_by(["step", "rule"]).aggregate(sums)
+            parts.append(found.select(["step", "rule", *("_".join(each) for each in sums)]))
             row += len(batch)
-        return rules
+        whole = pa.concat_tables(parts).rename_columns(["step", "rule", *counts, "first"]).group_by(["step", "rule"])
+        found = whole.aggregate([*((name, "sum") for name in counts), ("first", "min")])
+        renamed = found.rename_columns([name.removesuffix("_sum").removesuffix("_min") for name in found.column_names])
+        return [each | {"first": each["first"] // len(self.policy.names)} for each in renamed.to_pylist()]
 
     @cached_property
     def attributes(self) -> CorpusAttributes:

@@ -48,12 +48,12 @@ class Passed:
 @dataclass(frozen=True, slots=True)
 class KeptDuplicate:
     """The document in whose place a step drops this one. `then` is how that one was dropped itself, and so on; empty
-    where it stays. `differences`: first the kept one's text."""
+    where it stays. `difference`: first the kept one's text."""
 
     step: str
     reason: Reason
     then: tuple[Entry, ...] = ()
-    differences: tuple[tuple[tuple[Piece, ...], tuple[Piece, ...]], ...] = ()
+    difference: tuple[tuple[Piece, ...], tuple[Piece, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +178,13 @@ def _story(found: Filtered, uri: str, missing: str) -> Story:
 
 def _kept_duplicates(found: Filtered, entries: Sequence[Entry], missing: str) -> Iterator[KeptDuplicate]:
     for step, reason in ((entry.step, reason) for entry in entries for reason in entry.reasons):
-        then, differences, last = list[Entry](), list[Any](), reason.kept_duplicate
+        then, difference, last = list[Entry](), None, reason.kept_duplicate
         while last is not None:
             others = list(read_ledger(found.folder / LEDGER, document=[last]))
-            if not (then or missing):
-                differences = side_by_side(repaired_text(found, others), repaired_text(found, entries), *DIFFERENCE)
+            if not (then or missing) and reason.kind != "exact":
+                difference = side_by_side(repaired_text(found, others), repaired_text(found, entries), *DIFFERENCE)
             dropped = [entry for entry in others if entry.verdict == "dropped"]
             then += dropped
             last = dropped[0].reasons[0].kept_duplicate if dropped else None
         if reason.kept_duplicate is not None:
-            yield KeptDuplicate(step, reason, tuple(then), tuple(differences))
+            yield KeptDuplicate(step, reason, tuple(then), difference)

@@ -9,7 +9,6 @@ from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, in_scope, read_policy
 from lmworks.corpus.filtering.policy_checks import (
-    KNOWN,
     Names,
     UnknownNameError,
     check_policy,
@@ -125,7 +124,7 @@ def found() -> Names:
 
 def missing(*given) -> list[str]:
     documents = found()
-    return [line for step in steps(*given).steps for line in missing_names(step, documents, KNOWN)]
+    return [line for step in steps(*given).steps for line in missing_names(step, documents)]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_nothing_is_reported_of_a_policy_that_fits():
         == []
     )
     check_policy(default_policy())
-    assert all(missing_names(step, found(), KNOWN) for step in default_policy().steps)  # raises nothing
+    assert all(missing_names(step, found()) for step in default_policy().steps)  # raises nothing
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,13 +6,11 @@ from dataclasses import replace
 from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.edits import apply_edits, compose
 from lmworks.corpus.filtering.decide import Decisions, Reason, clipped
-from lmworks.corpus.filtering.document_fields import clean_fields
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy
 from lmworks.corpus.filtering.ledger import Entry, Verdict
 from lmworks.corpus.languages import DECLARED, MEASURED, language_of
 from lmworks.corpus.sources.docstrings import EXTRACTOR, HEADINGS
 from lmworks.corpus.taggers.licence import LICENCE, licence_of
-from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
 from lmworks.records import Document, Edit
 
 
@@ -63,10 +61,7 @@ def apply(
     metadata = {**document.metadata}
     if document.language and document.language != language:
         metadata[DECLARED] = document.language
-    title = document.title
-    if PERSONAL_DATA in table.scores:  # where personal data were looked for in texts
-        looking = [step for step, decided in zip(policy.steps, decisions, strict=True) if decided.in_scope[place]]
-        title, metadata = clean_fields(document, looking, metadata)
+    title, metadata = _fields(document.title, metadata, [decided.fields.get(place, ()) for decided in decisions])
     cleaned = replace(
         document,
         text=text,
@@ -83,6 +78,30 @@ def apply(
 def size_of(text: str) -> tuple[int, int]:
     """Characters, and bytes of UTF-8."""
     return len(text), len(text.encode("utf-8", "surrogatepass"))
+
+
+def _fields(
+    title: str, metadata: Mapping[str, str], by_step: Sequence[Sequence[tuple[str, Edit]]]
+) -> tuple[str, dict[str, str]]:
+    """The title and the metadata as the steps leave them, by the same rules as a text. Where two names are one without
+    what was taken out, the second is `name-2`."""
+
+    if not any(by_step):
+        return title, dict(metadata)
+
+    def cleaned(field: str, value: str) -> str:
+        cuts = [[edit for name, edit in edits if name == field] for edits in by_step]
+        return apply_edits(value, [edit for each in clipped(cuts, len(value)) for edit in each]).text
+
+    left: dict[str, str] = {}
+    for name, value in metadata.items():
+        key = first = cleaned(f"metadata_name.{name}", name)
+        number = 1
+        while key in left:
+            number += 1
+            key = f"{first}-{number}"
+        left[key] = cleaned(f"metadata.{name}", value)
+    return cleaned("title", title), left
 
 
 def _licence(document: Document, table: AttributeTable, place: int) -> str | None:

@@ -20,9 +20,10 @@ from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable, of_rules, ru
 from lmworks.corpus.dedup.kept_duplicates import Standings, equal_texts, kept_duplicates, similarity_by_texts
 from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
-from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step, in_scope
+from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, OnSpan, Policy, Step, in_scope
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.licence_expressions import verdict as licence_verdict
+from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.records import Edit
 
 ReasonKind = Literal["score", "label", "span", "exact", "near", "repositories"]
@@ -49,11 +50,13 @@ class Decisions:
     in_scope  (n,) bool: which of them it looks at.
     reasons   Place of a document → why to drop it.
     cuts      Place → edits of its repaired text, which may overlap.
+    fields    Place → edits of its title and of its metadata, each with the field (`pii.metadata.field_of`).
     """
 
     in_scope: NDArray[np.bool_]
     reasons: dict[int, list[Reason]] = field(default_factory=dict)
     cuts: dict[int, list[Edit]] = field(default_factory=dict)
+    fields: dict[int, list[tuple[str, Edit]]] = field(default_factory=dict)
 
     def drop(self, place: int, reason: Reason) -> None:
         self.reasons.setdefault(place, []).append(reason)
@@ -88,15 +91,21 @@ def _decide_step(step: Step, table: AttributeTable) -> Decisions:
         for place in np.flatnonzero(found.in_scope).tolist():
             if goes[labels[place]]:
                 found.drop(place, Reason("label", name, label=labels[place]))
-    wanted = {rule: on for rule in rules_of(table.spans) if (on := step.on_span(rule))} if step.marks else {}
+    wanted: dict[str, tuple[str, str, OnSpan]] = {}
+    for each in rules_of(table.spans) if step.marks else ():
+        name, rule = field_of(each) or ("", each)
+        if (on := step.on_span(rule)) is not None:
+            wanted[each] = (name, rule, on)
     for place, span in of_rules(table.spans, wanted):
-        on = wanted[span.rule]
+        name, rule, on = wanted[span.rule]
         if found.in_scope[place] and span.score >= on.at_least:
-            if on.action == "drop":
-                found.drop(place, Reason("span", span.rule, span.score, on.at_least))
+            edit = Edit(span.start, span.end, "" if on.action == "cut" else type_in_place(rule), rule)
+            if name:  # a title drops no document: its type is written
+                found.fields.setdefault(place, []).append((name, edit))
+            elif on.action == "drop":
+                found.drop(place, Reason("span", rule, span.score, on.at_least))
             else:
-                written = type_in_place(span.rule) if on.action == "redact" else ""
-                found.cut(place, Edit(span.start, span.end, written, span.rule))
+                found.cut(place, edit)
     return found
 
 

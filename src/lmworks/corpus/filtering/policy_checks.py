@@ -5,7 +5,7 @@ before anything is written (a name that no tagger gives, a label that must be kn
 effect).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,9 +18,9 @@ from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.licence_expressions import GROUPS, LicenceError, is_known, licences, without_groups
+from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.corpus.taggers.tag_document import emitted
 
-KNOWN = emitted()  # classifiers and lists of words of the user's own add names
 _NAMED = 10  # documents in a message
 
 
@@ -80,17 +80,17 @@ class Names:
 
     def add(self, table: AttributeTable) -> None:
         self.scores.update(table.scores)
-        self.spans.update(rules_of(table.spans))
+        self.spans.update((field_of(rule) or ("", rule))[1] for rule in rules_of(table.spans))
         self.sources.update(table.sources)
         for name, words in table.labels.items():
             self.labels.setdefault(name, set()).update(word for word in set(words) if word is not None)
 
 
-def missing_names(step: Step, found: Names, known: Collection[str]) -> Iterator[str]:
+def missing_names(step: Step, found: Names) -> Iterator[str]:
     """Sentences about each name of a step that no document has: what it was to decide by that, it does not.
 
-    UnknownNameError for a score, label or rule of spans that is not `known` either: as it is called in a file of
-    attributes, or "span.RULE".
+    UnknownNameError for a score, label or rule of spans that no tagger of lmworks gives either; classifiers and lists
+    of words of the user's own add theirs.
     """
     labels = {name for name, words in found.labels.items() if words}
     stated = {each for name in LICENCES for each in found.labels.get(name, ())} | {*without_groups(tuple(GROUPS))}
@@ -106,7 +106,7 @@ def missing_names(step: Step, found: Names, known: Collection[str]) -> Iterator[
         for name in names:
             if any(fnmatchcase(each.casefold(), name.casefold()) for each in there):
                 continue
-            given = {each.removeprefix(f"{what}.") for each in known if each.startswith(f"{what}.")}
+            given = {each.removeprefix(f"{what}.") for each in emitted() if each.startswith(f"{what}.")}
             if given and not any(fnmatchcase(each, name) or fnmatchcase(name, each) for each in given):
                 near = get_close_matches(name, sorted(given | there), n=1, cutoff=0.5)
                 advice = f'; did you mean "{near[0]}"?' if near else "."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import LABEL, SCORE, CorpusAttributes, attribute_files, read_joined
+from lmworks.corpus.attributes import LABEL, CorpusAttributes, attribute_files, read_joined
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import CORPUS, read_corpus
@@ -29,7 +29,6 @@ from lmworks.corpus.filtering.ledger import (
     write_ledger,
 )
 from lmworks.corpus.filtering.policy_checks import (
-    KNOWN,
     Names,
     check_policy,
     check_refused,
@@ -38,7 +37,6 @@ from lmworks.corpus.filtering.policy_checks import (
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.licence import LICENCE
-from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
 
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
 TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, beside its edits and its ledger
@@ -112,7 +110,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
         decisions.append(decide(policy, table))
     sentences = []
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
-        missing = [*missing_names(step, names, KNOWN)]
+        missing = [*missing_names(step, names)]
         if not any(shard.in_scope.any() for shard in of_step):
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
         sentences += missing if step not in default_policy().steps else []  # which are for any documents
@@ -167,7 +165,7 @@ def filter_part(part: FilterPart, folder: Path) -> None:
     """Filter one shard: what stays, its edits and its ledger into a new folder. And of each source the documents and
     bytes that were read, and those that stay, as they were counted for themselves: the ledger has to meet them."""
     folder.mkdir()
-    names = {"hash", "edits", LABEL + LICENCE, LABEL + MEASURED, SCORE + PERSONAL_DATA}
+    names = {"hash", "edits", LABEL + LICENCE, LABEL + MEASURED}
     table = read_joined(part.attributes, names)
     counts: dict[str, list[int]] = {}
 

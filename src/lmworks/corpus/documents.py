@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json
+from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json, read_rows
 from lmworks.config import from_mapping
 from lmworks.records import Document, RejectedRecord
 
@@ -235,11 +235,7 @@ class DocumentStore:
         return None
 
     def rejected(self) -> list[RejectedRecord]:
-        rows = (self.folder / REJECTED).read_text("utf-8").split("\n")[:-1]
-        try:
-            return [from_mapping(RejectedRecord, json.loads(row)) for row in rows]
-        except ValueError as error:
-            raise StoreError(f"{self.folder / REJECTED}: {error}") from error
+        return read_rows(RejectedRecord, self.folder / REJECTED)
 
 
 def open_documents(folder: Path) -> DocumentStore:

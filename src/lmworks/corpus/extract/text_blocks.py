@@ -52,14 +52,14 @@ _FAR = 9
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """A block element that holds text: what its blocks inherit from it and from those around it."""
+    """A block element: what its blocks inherit from it and from those around it."""
 
     element: Any
     parent: "Holder | None"
     tag: str
     names: str  # its class, id, role and itemprop, lower-cased
     depth: int  # holders around it
-    number: int = -1  # among the holders of the page, those around it first; -1 before it has text
+    number: int  # among the holders of the page, those around it first
     # What `features` finds out.
     boilerplate: bool = False  # by names
     around: bool = False  # a nav, footer, aside, header or form
@@ -121,9 +121,8 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
     import lxml.etree as etree
 
     blocks: list[Block] = []
-    holders: list[Holder] = []
-    hidden: list[Any] = []
-    holder = Holder(root, None, "body", "", 0)
+    holder = Holder(root, None, "body", "", 0, 0)
+    holders, hidden = [holder], list[Any]()
     texts: list[str] = []
     pieces: list[tuple[Any, bool]] = []
     linked = in_link = 0
@@ -139,7 +138,6 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
         nonlocal linked
         if text := " ".join("".join(texts).split()):
             blocks.append(Block(text, holder, linked, pieces.copy()))
-            _number(holder, holders)
         texts.clear()
         pieces.clear()
         linked = 0
@@ -153,7 +151,8 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
             attributes = element.items()
             if tag in BLOCKS:
                 names = " ".join([value for name, value in attributes if name in ("class", "id", "role", "itemprop")])
-                holder = Holder(element, holder, tag, names.lower(), holder.depth + 1)
+                holder = Holder(element, holder, tag, names.lower(), holder.depth + 1, len(holders))
+                holders.append(holder)
             elif tag == "a":
                 in_link += element.get("href") is not None
             if attributes and element is not root and _is_hidden(attributes):
@@ -172,17 +171,6 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
             add(element.tail, element, True)
     flush()
     return TextBlocks(blocks, holders), hidden
-
-
-def _number(holder: Holder | None, holders: list[Holder]) -> None:
-    """Puts the holder, and those around it first, among the holders of the page, where it is not yet."""
-    chain: list[Holder] = []
-    while holder is not None and holder.number < 0:
-        chain.append(holder)
-        holder = holder.parent
-    for each in reversed(chain):
-        each.number = len(holders)
-        holders.append(each)
 
 
 def _is_hidden(attributes: Sequence[tuple[str, str]]) -> bool:
@@ -266,9 +254,10 @@ def tables_around(page: TextBlocks) -> NDArray[np.int64]:
     """
     found: list[int] = []
     layouts = {-1}
+    texts = _sums(page, [1] * len(page.blocks))
     for holder in page.holders:
         above = found[holder.parent.number] if holder.parent is not None else -1
-        if holder.tag == "table":
+        if holder.tag == "table" and texts[holder.number]:
             layouts.add(above)
         found.append(holder.number if holder.tag in ("table", "dl") else above)
     own = (found[block.holder.number] for block in page.blocks)
@@ -294,7 +283,7 @@ def _inherit(page: TextBlocks, long: Sequence[int]) -> None:
     """
     sums = _sums(page, long)
     for holder in page.holders:
-        above = holder.parent or Holder(None, None, "", "", 0)
+        above = holder.parent or Holder(None, None, "", "", 0, 0)
         boilerplate, discussion = _named(holder.names) if holder.names else (False, False)
         share = _VAST_MAJORITY if discussion else _MAJORITY
         whole = holder.tag in ("body", "article", "main") or sums[holder.number] > share * sums[0]

@@ -115,11 +115,6 @@ def test_the_values_of_today() -> None:
     ]
 
 
-def test_a_newline_in_a_token_is_refused() -> None:
-    with pytest.raises(ValueError, match="holds a newline"):
-        token_hashes(["a\nb"])
-
-
 @given(st.lists(TOKENS, min_size=1, max_size=4))
 def test_features_are_roots_of_shares(texts: list[list[str]]) -> None:
     found = features(texts, 2, 8).toarray()
@@ -283,14 +278,6 @@ def test_no_other_threshold_parts_the_examples_better(rows: list[tuple[float, bo
     assert youden(found, probabilities, labels) == pytest.approx(best)
 
 
-def test_it_does_not_depend_on_how_frequent_the_label_is() -> None:
-    generator = np.random.default_rng(0)
-    labels = np.array([True] * 50 + [False] * 50)
-    probabilities = np.clip(generator.normal(0.4 + 0.2 * labels, 0.15), 0, 1)
-    more = np.concatenate([probabilities, np.tile(probabilities[50:], 9)])
-    assert suggest_threshold(more, np.concatenate([labels, [False] * 450])) == suggest_threshold(probabilities, labels)
-
-
 def test_it_is_as_short_as_it_can_be() -> None:
     labels = np.array([False, False, True, True])
     assert suggest_threshold(np.array([0.1, 0.21, 0.52, 0.9]), labels) == 0.36
@@ -343,18 +330,6 @@ def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
     assert sum(example.label for example in found) == LEAST
     assert all(example.label == example.text.startswith("fine") for example in found)
     assert all(example.group == f"page {example.text.split()[-1]}" for example in found)
-
-
-def test_columns_that_are_kept_under_another_name_are_found(tmp_path):
-    """A table's `kind` and `copy` are no notes of lmworks, which are found by these names in documents without them."""
-    rows = [
-        {"text": text(n), "kind": kind, "copy": f"of {n}"}
-        for text, kind in ((GOOD, "law"), (BAD, "sport"))
-        for n in range(LEAST)
-    ]
-    found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], label="kind", positive="law", group="copy")
-    assert all(example.label == example.text.startswith("fine") for example in found)
-    assert all(example.group == f"of {example.text.split()[-1]}" for example in found)
 
 
 def test_texts_are_repaired_as_they_are_when_they_are_measured(tmp_path):

@@ -191,14 +191,6 @@ def test_any_text_has_marks_within_it_and_a_label_that_is_an_expression(text: st
     assert all(first[1] <= second[0] for first, second in pairwise(places))
 
 
-@given(st.text(), st.text())
-def test_text_around_a_header_moves_its_mark(before: str, behind: str) -> None:
-    text = f"{before}\n\n{HEADERS['Unlicense']}\n\n{behind}"
-    places = [(mark.start, mark.end) for mark in licence(Text(text)).spans if mark.rule == "licence.text"]
-    start = text.index("This is free and unencumbered")
-    assert (start, start + len(HEADERS["Unlicense"]) - 1) in places
-
-
 def test_small_letters_keep_every_place() -> None:
     assert all(len(in_small_letters(chr(code))) == 1 for code in range(0x110000))
     assert in_small_letters("İSTANBUL ΣΑΣ") == "istanbul σας"

@@ -140,13 +140,6 @@ def test_what_reads_like_the_good_texts_is_less_surprising():
     assert perplexity(Text(" \n")).scores == {}
 
 
-def test_a_score_does_not_depend_on_neighbours():
-    model = train_word_model(GOOD)
-    texts = [*GOOD, "", "A new one", "世界"]
-    assert model.score(texts) == [model.score([text])[0] for text in texts]
-    assert model.score([]) == []
-
-
 def test_a_model_on_disk_is_the_same(tmp_path: Path):
     model = train_word_model(GOOD, least=2)
     for name in ("one", "two"):

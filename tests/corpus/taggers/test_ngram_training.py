@@ -48,11 +48,6 @@ def test_the_model_is_that_of_the_documents_that_are_not_held_out(tmp_path):
     assert learned.nats.value == pytest.approx(sum(nats for nats, _ in costs) / sum(count for _, count in costs))
 
 
-def test_the_order_of_documents_does_not_change_what_is_held_out():
-    one, other = (learn_ngrams(given_texts) for given_texts in (texts(120), texts(120)[::-1]))
-    assert one.nats == other.nats and one.quantiles == other.quantiles
-
-
 def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
     learned = learn_ngrams(texts(800))
     assert isinstance(learned.suggested, Scored)

@@ -1,15 +1,13 @@
 """Perplexity under models whose perplexity is known."""
 
 import math
-import pickle
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.taggers.ngram_model import perplexities, perplexity_tagger, windows
-from lmworks.corpus.taggers.tagger import Text
+from lmworks.corpus.taggers.ngram_model import perplexities, windows
 
 
 def uniform(texts: Sequence[str]) -> list[tuple[float, int]]:
@@ -55,11 +53,6 @@ def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
     perplexities(["word " * 1000, "", "short"], watched, window=10)
     assert max(len(text) for call in calls for text in call) == 10
     assert max(map(len, calls)) == 256 and sum(map(len, calls)) == 501
-
-
-def test_the_annotator_can_be_sent_away() -> None:
-    annotate = pickle.loads(pickle.dumps(perplexity_tagger(uniform))).tag
-    assert annotate(Text("ab")).scores == {"perplexity": pytest.approx(50)} and annotate(Text(" ")).scores == {}
 
 
 @pytest.mark.parametrize("found", [[], [(1.0, 1), (1.0, 1)], [(-1.0, 2)], [(math.nan, 1)], [(math.inf, 1)], [(1.0, 0)]])

@@ -36,21 +36,11 @@ def test_breaks_are_left_out() -> None:
     assert repetition(Text(f"{text}\n---\n\n---\n\nFour.")).scores["duplicate_line_share"] == 0
 
 
-def test_code_within_a_line_opens_no_block() -> None:
-    text = Text("```one``` is code\ntwo\n    ```\nthree")
-    assert text.prose.text == text.text
-
-
 @given(st.lists(st.lists(st.sampled_from(["a", "1", "", "b c", r"x \| y"]), min_size=2, max_size=2), min_size=1))
 def test_tables_are_their_cells(rows: list[list[str]]) -> None:
     table = "\n".join(["| name | of it |", "| :--- | ---: |", *(f"| {' | '.join(row)} |" for row in rows)])
     cells = " ".join(["name of it", *(cell for row in rows for cell in row)])
     assert Text(f"Words.\n\n{table}\n").prose.text.split() == f"Words. {cells}".split()
-
-
-def test_without_either_it_is_the_text_itself() -> None:
-    text = Text("One | two --- three.\n\nFour.")
-    assert text.prose is text
 
 
 def test_gopher_counts_no_bars_as_words() -> None:

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.taggers.repetition import duplicates, repetition
+from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import unspaced_share
 
@@ -103,33 +102,9 @@ def test_a_text_twice_is_closed_in_form(n: int) -> None:
     assert repetition(Text(text)).scores[f"duplicate_{n}_gram_character_share"] == 37 // n * n * 4 / len(text)
 
 
-@given(st.text(st.sampled_from("ab \n")).map(str.strip).filter(bool))
-def test_a_copy_behind_a_text_raises_the_shares_of_duplicates(text: str) -> None:
-    once, twice = (repetition(Text(each)).scores for each in (text, f"{text}\n\n{text}"))
-    for name in ("line", "paragraph"):
-        for share in (f"duplicate_{name}_share", f"duplicate_{name}_character_share"):
-            assert once[share] < twice[share]
-
-
 def test_overlapping_occurrences_count_their_characters_once() -> None:
     measures = repetition(Text("+ " * 50)).scores
     assert measures["top_2_gram_character_share"] == measures["top_4_gram_character_share"] == 99 / 100
-
-
-@given(st.lists(st.integers(0, 5)))
-def test_what_is_repeated_is_all_but_the_distinct(numbers: list[int]) -> None:
-    pieces = ["x" * number for number in numbers]
-    again = [later for place, later in enumerate(pieces) if later in pieces[:place]]
-    assert duplicates(pieces) == (len(again), sum(map(len, again)))
-
-
-@given(TEXTS)
-def test_longer_n_grams_occur_no_more_often(text: str) -> None:
-    """Where the most frequent n-gram occurs twice, the (n-1)-gram it begins with does: no share comes from nothing."""
-    measures = repetition(Text(text)).scores
-    names = [name for name in (f"top_{n}_gram_character_share" for n in range(2, 5)) if name in measures]
-    for shorter, longer in pairwise(names):
-        assert measures[shorter] > 0 or measures[longer] == 0
 
 
 def test_n_grams_of_characters_are_twice_as_long() -> None:

@@ -87,11 +87,6 @@ def test_every_letter_and_digit_of_unicode_is_of_its_kind() -> None:
             assert len(tokens(character * 2)) == expected, f"U+{code:04X} {unicodedata.name(character, '')}"
 
 
-@given(st.text())
-def test_tokens_are_all_that_is_no_space(text: str) -> None:
-    assert "".join(tokens(text)) == "".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -88,7 +88,7 @@ def _modified_in_zip(info: zipfile.ZipInfo) -> dict[str, str]:
     return {"modified": modified.isoformat()} if modified != datetime(1980, 1, 1) else {}  # which stands for no date
 
 
-def read_tar(stream: BinaryIO) -> Iterator[Member | RejectedRecord]:
+def read_tar(stream: io.BufferedReader) -> Iterator[Member | RejectedRecord]:
     """The files of a tar archive in one pass, without folders. A damaged header, or an end without its mark, ends the
     reading with one rejected record, which `tarfile` alone would not tell."""
     source = _Blocks(stream)
@@ -110,22 +110,21 @@ def read_tar(stream: BinaryIO) -> Iterator[Member | RejectedRecord]:
 
 
 class _Blocks:
-    """What `tarfile` reads from; keeps the last piece, to see at which block it has ended."""
+    """What `tarfile` reads from; keeps the last blocks, to see at which one it has ended."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
-        self._piece, self._end = b"", 0
+        self._last, self._end = b"", 0
 
     def read(self, size: int) -> bytes:
-        piece = self._stream.read(size)
-        if piece:
-            self._piece, self._end = piece, self._end + len(piece)
+        piece = self._stream.read1(size)  # what comes before damage, before the damage
+        self._last, self._end = (self._last + piece)[-2 * size :], self._end + len(piece)
         return piece
 
     def rejected_behind(self, offset: int) -> Iterator[RejectedRecord]:
         """Unless the block there is one of zeros, with nothing else behind it. The stream is read to its very end,
         where its checksum is looked at."""
-        rest = self._piece[len(self._piece) - (self._end - offset) :] if offset < self._end else b""
+        rest = self._last[len(self._last) - (self._end - offset) :] if offset < self._end else b""
         if len(rest) < tarfile.BLOCKSIZE:
             yield RejectedRecord("", "the mark at the end of the archive is missing: it may be cut off")
         elif rest[: tarfile.BLOCKSIZE].strip(b"\0"):

@@ -35,7 +35,7 @@ def read_warc(stream: io.BufferedReader, budget: ByteBudget) -> Iterator[Item]:
     """The payload of each `response` with the status 200 and of each `resource`, called by its address, with the media
     type that it was sent as, and the time of capture as date. Other records are counted. In a stream that cannot be
     sought, damage ends the reading."""
-    begins = _MEMBER if _MEMBER.match(head_of(stream)) else _RECORD
+    begins = _RECORD if b"WARC/1." in head_of(stream) else _MEMBER
     crawl = _Crawl(stream, budget)
     start: int | None = 0
     for _ in range(_PLACES):

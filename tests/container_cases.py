@@ -52,15 +52,6 @@ def check_cuts(name: str, raw: bytes, step: int = 1, start: int = 0) -> None:
         assert found == whole[: len(found)], end
 
 
-@st.composite
-def flipped(draw: st.DrawFn, raw: bytes) -> bytes:
-    """`raw` with one to five bytes changed."""
-    damaged = bytearray(raw)
-    for position in draw(st.sets(st.integers(0, len(raw) - 1), min_size=1, max_size=5)):
-        damaged[position] ^= draw(st.integers(1, 255))
-    return bytes(damaged)
-
-
 @contextmanager
 def peak_below(most: int) -> Iterator[None]:
     """Fails where Python holds more than `most` bytes at once, beyond what it held before."""

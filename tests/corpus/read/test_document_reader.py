@@ -1,6 +1,5 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
-import email.message
 import gzip
 import inspect
 import io
@@ -19,9 +18,7 @@ from lmworks.corpus.read.config import Columns, ReadConfig
 from lmworks.corpus.read.document_reader import documents_of, read_documents, source_digest
 from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.sources.files import FoundFile, NoSourceError
-from lmworks.corpus.sources.source_code import source_code_type
 from lmworks.records import Document, RejectedRecord
-from lmworks.retrieve.document_structure import parse
 
 
 def read(base: Path, *sources: str, **settings: object) -> tuple[dict[str, Document], dict[str, RejectedRecord]]:
@@ -168,16 +165,6 @@ def test_folders_within_folders_are_read_deeper_than_functions_may_call_each_oth
     assert list(documents) == ["docs/a.md", f"docs/{'d/' * 300}x.md", "docs/z.md"]
 
 
-def test_two_sources_of_one_name_do_not_collide(tmp_path: Path) -> None:
-    write(tmp_path, one__docs__a_dot_md="1", two__docs__a_dot_md="2", a_dot_md="3")
-    documents, _ = read(tmp_path, "one/docs", "two/docs", "a.md")
-    assert {uri: document.text for uri, document in documents.items()} == {
-        "docs/a.md": "1",
-        "docs-2/a.md": "2",
-        "a.md": "3",
-    }
-
-
 def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
     write(tmp_path, docs__a_dot_md="1", docs__b_dot_md="2")
     documents, left_out = read(tmp_path, "docs/*.md", "docs")
@@ -296,27 +283,6 @@ def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
         from_mapping(ReadConfig, {"source_code": "all"})
 
 
-@pytest.mark.parametrize(
-    "name", ["a.py", "a.pyi", "a.c", "a.H", "a.cpp", "a.rs", "a.go", "a.ts", "a.tsx", "a.java", "a.rb", "a.sh", "a.sql",
-             "a.kt", "a.swift", "a.toml", "a.yml", "a.css", "Dockerfile", "CMakeLists.txt"],
-)  # fmt: skip
-def test_usual_source_files_are_known(name: str) -> None:
-    assert (source_code_type(Path("src") / name) or "").startswith("text/x-")
-
-
-@pytest.mark.parametrize("name", ["a.md", "a.txt", "a.json", "a.png", "a", "py", ".c", "a.csv"])
-def test_other_files_are_no_source_code(name: str) -> None:
-    assert source_code_type(Path(name)) is None
-
-
-def test_whole_source_code_can_be_cut_into_passages(tmp_path: Path) -> None:
-    write(tmp_path / "tree", **SOURCES)
-    documents, _ = read(tmp_path, "tree", source_code="whole")
-    for document in documents.values():
-        covered = "".join(document.text[b.start : b.end] for section in parse(document) for b in section.blocks)
-        assert "".join(covered.split()) == "".join(document.text.split())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Files that hold many documents
 
@@ -372,17 +338,6 @@ def test_a_table_is_read_row_by_row(tmp_path):
     assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
     assert first.kind == "web"
     assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
-
-
-def test_a_mailbox_is_read_message_by_message(tmp_path):
-    message = email.message.EmailMessage()
-    message["Subject"], message["From"], message["Date"] = "Bridge", "a@example.org", "Mon, 06 May 2024 10:00:00 +0200"
-    message.set_content("The bridge will be closed.\n")
-    (tmp_path / "m.mbox").write_bytes(b"From a@example.org Mon May  6 10:00:00 2024\n" + message.as_bytes() + b"\n")
-    (document,) = read(tmp_path, "m.mbox")[0].values()
-    assert (document.title, document.kind) == ("Bridge", "mail")
-    assert document.text.strip() == "The bridge will be closed."
-    assert document.date is not None and document.date.startswith("2024-05-06")
 
 
 def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, contents, flipped, items_of, kept, rejected
+from container_cases import SMALL, contents, items_of, kept, rejected
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
 
@@ -96,8 +96,3 @@ def test_cut_off_anywhere_it_gives_what_came_before() -> None:
     for end in range(len(raw)):
         found = kept(read_all(raw[:end]))
         assert found[:-1] == whole[: max(0, len(found) - 1)]
-
-
-@given(st.data())
-def test_flipped_bytes_do_no_harm(data: st.DataObject) -> None:
-    read_all(data.draw(flipped(mboxrd([message([b"a"]), message([b"From b"])]))), small=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, check_cuts, flipped, items_of, kept, rejected
+from container_cases import SMALL, check_cuts, items_of, kept, rejected
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
 
@@ -120,9 +120,3 @@ def test_broken_xml_ends_the_reading() -> None:
 def test_cut_off_anywhere_it_gives_what_came_before() -> None:
     raw = dump(page("A", ("2024", "text")), page("B", ("2024", "more")), page("C", ("2024", "x")))
     check_cuts("a.xml", raw, 3, len("<mediawiki "))
-
-
-@given(st.data())
-def test_flipped_bytes_do_no_harm(data: st.DataObject) -> None:
-    raw = dump(page("A", ("2024", "text")), page("B", ("2024", "more"), redirect=True))
-    items_of("a.xml", data.draw(flipped(raw)), SMALL)

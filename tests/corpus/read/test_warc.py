@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, check_cuts, contents, flipped, items_of, kept, rejected
+from container_cases import SMALL, check_cuts, contents, items_of, kept, rejected
 from lmworks.corpus.read import warc
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
@@ -99,20 +99,6 @@ def test_a_page_that_was_found_twice_has_two_names() -> None:
 def test_the_type_of_a_page(message: bytes, media_type: str | None) -> None:
     (item,) = items_of("a.warc", record(message))
     assert isinstance(item, Record) and item.media_type == media_type
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ('Text/HTML; Charset="ISO-8859-1"', ("text/html", "iso-8859-1")),
-        ("text/html;x=y; charset = 'utf-8'", ("text/html", "utf-8")),
-        ("text/html; charset=", ("text/html", None)),
-        ("nonsense", (None, None)),
-        ("", (None, None)),
-    ],
-)
-def test_content_types(value: str, expected: tuple[str | None, str | None]) -> None:
-    assert warc.content_type(value) == expected
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -217,14 +203,6 @@ def test_a_damaged_member_of_a_gzip_file_costs_itself(place: int) -> None:
     items = items_of("a.warc.gz", b"".join([*members[:2], bytes(damaged), *members[3:]]))
     assert [item.uri for item in kept(items)] == ["http://0/", "http://1/", "http://3/", "http://4/"]
     assert [item.reason.split(":")[0] for item in rejected(items)] == ["damaged WARC data"]
-
-
-@given(st.booleans(), st.data())
-def test_flipped_bytes_do_no_harm(packed: bool, data: st.DataObject) -> None:
-    in_chunks = response(chunked(b"page"), "Transfer-Encoding: chunked")
-    records = [record(in_chunks), record(PAGE), record(b"", kind="request")]
-    raw = b"".join(gzip.compress(each) if packed else each for each in records)
-    items_of("a.warc", data.draw(flipped(raw)), SMALL)
 
 
 def test_damage_everywhere_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,6 @@ from lmworks.records import RejectedRecord
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1 or SHA-256, which `git archive` leaves in the comment
 _INPUT = 1 << 14  # a step of the decompressors, which give nothing of the step in which they find damage
 _OUTPUT_OF_ZSTD = 1 << 12  # bytes; pyarrow gives nothing of a read in which it finds damage
-_NOT_FILES = {
-    tarfile.LNKTYPE: "a link", tarfile.SYMTYPE: "a link", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ def read_zip(stream: BinaryIO, budget: ByteBudget) -> Iterator[Member | Rejected
         if info.flag_bits & 0x2041:  # bits 0, 6 and 13
             yield RejectedRecord(name, "encrypted")
         elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            yield RejectedRecord(name, "a link" if stat.S_ISLNK(mode) else "a device or a pipe")
+            yield RejectedRecord(name, "a link" if stat.S_ISLNK(mode) else "no regular file")
         else:
             content = counted(_opened_when_read(archive, info), budget)
             yield Member(names.unique(name), content, info.file_size, commit | _modified_in_zip(info))
@@ -102,7 +98,7 @@ def read_tar(stream: io.BufferedReader) -> Iterator[Member | RejectedRecord]:
         if info.issparse():
             yield RejectedRecord(name, "a sparse file")
         elif info.type not in tarfile.REGULAR_TYPES:
-            yield RejectedRecord(name, _NOT_FILES.get(info.type, f"of the unknown type {info.type!r}"))
+            yield RejectedRecord(name, "a link" if info.islnk() or info.issym() else "no regular file")
         elif opened := archive.extractfile(info):
             metadata = _modified_in_tar(info) | _commit_of(info.pax_headers.get("comment", ""))
             yield Member(names.unique(name), cast(io.BufferedReader, opened), info.size, metadata)

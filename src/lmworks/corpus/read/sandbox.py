@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -70,43 +71,34 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         Raises UnusableError, as the function does, and where it took too long or too much memory or died of it; and
         what else the function raises, as an UnusableError too, since it was this argument that it could not stand.
         """
-        seconds = seconds or self._config.seconds
-        connection = self._started()
-        try:
-            connection.send((function, argument, seconds, False))
-            good, result = connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise self._death(seconds) from None
-        if not good:
-            raise UnusableError(result)
-        return result
+        (answer,) = self.stream(_once, (function, argument, self._what), seconds)
+        return answer
 
-    def stream(self, function: Callable[[A, Mark], Iterator[R]], argument: A) -> Iterator[R]:
+    def stream(
+        self, function: Callable[[A, Mark], Iterator[R]], argument: A, seconds: float | None = None
+    ) -> Iterator[R]:
         """What a generator function of the argument and of `mark` yields; it is at most one ahead.
 
-        Raises UnusableError where the process died; `place` then says where. An error that the function raises is
-        raised here.
+        Raises UnusableError where the process died, and `place` then says where; and what the function raises.
         """
-        seconds, connection = self._config.seconds, self._started()
+        seconds = seconds or self._config.seconds
+        connection = self._started()
         self._place.value = -1
-        ended = False
+        is_whole = False
         try:
-            connection.send((function, argument, seconds, True))
-            while True:
-                good, value = connection.recv()
-                if good is None:
-                    break
-                if not good:
-                    ended = True
-                    raise value
+            connection.send((function, argument, seconds))
+            while (answer := connection.recv()) is not None:
+                value, error = answer
+                if is_whole := error is not None:
+                    raise error
                 yield value
                 connection.send(None)
-            ended = True
+            is_whole = True
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            ended = True
+            is_whole = True
             raise self._death(seconds) from None
         finally:
-            if not ended:  # nobody wants the rest
+            if not is_whole:  # nobody wants the rest
                 self.close()
 
     def close(self) -> None:
@@ -118,7 +110,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
         if self._connection is None or not self.alive:
             context = get_context("spawn")
             self._connection, theirs = context.Pipe()
-            arguments = (theirs, self._config, self._what, self._clock, self._place)
+            arguments = (theirs, self._config, self._clock, self._place)
             self._process = context.Process(target=_serve, args=arguments, daemon=True)
             start_child(self._process)
             theirs.close()
@@ -152,75 +144,77 @@ class Sandbox(AbstractContextManager["Sandbox"]):
 # In the other process
 
 
-def _serve(connection: Connection, config: SandboxConfig, what: str, clock: float | None, place: Any) -> None:
+def _serve(connection: Connection, config: SandboxConfig, clock: float | None, place: Any) -> None:
     end_with_parent()
     _limit_memory(config.megabytes)
     connection.send(None)  # it has started
     while True:
         try:
-            function, argument, seconds, streams = connection.recv()
+            function, argument, seconds = connection.recv()
+            _answer(connection, function, argument, _Clock(seconds, clock), place)
         except EOFError:
             return
-        try:
-            if streams:
-                _stream(connection, function, argument, seconds, place)
-            else:
-                _set_clock(seconds * (clock or 1.0), seconds if clock else 0.0)
-                answer = _tried(function, argument, what)
-                _set_clock()
-                connection.send(answer)
         except MemoryError:
             os._exit(_NO_MEMORY)
 
 
-def _set_clock(real: float = 0.0, processor: float = 0.0) -> None:
-    """The system ends the process by it, which no parser can hold back."""
-    signal.setitimer(signal.ITIMER_REAL, real)
-    signal.setitimer(signal.ITIMER_PROF, processor)
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """By which the system ends this process: no parser can hold that back."""
+
+    seconds: float
+    multiple: float | None  # by the clock, of the seconds of the processor
+
+    def begin(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self.seconds * (self.multiple or 1.0))
+        signal.setitimer(signal.ITIMER_PROF, self.seconds if self.multiple else 0.0)
+
+    def stop(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _stream(connection: Connection, function: Any, argument: Any, seconds: float, place: Any) -> None:
-    """Sends (True, value) for each, then (None, None); (False, error) where it raised."""
+def _answer(connection: Connection, function: Any, argument: Any, clock: _Clock, place: Any) -> None:
+    """Sends (value, None) for each, and None at the end; (None, error) where it raised."""
 
     def mark(where: int) -> None:
         place.value = where
         if where < 0:
-            _set_clock(seconds)
+            clock.begin()
 
-    values = function(argument, mark)
-    waits = False
+    def send(answer: tuple[Any, Exception | None] | None) -> None:
+        nonlocal waits
+        clock.stop()  # others take their time
+        if waits:
+            connection.recv()
+        connection.send(answer)
+        waits = True
+
+    waits, last = False, None
+    clock.begin()
     try:
-        for value in values:
-            _set_clock()  # others take their time
-            if waits:
-                connection.recv()
-            connection.send((True, value))
-            waits = True
-            _set_clock(seconds)
-        last: tuple[bool | None, Any] = (None, None)
-    except MemoryError:
+        for value in function(argument, mark):
+            send((value, None))
+            clock.begin()
+    except (MemoryError, EOFError):
         raise
-    except (UnreachableError, ModuleNotFoundError) as error:
-        last = (False, error)
+    except (UnusableError, UnreachableError, ModuleNotFoundError) as error:
+        last = (None, error)
     except Exception as error:  # perhaps one that does not pickle
-        last = (False, RuntimeError(f"{type(error).__name__}: {error}"))
-    _set_clock()
-    if waits:
-        connection.recv()
-    connection.send(last)
+        last = (None, RuntimeError(f"{type(error).__name__}: {error}"))
+    send(last)
 
 
-def _tried(function: Callable[[Any], Any], argument: Any, what: str) -> tuple[bool, Any]:
+def _once(given: tuple[Callable[[A], R], A, str], _: Mark) -> Iterator[R]:
+    function, argument, what = given
     try:
-        return True, function(argument)
-    except UnusableError as error:
-        return False, str(error)
-    except MemoryError:
+        yield function(argument)
+    except (UnusableError, MemoryError):
         raise
     except RecursionError:
-        return False, "its parts are nested too deeply"
+        raise UnusableError("its parts are nested too deeply") from None
     except Exception as error:  # a function's own surprise at what it is given
-        return False, f"{what} failed: {type(error).__name__}: {error}"[:300]
+        raise UnusableError(f"{what} failed: {type(error).__name__}: {error}"[:300]) from None
 
 
 def _limit_memory(megabytes: int) -> None:

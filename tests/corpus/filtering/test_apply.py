@@ -108,37 +108,6 @@ def test_through_the_stages(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 # Headings of docstrings
 
-SOURCE = '''"""The bakery. Write to jane.miller@bakery-miller.com or to bob.miller@bakery-miller.com.
-
-# no heading, whatever it looks like
-"""
-
-def bake(oven):
-    """Bakes. Call +41 44 668 18 00 when the oven is cold."""
-
-class Bread:
-    """A loaf of bread, as it comes out of the oven of the bakery in the morning."""
-
-    def slice(self, width):
-        """Slices it. Ask jane.miller@bakery-miller.com for the width."""
-'''
-
-
-def test_the_sections_of_a_cleaned_module_have_their_names(tmp_path):
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "bakery.py").write_text(SOURCE)
-    settings = [f'sources=["{tmp_path / "code"}"]', 'source_code="docstrings"']
-    run_alone("data.read", tmp_path / "documents", [], [], settings)
-    run_alone("data.annotate", tmp_path / "tagged", [tmp_path / "documents"], [], [])
-    steps = 'steps=[{name="personal", marks={"pii.*"={action="redact"}}}]'
-    run_alone("data.clean", tmp_path / "cleaned", [tmp_path / "documents", tmp_path / "tagged"], [], [steps])
-    (cleaned,) = DocumentStore(tmp_path / "cleaned")
-    assert cleaned.text.count("<EMAIL>") == 3 and cleaned.text.count("<PHONE>") == 1
-    named = {section.heading_path[-1]: section for section in parse(cleaned)}
-    assert list(named) == ["module bakery", "bake(oven)", "class Bread", "Bread.slice(self, width)"]
-    for name, first in (("bake(oven)", "Bakes."), ("class Bread", "A loaf"), ("Bread.slice(self, width)", "Slices")):
-        assert cleaned.text[named[name].blocks[1].start :].startswith(first)
-
 
 @given(st.data())
 def test_headings_stay_where_their_sign_stays(data):

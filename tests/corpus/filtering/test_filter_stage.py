@@ -174,9 +174,7 @@ def test_the_artefact_is_whole_and_tells_what_took_them(nothing):
     assert "| more | words | 4 |" in (nothing / "data_card.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "use", ["data.annotate", "data.balance", "tokenizer.bpe", "embeddings.glove", "ground.questions"]
-)
+@pytest.mark.parametrize("use", ["data.annotate", "data.balance", "tokenizer.bpe", "ground.questions"])
 def test_stages_that_would_read_them_refuse_and_say_where_to_look(nothing, tmp_path, use):
     with pytest.raises(ValueError, match="holds no documents") as caught:
         run(use, tmp_path / "out", [nothing])

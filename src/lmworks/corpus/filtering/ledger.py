@@ -45,7 +45,7 @@ class Entry:
 _WORDS = ("source", "kind", "language", "step", "verdict", "rule")
 _FIRST = ("rule", "value", "threshold", "label", "kept_duplicate")  # columns with those of the first reason
 _LISTS = {"reasons": Reason, "cuts": Edit}
-_BATCH = 50_000  # rows
+_BATCH = 10_000  # rows that are in memory as objects
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
@@ -123,7 +123,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     _check_schema(path)
-    for batch in pq.ParquetFile(path).iter_batches(columns=list(columns)):
+    for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=list(columns)):
         yield _plain(pa.Table.from_batches([batch]).select(list(columns)))
 
 

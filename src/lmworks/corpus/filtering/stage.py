@@ -28,12 +28,7 @@ from lmworks.corpus.filtering.ledger import (
     read_flows,
     write_ledger,
 )
-from lmworks.corpus.filtering.policy_checks import (
-    Names,
-    check_policy,
-    check_refused,
-    missing_names,
-)
+from lmworks.corpus.filtering.policy_checks import Names, check_policy, check_refused, missing_names
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.licence import LICENCE
@@ -108,12 +103,12 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     for table in attributes.only(*columns(policy)):
         names.add(table)
         decisions.append(decide(policy, table))
-    sentences = []
+    sentences, known = [], default_policy().steps  # which are for any documents
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
         missing = [*missing_names(step, names)]
         if not any(shard.in_scope.any() for shard in of_step):
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
-        sentences += missing if step not in default_policy().steps else []  # which are for any documents
+        sentences += missing if step not in known else []
     documents = standing_of(attributes.only(*STANDING))
     decide_duplicates(policy, documents, decisions, duplicates, CorpusTexts(shards, attributes))
     check_refused(policy, documents, decisions)

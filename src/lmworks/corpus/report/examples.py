@@ -71,7 +71,6 @@ def examples_section(found: Filtered) -> Section:
 
 def _dropped(found: Filtered) -> Iterator[Example]:
     pc = compute()
-
     names = ["document", "hash", "step", "rule", "value", "threshold", "label", "kept_duplicate"]
     table = found.rows(names, verdict=["dropped"])
     distance = pc.fill_null(pc.abs(pc.subtract(table["value"], table["threshold"])), 0.0)

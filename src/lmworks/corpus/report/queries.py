@@ -55,7 +55,6 @@ class Filtered:
         import pyarrow as pa
 
         pc = compute()
-
         batches = read_batches(self.folder / LEDGER, ["verdict"])
         found = [pc.index_in(batch["verdict"], pa.array(VERDICTS)).to_numpy().astype(np.int8) for batch in batches]
         return np.concatenate([np.empty(0, np.int8), *found]).reshape(-1, len(self.policy.names))
@@ -116,7 +115,6 @@ class Filtered:
     def place(self, uri: str) -> tuple[int, int]:
         """The number of a document's shard, and its place there."""
         pc = compute()
-
         place, starts = pc.index(self.uris, uri).as_py(), self._shards[1]
         number = int(np.searchsorted(starts, place, side="right")) - 1
         return number, place - int(starts[number])

@@ -89,8 +89,11 @@ def band_keys(signatures: NDArray[np.uint32], choice: Bands) -> NDArray[np.uint6
 # Candidates
 
 
-def candidate_pairs(keys: NDArray[np.uint64], crowd: int) -> Iterator[NDArray[np.int64]]:
-    """Each pair of texts that shares a bucket of at most `crowd` texts, once, in (n, 2) int64 arrays.
+def candidate_pairs(
+    keys: NDArray[np.uint64], crowd: int, crowds: dict[bytes, NDArray[np.int64]]
+) -> Iterator[NDArray[np.int64]]:
+    """Each pair of texts that shares a bucket of at most `crowd` texts, once, in (n, 2) int64 arrays; `crowds` gets the
+    texts of every larger one, in ascending order, by their bytes, so that one that several bands have counts once.
 
     In each pair the smaller number comes first. That a pair came before, in an earlier band, is seen from the keys
     themselves, so that no set of pairs is kept.
@@ -106,18 +109,8 @@ def candidate_pairs(keys: NDArray[np.uint64], crowd: int) -> Iterator[NDArray[np
             if len(new):
                 yield new
         small[order[positions(starts[few], (ends - starts)[few])], band] = True
-
-
-def crowds(keys: NDArray[np.uint64], crowd: int) -> list[NDArray[np.int64]]:
-    """The texts of every bucket of more than `crowd`, in ascending order; one that several bands have counts once."""
-    found: dict[bytes, NDArray[np.int64]] = {}
-    for band in range(keys.shape[1]):
-        order, starts, ends = buckets(keys[:, band])
-        many = ends - starts > crowd
-        for start, end in zip(starts[many].tolist(), ends[many].tolist(), strict=True):
-            members = order[start:end].copy()
-            found.setdefault(members.tobytes(), members)
-    return list(found.values())
+        for start, end in zip(starts[~few].tolist(), ends[~few].tolist(), strict=True):
+            crowds.setdefault(order[start:end].tobytes(), order[start:end].copy())
 
 
 def buckets(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

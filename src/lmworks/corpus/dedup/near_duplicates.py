@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lmworks.corpus.dedup.hashes import PERMUTATIONS, WORDS, HashRows
 from lmworks.corpus.dedup.library import hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.match_tables import Pairs
-from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, crowds, verify
+from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, verify
 
 BATCH = 4_000_000  # characters that are hashed at once: large enough that calls cost nothing, small enough for memory
 CROWD = 64  # documents of the largest bucket whose pairs are all compared
@@ -107,10 +107,11 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
     def sets_of(documents: NDArray[np.int64]) -> HashRows:
         return shingle_sets((texts[int(number)] for number in distinct[documents].tolist()), config.words)
 
-    found, candidates = verify(candidate_pairs(bands, CROWD), sets_of, config.threshold)
+    crowds: dict[bytes, NDArray[np.int64]] = {}
+    found, candidates = verify(candidate_pairs(bands, CROWD, crowds), sets_of, config.threshold)
     alike = np.sort(distinct[np.stack((found.first, found.second), axis=1)], axis=1)
     first, second = np.concatenate((alike, equal)).T
     similarity = np.concatenate((found.similarity, np.ones(len(equal))))
     by_number = np.lexsort((second, first))
-    members = tuple(distinct[each] for each in crowds(bands, CROWD))
+    members = tuple(distinct[each] for each in crowds.values())
     return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)

@@ -144,21 +144,6 @@ def test_places_are_those_of_the_repaired_text(tmp_path):
     assert cut_out(texts["s/b"].repaired, ranges).split() == ["Ünter", "It", "ends", "here."]
 
 
-def test_a_step_speaks_only_of_what_it_looks_at(tmp_path):
-    """The book is the better document; but the step is about pages, so that a page keeps the paragraph."""
-    shared = random_text(random.Random(3), 40)
-    kinds = {"s/book": "book", "s/page1": "web", "s/page2": "web"}
-    corpus = [
-        (uri, Given(f"{shared}\n\n{uri}", kind=kind, licence="MIT" * (kind == "book"))) for uri, kind in kinds.items()
-    ]
-    write_corpus(tmp_path, corpus)
-    run_duplicates(tmp_path)
-    [judged] = decide(tmp_path, PARAGRAPHS | {"kinds": ["web"]}).values()
-    assert cuts(tmp_path, judged).keys() == {"s/page2"}
-    [judged] = decide(tmp_path, PARAGRAPHS).values()
-    assert cuts(tmp_path, judged).keys() == {"s/page1", "s/page2"}
-
-
 def test_what_was_not_looked_for_is_no_result(tmp_path):
     write_corpus(tmp_path, [("s/a", Given("a text")), ("s/b", Given("another text"))])
     run_duplicates(tmp_path, paragraphs=False)

@@ -91,14 +91,7 @@ _CODE_LINE = re.compile(
 
 
 def inspect_code(text: Text) -> Attributes:
-    """Scores and spans of a file of code; its name is the last part of `text.uri`. No scores of an empty text.
-
-    Scores: `code_generated` (how sure it is that a program wrote it; 0 where nothing says so), `code_vendored` (1 for
-    a path of other people's code, else 0), `code_mean_line_length` and `code_longest_line` (characters),
-    `code_space_share`, `code_alphanumeric_share`, `code_data_share` (of the characters), `code_parses` (1 or 0; of
-    Python, JSON and TOML); and where the name tells the language, `code_comment_share` and `code_docstring_share`, of
-    the characters that are no white space. Spans: `code.generated`, `code.minified`, `code.data`,
-    `code.licence_header`, `code.banner` and `code.dead_code` (comments that hold code).
+    """What `CODE` emits, of a file whose name is the last part of `text.uri`; nothing of an empty one.
 
     Comments are looked for in the first 200,000 characters; but for Python, no further than to what hardly a person
     writes: 600 letters, blanks, slashes and stars in a row, 1,000 of these and brackets, or a line of 2,000 characters.
@@ -132,14 +125,14 @@ CODE = Tagger(
     "code",
     inspect_code,
     {
-        "score.code_generated": "how sure it is that a program wrote the file",
-        "score.code_vendored": "1 where the path is that of others' code",
-        "score.code_parses": "1 where it does, 0 where it does not",
+        "score.code_generated": "how sure it is that a program wrote the file; 0 where nothing says so",
+        "score.code_vendored": "1 where the path is that of others' code, else 0",
+        "score.code_parses": "1 or 0; of Python, JSON and TOML",
         "score.code_alphanumeric_share": "of the characters, letters and digits",
         "score.code_space_share": "of the characters, spaces",
         "score.code_data_share": "of the characters, those of data",
-        "score.code_comment_share": "of the characters, those of comments",
-        "score.code_docstring_share": "of the characters, those of docstrings",
+        "score.code_comment_share": "of all but white space, what stands in comments, if the name tells the language",
+        "score.code_docstring_share": "likewise of docstrings",
         "score.code_longest_line": "characters of the longest line",
         "score.code_mean_line_length": "characters of a line",
         "span.code.generated": "where it says that a program wrote it",

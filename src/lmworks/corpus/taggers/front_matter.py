@@ -121,11 +121,7 @@ def repair_matter(text: str) -> list[Edit]:
 
 def find_matter(text: str) -> list[TaggedSpan]:
     """Front and back matter, in order; of two parts that overlap the surer one, or of two as sure the one that begins
-    first.
-
-    Rules: `matter.licence`, `matter.producer`, `matter.title_page`, `matter.contents`, `matter.index`,
-    `matter.advertisements`, `matter.copyright`, `matter.colophon`.
-    """
+    first. The rules are those of `FRONT_MATTER`."""
     lines, starts = split_lines(text)
     start, end, found = _frames(text)
     found += _lists(lines, starts, start, end)

@@ -285,15 +285,12 @@ def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.boo
     from sklearn.metrics import roc_curve
 
     wrongly, recall, values = (each[1:] for each in roc_curve(labels, probabilities, drop_intermediate=False))
-    if len(values) == 1:
-        return float(values[0])
-    index = (recall - wrongly)[:-1]  # the last threshold takes all texts
+    index = (recall - wrongly)[: max(1, len(values) - 1)]  # the last threshold takes all texts
     best = np.flatnonzero(index >= index.max() - 1e-12)
     place = int(best[(len(best) - 1) // 2])
-    high, low = float(values[place]), float(values[place + 1])
-    exact = middle if (middle := (low + high) / 2) > low else high  # no number lies between the smallest ones
-    rounded = (float(f"{exact:.{digits}g}") for digits in range(2, 17))
-    return next((each for each in rounded if low < each <= high), exact)
+    high, low = float(values[place]), float(values[min(place + 1, len(values) - 1)])
+    rounded = (float(f"{(low + high) / 2:.{digits}g}") for digits in range(2, 17))
+    return next((each for each in rounded if low < each <= high), high)
 
 
 def _auc(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: object) -> Scored:

@@ -1,16 +1,11 @@
 """The scores of published heuristic filters, and their thresholds: Gopher's quality rules, C4, FineWeb, signs of spam.
 
-Gopher's paper does not say what a word is. Here it is one of `words.py`, without punctuation, for the number of words,
-their mean length, stop words and ratios of symbols. For the share of words with a letter it is what stands between
-spaces, since that rule is about symbols that stand alone, in prose: blocks of code between fences of Markdown, and the
-bars and dashes that draw its tables, are left out.
-
-Where datatrove 0.10.1 differs: of Gopher's rules it divides by tokens, in which punctuation counts: ratios of symbols
-get smaller, and prose with much punctuation fails the rule of letters. The scores `…_token_…` are those. It counts
-blank lines as lines that begin with no bullet; `filled_line_share` times a share of lines is its share. It knows two
-bullets, • and -. Of C4's it looks for "lorem ipsum" and "{" only in lines that end as sentences do, and the paper in
-the page; the scores `c4_kept_…` are of the lines that stay. A typographic quotation mark is no end of a sentence to
-it, though a plain one is, nor is the end of "text. [1]", since a space is left where the citation was.
+Gopher's paper does not say what a word is. Here it is one of `words.py`, without punctuation; for the share of words
+with a letter it is what stands between spaces in prose, since that rule is about symbols that stand alone. datatrove
+0.10.1 divides by tokens, in which punctuation counts: the scores `…_token_…` are those. Its shares of lines are of all
+lines (`filled_line_share` times ours), and it knows two bullets, • and -. Of C4's it looks for "lorem ipsum" and "{"
+only in lines that end as sentences do, and the paper in the page; the scores `c4_kept_…` are of the lines that stay. A
+typographic quotation mark is no end of a sentence to it, nor is the end of "text. [1]".
 """
 
 import re

@@ -1,13 +1,10 @@
 """How much of a text repeats itself: Rae et al. 2021, appendix A.1.1 and table A1, of its prose.
 
-Lines and paragraphs that repeat an earlier one, character for character; blank ones are none (datatrove 0.10.1 counts
-the empty ends of a text as lines, two of which are duplicates).
-
-n-grams are of tokens, as datatrove's are; where most words are single characters, as in Chinese, Japanese and Thai, n
-stands for twice as many of them, since a word has two or more. For n of 2 to 4: the characters within the most frequent
-n-gram, spaces included, that occurs twice at least; of several the first. Characters that two occurrences share count
-once, as they do in the paper. datatrove puts one space between any two tokens, counts shared ones twice ("+ + + +" is
-more than all of itself), and takes an n-gram that occurs once, which drops texts of a few words.
+Lines and paragraphs that repeat an earlier one, character for character; blank ones are none. n-grams are of tokens, as
+datatrove's are; where most words are single characters, as in Chinese, Japanese and Thai, n stands for twice as many.
+For n of 2 to 4: the characters within the most frequent n-gram, spaces included, that occurs twice at least; of several
+the first. Characters that two occurrences share count once, as they do in the paper (datatrove counts them twice, puts
+one space between any two tokens, and takes an n-gram that occurs once, which drops texts of a few words).
 
 For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that was seen before counts the
 characters of its tokens, and the look goes on behind it; another one is seen from now on, and the look goes on at the

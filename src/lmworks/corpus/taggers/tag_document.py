@@ -158,8 +158,8 @@ def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     perplexity = (config.perplexity,) if config.perplexity else ()
     settings = {"word_lists": config.word_lists, "evaluation": config.evaluation, "perplexity": perplexity}
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
-    classifiers = sorted(config.classifiers.items())
-    return found | {"classifiers": {name: named_file(file, base, "classifiers", name) for name, file in classifiers}}
+    named = {name: named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())}
+    return found | {"classifiers": named}
 
 
 def contamination(overlaps: Sequence[Overlap]) -> Attributes:

@@ -1,12 +1,10 @@
 """All families together: whatever the text, marks lie in it apart from each other, and what they say is stable."""
 
-import pickle
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pii_finds import finds
 from pii_texts import texts
 
 from lmworks.corpus.attributes import TaggedSpan
@@ -82,23 +80,11 @@ def test_precedence_is_sureness_then_rule_then_place_then_length():
     assert sorted([*order[2:], *order[:2]], key=precedence) == order
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("https://acme.com/?to=jo@acme.com", [("email", "jo@acme.com")]),
-     ("password: jo@acme1.com", [("password", "jo@acme1.com")]), ("http://93.184.216.34/", [("ip", "93.184.216.34")]),
-     ("4111 1111 1111 1111 (212) 736-5000", [("card", "4111 1111 1111 1111"), ("phone", "(212) 736-5000")]),
-     ("4111111111111111 0341 8387176", [("card", "4111111111111111"), ("phone", "0341 8387176")])],
-)  # fmt: skip
-def test_what_wins(text, expected):
-    assert finds(text) == expected
-
-
-def test_the_annotator_marks_and_measures():
-    annotate = pickle.loads(pickle.dumps(personal_data))
-    annotations = annotate(Text("To jo@acme.com"))
-    assert annotations.spans == (TaggedSpan("pii.email", 3, 14, 0.95),)
-    assert annotations.scores == {"pii_marks": 1.0, "pii_share": 11 / 14}
-    assert annotate(Text("")).scores == {"pii_marks": 0.0}
+def test_scores_and_spans():
+    found = personal_data(Text("To jo@acme.com"))
+    assert found.spans == (TaggedSpan("pii.email", 3, 14, 0.95),)
+    assert found.scores == {"pii_marks": 1.0, "pii_share": 11 / 14}
+    assert personal_data(Text("")).scores == {"pii_marks": 0.0}
     assert find_personal_data("To jo@acme.com", at_least=0.96) == ()
 
 

@@ -138,7 +138,7 @@ def measure(piece: Piece) -> Measures:
 
 def first_reason(preset: Preset, measures: Mapping[str, float]) -> str:
     """The first measure beyond its threshold, with its value; "" where all are within."""
-    for name, at_least, at_most, _ in PRESETS[preset]:
+    for name, at_least, at_most in PRESETS[preset]:
         value = measures.get(name)
         if value is None:
             continue

@@ -63,7 +63,7 @@ def test_globs_that_an_earlier_one_does_not_cover_and_words_of_any_label_are_fin
 
 def test_a_preset_is_what_was_published_and_can_be_changed():
     step = from_mapping(Step, {"name": "s", "preset": "gopher", "limits": {"words": {"at_least": 10}}})
-    published = {name: (low, high) for name, low, high, _ in PRESETS["gopher"]}
+    published = {name: (low, high) for name, low, high in PRESETS["gopher"]}
     told = {name: (limit.at_least, limit.at_most) for name, limit in step.all_limits.items()}
     assert told == {**published, "words": (10.0, None)}
 

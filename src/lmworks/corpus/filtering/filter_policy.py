@@ -155,7 +155,7 @@ class Step:
     @property
     def all_limits(self) -> Mapping[str, Limit]:
         """Those of the preset, as `limits` changes them."""
-        preset = {name: Limit(low, high) for name, low, high, _ in PRESETS[self.preset]} if self.preset else {}
+        preset = {name: Limit(low, high) for name, low, high in PRESETS[self.preset]} if self.preset else {}
         return {**preset, **self.limits}
 
     def on_span(self, rule: str) -> OnSpan | None:

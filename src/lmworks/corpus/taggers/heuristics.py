@@ -12,7 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.repetition import duplicates
@@ -242,31 +242,17 @@ SPAM = Tagger(
 )
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Thresholds: for each score the lowest and highest value with which a document stays, and where that is published. In
-# the order in which datatrove 0.10.1 looks, so that first reasons can be compared. The presets `datatrove_…` give its
-# verdicts where its scores or numbers are not those of the papers.
+# Thresholds: a score, and the lowest and highest value with which a document stays. In the order in which datatrove
+# 0.10.1 looks, so that first reasons can be compared. The presets `datatrove_…` give its verdicts where its scores or
+# numbers are not those of the papers.
 
 Preset = Literal[
     "gopher", "gopher_repetition", "c4", "fineweb", "datatrove_gopher", "datatrove_c4", "datatrove_fineweb"
 ]
+Published = tuple[str, float | None, float | None]
 
-
-class Published(NamedTuple):
-    """`measure` below `at_least` or above `at_most` drops a document."""
-
-    measure: str
-    at_least: float | None
-    at_most: float | None
-    source: str
-
-
-def _rules(source: str, *rows: tuple[str, float | None, float | None]) -> tuple[Published, ...]:
-    return tuple(Published(*row, source) for row in rows)
-
-
-_DATATROVE = "datatrove 0.10.1"
 _OF_TOKENS = {"hash_word_ratio", "ellipsis_word_ratio", "alphabetic_word_share"}
-_GOPHER = (
+_GOPHER: tuple[Published, ...] = (  # Rae et al. 2021, appendix A.1.1
     ("words", 50, 100_000),
     ("mean_word_length", 3, 10),
     ("hash_word_ratio", None, 0.1),
@@ -276,12 +262,14 @@ _GOPHER = (
     ("alphabetic_word_share", 0.8, None),
     ("stop_words", 2, None),
 )
-_FINEWEB = (("terminal_line_share", 0.12, None), ("short_line_share", None, 0.67))
+_LINES: tuple[Published, ...] = (("terminal_line_share", 0.12, None), ("short_line_share", None, 0.67))
+_NEWLINES: Published = ("newlines_per_token", None, 0.3)  # of datatrove; the paper does not name it
+_SENTENCES: Published = ("c4_kept_sentences", 5, None)  # Raffel et al., section 2.2, of the first version (2019)
+_DUPLICATES = "fineweb_duplicate_character_share"
 
 PRESETS: Mapping[Preset, tuple[Published, ...]] = {
-    "gopher": _rules("Rae et al. 2021, appendix A.1.1", *_GOPHER),
-    "gopher_repetition": _rules(
-        "Rae et al. 2021, table A1",
+    "gopher": _GOPHER,
+    "gopher_repetition": (  # table A1
         ("duplicate_paragraph_share", None, 0.30),
         ("duplicate_paragraph_character_share", None, 0.20),
         ("duplicate_line_share", None, 0.30),
@@ -289,26 +277,13 @@ PRESETS: Mapping[Preset, tuple[Published, ...]] = {
         *((f"top_{n}_gram_character_share", None, most) for n, most in ((2, 0.20), (3, 0.18), (4, 0.16))),
         *((f"duplicate_{n}_gram_character_share", None, round(0.20 - n / 100, 2)) for n in range(5, 11)),
     ),
-    "c4": (
-        *_rules("Raffel et al., section 2.2", ("lorem_ipsum", None, 0), ("curly_brackets", None, 0)),
-        *_rules("Raffel et al., section 2.2, of the first version (2019)", ("c4_kept_sentences", 5, None)),
+    "c4": (("lorem_ipsum", None, 0), ("curly_brackets", None, 0), _SENTENCES),
+    # Penedo et al. 2024, section 3.6. The paper drops a document that lies at a threshold as well; here, as in its
+    # code, only one that lies beyond.
+    "fineweb": (*_LINES, (_DUPLICATES, None, 0.1), _NEWLINES),
+    "datatrove_gopher": tuple(
+        (name.replace("_word_", "_token_") if name in _OF_TOKENS else name, low, high) for name, low, high in _GOPHER
     ),
-    # The paper drops a document that lies at a threshold as well; here, as in its code, only one that lies beyond.
-    "fineweb": (
-        *_rules("Penedo et al. 2024, section 3.6", *_FINEWEB, ("fineweb_duplicate_character_share", None, 0.1)),
-        *_rules(f"{_DATATROVE}; the paper does not name it", ("newlines_per_token", None, 0.3)),
-    ),
-    "datatrove_gopher": _rules(
-        _DATATROVE,
-        *((n.replace("_word_", "_token_") if n in _OF_TOKENS else n, low, high) for n, low, high in _GOPHER),
-    ),
-    "datatrove_c4": _rules(
-        _DATATROVE,
-        *(("c4_kept_lorem_ipsum", None, 0), ("c4_kept_curly_brackets", None, 0), ("c4_kept_sentences", 5, None)),
-    ),
-    "datatrove_fineweb": (
-        *_rules(_DATATROVE, *_FINEWEB),
-        *_rules(f"{_DATATROVE}; the paper says 0.1", ("fineweb_duplicate_character_share", None, 0.01)),
-        *_rules(_DATATROVE, ("newlines_per_token", None, 0.3)),
-    ),
+    "datatrove_c4": (("c4_kept_lorem_ipsum", None, 0), ("c4_kept_curly_brackets", None, 0), _SENTENCES),
+    "datatrove_fineweb": (*_LINES, (_DUPLICATES, None, 0.01), _NEWLINES),
 }

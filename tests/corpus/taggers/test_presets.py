@@ -36,24 +36,21 @@ def test_prose_passes(preset: Preset) -> None:
 
 @pytest.mark.parametrize(
     ("preset", "text", "measure"),
-    [
-        ("gopher", "The cat and the dog sat.", "words"),
-        ("gopher", "# the a to b of # and # that # be # " * 20, "hash_word_ratio"),
-        ("gopher", "\n".join(f"- {line}" for line in PROSE.split("\n") if line), "bullet_line_share"),
-        ("gopher", PROSE.replace(".\n", "...\n"), "ellipsis_line_share"),
-        ("gopher", PROSE + " 12 34 | 56 =" * 40, "alphabetic_word_share"),
-        ("gopher", "kurz war der Weg, lang die Nacht, kalt das Haus. " * 8, "stop_words"),
-        ("gopher_repetition", f"{PROSE}\n\n{PROSE}", "duplicate_line_share"),
-        ("gopher_repetition", f"{PROSE} " + "buy now " * 30, "top_2_gram_character_share"),
-        ("c4", PROSE.replace("An old man", "{An old man}"), "curly_brackets"),
-        ("c4", PROSE + "\nLorem ipsum", "lorem_ipsum"),
-        ("c4", PROSE.replace(".", ""), "c4_kept_sentences"),
-        ("fineweb", PROSE.replace(".", ","), "terminal_line_share"),
-        ("fineweb", PROSE.replace(" ", "\n"), "short_line_share"),
-        ("fineweb", f"{PROSE}\n{PROSE}", "fineweb_duplicate_character_share"),
-        ("fineweb", PROSE.replace(" ", "\n"), "newlines_per_token"),
-    ],
-)
+    [("gopher", "The cat and the dog sat.", "words"),
+     ("gopher", "# the a to b of # and # that # be # " * 20, "hash_word_ratio"),
+     ("gopher", "\n".join(f"- {line}" for line in PROSE.split("\n") if line), "bullet_line_share"),
+     ("gopher", PROSE.replace(".\n", "...\n"), "ellipsis_line_share"),
+     ("gopher", PROSE + " 12 34 | 56 =" * 40, "alphabetic_word_share"),
+     ("gopher", "kurz war der Weg, lang die Nacht, kalt das Haus. " * 8, "stop_words"),
+     ("gopher_repetition", f"{PROSE}\n\n{PROSE}", "duplicate_line_share"),
+     ("gopher_repetition", f"{PROSE} " + "buy now " * 30, "top_2_gram_character_share"),
+     ("c4", PROSE.replace("An old man", "{An old man}"), "curly_brackets"),
+     ("c4", PROSE + "\nLorem ipsum", "lorem_ipsum"), ("c4", PROSE.replace(".", ""), "c4_kept_sentences"),
+     ("fineweb", PROSE.replace(".", ","), "terminal_line_share"),
+     ("fineweb", PROSE.replace(" ", "\n"), "short_line_share"),
+     ("fineweb", f"{PROSE}\n{PROSE}", "fineweb_duplicate_character_share"),
+     ("fineweb", PROSE.replace(" ", "\n"), "newlines_per_token")],
+)  # fmt: skip
 def test_what_a_rule_is_after_breaks_it(preset: Preset, text: str, measure: str) -> None:
     assert measure in broken(preset, text)
 

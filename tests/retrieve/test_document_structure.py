@@ -292,7 +292,7 @@ def test_own_headings_are_counted() -> None:
 def extractor_names() -> set[str]:
     """Every name that the package's readers give a document's extractor, as its source has them."""
     names = set()
-    for path in (Path(lmworks.__file__).parent / "data").rglob("*.py"):
+    for path in (Path(lmworks.__file__).parent / "corpus").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value))):
@@ -306,8 +306,8 @@ def extractor_names() -> set[str]:
 
 def test_there_is_a_parser_for_every_extractor_and_for_those_of_others() -> None:
     names = extractor_names()
-    assert names >= {"mail", "row", "pdf", "docx", "epub", "wikitext", "plain", "web-page", "python-docstrings"}
-    for name in sorted(names | {"of-a-plugin", ""}):
+    assert names >= {"mail", "row", "pdf", "docx", "epub", "wikitext", "web-page", "python-docstrings"}
+    for name in sorted(names | {"markdown", "plain", "of-a-plugin", ""}):
         text = "# A\n\nfirst\n\n# B\n\n- second\n"
         sections = parse(Document(text, "u", "", name, "1", ""))
         covers_everything(text, sections)

@@ -169,7 +169,7 @@ def test_a_hash_before_or_after_cleaning_or_its_beginning(folder):
     [
         ("plan.md", "plan.md may be notes/old/plan.md, notes/plan.md: give more of it"),
         ("notes/plan", "next to it in the alphabet are notes/old/twin.md, notes/plan.md, notes/short.md"),
-        ("", "Give its uri, which begins with the name of the source's folder, the end of it, or the first 8"),
+        ("", "Give its uri, which begins with the name of the source's folder, the last parts of it, or the first 8"),
     ],
 )
 def test_a_name_that_means_none_or_several(folder, capsys, monkeypatch, name, message):

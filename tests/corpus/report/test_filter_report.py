@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 from lmworks.artefact import read_manifest
 from lmworks.build import StageOutcome, run_alone, stage_sections
 from lmworks.corpus.documents import DocumentStore
-from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
+from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
+from lmworks.corpus.filtering.ledger import LEDGER, Flow, read_ledger
 from lmworks.corpus.report.card import renamed
 from lmworks.corpus.report.examples import side_by_side
 from lmworks.corpus.report.funnel import cut_table, dropped_table, flow_table, steps_table, thresholds_table
-from lmworks.corpus.report.queries import Filtered, margin
+from lmworks.corpus.report.queries import Filtered, alarms, margin
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORDS = (
@@ -199,6 +201,21 @@ def luminance(colour: str) -> float:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # How near, and where two texts differ
+
+
+def test_an_alarm_is_of_what_came_in_and_of_parts_that_matter():
+    def flows(source: str, language: str, came: int, left: int) -> list[Flow]:
+        rows = [Flow(source, "text", language, step, "kept", "", left, left, left) for step in ("s", EMPTY)]
+        dropped = Flow(source, "text", language, "s", "dropped", "x", came - left, came - left, 0)
+        return [Flow(source, "text", language, REPAIR, "kept", "", came, came, came), dropped, *rows]
+
+    every = [*flows("pages", "de", 20, 5), *flows("pages", "en", 80, 80), *flows("pages", "fr", 9, 0)]
+    every += flows("notes", "en", 10, 6)
+    found = SimpleNamespace(flows=every, policy=Policy((Step("s", duplicates="exact"),), alarm=0.3))
+    assert [(each.source, each.step, each.documents) for each in alarms(found)] == [  # type: ignore[arg-type]
+        ("notes", "s", 0.4),
+        ("the language de in pages", "all steps", 0.75),  # of nine pages in French a share says nothing
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ never by the order of reading.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -67,7 +67,7 @@ class Decisions:
 
 def columns(policy: Policy) -> set[str]:
     """The attributes that decisions go by."""
-    names = {"uri", LABEL + MEASURED} | ({"spans"} if any(step.marks for step in policy.steps) else set())
+    names = {LABEL + MEASURED} | ({"spans"} if any(step.marks for step in policy.steps) else set())
     names |= {SCORE + name for step in policy.steps for name in step.all_limits}
     return names | {LABEL + name for step in policy.steps for name in step.labels}
 
@@ -133,13 +133,13 @@ def type_in_place(rule: str) -> str:
     return f"<{rule.rpartition('.')[2].upper()}>"
 
 
-def clipped(by_step: Sequence[Iterable[Edit]], length: int) -> list[list[Edit]]:
+def clipped(by_step: Sequence[Collection[Edit]], length: int) -> list[list[Edit]]:
     """The cuts of each step in a text of this length, without what earlier ones took, so that none overlap.
 
     A range that is redacted and partly gone already loses its rest without a replacement: half a number is no less
     personal. Ranges of no characters, and cuts inside of gone ranges, vanish.
     """
-    taken = bytearray(length)
+    taken = bytearray(length if any(by_step) else 0)
     found = []
     for cuts in by_step:
         mine: list[Edit] = []

@@ -162,15 +162,22 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Documents and bytes that came to a step, that it left, that it dropped, and documents that it cut."""
+    """Documents and bytes that came to a step, and that it left; bytes of those that it dropped; how many it cut."""
 
     came: int = 0
     came_bytes: int = 0
     left: int = 0
     left_bytes: int = 0
-    dropped: int = 0
     dropped_bytes: int = 0
     cut: int = 0
+
+    @property
+    def dropped(self) -> int:
+        return self.came - self.left
+
+    @property
+    def taken_bytes(self) -> int:
+        return self.came_bytes - self.left_bytes
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
@@ -212,7 +219,7 @@ def tally(flows: Iterable[Flow], *names: str) -> Mapping[Any, Tally]:
 def _tally(flow: Flow) -> Tally:
     came, left = (flow.documents, flow.bytes_before), (flow.documents, flow.bytes_after)
     if flow.verdict == "dropped" and not flow.bytes_after:
-        return Tally(*came, 0, 0, *came)
+        return Tally(*came, dropped_bytes=flow.bytes_before)
     if flow.verdict == "cut":
         return Tally(*came, *left, cut=flow.documents)
     if flow.verdict in ("kept", "out_of_scope") and came == left:

@@ -50,16 +50,12 @@ _LIMITS = (
 
 def card(found: Filtered, raised: Sequence[Alarm]) -> str:
     """The card as the README.md of a dataset."""
-    steps, sources = tally(found.flows, "step"), flow_table(found, "source")
+    steps = tally(found.flows, "step")
     came, left = steps[REPAIR], steps[EMPTY]
-    stay = {
-        source: each.left_bytes
-        for (source, step), each in tally(found.flows, "source", "step").items()
-        if step == EMPTY
-    }
-    title = _listed(sorted(stay, key=lambda source: (-stay[source], source))) or "Documents"
-    stays = [licence or "" for licence, stays in zip(found.labels("licence"), found.stays, strict=True) if stays]
-    licences = Counter(stays)
+    stay = tally((flow for flow in found.flows if flow.step == EMPTY), "source")
+    title = _listed(sorted(stay, key=lambda source: (-stay[source].left_bytes, source))) or "Documents"
+    every = zip(found.labels("licence"), found.stays, strict=True)
+    licences = Counter(licence or "" for licence, stays in every if stays)
     details = (
         f"{left.left:,} documents of {left.left_bytes:,} bytes from {title}, of {came.came:,} documents of "
         f"{came.came_bytes:,} bytes that were read, cleaned by lmworks by a policy of {len(found.policy.steps)} steps; "
@@ -68,7 +64,7 @@ def card(found: Filtered, raised: Sequence[Alarm]) -> str:
     rejected = Counter[str]()
     for record in read_rows(RejectedRecord, found.folder / REJECTED):  # a reason without what is true of one alone
         rejected[re.sub(r"(?: \([^()]*\))+$|:.*", "", record.reason)] += record.count
-    flows = [sources, flow_table(found, "language"), flow_table(found, "kind")]
+    flows = [flow_table(found, name) for name in ("source", "language", "kind")]
     flows.append(Table(("files and records that became no document", "number"), tuple(rejected.most_common())))
     taken = [steps_table(found), dropped_table(found), cut_table(found), thresholds_table(found)]
     limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
@@ -181,15 +177,10 @@ def _quoted(text: str) -> str:
 
 def _section(section: Section) -> str:
     """Lines of text that begin with a dash are items."""
-    lines = (
-        ("- " if line.startswith("- ") else "") + _escaped(line.removeprefix("- ")) for line in section.text.split("\n")
+    text = "\n".join(
+        re.sub("^(- )?(.*)", lambda m: (m[1] or "") + _escaped(m[2]), line) for line in section.text.split("\n")
     )
-    parts = [
-        f"\n## {_escaped(section.title)}",
-        *(["\n".join(lines)] if section.text else []),
-        *map(_table, section.tables),
-    ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"\n## {section.title}", *([text] if text else []), *map(_table, section.tables)]) + "\n"
 
 
 def _table(table: Table) -> str:

@@ -55,7 +55,7 @@ def steps_table(found: Filtered) -> Table:
     steps, rows = tally(found.flows, "step"), []
     for name in found.policy.names:
         step = steps[name]
-        taken = (step.dropped_bytes, step.came_bytes - step.dropped_bytes - step.left_bytes)
+        taken = (step.dropped_bytes, step.taken_bytes - step.dropped_bytes)
         rows.append((name, *about[name], step.came, step.dropped, step.cut, step.came_bytes, *taken))
     header = ("step", "looks at", "rules", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
     return Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")
@@ -119,7 +119,7 @@ def _by(found: Filtered, name: str) -> Section:
     steps, largest, folds = tally(found.flows, name, "step"), _largest(found, name), []
     for title, taken in (
         ("Documents that each step dropped", lambda step: step.dropped),
-        ("Bytes that each step took", lambda step: step.came_bytes - step.left_bytes),
+        ("Bytes that each step took", lambda step: step.taken_bytes),
     ):
         rows = tuple((each or "unknown", *(taken(steps[each, step]) for step in names)) for each in largest)
         folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), rows),)))

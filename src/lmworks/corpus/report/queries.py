@@ -17,7 +17,7 @@ from lmworks.config import from_mapping
 from lmworks.corpus.attributes import LABEL, SCORE, CorpusAttributes, attribute_files
 from lmworks.corpus.documents import Shard, corpus_shards
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
-from lmworks.corpus.filtering.ledger import LEDGER, Flow, compute, read_batches, read_flows, read_rows, tally
+from lmworks.corpus.filtering.ledger import LEDGER, Flow, Tally, compute, read_batches, read_flows, read_rows, tally
 from lmworks.corpus.filtering.stage import POLICY
 from lmworks.corpus.taggers.pii.scan import MEASURE as PERSONAL_DATA
 
@@ -173,32 +173,32 @@ class Alarm:
 
 
 def alarms(found: Filtered) -> list[Alarm]:
-    """Every step that took more than the policy's share of what a source had in the beginning; then all steps together
-    where they did: of a source of which no single one did, and of kinds and languages that matter in it."""
-    raised = list[Alarm]()
+    """Every step that took more than the policy's share of what a source had in the beginning; all steps together where
+    they did and no single one; and all steps where they took it of kinds and languages that matter in a source."""
+    raised, wholes = list[Alarm](), dict[str, Tally]()
 
-    def add(name: str, step: str, taken: tuple[int, int], whole: tuple[int, int]) -> None:
-        alarm = Alarm(name, step, taken[0] / max(whole[0], 1), taken[1] / max(whole[1], 1))
+    def add(name: str, step: str, taken: Tally, whole: Tally) -> None:
+        alarm = Alarm(name, step, taken.dropped / whole.came, taken.taken_bytes / max(whole.came_bytes, 1))
         if max(alarm.documents, alarm.bytes) > found.policy.alarm:
             raised.append(alarm)
 
-    tallies = tally(found.flows, "source", "step")
-    wholes = {
-        source: (each.came, each.came_bytes) for (source, step), each in sorted(tallies.items()) if step == REPAIR
-    }
-    for source, whole in wholes.items():
+    steps = tally(found.flows, "source", "step")
+    for source in sorted({source for source, _ in steps}):
+        wholes[source] = all_steps(steps[source, REPAIR], steps[source, EMPTY])
         for name in found.policy.names:
-            step = tallies[source, name]
-            add(source, name, (step.dropped, step.came_bytes - step.left_bytes), whole)
-    known = {alarm.source for alarm in raised}
-    for by in ("source", "kind", "language"):
-        parts = tally(found.flows, "source", by, "step")
-        for source, name in sorted({(source, name) for source, name, _ in parts}):
-            came, left, whole = parts[source, name, REPAIR], parts[source, name, EMPTY], wholes[source]
-            before, lost = (came.came, came.came_bytes), (came.came - left.left, came.came_bytes - left.left_bytes)
-            matters = came.came >= _FEWEST and (lost[0] > _LEAST * whole[0] or lost[1] > _LEAST * whole[1])
-            if source not in known if by == "source" else matters and before != whole:
-                add(
-                    source if by == "source" else f"the {by} {name or 'unknown'} in {source}", "all steps", lost, before
-                )
+            add(source, name, steps[source, name], wholes[source])
+        if source not in {alarm.source for alarm in raised}:
+            add(source, "all steps", wholes[source], wholes[source])
+    for by in ("kind", "language"):
+        steps = tally(found.flows, "source", by, "step")
+        for source, name in sorted({(source, name) for source, name, _ in steps}):
+            part, whole = all_steps(steps[source, name, REPAIR], steps[source, name, EMPTY]), wholes[source]
+            matters = part.dropped > _LEAST * whole.came or part.taken_bytes > _LEAST * whole.came_bytes
+            if matters and _FEWEST <= part.came < whole.came:
+                add(f"the {by} {name or 'unknown'} in {source}", "all steps", part, part)
     return raised
+
+
+def all_steps(first: Tally, last: Tally) -> Tally:
+    """All that came to the first step, and that the last one left."""
+    return Tally(first.came, first.came_bytes, last.left, last.left_bytes)

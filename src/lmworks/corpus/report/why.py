@@ -108,8 +108,8 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[S
 
 
 def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[str]:
-    """The uris of the documents of this hash, or else of the one whose uri this is or ends with; none where only what
-    became no document is meant."""
+    """The uris of the documents of this hash, or else of the one whose uri this is, or the last parts of it; none where
+    only what became no document is meant."""
     table = Filtered(folder, {}).rows(["document", "hash"], step=[REPAIR])
     uris, hashes = table["document"].to_pylist(), table["hash"].to_pylist()
     if len(name) >= _FEWEST_DIGITS and set(name.lower()) <= set("0123456789abcdef"):
@@ -117,21 +117,18 @@ def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[
         found = [uri for uri, digest in zip(uris, hashes, strict=True) if digest.startswith(digits)]
         if found := found or [origin.uri for origin in origins(folder, digits)]:
             return found
-    found = [uri for uri in uris if uri == name] or [uri for uri in uris if name and uri.endswith(name)]
-    behind = [uri for uri in found if uri == name or uri.removesuffix(name)[-1] in "/#:"]
-    found = list(dict.fromkeys(behind or found))
+    ends = tuple(f"{sign}{name}" for sign in "/#:")
+    found = [uri for uri in uris if uri == name] or [uri for uri in uris if uri.endswith(ends)]
     if len(found) > 1:
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
         raise AmbiguousNameError(f"{name} may be {', '.join(found[:_NAMED])}{more}: give more of it")
     if not found and not rejected:
-        ordered = sorted(uris)
-        place = bisect_left(ordered, name)
-        near = ordered[max(place - 1, 0) : place + 2]
+        place = bisect_left(uris := sorted(uris), name)
         raise LookupError(
             f"the ledger in {folder} knows no document {name!r}; next to it in the alphabet are "
-            f"{', '.join(near) or 'none'}. Give its uri, which begins with the name of the source's folder, the end of "
-            "it, or the first 8 or more digits of its hash; or name the workspace in which it was cleaned with "
-            "--workspace"
+            f"{', '.join(uris[max(place - 1, 0) : place + 2])}. Give its uri, which begins with the name of the "
+            "source's folder, the last parts of it, or the first 8 or more digits of its hash; or name the workspace "
+            "in which it was cleaned with --workspace"
         )
     return found
 

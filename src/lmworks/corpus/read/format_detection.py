@@ -50,19 +50,12 @@ _ZIP_DOCUMENTS = {
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 
-# What opens a file, by its suffix, and the media type of such a file.
+# What opens a file, by its suffix.
 _KINDS: dict[str, Kind] = {
     ".bz2": "bzip2", ".csv": "csv", ".gz": "gzip", ".jsonl": "jsonl", ".mbox": "mbox", ".ndjson": "jsonl",
     ".parquet": "parquet", ".tab": "tsv", ".tar": "tar", ".tbz": "bzip2", ".tbz2": "bzip2", ".tgz": "gzip",
     ".tsv": "tsv", ".txz": "xz", ".tzst": "zstd", ".warc": "warc", ".xz": "xz", ".zip": "zip", ".zst": "zstd",
 }  # fmt: skip
-_KIND_TYPES: dict[str, str] = {
-    "bzip2": "application/x-bzip2", "csv": "text/csv", "gzip": "application/gzip", "jsonl": "application/jsonl",
-    "mbox": "application/mbox", "mediawiki": "application/xml", "parquet": "application/vnd.apache.parquet",
-    "tar": "application/x-tar", "tsv": "text/tab-separated-values", "warc": "application/warc",
-    "xz": "application/x-xz", "zip": "application/zip", "zstd": "application/zstd",
-}  # fmt: skip
-
 _BEHIND_COMPRESSION = {".tbz": ".tar", ".tbz2": ".tar", ".tgz": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 
 
@@ -141,10 +134,10 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 def _by_content(head: bytes) -> Format | None:
     for kind, begins in _BEGINNINGS:
         if begins.match(head):
-            return Format(kind, _KIND_TYPES[kind])
+            return Format(kind, f"application/x-{kind}")
     if head.startswith((b"PK\3\4", b"PK\5\6", b"PK\7\x08PK")):
         document = _zip_document(head)
-        return Format(None, document) if document else Format("zip", _KIND_TYPES["zip"])
+        return Format(None, document) if document else Format("zip", "application/x-zip")
     for offset, magic, media_type in _MAGIC:
         if head.startswith(magic, offset):
             return Format(None, media_type)
@@ -163,7 +156,7 @@ def _zip_document(head: bytes) -> str | None:
 
 def _by_name(name: str, suffix: str) -> Format | None:
     if kind := _KINDS.get(suffix):
-        return Format(kind, _KIND_TYPES[kind])
+        return Format(kind, f"application/x-{kind}")
     media_type = MEDIA_TYPES.get(suffix) or _ZIP_DOCUMENTS.get(suffix) or source_code_type(PurePosixPath(name))
     return Format(None, media_type) if media_type else None
 

@@ -165,13 +165,13 @@ class _Clock:
     seconds: float
     multiple: float | None  # by the clock, of the seconds of the processor
 
-    def begin(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, self.seconds * (self.multiple or 1.0))
-        signal.setitimer(signal.ITIMER_PROF, self.seconds if self.multiple else 0.0)
+    def begin(self, times: int = 1) -> None:
+        signal.setitimer(signal.ITIMER_REAL, times * self.seconds * (self.multiple or 1.0))
+        if self.multiple:
+            signal.setitimer(signal.ITIMER_PROF, times * self.seconds)
 
     def stop(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        self.begin(0)
 
 
 def _answer(connection: Connection, function: Any, argument: Any, clock: _Clock, place: Any) -> None:

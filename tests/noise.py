@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -103,20 +104,12 @@ def wrapped(text: str, width: int = 72, hyphenate: float = 0.0, seed: int = 0) -
     return "\n\n".join(paragraphs) + "\n", breaks
 
 
-def _planting() -> tuple[Callable[..., None], Callable[[], Planted]]:
-    """A function that appends a part, which may be noise, and one that gives the text."""
-    parts: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length = 0
-
-    def add(part: str, noise: bool = False) -> None:
-        nonlocal length
-        if noise:
-            spans.append((length, length + len(part)))
-        parts.append(part)
-        length += len(part)
-
-    return add, lambda: Planted("".join(parts), tuple(spans))
+def _planted(parts: Iterable[tuple[str, bool]]) -> Planted:
+    """Parts of a text, and which of them are noise."""
+    parts = list(parts)
+    ends = list(accumulate(len(part) for part, _ in parts))
+    spans = tuple((end - len(part), end) for (part, is_noise), end in zip(parts, ends, strict=True) if is_noise)
+    return Planted("".join(part for part, _ in parts), spans)
 
 
 def paged(
@@ -130,20 +123,17 @@ def paged(
 ) -> Planted:
     """A text in pages of so many lines, each with the next of `heads` above it, which may hold the number as "{}", and
     with the number below it, in the form of `number`; "" for none."""
-    add, planted = _planting()
     body = text.rstrip("\n").split("\n")
+    parts: list[tuple[str, bool]] = []
     for page, start in enumerate(range(0, len(body), lines)):
         if page:
-            add("\n\f" if form_feeds else "\n")
+            parts.append(("\n\f" if form_feeds else "\n", False))
         if heads:
-            add(heads[page % len(heads)].format(numeral(first + page)), noise=True)
-            add("\n\n")
-        add("\n".join(body[start : start + lines]))
+            parts += [(heads[page % len(heads)].format(numeral(first + page)), True), ("\n\n", False)]
+        parts.append(("\n".join(body[start : start + lines]), False))
         if number:
-            add("\n\n")
-            add(number.format(numeral(first + page)), noise=True)
-    add("\n")
-    return planted()
+            parts += [("\n\n", False), (number.format(numeral(first + page)), True)]
+    return _planted([*parts, ("\n", False)])
 
 
 def misread(text: str, share: float, seed: int = 0) -> tuple[str, list[Misread]]:
@@ -178,35 +168,26 @@ def misread(text: str, share: float, seed: int = 0) -> tuple[str, list[Misread]]
 def with_repeated_pages(text: str, lines: int = 30, every: int = 7) -> Planted:
     """A wrapped text in which every seventh piece of so many lines stands twice; the spans are of the second ones."""
     body = text.rstrip("\n").split("\n")
-    add, planted = _planting()
-    for number, start in enumerate(range(0, len(body), lines)):
-        piece = "\n".join(body[start : start + lines]) + "\n"
-        for copy in range(2 if number % every == every - 1 else 1):
-            add(piece, noise=copy == 1)
-    return planted()
+    pieces = ["\n".join(body[start : start + lines]) + "\n" for start in range(0, len(body), lines)]
+    copies = [1 + (number % every == every - 1) for number in range(len(pieces))]
+    return _planted((piece, copy == 1) for piece, of in zip(pieces, copies, strict=True) for copy in range(of))
 
 
-def with_footnotes(
-    text: str, marker: str = "[{}]", every: int = 5, note: str = "See the note of the editor."
-) -> Planted:
+def with_footnotes(text: str, marker: str = "[{}]", every: int = 5) -> Planted:
     """A text in which every fifth paragraph of some words has a reference in it and its note behind it."""
-    add, planted = _planting()
+    parts: list[tuple[str, bool]] = []
     count = 0
     for number, paragraph in enumerate(text.split("\n\n")):
-        if number:
-            add("\n\n")
+        parts.append(("\n\n" if number else "", False))
         words = paragraph.split(" ")
         if number % every != every - 1 or len(words) < 8 or not paragraph[:1].isalpha():
-            add(paragraph)
+            parts.append((paragraph, False))
             continue
         count += 1
         mark = marker.format(count)
-        add(" ".join(words[:5]))
-        add(mark, noise=True)
-        add(" " + " ".join(words[5:]).rstrip("\n"))
-        add("\n\n")
-        add(f"{mark} {note} Number {count}.", noise=True)
-    return planted()
+        parts += [(" ".join(words[:5]), False), (mark, True), (" " + " ".join(words[5:]).rstrip("\n"), False)]
+        parts += [("\n\n", False), (f"{mark} See the note of the editor. Number {count}.", True)]
+    return _planted(parts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from duplicate_cases import edited, near, random_text, true_jaccard, uncompiled
+from duplicate_cases import edited, near, random_text, true_jaccard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import near_duplicates
-from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, keys_of_texts
+from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig
 
 CONFIG = NearDuplicatesConfig(threshold=0.7)
 
@@ -74,15 +74,3 @@ def test_everyone_who_goes_has_a_twin_and_nobody_who_stays_is_similar(crowd, mon
     staying = np.flatnonzero(kept.document == np.arange(len(texts))).tolist()
     alike = [(a, b) for a in staying for b in staying if a < b and true_jaccard(texts[a], texts[b]) >= 0.8]
     assert alike == []
-
-
-def test_keys_of_parts_are_keys_of_the_whole(planted):
-    texts = planted[0][:50]
-    parts = [keys_of_texts(texts[start : start + 13], CONFIG) for start in range(0, 50, 13)]
-    joined = Keys(np.concatenate([each.bands for each in parts]), np.concatenate([each.words for each in parts]))
-    whole = keys_of_texts(texts, CONFIG)
-    with uncompiled():
-        slow = keys_of_texts(texts, CONFIG)
-    for found in (joined, slow):
-        np.testing.assert_array_equal(found.bands, whole.bands)
-        np.testing.assert_array_equal(found.words, whole.words)

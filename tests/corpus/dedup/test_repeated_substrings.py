@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup.match_tables import Places
-from lmworks.corpus.dedup.repeated_substrings import as_code_points, encoded, first_occurrences, repeated_passages
+from lmworks.corpus.dedup.repeated_substrings import first_occurrences, repeated_passages
 
 TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
 
@@ -122,13 +122,3 @@ def test_what_stands_nowhere_else_takes_no_memory():
     found = repeated_passages(texts, 200, most_bytes=4000)
     places = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
     assert [texts[document][start:end].strip() for document, start, end in places] == [shared.strip()] * 2
-
-
-@given(st.text("aé漢😀", max_size=12), st.data())
-def test_bytes_become_whole_characters(text, data):
-    raw = encoded(text)
-    start = data.draw(st.integers(0, len(raw)))
-    end = data.draw(st.integers(start, len(raw)))
-    [[first, last]] = as_code_points(raw, np.array([[start, end]])).tolist()
-    inside = whole_characters(text, {*range(start, end)})
-    assert {*range(first, last)} == inside

@@ -90,26 +90,6 @@ def test_formats(line: str) -> None:
     assert check(text, repair_chat(text)).split("\n") == [f"user{n}: some words" for n in (1, 2, 1, 3)]
 
 
-def test_nicks_with_a_space_behind_a_bracket() -> None:
-    text = """\
-[00:41] <[cro] ann> how?
-[00:42] <bob> [cro] ann, so: cat[1] and I know [1] and ann
-[00:42] <cat[1] > [cro] anna: yes
-=== [cro] ann [n=ann@example.org]  has left #ubuntu []
-=== cat[1]  is now known as [b] dog
-[00:43] <[b] dog> bob: I
-"""
-    assert (
-        check(text, repair_chat(text))
-        == """\
-user1: how?
-user2: user1, so: user3 and I know [1] and ann
-user3: [cro] anna: yes
-user3: user2: I
-"""
-    )
-
-
 def test_a_nick_of_one_letter_is_a_word_within_a_message() -> None:
     lines = ["[10:00] <a> is there a way to do it", "[10:01] <bob> a: no", "[10:02] <a> a pity"]
     repaired = apply_edits("\n".join(lines), repair_chat("\n".join(lines))).text

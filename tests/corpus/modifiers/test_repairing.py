@@ -88,15 +88,6 @@ def test_no_modifier_changes_a_clean_book(modify: Callable[[str], list[Edit]]) -
             assert modify(book(name)) == [], name
 
 
-def test_the_source_of_every_place_is_known() -> None:
-    noisy = scanned(made_prose(60))
-    clean = apply_edits(noisy, repair(noisy, "book"))
-    places = [clean.to_source(at, at + 1) for at in range(len(clean.text))]
-    assert places == sorted(places) and places[0][0] >= 0 and places[-1][1] <= len(noisy)
-    copied = [noisy[start] == clean.text[at] for at, (start, end) in enumerate(places) if end - start == 1]
-    assert sum(copied) > 0.98 * len(clean.text)
-
-
 def test_a_vocabulary_is_used() -> None:
     noisy, planted = misread(made_prose(20), 0.05)
     others = ocr_model(unbroken_counts(made_prose(300)))

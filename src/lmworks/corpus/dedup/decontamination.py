@@ -69,25 +69,24 @@ class EvaluationItem:
         return "\n".join(self.parts)
 
 
-def read_items(path: Path, name: str = "") -> list[EvaluationItem]:
+def read_items(path: Path) -> list[EvaluationItem]:
     """The items of a file of JSON objects, one a line (.jsonl, .json), or else of plain questions; .gz too.
 
-    Ids are `name/id`, or `name/number` by the number of the line; `name` is that of the file where none is given. An
-    answer that is a number, or one letter, names one of the choices where there are any. Empty lines are none.
-    ValueError names the line that is no object, has no question, or has an id for the second time.
+    Ids are `name/id`, or `name/number` by the number of the line, with the name of the file. An answer that is a
+    number, or one letter, names one of the choices where there are any. Empty lines are none. ValueError names the line
+    that is no object, has no question, or has an id for the second time.
     """
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     raw = path.read_bytes() if plain == path else gzip.decompress(path.read_bytes())
-    prefix = name or plain.stem
     try:
         lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}") from error
     items: dict[str, EvaluationItem] = {}
     for number, line in ((number, line) for number, line in enumerate(lines, 1) if line.strip()):
-        item = EvaluationItem(f"{prefix}/{number}", line.strip())
+        item = EvaluationItem(f"{plain.stem}/{number}", line.strip())
         if plain.suffix in (".jsonl", ".json"):
-            item = _from_json(line, prefix, number, f"{path}, line {number}")
+            item = _from_json(line, plain.stem, number, f"{path}, line {number}")
         if item.id in items:
             raise ValueError(f"{path}, line {number}: the id {item.id} is there twice")
         items[item.id] = item

@@ -157,7 +157,6 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
     found: list[TaggedSpan] = []
     length = end - start
     edge = max(_FRONT, length // 10)
-    gaps = [line for line in range(1, len(lines)) if not lines[line - 1].strip() and not lines[line].strip()]
     done = 0
     for line, text in enumerate(lines):
         heading = text.strip(" \t\r\f#*_") if len(text) <= _LONGEST_HEADING else ""
@@ -175,7 +174,7 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
             and not edge < position < length - edge
         ):
             rule = "matter.advertisements"
-            last, score = _advertised(lines, starts, line, end, gaps, at_the_end=position > length / 2)
+            last, score = _advertised(lines, starts, line, end, at_the_end=position > length / 2)
         else:
             continue
         if last > line:
@@ -248,18 +247,18 @@ def _listing(
 
 
 def _advertised(
-    lines: Sequence[str], starts: Sequence[int], line: int, end: int, gaps: Sequence[int], at_the_end: bool
+    lines: Sequence[str], starts: Sequence[int], line: int, end: int, at_the_end: bool
 ) -> tuple[int, float]:
     """Behind the advertisements under a heading: the end of a book, or in front of it the next two empty lines, which
     have to be near."""
     last = bisect_left(starts, end, hi=len(lines))
     if not at_the_end:
-        gap = bisect_left(gaps, line + 3)
         limit = min(end, starts[line] + _FRONT)
-        if gap < len(gaps) and starts[gaps[gap]] < limit:
-            last = gaps[gap]
-        elif limit < end:
+        near = range(line + 3, bisect_left(starts, limit, hi=len(lines)))
+        gap = next((at for at in near if not lines[at - 1].strip() and not lines[at].strip()), None)
+        if gap is None and limit < end:
             return 0, 0.0
+        last = last if gap is None else gap
     if _PRICE.search("\n".join(lines[line:last])):
         return last, 0.9
     items = [bare for each in lines[line + 1 : last] if (bare := each.strip())]

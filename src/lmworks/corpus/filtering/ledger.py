@@ -70,12 +70,12 @@ def _cell(entry: Entry, name: str) -> Any:
 def schema() -> Any:
     import pyarrow as pa
 
-    word, whole, text = pa.dictionary(pa.int32(), pa.string()), pa.int64(), pa.string()
+    whole, text = pa.int64(), pa.string()
     found = [("value", pa.float64()), ("threshold", pa.float64()), ("label", text), ("kept_duplicate", text)]
     reason = pa.struct([("kind", text), ("rule", text), *found])
     cut = pa.struct([("start", whole), ("end", whole), ("replacement", text), ("rule", text)])
     counts = ("characters_before", "characters_after", "bytes_before", "bytes_after")
-    columns = [("document", text), ("hash", text), *((name, word) for name in _WORDS), *found]
+    columns = [("document", text), ("hash", text), *((name, text) for name in _WORDS), *found]
     columns += [*((name, whole) for name in counts), ("reasons", pa.list_(reason)), ("cuts", pa.list_(cut))]
     return pa.schema(columns)
 
@@ -113,8 +113,8 @@ def read_rows(path: Path, columns: Sequence[str], **where: Sequence[str]) -> Any
 
     _check_schema(path)
     ((name, words),) = where.items()
-    meant = compute().field(name).cast("string").isin(pa.array(words, pa.string()))
-    return _plain(pq.read_table(path, columns=list(columns), filters=meant))
+    meant = compute().field(name).isin(pa.array(words, pa.string()))
+    return pq.read_table(path, columns=list(columns), filters=meant)
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Any]:
@@ -124,7 +124,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Any]:
 
     _check_schema(path)
     for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=list(columns)):
-        yield _plain(pa.Table.from_batches([batch]).select(list(columns)))
+        yield pa.Table.from_batches([batch]).select(list(columns))
 
 
 def _check_schema(path: Path) -> None:
@@ -132,13 +132,6 @@ def _check_schema(path: Path) -> None:
 
     if pq.read_schema(path).names != schema().names:
         raise ValueError(f"{path} was written by another version of lmworks: run its stage data.clean again")
-
-
-def _plain(table: Any) -> Any:
-    import pyarrow as pa
-
-    words = [each.with_type(pa.string()) if each.name in _WORDS else each for each in table.schema]
-    return table.cast(pa.schema(words))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def test_sections_of_one_title_say_which_stage_they_are_of(base):
     told = headings((base / "told").read_text())
     assert [each for each in told if each.startswith("Documents")] == ["Documents · books", "Documents · notes"]
     assert [each for each in told if each.startswith("By source")] == ["By source · kept", "By source · mixed"]
-    assert "Annotations" in told  # there is one
+    assert "Attributes" in told  # there is one
     page = (base / ".lmworks" / "mixture" / "report.html").read_text()
     assert "<h2>Documents · notes</h2>" in page and "<h2>Documents</h2>" not in page
 

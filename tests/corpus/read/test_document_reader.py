@@ -61,14 +61,6 @@ def test_each_media_type_has_its_extractor(tmp_path: Path) -> None:
     assert "Home" not in documents["docs/e.html"].text
 
 
-def test_order_is_sorted_and_does_not_depend_on_creation(tmp_path: Path) -> None:
-    for name in ("z.md", "a.md", "m/b.md", "m/a.md", "B.md"):
-        path = tmp_path / "docs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-    assert list(read(tmp_path, "docs")[0]) == ["docs/B.md", "docs/a.md", "docs/m/a.md", "docs/m/b.md", "docs/z.md"]
-
-
 def test_everything_left_out_says_why(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     write(
@@ -170,11 +162,6 @@ def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
     documents, left_out = read(tmp_path, "docs/*.md", "docs")
     assert sorted(documents) == ["docs/a.md", "docs/b.md"]
     assert {item.reason for item in left_out.values()} == {"already read under another name"}
-
-
-def test_a_glob_starts_at_its_fixed_folder(tmp_path: Path) -> None:
-    write(tmp_path, docs__a_dot_md="1", docs__deep__b_dot_md="2", docs__c_dot_txt="3")
-    assert sorted(read(tmp_path, "docs/**/*.md")[0]) == ["docs/a.md", "docs/deep/b.md"]
 
 
 def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
@@ -338,17 +325,6 @@ def test_a_table_is_read_row_by_row(tmp_path):
     assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
     assert first.kind == "web"
     assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
-
-
-def test_source_code_in_an_archive_is_what_it_is_in_a_folder(tmp_path):
-    files = {"p/m.py": b'def f(x=1):\n    "What f does."\n    return x\n', "p/x.c": b"int x;\n"}
-    (tmp_path / "code.tar.gz").write_bytes(tar_of(files))
-    documents, left_out = read(tmp_path, "code.tar.gz")
-    assert documents["code.tar.gz/p/m.py"].title == "module p.m"
-    assert "What f does." in documents["code.tar.gz/p/m.py"].text
-    assert {item.reason for item in left_out.values()} == {"no reader for .c"}
-    documents, _ = read(tmp_path, "code.tar.gz", source_code="whole")
-    assert {document.kind for document in documents.values()} == {"code"} and len(documents) == 2
 
 
 @pytest.mark.parametrize("damage", [b"PK\3\4 not a zip", b"\x1f\x8b\x08\x00 not gzip", b"%PDF-1.4 not a PDF"])

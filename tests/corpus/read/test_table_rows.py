@@ -48,17 +48,6 @@ def test_rows_of_json_are_read_back(rows: list[str], ascii_only: bool, end: str)
     assert texts(items) == rows and not rejected(items)
 
 
-def test_columns_become_the_parts_of_a_document() -> None:
-    row = {
-        "text": "the text", "title": "A title", "date": "2024-02-29T12:00:00Z", "license": "CC0-1.0", "language": "en",
-        "id": 7, "score": 0.5, "good": True, "nothing": None, "empty": "", "long": "x" * 201, "short": "x" * 200,
-        "list": [1], "object": {"a": 1}, "infinite": float("inf"),
-    }  # fmt: skip
-    metadata = {"id": "7", "score": "0.5", "good": "true", "short": "x" * 200}
-    expected = Row("1", "the text", "A title", "2024-02-29T12:00:00Z", "CC0-1.0", "en", metadata)
-    assert items_of("a.jsonl", jsonl(row)) == [expected]
-
-
 @pytest.mark.parametrize(
     ("date", "is_kept"),
     [
@@ -84,11 +73,6 @@ def test_a_broken_row_costs_itself() -> None:
     assert reasons["4"] == 'no text in column "text", but nothing'
     assert reasons["5"] == "not a JSON object, but a value of type list"
     assert reasons["6"] == "not UTF-8: invalid start byte at byte 10"
-
-
-def test_nesting_without_end_is_a_broken_row() -> None:
-    items = items_of("a.jsonl", jsonl({"text": "a"}) + b'{"text": ' + b"[" * 100_000 + b"\n" + jsonl({"text": "b"}))
-    assert texts(items) == ["a", "b"] and [item.uri for item in rejected(items)] == ["2"]
 
 
 def test_a_table_without_texts_says_what_it_has() -> None:
@@ -131,10 +115,6 @@ def test_a_line_that_is_too_long_is_read_over() -> None:
     assert texts(items) == ["a", "b"] and rejected(items) == [RejectedRecord("2", "a line of more than 1,000 bytes")]
     exact = jsonl({"text": "x" * (1000 - len(jsonl({"text": ""})) + 1)})
     assert len(exact) == 1001 and not rejected(items_of("a.jsonl", exact, SMALL))  # without its end, 1,000
-
-
-def test_json_lines_that_are_cut_off_or_damaged() -> None:
-    check_cuts("a.jsonl", jsonl({"text": "one"}, {"text": "two", "n": 2}, {"text": "three"}))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -262,13 +242,6 @@ def test_a_parquet_file_is_read_back(
     assert [item.metadata for item in kept(items)] == [{"n": str(number)} for number in range(len(rows))]
 
 
-def test_columns_of_long_values_are_not_read() -> None:
-    raw = parquet_of(
-        {"text": ["a", "b"], "html": ["<p>" * 1000, "<b>" * 1000], "short": ["s", "t"]}, use_dictionary=False
-    )
-    assert [item.metadata for item in kept(items_of("a.parquet", raw))] == [{"short": "s"}, {"short": "t"}]
-
-
 def test_a_parquet_row_without_a_text_costs_itself() -> None:
     items = items_of("a.parquet", parquet_of({"text": ["a", None, "c" * 2000, "d"]}), SMALL)
     assert texts(items) == ["a", "d"]
@@ -305,15 +278,3 @@ def test_a_parquet_file_that_is_cut_off_is_rejected() -> None:
 def test_what_is_no_parquet_file_is_rejected(raw: bytes) -> None:
     (item,) = items_of("a.parquet", raw)
     assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")
-
-
-def test_of_several_columns_of_parquet_the_first_counts_that_holds_a_text() -> None:
-    """One that is too long to be metadata is read, and one that holds no texts stands in nobody's way."""
-    columns = Columns(text=("text", "content", "body"))
-    long = "long " * 500
-    raw = parquet_of({"content": pa.array([None, "b"]), "body": [long, long], "text": pa.array([[1], [2]])})
-    assert texts(items_of("a.parquet", raw, ReadConfig(columns=columns))) == [long, "b"]
-    assert texts(items_of("a.parquet", raw, ReadConfig(columns=Columns(text=("body", "content"))))) == [long, long]
-    assert rejected(items_of("a.parquet", raw)) == [
-        RejectedRecord("", 'column "text" holds no texts, but values of type list<element: int64>')
-    ]

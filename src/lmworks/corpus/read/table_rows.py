@@ -21,6 +21,8 @@ _SHORT = 200  # characters of a value that goes into the metadata
 _TOLD = 20  # columns that a message lists
 _TRIED = 100  # lines, before a file counts as no JSON Lines at all
 _BATCH_ROWS = 256  # of Parquet
+_SCALAR = re.compile(r"(?:bool|u?int\d|halffloat|float|double|decimal|date|timestamp|(?:large_)?string)")  # types
+_TEXT = re.compile(r"(?:large_)?string|string_view|(?:large_)?binary")  # some writers forget to say that bytes are text
 _ISO_DATE = re.compile(
     r"\d{4}(?:-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\s?(?:Z|[+-]\d\d:?\d\d)?)?)?)?", re.ASCII
 )
@@ -191,35 +193,36 @@ def read_csv(stream: io.BufferedReader, budget: ByteBudget, columns: Columns, di
         return
     csv.field_size_limit(min(budget.record_bytes, 2**31 - 1))  # of this process, which is the sandbox's
     lines = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n")
-    reader = csv.reader(lines, dialect, strict=True)
-    header: list[str] | None = None
+    header: list[str] = []
     number = 0
-    while True:
-        row: list[str] = []
-        reason = ""
-        try:
-            row = next(reader)
-            reason = "not UTF-8" if any(map(_SURROGATE.search, row)) else ""
-        except StopIteration:
-            break
-        except csv.Error as error:
-            reason = str(error)
-        if header is not None and (row or reason):
+    for row, reason in _csv_rows(csv.reader(lines, dialect, strict=True)):
+        if header:
             number += 1
-        if reason:
-            yield RejectedRecord(str(number) if header is not None else "", reason)
-            if header is None:
-                return
-        elif header is None:
-            if row and (rejected := _no_text_column(row, columns)):
-                yield rejected
-                return
-            header = row or None
-        elif row and len(row) != len(header):
-            yield RejectedRecord(str(number), f"{len(row)} fields, where the header has {len(header)}")
-        elif row:
-            yield row_of(str(number), dict(zip(header, row, strict=True)), columns, budget)
+            reason = reason or (
+                "" if len(row) == len(header) else f"{len(row)} fields, where the header has {len(header)}"
+            )
+            if reason:
+                yield RejectedRecord(str(number), reason)
+            else:
+                yield row_of(str(number), dict(zip(header, row, strict=True)), columns, budget)
+        elif rejected := RejectedRecord("", reason) if reason else _no_text_column(row, columns):
+            yield rejected
+            return
+        header = header or row
     lines.detach()  # else it would close the stream
+
+
+def _csv_rows(reader: Iterator[list[str]]) -> Iterator[tuple[list[str], str]]:
+    """The rows but for empty lines, and what is wrong with each."""
+    while True:
+        try:
+            row, reason = next(reader), ""
+        except StopIteration:
+            return
+        except csv.Error as error:
+            row, reason = [], str(error)
+        if row or reason:
+            yield row, reason or ("not UTF-8" if any(map(_SURROGATE.search, row)) else "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -281,7 +284,7 @@ def _columns_to_read(file: Any, columns: Columns) -> list[str] | RejectedRecord:
     if rejected := _no_text_column(schema.names, columns):
         return rejected
     texts = [name for name in columns.texts if name in schema.names]
-    if not any(_holds_text(schema.field(name).type) for name in texts):
+    if not any(_TEXT.fullmatch(_kind(schema.field(name).type)) for name in texts):
         return RejectedRecord(
             "", f'column "{texts[0]}" holds no texts, but values of type {schema.field(texts[0]).type}'
         )
@@ -293,28 +296,14 @@ def _columns_to_read(file: Any, columns: Columns) -> list[str] | RejectedRecord:
     return [
         field.name
         for field in schema
-        if (field.name in texts and _holds_text(field.type))
-        or (_is_scalar(field.type) and (field.name in _others(columns) or sizes.get(field.name, 0) <= most))
+        if (field.name in texts and _TEXT.fullmatch(_kind(field.type)))
+        or (_SCALAR.match(_kind(field.type)) and (field.name in _others(columns) or sizes.get(field.name, 0) <= most))
     ]
 
 
-def _holds_text(kind: Any) -> bool:
-    """Some writers forget to say that bytes are text."""
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return _holds_text(kind.value_type)
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
-    return any(test(kind) for test in tests)
-
-
-def _is_scalar(kind: Any) -> bool:
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return _is_scalar(kind.value_type)
-    tests = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_date, types.is_timestamp)
-    return any(test(kind) for test in (*tests, types.is_string, types.is_large_string, types.is_string_view))
+def _kind(kind: Any) -> str:
+    """The name of a type of pyarrow, or of what a dictionary holds."""
+    return str(kind.value_type if str(kind).startswith("dictionary") else kind)
 
 
 def _parquet_row(name: str, arrays: Mapping[str, Any], row: int, columns: Columns, budget: ByteBudget) -> Item:

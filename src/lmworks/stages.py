@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
-        version=5,
+        version=6,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their attributes, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),

@@ -5,7 +5,6 @@ what was not looked for.
 Documents are told by their places in the corpus, counted over all shards of all inputs in their order.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,16 +18,6 @@ _SETTINGS = {"paragraphs": "paragraphs=true", "passages": "passages=200"}  # tha
 
 Method = Literal["near", "paragraphs", "passages"]
 T = TypeVar("T", "Pairs", "Places")
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A shard of the corpus, as it was when duplicates were looked for: its name, which tells its content and its
-    place among the others, how many documents it has, and their characters after repair."""
-
-    shard: str
-    documents: int
-    characters: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,16 +54,6 @@ class Places:
     document: NDArray[np.int64]
     start: NDArray[np.int64]
     end: NDArray[np.int64]
-
-
-def write_corpus(folder: Path, shards: Sequence[Looked]) -> None:
-    """The shards in their order: data.clean compares them with its own."""
-    rows = [[each.shard, each.documents, each.characters] for each in shards]
-    (folder / CORPUS).write_text(json.dumps(rows) + "\n", "utf-8")
-
-
-def read_corpus(folder: Path) -> list[Looked]:
-    return [Looked(*row) for row in json.loads((folder / CORPUS).read_text("utf-8"))]
 
 
 def write_matches(folder: Path, method: Method, found: Pairs | Places) -> None:

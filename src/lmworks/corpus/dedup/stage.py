@@ -1,23 +1,22 @@
 """The stage `data.duplicates`: which documents and places of a corpus repeat others, before anything is decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from lmworks.artefact import StageContext, StageResult, read_rows
+from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, attribute_files, read_attributes
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import (
+    CORPUS,
     Crowds,
-    Looked,
     Method,
     Places,
-    write_corpus,
     write_crowds,
     write_matches,
     write_repositories,
@@ -33,7 +32,7 @@ from lmworks.corpus.dedup.repeated_substrings import (
     repeated_passages,
 )
 from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
-from lmworks.corpus.documents import REJECTED, CorpusShard, Shard, corpus_shards
+from lmworks.corpus.documents import REJECTED, CorpusShard, corpus_shards
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.records import RejectedRecord
@@ -81,16 +80,18 @@ class DuplicatesConfig:
 def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
     inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
-    shards = corpus_shards(dict(context.inputs))
-    annotations = attribute_files(context.inputs)
-    every = CorpusAttributes(annotations)
-    tables = list(every.only(*STANDING))
-    _check_belonging(shards, annotations, tables)
-    write_corpus(context.output, looked_at(shards, tables))
-    texts = CorpusTexts(shards, every)
-    found = _looked_at(config, context, shards, annotations, tables)
+    shards, attributes = corpus_shards(dict(context.inputs)), CorpusAttributes(attribute_files(context.inputs))
+    if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
+        raise ValueError(
+            "the attributes are not those of these documents: let data.annotate and data.duplicates read from the "
+            "same stages, in the same order"
+        )
+    documents = standing_of(attributes.only(*STANDING))
+    write_json(context.output / CORPUS, corpus_rows(shards, attributes.only()))
+    texts = CorpusTexts(shards, attributes)
+    found = _found(config, context, shards, attributes, documents.starts.tolist())
     near = config.near
-    compared = compare(texts, standing_of(tables).order, _joined(Keys, found), near)
+    compared = compare(texts, documents.order, _joined(Keys, found), near)
     places: dict[Method, Places] = {}
     if config.paragraphs:
         places["paragraphs"] = repeated_paragraphs(_joined(Paragraphs, found))
@@ -106,22 +107,11 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     return _result(compared, places, names)
 
 
-def looked_at(shards: Sequence[CorpusShard], tables: Sequence[AttributeTable]) -> list[Looked]:
-    """What tells one corpus from another for whoever goes by places in it; a table for each shard."""
-    return [
-        Looked(shard.name, len(table), int(table.characters.sum())) for shard, table in zip(shards, tables, strict=True)
-    ]
-
-
-def _check_belonging(
-    shards: Sequence[CorpusShard], annotations: Sequence[tuple[Path, ...]], tables: Sequence[AttributeTable]
-) -> None:
-    sizes = [len(Shard(shard.path)) for shard in shards]
-    if [shard.name for shard in shards] != [paths[0].stem for paths in annotations] or sizes != list(map(len, tables)):
-        raise ValueError(
-            "the annotations are not those of these documents: let data.annotate and data.duplicates read from the "
-            "same stages, in the same order"
-        )
+def corpus_rows(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> list[list[str | int]]:
+    """What tells one corpus from another for whoever goes by places in it: of each shard its name, which tells its
+    content and its place among the others, how many documents it has, and their characters after repair."""
+    pairs = zip(shards, tables, strict=True)
+    return [[shard.name, len(table), int(table.characters.sum())] for shard, table in pairs]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -131,25 +121,24 @@ def _check_belonging(
 @dataclass(frozen=True, slots=True)
 class SignPart:
     shard: CorpusShard
-    annotations: Path
+    attributes: Path
     config: DuplicatesConfig
     first: int  # the number of the first document
     roots: frozenset[str]  # folders that held the data of Git
 
 
-def _looked_at(
+def _found(
     config: DuplicatesConfig,
     context: StageContext,
     shards: Sequence[CorpusShard],
-    annotations: Sequence[tuple[Path, ...]],
-    tables: Sequence[AttributeTable],
+    attributes: CorpusAttributes,
+    starts: Sequence[int],
 ) -> list[Mapping[str, np.ndarray]]:
-    left_out = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
-    roots = git_roots(row for path in left_out for row in read_rows(RejectedRecord, path))
-    starts = np.cumsum([0, *map(len, tables)]).tolist()
+    rejected = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
+    roots = git_roots(row for path in rejected for row in read_rows(RejectedRecord, path))
     parts = [
         Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
-        for shard, paths, start in zip(shards, annotations, starts[:-1], strict=True)
+        for shard, paths, start in zip(shards, attributes.files, starts, strict=False)
     ]
     carry_out(sign_part, parts, config.execution, context.progress, "bytes")
     return [np.load(part.done) for part in parts]
@@ -157,7 +146,7 @@ def _looked_at(
 
 def sign_part(part: SignPart, path: Path) -> None:
     """Of one shard's documents the keys, paragraphs, windows and repositories, to a new file."""
-    table = read_attributes(part.annotations, ["edits"])
+    table = read_attributes(part.attributes, ["edits"])
     documents = list(part.shard)
     texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]
     config = part.config

@@ -11,8 +11,8 @@ from lmworks.config import SHAPES_NOTHING, ConfigError
 from lmworks.corpus.attributes import LABEL, CorpusAttributes, attribute_files, read_joined
 from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
-from lmworks.corpus.dedup.match_tables import CORPUS, read_corpus
-from lmworks.corpus.dedup.stage import looked_at
+from lmworks.corpus.dedup.match_tables import CORPUS
+from lmworks.corpus.dedup.stage import corpus_rows
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, document_to_json, shard_name
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.filtering.apply import apply, size_of
@@ -133,7 +133,7 @@ def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attri
     found = [folder for folder in inputs.values() if (folder / CORPUS).is_file()]
     if len(found) > 1:
         raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
-    if found and read_corpus(found[0]) != looked_at(shards, attributes.only()):
+    if found and read_json(found[0] / CORPUS) != corpus_rows(shards, attributes.only()):
         raise ValueError(
             "the duplicates are not those of these documents: they were looked for in others, in these in another "
             "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "

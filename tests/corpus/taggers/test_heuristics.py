@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.attributes import TaggedSpan
-from lmworks.corpus.taggers.heuristics import c4, fineweb, gopher, spam
+from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher, spam
+from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,3 +238,111 @@ def test_titles() -> None:
     assert spam(Text("\n# One\n")).scores["title_words"] == 1
     for text in ("No title", "#hash", "Text\n# Heading"):
         assert "title_words" not in spam(Text(text)).scores
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Published thresholds: every measure is one that annotators give, prose passes, and what a rule is after does not
+
+PROSE = """The harbour lay quiet when the first boats came back with nets half empty. Nobody on the quay spoke of it.
+Two winters ago the same crews had filled every crate before noon, and buyers from the city had waited with lorries.
+
+An old man mended a sail beside the ice house. He said that fish follow cold water, which now stays further out to sea.
+Younger people have begun to leave; some of them find work in the wind farms that stand on the horizon like pale reeds.
+
+What will become of the village is hard to say. It has been poor before, and it has always found something to sell."""
+
+
+def measures(text: str) -> dict[str, float]:
+    seen = Text(text, language="en")
+    return {**gopher(seen).scores, **repetition(seen).scores, **c4(seen).scores, **fineweb(seen).scores}
+
+
+def broken(preset: Preset, text: str) -> list[str]:
+    found = measures(text)
+    return [
+        name
+        for name, low, high in PRESETS[preset]
+        if (low is not None and found[name] < low) or (high is not None and found[name] > high)
+    ]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_prose_passes(preset: Preset) -> None:
+    assert broken(preset, PROSE) == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "text", "measure"),
+    [("gopher", "The cat and the dog sat.", "words"),
+     ("gopher", "# the a to b of # and # that # be # " * 20, "hash_word_ratio"),
+     ("gopher", "\n".join(f"- {line}" for line in PROSE.split("\n") if line), "bullet_line_share"),
+     ("gopher", PROSE.replace(".\n", "...\n"), "ellipsis_line_share"),
+     ("gopher", PROSE + " 12 34 | 56 =" * 40, "alphabetic_word_share"),
+     ("gopher", "kurz war der Weg, lang die Nacht, kalt das Haus. " * 8, "stop_words"),
+     ("gopher_repetition", f"{PROSE}\n\n{PROSE}", "duplicate_line_share"),
+     ("gopher_repetition", f"{PROSE} " + "buy now " * 30, "top_2_gram_character_share"),
+     ("c4", PROSE.replace("An old man", "{An old man}"), "curly_brackets"),
+     ("c4", PROSE + "\nLorem ipsum", "lorem_ipsum"), ("c4", PROSE.replace(".", ""), "c4_kept_sentences"),
+     ("fineweb", PROSE.replace(".", ","), "terminal_line_share"),
+     ("fineweb", PROSE.replace(" ", "\n"), "short_line_share"),
+     ("fineweb", f"{PROSE}\n{PROSE}", "fineweb_duplicate_character_share"),
+     ("fineweb", PROSE.replace(" ", "\n"), "newlines_per_token")],
+)  # fmt: skip
+def test_what_a_rule_is_after_breaks_it(preset: Preset, text: str, measure: str) -> None:
+    assert measure in broken(preset, text)
+
+
+def test_datatrove_differs_only_where_it_is_said() -> None:
+    commented = "\n".join(f"The # number of {number} sailors is that, remembers everybody." for number in range(30))
+    assert broken("gopher", commented) == ["hash_word_ratio"]
+    assert broken("datatrove_gopher", commented) == ["alphabetic_token_share"]
+    assert broken("datatrove_fineweb", PROSE + "\n" + PROSE[:22] + "\n" + PROSE[:22]) == [
+        "fineweb_duplicate_character_share"
+    ]
+    assert broken("fineweb", PROSE + "\n" + PROSE[:22] + "\n" + PROSE[:22]) == []
+    assert broken("datatrove_c4", PROSE + "\nvar x = {") == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is prose, against texts that were put together from it and from code and tables
+
+LINES = st.lists(st.sampled_from(["one two", "", "  three", "`four`", "a - b", "x | y"]))
+CODE = st.lists(st.sampled_from(["}", "{", "", "x = 1", "| a | b |", "    ```", "``"]))
+
+
+@given(LINES, CODE)
+def test_blocks_of_code_are_none(lines: list[str], code: list[str]) -> None:
+    kept = "\n".join(["begin", *lines, "", *lines])
+    for opening, closing in (("```python", "```"), ("~~~", "~~~~"), ("  ````", "````  ")):
+        text = "\n".join(["begin", *lines, "", opening, *code, closing, *lines])
+        assert Text(text).prose.text == Text(kept).prose.text
+        assert repetition(Text(text)).scores == repetition(Text(kept)).scores
+
+
+def test_a_fence_that_nothing_closes_is_none() -> None:
+    text = Text("One.\n\n```\ntwo\nthree\n")
+    assert text.prose is text
+
+
+def test_what_underlines_a_heading_is_no_fence_and_no_break() -> None:
+    text = Text("Title\n~~~~~\n\nOne.\n\nAnother\n~~~~~~~\n\nTwo.\n\nLast\n----\n\nThree.\n")
+    assert text.prose is text
+
+
+def test_breaks_are_left_out() -> None:
+    text = "One.\n\n---\n\nTwo.\n\n* * *\n\nThree.\n\n___\n"
+    assert Text(text).prose.text.split() == ["One.", "Two.", "Three."]
+    assert repetition(Text(f"{text}\n---\n\n---\n\nFour.")).scores["duplicate_line_share"] == 0
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "1", "", "b c", r"x \| y"]), min_size=2, max_size=2), min_size=1))
+def test_tables_are_their_cells(rows: list[list[str]]) -> None:
+    table = "\n".join(["| name | of it |", "| :--- | ---: |", *(f"| {' | '.join(row)} |" for row in rows)])
+    cells = " ".join(["name of it", *(cell for row in rows for cell in row)])
+    assert Text(f"Words.\n\n{table}\n").prose.text.split() == f"Words. {cells}".split()
+
+
+def test_gopher_counts_no_bars_as_words() -> None:
+    table = "| name | points |\n| --- | ---: |\n| Ann | 12 |\n"
+    assert gopher(Text(table)).scores["alphabetic_word_share"] == 3 / 4  # name points Ann 12
+    assert gopher(Text("a | b --- 1")).scores["alphabetic_word_share"] == 2 / 5

@@ -1,8 +1,11 @@
 """n-gram models: probabilities against dictionaries of tuples, which add up to 1, and what they are for."""
 
+import gzip
+import hashlib
 import math
 import pickle
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,14 @@ from lmworks.corpus.taggers.ngram_model import (
     Tables,
     load_ngram_model,
     model_tokens,
+    perplexities,
     perplexity_tagger,
     text_grams,
+    windows,
 )
-from lmworks.corpus.taggers.ngram_trainer import smooth, train_ngrams
+from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, ngram_section, smooth, train_ngrams
 from lmworks.corpus.taggers.tagger import Text
+from lmworks.records import Scored, Unscored
 
 SYMBOLS, BITS = 5, 3  # 0 is the beginning
 SEQUENCES = st.lists(st.lists(st.integers(1, SYMBOLS - 1), max_size=12), min_size=1, max_size=6).filter(any)
@@ -167,3 +173,134 @@ def test_what_cannot_be_learned_from_is_refused():
     words = (f"w{chr(97 + n // 676)}{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}" for n in range(5000))
     with pytest.raises(ValueError, match="set vocabulary to 4,094 at most"):
         train_word_model([" ".join(words)], order=5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Learning n-grams from documents: what is held out, quantiles against simulation, and the threshold that follows
+
+BOOKS = Path(__file__).parents[4] / "shared" / "data" / "classic-books"
+needs_books = pytest.mark.skipif(not BOOKS.exists(), reason="the folder shared/data is not there")
+
+
+def texts(number: int, seed: int = 0) -> list[str]:
+    """Of twenty words, each of which is mostly followed by the next one."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for place in range(number):
+        word, words = 0, []
+        for _ in range(30):
+            word = (word + 1) % 20 if generator.random() < 0.9 else int(generator.integers(20))
+            words.append(f"word{word}")
+        made.append(" ".join([*words, f"end{place}"]))
+    return made
+
+
+def in_order_of_hashes(given_texts: list[str]) -> list[str]:
+    return sorted(set(given_texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+
+
+def test_the_model_is_that_of_the_documents_that_are_not_held_out(tmp_path):
+    different = texts(300)
+    given_texts = [*different, *different[:20]]
+    learned = learn_ngrams(iter([*given_texts, " \n"]))
+    learned.model.save(tmp_path / "m.npz")
+    model = load_ngram_model(tmp_path / "m.npz")
+    held_out = in_order_of_hashes(given_texts)[:60]  # a fifth of 300, and their copies
+    learning = [text for text in given_texts if text not in held_out]
+    assert learned.documents == len(learning) and learned.held_out == 320 - len(learning)
+    assert model.score(different[:5]) == train_ngrams(learning, NgramConfig()).score(different[:5])
+    costs = model.score([text for text in given_texts if text in held_out])
+    assert isinstance(learned.nats, Scored)
+    assert learned.nats.value == pytest.approx(sum(nats for nats, _ in costs) / sum(count for _, count in costs))
+
+
+def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
+    learned = learn_ngrams(texts(800))
+    assert isinstance(learned.suggested, Scored)
+    generator = np.random.default_rng(1)
+    others = [" ".join(f"word{word}" for word in generator.integers(0, 20, 30)) for _ in range(200)]
+    threshold = learned.suggested.value
+
+    def kept(given_texts):
+        return np.mean([np.exp(nats / n) <= threshold for nats, n in learned.model.score(given_texts)])
+
+    assert kept(texts(200, seed=2)) > 0.85 and kept(others) < 0.05
+    assert f"at_most = {threshold:.4g}" in ngram_section(learned).text
+
+
+def test_too_few_documents_are_told():
+    for given_texts in ([], ["one"], ["one", "one", " "]):
+        with pytest.raises(ValueError, match="give more documents"):
+            learn_ngrams(given_texts)
+    few = learn_ngrams(texts(20))
+    assert few.held_out == 4 and isinstance(few.suggested, Unscored)
+    assert "No threshold is suggested" in ngram_section(few).text
+
+
+@needs_books
+def test_a_book_is_more_likely_under_other_books_than_shuffled():
+    text = gzip.decompress((BOOKS / "Alice's Adventures in Wonderland.md.gz").read_bytes()).decode()
+    pieces = [text[start : start + 1500] for start in range(0, len(text), 1500)]
+    learned = learn_ngrams(pieces)
+    held_out = in_order_of_hashes(pieces)[: learned.held_out]
+    generator = np.random.default_rng(0)
+    shuffled = [" ".join(generator.permutation(piece.split())) for piece in held_out]
+    costs = [learned.model.score([piece, other]) for piece, other in zip(held_out, shuffled, strict=True)]
+    assert all(one[0] / one[1] < other[0] / other[1] for one, other in costs)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Perplexity under models whose perplexity is known
+
+
+def uniform(texts: Sequence[str]) -> list[tuple[float, int]]:
+    """Each character is one of 50, and spaces are no tokens."""
+    lengths = [len("".join(text.split())) for text in texts]
+    return [(length * math.log(50), length) for length in lengths]
+
+
+def by_letter(texts: Sequence[str]) -> list[tuple[float, int]]:
+    """The code point of a character in hundredths of a nat: no two texts are alike."""
+    return [(sum(map(ord, text)) / 100, len(text)) for text in texts]
+
+
+@given(st.text(st.sampled_from("ab \n.")), st.integers(1, 20))
+def test_of_a_uniform_model_it_is_the_number_of_symbols_whatever_the_windows(text: str, window: int) -> None:
+    assert perplexities([text], uniform, window) == [pytest.approx(50) if text.split() else None]
+
+
+@given(st.lists(st.text(st.sampled_from("abc \n"), max_size=40)), st.integers(1, 30))
+def test_each_text_has_its_own_nats_and_tokens(texts: list[str], window: int) -> None:
+    expected = [math.exp(sum(map(ord, text)) / 100 / len(text)) if text else None for text in texts]
+    assert perplexities(texts, by_letter, window) == [value and pytest.approx(value) for value in expected]
+
+
+@given(st.text(st.sampled_from("ab \n")), st.integers(1, 12))
+def test_windows_are_the_text_and_cut_behind_lines_and_words(text: str, size: int) -> None:
+    pieces = list(windows(text, size))
+    assert "".join(pieces) == text
+    assert all(0 < len(piece) <= size for piece in pieces)
+    for piece in pieces[:-1]:
+        half = piece[size // 2 :]
+        assert piece[-1] in "\n " or len(piece) == size
+        assert piece[-1] == "\n" or "\n" not in half
+
+
+def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
+    calls: list[list[str]] = []
+
+    def watched(texts: Sequence[str]) -> list[tuple[float, int]]:
+        calls.append(list(texts))
+        return uniform(texts)
+
+    perplexities(["word " * 1000, "", "short"], watched, window=10)
+    assert max(len(text) for call in calls for text in call) == 10
+    assert max(map(len, calls)) == 256 and sum(map(len, calls)) == 501
+
+
+@pytest.mark.parametrize("found", [[], [(1.0, 1), (1.0, 1)], [(-1.0, 2)], [(math.nan, 1)], [(math.inf, 1)], [(1.0, 0)]])
+def test_what_is_no_score_is_refused(found: list[tuple[float, int]]) -> None:
+    with pytest.raises(ValueError, match="the language model"):
+        perplexities(["text"], lambda texts: found)
+    with pytest.raises(ValueError, match="window must be"):
+        perplexities(["text"], uniform, window=0)

@@ -42,7 +42,7 @@ _RULE = re.compile(rf"(title|uri|(?:metadata|metadata_name)\..*):({'|'.join(map(
 def metadata_spans(document: Document) -> list[TaggedSpan]:
     """What is personal beside the text. A language that is declared counts as metadata, since it may hold anything."""
     own = frozenset() if document.extractor == _TABLE else _OWN
-    values = {**document.metadata, DECLARED: document.language or ""}
+    values = {DECLARED: document.language or "", **document.metadata}
     found = [("title", _finds(document.title)), ("uri", _finds(document.uri))]
     for name, value in values.items():
         if name not in own:

@@ -178,17 +178,6 @@ def test_no_vocabulary_and_two_are_errors_that_name_the_fix(context, tmp_path):
     assert list(context.output.iterdir()) == []
 
 
-def test_what_the_tokenizer_named_does_to_texts_is_part_of_the_key(tmp_path, tiny_tokenizer):
-    config = TokenizeConfig(tokenizer="mine")
-    (tmp_path / "mine").mkdir()
-    tiny_tokenizer.save(tmp_path / "mine")
-    before = outside_digest(config, tmp_path)
-    (tmp_path / "mine" / "README.md").write_text("changes no id")
-    assert outside_digest(config, tmp_path) == before
-    byte_tokenizer({"eos_token": "<|end|>"}).save(tmp_path / "mine")
-    assert outside_digest(config, tmp_path) != before
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Conversations
 
@@ -242,17 +231,6 @@ def test_interrupted_conversations_go_on_and_make_the_same_bytes(talks, tmp_path
     assert list(stopped.work.glob("tokens-*.bin"))
     tokenize(config, stopped)
     assert files(stopped.output) == files(talks.output)
-
-
-def test_functions_of_a_row_are_told_to_the_model(talks, tmp_path, tiny_tokenizer):
-    tools = [{"name": "find", "description": "Finds things"}]
-    rows = [TALKS[0], TALKS[0] | {"tools": tools}]
-    (tmp_path / "tools.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    tokenize(TokenizeConfig(conversations=("tools.jsonl",)), talks)
-    dataset = TokenDataset(talks.output)
-    texts = [tiny_tokenizer.decode(dataset.read(*dataset.offsets[n : n + 2]).tolist()) for n in (0, 1)]
-    assert "Finds things" not in texts[0] and "Finds things" in texts[1]
-    assert dataset.document_hash(0) != dataset.document_hash(1)
 
 
 @pytest.mark.parametrize(
@@ -354,17 +332,6 @@ def test_both_parts_hold_each_text_once(context, tmp_path):
     dataset = TokenDataset(fewer.output)
     kept = [dataset.document_hash(number) for number in range(dataset.documents)]
     assert kept == [document.hash for document in DOCUMENTS[::3] if document.hash in sides["training"]]
-
-
-def test_one_text_alone_is_not_divided(context, tmp_path):
-    """Whichever side it is on, and before anything is written."""
-    read_instead(context, DOCUMENTS[:1] * 2)
-    for part in ("training", "held_out"):
-        here = fresh(context, tmp_path, part)
-        with pytest.raises(ValueError, match="keeps whole documents from training, and there is one only"):
-            tokenize(TokenizeConfig(held_out=0.05, part=part), here)
-        assert not list(here.output.iterdir()) and not list(here.work.iterdir())
-    tokenize(TokenizeConfig(), context)
 
 
 def test_a_share_that_is_not_the_one_asked_for_is_told(context, tmp_path):

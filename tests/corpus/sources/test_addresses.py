@@ -157,11 +157,3 @@ def test_what_is_missing_to_reach_a_store_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ModuleNotFoundError, match=r"reading s3://bucket/a needs fsspec: pip install"):
         found("s3://bucket/a")
-
-
-@pytest.mark.parametrize(
-    ("source", "url"),
-    [("s3://bucket/a", True), ("memory://a", True), ("HTTPS://a/b", True), ("C:/docs", False), ("docs/a", False)],
-)
-def test_what_is_an_address(source: str, url: bool) -> None:
-    assert is_url(source) == url

@@ -163,8 +163,8 @@ class Step:
         return next((action for glob, action in self.marks.items() if fnmatchcase(rule, glob)), None)
 
     def __str__(self) -> str:
-        """Its rules, such as 'words ≥ 50; pii.*: redact ≥ 0.5'."""
-        rules = [f"{name} {limit}" for name, limit in self.all_limits.items()]
+        """Its rules, such as 'gopher; words ≥ 30; pii.*: redact ≥ 0.5'."""
+        rules = [self.preset] * bool(self.preset) + [f"{name} {limit}" for name, limit in self.limits.items()]
         for name, choice in self.labels.items():
             for words, said in ((choice.allow, "in"), (choice.deny, "not in")):
                 rules += [f"{name} {said} {', '.join(words)}"] * bool(words)
@@ -174,7 +174,7 @@ class Step:
         if self.duplicates:
             least = f" ≥ {self.similarity:g}" if self.duplicates in ("near", "repositories") else ""
             rules.append(f"duplicates: {self.duplicates}{least}")
-        return (f"{self.preset}: " if self.preset else "") + "; ".join(rules)
+        return "; ".join(rules)
 
 
 def in_scope(step: Step, table: AttributeTable) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from lmworks.corpus.report.funnel import (
     cut_table,
     dropped_table,
     flow_table,
+    policy_table,
     shortened,
     steps_table,
     thresholds_table,
@@ -66,7 +67,7 @@ def card(found: Filtered, raised: Sequence[Alarm]) -> str:
         rejected[re.sub(r"(?: \([^()]*\))+$|:.*", "", record.reason)] += record.count
     flows = [flow_table(found, name) for name in ("source", "language", "kind")]
     flows.append(Table(("files and records that became no document", "number"), tuple(rejected.most_common())))
-    taken = [steps_table(found), dropped_table(found), cut_table(found), thresholds_table(found)]
+    taken = [policy_table(found), steps_table(found), dropped_table(found), cut_table(found), thresholds_table(found)]
     limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
     sections = (
         Section("Dataset Details", details),

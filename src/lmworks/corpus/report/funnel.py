@@ -28,7 +28,9 @@ def funnel_sections(found: Filtered, raised: list[Alarm]) -> list[Section]:
     if not left.left:
         rules = ", ".join(f"{step} {rule} {number:,}" for step, rule, number, _ in dropped.rows[:10])
         reports.insert(0, f"No document is left: {rules}. Give these steps looser limits, or other kinds and sources.")
-    tables = [table for table in (dropped, cut_table(found), duplicates_table(found)) if table.rows]
+    tables = [
+        table for table in (policy_table(found), dropped, cut_table(found), duplicates_table(found)) if table.rows
+    ]
     folds = (Fold(f"All {len(table.rows):,}", tables=(table,)) for table in tables if len(table.rows) > LISTED)
     return [
         Section("What stays", text, (steps_table(found),), alarms=tuple(reports)),
@@ -47,18 +49,19 @@ def shortened(table: Table) -> Table:
 
 
 def steps_table(found: Filtered) -> Table:
-    own = {REPAIR: ("all", "repairs texts by their kinds"), EMPTY: ("all", "drops documents of which nothing is left")}
-    about = own | {
-        step.name: (", ".join((*step.sources, *step.kinds, *step.languages)) or "all", str(step))
-        for step in found.policy.steps
-    }
     steps, rows = tally(found.flows, "step"), []
     for name in found.policy.names:
         step = steps[name]
         taken = (step.dropped_bytes, step.taken_bytes - step.dropped_bytes)
-        rows.append((name, *about[name], step.came, step.dropped, step.cut, step.came_bytes, *taken))
-    header = ("step", "looks at", "rules", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
+        rows.append((name, step.came, step.dropped, step.cut, step.came_bytes, *taken))
+    header = ("step", "documents", "dropped", "cut", "bytes", "bytes dropped", "bytes cut")
     return Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")
+
+
+def policy_table(found: Filtered) -> Table:
+    scopes = [", ".join((*step.sources, *step.kinds, *step.languages)) or "all" for step in found.policy.steps]
+    rows = [(step.name, scope, str(step)) for step, scope in zip(found.policy.steps, scopes, strict=True)]
+    return Table(("step", "looks at", "rules"), tuple(rows), "The policy; the limits of presets are listed below")
 
 
 def flow_table(found: Filtered, name: str) -> Table:

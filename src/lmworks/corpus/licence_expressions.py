@@ -34,7 +34,7 @@ def normalised(text: str) -> str:
 
 def joined(operator: Operator, expressions: Iterable[str]) -> str:
     """Expressions, of which there is one at least, that hold at once (AND), or of which one may be chosen (OR)."""
-    return normalised(f" {operator} ".join(f"({each})" for each in expressions))
+    return normalised(f" {operator} ".join(f"({each})" for each in dict.fromkeys(expressions)))
 
 
 def licences(expression: str) -> tuple[str, ...]:

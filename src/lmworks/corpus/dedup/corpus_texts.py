@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import overload
 
 import numpy as np
 
@@ -22,13 +21,7 @@ class CorpusTexts(Sequence[str]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[str]: ...
-    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
+    def __getitem__(self, number: int) -> str:  # type: ignore[override]
         if not 0 <= number < len(self):
             raise IndexError(number)
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1

@@ -25,10 +25,9 @@ from lmworks.corpus.dedup.hashes import HashRows
 from lmworks.corpus.dedup.library import shingle_sets
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 from lmworks.corpus.dedup.minhash import similarities
-from lmworks.corpus.languages import MEASURED
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
-STANDING = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"label.{MEASURED}", f"score.{QUALITY}")
+STANDING = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"score.{QUALITY}")
 MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
 _AT_ONCE = 32  # that are compared with one call
 _REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
@@ -47,9 +46,6 @@ class Standings:
     rank        (n,) int64: 0 is the document that stays before all others.
     uris        of all.
     keys        of all: what those with equal texts share.
-    sources     of all.
-    kinds       of all.
-    languages   of all, None where it is unknown.
     licensed    (n,) bool: what it may be used for is known.
     characters  (n,) int64, after repair.
     """
@@ -58,9 +54,6 @@ class Standings:
     rank: NDArray[np.int64]
     uris: Sequence[str]
     keys: Sequence[str | None]
-    sources: Sequence[str]
-    kinds: Sequence[str]
-    languages: Sequence[str | None]
     licensed: NDArray[np.bool_]
     characters: NDArray[np.int64]
 
@@ -80,24 +73,19 @@ class Standings:
 
 def standing_of(tables: Iterable[AttributeTable]) -> Standings:
     """That of the documents of a corpus, a table for each of its shards, with the columns `STANDING`."""
-    starts, uris, sources, kinds = [0], list[str](), list[str](), list[str]()
-    licences, keys, languages = list[str | None](), list[str | None](), list[str | None]()
-    qualities, characters = [np.empty(0)], [np.empty(0, np.int64)]
+    starts, uris, keys = [0], list[str](), list[str | None]()
+    licensed, qualities, characters = [np.empty(0, bool)], [np.empty(0)], [np.empty(0, np.int64)]
     for table in tables:  # each is read once, and none is kept
         starts.append(starts[-1] + len(table))
         uris += table.uris
-        sources += table.sources
-        kinds += table.kinds
         none: Sequence[str | None] = [None] * len(table)
-        licences += table.labels.get(LICENCE, none)
         keys += table.labels.get(KEY, none)
-        languages += table.labels.get(MEASURED, none)
+        licensed.append(np.array([licence is not None for licence in table.labels.get(LICENCE, none)], bool))
         qualities.append(table.scores.get(QUALITY, np.full(len(table), np.nan)))
         characters.append(table.characters)
-    licensed = np.array([licence is not None for licence in licences], bool)
-    size = np.concatenate(characters)
-    rank = priority(licensed, np.concatenate(qualities), size, uris)
-    return Standings(np.array(starts), rank, uris, keys, sources, kinds, languages, licensed, size)
+    known, sizes = np.concatenate(licensed), np.concatenate(characters)
+    rank = priority(known, np.concatenate(qualities), sizes, uris)
+    return Standings(np.array(starts), rank, uris, keys, known, sizes)
 
 
 def priority(

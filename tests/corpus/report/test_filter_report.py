@@ -82,7 +82,7 @@ def test_the_numbers_are_those_of_the_ledger_counted_row_by_row(found):
     assert {row[:2]: row[3] for row in cut_table(found).rows} == cuts
     stay = Counter(document.source for document in DocumentStore(found.folder))
     assert {row[0]: row[2] for row in flow_table(found, "source").rows} == stay
-    assert thresholds_table(found).rows == (("length", "words", "at least 50", 5, 1, "52", "16"),)
+    assert thresholds_table(found).rows == (("length", "words", "≥ 50", 5, 1, "52", "16"),)
 
 
 def test_the_golden_card(folder):
@@ -100,7 +100,7 @@ def test_the_golden_card(folder):
         "| personal | 4 | 0 | 1 |",
         "| alike | near | 2 |",
         "| personal | pii.email | 1 | 1 | 29 | 7 |",
-        "| length | words | at least 50 | 5 | 1 | 52 | 16 |",
+        "| length | words | ≥ 50 | 5 | 1 | 52 | 16 |",
         "- alike took 67% of the documents",
         "- length took 50% of the documents",
         "- Personal data in texts: 1 places, 1 of them in documents that stay; cut or redacted: pii.email (1).",

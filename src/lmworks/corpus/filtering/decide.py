@@ -8,6 +8,7 @@ never by the order of reading.
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,15 +55,9 @@ class Decisions:
     """
 
     in_scope: NDArray[np.bool_]
-    reasons: dict[int, list[Reason]] = field(default_factory=dict)
-    cuts: dict[int, list[Edit]] = field(default_factory=dict)
-    fields: dict[int, list[tuple[str, Edit]]] = field(default_factory=dict)
-
-    def drop(self, place: int, reason: Reason) -> None:
-        self.reasons.setdefault(place, []).append(reason)
-
-    def cut(self, place: int, edit: Edit) -> None:
-        self.cuts.setdefault(place, []).append(edit)
+    reasons: dict[int, list[Reason]] = field(default_factory=lambda: defaultdict(list))
+    cuts: dict[int, list[Edit]] = field(default_factory=lambda: defaultdict(list))
+    fields: dict[int, list[tuple[str, Edit]]] = field(default_factory=lambda: defaultdict(list))
 
 
 def columns(policy: Policy) -> set[str]:
@@ -84,13 +79,13 @@ def _decide_step(step: Step, table: AttributeTable) -> Decisions:
             low, high = limit.bounds  # comparisons with NaN are false, so one that does not apply drops nothing
             for threshold, beyond in ((low, values < low), (high, values > high)):
                 for place in np.flatnonzero(beyond & found.in_scope).tolist():
-                    found.drop(place, Reason("score", name, float(values[place]), threshold))
+                    found.reasons[place].append(Reason("score", name, float(values[place]), threshold))
     for name, choice in step.labels.items():
         labels = table.labels.get(name) or [None] * len(table)
         goes = {label: _goes(name, choice, label) for label in set(labels)}
         for place in np.flatnonzero(found.in_scope).tolist():
             if goes[labels[place]]:
-                found.drop(place, Reason("label", name, label=labels[place]))
+                found.reasons[place].append(Reason("label", name, label=labels[place]))
     wanted: dict[str, tuple[str, str, OnSpan]] = {}
     for each in rules_of(table.spans) if step.marks else ():
         name, rule = field_of(each) or ("", each)
@@ -101,11 +96,11 @@ def _decide_step(step: Step, table: AttributeTable) -> Decisions:
         if found.in_scope[place] and span.score >= on.at_least:
             edit = Edit(span.start, span.end, "" if on.action == "cut" else type_in_place(rule), rule)
             if name:  # a title drops no document: its type is written
-                found.fields.setdefault(place, []).append((name, edit))
+                found.fields[place].append((name, edit))
             elif on.action == "drop":
-                found.drop(place, Reason("span", rule, span.score, on.at_least))
+                found.reasons[place].append(Reason("span", rule, span.score, on.at_least))
             else:
-                found.cut(place, edit)
+                found.cuts[place].append(edit)
     return found
 
 
@@ -191,7 +186,7 @@ def _decide_duplicates(
 ) -> None:
     def drop(document: int, reason: Reason) -> None:
         shard, place = documents.place(document)
-        of_step[shard].drop(place, reason)
+        of_step[shard].reasons[place].append(reason)
 
     if step.duplicates == "exact":
         kind, kept = "exact", equal_texts(documents.keys, documents.rank, there)
@@ -233,4 +228,4 @@ def _cut_places(
     groups = places.group[order]
     for row in order[1:][groups[1:] == groups[:-1]].tolist():
         shard, place = documents.place(int(places.document[row]))
-        of_step[shard].cut(place, Edit(int(places.start[row]), int(places.end[row]), "", step.duplicates))
+        of_step[shard].cuts[place].append(Edit(int(places.start[row]), int(places.end[row]), "", step.duplicates))

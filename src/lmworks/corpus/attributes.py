@@ -13,14 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.documents import in_order
+from lmworks.corpus.documents import Kind, in_order
 from lmworks.corpus.languages import DECLARED, MEASURED, languages_of
-from lmworks.records import Document, Edit
+from lmworks.records import Edit
 
 ATTRIBUTES = "attributes"  # the folder
 EVALUATION_ITEMS = "evaluation_items"  # in the metrics: how many of those that were looked for have each status
@@ -28,13 +28,6 @@ SCORE, LABEL = "score.", "label."  # how their columns' names begin
 _ROWS = 256  # documents that are in memory as objects while a file is written
 _WORDS = ("uri", "hash", "source", "kind")
 _ALWAYS = ("source", "kind", "characters", "bytes")  # columns that are read whatever is asked for
-
-Kind = Literal["web", "manual", "book", "code", "mail", "chat", "text"]
-
-
-def kind_of(document: Document) -> Kind:
-    """What sort of source a document is from; "text" where nobody said."""
-    return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True, order=True)

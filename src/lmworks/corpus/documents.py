@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json, read_rows
 from lmworks.config import from_mapping
 from lmworks.records import Document, RejectedRecord
 
+if TYPE_CHECKING:  # many processes read and write documents, and few look for one
+    import numpy as np
+    from numpy.typing import NDArray
+
+Kind = Literal["web", "manual", "book", "code", "mail", "chat", "text"]
 DOCUMENTS = "documents"
 REJECTED = "rejected.jsonl"
 SHARD_BYTES = 1 << 24  # of a shard, unless one document has more: what one process works on, and a kill loses
@@ -30,6 +32,11 @@ _LEAST_SHARD_BYTES, _SHARDS = 1 << 20, 64  # of a corpus that is smaller than `_
 _BEGIN = re.compile(rb'\{"hash": "([0-9a-f]{64})"')
 _HASH = re.compile("[0-9a-f]{64}")
 _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
+
+
+def kind_of(document: Document) -> Kind:
+    """What sort of source a document is from; "text" where nobody said."""
+    return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]
 
 
 class UnusableError(ValueError):
@@ -161,9 +168,11 @@ class Shard:
                 yield document_from_json(line, f"{self.path}, line {number}")
 
     @cached_property
-    def index(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def index(self) -> "tuple[NDArray[np.uint8], NDArray[np.int64]]":
         """The SHA-256 of every document, (n, 32), and where its line begins, (n,). StoreError for a line that does not
         begin with one."""
+        import numpy as np
+
         hashes, offsets = bytearray(), [0]
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
@@ -188,6 +197,8 @@ class DocumentStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        import numpy as np
+
         self.folder = folder
         if not (folder / DOCUMENTS).is_dir():
             raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as data.read")
@@ -221,6 +232,8 @@ class DocumentStore:
 
     def _find(self, document_hash: str) -> tuple[Shard, int] | None:
         """The first document of this hash: its shard, and its place there."""
+        import numpy as np
+
         if not _HASH.fullmatch(document_hash):
             return None
         wanted = bytes.fromhex(document_hash)

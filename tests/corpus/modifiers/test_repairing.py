@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import Kind
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from lmworks.corpus.modifiers.footnotes import repair_footnotes

@@ -12,6 +12,7 @@ import pytest
 
 from container_cases import zipped
 from lmworks.corpus.documents import Extracted, UnusableError
+from lmworks.corpus.extract import markup
 from lmworks.corpus.read import reader, sandbox
 from lmworks.corpus.read.config import ReadConfig, SandboxConfig
 from lmworks.corpus.read.document_reader import TOLD, Batch, Request, documents_of, read_documents
@@ -144,7 +145,7 @@ def deadly(content: bytes) -> Extracted:
 
 
 def _deadly_file(request: Request, mark: Mark) -> Iterator[Batch]:
-    reader.EXTRACTORS = {**reader.EXTRACTORS, "text/plain": deadly}  # type: ignore[misc]
+    markup.extract_plain = deadly
     yield from reader.read_files(request, mark)
 
 

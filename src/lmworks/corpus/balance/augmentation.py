@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
-from lmworks.corpus.attributes import Kind
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.taggers.tagger import Text
 
 PROSE: tuple[Kind, ...] = ("web", "manual", "book", "mail", "text")  # a chat's marks of turns are its sense

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attributes import kind_of
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import REASONS, Decision
 from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
-from lmworks.corpus.documents import CorpusShard, document_from_json, document_to_json
+from lmworks.corpus.documents import CorpusShard, document_from_json, document_to_json, kind_of
 from lmworks.corpus.languages import base_language
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Document, RejectedRecord

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Literal
 
 from lmworks.config import SHAPES_NOTHING, unknown
-from lmworks.corpus.attributes import Kind
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.filtering.filter_policy import Limit
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.attributes import AttributeTable, Kind
+from lmworks.corpus.attributes import AttributeTable
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.licence_expressions import check_entry
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset
 

@@ -12,8 +12,7 @@ from functools import cache
 from heapq import nsmallest
 from pathlib import Path
 
-from lmworks.corpus.attributes import kind_of
-from lmworks.corpus.documents import CorpusShard, document_from_json
+from lmworks.corpus.documents import CorpusShard, document_from_json, kind_of
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import OcrModel, ocr_model
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from lmworks.corpus.attributes import Kind
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.edits import apply_edits, compose
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from lmworks.corpus.modifiers.footnotes import repair_footnotes

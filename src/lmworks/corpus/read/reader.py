@@ -7,19 +7,12 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
-from lmworks.corpus.attributes import Kind
-from lmworks.corpus.documents import Extractor
-from lmworks.corpus.extract.docx import extract_docx
-from lmworks.corpus.extract.epub import extract_epub
-from lmworks.corpus.extract.mail import extract_mail
-from lmworks.corpus.extract.main_content import extract_html
-from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extract_rest
-from lmworks.corpus.extract.pdf import extract_pdf
-from lmworks.corpus.extract.wikitext import extract_wikitext
+from lmworks.corpus.documents import Extractor, Kind
 from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
 from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
 from lmworks.corpus.read.config import Columns, ReadConfig
@@ -42,17 +35,18 @@ ROW_VERSION = "1"
 _NESTING = 2  # containers within each other, below the outermost one
 _BATCH, _BATCH_CHARACTERS = 64, 1 << 20  # of what is sent together
 
-EXTRACTORS: Mapping[str, Extractor] = {
-    "application/epub+zip": extract_epub,
-    "application/pdf": extract_pdf,
-    "application/xhtml+xml": extract_html,
-    MEDIA_TYPES[".docx"]: extract_docx,
-    "message/rfc822": extract_mail,
-    "text/html": extract_html,
-    "text/markdown": extract_markdown,
-    "text/plain": extract_plain,
-    "text/x-rst": extract_rest,
-    "text/x-wiki": extract_wikitext,
+# Functions of `corpus.extract`, by media type, which are imported when they are needed: many sources need few of them.
+EXTRACTORS: Mapping[str, str] = {
+    "application/epub+zip": "epub.extract_epub",
+    "application/pdf": "pdf.extract_pdf",
+    "application/xhtml+xml": "main_content.extract_html",
+    MEDIA_TYPES[".docx"]: "docx.extract_docx",
+    "message/rfc822": "mail.extract_mail",
+    "text/html": "main_content.extract_html",
+    "text/markdown": "markup.extract_markdown",
+    "text/plain": "markup.extract_plain",
+    "text/x-rst": "markup.extract_rest",
+    "text/x-wiki": "wikitext.extract_wikitext",
 }
 _KINDS: Mapping[str, Kind] = {
     "application/epub+zip": "book",
@@ -235,13 +229,11 @@ def _document(item: Item, found: FoundFile, config: ReadConfig, rejected: str | 
 def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -> Document | RejectedRecord:
     inside = PurePosixPath(record.uri or found.relative.as_posix())
     media_type = record.media_type or ""
-    extractor = extractor_of(media_type, inside, config)
+    extractor = extractor_of(media_type, inside, config, record.metadata.get("charset"))
     if extractor is None:
         what = inside.suffix.lower() or media_type
         told = f"no reader for {what}" if what else "binary data, and no suffix that says of what kind"
         return RejectedRecord(uri, told)
-    if EXTRACTORS.get(media_type) is extract_html and (charset := record.metadata.get("charset")):  # of a crawl
-        extractor = partial(extract_html, charset=charset, web=config.web)
     try:
         extracted = extractor(record.content)
     except FATAL:
@@ -286,12 +278,15 @@ def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Documen
     )
 
 
-def extractor_of(media_type: str, inside: PurePosixPath, config: ReadConfig) -> Extractor | None:
-    """What reads bytes of this media type, at this path of a source; None where nothing does."""
-    if EXTRACTORS.get(media_type) is extract_html:
-        return partial(extract_html, web=config.web)
-    if media_type in EXTRACTORS:
-        return EXTRACTORS[media_type]
+def extractor_of(
+    media_type: str, inside: PurePosixPath, config: ReadConfig, charset: str | None = None
+) -> Extractor | None:
+    """What reads bytes of this media type, at this path of a source; None where nothing does. `charset` is what a crawl
+    says of a page."""
+    if name := EXTRACTORS.get(media_type):
+        module, _, function = name.partition(".")
+        extractor = getattr(import_module(f"lmworks.corpus.extract.{module}"), function)
+        return partial(extractor, charset=charset, web=config.web) if function == "extract_html" else extractor
     if media_type == "text/x-python" and config.source_code == "docstrings":
         return partial(extract_docstrings, name=module_name(inside))
     if media_type.startswith("text/x-") and config.source_code == "whole":

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, kind_of
+from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
 from lmworks.corpus.dedup.decontamination import (
     ContaminationIndex,
@@ -18,6 +18,7 @@ from lmworks.corpus.dedup.decontamination import (
     read_items,
 )
 from lmworks.corpus.dedup.hashes import text_digest
+from lmworks.corpus.documents import kind_of
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.corpus.modifiers.book_words import OthersWords

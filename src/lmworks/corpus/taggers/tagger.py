@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lmworks.corpus.attributes import Attributes, Kind
+from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.documents import Kind
 from lmworks.corpus.taggers.words import prose, tokens, word_spans, words_among
 
 

@@ -1,12 +1,23 @@
 """Repeated passages: what goes when one place of each stays is every repeated window, by brute force."""
 
+import re
+from collections import defaultdict
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmworks.corpus.dedup.hashes import words
 from lmworks.corpus.dedup.match_tables import Places
-from lmworks.corpus.dedup.repeated_substrings import first_occurrences, repeated_passages
+from lmworks.corpus.dedup.repeated_substrings import (
+    Paragraphs,
+    first_occurrences,
+    paragraphs_of,
+    repeated_paragraphs,
+    repeated_passages,
+)
 
 TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
 
@@ -122,3 +133,38 @@ def test_what_stands_nowhere_else_takes_no_memory():
     found = repeated_passages(texts, 200, most_bytes=4000)
     places = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
     assert [texts[document][start:end].strip() for document, start, end in places] == [shared.strip()] * 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Paragraphs
+
+PARAGRAPHS = st.sampled_from(["one two", "One, two.", "  one two  ", "three four", "five", "-- --", "漢字 é"])
+DOCUMENTS = st.lists(st.lists(PARAGRAPHS, max_size=5).map(lambda parts: "\n \n\n".join(parts)), max_size=6)
+
+Place = tuple[int, int, int]  # document, start, end
+
+
+def paragraphs_by_definition(texts: list[str], least: int) -> set[tuple[Place, ...]]:
+    """The places of each paragraph that two documents have."""
+    places: dict[tuple[str, ...], list[Place]] = defaultdict(list)
+    for document, text in enumerate(texts):
+        start = 0
+        for part in re.split(r"(\n\s*\n)", text):
+            content = part.strip()
+            if len(content) >= least and words(content):
+                begin = start + part.index(content)
+                places[tuple(words(content))].append((document, begin, begin + len(content)))
+            start += len(part)
+    return {tuple(where) for where in places.values() if len({document for document, _, _ in where}) > 1}
+
+
+@given(DOCUMENTS, st.integers(1, 8), st.integers(0, 6))
+def test_the_places_are_those_of_paragraphs_that_documents_share(texts, least, cut):
+    parts = [paragraphs_of(texts[:cut], least), paragraphs_of(texts[cut:], least, len(texts[:cut]))]
+    names = [field.name for field in fields(Paragraphs)]
+    joined = Paragraphs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    found = repeated_paragraphs(joined)
+    groups: dict[int, list[Place]] = defaultdict(list)
+    for group, *place in zip(found.group, found.document, found.start, found.end, strict=True):
+        groups[int(group)].append(tuple(map(int, place)))
+    assert {tuple(where) for where in groups.values()} == paragraphs_by_definition(texts, least)

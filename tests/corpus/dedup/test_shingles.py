@@ -114,12 +114,3 @@ def test_the_compiled_part_gives_the_bits_of_the_reference_on_long_texts():
         reference = shingle_sets(texts), signatures(hash_words(texts))
     np.testing.assert_array_equal(compiled[0].values, reference[0].values)
     np.testing.assert_array_equal(compiled[1], reference[1])
-
-
-def test_what_cannot_be():
-    with pytest.raises(ValueError, match="at least one word"):
-        shingle_sets(["a"], 0)
-    with pytest.raises(IndexError, match="outside"):
-        common_counts(shingle_sets(["a"]), np.array([[0, 1]]))
-    with pytest.raises(ValueError, match="no similarity"):
-        similarities(shingle_sets(["", "."]), np.array([[0, 1]]))

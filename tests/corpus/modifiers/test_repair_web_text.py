@@ -6,45 +6,36 @@ from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
 from noise import check
 
-ARTICLE = """# How to bake bread
+ARTICLE = """\
+ # How to bake bread
 
-Home | About us | Contact | Privacy
-Skip to content
+-Home | About us | Contact | Privacy
+-Skip to content
 
-Bread is baked in the oven – it needs an hour, as you can read in any book about it.
-We use cookies to give you the best experience. Accept all cookies
+ Bread is baked in the oven – it needs an hour, as you can read in any book about it.
+-We use cookies to give you the best experience. Accept all cookies
 
-Share on Facebook
-Tweet
+-Share on Facebook
+-Tweet
 
-Latest news
-The dough rests for a night, and you may read more about that below, where we look at cookies made of it.
-Latest news
-Read more »
-- Latest news
-It is done when it sounds hollow.
+ Latest news
+ The dough rests for a night, and you may read more about that below, where we look at cookies made of it.
+-Latest news
+-Read more »
+ - Latest news
+ It is done when it sounds hollow.
 
-Leave a Reply
-© 2020 Example Inc. All rights reserved.
-Latest news
-"""
-LEFT = """# How to bake bread
-
-
-Bread is baked in the oven – it needs an hour, as you can read in any book about it.
-
-
-Latest news
-The dough rests for a night, and you may read more about that below, where we look at cookies made of it.
-- Latest news
-It is done when it sounds hollow.
-
-"""
+-Leave a Reply
+-© 2020 Example Inc. All rights reserved.
+-Latest news
+"""  # what has a minus before it goes
 
 
 def test_machinery_goes() -> None:
-    edits = repair_machinery(ARTICLE)
-    assert check(ARTICLE, edits) == LEFT
+    lines = ARTICLE.splitlines(keepends=True)
+    text = "".join(line[1:] or line for line in lines)
+    edits = repair_machinery(text)
+    assert check(text, edits) == "".join(line[1:] or line for line in lines if line[0] != "-")
     assert {edit.rule for edit in edits} == {"web.cookies", "web.machinery", "web.navigation"}
 
 

@@ -52,11 +52,8 @@ def hash_words(texts: Iterable[str]) -> HashRows:
 def shingle_sets(texts: Iterable[str], size: int = WORDS) -> HashRows:
     """The shingles of each text: a sorted row in which every hash stands once.
 
-    A text of fewer than `size` words has one shingle, of all of them; one without a word has none. ValueError for a
-    size below 1.
+    A text of fewer than `size` words has one shingle, of all of them; one without a word has none.
     """
-    if size < 1:
-        raise ValueError(f"a shingle has at least one word, got {size}")
     words = hash_words(texts)
     if (library := load()) is None:
         return reference.shingle_sets(words, size)
@@ -81,12 +78,7 @@ def signatures(words: HashRows, size: int = WORDS, permutations: int = PERMUTATI
     """(rows, permutations) uint32: the signatures of rows of words, by their shingles of `size` words.
 
     Of each place the lower half of its least hash is kept, by which two different shingles agree once in 2^32 times.
-    ValueError for a size or permutations out of range.
     """
-    if size < 1:
-        raise ValueError(f"a shingle has at least one word, got {size}")
-    if not 1 <= permutations <= 2**16:
-        raise ValueError(f"a signature has between 1 and 65,536 places, got {permutations}")
     if (library := load()) is None:
         return reference.signatures(words, size, permutations)
     found = np.empty((len(words), permutations), np.uint32)

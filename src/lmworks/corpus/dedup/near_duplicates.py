@@ -1,8 +1,9 @@
 """Near duplicates of documents, from their texts to the pairs that are similar enough and the crowds to be compared."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,21 +51,14 @@ class Keys:
     words: NDArray[np.uint64]
 
 
-def batches(texts: Iterable[str], characters: int = BATCH) -> Iterator[list[str]]:
-    """Lists of neighbouring texts, each ended by the one that reaches so many characters."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Lists of neighbouring texts, each of about `BATCH` characters."""
+    ends = accumulate(len(text) for text in texts)
+    for _, batch in groupby(zip(texts, ends, strict=True), key=lambda pair: pair[1] // BATCH):
+        yield [text for text, _ in batch]
 
 
-def keys_of_texts(texts: Iterable[str], config: NearDuplicatesConfig) -> Keys:
+def keys_of_texts(texts: Sequence[str], config: NearDuplicatesConfig) -> Keys:
     """A text's keys depend on nothing else, so that parts of a corpus may have theirs made anywhere, and be joined."""
     bands = choose_bands(config.threshold, config.permutations)
     found = [np.empty((0, bands.bands), np.uint64)]

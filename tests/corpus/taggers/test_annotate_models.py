@@ -18,7 +18,7 @@ from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
 from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
 from lmworks.corpus.taggers.stage import check, outside_digest
-from lmworks.corpus.taggers.tag_document import tag_document, tools_of
+from lmworks.corpus.taggers.tag_document import tag_document
 from lmworks.records import Document
 
 OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
@@ -65,12 +65,6 @@ def test_every_model_gives_the_measure_of_its_name(models):
     assert found.scores["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
     assert found.scores["words_share"] == pytest.approx(1 / 11)
     assert [mark.rule for mark in found.spans if mark.rule == "words"] == ["words"]
-
-
-def test_tools_are_made_once_for_equal_configs(models):
-    one, other = (config(classifiers={"quality": "maths.npz"}) for _ in range(2))
-    assert tools_of(one, models) is tools_of(other, models)
-    assert tools_of(one, models) is not tools_of(config(), models)
 
 
 @pytest.mark.parametrize(

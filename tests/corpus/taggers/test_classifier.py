@@ -21,7 +21,6 @@ from sklearn.metrics import roc_auc_score
 from lmworks.build import run_alone
 from lmworks.config import from_mapping
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.table_rows import Columns
 from lmworks.corpus.taggers.classifier import (
     Classifier,
     ModelFileError,
@@ -212,14 +211,6 @@ def test_the_tagger(classifier: Classifier) -> None:
     assert tag(Text(" \n")).scores == {}
 
 
-def test_copies_of_a_text_are_on_one_side() -> None:
-    examples = make_examples()
-    twice = learn_classifier([*examples, *examples], "wanted", CONFIG).classifier
-    distinct = [{each.text for each in part} for part in split([*examples, *examples], 0.15)]
-    assert twice.evaluation["n"] == 2 * len(distinct[2])
-    assert not distinct[0] & distinct[2] and not distinct[0] & distinct[1]
-
-
 def test_what_cannot_be_learned_is_refused() -> None:
     with pytest.raises(ValueError, match="too few examples: to learn from there are 0 with the label and 0 without"):
         learn_classifier([], "wanted")
@@ -276,13 +267,6 @@ def test_no_other_threshold_parts_the_examples_better(rows: list[tuple[float, bo
     between = [t for t in others if probabilities.min() < t <= probabilities.max()]
     best = max((youden(t, probabilities, labels) for t in between), default=0.0)
     assert youden(found, probabilities, labels) == pytest.approx(best)
-
-
-def test_it_is_as_short_as_it_can_be() -> None:
-    labels = np.array([False, False, True, True])
-    assert suggest_threshold(np.array([0.1, 0.21, 0.52, 0.9]), labels) == 0.36
-    assert suggest_threshold(np.array([0.1, 0.51231, 0.51232, 0.9]), labels) == 0.51232
-    assert suggest_threshold(np.array([0.3, 0.3, 0.3, 0.3]), labels) == 0.3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -360,21 +344,13 @@ def test_rows_without_a_usable_label_are_told(tmp_path):
             examples_from([path], against, label=label)
 
 
-def test_a_table_without_texts_is_told_with_the_columns_that_it_has(tmp_path):
-    path = tmp_path / "news.csv"
-    path.write_text("body,topic\n" + "".join(f"word {number},law\n" for number in range(60)))
-    with pytest.raises(ValueError, match=r'news.csv: no column "text"; found: body, topic.*--text COLUMN') as told:
-        examples_from([str(path)], label="topic", positive="law")
-    assert "there are 0 different texts" in str(told.value)
-    with pytest.raises(ValueError, match=r"^there are 60 different texts"):  # nothing is wrong with the columns
-        examples_from([str(path)], label="topic", positive="law", reading=ReadConfig(columns=Columns("body")))
-
-
-def test_groups_are_on_one_side():
+def test_groups_and_copies_are_on_one_side():
     examples = [Example(f"{n % 7} {'fine' if n % 2 else 'cheap'} {n}", bool(n % 2), f"g{n // 10}") for n in range(2000)]
     groups = [{example.group for example in part} for part in split(examples, 0.15)]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 200
     assert 15 < len(groups[2]) < 50  # the share is 0.15
+    twice = [{each.text for each in part} for part in split([Example(e.text, e.label) for e in examples] * 2, 0.15)]
+    assert sum(map(len, twice)) == len(examples)
 
 
 def test_the_report_alarms_of_unlike_sides_and_of_chance():

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher, spam
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
@@ -153,20 +152,6 @@ def test_citations_are_marked_and_a_line_that_ends_in_one_stays() -> None:
     text = "A fact that is cited.[12] And one more. [edit]"
     assert rules(text) == [("c4.citation", "[12]"), ("c4.citation", "[edit]")]
     assert c4(Text(text)).scores["c4_kept_sentences"] == 2
-
-
-def test_c4_by_hand() -> None:
-    text = "Home | About\nThe cat sat. It slept.\n\nThe {dog} ran away!\nvar x = {};\nLorem ipsum dolor"
-    found = c4(Text(text))
-    assert found.scores == {
-        "lorem_ipsum": 1,
-        "curly_brackets": 2,
-        "c4_kept_lorem_ipsum": 0,
-        "c4_kept_curly_brackets": 1,
-        "c4_kept_sentences": 3,
-        "c4_kept_line_share": 2 / 5,
-    }
-    assert found.spans[-1] == TaggedSpan("c4.no_terminal_punctuation", len(text) - len("Lorem ipsum dolor"), len(text))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

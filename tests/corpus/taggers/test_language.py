@@ -35,18 +35,6 @@ def test_lines_are_paragraphs_where_there_is_no_blank_line() -> None:
     ]
 
 
-def test_one_paragraph_is_identified_once() -> None:
-    asked: list[str] = []
-
-    def identify(text: str) -> tuple[str, float]:
-        asked.append(text)
-        return "en", 1.0
-
-    found = language(Text(ENGLISH), identify)
-    assert asked == [ENGLISH]
-    assert found.scores == {"language_probability": 1.0} and found.spans == ()
-
-
 def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
     asked: list[str] = []
 

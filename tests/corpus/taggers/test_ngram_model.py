@@ -286,18 +286,6 @@ def test_windows_are_the_text_and_cut_behind_lines_and_words(text: str, size: in
         assert piece[-1] == "\n" or "\n" not in half
 
 
-def test_a_model_sees_no_more_than_a_window_and_no_more_than_a_batch() -> None:
-    calls: list[list[str]] = []
-
-    def watched(texts: Sequence[str]) -> list[tuple[float, int]]:
-        calls.append(list(texts))
-        return uniform(texts)
-
-    perplexities(["word " * 1000, "", "short"], watched, window=10)
-    assert max(len(text) for call in calls for text in call) == 10
-    assert max(map(len, calls)) == 256 and sum(map(len, calls)) == 501
-
-
 @pytest.mark.parametrize("found", [[], [(1.0, 1), (1.0, 1)], [(-1.0, 2)], [(math.nan, 1)], [(math.inf, 1)], [(1.0, 0)]])
 def test_what_is_no_score_is_refused(found: list[tuple[float, int]]) -> None:
     with pytest.raises(ValueError, match="the language model"):

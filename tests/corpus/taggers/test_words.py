@@ -11,7 +11,6 @@ from lmworks.corpus.taggers.words import (
     SENTENCE_TERMINALS,
     sentence_count,
     tokens,
-    unspaced_share,
     word_spans,
     words_among,
 )
@@ -102,11 +101,6 @@ def test_words_of_examples(text: str, expected: str) -> None:
     assert Text(text).words == expected.split(" ")
 
 
-def test_which_share_is_of_scripts_without_spaces() -> None:
-    assert unspaced_share(Text("ab 世界 カナ cd").words) == 3 / 5
-    assert unspaced_share(Text("three short words").words) == unspaced_share([]) == 0
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -127,11 +121,6 @@ def test_which_share_is_of_scripts_without_spaces() -> None:
 )
 def test_sentences_of_examples(text: str, expected: int) -> None:
     assert sentence_count(text) == expected
-
-
-@given(st.lists(st.sampled_from(["The cat sat.", "Who was it?", '"Go away!"', "They (both) left."])))
-def test_every_sentence_counts_once(sentences: list[str]) -> None:
-    assert sentence_count(" ".join(sentences)) == len(sentences)
 
 
 LONG = ["." * 200_000 + "x", ".)" * 100_000 + "x", "x." + "\t" * 200_000 + "x", "a-" * 100_000]

@@ -25,8 +25,9 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     without_effect = filter_corpus(config, context)
     found = Filtered(context.output, context.inputs)
     raised = alarms(found)
-    (context.output / CARD).write_text(card(found, raised), "utf-8")
-    sections = [*funnel_sections(found, raised), *_policy_section(without_effect), examples_section(found)]
+    funnel = funnel_sections(found, raised)
+    (context.output / CARD).write_text(card(found, raised, funnel), "utf-8")
+    sections = [*funnel, *_policy_section(without_effect), examples_section(found)]
     steps = tally(found.flows, "step")
     metrics: dict[str, Any] = {
         "documents": steps[EMPTY].left,

@@ -198,7 +198,7 @@ class Policy:
     """The steps that decide what becomes of documents.
 
     steps  In this order.
-    alarm  What takes more than this share of the documents or bytes of a source, a folder or a kind is told of, loudly.
+    alarm  Share of the documents or bytes of a source, a kind or a language; a step that takes more is told of, loudly.
     """
 
     steps: tuple[Step, ...] = ()

@@ -44,7 +44,7 @@ class CleanConfig:
     policy     A file of steps; left out: the policy that comes with lmworks. A relative path starts at the folder of
                the recipe, or, for a command, at the current one.
     steps      Steps in place of those of the policy.
-    alarm      What takes more than this share of the documents or bytes of a source, a folder or a kind is told of;
+    alarm      What takes more than this share of the documents or bytes of a source, a kind or a language is told of;
                left out: the policy's.
     execution  Who does the work.
     """

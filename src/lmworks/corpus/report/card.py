@@ -16,15 +16,7 @@ from lmworks.corpus.attributes import ATTRIBUTES, EVALUATION_ITEMS
 from lmworks.corpus.documents import REJECTED, shard_paths
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR
 from lmworks.corpus.filtering.ledger import LEDGER, tally
-from lmworks.corpus.report.funnel import (
-    cut_table,
-    dropped_table,
-    flow_table,
-    policy_table,
-    shortened,
-    steps_table,
-    thresholds_table,
-)
+from lmworks.corpus.report.funnel import shortened
 from lmworks.corpus.report.queries import CONTAMINATION, PERSONAL_DATA, Alarm, Filtered
 from lmworks.excerpts import visible
 from lmworks.records import RejectedRecord
@@ -49,8 +41,8 @@ _LIMITS = (
 )
 
 
-def card(found: Filtered, raised: Sequence[Alarm]) -> str:
-    """The card as the README.md of a dataset."""
+def card(found: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) -> str:
+    """The card as the README.md of a dataset, with the tables of the funnel."""
     steps = tally(found.flows, "step")
     came, left = steps[REPAIR], steps[EMPTY]
     stay = tally((flow for flow in found.flows if flow.step == EMPTY), "source")
@@ -65,14 +57,11 @@ def card(found: Filtered, raised: Sequence[Alarm]) -> str:
     rejected = Counter[str]()
     for record in read_rows(RejectedRecord, found.folder / REJECTED):  # a reason without what is true of one alone
         rejected[re.sub(r"(?: \([^()]*\))+$|:.*", "", record.reason)] += record.count
-    flows = [flow_table(found, name) for name in ("source", "language", "kind")]
-    flows.append(Table(("files and records that became no document", "number"), tuple(rejected.most_common())))
-    taken = [policy_table(found), steps_table(found), dropped_table(found), cut_table(found), thresholds_table(found)]
+    lost = Table(("files and records that became no document", "number"), tuple(rejected.most_common()))
     limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
     sections = (
-        Section("Dataset Details", details),
-        Section("Source Data", "", tuple(shortened(table) for table in flows if table.rows)),
-        Section("Data Collection and Processing", "", tuple(shortened(table) for table in taken if table.rows)),
+        Section("Dataset Details", details, (shortened(lost),) if rejected else ()),
+        *funnel,
         Section("Dataset Structure", _STRUCTURE),
         Section("Bias, Risks, and Limitations", limits),
         Section("Versions and Hashes", "", (Table(("what", "version or SHA-256"), tuple(_versions(found))),)),

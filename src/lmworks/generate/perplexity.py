@@ -22,10 +22,9 @@ from lmworks.corpus.attributes import (
     CorpusAttributes,
     DocumentAttributes,
     attribute_files,
-    kind_of,
     write_attributes,
 )
-from lmworks.corpus.documents import CorpusShard, Shard, corpus_shards
+from lmworks.corpus.documents import CorpusShard, Shard, corpus_shards, kind_of
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.taggers.config import ModelPerplexityConfig

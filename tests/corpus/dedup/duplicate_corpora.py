@@ -13,7 +13,6 @@ from lmworks.corpus.attributes import (
     Attributes,
     CorpusAttributes,
     DocumentAttributes,
-    Kind,
     attribute_paths,
     read_attributes,
     write_attributes,
@@ -22,7 +21,7 @@ from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.dedup.kept_duplicates import standing_of
 from lmworks.corpus.dedup.stage import DuplicatesConfig, duplicates
-from lmworks.corpus.documents import corpus_shards, write_documents
+from lmworks.corpus.documents import Kind, corpus_shards, write_documents
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering import decide as decisions
 from lmworks.corpus.filtering.decide import Decisions

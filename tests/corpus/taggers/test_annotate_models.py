@@ -87,7 +87,7 @@ def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(m
 
 
 def test_a_name_that_is_no_measure_is_refused():
-    with pytest.raises(ConfigError, match="becomes that of a measure"):
+    with pytest.raises(ConfigError, match="becomes that of a score"):
         config(classifiers={"my quality": "maths.npz"})
 
 

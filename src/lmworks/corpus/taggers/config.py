@@ -1,4 +1,4 @@
-"""What is measured of documents, and how the models learn that some measures need."""
+"""What is tagged in documents, and how the models learn that some scores need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         for name in self.classifiers:
             if not name.isidentifier():
-                raise ValueError(f"a classifier's name becomes that of a measure: letters, digits and _, not {name!r}")
+                raise ValueError(f"a classifier's name becomes that of a score: letters, digits and _, not {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class ModelPerplexityConfig:
                 relative path starts at the folder of the recipe, or, for a command, at the current one.
     window      Most tokens that it sees at a time, and at most what it was trained for. The beginning of each window is
                 scored without what is before it, so the perplexity of long texts is a little higher than it would be.
-    measure     What the measure is called: two models need two names.
+    measure     What the score is called: two models need two names.
     """
 
     checkpoint: str = ""
@@ -125,4 +125,4 @@ class ModelPerplexityConfig:
         if self.window < 1:
             raise ValueError(f"window must be 1 token at least, got {self.window}")
         if not self.measure.isidentifier():
-            raise ValueError(f"the name of a measure is letters, digits and _, got {self.measure!r}")
+            raise ValueError(f"the name of a score is letters, digits and _, got {self.measure!r}")

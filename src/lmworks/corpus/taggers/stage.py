@@ -155,7 +155,7 @@ def _section(tables: CorpusAttributes) -> Section:
         (("span", "places"), sum(map(_spans, tables.only("spans")), Counter[str]())),
         (("repair", "places"), sum((rules_of(table.edits) for table in tables.only("edits")), Counter[str]())),
     )
-    shown = [Table(columns, tuple(sorted(counts.items(), key=_rank))) for columns, counts in counted if counts]
+    shown = [Table(columns, tuple(counts.most_common())) for columns, counts in counted if counts]
     text = (
         f"{sum(map(len, tables.only())):,} documents were tagged; nothing is decided yet. The report has {len(rows)} "
         "scores of them."
@@ -178,7 +178,3 @@ def _languages(tables: CorpusAttributes) -> Counter[str]:
     """As they were tagged, whatever documents declare."""
     read = (read_attributes(path, ["label.language"]) for paths in tables.files for path in paths)
     return Counter(str(language) for table in read for language in table.labels.get("language", ()))
-
-
-def _rank(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]

@@ -24,7 +24,7 @@ from lmworks.generate.perplexity import LanguageModelCost
 from lmworks.model.download import weights_path
 from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
-from lmworks.statistics import paired_score, sign
+from lmworks.statistics import paired_score
 from lmworks.statistics.scores import ratio, sums_score
 from lmworks.train.run_log import LOG
 from lmworks.train.train_stages import find_base
@@ -57,12 +57,12 @@ class Measurement:
         """Bits per byte."""
         return float(self.bits.sum() / self.sizes.sum())
 
-    def bits_per_byte(self, signature: object = None) -> Score:
-        return sums_score(self.rows, ratio, signature)
+    def bits_per_byte(self) -> Score:
+        return sums_score(self.rows, ratio, None)
 
-    def less(self, other: "Measurement", signature: object = None) -> Score:
+    def less(self, other: "Measurement") -> Score:
         """Its bits per byte less those of the other, on the same documents."""
-        return paired_score(self.rows, other.rows, ratio, signature)
+        return paired_score(self.rows, other.rows, ratio, None)
 
 
 def measure(model: Path, texts: Sequence[str], config: CompareConfig, cache: CacheDtype | None = None) -> Measurement:
@@ -116,9 +116,11 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     cached = measure(models[chosen], texts, replace(config, new=0), "int8")
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
-    signature = sign({"texts": len(texts), "window": config.window, "weights": config.weights})
-    sections = [_section(found, cached, chosen, signature)]
-    metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found, signature)}
+    kept = f"`{chosen}` is kept, which has the fewest{'' if config.budget is None else ' within the budget'}."
+    change = _shown(cached.less(found[chosen]), "+.4f")
+    kept += f" Keys and values in int8 (`lmworks serve --set cache_dtype=int8`) change its bits per byte by {change}."
+    sections = [_section(found, kept)]
+    metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found)}
     if config.suites:
         asked = {BASE: base, **models}.items()
         runs = {name: run_suites(suite_config(config), context, model, name) for name, model in asked}
@@ -143,13 +145,13 @@ def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
     return kept
 
 
-def _numbers(found: Mapping[str, Measurement], signature: str) -> dict[str, Any]:
+def _numbers(found: Mapping[str, Measurement]) -> dict[str, Any]:
     return {
         name: {
             "bytes": one.nbytes,
             "tokens_per_second": one.speed,
-            "bits_per_byte": _number(one.bits_per_byte(signature)),
-            "difference": _number(one.less(found[BASE], signature)) if name != BASE else None,
+            "bits_per_byte": _number(one.bits_per_byte()),
+            "difference": _number(one.less(found[BASE])) if name != BASE else None,
         }
         for name, one in found.items()
     }
@@ -159,23 +161,21 @@ def _number(score: Score) -> Any:
     return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
 
 
-def _section(found: Mapping[str, Measurement], cached: Measurement, chosen: str, signature: str) -> Section:
+def _section(found: Mapping[str, Measurement], kept: str) -> Section:
     base, rows = found[BASE], []
     for name, one in found.items():
         faster = "" if one.speed is None or base.speed is None else f"{one.speed:,.0f} ({one.speed / base.speed:.2f}×)"
-        difference = "" if name == BASE else _shown(one.less(base, signature), "+.4f")
+        difference = "" if name == BASE else _shown(one.less(base), "+.4f")
         size = f"{one.nbytes:,} ({one.nbytes / base.nbytes:.0%})"
-        rows.append((name, size, faster, _shown(one.bits_per_byte(signature), ".4f"), difference))
+        rows.append((name, size, faster, _shown(one.bits_per_byte(), ".4f"), difference))
     columns = ("model", "bytes", "new tokens/s", "bits per byte", "less the base, paired")
     front = pareto({name: (one.nbytes, one.mean) for name, one in found.items()})
     text = (
-        f"{len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as it serves. "
-        f"`{chosen}` is kept: the fewest bits per byte within the budget. None is both smaller and better than "
-        f"{', '.join(front)}. With keys and values in int8 (`lmworks serve --set cache_dtype=int8`) the bits per byte "
-        f"of `{chosen}` change by {_shown(cached.less(found[chosen], signature), '+.4f')}."
+        f"Bits per byte of {len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as "
+        f"it serves. {kept} The best at their sizes: {', '.join(front)}."
     )
     table = Table(columns, tuple(rows), "With 95 % intervals, by document")
-    return Section("Before and after", text, (table,), (_plot(found, front, signature),))
+    return Section("Before and after", text, (table,), (_plot(found, front),))
 
 
 def _shown(score: Score, form: str) -> str:
@@ -184,17 +184,19 @@ def _shown(score: Score, form: str) -> str:
     return f"{score.value:{form}} [{score.interval[0]:{form}}, {score.interval[1]:{form}}]"
 
 
-def _plot(found: Mapping[str, Measurement], front: Sequence[str], signature: str) -> Figure:
+def _plot(found: Mapping[str, Measurement], front: Sequence[str]) -> Figure:
     """Bits per byte over bytes; of the base without its interval, of the others that of the difference to it."""
     figure, axes = new_axes("MB of the files", "bits per byte")
     base, sizes = found[BASE], {name: one.nbytes / 1e6 for name, one in found.items()}
-    for name, one in found.items():
-        difference = one.less(base, signature)
+    for place, name in enumerate(sorted(found, key=sizes.__getitem__)):
+        difference = found[name].less(base)
         if name != BASE and isinstance(difference, Scored):
             ends = [base.mean + end for end in difference.interval]
             axes.plot([sizes[name]] * 2, ends, color="#60646c", linewidth=1.4)
-        axes.plot([sizes[name]], [one.mean], "o", color="#0b6e8f" if name in front else "#c2571a", markersize=5)
-        axes.annotate(f" {name}", (sizes[name], one.mean), fontsize=9)
+        colour, point = "#0b6e8f" if name in front else "#c2571a", (sizes[name], found[name].mean)
+        axes.plot(*point, "o", color=colour, markersize=5)
+        # Above and below in turns, for models of about one size.
+        axes.annotate(name, point, (5, -12 if place % 2 else 5), textcoords="offset points", fontsize=9)
     line = [sizes[name] for name in front], [found[name].mean for name in front]
     axes.plot(*line, color="#0b6e8f", linewidth=1.0, zorder=0)
     caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"

@@ -246,11 +246,6 @@ class StructuredPruning:
         wanted = {"heads": self.heads or self.kv_groups, "neurons": self.neurons, "layers": self.layers}
         return {kind: self.layer_criterion if kind == "layers" else self.criterion for kind in wanted if wanted[kind]}
 
-    @property
-    def goes_by_weights(self) -> bool:
-        """Whether no text has to be read."""
-        return set(self.criteria.values()) == {"magnitude"}
-
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
@@ -274,11 +269,6 @@ class Sparsity:
         positive(sparsity=self.sparsity, damping=self.damping)
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise ValueError("2:4 is a sparsity of 0.5: set it so")
-
-    @property
-    def goes_by_weights(self) -> bool:
-        """Whether no text has to be read."""
-        return self.kind == "magnitude"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ matched evenly (Jiao et al. 2020, section 3.1)."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,14 +30,6 @@ _HIDDEN = -1e4  # a score that leaves no probability, and no gradient that is no
 _Features = tuple[Tensor, VocabularyProjection]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchWithColumns(Batch):
-    """A batch with what a teacher said to it: `distillation_losses.Likeliest`, (batch, length, k) and (…, k + 1)."""
-
-    likely_ids: Tensor
-    likely_log_p: Tensor
-
-
 @dataclass(frozen=True, slots=True)
 class Distillation(Objective[Batch]):
     """The losses of `DistillationLoss`, at every place that the data asks about.
@@ -52,13 +44,6 @@ class Distillation(Objective[Batch]):
     def __post_init__(self) -> None:
         if isinstance(self.teacher, Transformer) and any(w.requires_grad for w in self.teacher.parameters()):
             raise ValueError("a teacher learns nothing: freeze it by teacher.requires_grad_(False)")
-
-    def examples(self, batch: Batch, seed: int) -> Batch:
-        if not isinstance(self.teacher, TeacherColumns):
-            return batch
-        values = {each.name: getattr(batch, each.name) for each in fields(batch)}
-        said = self.teacher.rows(batch.sources, batch.sequences)
-        return BatchWithColumns(**values, likely_ids=said.ids, likely_log_p=said.log_probabilities)
 
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return dict.fromkeys(("distillation", *self.loss_weights()), int(examples.mask.sum()))
@@ -77,8 +62,9 @@ class Distillation(Objective[Batch]):
             if teacher is not None and self.loss.asks:
                 # Frozen, it keeps nothing for a backward, and attention takes the kernel of training, which is faster.
                 said = _features(teacher, _CAUSAL.hidden(teacher, examples)[mask])
-        if isinstance(examples, BatchWithColumns):
-            said = Likeliest(examples.likely_ids[mask], examples.likely_log_p[mask])
+        if isinstance(self.teacher, TeacherColumns):
+            stored = self.teacher.rows(examples.sources, examples.sequences)
+            said = Likeliest(*(part.to(mask.device)[mask] for part in stored))
         loss_of = next_token_loss(self.loss, examples.targets[mask], said)
         total, logged = sum_over_logits(*_features(model, hidden[mask]), loss_of)
         losses = {"distillation": Loss(total, int(mask.sum()), logged)}

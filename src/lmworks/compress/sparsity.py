@@ -26,15 +26,15 @@ def sparsify(
     checkpoint: Checkpoint, config: Sparsity, text: CalibrationText | None = None, progress: Report = no_report
 ) -> Checkpoint:
     """The checkpoint with zeros in its decoder's linear layers, each pruned by what the pruned ones before it give.
-    ValueError for a method that needs a `text` and gets none, and for columns that the pattern does not divide."""
+    `magnitude` alone needs no `text`. ValueError for columns that the pattern does not divide, and for layers that no
+    token reaches."""
     dtype, model = checkpoint.model.tokens.dtype, copy.deepcopy(checkpoint.model).float()
     count = len(blocks_of(model))
     if config.kind == "magnitude":
         for linear in linears(model).values():
             linear.weight.masked_fill_(least(linear.weight.abs(), config, by_row=False), 0.0)
         return checkpoint.with_model(model.to(dtype))
-    if text is None:
-        raise ValueError(f"{config.kind} goes by activations: give a calibration text, or take method magnitude")
+    assert text is not None
     for block in calibrated_blocks(model, text):
         statistics = block.statistics(moments=config.kind == "sparsegpt")
         for name, linear in block.linears().items():

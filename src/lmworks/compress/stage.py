@@ -171,7 +171,7 @@ def _bits_section(choices: Sequence[Choice], chosen: Grids, budget: int) -> Sect
 
     most_sensitive = sorted(choices, key=lambda one: max(one.harm), reverse=True)[:12]
     rows = tuple(
-        (", ".join(one.names), *(f"{harm:.5f}" for harm in one.harm), bits(chosen[one.names[0]]))
+        (_together(one.names), *(f"{harm:.5f}" for harm in one.harm), bits(chosen[one.names[0]]))
         for one in most_sensitive
     )
     counts = Counter(bits(chosen[choice.names[0]]) for choice in choices)
@@ -183,6 +183,11 @@ def _bits_section(choices: Sequence[Choice], chosen: Grids, budget: int) -> Sect
     return Section("Bits", text, (Table(columns, rows, "The most sensitive"),))
 
 
+def _together(names: Sequence[str]) -> str:
+    """Layers of one part of a block, the first by its whole name."""
+    return ", ".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
+
+
 def _weights_section(found: Quantisation, config: QuantiseConfig) -> Section:
     """Section on the weights, with the relative error of each kind of layer."""
     weights = found.checkpoint.weights
@@ -190,47 +195,52 @@ def _weights_section(found: Quantisation, config: QuantiseConfig) -> Section:
     kinds: dict[str, list[tuple[float, str]]] = {}
     for name, error in found.errors.items():
         kinds.setdefault(name.rpartition(".")[2], []).append((error, name))
-    rows = tuple(
-        (kind, len(pairs), sum(error for error, _ in pairs) / len(pairs), *max(pairs)) for kind, pairs in kinds.items()
-    )
+    rows = []
+    for kind, pairs in kinds.items():
+        mean, (largest, name) = sum(error for error, _ in pairs) / len(pairs), max(pairs)
+        rows.append((kind, len(pairs), f"{100 * mean:.2g} %", f"{100 * largest:.2g} %", name))
     parameters = sum(tensor.numel() for tensor in weights.values())
+    bits = f"{config.grid.bits} bits" if config.budget is None else f"{config.grid.bits} to 16 bits"
     form = " around 0" if config.grid.symmetric else ""
     form += "; simulated, held in the memory of 4 bits" if config.grid.bits < 4 else ""
     text = (
-        f"{config.method.kind}, {config.grid.bits} bits in groups of {config.grid.group}{form}: the weights take "
+        f"{config.method.kind}, {bits} in groups of {config.grid.group}{form}: the weights take "
         f"{readable_bytes(weights.nbytes)}, {8 * weights.nbytes / parameters:.2f} bits for each of {parameters:,}, "
         f"with embedding and head in {config.embedding_format}."
     )
     measured = "weights"
     if found.seen:
         measured = f"outputs on {found.seen['tokens']:,} calibration tokens of {len(found.seen['documents'])} documents"
-    table = Table(
-        ("layers", "count", "mean", "largest", "of"), rows, f"Squared error of their {measured}, of the whole"
-    )
-    return Section("Quantisation", text, (table,))
+    caption = f"Squared error of their {measured}, as a share of the sum of squares"
+    return Section("Quantisation", text, (Table(("layers", "count", "mean", "largest", "of"), tuple(rows), caption),))
 
 
 def ranges_section(inputs: Mapping[str, InputStatistics]) -> Section:
     """The layers whose inputs reach furthest beyond their root mean square, and their outlier channels (Dettmers et al.
     2022, section 4), with a figure of the first."""
-    reach = {name: float(own.largest.max() / own.mean_square.mean().sqrt()) for name, own in inputs.items()}
-    worst, rows = sorted(reach, key=reach.__getitem__, reverse=True)[:_SHOWN], []
-    for name in worst:
-        largest = inputs[name].largest
-        found = (largest > OUTLIER * largest.median()).nonzero()[:, 0]
-        found = found[largest[found].argsort(descending=True)].tolist()
-        shown = ", ".join([*map(str, found[:6]), *(["…"] if len(found) > 6 else [])])
-        rows.append((name, float(largest.max()), reach[name], len(found), len(largest), shown or "none"))
-    columns = ("layer", "largest |x|", "times the root mean square", "outliers", "channels", "which, furthest first")
+    shared: dict[int, tuple[InputStatistics, list[str]]] = {}  # of layers with one input
+    for name, own in inputs.items():
+        shared.setdefault(id(own.largest), (own, []))[1].append(name)
+
+    def reach(own: InputStatistics) -> float:
+        return float(own.largest.max() / own.mean_square.mean().sqrt())
+
+    widest, rows = sorted(shared.values(), key=lambda each: reach(each[0]), reverse=True)[:_SHOWN], []
+    for own, names in widest:
+        outliers = (own.largest > OUTLIER * own.largest.median()).nonzero()[:, 0]
+        outliers = outliers[own.largest[outliers].argsort(descending=True)].tolist()
+        shown = ", ".join([*map(str, outliers[:4]), *(["…"] if len(outliers) > 4 else [])]) or "none"
+        rows.append((_together(names), float(own.largest.max()), reach(own), len(outliers), len(own.largest), shown))
+    columns = ("layers", "largest |x|", "over RMS", "outliers", "channels", "which")
     text = (
-        f"What comes into the linear layers on the calibration text. An outlier channel reaches more than "
-        f"{OUTLIER:g} times as far as the median channel of its layer; `--method smoothquant` moves its range into the "
-        "weights."
+        f"What comes into the linear layers on the calibration text, and how far it reaches beyond its root mean "
+        f"square. An outlier channel, listed the furthest first, reaches more than {OUTLIER:g} times as far as the "
+        "median channel of its layer; `--method smoothquant` moves its range into the weights."
     )
     figure, axes = new_axes("channel", "largest |x|")
-    largest = inputs[worst[0]].largest.tolist()
+    largest = widest[0][0].largest.tolist()
     axes.bar(range(len(largest)), largest, width=1.0, color="#0b6e8f")
-    drawn = Figure(as_svg(figure), f"The range of each input channel of {worst[0]}")
+    drawn = Figure(as_svg(figure), f"The range of each input channel of {rows[0][0]}")
     return Section("Activations", text, (Table(columns, tuple(rows), "The layers of the widest range"),), (drawn,))
 
 
@@ -243,13 +253,14 @@ def prune(
 ) -> tuple[Checkpoint, Mapping[str, Any]]:
     """The checkpoint without what `config.method` takes out, and what of the texts was seen. ValueError for no text
     where the method needs one, and as `prune_structure` and `sparsify`."""
-    text = None
-    if not config.method.goes_by_weights:
+    method, text = config.method, None
+    criteria = set(method.criteria.values()) if isinstance(method, StructuredPruning) else {method.kind}
+    if criteria != {"magnitude"}:
         text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
-    if isinstance(config.method, StructuredPruning):
-        pruned = prune_structure(checkpoint, config.method, text, progress)
+    if isinstance(method, StructuredPruning):
+        pruned = prune_structure(checkpoint, method, text, progress)
     else:
-        pruned = sparsify(checkpoint, config.method, text, progress)
+        pruned = sparsify(checkpoint, method, text, progress)
     return pruned, {} if text is None else text.seen()
 
 
@@ -260,8 +271,10 @@ def pruning(config: PruneConfig, context: StageContext) -> StageResult:
     pruned, seen = prune(base, config, texts, context.progress)
     deliver(pruned, context, "float")
     before, after = _sizes(base), _sizes(pruned)
-    rows = tuple((name, f"{value:,}", f"{after[name]:,}") for name, value in before.items())
-    text = "" if isinstance(config.method, StructuredPruning) else "Zeros are stored and computed as all numbers are."
+    changed = {name: value for name, value in before.items() if value != after[name]}
+    rows = tuple((name.replace("_", " "), value, after[name]) for name, value in changed.items())
+    zeros = f"Of {before['parameters']:,} parameters; zeros are stored and computed as all numbers are."
+    text = "" if isinstance(config.method, StructuredPruning) else zeros
     section = Section("What was taken out", text, (Table(("what", "before", "after"), rows),))
     return StageResult({**after, "calibration": seen}, (section,))
 

@@ -8,7 +8,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Literal
@@ -167,13 +167,16 @@ def _as_named_today(glob: str) -> str:
 
 
 def check_entry(entry: str) -> None:
-    """LicenceError for what can be no entry of a list of licences: no name, no glob and no group, or nearly a group."""
+    """LicenceError for what can be no entry of a list of licences: no name or glob of a licence that there is, and no
+    group."""
     if entry in GROUPS:
         return
     groups = f"the groups are {', '.join(sorted(GROUPS))}"
     if near := get_close_matches(entry.casefold().replace("-", "_").replace(" ", "_"), GROUPS, n=1, cutoff=0.8):
         raise LicenceError(f'no group of licences is called "{entry}"; did you mean "{near[0]}"? {groups}')
     if any(sign in entry for sign in "*?["):
+        if not entry.startswith(_OWN) and not any(map(re.compile(translate(entry), re.I).match, _spdx().known_symbols)):
+            raise LicenceError(f'no licence on SPDX\'s list is called like "{entry}"; {groups}')
         return
     try:
         found = _parsed(entry)
@@ -181,3 +184,5 @@ def check_entry(entry: str) -> None:
         raise LicenceError(f'"{entry}" is no name of a licence as SPDX has it ({error}); {groups}') from error
     if found.args:
         raise LicenceError(f'"{entry}" is several licences: give each an entry of its own')
+    if not all(is_known(name) or name.startswith(_OWN) for name in licences(entry)):
+        raise LicenceError(f'"{entry}" is not on SPDX\'s list: is it spelt right? One of your own is LicenseRef-NAME')

@@ -15,9 +15,8 @@ from lmworks.config import ConfigError
 from lmworks.corpus.attributes import AttributeTable, rules_of
 from lmworks.corpus.dedup.kept_duplicates import Standings
 from lmworks.corpus.filtering.decide import Decisions
-from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, Policy, Step
+from lmworks.corpus.filtering.filter_policy import LICENCES, Policy, Step
 from lmworks.corpus.languages import MEASURED
-from lmworks.corpus.licence_expressions import GROUPS, LicenceError, is_known, licences, without_groups
 from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.corpus.taggers.tag_document import emitted
 
@@ -93,15 +92,12 @@ def missing_names(step: Step, found: Names) -> Iterator[str]:
     of words of the user's own add theirs.
     """
     labels = {name for name, words in found.labels.items() if words}
-    stated = {each for name in LICENCES for each in found.labels.get(name, ())} | {*without_groups(tuple(GROUPS))}
-    listed = (entry for name in LICENCES for entry in (step.labels.get(name) or Choice()).entries)
     for what, names, there in (
         ("score", step.limits, found.scores),
         ("label", step.labels, labels),
         ("span", step.marks, found.spans),
         ("source", step.sources, found.sources),
         ("language", step.languages, found.labels.get(MEASURED, set())),
-        ("licence", (f"*{entry}*" for entry in listed if not _is_common(entry)), stated),
     ):
         for name in names:
             if any(fnmatchcase(each.casefold(), name.casefold()) for each in there):
@@ -114,15 +110,7 @@ def missing_names(step: Step, found: Names) -> Iterator[str]:
                     f'the step {step.name} goes by the {what} "{name}", which no tagger gives and no document has'
                     f"{advice} A classifier or a list of words of your own has to be named in data.annotate"
                 )
-            yield f'The step {step.name} goes by the {what} "{name.strip("*")}", which no document has'
-
-
-def _is_common(entry: str) -> bool:
-    """Whether it is a group of licences or one that many texts are under; a glob is neither."""
-    try:
-        return entry in GROUPS or all(map(is_known, licences(entry)))
-    except LicenceError:
-        return False
+            yield f'The step {step.name} goes by the {what} "{name}", which no document has'
 
 
 def check_refused(policy: Policy, documents: Standings, decisions: Sequence[Sequence[Decisions]]) -> None:

@@ -8,9 +8,9 @@ from lmworks.corpus.edits import apply_edits, compose
 from lmworks.corpus.filtering.decide import Decisions, Reason, clipped
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy
 from lmworks.corpus.filtering.ledger import Entry, Verdict
-from lmworks.corpus.languages import DECLARED, MEASURED, language_of
+from lmworks.corpus.languages import DECLARED, MEASURED
 from lmworks.corpus.sources.docstrings import EXTRACTOR, HEADINGS
-from lmworks.corpus.taggers.licence import LICENCE, licence_of
+from lmworks.corpus.taggers.licence import LICENCE
 from lmworks.records import Document, Edit
 
 
@@ -23,8 +23,8 @@ def apply(
     """
     repair = table.edits[place] if table.edits else ()
     repaired = apply_edits(document.text, repair).text
-    measured = table.labels[MEASURED][place] if MEASURED in table.labels else None
-    kind, language = table.kinds[place], language_of(measured, document.language)
+    licence, language = (table.labels[name][place] if name in table.labels else None for name in (LICENCE, MEASURED))
+    kind = table.kinds[place]
     entries: list[Entry] = []
     text, size, is_gone = document.text, size_of(document.text), False
 
@@ -67,7 +67,7 @@ def apply(
         text=text,
         hash="",
         title=title,
-        licence=_licence(document, table, place),
+        licence=licence,
         language=language,
         kind=kind,
         metadata={**metadata, **moved_headings(document, edits), "extracted": document.hash},
@@ -102,15 +102,6 @@ def _fields(
             key = f"{first}-{number}"
         left[key] = cleaned(f"metadata.{name}", value)
     return cleaned("title", title), left
-
-
-def _licence(document: Document, table: AttributeTable, place: int) -> str | None:
-    """An expression of SPDX: what source and text say together. None where neither says anything, also where the
-    source has only a word such as "unknown" for it."""
-    joined = table.labels[LICENCE][place] if LICENCE in table.labels else None
-    if joined or not document.licence:
-        return joined
-    return licence_of(document.licence)
 
 
 def moved_headings(document: Document, edits: Iterable[Edit]) -> Mapping[str, str]:

@@ -88,6 +88,7 @@ def write_sources(folder: Path) -> None:
     (folder / "m.warc").write_bytes(b"".join(pages[:4]) + b"foreign\n" + b"".join(pages[4:]))
     (folder / "n.zip").write_bytes(b"PK\3\4" + bytes(4000))
     (folder / "o.tar").write_bytes(bytes(10240))
+    (folder / "p.parquet").write_bytes(b"PAR1" + bytes(4000))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_large_files_are_cut_and_small_ones_put_together(sources: Path, tmp_path
         for each in part.given.found:
             assert isinstance(each, FoundFile)
             by_file[each.relative.name] = by_file.get(each.relative.name, 0) + 1
-    assert by_file["0.md"] == by_file["big.txt"] == by_file["e.jsonl"] == by_file["n.zip"] == 1
+    assert by_file["0.md"] == by_file["big.txt"] == by_file["e.jsonl"] == by_file["n.zip"] == by_file["p.parquet"] == 1
     assert min(by_file[name] for name in ("d.jsonl", "h.csv", "j.zip", "m.warc")) > 1
     assert sum(part.size for part in parts) == sum(
         each.path.stat().st_size for each in found if isinstance(each, FoundFile)

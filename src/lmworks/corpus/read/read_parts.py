@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from lmworks.artefact import UnreachableError
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.execution.work_parts import Part
 from lmworks.corpus.read.config import ReadConfig
@@ -133,29 +134,33 @@ class _Cut:
 
 def cut_file(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """The pieces of a large file, and their sizes; none of one that is no container, or cannot be read."""
+    pieces = _pieces(cut, mark)
+    try:
+        first = next(pieces, None)
+    except (MemoryError, UnreachableError):
+        raise
+    except Exception:  # told when it is read
+        return
+    if first is not None:
+        yield first
+        yield from pieces
+
+
+def _pieces(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     from lmworks.corpus.read.byte_budget import head_of
     from lmworks.corpus.read.format_detection import detect
 
-    try:
-        with open_found(cut.found) as stream:
-            match detect(cut.found.path.name, head_of(stream)).container:
-                case None:
-                    return
-                case "jsonl":
-                    pieces = _of_lines(stream, cut)
-                case "parquet":
-                    pieces = _of_groups(stream, cut)
-                case _:
-                    pieces = iter(())
-            first = next(pieces, None)
-            if first is None:
-                stream.seek(0)
-                yield from _of_items(stream, cut, mark)
-            else:
-                yield first
-                yield from pieces
-    except OSError:  # told when it is read
-        return
+    with open_found(cut.found) as stream:
+        kind = detect(cut.found.path.name, head_of(stream)).container
+        tables = {"jsonl": _of_lines, "parquet": _of_groups}
+        pieces = tables[kind](stream, cut) if kind in tables else iter(())
+        first = next(pieces, None)
+        if first is not None:
+            yield first
+            yield from pieces
+        elif kind is not None:
+            stream.seek(0)
+            yield from _of_items(stream, cut, mark)
 
 
 def _of_lines(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int]]:

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
+from lmworks.artefact import UnreachableError
 from lmworks.corpus.documents import Extractor, Kind
 from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
 from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
@@ -110,8 +111,10 @@ def _items_of(found: FoundFile, request: Request) -> Iterator[Item]:
             else:
                 groups = range(piece.start, piece.end)
                 yield from read_parquet(stream, budget, config.columns, groups, piece.before)
-    except OSError as error:
-        yield RejectedRecord("", f"unreadable: {error.strerror or error}")
+    except (MemoryError, UnreachableError, ModuleNotFoundError):  # the last: what fsspec lacks for an address
+        raise
+    except Exception as error:
+        yield RejectedRecord("", reason_of(error))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -297,7 +300,7 @@ def extractor_of(
 def _kind_of(media_type: str, config: ReadConfig, told: str | None = None) -> Kind:
     if config.kind != "auto":
         return config.kind
-    if told in get_args(Kind):
+    if told and told in get_args(Kind):
         return told  # type: ignore[return-value]
     is_code = media_type.startswith("text/x-") and media_type not in EXTRACTORS and config.source_code == "whole"
     return _KINDS.get(media_type, "code" if is_code else "text")

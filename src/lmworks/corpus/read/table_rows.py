@@ -51,7 +51,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, budget: ByteB
     text: str = values[column]
     if len(text) > budget.record_bytes:
         return RejectedRecord(name, f"larger than max_bytes = {budget.record_bytes:,} characters ({len(text):,})")
-    parts = {part: well_formed(_short(values.get(part))) for part in _others(columns)}
+    parts = {part: well_formed(_short(values[part])) if part in values else "" for part in _others(columns)}
     metadata = {
         well_formed(column_key(key)): well_formed(short)
         for key, value in values.items()

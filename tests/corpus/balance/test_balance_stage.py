@@ -22,7 +22,7 @@ MIXED = BalanceConfig(
     sources={"web": SourceShare(2), "wiki": SourceShare(2, max_epochs=3), "code": SourceShare(1)},
     max_epochs=4,
     total=15_000,
-    augment={"rewrap": 0.2, "plain_punctuation": 0.3, "lowercase": 0.3, "spacing": 0.1},
+    augment={"rewrap": 0.2, "plain_punctuation": 0.3, "lowercase": 0.4},
 )
 
 
@@ -122,7 +122,6 @@ def stop(*_):
 
 
 def given_artefact(folder):
-    """What data.read makes, as a stage alone wants artefacts."""
     (folder / "notes").mkdir()
     for number in range(6):
         (folder / "notes" / f"{number}.txt").write_text(f"Note {number}. " * 9)

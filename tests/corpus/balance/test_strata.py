@@ -35,7 +35,7 @@ WEIGHTED = {"sources": weighted(a=60, b=40), "total": 100}
         ({"max_epochs": 0.5}, {"a": 100, "b": 50}, {"a": 50, "b": 25}),
         ({"sources": weighted(a=1, b=1)}, {"a": 100, "b": 30}, {"a": 30, "b": 30}),
         ({"sources": {"a": SourceShare(1), "b": SourceShare(1, 2)}}, {"a": 100, "b": 30}, {"a": 60, "b": 60}),
-        ({"sources": weighted(a=0, b=1)}, {"a": 100, "b": 30}, {"b": 30}),
+        ({"sources": weighted(a=0, b=1, gone=0)}, {"a": 100, "b": 30}, {"b": 30}),
         ({"temperature": 2}, {"a": 100, "b": 400}, {"a": 100, "b": 200}),  # at T = 2 as 1 to 2
         ({"temperature": 1e9}, {"a": 100, "b": 400}, {"a": 100, "b": 100}),
         # What c lacks, the others get.
@@ -77,9 +77,7 @@ def test_worked_by_hand(settings, of_source, expected):
 
 def test_what_is_scarce_is_named():
     targets = find_targets(BalanceConfig(sources=weighted(a=1, b=1)), amounts(a=100, b=30))
-    assert targets.total == 60 and targets.scarcest == Stratum("b", "") and not targets.capped
-    config = BalanceConfig(sources=weighted(a=1, b=1, c=2), total=80)
-    assert find_targets(config, amounts(a=100, b=100, c=20)).capped == [Stratum("c", "")]
+    assert targets.total == 60 and targets.scarcest == Stratum("b", "")
 
 
 STRATA = st.dictionaries(
@@ -113,7 +111,7 @@ def test_quotas_sum_to_the_total_within_all_caps_and_bounds(corpus):
     try:
         targets = find_targets(config, strata)
     except ValueError as error:
-        assert any(word in str(error) for word in ("at_least", "most shares", "max_epochs"))
+        assert any(word in str(error) for word in ("at_least", "at_most", "max_epochs"))
         return
     assert sum(targets.quotas.values()) == targets.total
     assert sum(targets.shares.values()) == 1
@@ -173,26 +171,26 @@ def test_without_a_total_nothing_is_short_and_one_stratum_gives_all(corpus):
     [
         ({"sources": weighted(wikki=1)}, {"wiki": 10}, 'unknown source "wikki"; did you mean "wiki"'),
         ({"sources": weighted(web=1)}, {"web": 100, "wiki": 10}, "without one: wiki"),
-        ({"total": 500}, {"web": 100, "wiki": 10}, r"asks for 500 bytes, the sources give 110 .*\(web 100, wiki 10\)"),
-        ({"languages": {"fr": LanguageShare(0.1)}}, {"web": 100}, "no document is in fr"),
+        ({"total": 500}, {"web": 100, "wiki": 10}, "total asks for 500 bytes, there are 110 within"),
+        ({"languages": {"fr": LanguageShare(0.1)}}, {"web": 100}, "languages.fr.at_least asks for 10 bytes, there are 0"),
         (
             {"languages": {"de": LanguageShare(0.2)}, "total": 500},
             {"web": {"": 1000, "de": 50}},
-            r"at_least=0\.2 asks for 100 of 500 bytes, there are 50 within max_epochs",
+            "languages.de.at_least asks for 100 bytes, there are 50 within",
         ),
-        ({"languages": {"de": LanguageShare(0, 0.5)}}, {"web": {"de": 1000}}, r"sum to 0.5, less than 1 \(de 0.5\)"),
+        ({"languages": {"de": LanguageShare(0, 0.5)}}, {"web": {"de": 1000}}, "sum to 0.5, less than 1"),
         (
             {"languages": {"de": LanguageShare(0, 0.5)}, "total": 500},
             {"web": {"de": 1000, "": 20}},
-            "the most shares of the languages leave 270",
+            "total asks for 500 bytes, there are 270 within",
         ),
         ({"temperature": 2.0, "sources": weighted(a=1)}, {"a": 1}, "leave out one of the two"),
         ({"sources": weighted(a=0)}, {"a": 1}, "all weights are 0"),
         ({"max_epochs": 0}, {"a": 1}, "max_epochs must be above 0"),
         ({"total": 0}, {"a": 1}, "total must be a positive number of bytes"),
         ({"languages": {"de": LanguageShare(0.6), "fr": LanguageShare(0.6)}}, {"a": 1}, "sum to 1.2, more than 1"),
-        ({"augment": {"strip_comments": 0.1}}, {"a": 1}, "allowed: lowercase, plain_punctuation, rewrap, spacing"),
-        ({"augment": {"rewrap": 0.6, "lowercase": 0.6}}, {"a": 1}, "sum to more than 1"),
+        ({"augment": {"strip_comments": 0.1}}, {"a": 1}, "allowed: lowercase, plain_punctuation, rewrap"),
+        ({"augment": {"rewrap": 0.6, "lowercase": 0.6}}, {"a": 1}, "sum to 1 at most"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_its_numbers(settings, of_source, message):

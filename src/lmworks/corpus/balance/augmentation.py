@@ -1,4 +1,4 @@
-"""Augmentations of prose: other lines, other spaces, small letters, plain punctuation; no word is added, lost or moved.
+"""Augmentations of prose: other lines, small letters, plain punctuation; no word is added, lost or moved.
 
 Each is a pure function of a text and a seeded source of numbers. Only paragraphs are touched: lines without an indent
 that look like no heading, list, table, quotation or markup, outside of fenced code. A text in which there is nothing to
@@ -26,7 +26,6 @@ _SHORTEST = 40  # characters of a line that was wrapped
 _EVEN = 0.6  # of the longest line, for the shortest: verse and addresses vary more
 # Scripts that write no space between words, where a line break is none either.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_BEHIND_SENTENCE = re.compile(r"(?<=[.!?])( {1,2})(?=([^\W\d_]))")
 # Letters, with an apostrophe or a hyphen between two of them, and the punctuation around them.
 _WORD = re.compile(r"(?<!\S)[^\w\s/\\@#$~]*+[^\W\d_](?:['’\-]?[^\W\d_])*+[^\w\s/\\@]*+(?!\S)")
 _PLAIN = str.maketrans(
@@ -81,17 +80,6 @@ def _rewrapped(block: str, width: int | None) -> str:
     return "\n".join([*(row.rstrip(" ") for row in rows[:-1]), rows[-1]])
 
 
-def _spacing(text: Text, numbers: Random) -> str:
-    """Two spaces behind a sentence where there was one, or one where there were two, whichever the text has not."""
-    counts = [len(match[1]) for match in _BEHIND_SENTENCE.finditer(text.text) if match[2].isupper()]
-    spaces = " " if counts.count(2) > counts.count(1) else "  "
-
-    def spaced(match: re.Match[str]) -> str:
-        return spaces if match[2].isupper() else match[1]
-
-    return _paragraphs(text.text, lambda block: _BEHIND_SENTENCE.sub(spaced, block))
-
-
 def _lowercase(text: Text, numbers: Random) -> str:
     """Small letters; words that hold anything but letters, such as names of files, stay, and so do Turkish and
     Azerbaijani, whose small letter of I is another one."""
@@ -107,7 +95,6 @@ def _plain_punctuation(text: Text, numbers: Random) -> str:
 
 AUGMENTATIONS: Mapping[str, Callable[[Text, Random], str]] = {
     "rewrap": _rewrap,
-    "spacing": _spacing,
     "lowercase": _lowercase,
     "plain_punctuation": _plain_punctuation,
 }

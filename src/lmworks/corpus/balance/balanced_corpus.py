@@ -7,7 +7,7 @@ the whole corpus in its order, so that copies of a text stand far apart.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +28,25 @@ LEDGER = "balance.parquet"
 _SHOWN = 100  # rows of a table
 
 
-@dataclass(frozen=True, slots=True)
-class WritePart:
-    """A shard, and how often each of its documents comes (n,)."""
-
-    shard: CorpusShard
-    copies: NDArray[np.int32]
-    augment: Mapping[str, float]
-    seed: int
-
-
-def write_part(part: WritePart, folder: Path) -> None:
-    """A file for each round that has a document of the shard, and the counts, into a new folder.
-
-    The counts: `NAME` repeats that an augmentation rewrote, `NAME unchanged` those in which it found nothing to change,
-    and `bytes` by which repeats grew.
-    """
+def write_part(
+    part: tuple[CorpusShard, NDArray[np.int32]], folder: Path, augment: Mapping[str, float], seed: int
+) -> None:
+    """A file for each round that has a document of the shard, of which each comes so often (n,), and the counts, into a
+    new folder: the repeats that an augmentation rewrote, and the bytes by which they grew."""
+    shard, copies = part
     folder.mkdir()
     counts = Counter[str]()
-    for number in range(1, int(part.copies.max(initial=0)) + 1):
-        with (folder / _round(number)).open("wb") as target, part.shard.path.open("rb") as source:
+    for number in range(1, int(copies.max(initial=0)) + 1):
+        with (folder / _round(number)).open("wb") as target, shard.path.open("rb") as source:
             for place, line in enumerate(source):
-                if part.copies[place] >= number:
-                    where = f"{part.shard.path}, line {place + 1}"
-                    target.write(
-                        line if number == 1 else _copied(document_from_json(line, where), number, part, counts)
-                    )
+                if copies[place] >= number > 1:
+                    document = document_from_json(line, f"{shard.path}, line {place + 1}")
+                    copy = _augmented(document, number, augment, seed)
+                    counts["augmented"] += AUGMENTED in copy.metadata
+                    counts["bytes"] += _bytes(copy) - _bytes(document)
+                    line = document_to_json(copy).encode() + b"\n"
+                if copies[place] >= number:
+                    target.write(line)
     (folder / COUNTS).write_text(json.dumps(counts))
 
 
@@ -61,17 +54,16 @@ def _round(number: int) -> str:
     return f"round-{number:05d}.jsonl"
 
 
-def _copied(document: Document, number: int, part: WritePart, counts: Counter[str]) -> bytes:
-    kind, text, name = kind_of(document), document.text, ""
-    numbers = numbers_of(document.hash, number, part.seed)
-    if chosen := choose_augmentation(part.augment, kind, numbers):
-        language = base_language(document.language) or ""
-        text = AUGMENTATIONS[chosen](Text(document.text, kind, language, document.uri), numbers)
-        name = chosen if text != document.text else ""
-        counts[name or f"{chosen} unchanged"] += 1
-        before, after = (len(each.encode("utf-8", "surrogatepass")) for each in (document.text, text))
-        counts["bytes"] += after - before
-    return document_to_json(make_copy(document, number, text, name)).encode() + b"\n"
+def _bytes(document: Document) -> int:
+    return len(document.text.encode("utf-8", "surrogatepass"))
+
+
+def _augmented(document: Document, number: int, augment: Mapping[str, float], seed: int) -> Document:
+    kind, text = kind_of(document), document.text
+    numbers = numbers_of(document.hash, number, seed)
+    if chosen := choose_augmentation(augment, kind, numbers):
+        text = AUGMENTATIONS[chosen](Text(text, kind, base_language(document.language) or "", document.uri), numbers)
+    return make_copy(document, number, text, chosen if text != document.text else "")
 
 
 def make_copy(document: Document, number: int, text: str, augmentation: str = "") -> Document:
@@ -86,10 +78,6 @@ def rounds(folders: Sequence[Path], most: int) -> list[Path]:
     """The files of all parts in the order of the corpus: by rounds, and in these by parts."""
     paths = [folder / _round(number) for number in range(1, most + 1) for folder in folders]
     return [path for path in paths if path.exists()]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What became of each document
 
 
 def left_out(survey: Survey, decision: Decision) -> Iterator[RejectedRecord]:
@@ -125,16 +113,14 @@ def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> Non
             start += len(table)
 
 
-def describe(config: BalanceConfig, survey: Survey, decision: Decision, counts: Counter[str]) -> tuple[Section, ...]:
-    """Sections of the report: what was wanted of each source and language beside what goes, and what was augmented."""
+def describe(config: BalanceConfig, survey: Survey, decision: Decision) -> tuple[Section, ...]:
+    """Sections of the report: what was wanted of each source and language beside what goes."""
     targets, unit = decision.targets, config.unit
     goes = decision.copies * decision.sizes
     text = f"{decision.copies.sum():,} documents of {np.count_nonzero(decision.copies):,} that differ: {goes.sum():,} "
     text += f"{unit} of {targets.total:,} that were wanted."
     if targets.scarcest is not None:
         text += f" {targets.scarcest} sets the size: it gives all that its max_epochs let it give."
-    if targets.capped:
-        text += f" Short of their shares, within their max_epochs: {', '.join(map(str, targets.capped[:_SHOWN]))}."
     lacking = np.bincount(decision.reasons, minlength=len(REASONS)).tolist()
     rows = tuple((reason, count) for reason, count in zip(REASONS[1:], lacking[1:], strict=True) if count)
     sections = [Section("What goes into the corpus", text, (Table(("not in the corpus because", "documents"), rows),))]
@@ -143,9 +129,9 @@ def describe(config: BalanceConfig, survey: Survey, decision: Decision, counts: 
         wanted[stratum.source] += float(share)
     of_source = {name: f"{share:.2%}" for name, share in wanted.items()}
     bounds = {name: f"{share.at_least:.4g} to {share.at_most:.4g}" for name, share in config.languages.items()}
-    for title, names, place, target in (
-        ("By source", survey.sources, survey.source, of_source),
-        ("By language", survey.languages, survey.language, bounds),
+    for what, names, place, target in (
+        ("source", survey.sources, survey.source, of_source),
+        ("language", survey.languages, survey.language, bounds),
     ):
         came = np.bincount(place, decision.sizes, len(names))
         went = np.bincount(place, goes, len(names))
@@ -156,12 +142,6 @@ def describe(config: BalanceConfig, survey: Survey, decision: Decision, counts: 
             )
             for at in np.argsort(-came, kind="stable")[:_SHOWN].tolist()
         )
-        header = (title.removeprefix("By "), f"{unit} came", "share", "wanted", "goes", f"{unit} go", "epochs")
-        sections.append(Section(title, "Wanted is the share if nothing were scarce.", (Table(header, rows),)))
-    if config.factors:
-        rows = tuple((str(factor), fits) for factor, fits in zip(config.factors, decision.counted.fits, strict=True))
-        sections.append(Section("Factors", tables=(Table(("documents with", "documents"), rows),)))
-    if config.augment:
-        rows = tuple((name, counts[name], counts[f"{name} unchanged"]) for name in sorted(config.augment))
-        sections.append(Section("Augmentation", tables=(Table(("of repeats", "rewritten", "unchanged"), rows),)))
+        header = (what, f"{unit} came", "share", "wanted", "goes", f"{unit} go", "epochs")
+        sections.append(Section(f"By {what}", "Wanted is the share if nothing were scarce.", (Table(header, rows),)))
     return tuple(sections)

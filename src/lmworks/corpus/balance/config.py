@@ -1,6 +1,6 @@
 """What a corpus consists of: shares of sources and languages, upsampling factors, repeats, and their variants."""
 
-import sys
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,8 +27,8 @@ class SourceShare:
     max_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        weight = 0 if self.weight is None else self.weight
-        _check(0 <= weight <= sys.float_info.max, f"weight must be a number from 0 on, and finite, got {weight!r}")
+        weight = self.weight or 0
+        _check(0 <= weight < math.inf, f"weight must be a number from 0 on, and finite, got {weight!r}")
         _check_epochs(1 if self.max_epochs is None else self.max_epochs)
 
 
@@ -69,12 +69,6 @@ class UpsamplingFactor:
         named = self.measures or self.labels or self.sources or self.kinds or self.languages
         _check(bool(named), "a factor of all documents changes nothing: name what it is of, such as sources")
 
-    def __str__(self) -> str:
-        limits = {name: f"{limit.at_least} to {limit.at_most}" for name, limit in self.measures.items()}
-        words = {"source": self.sources, "kind": self.kinds, "language": self.languages, **self.labels}
-        named = limits | {name: " or ".join(each) for name, each in words.items() if each}
-        return ", ".join(f"{name} {each}" for name, each in named.items())
-
 
 @dataclass(frozen=True, slots=True)
 class BalanceConfig:
@@ -95,7 +89,7 @@ class BalanceConfig:
     unit         What shares and totals are counted in: `bytes` of UTF-8, or `documents`.
     total        Size of the corpus in that unit; left out: the largest at which every source has its share and none
                  passes its max_epochs. Without weights, temperature, bounds and factors that is all that comes.
-    augment      Augmentation → which share of the repeats of prose it rewrites: `rewrap`, `spacing`, `lowercase`,
+    augment      Augmentation → which share of the repeats of prose it rewrites: `rewrap`, `lowercase`,
                  `plain_punctuation`.
     evaluation   Inputs whose documents are there to evaluate by: none of them goes into the corpus, nor does any
                  document of another input with the same text.
@@ -118,22 +112,19 @@ class BalanceConfig:
     def __post_init__(self) -> None:
         _check_epochs(self.max_epochs)
         least = sum(Fraction(repr(share.at_least)) for share in self.languages.values())
-        rewritten = sum(Fraction(repr(share)) for share in self.augment.values())
+        shares = [Fraction(repr(share)) for share in self.augment.values()]
         weights = [share.weight for share in self.sources.values() if share.weight is not None]
-        is_temperature = 0.01 <= self.temperature <= 1e9
-        _check(is_temperature, f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
+        _check(0.01 <= self.temperature <= 1e9, f"temperature must lie between 0.01 and 1e9, got {self.temperature!r}")
         if weights:
             _check(self.temperature == 1, "temperature is for sources without weights: leave out one of the two")
-            check_weights([name for name, share in self.sources.items() if share.weight is None])
             _check(any(weights), "all weights are 0: nothing would be left")
         is_total = self.total is None or 1 <= self.total < 2**62
         _check(is_total, f"total must be a positive number of {self.unit}, got {self.total}")
         _check(0 <= self.seed < 2**63, f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
         _check(least <= 1, f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
-        for name, share in self.augment.items():
+        for name in self.augment:
             _check(name in AUGMENTATIONS, unknown("augmentation", name, list(AUGMENTATIONS)))
-            _check(0 < share <= 1, f"augment.{name} is a share above 0 and at most 1, got {share:g}")
-        _check(rewritten <= 1, f"augment: the shares of {', '.join(self.augment)} sum to more than 1: lower one")
+        _check(all(share > 0 for share in shares) and sum(shares) <= 1, "augment: shares above 0 sum to 1 at most")
 
     def epochs_of(self, source: str) -> Fraction:
         """`max_epochs` of a source, as it is written."""
@@ -144,13 +135,7 @@ class BalanceConfig:
 def unknown_source(name: str, sources: Sequence[str]) -> str:
     """The message for a source that no document has; `sources` are those that there are."""
     note = "A source has the name of a folder or file that was read, and not that of a stage"
-    return f"{unknown('source', name, sources)}. {note}"
-
-
-def check_weights(without: Sequence[str]) -> None:
-    """ValueError for sources without a weight where others have one."""
-    names = ", ".join(without)
-    _check(not without, f"give all sources a weight or none; without one: {names} (0 takes none of a source)")
+    return f"{unknown('source', name, sources)}. {note}; one that cleaning emptied is left out, or has weight=0"
 
 
 def _check_epochs(epochs: float) -> None:

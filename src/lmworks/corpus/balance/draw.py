@@ -61,10 +61,6 @@ def decide(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_],
     sizes = survey.sizes if config.unit == "bytes" else np.ones(len(survey), np.int64)
     counted = count_documents(config.factors, survey, wanted, files)
     strata = _strata(config, survey, wanted)
-    for name in sorted(config.sources.keys() & {*survey.sources} - {stratum.source for stratum in strata}):
-        raise ValueError(
-            f"sources.{name}: all of its documents are empty or there to evaluate by: leave sources.{name} out"
-        )
     targets = find_targets(config, {each: _amount(counted, sizes, places) for each, places in strata.items()})
     copies = np.zeros(len(survey), np.int32)
     for stratum, places in strata.items():

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from lmworks.corpus.attributes import ATTRIBUTES, attribute_paths
 from lmworks.corpus.balance.balanced_corpus import (
     COUNTS,
     LEDGER,
-    WritePart,
     describe,
     left_out,
     rounds,
@@ -21,7 +21,7 @@ from lmworks.corpus.balance.balanced_corpus import (
 )
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import decide
-from lmworks.corpus.balance.survey import SurveyPart, read_survey, survey_part, without_gone
+from lmworks.corpus.balance.survey import read_survey, survey_part
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
 
@@ -33,11 +33,9 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     """
     shards = corpus_shards(context.inputs)
     _check_inputs(config, context, shards)
-    surveys = [
-        Part(SurveyPart(shard, bool(config.evaluation)), context.work / "survey" / shard.name, shard.bytes)
-        for shard in shards
-    ]
-    carry_out(survey_part, surveys, config.execution, context.progress, "bytes looked at")
+    surveys = [Part(shard, context.work / "survey" / shard.name, shard.bytes) for shard in shards]
+    work = partial(survey_part, equal=bool(config.evaluation))
+    carry_out(work, surveys, config.execution, context.progress, "bytes looked at")
     paths = [part.done for part in surveys]
     survey = read_survey(shards, paths)
     if survey.copies:
@@ -46,16 +44,15 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
         if len(trained_on := [name for name in inputs if name not in config.evaluation]) > 1:
             both = " and ".join(trained_on)
             raise ValueError(f"{both} both have a source called {source}: give one of their folders another name")
-    config = without_gone(config, survey, context.inputs)
     evaluation = np.repeat([shard.input in config.evaluation for shard in shards], survey.counts)
     files = [path for folder in context.inputs.values() for path in attribute_paths(folder)]
     decision = decide(config, survey, evaluation, files)
     parts = []
     for shard, copies in zip(shards, np.split(decision.copies, np.cumsum(survey.counts)[:-1]), strict=True):
-        given = WritePart(shard, copies, dict(config.augment), config.seed)
         size = round(shard.bytes * copies.sum() / max(len(copies), 1))
-        parts.append(Part(given, context.work / "parts" / shard.name, size))
-    carry_out(write_part, parts, config.execution, context.progress, "bytes written")
+        parts.append(Part((shard, copies), context.work / "parts" / shard.name, size))
+    work = partial(write_part, augment=dict(config.augment), seed=config.seed)
+    carry_out(work, parts, config.execution, context.progress, "bytes written")
     folders = [part.done for part in parts]
     join_shards(rounds(folders, int(decision.copies.max())), context.output)
     write_ledger(context.output / LEDGER, paths, decision)
@@ -77,11 +74,11 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
         "bytes": int((copies * survey.sizes).sum()) + counts["bytes"],
         "different": int(np.count_nonzero(copies)),
         "repeats": int(np.maximum(copies - 1, 0).sum()),
-        "augmented": sum(counts[name] for name in config.augment),
+        "augmented": counts["augmented"],
         "shares": dict(zip(survey.sources, (amounts / amounts.sum()).round(6).tolist(), strict=True)),
         "left_out": sum(item.count for item in lacking),
     }
-    return StageResult(metrics=metrics, sections=describe(config, survey, decision, counts))
+    return StageResult(metrics=metrics, sections=describe(config, survey, decision))
 
 
 def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from lmworks.corpus.balance.config import BalanceConfig, check_weights, unknown_source
+from lmworks.corpus.balance.config import BalanceConfig, unknown_source
 from lmworks.corpus.balance.quotas import quotas, temperature_weights
 
 REST = ""  # the language of the strata that hold all languages without bounds
@@ -48,11 +48,6 @@ class Targets:
     quotas: Mapping[Stratum, int]
     scarcest: Stratum | None
 
-    @property
-    def capped(self) -> list[Stratum]:
-        """Strata that give all they can, and less than their share."""
-        return [each for each, cap in self.caps.items() if self.quotas[each] == cap < self.total * self.shares[each]]
-
 
 def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> Targets:
     """The quotas of strata that hold these amounts, each document counted as the factors say.
@@ -65,13 +60,6 @@ def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> 
         name: (Fraction(repr(share.at_least)), Fraction(repr(share.at_most)))
         for name, share in config.languages.items()
     }
-    present = {each.language for each in weights}
-    for name, (low, _) in bounds.items():
-        if low and name not in present:
-            raise ValueError(f"languages.{name}.at_least={float(low):g} cannot be met: no document is in {name}")
-    if present <= bounds.keys() and (most := sum(bounds[name][1] for name in present)) < 1:
-        named = ", ".join(f"{name} {float(bounds[name][1]):g}" for name in sorted(present))
-        raise ValueError(f"the most shares of all languages sum to {float(most):g}, less than 1 ({named}): raise one")
 
     def proportional(strata: Sequence[Stratum], amount: Fraction) -> list[Fraction]:
         mass = sum((weights[each] for each in strata), Fraction(0))
@@ -81,6 +69,8 @@ def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> 
         return quotas([weights[each] for each in strata], [caps[each] for each in strata], amount)
 
     shares = _within_bounds(list(weights), bounds, Fraction(1), proportional)
+    if (most := sum(shares.values())) < 1:
+        raise ValueError(f"languages: the at_most of all that there are sum to {float(most):g}, less than 1: raise one")
     caps = {each: math.floor(config.epochs_of(each.source) * amounts[each]) for each in weights}
     scarcest, total = None, config.total
     if total is None:
@@ -99,14 +89,15 @@ def _weights(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> dict
     of_source: dict[str, Fraction] = {}
     for each, amount in amounts.items():
         of_source[each.source] = of_source.get(each.source, Fraction(0)) + amount
-    for name in config.sources:
-        if name not in of_source:
+    for name, share in config.sources.items():
+        if name not in of_source and share.weight != 0:
             raise ValueError(f"sources: {unknown_source(name, sorted(of_source))}")
     weights: Mapping[str, Fraction] = {
         name: Fraction(share.weight) for name, share in config.sources.items() if share.weight is not None
     }
     if weights:
-        check_weights(sorted(of_source.keys() - weights.keys()))
+        if without := ", ".join(sorted(of_source.keys() - weights.keys())):
+            raise ValueError(f"give all sources a weight or none; without one: {without} (0 takes none of a source)")
     elif config.temperature == 1:
         weights = of_source  # exact, where the powers are floats
     else:
@@ -123,24 +114,18 @@ def _weights(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> dict
 def _check_enough(
     config: BalanceConfig, caps: Mapping[Stratum, int], bounds: Mapping[str, tuple[int, int]], total: int
 ) -> None:
-    """ValueError where the caps leave too little for the total, or for the least of a language, or the bounds do."""
-    of_source, of_language = Counter[str](), Counter[str]()
+    """ValueError where the caps leave too little for the least of a language, or, within the most, for the total."""
+    there = Counter[str]()
     for each, cap in caps.items():
-        of_source[each.source] += cap
-        of_language[each.language] += cap
-    named = ", ".join(f"{name} {cap:,}" for name, cap in of_source.items())
-    told = [(total, of_source.total(), f"total asks for {total:,} {config.unit}, the sources give", f" ({named})")]
-    for language, there in sorted(of_language.items()):
-        low = bounds.get(language, (0, total))[0]
-        asked = config.languages[language].at_least if low else 0
-        begin = f"languages.{language}.at_least={asked:g} asks for {low:,} of {total:,} {config.unit}, there are"
-        told.append((low, there, begin, ""))
-    reach = sum(min(there, bounds.get(language, (0, total))[1]) for language, there in of_language.items())
-    told.append((total, reach, f"of {total:,} {config.unit}, the most shares of the languages leave", ""))
-    for wanted, there, begin, end in told:
-        if there < wanted:
-            remedy = "raise max_epochs, change the bounds of languages, add a source, or ask for less"
-            raise ValueError(f"{begin} {there:,} within max_epochs{end}: {remedy}")
+        there[each.language] += cap
+    asked = [(f"languages.{name}.at_least asks for", low, there[name]) for name, (low, _) in bounds.items()]
+    reach = sum(min(cap, bounds.get(name, (0, cap))[1]) for name, cap in there.items())
+    for what, wanted, given in [*asked, ("total asks for", total, reach)]:
+        if given < wanted:
+            raise ValueError(
+                f"{what} {wanted:,} {config.unit}, there are {given:,} within max_epochs and the bounds of languages: "
+                "raise these, add a source, or ask for less"
+            )
 
 
 def _within_bounds(

@@ -11,21 +11,16 @@ where one did.
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import REPORT
-from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.documents import CorpusShard, Shard
-from lmworks.corpus.filtering.filter_policy import REPAIR
-from lmworks.corpus.filtering.ledger import LEDGER
 from lmworks.corpus.languages import base_language
 
 UNKNOWN = "unknown"  # the language of documents without one
@@ -42,25 +37,17 @@ _SCHEMA = {
 _ROWS = 10_000  # in memory at once
 
 
-@dataclass(frozen=True, slots=True)
-class SurveyPart:
-    """A shard to survey; `equal` asks for a digest of each text as well."""
-
-    shard: CorpusShard
-    equal: bool
-
-
-def survey_part(part: SurveyPart, path: Path) -> None:
-    """The survey of one shard into a new file. Texts are read, and not checked against their hashes: nothing here
-    depends on more than their lengths."""
+def survey_part(shard: CorpusShard, path: Path, equal: bool) -> None:
+    """The survey of one shard into a new file, with a digest of each text where `equal` asks for it. Texts are not
+    checked against their hashes: nothing here depends on more than their lengths."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA.items()])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer, part.shard.path.open("rb") as stream:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer, shard.path.open("rb") as stream:
         rows = []
         for line in stream:
-            rows.append(_row(json.loads(line), part.equal))
+            rows.append(_row(json.loads(line), equal))
             if len(rows) == _ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
@@ -163,25 +150,3 @@ def origins(shards: Sequence[Shard]) -> Iterator[str | None]:
         with shard.path.open("rb") as stream:
             for line in stream:
                 yield origin_of(json.loads(line)["metadata"]) if all(mark in line for mark in _MARKS) else None
-
-
-def without_gone(config: BalanceConfig, survey: Survey, inputs: Mapping[str, Path]) -> BalanceConfig:
-    """The config without sources of the weight 0 of which data.clean dropped every document, as its ledger has it.
-
-    ValueError for one that something is wanted of, with how many documents it had.
-    """
-    import pyarrow.parquet as pq
-
-    lacking, kept = config.sources.keys() - {*survey.sources}, dict(config.sources)
-    ledgers = {cleaned: folder / LEDGER for cleaned, folder in inputs.items() if lacking}
-    for cleaned, ledger in ledgers.items():
-        if ledger.is_file():
-            rows = pq.read_table(ledger, columns=["source"], filters=[("step", "==", REPAIR)])  # one of each document
-            for name, count in sorted(Counter(rows["source"].to_pylist()).items()):
-                if name in lacking & kept.keys() and kept.pop(name).weight != 0:
-                    raise ValueError(
-                        f"sources.{name}: data.clean ({cleaned}) dropped all of its {count:,} documents. Leave it out, "
-                        f"or give it weight=0, or clean by a milder policy: {ledger.with_name(REPORT)} tells which "
-                        "steps took them"
-                    )
-    return replace(config, sources=kept)

@@ -21,11 +21,10 @@ _Condition = tuple[str, Limit | tuple[str, ...]]  # a column of attributes, and 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted:
-    """Of each document a place in `times`, (n,); and of each factor how many documents it fits."""
+    """Of each document a place in `times`, (n,)."""
 
     times: tuple[Fraction, ...]
     place: NDArray[np.int64]
-    fits: tuple[int, ...]
 
 
 def count_documents(
@@ -45,7 +44,7 @@ def count_documents(
     ]
     asked = sorted({each for of_one in conditions for each in of_one}, key=str)
     met = _met(asked, survey, wanted, files) if asked else np.zeros((len(survey), 0), bool)
-    times, place, counts = [Fraction(1)], np.zeros(len(survey), np.int64), []
+    times, place = [Fraction(1)], np.zeros(len(survey), np.int64)
     for factor, of_one in zip(factors, conditions, strict=True):
         fits = wanted & met[:, [asked.index(each) for each in of_one]].all(axis=1)
         for what, globs, names, number in (
@@ -58,8 +57,7 @@ def count_documents(
         codes, place = np.unique(2 * place + fits, return_inverse=True)
         own = Fraction(repr(factor.times))
         times = [times[code >> 1] * (own if code & 1 else 1) for code in codes.tolist()]
-        counts.append(int(fits.sum()))
-    return Counted(tuple(times), place, tuple(counts))
+    return Counted(tuple(times), place)
 
 
 def _named(what: str, globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:

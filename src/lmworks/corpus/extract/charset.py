@@ -1,7 +1,7 @@
 """From bytes to characters: which encoding a text is in, and what of it no file of ours could hold.
 
 The order: a byte-order mark; UTF-8, which other text hardly ever is by chance; the declared encoding; and then, for old
-files, the legacy encoding whose reading has the least mess and the most of a language, by charset-normalizer.
+files, what charset-normalizer finds most likely.
 """
 
 import codecs
@@ -17,18 +17,15 @@ _LEGACY = (
     "big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 euc_jp "
     "gb18030 iso8859_2 koi8_r"
 ).split()
-# The languages, as charset-normalizer names them, that the encodings of the Latin alphabet were made for.
-_CENTRAL_EUROPEAN = frozenset("Croatian Czech Hungarian Polish Romanian Slovak Slovene".split())
+# The languages, as charset-normalizer names them, that the encodings of the Latin alphabet were made for: these sets
+# differ in few letters, so that the language has to tell which one a text is in.
+_CENTRAL_EUROPEAN = "Croatian Czech Hungarian Polish Romanian Slovak Slovene".split()
 _WRITTEN_IN = {
-    "cp1250": _CENTRAL_EUROPEAN,
-    "cp1252": frozenset(
-        "Danish Dutch English Finnish French German Indonesian Italian Norwegian Portuguese Spanish Swedish".split()
-    ),
-    "cp1254": frozenset(("Turkish",)),
-    "cp1257": frozenset(("Estonian", "Lithuanian")),
-    "cp1258": frozenset(("Vietnamese",)),
-    "iso8859_2": _CENTRAL_EUROPEAN,
-}
+    "cp1250": _CENTRAL_EUROPEAN, "iso8859_2": _CENTRAL_EUROPEAN, "cp1254": ["Turkish"], "cp1258": ["Vietnamese"],
+    "cp1257": ["Estonian", "Lithuanian"],
+    "cp1252": "Danish Dutch English Finnish French German Indonesian Italian Norwegian Portuguese Spanish "
+    "Swedish".split(),
+}  # fmt: skip
 # What a declared name means in practice: the superset that browsers read it as (WHATWG Encoding, section 4.2).
 _SUPERSETS = {
     "ascii": "cp1252", "big5": "big5hkscs", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030",
@@ -45,14 +42,11 @@ _DECLARATION = re.compile(
     rb"|<meta[^>]{0,200}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9._\-]{1,40})",
     re.I,
 )
-_ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([CD]|\([IJ]|\$\)C)")
 _CONTROLS = bytes(code for code in range(32) if code not in (9, 10, 12, 13, 27))  # text has none of these
-_CONTROL = re.compile(r"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _SAMPLE = 1 << 16
 _STRAY = re.compile("[\udc80-\udcff]")
 _UTF8_PER_STRAY = 5  # characters of UTF-8 for each byte that is none, from which on the text is UTF-8 all the same
 _TWO_LETTERS = re.compile(rb"[\xc0-\xff]{2}")
-_NO_HEBREW = re.compile(rb"[\xc0-\xdf\xfb\xfc\xff]")
 _DATE = re.compile(r"\s*(?:D:)?([0-9]{4})(?:-?([0-9]{2})(?:-?([0-9]{2}))?)?")
 
 
@@ -72,10 +66,10 @@ class Decoded:
 
 
 def decode(raw: bytes, declared: str | None = None) -> Decoded:
-    """The characters of a text. Each byte is accounted for: to encode the text again gives the bytes back.
+    """The characters of a text, of which none is left out or made up: all bytes are valid in the encoding.
 
     UTF-8 with a few stray bytes of Windows-1252 in it is read as that and called `utf-8+cp1252`.
-    Raises UnusableError for binary data, and for bytes that no known encoding can hold.
+    Raises UnusableError for binary data, which UTF-16 without a byte-order mark is too.
     """
     text, name = _read(raw, declared)
     is_true = declared is None or any(
@@ -91,16 +85,8 @@ def decode_html(raw: bytes, header: str | None = None) -> Decoded:
 
 
 def begins_as_text(head: bytes) -> bool:
-    """Whether a file that begins so is a text: in UTF-8 or Windows-1252, of which the last character may be cut."""
-    if head.startswith(tuple(_BYTE_ORDER_MARKS)):
-        return True
-    if b"\0" in head or _is_binary(head):
-        return False
-    for codec in ("utf-8", "cp1252"):
-        with suppress(UnicodeDecodeError):
-            codecs.getincrementaldecoder(codec)().decode(head)
-            return True
-    return False
+    """Whether a file that begins so may be a text."""
+    return head.startswith(tuple(_BYTE_ORDER_MARKS)) or not (b"\0" in head or _is_binary(head))
 
 
 def text_codec(name: str) -> str | None:
@@ -136,14 +122,12 @@ def iso_date(stated: str) -> str:
     It takes the forms of ISO 8601 (XML, EPUB) and of PDF, `D:20240131` (ISO 32000-1, section 7.9.4), without the time.
     """
     found = _DATE.match(stated)
-    if not found:
-        return ""
-    year, month, day = found.groups()
+    parts = [part for part in found.groups() if part] if found else ["0"]
     try:
-        datetime.date(int(year), int(month or 1), int(day or 1))
+        datetime.date(*map(int, [*parts, "1", "1"][:3]))
     except ValueError:
         return ""
-    return "-".join(filter(None, (year, month, day)))
+    return "-".join(parts)
 
 
 def _read(raw: bytes, declared: str | None) -> tuple[str, str]:
@@ -153,16 +137,19 @@ def _read(raw: bytes, declared: str | None) -> tuple[str, str]:
                 raise UnusableError(f"not decodable as {codec}")
             return text, codec.removesuffix("-sig")
     if b"\0" in raw:
-        return _utf16(raw)
-    if raw.isascii():
-        return _seven_bits(raw, declared)
+        raise UnusableError("binary data")
+    meant = (codec for codec in _meant(declared) if _strict(raw, codec) is not None)
+    if raw.isascii():  # which may be Japanese mail all the same, that shifts by escape sequences (ISO 2022)
+        codec = next((each for each in meant if each.startswith("iso2022") and b"\x1b" in raw), "ascii")
+        return raw.decode(codec), codec
     if (text := _strict(raw, "utf-8")) is not None:
         return text, "utf-8"
     if _is_binary(raw):
         raise UnusableError("binary data")
-    if found := _mended_utf8(raw) or _declared(raw, declared) or _legacy(raw):
-        return found
-    raise UnusableError("not decodable in any encoding that texts are in")
+    if (text := _mended_utf8(raw)) is not None:
+        return text, "utf-8+cp1252"
+    codec = next((each for each in meant if _strict(b"<meta>", each) == "<meta>"), "")
+    return (raw.decode(codec), codec) if codec else _guessed(raw)
 
 
 def _meant(declared: str | None) -> tuple[str, ...]:
@@ -171,52 +158,23 @@ def _meant(declared: str | None) -> tuple[str, ...]:
     return tuple(filter(None, (_SUPERSETS.get(codec), codec)))
 
 
-def _declared(raw: bytes, declared: str | None) -> tuple[str, str] | None:
-    for codec in _meant(declared):
-        if codec.startswith(("ascii", "iso2022", "utf")) or _strict(b"<meta>", codec) != "<meta>":
-            continue  # which were tried before, or are no superset of ASCII
-        if (text := _round_trip(raw, codec)) is not None:
-            return text, codec
-    return None
-
-
-def _seven_bits(raw: bytes, declared: str | None) -> tuple[str, str]:
-    """ASCII, unless it shifts to other character sets by escape sequences (ISO 2022), as Japanese mail does."""
-    if _ISO_2022.search(raw):
-        for codec in (*_meant(declared), "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr"):
-            if codec.startswith("iso2022") and (text := _strict(raw, codec)) is not None:
-                return text, codec
-    return raw.decode("ascii"), "ascii"
-
-
-def _mended_utf8(raw: bytes) -> tuple[str, str] | None:
+def _mended_utf8(raw: bytes) -> str | None:
     """UTF-8 with a few bytes of Windows-1252, as in texts that were pasted together: each is read as what it is."""
     text = raw.decode("utf-8", "surrogateescape")
     stray = len(_STRAY.findall(text))
-    ascii_ones = len(text.encode("ascii", "ignore"))
-    if len(text) - ascii_ones - stray < _UTF8_PER_STRAY * stray:
+    if len(text) - len(text.encode("ascii", "ignore")) - stray < _UTF8_PER_STRAY * stray:
         return None
-    try:
-        return _STRAY.sub(lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252"), text), "utf-8+cp1252"
-    except UnicodeDecodeError:
-        return None
-
-
-def _utf16(raw: bytes) -> tuple[str, str]:
-    """UTF-16 without a mark: of each two bytes one is zero in a third of the cases, and the other never."""
-    for codec, high, low in (("utf-16-le", raw[1::2], raw[::2]), ("utf-16-be", raw[::2], raw[1::2])):
-        text = _strict(raw, codec) if high.count(0) * 3 > len(high) and low.count(0) == 0 else None
-        if text is not None and not _CONTROL.search(text):
-            return text, codec
-    raise UnusableError("binary data")
+    with suppress(UnicodeDecodeError):
+        return _STRAY.sub(lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252"), text)
+    return None
 
 
 def _is_binary(raw: bytes) -> bool:
     return len(raw) - len(raw.translate(None, _CONTROLS)) > 0.001 * len(raw)
 
 
-def _legacy(raw: bytes) -> tuple[str, str] | None:
-    """The most plausible legacy encoding that decodes all of the bytes and gives them back, else Windows-1252."""
+def _guessed(raw: bytes) -> tuple[str, str]:
+    """The most plausible legacy encoding in which all bytes are valid, else Windows-1252."""
     from charset_normalizer import from_bytes
 
     told = raw
@@ -225,39 +183,19 @@ def _legacy(raw: bytes) -> tuple[str, str] | None:
     matches = list(
         from_bytes(told, cp_isolation=list(_LEGACY), preemptive_behaviour=False, enable_fallback=False, chunk_size=2048)
     )
-    # Encodings that give the same characters are one match.
-    names = ["cp1252" if "cp1252" in match.could_be_from_charset else match.encoding for match in matches]
-    first: list[str] = []
+    of_its_language = [
+        name
+        for match in matches
+        if match.chaos - matches[0].chaos < 0.02 and matches[0].coherence - match.coherence < 0.1
+        for name in match.could_be_from_charset
+        if match.language in _WRITTEN_IN.get(name, ())
+    ]
     if matches and matches[0].coherence == matches[0].multi_byte_usage == 0 and not _TWO_LETTERS.search(told):
-        first = ["cp1252"]  # no language was seen: only a few quotation marks or accents are beyond ASCII
-    elif "cp1255" in names and names[0] in ("cp1251", "koi8_r") and not _NO_HEBREW.search(told):
-        # Hebrew without vowel points is 27 letters with codes in a row, which in Cyrillic would be all of one case,
-        # and never the last letters of its alphabet.
-        first = ["cp1255"]
-    elif matches and not _WRITTEN_IN.keys().isdisjoint(matches[0].could_be_from_charset):
-        # The Latin sets differ in few letters, so their measures are close: the language then tells which one it is.
-        first = [
-            name
-            for match in matches
-            if match.chaos - matches[0].chaos < 0.02 and matches[0].coherence - match.coherence < 0.1
-            for name in match.could_be_from_charset
-            if match.language in _WRITTEN_IN.get(name, ())
-        ]
-    for codec in (*first, *names, "cp1252"):
-        if (text := _round_trip(raw, codec)) is not None:
+        of_its_language = ["cp1252"]  # none was seen: only a few quotation marks or accents are beyond ASCII
+    for codec in (*of_its_language, *(match.encoding for match in matches), "cp1252"):
+        if (text := _strict(raw, codec)) is not None:
             return text, codecs.lookup(codec).name
-    return None
-
-
-def _round_trip(raw: bytes, codec: str) -> str | None:
-    """The text, where encoding it gives the bytes back."""
-    text = _strict(raw, codec)
-    try:
-        again = b"" if text is None else text.encode(codec)
-    except UnicodeEncodeError:
-        return None
-    # Some characters of Japanese vendors have two codes in cp932, both of two bytes.
-    return text if again == raw or (codec == "cp932" and len(again) == len(raw)) else None
+    raise UnusableError("not decodable in any encoding that texts are in")
 
 
 def _strict(raw: bytes, codec: str) -> str | None:

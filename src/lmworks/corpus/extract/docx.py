@@ -1,22 +1,20 @@
 """DOCX documents as Markdown: mammoth makes HTML of them, and this the text.
 
 Before that, what mammoth does not know is put in terms that it knows: headings by outline level and by the style that a
-style is based on, lists by style, hidden text, and elements that only hold others.
+style is based on, hidden text, and elements that only hold others.
 """
 
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
-from copy import copy
-from typing import Any
+from collections.abc import Mapping
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import iso_date
 from lmworks.corpus.extract.epub import local_name, open_package, parse_xml
-from lmworks.corpus.extract.html_to_markdown import parse_html, tree_to_markdown
+from lmworks.corpus.extract.html_to_markdown import html_to_markdown
 
 EXTRACTOR = "docx"
 EXTRACTOR_VERSION = "2"
@@ -29,25 +27,15 @@ _MATHS = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _HOLDERS = ("bdo", "dir", "fldSimple", "ruby", "rubyBase")  # of runs; the text of `rt` stays out
 _HOLDER, _LEFT_OUT = f"{_W}smartTag", f"{_W}del"  # what mammoth looks into, and what it does not
 _MAX_INHERITANCE = 20
-_BODY_TEXT = "9"  # the outline level of what is no heading
-# Headings by their levels, lists of all nine levels of Word; bold, italic and struck text, which a run often is for its
+# Headings by their levels, of which the tenth is body text; bold, italic and struck text, which a run often is for its
 # look, stays plain.
-_STYLE_MAP = "\n".join((
-    *(f"p.rank-{rank} => h{rank}:fresh" for rank in range(1, 7)),
-    *(
-        f"p:{kind}-list({level}) => {'ul|ol > li > ' * (level - 1)}{tag} > li:fresh"
-        for level in range(6, 10)
-        for kind, tag in (("ordered", "ol"), ("unordered", "ul"))
-    ),
-    "b =>", "i =>", "strike =>",
-))  # fmt: skip
-# Spaces that HTML would collapse, and what they are there: white space, but behind a line break none that is stripped.
-_SPACES, _SPACE, _INDENTATION = re.compile("^ +| {2,}"), "\u1680", "\ue0ff"
-_TITLE = re.compile(r"^#{1,6} (.+)$", re.M)
-# Tables in the cells of others that are more than a frame: their text stays in that cell.
-_INNER_TABLES = (
-    "//table[(tr|*/tr)[2] or (tr|*/tr)/*[2]]//table/descendant-or-self::*[self::table or self::tr or self::td]"
+_STYLE_MAP = "\n".join(
+    (*(f"p.rank-{rank} => h{min(rank, 6)}:fresh" for rank in range(1, 10)), "b =>", "i =>", "strike =>")
 )
+_HEADING_STYLE = re.compile(r"heading ([1-9])", re.I)  # the names of the built-in styles are English in every language
+_SPACES = re.compile("(?<=<br />) +|(?<=[^> ]) {2,}")  # as in code, which HTML would collapse
+_SPACE = "\ue0ff"
+_TITLE = re.compile(r"^#{1,6} (.+)$", re.M)
 
 
 def extract_docx(raw: bytes) -> Extracted:
@@ -66,14 +54,18 @@ def extract_docx(raw: bytes) -> Extracted:
         raise
     except Exception as error:  # mammoth raises whatever its own code meets in a broken document
         raise UnusableError(f"no document of Word, or a damaged one: {type(error).__name__}") from error
-    tree = parse_html(html)
-    text = "" if tree is None else _markdown_of(tree)
+    text = html_to_markdown(_SPACES.sub(lambda found: _SPACE * len(found[0]), html)).replace(_SPACE, " ")
     if not text.strip():
         raise UnusableError("a document without text")
-    stated = _properties(parts.get("docProps/core.xml"))
+    # ISO 29500-2, section 8
+    properties = {
+        local_name(part.tag): " ".join((part.text or "").split()) for part in parts.get("docProps/core.xml", ())
+    }
     heading = _TITLE.search(text)
-    title = stated.pop("title", "") or (heading[1] if heading else "")
-    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, title[:_MAX_TITLE], stated)
+    title = properties.get("title") or (heading[1] if heading else "")
+    stated = {"date": iso_date(properties.get("created", "")), "language": properties.get("language", "")}
+    metadata = {name: value for name, value in stated.items() if value}
+    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, title[:_MAX_TITLE], metadata)
 
 
 def _html_of(parts: Mapping[str, Element]) -> str:
@@ -92,89 +84,39 @@ def _html_of(parts: Mapping[str, Element]) -> str:
     ).value
 
 
-def _markdown_of(tree: Any) -> str:
-    for element in tree.xpath(_INNER_TABLES):
-        element.tag = "div"
-    for number, note in enumerate(tree.xpath("//li[contains(@id, 'footnote-') or contains(@id, 'endnote-')]"), 1):
-        note.getparent().tag = note.tag = "div"
-        text = " ".join(" ".join("".join(paragraph.itertext()) for paragraph in note).split()).removesuffix("↑").strip()
-        note[:] = []
-        note.text = f"[{number}] {text}" if text else None
-    return tree_to_markdown(tree).replace(_SPACE, " ").replace(_INDENTATION, " ")
-
-
 def _prepare(root: Element, styles: Mapping[str, Element]) -> None:
-    is_broken = False  # whether a line break came last
     for element in root.iter():
         name = local_name(element.tag)
         if element.tag.startswith(_MATHS):
             element.tag = f"{_W}{name}" if name in ("r", "t") else _HOLDER
-        elif name == "t" and element.text:
-            text = element.text.lstrip(" ") if is_broken else element.text
-            indentation = _INDENTATION * (len(element.text) - len(text))
-            element.text = indentation + _SPACES.sub(lambda found: _SPACE * len(found[0]), text)
         elif name in _HOLDERS:
             element.tag = _HOLDER
-        elif _is_on(element, "r", "vanish") or _is_on(element, "sdt", "showingPlcHdr"):
-            element.tag = _LEFT_OUT
+        elif name == "r" and (hidden := element.find("{*}rPr/{*}vanish")) is not None:
+            if _attribute(hidden, "val") not in ("0", "false", "off"):
+                element.tag = _LEFT_OUT
         elif name == "p" and (properties := element.find("{*}pPr")) is not None:
-            _set_style(properties, styles)
-        is_broken = name == "br" or (is_broken and name not in ("p", "t"))
+            level = _value(properties, "outlineLvl") or _outline_level(_value(properties, "pStyle"), styles)
+            if level.isdecimal():
+                properties.insert(0, Element(f"{_W}pStyle", {f"{_W}val": f"rank-{int(level) + 1}"}))
 
 
-def _set_style(properties: Element, styles: Mapping[str, Element]) -> None:
-    """States the rank of a paragraph, and the list that its style says it is in."""
-    inherited = list(_inherited(_value(properties, "pStyle"), styles))
-    levels = (_value(properties, "outlineLvl"), *map(_outline_level, inherited))
-    level = next(filter(None, levels), "")
-    numberings = [found for style in inherited if (found := style.find("{*}pPr/{*}numPr")) is not None]
-    if numberings and properties.find("{*}numPr") is None:
-        properties.append(copy(numberings[0]))
-    if level.isascii() and level.isdigit():
-        rank = 0 if level == _BODY_TEXT else min(int(level) + 1, 6)
-        properties.insert(0, Element(f"{_W}pStyle", {f"{_W}val": f"rank-{rank}"}))
-
-
-def _inherited(identifier: str, styles: Mapping[str, Element]) -> Iterator[Element]:
-    """A style and those that it is based on; in a circle only some."""
+def _outline_level(identifier: str, styles: Mapping[str, Element]) -> str:
+    """That of a style, or of the one that it is based on; empty for one without, and at the end of a circle."""
     for _ in range(_MAX_INHERITANCE):
-        if identifier not in styles:
-            return
-        yield styles[identifier]
-        identifier = _value(styles[identifier], "basedOn")
+        style = styles.get(identifier)
+        name = _value(style, "name")
+        if heading := _HEADING_STYLE.fullmatch(name):
+            return str(int(heading[1]) - 1)
+        if level := "0" if name.lower() == "title" else _value(style, "pPr/{*}outlineLvl"):
+            return level
+        identifier = _value(style, "basedOn")
+    return ""
 
 
-def _outline_level(style: Element) -> str:
-    name = _value(style, "name").lower()  # the names of the built-in styles are English in every language
-    if name == "title":
-        return "0"
-    if name.startswith("heading ") and name[8:].isascii() and name[8:].isdigit():
-        return str(int(name[8:]) - 1)
-    properties = style.find("{*}pPr")
-    return "" if properties is None else _value(properties, "outlineLvl")
-
-
-def _is_on(element: Element, name: str, switch: str) -> bool:
-    """Whether it is an element of this name, among whose properties this one is switched on."""
-    found = element.find(f"{{*}}{name}Pr/{{*}}{switch}") if local_name(element.tag) == name else None
-    return found is not None and _attribute(found, "val") not in ("0", "false", "off")
-
-
-def _value(element: Element, name: str) -> str:
-    found = element.find(f"{{*}}{name}")
+def _value(element: Element | None, path: str) -> str:
+    found = None if element is None else element.find(f"{{*}}{path}")
     return "" if found is None else _attribute(found, "val")
 
 
 def _attribute(element: Element, name: str) -> str:
     return next((value for key, value in element.attrib.items() if local_name(key) == name), "")
-
-
-def _properties(root: Element | None) -> dict[str, str]:
-    """Title, date and language of the core properties (ISO 29500-2, section 8), those that have a value."""
-    values = {} if root is None else {local_name(part.tag): " ".join((part.text or "").split()) for part in root}
-    stated = {
-        "title": values.get("title", ""),
-        "date": iso_date(values.get("created", "")),
-        "language": values.get("language", ""),
-    }
-    return {name: value for name, value in stated.items() if value}

@@ -94,7 +94,7 @@ def classifier(
     with stage_progress(console, "learning") as progress:
         learned = learn_classifier(examples, positive or label or out.stem, config, progress)
     learned.classifier.save(out)
-    print_sections(console, [classifier_section(learned, examples)])
+    print_sections(console, [classifier_section(learned)])
     _print_left_out(console, left_out)
     measure = out.stem if out.stem.isidentifier() else "quality"
     setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'

@@ -34,7 +34,6 @@ from lmworks.corpus.taggers.classifier_trainer import (
     LEAST,
     Example,
     Learned,
-    classifier_section,
     evaluate,
     examples_from,
     learn_classifier,
@@ -351,12 +350,3 @@ def test_groups_and_copies_are_on_one_side():
     assert 15 < len(groups[2]) < 50  # the share is 0.15
     twice = [{each.text for each in part} for part in split([Example(e.text, e.label) for e in examples] * 2, 0.15)]
     assert sum(map(len, twice)) == len(examples)
-
-
-def test_the_report_alarms_of_unlike_sides_and_of_chance():
-    generator = np.random.default_rng(0)
-    long = [Example(f"word {n} " * 50, n % 2 == 0) if n % 2 else Example(f"word {n}", True) for n in range(400)]
-    noise = [Example(" ".join(map(str, generator.integers(0, 50, 30))), n % 2 == 0) for n in range(400)]
-    proofs = [Example(f"{'proof lemma' if n % 2 else 'cheap pills'} {n}", bool(n % 2)) for n in range(400)]
-    alarms = [classifier_section(learn_classifier(each, "fine", CONFIG), each).alarms for each in (long, noise, proofs)]
-    assert list(map(bool, alarms)) == [True, True, False]

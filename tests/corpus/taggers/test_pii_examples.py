@@ -38,11 +38,9 @@ password = "${DB_PASSWORD1}" ¦ some_long_function_name_2_with_parts ¦ 550e8400
 d41d8cd98f00b204e9800998ecf8427e ¦ sk-spinner-three-bounce-1-and-more ¦ a.eyJ.b and eyJ0eXAi.x
 it is ⟦ssn 536-90-4399⟧. ¦ his SSN: ⟦ssn 536904399⟧ ¦ social security number ⟦ssn 536 90 4399⟧ ¦ ITIN ⟦ssn 912-90-3456⟧
 SSN 000-12-3456 ¦ SSN 666-12-3456 ¦ SSN 900-12-3456 ¦ SSN 123-00-4567 ¦ SSN 123-45-0000 ¦ SSN 078-05-1120
-SIN ⟦national_id 123-456-782⟧ ¦ CPF ⟦national_id 39053344705⟧ ¦ ⟦national_id 390.533.447-05⟧
-Aadhaar ⟦national_id 2341 2341 2346⟧ ¦ ⟦national_id 880320-0016⟧ ¦ ⟦national_id 54362315-K⟧ ¦ ⟦national_id x2482300w⟧
-⟦national_id X-2482300-W⟧ ¦ ⟦national_id 36 574 261 809⟧ ¦ PESEL: ⟦national_id 44051401359⟧
-BSN ⟦national_id 111222333⟧
-⟦national_id 2 95 10 99 126 111 93⟧ ¦ ⟦national_id 295109912611193⟧ ¦ ⟦national_id 360426199101010071⟧
+Aadhaar ⟦national_id 2341 2341 2346⟧ ¦ ⟦national_id 54362315-K⟧ ¦ ⟦national_id x2482300w⟧
+⟦national_id X-2482300-W⟧ ¦ ⟦national_id 36 574 261 809⟧ ¦ IdNr ⟦national_id 36574261809⟧
+⟦national_id 2 95 10 99 126 111 93⟧ ¦ ⟦national_id 295109912611193⟧
 ⟦national_id RCCMNL83S18D969H⟧ ¦ NI number ⟦national_id AB 12 34 56 C⟧ ¦ ⟦national_id AB123456C⟧
 id 536904399 and 111222333 ¦ no. 2 ⟦card 4111 1111 1111 1111⟧ 12/27 ¦ ⟦card 5500-0000-0000-0004⟧ 123
 no. 2 ⟦card 3782 822463 10005⟧ 12/27 ¦ ⟦card 3056 930902 5904⟧ 123 ¦ ⟦card 4111 1111 1111 1111⟧
@@ -72,7 +70,7 @@ see ⟦0.2 http://x.org/a_(b)⟧. ¦ (⟦0.2 https://x.org/a?b=c#d⟧) ¦ [text]
 ⟦0.2 HTTP://X.ORG/⟧ ¦ ⟦0.2 www.acme.com⟧, and ¦ ⟦0.2 http://müller.de/straße⟧。 ¦ '⟦0.2 ftp://x.org/a⟧'
 ⟦0.2 https://github.com/pytorch/pytorch⟧ ¦ ⟦0.2 https://www.facebook.com/sharer.php?u=x⟧ ¦ ⟦0.2 https://x.com/⟧
 ⟦0.2 https://twitter.com/intent/tweet⟧ ¦ ⟦0.2 https://netflix.com/title⟧ ¦ ⟦0.2 https://unpkg.com/@babel/core⟧
-⟦0.2 AKIAIOSFODNN7EXAMPLE⟧ ¦ ⟦0.2 212-555-0123⟧ ¦ ⟦0.2 +1 212 555 0123⟧ ¦ id ⟦0.3 44051401359⟧
+⟦0.2 AKIAIOSFODNN7EXAMPLE⟧ ¦ ⟦0.2 212-555-0123⟧ ¦ ⟦0.2 +1 212 555 0123⟧ ¦ id ⟦0.3 36574261809⟧
 ⟦0.5 4111 1111 1111 1111⟧ 2024 2025 ¦ Visa: ⟦0.95 4111 1111 1111 1111⟧ 2024 2025
 my credit card ⟦0.6 8111111111111112⟧ is lost ¦ my credit card ⟦0.6 8111 1111 1111 1112⟧ is lost
 """

@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 LEAST = 50  # different texts with the label, and without it: fewer leave next to none to calibrate and evaluate with
 _YES, _NO = frozenset(("true", "1")), frozenset(("false", "0"))
-_WEAK = 0.8  # an AUC below is worth a warning
-_UNLIKE = 3.0  # times that one side's texts are longer: worth a warning
 _HEAVIEST = 20  # weights of the table
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -169,13 +166,13 @@ class Learned:
     """A classifier, and what it is judged by.
 
     heaviest  n-grams of the largest weights, and these; above 0 they speak for the label.
-    parts     How many examples it learned from, was calibrated on, and was evaluated on.
+    learning  How many examples it learned from.
     """
 
     classifier: Classifier
     evaluation: Evaluation
     heaviest: tuple[tuple[str, float], ...]
-    parts: tuple[int, int, int]
+    learning: int
 
 
 def learn_classifier(
@@ -201,9 +198,7 @@ def learn_classifier(
     signature = (FEATURES, config, positive, hash_json(sorted(example.text for example in parts[2])))
     evaluation = evaluate(classifier.of_tokens(found[2]), labels[2], signature, threshold)
     classifier = replace(classifier, evaluation=to_mapping(evaluation))
-    return Learned(
-        classifier, evaluation, _heaviest(classifier, found[0]), (len(parts[0]), len(parts[1]), len(parts[2]))
-    )
+    return Learned(classifier, evaluation, _heaviest(classifier, found[0]), len(parts[0]))
 
 
 def split(examples: Iterable[Example], held_out: float) -> tuple[list[Example], list[Example], list[Example]]:
@@ -281,7 +276,7 @@ def evaluate(
 def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
     """The threshold where recall minus the share wrongly taken is largest (Youden 1950, "Index for rating diagnostic
     tests"), which does not depend on how frequent the label is among the texts: in the corpus that is to be filtered it
-    is another one. Of several the middle one, rounded as far as no text changes its side by that."""
+    is another one. Of several the middle one, halfway to the next lower probability."""
     from sklearn.metrics import roc_curve
 
     wrongly, recall, values = (each[1:] for each in roc_curve(labels, probabilities, drop_intermediate=False))
@@ -289,8 +284,7 @@ def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.boo
     best = np.flatnonzero(index >= index.max() - 1e-12)
     place = int(best[(len(best) - 1) // 2])
     high, low = float(values[place]), float(values[min(place + 1, len(values) - 1)])
-    rounded = (float(f"{(low + high) / 2:.{digits}g}") for digits in range(2, 17))
-    return next((each for each in rounded if low < each <= high), high)
+    return middle if (middle := (low + high) / 2) > low else high
 
 
 def _auc(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: object) -> Scored:
@@ -314,17 +308,14 @@ def _auc(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signatur
     return Scored(auc, (max(auc - half, 0.0), min(auc + half, 1.0)), len(labels), sign(signature))
 
 
-def classifier_section(learned: Learned, examples: Sequence[Example]) -> Section:
-    """What came in, how good it is, what to set, and what it goes by."""
+def classifier_section(learned: Learned) -> Section:
+    """How good it is, what to set, and what it goes by."""
     positive, evaluation = learned.classifier.positive, learned.evaluation
     best, name = evaluation.threshold, positive if positive.isidentifier() else "NAME"
-    learning, calibrating, evaluating = learned.parts
     text = (
-        f"{learning:,} examples were learned from, {calibrating:,} calibrated, {evaluating:,} evaluated, "
-        f"{evaluation.positives:,} of these with the label; intervals of 95 %. Suggested: {best:g}, where recall is "
-        "farthest above what is wrongly taken, on the examples that calibrated: `limits = "
-        f"{{ {name} = {{ at_least = {best:g} }} }}` in a policy keeps what is like the examples of {positive}, and "
-        "`at_most` drops it. Precision is that of a corpus where the label is as frequent as among these examples."
+        f"{learned.learning:,} examples were learned from, {evaluation.n:,} evaluated, {evaluation.positives:,} of "
+        f"them positive; intervals of 95 %. Suggested: `limits = {{ {name} = {{ at_least = {best:.4g} }} }}` in a "
+        f"policy keeps what is like the examples of {positive}, and `at_most` drops it."
     )
     measures = tuple(
         (name, str(getattr(evaluation, name.lower()))) for name in ("AUC", "precision", "recall", "wrongly")
@@ -333,16 +324,4 @@ def classifier_section(learned: Learned, examples: Sequence[Example]) -> Section
         Table(("measure", "value"), measures, "At the suggested threshold"),
         Table(("n-gram", "weight"), learned.heaviest, "What it goes by: the largest weights"),
     )
-    return Section("The classifier", text, tables, alarms=_alarms(examples, evaluation))
-
-
-def _alarms(examples: Sequence[Example], evaluation: Evaluation) -> tuple[str, ...]:
-    found = []
-    lengths = [median(len(each.text) for each in examples if each.label == has) for has in (True, False)]
-    if (times := max(lengths) / max(min(lengths), 1)) > _UNLIKE:
-        found.append(f"The texts of one side are {times:.0f} times as long, which is learned: give texts of one sort.")
-    if evaluation.auc.interval[0] <= 0.5:
-        found.append("It may be no better than chance: give more examples, or examples that differ more.")
-    elif evaluation.auc.value < _WEAK:
-        found.append("It is wrong too often to decide alone: give more examples, or cut only the extremes.")
-    return tuple(found)
+    return Section("The classifier", text, tables)

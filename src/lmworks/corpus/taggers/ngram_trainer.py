@@ -36,7 +36,7 @@ _LEAST_DISCOUNT, _MOST_DISCOUNT = 0.1, 0.9  # where there are too few n-grams to
 class LearnedNgrams:
     """A model, and how it finds documents of the same sources.
 
-    documents  How many it learned from, and how many `characters` they have.
+    documents  How many it learned from.
     held_out   How many it did not.
     nats       What a word or sign of those costs on average.
     quantiles  Of their perplexities, by shares of the documents.
@@ -44,7 +44,6 @@ class LearnedNgrams:
 
     model: NgramModel
     documents: int
-    characters: int
     held_out: int
     nats: Score
     quantiles: dict[float, Score]
@@ -85,7 +84,6 @@ def learn_ngrams(
     return LearnedNgrams(
         model=model,
         documents=len(learning),
-        characters=sum(map(len, learning)),
         held_out=len(held_out),
         nats=ratio_score([nats for nats, _ in costs], [count for _, count in costs], signature),
         quantiles={share: quantile_score(values, share, signature) for share in QUANTILES},
@@ -155,15 +153,11 @@ def ngram_section(learned: LearnedNgrams) -> Section:
     model, best = learned.model, learned.suggested
     suggestion = f"No threshold is suggested ({best}): give more documents, or hold out a larger share."
     if isinstance(best, Scored):
-        suggestion = (
-            f"Suggested: `limits = {{ perplexity = {{ at_most = {best.value:.4g} }} }}`, which {SUGGESTED:.0%} of the "
-            "documents held out meet. A very low perplexity is a sign of text that repeats itself."
-        )
+        suggestion = f"Suggested: `limits = {{ perplexity = {{ at_most = {best.value:.4g} }} }}`."
     text = (
         f"Learned {model.tables.order}-grams of {len(model.words):,} different words from {learned.documents:,} "
-        f"documents with {learned.characters:,} characters. A word or sign of the {learned.held_out:,} documents held "
-        f"out costs {learned.nats} nats. {suggestion}"
+        f"documents. A word or sign of the {learned.held_out:,} held out costs {learned.nats} nats. {suggestion}"
     )
     rows = tuple((f"{share:.0%}", str(value)) for share, value in learned.quantiles.items())
-    caption = "Perplexities of the documents held out: such a share of them has this one or a lower one"
+    caption = "Such a share of the documents held out has this perplexity or a lower one"
     return Section("The model", text, (Table(("share", "perplexity, interval, n"), rows, caption),))

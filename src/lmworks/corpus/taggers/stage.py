@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
@@ -29,9 +27,8 @@ from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.corpus.taggers.tag_document import files_of, tag_document, tools_of
-from lmworks.report import Fold, Section, Table
+from lmworks.report import Section, Table
 
-_AT_ONCE = 16  # scores that are in memory of all documents
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
 WORDS = "words"  # there: how often each word stands in the books of each shard, and of all
 
@@ -128,41 +125,22 @@ def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[st
 
 def _items_section(items: Mapping[str, int]) -> Section:
     undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
-    text = (
-        "Contaminated is an item of which any document holds a run of words, however small its share is: a policy says "
-        "which share is too much. An item that is too short or too common to decide says nothing about the documents."
-    )
+    text = "Contaminated is an item of which any document holds a run of words: a policy says which share is too much."
     alarms = (f"{undecided:,} of {sum(items.values()):,} evaluation items cannot be decided.",) if undecided else ()
     return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
 
 
 def _section(tables: CorpusAttributes) -> Section:
-    """How many documents there are of each kind and language, and places of each span and edit; folded, of each score
-    how many documents have it, and its quartiles."""
-    rows = []
-    names = sorted({name for table in tables for name in table.scores})
-    for start in range(0, len(names), _AT_ONCE):
-        found = {name: [np.empty(0)] for name in names[start : start + _AT_ONCE]}
-        for table in tables.only(*(f"score.{name}" for name in found)):
-            for name, values in table.scores.items():
-                found[name].append(values[np.isfinite(values)])
-        for name, values in ((name, np.concatenate(parts)) for name, parts in found.items()):
-            quartiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]) if len(values) else ()
-            rows += [(name, len(values), *(f"{each:.4g}" for each in quartiles))] * bool(len(values))
+    """How many documents there are of each kind and language, and places of each span and edit."""
     counted = (
         (("kind", "documents"), Counter(kind for table in tables.only() for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
         (("span", "places"), sum(map(_spans, tables.only("spans")), Counter[str]())),
         (("repair", "places"), sum((rules_of(table.edits) for table in tables.only("edits")), Counter[str]())),
     )
-    shown = [Table(columns, tuple(counts.most_common())) for columns, counts in counted if counts]
-    text = (
-        f"{sum(map(len, tables.only())):,} documents were tagged; nothing is decided yet. The report has {len(rows)} "
-        "scores of them."
-    )
-    header = ("score", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
-    folds = (Fold("Quartiles of the scores", tables=(Table(header, tuple(rows)),)),)
-    return Section("Attributes", text, tuple(shown), folds=folds)
+    shown = tuple(Table(columns, tuple(counts.most_common())) for columns, counts in counted if counts)
+    text = f"{sum(map(len, tables.only())):,} documents were tagged; nothing is decided yet."
+    return Section("Attributes", text, shown)
 
 
 def _spans(table: AttributeTable) -> Counter[str]:

@@ -29,7 +29,7 @@ RULES: Mapping[str, str] = {  # of overlapping finds the one of the earlier rule
     numbers.IBAN: "the number of a bank account",
     numbers.CARD: "the number of a payment card",
     numbers.SSN: "a social security number of the United States",
-    numbers.NATIONAL: "a number by which another state knows people",
+    numbers.NATIONAL: "a number by which France, Germany, India, Italy, Spain or the United Kingdom knows people",
     addresses.IP: "the address of a machine",
     addresses.IP_SPECIAL: "... of a private, reserved or documentation range",
     addresses.MAC: "the address of a device",

@@ -172,7 +172,11 @@ def test_without_a_total_nothing_is_short_and_one_stratum_gives_all(corpus):
         ({"sources": weighted(wikki=1)}, {"wiki": 10}, 'unknown source "wikki"; did you mean "wiki"'),
         ({"sources": weighted(web=1)}, {"web": 100, "wiki": 10}, "without one: wiki"),
         ({"total": 500}, {"web": 100, "wiki": 10}, "total asks for 500 bytes, there are 110 within"),
-        ({"languages": {"fr": LanguageShare(0.1)}}, {"web": 100}, "languages.fr.at_least asks for 10 bytes, there are 0"),
+        (
+            {"languages": {"fr": LanguageShare(0.1)}},
+            {"web": 100},
+            "languages.fr.at_least asks for 10 bytes, there are 0",
+        ),
         (
             {"languages": {"de": LanguageShare(0.2)}, "total": 500},
             {"web": {"": 1000, "de": 50}},

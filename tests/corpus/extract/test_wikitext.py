@@ -43,7 +43,7 @@ def test_what_is_nested_too_deep_does_not_take_the_page_along() -> None:
         ("{{convert|3|to|5|km|mi}}, {{convert|6|ft|2|in|m}}, {{cvt|10|kg}}", "3 to 5 km, 6 ft 2 in, 10 kg"),
         ("{{frac|3|1|2}} {{val|1.5|u=m}} {{lang-de|Haus}} {{nowrap|1={{pi}}=3}}", "3 1/2 1.5 m Haus π=3"),
         ("a {{{1|default}}} b {{{2}}} c", "a default b c"),
-        ("[[Bus]]es [[a b|c]] [[:Category:X]] [[Category:Y]]", "Buses c Category:X"),
+        ("[[Bus]]es [[a b|c]] [[:Category:X]] [[Category:Y]] [[category]]", "Buses c Category:X category"),
         ("[[Datei:x.jpg|mini|Ein [[Wort]] dazu]]Text [[es:Texto]]", "Text"),
         ("[[a|[b]]] c", "[b] c"),
         ("''a'' '''b''' '''''c'''''", "*a* **b** ***c***"),
@@ -110,7 +110,7 @@ def test_a_page_is_extracted_with_its_encoding() -> None:
     ("page", "reason"),
     [
         ("#REDIRECT [[Target]]", "a redirect"),
-        ("\n#weiterleitung: [[Ziel]]", "a redirect"),
+        ("\n#重定向: [[目标]]", "a redirect"),
         ("{{Infobox|a=b}}\n[[Category:X]]", "a page without text"),
         ("", "a page without text"),
         ("\0", "binary data"),

@@ -15,7 +15,6 @@ from typing import Any
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode, normalise_newlines
 from lmworks.corpus.extract.html_to_markdown import BLOCKS, html_to_markdown
-from lmworks.corpus.extract.markdown_writer import script
 
 EXTRACTOR = "wikitext"
 EXTRACTOR_VERSION = "2"
@@ -23,12 +22,7 @@ EXTRACTOR_VERSION = "2"
 _KEPT, _KEPT_END = "\x01", "\x02"  # around the number of a piece of HTML that the lines are made without
 _GONE = "\x03"  # something was left out here
 _CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f]")
-_REDIRECT = re.compile(
-    r"\s*+#(?:redirect|redirection|redirecci[oó]n|redirecionamento|redirektilo|rinvia|weiterleitung|doorverwijzing"
-    r"|patrz|przekieruj|omdirigering|ohjaus|yönlendir|перенаправление|перенаправлення|تحويل|הפניה|転送|重定向|넘겨주기)"
-    r"\s*+:?\s*+\[\[",
-    re.I,
-)
+_REDIRECT = re.compile(r"\s*+#[^\W\d]\w*+\s*+:?\s*+\[\[")  # `#REDIRECT [[Target]]`, in the words of any language
 _SWITCHES = re.compile(r"__[A-Z]{3,30}__")
 _EMPTY_BRACKETS = re.compile(rf"\([ ,;]*+{_GONE}[{_GONE} ,;]*+(\))?")
 _GONE_BEFORE_STOP = re.compile(rf"(?: |(?<!{_GONE})){_GONE}++(?=[ .,;:!?)\]]|$)")
@@ -50,15 +44,13 @@ _DROPPED = frozenset(
     "small span strike time translate tvar u var wbr".split()
 )
 _KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_DROPPED | _INLINE | _REMOVED | BLOCKS))})(?:\s[^<>]*+)?/?>", re.I)
-# The namespaces of pictures and of categories, by their English names and those of larger Wikipedias.
-_NAMESPACES = frozenset(
-    "afbeelding archivo arquivo berkas bestand bild bilde billede datei datoteka dosiero dosya fichier ficheiro fil "
-    "file fitxategi fitxer fișier fájl gambar grafika hình image imagem imagen imagine imatge immagine kuva kép media "
-    "pilt plik resim slika soubor súbor tiedosto vaizdas αρχείο εικόνα датотека зображення изображение картинка слика "
-    "файл קובץ תמונה تصویر صورة ملف پرونده ファイル 画像 图像 圖像 文件 檔案 그림 파일 "
+_FILE = re.compile(
+    r"[^:].*:.*\.(?:djvu|flac|gif|jpe?g|mid|mp3|og[agv]|opus|pdf|png|svg|tiff?|wav|web[mp])", re.I | re.S
+)
+_CATEGORIES = frozenset(  # the namespace in larger Wikipedias
     "catégorie categoria categorie category categoría kategori kategoria kategorie kategorija kategorio kategória "
     "luokka κατηγορία категорија категория категорія קטגוריה تصنيف رده カテゴリ 分类 分類 분류".split()
-) | {"tập tin", "thể loại"}  # fmt: skip
+)
 _LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}(?:-[a-z-]{2,12})?|simple):")  # `[[de:Titel]]`, at the side of the page
 
 
@@ -106,7 +98,8 @@ class _Page:
             case "Text":
                 return html.escape(_KNOWN_TAG.sub("", node.value), quote=False)
             case "Heading":
-                return self._block(f"<h{node.level}>{_emphasis(self._flat(node.title))}</h{node.level}>")
+                title = " ".join(self.lines(node.title).replace(_GONE, "").split())
+                return self._block(f"<h{node.level}>{_emphasis(title)}</h{node.level}>")
             case "Wikilink":
                 return self._link(node)
             case "ExternalLink" if node.brackets:
@@ -125,8 +118,8 @@ class _Page:
     def _link(self, node: Any) -> str:
         """The label; nothing for pictures, categories and the same page in other languages."""
         target = str(node.title).strip()
-        prefix, colon, _ = target.partition(":")
-        if colon and prefix.strip().replace("_", " ").lower() in _NAMESPACES:
+        namespace, colon, _ = target.partition(":")
+        if _FILE.fullmatch(target) or (colon and namespace.strip().lower() in _CATEGORIES):
             return _GONE
         if node.text is None and _LANGUAGE_LINK.match(target):
             return _GONE
@@ -134,10 +127,14 @@ class _Page:
         return label or html.escape(target.removeprefix(":").replace("_", " ").strip(), quote=False) or _GONE
 
     def _template(self, node: Any) -> str:
-        arguments = {str(each.name).strip(): self.lines(each.value).strip() for each in node.params}
-        text = _expanded(str(node.name), arguments)
-        if text is None:
+        name = " ".join(str(node.name).replace("_", " ").split()).lower()
+        if found := _FUNCTION.fullmatch(str(node.name)):
+            return html.escape(found[1].strip(), quote=False)
+        pattern = _TEMPLATES.get("lang" if name.startswith("lang-") else name)
+        if pattern is None:
             return _GONE
+        arguments = {str(each.name).strip(): self.lines(each.value).strip() for each in node.params}
+        text = pattern.format_map(_Arguments(arguments))
         return self._block(f"<blockquote>{text}</blockquote>") if text.startswith("<p>") else text
 
     def _tag(self, node: Any) -> str:
@@ -162,12 +159,7 @@ class _Page:
             return f"\n* {self.lines(content)}\n"
         if name == "blockquote":
             return self._block(f"<blockquote>{self.blocks(content)}</blockquote>")
-        if name == "poem":
-            return "<br>".join(self.lines(content).strip().split("\n"))
-        if name in BLOCKS:
-            return f"\n\n{self.lines(content)}\n\n"
-        known = name in _DROPPED
-        return self.lines(content) if known else f"&lt;{html.escape(name)}&gt;{self.lines(content)}"
+        return f"\n\n{self.lines(content)}\n\n" if name in BLOCKS else self.lines(content)
 
     def _code(self, node: Any, name: str) -> str:
         content = html.escape(html.unescape(str(node.contents or "")) if name == "pre" else str(node.contents or ""))
@@ -206,9 +198,6 @@ class _Page:
             if str(each.name).strip() in ("colspan", "rowspan")
         ]
         return f"<{' '.join([name, *spans])}>{inside}</{name}>"
-
-    def _flat(self, code: Any) -> str:
-        return " ".join(self.lines(code).replace(_GONE, "").split())
 
     def _block(self, piece: str) -> str:
         return f"\n\n{self._aside(piece)}\n\n"
@@ -254,107 +243,66 @@ def _html_of(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _emphasis(line: str) -> str:
-    """Pairs of apostrophes as Markdown's asterisks; those without a partner are left out.
-
-    Two are italic, three bold, five both; four and more than five are apostrophes and then three or five. Of odd
-    numbers of both, one bold is an apostrophe before an italic, as in `l'''île''`.
-    """
+    """Pairs of apostrophes as Markdown's asterisks; those without a partner are left out."""
     if "''" not in line:
         return line
-    parts = _APOSTROPHES.split(line)
-    runs = [_run(len(part)) for part in parts[1::2]]
-    italics, bolds = (sum(width in widths for _, width in runs) for widths in ((2, 5), (3, 5)))
-    if italics % 2 and bolds % 2 and 3 in (width for _, width in runs):
-        first = next(number for number, (_, width) in enumerate(runs) if width == 3)
-        runs[first] = (runs[first][0] + "'", 2)
-        italics, bolds = italics + 1, bolds - 1
-    marks = {2: "" if italics % 2 else "*", 3: "" if bolds % 2 else "**"}
-    marks[5] = marks[3] + marks[2]
-    parts[1::2] = [apostrophes + marks[width] for apostrophes, width in runs]
-    return "".join(parts)
-
-
-def _run(length: int) -> tuple[str, int]:
-    """The apostrophes that are text, and the number that are markup: 2, 3 or 5."""
-    markup = 5 if length >= 5 else 3 if length >= 3 else 2
-    return "'" * (length - markup), markup
+    for width, mark in ((5, "***"), (3, "**"), (2, "*")):
+        line = re.sub(f"'{{{width}}}(?!')(.+?)'{{{width}}}", rf"{mark}\1{mark}", line)
+    return _APOSTROPHES.sub("", line)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The few templates that stand for words of a sentence; all others are decoration, data or notes. The names are those of
-# the English Wikipedia, which many other wikis have taken over.
+# The templates that stand for words of a sentence; all others are decoration, data or notes. The names are those of the
+# English Wikipedia, which many other wikis have taken over.
 
-_RANGES = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "×": " × ",
-           "*": " × ", "+/-": " ± ", "±": " ± ", "to(-)": " to ", "and(-)": " and "}  # fmt: skip
-_WORDS = {
-    "!": "|", "=": "=", "'": "'", "·": " · ", "bull": " • ", "dot": " · ", "middot": " · ", "em dash": "—",
-    "emdash": "—", "mdash": "—", "en dash": "–", "endash": "–", "ndash": "–", "snd": " – ", "spaced en dash": " – ",
-    "spaced ndash": " – ", "spnd": " – ", "ellipsis": "…", "minus": "−", "n/a": "n/a", "nbsp": " ", "no": "No",
-    "pi": "π", "times": "×", "yes": "Yes",
+_FUNCTION = re.compile(r"\s*(?:formatnum|lc|lcfirst|uc|ucfirst)\s*:(.*)", re.I | re.S)
+_TEMPLATES: Mapping[str, str] = {
+    **dict.fromkeys((
+        "abbr", "angbr", "big", "bigmath", "code", "em", "gloss", "ill", "interlanguage link", "kbd", "math", "mono",
+        "mvar", "nihongo", "nobold", "nobr", "noitalic", "nowrap", "samp", "sc", "sic", "small", "smallcaps", "strong",
+        "tooltip", "tt", "unicode", "var",
+    ), "{first}"),
+    **dict.fromkeys(
+        ("color", "font color", "ipa", "lang", "langx", "transl", "transliteration", "wikt-lang"), "{last}"
+    ),
+    **dict.fromkeys(("hms", "sclass", "ship", "uss"), "{all}"),
+    **dict.fromkeys(("c.", "ca.", "circa"), "c. {first}"),
+    **dict.fromkeys(("convert", "cvt"), "{quantity}"),
+    **dict.fromkeys(("frac", "fraction", "sfrac"), "{fraction}"),
+    **dict.fromkeys(("blockquote", "bquote", "cquote", "poem quote", "poemquote", "quotation", "quote"), "{quotation}"),
+    **dict.fromkeys(("em dash", "emdash", "mdash"), "—"),
+    **dict.fromkeys(("en dash", "endash", "ndash"), "–"),
+    **dict.fromkeys(("snd", "spaced en dash", "spaced ndash", "spnd"), " – "),
+    **dict.fromkeys(("·", "dot", "middot"), " · "),
+    "!": "|", "=": "=", "'": "'", "as of": "As of {first}", "bull": " • ", "ellipsis": "…", "minus": "−", "n/a": "n/a",
+    "nbsp": " ", "no": "No", "pi": "π", "sub": "<sub>{first}</sub>", "sup": "<sup>{first}</sup>", "times": "×",
+    "val": "{first}{power} {u}", "yes": "Yes",
 }  # fmt: skip
-_FIRST = frozenset((  # which stand for their first argument
-    "abbr", "angbr", "big", "bigmath", "code", "em", "gloss", "ill", "interlanguage link", "kbd", "larger", "math",
-    "mono", "mvar", "nihongo", "no italic", "nobold", "nobr", "noitalic", "nowrap", "proper name", "samp", "sc", "sic",
-    "small", "smallcaps", "smallcaps all", "smaller", "strong", "tooltip", "tt", "unicode", "var",
-))  # fmt: skip
 
 
-def _expanded(name: str, arguments: Mapping[str, str]) -> str | None:
-    """The text that a template stands for, of a quotation as HTML; None when it is to be left out."""
-    name = " ".join(name.replace("_", " ").split())
-    function, colon, value = name.partition(":")
-    if colon and function.lower() in ("formatnum", "lc", "uc", "lcfirst", "ucfirst"):
-        return value.strip()
-    name = name.lower()
-    first = arguments.get("1", "")
-    numbered = [value for key, value in arguments.items() if key.isdigit()]
-    match name:
-        case _ if name in _WORDS:
-            return _WORDS[name]
-        case _ if name in _FIRST or name.startswith("lang-"):
-            return first
-        case "lang" | "langx" | "wikt-lang":
-            return arguments.get("2", "")
-        case "color" | "font color" | "ipa" | "transl" | "transliteration":
-            return numbered[-1] if numbered else ""
-        case "hms" | "ship" | "sclass" | "uss":
-            return " ".join(filter(None, numbered))
-        case "key press" | "keypress":
-            return "+".join(filter(None, numbered))
-        case "as of":
-            return f"As of {first}"
-        case "c." | "ca." | "circa":
-            return "–".join(f"c. {date}" for date in numbered) or "c."
-        case "sub" | "sup":
-            return script(first, name)
-        case "frac" | "fraction" | "sfrac":  # `frac|2`, `frac|1|2`, `frac|3|1|2`: 1/2, 1/2, 3 1/2
-            whole = f"{numbered[0]} " if len(numbered) == 3 else ""
-            return f"1/{first}" if len(numbered) == 1 else whole + "/".join(numbered[-2:])
-        case "val":  # `val|1.5|0.1|u=m`: 1.5 ± 0.1 m
-            exponent = arguments.get("e", "")
-            power = f"× 10{script(exponent, 'sup')}" if exponent else ""
-            unit = arguments.get("u", "") or arguments.get("ul", "")
-            return " ".join(filter(None, (" ± ".join(filter(None, numbered[:2])), power, unit)))
-        case "convert" | "cvt":
-            return _quantity(numbered[:20])
-        case "blockquote" | "bquote" | "cquote" | "poem quote" | "poemquote" | "quotation" | "quote":
-            text, author = (
-                next(filter(None, map(arguments.get, names)), "")
-                for names in (("text", "quote", "1"), ("author", "sign", "2"))
-            )
-            return f"<p>{text}</p>" + (f"<p>— {author}</p>" if author else "")
-    return None
+class _Arguments(dict[str, str]):
+    """Those of a template, and what the table says of them; empty for those that it does not have."""
 
-
-def _quantity(parts: list[str]) -> str:
-    """As the author wrote it, without what it is converted to: `convert|3|to|5|km|mi` is 3 to 5 km."""
-    text = parts.pop(0) if parts else ""
-    while len(parts) >= 2 and parts[0].lower() in _RANGES:
-        text += _RANGES[parts[0].lower()] + parts[1]
-        del parts[:2]
-    while parts:
-        text += f" {parts.pop(0)}"  # the unit
-        if len(parts) < 2 or not parts[0].isdigit() or not parts[1].isalpha():
-            break
-        text += f" {parts.pop(0)}"  # the number of a smaller unit, as in 6 ft 2 in
-    return text
+    def __missing__(self, name: str) -> str:
+        numbered = [value for key, value in self.items() if key.isdigit()]
+        match name:
+            case "first":
+                return self.get("1", "")
+            case "last":
+                return numbered[-1] if numbered else ""
+            case "all":
+                return " ".join(filter(None, numbered))
+            case "quantity":  # as the author wrote it: `3|to|5|km|mi` is 3 to 5 km, `6|ft|2|in|m` 6 ft 2 in
+                return " ".join(numbered[: 4 if len(numbered) > 3 and numbered[2].isdigit() else 2])
+            case "fraction":  # `2`, `1|2`, `3|1|2`: 1/2, 1/2, 3 1/2
+                numbered = numbered if len(numbered) > 1 else ["1", *numbered]
+                return " ".join([*numbered[:-2], "/".join(numbered[-2:])])
+            case "power" if self["e"]:
+                return f" × 10<sup>{self['e']}</sup>"
+            case "quotation":
+                text, author = (
+                    next(filter(None, map(self.get, names)), "")
+                    for names in (("text", "quote", "1"), ("author", "sign", "2"))
+                )
+                return f"<p>{text}</p>" + (f"<p>— {author}</p>" if author else "")
+        return ""

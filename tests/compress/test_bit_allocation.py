@@ -1,5 +1,6 @@
 """Mixed precision: the best choice under a budget, and sensitivities that are what rounding costs."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -8,12 +9,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.build import run_alone
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import read_calibration
 from lmworks.compress.config import CalibrationConfig, GridConfig
 from lmworks.compress.quantisation import float_copy
+from lmworks.compress.stage import file_bytes
 from lmworks.compress.weight_grid import round_to_nearest
 from lmworks.kernels.weight_formats import dequantise
+from lmworks.model.presets import llama
 
 GRIDS = (GridConfig(2), GridConfig(8), None)
 
@@ -71,3 +75,20 @@ def test_a_matrixs_harm_is_the_loss_of_the_model_with_it_rounded(tiny_tokenizer)
         for name, weight in kept.items():
             model.get_submodule(name).weight.data = weight
         assert choice.nbytes[2] == sum(2 * weight.numel() for weight in kept.values()) and choice.harm[2] == 0
+
+
+@pytest.mark.parametrize("format, group", [("gguf", 32), ("compressed-tensors", 128)])
+def test_a_file_keeps_to_its_budget_to_the_byte(format, group, tiny_tokenizer, tmp_path):  # noqa: A002
+    config = llama(267, width=128, layers=2, heads=4, kv_heads=2, hidden=128, context_length=64)
+    base = replace(random_checkpoint(config, tiny_tokenizer), dtype=torch.bfloat16).save(tmp_path / "base")
+    (tmp_path / "text.txt").write_text("The head of department approves. " * 40)
+    run_alone("data.read", tmp_path / "texts", [], [], [f'sources=["{tmp_path}/text.txt"]'])
+    given = [f'base="{base}"', "held_out=0", "method.kind=rtn", "embedding=bfloat16", "calibration.length=64"]
+    given += [f"format={format}", f"grid.group={group}", "grid.symmetric=true"]
+
+    def size(name, budget):
+        run_alone("compress.quantise", tmp_path / name, [tmp_path / "texts"], [], [*given, f"budget={budget}"])
+        return file_bytes(tmp_path / name)
+
+    whole = size("whole", 10**9)
+    assert size("less", whole - 1) < whole

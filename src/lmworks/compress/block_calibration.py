@@ -58,7 +58,7 @@ def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: Calibra
     if not texts:
         raise ValueError(
             "there is no calibration text: name documents like those the model will read (some 50 pages are enough), "
-            "or take method rtn, which needs none"
+            "or take a method that needs none: rtn, or to prune, magnitude"
         )
     start, wanted = document_start(tokenizer), config.sequences * config.length
     most = max(-(-wanted // len(texts)), config.length)

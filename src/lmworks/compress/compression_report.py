@@ -74,11 +74,11 @@ def measure(model: Path, texts: Sequence[str], config: CompareConfig, cache: Cac
     cost = LanguageModelCost(engine, checkpoint.required_tokenizer, length - 1)
     bits = np.array([nats / math.log(2) for nats, _ in cost(texts)])
     sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
-    speed = None
-    if config.new > 1:
-        work = Workload(_PROMPT, 1, min(config.new, length - _PROMPT))
+    speed, new = None, min(config.new, length - _PROMPT)
+    if new > 1:
+        work = Workload(_PROMPT, 1, new)
         rounds = [prompts(work, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
-        speed = max(run_workload(engine, each, work.new).decode for each in rounds)
+        speed = max(run_workload(engine, each, new).decode for each in rounds)
     return Measurement(stage.file_bytes(weights_path(model)), bits, sizes, speed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
-from lmworks.compress.block_calibration import InputStatistics, blocks_of, linears, read_calibration
+from lmworks.compress.block_calibration import InputStatistics, blocks_of, read_calibration
 from lmworks.compress.config import FileFormat, GridConfig, PruneConfig, QuantiseConfig, RoundConfig, StructuredPruning
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
@@ -34,7 +34,7 @@ from lmworks.model.config import FeedForward
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.huggingface import write_config
 from lmworks.model.model_costs import count_parameters
-from lmworks.model.quantised_weights import QuantisedWeights, stored_bytes
+from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.progress import Report, no_report
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.train.config import FinetuneConfig
@@ -146,23 +146,30 @@ def _under_budget(
     checkpoint: Checkpoint, config: QuantiseConfig, budget: int, texts: Sequence[str], context: StageContext
 ) -> tuple[list[Choice], Grids]:
     """Choices of the matrices, and the grid of each layer for a file of at most `budget` bytes."""
-    model = float_copy(checkpoint.model)
-    smallest = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig())).checkpoint
-    with tempfile.TemporaryDirectory(dir=context.work) as scratch:
-        least = file_bytes(write(smallest, Path(scratch) / "model", config.format))
-    if least > budget:
-        finer = "" if config.embedding_format == "int4" else ", set embedding=int4"
+
+    def size(grids: Grids | None) -> int:
+        """Bytes of the file with these grids, whichever method rounds to them."""
+        rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
+        with tempfile.TemporaryDirectory(dir=context.work) as scratch:
+            return file_bytes(write(rounded, Path(scratch) / "model", config.format))
+
+    if (least := size(None)) > budget:
+        finer = ", set embedding=int4" if config.format == "gguf" and config.embedding_format != "int4" else ""
         raise ValueError(
             f"no file of {checkpoint.source} has {budget:,} bytes: with {config.grid.bits} bits everywhere and an "
             f"embedding in {config.embedding_format} it has {least:,}. Raise the budget to that{finer}, or prune or "
             "distil the model first"
         )
-    assert isinstance(smallest.weights, QuantisedWeights)
-    matrices = sum(stored_bytes(smallest.weights.stored[f"{name}.weight"]) for name in linears(model))
     text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
-    grids = list(dict.fromkeys([config.grid, replace(config.grid, bits=8), None]))
-    choices = measure_choices(model, text, grids, context.progress)
-    return choices, allot(choices, budget - (least - matrices))
+    offered = list(dict.fromkeys([config.grid, replace(config.grid, bits=8), None]))
+    choices = measure_choices(float_copy(checkpoint.model), text, offered, context.progress)
+    matrices = sum(min(choice.nbytes) for choice in choices)
+    room = budget - least + matrices
+    # In a file a matrix may take more than in memory: names, padding; and where its groups are wide, less.
+    while (excess := size(grids := allot(choices, room)) - budget) > 0:
+        taken = sum(one.nbytes[one.grids.index(grids[one.names[0]])] for one in choices)
+        room = max(taken - excess, matrices)
+    return choices, grids
 
 
 def _bits_section(choices: Sequence[Choice], chosen: Grids, budget: int) -> Section:

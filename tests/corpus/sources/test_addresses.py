@@ -29,7 +29,7 @@ FILES = {
 class Here(Sandbox):
     """In this process, which alone sees what is in its memory."""
 
-    def stream(self, function: Any, argument: Any) -> Iterator[Any]:
+    def stream(self, function: Any, argument: Any, seconds: float | None = None) -> Iterator[Any]:
         return function(argument, lambda place: None)
 
 

@@ -9,7 +9,7 @@ from lmworks.config import ConfigError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents, source_digest
 from lmworks.corpus.read.stage import check
-from lmworks.corpus.sources import lmworks_docs
+from lmworks.corpus.sources import packaged_docs
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.evaluate.question_set import read_gold, resolve_gold
 from lmworks.recipe import load, packaged
@@ -23,7 +23,7 @@ def test_pages_are_documents_without_their_pictures(tmp_path: Path, monkeypatch:
     page = tmp_path / "lmworks" / "docs" / "grounding.md"  # as an installed wheel has them
     page.parent.mkdir(parents=True)
     page.write_text("# Grounding\n\n![A picture](a.svg)\n\nSee [here](b.md), ![that](c.svg).\n")
-    monkeypatch.setattr(lmworks_docs, "lmworks_docs", partial(lmworks_docs.lmworks_docs, tmp_path / "lmworks"))
+    monkeypatch.setattr(packaged_docs, "lmworks_docs", partial(packaged_docs.lmworks_docs, tmp_path / "lmworks"))
     (document,) = read_documents(CONFIG)
     assert isinstance(document, Document)
     assert document.text == "# Grounding\n\nSee [here](b.md), ![that](c.svg).\n"
@@ -35,8 +35,8 @@ def test_pages_are_documents_without_their_pictures(tmp_path: Path, monkeypatch:
 
 
 def test_a_package_without_pages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = partial(lmworks_docs.lmworks_docs, tmp_path / "lib" / "lmworks")
-    monkeypatch.setattr(lmworks_docs, "lmworks_docs", missing)
+    missing = partial(packaged_docs.lmworks_docs, tmp_path / "lib" / "lmworks")
+    monkeypatch.setattr(packaged_docs, "lmworks_docs", missing)
     monkeypatch.setattr("lmworks.corpus.read.document_reader.lmworks_docs", missing)
     with pytest.raises(NoSourceError, match="install lmworks from its wheel or its repository"):
         list(read_documents(CONFIG))

@@ -11,8 +11,13 @@ from lmworks.corpus.documents import Shard, UnusableError
 from lmworks.corpus.read.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
 from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, check_sources, find_files, is_url
-from lmworks.corpus.sources.lmworks_docs import lmworks_docs, lmworks_docs_digest, read_lmworks_docs
-from lmworks.corpus.sources.python_docs import python_docs_digest, read_python_docs
+from lmworks.corpus.sources.packaged_docs import (
+    lmworks_docs,
+    lmworks_docs_digest,
+    python_docs_digest,
+    read_lmworks_docs,
+    read_python_docs,
+)
 from lmworks.corpus.sources.remote_objects import find_objects
 from lmworks.records import Document, RejectedRecord
 

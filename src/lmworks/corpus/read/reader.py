@@ -25,9 +25,8 @@ from lmworks.corpus.read.record import Item, Record, Row, reason_of
 from lmworks.corpus.read.sandbox import Mark
 from lmworks.corpus.read.table_rows import read_csv, read_jsonl, read_parquet
 from lmworks.corpus.read.warc import read_warc
-from lmworks.corpus.sources.docstrings import extract_docstrings
+from lmworks.corpus.sources.docstrings import extract_docstrings, module_name
 from lmworks.corpus.sources.files import FoundFile
-from lmworks.corpus.sources.python_docs import module_name
 from lmworks.corpus.sources.remote_objects import open_found, size_of
 from lmworks.corpus.sources.source_code import extract_source_code
 from lmworks.records import Document, RejectedRecord

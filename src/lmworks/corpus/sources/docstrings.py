@@ -8,6 +8,8 @@ import tokenize
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import PurePath
 
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import normalise_newlines, well_formed
@@ -64,16 +66,21 @@ def _parse(raw: bytes) -> tuple[ast.Module, str]:
             warnings.simplefilter("ignore")  # invalid escapes and the like are the author's business
             return ast.parse(raw), encoding
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnusableError(f"not Python that can be parsed: {_first_line(error)}") from error
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnusableError(f"not Python that can be parsed: {line}") from error
 
 
 def write_docstrings(name: str, docstring: str, members: list[DocItem], encoding: str = "utf-8") -> Extracted:
     """The text of a module; UnusableError where nothing is documented."""
     if not docstring and not members:
         raise UnusableError("Python without docstrings")
-    text, offsets = _write([DocItem(1, f"module {name}", docstring), *members])
+    parts = [
+        f"{'#' * item.rank} {item.heading}\n\n" + (f"{item.docstring}\n\n" if item.docstring else "")
+        for item in (DocItem(1, f"module {name}", docstring), *members)
+    ]
+    offsets = accumulate(map(len, parts[:-1]), initial=0)
     metadata = {"encoding": encoding, HEADINGS: " ".join(map(str, offsets))}
-    return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, f"module {name}", metadata)
+    return Extracted("".join(parts).rstrip("\n") + "\n", EXTRACTOR, EXTRACTOR_VERSION, f"module {name}", metadata)
 
 
 def _members(body: list[ast.stmt], owner: str, rank: int, keep: Keep) -> Iterator[DocItem]:
@@ -136,17 +143,7 @@ def clean_docstring(docstring: str) -> str:
     return inspect.cleandoc(normalise_newlines(well_formed(docstring))).strip()
 
 
-def _write(items: list[DocItem]) -> tuple[str, list[int]]:
-    parts: list[str] = []
-    offsets: list[int] = []
-    length = 0
-    for item in items:
-        offsets.append(length)
-        part = f"{'#' * item.rank} {item.heading}\n\n" + (f"{item.docstring}\n\n" if item.docstring else "")
-        parts.append(part)
-        length += len(part)
-    return "".join(parts).rstrip("\n") + "\n", offsets
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def module_name(relative: PurePath) -> str:
+    """The module of a file: `json.decoder` of "json/decoder.py", `json` of "json/__init__.py"."""
+    parts = relative.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)

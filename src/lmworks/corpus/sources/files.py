@@ -2,7 +2,6 @@
 
 import fnmatch
 import glob
-import hashlib
 import re
 import stat
 from collections.abc import Iterator, Sequence
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePath
 
-from lmworks.corpus.documents import Extractor, UnusableError, made_folder, shard_paths, told_of_none
-from lmworks.records import Document, RejectedRecord
+from lmworks.corpus.documents import made_folder, shard_paths, told_of_none
+from lmworks.records import RejectedRecord
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _HERE = re.compile("(?:file|local)://", re.IGNORECASE)
@@ -205,29 +204,3 @@ def reason_by_name(relative: PurePath, exclude: Sequence[str]) -> str | None:
         if fnmatch.fnmatchcase(relative.as_posix() if "/" in pattern else relative.name, pattern):
             return f"excluded by {pattern}"
     return "hidden" if relative.name.startswith(".") else None
-
-
-def read_file(
-    path: Path, uri: str, media_type: str, extractor: Extractor, max_bytes: int, licence: str | None = None
-) -> Document | RejectedRecord:
-    """The document of one file, or why there is none; a file that cannot be read raises nothing."""
-    try:
-        if (size := path.stat().st_size) > max_bytes:
-            return RejectedRecord(uri, f"larger than max_bytes = {max_bytes:,} bytes ({size:,})")
-        raw = path.read_bytes()
-        extracted = extractor(raw)
-    except OSError as error:
-        return RejectedRecord(uri, f"unreadable: {error.strerror or error}")
-    except UnusableError as error:
-        return RejectedRecord(uri, str(error))
-    return Document(
-        text=extracted.text,
-        uri=uri,
-        media_type=media_type,
-        extractor=extracted.extractor,
-        extractor_version=extracted.extractor_version,
-        source_hash=hashlib.sha256(raw).hexdigest(),
-        title=extracted.title,
-        licence=licence,
-        metadata=extracted.metadata,
-    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from lmworks.artefact import UnreachableError
@@ -47,9 +47,9 @@ def open_found(found: FoundFile) -> Iterator[io.BufferedReader]:
     try:
         raw = system.open(path, "rb")
     except Exception as error:  # each store has errors of its own
-        _unreachable(found.remote.address, error)
+        raise _unreachable(found.remote.address, error) from error
     with raw:
-        yield io.BufferedReader(_Object(raw, found.remote.address), _PIECE)
+        yield io.BufferedReader(_Object(raw, found.remote.address), _PIECE)  # type: ignore[arg-type]
 
 
 def size_of(found: FoundFile) -> int:
@@ -72,18 +72,14 @@ def find_objects(
         for remote, path in objects:
             inside = path.relative_to(root)
             uri = printable(f"{label}/{inside.as_posix()}" if inside.name else label)
-            if reason := next(filter(None, (reason_by_name(part, exclude) for part in _parts(inside))), None):
+            parts = [*reversed(inside.parents[:-1]), inside] if inside.name else []  # the folders around it, and it
+            if reason := next(filter(None, (reason_by_name(part, exclude) for part in parts)), None):
                 yield RejectedRecord(uri, reason)
             elif remote.address in seen:
                 yield RejectedRecord(uri, "already read under another name")
             else:
                 seen.add(remote.address)
                 yield FoundFile(Path(path), uri, Path(inside if inside.name else path.name), label, remote=remote)
-
-
-def _parts(inside: PurePosixPath) -> list[PurePosixPath]:
-    """The folders around an object within its source, from outside, and the object; none for the source itself."""
-    return [*reversed(inside.parents[:-1]), inside] if inside.name else []
 
 
 def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePosixPath]]]:
@@ -121,38 +117,30 @@ def _version(info: Mapping[str, Any]) -> str:
     return "\0".join([str(info.get("size")), *(f"{name}={told[name]}" for name in sorted(told))])
 
 
-class _Object(io.RawIOBase):
-    """The stream of an object, whose errors are of one type."""
+class _Object:
+    """The stream of an object, whose errors are of one type, so that no reader takes a dead line for a bad file."""
 
     def __init__(self, stream: Any, address: str) -> None:
         self._stream, self._address = stream, address
 
-    def readable(self) -> bool:
-        return True
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
-    def seekable(self) -> bool:
-        return bool(self._stream.seekable())
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(offset, whence)
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except Exception as error:  # each store has errors of its own
+            raise _unreachable(self._address, error) from error
 
     def readinto(self, buffer: Any) -> int:
-        try:
-            content = self._stream.read(len(buffer))
-        except Exception as error:  # each store has errors of its own
-            _unreachable(self._address, error)
+        content = self.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
 
 
-def _unreachable(address: str, error: Exception) -> NoReturn:
-    raise UnreachableError(
-        without_password(f"{address} could not be read: {type(error).__name__}: {error}")
-        + ". Run the command again when it can be reached: what was read is kept"
-    ) from error
+def _unreachable(address: str, error: Exception) -> UnreachableError:
+    told = without_password(f"{address} could not be read: {type(error).__name__}: {error}")
+    return UnreachableError(f"{told}. Run the command again when it can be reached: what was read is kept")
 
 
 def _file_system(source: str) -> tuple[Any, str]:

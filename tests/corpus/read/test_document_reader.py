@@ -1,9 +1,7 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
-import gzip
 import inspect
 import io
-import json
 import os
 import shutil
 import sys
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.config import ConfigError, from_mapping
-from lmworks.corpus.read.config import Columns, ReadConfig
+from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import documents_of, read_documents, source_digest
 from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.sources.files import FoundFile, NoSourceError
@@ -308,30 +306,3 @@ def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
         assert {document.source for document in documents.values()} == {name}
         assert documents[f"{name}/a/page.html"].kind == "web" and documents[f"{name}/a/one.md"].kind == "text"
         assert {uri: item.reason for uri, item in left_out.items()} == {f"{name}/a/x.png": "no reader for .png"}
-
-
-def test_a_table_is_read_row_by_row(tmp_path):
-    rows = [
-        {"body": "First text.", "license": "MIT", "lang": "en", "score": 3},
-        {"body": ""},
-        {"other": "no text"},
-        {"body": "Second.", "date": "2024-05-06"},
-    ]
-    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    columns = Columns(text="body", language="lang")
-    documents, left_out = read(tmp_path, "t.jsonl.gz", columns=columns, licence="CC0-1.0", kind="web")
-    first, second = documents.values()
-    assert (first.text, first.licence, first.language, first.metadata["score"]) == ("First text.", "MIT", "en", "3")
-    assert (second.text, second.licence, second.date) == ("Second.", "CC0-1.0", "2024-05-06")
-    assert first.kind == "web"
-    assert len(left_out) == 2 and any(item.reason == "empty" for item in left_out.values())
-
-
-@pytest.mark.parametrize("damage", [b"PK\3\4 not a zip", b"\x1f\x8b\x08\x00 not gzip", b"%PDF-1.4 not a PDF"])
-def test_a_damaged_file_costs_itself(tmp_path, damage):
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "a.txt").write_bytes(damage)
-    (tmp_path / "docs" / "b.txt").write_text("good")
-    documents, left_out = read(tmp_path, "docs")
-    assert list(documents) == ["docs/b.txt"]
-    assert list(left_out) and all(uri.startswith("docs/a.txt") for uri in left_out)

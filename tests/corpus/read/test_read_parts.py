@@ -3,12 +3,10 @@
 import gzip
 import hashlib
 import json
-import mailbox
 import tarfile
 import zipfile
 from contextlib import closing
 from dataclasses import replace
-from email.message import EmailMessage
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmworks.artefact import StageContext, StageResult
+from lmworks.artefact import StageContext
 from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_json, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
@@ -88,6 +86,8 @@ def write_sources(folder: Path) -> None:
     (folder / "m.warc").write_bytes(b"".join(pages[:4]) + b"foreign\n" + b"".join(pages[4:]))
     (folder / "n.zip").write_bytes(b"PK\3\4" + bytes(4000))
     (folder / "o.tar").write_bytes(bytes(10240))
+    letter = b"From a@example.org Mon May  6 10:00:00 2024\nSubject: letter\n\nOf a letter.\n\n"
+    (folder / "q.mbox").write_bytes(letter * 12)
     (folder / "p.parquet").write_bytes(b"PAR1" + bytes(4000))
 
 
@@ -167,7 +167,7 @@ def test_large_files_are_cut_and_small_ones_put_together(sources: Path, tmp_path
             assert isinstance(each, FoundFile)
             by_file[each.relative.name] = by_file.get(each.relative.name, 0) + 1
     assert by_file["0.md"] == by_file["big.txt"] == by_file["e.jsonl"] == by_file["n.zip"] == by_file["p.parquet"] == 1
-    assert min(by_file[name] for name in ("d.jsonl", "h.csv", "j.zip", "m.warc")) > 1
+    assert min(by_file[name] for name in ("d.jsonl", "h.csv", "j.zip", "m.warc", "q.mbox")) > 1
     assert sum(part.size for part in parts) == sum(
         each.path.stat().st_size for each in found if isinstance(each, FoundFile)
     )
@@ -183,21 +183,3 @@ def test_pieces_are_made_one_ahead_of_who_asks_for_them(tmp_path: Path) -> None:
             for count, part in zip(range(1, 4), parts, strict=False):
                 assert part.given.piece is not None and part.consumes == part.given.piece.path
                 assert count <= len(list((tmp_path / "pieces").iterdir())) <= count + 2
-
-
-def test_mail_in_pieces_is_the_mail_of_the_mailbox(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    box = mailbox.mbox(tmp_path / "in" / "a.mbox")
-    for number in range(12):
-        message = EmailMessage()
-        message["From"], message["Subject"] = "a@example.org", f"letter {number}"
-        message.set_content(f"Of letter {number}.\n" * 5)
-        box.add(message)
-    box.close()
-    results = []
-    for name, sizes in (("whole", PartSizes()), ("cut", PartSizes(bytes=1, large=1))):
-        given = context(tmp_path / name, tmp_path)
-        result: StageResult = read(config(), given, sizes)
-        assert result.metrics["documents"] == 12
-        results.append(contents(given))
-    assert results[0] == results[1]

@@ -1,6 +1,10 @@
 """Whatever the bytes, a reader gives records and an extractor a text, or a reason; `fuzz_readers.py` looks longer."""
 
+import bz2
+import gzip
+import lzma
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from container_cases import items_of, kept
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.records import Document
@@ -47,6 +52,26 @@ def test_each_sample_is_a_file_of_its_format(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FILES[name])
     documents = [item for item in read_documents(ReadConfig((name,)), base=tmp_path) if isinstance(item, Document)]
     assert documents and all(document.text.strip() for document in documents)
+
+
+CONTAINERS = [
+    name
+    for name in FILES
+    if name.partition(".")[2] in ("jsonl", "csv", "parquet", "mbox", "xml", "warc", "warc.gz", "zip", "tar")
+]
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_container_inside_of_another_is_read_as_by_itself(name: str) -> None:
+    raw = FILES[name]
+    alone = items_of(name, raw)
+    assert kept(alone)
+    for packed, pack in (("xz", lzma.compress), ("bz2", bz2.compress)):
+        assert name.endswith(".gz") or items_of(f"{name}.{packed}", pack(raw)) == alone
+    inside = [replace(item, uri=f"{name}/{item.uri}" if item.uri else name) for item in alone]
+    assert items_of("a.zip", samples.zipped({name: raw})) == inside
+    for tar in (samples.tarred({name: raw}), gzip.compress(samples.tarred({name: raw}))):
+        assert items_of("a.tar", tar)[: len(inside)] == inside
 
 
 @pytest.mark.parametrize("name", TARGETS)

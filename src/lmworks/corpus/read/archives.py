@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.read.byte_budget import PIECE, ByteBudget, counted
+from lmworks.corpus.read.byte_budget import PIECE, ByteBudget, stream_of
 from lmworks.corpus.read.record import Names, safe_name
 from lmworks.records import RejectedRecord
 
@@ -52,7 +52,7 @@ def read_zip(stream: BinaryIO, budget: ByteBudget) -> Iterator[Member | Rejected
         elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             yield RejectedRecord(name, "a link" if stat.S_ISLNK(mode) else "no regular file")
         else:
-            content = counted(_opened_when_read(archive, info), budget)
+            content = stream_of(_opened_when_read(archive, info), budget)
             yield Member(names.unique(name), content, info.file_size, commit | _modified_in_zip(info))
 
 
@@ -101,7 +101,8 @@ def read_tar(stream: io.BufferedReader) -> Iterator[Member | RejectedRecord]:
             yield RejectedRecord(name, "a link" if info.islnk() or info.issym() else "no regular file")
         elif opened := archive.extractfile(info):
             metadata = _modified_in_tar(info) | _commit_of(info.pax_headers.get("comment", ""))
-            yield Member(names.unique(name), cast(io.BufferedReader, opened), info.size, metadata)
+            content = stream_of(opened.read1)  # type: ignore[attr-defined]
+            yield Member(names.unique(name), content, info.size, metadata)
     yield from source.rejected_behind(archive.offset)
 
 
@@ -163,8 +164,8 @@ def open_compressed(stream: io.BufferedReader, packing: str, budget: ByteBudget)
         import pyarrow
 
         unpacked = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
-        return counted(lambda size: unpacked.read(min(size, _OUTPUT_OF_ZSTD)), budget)
-    return counted(_Streams(stream, packing).read, budget)
+        return stream_of(lambda size: unpacked.read(min(size, _OUTPUT_OF_ZSTD)), budget)
+    return stream_of(_Streams(stream, packing).read, budget)
 
 
 class _Streams:

@@ -54,8 +54,8 @@ class ByteBudget:
         return f"larger than max_bytes = {self.record_bytes:,} bytes"
 
 
-class _Counted(io.RawIOBase):
-    def __init__(self, read: Callable[[int], bytes], budget: ByteBudget) -> None:
+class _Read(io.RawIOBase):
+    def __init__(self, read: Callable[[int], bytes], budget: ByteBudget | None) -> None:
         self._read, self._budget = read, budget
         self._failure: Exception | None = None
 
@@ -70,7 +70,8 @@ class _Counted(io.RawIOBase):
         while filled < min(len(buffer), HEAD):
             try:
                 data = self._read(min(len(buffer) - filled, PIECE))
-                self._budget.take(len(data))
+                if self._budget is not None:
+                    self._budget.take(len(data))
             except Exception as error:
                 self._failure = error
                 if filled:
@@ -83,9 +84,10 @@ class _Counted(io.RawIOBase):
         return filled
 
 
-def counted(read: Callable[[int], bytes], budget: ByteBudget) -> io.BufferedReader:
-    """A stream of what `read` gives by at most so many bytes, which are counted as unpacked."""
-    raw: Any = _Counted(read, budget)
+def stream_of(read: Callable[[int], bytes], budget: ByteBudget | None = None) -> io.BufferedReader:
+    """A stream, which cannot be sought, of what `read` gives by at most so many bytes; a budget counts them as
+    unpacked."""
+    raw: Any = _Read(read, budget)
     return io.BufferedReader(raw, PIECE)
 
 

@@ -163,7 +163,7 @@ class _Opened:
         stream = open_compressed(member.stream, packing, self.budget)
         name = name_behind_compression(name)
         kind = detect(name, head_of(stream)).container
-        if kind == "warc" and member.stream.seekable():  # of which each record is compressed
+        if kind == "warc" and packing == "gzip" and member.stream.seekable():  # of which each record is compressed
             member.stream.seek(0)
             yield from self._container(member.stream, kind, nesting)
         elif kind in COMPRESSIONS and not nesting:

@@ -101,7 +101,8 @@ class _Crawl:
         held: list[Item] = []
         name = ""
         try:
-            for record in ArchiveIterator(self._stream, parse_http=False, max_header_len=PIECE):
+            stream: Any = self._stream if self._stream.seekable() else _Forward(self._stream)
+            for record in ArchiveIterator(stream, parse_http=False, max_header_len=PIECE):
                 yield from held
                 self.at, held = record.stream_pos, []
                 name = printable((record.headers.get("WARC-Target-URI") or "").strip("<> ")) or "unnamed"
@@ -178,6 +179,21 @@ class _Crawl:
 
 def _is_page(record: Any) -> bool:
     return str(record.record_type) in ("response", "resource")
+
+
+class _Forward:
+    """A stream that cannot be sought, but tells where it is: FastWARC ends the process at one that does not."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self._at = stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read1(size)
+        self._at += len(data)
+        return data
+
+    def tell(self) -> int:
+        return self._at
 
 
 class _Message:

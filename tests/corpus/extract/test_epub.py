@@ -74,16 +74,10 @@ def test_each_document_is_read_once_and_the_table_of_contents_not() -> None:
     items = (
         '<item id="a" href="x%20y.xhtml#top" media-type="application/xhtml+xml"/>'
         '<item id="n" href="nav" properties="nav" media-type="application/xhtml+xml"/>'
-        '<item id="s" href="s" fallback="a" media-type="image/svg+xml"/>'
+        '<item id="s" href="s" media-type="image/svg+xml"/>'
     )
     parts = {"x y.xhtml": page("<p>a</p>"), "nav": page("<p>contents</p>")}
     assert extract_epub(epub(["n", "a", "s", "a"] * 50, parts, items)).text == "a"
-
-
-def test_fallbacks_in_a_circle_end() -> None:
-    items = "".join(f'<item id="{a}" href="{a}" fallback="{b}" media-type="image/svg+xml"/>' for a, b in ("xy", "yx"))
-    with pytest.raises(UnusableError, match="a book without text"):
-        extract_epub(epub(["x"], {}, items))
 
 
 def test_absent_and_broken_chapters_are_counted() -> None:
@@ -101,28 +95,18 @@ def test_protected_books_are_refused_and_protected_fonts_are_not() -> None:
         extract_epub(epub(["a"], protected("http://www.w3.org/2001/04/xmlenc#aes128-cbc")))
 
 
-def test_a_path_out_of_the_book_is_refused() -> None:
-    items = '<item id="a" href="../../etc/passwd" media-type="application/xhtml+xml"/>'
-    with pytest.raises(UnusableError, match="out of the archive"):
-        extract_epub(epub(["a"], {}, items))
-
-
 def test_entities_of_a_chapter_are_not_expanded() -> None:
     bomb = '<!DOCTYPE html [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;">]>' + page("<p>text &b;</p>")
     assert extract_epub(epub(["a"], {"a": bomb})).text.count("lol") == 0
 
 
-def test_no_more_is_unpacked_than_the_archive_states() -> None:
+def test_no_more_is_unpacked_than_the_archive_states_and_no_bomb() -> None:
     raw = bytearray(epub(["a"], {"a": page("<p>word</p>" + " " * 1_000_000)}))
     entry = raw.rindex(b"PK\x01\x02")
     raw[entry + 24 : entry + 28] = struct.pack("<I", 1000)  # the size when unpacked
-    with pytest.raises(UnusableError, match="no chapter can be read"):
-        extract_epub(bytes(raw))
-
-
-def test_a_bomb_is_not_unpacked() -> None:
-    with pytest.raises(UnusableError, match="no chapter can be read"):
-        extract_epub(epub(["a"], {"a": page("<p>word</p>" + " " * 5_000_000)}))
+    for book in (bytes(raw), epub(["a"], {"a": page("<p>word</p>" + " " * 5_000_000)})):
+        with pytest.raises(UnusableError, match="no chapter can be read"):
+            extract_epub(book)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
@@ -132,19 +116,13 @@ def test_declared_entities_are_refused_in_every_encoding(encoding: str) -> None:
         extract_epub(zipped({"META-INF/container.xml": bomb.encode(encoding)}))
 
 
-def encrypted() -> bytes:
-    raw = bytearray(epub(["a"], {"a": page("<p>a</p>")}))
-    raw[raw.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(raw)
-
-
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
         (b"", "no ZIP archive"),
         (b"%PDF-1.4", "no ZIP archive"),
         (epub(["a"], {"a": page("<p>a</p>")})[:-5], "no ZIP archive"),
-        (encrypted(), "encrypted"),
+        (epub(["a"], {}, '<item id="a" href="../../a" media-type="text/html"/>'), "no chapter can be read"),
         (zipped({"META-INF/container.xml": CONTAINER}, zipfile.ZIP_LZMA), "packed by a method"),
         (zipped({"META-INF/container.xml": "<a></b>"}), "not well-formed"),
         (zipped({"META-INF/container.xml": CONTAINER}), "no part OEBPS/book.opf"),

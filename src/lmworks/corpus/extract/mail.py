@@ -134,29 +134,19 @@ def _texts(part: Message, left_out: Counter[str], forwarded: int = 0) -> Iterato
 def _texts_of_several(part: Message, kind: str, left_out: Counter[str], forwarded: int) -> Iterator[Decoded]:
     payload = part.get_payload()
     children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
-    if kind == "message/rfc822":
-        if forwarded >= _MAX_FORWARDED:
-            left_out["attachments"] += 1
-            return
-        for child in children:
-            if texts := list(_texts(child, left_out, forwarded + 1)):
-                yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
-                yield from texts
-        return
     if kind == "multipart/alternative":
         # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
         plain = [child for child in children if child.get_content_type() == "text/plain"]
-        for child in (*plain, *(child for child in reversed(children) if child not in plain)):
-            if texts := list(_texts(child, left_out, forwarded)):
-                yield from texts
-                return
-        return
-    if kind in ("multipart/related", "multipart/signed"):
-        # The first is the text, the others are its pictures or its signature (RFC 2387, 1847).
-        left_out["attachments"] += len(children[1:])
-        del children[1:]
-    for child in children:
-        yield from _texts(child, left_out, forwarded)
+        ranked = (*plain, *(child for child in reversed(children) if child not in plain))
+        yield from next(filter(None, (list(_texts(child, left_out, forwarded)) for child in ranked)), ())
+    elif kind == "message/rfc822" and forwarded >= _MAX_FORWARDED:
+        left_out["attachments"] += 1
+    else:
+        for child in children:
+            texts = list(_texts(child, left_out, forwarded + (kind == "message/rfc822")))
+            if texts and kind == "message/rfc822":
+                yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
+            yield from texts
 
 
 def _text(part: Message, kind: str) -> Decoded | None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmworks.corpus.attributes import AttributeTable, TaggedSpan
+from lmworks.corpus.attributes import AttributeTable, Ranges, TaggedSpan
+from lmworks.records import Edit
 
 
 def table(
@@ -24,7 +25,7 @@ def table(
         bytes=np.full(len(uris), 100),
         scores={name: np.array(values, float) for name, values in (scores or {}).items()},
         labels=labels,
-        edits=[()] * len(uris),
-        spans=spans,
+        edits=Ranges.of([()] * len(uris), Edit),
+        spans=Ranges.of(spans, TaggedSpan),
         sources=[uri.partition("/")[0] for uri in uris],
     )

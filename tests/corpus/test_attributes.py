@@ -1,6 +1,7 @@
 """Attributes on disk: what is written is read back, by name or all; files of several stages are one or are refused."""
 
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,8 @@ from lmworks.corpus.attributes import (
     DocumentAttributes,
     TaggedSpan,
     attribute_files,
-    of_rules,
     read_attributes,
     read_joined,
-    rules_of,
     write_attributes,
 )
 from lmworks.records import Edit
@@ -59,8 +58,10 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows: list[DocumentAttri
     assert table.characters.tolist() == [row.characters for row in rows] and len(table) == len(rows)
     assert list(table.edits) == [row.edits for row in rows]
     spans = [row.attributes.spans for row in rows]
-    assert list(table.spans) == spans and rules_of(table.spans) == rules_of(spans)
-    assert list(of_rules(table.spans, {"a", "ä"})) == list(of_rules(spans, {"a", "ä"}))
+    assert list(table.spans) == spans and table.spans.rules() == Counter(s.rule for row in spans for s in row)
+    assert list(table.spans.of_rules({"a", "ä"})) == [
+        (place, span) for place, row in enumerate(spans) for span in row if span.rule in ("a", "ä")
+    ]
     assert set(table.scores) == {name for row in rows for name in row.attributes.scores}
     for name, column in table.scores.items():
         np.testing.assert_array_equal(column, [row.attributes.scores.get(name, np.nan) for row in rows])
@@ -81,7 +82,7 @@ def test_spans_that_are_held_take_a_fraction_of_the_memory_of_objects(tmp_path: 
     tracemalloc.start()
     try:
         table = read_attributes(tmp_path / "a", ["spans"])
-        assert len(table.spans[99]) == 200 and rules_of(table.spans) == {"chat.line": 100_000}
+        assert len(table.spans[99]) == 200 and table.spans.rules() == {"chat.line": 100_000}
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

@@ -77,6 +77,10 @@ class Ranges(Sequence[tuple[T, ...]], Generic[T]):
     def __init__(self, column: Any, kind: type[T]) -> None:
         self._offsets, self._values, self._kind = column.offsets.to_numpy(), column.values, kind
 
+    @classmethod
+    def of(cls, rows: Iterable[tuple[T, ...]], kind: type[T]) -> "Ranges[T]":
+        return cls(_column(rows, kind), kind)
+
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
@@ -110,23 +114,6 @@ class Ranges(Sequence[tuple[T, ...]], Generic[T]):
         return map(self._kind, *(values.field(name).to_pylist() for name in self._kind.__slots__))
 
 
-def rules_of(rows: Sequence[tuple[T, ...]]) -> Counter[str]:
-    """How many spans or edits there are of each rule."""
-    return rows.rules() if isinstance(rows, Ranges) else Counter(each.rule for row in rows for each in row)
-
-
-def filled(rows: Sequence[tuple[T, ...]]) -> int:
-    """How many documents have spans or edits."""
-    return rows.filled() if isinstance(rows, Ranges) else sum(map(bool, rows))
-
-
-def of_rules(rows: Sequence[tuple[T, ...]], rules: Collection[str]) -> Iterator[tuple[int, T]]:
-    """The spans or edits of some rules, each with the place of its document, in their order."""
-    if isinstance(rows, Ranges):
-        return rows.of_rules(rules)
-    return ((place, each) for place, row in enumerate(rows) for each in row if each.rule in rules)
-
-
 @dataclass(frozen=True, slots=True)
 class AttributeTable:
     """The attributes of a shard, a column each; n documents. What was not asked for is empty.
@@ -142,8 +129,8 @@ class AttributeTable:
     bytes: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     labels: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
-    edits: Sequence[tuple[Edit, ...]] = ()
-    spans: Sequence[tuple[TaggedSpan, ...]] = ()
+    edits: Ranges[Edit] = field(default_factory=lambda: Ranges.of([], Edit))
+    spans: Ranges[TaggedSpan] = field(default_factory=lambda: Ranges.of([], TaggedSpan))
     sources: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -172,14 +159,11 @@ def write_attributes(path: Path, rows: Iterable[DocumentAttributes]) -> None:
 def _columns(rows: Sequence[DocumentAttributes]) -> Any:
     import pyarrow as pa
 
-    place = [("start", pa.int64()), ("end", pa.int64())]
-    edit = pa.struct([*place, ("replacement", pa.string()), ("rule", pa.string())])
-    span = pa.struct([("rule", pa.string()), *place, ("score", pa.float64())])
     columns: dict[str, Any] = {
         **{name: pa.array([getattr(row, name) for row in rows], pa.string()) for name in _WORDS},
         **{name: pa.array([getattr(row, name) for row in rows], pa.int64()) for name in ("characters", "bytes")},
-        "edits": pa.array([list(map(_as_row, row.edits)) for row in rows], pa.list_(edit)),
-        "spans": pa.array([list(map(_as_row, row.attributes.spans)) for row in rows], pa.list_(span)),
+        "edits": _column((row.edits for row in rows), Edit),
+        "spans": _column((row.attributes.spans for row in rows), TaggedSpan),
     }
     for name in sorted({name for row in rows for name in row.attributes.scores}):
         columns[SCORE + name] = pa.array([row.attributes.scores.get(name) for row in rows], pa.float64())
@@ -188,8 +172,14 @@ def _columns(rows: Sequence[DocumentAttributes]) -> Any:
     return pa.table(columns)
 
 
-def _as_row(found: Edit | TaggedSpan) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in found.__slots__}
+def _column(rows: Iterable[tuple[T, ...]], kind: type[T]) -> Any:
+    """Of each document a list of records."""
+    import pyarrow as pa
+
+    types = {"start": pa.int64(), "end": pa.int64(), "score": pa.float64()}
+    names = kind.__slots__
+    struct = pa.struct([(name, types.get(name, pa.string())) for name in names])
+    return pa.array([[{name: getattr(each, name) for name in names} for each in row] for row in rows], pa.list_(struct))
 
 
 def read_attributes(path: Path, names: Collection[str] | None = None) -> AttributeTable:
@@ -221,8 +211,8 @@ def read_attributes(path: Path, names: Collection[str] | None = None) -> Attribu
             if name.startswith(SCORE)
         },
         labels={name.removeprefix(LABEL): _words(column) for name, column in columns.items() if name.startswith(LABEL)},
-        edits=Ranges(columns["edits"], Edit) if "edits" in columns else (),
-        spans=Ranges(columns["spans"], TaggedSpan) if "spans" in columns else (),
+        edits=Ranges(columns["edits"], Edit) if "edits" in columns else Ranges.of([], Edit),
+        spans=Ranges(columns["spans"], TaggedSpan) if "spans" in columns else Ranges.of([], TaggedSpan),
         sources=_words(columns["source"]),
     )
 
@@ -286,9 +276,10 @@ def _check_same_texts(first: Path, second: Path) -> None:
 
 
 def _joined(one: AttributeTable, other: AttributeTable, which: str) -> AttributeTable:
-    spans = one.spans if filled(one.spans) else other.spans
-    if filled(one.spans) and filled(other.spans):
-        spans = [tuple(sorted({*mine, *theirs})) for mine, theirs in zip(one.spans, other.spans, strict=True)]
+    spans = one.spans if one.spans.filled() else other.spans
+    if one.spans.filled() and other.spans.filled():
+        pairs = zip(one.spans, other.spans, strict=True)
+        spans = Ranges.of((tuple(sorted({*mine, *theirs})) for mine, theirs in pairs), TaggedSpan)
     scores, labels = _together(one.scores, other.scores, which), _together(one.labels, other.labels, which)
     return replace(one, scores=scores, labels=labels, spans=spans)
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable, of_rules, rules_of
+from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable
 from lmworks.corpus.dedup.kept_duplicates import Standings, equal_texts, kept_duplicates, similarity_by_texts
 from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
@@ -87,11 +87,11 @@ def _decide_step(step: Step, table: AttributeTable) -> Decisions:
             if goes[labels[place]]:
                 found.reasons[place].append(Reason("label", name, label=labels[place]))
     wanted: dict[str, tuple[str, str, OnSpan]] = {}
-    for each in rules_of(table.spans) if step.marks else ():
+    for each in table.spans.rules() if step.marks else ():
         name, rule = field_of(each) or ("", each)
         if (on := step.on_span(rule)) is not None:
             wanted[each] = (name, rule, on)
-    for place, span in of_rules(table.spans, wanted):
+    for place, span in table.spans.of_rules(wanted):
         name, rule, on = wanted[span.rule]
         if found.in_scope[place] and span.score >= on.at_least:
             edit = Edit(span.start, span.end, "" if on.action == "cut" else type_in_place(rule), rule)

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from itertools import combinations
 
 from lmworks.config import ConfigError
-from lmworks.corpus.attributes import AttributeTable, rules_of
+from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.dedup.kept_duplicates import Standings
 from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Policy, Step
@@ -79,7 +79,7 @@ class Names:
 
     def add(self, table: AttributeTable) -> None:
         self.scores.update(table.scores)
-        self.spans.update((field_of(rule) or ("", rule))[1] for rule in rules_of(table.spans))
+        self.spans.update((field_of(rule) or ("", rule))[1] for rule in table.spans.rules())
         self.sources.update(table.sources)
         for name, words in table.labels.items():
             self.labels.setdefault(name, set()).update(word for word in set(words) if word is not None)

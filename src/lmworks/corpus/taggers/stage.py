@@ -15,9 +15,7 @@ from lmworks.corpus.attributes import (
     AttributeTable,
     CorpusAttributes,
     DocumentAttributes,
-    filled,
     read_attributes,
-    rules_of,
     write_attributes,
 )
 from lmworks.corpus.dedup.decontamination import count_statuses
@@ -59,7 +57,7 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     items = _items(config, context.base, [part.given.items for part in parts])
     metrics = {
         "documents": sum(map(len, tables.only())),
-        "repaired": sum(filled(table.edits) for table in tables.only("edits")),
+        "repaired": sum(table.edits.filled() for table in tables.only("edits")),
         "marks": sum(_spans(table).total() for table in tables.only("spans")),
         "languages": dict(_languages(tables).most_common()),
         EVALUATION_ITEMS: items,
@@ -136,7 +134,7 @@ def _section(tables: CorpusAttributes) -> Section:
         (("kind", "documents"), Counter(kind for table in tables.only() for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
         (("span", "places"), sum(map(_spans, tables.only("spans")), Counter[str]())),
-        (("repair", "places"), sum((rules_of(table.edits) for table in tables.only("edits")), Counter[str]())),
+        (("repair", "places"), sum((table.edits.rules() for table in tables.only("edits")), Counter[str]())),
     )
     shown = tuple(Table(columns, tuple(counts.most_common())) for columns, counts in counted if counts)
     text = f"{sum(map(len, tables.only())):,} documents were tagged; nothing is decided yet."
@@ -146,7 +144,7 @@ def _section(tables: CorpusAttributes) -> Section:
 def _spans(table: AttributeTable) -> Counter[str]:
     """Places of each rule in texts; those beside them by their field alone, since keys of metadata are many."""
     counts: Counter[str] = Counter()
-    for rule, count in rules_of(table.spans).items():
+    for rule, count in table.spans.rules().items():
         field = field_of(rule)
         counts[f"{field[0].partition('.')[0]}:{field[1]}" if field else rule] += count
     return counts

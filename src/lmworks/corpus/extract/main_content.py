@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.html_to_markdown import HEADINGS, html_to_markdown, parse_html, tree_to_markdown
-from lmworks.corpus.extract.page_metadata import is_manual, page_metadata
+from lmworks.corpus.extract.page_metadata import names_code, page_metadata
 from lmworks.corpus.extract.text_blocks import Block, TextBlocks, asks, features, tables_around, text_blocks, width
 
 EXTRACTOR_VERSION = "3"
@@ -67,16 +67,17 @@ def extract_html(raw: bytes, charset: str | None = None, web: Literal["main", "f
     html = decoded.text
     if not html.strip():
         raise UnusableError("empty")
+    tree = parse_html(html)
+    stated = {} if tree is None else page_metadata(tree)
     if web == "whole":
         markdown = html_to_markdown(html)
     else:
-        markdown = extract_main(html, "fast" if web == "fast" else "default", headline=True)
+        markdown = _main_text(tree, html, "fast" if web == "fast" else "default", headline=True)
     if not markdown.strip():
         raise UnusableError(f"a page without {'text' if web == 'whole' else 'main text'}")
-    stated = page_metadata(html)
     title = stated.pop("title", "")
     told = {} if web == "main" else {"web": web}
-    told |= {"kind": "manual"} if is_manual(html, markdown) else {}
+    told |= {"kind": "manual"} if names_code(markdown) else {}
     return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})
 
 
@@ -87,7 +88,10 @@ def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> s
     features; the fast mode does without. With `headline`, the last `h1` before the text is part of it.
     Raises UnusableError for a page that cannot be parsed, or in part only.
     """
-    tree = parse_html(html)
+    return _main_text(parse_html(html), html, mode, headline)
+
+
+def _main_text(tree: Any, html: str, mode: Mode, headline: bool) -> str:
     page = TextBlocks((), ()) if tree is None else text_blocks(tree)
     if not page.blocks:
         return ""

@@ -154,7 +154,8 @@ def _under_budget(
             return file_bytes(write(rounded, Path(scratch) / "model", config.format))
 
     if (least := size(None)) > budget:
-        finer = ", set embedding=int4" if config.format == "gguf" and config.embedding_format != "int4" else ""
+        finer = ", set grid.bits=4" if config.grid.bits > 4 else ""
+        finer += ", set embedding=int4" if config.format == "gguf" and config.embedding_format != "int4" else ""
         raise ValueError(
             f"no file of {checkpoint.source} has {budget:,} bytes: with {config.grid.bits} bits everywhere and an "
             f"embedding in {config.embedding_format} it has {least:,}. Raise the budget to that{finer}, or prune or "

@@ -45,26 +45,26 @@ def extract_docstrings(raw: bytes, name: str, keep: Keep = lambda node, docstrin
     may hold lines that look like headings; so `metadata["headings"]` gives the offset of each true heading, in order.
     Raises UnusableError for a file that is not Python, has no docstring, or has more than 2 million bytes.
     """
-    tree, encoding = _parse(raw)
-    return write_docstrings(name, _docstring(tree), list(_members(tree.body, "", 2, keep)), encoding)
+    docstring, members, encoding = _parse(raw, keep)
+    return write_docstrings(name, docstring, members, encoding)
 
 
 def docstrings_of(raw: bytes) -> dict[str, str]:
     """Docstrings by name (`Class.method`), that of the module under ""; raises what `extract_docstrings` raises."""
-    tree, _ = _parse(raw)
-    members = _members(tree.body, "", 2, lambda node, docstring: True)
-    return {"": _docstring(tree)} | {item.name: item.docstring for item in members if item.docstring}
+    docstring, members, _ = _parse(raw, lambda node, docstring: True)
+    return {"": docstring} | {item.name: item.docstring for item in members if item.docstring}
 
 
-def _parse(raw: bytes) -> tuple[ast.Module, str]:
-    """And the encoding."""
+def _parse(raw: bytes, keep: Keep) -> tuple[str, list[DocItem], str]:
+    """The docstring of the module, those of its members, and the encoding."""
     if len(raw) > _MAX_BYTES:
         raise UnusableError(f"Python of more than {_MAX_BYTES:,} bytes ({len(raw):,})")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and the like are the author's business
-            return ast.parse(raw), encoding
+            tree = ast.parse(raw)
+        return _docstring(tree), list(_members(tree.body, "", 2, keep)), encoding
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnusableError(f"not Python that can be parsed: {line}") from error
@@ -88,31 +88,21 @@ def _members(body: list[ast.stmt], owner: str, rank: int, keep: Keep) -> Iterato
 
     A class is listed where it or one of its members is documented.
     """
-    waiting: list[tuple[ast.AST | DocItem, str, int]] = [(statement, owner, rank) for statement in reversed(body)]
-    unsure: list[DocItem] = []  # classes without a docstring, until a member with one is met
-    while waiting:  # no recursion: a chain of `elif` is as deep as it is long
-        node, owner, rank = waiting.pop()
-        match node:
-            case DocItem():  # the end of a class
-                if unsure and unsure[-1] is node:
-                    unsure.pop()
-            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                docstring, is_class = _docstring(node), isinstance(node, ast.ClassDef)
-                if docstring and not keep(node, docstring):
-                    docstring = ""
-                if not docstring and not is_class:
-                    continue
-                name = f"{owner}.{node.name}" if owner else node.name
-                unsure.append(DocItem(rank, _signature(node, name), docstring))
-                if is_class:
-                    waiting.append((unsure[-1], "", 0))
-                    waiting += [(statement, name, rank + 1) for statement in reversed(node.body)]
-                if docstring:
-                    yield from unsure
-                    unsure.clear()
-            case ast.If() | ast.Try() | ast.TryStar() | ast.With() | ast.ExceptHandler():
-                parts = [getattr(node, part, []) for part in ("body", "handlers", "orelse", "finalbody")]
-                waiting += [(child, owner, rank) for part in reversed(parts) for child in reversed(part)]
+    waiting: list[ast.AST] = [*reversed(body)]
+    while waiting:  # no recursion but into classes: a chain of `elif` is as deep as it is long
+        node = waiting.pop()
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = _docstring(node)
+            if docstring and not keep(node, docstring):
+                docstring = ""
+            name = f"{owner}.{node.name}" if owner else node.name
+            members = list(_members(node.body, name, rank + 1, keep)) if isinstance(node, ast.ClassDef) else []
+            if docstring or members:
+                yield DocItem(rank, _signature(node, name), docstring)
+                yield from members
+        elif isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With | ast.ExceptHandler):
+            parts = [getattr(node, part, []) for part in ("body", "handlers", "orelse", "finalbody")]
+            waiting += [child for part in reversed(parts) for child in reversed(part)]
 
 
 def _signature(node: Definition, name: str) -> str:

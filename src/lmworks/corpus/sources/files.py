@@ -79,13 +79,13 @@ def find_files(
     labels = set() if labels is None else labels
     seen: set[Path] = set()
     for source in sources:
-        root, names = _resolve(source, base)
+        root, names, folder = _resolve(source, base)
         label = take_label(printable(root.name) or "root", labels)
-        if (folder := made_folder(root)) is not None:
+        if folder is not None:
             prefix = "" if alone else f"{label}/"
-            for path in _made_shards(folder):
-                inside = path.relative_to(folder)
-                yield FoundFile(path, prefix + inside.as_posix(), inside, "" if alone else label, made=True)
+            for inside in names:
+                uri = prefix + inside.as_posix()
+                yield FoundFile(folder / inside, uri, inside, "" if alone else label, made=True)
             continue
         skip = cache(partial(_reason_to_skip, root, exclude, True))
         for relative in names:  # a glob looks into all folders, also where a walk would not have come
@@ -98,19 +98,12 @@ def find_files(
 def check_sources(sources: Sequence[str], base: Path) -> None:
     """NoSourceError as `find_files`, without visiting any folder."""
     for source in sources:
-        root, _ = _resolve(source, base)
-        if (folder := made_folder(root)) is not None:
-            _made_shards(folder)
+        _resolve(source, base)
 
 
-def _made_shards(folder: Path) -> Sequence[Path]:
-    if not (paths := shard_paths(folder)):
-        raise NoSourceError(told_of_none(folder))
-    return paths
-
-
-def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
-    """The folder or file a source starts from, and the paths in it to visit ("." for all of it)."""
+def _resolve(source: str, base: Path) -> tuple[Path, list[Path], Path | None]:
+    """The folder or file a source starts from, and the paths in it to visit ("." for all of it); of what a stage made
+    the shards, and their folder."""
     if not source.strip():
         raise NoSourceError("a source is empty: name a folder, a file or a glob; the folder itself is called .")
     if is_url(source):
@@ -119,20 +112,23 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path]]:
         )
     source = without_scheme(source)
     path = base / Path(source).expanduser()
-    if (path / WORKSPACE_MARK).exists() and made_folder(path) is None:
+    root, names = path, [Path()]
+    if not path.exists():
+        if not glob.has_magic(source):
+            raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
+        fixed = next(number for number, part in enumerate(path.parts) if glob.has_magic(part))
+        root = Path(*path.parts[:fixed])
+        matches = sorted(root.glob(str(Path(*path.parts[fixed:]))))
+        names = [match.relative_to(root) for match in matches if not match.is_dir()]
+        if not names:
+            raise NoSourceError(f"no file matches {path}: correct the glob, or name a folder")
+    root = root.resolve()
+    folder = made_folder(root)
+    if folder is None and (path / WORKSPACE_MARK).exists():
         raise NoSourceError(f"{path} is a workspace in which no documents were made yet: build it to its end first")
-    if path.exists():
-        return path.resolve(), [Path()]
-    if not glob.has_magic(source):
-        raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
-    parts = path.parts
-    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    root, pattern = Path(*parts[:fixed]), str(Path(*parts[fixed:]))
-    matches = sorted(root.glob(pattern)) if root.is_dir() else []
-    files = [match.relative_to(root) for match in matches if not match.is_dir()]
-    if not files:
-        raise NoSourceError(f"no file matches {path}: correct the glob, or name a folder")
-    return root.resolve(), files
+    if folder is not None and not (names := [shard.relative_to(folder) for shard in shard_paths(folder)]):
+        raise NoSourceError(told_of_none(folder))
+    return root, names, folder
 
 
 def take_label(name: str, taken: set[str]) -> str:
@@ -149,32 +145,29 @@ def _visit(
     waiting = [relative]
     while waiting:  # no recursion: folders may lie in each other deeper than Python calls functions
         relative = waiting.pop()
-        path = root / relative
-        inside = relative.as_posix()
+        path, inside = root / relative, relative.as_posix()
         uri = printable(label if inside == "." else f"{label}/{inside}")
+        is_folder = False
         try:
-            mode = path.stat().st_mode
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+            reason = _reason_to_skip(root, exclude, is_folder, relative)
+            names = sorted(child.name for child in path.iterdir()) if is_folder and not reason else []
         except OSError as error:
             told = "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
-            yield RejectedRecord(uri, told)
+            yield RejectedRecord(f"{uri}/" if is_folder else uri, told)
             continue
-        is_folder = stat.S_ISDIR(mode)
-        if reason := _reason_to_skip(root, exclude, is_folder, relative):
+        if not reason and not is_folder:
+            real = path.resolve()
+            if not path.is_file():
+                reason = "not a regular file"
+            elif real in seen:
+                reason = "already read under another name"
+            else:
+                seen.add(real)
+                yield FoundFile(path, uri, relative if inside != "." else Path(path.name), label)
+        if reason:
             yield RejectedRecord(f"{uri}/" if is_folder else uri, reason)
-        elif is_folder:
-            try:
-                names = sorted(child.name for child in path.iterdir())
-            except OSError as error:
-                yield RejectedRecord(f"{uri}/", f"unreadable: {error.strerror or error}")
-                continue
-            waiting += [relative / name for name in reversed(names)]
-        elif not stat.S_ISREG(mode):
-            yield RejectedRecord(uri, "not a regular file")
-        elif path.resolve() in seen:
-            yield RejectedRecord(uri, "already read under another name")
-        else:
-            seen.add(path.resolve())
-            yield FoundFile(path, uri, relative if inside != "." else Path(path.name), label)
+        waiting += [relative / name for name in reversed(names)]
 
 
 def printable(uri: str) -> str:

@@ -1,8 +1,8 @@
 """Where a text states a licence: tags, addresses, names in a statement, and the first words of licences themselves.
 
-Texts are looked at in small letters, of the same length. Between the words of a statement there may be whatever is no
-letter or digit, since a comment puts its signs before each line. A name counts only where it is stated ("under the",
-"license:", a title of its own): articles name licences, too.
+Texts are looked at in small letters, of the same length. Between words there may be whatever is no letter or digit,
+since a comment puts its signs before each line. A name counts only where it is stated ("under the", "license:", a title
+of its own): articles name licences, too.
 """
 
 import re
@@ -146,43 +146,24 @@ def _read_public_domain(small: str, match: re.Match[str]) -> Statement | None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Creative Commons
 
-_CC_VERSIONS = r"1\.0|2\.0|2\.1|2\.5|3\.0|4\.0"
-_ATTRIBUTION = re.compile(
-    r"(?: (non ?commercial))?(?: (?:(share ?alike)|(no ?deriv\w*)))?(?: works)?((?: [a-z]+){0,6}? v?(\d) (\d)\b)?"
-)
+_CC_VERSION = r"(?P<version>1\.0|2\.0|2\.1|2\.5|3\.0|4\.0)"
+_CC_PARTS = {"nc": "nc|non ?commercial", "sa": "sa|share ?alike", "nd": r"nd|no ?deriv\w*"}
 
 
-def _creative_commons(match: re.Match[str], kind: Kind, elements: set[str], version: str) -> Statement | None:
+def _creative_commons(kind: Kind) -> Read:
     """By what its address has: CC-BY-NC-SA-4.0 of the family CC-BY-NC-SA. A port to the law of a country counts as the
-    licence that it ports."""
-    if "by" not in elements or not elements <= {"by", "nc", "sa", "nd"} or {"sa", "nd"} <= elements:
-        return None
-    family = "-".join(["CC", *(part.upper() for part in ("by", "nc", "sa", "nd") if part in elements)])
-    name = f"{family}-{version}" if version else f"LicenseRef-{family}"
-    return Statement(*match.span(), kind, name, family, vague=not version)
+    licence that it ports; a name without a version only where it is stated."""
 
+    def read(small: str, match: re.Match[str]) -> Statement | None:
+        written, version = plain_words(match["parts"]), match["version"]
+        parts = [part for part, words in _CC_PARTS.items() if re.search(rf"\b(?:{words})\b", written)]
+        if {"sa", "nd"} <= {*parts} or not (version or _is_stated(small, match.start())):
+            return None
+        family = "-".join(["CC-BY", *map(str.upper, parts)])
+        name = f"{family}-{version}" if version else f"LicenseRef-{family}"
+        return Statement(*match.span(), kind, name, family, vague=not version)
 
-def _read_address(small: str, match: re.Match[str]) -> Statement | None:
-    if match[3]:
-        return Statement(*match.span(), "address", "CC0-1.0" if match[3] == "zero" else "CC-PDM-1.0")
-    return _creative_commons(match, "address", set(match[1].split("-")), match[2])
-
-
-def _read_short(small: str, match: re.Match[str]) -> Statement | None:
-    return _creative_commons(match, "name", {"by", match[1], match[2]} - {None}, match[3])
-
-
-def _read_attribution(small: str, match: re.Match[str]) -> Statement | None:
-    """`Creative Commons Attribution`, and what follows: other elements, and the version within a few words."""
-    after = _ATTRIBUTION.match(plain_words(small[match.end() : match.end() + 140]))
-    if after is None:
-        return None
-    version = f"{after[5]}.{after[6]}" if after[4] else ""
-    version = version if version in ("1.0", "2.0", "2.1", "2.5", "3.0", "4.0") else ""
-    if not version and not _is_stated(small, match.start()):
-        return None
-    elements = {name for name, part in zip(("nc", "sa", "nd"), after.groups(), strict=False) if part}
-    return _creative_commons(match, "name", {"by", *elements}, version)
+    return read
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -272,7 +253,6 @@ _TEXTS: tuple[tuple[str, str, Read], ...] = (
         _always("text", "Unlicense"),
     ),
     ("misrepresented", "the origin of this software must not be misrepresented", _always("text", "Zlib")),
-    ("creative", "creative commons attribution", _read_attribution),
     ("creative", r"\bcreative commons zero", _always("name", "CC0-1.0")),
 )
 _PATTERNS: tuple[tuple[str, str, Read], ...] = (
@@ -280,11 +260,20 @@ _PATTERNS: tuple[tuple[str, str, Read], ...] = (
     ("under", rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}", _read_field),
     (
         "creativecommons.org",
-        rf"creativecommons\.org/(?:licenses/([a-z\-]{{2,12}})/({_CC_VERSIONS})|publicdomain/(zero|mark)/1\.0)",
-        _read_address,
+        rf"creativecommons\.org/licenses/by(?P<parts>(?:-(?:nc|sa|nd))*)/{_CC_VERSION}",
+        _creative_commons("address"),
+    ),
+    ("creativecommons.org", r"creativecommons\.org/publicdomain/zero/1\.0", _always("address", "CC0-1.0")),
+    ("creativecommons.org", r"creativecommons\.org/publicdomain/mark/1\.0", _always("address", "CC-PDM-1.0")),
+    ("cc by|cc-by", rf"\bcc[ \-]by(?P<parts>(?:[ \-](?:nc|sa|nd))*)[ \-]v?{_CC_VERSION}", _creative_commons("name")),
+    (
+        "attribution",
+        rf"creative{_GAP}commons{_GAP}attribution"
+        r"(?P<parts>(?:\W{1,5}(?:non\W?commercial|share\W?alike|no\W?deriv\w*|works)\b)*)"
+        rf"(?:(?:\W{{1,5}}[a-z]{{1,20}}){{0,6}}?\W{{1,5}}v?{_CC_VERSION}\b)?",
+        _creative_commons("name"),
     ),
     ("apache.org", r"apache\.org/licenses/license-2\.0", _always("address", "Apache-2.0")),
-    ("cc by|cc-by", rf"\bcc[ \-]by(?:[ \-](nc))?(?:[ \-](sa|nd))?[ \-]v?({_CC_VERSIONS})", _read_short),
     # Behind # it is a colour.
     ("cc0", r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)", _always("name", "CC0-1.0")),
     (

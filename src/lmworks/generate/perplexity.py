@@ -38,7 +38,6 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 
 _MODEL = "model.safetensors"
 _PART_CHARACTERS = 1 << 20  # of the documents of a part: what a kill costs at most
-_WHOLE = 1 << 62  # characters: texts are cut by tokens instead
 
 
 def rolling_windows(
@@ -170,7 +169,7 @@ def _blocks(shard: CorpusShard, tables: CorpusAttributes) -> Iterator[_Block]:
 
 def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], None]:
     def score_block(block: _Block, path: Path) -> None:
-        values = [np.nan if value is None else value for value in perplexities(block.texts(), cost(), _WHOLE)]
+        values = [np.nan if value is None else value for value in perplexities(block.texts(), cost())]
         with path.open("wb") as stream:
             np.save(stream, np.array(values, np.float64))
 

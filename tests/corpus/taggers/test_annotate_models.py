@@ -86,11 +86,6 @@ def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(m
         check(config(**settings), models)
 
 
-def test_a_name_that_is_no_measure_is_refused():
-    with pytest.raises(ConfigError, match="becomes that of a score"):
-        config(classifiers={"my quality": "maths.npz"})
-
-
 def test_another_model_under_one_name_is_another_input(models, tmp_path):
     for name in ("maths.npz", "adverts.npz"):
         (tmp_path / "one.npz").write_bytes((models / name).read_bytes())

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from lmworks.build import run_alone
 from lmworks.config import from_mapping
-from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.taggers.classifier import (
     Classifier,
     ModelFileError,
-    classifier_tagger,
     features,
     hashed_ngrams,
     load_classifier,
@@ -42,9 +38,7 @@ from lmworks.corpus.taggers.classifier_trainer import (
     usable,
 )
 from lmworks.corpus.taggers.config import ClassifierConfig
-from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import tokens
-from lmworks.records import RejectedRecord
 
 BITS = 12
 CONFIG = ClassifierConfig(bits=BITS)
@@ -144,16 +138,6 @@ def test_probabilities_are_those_of_scikit_learn(learned: Learned) -> None:
     assert learned.evaluation.auc.value == pytest.approx(roc_auc_score(evaluating[1], found))
 
 
-def test_it_has_learned_what_there_is_to_learn(learned: Learned) -> None:
-    low, high = learned.evaluation.auc.interval
-    assert 0.6 < low < learned.evaluation.auc.value < high < 1
-    wanted, other = " ".join(f"word{n}" for n in range(30, 60)), " ".join(f"word{n}" for n in range(30))
-    high, low = learned.classifier.probabilities([wanted, other])
-    assert high > 0.6 > 0.35 > low
-    sides = {int(name[4:]) >= 30 for name, weight in learned.heaviest[:10] if " " not in name and weight > 0}
-    assert sides == {True}
-
-
 def test_a_text_has_its_own_probability_whatever_comes_with_it(classifier: Classifier) -> None:
     texts = ["", *(example.text for example in make_examples(1500, seed=1))]
     together = classifier.probabilities(texts)
@@ -201,13 +185,6 @@ def test_what_is_no_classifier_is_told_with_the_fix(content: bytes, tmp_path: Pa
     for other in (path, tmp_path):
         with pytest.raises(ModelFileError, match="`lmworks data classifier` made"):
             load_classifier(other)
-
-
-def test_the_tagger(classifier: Classifier) -> None:
-    tag = pickle.loads(pickle.dumps(classifier_tagger("spam_probability", classifier))).tag
-    text = make_examples(1)[0].text
-    assert tag(Text(text)).scores == {"spam_probability": classifier.probabilities([text])[0]}
-    assert tag(Text(" \n")).scores == {}
 
 
 def test_what_cannot_be_learned_is_refused() -> None:
@@ -283,23 +260,6 @@ def sides(number: int) -> list[Example]:
     return [Example(text(n), text is GOOD) for text in (GOOD, BAD) for n in range(number)]
 
 
-def test_folders_tables_and_artefacts_are_read_alike(tmp_path):
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for number in range(LEAST):
-        (texts / f"{number}.txt").write_text(GOOD(number))
-    (texts / "picture.png").write_bytes(b"\x89PNG")
-    rows = write_rows(tmp_path / "rows.jsonl", [{"text": BAD(number)} for number in range(LEAST)])
-    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{texts}"]'])
-    left_out: list[RejectedRecord] = []
-    of_files = examples_from([str(texts)], [rows], left_out=left_out)
-    assert [item.uri for item in left_out] == ["texts/picture.png"]
-    assert {example.text for example in of_files if example.label} == set(map(GOOD, range(LEAST)))
-    assert {example.text for example in of_files if not example.label} == set(map(BAD, range(LEAST)))
-    assert of_files == examples_from([str(tmp_path / "read")], [rows])
-    assert of_files == examples_from(["read"], ["rows.jsonl"], base=tmp_path)
-
-
 @pytest.mark.parametrize(
     ("labels", "positive"), [((True, False), ""), ((1, 0), ""), (("law", "sport"), "law"), (("TRUE", "False"), "")]
 )
@@ -315,14 +275,6 @@ def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
     assert all(example.group == f"page {example.text.split()[-1]}" for example in found)
 
 
-def test_texts_are_repaired_as_they_are_when_they_are_measured(tmp_path):
-    rows = [{"text": f"hello\u00c2\u00a0there na\u00c3\u00afve {n}"} for n in range(LEAST)]
-    other = write_rows(tmp_path / "o.jsonl", [{"text": BAD(n)} for n in range(LEAST)])
-    reading = from_mapping(ReadConfig, {"kind": "web"})
-    found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], [other], reading=reading)
-    assert "na\u00efve" in found[0].text
-
-
 def test_copies_contradictions_and_texts_without_words_are_left_out():
     examples = [*sides(LEAST + 2), Example(GOOD(0), True), Example(GOOD(1), False), Example(" \n", True)]
     found = usable(examples)
@@ -330,17 +282,6 @@ def test_copies_contradictions_and_texts_without_words_are_left_out():
     assert GOOD(1) not in {example.text for example in found}
     with pytest.raises(ValueError, match="50 different texts with the label and 49 without it"):
         usable([*sides(LEAST - 1), Example("one more", True)])
-
-
-def test_rows_without_a_usable_label_are_told(tmp_path):
-    path = write_rows(tmp_path / "r.jsonl", [{"text": "a", "topic": "law"}])
-    with pytest.raises(ValueError, match=r'"law", which is neither true nor false.*--positive "law"'):
-        examples_from([path], label="topic")
-    with pytest.raises(ValueError, match='no label in a column "toxic": its other columns are topic'):
-        examples_from([path], label="toxic")
-    for against, label in (([], ""), ([path], "topic")):
-        with pytest.raises(ValueError, match="say which texts do not have the label"):
-            examples_from([path], against, label=label)
 
 
 def test_groups_and_copies_are_on_one_side():

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.licence_expressions import GROUPS, normalised, verdict
-from lmworks.corpus.licence_statements import in_small_letters
 from lmworks.corpus.taggers.licence import licence, licence_of, with_source
 from lmworks.corpus.taggers.tagger import Text
 
@@ -192,11 +191,6 @@ def test_any_text_has_marks_within_it_and_a_label_that_is_an_expression(text: st
     assert all(first[1] <= second[0] for first, second in pairwise(places))
 
 
-def test_small_letters_keep_every_place() -> None:
-    assert all(len(in_small_letters(chr(code))) == 1 for code in range(0x110000))
-    assert in_small_letters("İSTANBUL ΣΑΣ") == "istanbul σας"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What a source calls its licence, and what holds where its text says something else
 
@@ -224,11 +218,6 @@ def test_names_of_licences_as_sources_write_them(told, expected):
     assert licence_of(told) == expected == normalised(expected)
 
 
-@pytest.mark.parametrize("told", ["", "  ", "unknown", "None", "N/A", "-"])
-def test_what_says_nothing_is_no_licence(told):
-    assert licence_of(told) is None and labels_of(told, None) == {}
-
-
 @given(st.text())
 def test_whatever_a_source_says_becomes_an_expression(told):
     found = licence_of(told)
@@ -242,13 +231,6 @@ def test_of_source_and_text_the_stricter_holds(source, text, allow, deny):
     verdicts = {verdict(each, allow, deny) for each in (source, text)}
     expected = "denied" if "denied" in verdicts else "unknown" if "unknown" in verdicts else "allowed"
     assert verdict(labels["licence"], allow, deny) == expected
-
-
-def test_one_alone_is_what_holds():
-    assert labels_of("MIT", None) == {"licence": "MIT", "licence_of_source": "MIT"}
-    assert labels_of(None, "MIT") == {"licence": "MIT", "licence_in_text": "MIT"}
-    assert labels_of("MIT", "MIT")["licence"] == "MIT"
-    assert labels_of(None, None) == {}
 
 
 def test_a_made_name_holds_no_personal_data():

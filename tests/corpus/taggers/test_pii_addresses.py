@@ -31,14 +31,6 @@ def test_the_prefix_of_a_network_is_nobody_s(address, length):
         assert mark == find_personal_data(f"from {address} at noon", 0.0)[0]
 
 
-@given(st.integers(0x2001, 0x2BFF), st.integers(1, 0xFFFF), st.integers(1, 2**64 - 1))
-def test_an_address_without_a_host_is_a_network_s(first, second, host):
-    network = ipaddress.IPv6Address(first << 112 | second << 96)
-    for address in (network, ipaddress.IPv6Address(int(network) | host)):
-        found = [mark for mark in find_personal_data(f"from {address} at noon", 0.0) if mark.rule == "pii.ip"]
-        assert all((mark.score < 0.5) == (address == network) for mark in found)
-
-
 @given(st.ip_addresses(v=6))
 def test_every_ipv6_address_is_found_as_what_it_is(address):
     written = str(address)

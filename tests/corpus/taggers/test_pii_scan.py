@@ -13,13 +13,10 @@ from lmworks.corpus.filtering.decide import type_in_place
 from lmworks.corpus.taggers.pii.metadata import field_of, metadata_spans
 from lmworks.corpus.taggers.pii.scan import (
     ORDER,
-    candidates,
     find_personal_data,
-    personal_data,
     precedence,
     resolve,
 )
-from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Document, Edit
 
 
@@ -49,10 +46,6 @@ def test_finds_are_replaced_by_their_types():
     assert redacted(text, 0.5) == "<EMAIL> has <PHONE>, <CARD> and <SSN>."
 
 
-def test_a_text_without_signs_has_no_candidates():
-    assert candidates("It was the best of times, it was the worst of times; in 1789 (so to say) - 12 of them.") == {}
-
-
 ranges = st.tuples(
     st.sampled_from([*ORDER, "other"]), st.integers(0, 20), st.integers(0, 6), st.sampled_from([0.2, 0.5, 1.0])
 )
@@ -66,26 +59,6 @@ def test_what_stays_is_what_the_order_says(ranges):
         if mark.start < mark.end and all(mark.end <= other.start or other.end <= mark.start for other in expected):
             expected.append(mark)
     assert resolve(marks) == expected
-
-
-def test_precedence_is_sureness_then_rule_then_place_then_length():
-    order = [
-        TaggedSpan("pii.key", 5, 9, 0.5),
-        TaggedSpan("pii.email", 2, 9),
-        TaggedSpan("pii.email", 3, 9),
-        TaggedSpan("pii.email", 3, 8),
-        TaggedSpan("pii.phone", 0, 9),
-        TaggedSpan("pii.key", 0, 9, 0.4),
-    ]
-    assert sorted([*order[2:], *order[:2]], key=precedence) == order
-
-
-def test_scores_and_spans():
-    found = personal_data(Text("To jo@acme.com"))
-    assert found.spans == (TaggedSpan("pii.email", 3, 14, 0.95),)
-    assert found.scores == {"pii_marks": 1.0, "pii_share": 11 / 14}
-    assert personal_data(Text("")).scores == {"pii_marks": 0.0}
-    assert find_personal_data("To jo@acme.com", at_least=0.96) == ()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,8 +89,3 @@ def test_titles_metadata_and_uris_are_looked_at(field, value, found):
     assert all((field if "_name" in span.rule else value)[span.start : span.end] == found[2] for span in spans)
     of_table = replace(document, extractor="row")
     assert (field == "revision") == (metadata_spans(of_table) != spans)  # a column may have any name
-
-
-def test_only_rules_beside_the_text_have_a_field():
-    assert field_of("metadata.a:b.c:pii.email") == ("metadata.a:b.c", "pii.email")
-    assert field_of("pii.email") is field_of("c4.few_words") is field_of("title:x") is None

@@ -1,14 +1,9 @@
-"""A linear classifier of texts: logistic regression on hashed words and pairs of words.
+"""A linear classifier of texts, as filters of training data are: logistic regression on hashed words and pairs.
 
-It is what filters of training data are made of: of quality (Brown et al. 2020, appendix A, with hashed words; Touvron
-et al. 2023, section 2.1, pages that Wikipedia refers to against others), of spam and of unwanted content (Soldaini et
-al. 2024, with fastText: Joulin et al. 2017). It learns from the user's own examples, on the CPU in minutes, in
-`classifier_trainer.py`.
-
-A text is its n-grams of 1 to `order` tokens, casefolded and hashed into 2^bits buckets; the value of a bucket is the
-square root of its share, so that every text has length 1, and the hundredth occurrence of a word says less than the
-first. A model on disk is worth something only as long as the hashes and the tokens of `words.py` are those that it
-learned from: raise `FEATURES` with either, and models of before are refused.
+It learns from the user's own examples (`classifier_trainer.py`). A text is its n-grams of 1 to `order` tokens,
+casefolded and hashed into 2^bits buckets; the value of a bucket is the square root of its share, so that every text has
+length 1, and the hundredth occurrence of a word says less than the first. A model on disk is worth something only as
+long as hashes and tokens are those that it learned from: raise `FEATURES` with either, and older models are refused.
 """
 
 import json

@@ -11,15 +11,13 @@ from lmworks.corpus.execution.execution import ExecutionConfig
 class AnnotateConfig:
     """What is looked for in documents. Nothing is decided here: thresholds are those of the policy of `data.clean`.
 
-    repair        Whether texts are repaired before they are tagged, each by what kind of source it is from: running
-                  heads, page numbers and broken words of books, quotations in mail, noise of chats and of web pages.
-                  Misread words of a book are told by the words of all other books of the inputs as well.
+    repair        Whether texts are repaired before they are tagged, by what kind of source they are from: page numbers
+                  and broken words of books, quotations in mail, noise of chats and of web pages.
     language      Whether the language of each document is told, and of paragraphs in another one. What a document
-                  declares itself is the label `declared_language`, which counts where none is told.
+                  declares itself, the label `declared_language`, counts where none is told.
     heuristics    Whether the scores of Gopher, C4 and FineWeb are taken.
     personal      Whether personal data and credentials are looked for, in texts, titles and metadata.
-    licences      Whether statements of a licence are. The label `licence` is what the source and the text say together;
-                  `licence_of_source` and `licence_in_text` are what each says alone.
+    licences      Whether statements of a licence are: `licence_of_source`, `licence_in_text`, and `licence`, both.
     spam          Whether the scores of web spam are taken.
     classifiers   Name → file that `lmworks data classifier` trained, such as `{quality = "good.npz", toxicity =
                   "toxic.npz"}`, for scores of these names: the probability, from 0 to 1, that a text is like the

@@ -10,14 +10,13 @@ typographic quotation mark is no end of a sentence to it, nor is the end of "tex
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.repetition import duplicates
 from lmworks.corpus.taggers.tagger import Tagger, Text
-from lmworks.corpus.taggers.words import SENTENCE_TERMINALS, dense_share, sentence_count, tokens, words_among
+from lmworks.corpus.taggers.words import SENTENCE_TERMINALS, dense_share, sentence_count
 
 # Those of the paper; of other languages none are published there, so the score is absent.
 STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})}
@@ -197,12 +196,10 @@ FINEWEB = Tagger(
 )
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Spam: most of it from Ntoulas et al. 2006, "Detecting Spam Web Pages through Content Analysis", where pages get
-# likelier to be spam as they compress better and as their titles grow. Where a threshold lies depends on the source.
+# Spam: pages get likelier to be it as they compress better (Ntoulas et al. 2006, "Detecting Spam Web Pages through
+# Content Analysis") and as more of them is links. Where a threshold lies depends on the source.
 
 _LINK = re.compile(r"\[([^\[\]\n]*)\]\([^()\s]*\)|http://[^\s<>()\[\]]+|https://[^\s<>()\[\]]+|www\.[^\s<>()\[\]]+")
-_TITLE = re.compile(r"\s*#[ \t]+([^\n]+)")
-_KEYWORD_LETTERS = 4  # shorter words are mostly articles, pronouns and the like
 
 
 def spam(text: Text) -> Attributes:
@@ -210,10 +207,6 @@ def spam(text: Text) -> Attributes:
     scores: dict[str, float] = {}
     if data := text.text.encode("utf-8", "surrogatepass"):
         scores["compression_ratio"] = len(data) / len(zlib.compress(data))
-    if counts := Counter(map(str.casefold, text.words)):
-        top = sorted((count for word, count in counts.items() if len(word) >= _KEYWORD_LETTERS), reverse=True)[:5]
-        scores["keyword_share"] = sum(top[:1]) / counts.total()
-        scores["top_keywords_share"] = sum(top) / counts.total()
     shown, linked = sum(map(len, text.text.split())), 0
     for match in _LINK.finditer(text.text):
         label = match[1]
@@ -224,8 +217,6 @@ def spam(text: Text) -> Attributes:
             linked += sum(map(len, label.split()))
     if shown > 0:
         scores["link_density"] = linked / shown
-    if title := _TITLE.match(text.text):
-        scores["title_words"] = len(words_among(tokens(title[1])))
     return Attributes(scores)
 
 
@@ -234,10 +225,7 @@ SPAM = Tagger(
     spam,
     {
         "score.compression_ratio": "bytes for each byte of zlib's: what repeats itself compresses well",
-        "score.keyword_share": "of all words, the most frequent one of four letters or more: stuffing repeats it",
-        "score.top_keywords_share": "of all words, the five most frequent ones",
         "score.link_density": "of all characters that are no spaces, those of links",
-        "score.title_words": "words of the title, a heading # in the first line",
     },
 )
 

@@ -1,12 +1,8 @@
 """Under which licence a text and its source say that it is: labels, and spans of where the text says so.
 
-No verdict, and no legal advice: what a page says may be about one picture on it, and what it does not say cannot be
-found. Which licences may stay is for a policy.
-
-Of source and text neither wins: where both say something, both hold (AND), so a policy has to allow both. The source
-may be wrong about one file of many, and a text may speak of one picture in it; which of them is right no program can
-tell. A mistake then costs a document, and never lets one in that somebody reserved. A policy that trusts one of them
-goes by that label: `licence_of_source` or `licence_in_text` instead of `licence`.
+No verdict, and no legal advice. Of source and text neither wins: where both say something, both hold (AND), since no
+program can tell which is right. A mistake then costs a document, and never lets one in that somebody reserved. A policy
+that trusts one of them goes by that label, `licence_of_source` or `licence_in_text`.
 """
 
 import re

@@ -7,7 +7,7 @@ Perplexities of models with other vocabularies are not comparable. A neural mode
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -29,7 +29,6 @@ Grams = NDArray[np.uint64]
 UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
 _MOST_NATS = 700.0  # a token: e^700 is near the largest float
-_BATCH = 256  # windows that are scored at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,40 +173,13 @@ def _tag(score: Score, text: Text) -> Attributes:
     return Attributes({} if found is None else {"perplexity": found})
 
 
-def perplexities(texts: Sequence[str], score: Score, window: int = 8_000) -> list[float | None]:
-    """The perplexity of each text, None where it has no tokens; windows of several texts are scored in one call.
-
-    window  Most characters that the model sees at a time. A longer text is cut into such windows behind a line or a
-            word; the beginning of each is then scored without what is before it, so the perplexity of long texts is a
-            little higher than it would be.
-
-    ValueError where `score` gives something else than nats and tokens for each text that it is given.
-    """
-    if window < 1:
-        raise ValueError(f"window must be 1 character at least, got {window}")
-    pieces = [(number, piece) for number, text in enumerate(texts) for piece in windows(text, window)]
-    nats, counts = [0.0] * len(texts), [0] * len(texts)
-    for start in range(0, len(pieces), _BATCH):
-        batch = pieces[start : start + _BATCH]
-        found = score([piece for _, piece in batch])
-        if len(found) != len(batch):
-            raise ValueError(f"the language model scored {len(found)} texts of {len(batch)}")
-        for (number, _), (cost, count) in zip(batch, found, strict=True):
-            if not 0 <= cost <= _MOST_NATS * count:
-                raise ValueError(f"the language model gave {cost} nats to {count} tokens")
-            nats[number] += cost
-            counts[number] += count
-    return [math.exp(cost / count) if count else None for cost, count in zip(nats, counts, strict=True)]
-
-
-def windows(text: str, characters: int) -> Iterator[str]:
-    """The text in pieces of at most so many characters, cut behind a newline, or else a space, in the second half of a
-    piece, or else anywhere. Joined they are the text."""
-    start = 0
-    while len(text) - start > characters:
-        half, limit = start + characters // 2, start + characters
-        end = (text.rfind("\n", half, limit) + 1) or (text.rfind(" ", half, limit) + 1) or limit
-        yield text[start:end]
-        start = end
-    if start < len(text):
-        yield text[start:]
+def perplexities(texts: Sequence[str], score: Score) -> list[float | None]:
+    """The perplexity of each text, None where it has no tokens. ValueError where `score` gives something else than nats
+    and tokens for each text."""
+    found = score(texts)
+    if len(found) != len(texts):
+        raise ValueError(f"the language model scored {len(found)} texts of {len(texts)}")
+    for nats, count in found:
+        if not 0 <= nats <= _MOST_NATS * count:
+            raise ValueError(f"the language model gave {nats} nats to {count} tokens")
+    return [math.exp(nats / count) if count else None for nats, count in found]

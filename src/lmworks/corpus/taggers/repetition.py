@@ -1,14 +1,11 @@
 """How much of a text repeats itself: Rae et al. 2021, appendix A.1.1 and table A1, of its prose.
 
 Lines and paragraphs that repeat an earlier one, character for character; blank ones are none. n-grams are of tokens, as
-datatrove's are; where most words are single characters, as in Chinese, Japanese and Thai, n stands for twice as many.
-For n of 2 to 4: the characters within the most frequent n-gram, spaces included, that occurs twice at least; of several
-the first. Characters that two occurrences share count once, as they do in the paper (datatrove counts them twice, puts
-one space between any two tokens, and takes an n-gram that occurs once, which drops texts of a few words).
-
-For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that was seen before counts the
-characters of its tokens, and the look goes on behind it; another one is seen from now on, and the look goes on at the
-next token. The share is of all characters, spaces included, although those counted hold none.
+datatrove's are; where most words are single characters, as in Chinese, n stands for twice as many. For n of 2 to 4: the
+characters within the most frequent n-gram, spaces included, that occurs twice at least; of several the first; what two
+occurrences share counts once, as in the paper (datatrove counts it twice, puts one space between any two tokens, and
+takes an n-gram that occurs once). For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that
+was seen before counts the characters of its tokens, and the look goes on behind it, else at the next token.
 """
 
 import re

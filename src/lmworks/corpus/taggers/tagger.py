@@ -9,7 +9,7 @@ from functools import cached_property
 
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.documents import Kind
-from lmworks.corpus.taggers.words import prose, tokens, word_spans, words_among
+from lmworks.corpus.taggers.words import prose, token_spans, tokens, words_among
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Text:
         return words_among(self.tokens)
 
     @cached_property
-    def word_spans(self) -> list[tuple[int, int]]:
-        return word_spans(self.text)
+    def token_spans(self) -> list[tuple[int, int]]:
+        return token_spans(self.text)
 
     @cached_property
     def prose(self) -> "Text":

@@ -1,39 +1,60 @@
 """Words of a list of the user's, found in texts: which places, and what share of the words. No list is shipped.
 
-All entries become one pattern, a tree of their characters, so that the time does not grow with the list. Upper and
-lower case are the same (Unicode's case folding). An entry is found as a word of its own: no letter, digit or underscore
-may stand before or behind it, unless the two are of scripts that write no spaces between words.
+An entry is found where its tokens (`words.py`), parted at hyphens and apostrophes, stand one behind another, whatever
+space is between them. Upper and lower case are the same (Unicode's case folding), and the time does not grow with the
+list.
 """
 
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.words import token_spans
 
-# Thai, Lao, Myanmar, Khmer, Han, Hiragana, Katakana: letters of which a word may begin and end anywhere.
-_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_JOINED = rf"[^\W{_UNSPACED}]"  # a letter or digit that belongs to the word of its neighbour
-_JOINED_CHARACTER = re.compile(_JOINED)
-_END = ""  # of an entry, in the tree
+_PIECE = re.compile(r"[^'’\-\u2010\u2011]+|['’\-\u2010\u2011]+")
 
-Tree: TypeAlias = dict[str, "Tree"]
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Entries as pieces of tokens, and the numbers of pieces, large ones first, of those that begin with a piece."""
+
+    pieces: frozenset[tuple[str, ...]]
+    lengths: Mapping[str, Sequence[int]]
+
+    def places(self, found: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Where entries stand among pieces: half-open ranges, the longest entry at each, none of which overlap."""
+        at = 0
+        while at < len(found):
+            lengths = self.lengths.get(found[at], ())
+            end = next((at + n for n in lengths if (*found[at : at + n],) in self.pieces and at + n <= len(found)), at)
+            if end > at:
+                yield at, end
+            at = max(end, at + 1)
 
 
 def word_list(name: str, entries: Iterable[str]) -> Tagger:
     """A tagger of a list that is called so, such as "unwanted". ValueError for an entry of spaces and signs alone, and
     for none at all."""
+    pieces: set[tuple[str, ...]] = set()
+    lengths: dict[str, set[int]] = {}
+    for entry in entries:
+        if not any(map(str.isalnum, entry)):
+            raise ValueError(f"{entry!r} is no word: a word has a letter or a digit")
+        found = tuple(entry[start:end].casefold() for start, end, _ in _pieces(entry, token_spans(entry)))
+        pieces.add(found)
+        lengths.setdefault(found[0], set()).add(len(found))
+    if not pieces:
+        raise ValueError("a list needs a word")
+    compiled = Entries(frozenset(pieces), {first: sorted(each, reverse=True) for first, each in lengths.items()})
     emits = {
         f"score.{name}_share": f"of all words, those on the list {name}",
         f"span.{name}": f"a word on the list {name}",
     }
-    return Tagger(name, partial(_tag, name, compile_words(entries)), emits)
+    return Tagger(name, partial(_tag, name, compiled), emits)
 
 
 def read_word_list(path: Path) -> Tagger:
@@ -48,66 +69,18 @@ def read_word_list(path: Path) -> Tagger:
     return word_list(path.stem, entries)
 
 
-def _tag(name: str, pattern: re.Pattern[str], text: Text) -> Attributes:
+def _tag(name: str, entries: Entries, text: Text) -> Attributes:
     """The share is absent where there are no words."""
-    places = list(find_words(pattern, text.text))
-    spans = tuple(TaggedSpan(name, start, end) for start, end in places)
-    if not text.word_spans:
-        return Attributes({}, spans)
-    starts, ends = np.array(text.word_spans).T
-    is_found = np.zeros(len(starts), bool)
-    for start, end in places:
-        is_found[np.searchsorted(ends, start, "right") : np.searchsorted(starts, end)] = True
-    return Attributes({f"{name}_share": float(is_found.mean())}, spans)
+    pieces = list(_pieces(text.text, text.token_spans))
+    places = list(entries.places([text.text[start:end].casefold() for start, end, _ in pieces]))
+    spans = tuple(TaggedSpan(name, pieces[first][0], pieces[last - 1][1]) for first, last in places)
+    words = {n for n, (start, end) in enumerate(text.token_spans) if end - start > 1 or text.text[start].isalnum()}
+    found = {number for first, last in places for *_, number in pieces[first:last]}
+    return Attributes({f"{name}_share": len(found & words) / len(words)} if words else {}, spans)
 
 
-def compile_words(entries: Iterable[str]) -> re.Pattern[str]:
-    """One pattern that finds the entries in casefolded text, the longest where several begin; spaces within an entry
-    stand for any."""
-    tree: Tree = {}
-    for entry in entries:
-        folded = " ".join(entry.casefold().split())
-        if not any(map(str.isalnum, folded)):
-            raise ValueError(f"{entry!r} is no word: a word has a letter or a digit")
-        node = tree
-        for character in folded:
-            node = node.setdefault(character, {})
-        node[_END] = {}
-    if not tree:
-        raise ValueError("a list of words needs a word")
-    # A look behind comes after the first character: so a pattern begins with characters, which `re` looks for fast.
-    behind = {first: rf"(?<!{_JOINED}{re.escape(first)})" if _JOINED_CHARACTER.match(first) else "" for first in tree}
-    return re.compile(
-        "|".join(re.escape(each) + behind[each] + _rest(node, each) for each, node in sorted(tree.items()))
-    )
-
-
-def find_words(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    """Where the entries stand in a text of any case: half-open ranges, none of which overlap."""
-    folded = text.casefold()
-    places = None  # in the text, of each character of `folded`, where a letter became two or three, such as ß
-    if len(folded) != len(text):
-        places = [place for place, character in enumerate(text) for _ in character.casefold()]
-    for match in pattern.finditer(folded):
-        start, end = match.span()
-        if end < len(folded) and unicodedata.category(folded[end])[0] == "M":
-            continue  # a vowel sign or an accent goes on with the last letter
-        yield (start, end) if places is None else (places[start], places[end - 1] + 1)
-
-
-def _rest(node: Tree, last: str) -> str:
-    """What may follow `last`; longer entries come first. Chains of characters are walked without recursion, so that the
-    depth is that of the branches."""
-    chain = ""
-    while len(node) == 1 and _END not in node:
-        ((last, node),) = node.items()
-        chain += _literal(last)
-    border = rf"(?!{_JOINED})" if _JOINED_CHARACTER.match(last) else ""
-    branches = [_literal(each) + _rest(inner, each) for each, inner in sorted(node.items()) if each != _END]
-    if not branches:
-        return chain + border
-    return f"{chain}(?:{'|'.join([*branches, border] if _END in node else branches)})"
-
-
-def _literal(character: str) -> str:
-    return r"\s+" if character == " " else re.escape(character)
+def _pieces(text: str, found: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Start, end and the number of the token."""
+    for number, span in enumerate(found):
+        for match in _PIECE.finditer(text, *span):
+            yield *match.span(), number

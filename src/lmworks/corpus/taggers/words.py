@@ -1,15 +1,10 @@
 """Words, tokens, sentences and prose of a text in any script, by stated rules: no dictionary, no model.
 
-A **word** is a run of letters and digits, with the combining marks that belong to them. One apostrophe, hyphen,
-underscore, middle dot, soft hyphen or zero-width joiner between two of them does not end it, nor does a period or a
-comma between two digits: *don't*, *well-known*, *snake_case*, *1,000.5*, Persian and Indic words with their joiners.
-(Unicode's UAX #29 joins much the same; it also keeps *example.com* together, and splits at hyphens.)
-
-Of scripts that write no spaces between words, **each letter with its marks is a word**: Han, Hiragana, Thai, Lao, Khmer
-and Myanmar. A run of Katakana is one. This is UAX #29 without the dictionary that it asks for in South-East Asia.
-Counts of such words are counts of characters, about, so thresholds for them are of their own.
-
-A **token** is a word, or any other single character that is no space.
+A **word** is a run of letters and digits with their combining marks. One apostrophe, hyphen, underscore, middle dot,
+soft hyphen or zero-width joiner between two of them does not end it, nor does a period or a comma between two digits:
+*don't*, *well-known*, *snake_case*, *1,000.5*. (UAX #29 joins much the same; it also keeps *example.com* together, and
+splits at hyphens.) Of scripts without spaces between words **each letter with its marks is a word**: Han, Hiragana,
+Thai, Lao, Khmer and Myanmar; a run of Katakana is one. A **token** is a word, or any other character that is no space.
 """
 
 import re
@@ -63,10 +58,9 @@ def words_among(found: Iterable[str]) -> list[str]:
     return [token for token in found if len(token) > 1 or token.isalnum()]
 
 
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where the words stand: half-open ranges of code points."""
-    found = (match.span() for match in _token_pattern().finditer(text))
-    return [(start, end) for start, end in found if end - start > 1 or text[start].isalnum()]
+def token_spans(text: str) -> list[tuple[int, int]]:
+    """Where the tokens stand: half-open ranges of code points."""
+    return [match.span() for match in _token_pattern().finditer(text)]
 
 
 def unspaced_share(words: Sequence[str]) -> float:

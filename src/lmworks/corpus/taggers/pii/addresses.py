@@ -1,14 +1,10 @@
 """Addresses of machines, of mail and of the web, and passwords in them.
 
-IPv4 in four decimal numbers (RFC 6943, section 3.1.1, strict form), IPv6 as RFC 4291 and 5952 write it, both checked by
-`ipaddress`, which knows IANA's registries of special-purpose addresses; MAC in six pairs of hexadecimal digits. The
-prefix of a network is no one's address: one that a length stands behind ("2a00::/12") with no bit set beyond it, and an
-IPv6 address whose last 64 bits, which tell hosts apart (RFC 4291, section 2.5.1), are zero.
-
-Mail as people write it: RFC 5321 and 6531 without quotes, and `name [at] domain [dot] org`. A candidate is an `@` (or
-`[at]`) with a domain behind it; the name is read backwards from there, so that a long run of letters without one costs
-nothing. Web addresses as RFC 3986 has them: a plain one is hardly personal; the page of a person, `/@name` or `/~name`,
-is.
+Machines: IPv4 in four decimal numbers, IPv6 (RFC 4291 and 5952), both checked by `ipaddress`, which knows IANA's
+registries; MAC in six pairs. The prefix of a network is no one's address: one with a length behind it ("2a00::/12") and
+no bit beyond, and an IPv6 address whose last 64 bits, which tell hosts apart, are zero. Mail: RFC 5321 and 6531 without
+quotes, and `name [at] domain [dot] org`; the name is read backwards from the sign, so that a long run of letters costs
+nothing. Web (RFC 3986): a plain address is hardly personal; the page of a person, `/@name` or `/~name`, is.
 """
 
 import ipaddress

@@ -1,12 +1,8 @@
 """Telephone numbers: international ones (ITU-T E.164), and national ones in the forms that give them away.
 
-Whether a national number is one depends on its country, which a text does not say. Three things stand in for it: a form
-that little else has (`555-123-4567`, `(08) 8747 6301`), the zero in front of an area code, and a word such as `call`
-nearby. Metadata of all countries, as `phonenumbers` carries it, needs the country as well, and costs tens of
-microseconds a number: with the codes of the countries and the length alone, hardly anything behind a plus sign is not a
-number of a telephone. So there is no such dependency.
-
-Runs of digits are read as a whole: `1987 45 612 3` in a table is no number because some part of it could be one.
+Which country a national number is of, a text does not say. In its place stand a form that little else has
+(`555-123-4567`, `(08) 8747 6301`), the zero in front of an area code, and a word such as `call` nearby. Runs of digits
+are read as a whole: `1987 45 612 3` in a table is no number because some part of it could be one.
 """
 
 import re

@@ -1,15 +1,11 @@
 """All families over one text.
 
-Two scans look for signs that something could be there, and only around them is looked closer. A sign is a character
-that is rare in prose and that every find of some family holds: the `@` of an address, the `://` of another, the first
-digit of a run. `re` looks for the characters of a set as fast as it can look for anything, and most of them show with
-the next character that they are no sign. So a text without candidates costs two scans.
-
-Of finds that overlap one stays: rather one that scores one half or more, then the one whose rule is earlier in `ORDER`,
-then the one that begins first, then the longer one. Once something is taken out, what stood beside it may be found, as
-the rest of an address, or a number that had no end. So the text is read again with the finds blanked out, until nothing
-is found any more: a text is clean after one redaction. A text made so that this would go on and on is marked as a
-whole.
+Two scans look for signs that something could be there, and only around them is looked closer: a sign is a character
+that is rare in prose and that every find of some family holds, such as the `@` of an address or the first digit of a
+run. So a text without candidates costs two scans. Of finds that overlap one stays: rather one that scores one half or
+more, then the one whose rule is earlier in `ORDER`, then the first, then the longer. What stood beside a find may be
+found once it is gone, so the text is read again with the finds blanked out until nothing is found: a text is clean
+after one redaction. A text made so that this would go on and on is marked as a whole.
 """
 
 import re

@@ -17,7 +17,7 @@ from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
 from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
-from lmworks.corpus.taggers.stage import check, outside_digest
+from lmworks.corpus.taggers.stage import check
 from lmworks.corpus.taggers.tag_document import tag_document
 from lmworks.records import Document
 
@@ -86,14 +86,6 @@ def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(m
         check(config(**settings), models)
 
 
-def test_another_model_under_one_name_is_another_input(models, tmp_path):
-    for name in ("maths.npz", "adverts.npz"):
-        (tmp_path / "one.npz").write_bytes((models / name).read_bytes())
-        digest = outside_digest(config(classifiers={"quality": "one.npz"}), tmp_path)
-        assert digest == outside_digest(config(classifiers={"quality": name}), models)
-    assert digest != outside_digest(config(classifiers={"quality": "maths.npz"}), models)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Through the stages
 
@@ -154,10 +146,3 @@ def test_what_became_of_evaluation_items_is_counted(tmp_path):
     (section,) = (section for section in sections if section["title"] == "Evaluation items")
     assert dict(section["tables"][0]["rows"]) == counts
     assert section["alarms"] == ["12 of 16 evaluation items cannot be decided."]
-
-
-@pytest.mark.parametrize("written", ["", "\n \n"])
-def test_a_file_without_evaluation_items_is_an_error(tmp_path, written):
-    (tmp_path / "none.jsonl").write_text(written)
-    with pytest.raises(ValueError, match=r"none\.jsonl holds no evaluation item"):
-        check(config(evaluation=["none.jsonl"]), tmp_path)

@@ -24,11 +24,6 @@ def prose(words: int, seed: int, rare: Sequence[str] = RARE) -> str:
     return "\n\n".join(" ".join(found[at : at + 60]) for at in range(0, words, 60))
 
 
-def test_words_broken_at_the_ends_of_lines_do_not_count() -> None:
-    counts = unbroken_counts("An exam-\nple of well-known words, ex\u00adample; it's\fhalf-\f\nway Of A4\n")
-    assert counts == Counter({"an": 1, "of": 2, "well": 1, "known": 1, "words": 1, "example": 1, "it's": 1, "a4": 1})
-
-
 def corpus_model(*texts: str) -> OcrModel:
     return ocr_model(sum(map(unbroken_counts, texts), Counter()))
 

@@ -15,10 +15,6 @@ from lmworks.corpus.taggers.words import prose
 # ---------------------------------------------------------------------------------------------------------------------
 # Gopher
 
-GOPHER_LINES = st.lists(
-    st.sampled_from(["• a", "- b c", "word word.", "wait...", "so…  ", "", "   ", "# 12 34", "The end"])
-)
-
 
 def test_gopher_by_hand() -> None:
     text = "# Title...\n\n- the cat and dog\n• 12 34 of\nend…"
@@ -39,19 +35,6 @@ def test_gopher_by_hand() -> None:
             "stop_words": 3,
         }
     )
-
-
-@given(GOPHER_LINES)
-def test_shares_of_lines(lines: list[str]) -> None:
-    measures = gopher(Text("\n".join(lines))).scores
-    filled = [line.strip() for line in lines if line.strip()]
-    if not filled:
-        assert "bullet_line_share" not in measures
-        return
-    assert measures["bullet_line_share"] == len([line for line in filled if line[0] in "•-"]) / len(filled)
-    ellipses = [line for line in filled if line[-1] == "…" or line[-3:] == "..."]
-    assert measures["ellipsis_line_share"] == len(ellipses) / len(filled)
-    assert measures["filled_line_share"] == len(filled) / len(lines)
 
 
 def test_what_does_not_apply_is_absent() -> None:
@@ -231,17 +214,6 @@ def test_what_a_rule_is_after_breaks_it(preset: Preset, text: str, measure: str)
     assert measure in broken(preset, text)
 
 
-def test_datatrove_differs_only_where_it_is_said() -> None:
-    commented = "\n".join(f"The # number of {number} sailors is that, remembers everybody." for number in range(30))
-    assert broken("gopher", commented) == ["hash_word_ratio"]
-    assert broken("datatrove_gopher", commented) == ["alphabetic_token_share"]
-    assert broken("datatrove_fineweb", PROSE + "\n" + PROSE[:22] + "\n" + PROSE[:22]) == [
-        "fineweb_duplicate_character_share"
-    ]
-    assert broken("fineweb", PROSE + "\n" + PROSE[:22] + "\n" + PROSE[:22]) == []
-    assert broken("datatrove_c4", PROSE + "\nvar x = {") == []
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What is prose, against texts that were put together from it and from code and tables
 
@@ -256,10 +228,3 @@ def test_blocks_of_code_are_none(lines: list[str], code: list[str]) -> None:
         text = "\n".join(["begin", *lines, "", opening, *code, closing, *lines])
         assert Text(text).prose.text == Text(kept).prose.text
         assert repetition(Text(text)).scores == repetition(Text(kept)).scores
-
-
-@given(st.lists(st.lists(st.sampled_from(["a", "1", "", "b c", r"x \| y"]), min_size=2, max_size=2), min_size=1))
-def test_tables_are_their_cells(rows: list[list[str]]) -> None:
-    table = "\n".join(["| name | of it |", "| :--- | ---: |", *(f"| {' | '.join(row)} |" for row in rows)])
-    cells = " ".join(["name of it", *(cell for row in rows for cell in row)])
-    assert Text(f"Words.\n\n{table}\n").prose.text.split() == f"Words. {cells}".split()

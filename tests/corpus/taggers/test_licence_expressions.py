@@ -80,8 +80,8 @@ def test_names_are_written_as_spdx_writes_them(written, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "MIT AND", "OR MIT", "(MIT", "MIT)", "MIT ISC", "MIT WITH", "WITH x", "MIT WITH (x)", "MIT / ISC", "()",
-     "MIT AND OR ISC", "MIT WITH a WITH b", "(MIT AND ISC) WITH a", "M\u00eft", "CC BY 4.0", "MIT/X11"],
+    ["", "MIT AND", "OR MIT", "(MIT", "MIT ISC", "MIT WITH", "WITH x", "()", "MIT AND OR ISC", "MIT WITH a WITH b",
+     "M\u00eft", "CC BY 4.0", "MIT/X11", "(" * 5000],
 )  # fmt: skip
 def test_what_is_no_expression_is_refused(text):
     with pytest.raises(LicenceError):

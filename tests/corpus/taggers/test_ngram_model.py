@@ -23,7 +23,7 @@ from lmworks.corpus.taggers.ngram_model import (
     text_grams,
 )
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, ngram_section, smooth, train_ngrams
-from lmworks.records import Scored, Unscored
+from lmworks.records import Scored
 
 SYMBOLS, BITS = 5, 3  # 0 is the beginning
 SEQUENCES = st.lists(st.lists(st.integers(1, SYMBOLS - 1), max_size=12), min_size=1, max_size=6).filter(any)
@@ -185,15 +185,6 @@ def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
 
     assert kept(texts(200, seed=2)) > 0.85 and kept(others) < 0.05
     assert f"at_most = {threshold:.4g}" in ngram_section(learned).text
-
-
-def test_too_few_documents_are_told():
-    for given_texts in ([], ["one"], ["one", "one", " "]):
-        with pytest.raises(ValueError, match="give more documents"):
-            learn_ngrams(given_texts)
-    few = learn_ngrams(texts(20))
-    assert few.held_out == 4 and isinstance(few.suggested, Unscored)
-    assert "No threshold is suggested" in ngram_section(few).text
 
 
 @needs_books

@@ -183,10 +183,5 @@ def test_private_keys_are_found_with_their_lines(text):
     assert finds(f"a\n{text}\nb") == [("key", text)]
 
 
-def test_a_private_key_without_its_end():
-    cut = PEM.rpartition("-----END")[0]
-    assert finds(f"{cut}\nand so on") == [("key", cut.rstrip())]
-
-
 def test_what_is_public_is_no_key():
     assert finds("-----BEGIN PUBLIC KEY-----\n" + "A" * 64, 0.0) == finds("-" * 80 + "1") == []

@@ -226,7 +226,7 @@ def read_tools_from(folder, content):
         (("mine", "--family", "vicuna"), "known: chatml, smollm2"),
         (("nowhere",), "no pulled model, no folder"),
         (("all-minilm-l6-v2",), "has no chat template: choose one with --family"),
-        (("smollm2-135m-instruct", "--conversation", "nowhere.json"), "there is no file nowhere.json"),
+        (("smollm2-135m-instruct", "--conversation", "nowhere.json"), "nowhere.json"),
         (("smollm2-135m-instruct", "--row", "2"), "--conversation"),
     ],
 )

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader, describe_loader
-from lmworks.data.token_shard import HEADER, ShardError
 from token_cases import counted, write_dataset
 
 LENGTH = 16
@@ -35,9 +34,9 @@ def config(folders):
     return LoaderConfig(sources=sources, length=LENGTH, batch=7, steps=40, seed=3)
 
 
-def batches_of(config, rank=0, world_size=1, state=None, count=None) -> list[Batch]:
+def batches_of(config, rank=0, world_size=1, state=None) -> list[Batch]:
     with Loader(config, rank, world_size, state) as loader:
-        return [batch for batch, _ in zip(loader, range(count or loader.steps), strict=False)]
+        return list(loader)
 
 
 def joined(parts: list[Batch]) -> dict[str, list]:
@@ -45,19 +44,17 @@ def joined(parts: list[Batch]) -> dict[str, list]:
     return {name: torch.cat([getattr(part, name) for part in parts]).tolist() for name in Batch.__slots__}
 
 
-def stream(config, rank=0, world_size=1, state=None, count=None) -> list[dict[str, list]]:
-    return [joined([batch]) for batch in batches_of(config, rank, world_size, state, count)]
+def stream(config, world_size=1, state=None) -> list[dict[str, list]]:
+    ranks = [batches_of(config, rank, world_size, state) for rank in range(world_size)]
+    return [joined(list(parts)) for parts in zip(*ranks, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is shown
 
 
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
-@pytest.mark.parametrize("document_mask", [True, False])
+@pytest.mark.parametrize(("mode", "document_mask"), [("pack", True), ("concatenate", True), ("concatenate", False)])
 def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask):
-    if mode == "pack" and not document_mask:
-        return
     config = replace(config, mode=mode, document_mask=document_mask, steps=None)
     with Loader(config) as loader:
         text = np.concatenate([dataset.read(0, dataset.tokens) for dataset in loader.datasets])
@@ -72,17 +69,15 @@ def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask)
     assert sorted(targets.tolist()) == sorted(set(text.tolist()) - unpredicted)
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(2, 20), st.integers(1, 5), st.data())
-def test_two_epochs_show_every_token_twice_in_another_order(tmp_path_factory, lengths, length, batch, data):
+@pytest.mark.parametrize("mode", ["pack", "concatenate"])
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(2, 20))
+def test_two_epochs_show_every_token_twice_in_another_order(tmp_path_factory, mode, lengths, length):
     folder = tmp_path_factory.mktemp("one")
     write_dataset(folder, counted(lengths, first=1), shard_tokens=40)
-    mode = data.draw(st.sampled_from(["pack", "concatenate"]))
-    one = LoaderConfig({"one": SourceConfig(str(folder))}, length, batch, mode=mode)
+    one = LoaderConfig({"one": SourceConfig(str(folder))}, length, 1, mode=mode)
     with Loader(one) as loader:
-        sequences = loader.plans[0].sequences
-        assert loader.steps == -(-sequences // batch)
-    two = replace(one, batch=sequences, steps=2)
-    epochs = batches_of(two)
+        sequences = loader.steps
+    epochs = batches_of(replace(one, batch=sequences, steps=2))
     for epoch in epochs:
         assert sorted(epoch.ids[epoch.documents >= 0].tolist()) == list(range(1, sum(lengths) + 1))
         assert sorted(epoch.sequences.tolist()) == list(range(sequences))
@@ -116,20 +111,33 @@ def test_only_masked_tokens_are_learned(tmp_path, mode):
     """The mask of the documents is that of the targets: with what the assistant says at odd places."""
     documents = counted([9, 40, 3, 25], first=1)
     write_dataset(tmp_path, documents, [d % 2 == 1 for d in documents], shard_tokens=45)
-    config = LoaderConfig({"chat": SourceConfig(str(tmp_path))}, length=LENGTH, batch=2, mode=mode)
-    batches = batches_of(config)
+    batches = batches_of(LoaderConfig({"chat": SourceConfig(str(tmp_path))}, length=LENGTH, batch=2, mode=mode))
     learned = torch.cat([batch.targets[batch.mask] for batch in batches]).tolist()
     firsts = {int(document[0]) for document in documents}
     assert sorted(learned) == [token for token in range(1, 78) if token % 2 == 1 and token not in firsts]
 
 
 def test_without_a_document_mask_a_row_is_a_stretch_of_the_stream(config):
-    config = replace(config, mode="concatenate", document_mask=False)
-    for batch in batches_of(config):
+    for batch in batches_of(replace(config, mode="concatenate", document_mask=False)):
         real = batch.documents >= 0
         assert (batch.positions == torch.arange(LENGTH))[real].all()
         assert ((batch.targets == batch.ids + 1) | ~batch.mask).all()  # the numbers of a source run on
         assert (batch.mask[:, :-1] == real[:, 1:]).all()
+
+
+def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config):
+    sources = dict(config.sources)
+    sources["code"] = replace(sources["code"], max_epochs=1.5)
+    with Loader(replace(config, sources=sources, temperature=3.0)) as loader:
+        sizes = [plan.sequences for plan in loader.plans]
+        batches = list(loader)
+    drawn = torch.bincount(torch.cat([batch.sources for batch in batches])).tolist()
+    assert sum(drawn) == 280
+    assert drawn[1] == int(1.5 * sizes[1])
+    assert drawn[0] / drawn[2] == pytest.approx((sizes[0] / sizes[2]) ** (1 / 3), abs=0.02)
+    seen = [torch.cat([b.sequences[b.sources == source] for b in batches]).bincount() for source in range(3)]
+    assert all(int(counts.max() - counts.min()) <= 1 for counts in seen)  # no sequence again before all others
+    assert [row[1] for row in describe_loader(loader).tables[1].rows] == drawn
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -137,18 +145,11 @@ def test_without_a_document_mask_a_row_is_a_stretch_of_the_stream(config):
 
 
 @pytest.mark.parametrize("mode", ["pack", "concatenate"])
-def test_ranks_in_order_show_the_stream_of_one(config, mode):
+def test_worlds_threads_and_batches_ahead_change_nothing(config, mode):
     config = replace(config, mode=mode)
     whole = stream(config)
-    for world_size in (2, 3, 7):
-        ranks = [batches_of(config, rank, world_size) for rank in range(world_size)]
-        assert [joined(list(parts)) for parts in zip(*ranks, strict=True)] == whole
-
-
-def test_threads_and_batches_ahead_change_nothing(config):
-    whole = stream(config)
-    for workers, ahead in ((1, 1), (3, 2), (4, 16)):
-        assert stream(replace(config, workers=workers, ahead=ahead)) == whole
+    for world_size, workers, ahead in ((1, 3, 2), (2, 1, 1), (3, 4, 16), (7, 1, 4)):
+        assert stream(replace(config, workers=workers, ahead=ahead), world_size) == whole
 
 
 def test_a_run_goes_on_in_other_worlds_with_other_threads(config):
@@ -165,107 +166,89 @@ def test_a_run_goes_on_in_other_worlds_with_other_threads(config):
         for loader in loaders:
             loader.close()
     assert shown == whole
-    assert state["step"] == 40
-    with Loader(config, state=state) as loader:
-        assert list(loader) == []
+    assert batches_of(config, state=state) == []
 
 
-def test_a_state_of_another_stream_is_refused_and_the_difference_named(config, folders):
+def test_a_loader_is_led_to_any_step(config):
+    whole = stream(config)
+    with Loader(config) as loader:
+        next(loader)
+        state = loader.state()
+        next(loader)
+        assert loader.restore(state) == 1 and joined([next(loader)]) == whole[1]
+        loader.seek(0)
+        assert joined([next(loader)]) == whole[0]
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_run_that_is_extended_or_shortened_shows_what_it_would_have_shown(config, world_size):
+    whole = stream(config)
+    with Loader(config) as loader:
+        next(loader)
+        state = loader.state()
+    longer = stream(replace(config, steps=60), world_size, state)
+    assert len(longer) == 59 and longer[:39] == whole[1:]
+    with Loader(replace(config, steps=60), state=state) as loader:
+        later = loader.state() | {"step": 50}  # what came after the extension is met again at each later moment
+    assert stream(replace(config, steps=60), world_size, later) == longer[49:]
+    assert stream(replace(config, steps=3), world_size, state) == whole[1:3]
+    with pytest.raises(ValueError, match="step 50 of a run of 49"):
+        Loader(replace(config, steps=49), state=later)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: {"seed": 4}, "seed was 3, is 4"),
+        (lambda config: {"sources": config.sources | {"web": config.sources["code"]}}, "sources was"),
+        (lambda config: {"sources": dict(reversed(config.sources.items()))}, "sources was"),
+    ],
+)
+def test_a_state_of_another_stream_is_refused(config, change, message):
     with Loader(config) as loader:
         state = loader.state()
-    other = dict(config.sources) | {"web": SourceConfig(str(folders / "code"))}
-    swapped = dict(reversed(config.sources.items()))
-    for changed, message in (
-        (replace(config, seed=4), "seed was 3, is 4"),
-        (replace(config, sources=other), r"sources\.web was \w{12}…, is \w{12}…$"),
-        (replace(config, sources=swapped), "another order"),
-        (
-            replace(config, sources={n: replace(s, max_epochs=50.0) for n, s in config.sources.items()}),
-            r"sources\.web, max_epochs was None, is 50",
-        ),
-    ):
-        with pytest.raises(ValueError, match=message):
-            Loader(changed, state=state)
-    with pytest.raises(ValueError, match="step 41 of a run of 40"):
-        Loader(config, state=state | {"step": 41})
-    Loader(replace(config, workers=3, ahead=1), state=state).close()
+    with pytest.raises(ValueError, match=message):
+        Loader(replace(config, **change(config)), state=state)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Mixture, figures, refusals
+# What is refused
 
 
-def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config):
-    sources = dict(config.sources)
-    sources["code"] = replace(sources["code"], max_epochs=1.5)
-    with Loader(replace(config, sources=sources, temperature=3.0)) as loader:
-        sizes = [plan.sequences for plan in loader.plans]
-        batches = list(loader)
-    drawn = torch.bincount(torch.cat([batch.sources for batch in batches])).tolist()
-    assert drawn == list(loader.draws.quotas)
-    assert sum(drawn) == 280
-    assert drawn[1] == int(1.5 * sizes[1])
-    free = [size ** (1 / 3) for size in (sizes[0], sizes[2])]
-    assert drawn[0] / drawn[2] == pytest.approx(free[0] / free[1], abs=0.02)
-    seen = [torch.cat([b.sequences[b.sources == source] for b in batches]).bincount() for source in range(3)]
-    assert all(int(counts.max() - counts.min()) <= 1 for counts in seen)  # no sequence again before all others
-    held, shown = (dict(zip(loader.names, table.rows, strict=True)) for table in describe_loader(loader).tables)
-    assert [row[3] for row in held.values()] == [0, 0, 0]  # no token is lost
-    assert [row[1] for row in shown.values()] == drawn and sum(row[2] for row in shown.values()) == pytest.approx(100)
+def test_no_rank_is_left_without_a_sequence(config):
+    one_epoch = replace(config, steps=None)
+    *full, last = [len(batch) for batch in batches_of(one_epoch)]
+    assert set(full) == {7} and 0 < last < 7
+    with pytest.raises(ValueError, match=f"a step of {last} sequences"):
+        Loader(one_epoch, world_size=7)
+    shorter = replace(one_epoch, steps=len(full))
+    assert [len(batch) for batch in batches_of(shorter, 3, 7)] == [1] * len(full)
+    with pytest.raises(ValueError, match="a step of 7 sequences"):
+        Loader(config, world_size=8)
 
 
-def test_a_damaged_token_is_noticed_in_the_batch(tmp_path):
-    write_dataset(tmp_path, counted([40]), vocabulary_size=40)
-    path = tmp_path / "tokens-00000.bin"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: HEADER.itemsize + 1] + bytes([64]) + whole[HEADER.itemsize + 2 :])
-    with Loader(LoaderConfig({"a": SourceConfig(str(tmp_path))}, LENGTH, batch=3)) as loader:
-        with pytest.raises(ShardError, match=f"{tmp_path} holds the token 16384, the vocabulary has 40: .*verify"):
-            next(loader)
-        with pytest.raises(ShardError, match=r"tokens-00000\.bin is damaged"):
-            loader.datasets[0].verify()
+def test_sources_that_cannot_be_mixed_are_refused(tmp_path):
+    for name, lengths, vocabulary in (("a", [9], "ab" * 32), ("b", [9], "cd" * 32), ("empty", [0, 0], "ab" * 32)):
+        write_dataset(tmp_path / name, counted(lengths), vocabulary=vocabulary)
+    for name, message in (("b", "another vocabulary"), ("empty", "hold no token")):
+        with pytest.raises(ValueError, match=message):
+            Loader(LoaderConfig({each: SourceConfig(str(tmp_path / each)) for each in ("a", name)}))
 
 
-def test_what_cannot_be_loaded_is_refused(config, tmp_path):
-    write_dataset(tmp_path / "other", counted([5]), vocabulary="cd" * 32)
-    mixed = dict(config.sources) | {"other": SourceConfig(str(tmp_path / "other"))}
-    few = {name: replace(source, max_epochs=0.5) for name, source in config.sources.items()}
-    for build, message in (
-        (lambda: Loader(replace(config, sources=mixed)), r"the ids of other .* another vocabulary"),
-        (lambda: Loader(replace(config, sources=few)), r"asks for 280 sequences, .* raise max_epochs"),
-        (lambda: Loader(config, rank=2, world_size=2), "rank 2 is outside a world of 2"),
-        (lambda: Loader(config, world_size=8), "without any"),
-        (lambda: Loader(config).batch(40), "step 40 of a run of 40"),
-        (lambda: replace(config, document_mask=False), "needs document_mask"),
-        (lambda: replace(config, sources=mixed | {"web": SourceConfig("x", 1.0)}), "only web have one"),
-        (lambda: LoaderConfig({"a": SourceConfig("x", 1.0)}, temperature=2.0), "leave out one"),
-    ):
-        with pytest.raises((ValueError, IndexError), match=message):
-            build()
-
-
-def test_batches_are_cut_into_micro_batches(config):
-    batch = batches_of(config, count=1)[0]
-    assert joined([batch[:3], batch[3:]]) == joined([batch])
-    assert joined([batch.to("cpu")]) == joined([batch])
-    assert len(batch[:3]) == 3
-
-
-def test_a_step_that_failed_is_given_again(config, monkeypatch):
-    expected = stream(config, count=10)
-    with Loader(config) as loader:
-        given, make, failed = [], loader.batch, []
-
-        def fails_once(step):
-            if step == 3 and not failed:
-                failed.append(step)
-                raise OSError("the disk is gone for a moment")
-            return make(step)
-
-        monkeypatch.setattr(loader, "batch", fails_once)
-        while len(given) < 10:
-            try:
-                given.append(joined([next(loader)]))
-            except OSError:
-                assert loader.state()["step"] == 3
-    assert failed and given == expected
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sources": {}}, "no sources"),
+        ({"length": 1}, "length"),
+        ({"steps": 0}, "steps"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"document_mask": False}, "document_mask"),
+        ({"sources": {"a": SourceConfig("a", 1), "b": SourceConfig("b")}}, "all sources a weight"),
+        ({"sources": {"a": SourceConfig("a", 1)}, "temperature": 2.0}, "temperature"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LoaderConfig(**{"sources": {"a": SourceConfig("a")}, **settings})
+    with pytest.raises(ValueError, match="weight"):
+        SourceConfig("a", weight=0.0)

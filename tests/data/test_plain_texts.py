@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.sources.files import NoSourceError
-from lmworks.data.plain_texts import _last_cut, plain_texts, required_texts
+from lmworks.data import plain_texts as module
+from lmworks.data.plain_texts import plain_texts, required_texts
 from lmworks.records import RejectedRecord
 from lmworks.tokenizer.pre_tokenizer import WordRule
 
@@ -27,52 +28,29 @@ def test_rows_of_jsonl(tmp_path):
     for bad in ('{"txt": "one"}', "[", '{"text": 3}', '"text"'):
         rows.write_text(f'{{"text": "one"}}\n{bad}\n', "utf-8")
         with pytest.raises(ValueError, match="line 2"):
-            list(plain_texts([str(rows)]))
+            list(plain_texts([str(rows)], left_out=[]))  # half a file is an error
 
 
-def test_where_there_is_no_text_it_is_said_what_there_is(tmp_path):
+def test_what_is_no_text_is_left_out_and_told(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
-    (tmp_path / "b.png").write_bytes(b"\x89PNG\xff")
-    (tmp_path / "c.txt").write_bytes(b"")
-    with pytest.raises(NoSourceError, match=r"no text in .*: 2 × not UTF-8, such as .*/a\.png"):
-        list(required_texts([str(tmp_path)]))
-    with pytest.raises(NoSourceError, match="all files are empty"):
-        list(required_texts([str(tmp_path / "*.txt")]))
-    (tmp_path / "d.txt").write_text("text")
-    assert list(required_texts([str(tmp_path)])) == ["text"]
-
-
-def test_a_conversation_is_no_text(tmp_path):
-    (tmp_path / "talks.jsonl").write_text('{"messages": []}\n')
-    with pytest.raises(ValueError, match=r'line 1: not a JSON object with a "text"; .* data\.tokenize takes those'):
-        list(plain_texts([str(tmp_path)]))
-    with pytest.raises(NoSourceError, match=r'no text in .*: 1 × not a JSON object with a "text"; a conversation'):
-        list(required_texts([str(tmp_path)]))
-
-
-def test_a_file_of_other_rows_among_texts_is_left_out_and_told(tmp_path):
-    (tmp_path / "a.txt").write_text("text")
-    (tmp_path / "settings.jsonl").write_text('{"question": "why"}\n')
+    (tmp_path / "b.txt").write_bytes(b"")
+    (tmp_path / "c.jsonl").write_text('{"messages": []}\n')
     left_out: list[RejectedRecord] = []
-    assert list(plain_texts([str(tmp_path)], left_out=left_out)) == ["text"]
-    assert [(each.uri, each.reason) for each in left_out] == [
-        (f"{tmp_path.name}/settings.jsonl", 'not a JSON object with a "text"')
-    ]
-    (tmp_path / "settings.jsonl").write_text('{"text": "one"}\n{"question": "why"}\n')  # half a file is an error
-    with pytest.raises(ValueError, match="line 2"):
-        list(plain_texts([str(tmp_path)], left_out=left_out))
-
-
-def test_a_large_file_comes_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("lmworks.data.plain_texts._PIECE", 100)
-    text = "".join(f"line {number}\n" for number in range(200)) + "x" * 300
-    (tmp_path / "large.txt").write_text(text, "utf-8")
-    pieces = list(plain_texts([str(tmp_path / "large.txt")]))
-    assert "".join(pieces) == text and len(pieces) > 10
+    with pytest.raises(NoSourceError, match=r"no text in .*: 1 × not UTF-8; 1 × not a JSON object with a \"text\""):
+        list(required_texts([str(tmp_path)], left_out))
+    assert [each.uri.rpartition("/")[2] for each in left_out] == ["a.png", "c.jsonl"]
+    (tmp_path / "b.txt").write_text("text")
+    assert list(required_texts([str(tmp_path)], [])) == ["text"]
 
 
 @given(st.text(st.sampled_from("ab1 \n\r.'s\u0301世"), min_size=1))
-def test_a_cut_goes_between_words(text):
-    cut = _last_cut(text)
+def test_a_large_file_comes_in_pieces_cut_between_words(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "large.txt").write_bytes(f"one\ntwo{text}\nthree".encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PIECE", 2)
+        pieces = list(plain_texts([str(folder)]))
+    assert len(pieces) > 1
     for rule in (WordRule("gpt2", "run"), WordRule("gpt4", "three"), WordRule("metaspace", "run")):
-        assert rule.cut(text[:cut]) + rule.cut(text[cut:]) == rule.cut(text)
+        assert [word for piece in pieces for word in rule.cut(piece)] == rule.cut("".join(pieces))
+    assert "".join(pieces) == f"one\ntwo{text}\nthree"

@@ -1,6 +1,5 @@
 """Token shards: what was written comes back, whatever else is refused, and a kill leaves nothing half-written."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.artefact import LockedError
-from lmworks.data.token_dataset import INDEX, LOCK, TokenDataset, TokenWriter
+from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
 from lmworks.data.token_shard import HEADER, ShardError, TokenShard
 from token_cases import VOCABULARY, counted, name_of, write_dataset
 
@@ -35,7 +33,6 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     dataset = write_dataset(tmp_path_factory.mktemp("shards"), documents, masks, shard_tokens, size)
     text = np.concatenate(documents)
     learned = np.concatenate([np.ones(len(d), bool) if m is None else m for d, m in zip(documents, masks, strict=True)])
-    assert (dataset.documents, dataset.tokens) == (len(documents), len(text))
     assert dataset.lengths.tolist() == [len(document) for document in documents]
     start = data.draw(st.integers(0, len(text)))
     stop = data.draw(st.integers(start, len(text)))
@@ -43,29 +40,18 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     assert found.dtype == (np.uint16 if size <= 2**16 else np.uint32)
     assert found.tolist() == text[start:stop].tolist()
     assert dataset.mask(start, stop).tolist() == learned[start:stop].tolist()
+    assert dataset.learned_tokens == learned.sum()
+    out = np.zeros(len(text), np.int64)
+    dataset.copy(out, dataset.offsets[:-1], dataset.offsets[:-1], dataset.lengths)
+    assert out.tolist() == text.tolist()
     assert [dataset.document_hash(i) for i in range(len(documents))] == [name_of(i) for i in range(len(documents))]
     assert all(len(s.tokens) <= shard_tokens or np.count_nonzero(np.diff(s.offsets)) == 1 for s in dataset.shards)
     dataset.verify()
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 30), st.data())
-def test_copied_parts_are_those_of_the_documents(tmp_path_factory, lengths, shard_tokens, data):
-    documents = counted(lengths, first=1)
-    dataset = write_dataset(tmp_path_factory.mktemp("shards"), documents, shard_tokens=shard_tokens)
-    owners = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8))
-    firsts = [data.draw(st.integers(0, lengths[owner])) for owner in owners]
-    stops = [data.draw(st.integers(first, lengths[owner])) for owner, first in zip(owners, firsts, strict=True)]
-    parts = [documents[i][a:b].tolist() for i, a, b in zip(owners, firsts, stops, strict=True)]
-    sizes = np.array([len(part) for part in parts], np.int64)
-    out = np.zeros(sizes.sum(), np.int64)
-    starts = np.array([dataset.offsets[i] + a for i, a in zip(owners, firsts, strict=True)], np.int64)
-    dataset.copy(out, np.cumsum(sizes) - sizes, starts, sizes)
-    assert out.tolist() == [token for part in parts for token in part]
-
-
 def test_equal_content_has_an_equal_fingerprint(tmp_path):
     first = write_dataset(tmp_path / "a", counted([3, 4, 5]))
-    same = write_dataset(tmp_path / "b", counted([3, 4, 5]))
+    assert write_dataset(tmp_path / "b", counted([3, 4, 5])).fingerprint == first.fingerprint
     for changed in (
         write_dataset(tmp_path / "c", counted([3, 5, 4])),
         write_dataset(tmp_path / "d", counted([3, 4, 5], first=1)),
@@ -73,89 +59,58 @@ def test_equal_content_has_an_equal_fingerprint(tmp_path):
         write_dataset(tmp_path / "f", counted([3, 4, 5]), [None, np.zeros(4, bool), None]),
     ):
         assert changed.fingerprint != first.fingerprint
-    assert same.fingerprint == first.fingerprint
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is refused
 
 
-def test_every_changed_byte_of_a_header_is_noticed(tmp_path):
-    write_dataset(tmp_path, counted([7, 9]))
-    path = tmp_path / SHARD
-    whole = path.read_bytes()
-    for place in range(HEADER.itemsize):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(ShardError, match=r"no token shard|of version|damaged"):
-            TokenShard(path)
-
-
-def test_a_file_of_any_other_length_is_refused(tmp_path):
-    write_dataset(tmp_path, counted([7, 9]))
-    path = tmp_path / SHARD
-    whole = path.read_bytes()
-    for changed in [whole[:length] for length in range(len(whole))] + [whole + b"\0"]:
-        path.write_bytes(changed)
-        with pytest.raises(ShardError, match=r"no token shard|should have \d+"):
-            TokenShard(path)
-
-
-def test_every_changed_byte_of_the_content_is_found_by_reading_all(tmp_path):
+def test_every_changed_byte_and_any_other_length_is_noticed(tmp_path):
+    """In the header and the length when a file is opened, in what follows by reading all of it."""
     write_dataset(tmp_path, counted([7, 9]), [None, np.zeros(9, bool)])
     path = tmp_path / SHARD
     whole = path.read_bytes()
-    for place in range(HEADER.itemsize, len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 128]) + whole[place + 1 :])
-        with pytest.raises(ShardError, match="damaged"):  # an index that cannot be is noticed at once
+    flipped = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole))]
+    cut = [whole[:length] for length in range(len(whole))]
+    for damaged in (*flipped[: HEADER.itemsize], *cut, whole + b"\0"):
+        path.write_bytes(damaged)
+        with pytest.raises(ShardError):
+            TokenShard(path)
+    for damaged in flipped[HEADER.itemsize :]:
+        path.write_bytes(damaged)
+        with pytest.raises(ShardError):
             TokenShard(path).verify()
 
 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="not written to its end"):
+    with pytest.raises(FileNotFoundError):
         TokenDataset(tmp_path)
-    write_dataset(tmp_path / "two", counted([5, 5]), shard_tokens=5)
-    (tmp_path / "two" / "tokens-00001.bin").rename(tmp_path / "two" / SHARD)
+    write_dataset(tmp_path, counted([5, 5]), shard_tokens=5)
+    (tmp_path / "tokens-00001.bin").rename(tmp_path / SHARD)
+    with pytest.raises(FileNotFoundError, match="tokens-00001"):
+        TokenDataset(tmp_path)
+    (tmp_path / "tokens-00001.bin").write_bytes((tmp_path / SHARD).read_bytes())
     with pytest.raises(ShardError, match="not the shard that"):
-        TokenDataset(tmp_path / "two")
-    (tmp_path / "two" / SHARD).unlink()
-    with pytest.raises(ShardError, match="is missing"):
-        TokenDataset(tmp_path / "two")
-    for damage in ("not json", "{}", '{"vocabulary": "ab", "vocabulary_size": 3, "shards": []}'):
-        (tmp_path / "two" / INDEX).write_text(damage)
-        with pytest.raises(ShardError, match=r"is damaged|without documents"):
-            TokenDataset(tmp_path / "two")
+        TokenDataset(tmp_path)
 
 
-def test_bad_documents_are_refused_and_leave_nothing(tmp_path):
-    for ids, mask, name, message in (
-        ([5], None, name_of(0), "ids from 5 to 5"),
-        ([-1], None, name_of(0), "ids from -1 to -1"),
-        ([1], [True, False], name_of(0), "one length"),
-        ([[1]], None, name_of(0), "flat"),
-        ([1], None, "abcd", "SHA-256"),
-        ([1], None, "no hex" * 11, "SHA-256"),
-        ([1], None, name_of(0).upper(), "SHA-256"),
-        ([1.5], None, name_of(0), "must be integers .* got float64"),
-        ([1], [0.5], name_of(0), "mask bool, got int64 and float64"),
-    ):
-        with pytest.raises(ValueError, match=message), TokenWriter(tmp_path, VOCABULARY, 5) as writer:
-            writer.add([4], name_of(0))
-            writer.add(ids, name, mask)
-        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
-
-
-def test_of_two_writers_the_second_is_refused_until_the_first_is_done(tmp_path):
-    first = TokenWriter(tmp_path, VOCABULARY, 2**20, 10)
-    for number, ids in enumerate(counted([7, 7])):
-        first.add(ids, name_of(number))
-        with pytest.raises(LockedError, match=f"process {os.getpid()}; wait for it"):
-            TokenWriter(tmp_path, VOCABULARY, 2**20, 10)
-    first.discard()
-    with TokenWriter(tmp_path, VOCABULARY, 2**20, 10) as second:
-        assert second.hashes == [name_of(0)]
-        second.add(counted([7, 7])[1], name_of(1))
-    assert TokenDataset(tmp_path).read(0, 14).tolist() == list(range(14))
-    assert not (tmp_path / LOCK).exists()
+@pytest.mark.parametrize(
+    ("ids", "mask", "name"),
+    [
+        ([5], None, name_of(0)),
+        ([-1], None, name_of(0)),
+        ([1], [True, False], name_of(0)),
+        ([[1]], None, name_of(0)),
+        ([1], None, "abcd"),
+        ([1], None, "no hex" * 11),
+        ([1.5], None, name_of(0)),
+    ],
+)
+def test_bad_documents_are_refused_and_leave_nothing(tmp_path, ids, mask, name):
+    with pytest.raises(ValueError), TokenWriter(tmp_path, VOCABULARY, 5) as writer:
+        writer.add([4], name_of(0))
+        writer.add(ids, name, mask)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_folder_is_not_written_again_and_another_vocabulary_not_continued(tmp_path):
@@ -191,23 +146,21 @@ def test_a_kill_leaves_whole_shards_and_the_next_writer_goes_on_to_the_same_byte
     write_dataset(whole, counted([7] * 20), shard_tokens=20)
     killed.mkdir()
     helpers = str(Path(__file__).parents[1])
-    for last in (0, 5, 12, 19):
+    for last in (0, 12, 19):
         command = [sys.executable, "-c", WRITE, str(killed), str(last), helpers]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             while child.stdout.readline().strip() != str(last):
                 pass
             child.send_signal(signal.SIGKILL)
-        with pytest.raises(FileNotFoundError, match="not written to its end"):
+        with pytest.raises(FileNotFoundError):
             TokenDataset(killed)
         finished = sorted(killed.glob("tokens-*.bin"))
         assert len(finished) == last // 2  # two documents of seven tokens fit into twenty; the open shard is not there
         for path in finished:
             TokenShard(path).verify()
-        assert len(list(killed.glob(".tokens-*.tmp"))) == 1
     with TokenWriter(killed, VOCABULARY, 2**20, 20) as writer:
         kept = len(writer.hashes)
-        assert not list(killed.glob(".tokens-*.tmp"))
         assert writer.hashes == [name_of(number) for number in range(kept)]
         for number in range(kept, 20):
             writer.add(counted([7] * 20)[number], name_of(number))

@@ -66,7 +66,7 @@ def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows
         place = where.removeprefix(f"{path}, ")
         try:
             rows.append((place, parse_preference_row(found, where)))
-        except ValueError as error:  # RowError, or no JSON
+        except ValueError as error:
             findings.append(Finding("no row", (place,), str(error).removeprefix(f"{where}: ")))
     for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias, _find_nobodys):
         findings += find(rows)

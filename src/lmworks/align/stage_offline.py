@@ -152,7 +152,7 @@ def with_sections(result: StageResult, found: Sequence[tuple[Section, Mapping[st
 
 
 def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
-    """The rows that the algorithm learns from. RowError as `read_preference_rows`, and ValueError for rows of several
+    """The rows that the algorithm learns from. ValueError as `read_preference_rows`, and for rows of several
     types, for none, and for labels of one class."""
     files, kind = conversation_files(config.rows, base, rows="rows"), config.algorithm.kind
     rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)))

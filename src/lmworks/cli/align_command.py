@@ -79,7 +79,7 @@ def settings() -> str:
 
 
 def _recipe(model: str, data: list[str], method: str, minutes: float, overrides: list[str]) -> "Recipe":
-    """The one stage. ConfigError for a wrong setting, RowError for wrong rows."""
+    """The one stage. ConfigError for a wrong setting, ValueError for wrong rows."""
     from lmworks.config import assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 

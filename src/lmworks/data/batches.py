@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from lmworks.data.best_fit_packing import Plan
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.data.token_shard import ShardError
 
 PADDING = -1  # in `Batch.documents`
 
@@ -66,10 +66,7 @@ def make_batch(
     sequences: NDArray[np.int64],
     document_mask: bool = True,
 ) -> Batch:
-    """The sequences (sources[i], sequences[i]), in this order; `plans[s]` is of `datasets[s]`, all of one length.
-
-    ShardError for a token outside the vocabulary, which a damaged shard may hold.
-    """
+    """The sequences (sources[i], sequences[i]), in this order; `plans[s]` is of `datasets[s]`, all of one length."""
     length = plans[0].length
     pieces = _pieces(datasets, plans, sources, sequences, document_mask)
     padding, last = pieces.documents == PADDING, pieces.places + pieces.lengths - 1
@@ -88,34 +85,19 @@ def make_batch(
         datasets[source].copy(targets, last, pieces.starts + pieces.lengths, follows.astype(np.int64))
         if datasets[source].masked:
             _leave_out_unlearned(mask, pieces, source, datasets[source])
-    largest, size = max(ids.max(initial=0), targets.max(initial=0)), datasets[0].index.vocabulary_size
-    if largest >= size:
-        raise ShardError(
-            f"a batch of {', '.join(str(datasets[s].folder) for s in np.unique(sources))} holds the token {largest}, "
-            f"the vocabulary has {size:,}: a shard is damaged; `TokenDataset(folder).verify()` says which"
-        )
     rows = (array.reshape(-1, length) for array in (ids, positions, documents, targets, mask))
     return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in (*rows, sources, sequences)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pieces:
-    """The segments of some rows and the padding behind them, in the order of their places; all (pieces,) int64.
+class _Pieces(NamedTuple):
+    """The segments of some rows, and the padding behind them, in the order of their places; all (pieces,)."""
 
-    places     where each begins, the rows being laid one behind the other
-    lengths    in tokens
-    sources    which source it is from; -1 for padding
-    documents  of that source; -1 for padding
-    starts     its first token in the source's dataset
-    follows    bool: whether a token comes after its last one: one of its document, or without a document mask any
-    """
-
-    places: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    documents: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    follows: NDArray[np.bool_]
+    places: NDArray[np.int64]  # where each begins, the rows being laid one behind the other
+    lengths: NDArray[np.int64]  # in tokens
+    sources: NDArray[np.int64]  # which source it is from; -1 for padding
+    documents: NDArray[np.int64]  # of that source; -1 for padding
+    starts: NDArray[np.int64]  # its first token in the source's dataset
+    follows: NDArray[np.bool_]  # whether a token comes after its last: of its document, or without a document mask any
 
 
 def _pieces(

@@ -54,20 +54,9 @@ class Plan:
 
 
 def plan_sequences(lengths: NDArray[np.integer], length: int, mode: PackingMode, seed: int = 0) -> Plan:
-    """Plan documents of these `lengths` (documents,) into sequences of `length` tokens.
-
-    ValueError when there is nothing to plan: no document, or none with a token.
-    """
-    if length < 2:
-        raise ValueError(f"a sequence needs at least two tokens to predict one, got a length of {length}")
+    """Plan documents of these `lengths` (documents,), one of them at least with a token, into sequences of `length`."""
     lengths = np.asarray(lengths, np.int64)
-    if not lengths.sum():
-        raise ValueError("the documents hold no token")
-    match mode:
-        case "pack":
-            return _pack(lengths, length, seed)
-        case "concatenate":
-            return _concatenate(lengths, length)
+    return _pack(lengths, length, seed) if mode == "pack" else _concatenate(lengths, length)
 
 
 def _concatenate(lengths: NDArray[np.int64], length: int) -> Plan:

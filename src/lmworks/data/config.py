@@ -1,10 +1,9 @@
 """Settings of tokenisation and of the loader."""
 
-import sys
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 PackingMode = Literal["pack", "concatenate"]
 Learn = Literal["all", "last"]
@@ -56,12 +55,10 @@ class TokenizeConfig:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
         if self.part == "held_out" and not self.held_out:
             raise ValueError("nothing is held out: set held_out to a share such as 0.05, as in the training part")
-        if self.shard_tokens < 1:
-            raise ValueError(f"shard_tokens must be positive, got {self.shard_tokens}")
-        if self.length is not None:
-            _whole("length", self.length, 2, LARGEST)
+        _within(1, LARGEST, shard_tokens=self.shard_tokens)
+        _within(2, LARGEST, length=self.length)
         for pattern, most in self.quotas.items():
-            _whole(f"quotas of {pattern}", most, 1, LARGEST)
+            _within(1, LARGEST, **{f"quotas of {pattern}": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +75,9 @@ class SourceConfig:
     max_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.folder, (str, Path)) or not str(self.folder):
-            raise ValueError(f"folder must be the path of a token dataset, got {self.folder!r}")
-        if self.weight is not None and not (_is_number(self.weight) and self.weight > 0):
-            raise ValueError(
-                f"weight must be a number above 0 and finite, got {self.weight!r}; leave a source out that is not "
-                "wanted"
-            )
-        if self.max_epochs is not None and not (_is_number(self.max_epochs) and self.max_epochs > 0):
-            raise ValueError(f"max_epochs must be a number above 0 and finite, got {self.max_epochs!r}")
+        for name, value in (("weight", self.weight), ("max_epochs", self.max_epochs)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, got {value!r}; leave a source out that is not wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +111,13 @@ class LoaderConfig:
     ahead: int = 4
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sources, Mapping) or not self.sources:
-            raise ValueError(f"no sources: name at least one token dataset, name → SourceConfig; got {self.sources!r}")
-        for name, source in self.sources.items():
-            if not isinstance(name, str) or not isinstance(source, SourceConfig):
-                raise ValueError(f"sources must be name → SourceConfig, got {name!r} → {source!r}")
-        _whole("length", self.length, 2, LARGEST)  # of one token, nothing is predicted
-        _whole("batch", self.batch, 1, LARGEST)
-        if self.steps is not None:
-            _whole("steps", self.steps, 1, LARGEST // self.batch)
-        _whole("seed", self.seed, 0, 2**63 - 1)
-        _whole("workers", self.workers, 1, 1024)
-        _whole("ahead", self.ahead, 1, 1024)
-        if not _is_number(self.temperature) or not 0.01 <= self.temperature <= 1e9:
-            raise ValueError(f"temperature must be a number from 0.01 to 1e9, got {self.temperature!r}")
-        if self.mode not in get_args(PackingMode):
-            raise ValueError(f"mode must be one of {', '.join(get_args(PackingMode))}, got {self.mode!r}")
-        if not isinstance(self.document_mask, bool):
-            raise ValueError(f"document_mask must be true or false, got {self.document_mask!r}")
+        if not self.sources:
+            raise ValueError("no sources: name at least one token dataset, name → SourceConfig")
+        _within(2, LARGEST, length=self.length)  # of one token, nothing is predicted
+        _within(1, LARGEST, batch=self.batch, steps=self.steps)
+        _within(0, 2**63 - 1, seed=self.seed)
+        _within(1, 1024, workers=self.workers, ahead=self.ahead)
+        _within(0.01, 1e9, temperature=self.temperature)
         if self.mode == "pack" and not self.document_mask:
             raise ValueError("mode pack puts unrelated documents side by side and needs document_mask")
         weights = [name for name, source in self.sources.items() if source.weight is not None]
@@ -163,18 +143,11 @@ class GroupLoaderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _whole("length", self.length, 1, LARGEST)
-        _whole("batch", self.batch, 1, LARGEST)
-        if self.steps is not None:
-            _whole("steps", self.steps, 1, LARGEST // self.batch)
-        _whole("seed", self.seed, 0, 2**63 - 1)
+        _within(1, LARGEST, length=self.length, batch=self.batch, steps=self.steps)
+        _within(0, 2**63 - 1, seed=self.seed)
 
 
-def _whole(name: str, value: Any, lowest: int, highest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ValueError(f"{name} must be a whole number from {lowest:,} to {highest:,}, got {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    """A finite one that a float can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+def _within(lowest: float, highest: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, got {value!r}")

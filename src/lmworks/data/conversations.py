@@ -1,14 +1,15 @@
-"""Rows of conversations and functions in files, as people write them and as training data have them.
+"""Rows of conversations and functions in files: TRL's row types.
 
-TRL's row types: `messages` (and `tools`), or `prompt` and `completion`, both texts or both lists of messages.
+`messages` (and `tools`), or `prompt` and `completion`, both texts or both lists of messages.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.config import from_mapping
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
 from lmworks.records import Conversation, Message, PromptCompletion, Provenance, RejectedRecord, TextOrMessages
 
@@ -28,14 +29,6 @@ Dialogue = Conversation | PromptCompletion
 T = TypeVar("T")
 
 
-class RowError(ValueError):
-    """A row that nothing can be learned from; `kind` is common to all rows that are wrong in one way."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
 def conversation_files(
     sources: Sequence[str],
     base: Path | None = None,
@@ -47,16 +40,79 @@ def conversation_files(
 
     What else the sources hold is added to `left_out`. NoSourceError where there is no such file.
     """
-    found = list(find_files(sources, (), base or Path.cwd()))
-    files = [each for each in found if isinstance(each, FoundFile)]
-    chosen, kinds = [each.path for each in files if each.path.suffix in suffixes], " or ".join(suffixes)
-    if left_out is not None:
-        left_out += [each for each in found if isinstance(each, RejectedRecord)]
-        others = (each for each in files if each.path.suffix not in suffixes)
-        left_out += [RejectedRecord(each.uri, f"{rows} are {kinds} files") for each in others]
+    chosen: list[Path] = []
+    others, kinds = [] if left_out is None else left_out, " or ".join(suffixes)
+    for found in find_files(sources, (), base or Path.cwd()):
+        if not isinstance(found, FoundFile):
+            others.append(found)
+        elif found.path.suffix in suffixes:
+            chosen.append(found.path)
+        else:
+            others.append(RejectedRecord(found.uri, f"{rows} are {kinds} files"))
     if not chosen:
         raise NoSourceError(f"no {kinds} file with {rows} in {', '.join(sources) or f'nothing: set {rows}'}")
     return chosen
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows of any kind
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where it stands, row) of a .parquet file, of a .json file, which holds one row or a list, and of a .jsonl file,
+    whose lines are not parsed yet: `columns_of` does it."""
+    if path.suffix == ".jsonl":
+        with path.open("rb") as stream:
+            yield from ((f"{path}, line {number}", line) for number, line in enumerate(stream, 1) if line.strip())
+    elif path.suffix == ".parquet":
+        from pyarrow.parquet import ParquetFile  # ArrowInvalid, a ValueError, for another file
+
+        rows = (row for batch in ParquetFile(path).iter_batches(1024) for row in batch.to_pylist())
+        yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
+    else:
+        found = parse_json(path.read_bytes(), str(path))
+        inner = found[0] if isinstance(found, list) and found else None
+        several = isinstance(inner, list) or (isinstance(inner, dict) and "role" not in inner)
+        yield from ((f"{path}, row {n}", row) for n, row in enumerate(found, 1)) if several else [(str(path), found)]
+
+
+def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterator[tuple[Path, T]]:
+    """What `parse` makes of each row and its place, with its file. ValueError after the last row, where it refused
+    some: the first of them, and how many more."""
+    refused: list[ValueError] = []
+    for path in files:
+        for where, row in rows_of(path):
+            try:
+                yield path, parse(row, where)
+            except ValueError as error:
+                refused.append(error)
+    if refused:
+        more = f". {len(refused) - 1:,} more rows are wrong" if len(refused) > 1 else ""
+        raise ValueError(f"{refused[0]}{more}") from refused[0]
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """ValueError says `where` the text is no JSON, or holds NaN or half of a surrogate pair, which no file can."""
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        hint = "; a file with a row in each line must be called .jsonl" if "Extra data" in str(error) else ""
+        raise ValueError(f"{where} is not JSON: {error}{hint}") from error
+    return found
+
+
+def columns_of(found: Any, where: str) -> dict[str, Any]:
+    """The columns of an object, or of a line of a .jsonl file, without those that are null. ValueError for another
+    value."""
+    found = parse_json(found, where) if isinstance(found, bytes) else found
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: a row is an object, got {found!r:.100}")
+    return {key: value for key, value in found.items() if value is not None}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Conversations
 
 
 def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
@@ -70,47 +126,6 @@ def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
     return parsed_rows(files, parse)
 
 
-def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterator[tuple[Path, T]]:
-    """What `parse` makes of each row and its place, with its file. RowError after the last row, where some cannot be
-    trained on: the first of them, what to do, and how many more are wrong in its way and in others."""
-    wrong: list[ValueError] = []
-    for path in files:
-        for where, row in rows_of(path):
-            try:
-                yield path, parse(row, where)
-            except ValueError as error:
-                wrong.append(error)
-    if wrong:
-        kinds = [getattr(error, "kind", "form") for error in wrong]
-        like, others = kinds.count(kinds[0]) - 1, len(kinds) - kinds.count(kinds[0])
-        more = f". {like:,} more rows are wrong in this way" if like else ""
-        told = f"{wrong[0]}{more}" + (f". {others:,} are wrong in other ways" if others else "")
-        raise RowError(kinds[0], told) from wrong[0]
-
-
-def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where it stands, row) of a .parquet file, of a .json file, which holds one row or a list, and of a .jsonl file,
-    whose lines are not decoded yet."""
-    if path.suffix == ".jsonl":
-        with path.open("rb") as stream:
-            yield from ((f"{path}, line {number}", line) for number, line in enumerate(stream, 1) if line.strip())
-    elif path.suffix == ".parquet":
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-
-        try:
-            batches = ParquetFile(path).iter_batches(1024)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
-        except ArrowException as error:
-            raise ValueError(f"{path} is no Parquet file, or a damaged one: {error}") from error
-    else:
-        found = parse_json(read_text(path), str(path))
-        inner = found[0] if isinstance(found, list) and found else None
-        several = isinstance(inner, list) or (isinstance(inner, dict) and "role" not in inner)
-        yield from ((f"{path}, row {n}", row) for n, row in enumerate(found, 1)) if several else [(str(path), found)]
-
-
 def parse_row(found: Any, where: str) -> Dialogue:
     """A list of messages, an object with it as `messages`, or one with `prompt` and `completion`; both objects may have
     `tools`, and columns that say who made them. A line of a .jsonl file may be given as it is.
@@ -118,29 +133,25 @@ def parse_row(found: Any, where: str) -> Dialogue:
     Arguments of calls are objects, or their JSON as OpenAI's API has them. `where` is the source of its provenance.
     ValueError says `where` it is not so.
     """
-    if isinstance(found, bytes):
-        found = parse_json(decoded(found, where), where)
-    row = {"messages": found} if isinstance(found, list) else found
-    row = {key: value for key, value in row.items() if value is not None} if isinstance(row, dict) else row
-    if not isinstance(row, dict) or not ("messages" in row or {"prompt", "completion"} <= row.keys()):
-        got = _keys(row) if isinstance(row, dict) else f"{row!r:.100}"
+    found = parse_json(found, where) if isinstance(found, bytes) else found
+    row = columns_of({"messages": found} if isinstance(found, list) else found, where)
+    names = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
+    if "messages" not in row and not {"prompt", "completion"} <= row.keys():
         needs = 'a row needs the list of its messages as "messages", or "prompt" and "completion"'
-        raise RowError("row type", f"{where}: {needs}; got {got}: rename its columns")
-    columns = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
-    if unknown := [str(name) for name in row if name not in (*columns, *_PROVENANCE)]:
-        allowed = ", ".join((*columns, *_PROVENANCE))
-        raise RowError("columns", f"{where}: unknown columns {', '.join(unknown)}: remove them; allowed are {allowed}")
+        raise ValueError(f"{where}: {needs}; got the keys {', '.join(row)}: rename its columns")
+    if unknown := [name for name in row if name not in (*names, *_PROVENANCE)]:
+        raise ValueError(f"{where}: unknown columns {', '.join(unknown)}: remove them; allowed are {', '.join(names)}")
     tools, provenance = tuple(parse_tools(row.get("tools") or [], where)), Provenance(source=where)
-    dialogue: Dialogue
+    said = [
+        row[name] if isinstance(row[name], str) and name != "messages" else _messages(row[name], f"{where}: {name}")
+        for name in names[:-1]
+    ]
     if "messages" in row:
-        dialogue = Conversation(_messages(row["messages"], where), provenance, tools)
-    else:
-        prompt, completion = (_text_or_messages(row[name], f"{where}: {name}") for name in columns[:2])
-        if isinstance(prompt, str) and (tools or not isinstance(completion, str)):
-            raise ValueError(f"{where}: a prompt that is a text has a completion that is one, and no tools")
-        dialogue = PromptCompletion(prompt, completion, provenance, tools)
-    check_encodable([[to_mapping(each) for each in turns_of(dialogue)[0]], tools], where)
-    return dialogue
+        return Conversation(said[0], provenance, tools)
+    try:
+        return PromptCompletion(said[0], said[1], provenance, tools)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def turns_of(row: Dialogue) -> tuple[tuple[Message, ...], int]:
@@ -158,26 +169,23 @@ def as_messages(said: TextOrMessages, role: str) -> tuple[Message, ...]:
 
 
 def check_turns(row: Dialogue, where: str) -> None:
-    """RowError for turns in an order that templates refuse, for an answer that says nothing, and for none."""
+    """ValueError for turns in an order that templates refuse, for an answer that says nothing, and for none."""
     messages, given = turns_of(row)
-    before = ""
-    for number, message in enumerate(messages, 1):
-        uncalled = (before, message.role) == ("assistant", "tool") and not messages[number - 2].tool_calls
-        if message.role not in _NEXT[before] or uncalled:
-            after = f"after the {before}'s{' without tool_calls' * uncalled}" if before else "at the beginning"
-            raise RowError(
-                "order",
+    for number, (before, message) in enumerate(pairwise((None, *messages)), 1):
+        assert message is not None
+        uncalled = before and message.role == "tool" and before.role == "assistant" and not before.tool_calls
+        if message.role not in _NEXT[before.role if before else ""] or uncalled:
+            after = (
+                f"after the {before.role}'s{' without tool_calls' * bool(uncalled)}" if before else "at the beginning"
+            )
+            raise ValueError(
                 f"{where}: message {number} is the {message.role}'s, {after}. A system message comes first, then user "
-                "and assistant take turns, and results (tool) follow an assistant's tool_calls: reorder them",
+                "and assistant take turns, and results (tool) follow an assistant's tool_calls: reorder them"
             )
         if message.role == "assistant" and number > given and not (message.content.strip() or message.tool_calls):
-            raise RowError(
-                "empty", f"{where}: message {number}, the assistant's, is empty: write it, or remove the row"
-            )
-        before = message.role
+            raise ValueError(f"{where}: message {number}, the assistant's, is empty: write it, or remove the row")
     if not any(message.role == "assistant" for message in messages[given:]):
-        remedy = 'add a message of the role "assistant", or remove the row'
-        raise RowError("no answer", f"{where}: there is nothing to learn, as the assistant says nothing: {remedy}")
+        raise ValueError(f"{where}: there is nothing to learn, as the assistant says nothing: remove the row")
 
 
 def parse_tools(found: Any, where: str) -> list[Mapping[str, Any]]:
@@ -195,27 +203,18 @@ def _function(found: Any, where: str) -> dict[str, Any]:
     return inner
 
 
-def _text_or_messages(found: Any, where: str) -> TextOrMessages:
-    return found if isinstance(found, str) else _messages(found, where)
-
-
 def _messages(found: Any, where: str) -> tuple[Message, ...]:
     if not isinstance(found, list) or not found:
-        raise ValueError(
-            f'{where}: a conversation is a list of messages, {{"role": ..., "content": ...}}, and not empty'
-        )
+        raise ValueError(f'{where}: a conversation is a list of messages, {{"role": ..., "content": ...}}, not empty')
     return tuple(_message(each, f"{where}: message {number}") for number, each in enumerate(found, 1))
 
 
 def _message(found: Any, where: str) -> Message:
     if isinstance(found, dict) and isinstance(calls := found.get("tool_calls") or [], list):
         found = {**found, "tool_calls": [_call(call, where) for call in calls]}
-        if calls and found.get("content") is None and found.get("role") == "assistant":
+        if calls and found.get("content") is None:
             found["content"] = ""
-    try:
-        return from_mapping(Message, found, [where])
-    except ConfigError as error:
-        raise ValueError(f"{error!s:.300}") from error
+    return from_mapping(Message, found, [where])
 
 
 def _call(call: Any, where: str) -> Mapping[str, Any]:
@@ -226,47 +225,3 @@ def _call(call: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(arguments, dict):
         raise ValueError(f"{where}: the arguments of {inner['name']} must be an object, got {arguments!r:.100}")
     return {**call, "type": "function", "function": {**inner, "arguments": arguments}}
-
-
-def check_encodable(value: Any, where: str) -> None:
-    """ValueError where JSON spells half of a surrogate pair, which UTF-8 has no bytes for, or Python read NaN, which
-    JSON lacks."""
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])[1:-1]
-        raise ValueError(
-            f"{where} holds {half}, one half of a character written as two: write both halves, or leave it out"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{where} holds NaN or Infinity, which JSON does not have: write null or a text") from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; FileNotFoundError, or ValueError for one that is not UTF-8, names it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from error
-
-
-def parse_json(text: str, where: str) -> Any:
-    """ValueError says `where` the text is no JSON, and why."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = "; a file with a conversation in each line must be called .jsonl" if "Extra data" in str(error) else ""
-        raise ValueError(f"{where} is not JSON: {error}{hint}") from error
-
-
-def _keys(found: Mapping[str, Any] | Sequence[str]) -> str:
-    return f"the keys {', '.join(map(str, found))}" if found else "no keys"
-
-
-def decoded(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 ({error.reason} at byte {error.start} of the line)") from error

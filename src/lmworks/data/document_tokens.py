@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from lmworks.artefact import hash_json
 from lmworks.data.config import Learn
 from lmworks.data.conversations import Dialogue, turns_of
-from lmworks.data.token_dataset import TokenDataset
 from lmworks.records import Document, Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.tokenizer import ROLES, Tokenizer
@@ -22,12 +21,11 @@ TOGETHER = 2**20  # characters that go to the tokenizer, and its threads, at onc
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokenized:
-    """A document as ids (tokens,) int64, with the hash and the UTF-8 bytes of its text; `mask` (tokens,) bool: which
-    ids are to be learned, None = all."""
+    """A document as ids (tokens,) int64, with the hash of its text; `mask` (tokens,) bool: which ids are to be learned,
+    None = all."""
 
     ids: NDArray[np.int64]
     hash: str
-    bytes: int
     mask: NDArray[np.bool_] | None = None
 
 
@@ -41,14 +39,10 @@ def framing_id(tokenizer: Tokenizer, name: str, setting: str = "end") -> int | N
     token = tokenizer.roles.get(name) if name in ROLES else name
     found = None if token is None else tokenizer.backend.token_to_id(token)
     if found is None:
-        kind = "role" if name in ROLES else "token"
-        special = list(tokenizer.special_ids)
-        some = ", ".join(special[:8]) + (", …" if len(special) > 8 else "")
-        choice = f"one of its special tokens ({some})" if special else "a token that it has"
-        example = f', for example {setting}="{special[0]}"' if special else ""
+        some = ", ".join([*tokenizer.special_ids][:8]) or "none"
         raise ValueError(
-            f"{setting}={name}: the tokenizer has no {kind} {name}. Set {setting} to {choice}{example}, "
-            f'or {setting}="{NO_TOKEN}" to put nothing there'
+            f"{setting}={name}: the tokenizer has no such role or token. Set {setting} to one of its special tokens "
+            f'({some}), or {setting}="{NO_TOKEN}" to put nothing there'
         )
     return found
 
@@ -61,7 +55,7 @@ def tokenize_documents(
     after = [] if end is None else [end]
     for group in _grouped(documents):
         for document, ids in zip(group, tokenizer.encode_batch([d.text for d in group]), strict=True):
-            yield Tokenized(np.array([*before, *ids, *after], np.int64), document.hash, len(document.text.encode()))
+            yield Tokenized(np.array([*before, *ids, *after], np.int64), document.hash)
 
 
 def tokenize_conversations(
@@ -73,10 +67,10 @@ def tokenize_conversations(
 ) -> Iterator[Tokenized]:
     """Dialogues through the chat template, with the mask of what is learned (`learned_mask`); `conversation_hash`.
 
-    A dialogue of more than `length` tokens loses its last turns, so that it ends with an answer; one of which not even
-    the first exchange fits is left out. `counts` says how many: "cut", "too_long"; and in how many the assistant writes
-    the name of a special token, which becomes letters: "letters". ValueError says where a dialogue is from that the
-    template refuses, or whose answers it hides.
+    A dialogue of more than `length` tokens loses its last turns, so that it ends with an answer (`counts` has how many:
+    "cut"); one of which not even the first exchange fits is left out ("too_long"). "letters": in how many the assistant
+    writes the name of a special token. ValueError says where a dialogue is from that the template refuses, or whose
+    answers it hides.
     """
     counts = Counter() if counts is None else counts
     for dialogue in dialogues:
@@ -92,8 +86,7 @@ def tokenize_conversations(
         said = [message.content for message in messages[given:kept] if message.role == "assistant"]
         counts["letters"] += any(name in text for name in renderer.special_ids for text in said)
         counts["cut"] += kept < len(messages)
-        ids, size = np.array(whole.ids, np.int64), len(whole.text.encode())
-        yield Tokenized(ids, conversation_hash(dialogue), size, mask)
+        yield Tokenized(np.array(whole.ids, np.int64), conversation_hash(dialogue), mask)
 
 
 def _longest(row: Dialogue, renderer: ChatRenderer, length: int | None) -> tuple[Rendered | None, int]:
@@ -146,13 +139,6 @@ def learned_part(prompts: Sequence[Rendered], whole: Rendered, given: int) -> ND
     if prompts and not starts:
         raise ValueError("the chat template writes this prompt in another way when a completion follows it")
     return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= max(starts, default=0))
-
-
-def masks_of(dataset: TokenDataset) -> Iterator[NDArray[np.bool_]]:
-    """(tokens of the shard,) for each shard: which are learned."""
-    for shard in dataset.shards:
-        mask = shard.mask(0, len(shard.tokens))
-        yield np.ones(len(shard.tokens), bool) if mask is None else mask
 
 
 def conversation_hash(row: Dialogue) -> str:

@@ -1,38 +1,17 @@
 """Batches of groups in an order that is arithmetic, as `loader.py` has them of token shards.
 
 step → places of its groups in the run → epoch and place in it → group (`shuffle.py`) → its tokens (`token_groups.py`)
-
-All that a resumed run needs is the number of the step.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch, TokenGroups
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStream:
-    """All that decides which batches there are, and in which order, but for their number; `groups` is a digest."""
-
-    groups: str
-    batch: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLoaderState:
-    """`step` is the next to be given out."""
-
-    step: int
-    stream: GroupStream
 
 
 class GroupLoader:
@@ -46,8 +25,8 @@ class GroupLoader:
 
     `state` is what `state()` gave. A resumed run may have more steps or fewer; all else must be as it was.
 
-    ValueError for a batch of more groups than there are or of fewer than ranks, a sequence longer than `config.length`,
-    a rank outside the world, a state that is damaged or of another stream.
+    ValueError for a batch of more groups than there are, a step of fewer groups than ranks, a sequence longer than
+    `config.length`, a state of another stream.
     """
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
@@ -62,8 +41,6 @@ class GroupLoader:
         world_size: int = 1,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank!r} is outside a world of {world_size!r}")
         if not world_size <= config.batch <= len(groups):
             raise ValueError(
                 f"a batch of {config.batch} groups, of {len(groups):,} for {world_size} ranks: set batch to a number "
@@ -74,7 +51,7 @@ class GroupLoader:
                 f"a sequence has {longest:,} tokens: set length to that, or make groups of {config.length:,}"
             )
         self.config, self.groups, self.rank, self.world_size = config, groups, rank, world_size
-        self._stream = GroupStream(groups.digest, config.batch, config.seed)
+        self._stream = {"groups": groups.digest, "batch": config.batch, "seed": config.seed}
         self._total = len(groups) if config.steps is None else config.steps * config.batch
         self.steps = -(-self._total // config.batch)
         if self._rows(self.steps - 1) < world_size:
@@ -84,9 +61,7 @@ class GroupLoader:
             self.restore(state)
 
     def batch(self, step: int) -> GroupBatch:
-        """This rank's groups of any step: the same whenever it is asked for. IndexError for a step outside the run."""
-        if not 0 <= step < self.steps:
-            raise IndexError(f"step {step} of a run of {self.steps}")
+        """This rank's groups of any step: the same whenever it is asked for."""
         first, rows = step * self.config.batch, self._rows(step)
         lower, upper = (first + rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
         epochs, places = np.divmod(np.arange(lower, upper), len(self.groups))
@@ -109,23 +84,19 @@ class GroupLoader:
         return self.batch(self.step - 1)
 
     def seek(self, step: int) -> None:
-        """Give out step `step` next, whatever came before; IndexError for one outside the run."""
-        if not 0 <= step <= self.steps:
-            raise IndexError(f"step {step} of a run of {self.steps}")
+        """Give out step `step` next, whatever came before."""
         self.step = step
 
     def state(self) -> dict[str, Any]:
-        """Where the run stands, as JSON: `GroupLoaderState`."""
-        return to_mapping(GroupLoaderState(self.step, self._stream))
+        """Where the run stands, as JSON: the next step, and what decides which batches there are."""
+        return {"step": self.step, "stream": self._stream}
 
     def restore(self, state: Mapping[str, Any]) -> int:
         """Resume where a state was saved; returns the next step. ValueErrors leave the loader where it was."""
-        saved = from_mapping(GroupLoaderState, state, ["state"])
-        for name in GroupStream.__slots__:
-            was, now = getattr(saved.stream, name), getattr(self._stream, name)
-            if was != now:
+        for name, now in self._stream.items():
+            if (was := state["stream"][name]) != now:
                 raise ValueError(f"the saved position is one in another stream of groups: {name} was {was}, is {now}")
-        if not 0 <= saved.step <= self.steps:
-            raise ValueError(f"the saved position is step {saved.step} of a run of {self.steps}")
-        self.step = saved.step
-        return saved.step
+        if state["step"] > self.steps:
+            raise ValueError(f"the saved position is step {state['step']} of a run of {self.steps}")
+        self.step = state["step"]
+        return self.step

@@ -1,11 +1,8 @@
 """How many sequences of a run come from which source, and which one is the k-th.
 
 The quotas are settled before the run: shares from weights, or from sizes by p ∝ n^(1/T) (Xue et al. 2021, mT5, section
-3.2, with α = 1/T), capped by epochs. The order in which they are drawn is arithmetic: nothing is drawn at random,
-nothing has to be replayed, and at every moment of the run each source has had its share to within 1.7 sequences.
-
-Quotas belong to a number of sequences. A run that is to go on for longer keeps those it was planned with to their end,
-so that what is left of them comes as it would have come, and has quotas of its own for the rest.
+3.2, with α = 1/T), capped by epochs. The order in which they are drawn is arithmetic, so that nothing has to be
+replayed. A run that goes on for longer keeps the quotas it was planned with to their end, and has its own for the rest.
 """
 
 import heapq
@@ -23,31 +20,22 @@ from lmworks.data.config import LARGEST, LoaderConfig
 
 
 class Mixture:
-    """The order in which sources are drawn from, given the quota of each.
+    """The order in which sources are drawn from, given the quota of each; after all draws each has given it exactly.
 
-    The sources are the leaves of a binary tree. A node that stands for a and b sequences below its two branches sends
-    its first m draws so that round(m·a / (a + b)) of them go to the first branch. Which leaf draw k reaches, and how
-    often that leaf was reached before, is thus a division a level of the tree. After the whole run each source has
-    given its quota exactly.
-
-    After k draws of N, a source of quota q has given q·k/N to within half a sequence at each branching, of which a leaf
-    inherits its part of the branch: ½·Σ q/a over the nodes a from the leaf up to, not including, the root. The tree is
-    Huffman's, in which the sums grow upwards like Fibonacci's numbers, so that this is below ½·(1 + 1 + 1/2 + 1/3 + 1/5
-    + 1/8 + …) < 1.7 for any number of sources with any quotas, and below one for up to three. Tijdeman (1980, "The
-    chairman assignment problem", Discrete Mathematics 32) has an order below one for any number; but what it draws next
-    depends on all that it drew, so that a step in the middle of a run would cost as much as the run before it.
+    The sources are the leaves of a Huffman tree. A node that stands for a and b sequences below its two branches sends
+    its first m draws so that round(m·a / (a + b)) of them go to the first branch. So a draw is a division a level, and
+    after k of N a source of quota q has given q·k/N to within ½·Σ q/a over the nodes a from the leaf up to, not
+    including, the root: less than 1.7 sequences, and less than one for up to three sources.
 
     quotas  sequences of each source
-    total   all of them, N
-
-    ValueError for quotas that are negative, sum to nothing, or to 2^31 sequences and more.
+    total   all of them, N; ValueError for 2^31 and more
     """
 
     def __init__(self, quotas: Sequence[int]) -> None:
-        if min(quotas) < 0 or not 0 < sum(quotas) <= LARGEST:
-            raise ValueError(f"quotas must not be negative and sum to 1 to 2^31 - 1 sequences, got {list(quotas)}")
         self.quotas = tuple(quotas)
         self.total = sum(quotas)
+        if self.total > LARGEST:
+            raise ValueError(f"a run has at most {LARGEST:,} sequences, got {self.total:,}: ask for fewer steps")
         weights = list(quotas)  # of each node: the leaves are the sources, in their order
         branches = [(0, 0)] * len(quotas)
         heap = [(quota, source) for source, quota in enumerate(quotas)]
@@ -61,12 +49,7 @@ class Mixture:
         self._branches = np.array(branches, np.int64)
 
     def draw(self, draws: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For draws k (n,), counted from 0: (the source of each, how many earlier draws that source has had).
-
-        IndexError for a draw after the run.
-        """
-        if len(draws) and not 0 <= draws.min() <= draws.max() < self.total:
-            raise IndexError(f"the run has {self.total:,} sequences")
+        """For draws k (n,), from 0 to N - 1: (the source of each, how many earlier draws that source has had)."""
         node, index = np.full(len(draws), len(self._weights) - 1), draws.copy()
         while (inner := np.flatnonzero(node >= len(self.quotas))).size:
             at, m = node[inner], index[inner]
@@ -111,8 +94,7 @@ class DrawPlan:
     steps     of the run, the last of which may be smaller, as may the last before a horizon
     quotas    sequences that these draw from each source
 
-    ValueError for caps that allow fewer sequences than the run asks for, and for a saved run that was planned for
-    other steps when `config.steps` does not say how many are wanted now.
+    ValueError for caps that allow fewer sequences than the run asks for.
     """
 
     def __init__(self, config: LoaderConfig, sizes: Sequence[int], horizons: Sequence[int] = ()) -> None:
@@ -120,39 +102,30 @@ class DrawPlan:
         sources = list(config.sources.values())
         weights = [Fraction(source.weight) for source in sources if source.weight is not None]
         self._weights = weights or temperature_weights(sizes, config.temperature)
-        self._caps = [
-            None if source.max_epochs is None else _floor_of_product(source.max_epochs, size)
+        self._caps = [  # epochs as they are written: 0.29 of 100 sequences are 29
+            None if source.max_epochs is None else math.floor(Fraction(repr(source.max_epochs)) * size)
             for source, size in zip(sources, sizes, strict=True)
         ]
         self._parts: list[_Part] = []
-        wanted = sum(sizes) if config.steps is None else config.steps * config.batch
-        for begin, end in pairwise((0, *(horizons or [wanted]))):
+        self.horizons = tuple(horizons) or (sum(sizes) if config.steps is None else config.steps * config.batch,)
+        for begin, end in pairwise((0, *self.horizons)):
             self._append(end - begin)
         planned = self._parts[-1].stop
-        if config.steps is None and horizons and tuple(horizons) != (wanted,):
-            raise ValueError(f"the saved run was planned for {planned:,} steps: set steps, to these or to others")
         self.steps = planned if config.steps is None else config.steps
-        self.horizons = tuple(horizons) or (wanted,)
         if self.steps > planned:
-            try:
-                self._append((self.steps - planned) * config.batch)
-            except ValueError as error:
-                raise ValueError(
-                    f"the saved run of {planned:,} steps cannot go on to {self.steps:,} with its max_epochs: ask for "
-                    f"fewer steps, or begin a new stream without its state ({error})"
-                ) from error
+            self._append((self.steps - planned) * config.batch)
             self.horizons = (*self.horizons, self.horizons[-1] + self._parts[-1].mixture.total)
         self.quotas = tuple(self.drawn(self.steps))
+
+    @property
+    def smallest(self) -> int:
+        """Sequences of the smallest step."""
+        return min(self.rows(min(part.stop, self.steps) - 1) for part in self._parts if part.first < self.steps)
 
     def rows(self, step: int) -> int:
         """Sequences of a step; IndexError for one outside the run."""
         part = self._part(step)
         return min(self.batch, part.mixture.total - (step - part.first) * self.batch)
-
-    @property
-    def small_steps(self) -> list[int]:
-        """The steps that have fewer sequences than a batch."""
-        return [s for part in self._parts if (s := part.stop - 1) < self.steps and self.rows(s) < self.batch]
 
     def draw(self, step: int, lower: int, upper: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """For rows lower to upper - 1 of a step: (the source of each, how many sequences that source gave before)."""
@@ -178,8 +151,3 @@ class DrawPlan:
         caps = [None if cap is None else cap - had for cap, had in zip(self._caps, given.tolist(), strict=True)]
         mixture = Mixture(quotas(self._weights, caps, sequences))
         self._parts.append(_Part(first, first - (-sequences // self.batch), given, mixture))
-
-
-def _floor_of_product(epochs: float, size: int) -> int:
-    """`epochs` as it is written, so that 0.29 epochs of 100 sequences are 29."""
-    return math.floor(Fraction(repr(epochs)) * size)

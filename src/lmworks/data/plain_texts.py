@@ -10,7 +10,6 @@ from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
 from lmworks.records import RejectedRecord
 
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
-_LONGEST = 1 << 28  # characters of a line or piece without a place to cut it
 
 
 def plain_texts(
@@ -25,7 +24,7 @@ def plain_texts(
     file.
 
     A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
-    rules that cut words cut as well; after 268 million characters without such a place, where it is.
+    rules that cut words cut as well.
     """
     for found in find_files(sources, exclude, base or Path.cwd()):
         begun = False
@@ -45,16 +44,10 @@ def plain_texts(
             left_out.append(found)
 
 
-def required_texts(
-    sources: Sequence[str],
-    base: Path | None = None,
-    exclude: Sequence[str] = (),
-    left_out: list[RejectedRecord] | None = None,
-) -> Iterator[str]:
+def required_texts(sources: Sequence[str], left_out: list[RejectedRecord]) -> Iterator[str]:
     """`plain_texts`; and NoSourceError that says what the sources hold instead, where none of it was a text."""
-    left_out = [] if left_out is None else left_out
     found = False
-    for text in plain_texts(sources, base, exclude, left_out):
+    for text in plain_texts(sources, left_out=left_out):
         found = found or bool(text)
         yield text
     if not found:
@@ -66,18 +59,13 @@ def required_texts(
 
 def _rows(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="\n") as stream:
-        number = 0
-        while line := stream.readline(_LONGEST):
-            number += 1
-            if not line.strip():
-                continue
-            try:
-                if len(line) == _LONGEST:
-                    raise ValueError(f"a line of {_LONGEST:,} characters or more")
-                text = _text_of(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            yield text
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                try:
+                    text = _text_of(line)
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {number}: {error}") from error
+                yield text
 
 
 def _text_of(line: str) -> str:
@@ -85,36 +73,22 @@ def _text_of(line: str) -> str:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f'not a JSON object with a "text": {error}') from error
-    if not isinstance(row, dict) or "text" not in row:
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         is_conversation = isinstance(row, dict) and "messages" in row
         hint = "; a conversation is no text, and data.tokenize takes those" if is_conversation else ""
         raise ValueError(f'not a JSON object with a "text"{hint}')
-    if not isinstance(text := row["text"], str):
-        raise ValueError(f'"text" is a {type(text).__name__}, not a string')
-    return well_formed(text)
+    return well_formed(row["text"])
 
 
 def _pieces(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        held = ""
-        while read := stream.read(_PIECE):
-            searched = len(held)
-            held += read
-            if len(held) >= _PIECE and (cut := _last_cut(held, searched)):
-                yield held[:cut]
-                held = held[cut:]
-            elif len(held) >= _LONGEST:
-                yield held
-                held = ""
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        held: list[str] = []
+        size = 0
+        for line in stream:
+            if size >= _PIECE and held[-1][-2:-1].strip() and line[0].isascii() and line[0].isalnum():
+                yield "".join(held)
+                held, size = [], 0
+            held.append(line)
+            size += len(line)
         if held:
-            yield held
-
-
-def _last_cut(text: str, searched: int = 0) -> int:
-    """Behind the last line break between two characters that are no spaces; 0 where there is none, or only one among
-    the first `searched` characters, in which there is none."""
-    start = max(1, searched - 1)
-    cut = text.rfind("\n", start, len(text) - 1)
-    while cut > 0 and (text[cut - 1].isspace() or not text[cut + 1].isascii() or not text[cut + 1].isalnum()):
-        cut = text.rfind("\n", start, cut)
-    return cut + 1 if cut > 0 else 0
+            yield "".join(held)

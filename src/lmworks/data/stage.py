@@ -1,11 +1,13 @@
-"""What the stage `data.tokenize` does with a tokenizer: documents, or conversations, into token shards."""
+"""What the stage `data.tokenize` does with a tokenizer: documents, or conversations, into token shards.
+
+Finished shards are kept in `context.work`, so that a killed run goes on after the last of them. They are the same for
+any number of threads and whether or not the run was interrupted.
+"""
 
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import compress, groupby, islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from lmworks.data.document_tokens import (
     Tokenized,
     conversation_hash,
     framing_id,
-    masks_of,
     question_hash,
     tokenize_conversations,
     tokenize_documents,
@@ -32,12 +33,9 @@ from lmworks.tokenizer.special_tokens import with_more_special
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
-_SHOWN = 3  # documents that the report shows
-_ENDS = 8  # tokens at either end of one
+_SHOWN = 3  # documents, and conversations, that the report shows
+_ENDS = 8  # tokens at either end of a document
 _MOST = 1000  # tokens of an example of what is learned
-
-# Both functions keep finished shards in `context.work`, so that a killed run goes on after the last of them. The shards
-# are the same for any number of threads and whether or not the run was interrupted.
 
 
 def write_documents(
@@ -49,25 +47,19 @@ def write_documents(
     """
     store = open_documents(context.input(DOCUMENTS))
     begin, end = framing_id(tokenizer, config.begin, "begin"), framing_id(tokenizer, config.end, "end")
-    total = _some(list(zip(store.hashes(), origins(store.shards), strict=True)), config, "documents")
+    total = _count(zip(store.hashes(), origins(store.shards), strict=True), config, "documents")
     encoder = with_more_special(tokenizer, turn_marks)
     size = 0  # bytes of text that are written
-    first, whole = 0, 0  # bytes of texts that are no copies, on this side and on both
 
     def read() -> Iterator[Document]:
-        nonlocal size, first, whole
+        nonlocal size
         for document in store:
-            own, origin = len(document.text.encode()), origin_of(document.metadata)
-            here = document_belongs(document.hash, origin, config)
-            whole += own if origin is None else 0
-            first += own if origin is None and here else 0
-            if here:
-                size += own
+            if document_belongs(document.hash, origin_of(document.metadata), config):
+                size += len(document.text.encode())
                 yield document
 
     dataset = _write(
         *(config, context, tokenizer, read(), total, "documents"),
-        lambda document: document.hash,
         lambda documents: tokenize_documents(documents, encoder, begin, end),
     )
     framing = (begin is not None) + (end is not None)
@@ -81,7 +73,7 @@ def write_documents(
         "empty_documents": int((dataset.lengths <= framing).sum()),
         "vocabulary": dataset.index.vocabulary,
     }
-    return _result(config, dataset, tokenizer, metrics, "documents", warning=_unlike(config, first, whole, "documents"))
+    return StageResult(metrics=metrics, sections=(_section(config, dataset, tokenizer, metrics, "documents"),))
 
 
 def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
@@ -97,24 +89,23 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         )
     left_out: list[RejectedRecord] = []
     made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]
-    sources = (*config.conversations, *(str(path.absolute()) for path in made))
-    files = conversation_files(sources, context.base, left_out)
+    files = conversation_files(
+        (*config.conversations, *(str(path.absolute()) for path in made)), context.base, left_out
+    )
     found = [(path, conversation_hash(row), question_hash(row)) for path, row in read_dialogues(files)]
-    if not found:
-        raise ValueError(f"there is no conversation in {', '.join(sources)}: the files are empty")
     drawn = _within_quotas(found, config.quotas)
-    total = _some([(question, None) for _, _, question in compress(found, drawn)], config, "conversations")
+    total = _count(((question, None) for _, _, question in compress(found, drawn)), config, "conversations")
     here = [taken and belongs(question, config) for (_, _, question), taken in zip(found, drawn, strict=True)]
     rows, counts = (row for _, row in compress(read_dialogues(files), here)), Counter[str]()
     # From the first row again also after an interruption: what is cut and left out is counted.
     texts = tokenize_conversations(rows, renderer, config.learn, config.length, counts)
     tokenizer = renderer.tokenizer
-    dataset = _write(*(config, context, tokenizer, texts, total, "conversations"), attrgetter("hash"), iter)
+    dataset = _write(config, context, tokenizer, texts, total, "conversations", iter)
     write_text(context.output / CHAT_TEMPLATE, renderer.template.source)
     metrics = {
         "conversations": dataset.documents,
         "tokens": dataset.tokens,
-        "learned_tokens": int(sum(mask.sum() for mask in masks_of(dataset))),
+        "learned_tokens": dataset.learned_tokens,
         "cut": counts["cut"],
         "too_long": counts["too_long"],
         "over_quota": len(drawn) - sum(drawn),
@@ -122,10 +113,14 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "left_out": sum(item.count for item in left_out),
         "vocabulary": dataset.index.vocabulary,
     }
-    warning = _unlike(config, total, sum(drawn), "conversations")
-    result = _result(config, dataset, tokenizer, metrics, "conversations", left_out, warning)
-    section = replace(result.sections[0], alarms=_alarms(config, counts, total))
-    return replace(result, sections=(section, learned_section(dataset, tokenizer)))
+    reasons = {
+        "cut": f"are cut behind an earlier answer, as they have more than length={config.length} tokens",
+        "too_long": f"are left out, as their first exchange has more than length={config.length} tokens",
+        "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
+    }
+    alarms = tuple(f"{counts[each]:,} of {total:,} conversations {reasons[each]}" for each in reasons if counts[each])
+    section = _section(config, dataset, tokenizer, metrics, "conversations", left_out, alarms)
+    return StageResult(metrics=metrics, sections=(section, learned_section(dataset, tokenizer)))
 
 
 def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, int]) -> list[bool]:
@@ -139,17 +134,6 @@ def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, i
         for number in sorted(pool, key=lambda number: rows[number][1])[most:]:
             taken[number] = False
     return taken
-
-
-def _alarms(config: TokenizeConfig, counts: Counter[str], total: int) -> tuple[str, ...]:
-    reasons = {
-        "cut": f"are cut behind an earlier answer, as they have more than length={config.length} tokens",
-        "too_long": f"are left out, as their first exchange has more than length={config.length} tokens",
-        "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
-    }
-    return tuple(
-        f"{counts[name]:,} of {total:,} conversations {what}" for name, what in reasons.items() if counts[name]
-    )
 
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
@@ -169,34 +153,16 @@ def document_belongs(text_hash: str, origin: str | None, config: TokenizeConfig)
     return config.part == "training" and belongs(origin, config) and belongs(text_hash, config)
 
 
-def _some(texts: Sequence[tuple[str, str | None]], config: TokenizeConfig, unit: str) -> int:
+def _count(texts: Iterator[tuple[str, str | None]], config: TokenizeConfig, unit: str) -> int:
     """How many of the texts, (hash, of a copy the hash of its origin), belong; ValueError for none."""
-    if config.held_out and len({origin or text_hash for text_hash, origin in texts}) < 2:
-        raise ValueError(
-            f"held_out keeps whole {unit} from training, and there is one only: divide it into several, or leave "
-            "held_out out"
-        )
     total = sum(document_belongs(*each, config) for each in texts)
     if not total:
-        other = "training" if config.part == "held_out" else "held_out"
+        share = f"held_out={config.held_out} leaves" if config.held_out else "there are"
         raise ValueError(
-            f"held_out={config.held_out} leaves no {unit} for part={config.part}: there are too few of them. Give more "
-            f"than {len(texts)}, or another share of held_out, which the stage of part={other} needs as well"
+            f"{share} no {unit} for part={config.part}: give more of them, or another share of held_out to the stages "
+            "of both parts"
         )
     return total
-
-
-def _unlike(config: TokenizeConfig, own: int, whole: int, unit: str) -> str:
-    """Where less than half or more than twice of what is to be held out really is: how much, in words. `own` of `whole`
-    is on the side that the config asks for."""
-    share = own / max(whole, 1) if config.part == "held_out" else 1 - own / max(whole, 1)
-    if not config.held_out or config.held_out / 2 <= share <= 2 * config.held_out:
-        return ""
-    what = "the text" if unit == "documents" else f"the {unit}"
-    return (
-        f" WARNING: held_out={config.held_out:g} keeps {share:.1%} of {what} from training, as whole {unit} are kept, "
-        "by their hashes, and these are few or of unlike sizes. Give more of them, or set another share."
-    )
 
 
 def _write(
@@ -206,14 +172,13 @@ def _write(
     texts: Iterator[Any],
     total: int,
     unit: str,
-    hash_of: Callable[[Any], str],
     convert: Callable[[Iterator[Any]], Iterator[Tokenized]],
 ) -> TokenDataset:
     """All `total` texts through `convert` into shards; those that an interrupted run wrote already are passed over."""
     (context.work / INDEX).unlink(missing_ok=True)  # of a run killed between its last shard and its end
     with TokenWriter(context.work, tokenizer.hash, tokenizer.vocabulary_size, config.shard_tokens) as writer:
         kept = len(writer.hashes)
-        if [hash_of(text) for text in islice(texts, kept)] != writer.hashes:
+        if [text.hash for text in islice(texts, kept)] != writer.hashes:
             raise ValueError(f"an interrupted run left shards of other {unit}: delete {context.work}")
         for done, found in enumerate(convert(texts), start=kept + 1):
             writer.add(found.ids, found.hash, found.mask)
@@ -225,46 +190,44 @@ def _write(
     return TokenDataset(context.output)
 
 
-def _result(
+# ---------------------------------------------------------------------------------------------------------------------
+# The report
+
+
+def _section(
     config: TokenizeConfig,
     dataset: TokenDataset,
     tokenizer: Tokenizer,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, Any],
     unit: str,
     left_out: Sequence[RejectedRecord] = (),
-    warning: str = "",
-) -> StageResult:
-    vocabulary = dataset.index.vocabulary[:12]
-    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {vocabulary}…{warning}"
+    alarms: tuple[str, ...] = (),
+) -> Section:
+    text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {tokenizer.hash[:12]}…"
     rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
     tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
     if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
     title = f"Tokens of {'held-out ' if config.part == 'held_out' else ''}{unit}"  # a build has several of these stages
-    return StageResult(metrics=metrics, sections=(Section(title, text, tuple(tables)),))
+    return Section(title, text, tuple(tables), alarms=alarms)
 
 
 def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:
     """How the first of them begin and end, read back from the shards."""
-
-    def tokens(start: int, stop: int) -> str:
-        ids = dataset.read(start, stop).tolist() if stop > start else []
-        return "│".join(tokenizer.decode([token], skip_special=False).replace("\n", "⏎") for token in ids)
-
     rows = []
     for number in range(min(dataset.documents, _SHOWN)):
-        start, stop = dataset.offsets[number : number + 2].tolist()
-        whole = stop - start <= 2 * _ENDS
-        told = tokens(start, stop) if whole else f"{tokens(start, start + _ENDS)} … {tokens(stop - _ENDS, stop)}"
-        rows.append((number, stop - start, told))
+        ids = dataset.read(*dataset.offsets[number : number + 2].tolist()).tolist()
+        parts = [ids] if len(ids) <= 2 * _ENDS else [ids[:_ENDS], ids[-_ENDS:]]
+        told = ("│".join(tokenizer.decode([token], skip_special=False) for token in part) for part in parts)
+        rows.append((number, len(ids), " … ".join(told).replace("\n", "⏎")))
     return Table((unit.removesuffix("s"), "tokens", "reads"), tuple(rows), f"The first {unit}, │ between tokens")
 
 
-def learned_section(dataset: TokenDataset, tokenizer: Tokenizer, examples: int = 3) -> Section:
+def learned_section(dataset: TokenDataset, tokenizer: Tokenizer) -> Section:
     """The share of tokens that is learned, and some conversations, from the first to the last, with these marked."""
-    learned, last = sum(int(mask.sum()) for mask in masks_of(dataset)), dataset.documents - 1
+    learned, last = dataset.learned_tokens, dataset.documents - 1
     passages = []
-    for number in sorted({last * each // max(examples - 1, 1) for each in range(examples)}):
+    for number in sorted({last * each // (_SHOWN - 1) for each in range(_SHOWN)}):
         start, stop = dataset.offsets[number : number + 2].tolist()
         ids, mask = dataset.read(start, stop).tolist(), dataset.mask(start, stop).tolist()
         note = f"{len(ids):,} tokens, {sum(mask):,} learned" + f", the first {_MOST:,} shown" * (len(ids) > _MOST)

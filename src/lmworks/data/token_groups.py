@@ -64,7 +64,7 @@ class TokenGroups:
     columns  name → (sequences,) numbers
     cut      how many sequences lost their end when they were made
 
-    ValueError for columns that have another number of values than there are sequences.
+    ValueError for masks and columns that have another number of values than there are tokens and sequences.
     """
 
     tokens: NDArray[np.int32]
@@ -76,6 +76,8 @@ class TokenGroups:
 
     def __post_init__(self) -> None:
         columns = {name: np.asarray(values, np.float32) for name, values in self.columns.items()}
+        if self.learned is not None and self.learned.shape != self.tokens.shape:
+            raise ValueError(f"{len(self.learned)} tokens of {len(self.tokens)} say whether they are to be learned")
         for name, values in columns.items():
             if values.shape != self.ends.shape:
                 raise ValueError(f"the column {name} has the shape {values.shape} for {len(self.ends)} sequences")
@@ -129,28 +131,18 @@ class TokenGroups:
 def join_groups(groups: Iterable[TokenGroup], cut: int = 0) -> TokenGroups:
     """The groups in this order. All have the same columns, and all or none say what is to be learned.
 
-    ValueError for no group, one without a sequence, an empty sequence, and where numbers are not one for each.
+    ValueError for no group, and for one without a sequence or with an empty one.
     """
-    ids, learned, lengths, sizes = [], [], [], []
-    columns: dict[str, list[float]] = {}
-    for number, group in enumerate(groups):
-        own = [len(row) for row in group.ids]
-        if not own or not all(own):
-            raise ValueError(f"group {number} has no sequence, or an empty one")
-        if group.learned is not None and [len(row) for row in group.learned] != own:
-            raise ValueError(f"group {number} does not say of each id whether it is to be learned")
-        if number and (group.columns.keys() != columns.keys() or (group.learned is None) != (not learned)):
-            raise ValueError(f"group {number} has the columns {sorted(group.columns)}, others have {sorted(columns)}")
-        for name, values in group.columns.items():
-            if len(values) != len(own):
-                raise ValueError(f"{name} has {len(values)} numbers for the {len(own)} sequences of group {number}")
-            columns.setdefault(name, []).extend(values)
-        ids += [np.asarray(row, np.int32) for row in group.ids]
-        learned += [np.asarray(row, bool) for row in group.learned or ()]
-        lengths += own
-        sizes.append(len(own))
-    if not ids:
-        raise ValueError("there are no groups")
+    given = list(groups)
+    rows = [np.asarray(row, np.int32) for group in given for row in group.ids]
+    sizes = [len(group.ids) for group in given]
+    if not rows or not all(sizes) or not all(map(len, rows)):
+        raise ValueError("there are no groups, or one has no sequence, or an empty one")
+    learned = [np.asarray(row, bool) for group in given for row in group.learned or ()]
+    columns = {
+        name: np.array([value for group in given for value in group.columns[name]], np.float32)
+        for name in given[0].columns
+    }
+    ends = np.cumsum([len(row) for row in rows])
     masks = np.concatenate(learned) if learned else None
-    arrays = {name: np.array(values, np.float32) for name, values in columns.items()}
-    return TokenGroups(np.concatenate(ids), np.cumsum(lengths), np.cumsum([0, *sizes]), masks, arrays, cut)
+    return TokenGroups(np.concatenate(rows), ends, np.cumsum([0, *sizes]), masks, columns, cut)

@@ -7,14 +7,12 @@
     hashes    32 bytes a document, SHA-256 of its text: from a training token back to where it came from
 
 All numbers are little-endian. The file is written under a temporary name, synced and renamed, so a kill leaves it whole
-or not at all. Opening one checks magic, version, checksum of the header, length of the file and the offsets;
-`TokenShard.verify` reads all of it and compares with the digest in the header.
+or not at all. Opening one checks header and length; `TokenShard.verify` reads all of it.
 """
 
 import hashlib
 import mmap
 import os
-import re
 import zlib
 from pathlib import Path
 
@@ -45,17 +43,8 @@ class ShardError(ValueError):
     """A file that is no whole token shard, or not of the vocabulary asked for; the message says which and why."""
 
 
-def checked_hash(text: str, what: str) -> str:
-    """`text`, if it is a SHA-256 in hex (64 of 0-9 and a-f); else ValueError, which says `what` it should have been."""
-    if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
-        raise ValueError(f"{what} is a SHA-256 in lower-case hex, 64 digits; got {text!r}")
-    return text
-
-
 def token_dtype(vocabulary_size: int) -> np.dtype:
     """uint16 where all ids fit, else uint32."""
-    if not 1 <= vocabulary_size <= 2**32:
-        raise ValueError(f"a vocabulary has between 1 and 2^32 tokens, got {vocabulary_size}")
     return np.dtype("<u2" if vocabulary_size <= 2**16 else "<u4")
 
 
@@ -67,8 +56,6 @@ class ShardFile:
 
     def __init__(self, path: Path, vocabulary: str, vocabulary_size: int) -> None:
         self.path = path
-        self.tokens = 0
-        self.documents = 0
         self._vocabulary, self._vocabulary_size = bytes.fromhex(vocabulary), vocabulary_size
         self._dtype = token_dtype(vocabulary_size)
         self._offsets = [0]
@@ -76,17 +63,23 @@ class ShardFile:
         self._masks: list[NDArray[np.bool_]] = []
         self._masked = False
         self._digest = hashlib.sha256()
-        self._temporary = path.with_name(f".{path.name}.tmp")  # `TokenWriter` sees to it that it is the only one
+        self._temporary = path.with_name(f".{path.name}.tmp")
         self._stream = self._temporary.open("wb")
         self._stream.write(bytes(HEADER.itemsize))
 
-    def add(self, ids: NDArray[np.integer], document_hash: str, mask: NDArray[np.bool_] | None) -> None:
+    @property
+    def tokens(self) -> int:
+        return self._offsets[-1]
+
+    @property
+    def documents(self) -> int:
+        return len(self._hashes)
+
+    def add(self, ids: NDArray[np.integer], document_hash: bytes, mask: NDArray[np.bool_] | None) -> None:
         """Append a document; the caller has checked its ids and the length of its mask."""
         self._write(ids.astype(self._dtype).tobytes())
-        self.tokens += len(ids)
-        self.documents += 1
-        self._offsets.append(self.tokens)
-        self._hashes.append(bytes.fromhex(document_hash))
+        self._offsets.append(self.tokens + len(ids))
+        self._hashes.append(document_hash)
         self._masks.append(np.ones(len(ids), bool) if mask is None else mask)
         self._masked |= mask is not None
 
@@ -96,8 +89,14 @@ class ShardFile:
             self._write(np.packbits(np.concatenate(self._masks), bitorder="little").tobytes())
         self._write(np.array(self._offsets, "<u8").tobytes())
         self._write(b"".join(self._hashes))
+        header = np.zeros((), HEADER)
+        header["magic"], header["version"], header["token_bytes"] = MAGIC, VERSION, self._dtype.itemsize
+        header["vocabulary_size"], header["masked"] = self._vocabulary_size, self._masked
+        header["documents"], header["tokens"] = self.documents, self.tokens
+        header["vocabulary"], header["digest"] = np.void(self._vocabulary), np.void(self._digest.digest())
+        header["checksum"] = zlib.crc32(header.tobytes()[:-4])
         self._stream.seek(0)
-        self._stream.write(self._header())
+        self._stream.write(header.tobytes())
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._stream.close()
@@ -107,24 +106,15 @@ class ShardFile:
     def discard(self) -> None:
         """Give up: the temporary file goes away."""
         self._stream.close()
-        self._temporary.unlink(missing_ok=True)
+        self._temporary.unlink()
 
     def _write(self, data: bytes) -> None:
         self._digest.update(data)
         self._stream.write(data)
 
-    def _header(self) -> bytes:
-        header = np.zeros((), HEADER)
-        header["magic"], header["version"], header["token_bytes"] = MAGIC, VERSION, self._dtype.itemsize
-        header["vocabulary_size"], header["masked"] = self._vocabulary_size, self._masked
-        header["documents"], header["tokens"] = self.documents, self.tokens
-        header["vocabulary"], header["digest"] = np.void(self._vocabulary), np.void(self._digest.digest())
-        header["checksum"] = zlib.crc32(header.tobytes()[:-4])
-        return header.tobytes()
-
 
 class TokenShard:
-    """A shard, memory-mapped. ShardError when the file is foreign, damaged or not whole.
+    """A shard, memory-mapped. ShardError when the file is foreign, damaged in its header or not whole.
 
     tokens      (tokens,) uint16 or uint32, on the disk until looked at
     offsets     (documents + 1,) int64
@@ -136,32 +126,36 @@ class TokenShard:
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as stream:
-            header = _checked_header(path, stream.read(HEADER.itemsize))
+            raw = stream.read(HEADER.itemsize)
+            if len(raw) < HEADER.itemsize or not raw.startswith(MAGIC):
+                raise ShardError(f"{path} is no token shard; shards are made by the stage data.tokenize")
+            header = np.frombuffer(raw, HEADER)[0]
+            if header["version"] != VERSION:
+                raise ShardError(
+                    f"{path} is a token shard of version {header['version']}, this program reads {VERSION}"
+                )
+            if header["checksum"] != zlib.crc32(raw[:-4]):
+                raise ShardError(f"{path} is damaged: its header does not have the recorded checksum; make it again")
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self.vocabulary = header["vocabulary"].tobytes().hex()
         self.vocabulary_size = int(header["vocabulary_size"])
         self.digest = header["digest"].tobytes().hex()
+        self.masked = bool(header["masked"])
         documents, tokens = int(header["documents"]), int(header["tokens"])
-        mask_bytes = -(-tokens // 8) if header["masked"] else 0
-        dtype = token_dtype(self.vocabulary_size)
-        lengths = (tokens * dtype.itemsize, mask_bytes, (documents + 1) * 8, documents * HASH_BYTES)
-        if len(self._map) != HEADER.itemsize + sum(lengths):
-            expected = HEADER.itemsize + sum(lengths)
-            raise ShardError(f"{path} has {len(self._map):,} bytes and should have {expected:,}: make it again")
-        start = HEADER.itemsize
-        ends = np.cumsum([start, *lengths]).tolist()
+        mask_bytes, dtype = -(-tokens // 8) * self.masked, token_dtype(self.vocabulary_size)
+        lengths = (HEADER.itemsize, tokens * dtype.itemsize, mask_bytes, (documents + 1) * 8, documents * HASH_BYTES)
+        start, mask, offsets, hashes, end = np.cumsum(lengths).tolist()
+        if len(self._map) != end:
+            raise ShardError(f"{path} has {len(self._map):,} bytes and should have {end:,}: make it again")
         self.tokens: NDArray[np.unsignedinteger] = np.frombuffer(self._map, dtype, tokens, start)
-        self.masked = bool(mask_bytes)
-        self._mask = np.frombuffer(self._map, np.uint8, mask_bytes, ends[1]) if mask_bytes else None
-        self.offsets = np.frombuffer(self._map, "<u8", documents + 1, ends[2]).astype(np.int64)
-        self.hashes = np.frombuffer(self._map, np.uint8, documents * HASH_BYTES, ends[3]).reshape(-1, HASH_BYTES)
-        if self.offsets[0] != 0 or self.offsets[-1] != tokens or (np.diff(self.offsets) < 0).any():
-            raise ShardError(f"{path} is damaged: the index of its documents does not fit its tokens; make it again")
+        self._mask = np.frombuffer(self._map, np.uint8, mask_bytes, mask) if mask_bytes else None
+        self.offsets = np.frombuffer(self._map, "<u8", documents + 1, offsets).astype(np.int64)
+        self.hashes = np.frombuffer(self._map, np.uint8, documents * HASH_BYTES, hashes).reshape(-1, HASH_BYTES)
 
-    def mask(self, start: int, stop: int) -> NDArray[np.bool_] | None:
-        """(stop - start,) bool: which of these tokens are to be learned; None where all tokens of the shard are."""
+    def mask(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """(stop - start,) bool: which of these tokens are to be learned."""
         if self._mask is None:
-            return None
+            return np.ones(stop - start, bool)
         first = start // 8
         bits = np.unpackbits(self._mask[first : -(-stop // 8)], bitorder="little")
         return bits[start - 8 * first : stop - 8 * first].view(bool)
@@ -171,16 +165,3 @@ class TokenShard:
         found = hashlib.sha256(memoryview(self._map)[HEADER.itemsize :]).hexdigest()
         if found != self.digest:
             raise ShardError(f"{self.path} is damaged: its content has another digest than when written; make it again")
-
-
-def _checked_header(path: Path, raw: bytes) -> np.ndarray:
-    if len(raw) < HEADER.itemsize or not raw.startswith(MAGIC):
-        raise ShardError(f"{path} is no token shard; shards are made by the stage data.tokenize")
-    header = np.frombuffer(raw, HEADER)[0]
-    if header["version"] != VERSION:
-        raise ShardError(f"{path} is a token shard of version {header['version']}, this program reads {VERSION}")
-    if header["checksum"] != zlib.crc32(raw[:-4]):
-        raise ShardError(f"{path} is damaged: its header does not have the recorded checksum; make it again")
-    if header["token_bytes"] != token_dtype(int(header["vocabulary_size"])).itemsize:
-        raise ShardError(f"{path} is damaged: {header['token_bytes']} bytes a token do not fit its vocabulary")
-    return header

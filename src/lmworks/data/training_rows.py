@@ -25,16 +25,7 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json, write_text
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.conversations import (
-    RowError,
-    as_messages,
-    check_encodable,
-    conversation_files,
-    decoded,
-    parse_json,
-    parsed_rows,
-    rows_of,
-)
+from lmworks.data.conversations import as_messages, columns_of, conversation_files, parsed_rows, rows_of
 from lmworks.data.document_tokens import learned_part, prompts_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
@@ -65,7 +56,6 @@ _BY_COLUMN: dict[str, type[PreferenceRow]] = {  # the column that only one kind 
     "prompt": Verifiable,
 }
 PROVENANCE = [each.name for each in fields(Provenance)]
-SUFFIX = ".jsonl"
 _AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
 Completed = PromptCompletion | LabelledCompletion | Rated | Preference
 Row = Completed | Stepwise
@@ -76,27 +66,27 @@ STEP_END = "\n"  # stands between the steps of a solution
 
 
 def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
-    """The rows of the files, of these kinds alone where any are named. RowError for the first that is not, or is none,
-    or whose answers are equal: what to do, and how many more there are."""
+    """The rows of the files, of these kinds alone where any are named. ValueError for one that is not, or is none, or
+    whose answers are equal."""
 
     def parse(found: Any, where: str) -> PreferenceRow:
         row = parse_preference_row(found, where)
         if kinds and type(row) not in kinds:
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise RowError("kind", f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
+            raise ValueError(f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
         if isinstance(row, Preference) and row.chosen == row.rejected:
-            raise RowError("equal", f"{where}: chosen and rejected are equal: remove the row")
+            raise ValueError(f"{where}: chosen and rejected are equal: remove the row")
         return row
 
     return [row for _, row in parsed_rows(files, parse)]
 
 
 def parse_preference_row(found: Any, where: str) -> PreferenceRow:
-    """An object, or a line of a .jsonl file, as the row that its columns say. RowError says `where` it is none."""
+    """An object, or a line of a .jsonl file, as the row that its columns say. ValueError says `where` it is none."""
     row = columns_of(found, where)
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
-        raise RowError("columns", f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
+        raise ValueError(f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
     if kind is Verifiable:
         row = {"answer": "", "verifier": "", **row}
     if type(row.get("label")) is int and row["label"] in (0, 1):
@@ -105,24 +95,12 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
     return row_of(kind, row, where)
 
 
-def columns_of(found: Any, where: str) -> dict[str, Any]:
-    """The columns of an object, or of a line of a .jsonl file, without those that are null. RowError for another
-    value."""
-    found = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
-    if not isinstance(found, dict):
-        raise RowError("form", f"{where}: a row is an object, got {found!r:.100}")
-    return {key: value for key, value in found.items() if value is not None}
-
-
 def row_of(kind: type[T], columns: dict[str, Any], where: str) -> T:
-    """The row, whose source is `where` unless its columns say who made it. RowError for columns that do not make it."""
+    """The row, whose source is `where` unless its columns say who made it. ValueError for columns that do not make
+    it."""
     made = {name: columns.pop(name) for name in PROVENANCE if name in columns}
     made = {"source": where, **made, **columns.pop("provenance", {})}
-    try:
-        check_encodable(columns, where)
-        return from_mapping(kind, {**columns, "provenance": made}, [where])
-    except ValueError as error:
-        raise RowError("form", f"{error}" if where in str(error) else f"{where}: {error}") from error
+    return from_mapping(kind, {**columns, "provenance": made}, [where])
 
 
 def row_columns(row: Any) -> dict[str, Any]:
@@ -149,7 +127,7 @@ def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 def pair_files(sources: Sequence[str], base: Path, left_out: list[RejectedRecord] | None = None) -> list[Path]:
     """The .jsonl files of `sources`, as `conversation_files`."""
-    return conversation_files(sources, base, left_out, (SUFFIX,), "pairs")
+    return conversation_files(sources, base, left_out, (".jsonl",), "pairs")
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
@@ -158,17 +136,12 @@ def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
         yield from (pair_of(TextPair, line, where) for where, line in rows_of(path))
 
 
-def pair_of(kind: type[PairT], line: bytes | str, where: str) -> PairT:
-    """The pair that a line is. ValueError for one that is no JSON object of a pair, an empty text, and half a surrogate
-    pair, which no tokenizer can read; it begins with `where`."""
-    found: Any = parse_json(line if isinstance(line, str) else decoded(line, where), where)
-    if not isinstance(found, Mapping):
-        raise ValueError(f'{where}: a pair is an object, {{"anchor": ..., "positive": ...}}, got {found!r:.100}')
-    pair = from_mapping(kind, found, [where])
-    for text in (pair.anchor, pair.positive, *pair.negatives):
-        if not text.strip():
-            raise ValueError(f"{where}: a text of the pair is empty")
-    check_encodable(found, where)
+def pair_of(kind: type[PairT], found: Any, where: str) -> PairT:
+    """The pair that an object, or a line of a .jsonl file, is. ValueError, which begins with `where`, for one that is
+    none, and for an empty text."""
+    pair = from_mapping(kind, columns_of(found, where), [where])
+    if not all(map(str.strip, (pair.anchor, pair.positive, *pair.negatives))):
+        raise ValueError(f"{where}: a text of the pair is empty")
     return pair
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_json, write_json
 from lmworks.config import from_mapping
-from lmworks.data.conversations import decoded, parse_json, rows_of
+from lmworks.data.conversations import columns_of, rows_of
 from lmworks.data.training_rows import pair_files
 from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.config import LearnedConfig
@@ -170,7 +170,7 @@ def read_rated(files: Sequence[Path]) -> Iterator[Rated]:
     """ValueError, with the line, for one that is no `Rated` of two texts with the source of its document."""
     for path in files:
         for where, line in rows_of(path):
-            row = from_mapping(Rated, parse_json(decoded(line, where), where), [where])
+            row = from_mapping(Rated, columns_of(line, where), [where])
             texts = (row.prompt, row.completion)
             if not all(isinstance(text, str) and text.strip() for text in texts) or not math.isfinite(row.rating):
                 raise ValueError(f"{where}: prompt and completion are texts that are not empty, and the rating finite")

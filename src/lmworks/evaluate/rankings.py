@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 from lmworks.artefact import hash_json
-from lmworks.data.conversations import RowError, rows_of
-from lmworks.data.training_rows import PROVENANCE, columns_of, row_of
+from lmworks.data.conversations import columns_of, rows_of
+from lmworks.data.training_rows import PROVENANCE, row_of
 from lmworks.evaluate.votes import Vote, read_standing
 from lmworks.records import Preference, Provenance, TextOrMessages
 
@@ -92,7 +92,7 @@ def order_shown(one: Candidates, annotator: str | None) -> list[int]:
 
 def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
     """Rows of a .jsonl, .json or .parquet file: `prompt` with `completions` (and `systems`), or with `chosen` and
-    `rejected`. Equal completions are one. RowError for a row of another kind or with fewer than `least` completions."""
+    `rejected`. Equal completions are one. ValueError for another row, or one with fewer than `least` completions."""
     rows = []
     for where, found in rows_of(path):
         columns = columns_of(found, where)
@@ -101,7 +101,7 @@ def read_candidates(path: Path, least: int = 2) -> list[Candidates]:
         one = row_of(Candidates, {"completions": pair, **known}, where)
         kept = [n for n, text in enumerate(one.completions) if text not in one.completions[:n]]
         if not least <= len(kept) <= MOST:
-            raise RowError("completions", f"{where}: {len(kept)} different completions: give {least} to {MOST}")
+            raise ValueError(f"{where}: {len(kept)} different completions: give {least} to {MOST}")
         texts, systems = tuple(one.completions[n] for n in kept), tuple(one.systems[n] for n in kept if one.systems)
         rows.append(replace(one, completions=texts, systems=systems))
     return rows

@@ -20,7 +20,6 @@ from lmworks.adapt.qlora import quantise_base
 from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
-from lmworks.data.document_tokens import masks_of
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble
@@ -161,7 +160,7 @@ def derived_finetune(
 
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
-        learned = sum(int(mask.sum()) for dataset in datasets for mask in masks_of(dataset))
+        learned = sum(dataset.learned_tokens for dataset in datasets)
         found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds or seconds_of, longest)
         for what, value, why in reasons:
             context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")

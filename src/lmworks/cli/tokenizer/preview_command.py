@@ -245,7 +245,7 @@ def read_row(path: Path, row: int = 1) -> "Dialogue":
 
 def read_tools(path: Path) -> list[Mapping[str, Any]]:
     """A list of functions, or one, with or without the `{"type": "function", "function": ...}` around each."""
-    from lmworks.data.conversations import parse_json, parse_tools, read_text
+    from lmworks.data.conversations import parse_json, parse_tools
 
-    found = parse_json(read_text(path), str(path))
+    found = parse_json(path.read_bytes(), str(path))
     return parse_tools(found if isinstance(found, list) else [found], str(path))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lmworks.data.conversations import RowError, check_encodable, decoded, parse_json, rows_of
+from lmworks.data.conversations import columns_of, rows_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.data.training_rows import pair_of
 from lmworks.records import TextPair
@@ -138,14 +138,12 @@ def _class_of(row: Row) -> str:
 
 
 def _columns_of(found: Any, where: str, names: Sequence[str]) -> Mapping[str, Any]:
-    row = parse_json(decoded(found, where), where) if isinstance(found, bytes) else found
-    if not isinstance(row, Mapping) or not set(names) <= row.keys():
-        got = ", ".join(map(str, row)) if isinstance(row, Mapping) else f"{row!r:.100}"
-        raise RowError("row type", f"{where}: a row needs {', '.join(names)}; got {got}")
-    check_encodable(row, where)
+    row = columns_of(found, where)
+    if not set(names) <= row.keys():
+        raise ValueError(f"{where}: a row needs {', '.join(names)}; got {', '.join(row)}")
     for name in names[:2]:
         if not isinstance(row[name], str) or not row[name].strip():
-            raise RowError("empty text", f"{where}: {name} must be a text that is not empty")
+            raise ValueError(f"{where}: {name} must be a text that is not empty")
     return row
 
 
@@ -154,10 +152,10 @@ def _reading(found: Any, where: str) -> Reading:
     answers = row["answers"] if isinstance(row["answers"], Mapping) else {}
     texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-        raise RowError("answers", f'{where}: answers are {{"text": [...], "answer_start": [...]}}, as many of each')
+        raise ValueError(f'{where}: answers are {{"text": [...], "answer_start": [...]}}, as many of each')
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(start, int) or not text or row["context"][start : start + len(text)] != text:
-            raise RowError("span", f"{where}: the answer {text!r:.60} does not stand at {start} of the context")
+            raise ValueError(f"{where}: the answer {text!r:.60} does not stand at {start} of the context")
     spans = tuple((start, start + len(text)) for text, start in zip(texts, starts, strict=True))
     return Reading(row["question"], row["context"], spans)
 
@@ -165,12 +163,12 @@ def _reading(found: Any, where: str) -> Reading:
 def _ranked(found: Any, where: str) -> Ranking:
     row = pair_of(Ranking, found, where)
     if not all(map(str.strip, row.positives)) or set(row.right) & set(row.negatives):
-        raise RowError("positives", f"{where}: positives are texts that are not empty, and no negatives")
+        raise ValueError(f"{where}: positives are texts that are not empty, and no negatives")
     return row
 
 
 def _entailment(found: Any, where: str) -> Entailment:
     row = _columns_of(found, where, ("premise", "hypothesis", "label"))
     if row["label"] not in LABELS:
-        raise RowError("label", f"{where}: label is one of {', '.join(LABELS)}, got {row['label']!r}")
+        raise ValueError(f"{where}: label is one of {', '.join(LABELS)}, got {row['label']!r}")
     return Entailment(row["premise"], row["hypothesis"], row["label"])

@@ -1,0 +1,139 @@
+"""Mixing: quotas by their definition, an order that keeps each source at its share, and runs that get longer."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lmworks.corpus.balance.quotas import quotas, temperature_weights
+from lmworks.data.config import LARGEST, LoaderConfig, SourceConfig
+from lmworks.data.mixture import DrawPlan, Mixture
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Quotas
+
+
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 1e3), st.none() | st.integers(0, 500)), min_size=1, max_size=8),
+    st.integers(1, 3000),
+)
+def test_quotas_are_water_filling(sources, total):
+    weights, caps = [weight for weight, _ in sources], [cap for _, cap in sources]
+    if None not in caps and sum(caps) < total:
+        with pytest.raises(ValueError, match="raise max_epochs"):
+            quotas(weights, caps, total)
+        return
+    found = quotas(weights, caps, total)
+    assert sum(found) == total
+    assert all(cap is None or quota <= cap for quota, cap in zip(found, caps, strict=True))
+    # One level fits all: who is below its cap has level·weight, who is at its cap would have more; up to rounding.
+    lowest = max((q - 1) / w for q, w in zip(found, weights, strict=True))
+    highest = min(
+        ((q + 1) / w for q, w, cap in zip(found, weights, caps, strict=True) if q != cap), default=float("inf")
+    )
+    assert lowest <= highest * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weights", "caps", "total", "found"),
+    [
+        ([1, 1, 2], [None, None, None], 8, [2, 2, 4]),
+        ([1, 1, 2], [None, None, 2], 8, [3, 3, 2]),  # what the third lacks, the others share
+        ([1, 9, 10], [None, 3, None], 25, [2, 3, 20]),
+        ([1, 1, 1], [None, None, None], 4, [2, 1, 1]),  # the remainder goes to the first
+        ([0.1, 0.2], [None, None], 30, [10, 20]),
+        (temperature_weights([100, 400], 1), [None, None], 50, [10, 40]),
+        (temperature_weights([100, 400], 2), [None, None], 30, [10, 20]),
+        (temperature_weights([100, 400], 1e9), [None, None], 30, [15, 15]),
+    ],
+)
+def test_quotas_worked_by_hand(weights, caps, total, found):
+    assert quotas(weights, caps, total) == found
+
+
+def test_a_cap_is_taken_as_it_is_written():
+    sources = {"a": SourceConfig("folder", max_epochs=0.29), "b": SourceConfig("folder")}
+    assert DrawPlan(LoaderConfig(sources, batch=10, steps=10), [100, 1]).quotas == (29, 71)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Order
+
+
+@given(st.lists(st.integers(0, 400) | st.integers(0, 4), min_size=1, max_size=9).filter(any), st.data())
+def test_every_prefix_of_the_run_keeps_the_shares_and_the_run_the_quotas(wanted, data):
+    """By less than 1.7 sequences, and by less than one where there are up to three sources; each draw knows its source
+    and index without those before."""
+    mixture = Mixture(wanted)
+    sources, index = mixture.draw(np.arange(mixture.total))
+    drawn = np.cumsum(sources[:, None] == np.arange(len(wanted)), axis=0)  # (draws, sources)
+    exact = np.arange(1, mixture.total + 1)[:, None] * (np.array(wanted) / mixture.total)
+    assert np.abs(drawn - exact).max() < (1.7 if len(wanted) > 3 else 1 + 1e-9)
+    assert drawn[-1].tolist() == wanted
+    for source, quota in enumerate(wanted):
+        assert index[sources == source].tolist() == list(range(quota))
+    k = data.draw(st.integers(0, mixture.total - 1))
+    assert [int(found[0]) for found in mixture.draw(np.array([k]))] == [sources[k], index[k]]
+    assert mixture.drawn(k) == np.bincount(sources[:k], minlength=len(wanted)).tolist()
+
+
+@given(st.lists(st.integers(1, LARGEST // 60), min_size=2, max_size=60), st.data())
+def test_the_largest_runs(wanted, data):
+    mixture = Mixture(wanted)
+    k = data.draw(st.integers(0, mixture.total - 1))
+    drawn, after = mixture.drawn(k), mixture.drawn(k + 1)
+    source, index = (int(found[0]) for found in mixture.draw(np.array([k])))
+    assert [b - a for a, b in zip(drawn, after, strict=True)] == [int(i == source) for i in range(len(wanted))]
+    assert index == drawn[source]
+    exact = [quota * k / mixture.total for quota in wanted]
+    assert all(abs(count - share) < 1.7 for count, share in zip(drawn, exact, strict=True))
+    assert mixture.drawn(mixture.total) == wanted
+    with pytest.raises(ValueError, match="fewer steps"):
+        Mixture([LARGEST, 1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs of another length
+
+
+def shown(plan: DrawPlan) -> list[list[tuple[int, int]]]:
+    """(source, index) of every row of every step."""
+    steps = (plan.draw(step, 0, plan.rows(step)) for step in range(plan.steps))
+    return [list(zip(sources.tolist(), index.tolist(), strict=True)) for sources, index in steps]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=4), st.integers(1, 7), st.data())
+def test_a_run_of_any_other_length_begins_as_it_was_planned(sizes, batch, data):
+    epochs = data.draw(st.none() | st.integers(2, 60))
+    sources = {f"source {number}": SourceConfig("folder", max_epochs=epochs) for number in range(len(sizes))}
+    first = LoaderConfig(sources, batch=batch, steps=data.draw(st.none() | st.integers(1, 30)))
+    assume(epochs is None or first.steps is None or epochs * sum(sizes) >= batch * first.steps)
+    plan = DrawPlan(first, sizes)
+    whole = shown(plan)
+    for _ in range(3):
+        config = LoaderConfig(sources, batch=batch, steps=data.draw(st.integers(1, 60)))
+        try:
+            plan = DrawPlan(config, sizes, plan.horizons)
+        except ValueError:
+            assert epochs is not None
+            return
+        found = shown(plan)
+        assert len(found) == config.steps
+        assert found[: len(whole)] == whole[: len(found)]
+        whole = found if len(found) > len(whole) else whole
+        rows = [row for step in found for row in step]
+        assert plan.smallest == min(map(len, found))
+        assert plan.quotas == tuple(np.bincount([source for source, _ in rows], minlength=len(sizes)).tolist())
+        for source, quota in enumerate(plan.quotas):  # no sequence is passed over, none comes twice in an epoch
+            assert [index for at, index in rows if at == source] == list(range(quota))
+            assert epochs is None or quota <= epochs * sizes[source]
+
+
+def test_an_extension_has_the_shares_of_the_run_and_leaves_the_caps_as_they_are():
+    sources = {"a": SourceConfig("folder"), "b": SourceConfig("folder", max_epochs=1)}
+    plan = DrawPlan(LoaderConfig(sources, batch=10, steps=12), [100, 100])
+    assert plan.quotas == (60, 60)
+    longer = DrawPlan(LoaderConfig(sources, batch=10, steps=30), [100, 100], plan.horizons)
+    assert (longer.quotas, longer.horizons) == ((200, 100), (120, 300))
+    short = DrawPlan(LoaderConfig(sources, batch=10, steps=6), [100, 100], plan.horizons)
+    assert (short.quotas, short.horizons) == ((30, 30), (120,))  # which may be made longer again

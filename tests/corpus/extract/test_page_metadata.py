@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.html_to_markdown import parse_html
+from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.page_metadata import names_code, page_metadata
 
 PROSE = "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting. " * 4

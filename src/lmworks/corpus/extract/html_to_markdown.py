@@ -30,7 +30,6 @@ _SPACES = re.compile(r"[\t\n\r\f][ \t\n\r\f]*| [ \t\n\r\f]+")
 _DOUBLE_SPACES = re.compile(r" {2,}")
 _LINE_ENDS = re.compile(r" ?\n ?")
 _SOFT_HYPHEN = "\u00ad"  # where a word may be divided: no part of the text
-_CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.S)
 _PROLOGUE = re.compile(r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!DOCTYPE[^>\[]*(?:\[[^\]]*\][^>]*)?>)?", re.I)
 _LANGUAGE = re.compile(r"(?:language|lang)-([\w+#.-]{1,30})")
 _NOTE = re.compile(r"[\[(]?((?:\d{1,4}|[a-z]{1,2}|[ivxlc]{1,6}|[*†‡§¶]{1,3}))[\])]?")
@@ -43,7 +42,7 @@ def html_to_markdown(text: str) -> str:
 
     Errors as of `parse_html`.
     """
-    tree = parse_html(_CDATA.sub(lambda match: match[1].replace("&", "&amp;").replace("<", "&lt;"), text))
+    tree = parse_html(text)
     return "" if tree is None else tree_to_markdown(tree)
 
 
@@ -89,7 +88,7 @@ def tree_to_markdown(tree: Any) -> str:
         if tag == "math" and element.get("alttext"):
             page.add(f"${element.get('alttext')}$")
             walk.skip_subtree()
-        elif HIDDEN.search(element.get("style", "")):
+        elif "hidden" in element.attrib or HIDDEN.search(element.get("style", "")):
             walk.skip_subtree()
         else:
             page.add(element.text)

@@ -23,8 +23,6 @@ EXTRACTOR_VERSION = "2"
 _MAX_HEADER = 20_000  # characters
 _MAX_PART_HEADER = 4_000  # bytes; the parser of parameters takes quadratic time, once for each part
 _MAX_WORK = 50_000_000  # lines times borders of parts: a line may be that of any part which is open
-_MAX_FORWARDED = 10  # mails in mails in mails
-_MAX_PARTS = 2_000
 _MAX_TITLE = 1_000
 _HEADERS = ("from", "subject", "date", "message-id", "received", "to")  # one of them at least makes a mail
 _PLAIN = ("text/plain", "text/markdown", "text/x-diff", "text/x-patch")
@@ -113,40 +111,30 @@ def _addressed(message: Message) -> dict[str, str]:
 # Parts
 
 
-def _texts(part: Message, left_out: Counter[str], forwarded: int = 0) -> Iterator[Decoded]:
+def _texts(part: Message, left_out: Counter[str]) -> Iterator[Decoded]:
     """The texts of a part and of the parts inside, in order."""
-    left_out["parts"] += 1
-    if left_out["parts"] > _MAX_PARTS:
-        raise UnusableError(f"a mail of more than {_MAX_PARTS:,} parts")
     kind = part.get_content_type().split()[0]  # `text/plain charset=utf-8` happens
+    payload = part.get_payload()
+    children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
     if kind in _ENCRYPTED:
         left_out["encrypted"] += 1
+    elif kind == "multipart/alternative" and children:
+        # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
+        plain = [child for child in children if child.get_content_type() == "text/plain"]
+        ranked = (*plain, *(child for child in reversed(children) if child not in plain))
+        yield from next(filter(None, (list(_texts(child, left_out)) for child in ranked)), ())
     elif part.is_multipart():
-        yield from _texts_of_several(part, kind, left_out, forwarded)
+        for child in children:
+            texts = list(_texts(child, left_out))
+            if texts and kind == "message/rfc822":
+                yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
+            yield from texts
     else:
-        is_text = kind in _PLAIN or kind == "text/html" or kind.startswith("multipart/")  # one without a border
+        is_text = kind in (*_PLAIN, "text/html") or kind.startswith("multipart/")  # one without a border
         text = _text(part, kind) if is_text and part.get_content_disposition() != "attachment" else None
         left_out["attachments"] += text is None
         if text is not None and text.text:
             yield text
-
-
-def _texts_of_several(part: Message, kind: str, left_out: Counter[str], forwarded: int) -> Iterator[Decoded]:
-    payload = part.get_payload()
-    children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
-    if kind == "multipart/alternative":
-        # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
-        plain = [child for child in children if child.get_content_type() == "text/plain"]
-        ranked = (*plain, *(child for child in reversed(children) if child not in plain))
-        yield from next(filter(None, (list(_texts(child, left_out, forwarded)) for child in ranked)), ())
-    elif kind == "message/rfc822" and forwarded >= _MAX_FORWARDED:
-        left_out["attachments"] += 1
-    else:
-        for child in children:
-            texts = list(_texts(child, left_out, forwarded + (kind == "message/rfc822")))
-            if texts and kind == "message/rfc822":
-                yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
-            yield from texts
 
 
 def _text(part: Message, kind: str) -> Decoded | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract.charset import decode_html
-from lmworks.corpus.extract.html_to_markdown import HEADINGS, html_to_markdown, parse_html, tree_to_markdown
+from lmworks.corpus.extract.html_to_markdown import HEADINGS, parse_html, tree_to_markdown
 from lmworks.corpus.extract.page_metadata import names_code, page_metadata
 from lmworks.corpus.extract.text_blocks import Block, TextBlocks, asks, features, tables_around, text_blocks, width
 
@@ -70,7 +70,7 @@ def extract_html(raw: bytes, charset: str | None = None, web: Literal["main", "f
     tree = parse_html(html)
     stated = {} if tree is None else page_metadata(tree)
     if web == "whole":
-        markdown = html_to_markdown(html)
+        markdown = "" if tree is None else tree_to_markdown(tree)
     else:
         markdown = _main_text(tree, html, "fast" if web == "fast" else "default", headline=True)
     if not markdown.strip():

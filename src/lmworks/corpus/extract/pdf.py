@@ -69,18 +69,8 @@ def _page(document: "PdfDocument", number: int) -> str | None:
     import pypdfium2
 
     try:
-        page = document[number]
+        text = document[number].get_textpage().get_text_bounded()
     except pypdfium2.PdfiumError:
         return None
-    try:
-        layer = page.get_textpage()
-        try:
-            text = layer.get_text_bounded()
-        finally:
-            layer.close()
-    except pypdfium2.PdfiumError:
-        return None
-    finally:
-        page.close()
     text = normalise_newlines(_DIVIDED.sub("-\n", text)).replace(PAGE_BREAK, "\n")
     return _NOT_TEXT.sub("", text).rstrip()

@@ -7,7 +7,7 @@ it is in the element that holds most of the page's prose.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from lmworks.corpus.extract.html_to_markdown import BLOCKS, HEADINGS, HIDDEN, LEFT_OUT
 
 _LONG = 80  # characters from which on a run of text is prose
-# A page whose visible prose is this short at most, and whose hidden prose is 2.5 times as long, shows it by a script.
-_NEARLY_EMPTY = 500
 _WIDE = re.compile("[\u3000-\ud7a3]")
 
 # Names of classes and ids that say it anywhere in them, at the start of a word, and as a whole word.
@@ -92,37 +90,23 @@ class TextBlocks:
 
 
 def text_blocks(tree: Any) -> TextBlocks:
-    """All blocks of a page with text in them. Takes scripts, styles and controls out of the tree.
-
-    What is hidden is left out, unless it is what the page is about: then a script shows it.
-    """
+    """All blocks of a page with text in them that is not hidden. Takes scripts, styles and controls out of the tree."""
     import lxml.etree as etree
 
     etree.strip_elements(tree, *LEFT_OUT, "button", with_tail=False)
     body = tree.find("body")
     root = tree if body is None else body
-    _show([root])  # pages hide their body until a script shows it
-    page, hidden = _walk(root)
-    concealed = sum(_prose_in(element) for element in hidden)
-    if concealed and concealed > 2.5 * (shown := _prose_in(root) - concealed) and shown <= _NEARLY_EMPTY:
-        _show(element for top in hidden for element in top.iter())
-        page, _ = _walk(root)
-    return page
+    for name in ("style", "hidden"):  # pages hide their body until a script shows it
+        root.attrib.pop(name, None)
+    return _walk(root)
 
 
-def _show(elements: Iterable[Any]) -> None:
-    for element in elements:
-        element.attrib.pop("style", None)
-        element.attrib.pop("hidden", None)
-
-
-def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
-    """The blocks, and the elements that are hidden."""
+def _walk(root: Any) -> TextBlocks:
     import lxml.etree as etree
 
     blocks: list[Block] = []
     holder = Holder(root, None, "body", "", 0, 0)
-    holders, hidden = [holder], list[Any]()
+    holders = [holder]
     texts: list[str] = []
     pieces: list[tuple[Any, bool]] = []
     linked = in_link = 0
@@ -156,7 +140,6 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
             elif tag == "a":
                 in_link += element.get("href") is not None
             if attributes and element is not root and _is_hidden(attributes):
-                hidden.append(element)
                 walk.skip_subtree()
             else:
                 add(element.text, element, False)
@@ -170,15 +153,11 @@ def _walk(root: Any) -> tuple[TextBlocks, list[Any]]:
         if element is not root:
             add(element.tail, element, True)
     flush()
-    return TextBlocks(blocks, holders), hidden
+    return TextBlocks(blocks, holders)
 
 
 def _is_hidden(attributes: Sequence[tuple[str, str]]) -> bool:
     return any(name == "hidden" or (name == "style" and HIDDEN.search(value)) for name, value in attributes)
-
-
-def _prose_in(element: Any) -> int:
-    return sum(length for text in element.itertext() if (length := _length(text)) >= _LONG)
 
 
 def _length(text: str) -> int:

@@ -1,8 +1,8 @@
 """Where a text states a licence: tags, addresses, names in a statement, and the first words of licences themselves.
 
 Texts are looked at in small letters, of the same length. Between words there may be whatever is no letter or digit,
-since a comment puts its signs before each line. A name counts only where it is stated ("under the", "license:", a title
-of its own): articles name licences, too.
+since a comment puts its signs before each line. A name counts only where it is stated ("under the", "license:"), since
+articles name licences, too.
 """
 
 import re
@@ -94,11 +94,6 @@ _CUE = re.compile(
     r"\b(?:(?:under|terms|conditions|provisions|covered by|subject to|governed by)(?: \w+){0,4}"
     r"|licen[cs]e[sd]?(?: \w+){0,3}|either(?: of)?(?: the| an?)?) ?\Z"
 )
-_TITLE_BEFORE = re.compile(r"(?:\A|\n)\W*(?:the\W{1,3})?\Z")
-_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
-_TITLE_BEHIND = re.compile(
-    rf"\W{{0,20}}(?:\(\w{{2,12}}\))?\W{{0,5}}(?:\d{{1,2}}\s)?(?:{_MONTHS})?\W{{0,3}}(?:\d{{4}})?[^\w\n]*(?:\n|\Z)"
-)
 
 
 def _is_stated(small: str, start: int) -> bool:
@@ -106,17 +101,11 @@ def _is_stated(small: str, start: int) -> bool:
     return _CUE.search(plain_words(small[max(0, start - 100) : start])) is not None
 
 
-def _is_title(small: str, start: int, end: int) -> bool:
-    """Whether it has a line of its own, as the title of a licence's full text has."""
-    before, behind = small[max(0, start - 60) : start], small[end : end + 80]
-    return _TITLE_BEFORE.search(before) is not None and _TITLE_BEHIND.match(behind) is not None
-
-
 def _named(expression_of: Callable[[re.Match[str]], str]) -> Read:
-    """A rule for a name that says all, where it is stated or a title."""
+    """A rule for a name that says all, where it is stated."""
 
     def read(small: str, match: re.Match[str]) -> Statement | None:
-        if _is_stated(small, match.start()) or _is_title(small, *match.span()):
+        if _is_stated(small, match.start()):
             return Statement(*match.span(), "name", expression_of(match))
         return None
 
@@ -186,6 +175,7 @@ _OR_LATER = re.compile(
     r"| as published by the free software foundation(?: inc)?)*"
     rf" ?(?:\+|{_LATER}|higher))"
 )
+_DATE = re.compile(r"(?: \d{1,2})? [a-z]{3,9} \d{4}\b")  # behind the version in the title of a licence itself
 # In front of the name: "version 2 of the", "version 2 or any later version of the".
 _VERSION_BEFORE = re.compile(rf"\bv(?:ersion )?(\d)(?: (\d))?( {_LATER})(?: version)?)? of the ?\Z")
 
@@ -202,7 +192,7 @@ def _read_gnu(small: str, match: re.Match[str]) -> Statement | None:
         after = plain_words(small[match.end() : match.end() + 260])
         version = _VERSION.match(after)
         later = version is not None and _OR_LATER.match(after, version.end()) is not None
-        if not _is_stated(small, match.start()) and not (version and _is_title(small, *match.span())):
+        if not _is_stated(small, match.start()) and not (version and _DATE.match(after, version.end())):
             return None
     number = f"{version[1]}.{version[2] or 0}" if version else ""
     if is_vague := number not in _GNU_VERSIONS[family]:
@@ -252,6 +242,8 @@ _TEXTS: tuple[tuple[str, str, Read], ...] = (
         "this is free and unencumbered software released into the public domain",
         _always("text", "Unlicense"),
     ),
+    ("apache", "apache license version 2 0 january 2004", _always("text", "Apache-2.0")),
+    ("mit licen", r"\bmit licen[cs]e(?: mit)? copyright", _always("name", "MIT")),
     ("misrepresented", "the origin of this software must not be misrepresented", _always("text", "Zlib")),
     ("creative", r"\bcreative commons zero", _always("name", "CC0-1.0")),
 )

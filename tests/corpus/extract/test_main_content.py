@@ -61,7 +61,7 @@ NOTICE = "为了获得最佳浏览效果，请使用最新的浏览器。您可�
             [*PROSE[:2], "```python", "a = 1", "  b = 2", "```", *PROSE[2:]],
         ),
         (around(f"<figure><img src=x><figcaption>{PROSE[0]}</figcaption></figure>"), PROSE),
-        (around(f"<p style='display: none'>{PROSE[0]}</p><div hidden>{PARAGRAPHS * 2}</div>"), PROSE),
+        (around(f"<p style='display: none'>{PROSE[0]}</p>"), PROSE),
         (f"<body style='display:none'><p>{PROSE[0]} <span style='display:none'>No</span></p>", PROSE[:1]),
         *((html, []) for html in ("", "  ", "<p></p>", "<script>x</script>", "<!-- only a comment -->")),
         (f"<body><div><ul><li>{NOTICE * 2}</ul></div><div>{f'<p>{CHINESE}</p>' * 6}</div></body>", [CHINESE] * 6),

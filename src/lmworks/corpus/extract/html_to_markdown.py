@@ -88,7 +88,7 @@ def tree_to_markdown(tree: Any) -> str:
         if tag == "math" and element.get("alttext"):
             page.add(f"${element.get('alttext')}$")
             walk.skip_subtree()
-        elif "hidden" in element.attrib or HIDDEN.search(element.get("style", "")):
+        elif HIDDEN.search(element.get("style", "")):
             walk.skip_subtree()
         else:
             page.add(element.text)

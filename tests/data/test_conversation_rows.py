@@ -72,9 +72,10 @@ def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suff
         {"prompt": USER["content"], "completion": ASSISTANT["content"], "annotator": "b"},
         {"prompt": [USER, ASSISTANT, MORE[0]], "completion": [MORE[1]]},
     ]
-    dataset, _ = made({f"{n}{suffix}": [row] for n, row in enumerate(rows)})
+    dataset, result = made({f"{n}{suffix}": [row] for n, row in enumerate(rows)})
     first, last = "in the end<|im_end|>", "ö, nothing<|im_end|>"
     assert learned(dataset, tiny_tokenizer) == [first, first, first, last]
+    assert result.metrics["learned_tokens"] == dataset.mask(0, dataset.tokens).sum() == dataset.learned_tokens
     assert len({dataset.document_hash(n) for n in range(3)}) == 1
     assert dataset.lengths[:3].tolist() == [dataset.lengths[0]] * 3
     assert learned(made({"a.jsonl": [LONG]})[0], tiny_tokenizer) == [first + last]

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
@@ -67,22 +65,6 @@ def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask)
     targets = torch.cat([batch.targets[batch.mask] for batch in batches])
     unpredicted = set(firsts.tolist()) if document_mask else set(beginnings)
     assert sorted(targets.tolist()) == sorted(set(text.tolist()) - unpredicted)
-
-
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(2, 20))
-def test_two_epochs_show_every_token_twice_in_another_order(tmp_path_factory, mode, lengths, length):
-    folder = tmp_path_factory.mktemp("one")
-    write_dataset(folder, counted(lengths, first=1), shard_tokens=40)
-    one = LoaderConfig({"one": SourceConfig(str(folder))}, length, 1, mode=mode)
-    with Loader(one) as loader:
-        sequences = loader.steps
-    epochs = batches_of(replace(one, batch=sequences, steps=2))
-    for epoch in epochs:
-        assert sorted(epoch.ids[epoch.documents >= 0].tolist()) == list(range(1, sum(lengths) + 1))
-        assert sorted(epoch.sequences.tolist()) == list(range(sequences))
-    if sequences > 20:
-        assert epochs[0].sequences.tolist() != epochs[1].sequences.tolist()
 
 
 def test_rows_are_what_the_fields_say(config):
@@ -167,17 +149,6 @@ def test_a_run_goes_on_in_other_worlds_with_other_threads(config):
             loader.close()
     assert shown == whole
     assert batches_of(config, state=state) == []
-
-
-def test_a_loader_is_led_to_any_step(config):
-    whole = stream(config)
-    with Loader(config) as loader:
-        next(loader)
-        state = loader.state()
-        next(loader)
-        assert loader.restore(state) == 1 and joined([next(loader)]) == whole[1]
-        loader.seek(0)
-        assert joined([next(loader)]) == whole[0]
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

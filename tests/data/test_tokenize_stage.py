@@ -20,8 +20,7 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.stage_tokenize import check, outside_digest, tokenize
-from lmworks.records import Document, Message
-from lmworks.tokenizer.chat import ChatRenderer
+from lmworks.records import Document
 from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
@@ -205,24 +204,6 @@ def test_no_vocabulary_and_two_are_refused(context, tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Conversations
-
-
-def test_conversations_become_shards_with_the_mask_of_the_assistant(talks, tiny_tokenizer):
-    result = tokenize(TALK, talks)
-    dataset = TokenDataset(talks.output)
-    dataset.verify()
-    renderer = ChatRenderer(TEMPLATE, tiny_tokenizer)
-    assert dataset.documents == len(TALKS) and len(dataset.shards) > 2
-    for number, talk in enumerate(TALKS):
-        start, stop = dataset.offsets[number], dataset.offsets[number + 1]
-        rendered = renderer.render([Message(**message) for message in talk["messages"]])
-        assert dataset.read(start, stop).tolist() == list(rendered.ids)
-        assert dataset.mask(start, stop).tolist() == list(rendered.training_mask)
-        learned = dataset.read(start, stop)[dataset.mask(start, stop)].tolist()
-        assert tiny_tokenizer.decode(learned, skip_special=False) == f"in {number}<|im_end|>"
-    assert dataset.index.vocabulary == tiny_tokenizer.hash
-    assert result.metrics["conversations"] == len(TALKS) and result.metrics["left_out"] == 1
-    assert result.metrics["learned_tokens"] == int(dataset.mask(0, dataset.tokens).sum())
 
 
 def test_the_template_that_wrote_conversations_lies_beside_them(talks, context):

@@ -1,11 +1,9 @@
 """Documents into sequences of one length: which piece of which document stands where.
 
-`pack` loses no token and cuts only what is longer than a sequence (Ding et al. 2024, "Fewer Truncations Improve
-Language Modeling", section 3): into whole sequences and a rest. The rests and the shorter documents are packed
-best-fit-decreasing, the longest first, each into the fullest sequence that still has room; what stays free is padding.
-`concatenate` writes all documents into one stream and cuts it every `length` tokens: no padding, more cuts.
-
-A plan is a pure function of the documents' lengths, the sequences' length and the seed.
+`pack` cuts only what is longer than a sequence (Ding et al. 2024, "Fewer Truncations Improve Language Modeling",
+section 3), into whole sequences and a rest. Rests and shorter documents are packed best-fit-decreasing, the longest
+first, each into the fullest sequence that still has room; what stays free is padding. `concatenate` writes all
+documents into one stream and cuts it every `length` tokens: no padding, more cuts.
 """
 
 from bisect import bisect_left, insort
@@ -90,12 +88,9 @@ def _pack(lengths: NDArray[np.int64], length: int, seed: int) -> Plan:
 def best_fit_decreasing(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
     """The bin of each item, (items,) int64: each goes into the fullest bin with room for it, or else into a new one.
 
-    `sizes` (items,) descend and lie between 1 and `capacity`.
-
-    Bins with equal room are interchangeable, and so are items of equal size; both are handled in bulk. If the tightest
-    bins have room r and the items size s, then r // s items fill such a bin one after the other: after the first, that
-    bin is the tightest of all with room left. A step places as many items as the tightest bins take, and the steps are
-    a few for each size, whatever the number of items.
+    `sizes` (items,) descend and lie between 1 and `capacity`. Bins with equal room are interchangeable, and so are
+    items of equal size; both are handled in bulk: r // s items of size s fill a tightest bin, with room r, one after
+    the other, and a step places as many as all the tightest bins take.
     """
     values, firsts, counts = np.unique(-sizes, return_index=True, return_counts=True)
     bins = np.empty(len(sizes), np.int64)
@@ -127,9 +122,8 @@ def best_fit_decreasing(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.i
 
 def _leave(open_bins: dict[int, list[NDArray[np.int64]]], rooms: list[int], room: int, bins: NDArray[np.int64]) -> None:
     """Put bins back among those that have this much room."""
-    if room == 0 or len(bins) == 0:
-        return
-    if room not in open_bins:
-        open_bins[room] = []
-        insort(rooms, room)
-    open_bins[room].append(bins)
+    if room and len(bins):
+        if room not in open_bins:
+            open_bins[room] = []
+            insort(rooms, room)
+        open_bins[room].append(bins)

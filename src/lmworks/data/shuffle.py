@@ -2,8 +2,7 @@
 
 A Feistel network turns keyed hashing into a permutation of b-bit numbers (Luby & Rackoff 1988); walking along its
 cycles until a number below n turns up makes it one of any n (Black & Rogaway 2002, "Ciphers with arbitrary finite
-domains", cycle-walking). So place i of epoch e costs the same wherever it is, needs no table, and does not depend on
-the version of a library's random numbers.
+domains", cycle-walking).
 """
 
 import hashlib

@@ -20,6 +20,7 @@ from lmworks.data.document_tokens import (
     Tokenized,
     conversation_hash,
     framing_id,
+    in_share,
     question_hash,
     tokenize_conversations,
     tokenize_documents,
@@ -138,8 +139,7 @@ def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, i
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
     """Whether the text of this SHA-256 is on the side that the config asks for."""
-    held_out = int(text_hash[:13], 16) / 16**13 < config.held_out  # 52 bits, which a float holds exactly
-    return held_out == (config.part == "held_out")
+    return in_share(text_hash, config.held_out) == (config.part == "held_out")
 
 
 def document_belongs(text_hash: str, origin: str | None, config: TokenizeConfig) -> bool:

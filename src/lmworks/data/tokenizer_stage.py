@@ -18,18 +18,18 @@ Config = BpeConfig | WordPieceConfig | UnigramConfig
 Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]
 
 
+# Each learns from the texts of the one input with documents; ValueError when they are all empty.
+
+
 def bpe(config: BpeConfig, context: StageContext) -> StageResult:
-    """Byte-pair encoding from the texts of the one input with documents; ValueError when they are all empty."""
     return _train(train_bpe, config, context)
 
 
 def wordpiece(config: WordPieceConfig, context: StageContext) -> StageResult:
-    """WordPiece from the texts of the one input with documents; ValueError when they are all empty."""
     return _train(train_wordpiece, config, context)
 
 
 def unigram(config: UnigramConfig, context: StageContext) -> StageResult:
-    """Unigram from the texts of the one input with documents; ValueError when they are all empty."""
     return _train(train_unigram, config, context)
 
 
@@ -74,20 +74,11 @@ def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
         )
     if trained.uncovered.warning:
         text += f" {trained.uncovered.warning}"
-    return Section("Vocabulary", text, (_merges(trained) if isinstance(trained, Trained) else _pieces(trained),))
-
-
-def _merges(trained: Trained) -> Table:
-    merges, counts = trained.merges.pairs(), trained.merges.counts.tolist()
-    rows = [(number + 1, *merges[number], counts[number]) for number in range(len(merges))]
-    columns = ("merge", "left", "right", "neighbours so often")
-    return Table(columns, _ends(rows), "The first merges and the last")
-
-
-def _pieces(trained: TrainedUnigram) -> Table:
-    rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
-    return Table(("piece", "log-probability"), _ends(rows), "The most probable pieces and the least")
-
-
-def _ends(rows: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
-    return tuple(rows if len(rows) <= 20 else [*rows[:10], *rows[-10:]])
+    if isinstance(trained, Trained):
+        columns, title = ("merge", "left", "right", "neighbours so often"), "The first merges and the last"
+        merges = zip(trained.merges.pairs(), trained.merges.counts.tolist(), strict=True)
+        rows = [(number, *pair, count) for number, (pair, count) in enumerate(merges, 1)]
+    else:
+        columns, title = ("piece", "log-probability"), "The most probable pieces and the least"
+        rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
+    return Section("Vocabulary", text, (Table(columns, tuple(rows[:10] + rows[max(10, len(rows) - 10) :]), title),))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from lmworks.artefact import hash_json, write_text
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.conversations import as_messages, columns_of, conversation_files, parsed_rows, rows_of
-from lmworks.data.document_tokens import learned_part, prompts_of
+from lmworks.data.document_tokens import in_share, learned_part, prompts_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
     LabelledCompletion,
@@ -148,7 +148,7 @@ def pair_of(kind: type[PairT], found: Any, where: str) -> PairT:
 def is_held_out(pair: TextPair, share: float) -> bool:
     """Whether a pair is kept from training. Its anchor decides: all answers to one question are on one side, and stay
     there when pairs are added."""
-    return int(hash_json(pair.anchor)[:13], 16) / 16**13 < share  # 52 bits, which a float holds exactly
+    return in_share(hash_json(pair.anchor), share)
 
 
 def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) -> TokenGroups:
@@ -157,10 +157,7 @@ def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) ->
     groups, cut = [], 0
     for start in range(0, len(pairs), _AT_ONCE):
         some = [(pair.anchor, pair.positive, *pair.negatives) for pair in pairs[start : start + _AT_ONCE]]
-        texts = [text for own in some for text in own]
-        rows, shortened = tokenizer.encode_truncated(texts, length)
-        if not all(rows):
-            raise ValueError(f"a text has no token in this vocabulary: {texts[[len(r) for r in rows].index(0)][:60]!r}")
+        rows, shortened = tokenizer.encode_truncated([text for own in some for text in own], length)
         cut += shortened
         encoded = iter(rows)
         groups += [TokenGroup([np.array(next(encoded), np.int32) for _ in own]) for own in some]
@@ -178,12 +175,9 @@ def group_completions(
     the two together, and what the assistant says behind the prompt as what is to be learned. Of steps, two copies of
     the solution: of the first the last tokens of right steps are to be learned, of the second those of wrong ones.
 
-    A prompt that is a text is what a user says, a completion that is one what the assistant answers. A sequence of more
-    than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion, or every step, then
-    has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0) and `rating` where rows have them.
-
-    ValueError for a completion that the template hides, for a template that writes a prompt in another way when a
-    completion follows it, or a solution, for a step that is empty, and labels that are not one a step.
+    A sequence of more than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion,
+    or every step, then has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0) and `rating`
+    where rows have them. ValueError, as `learned_part` and `step_ends`, says which row.
     """
     groups, cut = [], 0
     for number, row in enumerate(rows):

@@ -44,7 +44,7 @@ SOUGHT = {
     "IBAN_CODE": ("pii.iban",),
     "IP_ADDRESS": ("pii.ip", "pii.ip_special"),
     "US_SSN": ("pii.ssn",),
-    "DOMAIN_NAME": ("pii.url", "pii.profile"),
+    "DOMAIN_NAME": ("pii.url",),
 }
 
 Place = tuple[int, int]  # half-open, code points

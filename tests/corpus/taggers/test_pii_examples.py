@@ -20,12 +20,6 @@ http://[⟦ip 2606:2800:220:1::1⟧]:80/x ¦ http://⟦ip 93.184.216.34⟧/x ¦ 
 10.0.0.1 ¦ 192.168.1.20 ¦ 127.0.0.1 ¦ 192.0.2.1 ¦ 203.0.113.9 ¦ 2001:db8::1 ¦ versions 93.184.216.34 and later
 #### 32.5.1.12. Pipelines⏎⏎See 32.5.1.12 again. ¦ - [32.5.1.12. Pipelines](#pipelines) ¦ library-32.5.1.12.tar.gz
 Siehe Abschnitt 32.5.1.12 dazu. ¦ ## 32.5.1 Pipelines⏎⏎32.5.1.12 Queries
-That is ⟦profile https://www.facebook.com/john.doe?x=1⟧! ¦ ⟦profile http://twitter.com/johndoe⟧!
-⟦profile https://x.com/johndoe/⟧ ¦ ⟦profile https://www.linkedin.com/in/john-doe-123⟧
-(⟦profile https://github.com/johndoe⟧)
-⟦profile https://old.reddit.com/user/johndoe⟧ ¦ ⟦profile https://mastodon.social/@johndoe⟧
-⟦profile https://t.me/johndoe⟧
-⟦profile https://people.acme.edu/~johndoe/⟧ ¦ ⟦profile www.instagram.com/johndoe⟧
 postgres://⟦password admin:hunter2x⟧@db.acme.com/x ¦ password: ⟦password jo@acme1.com⟧
 password = "⟦password hunter2!⟧"
 PASSWORD: ⟦password hunter22⟧. ¦ {"db_password": "⟦password S3cr3t#99⟧"} ¦ 'secret' => '⟦password Zx81spectrum⟧'
@@ -68,8 +62,7 @@ dev ⟦0.1 ff:ff:ff:ff:ff:ff⟧ ¦ dev ⟦0.1 01:00:5e:00:00:fb⟧ ¦ dev ⟦0.1
 ⟦0.6 info@acme.com⟧, ⟦0.95 jo@acme.com⟧, ⟦0.2 git@acme.com⟧:x
 see ⟦0.2 http://x.org/a_(b)⟧. ¦ (⟦0.2 https://x.org/a?b=c#d⟧) ¦ [text](⟦0.2 http://x.org/a⟧) ¦ <⟦0.2 http://x.org/⟧>
 ⟦0.2 HTTP://X.ORG/⟧ ¦ ⟦0.2 www.acme.com⟧, and ¦ ⟦0.2 http://müller.de/straße⟧。 ¦ '⟦0.2 ftp://x.org/a⟧'
-⟦0.2 https://github.com/pytorch/pytorch⟧ ¦ ⟦0.2 https://www.facebook.com/sharer.php?u=x⟧ ¦ ⟦0.2 https://x.com/⟧
-⟦0.2 https://twitter.com/intent/tweet⟧ ¦ ⟦0.2 https://netflix.com/title⟧ ¦ ⟦0.2 https://unpkg.com/@babel/core⟧
+⟦0.2 https://github.com/pytorch/pytorch⟧ ¦ ⟦0.2 https://x.com/johndoe/⟧
 ⟦0.2 AKIAIOSFODNN7EXAMPLE⟧ ¦ ⟦0.2 212-555-0123⟧ ¦ ⟦0.2 +1 212 555 0123⟧ ¦ id ⟦0.3 36574261809⟧
 ⟦0.5 4111 1111 1111 1111⟧ 2024 2025 ¦ Visa: ⟦0.95 4111 1111 1111 1111⟧ 2024 2025
 my credit card ⟦0.6 8111111111111112⟧ is lost ¦ my credit card ⟦0.6 8111 1111 1111 1112⟧ is lost

@@ -4,7 +4,7 @@ Machines: IPv4 in four decimal numbers, IPv6 (RFC 4291 and 5952), both checked b
 registries; MAC in six pairs. The prefix of a network is no one's address: one with a length behind it ("2a00::/12") and
 no bit beyond, and an IPv6 address whose last 64 bits, which tell hosts apart, are zero. Mail: RFC 5321 and 6531 without
 quotes, and `name [at] domain [dot] org`; the name is read backwards from the sign, so that a long run of letters costs
-nothing. Web (RFC 3986): a plain address is hardly personal; the page of a person, `/@name` or `/~name`, is.
+nothing. Web (RFC 3986): an address is hardly personal, and scores little.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.pii.keys import PASSWORD
 
 IP, IP_SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
-EMAIL, URL, PROFILE = "pii.email", "pii.url", "pii.profile"
+EMAIL, URL = "pii.email", "pii.url"
 
 Regions = Sequence[tuple[int, int]]  # half-open ranges of a text in which a family of patterns may begin
 
@@ -228,56 +228,31 @@ _PUNCTUATION = ".,;:!?'*_~"
 _LOGIN = re.compile(r"[^\s/?#@:<>\[\]\"']{1,64}:([^\s/?#@<>\[\]\"']{1,128})@")
 _NO_PASSWORD = re.compile(r"(?:pass(?:word|wd|phrase)?|pwd|secret|user|x{3,}|\*{2,}|\.{3}|[$%].*)", re.IGNORECASE)
 
-# Paths that look like a person's page and are the site's own.
-_OF_THE_SITE = (
-    r"(?:about|accounts?|blog|contact|dialog|discover|docs|events|explore|features|groups|hashtag|help|home|i|intent"
-    r"|jobs|joinchat|legal|login|marketplace|pages|plugins|policies|press|pricing|privacy|public|p|reel|s|search"
-    r"|settings|shared?|sharer|signup|sponsors|stories|terms|topics|tos|tr|trending|watch)(?:[/?#.]|$)"
-)
-_PROFILE = re.compile(
-    r"(?:www\.|m\.|old\.|[a-z]{2}(?:-[a-z]{2})?\.)?(?:"
-    r"(?:(?:facebook|twitter|x|instagram|github|gitlab|pinterest|vk)\.com|bitbucket\.org)"
-    rf"/(?!{_OF_THE_SITE})@?[\w.%-]{{2,64}}/?(?:[?#]|$)"
-    rf"|t\.me/(?!{_OF_THE_SITE})\w{{4,32}}/?(?:[?#]|$)"
-    r"|linkedin\.com/(?:in|pub)/[\w%.-]{2,100}"
-    r"|reddit\.com/u(?:ser)?/[\w-]{3,20}"
-    r"|(?:[\w-]{1,63}\.){1,4}[a-z]{2,24}/(?:@[\w.-]{2,64}|~[\w.-]{2,32})/?(?:[?#]|$)"
-    r")",
-    re.IGNORECASE,
-)
-_PAGE, _LOGGED_IN, _NO_LOGIN, _PLAIN = 0.8, 0.9, 0.2, 0.2
+_LOGGED_IN, _NO_LOGIN, _PLAIN = 0.9, 0.2, 0.2
 
 
 def find_urls(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Spans of addresses with a scheme; each region begins with the colon of `://`."""
+    """Spans of addresses; each region begins with the colon of `://`, or with the dot of `www.`."""
     done = 0
-    for colon, _ in regions:
-        if colon < done:  # one address inside another
+    for sign, _ in regions:
+        if sign < done:  # one address inside another
             continue
-        scheme = _SCHEME.search(text, max(0, colon - 16), colon)
-        body = _BODY.match(text, colon + 3, colon + 3 + _LONGEST) if scheme else None
-        if scheme is None or body is None:
+        if text[sign] == ":":
+            scheme = _SCHEME.search(text, max(0, sign - 16), sign)
+            begin, start = (scheme.start(), sign + 3) if scheme else (sign, len(text))
+        else:
+            begin = start = sign - 3
+            if begin and (text[begin - 1].isalnum() or text[begin - 1] in ".-_@"):
+                continue
+        body = _BODY.match(text, start, start + _LONGEST)
+        if body is None:
             continue
-        login = _LOGIN.match(text, body.start(), body.end())
+        login = _LOGIN.match(text, start, body.end()) if begin < start else None
         if login is not None:
             score = _NO_LOGIN if _NO_PASSWORD.fullmatch(login[1]) else _LOGGED_IN
             yield TaggedSpan(PASSWORD, login.start(), login.end() - 1, score)
         done = body.end()
-        yield _url(scheme.start(), body.start(), trimmed(body[0]))
-
-
-def find_bare_hosts(text: str, regions: Regions) -> Iterator[TaggedSpan]:
-    """Spans of addresses that begin with `www.`; each region begins with its dot."""
-    done = 0
-    for dot, _ in regions:
-        start = dot - 3
-        previous = text[start - 1 : start] if start else ""
-        if dot < done or previous.isalnum() or previous in (".", "-", "_", "@"):
-            continue
-        body = _BODY.match(text, start, start + _LONGEST)
-        if body is not None:
-            done = body.end()
-            yield _url(start, start, trimmed(body[0]))
+        yield TaggedSpan(URL, begin, start + len(trimmed(body[0])), _PLAIN)
 
 
 def trimmed(address: str) -> str:
@@ -290,8 +265,3 @@ def trimmed(address: str) -> str:
             break
         address = address[: len(address) - min(unopened, closing)]
     return address
-
-
-def _url(start: int, body_start: int, body: str) -> TaggedSpan:
-    rule, score = (PROFILE, _PAGE) if _PROFILE.match(body) else (URL, _PLAIN)
-    return TaggedSpan(rule, start, body_start + len(body), score)

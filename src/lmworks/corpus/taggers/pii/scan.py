@@ -30,8 +30,7 @@ RULES: Mapping[str, str] = {  # of overlapping finds the one of the earlier rule
     addresses.IP_SPECIAL: "... of a private, reserved or documentation range",
     addresses.MAC: "the address of a device",
     phone.RULE: "a telephone number",
-    addresses.PROFILE: "the page of a person",
-    addresses.URL: "another web address",
+    addresses.URL: "a web address",
 }
 ORDER = tuple(RULES)
 _RANK: Mapping[str, int] = {rule: rank for rank, rule in enumerate(ORDER)}
@@ -82,7 +81,7 @@ _FINDERS: Mapping[str, tuple[Finder, ...]] = {
     "lettered": (numbers.find_ibans, numbers.find_lettered_numbers),
     "at": (addresses.find_emails,),
     "spelled_at": (addresses.find_spelled_emails,),
-    "www": (addresses.find_bare_hosts,),
+    "www": (addresses.find_urls,),
     "slashes": (addresses.find_urls,),
     "colons": (addresses.find_colon_addresses,),
     "hyphens": (addresses.find_hyphen_addresses,),

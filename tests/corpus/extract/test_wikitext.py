@@ -76,9 +76,6 @@ def test_tables() -> None:
 | rowspan="2" | b
 * with [[x|a list]]
 | c
-{|
-| inner
-|}
 | d
 |-
 | e || f
@@ -94,7 +91,7 @@ after
         "| Name | Value |  |",
         "| --- | --- | --- |",
         "| a | 1 \\| | -2 |",
-        "| b with a list | c inner | d |",
+        "| b with a list | c | d |",
         "|  | e | f |",
     ]
     assert wikitext_to_markdown(page) == "The *caption*\n\n" + "\n".join(table) + "\n\nafter\n\none column"

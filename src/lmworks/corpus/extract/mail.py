@@ -1,7 +1,7 @@
 """Mails (RFC 5322 and MIME): what a person wrote, as plain text, with the subject as title.
 
-Addresses are personal and stay out of the text and of the metadata, but for their domains. Quoted text, signatures and
-disclaimers are left as they are: modifiers of mails mark them later.
+Addresses are personal and stay out of the text and of the metadata. Quoted text, signatures and disclaimers are left as
+they are: modifiers of mails mark them later.
 """
 
 import re
@@ -30,7 +30,6 @@ _ENCRYPTED = ("multipart/encrypted", "application/pkcs7-mime", "application/x-pk
 # The headers of parts are parsed while the mail is, so their length has to be looked at before.
 _PART_HEADER = re.compile(rb"\n(?i:content-)[A-Za-z-]{1,40}[ \t]*:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*")
 _BORDER = re.compile(rb"(?i)boundary[*\d]{0,9}\s{0,99}=")
-_DOMAIN = re.compile(r"@([A-Za-z0-9][A-Za-z0-9.-]{0,252})")
 # What the standard parser raises for headers and bodies that are none; RecursionError is a RuntimeError.
 _PARSE_ERRORS = (
     MessageError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
@@ -40,8 +39,8 @@ _PARSE_ERRORS = (
 def extract_mail(raw: bytes) -> Extracted:
     """The text of a mail; of alternatives the plain one, where it is not empty. Forwarded mails follow under a line.
 
-    `metadata`: `date` (ISO 8601), `from_domain`, `to_domains` (To and Cc), `attachments` (their number), `encoding`,
-    and `encoding_declared` if that of the first text was declared wrongly.
+    `metadata`: `date` (ISO 8601), `attachments` (their number), `encoding`, and `encoding_declared` if that of the
+    first text was declared wrongly.
     Raises UnusableError for what is no mail, and for a mail that is encrypted or without text.
     """
     if any(len(header[0]) > _MAX_PART_HEADER for header in _PART_HEADER.finditer(b"\n" + raw)):
@@ -61,9 +60,8 @@ def extract_mail(raw: bytes) -> Extracted:
         raise UnusableError(f"a mail that cannot be parsed: {type(error).__name__}") from error
     if not texts:
         raise UnusableError("an encrypted mail" if left_out["encrypted"] else "a mail without text")
-    metadata = _addressed(message) | next((text.metadata for text in texts if text.encoding), {})
-    metadata = {name: value for name, value in metadata.items() if value}
-    metadata["attachments"] = str(left_out["attachments"])
+    encoding = next((text.metadata for text in texts if text.encoding), {})
+    metadata = {**_date(message), **encoding, "attachments": str(left_out["attachments"])}
     text = "\n\n".join(text.text for text in texts)
     return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, _subject(message), metadata)
 
@@ -91,20 +89,10 @@ def _subject(message: Message) -> str:
     return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())[:_MAX_TITLE]
 
 
-def _addressed(message: Message) -> dict[str, str]:
-    sender, *receivers = (
-        [found.rstrip(".-").lower() for found in _DOMAIN.findall(_raw_header(message, name))]
-        for name in ("from", "to", "cc")
-    )
-    date = ""
+def _date(message: Message) -> dict[str, str]:
     with suppress(*_PARSE_ERRORS):
-        date = parsedate_to_datetime(_raw_header(message, "date")).isoformat()
-    # The last of the sender: before it a name may look like an address.
-    return {
-        "date": date,
-        "from_domain": sender[-1] if sender else "",
-        "to_domains": " ".join(sorted({domain for each in receivers for domain in each})),
-    }
+        return {"date": parsedate_to_datetime(_raw_header(message, "date")).isoformat()}
+    return {}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

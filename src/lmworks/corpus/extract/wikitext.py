@@ -81,7 +81,6 @@ class _Page:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self._tables = 0  # open ones
 
     def blocks(self, code: Any, in_cell: bool = False) -> str:
         """Nodes as blocks of HTML: their lines as paragraphs, lists and code."""
@@ -150,7 +149,8 @@ class _Page:
         if name in _CODE:
             return self._code(node, name)
         if name == "table":
-            return self._table(node)
+            is_apparatus = _APPARATUS.search(" ".join(map(str, node.attributes)))
+            return _GONE if is_apparatus else self._block(f"<table>{self._rows(content)}</table>")
         if name == "br":
             return "<br>"
         if name in _INLINE:
@@ -169,35 +169,22 @@ class _Page:
         language = attributes.get("lang", "") if name != "pre" else ""
         return self._block(f"<pre class='language-{html.escape(language)}'>{content}</pre>")
 
-    def _table(self, node: Any) -> str:
-        if _APPARATUS.search(" ".join(map(str, node.attributes))):
-            return _GONE
-        self._tables += 1
-        rows = "".join(map(self._part_of_table, node.contents.nodes))
-        self._tables -= 1
-        if self._tables:  # inside of a cell: its text
-            return f" {rows} "
-        return self._block(f"<table>{rows}</table>")
-
-    def _part_of_table(self, part: Any) -> str:
-        """A row, a cell or a caption; of text between them nothing."""
-        name = str(part.tag) if type(part).__name__ == "Tag" else ""
-        if name not in ("tr", "td", "th"):
-            return ""
-        if name == "tr":
-            inside = "".join(map(self._part_of_table, part.contents.nodes))
-        else:
-            inside = " ".join(self.blocks(part.contents, in_cell=True).split())
-        if self._tables > 1:
-            return f" {inside} "
-        if str(part).startswith("|+"):
-            return f"<caption>{inside.replace('<p>+', '<p>', 1)}</caption>"
-        spans = [
-            f'{each.name}="{each.value}"'
-            for each in part.attributes
-            if str(each.name).strip() in ("colspan", "rowspan")
-        ]
-        return f"<{' '.join([name, *spans])}>{inside}</{name}>"
+    def _rows(self, code: Any) -> str:
+        """The rows, cells and captions of a table; of text between them nothing."""
+        found = ""
+        for part in code.nodes:
+            name = str(part.tag) if type(part).__name__ == "Tag" else ""
+            if name == "tr":
+                found += f"<tr>{self._rows(part.contents)}</tr>"
+            elif name in ("td", "th"):
+                inside = " ".join(self.blocks(part.contents, in_cell=True).split())
+                if str(part).startswith("|+"):
+                    found += f"<caption>{inside.replace('<p>+', '<p>', 1)}</caption>"
+                    continue
+                named = ((str(each.name).strip(), each.value) for each in part.attributes)
+                spans = "".join(f' {key}="{value}"' for key, value in named if key in ("colspan", "rowspan"))
+                found += f"<{name}{spans}>{inside}</{name}>"
+        return found
 
     def _block(self, piece: str) -> str:
         return f"\n\n{self._aside(piece)}\n\n"

@@ -203,6 +203,13 @@ def test_a_damaged_header_of_a_tar_archive_and_bytes_behind_its_end_are_told() -
     ]
 
 
+def test_a_size_of_exabytes_ends_a_tar_archive() -> None:
+    info = tarfile.TarInfo("huge.txt")
+    info.size = 1 << 60
+    items = items_of("a.tar", info.tobuf(tarfile.GNU_FORMAT) + b"little")
+    assert [item.uri for item in rejected(items)] == ["huge.txt", ""] and not kept(items)
+
+
 def test_a_zip_file_that_is_cut_off_has_no_directory() -> None:
     raw = zipped({"a.txt": b"a" * 100, "b.txt": b"b"})
     check_cuts("a.zip", raw)

@@ -179,11 +179,9 @@ def test_factors_by_measures_and_labels(given, tmp_path):
 @pytest.mark.parametrize(
     ("factor", "annotated_documents", "message"),
     [
-        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 0, "add the stage data.annotate"),
         (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 100, "70 of 170 documents have no attributes"),
         (UpsamplingFactor(2, measures={"qualty": Limit(0.5)}), 170, 'unknown measure "qualty"; did you mean "quality"'),
         (UpsamplingFactor(2, sources=("wik",)), 0, 'unknown source "wik".*allowed: code, web, wiki'),
-        (UpsamplingFactor(2, languages=("fr",)), 0, 'unknown language "fr"'),
     ],
 )
 def test_factors_that_ask_for_what_is_not_there(given, tmp_path, factor, annotated_documents, message):
@@ -222,7 +220,6 @@ def test_inputs_that_cannot_be_used(given, tmp_path):
             ("shards holds neither documents nor their attributes", BalanceConfig(), {"a": given, "shards": shards}),
             ('unknown input "test".*allowed: a', BalanceConfig(evaluation=("test",)), {"a": given}),
             ("a and one both have a source called web", BalanceConfig(), {"a": given, "one": one}),
-            ("no document is repeated", BalanceConfig(augment={"rewrap": 0.5}), {"a": given}),
             ("every document is larger than its quota", BalanceConfig(total=3), {"a": given}),
             ("no document is left", BalanceConfig(evaluation=("a",)), {"a": given}),
             ("hold copies that data.balance made", BalanceConfig(), {"a": twice}),

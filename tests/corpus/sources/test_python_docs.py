@@ -2,10 +2,9 @@
 
 import inspect
 import itertools
+import os
 import pydoc_data.topics
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -88,14 +87,6 @@ def test_what_the_source_documents_is_not_read_again() -> None:
     assert isinstance(read_builtin_docs("textwrap", known, 10**9), RejectedRecord)
 
 
-def test_modules_are_public_ones_of_the_standard_library_and_importing_them_is_silent() -> None:
-    assert set(BUILTIN_MODULES) <= sys.stdlib_module_names
-    assert not any(name.startswith("_") for name in BUILTIN_MODULES)
-    code = f"import {', '.join(BUILTIN_MODULES)}"
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert not outcome.stdout + outcome.stderr
-
-
 def test_private_names_and_boilerplate_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         'class A:\n    "Public."\n'
@@ -121,6 +112,5 @@ def test_modules_have_the_names_that_users_know(tmp_path: Path) -> None:
     assert titles == {"module os.path", "module collections.abc"}
     assert [module_name(Path(f"json/{name}.py")) for name in ("decoder", "__init__")] == ["json.decoder", "json"]
     before = python_docs_digest(tmp_path)
-    (tmp_path / "ntpath.py").write_text('"Another one."')
-    (tmp_path / "posixpath.py").write_text('"Another one."')
+    (tmp_path / f"{os.path.__name__}.py").write_text('"Another one."')
     assert python_docs_digest(tmp_path) != before

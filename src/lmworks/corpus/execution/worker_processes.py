@@ -54,7 +54,11 @@ def by_processes(work: Work[P] | Prepared[P], parts: Iterator[Part[P]], workers:
                     worker.kill()
                     deaths[part.done] += 1
                     if deaths[part.done] == TRIES:
-                        raise _told(part, worker) from None
+                        raise ChildProcessError(
+                            f"{TRIES} processes died, one after the other, while they made {part.done} (the last by "
+                            f"{how_it_ended(worker.process)}). SIGKILL is what a system without memory sends: fewer "
+                            "workers need less. What is done is kept, and the same command goes on"
+                        ) from None
                     ahead.appendleft(part)
                     continue
                 if error is not None:
@@ -67,7 +71,9 @@ def by_processes(work: Work[P] | Prepared[P], parts: Iterator[Part[P]], workers:
                     ahead.append(part)
     except Exception:
         for worker in pool:  # what others are at is worth keeping
-            worker.finish()
+            with suppress(EOFError):
+                if worker.part is not None:
+                    worker.answer()
         raise
     finally:
         _close(pool)
@@ -98,35 +104,18 @@ class _Worker(Generic[P]):
         self.part = None
         return error
 
-    def finish(self) -> None:
-        """Wait until it has done its part, whatever comes of it."""
-        if self.part is not None:
-            with suppress(EOFError):
-                self.answer()
-
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
-def _told(part: Part[P], worker: _Worker[P]) -> ChildProcessError:
-    return ChildProcessError(
-        f"{TRIES} processes died, one after the other, while they made {part.done} (the last by "
-        f"{how_it_ended(worker.process)}). SIGKILL is what a system without memory sends: fewer workers need less. "
-        "What is done is kept, and the same command goes on"
-    )
-
-
 def _close(pool: list[_Worker[P]]) -> None:
-    idle = [worker for worker in pool if worker.part is None]
+    for worker in pool:
+        worker.connection.close()  # which tells the idle ones to end
     for worker in pool:
         if worker.part is None:
-            worker.connection.close()  # which tells it to end
-        else:
-            worker.kill()
-    for worker in idle:
-        worker.process.join(_PATIENCE)
+            worker.process.join(_PATIENCE)
         worker.kill()
 
 

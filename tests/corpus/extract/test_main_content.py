@@ -95,15 +95,8 @@ def test_a_headline_is_kept_where_asked_for(mode: Mode) -> None:
     html = PAGE.format(PARAGRAPHS).replace('<div id="content">', '<h1>The harbour opens</h1><div id="content">')
     assert "# The harbour opens" not in lines(html, mode)
     assert lines(html, mode, headline=True) == ["# The harbour opens", *PROSE]
-
-
-def test_a_headline_is_the_one_of_the_text_and_not_of_the_site(mode: Mode) -> None:
-    site = '<h1>All about harbours</h1><ul><li><a href="x">Home</a></ul>'
-    html = PAGE.format("<h2>The harbour opens</h2>" + PARAGRAPHS).replace(
-        '<div id="content">', site + '<div id="content">'
-    )
-    found = lines(html, mode, headline=True)
-    assert found[0] == "## The harbour opens" and "# All about harbours" not in found
+    html = PAGE.format("<h2>Grain</h2>" + PARAGRAPHS).replace("<header>", "<header><h1>All about harbours</h1>")
+    assert lines(html, mode, headline=True) == ["## Grain", *PROSE]  # and none of the site
 
 
 def test_the_longest_section_of_a_page_is_not_all_of_it(mode: Mode) -> None:

@@ -97,13 +97,6 @@ def page(head: str = "", body: str = f"<p>{PROSE}</p>") -> str:
     return f"<html lang=en><head>{head}<title>T</title></head><body><nav><a href=/>Menu</a></nav>{body}</body></html>"
 
 
-@pytest.mark.parametrize(("codec", "claim"), [("utf-8", "latin-1"), ("cp1252", "iso-8859-1"), ("utf-16", "utf-8")])
-def test_bytes_are_read_as_what_they_are(codec: str, claim: str) -> None:
-    said = PROSE.replace("harbour", "Häfen – “naïve”").strip()
-    raw = page(f"<meta charset={claim}>", f"<p>{said}</p>").encode(codec)
-    assert said in extract_html(raw, web="fast").text
-
-
 def test_modes_differ_in_what_they_keep() -> None:
     html = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>", f"<p>{PROSE} Да</p>")
     told = {"encoding": "koi8-r", "date": "2024-05-06", "language": "en", "licence": "CC-BY-SA-4.0"}

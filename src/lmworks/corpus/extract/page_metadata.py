@@ -107,7 +107,7 @@ def _licence(tree: Any, stated: Mapping[str, str]) -> dict[str, str]:
 
 def _json_ld(tree: Any) -> Iterator[dict[str, str]]:
     """What each node that is about a page says of it, each by "json" and its key."""
-    for script in tree.xpath("//script[@type='application/ld+json']")[:_MOST]:
+    for script in tree.xpath("//script[contains(@type, 'ld+json')]")[:_MOST]:
         try:
             found = json.loads(script.text) if script.text and len(script.text) <= _MOST_JSON else []
         except (ValueError, RecursionError):

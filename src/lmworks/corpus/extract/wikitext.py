@@ -44,9 +44,7 @@ _DROPPED = frozenset(
     "small span strike time translate tvar u var wbr".split()
 )
 _KNOWN_TAG = re.compile(rf"</?(?:{'|'.join(sorted(_DROPPED | _INLINE | _REMOVED | BLOCKS))})(?:\s[^<>]*+)?/?>", re.I)
-_FILE = re.compile(
-    r"[^:].*:.*\.(?:djvu|flac|gif|jpe?g|mid|mp3|og[agv]|opus|pdf|png|svg|tiff?|wav|web[mp])", re.I | re.S
-)
+_FILE = re.compile(r"\.(?:djvu|flac|gif|jpe?g|mid|mp3|og[agv]|opus|pdf|png|svg|tiff?|wav|web[mp])\Z", re.I)
 _CATEGORIES = frozenset(  # the namespace in larger Wikipedias
     "catégorie categoria categorie category categoría kategori kategoria kategorie kategorija kategorio kategória "
     "luokka κατηγορία категорија категория категорія קטגוריה تصنيف رده カテゴリ 分类 分類 분류".split()
@@ -117,8 +115,8 @@ class _Page:
     def _link(self, node: Any) -> str:
         """The label; nothing for pictures, categories and the same page in other languages."""
         target = str(node.title).strip()
-        namespace, colon, _ = target.partition(":")
-        if _FILE.fullmatch(target) or (colon and namespace.strip().lower() in _CATEGORIES):
+        namespace = target.partition(":")[0].strip().lower() if ":" in target else ""
+        if namespace and (_FILE.search(target) or namespace in _CATEGORIES):
             return _GONE
         if node.text is None and _LANGUAGE_LINK.match(target):
             return _GONE

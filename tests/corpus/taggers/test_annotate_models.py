@@ -17,7 +17,7 @@ from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
 from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
-from lmworks.corpus.taggers.stage import check
+from lmworks.corpus.taggers.stage import check, outside_digest
 from lmworks.corpus.taggers.tag_document import tag_document
 from lmworks.records import Document
 
@@ -41,6 +41,7 @@ def models(tmp_path_factory) -> Path:
         learn_classifier(examples, name, ClassifierConfig(bits=10)).classifier.save(folder / f"{name}.npz")
     learn_ngrams([text for sort, text in texts if sort == "maths"]).model.save(folder / "maths-ngrams.npz")
     (folder / "words.txt").write_text("lemma\n")
+    (folder / "blank.txt").write_text("\n \n")
     return folder
 
 
@@ -74,6 +75,7 @@ def test_every_model_gives_the_measure_of_its_name(models):
         ({"perplexity": "no.npz"}, ConfigError, r"^perplexity: there is no file .*no\.npz: correct the path, or leave"),
         ({"word_lists": ["."]}, ConfigError, r"^word_lists: .* is a folder, and a file is wanted: correct the path"),
         ({"evaluation": ["no.txt"]}, ConfigError, r"^evaluation: there is no file .*no\.txt: .*path starts at"),
+        ({"evaluation": ["blank.txt"]}, ValueError, r"blank\.txt holds no evaluation item"),
         ({"classifiers": {"quality": "words.txt"}}, ValueError, "no classifier.*`lmworks data classifier` made"),
         ({"classifiers": {"quality": "maths-ngrams.npz"}}, ValueError, "no classifier, as it lacks weights"),
         ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),
@@ -84,6 +86,14 @@ def test_every_model_gives_the_measure_of_its_name(models):
 def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(models, settings, error, told):
     with pytest.raises(error, match=told):
         check(config(**settings), models)
+
+
+def test_another_model_under_one_name_is_another_input(models, tmp_path):
+    digests = set()
+    for name in ("maths.npz", "adverts.npz"):
+        (tmp_path / "one.npz").write_bytes((models / name).read_bytes())
+        digests.add(outside_digest(config(classifiers={"quality": "one.npz"}), tmp_path))
+    assert len(digests) == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from lmworks.config import from_mapping
+from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.taggers.classifier import (
     Classifier,
     ModelFileError,
@@ -225,6 +227,24 @@ def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
     assert sum(example.label for example in found) == LEAST
     assert all(example.label == example.text.startswith("fine") for example in found)
     assert all(example.group == f"page {example.text.split()[-1]}" for example in found)
+
+
+def test_texts_are_repaired_as_they_are_when_they_are_measured(tmp_path):
+    rows = [{"text": f"hello\u00c2\u00a0there na\u00c3\u00afve {n}"} for n in range(LEAST)]
+    other = write_rows(tmp_path / "o.jsonl", [{"text": BAD(n)} for n in range(LEAST)])
+    reading = from_mapping(ReadConfig, {"kind": "web"})
+    found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], [other], reading=reading)
+    assert "na\u00efve" in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [("topic", r'"law", which is neither true nor false.*--positive "law"'), ("toxic", "its other columns are topic")],
+)
+def test_rows_without_a_usable_label_are_told(label, told, tmp_path):
+    path = write_rows(tmp_path / "r.jsonl", [{"text": "a", "topic": "law"}])
+    with pytest.raises(ValueError, match=told):
+        examples_from([path], label=label)
 
 
 def test_copies_contradictions_and_texts_without_words_are_left_out():

@@ -50,21 +50,16 @@ def test_what_does_not_apply_is_absent() -> None:
 # C4
 
 C4_LINES = [
-    "A line that stays.",
-    "  An indented one stays too!  ",
-    "He asked “why?”",
-    "no end of a sentence",
-    "It goes on...",
-    "Two words.",
-    "Please enable JavaScript here.",
-    "Read our Privacy Policy now.",
-    "A fact that is cited.[12]",
-    "Another fact is cited. [citation needed]",
-    "f(x) { return x; }.",
-    "Lorem ipsum dolor sit amet.",
+    *(
+        "A line that stays.",
+        "  An indented one stays too!  ",
+        "He asked “why?”",
+        "no end of a sentence",
+        "It goes on...",
+    ),
+    *("Two words.", "Please enable JavaScript here.", "Read our Privacy Policy now.", "A fact that is cited.[12]"),
+    *("Another fact is cited. [citation needed]", "f(x) { return x; }.", "Lorem ipsum dolor sit amet.", "", "   "),
     "x" * 1001 + " is too long.",
-    "",
-    "   ",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmworks.data.config import GroupLoaderConfig
-from lmworks.data.shuffle import Permutation
+from lmworks.data.shuffle import in_epochs
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 
 
@@ -23,10 +23,7 @@ class GroupLoader:
     groups  what is shown
     steps   of the run; step  the next to be given out
 
-    `state` is what `state()` gave. A resumed run may have more steps or fewer; all else must be as it was.
-
-    ValueError for a batch of more groups than there are, a step of fewer groups than ranks, a sequence longer than
-    `config.length`, a state of another stream.
+    `state` is what `state()` gave. A resumed run may have more steps or fewer; ValueError where anything else differs.
     """
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
@@ -64,12 +61,7 @@ class GroupLoader:
         """This rank's groups of any step: the same whenever it is asked for."""
         first, rows = step * self.config.batch, self._rows(step)
         lower, upper = (first + rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        epochs, places = np.divmod(np.arange(lower, upper), len(self.groups))
-        shown = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():  # each has an order of its own
-            here = epochs == epoch
-            shown[here] = Permutation(len(self.groups), f"{self.config.seed} {epoch} pairs")(places[here])
-        return self.groups.batch(shown)
+        return self.groups.batch(in_epochs(np.arange(lower, upper), len(self.groups), self.config.seed, "pairs"))
 
     def _rows(self, step: int) -> int:
         return min(self.config.batch, self._total - step * self.config.batch)

@@ -22,7 +22,7 @@ from lmworks.data.batches import Batch, make_batch
 from lmworks.data.best_fit_packing import plan_sequences
 from lmworks.data.config import LoaderConfig
 from lmworks.data.mixture import DrawPlan
-from lmworks.data.shuffle import Permutation
+from lmworks.data.shuffle import in_epochs
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.report import Section, Table
 
@@ -48,12 +48,8 @@ class Loader:
     stall_seconds           how long `next` waited for a batch, in all; `stall_share`: of the time since the first
 
     `state` is what `state()` gave, in whatever world: the run goes on with the next step. It may ask for more steps
-    than before, which come after those that were planned, or for fewer; all else that shapes the stream must be as it
-    was.
-
-    ValueError for a source without a token, sources of different vocabularies, caps that allow fewer sequences than the
-    run asks for, a rank outside the world, a step with fewer sequences than ranks, a state of another stream (naming
-    what differs); FileNotFoundError and ShardError as `TokenDataset`.
+    than before, which come after those that were planned, or for fewer; ValueError where anything else differs that
+    shapes the stream.
     """
 
     metrics: Mapping[str, float] = MappingProxyType({})
@@ -106,12 +102,10 @@ class Loader:
         rows = self.draws.rows(step)
         lower, upper = (rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
         sources, index = self.draws.draw(step, lower, upper)
-        epochs, places = np.divmod(index, np.array([plan.sequences for plan in self.plans])[sources])
-        sequences = np.empty_like(places)
-        for source, epoch in set(zip(sources.tolist(), epochs.tolist(), strict=True)):
-            here = (sources == source) & (epochs == epoch)
-            key = f"{self.config.seed} {epoch} {self.names[source]}"
-            sequences[here] = Permutation(self.plans[source].sequences, key)(places[here])
+        sequences = np.empty_like(index)
+        for source in np.unique(sources).tolist():
+            size, here = self.plans[source].sequences, sources == source
+            sequences[here] = in_epochs(index[here], size, self.config.seed, self.names[source])
         return make_batch(self.datasets, self.plans, sources, sequences, self.config.document_mask)
 
     def __iter__(self) -> Iterator[Batch]:

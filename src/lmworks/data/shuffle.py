@@ -15,6 +15,16 @@ from lmworks.corpus.dedup.hashes import mix
 ROUNDS = 8  # each of the two halves is keyed four times; the tests ask for uniform places and neighbours
 
 
+def in_epochs(draws: NDArray[np.int64], size: int, seed: int, name: str) -> NDArray[np.int64]:
+    """What the draws of a source of `size` items show, (n,) int64: each epoch all of them, in an order of its own."""
+    epochs, places = np.divmod(draws, size)
+    shown = np.empty_like(places)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        shown[here] = Permutation(size, f"{seed} {epoch} {name}")(places[here])
+    return shown
+
+
 class Permutation:
     """A permutation of 0 … size - 1, of at most 2^62 numbers, that depends on `size` and `key` alone.
 

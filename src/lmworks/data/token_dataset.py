@@ -62,6 +62,7 @@ class TokenWriter:
         self._file: ShardFile | None = None
         if (folder / INDEX).exists():
             raise ShardError(f"{folder} is a complete token dataset; write the new one into an empty folder")
+        folder.mkdir(parents=True, exist_ok=True)
         while (path := self._path()).exists():
             shard = TokenShard(path)
             if (shard.vocabulary, shard.vocabulary_size) != (vocabulary, vocabulary_size):

@@ -98,12 +98,6 @@ def text_blocks(tree: Any) -> TextBlocks:
     root = tree if body is None else body
     for name in ("style", "hidden"):  # pages hide their body until a script shows it
         root.attrib.pop(name, None)
-    return _walk(root)
-
-
-def _walk(root: Any) -> TextBlocks:
-    import lxml.etree as etree
-
     blocks: list[Block] = []
     holder = Holder(root, None, "body", "", 0, 0)
     holders = [holder]

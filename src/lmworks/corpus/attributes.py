@@ -266,12 +266,10 @@ def _check_same_texts(first: Path, second: Path) -> None:
     from pyarrow.parquet import read_table
 
     one, other = (read_table(path, columns=["uri", "hash", "edits"]) for path in (first, second))
-    if not (one["uri"].equals(other["uri"]) and one["hash"].equals(other["hash"])):
-        raise ValueError(f"{first} and {second} are attributes of other documents: make both anew")
-    if not one["edits"].equals(other["edits"]):
+    if not one.equals(other):
         raise ValueError(
-            f"{first} and {second} are of texts that were repaired in different ways, so that their places differ: "
-            "give both stages the same setting of repair"
+            f"{first} and {second} are attributes of other documents, or of texts repaired in different ways: "
+            "make both from the same documents, with the same setting of repair"
         )
 
 

@@ -96,20 +96,17 @@ def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> Non
     import pyarrow.parquet as pq
 
     times = np.array([float(time) for time in decision.counted.times])[decision.counted.place]
-    columns = {
-        "times": pa.array(times, pa.float64()),
-        "copies": pa.array(decision.copies, pa.int32()),
-        "left_out": pa.array(np.array(REASONS, object)[decision.reasons], pa.string()),
-    }
+    reasons = np.array(REASONS, object)[decision.reasons]
     names = ["uri", "hash", "source", "language", "sizes"]
-    schema = pa.schema([*((name, pa.string()) for name in names[:4]), ("bytes", pa.int64())])
-    schema = pa.schema([*schema, *((name, column.type) for name, column in columns.items())])
+    types = {"bytes": pa.int64(), "times": pa.float64(), "copies": pa.int32()}
+    columns = [*names[:4], "bytes", "times", "copies", "left_out"]
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
     start = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in surveys:
             table = pq.read_table(part, columns=names)
-            own = [column.slice(start, len(table)) for column in columns.values()]
-            writer.write_table(pa.table([*table.columns, *own], schema=schema))
+            own = [column[start : start + len(table)] for column in (times, decision.copies, reasons)]
+            writer.write_table(pa.table([*table.columns, *map(pa.array, own)], schema=schema))
             start += len(table)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
-from lmworks.align.log_probabilities import Sequences
+from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
 from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
 from lmworks.config import from_mapping
 from lmworks.model.quantised_linear import has_adapter
@@ -45,7 +46,7 @@ def test_sampler_and_trainer_agree(kind, method, tmp_path):
     train(run)
     first, *others = steps_of(tmp_path)
     assert max(line["gap_max"] for line in (first, *others)) < 1e-5
-    assert abs(first["kl"]) < 1e-6 and first["ratio_shift"] == 0 and others[-1]["kl"] > 1e-6
+    assert abs(first["kl"]) < 1e-6 and first["ratio_shift"] == 0 and abs(others[-1]["kl"]) > 1e-6  # k1
     assert 0 < first["entropy"] < np.log(260)
 
 
@@ -86,6 +87,19 @@ def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
 def test_a_name_given_in_a_recipe_stands_for_its_parts():
     config = from_mapping(type(config_of()), {"rows": ["x"], "algorithm": {"name": "rloo"}}).algorithm.resolved
     assert (config.advantage, config.ratio, config.reduction) == ("leave_one_out", "none", "constant")
+    with pytest.raises(ValueError, match=r"algorithm\.updates=1"):
+        GRPOConfig("rloo", updates=2)
+    assert GRPOConfig("rloo", updates=2, ratio="sequence").resolved.ratio == "sequence"
+
+
+def test_raft_counts_what_it_imitates_alone(tmp_path):
+    run = run_of(tmp_path, config_of(GRPOConfig("raft", group_size=4), prompts=2))
+    batch = batch_of(run)
+    (loss,) = run.objective.losses(run.model, batch).values()
+    learned = batch.columns["advantages"] == 1
+    assert batch.mask.any(-1).sum() == 2 and loss.count == int(learned.sum()) == int(batch.mask.sum())
+    nats = -completion_log_probabilities(run.model, replace(batch, mask=learned)).sum() / learned.sum()
+    assert float(loss.sum.detach()) / loss.count == pytest.approx(float(nats.detach()), rel=1e-5)  # as in fine-tuning
 
 
 def falling(items, responses):
@@ -132,8 +146,9 @@ def test_a_constant_reward_is_refused_before_the_first_step(algorithm, tmp_path)
     assert run.position.step == 0
 
 
-def test_online_pairs_are_the_best_and_the_worst(tmp_path):
-    config = config_of(OnlineDPOConfig(group_size=4), LORA, steps=2)
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_online_pairs_are_the_best_and_the_worst(temperature, tmp_path):
+    config = config_of(OnlineDPOConfig(group_size=4), LORA, steps=2, temperature=temperature)
     train(run_of(tmp_path, config))
     first, second = steps_of(tmp_path)
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-5) and second["loss"] != first["loss"]

@@ -20,7 +20,8 @@ def group_advantages(rewards: Rewards, kind: Advantage, overall: float = 0.0) ->
     mean           R - mean (Liu et al. 2025, "Understanding R1-Zero-like training", section 3.1)
     leave_one_out  R - the mean of the others (Ahmadian et al. 2024, RLOO)
     batch          R - the mean over all groups (Williams 1992, REINFORCE with a baseline)
-    best           1 for the best of its group, 0 for all others: rejection sampling (Dong et al. 2023, RAFT)
+    best           1 for the best of its group, 0 for all others: rejection sampling (Dong et al. 2023, RAFT), but that
+                   groups of one reward, all right or all wrong, teach nothing
     """
     count = np.isfinite(rewards).sum(-1, keepdims=True)
     filled = np.where(np.isfinite(rewards), rewards, 0.0)

@@ -83,7 +83,8 @@ class KTOLoader(GroupLoader):
 class KTO(Objective[GroupBatch]):
     """Completions with the columns `label`, `reference` and `baseline`; a target each.
 
-    Metrics: `accuracy` (r is above z0 where the completion is wanted, and nowhere else), `kl`, the mean of r, and `z0`.
+    Metrics: `accuracy` (r is above z0 where the completion is wanted, and nowhere else), `log_ratio`, the mean of r,
+    and `z0` (TRL's `kl`).
     """
 
     config: KTOConfig = KTOConfig()  # noqa: RUF009
@@ -101,7 +102,7 @@ class KTO(Objective[GroupBatch]):
         loss = kto(policy, reference, columns["label"] > 0, z0, self.config).sum()
         ratio = (policy - reference).detach()
         right = (ratio > z0) == (columns["label"] > 0)
-        metrics = {"accuracy": right.sum(), "kl": ratio.sum(), "z0": z0.sum()}
+        metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
         return {"kto": Loss(loss, len(examples), metrics)}
 
 

@@ -59,7 +59,8 @@ class GRPOConfig(UpdatesConfig):
                 of a group, Dong et al. 2023): the defaults of what stands below.
     advantage   `group`, `mean`, `leave_one_out`, `batch` or `best`: see `align/advantages.py`.
     ratio       of the policy to the one that sampled: of each `token`; of a `sequence`, the geometric mean of its
-                tokens' ratios; `truncated`, a weight without a gradient; `none`, the plain gradient of ln π.
+                tokens' ratios; `truncated`, a weight without a gradient; `none`, the plain gradient of ln π, which
+                is right in the first of several updates alone (but for `best`, which imitates).
     clip_low    The ratio is held above 1 - clip_low,
     clip_high   and below 1 + clip_high; of `truncated`, below clip_high.
     reduction   Mean over all tokens of the step (`token`), over sequences of their means (`sequence`), or of sums
@@ -87,13 +88,22 @@ class GRPOConfig(UpdatesConfig):
         UpdatesConfig.__post_init__(self)
         within(2, 2**20, group_size=self.group_size)  # to compare completions
         within(0, math.inf, beta=self.beta)
+        if self.updates > 1 and self._part("ratio") == "none" and self._part("advantage") != "best":
+            raise ValueError(
+                f"{self.name} has no ratio, so that it takes one step with each batch of rollouts: set "
+                "algorithm.updates=1, or algorithm.ratio=sequence, which corrects for the steps in between"
+            )
+
+    def _part(self, key: str) -> Any:
+        """A setting, as given or of the name."""
+        given, parts = getattr(self, key), {**POLICY_GRADIENTS["grpo"], **POLICY_GRADIENTS[self.name]}
+        return parts.get(key) if given is None else given
 
     @property
     def resolved(self) -> "GRPOConfig":
         """The config with its name's defaults filled in. Loaded configs hold the given settings alone: those of the
         default name would replace those of another."""
-        parts = {**POLICY_GRADIENTS["grpo"], **POLICY_GRADIENTS[self.name]}
-        return replace(self, **{key: value for key, value in parts.items() if getattr(self, key) is None})
+        return replace(self, **{key: self._part(key) for parts in POLICY_GRADIENTS.values() for key in parts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +171,7 @@ class OnlineDPOConfig:
 class BrakesConfig:
     """Limits that a policy must not pass; None: none.
 
-    kl          Highest KL divergence to the reference, nats a token (k3).
+    kl          Highest KL divergence to the reference, nats a token: the log's `kl`.
     entropy     Lowest entropy of the sampled tokens, nats a token.
     distinct_2  Lowest share of distinct pairs of neighbouring tokens in a batch of rollouts.
     silent_steps  Most batches of rollouts in a row of which no completion is better than another.

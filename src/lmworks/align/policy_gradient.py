@@ -59,9 +59,8 @@ class PolicyOptimization(Objective[Sequences]):
     """The policy's loss on rollouts, and of PPO the critic's; targets are tokens where it is their mean, else sequences
     that have any token to learn (TRL counts empty ones, too).
 
-    Metrics, means over the targets' tokens: `kl` (k3, where the reference is known), `clipped`, and `ratio` - 1 as
-    `ratio_shift`. With one update for each rollout π_old is π: the loss is near 0 and says nothing of the progress,
-    its gradient does.
+    Metrics, means over the targets' tokens: `clipped`, and `ratio` - 1 as `ratio_shift`. With one update for each
+    rollout π_old is π: the loss is near 0 and says nothing of the progress, its gradient does.
     """
 
     config: GRPOConfig | PPOConfig
@@ -91,8 +90,6 @@ class PolicyOptimization(Objective[Sequences]):
         reduction = config.reduction or "sequence"
         with torch.no_grad():
             metrics = {"clipped": clipped.to(policy), "ratio_shift": (((policy - old) * mask).exp() - 1).abs()}
-            if "reference" in columns:
-                metrics["kl"] = kl_estimate(policy, columns["reference"])
             mean = "token" if reduction == "token" else "sequence"
             metrics = {name: reduce_tokens(each, mask, mean, 1) for name, each in metrics.items()}
         losses = {"policy": Loss(reduce_tokens(loss, mask, reduction, self.completion), count, metrics)}

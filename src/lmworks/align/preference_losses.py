@@ -74,31 +74,34 @@ def orpo(policy: Tensor, lengths: Tensor, config: ORPOConfig = ORPOConfig()) -> 
 class Pairs(Objective[GroupBatch]):
     """Pairs of completions, chosen before rejected, for DPO with the column `reference`; a target each.
 
-    Metrics: `accuracy`, the share of pairs whose chosen completion has the higher reward; `margin`, by how much it is
-    higher, times β; `logp_chosen` and `logp_rejected`; and for DPO `kl`, the mean of r over both. A reward is r, of
-    SimPO and ORPO ln π a token. ln π of the chosen completion may fall too: the loss asks for a margin.
+    temperature  At which ln π is taken; of sampled completions and their reference, that of the sampling.
+
+    Metrics, TRL's: `accuracy`, the share of pairs whose chosen completion has the higher reward; `margin`, by how much
+    it is higher; `rewards/chosen` and `rewards/rejected`; `logp_chosen` and `logp_rejected`. A reward is β r, of SimPO
+    β ln π a token and of ORPO ln π a token. ln π of the chosen completion may fall too: the loss asks for a margin.
     """
 
     config: DPOConfig | SimPOConfig | ORPOConfig = DPOConfig()  # noqa: RUF009
+    temperature: float = 1.0
 
     def counts(self, examples: GroupBatch) -> Mapping[str, int]:
         return {self.config.kind: len(examples)}
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
         sequences = sequences_of(examples)
-        policy = completion_log_probabilities(model, sequences).sum(-1).view(-1, 2)
-        lengths, config, beta, kl = sequences.mask[:, 1:].sum(-1).view(-1, 2), self.config, 1.0, {}
+        policy = completion_log_probabilities(model, sequences, self.temperature).sum(-1).view(-1, 2)
+        lengths, config, beta = sequences.mask[:, 1:].sum(-1).view(-1, 2), self.config, 1.0
         rewards = (policy / lengths).detach()
         match config:
             case DPOConfig(beta=beta):
                 reference = examples.columns[REFERENCE].to(policy)
                 loss, rewards = dpo(policy, reference, lengths, config), (policy - reference).detach()
-                kl = {"kl": rewards.mean(-1).sum()}
             case SimPOConfig(beta=beta):
                 loss = simpo(policy, lengths, config)
             case ORPOConfig():
                 loss = orpo(policy, lengths, config)
-        margin, (chosen, rejected) = rewards[:, 0] - rewards[:, 1], policy.detach().sum(0)
+        margin, means = rewards[:, 0] - rewards[:, 1], (beta * rewards).sum(0)
         metrics = {"accuracy": (margin > 0).sum(), "margin": beta * margin.sum()}
-        metrics |= {"logp_chosen": chosen, "logp_rejected": rejected, **kl}
+        for name, reward, total in zip(("chosen", "rejected"), means, policy.detach().sum(0), strict=True):
+            metrics |= {f"rewards/{name}": reward, f"logp_{name}": total}
         return {config.kind: Loss(loss.sum(), len(examples), metrics)}

@@ -111,6 +111,8 @@ class RolloutLoader:
             known = rewards[np.isfinite(rewards)]
             total, count = self.ranks.total([float(known.sum()), len(known)])
             advantages = group_advantages(rewards, algorithm.advantage or "group", total / max(count, 1))
+            if algorithm.advantage == "best":  # the others are no targets: the step is as long as that of fine-tuning
+                mask = mask & torch.from_numpy(advantages > 0).flatten()[:, None]
             added = {"advantages": torch.from_numpy(advantages).float().flatten()[:, None] * mask}
         return replace(batch, mask=mask, columns={**columns, **added})
 

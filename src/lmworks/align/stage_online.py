@@ -129,7 +129,7 @@ def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transforme
 def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Objective:
     """The algorithm's objective, with replay beside it where there is any."""
     if isinstance(config.algorithm, OnlineDPOConfig):
-        return Pairs(config.algorithm.dpo)
+        return Pairs(config.algorithm.dpo, config.temperature)
     objective = PolicyOptimization(config.algorithm, config.completion, config.temperature)
     if not config.replay:
         return objective

@@ -222,13 +222,15 @@ class Stepwise:
 
 @dataclass(frozen=True, slots=True)
 class Verifiable:
-    """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with."""
+    """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with, `fields`
+    are what else a check reads."""
 
     prompt: TextOrMessages
     answer: str
     verifier: str
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_conversational(self.prompt, (), self.tools)

@@ -1,10 +1,15 @@
 """Rewards: sums of named parts, and verifiers that fail or hang."""
 
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 
 from lmworks.align.rewards import RewardSum, items_of
+from lmworks.data.training_rows import parse_preference_row, row_columns
+from lmworks.evaluate import verifier_metrics
+from lmworks.evaluate.code_sandbox import run_programs
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.model_rewards import ensemble, model_reward, process_reward
 from lmworks.records import Unscored, Verifiable
@@ -45,6 +50,36 @@ def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
     assert isinstance(raised, Unscored) and "ZeroDivisionError" in raised.reason
     assert isinstance(no_number, Unscored)
     assert good == fine == 2.0
+
+
+def test_programs_that_hang_score_nothing_in_about_their_own_limit(monkeypatch):
+    monkeypatch.setattr(verifier_metrics, "run_programs", partial(run_programs, seconds=2.0))
+    tests = tuple(f"import time; time.sleep(60 + {n})" for n in range(4))
+    items = [Item("", references=(*tests, "assert f() == 1"), fields={"verifier": "unit-tests"})] * 2
+    began = time.monotonic()
+    with RewardSum({"verifier": 1.0}, seconds=0.25) as reward:
+        assert reward(items, [Response("f = lambda: 1"), Response("while True: pass")]) == [1 / 5, 0.0]
+    assert time.monotonic() - began < 60
+
+
+def in_stock(item: Item, response: Response) -> float:
+    return float(response.text in item.fields["stock"])
+
+
+def test_further_columns_of_a_row_reach_its_verifier():
+    followed = {"prompt": "Say it without commas", "verifier": "ifeval-prompt-strict"}
+    followed |= {"instructions": ["punctuation:no_comma"], "arguments": [{}]}
+    own = {"prompt": "What is there?", "verifier": f"{__name__}:in_stock", "stock": ["tea", "milk"]}
+    rows: list[Any] = [parse_preference_row(each, "rows 1") for each in (followed, own)]
+    assert [parse_preference_row(row_columns(row), "rows 2") for row in rows] == rows
+    items = items_of(rows)
+    with RewardSum({"verifier": 1.0}) as reward:
+        reward.check(items)
+        assert reward(items * 2, list(map(Response, ["no comma", "tea", "a, comma", "salt"]))) == [1, 1, 0, 0]
+        with pytest.raises(ValueError, match=r"row 1.*fields\.instructions"):
+            reward.check(items_of([Verifiable("", "", "ifeval-prompt-strict")]))
+    with pytest.raises(ValueError, match="chosen"):
+        parse_preference_row({"prompt": "p", "rejected": "r"}, "rows 1")
 
 
 def test_rows_and_names_are_refused_before_the_first_step():

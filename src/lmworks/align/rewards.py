@@ -5,8 +5,9 @@
         reward(items, [Response(text) for text in texts])      # a number or `Unscored` for each
         reward.metrics                                         # means by name, for a run's log
 
-A weight of 0 reports and does not count. Rules and programs run in a process of their own, which a hanging one cannot
-outlast (`corpus/read/sandbox.py`); what could not be measured is `Unscored` with the reason, and its row has no reward.
+A weight of 0 reports and does not count. Rules run in a process of their own, which a hanging one cannot outlast
+(`corpus/read/sandbox.py`); what could not be measured is `Unscored` with the reason, and has no reward. Programs
+that a model wrote have processes and limits of their own (`evaluate/code_sandbox.py`): one that hangs has failed.
 """
 
 import math
@@ -25,6 +26,7 @@ from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
 
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
+_PROGRAMS = "unit-tests"  # runs its programs beside each other, in processes with limits
 SECONDS = 5.0  # of the processor, that a verifier has for one response
 _CLOCK = 12.0  # times as many seconds by the clock, for one that waits
 _START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
@@ -73,10 +75,8 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         """Weighted sums, one for each item's response; `Unscored` where a part of a weight other than 0 is."""
         parts: dict[str, list[Reward]] = {}
         for name in self.weights:
-            if given := self._given.get(name):
-                parts[name] = [_number(given, value) for value in given.measure(items, responses)]
-            else:
-                parts[name] = [self._verified(name, *pair) for pair in zip(items, responses, strict=True)]
+            given = self._given.get(name)
+            parts[name] = _numbers(given, items, responses) if given else self._verified(name, items, responses)
         totals = [self._total(row) for row in zip(*parts.values(), strict=True)]
         numbers = {"reward": totals} | {f"reward/{name}": values for name, values in parts.items()}
         scored = {name: [one for one in values if not isinstance(one, Unscored)] for name, values in numbers.items()}
@@ -85,8 +85,15 @@ class RewardSum(AbstractContextManager["RewardSum"]):
             self.metrics |= {name: float(np.mean(values)), f"{name}/std": float(np.std(values))} if values else {}
         return totals
 
-    def _verified(self, name: str, item: Item, response: Response) -> Reward:
-        name = _own_verifier(item) if name == VERIFIER else name
+    def _verified(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
+        names = [_own_verifier(item) if name == VERIFIER else name for item in items]
+        programs = [place for place, own in enumerate(names) if own == _PROGRAMS]
+        asked = [items[place] for place in programs], [responses[place] for place in programs]
+        run = dict(zip(programs, _numbers(verifier(_PROGRAMS), *asked), strict=True)) if programs else {}
+        rows = enumerate(zip(names, items, responses, strict=True))
+        return [run[place] if place in run else self._in_sandbox(*row) for place, row in rows]
+
+    def _in_sandbox(self, name: str, item: Item, response: Response) -> Reward:
         try:
             if not self._sandbox.alive:
                 self._prepared.clear()
@@ -109,13 +116,13 @@ class RewardSum(AbstractContextManager["RewardSum"]):
 
 
 def items_of(rows: Sequence[Verifiable]) -> list[Item]:
-    """Items of rows: the answer is the reference, the row's verifier a field."""
+    """Items of rows: the answer is the reference; the row's verifier and its further columns are fields."""
     return [
         Item(
             row.provenance.source or str(number),
             row.prompt,
             (row.answer,) if row.answer else (),
-            fields={"verifier": row.verifier},
+            fields={**row.fields, "verifier": row.verifier},
         )
         for number, row in enumerate(rows, 1)
     ]
@@ -148,9 +155,11 @@ _made = cache(verifier)
 
 def _verify(asked: tuple[str, Item, Response]) -> Reward:
     name, item, response = asked
-    return _number(_made(name), _made(name).measure([item], [response])[0])
+    return _numbers(_made(name), [item], [response])[0]
 
 
-def _number(given: Metric, value: Value) -> Reward:
-    number = value if isinstance(value, Unscored) else item_value(given, value)
-    return number if isinstance(number, Unscored) or math.isfinite(number) else Unscored(f"{given.name} gave {number}")
+def _numbers(given: Metric, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
+    values = given.measure(items, responses)
+    numbers = [value if isinstance(value, Unscored) else item_value(given, value) for value in values]
+    finite = [isinstance(one, Unscored) or math.isfinite(one) for one in numbers]
+    return [one if fits else Unscored(f"{given.name} gave {one}") for one, fits in zip(numbers, finite, strict=True)]

@@ -6,10 +6,10 @@ TRL's preference, unpaired, stepwise and prompt-only rows, and `answer`, `rating
 {"prompt": ..., "completion": ..., "label": true}              unpaired feedback
 {"prompt": ..., "completion": ..., "rating": 0.7}              a rating
 {"prompt": ..., "completions": [...], "labels": [...]}         a solution in steps, with a verdict on each
-{"prompt": ..., "answer": "42", "verifier": "numeric"}         a task that a program checks; or a prompt alone
+{"prompt": ..., "answer": "42", "verifier": "last-number"}     a task that a program checks; or a prompt alone
 
-Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`. And pairs of
-texts, what an embedding model learns from:
+Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`; further columns of
+a task are its `fields`, which checks read. And pairs of texts, what an embedding model learns from:
 
 {"anchor": ..., "positive": ..., "negatives": [...]}
 """
@@ -89,6 +89,10 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
         raise ValueError(f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
     if kind is Verifiable:
         row = {"answer": "", "verifier": "", **row}
+        if half := row.keys() & {"rejected", "completions"}:
+            raise ValueError(f"{where}: {', '.join(half)} without what belongs to it, chosen or labels")
+        further = row.keys() - {"id", *PROVENANCE, *(each.name for each in fields(Verifiable))}
+        row["fields"] = {**row.get("fields", {}), **{name: row.pop(name) for name in sorted(further)}}
     if type(row.get("label")) is int and row["label"] in (0, 1):
         row["label"] = bool(row["label"])
     row.pop("id", None)

@@ -147,7 +147,7 @@ def _metric(name: str, loose: bool, by_prompt: bool) -> Metric:
         kept = [followed(*one, texts) for one in zip(instructions, arguments, strict=True)]
         return float(all(kept)) if by_prompt else (float(sum(kept)), float(len(kept)))
 
-    return Metric(name, each(measure), proportion=True)
+    return Metric(name, each(measure), ("fields.instructions", "fields.arguments"), proportion=True)
 
 
 prompt_strict = partial(_metric, "ifeval-prompt-strict", loose=False, by_prompt=True)

@@ -19,7 +19,8 @@ import numpy as np
 from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
 from lmworks.statistics.scores import interval_score, ratio, sums_score
 
-Need = Literal["references", "contexts", "gold", "choices", "answers"]  # columns of an item that must not be empty
+# Columns of an item that must not be empty
+Need = Literal["references", "contexts", "gold", "choices", "answers", "fields.instructions", "fields.arguments"]
 Role = Literal["encoder", "model", "judge", "verifier", "learned", "reward"]  # of the models that a metric may need
 # The role "verifier": (premise, hypothesis) of each -> (n, 3) probabilities of entailment, neutrality, contradiction
 Verifier = Callable[[Sequence[tuple[str, str]]], np.ndarray]
@@ -129,7 +130,8 @@ def check_items(metric: Metric, items: Sequence[Item]) -> None:
     """ValueError, with the row and the remedy, for an item without what the metric needs."""
     for number, item in enumerate(items, 1):
         for need in metric.needs:
-            column = getattr(item, need)
+            own = need.removeprefix("fields.")
+            column = getattr(item, need) if own == need else item.fields.get(own)
             if not column or (need in ("references", "contexts", "choices") and not all(map(str.strip, column))):
                 empty = "an empty text in" if column else "no"
                 raise ValueError(

@@ -12,7 +12,7 @@
 using namespace lmworks;
 
 // The hashes of the words of texts, and how many there are up to the end of each text. Returns their number.
-EXPORT int64_t lmworks_data_hash_words(const uint8_t* text, const int64_t* ends, int64_t texts, uint64_t* to,
+EXPORT int64_t lmworks_corpus_hash_words(const uint8_t* text, const int64_t* ends, int64_t texts, uint64_t* to,
                                        int64_t* to_ends) {
     int64_t found = 0, start = 0;
     for (int64_t i = 0; i < texts; start = ends[i++]) {
@@ -23,7 +23,7 @@ EXPORT int64_t lmworks_data_hash_words(const uint8_t* text, const int64_t* ends,
 }
 
 // The shingles of rows of words, sorted and each once; there are at most as many as words. Returns their number.
-EXPORT int64_t lmworks_data_shingle_sets(const uint64_t* words, const int64_t* ends, int64_t rows, int64_t size,
+EXPORT int64_t lmworks_corpus_shingle_sets(const uint64_t* words, const int64_t* ends, int64_t rows, int64_t size,
                                          uint64_t* to, int64_t* to_ends) {
     uint64_t* end = to;
     int64_t start = 0;
@@ -37,7 +37,7 @@ EXPORT int64_t lmworks_data_shingle_sets(const uint64_t* words, const int64_t* e
     return end - to;
 }
 
-EXPORT int64_t lmworks_data_signatures(const uint64_t* words, const int64_t* ends, int64_t rows, int64_t size,
+EXPORT int64_t lmworks_corpus_signatures(const uint64_t* words, const int64_t* ends, int64_t rows, int64_t size,
                                        int64_t permutations, uint64_t seed, uint32_t* to) {
     return guarded([&] {
         Signer signer(size, permutations, seed);
@@ -50,13 +50,13 @@ EXPORT int64_t lmworks_data_signatures(const uint64_t* words, const int64_t* end
 }
 
 // The windows of a text that tell where it may repeat another; there are at most as many as bytes. Returns their number.
-EXPORT int64_t lmworks_data_winnow(const uint8_t* text, int64_t size, int64_t window, int64_t width, uint64_t* hashes,
+EXPORT int64_t lmworks_corpus_winnow(const uint8_t* text, int64_t size, int64_t window, int64_t width, uint64_t* hashes,
                                    int64_t* places) {
     return guarded([&] { return winnow(text, size, window, width, hashes, places); });
 }
 
 // How many values the two sorted rows of each pair share.
-EXPORT int64_t lmworks_data_common(const uint64_t* values, const int64_t* ends, const int64_t* pairs, int64_t number,
+EXPORT int64_t lmworks_corpus_common(const uint64_t* values, const int64_t* ends, const int64_t* pairs, int64_t number,
                                    int64_t* to) {
     const auto start = [ends](int64_t row) { return row ? ends[row - 1] : int64_t{0}; };
     for (int64_t i = 0; i < number; ++i) {

@@ -16,18 +16,18 @@ from lmworks.compiled import open_library
 from lmworks.corpus.dedup import reference
 from lmworks.corpus.dedup.hashes import PERMUTATIONS, WORDS, HashRows, word_bytes
 
-CHOICE = "LMWORKS_DATA"  # environment variable: "reference" has everything run in Python
+CHOICE = "LMWORKS_CORPUS"  # environment variable: "reference" has everything run in Python
 
 
 @cache
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built, or where the environment variable asks for the reference."""
-    return open_library("data", CHOICE, "duplicates are searched by NumPy, some ten times as slowly")
+    return open_library("corpus", CHOICE, "duplicates are searched by NumPy, some ten times as slowly")
 
 
 def _call(library: ctypes.CDLL, name: str, *arguments: np.ndarray | int) -> int:
     """The result of a function of the library, which gets arrays as they lie in memory."""
-    function = getattr(library, f"lmworks_data_{name}")
+    function = getattr(library, f"lmworks_corpus_{name}")
     function.restype = ctypes.c_int64
     given = (ctypes.c_int64(each) if isinstance(each, int) else ctypes.c_void_p(each.ctypes.data) for each in arguments)
     result = function(*given)

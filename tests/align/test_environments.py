@@ -9,9 +9,14 @@ import torch
 
 from align.rl_cases import config_of, run_of
 from byte_tokenizer import byte_tokenizer
+from generate.engine_cases import tiny_llama
 from lmworks.align import environments
-from lmworks.align.environments import Episodes, episodes, tool_constraint, tool_environment
-from lmworks.align.online_config import GRPOConfig
+from lmworks.align.environments import Episodes, episodes, limited_environment, tool_constraint, tool_environment
+from lmworks.align.online_config import GRPOConfig, OnlineConfig
+from lmworks.align.rewards import items_of
+from lmworks.align.stage_online import check, load_policy, read_rows
+from lmworks.artefact import StageContext
+from lmworks.evaluate.metric import Item
 from lmworks.generate.constraint import Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -30,13 +35,13 @@ def test_a_call_is_run_and_words_end_the_episode():
     environment = tool_environment(TOOLS, OWN_FORM, most_calls=1)
     asked = [Message("user", "12*12?")]
     call = OWN_FORM.write("calculator", json.dumps({"expression": "(12 * 12) / 5"}))
-    turn = environment(asked, f"Let me see. {call}")
+    turn = environment(asked, f"Let me see. {call}", None)
     assert turn == ((Message("tool", "28.8", name="calculator", tool_call_id="call00000"),), None, False)
-    assert environment(asked, "It is 28.8.") == ((), None, True)
-    assert environment([*asked, *turn[0]], call)[2]  # one call was allowed
-    ((failed,), *_) = environment(asked, OWN_FORM.write("calculator", "{}"))
+    assert environment(asked, "It is 28.8.", None) == ((), None, True)
+    assert environment([*asked, *turn[0]], call, None)[2]  # one call was allowed
+    ((failed,), *_) = environment(asked, OWN_FORM.write("calculator", "{}"), None)
     assert "TypeError" in failed.content
-    ((none,), *_) = environment(asked, OWN_FORM.write("calculator", '{"expression": "2**99"}'))
+    ((none,), *_) = environment(asked, OWN_FORM.write("calculator", '{"expression": "2**99"}'), None)
     assert "no arithmetic" in none.content
 
 
@@ -49,19 +54,20 @@ def test_any_policy_writes_calls_that_run_under_the_constraint():
     environment = tool_environment(TOOLS, OWN_FORM)
     sampling = SamplingParameters(200, temperature=1.0, constraint=tool_constraint(TOOLS, OWN_FORM, required=True))
     done = engine.generate([Request((65, 66), sampling=replace(sampling, seed=seed)) for seed in (1, 2)])
-    assert all(not environment([Message("user", "?")], one.text)[2] for one in done if one.finish_reason == "stop")
-    assert any(one.finish_reason == "stop" for one in done)
+    assert all(
+        not environment([Message("user", "?")], one.text, None)[2] for one in done if one.finish_reason == "stop"
+    )
 
 
-def again(messages: Sequence[Message], completion: str) -> tuple[tuple[Message, ...], float | None, bool]:
+def again(messages: Sequence[Message], completion: str, _: Item) -> tuple[tuple[Message, ...], float | None, bool]:
     """Asks once more, with capitals, and rewards vowels."""
     return (Message("user", "AGAIN"),), sum(map(completion.count, "aeiou")), len(messages) > 1
 
 
 def test_a_step_learns_from_what_was_sampled_in_all_turns_alone(tmp_path):
     config = config_of(GRPOConfig(group_size=4), steps=1, length=200, environment=f"{__name__}:again")
-    (environment, *_), letters = episodes(config.environment, lambda: OWN_FORM), Regex("[a-z]{3}")
-    run = run_of(tmp_path, config, episodes=Episodes(environment, constraint=letters))
+    environment, letters = again, Regex("[a-z]{3}")
+    run = run_of(tmp_path, config, None, episodes=Episodes(environment, constraint=letters))
     run.model.eval()
     batch = next(run.loader)
     decode = run.checkpoint.required_tokenizer.decode
@@ -74,6 +80,43 @@ def test_a_step_learns_from_what_was_sampled_in_all_turns_alone(tmp_path):
     assert train(run).step == 1 and not all(map(torch.equal, before, run.model.parameters()))
     with pytest.raises(LookupError, match="calculator"):
         episodes("abacus", lambda: OWN_FORM)
+
+
+def knows(messages: Sequence[Message], completion: str, item: Item) -> tuple[tuple[Message, ...], float | None, bool]:
+    """Rewards the number in a row's column; does not like some completions."""
+    while completion == "hang":
+        pass
+    return (), float(int(completion) == item.fields["secret"]), True
+
+
+SEARCH = {"search": (environments.CALCULATOR, str.upper)}
+
+
+def test_an_environment_of_ones_own_gives_the_reward_of_rows_without_an_answer(tmp_path):
+    rows, name = tmp_path / "rows.jsonl", f"{__name__}:knows"
+    rows.write_text('{"prompt": "Which number?", "secret": 7}\n')
+    config = OnlineConfig((str(rows),), environment=name)
+    check(config, tmp_path)  # of the stage, before it runs
+    (item,) = items_of(read_rows(config, tmp_path))  # type: ignore[arg-type]
+    environment = limited_environment(name, None, seconds=1.0)
+    asked = [Message("user", "Which number?")]
+    assert environment(asked, "7", item) == ((), 1.0, True) and environment(asked, "8", item) == ((), 0.0, True)
+    for bad in ("hang", "raise"):
+        reply, reward, over = environment(asked, bad, item)
+        assert (reply, str(reward), over) == ((), "nan", True)
+    assert environment(asked, "7", item)[1] == 1.0
+    tools = episodes(f"{__name__}:SEARCH", lambda: OWN_FORM)
+    assert tools.tools == (environments.CALCULATOR,) and tools.constraint is not None
+    ((failed,), *_) = tools.environment(asked, OWN_FORM.write("search", "{}"), item)
+    assert "TypeError" in failed.content
+
+
+def test_a_base_without_a_template_gets_that_of_a_family(tmp_path):
+    tiny_llama().save(tmp_path / "base")
+    config, context = OnlineConfig(("rows.jsonl",), base=str(tmp_path / "base")), StageContext({}, tmp_path, tmp_path)
+    with pytest.raises(ValueError, match="family=chatml"):
+        load_policy(config, context)
+    assert "im_start" in (load_policy(replace(config, family="chatml"), context).chat_template or "")
 
 
 @pytest.mark.slow  # of an extra that the quick suite does not install

@@ -19,7 +19,7 @@ WORDS = SamplingParameters(8, temperature=1.0, constraint=Regex("[a-z]{3}"))
 ASKED = [[Message("user", "one")], [Message("user", "two")]]
 
 
-def echo(messages: Sequence[Message], completion: str) -> tuple[Sequence[Message], float | None, bool]:
+def echo(messages: Sequence[Message], completion: str, _: object) -> tuple[Sequence[Message], float | None, bool]:
     """Says again what it was told, until there are three answers."""
     answers = sum(message.role == "assistant" for message in messages) + 1
     return (Message("user", f"{completion}<|im_end|>"),), 0.5, answers == 3

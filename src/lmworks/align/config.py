@@ -108,6 +108,7 @@ class AlignConfig:
     rows         Files with rows (.jsonl, .json, .parquet), or folders or globs of them.
     base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
                  is the reference, too.
+    family       The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
     method       What is trained: an adapter (`lora`), or all weights (`full`).
     minutes      How long the run may take on this machine, without what is measured before and after it.
     steps        Of the optimizer.
@@ -122,6 +123,7 @@ class AlignConfig:
 
     rows: tuple[str, ...] = ()
     base: str = ""
+    family: str = ""
     method: LoraConfig | FullConfig = field(default_factory=lambda: LoraConfig(lora_alpha=32))
     minutes: float | None = None
     steps: int | None = None
@@ -155,14 +157,12 @@ class AlignConfig:
 class OfflineConfig(AlignConfig):
     """A model learns from rows that rate, rank or label completions; a longer one than `length` loses its end.
 
-    family     The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
     algorithm  `dpo`, `simpo`, `orpo`, `kto` or `reward`, and its settings.
     held_out   The share of the prompts that is kept from training, to measure on: at least 2 and at most 200 of them.
     epochs     How often each row is seen, instead of steps; left out: once, or so many rows as fit into the minutes.
     batch      Rows in a step; left out: 16, or fewer for 50 steps.
     """
 
-    family: str = ""
     algorithm: DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig = field(default_factory=DPOConfig)
     held_out: float = 0.1
     epochs: float | None = None

@@ -1,17 +1,25 @@
 """Environments: plain functions that answer what a policy wrote, until they are done.
 
-    environment(messages, completion) -> reply messages or (), reward or None, done
+    environment(messages, completion, item) -> reply messages or (), reward or None, done
 
-`messages` are the conversation before the completion; a reward of None leaves the last completion to a verifier.
-`align.online` takes one by its name: a key of `TOOLS`, whose calls the engine's constraint keeps well-formed, or
-`module:function`.
+`messages` are the conversation before the completion, `item` has the row's answer and further columns (`items_of`); a
+reward of None leaves the last completion to a verifier. `align.online` takes one by its name: a key of `TOOLS`, whose
+calls the engine's constraint keeps well-formed, or `module:name` of a function, of `Tools` or of `Episodes`. What a
+user wrote runs in a process of its own, as verifiers do.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from lmworks.align.rewards import CLOCK, SECONDS, START_SECONDS
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.read.config import SandboxConfig
+from lmworks.corpus.read.sandbox import Sandbox
+from lmworks.evaluate.metric import Item
 from lmworks.evaluate.step_metrics import arithmetic
 from lmworks.generate.constraint import Constraint, FunctionCalls
 from lmworks.generate.rollouts import Environment
@@ -40,16 +48,61 @@ class Episodes(NamedTuple):
 
 def episodes(name: str, form: Callable[[], ToolForm]) -> Episodes:
     """The episodes of an environment by its name; `form` is asked where tools are. LookupError where there is none."""
-    if tools := TOOLS.get(name):
-        found = form()
-        described = tuple(tool for tool, _ in tools.values())
-        return Episodes(tool_environment(tools, found), described, tool_constraint(tools, found))
+    found = form() if isinstance(_named(name), Mapping) else None
+    made = _made(name, found)
+    return made if name in TOOLS else made._replace(environment=limited_environment(name, found))
+
+
+def limited_environment(name: str, form: ToolForm | None, seconds: float = SECONDS) -> Environment:
+    """The environment `module:name` in a process of its own, with seconds of the processor for each answer. Where
+    it raises or hangs, the episode ends and its reward is NaN: it is counted as unscored."""
+    sandbox = Sandbox(SandboxConfig(seconds), "the environment", CLOCK)
+
+    def environment(
+        messages: Sequence[Message], completion: str, item: Item | None
+    ) -> tuple[Sequence[Message], float | None, bool]:
+        try:
+            if not sandbox.alive:
+                sandbox.call(_prepare, (name, form), START_SECONDS)
+            return sandbox.call(_answer, (name, form, tuple(messages), completion, item))
+        except UnusableError:
+            return (), math.nan, True
+
+    return environment
+
+
+def _named(name: str) -> Environment | Episodes | Tools:
+    if name in TOOLS:
+        return TOOLS[name]
     module, _, attribute = name.partition(":")
     try:
-        return Episodes(getattr(import_module(module), attribute))
+        return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(TOOLS)
-        raise LookupError(f"no environment {name!r} ({error}): name {known}, or a function as module:name") from None
+        raise LookupError(f"no environment {name!r} ({error}): name {known}, or your own as module:name") from None
+
+
+@cache
+def _made(name: str, form: ToolForm | None) -> Episodes:
+    own = _named(name)
+    if isinstance(own, Episodes):
+        return own
+    if not isinstance(own, Mapping):
+        return Episodes(own)
+    assert form is not None
+    described = tuple(tool for tool, _ in own.values())
+    return Episodes(tool_environment(own, form), described, tool_constraint(own, form))
+
+
+def _prepare(asked: tuple[str, ToolForm | None]) -> None:
+    _made(*asked)
+
+
+def _answer(
+    asked: tuple[str, ToolForm | None, Sequence[Message], str, Item | None],
+) -> tuple[Sequence[Message], float | None, bool]:
+    name, form, messages, completion, item = asked
+    return _made(name, form).environment(messages, completion, item)
 
 
 def calculator(expression: str) -> str:
@@ -71,7 +124,9 @@ def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Envir
     """Runs the call in a completion and replies with its result; done without a call, and behind `most_calls`. What a
     tool raises is its result, so that a policy can learn to mend a call."""
 
-    def environment(messages: Sequence[Message], completion: str) -> tuple[tuple[Message, ...], float | None, bool]:
+    def environment(
+        messages: Sequence[Message], completion: str, _: object
+    ) -> tuple[tuple[Message, ...], float | None, bool]:
         made = sum(message.role == "tool" for message in messages)
         name, arguments = _call(completion, form)
         if name not in tools or made >= most_calls:

@@ -215,14 +215,15 @@ class OnlineConfig(AlignConfig):
     or from rows with completions that are rated, a fixed set (offline reinforcement learning). It takes 100 steps, or
     fewer that fit into the minutes.
 
-    rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone.
+    rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone. Left out:
+                 `verbatim`, or, with an environment of your own, what that gives alone.
     reward_model  The model that the reward `reward-model` asks: the folder that `lmworks align --method reward` made.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
     completion   Most tokens of a completion.
     environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
-                 call, or `module:name` of a function (`align/environments.py`); "": nothing does. Its rewards, where it
-                 gives any, stand in place of `rewards`.
+                 call, or `module:name` of a function or of tools of yours (`align/environments.py`); "": nothing does.
+                 Its rewards, where it gives any, stand in place of `rewards`.
     turns        Most completions of an episode.
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
@@ -239,7 +240,7 @@ class OnlineConfig(AlignConfig):
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
     )
-    rewards: Mapping[str, float] = field(default_factory=lambda: {"verbatim": 1.0})
+    rewards: Mapping[str, float] = field(default_factory=dict)
     reward_model: str = ""
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
@@ -261,7 +262,9 @@ class OnlineConfig(AlignConfig):
         positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
         if not 1 <= self.completion < self.length:
             raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
-        if not any(self.rewards.values()):
+        if not self.rewards and ":" not in self.environment:
+            object.__setattr__(self, "rewards", {"verbatim": 1.0})
+        if self.rewards and not any(self.rewards.values()):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
         if ("reward-model" in self.rewards) != bool(self.reward_model):
             raise ValueError("rewards.reward-model and reward_model, the folder of the model, belong together")

@@ -28,8 +28,8 @@ from lmworks.records import Unscored, Verifiable
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
 _PROGRAMS = "unit-tests"  # runs its programs beside each other, in processes with limits
 SECONDS = 5.0  # of the processor, that a verifier has for one response
-_CLOCK = 12.0  # times as many seconds by the clock, for one that waits
-_START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
+CLOCK = 12.0  # times as many seconds by the clock, for one that waits
+START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
 Reward = float | Unscored
 
 
@@ -56,7 +56,7 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
             verifier(name)
         self._prepared: set[str] = set()  # in the process that is there
-        self._sandbox = Sandbox(SandboxConfig(seconds), "the verifier", _CLOCK)
+        self._sandbox = Sandbox(SandboxConfig(seconds), "the verifier", CLOCK)
 
     def __exit__(self, *_: object) -> None:
         self._sandbox.close()
@@ -100,7 +100,7 @@ class RewardSum(AbstractContextManager["RewardSum"]):
             if name not in self._prepared:  # an empty response makes it import what it needs
                 self._prepared.add(name)
                 with suppress(UnusableError):
-                    self._sandbox.call(_verify, (name, item, Response()), _START_SECONDS)
+                    self._sandbox.call(_verify, (name, item, Response()), START_SECONDS)
             return self._sandbox.call(_verify, (name, item, response))
         except UnusableError as error:
             return Unscored(str(error))

@@ -38,6 +38,7 @@ class SampledCompletions:
     """Samples that depend on the seed and on place, batch and `again` alone: not on how many processes draw, nor on
     whether the run was interrupted.
 
+    reward    None: the environment's alone
     episodes  with the renderer of what is said in them: completions are several turns, and what the environment gives
               is their reward, where it gives any
     """
@@ -45,7 +46,7 @@ class SampledCompletions:
     fixed: ClassVar[bool] = False  # they are the policy's
     config: OnlineConfig
     prompts: Sequence[Prompt]
-    reward: Reward
+    reward: Reward | None
     episodes: tuple[Episodes, ChatRenderer] | None = None
 
     @property
@@ -65,7 +66,7 @@ class SampledCompletions:
         if self.episodes is not None:
             (environment, _, constraint), renderer = self.episodes
             asked = [as_messages(each.item.prompt, "user") for each in prompts]
-            turns = Turns(environment, renderer, asked, config.length, config.turns)
+            turns = Turns(environment, renderer, asked, config.length, config.turns, [p.item for p in prompts])
             sampling = replace(sampling, constraint=constraint)
         ids = [each.ids for each in prompts]
         groups = roll_out(policy.engine, ids, size, sampling, key, adapter, places, turns)
@@ -73,10 +74,12 @@ class SampledCompletions:
             groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
         items = [prompt.item for prompt in prompts for _ in range(size)]
         rollouts = [rollout for group in groups for rollout in group]
-        values = self.reward(items, [Response(rollout.text) for rollout in rollouts])
-        given = [value if each.reward is None else each.reward for value, each in zip(values, rollouts, strict=True)]
-        rewards = [math.nan if isinstance(value, Unscored) else float(value) for value in given]  # type: ignore[arg-type]
-        return groups, np.array(rewards).reshape(len(places), size)
+        rewards = np.array([math.nan if each.reward is None else each.reward for each in rollouts])
+        if self.reward is not None:
+            rest = [place for place, each in enumerate(rollouts) if each.reward is None]
+            values = self.reward([items[n] for n in rest], [Response(rollouts[n].text) for n in rest])
+            rewards[rest] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
+        return groups, rewards.reshape(len(places), size)
 
 
 def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, count: int) -> list[int]:

@@ -176,17 +176,12 @@ def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], 
 
 
 def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
-    """The checkpoint that learns, which is its own reference."""
+    """The checkpoint that learns, which is its own reference, with the chat template of `config.family` if one is set.
+    ValueError for a base without a chat template."""
     full = isinstance(config.method, FullConfig)
     checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])
-    return replace(checkpoint, source=config.base) if config.base in MODELS else checkpoint
-
-
-def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
-    """The same with the chat template of `config.family` if one is set; of a reward model, with a new head. ValueError
-    for a base without a chat template."""
-    checkpoint, family = load_policy(config, context), config.family
-    if family:
+    checkpoint = replace(checkpoint, source=config.base) if config.base in MODELS else checkpoint
+    if family := config.family:
         check_roles(family, checkpoint.required_tokenizer)
         if missing := missing_tokens(family, checkpoint.required_tokenizer):
             raise ValueError(f"family={family}: the vocabulary has no {', '.join(missing)}: choose another one")
@@ -196,6 +191,12 @@ def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
             f"{checkpoint.source} has no chat template, which says where a completion begins: set family, such as "
             "family=chatml, or fine-tune it on conversations first"
         )
+    return checkpoint
+
+
+def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
+    """The same; of a reward model, with a new head."""
+    checkpoint = load_policy(config, context)
     return with_head(checkpoint, ScoreHead(), config.seed) if config.algorithm.kind == "reward" else checkpoint
 
 

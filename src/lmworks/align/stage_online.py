@@ -147,10 +147,10 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
     return rows  # type: ignore[return-value]
 
 
-def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum:
-    """The weighted sum; the reward model in it is a stand-in unless it is loaded."""
+def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum | None:
+    """The weighted sum, None for the environment's alone; the reward model in it is a stand-in unless it is loaded."""
     if not config.reward_model:
-        return RewardSum(config.rewards)
+        return RewardSum(config.rewards) if config.rewards else None
     folder, name = located(config.reward_model, base), "reward-model"
     return RewardSum(config.rewards, {name: metric(name, reward=str(folder)) if loads else Metric(name, lambda *_: [])})
 
@@ -173,7 +173,8 @@ def check(config: OnlineConfig, base: Path) -> None:
     """Before any stage runs: the errors of `read_rows`, `read_demonstrations` and `check_surroundings`, for names that
     are no rewards or no environment, and rows that one cannot measure."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
-    reward_of(config, base, loads=False).check(items_of(rows))
+    if (reward := reward_of(config, base, loads=False)) is not None:
+        reward.check(items_of(rows))
     if config.environment:
         episodes(config.environment, lambda: OWN_FORM)
     for files in filter(None, (config.replay, config.held_out)):

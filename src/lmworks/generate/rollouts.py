@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lmworks.generate.protocol import (
     Completion,
@@ -15,8 +16,9 @@ from lmworks.generate.protocol import (
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 
-# The conversation before a completion, the completion → reply messages, a reward or None, whether the episode is over
-Environment = Callable[[Sequence[Message], str], tuple[Sequence[Message], float | None, bool]]
+# The conversation before a completion, the completion, what is known of the prompt (as an evaluation's item) → reply
+# messages, a reward or None, whether the episode is over
+Environment = Callable[[Sequence[Message], str, Any], tuple[Sequence[Message], float | None, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Rollout:
 class Turns:
     """An episode's completions, and between them an environment's replies.
 
-    conversations  the messages of each prompt, which the environment reads
+    conversations  the messages of each prompt, which the environment reads,
+    items          and what else it is told of each, None by default
     length         most tokens of an episode
     most           completions
     """
@@ -59,6 +62,7 @@ class Turns:
     conversations: Sequence[Sequence[Message]]
     length: int
     most: int = 8
+    items: Sequence[Any] = ()
 
 
 def roll_out(
@@ -88,6 +92,7 @@ def roll_out(
     nothing = Rollout((), (), (), (), "", "stop", 0, 0, turns=0)
     rollouts = [start for ids in prompts for start in [_behind(nothing, ids)] * samples]
     talks = [[*messages] for messages in turns.conversations for _ in range(samples)] if turns else []
+    items = [item for item in turns.items or [None] * len(prompts) for _ in range(samples)] if turns else []
     going = list(range(len(rollouts)))
     for turn in range(turns.most if turns else 1):
         requests = []
@@ -100,16 +105,19 @@ def roll_out(
         for number, completion in zip(asked, engine.generate(requests), strict=True):
             said = _continued(rollouts[number], completion)
             if turns:
-                said, reply = _answered(said, talks[number], turns, turn)
+                answer = turns.environment(talks[number], said.text, items[number])
+                said, reply = _answered(said, answer, turns, turn)
                 talks[number] += [Message("assistant", said.text), *reply]
                 going += [number] if reply else []
             rollouts[number] = said
     return [rollouts[n : n + samples] for n in range(0, len(rollouts), samples)]
 
 
-def _answered(said: Rollout, messages: Sequence[Message], turns: Turns, turn: int) -> tuple[Rollout, Sequence[Message]]:
+def _answered(
+    said: Rollout, answer: tuple[Sequence[Message], float | None, bool], turns: Turns, turn: int
+) -> tuple[Rollout, Sequence[Message]]:
     """With the environment's reply behind it, and that; it is () where the episode ends."""
-    reply, reward, over = turns.environment(messages, said.text)
+    reply, reward, over = answer
     said = said if reward is None else replace(said, reward=(said.reward or 0.0) + reward)
     if over or not reply or turn == turns.most - 1 or said.finish_reason != "stop":
         return said, ()

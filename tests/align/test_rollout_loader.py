@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,6 +145,60 @@ def test_a_constant_reward_is_refused_before_the_first_step(algorithm, tmp_path)
     with pytest.raises(ValueError, match=r"reward is 1\.0 for all completions"):
         train(run)
     assert run.position.step == 0
+
+
+class Parts:
+    """Rewards of two parts, of which one says what is right, by each completion's number."""
+
+    rule = "verifier"
+
+    def __init__(self, verdicts, price=0.25):
+        self.verdicts, self.price, self.parts, self.calls = iter(verdicts), price, {}, []
+
+    def __call__(self, items, responses):
+        own = [float(next(self.verdicts)) for _ in items]
+        self.parts = {"verifier": own, "length": [2.0] * len(items)}
+        self.calls.append(own)
+        return [0.5 * value - self.price for value in own]
+
+
+def test_what_passes_is_the_verifiers_own_value_whatever_it_weighs(tmp_path):
+    run = run_of(tmp_path, config_of(GRPOConfig(group_size=4), prompts=3), Parts([1, 0, 0, 1, *[0] * 4, 0, 0, 0, 1]))
+    batch_of(run)
+    found = run.loader.metrics
+    assert found["pass@1"] == found["reward/verifier"] == 0.25 and found["pass@4"] == pytest.approx(2 / 3)
+    assert found["reward"] == pytest.approx(0.5 * 0.25 - 0.25) and found["reward/length"] == 2
+    assert found["reward/verifier/std"] == pytest.approx(np.sqrt(0.25 * 0.75))
+    assert found["without_signal"] == pytest.approx(1 / 3)
+
+
+def test_numbers_are_of_what_is_learned_from_and_beside_them_of_what_was_drawn(tmp_path):
+    algorithm = GRPOConfig("dapo", group_size=2, mask_truncated=False)
+    reward = Parts([1, 1, 0, 1, 0, 0, 1, 0, 0, 1], price=0.0)  # two of three prompts are replaced, once
+    run = run_of(tmp_path, config_of(algorithm, prompts=3), reward)
+    batch_of(run)
+    found = run.loader.metrics
+    assert list(map(len, reward.calls)) == [6, 4]
+    assert found["reward"] == 0.25 and found["reward/verifier"] == 0.5 and found["without_signal"] == 0
+    assert found["drawn/reward"] == 0.25 and found["drawn/pass@1"] == 0.5 and found["pass@2"] == 1
+    assert found["drawn/pass@2"] == found["drawn/without_signal"] == pytest.approx(2 / 3)
+    assert 0 < run.loader.stall_share <= 1
+
+
+def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
+    algorithm = GRPOConfig("dapo", group_size=2, dynamic_sampling=False)
+    run = run_of(tmp_path, config_of(algorithm, completion=2, brakes=BrakesConfig(silent_steps=1)))
+    engine = run.loader.policy.engine
+
+    def generate(requests):
+        return [replace(each, finish_reason="length") for each in engine.generate(requests)]
+
+    run.loader.policy.engine = SimpleNamespace(capabilities=engine.capabilities, generate=generate)
+    with pytest.raises(ValueError, match=r"cut off at 2 tokens.*raise completion"):
+        batch_of(run)
+    run.loader.step = 1
+    batch_of(run)
+    assert run.loader.metrics["without_signal"] == 1 and "no signal" in run.loader.brakes.stop
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

@@ -6,7 +6,7 @@ The ratios of `align/policy_gradient.py` are then to the policy at its beginning
 each prompt is imitated (best-of-n, or rejection-sampling fine-tuning): the control that the others have to beat.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.policy import Policy
-from lmworks.align.sampled_completions import Groups, drawn, rollout_sequences
+from lmworks.align.sampled_completions import Draw, drawn, rollout_sequences
 from lmworks.data.training_rows import group_completions
 from lmworks.generate.rollouts import Rollout
 from lmworks.model.checkpoint import Checkpoint
@@ -26,7 +26,6 @@ class RatedCompletions:
     """Groups of rated completions; `completions[n]` and `ratings[n]` are those of prompt n."""
 
     fixed: ClassVar[bool] = True
-    metrics: ClassVar[Mapping[str, float]] = {}
     config: OnlineConfig
     completions: list[list[Rollout]]
     ratings: list[list[float]]
@@ -61,7 +60,7 @@ class RatedCompletions:
                 own = tuple(line[: len(one.ids)])
                 group[number] = replace(one, log_probabilities=own, model_log_probabilities=own)
 
-    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
+    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Draw:
         """Groups of `group_size` completions, of prompts with more of them some; with fewer, one stands there again
         without a reward, so that it counts for nothing."""
         size, groups, rewards = self.config.algorithm.group_size, [], []
@@ -71,4 +70,4 @@ class RatedCompletions:
             missing = size - len(chosen)
             groups.append([own[n] for n in chosen] + [own[0]] * missing)
             rewards.append([rating[n] for n in chosen] + [np.nan] * missing)
-        return groups, np.array(rewards)
+        return Draw(groups, np.array(rewards), np.full((len(places), size), np.nan))

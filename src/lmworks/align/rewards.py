@@ -43,6 +43,10 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     metrics  of the last call: `reward` and `reward/NAME` without its weight, each with `/std`, over the scored ones;
              `reward/unscored`, responses without a total. A part of which nothing is scored has no number.
 
+    parts    of the last call: name → its values without the weight
+    rule     the name whose value of 1 says that a response is right: `verifier`, or else the one of the highest weight
+             that is no model; "" without any
+
     LookupError for a name that there is none of, ValueError for one that needs a model, or if no weight counts.
     """
 
@@ -51,6 +55,9 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     ) -> None:
         self.weights, self._given = dict(weights), dict(given or {})
         self.metrics: dict[str, float] = {}
+        self.parts: dict[str, list[Reward]] = {}
+        rules = [name for name, weight in self.weights.items() if weight > 0 and name not in self._given]
+        self.rule = VERIFIER if VERIFIER in self.weights else max(rules, key=self.weights.__getitem__, default="")
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
             raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
         for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
@@ -77,6 +84,7 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights:
             given = self._given.get(name)
             parts[name] = _numbers(given, items, responses) if given else self._verified(name, items, responses)
+        self.parts = parts
         totals = [self._total(row) for row in zip(*parts.values(), strict=True)]
         numbers = {"reward": totals} | {f"reward/{name}": values for name, values in parts.items()}
         scored = {name: [one for one in values if not isinstance(one, Unscored)] for name, values in numbers.items()}

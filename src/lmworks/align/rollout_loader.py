@@ -7,7 +7,9 @@ on with the same rollouts, and several processes draw what one would; rollouts t
 the loader's state.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lmworks.align.advantages import group_advantages, without_signal
@@ -26,10 +28,9 @@ from lmworks.align.policy import Policy
 from lmworks.align.ppo import critic_of, generalised_advantages, next_beta, token_rewards, whiten
 from lmworks.align.preference_losses import REFERENCE
 from lmworks.align.rated_completions import RatedCompletions
-from lmworks.align.sampled_completions import Groups, SampledCompletions, rollout_sequences
+from lmworks.align.sampled_completions import Draw, SampledCompletions, rollout_sequences
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch
-from lmworks.generate.rollouts import Rollout
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
@@ -41,10 +42,13 @@ class RolloutLoader:
     """Batches for `train.loop`, of `config.prompts` prompts each, `config.algorithm.updates` times.
 
     policy   set when the run is there
-    metrics  of the last rollouts, for the log, means over all processes: `reward`, `reward_std`, `without_signal`
-             (groups of one reward), `unscored`, `length`, `truncated`, `entropy` (of the sampled tokens, -ln p), `kl`
-             (k1 to the reference), `gap_max` (largest difference between the engine's ln p and the trainer's),
-             `pass_at_k` (groups with a reward of 1), `distinct_2` (Li et al. 2016)
+    metrics  of the last rollouts, for the log, over all processes: `reward` and its parts `reward/NAME`, with `/std`;
+             `pass@1` and `pass@K` (a right completion among all K of a prompt; what is right, `Draw.right` says);
+             `without_signal` (groups that nothing is learned from), `unscored`, `length`, `truncated`, `entropy` (of
+             the sampled tokens, -ln p), `kl` (k1 to the reference, nats a token), `gap_max` (largest difference between
+             the engine's ln p and the trainer's), `distinct_2` (Li et al. 2016). With dynamic sampling `drawn/reward`,
+             `drawn/pass@1`, `drawn/pass@K` and `drawn/without_signal`, too: before prompts were replaced
+    stall_share  of the time, which the rollouts took
     beta     of PPO, where it follows the divergence
     """
 
@@ -54,10 +58,10 @@ class RolloutLoader:
     policy: Policy | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
-    stall_share: float = 0.0
     beta: float = 0.0
     brakes: Brakes = field(init=False)
     _buffer: Sequences | GroupBatch | None = None
+    _clock: tuple[float, float] = (0.0, 0.0)  # when it began, and seconds of rollouts since
 
     def __post_init__(self) -> None:
         if isinstance(self.config.algorithm, GRPOConfig):
@@ -70,13 +74,20 @@ class RolloutLoader:
     def steps(self) -> int:
         return self.config.steps or STEPS
 
+    @property
+    def stall_share(self) -> float:
+        began, seconds = self._clock
+        return seconds / (time.monotonic() - began) if seconds else 0.0
+
     def __next__(self) -> Sequences | GroupBatch:
         if self.step >= self.steps:
             raise StopIteration
         algorithm = self.config.algorithm
         batch, update = divmod(self.step, algorithm.updates)
         if not update:
+            began, before = time.monotonic(), self._clock
             self._buffer = self._roll_out()
+            self._clock = before[0] or began, before[1] + time.monotonic() - began
         self.step += 1
         assert self._buffer is not None
         parts = algorithm.updates // algorithm.epochs
@@ -91,17 +102,13 @@ class RolloutLoader:
 
     def _roll_out(self) -> Sequences | GroupBatch:
         assert self.policy is not None
-        groups, rewards = self._draw(self.policy.refresh(self.step))
-        rollouts = [rollout for group in groups for rollout in group]
-        batch = self._with_log_probabilities(rollout_sequences(rollouts))
-        self._measure(rollouts, rewards, batch)
-        algorithm, columns = self.config.algorithm, batch.columns
+        first, draw = self._draw(self.policy.refresh(self.step))
+        batch = self._with_log_probabilities(rollout_sequences([one for group in draw.groups for one in group]))
+        self._measure(first, draw, batch)
+        algorithm, columns, rewards = self.config.algorithm, batch.columns, draw.rewards
         if isinstance(algorithm, OnlineDPOConfig):
             return _pairs(batch, rewards)
-        learned = torch.from_numpy(np.isfinite(rewards)).flatten()  # nothing from completions without a reward
-        if isinstance(algorithm, GRPOConfig) and algorithm.mask_truncated:
-            learned &= torch.tensor([rollout.finish_reason != "length" for rollout in rollouts])
-        mask = batch.mask & learned[:, None]
+        mask = batch.mask & torch.from_numpy(self._teaches(draw)).flatten()[:, None]
         if isinstance(algorithm, PPOConfig):
             added = self._with_critic(columns, mask, rewards, algorithm)
         else:
@@ -116,41 +123,54 @@ class RolloutLoader:
             added = {"advantages": torch.from_numpy(advantages).float().flatten()[:, None] * mask}
         return replace(batch, mask=mask, columns={**columns, **added})
 
-    def _draw(self, adapter: str) -> Groups:
-        """Completions of this process's share of the next prompts. ValueError where the first of all have one reward,
-        and others of as many prompts, too."""
+    def _draw(self, adapter: str) -> tuple[Draw, Draw]:
+        """Completions of this process's share of the next prompts, and those that are learned from. ValueError where
+        nothing is learned from the first of all, and from others of as many prompts."""
         config, policy = self.config, self.policy
         assert policy is not None
         shares = [config.prompts * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         places, batch = np.arange(*shares), self.step // config.algorithm.updates
-        groups, rewards = self.completions.draw(places.tolist(), batch, 0, policy, adapter)
+        draw = first = self.completions.draw(places.tolist(), batch, 0, policy, adapter)
         dynamic = isinstance(config.algorithm, GRPOConfig) and config.algorithm.dynamic_sampling
         for again in range(1, _DRAWS + 1):
-            silent = self._silent(rewards)
+            silent = self._silent(draw)
             nothing = not self.step and not self.ranks.any(bool((~silent).any()))
             if self.completions.fixed or not (nothing or (dynamic and self.ranks.any(bool(silent.any())))):
-                return groups, rewards
+                return first, draw
             if silent.any():
-                further, found = self.completions.draw(places[silent].tolist(), batch, again, policy, adapter)
-                for place, group, values in zip(np.flatnonzero(silent), further, found, strict=True):
-                    groups[place], rewards[place] = group, values
-        if not self.step and not self.ranks.any(bool((~self._silent(rewards)).any())):
+                others = self.completions.draw(places[silent].tolist(), batch, again, policy, adapter)
+                draw = draw.with_others(silent, others)
+        if not self.step and not self.ranks.any(bool((~self._silent(draw)).any())):
+            whose = f"all completions of {(_DRAWS + 1) * config.prompts} prompts before the first step"
+            if not self.ranks.any(bool((self._teaches(draw) | ~np.isfinite(draw.rewards)).any())):
+                raise ValueError(
+                    f"{whose} were cut off at {config.completion} tokens, and algorithm.mask_truncated leaves those "
+                    "out: raise completion, or set algorithm.mask_truncated=false"
+                )
+            reward = np.nanmean(draw.rewards) if np.isfinite(draw.rewards).any() else "missing"
             raise ValueError(
-                f"the reward is {np.nanmean(rewards) if np.isfinite(rewards).any() else 'missing'} for all completions "
-                f"of {(_DRAWS + 1) * config.prompts} prompts before the first step: there is nothing to learn from. "
-                "Look at what it rewards, fine-tune the model on the task first, or raise temperature or group_size"
+                f"the reward is {reward} for {whose}: there is nothing to learn from. Look at what it rewards, "
+                "fine-tune the model on the task first, or raise temperature or group_size"
             )
-        return groups, rewards
+        return first, draw
 
-    def _silent(self, rewards: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _teaches(self, draw: Draw) -> NDArray[np.bool_]:
+        """(groups, size): whether a completion has a reward, and is not left out as truncated."""
+        known, algorithm = np.isfinite(draw.rewards), self.config.algorithm
+        if isinstance(algorithm, GRPOConfig) and algorithm.mask_truncated:
+            return known & [[one.finish_reason != "length" for one in group] for group in draw.groups]
+        return known
+
+    def _silent(self, draw: Draw) -> NDArray[np.bool_]:
         """(groups,): whether nothing is learned from a group; where completions are compared with those of all
-        prompts, from none or from each."""
-        algorithm = self.config.algorithm
+        prompts, from none or from each with any that teaches."""
+        algorithm, rewards = self.config.algorithm, draw.rewards
+        nothing = np.logical_not(self._teaches(draw).any(-1))
         if not isinstance(algorithm, PPOConfig) and getattr(algorithm, "advantage", "group") != "batch":
-            return without_signal(rewards)
+            return without_signal(rewards) | nothing
         known = rewards[np.isfinite(rewards)]
         highest, lowest = self.ranks.most([known.max(initial=-np.inf), -known.min(initial=np.inf)])
-        return np.full(len(rewards), highest + lowest < 1e-12)
+        return nothing | np.full(len(rewards), highest + lowest < 1e-12)
 
     def _with_log_probabilities(self, batch: Sequences) -> Sequences:
         """With the columns that the algorithm reads; what is only measured, of the first group alone."""
@@ -191,30 +211,46 @@ class RolloutLoader:
         advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
         return {"advantages": advantages, "returns": (found + columns["values"]) * mask}
 
-    def _measure(self, rollouts: Sequence[Rollout], rewards: NDArray[np.float64], batch: Sequences) -> None:
-        known = rewards[np.isfinite(rewards)]
-        numbers = {
-            "reward": float(known.mean()) if len(known) else 0.0,
-            "reward_std": float(known.std()) if len(known) else 0.0,
-            "without_signal": float(self._silent(rewards).mean()),
-            "unscored": float(1 - len(known) / rewards.size),
-            "pass_at_k": float((np.where(np.isfinite(rewards), rewards, -np.inf).max(-1) >= 1).mean()),
-            "length": float(batch.mask.sum(-1).double().mean()),
-            "truncated": float(np.mean([rollout.finish_reason == "length" for rollout in rollouts])),
+    def _measure(self, first: Draw, draw: Draw, batch: Sequences) -> None:
+        numbers = self._numbers(draw)
+        numbers |= {
+            "length": batch.mask.sum(-1).numpy(),
+            "truncated": [one.finish_reason == "length" for group in draw.groups for one in group],
         }
-        gap = 0.0
+        if getattr(self.config.algorithm, "dynamic_sampling", False):
+            numbers |= {f"drawn/{name}": each for name, each in self._numbers(first).items() if "reward/" not in name}
+        gap = {}
         if not self.completions.fixed:  # of the policy's own
-            sampled = batch.columns["sampled"][batch.mask]
-            nats, count = self.ranks.total([-float(sampled.double().sum()), len(sampled)])
-            (gap,) = self.ranks.most([self.metrics["gap_max"]])
-            numbers |= {**self.metrics, "entropy": nats / max(count, 1), "distinct_2": _distinct_pairs(batch)}
-        means = self.ranks.total(list(numbers.values()))
-        self.metrics = {name: value / self.world_size for name, value in zip(numbers, means, strict=True)}
-        if not self.completions.fixed:
-            self.metrics["gap_max"] = gap
-            self.metrics |= {"beta": self.beta} if isinstance(self.config.algorithm, PPOConfig) else {}
+            (largest,) = self.ranks.most([self.metrics["gap_max"]])
+            gap = {"gap_max": largest} | ({"beta": self.beta} if isinstance(self.config.algorithm, PPOConfig) else {})
+            sampled = -batch.columns["sampled"][batch.mask].double().numpy()
+            numbers |= {"kl": [self.metrics["kl"]], "entropy": sampled, "distinct_2": [_distinct_pairs(batch)]}
+        self.metrics = {**self._means(numbers), **gap}
         self.brakes.watch(self.metrics)
-        self.metrics |= self.completions.metrics
+
+    def _numbers(self, draw: Draw) -> dict[str, ArrayLike]:
+        """Values by name, NaN where there is none."""
+        right = np.where(np.isfinite(draw.right), draw.right >= 1, np.nan)
+        return {
+            "reward": draw.rewards,
+            "without_signal": self._silent(draw),
+            "unscored": ~np.isfinite(draw.rewards),
+            "pass@1": right,
+            f"pass@{right.shape[1]}": np.fmax.reduce(right, -1),
+            **{f"reward/{name}": values for name, values in draw.parts.items()},
+        }
+
+    def _means(self, numbers: Mapping[str, ArrayLike]) -> dict[str, float]:
+        """Means over all processes, of rewards the standard deviations, too; nothing of which there is no value."""
+        values = [np.asarray(each, np.float64) for each in numbers.values()]
+        known = [each[np.isfinite(each)] for each in values]
+        totals = iter(self.ranks.total([float(n) for each in known for n in (len(each), each.sum(), each @ each)]))
+        found = {}
+        for name, count, total, squares in zip(numbers, totals, totals, totals, strict=True):
+            found |= {name: total / count} if count else {}
+            if count and name.startswith("reward"):
+                found[f"{name}/std"] = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        return found
 
     # -----------------------------------------------------------------------------------------------------------------
     # Where the run stands

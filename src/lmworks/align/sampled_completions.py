@@ -1,8 +1,8 @@
 """Completions that the policy's engine samples, with their rewards."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +22,36 @@ from lmworks.records import Unscored
 from lmworks.tokenizer.chat import ChatRenderer
 
 Reward = Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]  # `Metric.measure`, of one number each
-Groups = tuple[list[list[Rollout]], NDArray[np.float64]]  # and rewards (prompts, group_size), NaN where there is none
+Numbers = NDArray[np.float64]  # (prompts, group_size), NaN where there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Completions of some prompts and what they are worth.
+
+    rewards  what is learned from
+    right    1 or more for a right completion: the value of the reward's rule, or what an environment gave
+    parts    of the rewards, by name, without their weights
+    """
+
+    groups: list[list[Rollout]]
+    rewards: Numbers
+    right: Numbers
+    parts: dict[str, Numbers] = field(default_factory=dict)
+
+    def with_others(self, at: NDArray[np.bool_], others: "Draw") -> "Draw":
+        """With others in place of the prompts `at` (prompts,)."""
+        groups, places = list(self.groups), np.flatnonzero(at)
+        for place, group in zip(places, others.groups, strict=True):
+            groups[place] = group
+
+        def put(own: Numbers, further: Numbers) -> Numbers:
+            own = own.copy()
+            own[places] = further
+            return own
+
+        parts = {name: put(own, others.parts[name]) for name, own in self.parts.items()}
+        return Draw(groups, put(self.rewards, others.rewards), put(self.right, others.right), parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +78,7 @@ class SampledCompletions:
     reward: Reward | None
     episodes: tuple[Episodes, ChatRenderer] | None = None
 
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Numbers beside the reward's sum, of the completions that were drawn last."""
-        return {name: value for name, value in getattr(self.reward, "metrics", {}).items() if "/" in name}
-
-    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Groups:
+    def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Draw:
         """Groups for these places of a batch of rollouts, drawn anew for the time `again`; the errors are those of
         `roll_out`."""
         config, size = self.config, self.config.algorithm.group_size
@@ -74,12 +98,24 @@ class SampledCompletions:
             groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
         items = [prompt.item for prompt in prompts for _ in range(size)]
         rollouts = [rollout for group in groups for rollout in group]
-        rewards = np.array([math.nan if each.reward is None else each.reward for each in rollouts])
+        given, values, parts, rule = np.array([one.reward for one in rollouts], np.float64), [], {}, None
+        rest = np.flatnonzero(np.isnan(given))
         if self.reward is not None:
-            rest = [place for place, each in enumerate(rollouts) if each.reward is None]
             values = self.reward([items[n] for n in rest], [Response(rollouts[n].text) for n in rest])
-            rewards[rest] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
-        return groups, rewards.reshape(len(places), size)
+            parts = getattr(self.reward, "parts", {})
+            rule = getattr(self.reward, "rule", None)  # None: a plain function, which says itself what is right
+        right = values if rule is None else parts.get(rule, [])
+
+        def numbers(values: Sequence[Value], otherwise: Numbers) -> Numbers:
+            found = otherwise.copy()
+            if len(values):
+                found[rest] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
+            return found.reshape(len(places), size)
+
+        none = np.full_like(given, np.nan)
+        return Draw(
+            groups, numbers(values, given), numbers(right, given), {n: numbers(v, none) for n, v in parts.items()}
+        )
 
 
 def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, count: int) -> list[int]:

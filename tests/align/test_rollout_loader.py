@@ -103,22 +103,17 @@ def test_raft_counts_what_it_imitates_alone(tmp_path):
     assert float(loss.sum.detach()) / loss.count == pytest.approx(float(nats.detach()), rel=1e-5)  # as in fine-tuning
 
 
-def falling(items, responses):
-    """Rewards one letter alone: a policy that follows it repeats itself."""
-    return [each.text.count("~") / 8 for each in responses]
-
-
 @pytest.mark.parametrize(
-    ("brakes", "reward", "name"),
+    ("brakes", "name"),
     [
-        (BrakesConfig(kl=1e-4), ascii_share, "kl"),
-        (BrakesConfig(entropy=4.0), ascii_share, "entropy"),
-        (BrakesConfig(distinct_2=0.9999), lambda items, _: [float(n % 2) for n in range(len(items))], "distinct_2"),
+        (BrakesConfig(), "kl"),
+        (BrakesConfig(kl=None), "distinct_2"),
+        (BrakesConfig(kl=None, entropy=0.3, distinct_2=None), "entropy"),
     ],
 )
-def test_a_brake_ends_a_run_that_collapses_and_saves_it(brakes, reward, name, tmp_path):
+def test_a_brake_ends_a_run_that_collapses_and_saves_it(brakes, name, tmp_path):
     config = config_of(brakes=brakes, steps=30, train={"optimizer": AdamW(rate=3e-2, decay=0.0)})
-    run = run_of(tmp_path, config, reward)
+    run = run_of(tmp_path, config)
     with pytest.raises(TrainingStoppedError, match=f"brakes.{name}"):
         train(run)
     assert 0 < run.position.step < 30 and run.checkpoints.steps()[-1] == run.position.step

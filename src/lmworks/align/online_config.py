@@ -169,20 +169,19 @@ class OnlineDPOConfig:
 
 @dataclass(frozen=True, slots=True)
 class BrakesConfig:
-    """Limits that a policy must not pass; None: none.
+    """Limits that a policy must not pass for `patience` batches of rollouts in a row; None: none.
 
     kl          Highest KL divergence to the reference, nats a token: the log's `kl`.
-    entropy     Lowest entropy of the sampled tokens, nats a token.
-    distinct_2  Lowest share of distinct pairs of neighbouring tokens in a batch of rollouts.
+    entropy     Lowest entropy of the sampled tokens, as a share of what the first rollouts had.
+    distinct_2  Lowest share of distinct pairs of neighbouring tokens in a batch of rollouts, the same.
     silent_steps  Most batches of rollouts in a row of which no completion is better than another.
-    action      `stop` saves the run and ends it; `lower` halves the rate, and does not look again
-                for `patience` batches of rollouts.
-    patience    See there.
+    action      `stop` saves the run and ends it; `lower` halves the rate, and counts anew.
+    patience    One batch says little: `kl` is measured on one group of completions.
     """
 
-    kl: float | None = 5.0
-    entropy: float | None = None
-    distinct_2: float | None = None
+    kl: float | None = 0.5
+    entropy: float | None = 0.01
+    distinct_2: float | None = 0.05
     silent_steps: int | None = 50
     action: Literal["stop", "lower"] = "stop"
     patience: int = 5

@@ -173,13 +173,14 @@ class PromptCompletion:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A pair: `chosen` is preferred to `rejected` as completion of `prompt`."""
+    """A pair: `chosen` is preferred to `rejected` as completion of `prompt`, by `margin` where it is known."""
 
     prompt: TextOrMessages
     chosen: TextOrMessages
     rejected: TextOrMessages
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         _check_conversational(self.prompt, (self.chosen, self.rejected), self.tools)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,20 @@ from rich.console import Console
 
 import lmworks
 from generate.engine_cases import tiny_llama
+from lmworks.adapt.task_head import with_head
+from lmworks.align.config import RewardConfig
 from lmworks.align.log_probabilities import sequences_of
-from lmworks.align.reward_model import score
+from lmworks.align.reward_model import Reward, score
 from lmworks.align.reward_report import Targets, reward_scores, targets_of
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.token_groups import TokenGroup, join_groups
-from lmworks.data.training_rows import group_completions
+from lmworks.data.training_rows import group_completions, parse_preference_row
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.generate.reward_scores import RewardModel
+from lmworks.model.config import ScoreHead
 from lmworks.records import Stepwise
 from lmworks.tokenizer.chat_templates import chat_template
 
@@ -98,6 +102,18 @@ def test_steps_are_labelled_at_their_last_tokens_and_cut_ones_are_not():
     assert cut.cut == 4 and cut.batch([0]).completion_mask[0].sum(-1).tolist() == [1, 1] and not left_out
     with pytest.raises(ValueError, match="a label for each"):
         group_completions([replace(row, labels=(True,))], checkpoint.chat, 200, left_out)
+
+
+def test_a_row_says_by_how_much_its_chosen_completion_is_better():
+    checkpoint = tiny_llama(chat_template("chatml"))
+    model = with_head(checkpoint, ScoreHead(), 0).model
+    given = [{"prompt": "say", "chosen": "aye", "rejected": "no"} | more for more in ({"margin": 1.5}, {})]
+    rows: list[Any] = [parse_preference_row(row, "rows 1") for row in given]
+    batch = group_completions(rows, checkpoint.chat, 200, []).batch([0, 1])
+    (loss,) = Reward("pairwise", RewardConfig(centring=0.0)).losses(model, batch).values()
+    chosen, rejected = score(model, sequences_of(batch))[:2].tolist()
+    expected = sum(np.log1p(np.exp(-(chosen - rejected - margin))) for margin in (1.5, 0.0))  # as TRL's
+    assert float(loss.sum.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_score_that_is_length_is_found_out():

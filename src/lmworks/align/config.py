@@ -88,7 +88,8 @@ class RewardConfig:
     """A model with a score for each completion. The rows decide: preferences (pairwise), completions with a label or a
     rating (pointwise), solutions with a verdict on each step (process).
 
-    margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2).
+    margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2), beside the
+             row's own.
     centring  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et al. 2023); 0: none.
     """
 

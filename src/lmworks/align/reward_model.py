@@ -49,10 +49,11 @@ def scores_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
     return head.projection(hidden_at(model, sequences, at)).squeeze(-1)
 
 
-def pairwise(scores: Tensor, config: RewardConfig = RewardConfig()) -> Tensor:  # noqa: B008
-    """The loss of each pair, (pairs,), of the scores of chosen and rejected completion, (pairs, 2)."""
+def pairwise(scores: Tensor, config: RewardConfig = RewardConfig(), margin: Tensor | float = 0.0) -> Tensor:  # noqa: B008
+    """The loss of each pair, (pairs,), of the scores of chosen and rejected completion, (pairs, 2); `margin` is the
+    row's, beside the config's."""
     chosen, rejected = scores.unbind(-1)
-    return -F.logsigmoid(chosen - rejected - config.margin) + config.centring * (chosen + rejected).square()
+    return -F.logsigmoid(chosen - rejected - config.margin - margin) + config.centring * (chosen + rejected).square()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class Reward(Objective[GroupBatch]):
         metrics = {"reward": rewards.sum()}
         match self.kind:
             case "pairwise":
-                loss, margin = pairwise(scores, self.config), rewards[:, 0] - rewards[:, 1]
+                wanted = examples.columns["margin"][:, 0].to(scores) if "margin" in examples.columns else 0.0
+                loss, margin = pairwise(scores, self.config, wanted), rewards[:, 0] - rewards[:, 1]
                 metrics = {"accuracy": (margin > 0).sum(), "margin": margin.sum(), "reward": rewards.mean(-1).sum()}
             case "rating":
                 loss = (scores - labels).square()

@@ -2,7 +2,7 @@
 
 TRL's preference, unpaired, stepwise and prompt-only rows, and `answer`, `rating`:
 
-{"prompt": ..., "chosen": ..., "rejected": ...}                a preference
+{"prompt": ..., "chosen": ..., "rejected": ...}                a preference, with a `margin` if it is known
 {"prompt": ..., "completion": ..., "label": true}              unpaired feedback
 {"prompt": ..., "completion": ..., "rating": 0.7}              a rating
 {"prompt": ..., "completions": [...], "labels": [...]}         a solution in steps, with a verdict on each
@@ -180,10 +180,11 @@ def group_completions(
     the solution: of the first the last tokens of right steps are to be learned, of the second those of wrong ones.
 
     A sequence of more than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion,
-    or every step, then has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0) and `rating`
-    where rows have them. ValueError, as `learned_part` and `step_ends`, says which row.
+    or every step, then has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0), `rating` and
+    `margin` where rows have them. ValueError, as `learned_part` and `step_ends`, says which row.
     """
     groups, cut = [], 0
+    margins = any(isinstance(row, Preference) and row.margin is not None for row in rows)
     for number, row in enumerate(rows):
         where = row.provenance.source or f"row {number + 1}"
         try:
@@ -197,7 +198,7 @@ def group_completions(
             )
             continue
         cut += sum(len(ids) > length for ids, _ in sequences)
-        groups.append(TokenGroup([ids for ids, _ in kept], [mask for _, mask in kept], _own_columns(row)))
+        groups.append(TokenGroup([ids for ids, _ in kept], [mask for _, mask in kept], _own_columns(row, margins)))
     return join_groups(groups, cut)
 
 
@@ -232,7 +233,9 @@ def step_ends(whole: Rendered, solution: str, steps: Sequence[str]) -> NDArray[n
     return places
 
 
-def _own_columns(row: Row) -> dict[str, Sequence[float]]:
+def _own_columns(row: Row, margins: bool) -> dict[str, Sequence[float]]:
+    if isinstance(row, Preference) and margins:
+        return {"margin": [row.margin or 0.0] * 2}
     if isinstance(row, LabelledCompletion):
         return {"label": [float(row.label)]}
     return {"rating": [row.rating]} if isinstance(row, Rated) else {}

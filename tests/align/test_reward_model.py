@@ -14,8 +14,10 @@ from generate.engine_cases import tiny_llama
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import RewardConfig
 from lmworks.align.log_probabilities import sequences_of
+from lmworks.align.online_config import OnlineConfig
 from lmworks.align.reward_model import Reward, score
 from lmworks.align.reward_report import Targets, reward_scores, targets_of
+from lmworks.align.stage_online import reward_of
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone
 from lmworks.data.token_groups import TokenGroup, join_groups
@@ -114,6 +116,21 @@ def test_a_row_says_by_how_much_its_chosen_completion_is_better():
     chosen, rejected = score(model, sequences_of(batch))[:2].tolist()
     expected = sum(np.log1p(np.exp(-(chosen - rejected - margin))) for margin in (1.5, 0.0))  # as TRL's
     assert float(loss.sum.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "of_ensemble"), [(None, "mean"), ("min", "min"), ("last", "mean")])
+def test_the_reward_of_a_run_is_that_of_its_models(steps, of_ensemble, tmp_path):
+    for seed in (0, 1):
+        with_head(tiny_llama(chat_template("chatml")), ScoreHead(), seed).save(tmp_path / str(seed))
+    models = [RewardModel(lmworks.load(tmp_path / str(seed))) for seed in (0, 1)]
+    given = {"reward_models": ("0", "1"), "reward_steps": steps, "reward_ensemble": of_ensemble}
+    reward = reward_of(OnlineConfig(("rows.jsonl",), rewards={"reward-model": 2.0}, **given), tmp_path)
+    assert reward is not None
+    whole, parts = "one\ntwo", ["one", "two"]
+    scores = [each.steps("go", parts) for each in models] if steps else [each.score([("go", whole)]) for each in models]
+    one = [float({"min": np.min, "last": lambda of: of[-1], None: lambda of: of[0]}[steps](each)) for each in scores]
+    expected = 2 * (min(one) if of_ensemble == "min" else np.mean(one))
+    assert one[0] != one[1] and reward([Item("1", "go")], [Response(whole)]) == [pytest.approx(expected, abs=1e-6)]
 
 
 def test_a_score_that_is_length_is_found_out():

@@ -216,7 +216,10 @@ class OnlineConfig(AlignConfig):
 
     rewards      Name of a reward → its weight in the sum; with weight 0 it is measured and logged alone. Left out:
                  `verbatim`, or, with an environment of your own, what that gives alone.
-    reward_model  The model that the reward `reward-model` asks: the folder that `lmworks align --method reward` made.
+    reward_models  The models that the reward `reward-model` asks: folders that `lmworks align --method reward` made.
+    reward_steps  How scores of the steps of a completion become one, for models that learned from steps: `min`, `mean`
+                 or `last`; left out: the whole completion has a score.
+    reward_ensemble  How scores of several models become one; `min` is what none of them overrates.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
     completion   Most tokens of a completion.
@@ -240,7 +243,9 @@ class OnlineConfig(AlignConfig):
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
     )
     rewards: Mapping[str, float] = field(default_factory=dict)
-    reward_model: str = ""
+    reward_models: tuple[str, ...] = ()
+    reward_steps: Literal["min", "mean", "last"] | None = None
+    reward_ensemble: Literal["mean", "min"] = "mean"
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
     completion: int = 256
@@ -265,8 +270,8 @@ class OnlineConfig(AlignConfig):
             object.__setattr__(self, "rewards", {"verbatim": 1.0})
         if self.rewards and not any(self.rewards.values()):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
-        if ("reward-model" in self.rewards) != bool(self.reward_model):
-            raise ValueError("rewards.reward-model and reward_model, the folder of the model, belong together")
+        if ("reward-model" in self.rewards) != bool(self.reward_models):
+            raise ValueError("rewards.reward-model and reward_models, the folders of the models, belong together")
         parallel, algorithm = self.train.parallel, self.algorithm
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from lmworks.adapt.adapted_checkpoint import load
 from lmworks.align.environments import episodes
 from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
@@ -26,8 +27,9 @@ from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
 from lmworks.data.training_rows import read_preference_rows
 from lmworks.evaluate.metric import Metric
-from lmworks.evaluate.registry import metric
+from lmworks.evaluate.model_rewards import ensemble, process_model, reward_model
 from lmworks.evaluate.suite_comparison import run_suites
+from lmworks.generate.reward_scores import RewardModel
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
@@ -148,11 +150,15 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
 
 
 def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum | None:
-    """The weighted sum, None for the environment's alone; the reward model in it is a stand-in unless it is loaded."""
-    if not config.reward_model:
+    """The weighted sum, None for the environment's alone; reward models in it are a stand-in unless they are loaded."""
+    if not config.reward_models:
         return RewardSum(config.rewards) if config.rewards else None
-    folder, name = located(config.reward_model, base), "reward-model"
-    return RewardSum(config.rewards, {name: metric(name, reward=str(folder)) if loads else Metric(name, lambda *_: [])})
+    given, steps = Metric("reward-model", lambda *_: []), config.reward_steps
+    if loads:
+        models = [RewardModel(load(located(name, base))) for name in config.reward_models]
+        members = [reward_model(each) if steps is None else process_model(each, steps) for each in models]
+        given = ensemble(given.name, members, config.reward_ensemble)
+    return RewardSum(config.rewards, {given.name: given})
 
 
 def prompts_of(
@@ -185,5 +191,5 @@ def check(config: OnlineConfig, base: Path) -> None:
 def outside_digest(config: OnlineConfig, base: Path) -> str:
     """As of `align.offline`."""
     digest = digest_of(config, base, replay=config.replay, held_out=config.held_out)
-    model = config.reward_model
-    return hash_json([digest, digest_of_model(located(model, base))]) if model else digest
+    models = [digest_of_model(located(name, base)) for name in config.reward_models]
+    return hash_json([digest, *models]) if models else digest

@@ -71,6 +71,17 @@ def process_reward(name: str, function: StepScores, reduce: Literal["min", "mean
     return Metric(name, measure, signature={"reduce": reduce})
 
 
+def process_model(reward: RewardModel, reduce: Literal["min", "mean", "last"] = "min") -> Metric:
+    """The score of a reward model that learned from steps, of all steps as one number. Unscored where its length ends
+    before the last step."""
+
+    def scores(prompts: Sequence[TextOrMessages], solutions: Sequence[Sequence[str]]) -> list[list[float]]:
+        found = [reward.steps(*each) for each in zip(prompts, solutions, strict=True)]
+        return [(each + 0 * each.sum()).tolist() for each in found]  # all NaN where one is
+
+    return process_reward("process-model", scores, reduce)
+
+
 def ensemble(name: str, members: Sequence[Metric], reduce: Literal["mean", "min"] = "mean") -> Metric:
     """The mean or the minimum of metrics of one scale; unscored where a member is. ValueError without members."""
     if not members:

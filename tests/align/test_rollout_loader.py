@@ -103,6 +103,19 @@ def test_raft_counts_what_it_imitates_alone(tmp_path):
     assert float(loss.sum.detach()) / loss.count == pytest.approx(float(nats.detach()), rel=1e-5)  # as in fine-tuning
 
 
+def test_a_completion_that_fills_its_room_loses_reward_evenly(tmp_path):
+    """DAPO, equation 13, with L_max 8 and L_cache 4."""
+    plain, soft = (run_of(tmp_path / str(n), config_of(overlong=n)) for n in (0, 4))
+    draws = []
+    for run in (plain, soft):
+        run.model.eval()
+        policy = run.loader.policy
+        draws.append(run.loader.completions.draw([0, 1, 2], 0, 0, policy, policy.refresh(0)))
+    lengths = [sum(one.sampled) for group in draws[0].groups for one in group]
+    expected = [0 if n <= 4 else (4 - n) / 4 for n in lengths]
+    assert -1 in expected and (draws[1].rewards - draws[0].rewards).flatten() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("brakes", "name"),
     [

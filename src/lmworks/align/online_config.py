@@ -223,6 +223,8 @@ class OnlineConfig(AlignConfig):
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
     completion   Most tokens of a completion.
+    overlong     Over so many last tokens of a completion's room its reward falls evenly, by 1 at the end (DAPO's soft
+                 overlong punishment, section 3.4); 0: it does not.
     environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
                  call, or `module:name` of a function or of tools of yours (`align/environments.py`); "": nothing does.
                  Its rewards, where it gives any, stand in place of `rewards`.
@@ -249,6 +251,7 @@ class OnlineConfig(AlignConfig):
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
     completion: int = 256
+    overlong: int = 0
     environment: str = ""
     turns: int = 4
     temperature: float = 1.0
@@ -266,6 +269,8 @@ class OnlineConfig(AlignConfig):
         positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
         if not 1 <= self.completion < self.length:
             raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
+        if self.overlong and (self.environment or not 0 < self.overlong <= self.completion):
+            raise ValueError("overlong is at most completion, and of single completions: leave environment out")
         if not self.rewards and ":" not in self.environment:
             object.__setattr__(self, "rewards", {"verbatim": 1.0})
         if self.rewards and not any(self.rewards.values()):

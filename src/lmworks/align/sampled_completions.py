@@ -99,7 +99,7 @@ class SampledCompletions:
         items = [prompt.item for prompt in prompts for _ in range(size)]
         rollouts = [rollout for group in groups for rollout in group]
         given, values, parts, rule = np.array([one.reward for one in rollouts], np.float64), [], {}, None
-        rest = np.flatnonzero(np.isnan(given))
+        rest = [n for n, one in enumerate(rollouts) if one.reward is None]  # an environment that failed gave NaN
         if self.reward is not None:
             values = self.reward([items[n] for n in rest], [Response(rollouts[n].text) for n in rest])
             parts = getattr(self.reward, "parts", {})
@@ -112,10 +112,11 @@ class SampledCompletions:
                 found[rest] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
             return found.reshape(len(places), size)
 
-        none = np.full_like(given, np.nan)
-        return Draw(
-            groups, numbers(values, given), numbers(right, given), {n: numbers(v, none) for n, v in parts.items()}
-        )
+        none, rewards = np.full_like(given, np.nan), numbers(values, given)
+        if config.overlong:
+            lengths = np.array([sum(one.sampled) for one in rollouts]).reshape(rewards.shape)
+            rewards -= np.clip((lengths - config.completion) / config.overlong + 1, 0, 1)
+        return Draw(groups, rewards, numbers(right, given), {n: numbers(v, none) for n, v in parts.items()})
 
 
 def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, count: int) -> list[int]:

@@ -19,7 +19,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,14 @@ from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
 import lmworks
-from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums, sequences_of
+from lmworks.align.log_probabilities import reference_sums
 from lmworks.align.rewards import items_of, verifier
+from lmworks.align.sft_replay import Imitation
 from lmworks.build import run_alone
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import as_messages
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
+from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.evaluate.metric import Response, item_value
 from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.generate import Engine, SamplingParameters
@@ -51,8 +51,6 @@ from lmworks.model.transformer import Transformer
 from lmworks.records import TextOrMessages, Verifiable
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import AdamW, CheckpointConfig, Linear, Run, TrainConfig, train
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective
 
 METHODS = ("sft", "best-of-n", "dpo", "kto", "ppo", "grpo")
 GROUP = 8  # completions of a prompt
@@ -95,21 +93,6 @@ def first_model(task: Task, seed: int) -> Checkpoint:
     return assemble(config, weights, Tokenizer(backend, {"eos_token": "<end>"}), TEMPLATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Demonstrations(Objective[GroupBatch]):
-    """The negative log-likelihood of completions, a token."""
-
-    def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:
-        return batch
-
-    def counts(self, examples: GroupBatch) -> Mapping[str, int]:
-        return {"completion": int(examples.completion_mask.sum())}
-
-    def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
-        total = -completion_log_probabilities(model, sequences_of(examples)).sum()
-        return {"completion": Loss(total, self.counts(examples)["completion"], {"nats": total.detach()})}
-
-
 def prompt_ids(checkpoint: Checkpoint, prompt: TextOrMessages) -> list[int]:
     return list(checkpoint.chat.render(as_messages(prompt, "user"), add_generation_prompt=True).ids)
 
@@ -136,7 +119,7 @@ def fine_tune(
         validate=None,
         checkpoint=saving,
     )
-    train(Run(checkpoint, Demonstrations(), loader, settings, work, seed=seed))
+    train(Run(checkpoint, Imitation(), loader, settings, work, seed=seed))
     return checkpoint.with_model(checkpoint.model)  # whose engine takes these weights, not those of a GGUF file
 
 

@@ -70,8 +70,9 @@ def settings_of(method: str, task: Task) -> list[str]:
         "ppo": ["algorithm.kind=ppo", "algorithm.updates=4", "algorithm.epochs=4", f"steps={4 * batches}", "rate=3e-4"],
         "grpo": ["algorithm.kind=grpo", f"steps={batches}", "rate=3e-4"],
     }[method]
+    given += ["held_out=0"]  # the task has a split of its own
     if method in ("dpo", "kto"):
-        given += ["epochs=1", "held_out=0"]
+        given += ["epochs=1"]
     if method in ("ppo", "grpo"):
         given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
         given += [f"slots={ROWS}", "rewards.verifier=1"]

@@ -18,7 +18,10 @@ from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
 from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.policy_evaluation import validation_of_rollouts
+from lmworks.align.sampled_completions import Prompt
 from lmworks.config import from_mapping
+from lmworks.evaluate.metric import Item
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.train.loop import train
 from lmworks.train.loss_guard import TrainingStoppedError
@@ -193,6 +196,24 @@ def test_numbers_are_of_what_is_learned_from_and_beside_them_of_what_was_drawn(t
     assert 0 < run.loader.stall_share <= 1
 
 
+def test_held_out_prompts_are_answered_with_the_same_seeds_and_training_goes_on_as_without(tmp_path):
+    runs = [run_of(tmp_path / name, config_of(GRPOConfig(group_size=2), LORA)) for name in ("plain", "validated")]
+    heard, prompts = [], [Prompt((80, 81), Item("a", "PQ")), Prompt((82,), Item("b", "R"))]
+    verdicts = Parts([1, *[0] * 15])
+    held_out = replace(runs[1].loader.completions, prompts=prompts, reward=verdicts)
+    validation = validation_of_rollouts(runs[1], held_out)
+    scores = validation().metrics
+    assert {name: score.value for name, score in scores.items()} == {
+        "reward": pytest.approx(0.5 / 16 - 0.25), "pass@1": pytest.approx(1 / 16), "pass@8": 0.5}  # fmt: skip
+    assert scores["pass@8"].n == 2
+    listens = replace(held_out, reward=lambda *asked: heard.append(asked) or [0.0] * 16)
+    validation = validation_of_rollouts(runs[1], listens)
+    validation(), validation()
+    assert heard[0] == heard[1] and len({response.text for response in heard[0][1]}) > 8
+    one, other = (batch_of(run) for run in runs)
+    assert torch.equal(one.ids, other.ids) and torch.equal(one.columns["sampled"], other.columns["sampled"])
+
+
 def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
     algorithm = GRPOConfig("dapo", group_size=2, dynamic_sampling=False)
     run = run_of(tmp_path, config_of(algorithm, completion=2, brakes=BrakesConfig(silent_steps=1)))
@@ -220,12 +241,17 @@ def test_online_pairs_are_the_best_and_the_worst(temperature, tmp_path):
 NUMBERS = ("loss", "gradient_norm", "reward", "targets", "length", "entropy")
 
 
+def values(scores) -> list[float]:
+    return [score.value for score in scores.values()]
+
+
 def numbers_on_ranks(folder: str, name: str) -> list[float]:
     ranks = join(parallel := ParallelConfig(data=torch.distributed.get_world_size(), zero=1))
     algorithm = GRPOConfig(name, group_size=4)  # type: ignore[arg-type]
     run = run_of(Path(folder), config_of(algorithm, prompts=4, steps=1, train={"parallel": parallel}), ranks=ranks)
+    held_out = validation_of_rollouts(run, run.loader.completions)().metrics
     train(run)
-    return [steps_of(Path(folder))[0][number] for number in NUMBERS] if ranks.first else []
+    return [steps_of(Path(folder))[0][number] for number in NUMBERS] + values(held_out) if ranks.first else []
 
 
 @pytest.mark.slow
@@ -233,9 +259,11 @@ def numbers_on_ranks(folder: str, name: str) -> list[float]:
 def test_two_processes_sample_and_learn_what_one_does(name, tmp_path):
     """Compared by the gradient: Adam makes steps of rounding errors where it is 0."""
     two, _ = on_ranks(2, numbers_on_ranks, str(tmp_path / "two"), name)
-    train(run_of(tmp_path / "one", config_of(GRPOConfig(name, group_size=4), prompts=4, steps=1)))
+    run = run_of(tmp_path / "one", config_of(GRPOConfig(name, group_size=4), prompts=4, steps=1))
+    held_out = validation_of_rollouts(run, run.loader.completions)().metrics
+    train(run)
     (one,) = steps_of(tmp_path / "one")
-    assert two == pytest.approx([one[number] for number in NUMBERS], rel=1e-4, abs=1e-5)
+    assert two == pytest.approx([one[number] for number in NUMBERS] + values(held_out), rel=1e-4, abs=1e-5)
 
 
 SCRIPT = """

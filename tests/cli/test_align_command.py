@@ -60,13 +60,19 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pairs = ("--data", "pairs.jsonl", "--method", "reward", *SETTINGS, "--out", "judge")
     run("align", tiny_folder, *pairs, cwd=folder)
-    short = ("steps=2", "completion=8", "length=64", 'held_out=["talk.jsonl"]', "rewards.length=1")
+    short = ("steps=2", "completion=8", "length=64", 'held_out_files=["talk.jsonl"]', "rewards.length=1")
     asked = ("rewards.reward-model=0.5", "reward_model=judge")
     more = [part for setting in (*short, *asked) for part in ("--set", setting)]
     run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
     lines = [json.loads(line) for line in (folder / "online" / "log.jsonl").read_text().splitlines()]
     assert all("reward/reward-model" in line for line in lines if line["kind"] == "step")
-    assert [line["step"] for line in lines if line["kind"] == "validation"] == [0, 2]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert [line["step"] for line in validations] == [0, 2] and all("loss" in line for line in validations)
+    numbers = read_manifest(folder / "online").metrics
+    for name in ("reward", "pass@1", "pass@8"):
+        assert numbers[f"held_out_{name}"] == validations[-1][name]
+    assert numbers["held_out"] == 2 and 0 < numbers["rollout_share"] < 1
+    assert [line["step"] for line in lines if line["kind"] == "sample"] == [0, 0, 2, 2]
 
 
 def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder):

@@ -1,22 +1,32 @@
-"""Measurements before and after a policy's run: the loss of held-out rows, and suites, which show what it forgot."""
+"""Measurements before and after a policy's run: the loss of held-out rows, what is said to held-out prompts, and
+suites, which show what it forgot."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from lmworks.align.config import AlignConfig
 from lmworks.align.kto import KTO, with_baseline
+from lmworks.align.rollout_loader import RolloutLoader
+from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
+from lmworks.config import to_mapping
 from lmworks.data.token_groups import TokenGroups
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.suite_comparison import run_suites, suites_section
+from lmworks.records import Score, Unscored
 from lmworks.report import Section
-from lmworks.statistics import sign
+from lmworks.statistics import mean_score, sign
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.run import Run
 from lmworks.train.validation import Validation, validate
 
 _AT_A_TIME = 16  # rows
+COMPLETIONS = 8  # of each held-out prompt
+_AGAIN = -1  # of draws: none of training's
 
 
 def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> Callable[[], Validation]:
@@ -27,6 +37,41 @@ def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> C
     def validation() -> Validation:
         shown = with_baseline(run.model, batches) if isinstance(objective, KTO) else batches
         return validate(run.model, objective, shown, 1, None, run.device, signature)
+
+    return validation
+
+
+def validation_of_rollouts(
+    run: Run, completions: SampledCompletions, beside: Callable[[], Validation] | None = None
+) -> Callable[[], Validation]:
+    """A function that measures what the policy of the run's loader says to these prompts, all at once and with the same
+    seeds each time: its `reward`, `pass@1` and `pass@8`, with intervals over prompts; and what is measured `beside`."""
+    algorithm = replace(completions.config.algorithm, group_size=COMPLETIONS)
+    completions = replace(completions, config=replace(completions.config, algorithm=algorithm))
+    rank, world_size = run.ranks.rows
+    count = len(completions.prompts)
+    places = np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+    loader = cast(RolloutLoader, run.loader)
+    signature = {"prompts": [each.ids for each in completions.prompts], "config": to_mapping(completions.config)}
+
+    def validation() -> Validation:
+        assert loader.policy is not None
+        adapter = loader.policy.refresh(run.position.step)
+        draw = completions.draw(places.tolist(), 0, _AGAIN, loader.policy, adapter)
+        right = np.where(np.isfinite(draw.right), draw.right >= 1, np.nan)
+        found = {"reward": draw.rewards, "pass@1": right, f"pass@{COMPLETIONS}": np.fmax.reduce(right, -1)[:, None]}
+        scores: dict[str, Score] = {}
+        for name, values in found.items():
+            sums = np.zeros((2, count))  # of each prompt, of those of other processes, too
+            sums[:, places] = np.nansum(values, -1), np.isfinite(values).sum(-1)
+            total, known = np.reshape(run.ranks.total(sums.ravel().tolist()), (2, count))
+            means = (total[known > 0] / known[known > 0]).tolist()
+            scores[name] = mean_score(means, {"metric": name, "of": signature}, nothing="no completion has any")
+        if beside is not None:
+            found = beside()
+            return replace(found, metrics={**found.metrics, **scores})
+        none = Unscored("it is measured of held_out_files")
+        return Validation({}, {}, none, none, scores)
 
     return validation
 

@@ -18,7 +18,7 @@ from lmworks.data.shuffle import Permutation
 from lmworks.evaluate.metric import Item, Response, Value
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.rollouts import Rollout, Turns, roll_out
-from lmworks.records import Unscored
+from lmworks.records import TextOrMessages, Unscored
 from lmworks.tokenizer.chat import ChatRenderer
 
 Reward = Callable[[Sequence[Item], Sequence[Response]], Sequence[Value]]  # `Metric.measure`, of one number each
@@ -60,6 +60,10 @@ class Prompt:
 
     ids: tuple[int, ...]
     item: Item
+
+    @property
+    def prompt(self) -> TextOrMessages:
+        return self.item.prompt
 
 
 @dataclass(frozen=True, slots=True)

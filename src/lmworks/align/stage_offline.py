@@ -51,7 +51,7 @@ from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
 
-_SAMPLES = 3  # held-out prompts that the policy answers before and after
+SHOWN = 3  # held-out prompts that the policy answers before and after
 _HELD_OUT = 200  # prompts at most
 _ROWS = {"kto": (LabelledCompletion,), "reward": tuple(KINDS)}  # of the others: preferences
 
@@ -165,12 +165,12 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     return rows
 
 
-def split_rows(rows: Sequence[PreferenceRow], share: float) -> tuple[list[Any], list[Any]]:
+def split_rows(rows: Sequence[Any], share: float, most: int = _HELD_OUT) -> tuple[list[Any], list[Any]]:
     """Rows to learn from, and those held out: of a share of the prompts, by their hashes, at least two, for an
-    interval, and at most 200."""
+    interval, and at most so many."""
     hashes = [hash_json(row.prompt) for row in rows]
     prompts = sorted(set(hashes))
-    count = min(max(round(share * len(prompts)), 2), _HELD_OUT, len(prompts) // 2) if share else 0
+    count = min(max(round(share * len(prompts)), 2), most, len(prompts) // 2) if share else 0
     held_out, pairs = set(prompts[:count]), list(zip(rows, hashes, strict=True))
     return [row for row, own in pairs if own not in held_out], [row for row, own in pairs if own in held_out]
 
@@ -230,9 +230,9 @@ def with_reference(
 
 def _beginnings(groups: TokenGroups) -> list[tuple[int, ...]]:
     """The prompts of the first groups, as ids."""
-    batch = groups.batch(range(min(len(groups), 4 * _SAMPLES)))
+    batch = groups.batch(range(min(len(groups), 4 * SHOWN)))
     pairs = zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True)
-    return list(dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs))[:_SAMPLES]
+    return list(dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs))[:SHOWN]
 
 
 def check(config: OfflineConfig, base: Path) -> None:

@@ -1,26 +1,33 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.align.environments import episodes
 from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import policy_of
-from lmworks.align.policy_evaluation import suite_config, suite_section, validation_on
+from lmworks.align.policy_evaluation import (
+    COMPLETIONS,
+    suite_config,
+    suite_section,
+    validation_of_rollouts,
+    validation_on,
+)
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import add_critic
 from lmworks.align.preference_losses import Pairs
 from lmworks.align.rated_completions import RatedCompletions
+from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
-from lmworks.align.stage_offline import check_surroundings, load_policy, with_sections
+from lmworks.align.stage_offline import SHOWN, check_surroundings, load_policy, split_rows, with_sections
 from lmworks.align.stage_offline import outside_digest as digest_of
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
@@ -39,13 +46,16 @@ from lmworks.tokenizer.tool_calls import OWN_FORM, Tool
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
+from lmworks.train.held_out import samples_of
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.run import Run
+from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
 
 _USED = 0.85  # of the minutes: the rest is loading, validation and the machine's own pace
+_HELD_OUT = 50  # prompts at most
 
 
 def online(config: OnlineConfig, context: StageContext) -> StageResult:
@@ -58,6 +68,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
     if config.suites and ranks.first:
         run_suites(suite_config(config), context, find_base(config.base, context), "before")
+    held_out: list[Prompt] = []
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
         prompts, lost = len(completions.completions), len(left_out)
@@ -68,20 +79,22 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
             if played[0].constraint is not None and config.temperature != 1.0:
                 raise ValueError(f"{config.environment} holds calls to their form at temperature 1: leave it out")
         tools = None if played is None else played[0].tools
-        found = prompts_of(rows, checkpoint, config.length - config.completion, tools)  # type: ignore[arg-type]
+        whole = prompts_of(rows, checkpoint, config.length - config.completion, tools)  # type: ignore[arg-type]
+        own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
+        found, held_out = split_rows(whole, config.held_out if own else 0.0, _HELD_OUT)
         completions = SampledCompletions(config, found, reward_of(config, context.base), played)
-        prompts, lost = len(found), len(rows) - len(found)
-    objective = objective_of(config, checkpoint, context.base)
+        prompts, lost = len(found), len(rows) - len(whole)
+    objective, measures = objective_of(config, checkpoint, context.base), bool(held_out or config.held_out_files)
 
     def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
         loader = RolloutLoader(replace(config, steps=steps), completions, ranks)
         if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = at_rate(config.train, rate)
-        if config.held_out and training.validate is None:
+        if measures and training.validate is None:
             training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
         parts = {"device": device_of_rank(), "progress": context.progress, "seed": config.seed, "ranks": ranks}
-        parts |= {"adapt": adapted(config, tuned), "compares": bool(config.held_out)}
+        parts |= {"adapt": adapted(config, tuned), "compares": measures}
         run = Run(base, objective, loader, training, folder, **parts)
         loader.policy = policy_of(run, config, tuned.method, completions.fixed)
         if isinstance(completions, RatedCompletions):
@@ -100,21 +113,29 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
 
     steps, why = kept_settings(context, config.train.parallel, derived)
     run = run_on(steps, context.work / "run", checkpoint)
-    if config.held_out:
-        groups = sft_groups(config.held_out, config.length, checkpoint, context.base)
+    if config.held_out_files:
+        groups = sft_groups(config.held_out_files, config.length, checkpoint, context.base)
         run.validate = validation_on(run, Imitation(), groups)
+    if held_out and isinstance(completions, SampledCompletions):
+        run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out), run.validate)
+        if config.train.parallel.generates:
+            run.sample = samples_of(run, [each.ids for each in held_out[:SHOWN]])
     result = train_and_deliver(run, context, tuned)
     if not ranks.first:
         return result
     loader = cast(RolloutLoader, run.loader)
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
+        ("held out", f"{len(held_out):,}", f"prompts, of each of which {COMPLETIONS} completions are measured"),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
         ("rate", f"{rate:g}", "at its highest"),
         *((name, f"{value}", "") for name, value in to_mapping(loader.config.algorithm).items()),
     )
+    numbers: Mapping[str, Any] = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
     doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
-    sections = [(Section("The run", doubts, (Table(("what", "value", "why"), reasons),)), loader.metrics)]
+    sections = [(Section("The run", doubts, (Table(("what", "value", "why"), reasons),)), numbers)]
+    if measures:
+        sections.append(held_out_section(context.output / LOG))
     if config.suites:
         sections.append(suite_section(config, context, find_base(config.base, context)))
     return with_sections(result, sections)
@@ -183,13 +204,13 @@ def check(config: OnlineConfig, base: Path) -> None:
         reward.check(items_of(rows))
     if config.environment:
         episodes(config.environment, lambda: OWN_FORM)
-    for files in filter(None, (config.replay, config.held_out)):
+    for files in filter(None, (config.replay, config.held_out_files)):
         read_demonstrations(files, base)
     check_surroundings(config, base)
 
 
 def outside_digest(config: OnlineConfig, base: Path) -> str:
     """As of `align.offline`."""
-    digest = digest_of(config, base, replay=config.replay, held_out=config.held_out)
+    digest = digest_of(config, base, replay=config.replay, held_out_files=config.held_out_files)
     models = [digest_of_model(located(name, base)) for name in config.reward_models]
     return hash_json([digest, *models]) if models else digest

@@ -61,7 +61,7 @@ def test_a_terminal_shows_what_a_person_looks_for_and_the_report_all(base):
     told = (base / "told").read_text()
     assert "Only in the report: Scores and thresholds, Examples" in told
     assert "pii.email 1" in " ".join(told.split())  # a mark
-    measures = ("alphabetic_token_share", "top_2_gram_character_share", "token_character_share")
+    measures = ("alphabetic_word_share", "top_2_gram_character_share", "duplicate_10_gram_character_share")
     assert not any(measure[:15] in told for measure in measures)  # in a narrow table, names would break
     page = (base / ".lmworks" / "clean" / "report.html").read_text()
     assert all(f"<td>{measure}</td>" in page for measure in measures)

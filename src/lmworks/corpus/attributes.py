@@ -13,14 +13,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lmworks.corpus.documents import Kind, in_order
 from lmworks.corpus.languages import DECLARED, MEASURED, languages_of
 from lmworks.records import Edit
+
+if TYPE_CHECKING:  # the log finds personal data without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 ATTRIBUTES = "attributes"  # the folder
 EVALUATION_ITEMS = "evaluation_items"  # in the metrics: how many of those that were looked for have each status
@@ -92,7 +93,7 @@ class Ranges(Sequence[tuple[T, ...]], Generic[T]):
 
     def filled(self) -> int:
         """How many documents have some."""
-        return int(np.count_nonzero(np.diff(self._offsets)))
+        return int((self._offsets[1:] > self._offsets[:-1]).sum())
 
     def rules(self) -> Counter[str]:
         """How many there are of each rule, in the order in which they come."""
@@ -106,8 +107,8 @@ class Ranges(Sequence[tuple[T, ...]], Generic[T]):
 
         compute: Any = pyarrow.compute  # which makes its functions when it is imported
         is_meant = compute.is_in(self._values.field("rule"), pa.array(list(rules), pa.string()))
-        numbers = np.flatnonzero(is_meant.to_numpy(zero_copy_only=False))
-        places = np.searchsorted(self._offsets, numbers, side="right") - 1
+        (numbers,) = is_meant.to_numpy(zero_copy_only=False).nonzero()
+        places = self._offsets.searchsorted(numbers, side="right") - 1
         return zip(places.tolist(), self._made(self._values.take(pa.array(numbers))), strict=True)
 
     def _made(self, values: Any) -> Iterator[T]:
@@ -125,9 +126,9 @@ class AttributeTable:
     uris: Sequence[str]
     hashes: Sequence[str]
     kinds: Sequence[str]
-    characters: NDArray[np.int64]
-    bytes: NDArray[np.int64]
-    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    characters: "NDArray[np.int64]"
+    bytes: "NDArray[np.int64]"
+    scores: "Mapping[str, NDArray[np.float64]]" = field(default_factory=dict)
     labels: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     edits: Ranges[Edit] = field(default_factory=lambda: Ranges.of([], Edit))
     spans: Ranges[TaggedSpan] = field(default_factory=lambda: Ranges.of([], TaggedSpan))
@@ -284,6 +285,8 @@ def _joined(one: AttributeTable, other: AttributeTable, which: str) -> Attribute
 
 def _together(one: Mapping[str, Any], other: Mapping[str, Any], which: str) -> dict[str, Any]:
     """The columns of both, by their names. What both have must be the same in both."""
+    import numpy as np
+
     for name in sorted(one.keys() & other.keys()):
         is_number = isinstance(one[name], np.ndarray)
         if not (np.array_equal(one[name], other[name], equal_nan=True) if is_number else one[name] == other[name]):

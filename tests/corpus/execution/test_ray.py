@@ -1,5 +1,6 @@
 """Parts as tasks of a cluster of two machines, which are two groups of processes here."""
 
+import builtins
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ def cluster() -> Iterator[None]:
     """Its address is where RAY_ADDRESS says. Its processes find the modules of the tests where this one does."""
     from ray.cluster_utils import Cluster
 
-    before = dict(os.environ)
+    before, printed = dict(os.environ), print
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     machines = Cluster(initialize_head=True, head_node_args=MACHINE)
     machines.add_node(**MACHINE)
@@ -33,6 +34,7 @@ def cluster() -> Iterator[None]:
         machines.shutdown()
         os.environ.clear()
         os.environ.update(before)
+        builtins.print = printed  # Ray has put its own there
 
 
 def parts(folder: Path, count: int = 6) -> list[Part[int]]:

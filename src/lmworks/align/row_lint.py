@@ -37,7 +37,7 @@ ADVICE: Mapping[str, str] = {
     "empty answer": "remove the row, unless silence is meant",
     "duplicate": "keep one: the others count as further evidence, and are none",
     "conflict": "decide it, or leave it in as noise; several annotators with their agreement say which",
-    "length bias": "add pairs whose shorter answer is better, or expect longer (or shorter) answers and measure them",
+    "length bias": "add rows where length goes the other way, or expect longer (or shorter) answers and measure them",
     "leaked": "remove the row, or what is measured on the held-out one is memory",
     "no provenance": "say source, annotator or judge: else nobody can take a bad annotator's rows out",
 }

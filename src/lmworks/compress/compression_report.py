@@ -116,7 +116,8 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     cached = measure(models[chosen], texts, replace(config, new=0), "int8")
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
-    kept = f"`{chosen}` is kept, which has the fewest{'' if config.budget is None else ' within the budget'}."
+    bound = "" if config.budget is None else " within the budget"
+    kept = f"`{chosen}` is kept, which has the fewest of those compressed{bound}."
     change = _shown(cached.less(found[chosen]), "+.4f")
     kept += f" Keys and values in int8 (`lmworks serve --set cache_dtype=int8`) change its bits per byte by {change}."
     sections = [_section(found, kept)]

@@ -76,7 +76,7 @@ def test_an_error_comes_back_as_it_was_and_others_finish(tmp_path: Path) -> None
     assert any("While" in note and "failing" in note for note in caught.value.__notes__)
     assert {"0", "1", "2"} <= {path.name for path in (tmp_path / "done").iterdir()}
     with pytest.raises(RuntimeError, match="OddError: 1 and 2"):  # such an exception can be sent, but not received
-        carry_out(odd, parts(tmp_path), TWO)
+        carry_out(odd, parts(tmp_path / "odd"), TWO)
 
 
 def test_parts_are_asked_for_when_somebody_is_free(tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ null where it does not apply, a label one of words. Edits of repair lead from th
 that was tagged; spans are places in that.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import lru_cache
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lmworks.corpus.documents import Kind, in_order
+from lmworks.corpus.documents import CorpusShard, Kind, Shard, in_order
+from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, languages_of
 from lmworks.records import Edit
 
@@ -312,3 +315,23 @@ class CorpusAttributes(Sequence[AttributeTable]):
     def only(self, *names: str) -> "CorpusAttributes":
         """With these columns alone."""
         return replace(self, names=names)
+
+
+class CorpusTexts(Sequence[str]):
+    """The repaired texts of a corpus by their numbers. Each is read when it is asked for; the edits of a few shards
+    stay in memory."""
+
+    def __init__(self, shards: Sequence[CorpusShard], tables: CorpusAttributes) -> None:
+        self._shards = [Shard(shard.path) for shard in shards]
+        self._edits = lru_cache(maxsize=4)(lambda shard: tables.only("edits")[shard].edits)
+        self._starts = [0, *accumulate(map(len, tables.only()))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, number: int) -> str:  # type: ignore[override]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        shard = bisect_right(self._starts, number) - 1
+        place = number - self._starts[shard]
+        return apply_edits(self._shards[shard].read(place).text, self._edits(shard)[place]).text

@@ -12,12 +12,12 @@ from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
     CorpusAttributes,
+    CorpusTexts,
     DocumentAttributes,
     attribute_paths,
     read_attributes,
     write_attributes,
 )
-from lmworks.corpus.dedup.corpus_texts import CorpusTexts
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.dedup.kept_duplicates import standing_of
 from lmworks.corpus.dedup.stage import DuplicatesConfig, duplicates

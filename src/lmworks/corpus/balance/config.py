@@ -142,6 +142,6 @@ def _check_epochs(epochs: float) -> None:
     _check(0 < epochs <= _MOST, f"max_epochs must be above 0 and at most {_MOST}, got {epochs!r}")
 
 
-def _check(is_so: bool, told: str) -> None:
-    if not is_so:
-        raise ValueError(told)
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -35,7 +35,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     _check_inputs(config, context, shards)
     surveys = [Part(shard, context.work / "survey" / shard.name, shard.bytes) for shard in shards]
     work = partial(survey_part, equal=bool(config.evaluation))
-    carry_out(work, surveys, config.execution, context.progress, "bytes looked at")
+    carry_out(work, surveys, config.execution, context.progress, "bytes surveyed")
     paths = [part.done for part in surveys]
     survey = read_survey(shards, paths)
     if survey.copies:

@@ -182,10 +182,10 @@ def index_items(items: Iterable[EvaluationItem]) -> ContaminationIndex:
     places = positions(rows.starts, found.lengths)
     run = np.unique(hashes, return_inverse=True)[1]
     owners_of_run = np.bincount(np.unique(run * len(items) + owners) // max(len(items), 1), minlength=1)
-    telling = np.flatnonzero(owners_of_run[run] <= MOST_ITEMS)
-    telling = telling[np.lexsort((places[telling], hashes[telling]))]
-    owners, places = owners[telling], places[telling]
-    distinct, counts = np.unique(hashes[telling], return_counts=True)
+    rare = np.flatnonzero(owners_of_run[run] <= MOST_ITEMS)
+    rare = rare[np.lexsort((places[rare], hashes[rare]))]
+    owners, places = owners[rare], places[rare]
+    distinct, counts = np.unique(hashes[rare], return_counts=True)
     wanted, row = [], 0
     left = np.bincount(owners, minlength=len(items)).tolist()  # the runs by which each item is found
     for item, (texts, has_question, needs_answer), entries in zip(items, units, left, strict=True):

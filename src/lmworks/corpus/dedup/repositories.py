@@ -154,8 +154,8 @@ def copied_files(
 
     known: list[Repository] = []
     for name, mine in sorted(members.items()):
-        telling = frozenset(int(contents[each]) for each in mine if standings.characters[each] >= LEAST_CHARACTERS)
-        known.append(Repository(name, telling, bool(standings.licensed[mine].any())))
+        distinctive = frozenset(int(contents[each]) for each in mine if standings.characters[each] >= LEAST_CHARACTERS)
+        known.append(Repository(name, distinctive, bool(standings.licensed[mine].any())))
     return [
         CopiedFile(document, kept, copy)
         for copy in copied_repositories(known, share)

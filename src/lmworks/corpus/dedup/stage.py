@@ -9,8 +9,7 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, attribute_files, read_attributes
-from lmworks.corpus.dedup.corpus_texts import CorpusTexts
+from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, attribute_files, read_attributes
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import (
     CORPUS,

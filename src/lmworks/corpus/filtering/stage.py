@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import LABEL, CorpusAttributes, attribute_files, read_joined
-from lmworks.corpus.dedup.corpus_texts import CorpusTexts
+from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, attribute_files, read_joined
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import CORPUS
 from lmworks.corpus.dedup.stage import corpus_rows

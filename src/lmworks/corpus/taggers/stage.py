@@ -69,7 +69,7 @@ def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: 
     """How often each word stands in all books of the corpus: before the first of them is repaired."""
     folder = context.work / WORDS
     parts = [Part(shard, folder / f"{shard.name}.json", shard.bytes) for shard in shards]
-    carry_out(count_books, parts, config.execution, context.progress, "bytes looked at for words of books")
+    carry_out(count_books, parts, config.execution, context.progress, "bytes searched for words of books")
     joined = Part(tuple(part.done for part in parts), folder / "all.json")
     carry_out(join_counts, [joined], ExecutionConfig(workers=1))
     return joined.done

@@ -90,3 +90,9 @@ def test_draws_are_uniform_and_other_ones_for_another_seed():
     assert ((one >= 0) & (one < 1)).all()
     assert abs(one.mean() - 1 / 2) < 0.0046 and abs(one.var() - 1 / 12) < 0.0012
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.016
+
+
+def test_factors_of_any_size_end():
+    """A level at which the one that counts least comes is one at which the other would come more than 2^63 times."""
+    ones = np.ones(2, np.int64)
+    assert draw_copies(np.zeros(2), np.array([1e-10, 1e10]), ones, ones, 2, 2, np.arange(2, dtype=np.uint64)).sum() == 2

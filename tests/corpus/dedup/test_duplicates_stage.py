@@ -1,9 +1,12 @@
 """The stage and the decisions on it: the same whatever the order, the shards and the workers; crowds that lose their
 best; nothing that grows by a square."""
 
+import os
 import random
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 from duplicate_cases import edited, random_text, true_jaccard
 from duplicate_corpora import Corpus, Given, cut_out, cuts, decide, gone, run_duplicates, write_corpus
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import near_duplicates
 from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches
+from lmworks.corpus.dedup.near_duplicates import Keys
+from lmworks.corpus.dedup.stage import joined
 from lmworks.records import Edit
 from slow_cases import slow
 
@@ -83,6 +88,18 @@ def test_workers_change_no_byte(tmp_path):
         run_duplicates(tmp_path / str(workers), **CONFIG, execution={"workers": workers})
     for path in (tmp_path / "1" / "duplicates").iterdir():
         assert path.read_bytes() == (tmp_path / "2" / "duplicates" / path.name).read_bytes()
+
+
+def test_a_corpus_may_have_more_shards_than_a_process_may_have_files(tmp_path):
+    parts = [tmp_path / f"{number}.npz" for number in range(60)]
+    for number, path in enumerate(parts):
+        np.savez(path, **{"Keys.bands": np.full((1, 2), number, np.uint64), "Keys.words": np.zeros((1, 2), np.uint64)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        assert joined(Keys, parts).bands[:, 0].tolist() == list(range(60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("crowd", [2, 64])

@@ -115,6 +115,19 @@ def test_the_golden_card(folder):
             assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
 
 
+def test_a_rule_that_cuts_in_two_steps_counts_once_for_each(folder, tmp_path):
+    steps = ", ".join(
+        f'{{name="{name}", sources=["{name}"], marks={{"pii.*"={{action="redact"}}}}}}' for name in ("one", "two")
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(f"{WORDS}Write to jane.{name}@bakery-miller.com.")
+    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "one"}", "{tmp_path / "two"}"]'])
+    run_alone("data.annotate", tmp_path / "tagged", [tmp_path / "read"], [], [])
+    run_alone("data.clean", tmp_path / "cleaned", [tmp_path / "read", tmp_path / "tagged"], [], [f"steps=[{steps}]"])
+    assert "cut or redacted: pii.email (2)." in (tmp_path / "cleaned" / "data_card.md").read_text("utf-8")
+
+
 def test_the_hub_s_own_library_reads_the_head(folder):
     hub = pytest.importorskip("huggingface_hub", reason="the card is read by the hub's library")
     card = (folder / "cleaned" / "data_card.md").read_text("utf-8")

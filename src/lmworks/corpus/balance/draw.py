@@ -133,7 +133,7 @@ def draw_copies(
     """
 
     def at(level: float) -> NDArray[np.int64]:
-        return np.minimum(np.floor(level * factors + draws).astype(np.int64), most)
+        return np.minimum(np.floor(level * factors + draws), most).astype(np.int64)
 
     low, high = 0.0, 1.0
     while (copies := at(high)) @ sizes <= quota:

@@ -90,14 +90,14 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     texts = CorpusTexts(shards, attributes)
     found = _found(config, context, shards, attributes, documents.starts.tolist())
     near = config.near
-    compared = compare(texts, documents.order, _joined(Keys, found), near)
+    compared = compare(texts, documents.order, joined(Keys, found), near)
     places: dict[Method, Places] = {}
     if config.paragraphs:
-        places["paragraphs"] = repeated_paragraphs(_joined(Paragraphs, found))
+        places["paragraphs"] = repeated_paragraphs(joined(Paragraphs, found))
     if config.passages:
-        windows = _joined(Fingerprints, found)
+        windows = joined(Fingerprints, found)
         places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
-    names = [str(name) or None for each in found for name in each["repositories"]]
+    names = [str(name) or None for name in _column(found, "repositories")]
     write_matches(context.output, "near", compared.pairs)
     write_crowds(context.output, Crowds(compared.crowds, near.threshold, near.words))
     for method, each in places.items():
@@ -132,7 +132,7 @@ def _found(
     shards: Sequence[CorpusShard],
     attributes: CorpusAttributes,
     starts: Sequence[int],
-) -> list[Mapping[str, np.ndarray]]:
+) -> list[Path]:
     rejected = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
     roots = git_roots(row for path in rejected for row in read_rows(RejectedRecord, path))
     parts = [
@@ -140,7 +140,7 @@ def _found(
         for shard, paths, start in zip(shards, attributes.files, starts, strict=False)
     ]
     carry_out(sign_part, parts, config.execution, context.progress, "bytes")
-    return [np.load(part.done) for part in parts]
+    return [part.done for part in parts]
 
 
 def sign_part(part: SignPart, path: Path) -> None:
@@ -165,10 +165,17 @@ def _name(kind: type, column: str) -> str:
     return f"{kind.__name__}.{column}"
 
 
-def _joined(kind: type[T], parts: Sequence[Mapping[str, np.ndarray]]) -> T:
-    """What was found in the parts as one."""
-    columns = [_name(kind, field.name) for field in fields(kind)]
-    return kind(*(np.concatenate([part[column] for part in parts]) for column in columns))
+def joined(kind: type[T], parts: Sequence[Path]) -> T:
+    """Keys, paragraphs or windows of all parts as one."""
+    return kind(*(_column(parts, _name(kind, field.name)) for field in fields(kind)))
+
+
+def _column(parts: Sequence[Path], name: str) -> np.ndarray:
+    found = []
+    for path in parts:
+        with np.load(path) as part:  # a corpus may have more parts than a process may have open files
+            found.append(part[name])
+    return np.concatenate(found)
 
 
 def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:

@@ -91,7 +91,10 @@ def _limits(found: Filtered, raised: Sequence[Alarm], licences: Mapping[str, int
     if (places := found.scores.get(PERSONAL_DATA)) is None:
         yield "Personal data were not looked for (`personal` of data.annotate)."
     else:
-        cut = {cuts["rule"]: cuts["places"] for cuts in found.cut_rules if cuts["rule"].startswith("pii.")}
+        cut = Counter[str]()
+        for cuts in found.cut_rules:  # a rule may cut in several steps
+            if cuts["rule"].startswith("pii."):
+                cut[cuts["rule"]] += cuts["places"]
         there, stay = int(np.nansum(places)), int(np.nansum(places[found.stays]))
         said = f"Personal data in texts: {there:,} places, {stay:,} of them in documents that stay"
         yield f"{said}; cut or redacted: {_counted(cut) or 'none'}."

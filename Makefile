@@ -12,6 +12,9 @@ TEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # The C++ parts are compiled while the package is installed, so a change of theirs installs it again.
 COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 
+# Also where the environment forbids it, Python keeps what it compiles: tests start many processes that import the same.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-all lint style clean
 
 run: .venv/installed

@@ -67,14 +67,14 @@ def settings_of(method: str, task: Task) -> list[str]:
         # Without nll the chosen become less likely, too.
         "dpo": ["algorithm.kind=dpo", "algorithm.nll=1", f"batch={16 if large else 32}", "rate=1e-4"],
         "kto": ["algorithm.kind=kto", "batch=64", "rate=3e-5"],
-        "ppo": ["algorithm.kind=ppo", "algorithm.updates=4", "algorithm.epochs=4", f"steps={4 * batches}", "rate=3e-4"],
+        "ppo": ["algorithm.kind=ppo", "algorithm.num_iterations=4", f"steps={4 * batches}", "rate=3e-4"],
         "grpo": ["algorithm.kind=grpo", f"steps={batches}", "rate=3e-4"],
     }[method]
     given += ["held_out=0"]  # the task has a split of its own
     if method in ("dpo", "kto"):
         given += ["epochs=1"]
     if method in ("ppo", "grpo"):
-        given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"completion={task.completion}"]
+        given += [f"prompts={prompts}", f"algorithm.group_size={GROUP}", f"max_completion_length={task.completion}"]
         given += [f"slots={ROWS}", "rewards.verifier=1"]
     kind = "lora" if large else "full"
     return [*given, f"length={task.length}", f"method.kind={kind}", "train.precision=float32"]

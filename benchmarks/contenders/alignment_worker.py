@@ -67,13 +67,13 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
         vars(sampled_completions)["SamplingParameters"] = fixed
         config = OnlineConfig(
             ("rows",), algorithm=GRPOConfig(group_size=GROUP), method=method, steps=10**6, prompts=options.batch,
-            length=options.length + options.completion, completion=options.completion, slots=GROUP * options.batch,
-            train=settings,
+            length=options.length + options.completion, max_completion_length=options.completion,
+            slots=GROUP * options.batch, train=settings,
         )  # fmt: skip
         prompts = stage_online.prompts_of([Verifiable(row.prompt, "", "") for row in rows], checkpoint, options.length)
         reward = lambda _, responses: [letters(each.text) for each in responses]  # noqa: E731
         loader = RolloutLoader(config, sampled_completions.SampledCompletions(config, prompts, reward))
-        objective = PolicyOptimization(config.algorithm, config.completion)
+        objective = PolicyOptimization(config.algorithm, config.max_completion_length)
     parts: Any = checkpoint, objective, loader, settings, Path(options.folder, "run")
     run = Run(*parts, adapt=adapt)
     if isinstance(loader, RolloutLoader):

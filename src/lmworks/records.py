@@ -406,6 +406,7 @@ class PromptSpan:
 
 
 QUERY_ENCODER = "query_encoder"  # the key in `Interaction.lineage` of what made its query embedding
+CONTENT = "content"  # in `Interaction.redacted`: the policy that keeps no text
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def ascii_share(items: Sequence[Item], responses: Sequence[Response]) -> list[fl
 
 def config_of(algorithm: Any = None, method: Any = None, train: dict[str, Any] | None = None, **settings: Any):
     given = {"optimizer": AdamW(rate=1e-3, decay=0.0), "log": 1, "validate": None, **(train or {})}
-    plain = {"steps": 4, "prompts": 3, "length": 40, "completion": 8, "slots": 16, **settings}
+    plain = {"steps": 4, "prompts": 3, "length": 40, "max_completion_length": 8, "slots": 16, **settings}
     return OnlineConfig(
         ("rows.jsonl",),
         algorithm=algorithm or GRPOConfig(group_size=4),

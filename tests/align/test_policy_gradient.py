@@ -56,7 +56,7 @@ def ours(name: str, updates: int, beta: float, cap: float, monkeypatch: Any) -> 
     columns = {**wide, "advantages": given["advantages"][:, None] * mask}
     if updates == 1:
         del columns["old"]
-    config = GRPOConfig(name, updates=updates, beta=beta, importance_cap=cap or None)  # type: ignore[arg-type]
+    config = GRPOConfig(name, num_iterations=updates, beta=beta, importance_cap=cap or None)  # type: ignore[arg-type]
     objective = PolicyOptimization(config, MOST)
     batch = Sequences(mask.long(), mask, mask.sum(-1) + PROMPT, columns)
     loss = objective.losses(None, batch)["policy"]  # type: ignore[arg-type]

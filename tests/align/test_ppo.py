@@ -27,7 +27,7 @@ def reference_ppo(policy, values, old, reference, old_values, mask, scores, c):
         own = [old_values[row, t] for t in places] + [0.0]
         ahead = 0.0
         for n in reversed(range(len(places))):
-            ahead = rewards[n] + c.discount * own[n + 1] - own[n] + c.discount * c.trace * ahead
+            ahead = rewards[n] + c.gamma * own[n + 1] - own[n] + c.gamma * c.lam * ahead
             advantages[row, places[n]] = ahead
             returns[row, places[n]] = ahead + own[n]
     chosen = advantages[mask]
@@ -47,13 +47,13 @@ def test_advantages_and_losses_are_those_of_the_reference(beta, monkeypatch):
     mask[1, 2] = False  # what an environment said
     policy, values, old_values = -generator.random(shape), generator.normal(size=shape), generator.normal(size=shape)
     old, reference = policy + generator.normal(size=shape) * 0.4, policy + generator.normal(size=shape) * 0.4
-    scores, config = generator.normal(size=len(LENGTHS)), PPOConfig(beta=beta, discount=0.9, trace=0.8)
+    scores, config = generator.normal(size=len(LENGTHS)), PPOConfig(beta=beta, gamma=0.9, lam=0.8)
     normal, returns, surrogate, errors = reference_ppo(policy, values, old, reference, old_values, mask, scores, config)
     own = {
         name: torch.from_numpy(value) for name, value in (("m", mask), ("o", old), ("r", reference), ("v", old_values))
     }
     rewards = token_rewards(torch.from_numpy(scores), own["o"], own["r"], own["m"], beta)
-    found = generalised_advantages(rewards, own["v"], own["m"], config.discount, config.trace)
+    found = generalised_advantages(rewards, own["v"], own["m"], config.gamma, config.lam)
     np.testing.assert_allclose(whiten(found, own["m"]), normal, atol=1e-10)
     np.testing.assert_allclose((found + own["v"]) * own["m"], returns, atol=1e-10)
 
@@ -80,10 +80,10 @@ def test_the_controller_moves_beta_to_its_target():
 
 @pytest.mark.parametrize("method", [None, LoraConfig(r=4, lora_alpha=8)])
 def test_a_critic_is_trained_and_not_delivered(method, tmp_path):
-    run = run_of(tmp_path, config_of(PPOConfig(group_size=2, updates=2, epochs=2), method))
+    run = run_of(tmp_path, config_of(PPOConfig(group_size=2, num_iterations=2), method))
     train(run)
     first, *_, last = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "step"]
-    assert first["policy_clipped"] == 0 and first["policy_ratio_shift"] < 1e-5  # ρ = 1
+    assert first["policy_clip_ratio"] == 0 and first["policy_ratio_shift"] < 1e-5  # ρ = 1
     assert abs(first["kl"]) < 1e-6 and last["policy_ratio_shift"] > 1e-4
     assert ppo.critic_of(run.model).weight.abs().max() > 0
     assert not any(name.startswith("critic") for name in run.trained())

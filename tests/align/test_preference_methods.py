@@ -26,7 +26,7 @@ from lmworks.train.parallel.ranks import join
 from parity.trl_losses import judge, models
 from ranks import on_ranks
 
-DPO_LOSSES = ("sigmoid", "robust", "cdpo", "ipo", "sigmoid_norm", "apo_zero")
+DPO_LOSSES = ("sigmoid", "robust", "cdpo", "ipo", "sigmoid_norm")
 OBJECTIVES = {
     **{loss: Pairs(DPOConfig(loss=loss, label_smoothing=0.1 * (loss in ("robust", "cdpo")))) for loss in DPO_LOSSES},
     "nll": Pairs(DPOConfig(nll=0.5)),
@@ -105,7 +105,7 @@ def test_two_ranks_have_the_loss_of_one(name):
     assert on_ranks(2, on_rank, name) == [pytest.approx(alone, rel=1e-4)] * 2
 
 
-FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25, "apo_zero": 1}
+FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}
 
 
 @pytest.mark.parametrize(("loss", "value"), FIXED_POINTS.items())
@@ -180,7 +180,7 @@ def test_a_pair_of_equal_scores_has_no_preference_and_centring_holds_scores_near
     from lmworks.align.reward_model import pairwise
 
     scores = torch.tensor([[2.0, 2.0], [1.0, -1.0]])
-    assert pairwise(scores, RewardConfig(centring=0.0))[0] == pytest.approx(np.log(2))
+    assert pairwise(scores, RewardConfig(center_rewards_coefficient=0.0))[0] == pytest.approx(np.log(2))
     assert pairwise(scores, RewardConfig(0.5, 0.01)).tolist() == pytest.approx(
         [np.log1p(np.exp(0.5)) + 0.16, np.log1p(np.exp(-1.5))]
     )

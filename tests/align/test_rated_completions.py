@@ -51,7 +51,7 @@ def rated_run(folder, algorithm, steps, rate=2e-2):
 
 @pytest.mark.parametrize(
     "algorithm",
-    [GRPOConfig("raft", group_size=3), GRPOConfig(group_size=3, updates=2, epochs=2), PPOConfig(group_size=3)],
+    [GRPOConfig("raft", group_size=3), GRPOConfig(group_size=3, num_iterations=2), PPOConfig(group_size=3)],
 )
 def test_what_is_rated_best_gets_likelier(algorithm, tmp_path):
     run, completions = rated_run(tmp_path, algorithm, 12)

@@ -112,7 +112,7 @@ def test_a_row_says_by_how_much_its_chosen_completion_is_better():
     given = [{"prompt": "say", "chosen": "aye", "rejected": "no"} | more for more in ({"margin": 1.5}, {})]
     rows: list[Any] = [parse_preference_row(row, "rows 1") for row in given]
     batch = group_completions(rows, checkpoint.chat, 200, []).batch([0, 1])
-    (loss,) = Reward("pairwise", RewardConfig(centring=0.0)).losses(model, batch).values()
+    (loss,) = Reward("pairwise", RewardConfig(center_rewards_coefficient=0.0)).losses(model, batch).values()
     chosen, rejected = score(model, sequences_of(batch))[:2].tolist()
     expected = sum(np.log1p(np.exp(-(chosen - rejected - margin))) for margin in (1.5, 0.0))  # as TRL's
     assert float(loss.sum.detach()) == pytest.approx(expected, rel=1e-5)

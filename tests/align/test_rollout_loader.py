@@ -70,7 +70,7 @@ def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
     batch = batch_of(run)
     columns = {name: torch.nn.functional.pad(values, (0, 3)) for name, values in batch.columns.items()}
     padded = Sequences(
-        *(torch.nn.functional.pad(each, (0, 3)) for each in (batch.ids, batch.mask)), batch.real, columns
+        *(torch.nn.functional.pad(each, (0, 3)) for each in (batch.ids, batch.mask)), batch.lengths, columns
     )
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))
     means, gradients = means_and_gradients(run.model, run.objective, batch)
@@ -91,9 +91,9 @@ def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
 def test_a_name_given_in_a_recipe_stands_for_its_parts():
     config = from_mapping(type(config_of()), {"rows": ["x"], "algorithm": {"name": "rloo"}}).algorithm.resolved
     assert (config.advantage, config.ratio, config.reduction) == ("leave_one_out", "none", "constant")
-    with pytest.raises(ValueError, match=r"algorithm\.updates=1"):
-        GRPOConfig("rloo", updates=2)
-    assert GRPOConfig("rloo", updates=2, ratio="sequence").resolved.ratio == "sequence"
+    with pytest.raises(ValueError, match=r"algorithm\.num_iterations=1"):
+        GRPOConfig("rloo", num_iterations=2)
+    assert GRPOConfig("rloo", num_mini_batches=2, ratio="sequence").resolved.ratio == "sequence"
 
 
 def test_raft_counts_what_it_imitates_alone(tmp_path):
@@ -142,7 +142,7 @@ def test_a_brake_lowers_the_rate_and_says_why(tmp_path):
     def reward(items, responses):  # a signal in the first batch alone
         return ascii_share(items, responses) if next(fades) < 1 else [0.5] * len(items)
 
-    brakes = BrakesConfig(silent_steps=2, action="lower", patience=1)
+    brakes = BrakesConfig(no_signal_batches=2, action="lower", patience=1)
     train(run_of(tmp_path, config_of(GRPOConfig(group_size=4), brakes=brakes, steps=6), reward))
     events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
     assert len(events) == 2 and "halved" in events[0] and "no signal" in events[0]
@@ -180,7 +180,7 @@ def test_what_passes_is_the_verifiers_own_value_whatever_it_weighs(tmp_path):
     assert found["pass@1"] == found["reward/verifier"] == 0.25 and found["pass@4"] == pytest.approx(2 / 3)
     assert found["reward"] == pytest.approx(0.5 * 0.25 - 0.25) and found["reward/length"] == 2
     assert found["reward/verifier/std"] == pytest.approx(np.sqrt(0.25 * 0.75))
-    assert found["without_signal"] == pytest.approx(1 / 3)
+    assert found["frac_reward_zero_std"] == pytest.approx(1 / 3)
 
 
 def test_numbers_are_of_what_is_learned_from_and_beside_them_of_what_was_drawn(tmp_path):
@@ -190,9 +190,9 @@ def test_numbers_are_of_what_is_learned_from_and_beside_them_of_what_was_drawn(t
     batch_of(run)
     found = run.loader.metrics
     assert list(map(len, reward.calls)) == [6, 4]
-    assert found["reward"] == 0.25 and found["reward/verifier"] == 0.5 and found["without_signal"] == 0
+    assert found["reward"] == 0.25 and found["reward/verifier"] == 0.5 and found["frac_reward_zero_std"] == 0
     assert found["drawn/reward"] == 0.25 and found["drawn/pass@1"] == 0.5 and found["pass@2"] == 1
-    assert found["drawn/pass@2"] == found["drawn/without_signal"] == pytest.approx(2 / 3)
+    assert found["drawn/pass@2"] == found["drawn/frac_reward_zero_std"] == pytest.approx(2 / 3)
     assert 0 < run.loader.stall_share <= 1
 
 
@@ -216,18 +216,18 @@ def test_held_out_prompts_are_answered_with_the_same_seeds_and_training_goes_on_
 
 def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
     algorithm = GRPOConfig("dapo", group_size=2, dynamic_sampling=False)
-    run = run_of(tmp_path, config_of(algorithm, completion=2, brakes=BrakesConfig(silent_steps=1)))
+    run = run_of(tmp_path, config_of(algorithm, max_completion_length=2, brakes=BrakesConfig(no_signal_batches=1)))
     engine = run.loader.policy.engine
 
     def generate(requests):
         return [replace(each, finish_reason="length") for each in engine.generate(requests)]
 
     run.loader.policy.engine = SimpleNamespace(capabilities=engine.capabilities, generate=generate)
-    with pytest.raises(ValueError, match=r"cut off at 2 tokens.*raise completion"):
+    with pytest.raises(ValueError, match=r"cut off at 2 tokens.*raise max_completion_length"):
         batch_of(run)
     run.loader.step = 1
     batch_of(run)
-    assert run.loader.metrics["without_signal"] == 1 and "no signal" in run.loader.brakes.stop
+    assert run.loader.metrics["frac_reward_zero_std"] == 1 and "no signal" in run.loader.brakes.stop
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -274,7 +274,8 @@ from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.align.online_config import GRPOConfig, PPOConfig
 from lmworks.train.loop import train
 folder, kind, method = sys.argv[1:]
-algorithm = PPOConfig(group_size=2, kl_target=0.01) if kind == "ppo" else GRPOConfig(group_size=4, updates=2, beta=0.1)
+grpo = GRPOConfig(group_size=4, num_mini_batches=2, beta=0.1)
+algorithm = PPOConfig(group_size=2, kl_target=0.01) if kind == "ppo" else grpo
 method = LoraConfig(r=4, lora_alpha=8) if method == "lora" else FullConfig()
 train(run_of(Path(folder), config_of(algorithm, method, steps=12), saves=3))
 """

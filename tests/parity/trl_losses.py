@@ -27,7 +27,6 @@ DPO = {
     "robust": {"loss": "robust", "label_smoothing": 0.2},
     "ipo": {"loss": "ipo"},
     "sigmoid_norm": {"loss": "sigmoid_norm"},
-    "apo_zero": {"loss": "apo_zero"},
 }
 KTO = {"both": (LABELS, 1.0, 1.0), "weighted": (LABELS, 0.7, 1.5), "wanted": ((1.0,) * 5, 1.0, 1.0)}
 REWARD = {"plain": (0.0, 0.0), "margin": (0.5, 0.0), "centred": (0.0, 0.01)}

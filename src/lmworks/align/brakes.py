@@ -41,8 +41,8 @@ class Brakes:
     stop: str = ""
 
     def watch(self, metrics: Mapping[str, float]) -> None:
-        """Act on `kl`, `entropy`, `distinct_2` and `without_signal` of the last rollouts."""
-        self.silent = self.silent + 1 if metrics["without_signal"] >= 1 else 0
+        """Act on `kl`, `entropy`, `distinct_2` and `frac_reward_zero_std` of the last rollouts."""
+        self.silent = self.silent + 1 if metrics["frac_reward_zero_std"] >= 1 else 0
         for name in _SHARES:
             if name in metrics:
                 self.first.setdefault(name, metrics[name])
@@ -68,9 +68,9 @@ class Brakes:
                 reason = reason or f"{name} is {value:.3g} {unit}, {side} brakes.{name}={limit:g}: {remedy}"
         if reason:
             return reason
-        if self.silent >= (self.config.silent_steps or math.inf):
+        if self.silent >= (self.config.no_signal_batches or math.inf):
             why = "all completions of a prompt have one reward: the task is solved, out of reach or rewarded wrongly"
-            return f"{self.silent} batches of rollouts in a row had no signal, as brakes.silent_steps says: {why}"
+            return f"{self.silent} batches of rollouts in a row had no signal, as brakes.no_signal_batches says: {why}"
         return ""
 
     def state(self) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from lmworks.artefact import hash_json
 from lmworks.evaluate.logged_items import thumb_of
 from lmworks.evaluate.rankings import Ranking
 from lmworks.evaluate.votes import Vote
-from lmworks.records import Interaction, LabelledCompletion, Message, Preference, Provenance
+from lmworks.records import CONTENT, Interaction, LabelledCompletion, Message, Preference, Provenance
 
 GROUNDED = "Answer from these passages, or say that you don't know.\n\n{passages}\n\nQuestion: {question}"
 SHOWN = 3  # passages of an answer that cites none
-CONTENT = "content"  # in `Interaction.redacted`: the log keeps no text
 _CUT = {"length": "cut off at the limit of tokens", "cancelled": "cancelled", "deadline": "cut off by a deadline"}
 
 

@@ -15,13 +15,13 @@ class DPOConfig:
     """Direct preference optimisation (Rafailov et al. 2023), on preferences.
 
     beta             How strongly the policy is held to its reference.
-    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`, `apo_zero`: see `align/preference_losses.py`.
+    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`: see `align/preference_losses.py`.
     label_smoothing  ε, the share of pairs that are the wrong way round; `robust` and `cdpo` read it.
     nll              Weight of the chosen completion's own loss beside it; 0: none.
     """
 
     beta: float = 0.1
-    loss: Literal["sigmoid", "ipo", "robust", "cdpo", "sigmoid_norm", "apo_zero"] = "sigmoid"
+    loss: Literal["sigmoid", "ipo", "robust", "cdpo", "sigmoid_norm"] = "sigmoid"
     label_smoothing: float = 0.0
     nll: float = 0.0
     kind: Literal["dpo"] = "dpo"
@@ -90,16 +90,17 @@ class RewardConfig:
 
     margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2), beside the
              row's own.
-    centring  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et al. 2023); 0: none.
+    center_rewards_coefficient  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et
+              al. 2023); 0: none.
     """
 
     margin: float = 0.0
-    centring: float = 0.01
+    center_rewards_coefficient: float = 0.01
     kind: Literal["reward"] = "reward"
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.centring < 0:
-            raise ValueError("margin and centring are at least 0")
+        if self.margin < 0 or self.center_rewards_coefficient < 0:
+            raise ValueError("margin and center_rewards_coefficient are at least 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,22 +114,22 @@ def calculator(expression: str) -> str:
 TOOLS: Mapping[str, Tools] = {"calculator": {"calculator": (CALCULATOR, calculator)}}
 
 
-def tool_constraint(tools: Tools, form: ToolForm, required: bool = False) -> FunctionCalls:
-    """The constraint on a completion: words, then at most one call of a tool; `required`: a call alone."""
+def tool_constraint(tools: Tools, form: ToolForm) -> FunctionCalls:
+    """The constraint on a completion: words, then at most one call of a tool."""
     parameters = {name: tool["function"]["parameters"] for name, (tool, _) in tools.items()}
-    return FunctionCalls.of(form, parameters, required=required)
+    return FunctionCalls.of(form, parameters)
 
 
-def tool_environment(tools: Tools, form: ToolForm, most_calls: int = 4) -> Environment:
-    """Runs the call in a completion and replies with its result; done without a call, and behind `most_calls`. What a
-    tool raises is its result, so that a policy can learn to mend a call."""
+def tool_environment(tools: Tools, form: ToolForm) -> Environment:
+    """Runs the call in a completion and replies with its result; done without a call. What a tool raises is its
+    result, so that a policy can learn to mend a call."""
 
     def environment(
         messages: Sequence[Message], completion: str, _: object
     ) -> tuple[tuple[Message, ...], float | None, bool]:
         made = sum(message.role == "tool" for message in messages)
         name, arguments = _call(completion, form)
-        if name not in tools or made >= most_calls:
+        if name not in tools:
             return (), None, True
         try:
             result = tools[name][1](**arguments)

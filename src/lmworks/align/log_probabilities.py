@@ -28,7 +28,7 @@ class Sequences:
 
     ids      (sequences, length) int64
     mask     (sequences, length) bool: the completion's tokens, each of which follows from those before it
-    real     (sequences,) int64: tokens without padding
+    lengths  (sequences,) int64: tokens without padding
     columns  of rollouts: name → (sequences, length) float32, 0 outside of `mask`: `advantages`; `sampled`, ln p of the
              distribution sampled from; where they were computed, `old`, of the policy as a trainer computes it, and
              `reference`; for a critic its `values` at the rollouts, and `returns`
@@ -36,7 +36,7 @@ class Sequences:
 
     ids: Tensor
     mask: Tensor
-    real: Tensor
+    lengths: Tensor
     columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class Sequences:
     @property
     def tokens(self) -> int:
         """Places that are no padding."""
-        return int(self.real.sum())
+        return int(self.lengths.sum())
 
 
 def sequences_of(batch: GroupBatch) -> Sequences:
@@ -101,7 +101,7 @@ def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
     learned = isinstance(model.config.embedding.positions, Learned)
     if stack is None or learned or not stack.shares_prefixes(model.tokens):
         hidden = model.tokens.new_zeros(*ids.shape, model.tokens.shape[1])
-        for rows, longest in _by_length(sequences.real):
+        for rows, longest in _by_length(sequences.lengths):
             hidden[rows, :longest] = model.hidden(ids[rows, :longest])
         return hidden[at]
     places = torch.arange(ids.shape[1], device=ids.device)

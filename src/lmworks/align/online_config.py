@@ -20,7 +20,7 @@ POLICY_GRADIENTS: dict[str, dict[str, Any]] = {
     "dr_grpo": {"advantage": "mean", "reduction": "constant"},
     "dapo": {"reduction": "token", "clip_high": 0.28, "dynamic_sampling": True, "mask_truncated": True},
     "gspo": {"ratio": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
-    "cispo": {"ratio": "truncated", "clip_high": 5.0, "reduction": "token"},
+    "cispo": {"ratio": "clipped_is_weight", "clip_high": 5.0, "reduction": "token"},
     "rloo": {"advantage": "leave_one_out", "ratio": "none", "reduction": "constant"},
     "reinforce": {"advantage": "batch", "ratio": "none", "reduction": "constant"},
     "raft": {"advantage": "best", "ratio": "none", "reduction": "token"},
@@ -32,22 +32,26 @@ class UpdatesConfig:
     """Settings that policy gradients and PPO share.
 
     group_size      Completions of each prompt.
-    updates         Steps of the optimizer for each batch of rollouts,
-    epochs          in which each completion is seen so often.
+    num_iterations  How often each completion is learned from (μ; TRL's `num_ppo_epochs` of PPO).
+    num_mini_batches  Steps of the optimizer that a batch of rollouts is divided into, each time.
     importance_cap  A token's loss weighs what it is likelier under the trainer's numbers than under the sampler's, at
                     most this much (truncated importance sampling, Yao et al. 2025): for bfloat16 and remote engines.
     """
 
     group_size: int = 8
-    updates: int = 1
-    epochs: int = 1
+    num_iterations: int = 1
+    num_mini_batches: int = 1
     importance_cap: float | None = None
 
     def __post_init__(self) -> None:
-        positive(updates=self.updates, epochs=self.epochs, importance_cap=self.importance_cap)
+        positive(num_iterations=self.num_iterations, num_mini_batches=self.num_mini_batches)
+        positive(importance_cap=self.importance_cap)
         within(1, 2**20, group_size=self.group_size)
-        if self.updates % self.epochs:
-            raise ValueError(f"updates is a multiple of epochs, so that each has as many, got {self.updates}")
+
+    @property
+    def updates(self) -> int:
+        """Steps of the optimizer for each batch of rollouts."""
+        return self.num_iterations * self.num_mini_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,10 @@ class GRPOConfig(UpdatesConfig):
                 of a group, Dong et al. 2023): the defaults of what stands below.
     advantage   `group`, `mean`, `leave_one_out`, `batch` or `best`: see `align/advantages.py`.
     ratio       of the policy to the one that sampled: of each `token`; of a `sequence`, the geometric mean of its
-                tokens' ratios; `truncated`, a weight without a gradient; `none`, the plain gradient of ln π, which
-                is right in the first of several updates alone (but for `best`, which imitates).
+                tokens' ratios; `clipped_is_weight`, a token's as a weight without a gradient; `none`, the plain
+                gradient of ln π, which is right in the first of several updates alone (but for `best`, which imitates).
     clip_low    The ratio is held above 1 - clip_low,
-    clip_high   and below 1 + clip_high; of `truncated`, below clip_high.
+    clip_high   and below 1 + clip_high; of `clipped_is_weight`, below clip_high.
     reduction   Mean over all tokens of the step (`token`), over sequences of their means (`sequence`), or of sums
                 divided by the most tokens that a completion may have (`constant`).
     beta        Weight of the KL divergence to the reference; 0: measured on one group of each step.
@@ -74,7 +78,7 @@ class GRPOConfig(UpdatesConfig):
 
     name: PolicyGradient = "grpo"
     advantage: Advantage | None = None
-    ratio: Literal["token", "sequence", "truncated", "none"] | None = None
+    ratio: Literal["token", "sequence", "clipped_is_weight", "none"] | None = None
     clip_low: float | None = None
     clip_high: float | None = None
     reduction: Literal["token", "sequence", "constant"] | None = None
@@ -91,7 +95,7 @@ class GRPOConfig(UpdatesConfig):
         if self.updates > 1 and self._part("ratio") == "none" and self._part("advantage") != "best":
             raise ValueError(
                 f"{self.name} has no ratio, so that it takes one step with each batch of rollouts: set "
-                "algorithm.updates=1, or algorithm.ratio=sequence, which corrects for the steps in between"
+                "algorithm.num_iterations=1, or algorithm.ratio=sequence, which corrects for the steps in between"
             )
 
     def _part(self, key: str) -> Any:
@@ -113,8 +117,8 @@ class PPOConfig(UpdatesConfig):
     clip          ε: the ratio is held between 1 - ε and 1 + ε.
     value_clip    The value is held so near to what it was in the rollouts; left out: free.
     value_weight  Of the critic's loss.
-    discount      γ, and
-    trace         λ, of generalised advantage estimation (Schulman et al. 2016).
+    gamma         γ, and
+    lam           λ, of generalised advantage estimation (Schulman et al. 2016).
     beta          Weight of the KL divergence to the reference (k1) in each token's reward.
     kl_target     Nats a token: beta is moved so that the divergence comes there (Ziegler et al. 2019, section 2.2);
                   left out: beta is fixed.
@@ -122,13 +126,12 @@ class PPOConfig(UpdatesConfig):
     """
 
     group_size: int = 1
-    updates: int = 4
-    epochs: int = 4
+    num_iterations: int = 4
     clip: float = 0.2
     value_clip: float | None = 0.2
     value_weight: float = 0.1
-    discount: float = 1.0
-    trace: float = 0.95
+    gamma: float = 1.0
+    lam: float = 0.95
     beta: float = 0.05
     kl_target: float | None = None
     whiten: bool = True
@@ -137,7 +140,7 @@ class PPOConfig(UpdatesConfig):
     def __post_init__(self) -> None:
         UpdatesConfig.__post_init__(self)
         positive(clip=self.clip, value_clip=self.value_clip, value_weight=self.value_weight, kl_target=self.kl_target)
-        within(0, 1, discount=self.discount, trace=self.trace)
+        within(0, 1, gamma=self.gamma, lam=self.lam)
         if self.beta < 0 or (self.kl_target is not None and not self.beta):
             raise ValueError(f"beta is 0 or more, and above 0 where kl_target moves it; got {self.beta}")
 
@@ -158,7 +161,7 @@ class OnlineDPOConfig:
     """
 
     updates: ClassVar[int] = 1
-    epochs: ClassVar[int] = 1
+    num_mini_batches: ClassVar[int] = 1
     group_size: int = 4
     dpo: DPOConfig = field(default_factory=DPOConfig)
     kind: Literal["online_dpo"] = "online_dpo"
@@ -174,7 +177,7 @@ class BrakesConfig:
     kl          Highest KL divergence to the reference, nats a token: the log's `kl`.
     entropy     Lowest entropy of the sampled tokens, as a share of what the first rollouts had.
     distinct_2  Lowest share of distinct pairs of neighbouring tokens in a batch of rollouts, the same.
-    silent_steps  Most batches of rollouts in a row of which no completion is better than another.
+    no_signal_batches  Most batches of rollouts in a row of which no completion is better than another.
     action      `stop` saves the run and ends it; `lower` halves the rate, and counts anew.
     patience    One batch says little: `kl` is measured on one group of completions.
     """
@@ -182,12 +185,12 @@ class BrakesConfig:
     kl: float | None = 0.5
     entropy: float | None = 0.01
     distinct_2: float | None = 0.05
-    silent_steps: int | None = 50
+    no_signal_batches: int | None = 50
     action: Literal["stop", "lower"] = "stop"
     patience: int = 5
 
     def __post_init__(self) -> None:
-        positive(kl=self.kl, silent_steps=self.silent_steps, patience=self.patience)
+        positive(kl=self.kl, no_signal_batches=self.no_signal_batches, patience=self.patience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +224,8 @@ class OnlineConfig(AlignConfig):
                  or `last`; left out: the whole completion has a score.
     reward_ensemble  How scores of several models become one; `min` is what none of them overrates.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
-    prompts      Whose completions a step (or the `updates` of one batch of rollouts) learns from.
-    completion   Most tokens of a completion.
+    prompts      Whose completions a batch of rollouts has, and one step, or several, learn from.
+    max_completion_length  Most tokens of a completion.
     overlong     Over so many last tokens of a completion's room its reward falls evenly, by 1 at the end (DAPO's soft
                  overlong punishment, section 3.4); 0: it does not.
     environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
@@ -253,7 +256,7 @@ class OnlineConfig(AlignConfig):
     reward_ensemble: Literal["mean", "min"] = "mean"
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
-    completion: int = 256
+    max_completion_length: int = 256
     overlong: int = 0
     environment: str = ""
     turns: int = 4
@@ -272,10 +275,12 @@ class OnlineConfig(AlignConfig):
         positive(prompts=self.prompts, slots=self.slots, temperature=self.temperature, turns=self.turns)
         below_one(held_out=self.held_out)
         positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
-        if not 1 <= self.completion < self.length:
-            raise ValueError(f"completion is between 1 and length - 1 tokens, got {self.completion} of {self.length}")
-        if self.overlong and (self.environment or not 0 < self.overlong <= self.completion):
-            raise ValueError("overlong is at most completion, and of single completions: leave environment out")
+        if not 1 <= self.max_completion_length < self.length:
+            raise ValueError(
+                f"max_completion_length is between 1 and length - 1, got {self.max_completion_length} of {self.length}"
+            )
+        if self.overlong and (self.environment or not 0 < self.overlong <= self.max_completion_length):
+            raise ValueError("overlong is at most max_completion_length, and not for an environment")
         if not self.rewards and ":" not in self.environment:
             object.__setattr__(self, "rewards", {"verbatim": 1.0})
         if self.rewards and not any(self.rewards.values()):

@@ -37,7 +37,7 @@ def policy_loss(
     match config.ratio:
         case "none":
             return -advantages * log_probabilities * mask, torch.zeros_like(mask)
-        case "truncated":
+        case "clipped_is_weight":
             ratio = change.exp().detach()
             return -ratio.clamp(max=high) * advantages * log_probabilities * mask, (ratio > high) & mask
         case "sequence":
@@ -59,12 +59,12 @@ class PolicyOptimization(Objective[Sequences]):
     """The policy's loss on rollouts, and of PPO the critic's; targets are tokens where it is their mean, else sequences
     that have any token to learn (TRL counts empty ones, too).
 
-    Metrics, means over the targets' tokens: `clipped`, and `ratio` - 1 as `ratio_shift`. With one update for each
+    Metrics, means over the targets' tokens: `clip_ratio`, and `ratio` - 1 as `ratio_shift`. With one update for each
     rollout π_old is π: the loss is near 0 and says nothing of the progress, its gradient does.
     """
 
     config: GRPOConfig | PPOConfig
-    completion: int  # most tokens of one
+    max_completion_length: int  # most tokens of one
     temperature: float = 1.0
 
     def counts(self, examples: Sequences) -> Mapping[str, int]:
@@ -89,10 +89,10 @@ class PolicyOptimization(Objective[Sequences]):
             loss = loss + config.beta * kl_estimate(policy, columns["reference"], config.kl) * mask
         reduction = config.reduction or "sequence"
         with torch.no_grad():
-            metrics = {"clipped": clipped.to(policy), "ratio_shift": (((policy - old) * mask).exp() - 1).abs()}
+            metrics = {"clip_ratio": clipped.to(policy), "ratio_shift": (((policy - old) * mask).exp() - 1).abs()}
             mean = "token" if reduction == "token" else "sequence"
             metrics = {name: reduce_tokens(each, mask, mean, 1) for name, each in metrics.items()}
-        losses = {"policy": Loss(reduce_tokens(loss, mask, reduction, self.completion), count, metrics)}
+        losses = {"policy": Loss(reduce_tokens(loss, mask, reduction, self.max_completion_length), count, metrics)}
         if isinstance(self.config, PPOConfig):
             value = value_loss(values, columns["values"], columns["returns"], mask, self.config.value_clip).sum()
             losses["value"] = Loss(self.config.value_weight * value, count, {"nats": value.detach()})

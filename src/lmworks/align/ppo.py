@@ -40,14 +40,14 @@ def token_rewards(scores: Tensor, log_probabilities: Tensor, reference: Tensor, 
     return rewards + scores[:, None] * mask * (places == last[:, None])
 
 
-def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, discount: float, trace: float) -> Tensor:
+def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     """A_t of each sampled token, (sequences, length), 0 elsewhere (Schulman et al. 2016, equation 16)."""
     found = torch.zeros_like(values)
     ahead, value_ahead = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
     for t in reversed(range(mask.shape[1])):
         own = mask[:, t]
-        delta = rewards[:, t] + discount * value_ahead - values[:, t]
-        ahead = torch.where(own, delta + discount * trace * ahead, ahead)
+        delta = rewards[:, t] + gamma * value_ahead - values[:, t]
+        ahead = torch.where(own, delta + gamma * lam * ahead, ahead)
         value_ahead = torch.where(own, values[:, t], value_ahead)
         found[:, t] = ahead * own
     return found

@@ -9,7 +9,6 @@ robust        [-(1-ε) ln σ(βh) + ε ln σ(-βh)] / (1-2ε), labels flipped wi
 cdpo          -(1-ε) ln σ(βh) - ε ln σ(-βh), the conservative form (Mitchell 2023)
 ipo           (h' - 1/(2β))² with S the mean over tokens (Azar et al. 2023, equation 17, whose S is the sum)
 sigmoid_norm  -ln σ(βh') with S the mean over tokens (Lambert et al. 2024, section 5)
-apo_zero      [1 - σ(βr_w)] + σ(βr_l) (D'Oosterlinck et al. 2024)
 simpo         -ln σ(β/|y_w| S ln π(y_w) - β/|y_l| S ln π(y_l) - γ), equation 6, without a reference
 orpo          -1/|y_w| S ln π(y_w) - λ ln σ(ln odds(y_w) - ln odds(y_l)), equation 6, without a reference; odds(y) =
               p / (1 - p) of p = exp(1/|y| S ln π(y)), equation 4
@@ -52,8 +51,6 @@ def dpo(policy: Tensor, reference: Tensor, lengths: Tensor, config: DPOConfig = 
             loss = -(1 - epsilon) * F.logsigmoid(beta * h) - epsilon * F.logsigmoid(-beta * h)
         case "ipo":
             loss = (h - 1 / (2 * beta)).square()
-        case "apo_zero":
-            loss = torch.sigmoid(-beta * chosen) + torch.sigmoid(beta * rejected)
     return loss - config.nll * policy[:, 0] / lengths[:, 0]  # a token's (Pang et al. 2024, equation 1)
 
 

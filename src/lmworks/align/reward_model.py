@@ -38,7 +38,7 @@ def score(model: Transformer, sequences: Sequences) -> Tensor:
     """The reward of each sequence, (sequences,), differentiable: of its last token that is no padding, as a
     `ForSequenceClassification` of `transformers` with one label gives it. TypeError for a model without such a head."""
     places = torch.arange(sequences.ids.shape[1], device=sequences.ids.device)
-    return scores_at(model, sequences, places == sequences.real[:, None] - 1)
+    return scores_at(model, sequences, places == sequences.lengths[:, None] - 1)
 
 
 def scores_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
@@ -53,7 +53,10 @@ def pairwise(scores: Tensor, config: RewardConfig = RewardConfig(), margin: Tens
     """The loss of each pair, (pairs,), of the scores of chosen and rejected completion, (pairs, 2); `margin` is the
     row's, beside the config's."""
     chosen, rejected = scores.unbind(-1)
-    return -F.logsigmoid(chosen - rejected - config.margin - margin) + config.centring * (chosen + rejected).square()
+    return (
+        -F.logsigmoid(chosen - rejected - config.margin - margin)
+        + config.center_rewards_coefficient * (chosen + rejected).square()
+    )
 
 
 @dataclass(frozen=True, slots=True)

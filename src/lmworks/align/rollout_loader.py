@@ -44,10 +44,11 @@ class RolloutLoader:
     policy   set when the run is there
     metrics  of the last rollouts, for the log, over all processes: `reward` and its parts `reward/NAME`, with `/std`;
              `pass@1` and `pass@K` (a right completion among all K of a prompt; what is right, `Draw.right` says);
-             `without_signal` (groups that nothing is learned from), `unscored`, `length`, `truncated`, `entropy` (of
-             the sampled tokens, -ln p), `kl` (k1 to the reference, nats a token), `gap_max` (largest difference between
-             the engine's ln p and the trainer's), `distinct_2` (Li et al. 2016). With dynamic sampling `drawn/reward`,
-             `drawn/pass@1`, `drawn/pass@K` and `drawn/without_signal`, too: before prompts were replaced
+             `frac_reward_zero_std` (groups that nothing is learned from), `unscored`, `length`, `truncated`, `entropy`
+             (of the sampled tokens, -ln p), `kl` (k1 to the reference, nats a token), `gap_max` (largest difference
+             between the engine's ln p and the trainer's), `distinct_2` (Li et al. 2016). With dynamic sampling
+             `drawn/reward`, `drawn/pass@1`, `drawn/pass@K` and `drawn/frac_reward_zero_std`, too: before prompts were
+             replaced
     stall_share  of the time, which the rollouts took
     beta     of PPO, where it follows the divergence
     """
@@ -90,7 +91,7 @@ class RolloutLoader:
             self._clock = before[0] or began, before[1] + time.monotonic() - began
         self.step += 1
         assert self._buffer is not None
-        parts = algorithm.updates // algorithm.epochs
+        parts = algorithm.num_mini_batches
         if parts == 1:
             return self._buffer
         epoch, number = divmod(update, parts)  # equal parts, drawn anew in each epoch
@@ -144,8 +145,8 @@ class RolloutLoader:
             whose = f"all completions of {(_DRAWS + 1) * config.prompts} prompts before the first step"
             if not self.ranks.any(bool((self._teaches(draw) | ~np.isfinite(draw.rewards)).any())):
                 raise ValueError(
-                    f"{whose} were cut off at {config.completion} tokens, and algorithm.mask_truncated leaves those "
-                    "out: raise completion, or set algorithm.mask_truncated=false"
+                    f"{whose} were cut off at {config.max_completion_length} tokens, and algorithm.mask_truncated "
+                    "leaves those out: raise max_completion_length, or set algorithm.mask_truncated=false"
                 )
             reward = np.nanmean(draw.rewards) if np.isfinite(draw.rewards).any() else "missing"
             raise ValueError(
@@ -206,7 +207,7 @@ class RolloutLoader:
         """Advantages and returns, by the values of the critic."""
         scores = torch.from_numpy(np.nan_to_num(rewards)).float().flatten()
         each = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
-        found = generalised_advantages(each, columns["values"], mask, algorithm.discount, algorithm.trace)
+        found = generalised_advantages(each, columns["values"], mask, algorithm.gamma, algorithm.lam)
         self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
         advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
         return {"advantages": advantages, "returns": (found + columns["values"]) * mask}
@@ -233,7 +234,7 @@ class RolloutLoader:
         right = np.where(np.isfinite(draw.right), draw.right >= 1, np.nan)
         return {
             "reward": draw.rewards,
-            "without_signal": self._silent(draw),
+            "frac_reward_zero_std": self._silent(draw),
             "unscored": ~np.isfinite(draw.rewards),
             "pass@1": right,
             f"pass@{right.shape[1]}": np.fmax.reduce(right, -1),
@@ -265,7 +266,7 @@ class RolloutLoader:
         kept = self._buffer if self.step % self.config.algorithm.updates else None
         buffers: list[Any] = [None] * self.world_size
         if kept is not None:
-            parts = {name: getattr(kept, name).tolist() for name in ("ids", "mask", "real")}
+            parts = {name: getattr(kept, name).tolist() for name in ("ids", "mask", "lengths")}
             buffers[self.rank] = {**parts, "columns": {name: each.tolist() for name, each in kept.columns.items()}}
             if self.world_size > 1:
                 dist.all_gather_object(buffers, buffers[self.rank])
@@ -282,8 +283,8 @@ class RolloutLoader:
                 raise ValueError(f"the rollouts were saved by {len(buffers)} processes: go on with as many")
             kept = buffers[self.rank]
             columns = {name: torch.tensor(values) for name, values in kept["columns"].items()}
-            ids, mask, real = (torch.tensor(kept[name]) for name in ("ids", "mask", "real"))
-            self._buffer = Sequences(ids, mask, real, columns)
+            ids, mask, lengths = (torch.tensor(kept[name]) for name in ("ids", "mask", "lengths"))
+            self._buffer = Sequences(ids, mask, lengths, columns)
         return self.step
 
 
@@ -292,7 +293,7 @@ def _pairs(batch: Sequences, rewards: NDArray[np.float64]) -> GroupBatch:
     groups = np.flatnonzero(~without_signal(rewards))
     best, worst = (pick(rewards[groups], -1) for pick in (np.nanargmax, np.nanargmin))
     rows = torch.from_numpy(groups[:, None] * rewards.shape[1] + np.stack([best, worst], -1))  # (pairs, 2)
-    real = torch.arange(batch.ids.shape[1]) < batch.real[rows][:, :, None]
+    real = torch.arange(batch.ids.shape[1]) < batch.lengths[rows][:, :, None]
     sums = batch.columns["reference"].double().sum(-1).float()
     return GroupBatch(batch.ids[rows], real, batch.mask[rows], {REFERENCE: sums[rows]})
 

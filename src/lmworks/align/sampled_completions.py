@@ -87,7 +87,7 @@ class SampledCompletions:
         `roll_out`."""
         config, size = self.config, self.config.algorithm.group_size
         prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]
-        sampling = SamplingParameters(config.completion, config.temperature)
+        sampling = SamplingParameters(config.max_completion_length, config.temperature)
         key = f"{config.seed} {batch} {again}"
         assert policy.engine is not None
         turns = None
@@ -119,7 +119,7 @@ class SampledCompletions:
         none, rewards = np.full_like(given, np.nan), numbers(values, given)
         if config.overlong:
             lengths = np.array([sum(one.sampled) for one in rollouts]).reshape(rewards.shape)
-            rewards -= np.clip((lengths - config.completion) / config.overlong + 1, 0, 1)
+            rewards -= np.clip((lengths - config.max_completion_length) / config.overlong + 1, 0, 1)
         return Draw(groups, rewards, numbers(right, given), {n: numbers(v, none) for n, v in parts.items()})
 
 
@@ -135,11 +135,11 @@ def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, c
 
 def rollout_sequences(rollouts: Sequence[Rollout]) -> Sequences:
     """Rollouts as tensors, with the column `sampled`."""
-    real = torch.tensor([len(rollout.ids) for rollout in rollouts])
-    ids = torch.zeros(len(rollouts), int(real.max()), dtype=torch.int64)
+    lengths = torch.tensor([len(rollout.ids) for rollout in rollouts])
+    ids = torch.zeros(len(rollouts), int(lengths.max()), dtype=torch.int64)
     mask, sampled = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
     for row, rollout in enumerate(rollouts):
-        ids[row, : real[row]] = torch.tensor(rollout.ids)
-        mask[row, : real[row]] = torch.tensor(rollout.sampled)
-        sampled[row, : real[row]] = torch.tensor(rollout.log_probabilities)
-    return Sequences(ids, mask, real, {"sampled": sampled})
+        ids[row, : lengths[row]] = torch.tensor(rollout.ids)
+        mask[row, : lengths[row]] = torch.tensor(rollout.sampled)
+        sampled[row, : lengths[row]] = torch.tensor(rollout.log_probabilities)
+    return Sequences(ids, mask, lengths, {"sampled": sampled})

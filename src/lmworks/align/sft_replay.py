@@ -77,8 +77,8 @@ class WithReplay(Objective[Sequences]):
 
         columns = {name: joined(values, torch.zeros(rows.ids.shape)) for name, values in batch.columns.items()}
         columns[_REPLAYED] = torch.cat([torch.zeros(len(batch)), torch.ones(len(rows))])[:, None]
-        mask, real = joined(batch.mask, rows.mask), torch.cat([batch.real, rows.real])
-        return Sequences(joined(batch.ids, rows.ids), mask, real, columns)
+        mask, lengths = joined(batch.mask, rows.mask), torch.cat([batch.lengths, rows.lengths])
+        return Sequences(joined(batch.ids, rows.ids), mask, lengths, columns)
 
     def counts(self, examples: Sequences) -> Mapping[str, int]:
         rollouts, rows = _divided(examples)

@@ -63,7 +63,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     completions. The errors are those of `read_rows` and `suite.evaluate`."""
     rows, algorithm = read_rows(config, context.base), config.algorithm
     checkpoint, left_out = load_policy(config, context), list[RejectedRecord]()
-    tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.completion
+    tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.max_completion_length
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
     if config.suites and ranks.first:
@@ -79,7 +79,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
             if played[0].constraint is not None and config.temperature != 1.0:
                 raise ValueError(f"{config.environment} holds calls to their form at temperature 1: leave it out")
         tools = None if played is None else played[0].tools
-        whole = prompts_of(rows, checkpoint, config.length - config.completion, tools)  # type: ignore[arg-type]
+        whole = prompts_of(rows, checkpoint, config.length - config.max_completion_length, tools)  # type: ignore[arg-type]
         own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
         found, held_out = split_rows(whole, config.held_out if own else 0.0, _HELD_OUT)
         completions = SampledCompletions(config, found, reward_of(config, context.base), played)
@@ -153,7 +153,7 @@ def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Ob
     """The algorithm's objective, with replay beside it where there is any."""
     if isinstance(config.algorithm, OnlineDPOConfig):
         return Pairs(config.algorithm.dpo, config.temperature)
-    objective = PolicyOptimization(config.algorithm, config.completion, config.temperature)
+    objective = PolicyOptimization(config.algorithm, config.max_completion_length, config.temperature)
     if not config.replay:
         return objective
     groups = sft_groups(config.replay, config.length, checkpoint, base)
@@ -192,7 +192,7 @@ def prompts_of(
         ids = checkpoint.chat.render(as_messages(row.prompt, "user"), True, row.tools if tools is None else tools).ids
         found += [Prompt(tuple(ids), item)] if len(ids) <= most else []
     if not found:
-        raise ValueError(f"no prompt has at most {most:,} tokens: raise length, or lower completion")
+        raise ValueError(f"no prompt has at most {most:,} tokens: raise length, or lower max_completion_length")
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor.config import LogConfig
-from lmworks.records import Feedback, Interaction, Message
+from lmworks.records import CONTENT, Feedback, Interaction, Message
 
 # What each rule of the policy replaces, by the rules of the detector that corpora are cleaned with.
 DETECTED: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +30,6 @@ DETECTED: Mapping[str, tuple[str, ...]] = {
 }
 _NAMES = {rule: name for name, rules in DETECTED.items() for rule in rules}
 _ROUNDS = 8  # of looking beside what was found
-CONTENT = "content"  # the name in `Interaction.redacted` of the policy that keeps no text
 
 # A log rather loses too much: beside what the detector finds it must not hold keys of any provider, known by the prefix
 # alone, nor addresses and numbers, however they are written. `_remaining` looks for these.

@@ -106,7 +106,8 @@ def text_codec(name: str) -> str | None:
 def well_formed(text: str) -> str:
     """Text with halves of surrogate pairs replaced by U+FFFD: no file of UTF-8 holds them. Else the text itself."""
     try:
-        text.encode()
+        if not text.isascii():  # which is much faster to see
+            text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text

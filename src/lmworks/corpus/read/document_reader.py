@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from lmworks.corpus.documents import Shard, UnusableError
+from lmworks.corpus.documents import Shard, UnusableError, document_to_json
 from lmworks.corpus.read.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
 from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, check_sources, find_files, is_url
@@ -49,7 +50,8 @@ class Request:
     """Files to read, and what is known of them where a process died of one.
 
     Items are numbered: those of the file at place p of `found` from p << FILE_BITS on. Those before `received` have
-    come, those in `rejected` are not looked at, and at those in `ended` the reading of their file ends.
+    come, those in `rejected` are not looked at, and at those in `ended` the reading of their file ends. With `as_lines`
+    the documents come as they are written.
     """
 
     found: tuple[FoundFile, ...]
@@ -58,10 +60,22 @@ class Request:
     received: int = 0
     rejected: Mapping[int, str] = field(default_factory=dict)
     ended: Mapping[int, str] = field(default_factory=dict)
+    as_lines: bool = False
+
+
+class DocumentLine(NamedTuple):
+    """A document as it is written, and what the stage counts of it."""
+
+    line: bytes
+    media_type: str
+    characters: int
+    encoding: str
+    extractor: str
+    source: str
 
 
 # Behind the last of these items: its number and 1. Each with the place of its file.
-Batch = tuple[int, list[tuple[int, Document | RejectedRecord]]]
+Batch = tuple[int, list[tuple[int, Document | DocumentLine | RejectedRecord]]]
 
 
 def read_documents(
@@ -158,15 +172,35 @@ def documents_of(
 
     Of a shard that a stage wrote they are as they are there; a line that is none raises StoreError.
     """
+    return _items_of(found, Request((), config, piece), sandbox)
+
+
+def lines_of(
+    found: Iterable[Found], config: ReadConfig, sandbox: Sandbox, piece: Piece | None = None
+) -> Iterator[DocumentLine | RejectedRecord]:
+    """The same as `documents_of`, as they are written: the other process does that, and no document is packed for its
+    way and unpacked again."""
+    for item in _items_of(found, Request((), config, piece, as_lines=True), sandbox):
+        yield line_of(item) if isinstance(item, Document) else item
+
+
+def line_of(document: Document) -> DocumentLine:
+    """A document as it is written."""
+    encoding = document.metadata.get("encoding", "utf-8")
+    line = document_to_json(document).encode() + b"\n"
+    return DocumentLine(line, document.media_type, len(document.text), encoding, document.extractor, document.source)
+
+
+def _items_of(found: Iterable[Found], asked: Request, sandbox: Sandbox) -> Iterator[Any]:
     for is_file, some in groupby(found, lambda each: isinstance(each, FoundFile) and not each.made):
         if is_file:
-            request = Request(tuple(some), config, piece)  # type: ignore[arg-type]
-            if piece is not None and not piece.end:
-                request = replace(request, piece=None, received=piece.start)
+            request = replace(asked, found=tuple(some))
+            if request.piece is not None and not request.piece.end:
+                request = replace(request, piece=None, received=request.piece.start)
             yield from _told(_of_files(request, sandbox), request.found)
         else:
             for each in some:
-                yield from _of_other(each, config)
+                yield from _of_other(each, asked.config)
 
 
 def _of_other(found: Found, config: ReadConfig) -> Iterator[Document | RejectedRecord]:
@@ -191,7 +225,7 @@ def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Docume
     )
 
 
-def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, Document | RejectedRecord]]:
+def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, Any]]:
     """Each with the place of its file. Of a record at which the process died the reason, and then the others; where it
     died while it read the next one, the reading of this file ends."""
     while True:
@@ -217,9 +251,7 @@ def _read(request: Request, mark: Mark) -> Iterator[Batch]:
     return read_files(request, mark)
 
 
-def _told(
-    items: Iterable[tuple[int, Document | RejectedRecord]], found: Sequence[FoundFile]
-) -> Iterator[Document | RejectedRecord]:
+def _told(items: Iterable[tuple[int, Any]], found: Sequence[FoundFile]) -> Iterator[Any]:
     """Of what is rejected of a file, the first `TOLD` are told one by one and the others counted by their reasons: a
     file of some kB may unpack to a million empty rows."""
     for place, some in groupby(items, lambda each: each[0]):

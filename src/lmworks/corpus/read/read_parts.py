@@ -18,12 +18,12 @@ from lmworks.artefact import UnreachableError
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.execution.work_parts import Part
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import Found, Piece, documents_of
+from lmworks.corpus.read.document_reader import DocumentLine, Found, Piece, lines_of
 from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.corpus.sources.remote_objects import open_found
 from lmworks.corpus.sources.remote_objects import size_of as size_of_file
-from lmworks.records import Document, RejectedRecord
+from lmworks.records import RejectedRecord
 
 _RECORD_WORK = 4  # of a byte that an extractor has to look at, against one of a table, which is text already
 _ITEM_BYTES = 200  # that a record counts beside its content
@@ -53,9 +53,9 @@ class ReadPart:
     config: ReadConfig
     piece: Piece | None = None
 
-    def documents(self, sandbox: Sandbox) -> Iterator[Document | RejectedRecord]:
-        """In their order; raises nothing for what the files hold."""
-        return documents_of(self.found, self.config, sandbox, self.piece)
+    def lines(self, sandbox: Sandbox) -> Iterator[DocumentLine | RejectedRecord]:
+        """The documents in their order; raises nothing for what the files hold."""
+        return lines_of(self.found, self.config, sandbox, self.piece)
 
 
 def size_of(found: Found) -> int:

@@ -17,7 +17,7 @@ from lmworks.corpus.documents import Extractor, Kind
 from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
 from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
 from lmworks.corpus.read.config import Columns, ReadConfig
-from lmworks.corpus.read.document_reader import FILE_BITS, Batch, Request
+from lmworks.corpus.read.document_reader import FILE_BITS, Batch, DocumentLine, Request, line_of
 from lmworks.corpus.read.format_detection import COMPRESSIONS, MEDIA_TYPES, detect, name_behind_compression
 from lmworks.corpus.read.mailboxes import read_mbox
 from lmworks.corpus.read.mediawiki import read_mediawiki
@@ -63,7 +63,7 @@ def read_files(request: Request, mark: Mark) -> Iterator[Batch]:
     `mark(number)` is called before that item is made a document, `mark(~number)` before it is read. Raises only what
     `open_found` raises for an object at an address.
     """
-    made: list[tuple[int, Document | RejectedRecord]] = []
+    made: list[tuple[int, Document | DocumentLine | RejectedRecord]] = []
     number = characters = 0
     for place, found in enumerate(request.found):
         if place < request.received >> FILE_BITS:
@@ -80,8 +80,10 @@ def read_files(request: Request, mark: Mark) -> Iterator[Batch]:
             elif number >= request.received:
                 mark(number)
                 document = _document(item, found, request.config, request.rejected.get(number))
+                if isinstance(document, Document):
+                    characters += len(document.text)
+                    document = line_of(document) if request.as_lines else document
                 made.append((place, document))
-                characters += len(document.text) if isinstance(document, Document) else 0
             if len(made) == _BATCH or characters > _BATCH_CHARACTERS:
                 yield number + 1, made
                 made, characters = [], 0

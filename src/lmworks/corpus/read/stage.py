@@ -11,17 +11,17 @@ from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
 from lmworks.config import ConfigError
-from lmworks.corpus.documents import REJECTED, document_to_json, join_shards, made_folder, rejected_to_json
+from lmworks.corpus.documents import REJECTED, join_shards, made_folder, rejected_to_json
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
 from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig, SandboxConfig
-from lmworks.corpus.read.document_reader import check_there, found_sources, source_digest
+from lmworks.corpus.read.document_reader import DocumentLine, check_there, found_sources, source_digest
 from lmworks.corpus.read.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.corpus.read.sandbox import Sandbox, memory_is_bounded
 from lmworks.corpus.read.table_rows import NO_COLUMN
 from lmworks.corpus.sources.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, take_label, without_password
 from lmworks.corpus.sources.source_code import source_code_type
-from lmworks.records import Document, RejectedRecord
+from lmworks.records import RejectedRecord
 from lmworks.report import Section, Table
 
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
@@ -100,10 +100,10 @@ def read_part(sandbox: Sandbox, part: ReadPart, folder: Path) -> None:
     folder.mkdir()
     tally = _Tally()
     with (folder / _TEXTS).open("wb") as texts, (folder / REJECTED).open("wb") as rejected:
-        for item in part.documents(sandbox):
+        for item in part.lines(sandbox):
             tally.add(item)
-            if isinstance(item, Document):
-                texts.write(document_to_json(item).encode() + b"\n")
+            if isinstance(item, DocumentLine):
+                texts.write(item.line)
             else:
                 rejected.write(rejected_to_json(item).encode() + b"\n")
     (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
@@ -142,11 +142,11 @@ class _Tally:
         self.others: Counter[str] = Counter(source_code=0, columns=0)
         self.example: dict[str, str] = {}
 
-    def add(self, item: Document | RejectedRecord) -> None:
-        if isinstance(item, Document):
+    def add(self, item: DocumentLine | RejectedRecord) -> None:
+        if isinstance(item, DocumentLine):
             self.documents[item.media_type] += 1
-            self.characters[item.media_type] += len(item.text)
-            self.encodings[item.metadata.get("encoding", "utf-8")] += 1
+            self.characters[item.media_type] += item.characters
+            self.encodings[item.encoding] += 1
             self.others["source_code"] += item.extractor == DOCSTRINGS and item.source != PYTHON_DOCS
             return
         reason = kind_of_reason(item.reason)

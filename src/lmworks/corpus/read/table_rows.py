@@ -51,22 +51,22 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, budget: ByteB
     text: str = values[column]
     if len(text) > budget.record_bytes:
         return RejectedRecord(name, f"larger than max_bytes = {budget.record_bytes:,} characters ({len(text):,})")
-    parts = {part: well_formed(_short(values[part])) if part in values else "" for part in _others(columns)}
+    others = _others(columns)
+    parts = {part: well_formed(_short(values[part])) for part in others if part in values}
     metadata = {
         well_formed(column_key(key)): well_formed(short)
         for key, value in values.items()
-        if key != column and key not in parts and (short := _short(value))
+        if key != column and key not in others and (short := _short(value))
     }
-    if parts[columns.id]:
-        metadata["id"] = parts[columns.id]
-    when = parts[columns.date]
+    title, when, licence, language, identifier = [parts.get(part, "") for part in others]
+    if identifier:
+        metadata["id"] = identifier
     if when and not _ISO_DATE.fullmatch(when):
         metadata[well_formed(column_key(columns.date))], when = when, ""
     clean = well_formed(text)
     if clean is not text:
         metadata["lone_surrogates"] = str(len(_SURROGATE.findall(text)))
-    licence, language = parts[columns.licence] or None, parts[columns.language] or None
-    return Row(name, clean, parts[columns.title], when or None, licence, language, metadata)
+    return Row(name, clean, title, when or None, licence or None, language or None, metadata)
 
 
 def _others(columns: Columns) -> tuple[str, ...]:

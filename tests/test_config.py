@@ -53,6 +53,7 @@ def test_builds_nested_dataclasses_with_their_defaults():
         ({}, "name", "missing"),
         ({"name": 3}, "name", "expected a string, got 3"),
         ({"name": "x", "inner": {"sise": 1}}, "inner.sise", 'did you mean "size"?'),
+        ({"name": "x", "size": 1}, "size", 'did you mean "inner.size"?'),
         ({"name": "x", "inner": {"kind": "c"}}, "inner.kind", "'a', 'b'"),
         ({"name": "x", "inner": {"size": True}}, "inner.size", "expected a whole number"),
         ({"name": "x", "inner": {"size": 1.5}}, "inner.size", "expected a whole number"),

@@ -39,7 +39,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
     What a table leaves out is as it is in the field's default: `train.log = 5` changes the log and nothing else of a
     `train` that a stage gave defaults of its own. A table of another `kind` than the default's stands for itself.
 
-    Raises ConfigError for an unknown key (naming the allowed ones and the nearest), a missing one, or a wrong type.
+    Raises ConfigError for an unknown key (naming the allowed ones, and the nearest or the table that has it), a missing
+    one, or a wrong type.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(path, f"expected a table with {', '.join(_field_names(cls))}, got {mapping!r}")
@@ -47,7 +48,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
     allowed = _field_names(cls)
     for key in mapping:
         if key not in allowed:
-            raise ConfigError([*path, key], unknown("key", key, allowed))
+            raise ConfigError([*path, key], unknown("key", key, allowed, _below(cls, key)))
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = {
         key: _convert(hints[key], _completed(_default_of(fields[key]), value), [*path, key])
@@ -205,6 +206,29 @@ def _dotted(name: str) -> tuple[str, ...]:
 
 def _field_names(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.init]
+
+
+def _below(cls: type, key: str) -> list[str]:
+    """The dotted names of a key in the tables of a dataclass, and in theirs: `algorithm.beta`; the shortest of them."""
+    level, seen = [("", cls)], {cls}
+    while level:
+        tables = [
+            (f"{prefix}{name}.", inner)
+            for prefix, table in level
+            for name in _field_names(table)
+            for inner in _dataclasses_of(_hints(table)[name])
+        ]
+        if found := dict.fromkeys(f"{prefix}{key}" for prefix, table in tables if key in _field_names(table)):
+            return list(found)
+        level = [(prefix, table) for prefix, table in tables if table not in seen]
+        seen.update(table for _, table in level)
+    return []
+
+
+def _dataclasses_of(hint: Any) -> tuple[Any, ...]:
+    """The dataclasses that a field of this type may hold."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(option for option in options if dataclasses.is_dataclass(option))
 
 
 def _convert(hint: Any, value: Any, path: list[str]) -> Any:

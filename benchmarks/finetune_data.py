@@ -15,6 +15,8 @@ from typing import Any
 
 from contenders.texts import DATA
 
+from lmworks.artefact import hash_fraction
+
 Row = dict[str, Any]  # {"messages": [{"role", "content"}, ...], "source": name}
 NAMES, HELD_OUT = ("t0", "self-instruct", "oasst"), 0.1
 
@@ -26,7 +28,7 @@ def instruction_rows(name: str, held_out: bool = False, data: Path = DATA) -> It
     """
     for row in {"t0": _t0, "self-instruct": _self_instruct, "oasst": _oasst}[name](data):
         digest = hashlib.sha256(row["messages"][0]["content"].encode()).hexdigest()
-        if (int(digest[:13], 16) / 16**13 < HELD_OUT) == held_out:
+        if (hash_fraction(digest) < HELD_OUT) == held_out:
             yield row
 
 

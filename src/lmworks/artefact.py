@@ -100,6 +100,12 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def hash_fraction(digest: str) -> float:
+    """A number in [0, 1) that a SHA-256 in hex decides for good, such as the side of a text where a share is held out:
+    52 bits of it, which a float holds exactly."""
+    return int(digest[:13], 16) / 16**13
+
+
 def hash_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

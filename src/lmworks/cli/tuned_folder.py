@@ -17,10 +17,12 @@ _HELD_OUT, _MOST_HELD_OUT = 0.1, 200  # share, and rows
 def held_out_share(hashes: Iterable[str]) -> float:
     """The share to hold out of rows by these SHA-256: a tenth, at most 200 of them; at least two, for an interval; 0 of
     a single row."""
+    from lmworks.artefact import hash_fraction
+
     found = sorted(set(hashes))
     if len(found) < 2:
         return 0.0
-    last = int(found[1 if len(found) > 3 else 0][:13], 16) / 16**13
+    last = hash_fraction(found[1 if len(found) > 3 else 0])
     return max(min(_HELD_OUT, _MOST_HELD_OUT / len(found)), round(last + 1e-6, 6))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult
+from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import InputStatistics, blocks_of, read_calibration
 from lmworks.compress.config import FileFormat, GridConfig, PruneConfig, QuantiseConfig, RoundConfig, StructuredPruning
@@ -75,7 +75,7 @@ def split_texts(inputs: Mapping[str, Path], share: float) -> tuple[list[str], li
     stores = {name: folder for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir()}
     for shard in corpus_shards(stores) if stores else ():
         for document in shard:
-            texts[int(document.hash[:13], 16) / 16**13 < share].append(document.text)
+            texts[hash_fraction(document.hash) < share].append(document.text)
     return texts
 
 

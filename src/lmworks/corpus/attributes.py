@@ -17,7 +17,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lmworks.corpus.documents import CorpusShard, Kind, Shard, in_order
+from lmworks.corpus.documents import CorpusShard, Kind, Shard, corpus_shards, in_order
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, languages_of
 from lmworks.records import Edit
@@ -315,6 +315,17 @@ class CorpusAttributes(Sequence[AttributeTable]):
     def only(self, *names: str) -> "CorpusAttributes":
         """With these columns alone."""
         return replace(self, names=names)
+
+
+def open_corpus(inputs: Mapping[str, Path]) -> tuple[list[CorpusShard], CorpusAttributes]:
+    """The shards of documents of the inputs, and the attributes of these. ValueError where they are of others."""
+    shards, attributes = corpus_shards(inputs), CorpusAttributes(attribute_files(inputs))
+    if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
+        raise ValueError(
+            "the attributes are not those of these documents: let data.annotate read from the same stages as this one, "
+            "in the same order"
+        )
+    return shards, attributes
 
 
 class CorpusTexts(Sequence[str]):

@@ -141,11 +141,6 @@ def learned_part(prompts: Sequence[Rendered], whole: Rendered, given: int) -> ND
     return np.array(whole.training_mask, bool) & (np.array(whole.starts, np.int64) >= max(starts, default=0))
 
 
-def in_share(text_hash: str, share: float) -> bool:
-    """Whether a text of this SHA-256 is in the share that is held out: ever the same texts, and more for more."""
-    return int(text_hash[:13], 16) / 16**13 < share  # 52 bits, which a float holds exactly
-
-
 def conversation_hash(row: Dialogue) -> str:
     """SHA-256 of the messages as canonical JSON; of messages and functions where there are any."""
     messages, tools = turns_of(row)[0], row.tools

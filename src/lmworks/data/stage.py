@@ -11,7 +11,7 @@ from itertools import compress, groupby, islice
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import StageContext, StageResult, write_text
+from lmworks.artefact import StageContext, StageResult, hash_fraction, write_text
 from lmworks.corpus.balance.survey import origin_of, origins
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.data.config import TokenizeConfig
@@ -20,7 +20,6 @@ from lmworks.data.document_tokens import (
     Tokenized,
     conversation_hash,
     framing_id,
-    in_share,
     question_hash,
     tokenize_conversations,
     tokenize_documents,
@@ -139,7 +138,7 @@ def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, i
 
 def belongs(text_hash: str, config: TokenizeConfig) -> bool:
     """Whether the text of this SHA-256 is on the side that the config asks for."""
-    return in_share(text_hash, config.held_out) == (config.part == "held_out")
+    return (hash_fraction(text_hash) < config.held_out) == (config.part == "held_out")
 
 
 def document_belongs(text_hash: str, origin: str | None, config: TokenizeConfig) -> bool:

@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import hash_json, write_text
+from lmworks.artefact import hash_fraction, hash_json, write_text
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.conversations import as_messages, columns_of, conversation_files, parsed_rows, rows_of
-from lmworks.data.document_tokens import in_share, learned_part, prompts_of
+from lmworks.data.document_tokens import learned_part, prompts_of
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
     LabelledCompletion,
@@ -152,7 +152,7 @@ def pair_of(kind: type[PairT], found: Any, where: str) -> PairT:
 def is_held_out(pair: TextPair, share: float) -> bool:
     """Whether a pair is kept from training. Its anchor decides: all answers to one question are on one side, and stay
     there when pairs are added."""
-    return in_share(hash_json(pair.anchor), share)
+    return hash_fraction(hash_json(pair.anchor)) < share
 
 
 def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) -> TokenGroups:

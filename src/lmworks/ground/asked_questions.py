@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmworks.artefact import StageContext, hash_json
+from lmworks.artefact import StageContext, hash_fraction, hash_json
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
@@ -38,7 +38,7 @@ class Asked:
 
 def share_of(text: str) -> float:
     """A number in [0, 1) that the text decides."""
-    return int(hash_json(text)[:13], 16) / 16**13
+    return hash_fraction(hash_json(text))
 
 
 def tasks_of(config: RefusalsConfig, base: Path) -> list[Task]:

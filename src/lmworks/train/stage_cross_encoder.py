@@ -7,7 +7,7 @@ from functools import partial
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.task_head import with_head
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_fraction, hash_json, write_json
 from lmworks.config import described
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
@@ -102,7 +102,7 @@ def _command(config: CrossEncoderConfig) -> str:
 
 def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     """Rows to learn from and `share` of them held out, by the hashes of what their texts share."""
-    held_out = [int(hash_json(group_of(row))[:13], 16) / 16**13 < share for row in rows]
+    held_out = [hash_fraction(hash_json(group_of(row))) < share for row in rows]
     kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
     return kept, out
 

@@ -1,7 +1,6 @@
 """The stage and the decisions on it: the same whatever the order, the shards and the workers; crowds that lose their
 best; nothing that grows by a square."""
 
-import os
 import random
 import resource
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_a_corpus_may_have_more_shards_than_a_process_may_have_files(tmp_path):
     for number, path in enumerate(parts):
         np.savez(path, **{"Keys.bands": np.full((1, 2), number, np.uint64), "Keys.words": np.zeros((1, 2), np.uint64)})
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
     try:
         assert joined(Keys, parts).bands[:, 0].tolist() == list(range(60))
     finally:

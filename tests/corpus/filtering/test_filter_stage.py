@@ -10,6 +10,7 @@ from lmworks.artefact import CURRENT, read_manifest, verify
 from lmworks.build import run_alone
 from lmworks.corpus.documents import DocumentStore, made_folder
 from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering import stage
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
@@ -115,8 +116,8 @@ def test_the_edits_lead_from_what_was_extracted_to_what_stays(folder):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_bytes_do_not_depend_on_who_does_the_work(folder, tmp_path, workers):
     build(tmp_path, folder / "texts", f"execution.workers={workers}")
-    for stage in ("documents", "annotations", "duplicates", "cleaned"):
-        assert bytes_of(tmp_path / stage) == bytes_of(folder / stage), stage
+    for name in ("documents", "annotations", "duplicates", "cleaned"):
+        assert bytes_of(tmp_path / name) == bytes_of(folder / name), name
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -126,6 +127,21 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in beside
     }
+
+
+def test_the_cuts_of_a_corpus_are_not_held_together(folder, tmp_path, monkeypatch):
+    """Each part decides on those of its own shard: there are as many as the taggers found spans."""
+    held, carry_out = list[stage.FilterPart](), stage.carry_out
+
+    def seen(work, parts, *rest):
+        held.extend(part.given for part in parts)
+        carry_out(work, parts, *rest)
+
+    monkeypatch.setattr(stage, "carry_out", seen)
+    inputs = [folder / name for name in ("documents", "annotations", "duplicates")]
+    run("data.clean", tmp_path / "cleaned", inputs, f"policy={folder / 'policy.toml'}")
+    assert held and not any(each.cuts for part in held for each in part.decisions)
+    assert bytes_of(tmp_path / "cleaned") == bytes_of(folder / "cleaned")
 
 
 def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, attribute_files, read_attributes
+from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, open_corpus, read_attributes
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import (
     CORPUS,
@@ -31,7 +31,7 @@ from lmworks.corpus.dedup.repeated_substrings import (
     repeated_passages,
 )
 from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
-from lmworks.corpus.documents import REJECTED, CorpusShard, corpus_shards
+from lmworks.corpus.documents import REJECTED, CorpusShard
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.records import RejectedRecord
@@ -79,12 +79,7 @@ class DuplicatesConfig:
 def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
     inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
-    shards, attributes = corpus_shards(dict(context.inputs)), CorpusAttributes(attribute_files(context.inputs))
-    if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
-        raise ValueError(
-            "the attributes are not those of these documents: let data.annotate and data.duplicates read from the "
-            "same stages, in the same order"
-        )
+    shards, attributes = open_corpus(context.inputs)
     documents = standing_of(attributes.only(*STANDING))
     write_json(context.output / CORPUS, corpus_rows(shards, attributes.only()))
     texts = CorpusTexts(shards, attributes)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, attribute_files, read_joined
+from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
 from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
 from lmworks.corpus.dedup.match_tables import CORPUS
 from lmworks.corpus.dedup.stage import corpus_rows
-from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, document_to_json, shard_name
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, document_to_json, shard_name
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.filtering.apply import apply, size_of
 from lmworks.corpus.filtering.decide import Decisions, columns, decide, decide_duplicates
@@ -28,7 +28,6 @@ from lmworks.corpus.filtering.ledger import (
     write_ledger,
 )
 from lmworks.corpus.filtering.policy_checks import Names, check_policy, check_refused, missing_names
-from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.licence import LICENCE
 
@@ -91,17 +90,13 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     ValueError where inputs do not belong together. Where no document is left that is for the report to tell.
     """
     policy = config.read(context.base)
-    shards, attributes = corpus_shards(dict(context.inputs)), CorpusAttributes(attribute_files(context.inputs))
-    if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
-        raise ValueError(
-            "the attributes are not those of these documents: let data.annotate and data.clean read from the same "
-            "stages, in the same order"
-        )
+    shards, attributes = open_corpus(context.inputs)
     duplicates = _duplicates(context.inputs, shards, attributes)
     names, decisions = Names(), list[list[Decisions]]()
     for table in attributes.only(*columns(policy)):
         names.add(table)
-        decisions.append(decide(policy, table))
+        # Without the cuts: those of a whole corpus are as many as its spans. A part decides on them again.
+        decisions.append([Decisions(each.in_scope, each.reasons) for each in decide(policy, table)])
     sentences, known = [], default_policy().steps  # which are for any documents
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
         missing = [*missing_names(step, names)]
@@ -147,7 +142,8 @@ def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attri
 
 @dataclass(frozen=True, slots=True)
 class FilterPart:
-    """A shard, the files of its attributes, and what is decided of its documents by each step of the policy."""
+    """A shard, the files of its attributes, and the decisions of each step of the policy on its documents: all reasons,
+    and the cuts of what repeats other documents."""
 
     shard: CorpusShard
     attributes: tuple[Path, ...]
@@ -159,8 +155,12 @@ def filter_part(part: FilterPart, folder: Path) -> None:
     """Filter one shard: what stays, its edits and its ledger into a new folder. And of each source the documents and
     bytes that were read, and those that stay, as they were counted for themselves: the ledger has to meet them."""
     folder.mkdir()
-    names = {"hash", "edits", LABEL + LICENCE, LABEL + MEASURED}
-    table = read_joined(part.attributes, names)
+    table = read_joined(part.attributes, columns(part.policy) | {"hash", "edits", LABEL + LICENCE})
+    decisions = decide(part.policy, table)
+    for own, given in zip(decisions, part.decisions, strict=True):
+        own.reasons.update(given.reasons)
+        for place, cuts in given.cuts.items():
+            own.cuts[place] += cuts
     counts: dict[str, list[int]] = {}
 
     def entries() -> Iterator[Entry]:
@@ -168,7 +168,7 @@ def filter_part(part: FilterPart, folder: Path) -> None:
             for place, document in enumerate(part.shard):
                 if document.hash != table.hashes[place]:
                     raise ValueError(f"{part.attributes[0]} are not those of {part.shard.path}: make both anew")
-                rows, left, changes = apply(document, place, table, part.policy, part.decisions)
+                rows, left, changes = apply(document, place, table, part.policy, decisions)
                 sizes = [1, size_of(document.text)[1], *((0, 0) if left is None else (1, size_of(left.text)[1]))]
                 _added(counts, document.source, sizes)
                 if left is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import hash_json
+from lmworks.artefact import hash_fraction, hash_json
 from lmworks.config import to_mapping
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
@@ -205,7 +205,7 @@ def split(examples: Iterable[Example], held_out: float) -> tuple[list[Example], 
     """Those to learn from, to calibrate with, to evaluate with."""
     parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for example in examples:
-        place = int(hash_json(example.group or example.text)[:13], 16) / 16**13  # 52 bits, which a float holds exactly
+        place = hash_fraction(hash_json(example.group or example.text))
         parts[2 if place < held_out else 1 if place < 2 * held_out else 0].append(example)
     for part, purpose in zip(parts, ("learn from", "calibrate with", "evaluate with"), strict=True):
         positives = sum(example.label for example in part)

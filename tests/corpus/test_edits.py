@@ -105,15 +105,3 @@ def by_source(expected: CleanText, between: CleanText) -> list[tuple[int, bool]]
             length = piece.source_end - piece.source_start
             result += [(piece.start + at, copied[piece.source_start + at]) for at in range(length)]
     return result
-
-
-def test_edits_that_meet_become_one() -> None:
-    first = [Edit(1, 3, "X", "one"), Edit(4, 4, "YY", "two"), Edit(6, 8, "", "three")]
-    assert apply_edits("abcdefgh", first).text == "aXdYYef"
-    assert compose("abcdefgh", first, [Edit(1, 2, "Z", "four")]) == [Edit(1, 3, "Z", "one+four"), *first[1:]]
-    assert compose("abcdefgh", first, [Edit(3, 5, "", "four")]) == [first[0], first[2]]  # undone
-    assert compose("abcdefgh", first, [Edit(0, 1, "", "four")]) == [Edit(0, 1, "", "four"), *first]
-    assert compose("abcdefgh", first, [Edit(7, 7, "!", "four")]) == [*first[:2], Edit(6, 8, "!", "three+four")]
-    assert compose("abcdefgh", [], first) == first == compose("abcdefgh", first, [])
-    with pytest.raises(OverlapError):
-        compose("abcdefgh", first, [Edit(0, 2, "", "four"), Edit(1, 3, "", "four")])

@@ -8,7 +8,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from lmworks.build import run_alone
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
-from lmworks.corpus.languages import base_language, language_of
+from lmworks.corpus.languages import base_language
 
 ENGLISH = (
     "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
@@ -49,21 +49,6 @@ def test_measured_labels_are_codes_already():
     codes = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).nb_classes
     assert len(codes) > 100
     assert [base_language(f"{code}-XX") for code in codes] == list(codes)
-
-
-@pytest.mark.parametrize(
-    ("measured", "declared", "expected"),
-    [
-        ("de", "en-US", "de"),
-        ("und", "en-US", "en"),
-        (None, "en-US", "en"),
-        ("und", None, "und"),
-        ("und", "und", "und"),
-        (None, None, None),
-    ],
-)
-def test_the_measured_language_goes_before_the_declared_one(measured, declared, expected):
-    assert language_of(measured, declared) == expected
 
 
 def test_documents_ledger_policies_and_balance_go_by_it(tmp_path):

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.artefact import StageContext
 from lmworks.build import run_alone
 from lmworks.corpus.documents import DocumentStore, StoreError
-from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents, source_digest
-from lmworks.corpus.read.stage import read as read_stage
+from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.records import Document, RejectedRecord
 
@@ -53,24 +50,6 @@ def test_documents_come_as_they_are_with_a_name_in_front_beside_others(base: Pat
         read(base, "w/stages/fourth")
     documents, _ = read(base, "w", kind="book", licence="MIT")
     assert documents["a.md"].kind == "book" and documents["a.md"].licence == "MIT"
-
-
-def test_what_a_workspace_stands_for_is_told_and_is_the_source(base: Path) -> None:
-    told: list[str] = []
-    for name in ("output", "work"):
-        (base / name).mkdir()
-    context = StageContext({}, base / "output", base / "work", base=base, progress=lambda *a: told.append(str(a[-1])))
-    config = ReadConfig(sources=("w",), execution=ExecutionConfig(workers=1))
-    read_stage(config, context)
-    assert f"read as they are, which a stage made: {base / 'w' / 'stages' / 'second' / 'key'}" in told
-    before = source_digest(config, base)
-    (base / "w" / "current.json").write_text(json.dumps({"stages": {"first": "stages/first/key"}}))
-    assert source_digest(config, base) != before
-    for name in ("current.json", "build.lock"):
-        (base / "w" / name).unlink()
-    documents, rejected = read(base, ".", exclude=("notes", "output", "work"))
-    assert not documents
-    assert rejected[f"{base.name}/w/stages/first/key/"].startswith("documents that a stage made; name the folder")
 
 
 def test_a_document_that_was_changed_is_an_error(base: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.data.training_rows import group_completions
-from lmworks.records import LabelledCompletion, Message, Preference, PromptCompletion, Provenance, Rated, RejectedRecord
+from lmworks.records import Message, Preference, Provenance, RejectedRecord
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
 
@@ -52,28 +52,3 @@ def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_ou
     assert groups.cut == 1
     batch = groups.batch([0, 1])
     assert batch.lengths[1, 0] == 200 == batch.lengths.max()
-
-
-@pytest.mark.parametrize(
-    ("row", "columns"),
-    [
-        (LabelledCompletion("q", "good", True), {"label": [[1]]}),
-        (LabelledCompletion("q", "bad", False), {"label": [[0]]}),
-        (Rated("q", "good", 0.75), {"rating": [[0.75]]}),
-        (PromptCompletion("q", "good"), {}),
-    ],
-)
-def test_rows_with_one_completion_have_their_label_or_rating_as_a_column(row, columns):
-    batch = group_completions([row], RENDERER, 2000, []).batch([0])
-    assert batch.ids.shape[:2] == (1, 1)
-    assert {name: values.tolist() for name, values in batch.columns.items()} == columns
-
-
-def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="write it as messages"):
-        Preference("q", (ANSWER,), "no")
-    with pytest.raises(ValueError, match="a message at least"):
-        Preference((QUESTION,), (), "no")
-    changing = "{% for m in messages %}[{{ messages|length }} {{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}"
-    with pytest.raises(ValueError, match="in another way"):
-        group_completions(ROWS[:1], ChatRenderer(changing, TOKENIZER), 100, [])

@@ -91,20 +91,3 @@ def test_numbers_may_be_added_later_and_are_part_of_the_stream():
     for other in (loader(groups=rewarded), loader(seed=1)):
         with pytest.raises(ValueError, match="another stream of groups"):
             other.restore(loader().state())
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: join_groups([]), "no groups"),
-        (lambda: join_groups([group(0), TokenGroup([[1], []])]), "an empty one"),
-        (lambda: join_groups([replace(group(1), columns={"reference": [0.0]})]), "reference has the shape"),
-        (lambda: join_groups([group(0), replace(group(1), learned=None)]), "tokens of"),
-        (lambda: loader(length=4), "set length"),
-        (lambda: loader(world_size=5), "for 5 ranks: set batch"),
-        (lambda: loader(world_size=4), "the last step holds 3 groups, fewer than ranks"),
-    ],
-)
-def test_what_cannot_be_is_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -99,14 +99,6 @@ def test_only_masked_tokens_are_learned(tmp_path, mode):
     assert sorted(learned) == [token for token in range(1, 78) if token % 2 == 1 and token not in firsts]
 
 
-def test_without_a_document_mask_a_row_is_a_stretch_of_the_stream(config):
-    for batch in batches_of(replace(config, mode="concatenate", document_mask=False)):
-        real = batch.documents >= 0
-        assert (batch.positions == torch.arange(LENGTH))[real].all()
-        assert ((batch.targets == batch.ids + 1) | ~batch.mask).all()  # the numbers of a source run on
-        assert (batch.mask[:, :-1] == real[:, 1:]).all()
-
-
 def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config):
     sources = dict(config.sources)
     sources["code"] = replace(sources["code"], max_epochs=1.5)
@@ -196,30 +188,3 @@ def test_no_rank_is_left_without_a_sequence(config):
     assert [len(batch) for batch in batches_of(shorter, 3, 7)] == [1] * len(full)
     with pytest.raises(ValueError, match="a step of 7 sequences"):
         Loader(config, world_size=8)
-
-
-def test_sources_that_cannot_be_mixed_are_refused(tmp_path):
-    for name, lengths, vocabulary in (("a", [9], "ab" * 32), ("b", [9], "cd" * 32), ("empty", [0, 0], "ab" * 32)):
-        write_dataset(tmp_path / name, counted(lengths), vocabulary=vocabulary)
-    for name, message in (("b", "another vocabulary"), ("empty", "hold no token")):
-        with pytest.raises(ValueError, match=message):
-            Loader(LoaderConfig({each: SourceConfig(str(tmp_path / each)) for each in ("a", name)}))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"sources": {}}, "no sources"),
-        ({"length": 1}, "length"),
-        ({"steps": 0}, "steps"),
-        ({"temperature": float("nan")}, "temperature"),
-        ({"document_mask": False}, "document_mask"),
-        ({"sources": {"a": SourceConfig("a", 1), "b": SourceConfig("b")}}, "all sources a weight"),
-        ({"sources": {"a": SourceConfig("a", 1)}, "temperature": 2.0}, "temperature"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        LoaderConfig(**{"sources": {"a": SourceConfig("a")}, **settings})
-    with pytest.raises(ValueError, match="weight"):
-        SourceConfig("a", weight=0.0)

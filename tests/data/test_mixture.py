@@ -85,13 +85,3 @@ def test_a_run_of_any_other_length_begins_as_it_was_planned(sizes, batch, data):
         for source, quota in enumerate(plan.quotas):  # no sequence is passed over, none comes twice in an epoch
             assert [index for at, index in rows if at == source] == list(range(quota))
             assert epochs is None or quota <= epochs * sizes[source]
-
-
-def test_an_extension_has_the_shares_of_the_run_and_leaves_the_caps_as_they_are():
-    sources = {"a": SourceConfig("folder"), "b": SourceConfig("folder", max_epochs=1)}
-    plan = DrawPlan(LoaderConfig(sources, batch=10, steps=12), [100, 100])
-    assert plan.quotas == (60, 60)
-    longer = DrawPlan(LoaderConfig(sources, batch=10, steps=30), [100, 100], plan.horizons)
-    assert (longer.quotas, longer.horizons) == ((200, 100), (120, 300))
-    short = DrawPlan(LoaderConfig(sources, batch=10, steps=6), [100, 100], plan.horizons)
-    assert (short.quotas, short.horizons) == ((30, 30), (120,))  # which may be made longer again

@@ -14,14 +14,6 @@ from lmworks.records import RejectedRecord, TextPair
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
 
-words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
-
-
-@given(st.builds(TextPair, words, words, st.lists(words, max_size=3).map(tuple)))
-def test_a_pair_comes_back_from_its_line(pair):
-    row = {"anchor": pair.anchor, "positive": pair.positive, "negatives": list(pair.negatives)}
-    assert pair_of(TextPair, json.dumps(row).encode(), "here") == pair
-
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps(text).encode()))
 def test_what_is_no_pair_is_an_error_that_says_where(line):

@@ -15,20 +15,28 @@ def test_folders_files_and_globs_in_a_fixed_order(tmp_path):
     for name, text in (("b.py", "b\r\n"), ("a.txt", "a"), ("inner/c.md", "c")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text.encode())
-    assert list(plain_texts([str(tmp_path)])) == ["a", "b\r\n", "c"]
-    assert list(plain_texts(["*.py", "a.txt"], tmp_path)) == ["b\r\n", "a"]
+    assert list(plain_texts([str(tmp_path)], [])) == ["a", "b\r\n", "c"]
+    assert list(plain_texts(["*.py", "a.txt"], [], tmp_path)) == ["b\r\n", "a"]
     with pytest.raises(NoSourceError, match=r"nowhere"):
-        list(plain_texts(["nowhere"], tmp_path))
+        list(plain_texts(["nowhere"], [], tmp_path))
 
 
 def test_rows_of_jsonl(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "one"}\n\n{"text": "two", "id": 2}\n', "utf-8")
-    assert list(plain_texts([str(rows)])) == ["one", "two"]
+    assert list(plain_texts([str(rows)], [])) == ["one", "two"]
     for bad in ('{"txt": "one"}', "[", '{"text": 3}', '"text"'):
         rows.write_text(f'{{"text": "one"}}\n{bad}\n', "utf-8")
         with pytest.raises(ValueError, match="line 2"):
-            list(plain_texts([str(rows)], left_out=[]))  # half a file is an error
+            list(plain_texts([str(rows)], []))  # half a file is an error
+
+
+def test_a_file_that_is_no_text_behind_its_first_part_is_an_error(tmp_path, monkeypatch):
+    """Some of it was used, so that it is not left out."""
+    monkeypatch.setattr(module, "_PIECE", 2)
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\n" + b"three\n" * 5000 + b"\xff")
+    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
+        list(plain_texts([str(tmp_path)], []))
 
 
 def test_what_is_no_text_is_left_out_and_told(tmp_path):
@@ -49,7 +57,7 @@ def test_a_large_file_comes_in_pieces_cut_between_words(tmp_path_factory, text):
     (folder / "large.txt").write_bytes(f"one\ntwo{text}\nthree".encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PIECE", 2)
-        pieces = list(plain_texts([str(folder)]))
+        pieces = list(plain_texts([str(folder)], []))
     assert len(pieces) > 1
     for rule in (WordRule("gpt2", "run"), WordRule("gpt4", "three"), WordRule("metaspace", "run")):
         assert [word for piece in pieces for word in rule.cut(piece)] == rule.cut("".join(pieces))

@@ -49,18 +49,6 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     dataset.verify()
 
 
-def test_equal_content_has_an_equal_fingerprint(tmp_path):
-    first = write_dataset(tmp_path / "a", counted([3, 4, 5]))
-    assert write_dataset(tmp_path / "b", counted([3, 4, 5])).fingerprint == first.fingerprint
-    for changed in (
-        write_dataset(tmp_path / "c", counted([3, 5, 4])),
-        write_dataset(tmp_path / "d", counted([3, 4, 5], first=1)),
-        write_dataset(tmp_path / "e", counted([3, 4, 5]), vocabulary="cd" * 32),
-        write_dataset(tmp_path / "f", counted([3, 4, 5]), [None, np.zeros(4, bool), None]),
-    ):
-        assert changed.fingerprint != first.fingerprint
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What is refused
 
@@ -97,12 +85,9 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "mask", "name"),
     [
-        ([5], None, name_of(0)),
         ([-1], None, name_of(0)),
         ([1], [True, False], name_of(0)),
-        ([[1]], None, name_of(0)),
         ([1], None, "abcd"),
-        ([1], None, "no hex" * 11),
         ([1.5], None, name_of(0)),
     ],
 )

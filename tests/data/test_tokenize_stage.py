@@ -12,18 +12,13 @@ from tokenizers import AddedToken
 from byte_tokenizer import byte_tokenizer
 from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
-from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.document_tokens import framing_id
-from lmworks.data.stage import belongs
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import load
 from lmworks.model.gguf_write import save_gguf
-from lmworks.model.stage_tokenize import check, outside_digest, tokenize
+from lmworks.model.stage_tokenize import outside_digest, tokenize
 from lmworks.records import Document
-from lmworks.tokenizer.chat_templates import chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from tiny_system import tiny_language_model
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
@@ -138,16 +133,6 @@ def test_shards_of_other_documents_are_not_continued(context):
         tokenize(config, other)
 
 
-def test_the_end_is_a_choice_where_there_is_no_role_for_it(tiny_tokenizer):
-    assert framing_id(tiny_tokenizer, "eos_token") == tiny_tokenizer.eos_id
-    assert framing_id(tiny_tokenizer, "<|endoftext|>") == tiny_tokenizer.special_ids["<|endoftext|>"]
-    assert framing_id(tiny_tokenizer, "none") is None
-    bare = byte_tokenizer({"unk_token": "<|unknown|>"})
-    for name, setting in (("eos_token", "end"), ("<end>", "end"), ("bos_token", "begin")):
-        with pytest.raises(ValueError, match=rf'{setting}={name}: .* Set {setting} .*\(<\|unknown\|>\).*="none"'):
-            framing_id(bare, name, setting)
-
-
 @pytest.mark.parametrize("repeated", [1, 4000], ids=["the library", "compiled"])
 def test_documents_become_no_marks_of_turns(context, repeated):
     """Though they are ordinary added tokens, which texts become otherwise; the vocabulary that is recorded stays."""
@@ -189,46 +174,8 @@ def test_a_tokenizer_may_be_named_instead_of_an_input(context, tmp_path, tiny_to
             assert files(given.output) == files(context.output)
 
 
-def test_no_vocabulary_and_two_are_refused(context, tmp_path):
-    shutil.copytree(context.inputs["vocabulary"], tmp_path / "other")
-    for config, inputs, message in (
-        (TokenizeConfig(), {"documents": context.inputs["documents"]}, "no vocabulary"),
-        (TokenizeConfig(tokenizer="vocabulary"), context.inputs, "two vocabularies: leave out the setting"),
-        (TokenizeConfig(), {**context.inputs, "other": tmp_path / "other"}, "two vocabularies: leave out one of"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            tokenize(config, replace(context, inputs=inputs))
-    with pytest.raises(LookupError, match="did you mean smollm2-135m-instruct"):
-        check(TokenizeConfig(tokenizer="smolm2-135m-instruct"), tmp_path)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Conversations
-
-
-def test_the_template_that_wrote_conversations_lies_beside_them(talks, context):
-    for name, given, config, template in (
-        ("second", talks, TALK, TEMPLATE),
-        ("third", talks, replace(TALK, family="chatml"), chat_template("chatml")),
-        ("fourth", context, TokenizeConfig(), None),
-    ):
-        here = fresh(given, name)
-        tokenize(config, here)
-        assert read_chat_template(here.output) == template
-
-
-def test_what_conversations_need_is_named(talks, context, tmp_path):
-    with pytest.raises(ValueError, match="leave out the input documents"):
-        tokenize(TALK, replace(talks, inputs=context.inputs))
-    with pytest.raises(NoSourceError, match=r"no \.json or .* file with conversations"):
-        check(TokenizeConfig(conversations=("talks/*.txt",)), tmp_path)
-    with pytest.raises(ValueError, match=r"gemma writes .*<start_of_turn>.* letter by letter"):
-        tokenize(replace(TALK, family="gemma"), talks)
-    with pytest.raises(ValueError, match="family, learn, length and quotas are of conversations"):
-        tokenize(TokenizeConfig(family="chatml"), context)
-    (talks.inputs["vocabulary"] / "tokenizer_config.json").unlink()
-    with pytest.raises(ValueError, match=r"vocabulary has no chat template: .* family=chatml"):
-        tokenize(TALK, talks)
 
 
 def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, tiny_tokenizer):
@@ -260,11 +207,3 @@ def test_both_parts_hold_each_text_once(context):
     fewer = fresh(context, "fewer")
     tokenize(TokenizeConfig(held_out=0.3), fewer)
     assert hashes(fewer) == [document.hash for document in DOCUMENTS[::3] if document.hash in sides["training"]]
-
-
-@pytest.mark.parametrize("empty", ["training", "held_out"])
-def test_a_part_without_texts_is_refused(context, empty):
-    config = TokenizeConfig(held_out=0.5, part=empty)
-    read_instead(context, [document for document in DOCUMENTS if not belongs(document.hash, config)])
-    with pytest.raises(ValueError, match=f"leaves no documents for part={empty}"):
-        tokenize(config, context)

@@ -1,4 +1,4 @@
-"""What is known of documents before anything is decided: scores, spans and labels, and the files that hold them.
+"""Attributes of documents, by which a policy decides: scores, spans and labels, and the files that hold them.
 
 A tagger sets no threshold: `filtering/` compares what taggers found with the thresholds of a policy, so that another
 threshold needs no other look at the text (dolma's taggers, Soldaini et al. 2024, section 3).
@@ -50,7 +50,7 @@ class TaggedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What taggers found in one text. A score that does not apply to it is absent, never 0 or NaN."""
+    """Scores, spans and labels of one text. A score that does not apply to it is absent, never 0 or NaN."""
 
     scores: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[TaggedSpan, ...] = ()
@@ -177,7 +177,7 @@ def _columns(rows: Sequence[DocumentAttributes]) -> Any:
 
 
 def _column(rows: Iterable[tuple[T, ...]], kind: type[T]) -> Any:
-    """Of each document a list of records."""
+    """A list of records for each document."""
     import pyarrow as pa
 
     types = {"start": pa.int64(), "end": pa.int64(), "score": pa.float64()}
@@ -187,8 +187,8 @@ def _column(rows: Iterable[tuple[T, ...]], kind: type[T]) -> Any:
 
 
 def read_attributes(path: Path, names: Collection[str] | None = None) -> AttributeTable:
-    """What `write_attributes` wrote: sources, kinds and sizes, and of the other columns those that are named ("uri",
-    "hash", "score.NAME", "label.NAME", "spans", "edits"), or all.
+    """The table of a file that `write_attributes` wrote: sources, kinds and sizes, and of the other columns those that
+    are named ("uri", "hash", "score.NAME", "label.NAME", "spans", "edits"), or all.
 
     A whole corpus is read by name: all of its spans, or a hundred scores, take as much memory as its text.
     ValueError for a file of an earlier version.
@@ -237,7 +237,7 @@ def attribute_paths(folder: Path) -> list[Path]:
 
 
 def attribute_files(inputs: Mapping[str, Path]) -> list[tuple[Path, ...]]:
-    """Of each shard of documents its files of attributes, one of each input that holds such. ValueError where none
+    """The files of attributes of each shard of documents, one of each input that holds such. ValueError where none
     does, or two are of other documents."""
     found = {name: attribute_paths(folder) for name, folder in inputs.items() if (folder / ATTRIBUTES).exists()}
     if not found:

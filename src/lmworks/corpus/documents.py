@@ -36,7 +36,7 @@ _SHARD_NAME = re.compile(r"[0-9]{5,}-[0-9a-f]{16}\.jsonl")
 
 
 def kind_of(document: Document) -> Kind:
-    """What sort of source a document is from; "text" where nobody said."""
+    """The sort of source that a document is from; "text" where nobody said."""
     return document.kind if document.kind in get_args(Kind) else "text"  # type: ignore[return-value]
 
 
@@ -277,11 +277,11 @@ def open_documents(folder: Path) -> DocumentStore:
     """The documents that a stage reads from; ValueError where there are none, as a policy may drop all of them."""
     store = DocumentStore(folder)
     if not len(store):
-        raise ValueError(told_of_none(folder))
+        raise ValueError(no_documents_message(folder))
     return store
 
 
-def told_of_none(folder: Path) -> str:
+def no_documents_message(folder: Path) -> str:
     """The message for the artefact of a stage without documents: data.clean makes one where no document is left."""
     return (
         f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} tells which steps did, and "
@@ -352,12 +352,12 @@ class CorpusShard:
 
     @property
     def bytes(self) -> int:
-        """Of the file, which work on it takes as long as."""
+        """The size of the file, which work on it takes as long as."""
         return self.path.stat().st_size
 
     @property
     def name(self) -> str:
-        """Of what is made of this shard: its number, and the digest in its own name."""
+        """The name of files made from this shard: its number, and the digest in its own name."""
         return f"{self.number:05d}-{self.path.stem.partition('-')[2]}"
 
 
@@ -366,7 +366,7 @@ def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
     stores = {name: folder for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir()}
     found = [(name, path) for name, folder in stores.items() for path in shard_paths(folder)]
     if stores and not found:
-        raise ValueError("; ".join(map(told_of_none, stores.values())))
+        raise ValueError("; ".join(map(no_documents_message, stores.values())))
     if not found:
         raise ValueError(f"none of the inputs holds a document: {', '.join(inputs) or 'there are no inputs'}")
     return [CorpusShard(number, name, path) for number, (name, path) in enumerate(found)]

@@ -47,7 +47,7 @@ def base_language(declared: str | None) -> str | None:
 
 
 def languages_of(labels: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
-    """Of each document of a table, by its two labels; one of them has to be there."""
+    """The language of each document of a table, by its two labels; one of them has to be there."""
     if DECLARED not in labels:
         return labels[MEASURED]
     declared = labels[DECLARED]

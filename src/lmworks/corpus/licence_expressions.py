@@ -119,7 +119,7 @@ def without_groups(entries: Sequence[str]) -> tuple[str, ...]:
 
 
 def verdict(expression: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
-    """What lists of names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*" and groups say of an expression.
+    """The verdict of lists of names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*" and groups on an expression.
 
     OR is allowed where any term is, and denied where all are; AND is allowed where all are, and denied where any is.
     What is neither is unknown, and so is a text that is no expression. Names are compared whatever their case. What is

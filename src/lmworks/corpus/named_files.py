@@ -1,4 +1,4 @@
-"""Files that a setting names: told by the setting where they are not there, before anything is read."""
+"""Files that a setting names: problem by the setting where they are not there, before anything is read."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def named_file(name: str, base: Path, *setting: str, remedy: str = "") -> Path:
     """
     path = base / Path(name).expanduser()
     if not path.is_file():
-        told = f"{path} is a folder, and a file is wanted" if path.is_dir() else f"there is no file {path}"
+        problem = f"{path} is a folder, and a file is wanted" if path.is_dir() else f"there is no file {path}"
         fix = remedy or "correct the path"
-        raise ConfigError(setting, f"{told}: {fix}, or leave the setting out. A relative path starts at {base}")
+        raise ConfigError(setting, f"{problem}: {fix}, or leave the setting out. A relative path starts at {base}")
     return path

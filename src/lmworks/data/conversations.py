@@ -77,8 +77,8 @@ def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterator[tuple[Path, T]]:
-    """What `parse` makes of each row and its place, with its file. ValueError after the last row, where it refused
-    some: the first of them, and how many more."""
+    """Rows as `parse` makes them of each value and its place, with the file. ValueError after the last row, where it
+    refused some: the first of them, and how many more."""
     refused: list[ValueError] = []
     for path in files:
         for where, row in rows_of(path):
@@ -92,7 +92,8 @@ def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterat
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """ValueError says `where` the text is no JSON, or holds NaN or half of a surrogate pair, which no file can."""
+    """The value of a JSON text. ValueError says `where` it is none, or holds NaN or half of a surrogate pair, which no
+    file can."""
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
@@ -169,7 +170,7 @@ def as_messages(said: TextOrMessages, role: str) -> tuple[Message, ...]:
 
 
 def check_turns(row: Dialogue, where: str) -> None:
-    """ValueError for turns in an order that templates refuse, for an answer that says nothing, and for none."""
+    """Check the turns: ValueError for an order that templates refuse, an answer that says nothing, and for none."""
     messages, given = turns_of(row)
     for number, (before, message) in enumerate(pairwise((None, *messages)), 1):
         assert message is not None

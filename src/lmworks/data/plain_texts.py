@@ -12,21 +12,15 @@ from lmworks.records import RejectedRecord
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
 
 
-def plain_texts(
-    sources: Sequence[str],
-    base: Path | None = None,
-    exclude: Sequence[str] = (),
-    left_out: list[RejectedRecord] | None = None,
-) -> Iterator[str]:
+def plain_texts(sources: Sequence[str], left_out: list[RejectedRecord], base: Path | None = None) -> Iterator[str]:
     """The contents of all files of `sources` (folders, files, globs), in a fixed order; of .jsonl files the `text` of
-    every row. Files that are not UTF-8, or whose first row has no `text`, are added to `left_out`; a later row without
-    one is a ValueError, and so is the first where there is no `left_out`. NoSourceError for a source that stands for no
-    file.
+    every row. Files that are not UTF-8, or whose first row has no `text`, are added to `left_out`; ValueError where a
+    file turns out so only when some of it was used. NoSourceError for a source that stands for no file.
 
     A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
     rules that cut words cut as well.
     """
-    for found in find_files(sources, exclude, base or Path.cwd()):
+    for found in find_files(sources, (), base or Path.cwd()):
         begun = False
         if isinstance(found, FoundFile):
             try:
@@ -35,26 +29,28 @@ def plain_texts(
                     yield text
                 continue
             except UnicodeDecodeError as error:
-                found = RejectedRecord(found.uri, f"not UTF-8: {error.reason} at byte {error.start}")
+                reason = f"not UTF-8: {error.reason}"
+                if begun:
+                    raise ValueError(f"{found.path} is {reason}, behind what was read: convert it") from error
             except ValueError as error:
-                if begun or left_out is None:
+                reason = str(error.__cause__)
+                if begun:
                     raise
-                found = RejectedRecord(found.uri, str(error.__cause__))
-        if left_out is not None:
-            left_out.append(found)
+            found = RejectedRecord(found.uri, reason)
+        left_out.append(found)
 
 
 def required_texts(sources: Sequence[str], left_out: list[RejectedRecord]) -> Iterator[str]:
     """`plain_texts`; and NoSourceError that says what the sources hold instead, where none of it was a text."""
     found = False
-    for text in plain_texts(sources, left_out=left_out):
+    for text in plain_texts(sources, left_out):
         found = found or bool(text)
         yield text
     if not found:
         reasons = Counter(each.reason.split(":")[0] for each in left_out)
-        told = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5)) or "all files are empty"
+        named = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5)) or "all files are empty"
         example = f", such as {left_out[0].uri}" if left_out else ""
-        raise NoSourceError(f"there is no text in {', '.join(sources)}: {told}{example}")
+        raise NoSourceError(f"there is no text in {', '.join(sources)}: {named}{example}")
 
 
 def _rows(path: Path) -> Iterator[str]:

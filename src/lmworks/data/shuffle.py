@@ -16,7 +16,7 @@ ROUNDS = 8  # each of the two halves is keyed four times; the tests ask for unif
 
 
 def in_epochs(draws: NDArray[np.int64], size: int, seed: int, name: str) -> NDArray[np.int64]:
-    """What the draws of a source of `size` items show, (n,) int64: each epoch all of them, in an order of its own."""
+    """The items that draws of a source of `size` items show, (n,) int64: each epoch all, in an order of its own."""
     epochs, places = np.divmod(draws, size)
     shown = np.empty_like(places)
     for epoch in np.unique(epochs).tolist():
@@ -40,7 +40,7 @@ class Permutation:
         self._keys = np.frombuffer(digest, "<u8", ROUNDS)
 
     def __call__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What stands at these places, (n,) int64 from 0 to `size` - 1."""
+        """The numbers at these places, (n,) int64 from 0 to `size` - 1."""
         values = self._encrypt(places.astype(np.uint64))
         while (outside := values >= self.size).any():
             values[outside] = self._encrypt(values[outside])

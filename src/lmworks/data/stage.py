@@ -1,4 +1,4 @@
-"""What the stage `data.tokenize` does with a tokenizer: documents, or conversations, into token shards.
+"""The stage `data.tokenize`, given a tokenizer: documents, or conversations, into token shards.
 
 Finished shards are kept in `context.work`, so that a killed run goes on after the last of them. They are the same for
 any number of threads and whether or not the run was interrupted.
@@ -124,7 +124,7 @@ def write_conversations(config: TokenizeConfig, context: StageContext, renderer:
 
 
 def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, int]) -> list[bool]:
-    """Of each (file, hash, …) whether it is among the rows that the quotas take: those of the lowest hashes."""
+    """Whether each row (file, hash, …) is among those that the quotas take: those of the lowest hashes."""
     taken = [True] * len(rows)
     for pattern, most in quotas.items():
         pool = [number for number, (path, *_) in enumerate(rows) if path.match(pattern)]
@@ -217,8 +217,8 @@ def _first(dataset: TokenDataset, tokenizer: Tokenizer, unit: str) -> Table:
     for number in range(min(dataset.documents, _SHOWN)):
         ids = dataset.read(*dataset.offsets[number : number + 2].tolist()).tolist()
         parts = [ids] if len(ids) <= 2 * _ENDS else [ids[:_ENDS], ids[-_ENDS:]]
-        told = ("│".join(tokenizer.decode([token], skip_special=False) for token in part) for part in parts)
-        rows.append((number, len(ids), " … ".join(told).replace("\n", "⏎")))
+        pieces = ("│".join(tokenizer.decode([token], skip_special=False) for token in part) for part in parts)
+        rows.append((number, len(ids), " … ".join(pieces).replace("\n", "⏎")))
     return Table((unit.removesuffix("s"), "tokens", "reads"), tuple(rows), f"The first {unit}, │ between tokens")
 
 

@@ -201,7 +201,7 @@ class TokenDataset:
             shard.verify()
 
     def _gather(self, part: Callable[[TokenShard, int, int], NDArray], start: int, stop: int) -> NDArray:
-        """What `part` gives of each shard that the range touches, one behind the other."""
+        """The results of `part` for each shard that the range touches, one behind the other."""
         number = bisect_right(self._starts, start, hi=len(self.shards)) - 1
         found = []
         for shard, offset in zip(self.shards[number:], self._starts[number:], strict=False):

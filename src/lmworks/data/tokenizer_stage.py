@@ -48,8 +48,8 @@ def write_tokenizer(folder: Path, trained: Trained | TrainedUnigram) -> None:
 
 
 def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]:
-    """`missing` is how many tokens fewer than asked for there was text to learn; `uncovered` characters, which occur
-    `uncovered_occurrences` times in all, have no token."""
+    """Counts of the vocabulary: `missing` is how many tokens fewer than asked for there was text to learn; `uncovered`
+    characters, which occur `uncovered_occurrences` times in all, have no token."""
     return {
         "vocabulary": trained.tokenizer.vocabulary_size,
         "missing": max(config.vocabulary_size - trained.tokenizer.vocabulary_size, 0),
@@ -61,7 +61,7 @@ def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]
 
 
 def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
-    """What was learnt, with its beginning and its end."""
+    """The section of the report: the vocabulary's beginning and its end."""
     numbers = metrics(trained, config)
     text = (
         f"{numbers['vocabulary']:,} tokens were learnt from {numbers['words']:,} words, of which "

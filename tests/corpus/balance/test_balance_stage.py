@@ -9,7 +9,7 @@ import pytest
 from balance_cases import annotated, artefact, corpus, document, run, size
 
 from lmworks.build import run_alone
-from lmworks.corpus.balance.config import BalanceConfig, LanguageShare, SourceShare, UpsamplingFactor
+from lmworks.corpus.balance.config import BalanceConfig, SourceShare, UpsamplingFactor
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.filter_policy import Limit
 
@@ -41,13 +41,6 @@ def amounts(documents, key=lambda each: each.uri.split("/")[0]):
 def chosen(documents):
     """How often each document comes, whatever its copies became."""
     return Counter(document.uri.split("#copy-")[0] for document in documents)
-
-
-def test_nothing_asked_for_changes_nothing(given, tmp_path):
-    result, documents, ledger = run(tmp_path, BalanceConfig(), documents=given)
-    assert documents == DOCUMENTS
-    assert {row["copies"] for row in ledger} == {1}
-    assert result.metrics["documents"] == len(DOCUMENTS) and result.metrics["left_out"] == 0
 
 
 def test_shares_and_caps(given, tmp_path):
@@ -93,11 +86,6 @@ def test_order_shards_and_workers_change_nothing_of_what_is_chosen(given, tmp_pa
     other = artefact(tmp_path / "shuffled", shuffled, shard_bytes=9000)
     _, found, _ = run(tmp_path / "2", MIXED, 2, documents=other)
     by_uri = {document.uri: document for document in expected}
-    assert {document.uri: document for document in found} == by_uri
-    parts = [
-        artefact(tmp_path / name, [d for d in shuffled if d.uri.startswith(name)]) for name in ("web", "wiki", "code")
-    ]
-    _, found, _ = run(tmp_path / "3", MIXED, a=parts[0], b=parts[1], c=parts[2])
     assert {document.uri: document for document in found} == by_uri
     _, found, _ = run(tmp_path / "4", replace(MIXED, seed=1), documents=given)
     assert {document.uri for document in found} != by_uri.keys()
@@ -176,24 +164,6 @@ def test_factors_by_measures_and_labels(given, tmp_path):
     assert {row["times"] for row in ledger} == {1}  # what was found in the cleaned text goes before
 
 
-@pytest.mark.parametrize(
-    ("factor", "annotated_documents", "message"),
-    [
-        (UpsamplingFactor(2, measures={"quality": Limit(0.5)}), 100, "70 of 170 documents have no attributes"),
-        (UpsamplingFactor(2, measures={"qualty": Limit(0.5)}), 170, 'unknown measure "qualty"; did you mean "quality"'),
-        (UpsamplingFactor(2, sources=("wik",)), 0, 'unknown source "wik".*allowed: code, web, wiki'),
-    ],
-)
-def test_factors_that_ask_for_what_is_not_there(given, tmp_path, factor, annotated_documents, message):
-    inputs = {"documents": given}
-    if annotated_documents:
-        documents = DOCUMENTS[:annotated_documents]
-        inputs["quality"] = annotated(tmp_path / "quality", documents, {"quality": lambda place: 0.5})
-    with pytest.raises(ValueError, match=message):
-        run(tmp_path, BalanceConfig(factors=(factor,)), **inputs)
-    assert not list((tmp_path / "output").iterdir())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # What is refused, and told
 
@@ -208,34 +178,3 @@ def test_evaluation_documents_never_go_in(given, tmp_path):
     assert result.metrics["left_out"] == 3
     told = {(item.uri, item.reason): item.count for item in DocumentStore(tmp_path / "output").rejected()}
     assert told == {("suite", "there to evaluate by"): 2, ("web", "there to evaluate by"): 1}
-
-
-def test_inputs_that_cannot_be_used(given, tmp_path):
-    (tmp_path / "shards").mkdir()
-    one = artefact(tmp_path / "one", DOCUMENTS[:5])
-    run(tmp_path / "twice", BalanceConfig(max_epochs=2), documents=given)
-    twice, shards = tmp_path / "twice" / "output", tmp_path / "shards"
-    for number, (message, config, inputs) in enumerate(
-        [
-            ("shards holds neither documents nor their attributes", BalanceConfig(), {"a": given, "shards": shards}),
-            ('unknown input "test".*allowed: a', BalanceConfig(evaluation=("test",)), {"a": given}),
-            ("a and one both have a source called web", BalanceConfig(), {"a": given, "one": one}),
-            ("every document is larger than its quota", BalanceConfig(total=3), {"a": given}),
-            ("no document is left", BalanceConfig(evaluation=("a",)), {"a": given}),
-            ("hold copies that data.balance made", BalanceConfig(), {"a": twice}),
-        ]
-    ):
-        with pytest.raises(ValueError, match=message):
-            run(tmp_path / str(number), config, **inputs)
-        assert not list((tmp_path / str(number) / "output").iterdir())
-
-
-def test_the_report_has_the_shares(given, tmp_path):
-    result, documents, _ = run(tmp_path, replace(MIXED, languages={"de": LanguageShare(0.1)}), documents=given)
-    sections = {section.title: section for section in result.sections}
-    rows = {row[0]: row for row in sections["By source"].tables[0].rows}
-    originals = {each.uri: each.text for each in DOCUMENTS}
-    found = amounts(replace(each, text=originals[each.uri.split("#")[0]], hash="") for each in documents)
-    assert {name: row[1] for name, row in rows.items()} == SIZES
-    assert {name: row[3] for name, row in rows.items()} == {"web": "40.00%", "wiki": "40.00%", "code": "20.00%"}
-    assert {name: row[5] for name, row in rows.items()} == found

@@ -66,13 +66,6 @@ def test_the_order_of_documents_changes_nothing(case, random):
     assert shuffled.tolist() == drawn(documents, quota, limit, ties)[order].tolist()
 
 
-@given(DOCUMENTS, st.data())
-def test_a_larger_quota_keeps_what_a_smaller_one_has(documents, data):
-    whole = sum(size * most for _, _, size, most in documents)
-    low, high = sorted(data.draw(st.tuples(st.integers(0, whole), st.integers(0, whole))))
-    assert all(drawn(documents, low, whole) <= drawn(documents, high, whole))
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_whole_epochs_take_each_document_that_often(epochs):
     draws = uniform(np.arange(1000, dtype=np.uint64), seed=7)

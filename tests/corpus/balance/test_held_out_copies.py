@@ -80,14 +80,6 @@ def test_a_variant_that_is_a_held_out_text_is_not_trained_on(tmp_path, tokenizer
     assert tokenized(tmp_path / "all", folder, tokenizer, "training", 0.0)[1] == [trained, held, held, trained, trained]
 
 
-def test_copies_of_one_text_are_not_divided(tmp_path, tokenizer):
-    one = document("the only text", "s/1")
-    folder = artefact(tmp_path / "given", [one, make_copy(one, 2, "The only text", "lowercase")])
-    assert tokenized(tmp_path, folder, tokenizer, "training")[1] == ["the only text"]
-    with pytest.raises(ValueError, match="leaves no documents for part=held_out"):
-        tokenized(tmp_path, folder, tokenizer, "held_out")
-
-
 def test_metadata_of_others_makes_no_copy(tmp_path):
     """Only a hash and a number from 2 on do; a text that quotes such a line does not."""
     plain = document('{"origin": "%s", "copy": "2"}' % ("a" * 64), "s/1")

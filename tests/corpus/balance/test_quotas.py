@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.balance.quotas import quotas, temperature_weights
+from lmworks.corpus.balance.quotas import quotas
 
 
 @given(
@@ -26,20 +26,3 @@ def test_quotas_are_water_filling(sources, total):
         ((q + 1) / w for q, w, cap in zip(found, weights, caps, strict=True) if q != cap), default=float("inf")
     )
     assert lowest <= highest * (1 + 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("weights", "caps", "total", "found"),
-    [
-        ([1, 1, 2], [None, None, None], 8, [2, 2, 4]),
-        ([1, 1, 2], [None, None, 2], 8, [3, 3, 2]),  # what the third lacks, the others share
-        ([1, 9, 10], [None, 3, None], 25, [2, 3, 20]),
-        ([1, 1, 1], [None, None, None], 4, [2, 1, 1]),  # the remainder goes to the first
-        ([0.1, 0.2], [None, None], 30, [10, 20]),
-        (temperature_weights([100, 400], 1), [None, None], 50, [10, 40]),
-        (temperature_weights([100, 400], 2), [None, None], 30, [10, 20]),
-        (temperature_weights([100, 400], 1e9), [None, None], 30, [15, 15]),
-    ],
-)
-def test_quotas_worked_by_hand(weights, caps, total, found):
-    assert quotas(weights, caps, total) == found

@@ -19,7 +19,7 @@ from lmworks.corpus.attributes import (
     write_attributes,
 )
 from lmworks.corpus.dedup.hashes import text_digest
-from lmworks.corpus.dedup.kept_duplicates import standing_of
+from lmworks.corpus.dedup.kept_duplicates import rank_corpus
 from lmworks.corpus.dedup.stage import DuplicatesConfig, duplicates
 from lmworks.corpus.documents import Kind, corpus_shards, write_documents
 from lmworks.corpus.edits import apply_edits
@@ -92,7 +92,7 @@ def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Decisio
     tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "annotated")])
     judged = [decisions.decide(policy, table) for table in tables]
     texts = CorpusTexts(corpus_shards({"read": folder / "read"}), tables)
-    decisions.decide_duplicates(policy, standing_of(tables), judged, folder / "duplicates", texts)
+    decisions.decide_duplicates(policy, rank_corpus(tables), judged, folder / "duplicates", texts)
     return {step.name: [shard[number] for shard in judged] for number, step in enumerate(policy.steps)}
 
 

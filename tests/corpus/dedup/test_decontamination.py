@@ -30,7 +30,6 @@ QUESTIONS = WORDS.filter(lambda text: not 3 <= len(text.split()) < 8)  # the sho
 DATA = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not there")
 QUESTION = "How many red clips did Natalia sell altogether to her friends in April and in May last year?"
-SHORT = "Who wrote the famous play Hamlet?"
 
 
 def units(item: EvaluationItem) -> list[list[str]]:
@@ -135,15 +134,6 @@ def test_a_short_question_counts_with_its_answer(text, found):
     assert [(o.share, o.matched) for o in overlaps] == ([(1.0, "Who wrote the play Hamlet")] if found else [])
 
 
-def test_the_question_decides_and_not_its_choices():
-    choices = tuple(f"the {word} of the four things that could be said of it" for word in ("first", "next", "last"))
-    index = index_items([EvaluationItem("a", QUESTION, choices[:1], choices)])
-    [question] = find_overlaps(index, [f"so {QUESTION} and so on"])
-    [choice] = find_overlaps(index, [f"so {choices[0]} and so on"])
-    assert question.share == 1.0
-    assert choice.share == len(words(choices[0])) / (len(words(QUESTION)) + sum(len(words(each)) for each in choices))
-
-
 def mmlu(number: int) -> list[EvaluationItem]:
     found = []
     with tarfile.open(DATA / "mmlu" / "mmlu-dev-test.tar.gz") as archive:
@@ -220,19 +210,3 @@ def test_items_are_read_from_lines_and_objects(tmp_path):
         EvaluationItem("set/4", "q3", ("one", "1")),
         EvaluationItem("set/5", "q4"),
     ]
-
-
-@pytest.mark.parametrize(
-    "line, told",
-    [
-        ("{", "line 1: not JSON"),
-        ("[]", "not a JSON object"),
-        ('{"a": 1}', "no question under question, prompt"),
-        ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "line 2: the id items/1 is there twice"),
-    ],
-)
-def test_a_line_that_is_no_item_is_named(tmp_path, line, told):
-    path = tmp_path / "items.jsonl"
-    path.write_text(line, "utf-8")
-    with pytest.raises(ValueError, match=told):
-        read_items(path)

@@ -158,31 +158,3 @@ def test_places_are_those_of_the_repaired_text(tmp_path):
     assert cuts(tmp_path, judged).keys() == {"s/b"}
     ranges = cuts(tmp_path, judged)["s/b"]
     assert cut_out(texts["s/b"].repaired, ranges).split() == ["Ünter", "It", "ends", "here."]
-
-
-def test_what_was_not_looked_for_is_no_result(tmp_path):
-    write_corpus(tmp_path, [("s/a", Given("a text")), ("s/b", Given("another text"))])
-    run_duplicates(tmp_path, paragraphs=False)
-    with pytest.raises(ValueError, match=r"passages were not looked for: set passages=200 in data\.duplicates"):
-        decide(tmp_path, PASSAGES)
-    with pytest.raises(ValueError, match=r"paragraphs were not .*--set duplicates\.paragraphs=true, for a stage"):
-        decide(tmp_path, PARAGRAPHS)
-    with pytest.raises(ValueError, match=r"from a similarity of 0\.8 on, and not of 0\.7: lower near\.threshold"):
-        decide(tmp_path, NEAR)
-
-
-def test_annotations_of_other_documents_are_refused(tmp_path):
-    write_corpus(tmp_path / "one", [("s/a", Given("a text"))])
-    write_corpus(tmp_path / "two", [("s/b", Given("another text"))])
-    (tmp_path / "one" / "annotated").rename(tmp_path / "two" / "annotated of one")
-    (tmp_path / "two" / "annotated").rename(tmp_path / "two" / "annotated of two")
-    (tmp_path / "two" / "annotated of one").rename(tmp_path / "two" / "annotated")
-    with pytest.raises(ValueError, match="not those of these documents"):
-        run_duplicates(tmp_path / "two")
-
-
-@pytest.mark.parametrize("wrong", [{"passages": 5}, {"passage_bytes": 0}, {"repository": 0}, {"paragraph": 0}])
-def test_a_config_that_cannot_be_is_refused(tmp_path, wrong):
-    write_corpus(tmp_path, [("s/a", Given("a text"))])
-    with pytest.raises(ValueError):
-        run_duplicates(tmp_path, **wrong)

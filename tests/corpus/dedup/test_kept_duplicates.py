@@ -54,12 +54,6 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
             assert kept.similarity[document] == 1
 
 
-def test_a_chain_does_not_take_its_far_end_along():
-    """0 - 1 - 2 - 3: each like the next only. A connected component would keep one of the four."""
-    kept = stars(np.arange(4), Pairs(np.arange(3), np.arange(1, 4), np.full(3, 0.9)))
-    assert kept.document.tolist() == [0, 0, 2, 2]
-
-
 def test_what_was_not_compared_is_counted(monkeypatch):
     monkeypatch.setattr(kept_duplicates, "MOST_COMPARED", 2)
     kept = stars(np.arange(6), NONE, [np.arange(6)])

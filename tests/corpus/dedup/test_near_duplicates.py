@@ -57,20 +57,3 @@ def test_the_order_of_documents_changes_nothing(generator, crowd):
         expected = near(texts, config, rank)[1].document.tolist()
         found = near([texts[n] for n in order], config, np.argsort(np.argsort(rank[order])))[1].document.tolist()
     assert {order[place]: order[kept] for place, kept in enumerate(found)} == dict(enumerate(expected))
-
-
-@pytest.mark.parametrize("crowd", [1, 3, 64])
-def test_everyone_who_goes_has_a_twin_and_nobody_who_stays_is_similar(crowd, monkeypatch):
-    """Copies so near that bands cannot miss them, in buckets of all sizes."""
-    monkeypatch.setattr(near_duplicates, "CROWD", crowd)
-    source = random.Random(2)
-    texts = [random_text(source, 300) for _ in range(5)]
-    texts += [edited(source, texts[number % 5], 1) for number in range(60)]
-    kept = near(texts, NearDuplicatesConfig())[1]
-    for document in kept.removed.tolist():
-        other = int(kept.document[document])
-        assert kept.document[other] == other
-        assert kept.similarity[document] == true_jaccard(texts[document], texts[other]) >= 0.8
-    staying = np.flatnonzero(kept.document == np.arange(len(texts))).tolist()
-    alike = [(a, b) for a in staying for b in staying if a < b and true_jaccard(texts[a], texts[b]) >= 0.8]
-    assert alike == []

@@ -100,12 +100,8 @@ def test_a_passage_is_of_whole_words():
     "before, behind, left",
     [
         ("Said: ", " And so on.", "Said: And so on."),
-        ("", " And so on.", "And so on."),
         ("One.\n\n", "\n\nTwo.", "One.\n\nTwo."),
-        ("Said: ", "\n\nTwo.", "Said: \n\nTwo."),
         ("One.\n", " Two.", "One.\nTwo."),
-        ("(", ") Two.", "() Two."),
-        ("One. ", "", "One. "),
     ],
 )
 def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, left):
@@ -115,13 +111,6 @@ def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, lef
     found = repeated_passages([f"[{spaces[0]}{shared}{spaces[1]}]", text], 40)
     gone = gone_but_for_one(found, [0, 1]).get(1, set())
     assert "".join(character for place, character in enumerate(text) if place not in gone) == left
-
-
-def test_a_search_that_is_too_large_says_what_it_would_take():
-    texts = [f"{number} " + "0123456789" * 30 for number in range(4)]
-    with pytest.raises(ValueError, match=r"0\.0 MB of the texts may be passages .* GB of memory; 0\.0 MB are allowed"):
-        repeated_passages(texts, 200, most_bytes=1000)
-    assert len(repeated_passages(texts, 200, most_bytes=1300).group)
 
 
 def test_what_stands_nowhere_else_takes_no_memory():

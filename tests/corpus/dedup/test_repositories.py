@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import repositories
 from lmworks.corpus.dedup.match_tables import read_repositories
-from lmworks.corpus.dedup.repositories import Copy, Repository, copied_repositories, git_roots, repository_of
+from lmworks.corpus.dedup.repositories import Repository, copied_repositories, git_roots, repository_of
 from lmworks.records import RejectedRecord
 
 STEP = {"name": "forks", "duplicates": "repositories", "similarity": 0.8, "kinds": ["code"]}
@@ -66,13 +66,6 @@ def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator)
             if not any(both >= 3 and both / len(files[each.name]) >= 0.7 for both in shared):
                 staying.append(each.name)
         assert sorted(staying) == sorted(set(files) - gone)
-
-
-def test_a_library_is_no_original_of_the_program_that_carries_it():
-    library, program = {*range(10)}, {*range(500)}
-    assert copied_repositories([repository("library", library, True), repository("program", program)], 0.8) == []
-    vendored = [repository("vendored", library), repository("program", program, True)]
-    assert copied_repositories(vendored, 0.8) == [Copy("vendored", "program", 1.0)]
 
 
 def test_a_family_whose_best_goes_is_looked_at_again(monkeypatch):

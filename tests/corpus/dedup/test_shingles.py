@@ -1,14 +1,11 @@
 """Words and shingles: against the definition word by word, and the compiled part against the reference bit by bit."""
 
-import random
-
 import numpy as np
 import pytest
-from duplicate_cases import MULTIPLIER, random_text, shingle_texts, true_jaccard, uncompiled
+from duplicate_cases import MULTIPLIER, shingle_texts, true_jaccard, uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.dedup import library
 from lmworks.corpus.dedup.hashes import text_digest, word_bytes, word_spans, words
 from lmworks.corpus.dedup.library import common_counts, hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.minhash import similarities
@@ -65,14 +62,6 @@ def test_spans_show_where_each_word_stands(text):
         assert word not in text[start : end - 1].casefold() or word not in text[start + 1 : end].casefold()
 
 
-@given(TEXTS)
-def test_a_word_is_hashed_by_its_definition(texts):
-    rows = hash_words(texts)
-    assert len(rows) == len(texts)
-    for row, text in enumerate(texts):
-        assert rows[row].tolist() == [hashed(list(word.encode())) for word in words(text)]
-
-
 @given(st.lists(FEW_WORDS, max_size=5), st.integers(1, 7))
 def test_shingles_are_hashed_by_their_definition(texts, size):
     sets = shingle_sets(texts, size)
@@ -103,14 +92,3 @@ def test_the_compiled_part_gives_the_bits_of_the_reference(texts, size, permutat
     for one, other in zip(compiled, reference, strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-
-
-def test_the_compiled_part_gives_the_bits_of_the_reference_on_long_texts():
-    assert library.load() is not None
-    generator = random.Random(1)
-    texts = [random_text(generator, number) for number in (1, 4, 5, 6, 30, 300, 5000)]
-    compiled = shingle_sets(texts), signatures(hash_words(texts))
-    with uncompiled():
-        reference = shingle_sets(texts), signatures(hash_words(texts))
-    np.testing.assert_array_equal(compiled[0].values, reference[0].values)
-    np.testing.assert_array_equal(compiled[1], reference[1])

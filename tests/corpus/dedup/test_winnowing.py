@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup.library import winnow
-from lmworks.corpus.dedup.reference import window_hashes
-from lmworks.corpus.dedup.repeated_substrings import encoded, fingerprints, repeated, stretches_around, window_size
+from lmworks.corpus.dedup.repeated_substrings import fingerprints, repeated, stretches_around
 
 TEXTS = st.lists(st.text("ab", max_size=40) | st.text("aé漢", max_size=12), max_size=6)
 
@@ -37,24 +36,6 @@ def test_the_compiled_part_is_the_definition(raw, window, width):
     with uncompiled():
         expected, expected_places = winnow(text, window, width)
     assert places.tolist() == expected_places.tolist() and hashes.tolist() == expected.tolist()
-
-
-@given(st.binary(min_size=1, max_size=60), st.integers(2, 12))
-def test_what_is_chosen_is_the_least_of_some_window(raw, length):
-    text = raw.decode("latin-1")
-    data = text.encode()
-    size = window_size(length)
-    hashes = window_hashes(encoded(text), size)
-    width = length - size + 1
-    found = fingerprints([text], length)
-    least = {
-        place + int(offset)
-        for place in range(len(hashes) - width + 1)
-        for offset in np.flatnonzero(hashes[place : place + width] == hashes[place : place + width].min())
-    }
-    assert least <= {*found.places.tolist()}
-    assert {*found.places.tolist()} <= {*range(max(len(data) - size + 1, 0))}
-    assert found.hashes.tolist() == hashes[found.places].tolist()
 
 
 def test_few_windows_are_chosen():

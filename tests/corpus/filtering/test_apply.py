@@ -49,21 +49,6 @@ def test_metadata_are_cleaned(extractor, metadata, left):
     assert found is not None and found.metadata.items() >= left.items() and len(found.metadata) == len(left) + 1
 
 
-@pytest.mark.parametrize(
-    ("marks", "title"),
-    [
-        ({"pii.*": OnSpan("redact")}, "Call <PHONE> or <EMAIL>"),
-        ({"pii.*": OnSpan("cut")}, "Call  or "),
-        ({"pii.*": OnSpan("drop")}, "Call <PHONE> or <EMAIL>"),  # a title drops no document
-        ({"pii.phone": OnSpan("cut"), "pii.*": OnSpan("redact", 0.99)}, f"Call  or {MAIL}"),
-        ({"contamination": OnSpan("cut")}, f"Call {PHONE} or {MAIL}"),
-    ],
-)
-def test_the_action_and_the_threshold_are_those_of_the_policy(marks, title):
-    found = cleaned(document(f"Call {PHONE} or {MAIL}"), Step("s", marks=marks))
-    assert found is not None and found.title == title
-
-
 PIECES = st.sampled_from([
     MAIL, PHONE, "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "93.184.216.34", "https://x.com/johndoe",
     "password=hunter2!x", " ", ", ", "call ", "<", "1", "of the", "\n",
@@ -128,7 +113,3 @@ def test_headings_stay_where_their_sign_stays(data):
     moved = Document(text, "u", "", module.extractor, "1", "", metadata=moved_headings(module, edits))
     blocks = [block for section in parse(moved) for block in section.blocks]
     assert all(one.end <= other.start for one, other in pairwise(blocks))
-
-
-def test_other_documents_keep_what_their_metadata_call_headings():
-    assert moved_headings(Document("a", "u", "", "row", "1", "", metadata={"headings": "H1"}), []) == {}

@@ -1,21 +1,16 @@
 """From a messy folder to clean documents, through the stages: what stays, why, and always the same bytes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from lmworks.artefact import CURRENT, read_manifest, verify
+from lmworks.artefact import read_manifest, verify
 from lmworks.build import run_alone
-from lmworks.corpus.documents import DocumentStore, made_folder
+from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering import stage
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
-from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents
-from lmworks.corpus.sources.files import NoSourceError
-from lmworks.corpus.taggers.classifier_trainer import documents_in
 from lmworks.records import Edit
 
 PROSE = (
@@ -188,23 +183,3 @@ def test_the_artefact_is_whole_and_tells_what_took_them(nothing):
     page = (nothing / "report.html").read_text("utf-8")
     assert "No document is left: few words 6, more words 4." in page
     assert "| more | words | 4 |" in (nothing / "data_card.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("use", ["data.annotate", "data.balance", "tokenizer.bpe", "ground.questions"])
-def test_stages_that_would_read_them_refuse_and_say_where_to_look(nothing, tmp_path, use):
-    with pytest.raises(ValueError, match="holds no documents") as caught:
-        run(use, tmp_path / "out", [nothing])
-    assert str(nothing / "report.html") in str(caught.value) and f"--workspace {nothing}`" in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_they_are_no_source_and_neither_are_the_files_beside_them(folder, nothing, tmp_path):
-    """An artefact without documents is no folder of files, nor does a workspace give what a stage before it made."""
-    with pytest.raises(NoSourceError, match="holds no documents"):
-        list(documents_in([str(nothing)], ReadConfig(), []))
-    shutil.copytree(folder / "documents", tmp_path / "documents")
-    shutil.copytree(nothing, tmp_path / "cleaned")
-    (tmp_path / CURRENT).write_text(json.dumps({"stages": {"documents": "documents", "cleaned": "cleaned"}}))
-    assert made_folder(tmp_path) == tmp_path / "cleaned"
-    with pytest.raises(NoSourceError, match="holds no documents"):
-        list(read_documents(ReadConfig(sources=(str(tmp_path),))))

@@ -92,7 +92,7 @@ def _contents(source: str, left_out: "list[RejectedRecord]") -> dict[Path, tuple
                 skipped.append(found)
                 continue
             problems: list[RejectedRecord] = []
-            texts = tuple(plain_texts([str(found.path)], left_out=problems))
+            texts = tuple(plain_texts([str(found.path)], problems))
             skipped += [replace(problem, uri=found.uri) for problem in problems]
             if problems and not named.is_dir():
                 raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")

@@ -1,4 +1,4 @@
-"""What a corpus consists of: shares of sources and languages, upsampling factors, repeats, and their variants."""
+"""The settings of data.balance: shares of sources and languages, upsampling factors, repeats, and their variants."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _MOST = 100  # times that a document counts, and epochs
 
 @dataclass(frozen=True, slots=True)
 class SourceShare:
-    """What is wanted of one source.
+    """The share of one source.
 
     weight      Its share relative to the weights of the others; 0 takes none of it.
     max_epochs  How often it may come at most, in place of the `max_epochs` of all.

@@ -34,7 +34,7 @@ IN, NOT_DRAWN, NO_WEIGHT, EMPTY, EVALUATION = range(5)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
-    """What becomes of each document.
+    """How often each document comes, or why it does not.
 
     copies   (n,) int32: how often it comes
     reasons  (n,) int8: why it does not, as a place in REASONS
@@ -49,8 +49,8 @@ class Decision:
 
 
 def decide(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_], files: Sequence[Path]) -> Decision:
-    """`evaluation` (n,) says which documents are there to evaluate by, and `files` hold attributes. ValueError says why
-    it cannot be done."""
+    """Draw the documents. `evaluation` (n,) says which are there to evaluate by, and `files` hold attributes.
+    ValueError says why it cannot be done."""
     reasons = np.zeros(len(survey), np.int8)
     reasons[survey.sizes == 0] = EMPTY
     if evaluation.any():

@@ -34,7 +34,7 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is wanted of each stratum; amounts in the unit of the config.
+    """The share and the quota of each stratum; amounts in the unit of the config.
 
     shares     of the corpus, if nothing were scarce; they sum to 1
     caps       the most that a stratum can give
@@ -85,7 +85,7 @@ def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> 
 
 
 def _weights(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> dict[Stratum, Fraction]:
-    """Of the strata that are wanted: the weight of the source, divided as its amount is."""
+    """The weights of the strata that are wanted: that of the source, divided as its amount is."""
     of_source: dict[str, Fraction] = {}
     for each, amount in amounts.items():
         of_source[each.source] = of_source.get(each.source, Fraction(0)) + amount

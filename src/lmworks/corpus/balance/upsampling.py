@@ -21,7 +21,7 @@ _Condition = tuple[str, Limit | tuple[str, ...]]  # a column of attributes, and 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted:
-    """Of each document a place in `times`, (n,)."""
+    """How often each document counts: its place in `times`, (n,)."""
 
     times: tuple[Fraction, ...]
     place: NDArray[np.int64]

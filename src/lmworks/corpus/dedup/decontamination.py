@@ -170,7 +170,7 @@ class ContaminationIndex:
 
 
 def index_items(items: Iterable[EvaluationItem]) -> ContaminationIndex:
-    """ValueError where two items have one id."""
+    """An index of the runs of words of items. ValueError where two items have one id."""
     items = tuple(items)
     if len({item.id for item in items}) != len(items):
         raise ValueError("two evaluation items have the same id: give their files different names")
@@ -239,7 +239,7 @@ def _undecided(item: EvaluationItem, entries: int) -> Status | None:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What a document and an evaluation item share.
+    """The words that a document and an evaluation item share.
 
     document  The number of the document.
     item      The id of the item.
@@ -257,7 +257,7 @@ class Overlap:
 
 
 def find_overlaps(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[Overlap]:
-    """What the texts, numbered from 0, share with the items, by document and then by item."""
+    """Overlaps of texts, numbered from 0, with the items, by document and then by item."""
     for number, text in enumerate(texts):
         document = hash_words([text]).values
         hits = _hits(index, document)
@@ -325,7 +325,7 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _share(wanted: _Wanted, covered: Sequence[tuple[int, int]]) -> float:
-    """Of the question's words those that are covered, or of those of all units."""
+    """The share of the question's words that are covered, or of those of all units where that is more."""
     low, high = wanted.question
     whole = sum(end - start for start, end in covered) / wanted.words
     question = sum(max(min(end, high) - max(start, low), 0) for start, end in covered)

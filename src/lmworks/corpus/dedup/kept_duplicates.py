@@ -27,7 +27,7 @@ from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 from lmworks.corpus.dedup.minhash import similarities
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
-STANDING = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"score.{QUALITY}")
+RANKED_BY = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"score.{QUALITY}")
 MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
 _AT_ONCE = 32  # that are compared with one call
 _REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
@@ -39,7 +39,7 @@ Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a documen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Standings:
+class RankedCorpus:
     """The documents of a corpus, n of them, in their order.
 
     starts      (shards + 1,) where each shard begins.
@@ -71,8 +71,8 @@ class Standings:
         return shard, document - int(self.starts[shard])
 
 
-def standing_of(tables: Iterable[AttributeTable]) -> Standings:
-    """That of the documents of a corpus, a table for each of its shards, with the columns `STANDING`."""
+def rank_corpus(tables: Iterable[AttributeTable]) -> RankedCorpus:
+    """The documents of a corpus by priority, from a table for each of its shards, with the columns `RANKED_BY`."""
     starts, uris, keys = [0], list[str](), list[str | None]()
     licensed, qualities, characters = [np.empty(0, bool)], [np.empty(0)], [np.empty(0, np.int64)]
     for table in tables:  # each is read once, and none is kept
@@ -85,7 +85,7 @@ def standing_of(tables: Iterable[AttributeTable]) -> Standings:
         characters.append(table.characters)
     known, sizes = np.concatenate(licensed), np.concatenate(characters)
     rank = priority(known, np.concatenate(qualities), sizes, uris)
-    return Standings(np.array(starts), rank, uris, keys, known, sizes)
+    return RankedCorpus(np.array(starts), rank, uris, keys, known, sizes)
 
 
 def priority(
@@ -103,7 +103,7 @@ def priority(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """What becomes of each of n documents.
+    """Which document is kept in the place of each of n.
 
     document    (n,) int64: the one that stays in its place, which is itself where it stays
     similarity  (n,) float64: to that one; 1 for itself
@@ -121,7 +121,8 @@ class Kept:
 
 
 def equal_texts(keys: Sequence[str | None], rank: NDArray[np.int64], there: NDArray[np.bool_]) -> Kept:
-    """Of the documents that are there, those with one key have one text, and the best stays; None is no key."""
+    """Exact duplicates: of the documents that are `there`, those with one key have one text, and the best stays; None
+    is no key."""
     first: dict[str, int] = {}
     kept = np.arange(len(rank))
     order = np.argsort(rank)
@@ -139,7 +140,7 @@ def kept_duplicates(
     there: NDArray[np.bool_],
     similarity: Similarity,
 ) -> Kept:
-    """Of the documents that are there, those with a better one that stays and is similar enough go.
+    """Near duplicates: of the documents that are `there`, those go with a better one that stays and is similar enough.
 
     A document goes if one of the pairs joins it, or one with the same words, with a better one that stays: the best of
     those is its kept duplicate. Else it is compared, by `similarity`, with the documents of its crowds that stay, from

@@ -1,4 +1,4 @@
-"""What was found of duplicates, on disk: pairs of documents that were compared, crowds of which too many were alike to
+"""Duplicates that were found, on disk: pairs of documents that were compared, crowds of which too many were alike to
 compare all, places that repeat each other, and the repositories that files of code belong to; a file each, and none of
 what was not looked for.
 
@@ -84,7 +84,7 @@ def read_crowds(folder: Path) -> Crowds:
 
 
 def write_repositories(folder: Path, names: Sequence[str | None]) -> None:
-    """Of each document of the corpus the repository that it is a file of; None for the others."""
+    """The repository of each document of the corpus; None for what is no file of one."""
     _write(folder, "repositories", {"repository": names})
 
 

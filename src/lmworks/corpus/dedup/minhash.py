@@ -46,7 +46,7 @@ class Bands:
     rows: int
 
     def probability(self, similarity: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """That two texts of this Jaccard similarity are candidates."""
+        """The probability that two texts of this Jaccard similarity are candidates."""
         return 1 - (1 - np.asarray(similarity, np.float64) ** self.rows) ** self.bands
 
 

@@ -19,7 +19,7 @@ CROWD = 64  # documents of the largest bucket whose pairs are all compared
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicatesConfig:
-    """What is looked for.
+    """Documents that are alike.
 
     threshold     The least Jaccard similarity of their shingles.
     words         Of a shingle.
@@ -41,7 +41,7 @@ class NearDuplicatesConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keys:
-    """What n texts are compared by.
+    """Keys by which n texts are compared.
 
     bands  (n, bands) uint64: the keys of the bands, by which candidates are found
     words  (n, 2) uint64: a digest of its words in their order, by which those with the same words are one
@@ -59,7 +59,7 @@ def batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def keys_of_texts(texts: Sequence[str], config: NearDuplicatesConfig) -> Keys:
-    """A text's keys depend on nothing else, so that parts of a corpus may have theirs made anywhere, and be joined."""
+    """The keys of texts. They depend on nothing else, so that parts of a corpus may have theirs made anywhere."""
     bands = choose_bands(config.threshold, config.permutations)
     found = [np.empty((0, bands.bands), np.uint64)]
     digests = [np.empty((0, 2), np.uint64)]
@@ -73,7 +73,9 @@ def keys_of_texts(texts: Sequence[str], config: NearDuplicatesConfig) -> Keys:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """pairs       the documents that are similar enough, of those that were compared, in their order; of documents with
+    """Pairs and crowds that a search found.
+
+    pairs       the documents that are similar enough, of those that were compared, in their order; of documents with
                 the same words all are paired with the best of them, and that one alone with others
     crowds      documents, (n,) int64 each and no two with the same words, that share too large a bucket to be compared
     candidates  how many pairs were compared
@@ -85,7 +87,7 @@ class Compared:
 
 
 def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: NearDuplicatesConfig) -> Compared:
-    """Which texts are similar. `order` has the number of each, the best first; a text is read when it is asked for.
+    """Pairs of similar texts. `order` has the number of each, the best first; a text is read when it is asked for.
 
     What is found depends on the texts and on who is better, not on their numbers. Nothing grows by the square of how
     many have the same words, or share a bucket. Texts without a word are similar to none.

@@ -69,7 +69,7 @@ def encoded(text: str) -> NDArray[np.uint8]:
 
 
 def fingerprints(texts: Iterable[str], length: int, first_document: int = 0) -> Fingerprints:
-    """What is chosen of texts, the first of which has the number `first_document`. Shorter ones have nothing."""
+    """The chosen windows of texts, the first of which has the number `first_document`. Shorter ones have none."""
     window = window_size(length)
     hashes, documents, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for document, raw in enumerate(map(encoded, texts), first_document):
@@ -155,10 +155,10 @@ def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) 
     windows, owners = _windows_of_several(text, length)
     if not len(windows):
         return np.empty((0, 4), np.int64)
-    goes_on = _goes_on_alike(windows, owners)
+    continues = _continues_alike(windows, owners)
     begins = np.ones(len(windows), bool)
-    begins[1:] = ~goes_on[:-1]
-    first, last = np.flatnonzero(begins), np.flatnonzero(~goes_on)
+    begins[1:] = ~continues[:-1]
+    first, last = np.flatnonzero(begins), np.flatnonzero(~continues)
     lengths = stretches[:, 2] - stretches[:, 1] + 1
     base = np.cumsum(lengths) - lengths
     rows = np.searchsorted(base, windows[first], side="right") - 1
@@ -208,7 +208,7 @@ def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]
     return first
 
 
-def _goes_on_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _continues_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(n,) whether behind every place of a window's bytes the same window follows, and it stands nowhere else."""
     numbers = np.unique(owners, return_inverse=True)[1]
     sizes = np.bincount(numbers)
@@ -315,7 +315,7 @@ def paragraphs_of(texts: Iterable[str], least: int, first_document: int = 0) -> 
 
 
 def _ranges(text: str) -> Iterator[tuple[int, int]]:
-    """What lies between borders, without the spaces at its ends."""
+    """The ranges between borders, without the spaces at their ends."""
     start = 0
     for end, after in [*(match.span() for match in _BORDER.finditer(text)), (len(text), len(text))]:
         piece = text[start:end]

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup.kept_duplicates import Similarity, Standings, kept_duplicates, same_words
+from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, Similarity, kept_duplicates, same_words
 from lmworks.corpus.dedup.match_tables import Crowds, Pairs
 from lmworks.records import RejectedRecord
 
@@ -115,20 +115,20 @@ def copied_files(
     repositories: Sequence[str | None],
     pairs: Pairs,
     crowds: Crowds,
-    standings: Standings,
+    corpus: RankedCorpus,
     there: NDArray[np.bool_],
     share: float,
     similarity: Similarity,
 ) -> list[CopiedFile]:
-    """What goes of repositories at least that `share` of whose files another one has.
+    """The files that go of repositories at least that `share` of whose files another one has.
 
     `repositories` has the repository of each document, None for what is no file of one. Only documents that are `there`
     count. Files of few characters say nothing of a repository, and go all the same where it is a copy. In the place of
     a file stays the best of the original that has its text; or its words; or was found similar.
     """
     files = there & np.array([name is not None for name in repositories], bool)
-    contents = kept_duplicates(pairs, crowds, crowds.threshold, standings.rank, files, similarity).document
-    labels = same_words(pairs, len(standings)).tolist()
+    contents = kept_duplicates(pairs, crowds, crowds.threshold, corpus.rank, files, similarity).document
+    labels = same_words(pairs, len(corpus)).tolist()
     near: defaultdict[int, set[int]] = defaultdict(set)  # labels of documents that were compared
     for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
         near[labels[first]].add(labels[second])
@@ -136,8 +136,8 @@ def copied_files(
     with_text: dict[str, int] = {}
     members: defaultdict[str, list[int]] = defaultdict(list)
     best: dict[tuple[str, str | int], int] = {}  # of a repository, by its text's key or the label of its words
-    for document in standings.order[files[standings.order]].tolist():
-        name, key = str(repositories[document]), standings.keys[document]
+    for document in corpus.order[files[corpus.order]].tolist():
+        name, key = str(repositories[document]), corpus.keys[document]
         members[name].append(document)
         best.setdefault((name, labels[document]), document)
         if key is not None:
@@ -146,16 +146,16 @@ def copied_files(
                 contents[document] = with_text.setdefault(key, document)
 
     def kept_in(name: str, document: int) -> int | None:
-        for known in (standings.keys[document], labels[document]):
+        for known in (corpus.keys[document], labels[document]):
             if known is not None and (name, known) in best:
                 return best[name, known]
         others = [best[name, label] for label in near[labels[document]] if (name, label) in best]
-        return min(others, key=lambda other: int(standings.rank[other]), default=None)
+        return min(others, key=lambda other: int(corpus.rank[other]), default=None)
 
     known: list[Repository] = []
     for name, mine in sorted(members.items()):
-        distinctive = frozenset(int(contents[each]) for each in mine if standings.characters[each] >= LEAST_CHARACTERS)
-        known.append(Repository(name, distinctive, bool(standings.licensed[mine].any())))
+        distinctive = frozenset(int(contents[each]) for each in mine if corpus.characters[each] >= LEAST_CHARACTERS)
+        known.append(Repository(name, distinctive, bool(corpus.licensed[mine].any())))
     return [
         CopiedFile(document, kept, copy)
         for copy in copied_repositories(known, share)

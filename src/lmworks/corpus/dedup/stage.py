@@ -10,7 +10,7 @@ import numpy as np
 from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, open_corpus, read_attributes
-from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
+from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
 from lmworks.corpus.dedup.match_tables import (
     CORPUS,
     Crowds,
@@ -42,7 +42,7 @@ T = TypeVar("T", Keys, Paragraphs, Fingerprints)
 
 @dataclass(frozen=True, slots=True)
 class DuplicatesConfig:
-    """What is looked for among documents; what goes of it, the policy of `data.clean` decides.
+    """Duplicates that are looked for; which of them go, the policy of `data.clean` decides.
 
     near           Documents that are alike.
     paragraphs     Whether paragraphs are looked for that stand in several documents.
@@ -80,7 +80,7 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     """Pairs of alike documents, places of repeated paragraphs and passages, and repositories, over all documents of the
     inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
     shards, attributes = open_corpus(context.inputs)
-    documents = standing_of(attributes.only(*STANDING))
+    documents = rank_corpus(attributes.only(*RANKED_BY))
     write_json(context.output / CORPUS, corpus_rows(shards, attributes.only()))
     texts = CorpusTexts(shards, attributes)
     found = _found(config, context, shards, attributes, documents.starts.tolist())
@@ -102,8 +102,8 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
 
 
 def corpus_rows(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> list[list[str | int]]:
-    """What tells one corpus from another for whoever goes by places in it: of each shard its name, which tells its
-    content and its place among the others, how many documents it has, and their characters after repair."""
+    """The identity of a corpus whose documents are meant by their places: of each shard its name, which has a digest of
+    its content and its place among the others, how many documents it has, and their characters after repair."""
     pairs = zip(shards, tables, strict=True)
     return [[shard.name, len(table), int(table.characters.sum())] for shard, table in pairs]
 
@@ -139,7 +139,7 @@ def _found(
 
 
 def sign_part(part: SignPart, path: Path) -> None:
-    """Of one shard's documents the keys, paragraphs, windows and repositories, to a new file."""
+    """Write the keys, paragraphs, windows and repositories of one shard's documents to a new file."""
     table = read_attributes(part.attributes, ["edits"])
     documents = list(part.shard)
     texts = [apply_edits(each.text, edits).text for each, edits in zip(documents, table.edits, strict=True)]

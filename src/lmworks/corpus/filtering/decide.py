@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable
-from lmworks.corpus.dedup.kept_duplicates import Standings, equal_texts, kept_duplicates, similarity_by_texts
+from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, equal_texts, kept_duplicates, similarity_by_texts
 from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, OnSpan, Policy, Step, in_scope
@@ -157,7 +157,7 @@ def clipped(by_step: Sequence[Collection[Edit]], length: int) -> list[list[Edit]
 
 def decide_duplicates(
     policy: Policy,
-    documents: Standings,
+    documents: RankedCorpus,
     decisions: Sequence[Sequence[Decisions]],
     duplicates: Path | None,
     texts: Sequence[str] = (),
@@ -178,7 +178,7 @@ def decide_duplicates(
 
 def _decide_duplicates(
     step: Step,
-    documents: Standings,
+    documents: RankedCorpus,
     there: NDArray[np.bool_],
     of_step: Sequence[Decisions],
     duplicates: Path | None,
@@ -220,7 +220,7 @@ def _decide_duplicates(
 
 
 def _cut_places(
-    step: Step, places: Places, documents: Standings, there: NDArray[np.bool_], of_step: Sequence[Decisions]
+    step: Step, places: Places, documents: RankedCorpus, there: NDArray[np.bool_], of_step: Sequence[Decisions]
 ) -> None:
     """Cut all places of each group but one: the first of the document that stays before the others."""
     usable = np.flatnonzero(there[places.document])

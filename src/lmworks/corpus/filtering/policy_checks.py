@@ -13,7 +13,7 @@ from itertools import combinations
 
 from lmworks.config import ConfigError
 from lmworks.corpus.attributes import AttributeTable
-from lmworks.corpus.dedup.kept_duplicates import Standings
+from lmworks.corpus.dedup.kept_duplicates import RankedCorpus
 from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Policy, Step
 from lmworks.corpus.languages import MEASURED
@@ -113,7 +113,7 @@ def missing_names(step: Step, found: Names) -> Iterator[str]:
             yield f'The step {step.name} goes by the {what} "{name}", which no document has'
 
 
-def check_refused(policy: Policy, documents: Standings, decisions: Sequence[Sequence[Decisions]]) -> None:
+def check_refused(policy: Policy, documents: RankedCorpus, decisions: Sequence[Sequence[Decisions]]) -> None:
     """RefusedError where a document comes to a step that refuses those without a label which it does not have. One that
     an earlier step drops never comes there. `decisions` are of each shard those of each step."""
     for number, step in enumerate(policy.steps):

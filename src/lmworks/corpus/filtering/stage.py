@@ -9,7 +9,7 @@ from pathlib import Path
 from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
 from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
-from lmworks.corpus.dedup.kept_duplicates import STANDING, standing_of
+from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS
 from lmworks.corpus.dedup.stage import corpus_rows
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, document_to_json, shard_name
@@ -103,7 +103,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
         if not any(shard.in_scope.any() for shard in of_step):
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
         sentences += missing if step not in known else []
-    documents = standing_of(attributes.only(*STANDING))
+    documents = rank_corpus(attributes.only(*RANKED_BY))
     decide_duplicates(policy, documents, decisions, duplicates, CorpusTexts(shards, attributes))
     check_refused(policy, documents, decisions)
     parts = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePath
 
-from lmworks.corpus.documents import made_folder, shard_paths, told_of_none
+from lmworks.corpus.documents import made_folder, no_documents_message, shard_paths
 from lmworks.records import RejectedRecord
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -127,7 +127,7 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path], Path | None]:
     if folder is None and (path / WORKSPACE_MARK).exists():
         raise NoSourceError(f"{path} is a workspace in which no documents were made yet: build it to its end first")
     if folder is not None and not (names := [shard.relative_to(folder) for shard in shard_paths(folder)]):
-        raise NoSourceError(told_of_none(folder))
+        raise NoSourceError(no_documents_message(folder))
     return root, names, folder
 
 

@@ -53,7 +53,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
-        version=7,
+        version=8,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),

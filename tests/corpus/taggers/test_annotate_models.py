@@ -11,6 +11,7 @@ from lmworks.build import run_alone
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.classifier import load_classifier
 from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
@@ -20,6 +21,7 @@ from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
 from lmworks.corpus.taggers.stage import check, outside_digest
 from lmworks.corpus.taggers.tag_document import tag_document
 from lmworks.records import Document
+from noise import made_prose
 
 OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
 TEXT = "A proof of the lemma follows from the theorem before it.\n"
@@ -41,59 +43,70 @@ def models(tmp_path_factory) -> Path:
         learn_classifier(examples, name, ClassifierConfig(bits=10)).classifier.save(folder / f"{name}.npz")
     learn_ngrams([text for sort, text in texts if sort == "maths"]).model.save(folder / "maths-ngrams.npz")
     (folder / "words.txt").write_text("lemma\n")
+    (folder / "code_comment.txt").write_text("lemma\n")
     (folder / "blank.txt").write_text("\n \n")
     return folder
 
 
-def document(text: str, licence: str | None = None, uri: str = "a/1") -> Document:
-    return Document(text, uri, "text/plain", "plain", "1", "0" * 64, licence=licence)
+def document(text: str, **fields) -> Document:
+    return Document(text, "a/1", "text/plain", "plain", "1", "0" * 64, **fields)
 
 
 def config(**settings) -> AnnotateConfig:
     return from_mapping(AnnotateConfig, {**OFF, **settings})
 
 
-def test_every_model_gives_the_measure_of_its_name(models):
+def test_every_model_gives_the_score_of_its_name(models):
     wanted = config(
         classifiers={"quality": "maths.npz", "toxicity": str(models / "adverts.npz")},
         perplexity="maths-ngrams.npz",
         word_lists=["words.txt"],
     )
     found = tag_document(document(TEXT), wanted, models).attributes
-    for measure, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
-        assert found.scores[measure] == load_classifier(models / file).probabilities([TEXT])[0]
+    for score, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
+        assert found.scores[score] == load_classifier(models / file).probabilities([TEXT])[0]
     assert found.scores["quality"] > 0.8 > 0.2 > found.scores["toxicity"]
     assert found.scores["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
     assert found.scores["words_share"] == pytest.approx(1 / 11)
-    assert [mark.rule for mark in found.spans if mark.rule == "words"] == ["words"]
+    assert [span.rule for span in found.spans if span.rule == "words"] == ["words"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "told"),
+    ("settings", "error", "message"),
     [
         ({"classifiers": {"quality": "no.npz"}}, ConfigError, r"^classifiers\.quality: there is no file .*no\.npz"),
-        ({"perplexity": "no.npz"}, ConfigError, r"^perplexity: there is no file .*no\.npz: correct the path, or leave"),
-        ({"word_lists": ["."]}, ConfigError, r"^word_lists: .* is a folder, and a file is wanted: correct the path"),
-        ({"evaluation": ["no.txt"]}, ConfigError, r"^evaluation: there is no file .*no\.txt: .*path starts at"),
+        ({"perplexity": "no.npz"}, ConfigError, r"^perplexity: there is no file .*no\.npz"),
+        ({"word_lists": ["."]}, ConfigError, r"^word_lists: .* is a folder"),
         ({"evaluation": ["blank.txt"]}, ValueError, r"blank\.txt holds no evaluation item"),
         ({"classifiers": {"quality": "words.txt"}}, ValueError, "no classifier.*`lmworks data classifier` made"),
         ({"classifiers": {"quality": "maths-ngrams.npz"}}, ValueError, "no classifier, as it lacks weights"),
         ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),
         ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, ValueError, "another score called words"),
-        ({"classifiers": {"perplexity": "maths.npz"}, "perplexity": "maths-ngrams.npz"}, ValueError, "another score"),
+        ({"word_lists": ["words.txt", "./words.txt"]}, ValueError, "another score called words_share"),
+        ({"word_lists": ["code_comment.txt"]}, ValueError, "another score called code_comment_share"),
     ],
 )
-def test_files_that_are_not_what_they_should_be_are_told_before_any_stage_runs(models, settings, error, told):
-    with pytest.raises(error, match=told):
+def test_files_that_are_not_what_they_should_be_are_refused_before_any_stage_runs(models, settings, error, message):
+    with pytest.raises(error, match=message):
         check(config(**settings), models)
 
 
-def test_another_model_under_one_name_is_another_input(models, tmp_path):
-    digests = set()
-    for name in ("maths.npz", "adverts.npz"):
-        (tmp_path / "one.npz").write_bytes((models / name).read_bytes())
-        digests.add(outside_digest(config(classifiers={"quality": "one.npz"}), tmp_path))
-    assert len(digests) == 2
+def test_another_file_under_one_name_is_another_input(models, tmp_path):
+    wanted, digests, scores = config(word_lists=["one.txt"]), set(), []
+    for word in ("lemma", "theorems"):
+        (tmp_path / "one.txt").write_text(word)
+        digests.add(outside_digest(wanted, tmp_path))
+        scores.append(tag_document(document(TEXT), wanted, tmp_path).attributes.scores["one_share"])
+    assert len(digests) == 2 and scores == [pytest.approx(1 / 11), 0]
+
+
+def test_a_hopeless_page_of_a_book_is_tagged_though_its_breaks_are_repaired():
+    garbage = " ".join(f"tH{n}s; l~{n}}}ne ~^;: i5n{n}t xkcdfgh" for n in range(60))
+    pages = [garbage if page == 3 else made_prose(9, seed=page).strip() for page in range(1, 7)]
+    text = "\f".join(f"{page}\n\n{number}\n" for number, page in enumerate(pages, start=1))
+    found = tag_document(document(text, kind="book"), config(), Path())
+    (span,) = (span for span in found.attributes.spans if span.rule == "ocr.hopeless")
+    assert apply_edits(text, found.edits).text[span.start : span.end].strip() == garbage
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -130,8 +143,8 @@ def test_the_licence_of_the_source_counts_and_what_the_text_says_besides(built):
     assert clean(built, "source", f"labels={{licence_of_source={{{allow}}}}}") == ["1", "2", "3", "4"]
     cleaned = {document.uri: document.licence for document in DocumentStore(built / "source")}
     assert cleaned["rows.jsonl/3"] == "MIT AND GPL-3.0-only"
-    told = [entry.reasons[0].label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
-    assert told == ["MIT AND GPL-3.0-only", None]
+    dropped = [entry.reasons[0].label for entry in read_ledger(built / "strict" / LEDGER) if entry.verdict == "dropped"]
+    assert dropped == ["MIT AND GPL-3.0-only", None]
 
 
 QUESTION = "Which of the {0} bridges over the river was built by the {0} grandfather of the mayor of the {0} town?"
@@ -140,13 +153,11 @@ QUESTION = "Which of the {0} bridges over the river was built by the {0} grandfa
 def test_what_became_of_evaluation_items_is_counted(tmp_path):
     """Two items stand in one document, where the label names only one; a short one and a common one are not clean."""
     (tmp_path / "texts").mkdir()
-    words = [f"word{number}" for number in range(4)]
-    asked = [QUESTION.format(word) for word in words]
+    asked = [QUESTION.format(f"word{number}") for number in range(4)]
     (tmp_path / "texts" / "a.txt").write_text(f"{asked[0]} {asked[1]} And nothing else.\n")
     (tmp_path / "texts" / "b.txt").write_text("Nothing at all is asked for here.\n")
     common = ["Answer the question below in one word and do not explain your answer."] * 11
-    items = [*asked, "Who?", *common]
-    (tmp_path / "items.txt").write_text("\n".join(items))
+    (tmp_path / "items.txt").write_text("\n".join([*asked, "Who?", *common]))
     run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
     settings = [*(f"{name}=false" for name in OFF), f'evaluation=["{tmp_path / "items.txt"}"]']
     result = run_alone("data.annotate", tmp_path / "known", [tmp_path / "read"], [], settings)
@@ -155,4 +166,3 @@ def test_what_became_of_evaluation_items_is_counted(tmp_path):
     sections = json.loads((result.folder / SECTIONS).read_text("utf-8"))
     (section,) = (section for section in sections if section["title"] == "Evaluation items")
     assert dict(section["tables"][0]["rows"]) == counts
-    assert section["alarms"] == ["12 of 16 evaluation items cannot be decided."]

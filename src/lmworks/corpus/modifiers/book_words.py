@@ -25,7 +25,7 @@ _IS_BOOK = b'"kind": "book"'  # quotes within a text have a backslash before the
 
 
 def count_books(shard: CorpusShard, path: Path) -> None:
-    """How often each word stands in the books of a shard, to a new file."""
+    """Count how often each word stands in the books of a shard, into a new file."""
     counts: Counter[str] = Counter()
     with shard.path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -37,7 +37,7 @@ def count_books(shard: CorpusShard, path: Path) -> None:
 
 
 def join_counts(files: tuple[Path, ...], path: Path) -> None:
-    """The counts of all shards as one file."""
+    """Add the counts of all shards, into one file."""
     counts: Counter[str] = Counter()
     for file in files:
         counts.update(json.loads(file.read_text("utf-8", "surrogatepass")))
@@ -53,7 +53,7 @@ def _frequent(counts: Mapping[str, int]) -> dict[str, int]:
 
 @cache
 def words_of_others(path: Path) -> OthersWords:
-    """What `join_counts` wrote, for the books of that corpus, one after the other."""
+    """Read what `join_counts` wrote, for the books of that corpus, one after the other."""
     counts: dict[str, int] = json.loads(path.read_text("utf-8", "surrogatepass"))
     model = ocr_model(counts) if sum(counts.values()) > _LEAST else None
     return lambda text: None if model is None else without(model, text)

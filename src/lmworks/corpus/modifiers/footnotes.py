@@ -103,7 +103,7 @@ def _marker(match: re.Match[str]) -> str:
 
 
 def _candidates(text: str) -> list[Footnote]:
-    """All that begins as a note does, up to the next such line, empty line or form feed."""
+    """Places that begin as a note does, up to the next such line, empty line or form feed."""
     matches = list(_NOTE.finditer(text))
     found: list[Footnote] = []
     named = [*(match.start() for match in matches if match["named"]), len(text)]
@@ -133,7 +133,7 @@ def _is_wrapped(text: str, match: re.Match[str], found: Sequence[Footnote]) -> b
 
 
 def _closing(text: str, start: int, limit: int) -> int | None:
-    """Behind the bracket that closes the one at or behind `start`; None where none does, or text follows it."""
+    """The end of the bracket that closes the one at or behind `start`; None where none does, or text follows it."""
     depth = 0
     for match in _BRACKET.finditer(text, start, limit):
         depth += 1 if match[0] == "[" else -1
@@ -143,7 +143,7 @@ def _closing(text: str, start: int, limit: int) -> int | None:
 
 
 def _without_lists(notes: Sequence[Footnote], text: str) -> list[Footnote]:
-    """Without items of lists and emphasis: neighbours with one symbol, and notes with another star in them."""
+    """The notes without items of lists (neighbours with one symbol) and emphasis (another star in the note)."""
     listed: set[int] = set()
     for index, (before, after) in enumerate(pairwise(notes)):
         if before.marker == after.marker and before.marker[0] == "*" and not text[before.end : after.start].strip():

@@ -79,8 +79,8 @@ def repair_soft_hyphens(text: str) -> list[Edit]:
 
 
 def unbroken_counts(text: str) -> Counter[str]:
-    """How often each word stands in a text that may be printed in lines, casefolded: a hyphen parts two words, and one
-    that is broken at the end of a line does not count, since its halves are none."""
+    """Count the words of a text that may be printed in lines, casefolded: a hyphen parts two words, and one that is
+    broken at the end of a line does not count, since its halves are none."""
     marked = _BREAK.sub("\0", text.replace("\0", " ")).replace("\u00ad", "")
     counts: Counter[str] = Counter()
     for word, count in Counter(_UNBROKEN.findall(marked)).items():

@@ -15,7 +15,7 @@ _FEWEST = 5  # pairs of lines without which nothing can be said
 _NARROWEST, _WIDEST = 30, 160  # columns
 _SLACK = 0.9  # of the width: a justified page has lines of the same width, not of the same number of characters
 _FULL_SHARE = 0.8  # of the lines that go on in the next are full
-_GOING_ON_SHARE = 0.3  # of the lines begin with a small letter; in verse few do
+_CONTINUED_SHARE = 0.3  # of the lines begin with a small letter; in verse few do
 _CODE_INDENTATION = 4
 _FIRST_CJK = "\u2e80"  # from here on, scripts that break between any two characters
 
@@ -32,7 +32,7 @@ def repair_lines(text: str) -> list[Edit]:
     width = wrap_width(lines)
     edits: list[Edit] = []
     for block in _blocks(lines) if width else ():
-        joined = [_goes_on(lines[line], lines[line + 1], width) for line in block[:-1]]
+        joined = [_is_continued(lines[line], lines[line + 1], width) for line in block[:-1]]
         if not any(joined) or not _is_prose([lines[line] for line in block], joined):
             continue
         for line in compress(block, joined):
@@ -52,12 +52,12 @@ def wrap_width(lines: Sequence[str]) -> int:
     width = sorted(len(line) for line, _ in pairs)[int(0.8 * len(pairs))]
     if not _NARROWEST <= width <= _WIDEST:
         return 0
-    going_on = [
+    continued = [
         _is_full(line, after, _SLACK * width)
         for line, after in pairs
         if (first := after.lstrip()[0]).islower() or (first.isalpha() and not first.isupper() and not first.istitle())
     ]  # a letter with which no sentence begins; all letters of a script without capitals are
-    if len(going_on) < max(_FEWEST, _GOING_ON_SHARE * len(pairs)) or sum(going_on) < _FULL_SHARE * len(going_on):
+    if len(continued) < max(_FEWEST, _CONTINUED_SHARE * len(pairs)) or sum(continued) < _FULL_SHARE * len(continued):
         return 0
     return width
 
@@ -69,7 +69,7 @@ def _is_full(line: str, after: str, width: float) -> bool:
     return len(line) + 1 + word >= width
 
 
-def _goes_on(before: str, after: str, width: int) -> bool:
+def _is_continued(before: str, after: str, width: int) -> bool:
     before = before.rstrip()
     if indentation(after) > indentation(before) or _STANDING.match(before.lstrip()) or _STANDING.match(after.strip()):
         return False

@@ -73,7 +73,7 @@ _LIGATURES = str.maketrans(LIGATURES)
 
 @dataclass(frozen=True, slots=True)
 class OcrModel:
-    """What is known of words and of the letters in them.
+    """Counts of words, and of the letters in a row in them.
 
     counts    Occurrences of each word, casefolded, from which those in `less` are taken; `total`: of all of them.
     known     How often a word must occur to be one.
@@ -162,7 +162,7 @@ def ocr_corrections(text: str, others: OcrModel | None = None) -> dict[str, str]
 
 
 def _corrections(read: Counter[str], model: OcrModel, own: bool) -> dict[str, str]:
-    """By the words of the document itself (`own`), or by those of others."""
+    """The corrections by the words of the document itself (`own`), or by those of others."""
     total = max(1, read.total())
     is_enough = total >= _FEWEST
     noise = _log_noise(read, total, model)

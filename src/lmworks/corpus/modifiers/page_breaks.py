@@ -155,7 +155,7 @@ def _gap(
 
 
 def _joint(lines: Sequence[str], before: int, after: str, width: int) -> str:
-    """What goes between the last line of a page and the first of the next: a line's end, a paragraph's, or a space."""
+    """The joint between the last line of a page and the first of the next: a line's end, a paragraph's, or a space."""
     block = takewhile(str.strip, (lines[at] for at in range(before, max(-1, before - _LONGEST_NOTES), -1)))
     if any(map(starts_note, block)):  # a footnote ends with its page
         return "\n\n"

@@ -149,7 +149,7 @@ def _is_reply_header(lines: Sequence[str], line: int) -> bool:
 
 
 def _header_end(lines: Sequence[str], line: int) -> int:
-    """Behind a block of header lines, which may begin behind an empty one."""
+    """The line behind a block of header lines, which may begin behind an empty one."""
     start = line
     while start < min(line + 2, len(lines)) and not lines[start].strip():
         start += 1
@@ -190,7 +190,7 @@ def _disclaimers(lines: Sequence[str], rules: list[str]) -> None:
 
 
 def _signature(lines: Sequence[str], rules: list[str]) -> None:
-    """Below the last `-- `, or from a closing such as "Best regards" on, if few lines are left."""
+    """Mark what is below the last `-- `, or from a closing such as "Best regards" on, if few lines are left."""
     own = [line for line, text in enumerate(lines) if text.strip() and not rules[line]]
     start = next((line for line in own[: -_LONGEST_SIGNATURE - 2 : -1] if _DELIMITER.match(lines[line])), len(lines))
     own = [line for line in own if line < start]

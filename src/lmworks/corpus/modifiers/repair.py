@@ -1,4 +1,4 @@
-"""Which modifiers a kind of text gets, in which order, and what they do as edits of the text as it was."""
+"""The modifiers of each kind of text, in their order, and what they do as edits of the text as it was."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""What several modifiers ask of a line: where it stands, whether a sentence ends with it, what its numeral is worth."""
+"""Lines as modifiers see them: where one stands, whether a sentence ends with it, what its numeral is worth."""
 
 import re
 from itertools import accumulate, groupby

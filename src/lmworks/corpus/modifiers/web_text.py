@@ -1,4 +1,4 @@
-"""What is left of a web page's machinery in its plain text, and characters that were garbled on the way."""
+"""Remains of a web page's machinery in its plain text, and characters that were garbled on the way."""
 
 import re
 import unicodedata

@@ -1,1 +1,1 @@
-"""Annotators: what is measured, marked and labelled in a text before a policy decides."""
+"""Taggers: scores, spans and labels of a text, before a policy decides."""

@@ -13,7 +13,7 @@ from lmworks.artefact import hash_fraction, hash_json
 from lmworks.config import to_mapping
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
-from lmworks.corpus.taggers.classifier import FEATURES, Classifier, features, hashed_ngrams
+from lmworks.corpus.taggers.classifier import FEATURES, Classifier, bucket_counts, features, ngrams
 from lmworks.corpus.taggers.config import ClassifierConfig
 from lmworks.corpus.taggers.tag_document import repaired_text
 from lmworks.corpus.taggers.words import tokens
@@ -57,8 +57,8 @@ def examples_from(
     left_out: list[RejectedRecord] | None = None,
     progress: Report = no_report,
 ) -> list[Example]:
-    """What can be learned from of sources with the label and others `against` them, or of sources whose rows say in the
-    column `label` whether they have it.
+    """Read examples from sources with the label and others `against` them, or from sources whose rows say in the column
+    `label` whether they have it.
 
     positive  The word in that column which is looked for; without one, true and false (or 1 and 0).
     group     The column whose words make groups.
@@ -202,7 +202,7 @@ def learn_classifier(
 
 
 def split(examples: Iterable[Example], held_out: float) -> tuple[list[Example], list[Example], list[Example]]:
-    """Those to learn from, to calibrate with, to evaluate with."""
+    """Part examples into those to learn from, to calibrate with, to evaluate with."""
     parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
     for example in examples:
         place = hash_fraction(hash_json(example.group or example.text))
@@ -239,17 +239,18 @@ def _fit(learning: "Labelled", calibrating: "Labelled", config: ClassifierConfig
 def _heaviest(classifier: Classifier, texts: Sequence[Sequence[str]]) -> tuple[tuple[str, float], ...]:
     """The buckets of the largest weights, each called by its most frequent n-gram, of equally frequent ones the first
     of the alphabet."""
-    wanted = np.argsort(-np.abs(classifier.weights), kind="stable")[:_HEAVIEST]
-    names: dict[int, Counter[str]] = defaultdict(Counter)
-    for text in texts:
-        words = [token.casefold() for token in text]
-        buckets = hashed_ngrams(words, classifier.order, classifier.bits)
-        lengths = range(1, classifier.order + 1)
-        grams = [words[start : start + n] for n in lengths for start in range(len(words) - n + 1)]
-        for place in np.flatnonzero(np.isin(buckets, wanted)).tolist():
-            names[int(buckets[place])][" ".join(grams[place])] += 1
-    called = {bucket: min(counts, key=lambda name: (-counts[name], name)) for bucket, counts in names.items()}
-    return tuple((called[bucket], float(classifier.weights[bucket])) for bucket in wanted.tolist() if bucket in called)
+    wanted = np.argsort(-np.abs(classifier.weights), kind="stable")[:_HEAVIEST].tolist()
+    names: dict[int, Counter[str]] = {bucket: Counter() for bucket in wanted}
+    for text in filter(None, texts):
+        counts = Counter(ngrams(text, classifier.order))
+        buckets = bucket_counts(([gram] for gram in counts), classifier.bits).indices.tolist()
+        for (gram, count), bucket in zip(counts.items(), buckets, strict=True):
+            if bucket in names:
+                names[bucket][gram] += count
+    called = (
+        (bucket, min(counts, key=lambda name: (-counts[name], name))) for bucket, counts in names.items() if counts
+    )
+    return tuple((name, float(classifier.weights[bucket])) for bucket, name in called)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

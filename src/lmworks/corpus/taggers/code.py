@@ -91,7 +91,7 @@ _CODE_LINE = re.compile(
 
 
 def inspect_code(text: Text) -> Attributes:
-    """What `CODE` emits, of a file whose name is the last part of `text.uri`; nothing of an empty one.
+    """Tag a file of code, whose name is the last part of `text.uri`; nothing of an empty one.
 
     Comments are looked for in the first 200,000 characters; but for Python, no further than to what hardly a person
     writes: 600 letters, blanks, slashes and stars in a row, 1,000 of these and brackets, or a line of 2,000 characters.
@@ -146,7 +146,7 @@ CODE = Tagger(
 
 
 def _generated(code: str) -> Iterator[TaggedSpan]:
-    """What a program says of itself in a comment; code that writes code does not."""
+    """Places where a program says in a comment that it wrote the file; code that writes code does not."""
     for match in _GENERATED.finditer(code, 0, _HEAD):
         before = code[code.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
         is_comment = before.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))

@@ -1,4 +1,4 @@
-"""What is tagged in documents, and how the models learn that some scores need."""
+"""Settings of the taggers, and of the models that some scores need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,11 @@ from lmworks.corpus.execution.execution import ExecutionConfig
 
 @dataclass(frozen=True, slots=True)
 class AnnotateConfig:
-    """What is looked for in documents. Nothing is decided here: thresholds are those of the policy of `data.clean`.
+    """The taggers that run. Nothing is decided here: thresholds are those of the policy of `data.clean`.
 
     repair        Whether texts are repaired before they are tagged, by what kind of source they are from: page numbers
-                  and broken words of books, quotations in mail, noise of chats and of web pages.
+                  and broken words of books, quotations in mail, noise of chats and of web pages. What is only tagged by
+                  kind comes with it: front matter and hopeless pages of books, and all that is said of code.
     language      Whether the language of each document is told, and of paragraphs in another one. What a document
                   declares itself, the label `declared_language`, counts where none is told.
     heuristics    Whether the scores of Gopher, C4 and FineWeb are taken.

@@ -1,4 +1,4 @@
-"""What stands before and behind the text of a book: title page, contents, index, advertisements, colophon, licences.
+"""Parts before and behind the text of a book: title page, contents, index, advertisements, colophon, licences.
 
 Each part is found by its heading and by its structure (lines that end in page numbers, short lines without
 sentences), and is a span with a score: how sure that is. Prefaces and appendices belong to the text. Chapters are
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.text_lines import LABELS, ends_sentence, roman_value, runs_on, split_lines
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
 from lmworks.records import Edit
 
 _HEAD = 40_000  # characters within which a licence at the head ends
@@ -65,7 +65,7 @@ _COLOPHON = re.compile(
 _TITLE_EVIDENCE = re.compile(
     r"\b(?:by|von|par|author|1[5-9][0-9]{2}|20[0-9]{2})\b|publish|press\b|company\b|verlag|librairie|edition", re.I
 )
-_PARAGRAPH = re.compile(r"(?:[ \t\r]*+\S[^\n]*+(?:\n|\Z))++(?:[ \t\r]*+\n)*+")
+_PARAGRAPH = re.compile(r"^(?:[ \t\r]*+\S[^\n]*+(?:\n|\Z))++(?:[ \t\r]*+\n)*+", re.M)
 _PAGE = re.compile(r"(?:[.·…_-]{2,}|[\s,])\s*+(?:[0-9]{1,4}|(?P<roman>[ivxlc]{1,7}))\Z")
 _ENTRY = re.compile(
     r"(?:chapter|book|part|letter|kapitel|chapitre|capítulo|capitolo|[ivxlc]{1,8}[.)]|[0-9]{1,3}[.)])\s", re.I
@@ -94,7 +94,7 @@ _MARKDOWN = re.compile(r"#{1,6}\s*\S")
 
 
 def front_matter(text: Text) -> Attributes:
-    """Of a book what stands before and behind its text and was not cut by `repair_matter`, which cuts what is sure."""
+    """Tag the front and back matter of a book that `repair_matter` left, which cuts what is sure."""
     return Attributes({}, tuple(find_matter(text.text)) if text.kind == "book" else ())
 
 
@@ -127,17 +127,11 @@ def find_matter(text: str) -> list[TaggedSpan]:
     found += _lists(lines, starts, start, end)
     found += _paragraphs(text, start, end)
     found += _title_page(text, start, found)
-    kept: list[TaggedSpan] = []
-    for span in sorted((span for span in found if span.start < span.end), key=lambda each: each.start):
-        if not kept or span.start >= kept[-1].end:
-            kept.append(span)
-        elif span.score > kept[-1].score:
-            kept[-1] = span
-    return kept
+    return without_overlaps(found, lambda span: (-span.score, span.start))
 
 
 def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
-    """Where the text of a book with a licence around it begins and ends, and what is around it."""
+    """The beginning and the end of a book with a licence around it, and what is around it."""
     found: list[TaggedSpan] = []
     start, end = 0, len(text)
     if match := _START_FRAME.search(text, 0, _HEAD) or _SMALL_PRINT.search(text, 0, _HEAD):
@@ -249,8 +243,8 @@ def _listing(
 def _advertised(
     lines: Sequence[str], starts: Sequence[int], line: int, end: int, at_the_end: bool
 ) -> tuple[int, float]:
-    """Behind the advertisements under a heading: the end of a book, or in front of it the next two empty lines, which
-    have to be near."""
+    """The line behind the advertisements under a heading, and a score. They end with the book, or in front of its text
+    with the next two empty lines, which have to be near."""
     last = bisect_left(starts, end, hi=len(lines))
     if not at_the_end:
         limit = min(end, starts[line] + _FRONT)
@@ -269,20 +263,18 @@ def _advertised(
 def _paragraphs(text: str, start: int, end: int) -> list[TaggedSpan]:
     """Imprints near either end, and the printer's words at the very end."""
     found: list[TaggedSpan] = []
-    edges = [(start, min(end, start + _FRONT))]
-    if end - _FRONT // 2 > edges[0][1]:
-        edges.append((end - _FRONT // 2, end))
-    for first, last in edges:
-        for paragraph in _PARAGRAPH.finditer(text, first, last):
-            imprints = list(_IMPRINT.finditer(paragraph[0]))
-            words = {match[0].casefold() for match in imprints}
-            length = len(paragraph[0])
-            if last == end and length <= 300 and paragraph.end() > end - 1000 and _COLOPHON.match(paragraph[0]):
-                found.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
-            elif words and length <= 1500 and (length <= 200 or len(words) > 1):
-                # A preface may tell of editions, and people of what was printed.
-                score = min(1.0, 0.4 + 0.2 * len(words)) if _is_imprint(paragraph[0], imprints) else 0.4
-                found.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
+    for paragraph in _PARAGRAPH.finditer(text, start, end):
+        length = len(paragraph[0])
+        if length > 1500 or start + _FRONT <= paragraph.start() <= end - _FRONT // 2:
+            continue
+        imprints = list(_IMPRINT.finditer(paragraph[0]))
+        words = {match[0].casefold() for match in imprints}
+        if length <= 300 and paragraph.end() > end - 1000 and _COLOPHON.match(paragraph[0]):
+            found.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
+        elif words and (length <= 200 or len(words) > 1):
+            # A preface may tell of editions, and people of what was printed.
+            score = min(1.0, 0.4 + 0.2 * len(words)) if _is_imprint(paragraph[0], imprints) else 0.4
+            found.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
     return found
 
 
@@ -296,7 +288,8 @@ def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
 def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[TaggedSpan]:
     """The short lines before the first part of a book that has a heading."""
     anchors = [span.start for span in found if span.rule == "matter.contents"]
-    anchors += [start + place for place in chapters(text[start : start + _FRONT])[:1]]
+    if (first := first_chapter(text[start : start + _FRONT])) is not None:
+        anchors.append(start + first)
     end = min(anchors, default=start)
     lines = [line.strip() for line in text[start:end].split("\n") if line.strip()]
     if not lines or end - start > _FRONT // 2:
@@ -315,23 +308,20 @@ def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[Tagg
 # Chapters
 
 
-def chapters(text: str) -> list[int]:
-    """Where the line of the heading of each chapter starts, in order, in code points.
+def first_chapter(text: str) -> int | None:
+    """The start of the line of the first chapter's heading; None where there is none.
 
     A heading stands between empty lines (or is marked as one in Markdown) and begins with a name such as "Chapter"
     and a number, or is one such as "Preface". In a text without those, numerals that count up from 1 alone on their
-    lines are headings. A list of contents is none: runs of three headings and more that have next to nothing between
-    them, of which the last one may be real.
+    lines are headings. A list of contents is none: three headings and more that have next to nothing between them, of
+    which the last one may be real.
     """
     lines, starts = split_lines(text)
-    kept: list[int] = []
-    run: list[int] = []
-    for line in [*(line for line in range(len(lines)) if _is_heading(lines, line)), len(lines)]:
-        if run and (line == len(lines) or starts[line] - starts[run[-1] + 1] > _NEAR):
-            kept += run if len(run) < 3 else run[-1:]
-            run = []
-        run.append(line)
-    return [starts[line] for line in kept or _numerals(lines)]
+    if not (headings := [line for line in range(len(lines)) if _is_heading(lines, line)] or _numerals(lines)[:1]):
+        return None
+    gaps = (n for n, (line, after) in enumerate(pairwise(headings)) if starts[after] - starts[line + 1] > _NEAR)
+    last = next(gaps, len(headings) - 1)  # of those that have next to nothing between them
+    return starts[headings[last if last >= 2 else 0]]
 
 
 def _is_heading(lines: Sequence[str], line: int) -> bool:

@@ -52,7 +52,7 @@ def gopher(text: Text) -> Attributes:
 
 
 def _alphabetic(words: Sequence[str]) -> int:
-    """How many hold a letter. Most are all letters, and that is asked first, in one go."""
+    """Count those that hold a letter. Most are all letters, and that is asked first, in one go."""
     rest = [word for word in words if not word.isalpha()]
     return len(words) - len(rest) + sum(any(map(str.isalpha, word)) for word in rest)
 
@@ -127,7 +127,7 @@ def c4(text: Text) -> Attributes:
 
 
 def _broken_rules(line: str, bare: str, phrases: Mapping[str, Sequence[str]]) -> list[str]:
-    """Which rules cut the line. `bare` is the line without citations."""
+    """The rules that cut the line. `bare` is the line without citations."""
     rules: list[str] = []
     if not bare.endswith(_ENDS) or bare.endswith(_NO_END):
         rules.append("c4.no_terminal_punctuation")

@@ -1,4 +1,4 @@
-"""In which language a text is, and which of its paragraphs are in another one.
+"""The language of a text, and paragraphs in another one.
 
 Identification is a function from a text to a language and its probability; `py3langid` (Lui and Baldwin 2011 and 2012;
 BSD, its model comes in the wheel) is one, and any other can take its place. Languages are ISO 639-1 codes where there
@@ -91,7 +91,7 @@ def _has_letters(text: str, fewest: int) -> bool:
 
 
 def _paragraphs(text: str, identify: Identify) -> list[TaggedSpan]:
-    """Of every paragraph with letters enough its language. The only one of a text is not asked for: it is the text."""
+    """The language of every paragraph with letters enough. The only one of a text is not asked for: it is the text."""
     separator = _BLANK_LINES if _BLANK_LINES.search(text.strip()) else _NEWLINE
     borders = [(0, 0), *(match.span() for match in separator.finditer(text)), (len(text), len(text))]
     places = [(start, end) for (_, start), (end, _) in pairwise(borders) if text[start:end].strip()]

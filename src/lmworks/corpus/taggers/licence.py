@@ -1,4 +1,4 @@
-"""Under which licence a text and its source say that it is: labels, and spans of where the text says so.
+"""Licences that a text and its source state: labels, and spans of where the text says so.
 
 No verdict, and no legal advice. Of source and text neither wins: where both say something, both hold (AND), since no
 program can tell which is right. A mistake then costs a document, and never lets one in that somebody reserved. A policy
@@ -6,8 +6,7 @@ that trusts one of them goes by that label, `licence_of_source` or `licence_in_t
 """
 
 import re
-from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
@@ -21,7 +20,7 @@ from lmworks.corpus.licence_statements import (
     statements,
 )
 from lmworks.corpus.taggers.pii.scan import find_personal_data
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
 
 LICENCE, OF_SOURCE, IN_TEXT = "licence", "licence_of_source", "licence_in_text"
 _NEAR = 200  # characters between two names of one choice
@@ -36,7 +35,8 @@ def licence(text: Text) -> Attributes:
     """Several statements hold at once (AND), unless they are one choice: "under either the MIT licence or Apache-2.0".
     An SPDX tag says what the file is under; beside it only the words of a licence itself count. The score of a span is
     how sure its kind is."""
-    found = _without_overlaps(statements(text.text))
+    # Of statements that overlap the surest stays, and of those as sure the one that begins first.
+    found = without_overlaps(statements(text.text), lambda each: (-SCORES[each.kind], each.start, -each.end))
     if not found:
         return Attributes()
     spans = tuple(TaggedSpan(f"licence.{each.kind}", each.start, each.end, SCORES[each.kind]) for each in found)
@@ -59,19 +59,8 @@ LICENCES = Tagger(
 )
 
 
-def _without_overlaps(found: Iterable[Statement]) -> list[Statement]:
-    """In the order of the text; of statements that overlap the surest, and of those the one that begins first."""
-    kept: list[Statement] = []
-    for each in sorted(found, key=lambda each: (-SCORES[each.kind], each.start, -each.end)):
-        place = bisect(kept, each.start, key=lambda other: other.start)
-        free_before = place == 0 or kept[place - 1].end <= each.start
-        if free_before and (place == len(kept) or each.end <= kept[place].start):
-            kept.insert(place, each)
-    return kept
-
-
 def _those_that_count(found: Sequence[Statement]) -> list[Statement]:
-    """Without those that others make needless; never none."""
+    """The statements without those that others make needless; never none."""
     tagged = any(each.kind == "tag" for each in found)
     exact = {each.family for each in found if each.family and not each.vague}
     dedicated = any(each.expression in _DEDICATIONS for each in found)
@@ -118,9 +107,9 @@ def with_source(attributes: Attributes, source: str | None) -> Attributes:
 
 
 def licence_of(name: str) -> str | None:
-    """What a source calls its licence, as an expression: one of SPDX as it is, a name such as "CC BY 4.0" or an address
-    as SPDX has it, and anything else as `LicenseRef-…`, which no group of licences holds. None for "unknown" and the
-    like, which say nothing."""
+    """Write what a source calls its licence as an expression: one of SPDX as it is, a name such as "CC BY 4.0" or an
+    address as SPDX has it, and anything else as `LicenseRef-…`, which no group of licences holds. None for "unknown"
+    and the like, which say nothing."""
     name = name.strip()
     if name.casefold() in _NOTHING:
         return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lmworks.atomic_file import new_file
 from lmworks.corpus.attributes import Attributes
-from lmworks.corpus.taggers.classifier import FEATURES, check_features, read_arrays
+from lmworks.corpus.taggers.classifier import check_features, read_arrays
 from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens
 
@@ -26,6 +26,7 @@ from lmworks.corpus.taggers.words import tokens
 Score = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 Grams = NDArray[np.uint64]
 
+_TOKENS = 1  # version: with other tokens, models on disk are worth nothing
 UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
 _MOST_NATS = 700.0  # a token: e^700 is near the largest float
@@ -125,7 +126,7 @@ class NgramModel:
     def save(self, path: Path) -> None:
         """One new .npz file of arrays alone; equal models give equal files. FileExistsError rather than overwrite."""
         arrays = {
-            "description": np.array([FEATURES, self.tables.order, self.tables.bits, self.unknown], np.int64),
+            "description": np.array([_TOKENS, self.tables.order, self.tables.bits, self.unknown], np.int64),
             "unigrams": self.tables.unigrams,
         }
         for name in ("grams", "shares", "weights"):
@@ -136,11 +137,11 @@ class NgramModel:
 
 
 def load_ngram_model(path: Path) -> NgramModel:
-    """What `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another one,
-    and for a model whose tokens are not those of this program."""
+    """Read what `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another
+    one, and for a model whose tokens are not those of this program."""
     arrays = read_arrays(path, ("description", "unigrams", "grams0", "words"), "n-gram model")
     found, order, bits, unknown = arrays["description"].tolist()
-    check_features(path, found)
+    check_features(path, found, _TOKENS)
     levels = (tuple(arrays[f"{name}{n}"] for n in range(order - 1)) for name in ("grams", "shares", "weights"))
     names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
     words = {name: number for number, name in enumerate(names, start=FIRST_WORD)}

@@ -149,7 +149,7 @@ def _discount(numbers: NDArray[np.int64]) -> float:
 
 
 def ngram_section(learned: LearnedNgrams) -> Section:
-    """What it learned from, what to set, and the quantiles to choose another threshold by."""
+    """The report: what it learned from, what to set, and the quantiles to choose another threshold by."""
     model, best = learned.model, learned.suggested
     suggestion = f"No threshold is suggested ({best}): give more documents, or hold out a larger share."
     if isinstance(best, Scored):

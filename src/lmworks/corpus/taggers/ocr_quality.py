@@ -1,4 +1,4 @@
-"""What is left of errors of OCR in a book: strings that no printed word can be."""
+"""Errors of OCR that are left in a book: strings that no printed word can be."""
 
 import re
 
@@ -25,13 +25,13 @@ _GARBAGE = re.compile(
 
 
 def ocr_quality(text: Text) -> Attributes:
-    """Of a book the score `ocr_error_rate`: the share of strings that no printed word can be. Pages with a quarter of
-    such strings are tagged `ocr.hopeless`, with that share as score. Nothing of a text without words."""
+    """Tag the pages of a book with a quarter of such strings `ocr.hopeless`, with that share as score; `ocr_error_rate`
+    is the one of the book. Nothing of a text without words."""
     if text.kind != "book":
         return Attributes()
     wrong = strings = 0
     spans: list[TaggedSpan] = []
-    for start, end in find_pages(text.text):
+    for start, end in text.pages or find_pages(text.text):
         on_page = text.text[start:end].split()
         # An address breaks the rules, and is none.
         wrong_on_page = sum("/" not in string and bool(_GARBAGE.search(string)) for string in on_page)

@@ -1,4 +1,4 @@
-"""How much of a text repeats itself: Rae et al. 2021, appendix A.1.1 and table A1, of its prose.
+"""Repetition within a text: Rae et al. 2021, appendix A.1.1 and table A1, of its prose.
 
 Lines and paragraphs that repeat an earlier one, character for character; blank ones are none. n-grams are of tokens, as
 datatrove's are; where most words are single characters, as in Chinese, n stands for twice as many. For n of 2 to 4: the
@@ -59,7 +59,7 @@ REPETITION = Tagger(
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:
-    """How many pieces repeat an earlier one, and the characters in those."""
+    """Count the pieces that repeat an earlier one, and the characters in those."""
     distinct = set(pieces)
     return len(pieces) - len(distinct), sum(map(len, pieces)) - sum(map(len, distinct))
 

@@ -32,7 +32,7 @@ WORDS = "words"  # there: how often each word stands in the books of each shard,
 
 
 def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
-    """Of every shard of the inputs' documents a file of attributes, in their order.
+    """Tag every document of the inputs: a file of attributes for each shard, in the order of the documents.
 
     ValueError where no input holds documents, or two of them have a source of one name.
     """
@@ -66,7 +66,7 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
 
 
 def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
-    """How often each word stands in all books of the corpus: before the first of them is repaired."""
+    """Count the words of all books of the corpus, before the first of them is repaired."""
     folder = context.work / WORDS
     parts = [Part(shard, folder / f"{shard.name}.json", shard.bytes) for shard in shards]
     carry_out(count_books, parts, config.execution, context.progress, "bytes searched for words of books")
@@ -87,7 +87,7 @@ class AnnotatePart:
 
 
 def annotate_part(part: AnnotatePart, path: Path) -> None:
-    """The attributes of one shard to a new file; before that is whole, the items are there."""
+    """Write the attributes of one shard to a new file; before that is whole, the items are there."""
     found: set[str] = set()
     others = words_of_others(part.words) if part.words else None
 
@@ -114,7 +114,7 @@ def outside_digest(config: AnnotateConfig, base: Path) -> str:
 
 
 def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:
-    """How many evaluation items have each status; nothing where none are looked for."""
+    """Count the evaluation items of each status; nothing where none are looked for."""
     index = tools_of(config, base).evaluation
     if index is None:
         return {}
@@ -129,7 +129,7 @@ def _items_section(items: Mapping[str, int]) -> Section:
 
 
 def _section(tables: CorpusAttributes) -> Section:
-    """How many documents there are of each kind and language, and places of each span and edit."""
+    """The report: documents of each kind and language, and places of each span and edit."""
     counted = (
         (("kind", "documents"), Counter(kind for table in tables.only() for kind in table.kinds)),
         (("language", "documents"), _languages(tables)),
@@ -151,6 +151,6 @@ def _spans(table: AttributeTable) -> Counter[str]:
 
 
 def _languages(tables: CorpusAttributes) -> Counter[str]:
-    """As they were tagged, whatever documents declare."""
+    """Documents of each language, as it was tagged, whatever they declare."""
     read = (read_attributes(path, ["label.language"]) for paths in tables.files for path in paths)
     return Counter(str(language) for table in read for language in table.labels.get("language", ()))

@@ -1,9 +1,12 @@
-"""All that is tagged of one document, in an order: repair, the language, and then what may depend on it."""
+"""All taggers on one document, in an order: repair, the language, and then what may depend on it."""
 
 import json
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
@@ -19,9 +22,10 @@ from lmworks.corpus.dedup.decontamination import (
 )
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.documents import kind_of
-from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.edits import CleanText, apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language_of
 from lmworks.corpus.modifiers.book_words import OthersWords
+from lmworks.corpus.modifiers.page_breaks import find_pages
 from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.classifier import classifier_tagger, load_classifier
@@ -60,8 +64,8 @@ _OF_DOCUMENTS = {  # emitted by no tagger of a text
 
 
 def emitted() -> Mapping[str, str]:
-    """All that taggers emit in whatever documents, with a line on each; classifiers and lists of words of the user's
-    own add theirs."""
+    """The scores, labels and spans that taggers emit, with a line on each; classifiers and word lists of the user's own
+    add theirs."""
     return {name: line for tagger in TAGGERS for name, line in tagger.emits.items()} | _OF_DOCUMENTS
 
 
@@ -72,7 +76,7 @@ def tag_document(
     others: OthersWords | None = None,
     items: set[str] | None = None,
 ) -> DocumentAttributes:
-    """What is known of a document, but for what other documents tell.
+    """Repair and tag a document, but for what other documents tell.
 
     others  The words of the other books of the corpus, for the repair of a book.
     items   Gets the ids of all evaluation items that the document holds anything of.
@@ -80,7 +84,9 @@ def tag_document(
     tools = tools_of(config, base)
     kind = kind_of(document)
     edits = repairs_for(document, others) if config.repair else []
-    text = Text(apply_edits(document.text, edits).text, kind, "", document.uri)
+    repaired = apply_edits(document.text, edits)
+    pages = _pages(document.text, repaired) if config.repair and kind == "book" else ()
+    text = Text(repaired.text, kind, "", document.uri, pages)
     declared = base_language(document.language)
     found = LANGUAGE.tag(text) if config.language else Attributes()
     text = replace(text, language=language_of(found.labels.get(MEASURED), declared) or "")
@@ -97,6 +103,20 @@ def tag_document(
     return DocumentAttributes(document.uri, document.hash, kind, *sizes, attributes, tuple(edits), document.source)
 
 
+def _pages(text: str, repaired: CleanText) -> tuple[tuple[int, int], ...]:
+    """Where the pages of a text stand once it is repaired, without what shows them."""
+
+    def place(offset: int) -> int:
+        at = bisect_right(repaired.pieces, offset, key=lambda piece: piece.source_end)
+        if at == len(repaired.pieces):
+            return len(repaired.text)
+        piece = repaired.pieces[at]
+        return piece.start + (max(0, offset - piece.source_start) if piece.copied else 0)
+
+    bounds = [0, *(place(end) for _, end in find_pages(text))]
+    return tuple(page for page in pairwise(bounds) if page[0] < page[1])
+
+
 def repairs_for(document: Document, others: OthersWords | None = None) -> list[Edit]:
     """The edits that mend a document, by the kind of its source; a book's without its front and back matter, and with
     the words of the other books as well, where they are given."""
@@ -106,13 +126,13 @@ def repairs_for(document: Document, others: OthersWords | None = None) -> list[E
 
 
 def repaired_text(document: Document) -> str:
-    """What `data.annotate` measures, but for what other books of a corpus tell; models for it have to learn from it."""
+    """The text that `data.annotate` tags, which models for it have to learn from; but for what other books tell."""
     return apply_edits(document.text, repairs_for(document)).text
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a process needs for a config, made once: taggers that know the language, and the evaluation items."""
+    """The taggers of a config, which know the language, and the evaluation items; made once in a process."""
 
     taggers: tuple[Tagger, ...]
     evaluation: ContaminationIndex | None
@@ -120,12 +140,13 @@ class Tools:
 
 def tools_of(config: AnnotateConfig, base: Path) -> Tools:
     """ConfigError for a file of the config that is not there, ValueError for one that is not what it should be."""
-    return _tools(json.dumps(to_mapping(config), sort_keys=True), base)
+    files = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files_of(config, base))
+    return _tools(json.dumps(to_mapping(config), sort_keys=True), base, files)
 
 
-@cache
-def _tools(written: str, base: Path) -> Tools:
-    """Of a config as JSON, since one that holds a mapping has no hash."""
+@lru_cache(maxsize=1)
+def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> Tools:
+    """Make the tools of a config as JSON, since one that holds a mapping has no hash; again where a file is another."""
     config = from_mapping(AnnotateConfig, json.loads(written))
     files = _files(config, base)
     taggers = list(OF_KINDS) if config.repair else []
@@ -135,10 +156,13 @@ def _tools(written: str, base: Path) -> Tools:
     taggers += [SPAM] if config.spam else []
     taggers += [read_word_list(path) for path in files["word_lists"].values()]
     taggers += [perplexity_tagger(load_ngram_model(path).score) for path in files["perplexity"].values()]
-    taken = {f"score.{CONTAMINATION}"}.union(*(tagger.emits for tagger in taggers))
-    if both := sorted(name for name in config.classifiers if f"score.{name}" in taken):
-        raise ValueError(f"there is another score called {both[0]}: give that classifier another name")
     taggers += [classifier_tagger(name, load_classifier(path)) for name, path in files["classifiers"].items()]
+    emits = [name for tagger in (LANGUAGE, *taggers) for name in tagger.emits] + [f"score.{CONTAMINATION}"]
+    if both := [name for name, count in Counter(emits).items() if count > 1 and name.startswith("score.")]:
+        raise ValueError(
+            f"there is another score called {both[0].removeprefix('score.')}: give that classifier or list of words "
+            "another name"
+        )
     items = [item for path in files["evaluation"].values() for item in _items_of(path)]
     return Tools(tuple(taggers), index_items(items) if items else None)
 
@@ -155,7 +179,7 @@ def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
 
 
 def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
-    """By the setting that names them, and their names there."""
+    """The files by the setting that names them, and their names there."""
     perplexity = (config.perplexity,) if config.perplexity else ()
     settings = {"word_lists": config.word_lists, "evaluation": config.evaluation, "perplexity": perplexity}
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
@@ -174,7 +198,7 @@ def contamination(overlaps: Sequence[Overlap]) -> Attributes:
 
 
 def joined(parts: Iterable[Attributes]) -> Attributes:
-    """As one; ValueError where two of them give one score or label, of which one would be lost."""
+    """Several attributes as one; ValueError where two of them give one score or label, of which one would be lost."""
     scores: dict[str, float] = {}
     labels: dict[str, str] = {}
     spans: list[TaggedSpan] = []

@@ -1,11 +1,12 @@
-"""What is tagged in a text before anything is decided: scores, spans and labels, none of them a verdict.
+"""The type of a tagger: a function of a text that gives scores, spans and labels, none of them a verdict.
 
 A tagger is a pure function of a `Text` that says what it emits. It sets no threshold: see `attributes.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.documents import Kind
@@ -16,14 +17,16 @@ from lmworks.corpus.taggers.words import prose, token_spans, tokens, words_among
 class Text:
     """A text as taggers see it; what several of them need is worked out once.
 
-    kind      What sort of source it is from.
+    kind      The sort of source that it is from.
     language  ISO 639-1, or "" where it is unknown.
+    pages     Where the printed pages of a book stand, whose repair takes out what shows them; () where it does not say.
     """
 
     text: str
     kind: Kind = "text"
     language: str = ""
     uri: str = ""
+    pages: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def lines(self) -> list[str]:
@@ -45,7 +48,7 @@ class Text:
 
     @cached_property
     def prose(self) -> "Text":
-        """What of it is prose; itself where all is."""
+        """The part of it that is prose; itself where all is."""
         found = prose(self.text)
         return self if found is None else replace(self, text=found)
 
@@ -62,3 +65,27 @@ class Tagger:
     name: str
     tag: Callable[[Text], Attributes]
     emits: Mapping[str, str]
+
+
+class Range(Protocol):
+    """A half-open range of a text."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+R = TypeVar("R", bound=Range)
+
+
+def without_overlaps(found: Iterable[R], precedence: Callable[[R], Any]) -> list[R]:
+    """The ranges in the order of the text, of those that overlap the one of the lowest precedence; empty ones go."""
+    ordered = sorted(found, key=precedence)
+    taken = bytearray(max((each.end for each in ordered), default=0))
+    kept: list[R] = []
+    for each in ordered:
+        if each.start < each.end and taken.find(1, each.start, each.end) < 0:
+            taken[each.start : each.end] = b"\1" * (each.end - each.start)
+            kept.append(each)
+    return sorted(kept, key=lambda each: each.start)

@@ -26,7 +26,7 @@ class Entries:
     lengths: Mapping[str, Sequence[int]]
 
     def places(self, found: Sequence[str]) -> Iterator[tuple[int, int]]:
-        """Where entries stand among pieces: half-open ranges, the longest entry at each, none of which overlap."""
+        """The places of entries among pieces: half-open ranges, the longest entry at each, none of which overlap."""
         at = 0
         while at < len(found):
             lengths = self.lengths.get(found[at], ())
@@ -80,7 +80,7 @@ def _tag(name: str, entries: Entries, text: Text) -> Attributes:
 
 
 def _pieces(text: str, found: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Start, end and the number of the token."""
+    """Start and end of each piece, and the number of its token."""
     for number, span in enumerate(found):
         for match in _PIECE.finditer(text, *span):
             yield *match.span(), number

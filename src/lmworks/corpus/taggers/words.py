@@ -54,28 +54,28 @@ def tokens(text: str) -> list[str]:
 
 
 def words_among(found: Iterable[str]) -> list[str]:
-    """Those of `tokens` that are words: what is longer than a character can be nothing else."""
+    """The words among `tokens`: what is longer than a character can be nothing else."""
     return [token for token in found if len(token) > 1 or token.isalnum()]
 
 
 def token_spans(text: str) -> list[tuple[int, int]]:
-    """Where the tokens stand: half-open ranges of code points."""
+    """The places of the tokens: half-open ranges of code points."""
     return [match.span() for match in _token_pattern().finditer(text)]
 
 
 def unspaced_share(words: Sequence[str]) -> float:
-    """Which share of words begins in a script that writes no spaces between words; 0 where there are no words."""
+    """The share of words that begin in a script that writes no spaces between words; 0 where there are no words."""
     return sum(1 for word in words if _UNSPACED.match(word)) / max(1, len(words))
 
 
 def dense_share(words: Sequence[str]) -> float:
-    """Which share of words begins in a script in which one letter says as much as several do elsewhere: one without
+    """The share of words that begin in a script in which one letter says as much as several do elsewhere: one without
     spaces between words, or Hangul or Ethiopic, whose letters are syllables; 0 where there are no words."""
     return sum(1 for word in words if _DENSE.match(word)) / max(1, len(words))
 
 
 def sentence_count(text: str) -> int:
-    """How many sentences there are.
+    """Count the sentences.
 
     A sentence ends at sentence terminals (of Unicode's first plane; a period only right behind what it ends, and not
     behind an abbreviation) with the closing quotes and brackets behind them, before a space or the end of the text, and

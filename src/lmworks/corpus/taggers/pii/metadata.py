@@ -40,7 +40,7 @@ _RULE = re.compile(rf"(title|uri|(?:metadata|metadata_name)\..*):({'|'.join(map(
 
 
 def metadata_spans(document: Document) -> list[TaggedSpan]:
-    """What is personal beside the text. A language that is declared counts as metadata, since it may hold anything."""
+    """Find personal data beside the text. A declared language counts as metadata, since it may hold anything."""
     own = frozenset() if document.extractor == _TABLE else _OWN
     values = {DECLARED: document.language or "", **document.metadata}
     found = [("title", _finds(document.title)), ("uri", _finds(document.uri))]
@@ -53,14 +53,14 @@ def metadata_spans(document: Document) -> list[TaggedSpan]:
 
 
 def field_of(rule: str) -> tuple[str, str] | None:
-    """Of the rule of such a span the field, as `metadata.author`, and the rule of what was found, as `pii.email`; None
+    """The field in the rule of such a span, as `metadata.author`, and the rule of what was found, as `pii.email`; None
     for the rule of a span of the text."""
     found = _RULE.fullmatch(rule)
     return (found[1], found[2]) if found else None
 
 
 def _finds(value: str, name: str = "") -> list[TaggedSpan]:
-    """What is personal in a value. Its name is read like words in front of it: a bare number in a column `phone` is
+    """Find personal data in a value. Its name is read like words in front of it: a bare number in a column `phone` is
     one of a telephone. All of a value is a password where its name says so."""
     if _RECORD.fullmatch(value):
         return []

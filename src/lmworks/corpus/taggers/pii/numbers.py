@@ -47,7 +47,7 @@ def verhoeff(digits: str) -> bool:
 
 
 def _dihedral_product(first: int, second: int) -> int:
-    """In the numbering of Verhoeff: 0 to 4 are rotations, 5 to 9 reflections."""
+    """The product in the numbering of Verhoeff: 0 to 4 are rotations, 5 to 9 reflections."""
     if first < 5:
         return (first + second) % 5 + (5 if second >= 5 else 0)
     return (first - second) % 5 + (5 if second < 5 else 0)
@@ -99,7 +99,7 @@ def find_cards(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def card_score(digits: str) -> float:
-    """How likely so many digits are a card's number: 0 where the check, the length or the prefix says no."""
+    """The score of digits as the number of a card: 0 where the check, the length or the prefix says no."""
     score = max(
         (
             score
@@ -173,7 +173,7 @@ def passes_check(compact: str) -> bool:
 
 @cache
 def _iban_of(length: int) -> re.Pattern[str]:
-    """So many letters and digits, at most one gap between two of them."""
+    """A pattern of so many letters and digits, at most one gap between two of them."""
     return re.compile(rf"(?:[A-Za-z0-9][ \u00a0-]?){{{length - 1}}}[A-Za-z0-9](?![A-Za-z0-9])")
 
 

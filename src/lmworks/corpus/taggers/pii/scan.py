@@ -1,4 +1,4 @@
-"""All families over one text.
+"""Personal data and credentials in a text: the finders of all families over it.
 
 Two scans look for signs that something could be there, and only around them is looked closer: a sign is a character
 that is rare in prose and that every find of some family holds, such as the `@` of an address or the first digit of a
@@ -9,11 +9,11 @@ after one redaction. A text made so that this would go on and on is marked as a 
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
 
 ENTANGLED = "pii.entangled"
 MEASURE = "pii_marks"  # that a text has where personal data were looked for
@@ -118,17 +118,18 @@ PERSONAL_DATA = Tagger(
 
 
 def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[TaggedSpan, ...]:
-    """What these rules find that scores at least so much, in the order of the text. The spans do not overlap."""
+    """Find what scores at least so much by these rules, in the order of the text. The spans do not overlap."""
     found: list[TaggedSpan] = []
     rest = text
     for _ in range(_ROUNDS):
-        new = resolve(
+        spans = (
             span
-            for sign, regions in candidates(rest).items()
+            for sign, regions in _candidates(rest).items()
             for finder in _FINDERS[sign]
             for span in finder(rest, regions)
             if span.score >= at_least and span.rule in rules
         )
+        new = without_overlaps(spans, _precedence)
         if not new:
             return tuple(sorted(found, key=lambda span: span.start))
         found += new
@@ -136,8 +137,8 @@ def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] 
     return (TaggedSpan(ENTANGLED, 0, len(text)),)
 
 
-def candidates(text: str) -> dict[str, list[tuple[int, int]]]:
-    """Where each kind of sign is, in the order of the text; no key where there is none."""
+def _candidates(text: str) -> dict[str, list[tuple[int, int]]]:
+    """The places of each kind of sign, in the order of the text; no key where there is none."""
     regions: dict[str, list[tuple[int, int]]] = {}
     for match in _NUMBERS.finditer(text):
         if match.lastgroup == "lettered":
@@ -162,28 +163,13 @@ def _numbers_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = following
 
 
-def resolve(spans: Iterable[TaggedSpan]) -> list[TaggedSpan]:
-    """Those that stay where spans overlap; rules that `ORDER` does not name come last. Empty ones go."""
-    ordered = sorted(spans, key=precedence)
-    if len(ordered) < 2:
-        return [span for span in ordered if span.start < span.end]
-    taken = bytearray(max(span.end for span in ordered))
-    kept = []
-    for span in ordered:
-        if span.start < span.end and taken.find(1, span.start, span.end) < 0:
-            taken[span.start : span.end] = b"\1" * (span.end - span.start)
-            kept.append(span)
-    return kept
-
-
-def precedence(span: TaggedSpan) -> tuple[bool, int, int, int, float]:
-    """The lower of two that overlap stays."""
-    return span.score < 0.5, _RANK.get(span.rule, len(ORDER)), span.start, -span.end, -span.score
+def _precedence(span: TaggedSpan) -> tuple[bool, int, int, int, float]:
+    return span.score < 0.5, _RANK[span.rule], span.start, -span.end, -span.score
 
 
 def _blanked(text: str, spans: Sequence[TaggedSpan]) -> str:
     pieces, position = [], 0
-    for span in sorted(spans, key=lambda span: span.start):
+    for span in spans:
         pieces += (text[position : span.start], _BLANK * (span.end - span.start))
         position = span.end
     return "".join(pieces) + text[position:]

@@ -105,6 +105,21 @@ def test_two_ranks_have_the_loss_of_one(name):
     assert on_ranks(2, on_rank, name) == [pytest.approx(alone, rel=1e-4)] * 2
 
 
+def references_on_rank():
+    done, halves = [], [np.arange(4), np.arange(4, ROWS)]
+    ranks = join(ParallelConfig(data=torch.distributed.get_world_size()))
+    sums = reference_sums(
+        models()[1].model, groups("sigmoid"), "cpu", lambda *told: done.append(told[0]), halves, ranks
+    )
+    return done, sums.tolist()
+
+
+@pytest.mark.slow
+def test_references_are_computed_by_all_processes():
+    alone = pytest.approx(reference_sums(models()[1].model, groups("sigmoid")), rel=1e-5)
+    assert on_ranks(2, references_on_rank) == [([4], alone), ([4], alone)]
+
+
 FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}
 
 

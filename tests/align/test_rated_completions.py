@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from align.rl_cases import config_of
+from align.rl_cases import config_of, run_of
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.log_probabilities import completion_log_probabilities
-from lmworks.align.online_config import GRPOConfig, PPOConfig
+from lmworks.align.online_config import GRPOConfig, PPOConfig, RemoteConfig
 from lmworks.align.policy import Policy
 from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rollout_loader import RolloutLoader
@@ -127,10 +127,10 @@ def test_an_endpoint_rolls_out_what_the_engine_would(endpoint, tmp_path):
     found, own = (roll_out(each, [(65, 66)], 1, sampling, "1")[0][0] for each in (remote, engine))
     assert found.ids == own.ids
     np.testing.assert_allclose(found.log_probabilities, own.log_probabilities, atol=1e-5)
-    remote.load_adapter("policy-1", tmp_path)
-    roll_out(remote, [(65,)], 1, sampling, "2", adapter="policy-1")
-    assert told[-2] == ("/v1/load_lora_adapter", {"lora_name": "policy-1", "lora_path": str(tmp_path)})
-    assert told[-1][1]["model"] == "policy-1"
+    remote.load_adapter("polite", tmp_path)
+    roll_out(remote, [(65,)], 1, sampling, "2", adapter="polite")
+    assert told[-2] == ("/v1/load_lora_adapter", {"lora_name": "polite", "lora_path": str(tmp_path)})
+    assert told[-1][1]["model"] == "polite"
     with pytest.raises(UnsupportedError, match="sample plainly"):
         roll_out(remote, [(65, 66)], 1, SamplingParameters(6, temperature=0.5), "0")
     with pytest.raises(UnsupportedError, match="token_ids=True"):
@@ -138,3 +138,18 @@ def test_an_endpoint_rolls_out_what_the_engine_would(endpoint, tmp_path):
     old = RemoteEngine(url, "old", log_probabilities=True, token_ids=True)
     with pytest.raises(RuntimeError, match="return_token_ids"):
         roll_out(old, [(65, 66)], 1, sampling, "0")
+
+
+def test_a_run_sends_its_own_policy_and_takes_back_the_one_before(endpoint, tmp_path):
+    url, _, told = endpoint
+    remote, folder = RemoteConfig(url, "m", str(tmp_path / "shared"), concurrency=1), tmp_path / "shared"
+    for name in "ab":  # of one seed: their weights differ by what they learned
+        algorithm, rate = GRPOConfig(group_size=4, importance_cap=2.0), {"a": 1e-3, "b": 1e-2}[name]
+        config = config_of(algorithm, LORA, {"optimizer": AdamW(rate=rate, decay=0.0)}, steps=3, remote=remote)
+        train(run_of(tmp_path / name, config))
+    calls = [(path[4:].split("_")[0], body.get("lora_name") or body["model"]) for path, body in told]
+    names = list(dict.fromkeys(name for _, name in calls))
+    assert len(names) == 6 and {path.name for path in folder.iterdir()} == {names[2], names[5]}
+    for n, name in enumerate(names):
+        of_it = [call for call, its in dict.fromkeys(calls) if its == name]
+        assert of_it == ["load", "completions", *["unload"] * (n % 3 < 2)]

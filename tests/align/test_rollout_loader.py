@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,6 +197,26 @@ def test_numbers_are_of_what_is_learned_from_and_beside_them_of_what_was_drawn(t
     assert 0 < run.loader.stall_share <= 1
 
 
+def test_prompts_that_stay_without_a_signal_are_no_targets(tmp_path):
+    algorithm = GRPOConfig("dapo", group_size=2, mask_truncated=False)
+    run = run_of(tmp_path, config_of(algorithm, prompts=2), Parts([1, 0, 1, 1, *[1, 1] * 4]))
+    batch = batch_of(run)
+    assert batch.mask.any(-1).tolist() == [True, True, False, False]
+    assert run.loader.metrics["frac_reward_zero_std"] == 0.5
+
+
+def test_parts_of_a_batch_are_the_same_on_any_number_of_processes(tmp_path):
+    loader = run_of(tmp_path, config_of(GRPOConfig(group_size=2, num_mini_batches=2), prompts=4)).loader
+
+    def parts(rank: int, count: int) -> list[Counter]:
+        own = replace(loader, ranks=SimpleNamespace(rows=(rank, count), total=list, most=list, any=bool))
+        batches = next(own), next(own)
+        return [Counter(tuple(ids[:n]) for ids, n in zip(b.ids.tolist(), b.lengths, strict=True)) for b in batches]
+
+    alone, (first, second) = parts(0, 1), (parts(rank, 2) for rank in (0, 1))
+    assert [one + other for one, other in zip(first, second, strict=True)] == alone and alone[0] != alone[1]
+
+
 def test_held_out_prompts_are_answered_with_the_same_seeds_and_training_goes_on_as_without(tmp_path):
     runs = [run_of(tmp_path / name, config_of(GRPOConfig(group_size=2), LORA)) for name in ("plain", "validated")]
     heard, prompts = [], [Prompt((80, 81), Item("a", "PQ")), Prompt((82,), Item("b", "R"))]
@@ -238,6 +259,12 @@ def test_online_pairs_are_the_best_and_the_worst(temperature, tmp_path):
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-5) and second["loss"] != first["loss"]
 
 
+ON_RANKS = {
+    "grpo": GRPOConfig(group_size=4),
+    "reinforce": GRPOConfig("reinforce", group_size=4),
+    "dapo": GRPOConfig("dapo", group_size=4, num_mini_batches=2),
+    "ppo": PPOConfig(group_size=2, kl_target=0.01),
+}
 NUMBERS = ("loss", "gradient_norm", "reward", "targets", "length", "entropy")
 
 
@@ -247,19 +274,18 @@ def values(scores) -> list[float]:
 
 def numbers_on_ranks(folder: str, name: str) -> list[float]:
     ranks = join(parallel := ParallelConfig(data=torch.distributed.get_world_size(), zero=1))
-    algorithm = GRPOConfig(name, group_size=4)  # type: ignore[arg-type]
-    run = run_of(Path(folder), config_of(algorithm, prompts=4, steps=1, train={"parallel": parallel}), ranks=ranks)
+    run = run_of(Path(folder), config_of(ON_RANKS[name], prompts=4, steps=1, train={"parallel": parallel}), ranks=ranks)
     held_out = validation_of_rollouts(run, run.loader.completions)().metrics
     train(run)
     return [steps_of(Path(folder))[0][number] for number in NUMBERS] + values(held_out) if ranks.first else []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["grpo", "reinforce"])
+@pytest.mark.parametrize("name", ON_RANKS)
 def test_two_processes_sample_and_learn_what_one_does(name, tmp_path):
     """Compared by the gradient: Adam makes steps of rounding errors where it is 0."""
     two, _ = on_ranks(2, numbers_on_ranks, str(tmp_path / "two"), name)
-    run = run_of(tmp_path / "one", config_of(GRPOConfig(name, group_size=4), prompts=4, steps=1))
+    run = run_of(tmp_path / "one", config_of(ON_RANKS[name], prompts=4, steps=1))
     held_out = validation_of_rollouts(run, run.loader.completions)().metrics
     train(run)
     (one,) = steps_of(tmp_path / "one")

@@ -61,7 +61,7 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
     pairs = ("--data", "pairs.jsonl", "--method", "reward", *SETTINGS, "--out", "judge")
     run("align", tiny_folder, *pairs, cwd=folder)
     short = ("steps=2", "completion=8", "length=64", 'held_out_files=["talk.jsonl"]', "rewards.length=1")
-    asked = ("rewards.reward-model=0.5", "reward_model=judge")
+    asked = ("rewards.reward-model=0.5", 'reward_models=["judge"]')
     more = [part for setting in (*short, *asked) for part in ("--set", setting)]
     run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
     lines = [json.loads(line) for line in (folder / "online" / "log.jsonl").read_text().splitlines()]

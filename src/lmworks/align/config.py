@@ -151,6 +151,8 @@ class AlignConfig:
         parallel = self.train.parallel
         if parallel.devices != parallel.data or parallel.zero > 1:
             raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")
+        if parallel.devices > 1 and not isinstance(self.method, FullConfig):
+            raise ValueError("an adapter is trained by one process: set method.kind=full, or leave parallel out")
         if self.minutes is not None and self.steps is None and parallel.devices > 1:
             raise ValueError("minutes are measured on one process: with several, set steps instead")
 
@@ -178,6 +180,8 @@ class OfflineConfig(AlignConfig):
             raise ValueError("steps are given instead of epochs: leave one of them out")
         if isinstance(self.algorithm, KTOConfig) and self.batch == 1:
             raise ValueError("KTO takes its baseline from the rows of a step: set batch to 2 or more")
+        if self.batch is not None and self.batch < self.train.parallel.data:
+            raise ValueError(f"each of {self.train.parallel.data} processes takes a row at least: raise batch")
         if isinstance(self.algorithm, RewardConfig) and self.suites:
             raise ValueError("a reward model answers no suite: leave suites out")
 

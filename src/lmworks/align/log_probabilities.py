@@ -17,6 +17,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
 from lmworks.train.objectives.objective import to_device
+from lmworks.train.parallel.ranks import ALONE, Ranks
 
 _TOGETHER = 4096  # padded tokens of a forward: sequences of nearly one length, so that little of it is padding
 _ROWS = 16  # of which the reference's log-probabilities are computed together
@@ -71,9 +72,8 @@ def log_probabilities_and_values(
     head = model.head
     if not isinstance(head, VocabularyHead):
         raise TypeError(f"a policy predicts tokens, and the model's head is {model.config.head}")
+    check_temperature(model, temperature)
     projection = head.projection_to_vocabulary(model.tokens)
-    if temperature != 1.0 and (projection.softcap or projection.bias is not None):
-        raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
     wanted = sequences.mask[:, 1:]
     features = hidden_at(model, sequences, F.pad(wanted, (0, 1)))  # (targets, width): of what stands before each
     targets = sequences.ids[:, 1:][wanted]
@@ -82,6 +82,14 @@ def log_probabilities_and_values(
     if critic is None:
         return log_probabilities, torch.zeros_like(log_probabilities)
     return log_probabilities, _placed(critic(features)[:, 0].to(numbers), wanted)
+
+
+def check_temperature(model: Transformer, temperature: float) -> None:
+    """ValueError for one that the logits of a model cannot be divided by."""
+    if temperature != 1.0 and isinstance(model.head, VocabularyHead):
+        projection = model.head.projection_to_vocabulary(model.tokens)
+        if projection.softcap or projection.bias is not None:
+            raise ValueError("a temperature other than 1 is of models without a bias and a soft cap of the logits")
 
 
 def _placed(numbers: Tensor, mask: Tensor) -> Tensor:
@@ -157,8 +165,10 @@ def reference_sums(
     device: torch.device | str = "cpu",
     progress: Report = no_report,
     together: Sequence[NDArray[np.int64]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
-    """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`.
+    """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`. All processes
+    call it, and each computes a share.
 
     together  numbers of the groups of each forward; of the others the sums are 0. In bfloat16 a sum differs by tenths
               of a nat with what is beside it: with a run's own micro-batches, its first steps have ratios of 1.
@@ -166,6 +176,8 @@ def reference_sums(
     was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
     together = together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS))
+    rank, world_size = ranks.rows
+    together = together[rank::world_size]
     for numbers in together:
         sequences = to_device(sequences_of(groups.batch(numbers)), device)
         places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
@@ -173,7 +185,7 @@ def reference_sums(
         done += len(numbers)
         progress(done, sum(map(len, together)), "rows under the reference")
     model.train(was)
-    return found
+    return np.array(ranks.total(found.tolist()), np.float32)
 
 
 _DRIFT = 0.05  # nats a token: between two formats of one model it is a tenth of that

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmworks.align.config import KTOConfig, OfflineConfig, RewardConfig
 from lmworks.data.token_groups import TokenGroups
@@ -25,6 +26,11 @@ _FORWARD = 1 / 3  # of the time of a step
 _POINTS = 50  # of the curve, at least
 
 
+def rows_together(tokens: NDArray[np.int64]) -> int:
+    """Rows in a forward, by the tokens of each: with more it is no faster."""
+    return max(int(TOGETHER.get(device_of_rank().type, 2048) // np.quantile(tokens, 0.95)), 1)
+
+
 def derive_offline(
     config: OfflineConfig, groups: TokenGroups, referenced: bool, seconds: Callable[[int], float]
 ) -> tuple[OfflineConfig, Reasons]:
@@ -35,8 +41,7 @@ def derive_offline(
     """
     tokens = np.add.reduceat(groups.lengths, groups.first[:-1])  # (rows,): of all sequences of each
     rows, mean, why = len(groups), float(tokens.mean()), "as set" if config.epochs else "unless set"
-    together = max(int(TOGETHER.get(device_of_rank().type, 2048) // np.quantile(tokens, 0.95)), 1)
-    together, epochs = config.train.micro_batch or together, config.epochs or EPOCHS
+    together, epochs = config.train.micro_batch or rows_together(tokens), config.epochs or EPOCHS
     reasons: list[tuple[str, str, str]] = []
     if config.minutes is not None and config.steps is None:
         each = seconds(together)
@@ -44,7 +49,7 @@ def derive_offline(
         trained, before = _USED * 60 * config.minutes / (each * mean * rows), referenced * _FORWARD  # both in epochs
         if (affordable := max(trained - before, trained / (1 + before))) < epochs:
             epochs, why = affordable, f"so many fit into {config.minutes:g} minutes"
-    least = _KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1
+    least = max(_KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1, config.train.parallel.data)
     batch = min(config.batch or max(min(int(epochs * rows / STEPS), BATCH), least), rows)
     steps = config.steps or max(round(epochs * rows / batch), 1)
     rates = REWARD_RATES if isinstance(config.algorithm, RewardConfig) else RATES

@@ -72,7 +72,8 @@ class GRPOConfig(UpdatesConfig):
     beta        Weight of the KL divergence to the reference; 0: measured on one group of each step.
     kl          Its estimator, in the loss: `k2` or `k3` (Schulman 2020); or `reward`, k1 as a part of the reward. As a
                 loss k2 alone has the divergence's gradient, and that of k1 is noise around 0.
-    dynamic_sampling  Prompts whose completions have all one reward are replaced by further ones.
+    dynamic_sampling  Prompts whose completions have all one reward are replaced by further ones, up to four times;
+                those that remain are no targets.
     mask_truncated    Completions that the length ended teach nothing.
     """
 
@@ -200,8 +201,9 @@ class RemoteConfig:
     url          Such as http://localhost:8000/v1.
     model        Its name of the base.
     adapters     A folder that the endpoint reads, too: the policy's adapter is sent through it (vLLM's --enable-lora,
-                 with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1). Left out, the endpoint samples from the base to the end, and
-                 the algorithm's importance_cap corrects for the policy's way from there.
+                 with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1), and the one before taken back. Left out, the endpoint
+                 samples from the base to the end, and the algorithm's importance_cap corrects for the policy's way
+                 from there.
     concurrency  Requests in flight.
     """
 
@@ -287,6 +289,8 @@ class OnlineConfig(AlignConfig):
             raise ValueError("no reward has a weight: rewards={verbatim = 1.0}")
         if ("reward-model" in self.rewards) != bool(self.reward_models):
             raise ValueError("rewards.reward-model and reward_models, the folders of the models, belong together")
+        if self.train.precision == "float16":
+            raise ValueError("the engine samples in bfloat16 or float32: set train.precision to one of these")
         parallel, algorithm = self.train.parallel, self.algorithm
         if self.prompts < parallel.data:
             raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")

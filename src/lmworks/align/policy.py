@@ -1,6 +1,8 @@
 """The policy in training, and the engine that samples from it."""
 
-from dataclasses import dataclass, replace
+import secrets
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +31,36 @@ class Policy:
                version. Else they share their tensors.
     reference  what the KL divergence is measured to
     sends      a remote engine's way to the adapter: the folder that it reads, and what a saved adapter names
+    sent       the adapter that a remote engine has
     """
 
     model: Transformer
     reference: Transformer
     engine: Engine | RemoteEngine | None
     sends: tuple[Path, Method, Checkpoint] | None = None
+    sent: str = ""
+    _sender: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def refresh(self, version: int) -> str:
         """Sample from the weights as they are now; returns the engine's adapter."""
-        name = f"policy-{version}"
         match self.engine:
             case RemoteEngine() if self.sends is not None:
                 folder, method, checkpoint = self.sends
-                if not (folder / name).exists():  # a run that goes on makes the same
-                    save_adapter(folder / name, self.model, method, checkpoint)
+                # An endpoint may keep what it computed under a name: one of other weights, or another process, differs.
+                name = f"policy-{self._sender}-{lora_of(self.model).fingerprint[:16]}"
+                if name == self.sent:
+                    return name
+                if self.sent:  # first, as it may have room for one alone
+                    self.engine.unload_adapter(self.sent)
+                    shutil.rmtree(folder / self.sent)
+                save_adapter(folder / name, self.model, method, checkpoint)
                 self.engine.load_adapter(name, folder / name)
+                self.sent = name
                 return name
             case Engine() if has_adapter(self.model):
                 for other in self.engine.adapters:
                     self.engine.unload_adapter(other)
-                self.engine.load_adapter(name, lora_of(self.model))
+                self.engine.load_adapter(name := f"policy-{version}", lora_of(self.model))
                 return name
             case Engine():
                 self.engine.weights_changed(version)

@@ -61,6 +61,7 @@ class RolloutLoader:
     step: int = 0
     beta: float = 0.0
     brakes: Brakes = field(init=False)
+    _places: list[int] = field(init=False)  # of a batch's prompts, this process's: from the first up to the second
     _buffer: Sequences | GroupBatch | None = None
     _clock: tuple[float, float] = (0.0, 0.0)  # when it began, and seconds of rollouts since
 
@@ -70,6 +71,7 @@ class RolloutLoader:
         self.brakes = Brakes(self.config.brakes)
         self.beta = getattr(self.config.algorithm, "beta", 0.0)
         self.rank, self.world_size = self.ranks.rows
+        self._places = [self.config.prompts * rank // self.world_size for rank in (self.rank, self.rank + 1)]
 
     @property
     def steps(self) -> int:
@@ -94,9 +96,11 @@ class RolloutLoader:
         parts = algorithm.num_mini_batches
         if parts == 1:
             return self._buffer
-        epoch, number = divmod(update, parts)  # equal parts, drawn anew in each epoch
-        order = Permutation(len(self._buffer), f"{self.config.seed} {batch} {epoch} parts")
-        return select_rows(self._buffer, torch.from_numpy(order(np.arange(number, len(self._buffer), parts))))
+        epoch, number = divmod(update, parts)  # equal parts of all processes' completions, drawn anew in each epoch
+        size = algorithm.group_size
+        order = Permutation(self.config.prompts * size, f"{self.config.seed} {batch} {epoch} parts")
+        rows = order(np.arange(number, order.size, parts)) - self._places[0] * size
+        return select_rows(self._buffer, torch.from_numpy(rows[(rows >= 0) & (rows < len(self._buffer))]))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Rollouts
@@ -109,7 +113,10 @@ class RolloutLoader:
         algorithm, columns, rewards = self.config.algorithm, batch.columns, draw.rewards
         if isinstance(algorithm, OnlineDPOConfig):
             return _pairs(batch, rewards)
-        mask = batch.mask & torch.from_numpy(self._teaches(draw)).flatten()[:, None]
+        teaches = self._teaches(draw)
+        if getattr(algorithm, "dynamic_sampling", False):  # prompts that remain without a signal are no targets
+            teaches &= ~self._silent(draw)[:, None]
+        mask = batch.mask & torch.from_numpy(teaches).flatten()[:, None]
         if isinstance(algorithm, PPOConfig):
             added = self._with_critic(columns, mask, rewards, algorithm)
         else:
@@ -129,8 +136,7 @@ class RolloutLoader:
         nothing is learned from the first of all, and from others of as many prompts."""
         config, policy = self.config, self.policy
         assert policy is not None
-        shares = [config.prompts * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-        places, batch = np.arange(*shares), self.step // config.algorithm.updates
+        places, batch = np.arange(*self._places), self.step // config.algorithm.updates
         draw = first = self.completions.draw(places.tolist(), batch, 0, policy, adapter)
         dynamic = isinstance(config.algorithm, GRPOConfig) and config.algorithm.dynamic_sampling
         for again in range(1, _DRAWS + 1):

@@ -37,6 +37,7 @@ from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
+from lmworks.progress import no_report
 from lmworks.records import LabelledCompletion, Preference, RejectedRecord
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
@@ -110,7 +111,9 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     if referenced:
         order = Permutation(there, f"{config.seed} 0 pairs")(np.arange(seen))  # of `GroupLoader`
         batches, size = np.split(order, range(config.batch, seen, config.batch)), config.train.micro_batch or 1
-        pieces = [piece for batch in batches for piece in np.split(batch, range(size, len(batch), size))]
+        shares = range(1, ranks.config.data)  # of a batch, as `GroupLoader` divides it
+        parts = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
+        pieces = [piece for part in parts if len(part) for piece in np.split(part, range(size, len(part), size))]
         groups = with_reference(groups, checkpoint, tuned, context, pieces)
         first = groups.batch(order[:4])
     run = run_on(groups, config, context.work / "run", checkpoint)
@@ -218,13 +221,15 @@ def with_reference(
     """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
     adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
     kept, ranks = context.work / f"reference-{groups.digest[:16]}.npy", join(tuned.train.parallel)
-    if ranks.first and not kept.exists():
+    if ranks.any(not kept.exists()):
         dtype, device = DTYPES[tuned.train.precision], device_of_rank()
         model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(device, dtype)
-        sums = reference_sums(model, groups, device, context.progress, together)
-        with new_file(kept) as private, private.open("wb") as stream:
-            np.save(stream, sums)
-    ranks.wait()
+        progress = context.progress if ranks.first else no_report
+        sums = reference_sums(model, groups, device, progress, together, ranks)
+        if ranks.first:
+            with new_file(kept) as private, private.open("wb") as stream:
+                np.save(stream, sums)
+        ranks.wait()
     return replace(groups, columns={**groups.columns, REFERENCE: np.load(kept)})
 
 

@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.align.environments import episodes
-from lmworks.align.offline_settings import RATES
+from lmworks.align.environments import Episodes, episodes
+from lmworks.align.log_probabilities import check_temperature
+from lmworks.align.offline_settings import RATES, rows_together
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import policy_of
 from lmworks.align.policy_evaluation import (
@@ -42,7 +45,7 @@ from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
 from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Section, Table
-from lmworks.tokenizer.tool_calls import OWN_FORM, Tool
+from lmworks.tokenizer.tool_calls import OWN_FORM, Tool, ToolForm
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
@@ -63,6 +66,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     completions. The errors are those of `read_rows` and `suite.evaluate`."""
     rows, algorithm = read_rows(config, context.base), config.algorithm
     checkpoint, left_out = load_policy(config, context), list[RejectedRecord]()
+    check_temperature(checkpoint.model, config.temperature)
     tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.max_completion_length
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
@@ -72,25 +76,25 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
         prompts, lost = len(completions.completions), len(left_out)
+        lengths = [len(one.ids) for group in completions.completions for one in group]
     else:
-        played, chat = None, checkpoint.chat
-        if config.environment:
-            played = episodes(config.environment, lambda: chat.tool_form), chat
-            if played[0].constraint is not None and config.temperature != 1.0:
-                raise ValueError(f"{config.environment} holds calls to their form at temperature 1: leave it out")
+        chat = checkpoint.chat
+        played = (episodes_of(config, lambda: chat.tool_form), chat) if config.environment else None
         tools = None if played is None else played[0].tools
         whole = prompts_of(rows, checkpoint, config.length - config.max_completion_length, tools)  # type: ignore[arg-type]
         own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
         found, held_out = split_rows(whole, config.held_out if own else 0.0, _HELD_OUT)
         completions = SampledCompletions(config, found, reward_of(config, context.base), played)
         prompts, lost = len(found), len(rows) - len(whole)
+        lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in found]
+    micro_batch = micro_batch_of(config, lengths)
     objective, measures = objective_of(config, checkpoint, context.base), bool(held_out or config.held_out_files)
 
     def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
         loader = RolloutLoader(replace(config, steps=steps), completions, ranks)
         if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
-        training = at_rate(config.train, rate)
+        training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
         if measures and training.validate is None:
             training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
         parts = {"device": device_of_rank(), "progress": context.progress, "seed": config.seed, "ranks": ranks}
@@ -128,6 +132,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
         ("held out", f"{len(held_out):,}", f"prompts, of each of which {COMPLETIONS} completions are measured"),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
+        ("micro-batch", micro_batch, "completions in a forward" if config.train.micro_batch is None else "as set"),
         ("rate", f"{rate:g}", "at its highest"),
         *((name, f"{value}", "") for name, value in to_mapping(loader.config.algorithm).items()),
     )
@@ -139,6 +144,16 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if config.suites:
         sections.append(suite_section(config, context, find_base(config.base, context)))
     return with_sections(result, sections)
+
+
+def micro_batch_of(config: OnlineConfig, lengths: Sequence[int]) -> int:
+    """Completions, or pairs, of a forward, by the tokens of each with its prompt; of a group all, where it has room."""
+    if config.train.micro_batch is not None:
+        return config.train.micro_batch
+    if isinstance(config.algorithm, OnlineDPOConfig):
+        return rows_together(2 * np.array(lengths))
+    together, size = rows_together(np.array(lengths)), config.algorithm.group_size
+    return max(together - together % size, min(together, size))
 
 
 def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:
@@ -165,9 +180,22 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
     rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated))
     if not rows or len({type(row) for row in rows}) != 1:
         raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
-    if isinstance(rows[0], Rated) and (config.environment or isinstance(config.algorithm, OnlineDPOConfig)):
-        raise ValueError("rated completions are learned from by grpo and ppo, without an environment: leave it out")
+    rolls_out = config.environment or config.remote or config.overlong or config.reward_models
+    if isinstance(rows[0], Rated) and (rolls_out or isinstance(config.algorithm, OnlineDPOConfig)):
+        raise ValueError(
+            "rated completions are learned from by grpo and ppo as they are: leave out environment, remote, overlong "
+            "and reward_models"
+        )
     return rows  # type: ignore[return-value]
+
+
+def episodes_of(config: OnlineConfig, form: Callable[[], ToolForm]) -> Episodes:
+    """The episodes of the environment. LookupError where there is none of its name, ValueError for a constraint that
+    the sampler cannot keep."""
+    found = episodes(config.environment, form)
+    if found.constraint is not None and (config.temperature != 1.0 or config.remote is not None):
+        raise ValueError(f"{config.environment} holds calls to their form, which takes temperature 1 and no remote")
+    return found
 
 
 def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum | None:
@@ -203,7 +231,7 @@ def check(config: OnlineConfig, base: Path) -> None:
     if (reward := reward_of(config, base, loads=False)) is not None:
         reward.check(items_of(rows))
     if config.environment:
-        episodes(config.environment, lambda: OWN_FORM)
+        episodes_of(config, lambda: OWN_FORM)
     for files in filter(None, (config.replay, config.held_out_files)):
         read_demonstrations(files, base)
     check_surroundings(config, base)

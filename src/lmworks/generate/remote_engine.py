@@ -254,8 +254,12 @@ class RemoteEngine:
         """Let requests name the adapter of this folder, which the endpoint reads. UnsupportedError where it loads
         none."""
         self.capabilities.require("adapters")
-        with closing(self._open("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.absolute())})):
-            pass
+        self._open("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.absolute())}).close()
+
+    def unload_adapter(self, name: str) -> None:
+        """Let the endpoint forget an adapter that it was given."""
+        self.capabilities.require("adapters")
+        self._open("/unload_lora_adapter", {"lora_name": name}).close()
 
     def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
         name = request.adapter if self.runtime_adapters else ""

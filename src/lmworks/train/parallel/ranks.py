@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from lmworks.train.parallel.config import ParallelConfig
 
+_PATIENCE = timedelta(days=1)  # of those that wait in a collective for what one does alone, such as an evaluation
 DIMENSIONS = ("pipeline", "data", "context", "tensor")  # the outermost first: neighbours share a machine
 
 
@@ -145,10 +146,11 @@ def _meet(backend: str) -> None:
     """Under torchrun by the store that it keeps, under names of its own for each start: what processes that died wrote
     there would mislead those that take their place."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=_PATIENCE)
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    dist.init_process_group(backend, store=store_of_start("meeting"), rank=rank, world_size=size)
+    store = store_of_start("meeting")
+    dist.init_process_group(backend, timeout=_PATIENCE, store=store, rank=rank, world_size=size)
 
 
 def store_of_start(name: str, patience: timedelta = timedelta(minutes=10)) -> Any:

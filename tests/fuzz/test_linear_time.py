@@ -108,6 +108,8 @@ SUBJECTS = (
     Subject("mail", _bytes(extract_mail, b"From: a\n"), ("extract.mail",), ("a: b\n", " b\n", "Subject: =?", "--a\n", "\r")),
     Subject("part of a mail", _bytes(extract_mail, b"From: a\nContent-Type: multipart/mixed; boundary=a\n\n"), ("extract.mail",),
             ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),
+    Subject("alternatives", _bytes(extract_mail, b"From: a\nContent-Type: multipart/alternative; boundary=a\n\n"), (),
+            ("--a\n\n\n--a\nContent-Type: text/html\n\n",)),
     Subject("mailbox", _bytes(lambda raw: items_of("a.mbox", raw), b"From a Mon May  6 10:00:00 2024\n"),
             ("read.mailboxes",), ("From ", ">", "From Mon ", "\n\nFrom Mon Jan  1 ")),
     Subject("http", _bytes(_http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), ("read.warc",),

@@ -127,6 +127,11 @@ def verdict(expression: str, allow: Sequence[str], deny: Sequence[str]) -> Verdi
     say nothing, what they say of it without. One that holds for later versions too is allowed where its version is,
     since that may be chosen.
     """
+    return _verdict(expression, tuple(allow), tuple(deny))
+
+
+@lru_cache(maxsize=4096)  # a corpus has few licences, and a verdict takes milliseconds
+def _verdict(expression: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
     try:
         return _of_node(_parsed(expression), allow, deny)
     except LicenceError:

@@ -108,6 +108,17 @@ def test_what_a_process_needs_is_made_once_in_each(tmp_path: Path, workers: int)
     assert len(processes) == len(set(processes)) <= workers
 
 
+@contextmanager
+def unprepared():
+    raise FileNotFoundError("no model")
+    yield
+
+
+def test_what_cannot_be_made_is_an_error_and_no_death(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no model"):
+        carry_out(Prepared(unprepared), parts(tmp_path), TWO)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The end of the parent
 

@@ -162,6 +162,13 @@ def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
     assert {item.reason for item in left_out.values()} == {"already read under another name"}
 
 
+def test_a_bracket_in_the_name_of_the_folder_around_a_glob_is_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a[1]").mkdir()
+    (tmp_path / "a[1]" / "b.txt").write_text("text")
+    (document,) = read_documents(ReadConfig(sources=("*.txt",)), base=tmp_path / "a[1]")
+    assert document.uri == "a[1]/b.txt"
+
+
 def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
     write(
         tmp_path / "docs", a__b_dot_md="1", _dot_venv__x__c_dot_md="2", w__build_dot_lock="3", w__stages__d_dot_md="4"

@@ -3,8 +3,10 @@
 import gzip
 import hashlib
 import json
+import os
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lmworks.artefact import StageContext
+from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_json, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import found_sources, read_documents
-from lmworks.corpus.read.read_parts import PartSizes, read_parts
-from lmworks.corpus.read.sandbox import Sandbox
+from lmworks.corpus.read.document_reader import DocumentLine, Piece, found_sources, read_documents
+from lmworks.corpus.read.read_parts import PartSizes, _Cut, cut_file, read_parts
+from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.records import Document
@@ -171,6 +173,29 @@ def test_large_files_are_cut_and_small_ones_put_together(sources: Path, tmp_path
     assert sum(part.size for part in parts) == sum(
         each.path.stat().st_size for each in found if isinstance(each, FoundFile)
     )
+
+
+def cut_and_die(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
+    yield next(cut_file(cut, mark))
+    os._exit(1)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "i.parquet", "j.zip"])
+def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("lmworks.corpus.read.read_parts.cut_file", cut_and_die)
+    given = ReadConfig(sources=(f"in/{name}",))
+    found = found_sources(given, sources)
+    with Sandbox() as cutter, Sandbox() as reader:
+        parts = read_parts(found, given, tmp_path, PartSizes(bytes=500, large=1), cutter)
+        if name != "j.zip":  # which is read on from the item at which it ended
+            with pytest.raises(UnreachableError, match=f"{name}: reading it crashed"):
+                list(parts)
+            return
+        lines = [each.line for part in parts for each in part.given.lines(reader) if isinstance(each, DocumentLine)]
+    whole = [each for each in read_documents(given, base=sources) if isinstance(each, Document)]
+    assert lines == [document_to_json(each).encode() + b"\n" for each in whole]
 
 
 def test_pieces_are_made_one_ahead_of_who_asks_for_them(tmp_path: Path) -> None:

@@ -132,6 +132,16 @@ def test_a_stream_is_given_as_it_comes_and_raises_what_it_raises(bounded: Sandbo
     assert list(bounded.stream(counting, 3)) == list(range(3))
 
 
+def unpicklable(count: int, mark: Mark) -> Iterator[object]:
+    yield 1
+    yield lambda: 2
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error(bounded: Sandbox) -> None:
+    with pytest.raises(RuntimeError, match=r"pickle.*lambda"):
+        list(bounded.stream(unpicklable, 2))
+
+
 def deadly(content: bytes) -> Extracted:
     """An extractor that meets what it cannot stand."""
     match content.strip():

@@ -7,7 +7,7 @@ import pickle
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -125,23 +125,27 @@ def _close(pool: list[_Worker[P]]) -> None:
 
 def _serve(connection: Connection, work: Work[P] | Prepared[P]) -> None:
     end_with_parent()
-    with prepared(work) as ready:
+    ready: Work[P] | None = None
+    with ExitStack() as stack:
         while True:
             try:
-                part = connection.recv()
+                part: Part[P] = connection.recv()
             except EOFError:
                 return
-            connection.send(_tried(ready, part))
+            answer = None
+            try:
+                ready = ready or stack.enter_context(prepared(work))
+                do_part(ready, part)
+            except Exception as error:
+                error.add_note(f"While {part.done} was made:\n{traceback.format_exc()}")
+                answer = _sendable(error)
+            connection.send(answer)
 
 
-def _tried(work: Work[P], part: Part[P]) -> BaseException | None:
+def _sendable(error: Exception) -> Exception:
+    """The error, or one with its words: some can be sent and not be received."""
     try:
-        do_part(work, part)
-    except Exception as error:
-        error.add_note(f"While {part.done} was made:\n{traceback.format_exc()}")
-        try:
-            pickle.loads(pickle.dumps(error))  # some can be sent and not be received
-        except Exception:
-            return RuntimeError(f"{type(error).__name__}: {error}")
-        return error
-    return None
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -109,8 +109,8 @@ def _texts(part: Message, left_out: Counter[str]) -> Iterator[Decoded]:
     elif kind == "multipart/alternative" and children:
         # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
         plain = [child for child in children if child.get_content_type() == "text/plain"]
-        ranked = (*plain, *(child for child in reversed(children) if child not in plain))
-        yield from next(filter(None, (list(_texts(child, left_out)) for child in ranked)), ())
+        others = [child for child in reversed(children) if child.get_content_type() != "text/plain"]
+        yield from next(filter(None, (list(_texts(child, left_out)) for child in (*plain, *others))), ())
     elif part.is_multipart():
         for child in children:
             texts = list(_texts(child, left_out))

@@ -107,7 +107,9 @@ def read_parts(
                 if (following := next(pieces, None)) is None:
                     break
                 piece, piece_size = following
-        except UnusableError:  # the process died: whoever reads the rest tells of what
+        except UnusableError as death:  # the process died: whoever reads the rest of the items tells of what
+            if piece.path is None:  # a table, of which no item was read: only a file that does not come can do that
+                raise UnreachableError(f"{each.uri}: {death}. What was read is kept") from None  # type: ignore[union-attr]
             yield part((each,), 0, Piece(start=piece.end))
     if group:
         yield part(tuple(group), size)
@@ -153,7 +155,7 @@ def _pieces(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     with open_found(cut.found) as stream:
         kind = detect(cut.found.path.name, head_of(stream)).container
         tables = {"jsonl": _of_lines, "parquet": _of_groups}
-        pieces = tables[kind](stream, cut) if kind in tables else iter(())
+        pieces = tables[kind](stream, cut, mark) if kind in tables else iter(())
         first = next(pieces, None)
         if first is not None:
             yield first
@@ -163,7 +165,7 @@ def _pieces(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
             yield from _of_items(stream, cut, mark)
 
 
-def _of_lines(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int]]:
+def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """Cut behind a newline, and not before the end of the first row, up to which the lines show what kind of table it
     is. None of a file without a row, or that is rejected as a whole."""
     from lmworks.corpus.read.byte_budget import ByteBudget
@@ -182,6 +184,7 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int
     while line := stream.readline(_LINE):
         position, ends = position + len(line), line.endswith(b"\n")
         lines += ends
+        mark(-1)
         if ends and position >= max(start + cut.sizes.bytes, begin):
             yield Piece(start, position, before), position - start
             start, before = position, lines
@@ -189,7 +192,7 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int
         yield Piece(start, position, before), position - start
 
 
-def _of_groups(stream: io.BufferedReader, cut: _Cut) -> Iterator[tuple[Piece, int]]:
+def _of_groups(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """What the file has beside its row groups counts as of the last."""
     from lmworks.corpus.read.table_rows import row_groups
 

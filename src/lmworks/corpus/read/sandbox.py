@@ -186,6 +186,7 @@ def _answer(connection: Connection, function: Any, argument: Any, clock: _Clock,
         nonlocal waits
         clock.stop()  # others take their time
         if waits:
+            waits = False  # if this answer does not pickle, the error that is sent instead must not wait as well
             connection.recv()
         connection.send(answer)
         waits = True

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import io
-import re
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator
@@ -114,7 +113,7 @@ def _signature(node: Definition, name: str) -> str:
         returns = f" -> {_written(node.returns)}" if node.returns else ""
         prefix = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
         signature = f"{prefix}{name}({_written(node.args)}){returns}"
-    return re.sub(r"\s*\n\s*", " ", well_formed(signature))
+    return " ".join(filter(None, map(str.strip, well_formed(signature).split("\n"))))
 
 
 def _written(node: ast.AST) -> str:

@@ -110,15 +110,15 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path], Path | None]:
         raise NoSourceError(
             f"{without_password(source)} is an address, which only data.read takes: name a folder, a file or a glob"
         )
-    source = without_scheme(source)
-    path = base / Path(source).expanduser()
+    written = Path(without_scheme(source)).expanduser()
+    path = base / written
     root, names = path, [Path()]
     if not path.exists():
-        if not glob.has_magic(source):
+        if not glob.has_magic(str(written)):
             raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
-        fixed = next(number for number, part in enumerate(path.parts) if glob.has_magic(part))
-        root = Path(*path.parts[:fixed])
-        matches = sorted(root.glob(str(Path(*path.parts[fixed:]))))
+        fixed = next(number for number, part in enumerate(written.parts) if glob.has_magic(part))
+        root = base / Path(*written.parts[:fixed])  # a bracket in the name of `base` is none of a glob
+        matches = sorted(root.glob(str(Path(*written.parts[fixed:]))))
         names = [match.relative_to(root) for match in matches if not match.is_dir()]
         if not names:
             raise NoSourceError(f"no file matches {path}: correct the glob, or name a folder")

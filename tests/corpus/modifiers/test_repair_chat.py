@@ -2,12 +2,10 @@
 
 import re
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from noise import check, made_prose
 
@@ -37,24 +35,32 @@ user4: !help | user1
 bot1: user1: Read https://help.example.org
 user4: as usual
 """
+ONE_LETTER = "[10:00] <a> is there a way\n[10:01] <bob> a: no\n[10:02] <a> a pity"  # within a message it is a word
 
 
-def logs(year: int) -> Iterator[str]:
-    with tarfile.open(LOGS / f"{year}.tar.gz") as archive:
-        for member in archive:
-            if file := archive.extractfile(member):
-                yield file.read().decode("utf-8", "replace")
-
-
-def test_a_log_becomes_a_conversation() -> None:
-    assert check(LOG, repair_chat(LOG)) == REPAIRED
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        (LOG, REPAIRED),
+        (ONE_LETTER, "user1: is there a way\nuser2: user1: no\nuser1: a pity"),
+        *((text, text) for text in (made_prose(5), "<b> bold\n<i> italic\n", "<a> b\n" * 3 + "prose\n" * 20)),
+        *(
+            ("\n".join(line.format(nick) for nick in "aba"), "user1: words\nuser2: words\nuser1: words")
+            for line in ("[12:18:01] <{}> words", "12:18 <@{}> words", "<{}> words", "(12:18) <+{}> words")
+        ),
+        ("2004-11-15T12:18:05 < a> b\n" * 3, "user1: b\n" * 3),
+    ],
+)
+def test_a_log_becomes_a_conversation_and_what_is_none_stays(text: str, repaired: str) -> None:
+    assert check(text, repair_chat(text)) == repaired
 
 
 @needs_logs
 @pytest.mark.parametrize("year", range(2004, 2014))
 def test_real_logs(year: int) -> None:
-    for text in logs(year):
-        check_log(text)
+    with tarfile.open(LOGS / f"{year}.tar.gz") as archive:
+        for file in filter(None, map(archive.extractfile, archive)):
+            check_log(file.read().decode("utf-8", "replace"))
 
 
 def check_log(text: str) -> None:
@@ -65,8 +71,8 @@ def check_log(text: str) -> None:
     after = [line for line in repaired.split("\n") if re.match(r"(user|bot)\d+: ", line + " ")]
     assert len(after) == len(messages)
     # actions have a star; in old logs they look like notices, tell no event and begin with the nick of a speaker
-    told = [match for line in lines if (match := re.match(r"(===|\[\d\d:\d\d\]  \*) (\S+)(.*)", line))]
-    acting = [match[3] for match in told if match[1] != "===" or match[2].casefold() in nicks]
+    starred = [match for line in lines if (match := re.match(r"(===|\[\d\d:\d\d\]  \*) (\S+)(.*)", line))]
+    acting = [match[3] for match in starred if match[1] != "===" or match[2].casefold() in nicks]
     actions = [action for action in acting if not re.search(r"\]  has (joined|left)|is now known as", action)]
     assert len(re.findall(r"^\* (?:user|bot)\d+", repaired, re.M)) == len(actions)
     assert not re.search(r"^(?!(?:user|bot)\d+: ).*(?:has joined #|is now known as)|^\[\d\d:|^===", repaired, re.M)
@@ -80,22 +86,3 @@ def check_log(text: str) -> None:
         if len(said) == len(repeated):
             assert all(a == b or re.search(r"(user|bot)\d", b) for a, b in zip(said, repeated, strict=True))
     assert repair_chat(repaired) == []
-
-
-@pytest.mark.parametrize(
-    "line", ["[12:18:01] <{}> {}", "12:18 <@{}> {}", "<{}> {}", "2004-11-15T12:18:05 < {}> {}", "(12:18) <+{}> {}"]
-)
-def test_formats(line: str) -> None:
-    text = "\n".join(line.format(nick, "some words") for nick in ("ann", "bob", "ann", "cat"))
-    assert check(text, repair_chat(text)).split("\n") == [f"user{n}: some words" for n in (1, 2, 1, 3)]
-
-
-def test_a_nick_of_one_letter_is_a_word_within_a_message() -> None:
-    lines = ["[10:00] <a> is there a way to do it", "[10:01] <bob> a: no", "[10:02] <a> a pity"]
-    repaired = apply_edits("\n".join(lines), repair_chat("\n".join(lines))).text
-    assert "is there a way" in repaired and "user2: user1: no" in repaired and "user1: a pity" in repaired
-
-
-def test_what_is_no_log_stays() -> None:
-    for text in (made_prose(5), "<b> bold\n<i> italic\n", "<ann> hi\n<bob> hi\n<cat> hi\n" + "prose\n" * 20):
-        assert repair_chat(text) == []

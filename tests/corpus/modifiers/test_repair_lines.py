@@ -7,18 +7,8 @@ import pytest
 from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
 from noise import book, book_names, check, made_prose, needs_books, wrapped
 
-VERSE = """Tyger Tyger, burning bright,
-In the forests of the night;
-What immortal hand or eye,
-Could frame thy fearful symmetry?
-
-In what distant deeps or skies.
-Burnt the fire of thine eyes?
-On what wings dare he aspire?
-What the hand, dare seize the fire?"""
-
 STANDING = {
-    "verse": VERSE,
+    "verse": "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame",
     "table": "name      count   share of the whole amount\nfirst        12   0.4\nsecond       18   0.6",
     "code": "    for each in the_list_of_everything:\n        print(each)\n        total += each",
     "fenced": "```\na line of some code that is quite long, as long as the\nothers are\n```",
@@ -55,19 +45,23 @@ def test_what_is_no_prose_stays(kind: str) -> None:
     assert repaired.count("\n") < text.count("\n") / 2
 
 
+LINE = "我們在這裡寫了一行很長的文字直到它到達頁面的邊緣為止然後繼續寫下去沒有任何空格"
+
+
 @pytest.mark.parametrize(
-    "paragraph",
+    ("lines", "joined"),
     [
-        "The weather was fine enough to stay outside for an hour or two; and nobody was there.",
-        "(a) The first thing that was to be done on that day, as everybody knew, was to leave.",
-        "I. Nothing of what you say is of any use to me, as long as you do not come out of it.",
+        ("The weather was fine enough to stay outside for an hour or two;\nand nobody was there.", " "),
+        ("(a) The first thing that was to be done on that day, as everybody\nknew, was to leave.", " "),
+        ("I. Nothing of what you say is of any use to me, as long as you do\nnot come out of it.", " "),
+        ("and so he went, as everybody knew who saw him at the time, away—\nor not", ""),
+        (f"{LINE}\n{LINE}", ""),
     ],
 )
-def test_short_paragraphs_of_prose_are_joined(paragraph: str) -> None:
-    """One of whose lines ends with a semicolon, or that begins as an item of a list does."""
-    lines = wrapped(paragraph, 65)[0].strip()
-    text = f"{wrapped(made_prose(10), 65)[0]}\n{lines}\n"
-    assert "\n" in lines and check(text, repair_lines(text)).endswith(f"\n\n{paragraph}\n")
+def test_short_paragraphs_of_prose_are_joined(lines: str, joined: str) -> None:
+    """Also where a line ends with a semicolon, begins as an item of a list does, or goes on without a space."""
+    text = f"{wrapped(made_prose(10), len(lines.split()[0]) if LINE in lines else 65)[0]}\n{lines}\n"
+    assert check(text, repair_lines(text)).endswith("\n\n" + lines.replace("\n", joined) + "\n")
 
 
 @needs_books
@@ -88,11 +82,3 @@ def test_paragraphs_told_by_indentation_or_by_a_short_line() -> None:
     flush = "\n".join(blocks)
     repaired = check(flush, repair_lines(flush)).split("\n")
     assert 0.75 * len(blocks) <= len(repaired) <= len(blocks)
-
-
-def test_dashes_and_scripts_without_spaces_get_none() -> None:
-    text = wrapped(made_prose(10))[0] + "\nand so he went, as everybody knew who saw him at the time, away—\nor not\n"
-    assert "away—or not" in check(text, repair_lines(text))
-    line = "我們在這裡寫了一行很長的文字直到它到達頁面的邊緣為止然後繼續寫下去沒有任何空格"
-    chinese = "\n".join([line] * 12)
-    assert check(chinese, repair_lines(chinese)) == line * 12

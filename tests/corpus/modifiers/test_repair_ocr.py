@@ -37,25 +37,14 @@ def test_words_of_a_real_book_are_corrected() -> None:
 
 
 @needs_books
-def test_clean_books_stay_with_the_words_of_the_others() -> None:
+def test_clean_books_stay() -> None:
+    """With the words of the others; and pages of them, which hold too few words to know what words are made of."""
     counts = {name: unbroken_counts(book(name)) for name in book_names()}
     model = ocr_model(sum(counts.values(), Counter()))
-    edits = sum(len(repair_ocr(book(name), model.without(counts[name]))) for name in counts)
-    assert edits <= 1e-6 * model.total
-
-
-@needs_books
-def test_a_few_pages_stay_as_well() -> None:
-    """In which there are too few words to know which letters words are made of."""
-    words = edits = 0
-    for name in book_names():
-        text = book(name, 120_000)
-        for size in (10_000, 30_000):
-            for start in range(0, len(text), size):
-                page = text[start : start + size]
-                words += len(page.split())
-                edits += len(repair_ocr(page))
-    assert edits <= 5e-5 * words
+    assert sum(len(repair_ocr(book(name), model.without(counts[name]))) for name in counts) <= 1e-6 * model.total
+    starts = [(size, start) for size in (10_000, 30_000) for start in range(0, 120_000, size)]
+    pages = [book(name, 120_000)[start : start + size] for name in counts for size, start in starts]
+    assert sum(len(repair_ocr(page)) for page in pages) <= 5e-5 * sum(len(page.split()) for page in pages)
 
 
 @needs_books
@@ -69,26 +58,17 @@ def test_few_right_words_are_changed_by_much_or_little_noise(share: float) -> No
     assert sum((edit.start, edit.end) not in places for edit in edits) <= 1e-4 * len(noisy.split())
 
 
-WORDS = "tlie the, Tlie The, rnight might, vvhich which, wi1l will, f0und found, ﬁnd, clown, lie, 1st, MP3, iii"
-NUMBERS = "l8O5 1805, 18O5 1805, 100l, R2D2, lO, o14, 0o755, 1805"
+FREQUENT = "the might which will found ask find down he as is to of and that was for on are with this from have in it"
+RARE = "clear claim close cloud show own town crown brown blown lying pie tie die light night right white while"
+WORDS: dict[str, int] = dict.fromkeys(FREQUENT.split(), 5000) | dict.fromkeys(RARE.split(), 100)
+MISREAD = "tlie the, Tlie The, rnight might, vvhich which, wi1l will, f0und found, l8O5 1805, 18O5 1805"
+NOT_MISREAD = "ﬁnd, clown, lie, 1st, MP3, iii, 100l, R2D2, lO, o14, 0o755, 1805"  # "clown", not "down"
 
 
-@pytest.mark.parametrize("case", WORDS.split(", "))
-def test_words(case: str) -> None:
-    """What was read, and what was printed where that is something else: "clown" might be "down", and is a word."""
-    frequent = "the might which will found ask find down he as is to of and that was for on are with this from have"
-    rare = "clear claim close cloud show own town crown brown blown lying pie tie die light night right white while"
-    counts = Counter(frequent.split() * 50 + rare.split())
-    vocabulary = {str(word): 100 * count for word, count in counts.items()}
+@pytest.mark.parametrize("case", f"{MISREAD}, {NOT_MISREAD}".split(", "))
+def test_words_and_numbers(case: str) -> None:
     read, *printed = case.split()
-    found = ocr_corrections(f"a {read} b", ocr_model(vocabulary))
-    assert found == ({read: printed[0]} if printed else {})
-
-
-@pytest.mark.parametrize("case", NUMBERS.split(", "))
-def test_numbers(case: str) -> None:
-    read, *printed = case.split()
-    found = ocr_corrections(f"in {read} it", ocr_model({"in": 5, "it": 5}))
+    found = ocr_corrections(f"in {read} it", ocr_model(WORDS))
     assert found == ({read: printed[0]} if printed else {})
 
 
@@ -108,7 +88,6 @@ def test_error_rate_by_page() -> None:
     garbage = "tH1s; l~}ne ~^;: i5n0t r3ad@ble xkcdfgh bbbbb ,;:.!~ " * 40
     text = f"{clean}\f{garbage}\f{clean}"
     found = ocr_quality(Text(text, "book"))
-    assert [text[mark.start : mark.end].strip("\f ") for mark in found.spans] == [garbage.strip()]
+    assert [text[span.start : span.end].strip("\f ") for span in found.spans] == [garbage.strip()]
     assert found.spans[0].rule == "ocr.hopeless" and found.spans[0].score > 0.5
     assert ocr_quality(Text(clean, "book")).scores["ocr_error_rate"] < 0.01 < found.scores["ocr_error_rate"]
-    assert ocr_quality(Text("", "book")).scores == {}

@@ -107,14 +107,18 @@ PARTS: dict[Callable[[str], list[Edit]], Sequence[str]] = {  # that their expres
     repair_pages: ("HEAD OF PAGE", "some words", "and more", "12", "xii", "\n", "\n\f", "\n\n"),
     repair_passages: ("a b c d", "e f", " g ", ". ", "\n\n", "“", "--"),
 }
-ONCE = {
-    repair_chat,
-    repair_characters,
-    repair_footnotes,
-    repair_hyphenation,
-    repair_machinery,
-    repair_pages,
-}  # twice is once
+ONCE = {repair_chat, repair_characters, repair_footnotes, repair_hyphenation, repair_machinery, repair_pages}
+CHECKS: dict[Callable[[str], list[Edit]], Callable[[str, str], bool]] = {  # of a text and what is made of it
+    repair_characters: lambda _, repaired: unicodedata.is_normalized("NFC", repaired),
+    repair_passages: lambda text, repaired: set(re.findall(r"\w+", repaired)) <= set(re.findall(r"\w+", text)),
+    repair_lines: lambda text, repaired: "".join(repaired.split()) == "".join(text.split()),
+    repair_pages: lambda text, repaired: "\f" not in repaired and find_pages(text) == bounds(text),
+}
+
+
+def bounds(text: str) -> list[tuple[int, int]]:
+    """Pages end to end, over all of a text, by the starts of those that are found."""
+    return list(pairwise([*(start for start, _ in find_pages(text)), len(text)])) if text else []
 
 
 @pytest.mark.parametrize("modify", PARTS)
@@ -124,19 +128,8 @@ def test_any_text_gives_edits_that_do_not_meet(modify: Callable[[str], list[Edit
     edits = modify(text)
     once = check(text, edits)
     assert all(before.end <= after.start for before, after in pairwise(edits))
-    if modify in ONCE:
-        assert apply_edits(once, modify(once)).text == once
-    if modify is repair_characters:
-        assert unicodedata.is_normalized("NFC", once)
-    if modify is repair_passages:
-        assert set(re.findall(r"\w+", once)) <= set(re.findall(r"\w+", text))  # no two words became one
-    if modify is repair_lines:
-        assert "".join(once.split()) == "".join(text.split())
-    if modify is repair_pages:
-        pages = find_pages(text)
-        assert "\f" not in once
-        assert [start for start, _ in pages] == [0, *(end for _, end in pages)][: len(pages)]
-        assert (pages[-1][1] if pages else 0) == len(text)
+    assert modify not in ONCE or apply_edits(once, modify(once)).text == once  # twice is once
+    assert modify not in CHECKS or CHECKS[modify](text, once)
 
 
 MIXED = ["exam-\nple ", "\f", "12\n", "HEAD\n", "[1] ", "word[1] ", "\n\n", "\x01", "tlie ", "> a\n", "<ann> b\n"]

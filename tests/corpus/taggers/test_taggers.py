@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from random import Random
 from typing import get_args
@@ -21,7 +22,7 @@ from lmworks.corpus.taggers.word_list import word_list
 from noise import made_prose
 
 
-def letters(texts: list[str]) -> list[tuple[float, int]]:
+def letters(texts: Sequence[str]) -> list[tuple[float, int]]:
     return [(float(len(text)), len(text)) for text in texts]
 
 

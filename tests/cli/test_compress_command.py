@@ -1,6 +1,7 @@
 """`lmworks compress`: documents and methods to a folder that is loaded, served and measured; what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,15 @@ import pytest
 import lmworks
 from command_line import refused, run
 from gguf_cases import CONFIGS, random_checkpoint
-from lmworks.artefact import read_manifest
+from lmworks.artefact import StageContext, read_manifest
+from lmworks.build import run_alone
+from lmworks.compress import compression_report
 from lmworks.compress.block_calibration import linears
 from lmworks.compress.compression_report import Measurement, pareto
+from lmworks.compress.config import CompareConfig
+from lmworks.compress.stage import file_bytes
 from lmworks.generate.engine import Engine
+from lmworks.model.gguf_write import save_gguf
 from lmworks.records import Scored
 
 SETTINGS = ("--set", "calibration.length=64", "--set", "calibration.sequences=8", "--set", "compare.window=64")
@@ -56,9 +62,15 @@ def test_a_budget_gives_each_matrix_its_bits_and_is_kept(folder, tmp_path):
     made = lmworks.load(tmp_path / "mixed")
     kinds = {(made.weights.blocks(f"{name}.weight") or ["BF16"])[0] for name in linears(made.model)}
     assert (tmp_path / "mixed" / "model.gguf").stat().st_size <= 0.55 * whole and len(kinds) > 1
-    ask = ("compress", "base", "--data", "texts.jsonl", "--budget", "10kB", *SETTINGS, "--out", "never")
-    least = refused(*ask, cwd=folder)
-    assert "no file of" in least and "embedding=int4" in least and "distil" in least
+
+
+def test_a_budget_that_nothing_reaches_is_refused_with_the_smallest_that_can_be_had(folder, tmp_path):
+    ask = ("compress", "base", "--data", "texts.jsonl", *SETTINGS)
+    said = " ".join(refused(*ask, "--budget", "10kB", "--out", "never", cwd=folder).split())
+    found = re.search(r"the smallest, with (\S+), (\S+), has ([\d,]+)", said)
+    settings, least = found.groups()[:2], int(found[3].replace(",", ""))
+    run(*ask, "--budget", str(least), *(f"--set={one}" for one in settings), "--out", tmp_path / "least", cwd=folder)
+    assert file_bytes(tmp_path / "least") == least
 
 
 def test_what_cannot_be_made_is_refused_before_it_begins(folder):
@@ -71,7 +83,45 @@ def test_what_cannot_be_made_is_refused_before_it_begins(folder):
     assert "80MB" in ask("--budget", "small")
     assert "grid.symmetric=true" in ask("--set", "format=compressed-tensors")
     assert "bits are 8, 4, 3 or 2" in ask("--set", "grid.bits=5")
+    (folder / "pairs.jsonl").write_text('{"prompt": "Who?", "chosen": "He.", "rejected": "She."}\n')
+    assert "rows of prompt, chosen, rejected" in ask("--data", "pairs.jsonl")
+    data = ("--data", "texts.jsonl")
+    assert "2 layers, and cannot lose 9" in ask(*data, "--method", "prune", "--set", "prune.method.layers=9")
+    assert "1 to 2 of the teacher's layers, not 9" in ask(*data, "--method", "distil", "--set", "layers=9")
+    save_gguf(lmworks.load(folder / "base"), folder / "small.gguf", "Q8_0")
+    for method in ("prune", "qat", "distil", "gptq"):
+        said = refused("compress", "small.gguf", *data, "--method", method, "--out", "never", cwd=folder)
+        assert "quantised already" in said and "stage" not in said
     assert not (folder / "never").exists()
+
+
+def test_a_comparison_that_was_cut_off_measures_no_model_twice(folder, tmp_path, monkeypatch):
+    run("compress", "base", "--method", "rtn", "--out", tmp_path / "rtn", cwd=folder)
+    run_alone("data.read", tmp_path / "texts", [], [], [f'sources=["{folder}/texts.jsonl"]'])
+    asked, measure, lines = [], compression_report.measure, []
+
+    def cut_off(model, *rest):
+        if len(asked) == 2:
+            asked.append(model)
+            raise KeyboardInterrupt
+        asked.append(model)
+        return measure(model, *rest)
+
+    (small,) = (folder / ".lmworks/compress/rtn/stages/rtn").iterdir()
+    context = StageContext(
+        inputs={"rtn": small, "texts": tmp_path / "texts"},
+        output=tmp_path / "out",
+        work=tmp_path,
+        progress=lambda *line: lines.append(line),
+    )
+    config = CompareConfig(base=str(folder / "base"), window=64)
+    monkeypatch.setattr(compression_report, "measure", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        compression_report.compare(config, context)
+    made = compression_report.compare(config, context).metrics
+    assert asked == [folder / "base", small, small, small] and set(made["models"]) == {"base", "rtn"}
+    done, total, _, before, _ = lines[-1]
+    assert done == total and before == total * 2 // 3
 
 
 def test_no_model_off_the_front_is_smaller_and_better_than_none_of_it():
@@ -107,3 +157,4 @@ def test_a_smaller_model_is_taught_by_the_whole_one(method, layers, folder, tmp_
     assert (made[0].feed_forward.hidden < whole[0].feed_forward.hidden) == (method == "prune")
     metrics = read_manifest(tmp_path / "small").metrics["models"]
     assert metrics[method]["bytes"] < metrics["base"]["bytes"] and "held-out loss" in said
+    assert metrics.keys() == {"base", method} | ({"prune-before-recovery"} if method == "prune" else set())

@@ -26,6 +26,7 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 # Stages that train, on token shards, and where their minutes are set.
 _TRAINED = {"compress.lsq": ("tune", "minutes"), "compress.distil": ("minutes",)}
 _RECOVER = "recover"  # begins a setting of the run in which a pruned model learns from the whole one
+_PRUNED = "prune-before-recovery"  # what that run begins with
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _HELD_OUT = 0.2  # of the documents, as in the stages' defaults
 
@@ -78,15 +79,25 @@ def compress(
 
 def settings() -> str:
     """The settings that `--set` takes, for the help of the verb."""
-    from lmworks.compress.config import QuantiseConfig
+    from dataclasses import dataclass, field
+
+    from lmworks.compress.config import CompareConfig, QuantiseConfig
+
+    @dataclass(frozen=True, slots=True)
+    class Settings(QuantiseConfig):
+        """All that the default takes.
+
+        compare  Of the comparison.
+        """
+
+        compare: CompareConfig = field(default_factory=CompareConfig)
 
     lead = (
         "What `--set` takes, with the defaults of `--method gptq`. With several methods it is of all of them; "
         "`gptq.key=value` of one, `compare.key=value` of their comparison. `lmworks stage compress.lsq --help` lists "
-        "those of qat, `compress.distil` of distil, `compress.prune` of the others, `compress.compare` of the "
-        "comparison:"
+        "those of qat, `compress.distil` of distil, `compress.prune` of the others:"
     )
-    return settings_help(lead, QuantiseConfig)
+    return settings_help(lead, Settings)
 
 
 def _recipe(
@@ -113,25 +124,32 @@ def _recipe(
     compared: dict[str, Any] = {"base": model} | limit
     for override in overrides:
         (first, *rest), value = parse_assignment(override)
-        named = {"compare": compared, _RECOVER: recovery, **{name: table for name, (_, table) in tables.items()}}
+        named = {"compare": compared, **{name: table for name, (_, table) in tables.items()}}
+        named |= {_RECOVER: recovery} if "prune" in tables else {}
         for table in [named[first]] if first in named else [table for _, table in tables.values()]:
             assign(table, rest if first in named else [first, *rest], value)
 
     def spec(name: str, use: str, table: dict[str, Any], inputs: list[str]) -> None:
         stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}))
 
+    _check_texts(data)
     stages: list[Any] = []
     if data:
         spec("texts", "data.read", {"sources": data}, [])
     for part in ("training", "held_out") if trained or recovery else ():
         spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"])
     for name, (use, table) in tables.items():
-        whole = "pruned" if name == "prune" and recovery else name
+        whole = _PRUNED if name == "prune" and recovery else name
         spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
         if whole != name:
             spec(name, "compress.distil", recovery, ["training", "held_out", whole])
+        elif use == "compress.distil":
+            from lmworks.compress.stage import check_student
+
+            check_student(stages[-1].config, model, Path.cwd())
     if data:
-        spec("compared", "compress.compare", compared, ["texts", *methods])
+        made = [stage.name for stage in stages if stage.use.startswith("compress.")]
+        spec("compared", "compress.compare", compared, ["texts", *made])
     models = {"teacher": model} if any(stage.use == "compress.distil" for stage in stages) else {}
     return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), models, Path.cwd())
 
@@ -144,6 +162,20 @@ def _method(name: str) -> tuple[str, dict[str, Any]]:
     if name not in _METHODS:
         raise ConfigError(("method",), unknown("method", name, list(_METHODS)))
     return copy.deepcopy(_METHODS[name])
+
+
+def _check_texts(sources: list[str]) -> None:
+    """ConfigError for a file of rows, which have no text of their own."""
+    from lmworks.config import ConfigError
+    from lmworks.data.conversations import columns_of, rows_of
+
+    for path in map(Path, sources):
+        if path.suffix in (".jsonl", ".parquet") and path.is_file():
+            where, row = next(rows_of(path), ("", {"text": ""}))
+            if "text" not in (columns := columns_of(row, where)):
+                raise ConfigError(
+                    ("data",), f"{path} has rows of {', '.join(columns)}: name documents, or rows with a column text"
+                )
 
 
 def _bytes(text: str) -> int:

@@ -25,6 +25,7 @@ from lmworks.compress.config import CalibrationConfig
 from lmworks.data.shuffle import Permutation
 from lmworks.generate.scoring import document_start
 from lmworks.model.attention import Context
+from lmworks.model.config import ModelConfig, Stack
 from lmworks.model.stack import Block
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -185,10 +186,16 @@ def linears(module: nn.Module, prefix: str = "") -> dict[str, nn.Linear]:
 
 
 def blocks_of(model: Transformer) -> list[Block]:
-    """The decoder's blocks; ValueError for a model without a decoder."""
-    if model.decoder is None:
+    """The decoder's blocks; ValueError as of `decoder_of`."""
+    decoder_of(model.config)
+    return list(model.decoder.blocks)  # type: ignore[arg-type, union-attr]
+
+
+def decoder_of(config: ModelConfig) -> Stack:
+    """The config of the decoder; ValueError for a model without one."""
+    if config.decoder is None:
         raise ValueError("only a decoder is compressed so: the model has none")
-    return list(model.decoder.blocks)  # type: ignore[arg-type]
+    return config.decoder
 
 
 def check_length(model: Transformer, text: CalibrationText) -> None:

@@ -3,7 +3,7 @@ documents and task scores, paired by document and item, with intervals; the best
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import MANIFEST, REPORT, SECTIONS, StageContext, StageResult, hash_json, read_manifest
+from lmworks.artefact import (
+    MANIFEST,
+    REPORT,
+    SECTIONS,
+    StageContext,
+    StageResult,
+    hash_json,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from lmworks.compress import stage
 from lmworks.compress.config import CompareConfig
 from lmworks.evaluate import suite
@@ -21,7 +31,7 @@ from lmworks.generate.benchmark import Workload, prompts, run_workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.perplexity import LanguageModelCost
-from lmworks.model.download import weights_path
+from lmworks.model.download import located, weights_path
 from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.statistics import paired_score
@@ -65,21 +75,35 @@ class Measurement:
         return paired_score(self.rows, other.rows, ratio, None)
 
 
-def measure(model: Path, texts: Sequence[str], config: CompareConfig, cache: CacheDtype | None = None) -> Measurement:
-    """Load a model and measure it as the engine runs it. ValueError for one that is no language model."""
+def measure(
+    model: Path,
+    texts: Sequence[str],
+    config: CompareConfig,
+    cache: CacheDtype | None = None,
+    read: Callable[[int], None] = lambda done: None,
+) -> Measurement:
+    """Load a model and measure it as the engine runs it; `read` is told how many bytes of the texts it has read.
+    ValueError for one that is no language model."""
     checkpoint = load(model, "stored")
     length = min(config.window + 1, checkpoint.config.context_length)
     engine = Engine(checkpoint, 1, length, weights=config.weights, cache_dtype=cache, speculation=None)
     engine.capabilities.require("score")
     cost = LanguageModelCost(engine, checkpoint.required_tokenizer, length - 1)
-    bits = np.array([nats / math.log(2) for nats, _ in cost(texts)])
-    sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
+    sizes, bits = sizes_of(texts), np.zeros(len(texts))
+    for place, text in enumerate(texts):
+        bits[place] = cost([text])[0][0] / math.log(2)
+        read(int(sizes[: place + 1].sum()))
     speed, new = None, min(config.new, length - _PROMPT)
     if new > 1:
         work = Workload(_PROMPT, 1, new)
         rounds = [prompts(work, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
         speed = max(run_workload(engine, each, new).decode for each in rounds)
     return Measurement(stage.file_bytes(weights_path(model)), bits, sizes, speed)
+
+
+def sizes_of(texts: Sequence[str]) -> np.ndarray:
+    """Bytes of each text, (texts,)."""
+    return np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -104,16 +128,34 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     if not models:
         raise ValueError("there is no compressed model to compare: read from a stage that makes one")
     texts = _held_out(config, context)
-    found = {BASE: measure(base, texts, config)}
-    for number, (name, folder) in enumerate(models.items()):
-        context.progress(number + 1, len(models) + 1, "models")
-        found[name] = measure(folder, texts, config)
+    sizes, done, before = sizes_of(texts), 0, 0
+    whole = int(sizes.sum())
+    total = whole * (len(models) + 2)
+
+    def measured(name: str, model: Path, cache: CacheDtype | None = None) -> Measurement:
+        """As it was kept in the work folder, or measured and kept."""
+        nonlocal done, before
+
+        def report(read: int) -> None:
+            context.progress(done + read, total, "bytes of text, under each model", before, name)
+
+        if (kept := context.work / f"measured-{name}.json").exists():
+            before += whole
+        else:
+            settings = config if cache is None else replace(config, new=0)
+            found = measure(model, texts, settings, cache, report)
+            write_json(kept, [found.nbytes, found.bits.tolist(), found.speed])
+        done += whole
+        nbytes, bits, speed = read_json(kept)
+        return Measurement(nbytes, np.array(bits), sizes, speed)
+
+    found = {name: measured(name, model) for name, model in {BASE: base, **models}.items()}
     within = [name for name in models if config.budget is None or found[name].nbytes <= config.budget]
     if not within:
-        sizes = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
-        raise ValueError(f"none of the models has at most {config.budget:,} bytes ({sizes}): raise the budget")
+        listed = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
+        raise ValueError(f"none of the models has at most {config.budget:,} bytes ({listed}): raise the budget")
     chosen = min(within, key=lambda name: found[name].bits.sum())
-    cached = measure(models[chosen], texts, replace(config, new=0), "int8")
+    cached = measured(f"{chosen}, int8 cache", models[chosen], "int8")
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
     bound = "" if config.budget is None else " within the budget"
@@ -210,7 +252,8 @@ def suite_config(config: CompareConfig) -> SuiteConfig:
 
 def check(config: CompareConfig, base: Path) -> None:
     """Before any stage runs: a missing base, and the errors of reading the suites."""
-    stage.check(config, base)
+    if config.base:
+        located(config.base, base)
     if config.suites:
         suite.check(suite_config(config), base)
 

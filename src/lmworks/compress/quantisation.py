@@ -138,17 +138,19 @@ def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Qua
     return tensor.detach().bfloat16()
 
 
-def check_floats(checkpoint: Checkpoint, requantise: bool = False) -> None:
-    """ValueError for weights that are quantised already, and for an adapter beside them."""
+def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None:
+    """ValueError for weights that are quantised already, and for an adapter beside them; `requantise` is None where it
+    is no setting."""
     blocks = getattr(checkpoint.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
     kinds = {found[0] for name in checkpoint.weights if (found := blocks(name))} if blocks else set[str]()
     if isinstance(checkpoint.weights, QuantisedWeights):
         kinds = {value.format for value in checkpoint.weights.quantised.values()}
     if kinds and not requantise:
+        instead = "let it teach a new student, by distillation with parameters=NUMBER"
+        instead = instead if requantise is None else "set requantise=true"
         raise ValueError(
-            f"the weights of {checkpoint.source} are quantised already ({', '.join(sorted(kinds))}), and rounding them "
-            "again adds to what they lost: take the floating-point model that they were made of, or set "
-            "requantise=true"
+            f"the weights of {checkpoint.source} are quantised already ({', '.join(sorted(kinds))}), and changing them "
+            f"adds to what they lost: take the floating-point model that they were made of, or {instead}"
         )
     if not kinds and has_adapter(checkpoint.model):
         raise ValueError(f"{checkpoint.source} has an adapter beside its weights: merge it first")

@@ -2,10 +2,12 @@
 `compress.teacher`, which stores what a teacher says, and `compress.distil`."""
 
 import copy
+import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,26 @@ from typing import Any
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
-from lmworks.compress.block_calibration import InputStatistics, blocks_of, read_calibration
-from lmworks.compress.config import FileFormat, GridConfig, PruneConfig, QuantiseConfig, RoundConfig, StructuredPruning
+from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration
+from lmworks.compress.config import (
+    FileFormat,
+    GridConfig,
+    PruneConfig,
+    QuantiseConfig,
+    QuantisedFileConfig,
+    RoundConfig,
+    StructuredPruning,
+)
 from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
-from lmworks.compress.quantisation import Grids, Quantisation, float_copy
+from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.compress.sparsity import sparsify
-from lmworks.compress.structured_pruning import prune_structure
+from lmworks.compress.structured_pruning import check_structure, prune_structure
 from lmworks.compress.student import evenly_spaced, keep_layers, new_student
 from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
+from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
 from lmworks.corpus.documents import DOCUMENTS, corpus_shards
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
@@ -80,7 +91,7 @@ def split_texts(inputs: Mapping[str, Path], share: float) -> tuple[list[str], li
 
 
 def check_format(checkpoint: Checkpoint, format: FileFormat) -> None:  # noqa: A002 - the field's word
-    """UnsupportedModel for a model that the format does not hold, before there is work that would be lost."""
+    """UnsupportedModel for a model that the format does not hold."""
     if format == "gguf":
         from lmworks.model.gguf_write import write_config as write_metadata
 
@@ -112,9 +123,19 @@ def file_bytes(folder: Path) -> int:
 
 
 def check(config: Any, base: Path) -> None:
-    """Before any stage with a `base` runs: LookupError or FileNotFoundError when that is not there."""
+    """Before any stage with a `base` runs: LookupError or FileNotFoundError when that is not there, ValueError as of
+    `check_base`."""
     if config.base:
-        located(config.base, base)
+        check_base(load(located(config.base, base), "stored"), config)
+
+
+def check_base(checkpoint: Checkpoint, config: Any) -> None:
+    """ValueError for what a stage of this config cannot make smaller, before there is work that would be lost."""
+    check_floats(checkpoint, getattr(config, "requantise", None))
+    if isinstance(config, QuantisedFileConfig):
+        check_format(checkpoint, config.format)
+    elif isinstance(config, PruneConfig) and isinstance(config.method, StructuredPruning):
+        check_structure(checkpoint.config, config.method)
 
 
 def outside_digest(config: Any, base: Path) -> str:
@@ -130,7 +151,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     """Post-training quantisation of the checkpoint of the one input, or `config.base`, calibrated on the documents of
     the others. ValueError as of `quantisation.quantise`, and for a budget that no file keeps to."""
     checkpoint = load_base(config.base, context)
-    check_format(checkpoint, config.format)
+    check_base(checkpoint, config)
     texts, grids, sections = split_texts(context.inputs, config.held_out)[0], None, list[Section]()
     if config.budget is not None:
         choices, grids = _under_budget(checkpoint, config, config.budget, texts, context)
@@ -147,30 +168,55 @@ def _under_budget(
 ) -> tuple[list[Choice], Grids]:
     """Choices of the matrices, and the grid of each layer for a file of at most `budget` bytes."""
 
-    def size(grids: Grids | None) -> int:
+    def size(config: QuantiseConfig, grids: Grids | None = None) -> int:
         """Bytes of the file with these grids, whichever method rounds to them."""
         rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
         with tempfile.TemporaryDirectory(dir=context.work) as scratch:
             return file_bytes(write(rounded, Path(scratch) / "model", config.format))
 
-    if (least := size(None)) > budget:
-        finer = ", set grid.bits=4" if config.grid.bits > 4 else ""
-        finer += ", set embedding=int4" if config.format == "gguf" and config.embedding_format != "int4" else ""
-        raise ValueError(
-            f"no file of {checkpoint.source} has {budget:,} bytes: with {config.grid.bits} bits everywhere and an "
-            f"embedding in {config.embedding_format} it has {least:,}. Raise the budget to that{finer}, or prune or "
-            "distil the model first"
-        )
+    if (least := size(config)) > budget:
+        wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes, and the budget is {budget:,}"
+        raise ValueError(f"{wanted}: {_finer(config, budget, size)}")
     text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
     offered = list(dict.fromkeys([config.grid, replace(config.grid, bits=8), None]))
     choices = measure_choices(float_copy(checkpoint.model), text, offered, context.progress)
     matrices = sum(min(choice.nbytes) for choice in choices)
     room = budget - least + matrices
     # In a file a matrix may take more than in memory: names, padding; and where its groups are wide, less.
-    while (excess := size(grids := allot(choices, room)) - budget) > 0:
+    while (excess := size(config, grids := allot(choices, room)) - budget) > 0:
         taken = sum(one.nbytes[one.grids.index(grids[one.names[0]])] for one in choices)
         room = max(taken - excess, matrices)
     return choices, grids
+
+
+def _finer(config: QuantiseConfig, budget: int, size: Callable[[QuantiseConfig], int]) -> str:
+    """Advice on settings for a file within the budget, which these do not reach."""
+    offered = {
+        "grid.bits=4": config.grid.bits > 4,
+        "grid.symmetric=true": not config.grid.symmetric,
+        "grid.group=128": config.format == "compressed-tensors" and config.grid.group < 128,
+        "format=gguf": config.format != "gguf",
+        "embedding=int4": config.embedding_format != "int4",
+    }
+
+    def bytes_with(settings: Sequence[str]) -> float:
+        table = to_mapping(config)
+        for path, value in map(parse_assignment, settings):
+            assign(table, path, value)
+        with suppress(ConfigError):  # of what the format does not hold
+            return size(from_mapping(QuantiseConfig, table))
+        return math.inf
+
+    needed = [setting for setting, smaller in offered.items() if smaller]
+    least = bytes_with(needed)
+    for setting in needed[::-1]:
+        rest = [each for each in needed if each != setting]
+        needed = rest if bytes_with(rest) <= max(budget, least) else needed
+    listed = ", ".join(needed)
+    if least > budget:
+        smallest = f"the smallest, with {listed}, has {least:,}" if listed else "no setting makes a smaller one"
+        return f"{smallest}. Raise the budget to that, or prune or distil the model first"
+    return f"set {listed}, with which it has {bytes_with(needed):,}, or raise the budget"
 
 
 def _bits_section(choices: Sequence[Choice], chosen: Grids, budget: int) -> Section:
@@ -275,6 +321,7 @@ def prune(
 def pruning(config: PruneConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, pruned by what the inputs' documents show of it."""
     base = load_base(config.base, context)
+    check_base(base, config)
     texts, _ = split_texts(context.inputs, config.held_out)
     pruned, seen = prune(base, config, texts, context.progress)
     deliver(pruned, context, "float")
@@ -289,8 +336,7 @@ def pruning(config: PruneConfig, context: StageContext) -> StageResult:
 
 def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
     """Parameters, those that are 0, and the parts of the decoder; heads and neurons are those of its first layer."""
-    decoder = checkpoint.config.decoder
-    assert decoder is not None
+    decoder = decoder_of(checkpoint.config)
     attention, feed_forward = decoder.blocks[0].attention, decoder.blocks[0].feed_forward
     zeros = sum(int((weight == 0).sum()) for weight in checkpoint.model.parameters())
     found = {"parameters": count_parameters(checkpoint.config), "zeros": zeros, "layers": len(decoder.blocks)}
@@ -384,9 +430,22 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
     teacher = load(context.models["teacher"])
     if config.parameters is not None:
         return new_student(teacher, config.parameters, config.seed), "a new model, by the dial"
-    layers = len(blocks_of(teacher.model))
-    kept = evenly_spaced(config.layers or -(-layers // 2), layers)
+    kept = kept_layers(config, teacher)
     return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
+
+
+def kept_layers(config: DistillConfig, teacher: Checkpoint) -> list[int]:
+    """The numbers of the teacher's layers that a student is cut of. ValueError for a teacher that has fewer, or is
+    quantised."""
+    check_floats(teacher)
+    layers = len(decoder_of(teacher.config).blocks)
+    return evenly_spaced(config.layers or -(-layers // 2), layers)
+
+
+def check_student(config: DistillConfig, teacher: str, base: Path) -> None:
+    """ValueError as of `kept_layers`, before any stage runs."""
+    if not config.base and config.parameters is None:
+        kept_layers(config, load(located(teacher, base), "stored"))
 
 
 def _check_teacher(teacher: Checkpoint, student: Checkpoint) -> None:

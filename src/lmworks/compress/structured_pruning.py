@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lmworks.compress.block_calibration import CalibrationText, blocks_of, check_length, recorded
+from lmworks.compress.block_calibration import CalibrationText, blocks_of, check_length, decoder_of, recorded
 from lmworks.compress.config import StructuredPruning
 from lmworks.compress.student import keep_layers
 from lmworks.model import config as configs
@@ -40,21 +40,12 @@ def prune_structure(
 ) -> Checkpoint:
     """The checkpoint without the parts that matter least on a text, which `magnitude` does not need. ValueError for
     parts that this model cannot lose."""
+    check_structure(checkpoint.config, config)
     model = copy.deepcopy(checkpoint.model).float().requires_grad_()
     blocks, ids = blocks_of(model), torch.zeros(0, 2, dtype=torch.int64)
     if text is not None:
         check_length(model, text)
         ids = text.ids
-    if config.layers >= len(blocks):
-        raise ValueError(f"the model has {len(blocks)} layers, and cannot lose {config.layers}: take out fewer")
-    for block in blocks:
-        position = block.attention.config.position
-        if config.neurons and not hasattr(block.feed_forward, "down"):
-            raise ValueError(
-                "neurons are of a dense feed-forward, and this model has experts: take out layers or heads"
-            )
-        if (config.heads or config.kv_groups) and not isinstance(position, configs.Rope | None):
-            raise ValueError(f"each head has its own {position.kind}: take out neurons or layers only")
     scores = importance(model, config, ids, progress)
     layers = list(range(len(blocks)))
     if config.layers:
@@ -64,6 +55,21 @@ def prune_structure(
     if write_config(pruned.config)["model_type"] == OWN.model_type != write_config(checkpoint.config)["model_type"]:
         raise ValueError("no family of transformers has heads of this width in so few: take out neurons or layers only")
     return pruned
+
+
+def check_structure(model: configs.ModelConfig, config: StructuredPruning) -> None:
+    """ValueError for parts that a model of this config cannot lose."""
+    blocks = decoder_of(model).blocks
+    if config.layers >= len(blocks):
+        raise ValueError(f"the model has {len(blocks)} layers, and cannot lose {config.layers}: take out fewer")
+    for block in blocks:
+        position = block.attention.position
+        if config.neurons and not isinstance(block.feed_forward, configs.FeedForward):
+            raise ValueError(
+                "neurons are of a dense feed-forward, and this model has experts: take out layers or heads"
+            )
+        if (config.heads or config.kv_groups) and not isinstance(position, configs.Rope | None):
+            raise ValueError(f"each head has its own {position.kind}: take out neurons or layers only")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -169,8 +175,7 @@ def _highest(scores: Tensor, count: int) -> Tensor:
 
 def keep_parts(checkpoint: Checkpoint, kept: Sequence[Kept]) -> Checkpoint:
     """The checkpoint with these parts of its layers alone."""
-    decoder = checkpoint.config.decoder
-    assert decoder is not None
+    decoder = decoder_of(checkpoint.config)
     weights, blocks = dict(checkpoint.model.state_dict()), []
     for number, (block, own) in enumerate(zip(decoder.blocks, kept, strict=True)):
         attention, feed_forward = block.attention, block.feed_forward

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lmworks.compress.block_calibration import decoder_of
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.huggingface import write_config
 from lmworks.model.initialisation import by_fan_in, initialise
@@ -21,9 +22,7 @@ def evenly_spaced(count: int, layers: int) -> list[int]:
 
 def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     """The decoder with these of its layers, in order, and all other weights. ValueError for a model without one."""
-    decoder = checkpoint.config.decoder
-    if decoder is None:
-        raise ValueError(f"only a decoder's layers are left out, and {checkpoint.source} has none")
+    decoder = decoder_of(checkpoint.config)
     config = replace(checkpoint.config, decoder=replace(decoder, blocks=tuple(decoder.blocks[n] for n in layers)))
     places, weights = {str(old): str(new) for new, old in enumerate(layers)}, {}
     for name, weight in checkpoint.model.state_dict().items():

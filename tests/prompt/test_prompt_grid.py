@@ -128,11 +128,12 @@ def test_the_spread_is_that_of_the_worst_and_the_best_variant(task, tmp_path):
 
 def test_a_prompt_is_kept_tested_promoted_and_rolled_back_by_commands(task, tmp_path, tiny_folder):
     file, workspace = tmp_path / "p.toml", ("--workspace", tmp_path / "workspace")
-    file.write_text(PROMPT.replace("{i}", "one"), "utf-8")
+    short = PROMPT + "[sampling]\nmax_tokens = 4\n"
+    file.write_text(short.replace("{i}", "one"), "utf-8")
     assert "--reason" in refused("prompt", "new", file, *workspace)
     run("prompt", "new", file, "--reason", "the first", *workspace)
     run("prompt", "label", "echo", "production", "--reason", "there is none", *workspace)
-    file.write_text(PROMPT.replace("{i}", "two"), "utf-8")
+    file.write_text(short.replace("{i}", "two"), "utf-8")
     run("prompt", "new", file, "--reason", "shorter", *workspace)
     assert "+two" in run("prompt", "diff", "echo:production", "echo", *workspace)
     assert "lmworks prompt test" in refused("prompt", "label", "echo", "production", "--reason", "good", *workspace)

@@ -108,8 +108,25 @@ def run(
     respond: Respond,
     engine: "EngineProtocol | None" = None,
 ) -> StageResult:
-    """Ask, measure, and write the run: a row for each item, the scores, the report, with the criticism where it is
-    asked for."""
+    """Write the run (`write_run`), and make its report, with the criticism where it is asked for."""
+    results, scores = write_run(config, context, tasks, answers, signature)
+    metrics = {name: {key: each.score for key, each in of_task.items()} for name, of_task in scores.items()}
+    settings = {"model": Path(context.models["model"]).name, "data": config.data, "rows of each task": config.limit}
+    settings |= {name: getattr(config, name) for name in ("shots", "weights", "seed")}
+    report = sections([one.task for one in tasks], results, scores, settings)
+    if config.critique:
+        found = [example.item for one in tasks if one.task.request == "generation" for example in one.examples]
+        parts = critique(respond, engine, found, config.seed)
+        for number, part in enumerate(parts, 1):
+            report += (part,)
+            context.progress(number, None, "parts of the criticism")
+    return StageResult(metrics, report)
+
+
+def write_run(
+    config: SuiteConfig, context: StageContext, tasks: Sequence[TaskItems], answers: Answers, signature: object
+) -> tuple[list[Result], dict[str, dict[str, TaskScore]]]:
+    """Ask, measure, and write a row for each item and the scores: what it returns too."""
     total, kept, done = sum(len(one.examples) for one in tasks), 0, 0
     results: list[Result] = []
     scores: dict[str, dict[str, TaskScore]] = {}
@@ -129,17 +146,7 @@ def run(
         results += rows
         scores[one.task.name] = of_task
     write_results(context.output, results, scores)
-    metrics = {name: {key: each.score for key, each in of_task.items()} for name, of_task in scores.items()}
-    settings = {"model": Path(context.models["model"]).name, "data": config.data, "rows of each task": config.limit}
-    settings |= {name: getattr(config, name) for name in ("shots", "weights", "seed")}
-    report = sections([one.task for one in tasks], results, scores, settings)
-    if config.critique:
-        found = [example.item for one in tasks if one.task.request == "generation" for example in one.examples]
-        parts = critique(respond, engine, found, config.seed)
-        for number, part in enumerate(parts, 1):
-            report += (part,)
-            context.progress(number, None, "parts of the criticism")
-    return StageResult(metrics, report)
+    return results, scores
 
 
 def _kept(folder: Path) -> dict[int, Response]:

@@ -28,7 +28,7 @@ from lmworks.evaluate.metric import Metric, Response, check_items, value_row
 from lmworks.evaluate.promotion import Gate, Promotion
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import TaskScore, read_results, read_scores
-from lmworks.evaluate.suite import KEPT, Answers, TaskItems, run
+from lmworks.evaluate.suite import KEPT, Answers, TaskItems, write_run
 from lmworks.evaluate.task import Example, Task, examples
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.model.checkpoint import Checkpoint
@@ -162,8 +162,8 @@ def run_grid(
                 context = StageContext({}, output, work, models={"model": cell.model}, progress=progress)
                 answers = _answers(filled, models[cell.model], variant.enforced, seed)
                 items = TaskItems(task, found, cases, metrics)
-                run(SuiteConfig((task.name,), seed=seed), context, [items], answers, cell.key, lambda *_: [])
-                responses = [row.response for row in read_results(output)[0]]
+                results, _ = write_run(SuiteConfig((task.name,), seed=seed), context, [items], answers, cell.key)
+                responses = [row.response for row in results]
                 form = variant.prompt.format
                 valid = None if form is None else sum(form.accepts(one.text) for one in responses)
                 size = sum(len(one.log_probabilities) for one in responses) / len(responses)

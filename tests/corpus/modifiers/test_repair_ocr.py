@@ -60,7 +60,7 @@ def test_few_right_words_are_changed_by_much_or_little_noise(share: float) -> No
 
 FREQUENT = "the might which will found ask find down he as is to of and that was for on are with this from have in it"
 RARE = "clear claim close cloud show own town crown brown blown lying pie tie die light night right white while"
-WORDS: dict[str, int] = dict.fromkeys(FREQUENT.split(), 5000) | dict.fromkeys(RARE.split(), 100)
+WORDS = {str(word): 5000 for word in FREQUENT.split()} | {str(word): 100 for word in RARE.split()}
 MISREAD = "tlie the, Tlie The, rnight might, vvhich which, wi1l will, f0und found, l8O5 1805, 18O5 1805"
 NOT_MISREAD = "ﬁnd, clown, lie, 1st, MP3, iii, 100l, R2D2, lO, o14, 0o755, 1805"  # "clown", not "down"
 

@@ -18,44 +18,35 @@ def by_script(text: str) -> tuple[str, float]:
     return ("ru", 0.9) if cyrillic > latin else ("en", 0.8)
 
 
-def test_a_paragraph_in_another_language_is_marked() -> None:
+def test_a_paragraph_in_another_language_is_tagged() -> None:
     text = f"{ENGLISH}\n\n{RUSSIAN}\n\n{ENGLISH}\n\nда"  # the last one is too short to tell
     found = language(Text(text), by_script)
-    start = text.index(RUSSIAN)
+    start, own = text.index(RUSSIAN), 2 * len(ENGLISH)
     assert found.labels == {"language": "en"}
     assert found.spans == (TaggedSpan("language.ru", start, start + len(RUSSIAN), 0.9),)
-    own = 2 * len(ENGLISH)
     assert found.scores == {"language_probability": 0.8, "language_share": own / (own + len(RUSSIAN))}
 
 
 def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
     asked: list[str] = []
-
-    def identify(text: str) -> tuple[str, float]:
-        asked.append(text)
-        return by_script(text)
-
-    licence = (ENGLISH + " ") * 30
-    body = (RUSSIAN + " ") * 300
-    found = language(Text(licence + body), identify)
+    before, body = (ENGLISH + " ") * 30, (RUSSIAN + " ") * 300
+    found = language(Text(before + body), lambda text: asked.append(text) or by_script(text))
     assert found.labels == {"language": "ru"}
     assert len(asked) == 1 and 1_900 <= len(asked[0]) <= 2_010
-    assert asked[0].startswith(licence[:500]) and asked[0].endswith(body[-500:])
+    assert asked[0].startswith(before[:500]) and asked[0].endswith(body[-500:])
 
 
 @pytest.mark.parametrize("text", ["", "ok", "12 + 34 = 46 | " * 50, "???\n\n!!!"])
 def test_too_few_letters_are_undetermined(text: str) -> None:
     found = language(Text(text), by_script)
-    assert found.labels == {"language": "und"} and found.scores == {} and found.spans == ()
+    assert (found.labels, found.scores, found.spans) == ({"language": "und"}, {}, ())
 
 
 @given(st.lists(st.sampled_from([ENGLISH, RUSSIAN, "\n", "\n\n", "\n \t", " ", "да"])).map("".join))
-def test_marks_cover_whole_paragraphs(text: str) -> None:
-    marks = language(Text(text), by_script).spans
-    for mark in marks:
-        assert text[mark.start : mark.end].strip()
-        assert mark.end == len(text) or text[mark.end] == "\n"
-        assert mark.start == 0 or text[mark.start - 1] == "\n"
+def test_spans_cover_whole_paragraphs(text: str) -> None:
+    for span in language(Text(text), by_script).spans:
+        assert text[span.start : span.end].strip()
+        assert (text + "\n")[span.end] == ("\n" + text)[span.start] == "\n"
 
 
 @pytest.mark.slow
@@ -64,24 +55,13 @@ def test_marks_cover_whole_paragraphs(text: str) -> None:
     [
         *(("en", ENGLISH), ("ru", RUSSIAN)),
         ("fr", "Le port était calme quand les premiers bateaux sont rentrés, les filets à moitié vides."),
-        ("es", "El puerto estaba en calma cuando volvieron los primeros barcos con las redes medio vacías."),
         ("zh", "第一批船只带着半空的渔网回来时，港口一片寂静，没有人谈论这件事。"),
-        ("ja", "最初の船が半分空の網を積んで戻ってきたとき、港は静かで、誰もそのことを話さなかった。"),
         ("ar", "كان الميناء هادئا عندما عادت القوارب الأولى بشباكها نصف الفارغة ولم يتحدث أحد عن ذلك."),
+        # A small language needs more evidence than a large one.
+        *(("en", "do i get my pay on a monday"), ("en", "how do i say hi in thai")),
+        ("pcm", "Everi human being, na free dem born am wey dem get di same dignity and di same rights"),
     ],
 )
 def test_py3langid_knows_real_sentences(code: str, text: str) -> None:
     found, probability = py3langid(text)
-    assert found == code and 0.5 < probability <= 1
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        ("en", "do i get my pay on a monday"),
-        ("en", "how do i say hi in thai"),
-        ("pcm", "Everi human being, na free dem born am wey dem get di same dignity and di same rights"),
-    ],
-)
-def test_a_small_language_needs_more_evidence_than_a_large_one(code: str, text: str) -> None:
-    assert py3langid(text)[0] == code
+    assert found == code and 0 < probability <= 1

@@ -83,6 +83,7 @@ class Ranges(Sequence[tuple[T, ...]], Generic[T]):
 
     @classmethod
     def of(cls, rows: Iterable[tuple[T, ...]], kind: type[T]) -> "Ranges[T]":
+        """The ranges of documents that are in memory as objects."""
         return cls(_column(rows, kind), kind)
 
     def __len__(self) -> int:

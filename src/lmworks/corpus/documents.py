@@ -90,6 +90,7 @@ class ShardWriter:
         folder.mkdir(parents=True)
 
     def add(self, document: Document) -> None:
+        """Write a document behind the others."""
         self.add_line(document_to_json(document).encode() + b"\n")
 
     def add_line(self, line: bytes) -> None:
@@ -270,6 +271,7 @@ class DocumentStore:
         return None
 
     def rejected(self) -> list[RejectedRecord]:
+        """The rejected records beside the documents."""
         return read_rows(RejectedRecord, self.folder / REJECTED)
 
 

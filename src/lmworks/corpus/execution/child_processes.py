@@ -36,6 +36,6 @@ def end_with_parent() -> None:
 
 
 def how_it_ended(process: BaseProcess) -> str:
-    """Of a process that has ended: by which signal, or with which status."""
+    """The signal, or the status, with which a process has ended."""
     code = process.exitcode or 0
     return signal.Signals(-code).name if code < 0 else f"status {code}"

@@ -37,6 +37,7 @@ class ExecutionConfig:
 
     @property
     def count(self) -> int:
+        """The number of processes."""
         return self.workers or processor_count()
 
 
@@ -55,14 +56,14 @@ def carry_out(
 ) -> None:
     """Do the parts that are not done. An exception of one is raised when it comes; what is done stays done.
 
-    Sizes in bytes, of a `unit` that begins so, are told in kB or MB.
+    Sizes in bytes, of a `unit` that begins so, are reported in kB or MB.
 
     An iterator of parts is asked for the next one when somebody is about to be free for it; `total` then says what
     their sizes add up to. Ctrl-C ends the processes at once, and loses the parts that they were at.
 
     Raises what a part raises, and ChildProcessError for one at which processes died again and again.
     """
-    done = kept = told = 0  # sizes; of what is done, what was there from before
+    done = kept = reported = 0  # sizes; of what is done, what was there from before
 
     def missing() -> Iterator[Part[P]]:
         nonlocal done, kept
@@ -79,22 +80,22 @@ def carry_out(
     todo = missing()
     if isinstance(parts, Sequence):
         total = sum(part.size for part in parts)
-        todo = iter(list(todo))  # all that is there already is told of first
+        todo = iter(list(todo))  # all that is there already is reported of first
     if unit.startswith("bytes"):
         unit, progress = in_units(total or 0, progress, unit)
     progress(done, total, unit, kept)
-    told = done
+    reported = done
     with closing(_finished(work, todo, execution)) as finished:
         for part in finished:
             done += part.size
             progress(done, total, unit, kept)
-            told = done
-    if told != done:
+            reported = done
+    if reported != done:
         progress(done, total, unit, kept)
 
 
 def in_units(size: int, progress: Report, unit: str = "bytes") -> tuple[str, Report]:
-    """What progress in bytes is told in, and who tells it."""
+    """The unit for progress in bytes, and a report in that unit."""
     name, scale = ("MB", 1_000_000) if size >= 100_000_000 else ("kB", 1000)
 
     def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:

@@ -67,7 +67,7 @@ def _connected(workers: int) -> Iterator[Any]:
     """Ray, connected to the cluster of RAY_ADDRESS, or to one that is started here and ends with the block. Who is
     connected already stays so."""
     address = os.environ.get("RAY_ADDRESS", "")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is message to anybody
     if not address:  # on the loopback interface alone, as Ray does by itself on other systems than Linux
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
@@ -104,5 +104,5 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except OSError as error:
-        told = f"RAY_ADDRESS is {address}, and no cluster answers there: {error.strerror or error}"
-        raise ConnectionError(f"{told}. Start one there, or unset it, and one is started here") from None
+        message = f"RAY_ADDRESS is {address}, and no cluster answers there: {error.strerror or error}"
+        raise ConnectionError(f"{message}. Start one there, or unset it, and one is started here") from None

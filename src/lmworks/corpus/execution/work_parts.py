@@ -14,7 +14,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[P]):
-    """What one call works on, and what it makes: a file, or a folder of files.
+    """The work of one call, and what it makes: a file, or a folder of files.
 
     size      For the progress, in the unit of the whole.
     consumes  A file that was made for this part alone, and goes when the part is done.
@@ -38,6 +38,7 @@ class Prepared(Generic[P]):
 
 
 def prepared(work: Work[P] | Prepared[P]) -> AbstractContextManager[Work[P]]:
+    """A context with the function of a part."""
     return work.prepare() if isinstance(work, Prepared) else nullcontext(work)
 
 
@@ -63,6 +64,7 @@ def do_part(work: Work[P], part: Part[P]) -> None:
 
 
 def delete(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -91,12 +91,13 @@ class _Worker(Generic[P]):
         theirs.close()
 
     def begin(self, part: Part[P]) -> None:
+        """Have the process do a part."""
         self.part = part
         with suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as its answer will tell
             self.connection.send(part)
 
     def answer(self) -> BaseException | None:
-        """What the part raised, None where it is done. EOFError where the process died."""
+        """The error that the part raised, None where it is done. EOFError where the process died."""
         try:
             error = self.connection.recv()
         except ConnectionResetError:
@@ -105,6 +106,7 @@ class _Worker(Generic[P]):
         return error
 
     def kill(self) -> None:
+        """End the process, whatever it is at."""
         self.process.kill()
         self.process.join()
         self.connection.close()

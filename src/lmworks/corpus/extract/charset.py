@@ -114,6 +114,7 @@ def well_formed(text: str) -> str:
 
 
 def normalise_newlines(text: str) -> str:
+    """Text whose lines end with `\\n` alone."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -154,7 +155,7 @@ def _read(raw: bytes, declared: str | None) -> tuple[str, str]:
 
 
 def _meant(declared: str | None) -> tuple[str, ...]:
-    """What a declared name means in practice, and by itself."""
+    """The encodings that a declared name stands for, in practice and by itself."""
     codec = text_codec(declared or "") or ""
     return tuple(filter(None, (_SUPERSETS.get(codec), codec)))
 
@@ -178,11 +179,13 @@ def _guessed(raw: bytes) -> tuple[str, str]:
     """The most plausible legacy encoding in which all bytes are valid, else Windows-1252."""
     from charset_normalizer import from_bytes
 
-    told = raw
+    sample = raw
     if len(raw) > _SAMPLE:  # only some places of it are measured: those have to be such that are not ASCII
-        told = b"".join(line for line in raw.splitlines(keepends=True) if not line.isascii())
+        sample = b"".join(line for line in raw.splitlines(keepends=True) if not line.isascii())
     matches = list(
-        from_bytes(told, cp_isolation=list(_LEGACY), preemptive_behaviour=False, enable_fallback=False, chunk_size=2048)
+        from_bytes(
+            sample, cp_isolation=list(_LEGACY), preemptive_behaviour=False, enable_fallback=False, chunk_size=2048
+        )
     )
     of_its_language = [
         name
@@ -191,7 +194,7 @@ def _guessed(raw: bytes) -> tuple[str, str]:
         for name in match.could_be_from_charset
         if match.language in _WRITTEN_IN.get(name, ())
     ]
-    if matches and matches[0].coherence == matches[0].multi_byte_usage == 0 and not _TWO_LETTERS.search(told):
+    if matches and matches[0].coherence == matches[0].multi_byte_usage == 0 and not _TWO_LETTERS.search(sample):
         of_its_language = ["cp1252"]  # none was seen: only a few quotation marks or accents are beyond ASCII
     for codec in (*of_its_language, *(match.encoding for match in matches), "cp1252"):
         if (text := _strict(raw, codec)) is not None:

@@ -101,7 +101,7 @@ def _prepare(root: Element, styles: Mapping[str, Element]) -> None:
 
 
 def _outline_level(identifier: str, styles: Mapping[str, Element]) -> str:
-    """That of a style, or of the one that it is based on; empty for one without, and at the end of a circle."""
+    """The outline level of a style, or of the one that it is based on; empty where there is none, as in a circle."""
     for _ in range(_MAX_INHERITANCE):
         style = styles.get(identifier)
         name = _value(style, "name")

@@ -147,15 +147,15 @@ def join_flowed(text: str, delete_space: bool = False) -> str:
     quotation begin with one `>` for each level and a space.
     """
     lines: list[tuple[int, list[str]]] = []  # the level of a quotation, and the pieces of a paragraph in it
-    goes_on = False
+    is_open = False
     for line in text.split("\n"):
         content = line.lstrip(">")
         level = len(line) - len(content)
         content = content.removeprefix(" ")  # the space of "space-stuffing" (section 4.4)
         signature = content == "-- "  # which is never flowed (section 4.3)
-        if not goes_on or signature or level != lines[-1][0]:
+        if not is_open or signature or level != lines[-1][0]:
             lines.append((level, []))
-        goes_on = content.endswith(" ") and not signature
-        lines[-1][1].append(content[:-1] if goes_on and delete_space else content)
+        is_open = content.endswith(" ") and not signature
+        lines[-1][1].append(content[:-1] if is_open and delete_space else content)
     joined = ((level, "".join(pieces)) for level, pieces in lines)
     return "\n".join(f"{'>' * level} {line}".rstrip(" ") if level else line for level, line in joined)

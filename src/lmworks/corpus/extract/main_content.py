@@ -76,9 +76,9 @@ def extract_html(raw: bytes, charset: str | None = None, web: Literal["main", "f
     if not markdown.strip():
         raise UnusableError(f"a page without {'text' if web == 'whole' else 'main text'}")
     title = stated.pop("title", "")
-    told = {} if web == "main" else {"web": web}
-    told |= {"kind": "manual"} if names_code(markdown) else {}
-    return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **told})
+    facts = {} if web == "main" else {"web": web}
+    facts |= {"kind": "manual"} if names_code(markdown) else {}
+    return Extracted(markdown, "web-page", EXTRACTOR_VERSION, title, {**decoded.metadata, **stated, **facts})
 
 
 def extract_main(html: str, mode: Mode = "default", headline: bool = False) -> str:
@@ -143,7 +143,7 @@ def decide(page: TextBlocks, table: Table, weights: NDArray[np.float64] | None =
 
 
 def _without_prose(table: Table, boilerplate: Kept) -> Kept:
-    """What trafilatura keeps of a page on which the model finds nothing; else all that is not links or boilerplate.
+    """The choice of trafilatura for a page on which the model finds nothing; else all that is not links or boilerplate.
 
     The only text of a page is what it says, though it be a link.
     """
@@ -153,7 +153,7 @@ def _without_prose(table: Table, boilerplate: Kept) -> Kept:
 
 
 def _whole_tables(page: TextBlocks, table: Table, tables: NDArray[np.int64], kept: Kept) -> Kept:
-    """What is kept when a table is as a whole, or not at all: where more than half is of what is no link in it.
+    """The choice with each table whole or left out: whole where more than half is of what is no link in it.
 
     A table that the container is a part of, or that is all there is in it, is a means of layout. One that is all that
     is kept stays as it is.

@@ -35,10 +35,11 @@ class BlockWriter:
         self._before: list[_Container] = []  # of the block before
 
     def open(self, first: str, rest: str, tight: bool = False) -> None:
-        """What follows, up to `close`, is inside of a container: its first line after `first`, others after `rest`."""
+        """Begin a container of what follows, up to `close`: its first line after `first`, others after `rest`."""
         self._containers.append(_Container(first, rest, tight))
 
     def close(self) -> None:
+        """End the innermost container."""
         self._containers.pop()
 
     def block(self, text: str) -> None:
@@ -56,6 +57,7 @@ class BlockWriter:
         self._before = inside
 
     def text(self) -> str:
+        """All blocks as they were written."""
         return "".join(self._parts)
 
     def _gap(self, inside: list[_Container]) -> str:

@@ -23,14 +23,17 @@ _LONGEST_TITLE = 1_000
 
 
 def extract_markdown(raw: bytes) -> Extracted:
+    """Markdown, titled by its first heading of the highest rank."""
     return _extract(raw, "markdown", markdown_title)
 
 
 def extract_rest(raw: bytes) -> Extracted:
+    """reStructuredText, titled by its first underlined line."""
     return _extract(raw, "rest", rest_title)
 
 
 def extract_plain(raw: bytes) -> Extracted:
+    """Plain text, titled by an underlined line as well."""
     return _extract(raw, "plain", rest_title)
 
 

@@ -1,4 +1,4 @@
-"""What a page states about itself: title, date, language and licence.
+"""Statements of a page about itself: title, date, language and licence.
 
 Only its own statements count: elements and attributes made for them, and JSON-LD (schema.org) that is about the page.
 Where a page states several licences, none is taken, since each may be that of one picture.
@@ -96,17 +96,17 @@ def _licence(tree: Any, stated: Mapping[str, str]) -> dict[str, str]:
     addresses = {" ".join(link.get("href").split()) for link in links}
     addresses.add(next((stated[name] for name in _LICENCES if name in stated), ""))
     addresses.add(stated.get("json license", ""))
-    told = {
+    found = {
         address.removesuffix("/"): {each.expression for each in statements(address)} for address in addresses - {""}
     }
-    expressions = set().union(*told.values())
-    if len(expressions) == 1 and all(told.values()):
+    expressions = set().union(*found.values())
+    if len(expressions) == 1 and all(found.values()):
         return {"licence": expressions.pop()}
-    return {"licence_address": next(iter(told))} if len(told) == 1 else {}
+    return {"licence_address": next(iter(found))} if len(found) == 1 else {}
 
 
 def _json_ld(tree: Any) -> Iterator[dict[str, str]]:
-    """What each node that is about a page says of it, each by "json" and its key."""
+    """The texts in each node that is about a page, each by "json" and its key."""
     for script in tree.xpath("//script[contains(@type, 'ld+json')]")[:_MOST]:
         try:
             found = json.loads(script.text) if script.text and len(script.text) <= _MOST_JSON else []

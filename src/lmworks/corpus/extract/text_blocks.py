@@ -211,6 +211,7 @@ def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> NDAr
 
 
 def asks(text: str) -> bool:
+    """Whether a short text asks the reader for something, or names rights and authors."""
     return len(text) < _ASKS_LENGTH and _ASKS.search(text.lower()) is not None
 
 

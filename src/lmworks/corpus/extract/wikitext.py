@@ -208,8 +208,8 @@ def _html_of(lines: Iterable[str]) -> Iterable[str]:
         if levels and not (is_item and signs[0] == levels[0]):
             yield "".join(_LIST[sign][1] for sign in reversed(levels))
             levels = ""
-        goes_on = kind == inside
-        if not goes_on:
+        continues = kind == inside
+        if not continues:
             yield (f"</{inside}>" if inside else "") + (f"<{kind}>" if kind else "")
             inside = kind
         if is_item and found:
@@ -223,7 +223,7 @@ def _html_of(lines: Iterable[str]) -> Iterable[str]:
         elif kind == "pre":
             yield _emphasis(line[1:]) + "\n"
         elif kind:
-            yield ("<br>" if goes_on else "") + _emphasis(line.strip())
+            yield ("<br>" if continues else "") + _emphasis(line.strip())
     yield "".join(_LIST[sign][1] for sign in reversed(levels)) + (f"</{inside}>" if inside else "")
 
 

@@ -108,7 +108,7 @@ def read_tar(stream: io.BufferedReader) -> Iterator[Member | RejectedRecord]:
 
 
 class _Blocks:
-    """What `tarfile` reads from; keeps the last blocks, to see at which one it has ended."""
+    """The stream that `tarfile` reads; keeps the last blocks, to see at which one it has ended."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -163,7 +163,7 @@ _DECOMPRESSORS: Mapping[str, Callable[[], Any]] = {
 
 
 def open_compressed(stream: io.BufferedReader, packing: str, budget: ByteBudget) -> io.BufferedReader:
-    """What the stream unpacks to; it cannot be sought. Damage raises when what came before it was read."""
+    """The unpacked stream; it cannot be sought. Damage raises when what came before it was read."""
     if packing == "zstd":
         import pyarrow
 

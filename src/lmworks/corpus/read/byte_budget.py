@@ -21,8 +21,8 @@ FATAL = (BudgetError, MemoryError, UnreachableError)
 
 
 class ByteBudget:
-    """Of each record so many bytes, and of all that a file unpacks to, at any depth, 100 MB or 200 times what was read
-    of it, whichever is more."""
+    """A limit on the bytes of a record, and on all that a file unpacks to, at any depth: 100 MB or 200 times what was
+    read of it, whichever is more."""
 
     def __init__(self, source: BinaryIO, record_bytes: int) -> None:
         self.record_bytes = record_bytes
@@ -51,6 +51,7 @@ class ByteBudget:
 
     @property
     def too_large(self) -> str:
+        """The reason to reject a larger record."""
         return f"larger than max_bytes = {self.record_bytes:,} bytes"
 
 

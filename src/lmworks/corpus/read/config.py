@@ -1,4 +1,4 @@
-"""What is read, and what is left out on purpose."""
+"""Settings of reading: the sources, what of them is left out, and the bounds of a record."""
 
 from dataclasses import dataclass, field
 from typing import Literal

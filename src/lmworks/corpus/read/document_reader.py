@@ -22,7 +22,7 @@ from lmworks.corpus.sources.packaged_docs import (
 from lmworks.corpus.sources.remote_objects import find_objects
 from lmworks.records import Document, RejectedRecord
 
-TOLD = 10_000  # rejected records of a file that are told one by one
+LISTED = 10_000  # rejected records of a file that are listed one by one
 _REASONS, _OTHER = 100, "other reasons"  # that the others are counted by, and what stands for all further ones
 _DEATHS = 16  # of the process over records of one file
 _TOGETHER = 64  # files that are asked for at once
@@ -98,7 +98,7 @@ def read_documents(
 
 
 def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
-    """What there is to read, in its order: files in one pass, so that one that two sources share is read once."""
+    """All there is to read, in order: files in one pass, so that one that two sources share is read once."""
     _check_some(config)
     yield from _files(config, base)
     yield from (name for name in NAMED_SOURCES if name in config.sources)
@@ -197,7 +197,7 @@ def _items_of(found: Iterable[Found], asked: Request, sandbox: Sandbox) -> Itera
             request = replace(asked, found=tuple(some))
             if request.piece is not None and not request.piece.end:
                 request = replace(request, piece=None, received=request.piece.start)
-            yield from _told(_of_files(request, sandbox), request.found)
+            yield from _without_repetition(_of_files(request, sandbox), request.found)
         else:
             for each in some:
                 yield from _of_other(each, asked.config)
@@ -251,16 +251,16 @@ def _read(request: Request, mark: Mark) -> Iterator[Batch]:
     return read_files(request, mark)
 
 
-def _told(items: Iterable[tuple[int, Any]], found: Sequence[FoundFile]) -> Iterator[Any]:
-    """Of what is rejected of a file, the first `TOLD` are told one by one and the others counted by their reasons: a
+def _without_repetition(items: Iterable[tuple[int, Any]], found: Sequence[FoundFile]) -> Iterator[Any]:
+    """The items, of the rejected ones of a file no more than `LISTED` one by one and the others counted by reason: a
     file of some kB may unpack to a million empty rows."""
     for place, some in groupby(items, lambda each: each[0]):
-        told, others = 0, Counter[str]()
+        listed, others = 0, Counter[str]()
         for _, item in some:
-            told += isinstance(item, RejectedRecord)
-            if isinstance(item, RejectedRecord) and told > TOLD:
+            listed += isinstance(item, RejectedRecord)
+            if isinstance(item, RejectedRecord) and listed > LISTED:
                 others[item.reason if item.reason in others or len(others) < _REASONS else _OTHER] += item.count
             else:
                 yield item
         for reason, count in others.items():
-            yield RejectedRecord(found[place].uri, f"{reason} (after {TOLD:,} that are told one by one)", count)
+            yield RejectedRecord(found[place].uri, f"{reason} (after {LISTED:,} that are told one by one)", count)

@@ -1,4 +1,4 @@
-"""What a file is, from its name and from what it begins with.
+"""Formats of files, by their names and first bytes.
 
 The suffix says what the author meant; bytes that only another format begins with say what it is, so that a `.txt` that
 is a zip file is read as one, and an `.html` that is a PDF goes to the extractor of PDF. A name without a suffix, such
@@ -90,7 +90,7 @@ def media_type_of(declared: str | None, head: bytes) -> str | None:
 
 
 def name_behind_compression(name: str) -> str:
-    """What the content of a compressed file is called: `a.txt.gz` holds `a.txt`, `a.tgz` holds `a.tar`."""
+    """The name of the content of a compressed file: `a.txt.gz` holds `a.txt`, `a.tgz` holds `a.tar`."""
     path = PurePosixPath(name)
     suffix = path.suffix.lower()
     if _KINDS.get(suffix) not in COMPRESSIONS:

@@ -41,8 +41,8 @@ def read_mbox(stream: io.BufferedReader, budget: ByteBudget) -> Iterator[Item]:
         is_start = line.endswith(b"\n")
     if before:
         example = "From name@example.org Mon Jan  1 00:00:00 2024"
-        told = f"{before:,} bytes before the first message, which begins with a line such as '{example}'"
-        yield RejectedRecord("", told)
+        reason = f"{before:,} bytes before the first message, which begins with a line such as '{example}'"
+        yield RejectedRecord("", reason)
     if number:
         yield _message(number, message, size, budget)
 

@@ -32,8 +32,8 @@ def read_mediawiki(stream: io.BufferedReader, budget: ByteBudget) -> Iterator[It
     except FATAL:
         raise
     except Exception as error:  # of the parser, or of an encoding that is not known
-        told = str(error) if isinstance(error, UnusableError) else f"XML that is broken or cut off: {error}"
-        yield RejectedRecord("", told)
+        reason = str(error) if isinstance(error, UnusableError) else f"XML that is broken or cut off: {error}"
+        yield RejectedRecord("", reason)
     for reason, count in passed.items():
         yield RejectedRecord("", reason, count)
 

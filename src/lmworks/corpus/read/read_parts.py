@@ -1,4 +1,4 @@
-"""What is read, cut into parts of about equal work: many small files, or a piece of a large one.
+"""Parts of about equal work to read: many small files, or a piece of a large one.
 
 Tables of JSON Lines and Parquet are cut where they lie. Any other container that is large is read once, in a sandbox,
 and its records are put into pieces, which others turn into documents meanwhile; reading takes a hundredth of the time
@@ -47,7 +47,7 @@ class PartSizes:
 
 @dataclass(frozen=True, slots=True)
 class ReadPart:
-    """What one process reads: files, one after another, or the piece of one file."""
+    """The work of one process: files, one after another, or the piece of one file."""
 
     found: tuple[Found, ...]
     config: ReadConfig
@@ -193,7 +193,7 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tupl
 
 
 def _of_groups(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
-    """What the file has beside its row groups counts as of the last."""
+    """Ranges of row groups; what the file has beside them counts as of the last."""
     from lmworks.corpus.read.table_rows import row_groups
 
     groups = row_groups(stream, cut.config.columns)

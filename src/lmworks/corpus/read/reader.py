@@ -73,8 +73,8 @@ def read_files(request: Request, mark: Mark) -> Iterator[Batch]:
             mark(~number)
             ended = request.ended.get(number)
             if ended:
-                told = f"{ended}; what follows is not read" if number != place << FILE_BITS else ended
-                made.append((place, RejectedRecord(found.uri, told)))
+                reason = f"{ended}; what follows is not read" if number != place << FILE_BITS else ended
+                made.append((place, RejectedRecord(found.uri, reason)))
             elif (item := next(items, None)) is None:
                 break
             elif number >= request.received:
@@ -126,7 +126,7 @@ def read_stream(name: str, stream: io.BufferedReader, config: ReadConfig, size: 
     """The records, rows and rejected records of a file called `name`, of `size` bytes where that is known; one record
     called "" where it is no container.
 
-    What it is, is told by the name and by its first bytes. Raises nothing for what is in it.
+    What it is, is stated by the name and by its first bytes. Raises nothing for what is in it.
     """
     opened = _Opened(ByteBudget(stream, config.max_bytes), config.columns)
     try:
@@ -143,7 +143,7 @@ class _Opened:
     columns: Columns
 
     def read(self, member: Member, name: str, nesting: int) -> Iterator[Item]:
-        """What is called `name`; what goes wrong in it is its own."""
+        """The items of what is called `name`; damage in it is its own."""
         what = ""
         try:
             found = detect(name, head_of(member.stream))
@@ -175,7 +175,7 @@ class _Opened:
             yield from self.read(replace(member, stream=stream, size=None), name, deeper)
 
     def _inner(self, members: Iterable[Member | RejectedRecord], nesting: int) -> Iterator[Item]:
-        """Of an archive each member, one level deeper if it is a container."""
+        """The items of each member of an archive, one level deeper if it is a container."""
         for member in members:
             if isinstance(member, RejectedRecord):
                 yield member
@@ -236,15 +236,15 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -
     extractor = extractor_of(media_type, inside, config, record.metadata.get("charset"))
     if extractor is None:
         what = inside.suffix.lower() or media_type
-        told = f"no reader for {what}" if what else "binary data, and no suffix that says of what kind"
-        return RejectedRecord(uri, told)
+        reason = f"no reader for {what}" if what else "binary data, and no suffix that says of what kind"
+        return RejectedRecord(uri, reason)
     try:
         extracted = extractor(record.content)
     except FATAL:
         raise
     except Exception as error:
         return RejectedRecord(uri, reason_of(error))
-    told = dict(extracted.metadata)
+    stated = dict(extracted.metadata)
     return Document(
         text=extracted.text,
         uri=uri,
@@ -253,12 +253,12 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -
         extractor_version=extracted.extractor_version,
         source_hash=hashlib.sha256(record.content).hexdigest(),
         title=extracted.title or record.title,
-        date=record.date or told.pop("date", None),
-        language=told.pop("language", None),
-        licence=told.pop("licence", None) or config.licence or None,
+        date=record.date or stated.pop("date", None),
+        language=stated.pop("language", None),
+        licence=stated.pop("licence", None) or config.licence or None,
         source=found.source,
-        kind=_kind_of(media_type, config, told.pop("kind", None)),
-        metadata={**record.metadata, **told},
+        kind=_kind_of(media_type, config, stated.pop("kind", None)),
+        metadata={**record.metadata, **stated},
     )
 
 
@@ -285,8 +285,8 @@ def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Documen
 def extractor_of(
     media_type: str, inside: PurePosixPath, config: ReadConfig, charset: str | None = None
 ) -> Extractor | None:
-    """What reads bytes of this media type, at this path of a source; None where nothing does. `charset` is what a crawl
-    says of a page."""
+    """The extractor for bytes of this media type, at this path of a source; None where there is none. `charset` is
+    what a crawl says of a page."""
     if name := EXTRACTORS.get(media_type):
         module, _, function = name.partition(".")
         extractor = getattr(import_module(f"lmworks.corpus.extract.{module}"), function)
@@ -298,10 +298,10 @@ def extractor_of(
     return None
 
 
-def _kind_of(media_type: str, config: ReadConfig, told: str | None = None) -> Kind:
+def _kind_of(media_type: str, config: ReadConfig, stated: str | None = None) -> Kind:
     if config.kind != "auto":
         return config.kind
-    if told and told in get_args(Kind):
-        return told  # type: ignore[return-value]
+    if stated and stated in get_args(Kind):
+        return stated  # type: ignore[return-value]
     is_code = media_type.startswith("text/x-") and media_type not in EXTRACTORS and config.source_code == "whole"
     return _KINDS.get(media_type, "code" if is_code else "text")

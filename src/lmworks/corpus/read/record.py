@@ -1,4 +1,4 @@
-"""What a container holds: records of bytes, rows of text, and what was rejected; and names that lead nowhere."""
+"""Records of bytes and rows of text, as containers hold them, and safe names for them."""
 
 import re
 from collections.abc import Mapping
@@ -58,6 +58,7 @@ class Names:
         self._counts: dict[int, int] = {}  # of names that came more than once
 
     def unique(self, name: str) -> str:
+        """The name, or the first `name (n)` that is free."""
         candidate, key = name, hash(name)
         while hash(candidate) in self._taken:
             self._counts[key] = self._counts.get(key, 1) + 1
@@ -90,5 +91,5 @@ def reason_of(error: Exception, what: str = "") -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"unreadable: {error.strerror}"
-    told = (str(error).strip() or "no reason").splitlines()[0]
-    return well_formed(f"cannot be read{what and f' as {what}'}: {type(error).__name__}: {told}")[:300]
+    message = (str(error).strip() or "no reason").splitlines()[0]
+    return well_formed(f"cannot be read{what and f' as {what}'}: {type(error).__name__}: {message}")[:300]

@@ -62,7 +62,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
 
     @property
     def place(self) -> int:
-        """What was marked last."""
+        """The last mark."""
         return self._place.value
 
     def call(self, function: Callable[[A], R], argument: A, seconds: float | None = None) -> R:
@@ -77,7 +77,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
     def stream(
         self, function: Callable[[A, Mark], Iterator[R]], argument: A, seconds: float | None = None
     ) -> Iterator[R]:
-        """What a generator function of the argument and of `mark` yields; it is at most one ahead.
+        """The items that a generator function of the argument and of `mark` yields; it is at most one ahead.
 
         Raises UnusableError where the process died, and `place` then says where; and what the function raises.
         """
@@ -102,6 +102,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
                 self.close()
 
     def close(self) -> None:
+        """End the process; the next call starts another one."""
         if self._process is not None:
             self._process.kill()
             self._end()
@@ -117,27 +118,27 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             try:
                 self._connection.recv()
             except EOFError:
-                told = f"the process of the sandbox did not start ({self._end()})"
+                message = f"the process of the sandbox did not start ({self._end()})"
                 fix = 'a script that needs one runs its work below `if __name__ == "__main__":`'
-                raise RuntimeError(f"{told}: {fix}") from None
+                raise RuntimeError(f"{message}: {fix}") from None
         return self._connection
 
     def _death(self, seconds: float) -> UnusableError:
-        told = self._end()
-        if told in _TOO_LONG:
+        end = self._end()
+        if end in _TOO_LONG:
             return UnusableError(f"{self._what} took longer than {seconds:g} s")
-        if told == f"status {_NO_MEMORY}":
+        if end == f"status {_NO_MEMORY}":
             return UnusableError(f"{self._what} needed more than {self._config.megabytes:,} MB of memory")
-        return UnusableError(f"{self._what} crashed ({told})")
+        return UnusableError(f"{self._what} crashed ({end})")
 
     def _end(self) -> str:
         """Forget the process; how it ended."""
         assert self._process is not None and self._connection is not None
         self._process.join()
-        told = how_it_ended(self._process)
+        end = how_it_ended(self._process)
         self._connection.close()
         self._process = self._connection = None
-        return told
+        return end
 
 
 # ---------------------------------------------------------------------------------------------------------------------

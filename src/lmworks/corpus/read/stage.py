@@ -45,8 +45,8 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     size = sum(map(size_of, found))
     unit, progress = in_units(size, context.progress)
     if not memory_is_bounded():
-        told = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
-        progress(0, size, unit, 0, told)
+        note = f"this system bounds the memory of no process: guard.megabytes={config.guard.megabytes} is not kept to"
+        progress(0, size, unit, 0, note)
     made = sorted({each.path.parents[1] for each in found if isinstance(each, FoundFile) and each.made})
     parents = _parents(made)  # first of all: a damaged manifest is told before the work
     if made:
@@ -60,15 +60,15 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
             tally.merge(json.loads((folder / _COUNTS).read_text("utf-8")))
     if not tally.documents:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in tally.reasons.most_common(5)) or "they are empty"
-        hints = "".join(f"; {told}" for told in tally.hints.values())
+        hints = "".join(f"; {hint}" for hint in tally.hints.values())
         names = without_password(", ".join(config.sources))
         raise ValueError(f"no documents in {names}: {reasons}. Name other sources{hints}")
     return StageResult(metrics=tally.metrics(), sections=(tally.section(),), parents=parents)
 
 
 def _parents(made: Iterable[Path]) -> dict[str, str]:
-    """What stages made that is read, for the lineage: "source NAME" → content hash. Documents without a manifest are
-    known by nothing."""
+    """The artefacts of stages that are read, for the lineage: "source NAME" → content hash. Documents without a
+    manifest have none."""
     parents: dict[str, str] = {}
     taken: set[str] = set()
     for folder in made:
@@ -143,6 +143,7 @@ class _Tally:
         self.example: dict[str, str] = {}
 
     def add(self, item: DocumentLine | RejectedRecord) -> None:
+        """Count a document or what was rejected."""
         if isinstance(item, DocumentLine):
             self.documents[item.media_type] += 1
             self.characters[item.media_type] += item.characters
@@ -169,7 +170,7 @@ class _Tally:
 
     @property
     def hints(self) -> dict[str, str]:
-        """What it is for -> the setting that keeps more: source code whole, tables with the text in another column."""
+        """Purpose -> the setting that keeps more for it: source code whole, tables with the text in another column."""
         hints = {}
         if code := self.others["source_code"]:
             hints["training"] = f'source_code="whole" keeps source code as it is, here {code:,} more files'
@@ -181,6 +182,7 @@ class _Tally:
         return hints
 
     def metrics(self) -> dict[str, int | dict[str, int]]:
+        """The counts in the manifest."""
         return {
             "documents": self.documents.total(),
             "characters": self.characters.total(),
@@ -189,6 +191,7 @@ class _Tally:
         }
 
     def section(self) -> Section:
+        """The tables in the report."""
         kinds = tuple((kind, count, self.characters[kind]) for kind, count in sorted(self.documents.items()))
         reasons = [(reason, count, self.example[reason]) for reason, count in self.reasons.most_common(_SHOWN)]
         if others := self.reasons.total() - sum(count for _, count, _ in reasons):
@@ -204,5 +207,5 @@ class _Tally:
             f"{self.documents.total():,} documents with {self.characters.total():,} characters were read; "
             f"{self.reasons.total():,} files were left out."
         )
-        text += "".join(f" For {purpose}, {told}." for purpose, told in self.hints.items())
+        text += "".join(f" For {purpose}, {hint}." for purpose, hint in self.hints.items())
         return Section("Documents", text, tuple(tables))

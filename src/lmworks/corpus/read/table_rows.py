@@ -18,7 +18,7 @@ from lmworks.records import RejectedRecord, column_key
 
 NO_COLUMN = "no column"  # begins the reason for which a table without texts is left out
 _SHORT = 200  # characters of a value that goes into the metadata
-_TOLD = 20  # columns that a message lists
+_LISTED = 20  # columns in a message
 _TRIED = 100  # lines, before a file counts as no JSON Lines at all
 _BATCH_ROWS = 256  # of Parquet
 _SCALAR = re.compile(r"(?:bool|u?int\d|halffloat|float|double|decimal|date|timestamp|(?:large_)?string)")  # types
@@ -46,7 +46,7 @@ def row_of(name: str, values: Mapping[str, Any], columns: Columns, budget: ByteB
     if not texts:
         found = next((value for column in columns.texts if (value := values.get(column)) is not None), None)
         kind = "nothing" if found is None else f"a value of type {type(found).__name__}"
-        return RejectedRecord(name, f"no text in column {_told(columns)}, but {kind}")
+        return RejectedRecord(name, f"no text in column {_quoted(columns)}, but {kind}")
     column = next((each for each in texts if values[each] and not values[each].isspace()), texts[0])
     text: str = values[column]
     if len(text) > budget.record_bytes:
@@ -73,7 +73,7 @@ def _others(columns: Columns) -> tuple[str, ...]:
     return columns.title, columns.date, columns.licence, columns.language, columns.id
 
 
-def _told(columns: Columns) -> str:
+def _quoted(columns: Columns) -> str:
     return " or ".join(f'"{name}"' for name in columns.texts)
 
 
@@ -97,11 +97,11 @@ def _no_text_column(found: Iterable[str], columns: Columns) -> RejectedRecord | 
     names = list(found)
     if any(name in names for name in columns.texts):
         return None
-    told = ", ".join(well_formed(name if len(name) <= 40 else name[:39] + "…") for name in names[:_TOLD])
-    told += ", …" if len(names) > _TOLD else ""
+    listed = ", ".join(well_formed(name if len(name) <= 40 else name[:39] + "…") for name in names[:_LISTED])
+    listed += ", …" if len(names) > _LISTED else ""
     hint = "; these are conversations, which data.tokenize takes" if "messages" in names else ""
     fix = f"set columns.text to the one that holds the text{hint}"
-    return RejectedRecord("", f"{NO_COLUMN} {_told(columns)}; found: {told or 'none'}: {fix}")
+    return RejectedRecord("", f"{NO_COLUMN} {_quoted(columns)}; found: {listed or 'none'}: {fix}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def _lines(stream: io.BufferedReader, limit: int, size: int | None) -> Iterator[
 
 
 def _not_lines(line: bytes) -> str:
-    """What is wrong with a file whose first line this is, as a whole."""
+    """The reason to reject a whole file whose first line this is; "" for JSON Lines."""
     if line.startswith(b"["):
         return "a JSON array, not an object a line: convert it, such as by `jq -c '.[]' in.json > out.jsonl`"
     if line == b"{":
@@ -230,7 +230,7 @@ def _csv_rows(reader: Iterator[list[str]]) -> Iterator[tuple[list[str], str]]:
 
 
 def row_groups(stream: io.BufferedReader, columns: Columns) -> list[tuple[int, int]]:
-    """Of each row group its rows and its packed bytes; none of a file without texts."""
+    """The rows and packed bytes of each row group; none of a file without texts."""
     file = _opened(stream)
     if isinstance(_columns_to_read(file, columns), RejectedRecord):
         return []

@@ -125,7 +125,7 @@ class _Crawl:
         return None
 
     def _block(self, record: Any) -> bytes | None:
-        """What a page holds, b"" for any other record; None where it ends early."""
+        """The bytes of a page, b"" for any other record; None where it ends early."""
         size = record.content_length
         if _is_page(record) and size <= self._budget.record_bytes:
             block = record.reader.read(size)
@@ -181,8 +181,8 @@ def _is_page(record: Any) -> bool:
     return str(record.record_type) in ("response", "resource")
 
 
-class _Forward:
-    """A stream that cannot be sought, but tells where it is: FastWARC ends the process at one that does not."""
+class _Forward(io.RawIOBase):
+    """A stream that cannot be sought, but says where it is: FastWARC ends the process at one that does not."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream, self._at = stream, 0
@@ -192,12 +192,13 @@ class _Forward:
         self._at += len(data)
         return data
 
-    def tell(self) -> int:
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """The place, which is all that is asked for, by `IOBase.tell`."""
         return self._at
 
 
 class _Message:
-    """What `http.client` reads a response from."""
+    """A socket, as `http.client` needs one to read a response."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw

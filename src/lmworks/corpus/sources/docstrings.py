@@ -129,6 +129,7 @@ def _docstring(node: ast.Module | Definition) -> str:
 
 
 def clean_docstring(docstring: str) -> str:
+    """A docstring without its indentation, as `inspect` shows it."""
     return inspect.cleandoc(normalise_newlines(well_formed(docstring))).strip()
 
 

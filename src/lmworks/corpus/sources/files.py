@@ -153,8 +153,8 @@ def _visit(
             reason = _reason_to_skip(root, exclude, is_folder, relative)
             names = sorted(child.name for child in path.iterdir()) if is_folder and not reason else []
         except OSError as error:
-            told = "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
-            yield RejectedRecord(f"{uri}/" if is_folder else uri, told)
+            reason = "broken symbolic link" if path.is_symlink() else f"unreadable: {error.strerror or error}"
+            yield RejectedRecord(f"{uri}/" if is_folder else uri, reason)
             continue
         if not reason and not is_folder:
             real = path.resolve()

@@ -90,6 +90,7 @@ def lmworks_docs_digest() -> str:
 
 
 def standard_library() -> Path:
+    """The folder of Python's own modules."""
     return Path(sysconfig.get_paths()["stdlib"])
 
 

@@ -108,13 +108,13 @@ def _list(address: str) -> tuple[PurePosixPath, list[tuple[RemoteObject, PurePos
 
 
 def _path_of(name: str) -> PurePosixPath:
-    """Of a store whose names are whole addresses the path in them."""
+    """The path of an object; of a store whose names are whole addresses the path in them."""
     return PurePosixPath(urlsplit(name).path if "://" in name else name)
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    told = {name.lower(): str(value) for name, value in info.items() if name.lower() in _VERSIONS}
-    return "\0".join([str(info.get("size")), *(f"{name}={told[name]}" for name in sorted(told))])
+    stated = {name.lower(): str(value) for name, value in info.items() if name.lower() in _VERSIONS}
+    return "\0".join([str(info.get("size")), *(f"{name}={stated[name]}" for name in sorted(stated))])
 
 
 class _Object:
@@ -139,8 +139,8 @@ class _Object:
 
 
 def _unreachable(address: str, error: Exception) -> UnreachableError:
-    told = without_password(f"{address} could not be read: {type(error).__name__}: {error}")
-    return UnreachableError(f"{told}. Run the command again when it can be reached: what was read is kept")
+    message = without_password(f"{address} could not be read: {type(error).__name__}: {error}")
+    return UnreachableError(f"{message}. Run the command again when it can be reached: what was read is kept")
 
 
 def _file_system(source: str) -> tuple[Any, str]:

@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=8,
+        version=9,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

@@ -1,4 +1,4 @@
-"""`lmworks data why` and `lmworks data card`: the story of a document as a person asks for it."""
+"""`lmworks data why` and `lmworks data card`: the explanation of a document as a person asks for it."""
 
 import json
 import shutil
@@ -86,7 +86,7 @@ def told(folder: Path, *arguments: str) -> str:
 
 GOLDEN = """
 notes/old/twin.md
-dropped by equal: exact 1, threshold 0.8, duplicate of notes/old/plan.md
+dropped by equal: exact 1, threshold 1, duplicate of notes/old/plan.md
 hash {digest}…, source notes, kind text, language en
 
 step           verdict       characters
@@ -100,7 +100,7 @@ alike          gone
 nothing_left   gone
 
 Why
-  equal: exact 1, threshold 0.8, duplicate of notes/old/plan.md
+  equal: exact 1, threshold 1, duplicate of notes/old/plan.md
 
 Passed with the least margin
   length: words 70, at least 60 (17% away)

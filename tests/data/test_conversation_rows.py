@@ -3,28 +3,20 @@
 import copy
 import json
 import random
-from itertools import pairwise
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
 
 from lmworks.artefact import StageContext, StageResult
-from lmworks.data.config import LoaderConfig, SourceConfig, TokenizeConfig
+from lmworks.data.config import TokenizeConfig
 from lmworks.data.document_tokens import tokenize_conversations
-from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.model.initialisation import initialise
-from lmworks.model.presets import llama
 from lmworks.model.stage_tokenize import tokenize
-from lmworks.model.transformer import Transformer
 from lmworks.records import Conversation, Message, PromptCompletion
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train.objectives.causal import CausalLanguageModel
 from tiny_system import CHAT_TEMPLATE
 
 USER, ASSISTANT = {"role": "user", "content": "the thing?"}, {"role": "assistant", "content": "in the end"}
@@ -149,25 +141,3 @@ def test_quotas_choose_the_same_rows_in_any_order_and_company(made):
     assert sorted(sides[0] + sides[1]) == some
     with pytest.raises(ValueError, match=r"quotas: x\.jsonl matches no file"):
         made(files, quotas={"x.jsonl": 1})
-
-
-def test_a_packed_row_teaches_what_its_dialogues_teach_alone(made, tiny_tokenizer):
-    """In float64; the targets are the answers and what ends them, though padding is that token."""
-    says = [{"role": "assistant", "content": f"in {'end ' * (n % 5)}{n}"} for n in range(12)]
-    dataset, _ = made({"a.jsonl": [{"messages": [USER, said, *MORE[: 2 * (n % 2)]]} for n, said in enumerate(says)]})
-    config = llama(tiny_tokenizer.vocabulary_size, 32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=256)
-    model, objective = initialise(Transformer(config), 0, std=0.5).double().eval(), CausalLanguageModel()
-    with Loader(LoaderConfig({"rows": SourceConfig(str(dataset.folder))}, 256, 9)) as loader, torch.no_grad():
-        (batch,) = loader
-        packed, hidden = objective.losses(model, batch)["next_token"], objective.hidden(model, batch)
-    alone, targets = torch.tensor(0.0, dtype=torch.float64), []
-    for number, (start, stop) in enumerate(pairwise(dataset.offsets.tolist())):
-        ids, mask = torch.tensor(dataset.read(start, stop).tolist()), torch.from_numpy(dataset.mask(start, stop))
-        targets += ids[mask].tolist()
-        own = model.hidden(ids[None])[0]
-        torch.testing.assert_close(hidden[batch.documents == number], own, atol=1e-9, rtol=0)
-        alone += cross_entropy(model(ids[None])[0, :-1][mask[1:]], ids[1:][mask[1:]], reduction="sum")
-    assert len(batch) < dataset.documents and bool((batch.documents < 0).any())
-    assert sorted(batch.targets[batch.mask].tolist()) == sorted(targets)
-    assert packed.count == len(targets)
-    torch.testing.assert_close(packed.sum, alone, atol=1e-9, rtol=1e-12)

@@ -9,7 +9,7 @@ import torch
 
 from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
-from lmworks.data.loader import Loader, describe_loader
+from lmworks.data.loader import Loader
 from token_cases import counted, write_dataset
 
 LENGTH = 16
@@ -67,27 +67,6 @@ def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask)
     assert sorted(targets.tolist()) == sorted(set(text.tolist()) - unpredicted)
 
 
-def test_rows_are_what_the_fields_say(config):
-    config = replace(config, steps=None)
-    with Loader(config) as loader:
-        for batch in loader:
-            for row in range(len(batch)):
-                dataset = loader.datasets[int(batch.sources[row])]
-                for place in range(LENGTH):
-                    document = int(batch.documents[row, place])
-                    if document < 0:
-                        assert not batch.mask[row, place]
-                        continue
-                    token = int(batch.ids[row, place])
-                    begin, end = dataset.offsets[document], dataset.offsets[document + 1]
-                    at = begin + int(np.flatnonzero(dataset.read(begin, end) == token)[0])
-                    new = place == 0 or document != int(batch.documents[row, place - 1])
-                    assert batch.positions[row, place] == (0 if new else batch.positions[row, place - 1] + 1)
-                    assert bool(batch.mask[row, place]) == (at + 1 < end)
-                    if at + 1 < end:
-                        assert batch.targets[row, place] == int(dataset.read(at + 1, at + 2)[0])
-
-
 @pytest.mark.parametrize("mode", ["pack", "concatenate"])
 def test_only_masked_tokens_are_learned(tmp_path, mode):
     """The mask of the documents is that of the targets: with what the assistant says at odd places."""
@@ -97,21 +76,6 @@ def test_only_masked_tokens_are_learned(tmp_path, mode):
     learned = torch.cat([batch.targets[batch.mask] for batch in batches]).tolist()
     firsts = {int(document[0]) for document in documents}
     assert sorted(learned) == [token for token in range(1, 78) if token % 2 == 1 and token not in firsts]
-
-
-def test_sources_are_drawn_by_their_quotas_and_never_beyond_their_epochs(config):
-    sources = dict(config.sources)
-    sources["code"] = replace(sources["code"], max_epochs=1.5)
-    with Loader(replace(config, sources=sources, temperature=3.0)) as loader:
-        sizes = [plan.sequences for plan in loader.plans]
-        batches = list(loader)
-    drawn = torch.bincount(torch.cat([batch.sources for batch in batches])).tolist()
-    assert sum(drawn) == 280
-    assert drawn[1] == int(1.5 * sizes[1])
-    assert drawn[0] / drawn[2] == pytest.approx((sizes[0] / sizes[2]) ** (1 / 3), abs=0.02)
-    seen = [torch.cat([b.sequences[b.sources == source] for b in batches]).bincount() for source in range(3)]
-    assert all(int(counts.max() - counts.min()) <= 1 for counts in seen)  # no sequence again before all others
-    assert [row[1] for row in describe_loader(loader).tables[1].rows] == drawn
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -104,22 +104,22 @@ def why(
     import json
     from dataclasses import asdict
 
-    from lmworks.cli.data_why_command import print_rejected, print_story
+    from lmworks.cli.data_why_command import print_explanation, print_rejected
     from lmworks.corpus.report.why import to_json
-    from lmworks.corpus.report.why import why as stories_of
+    from lmworks.corpus.report.why import why as explain
 
     for path in made_from or []:
         if not path.is_dir():
             raise FileNotFoundError(f"--from {path}: there is no such folder; name an artefact or a workspace")
-    stories, left_out = stories_of(_cleaned(workspace), document, made_from or [])
+    explanations, left_out = explain(_cleaned(workspace), document, made_from or [])
     if as_json:
-        result = {"documents": list(map(to_json, stories)), "left_out": list(map(asdict, left_out))}
+        result = {"documents": list(map(to_json, explanations)), "left_out": list(map(asdict, left_out))}
         typer.echo(json.dumps(result, indent=1))
         return
     for item in left_out:
         print_rejected(new_console(), item)
-    for story in stories:
-        print_story(new_console(), story)
+    for explanation in explanations:
+        print_explanation(new_console(), explanation)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The story of a document in a terminal, for `lmworks data why`."""
+"""The explanation of a document in a terminal, for `lmworks data why`."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.corpus.filtering.ledger import Entry
-    from lmworks.corpus.report.why import Story
+    from lmworks.corpus.report.why import Explanation
     from lmworks.excerpts import Piece
     from lmworks.records import RejectedRecord
 
@@ -20,47 +20,47 @@ _WENT = 10  # documents that went for the sake of one, shown at most
 _VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim", "out_of_scope": "dim"}
 
 
-def print_story(console: "Console", story: "Story") -> None:
-    """All of a story, the verdict first."""
-    first, last = story.entries[0], story.entries[-1]
+def print_explanation(console: "Console", explanation: "Explanation") -> None:
+    """All of an explanation, the verdict first."""
+    first, last = explanation.entries[0], explanation.entries[-1]
     before, after = first.characters_before, last.characters_after
     _print(console, f"\n[bold]{shown(first.document)}[/bold]")
-    if story.stays:
+    if explanation.stays:
         left = f", {after:,} of {before:,} characters of it" if after != before else ""
         _print(console, f"[green]stays[/green]{left}")
     else:
-        step = next(entry for entry in story.entries if entry.verdict == "dropped")
+        step = next(entry for entry in explanation.entries if entry.verdict == "dropped")
         _print(console, f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(_reasons(step)[0])}")
     language = f", language {shown(first.language)}" if first.language else ""
     _print(console, f"[dim]hash {first.hash[:16]}…, source {shown(first.source)}, kind {first.kind}{language}[/dim]")
-    _print_steps(console, story)
+    _print_steps(console, explanation)
     lines: list[str | tuple[Piece, ...]] = []
-    for entry in story.entries:
+    for entry in explanation.entries:
         lines += [f"{entry.step}: {reason}" for reason in _reasons(entry)]
         for rule, places in Counter(cut.rule for cut in entry.cuts).items():
             size = sum(cut.end - cut.start for cut in entry.cuts if cut.rule == rule)
             lines.append(f"{entry.step}: {rule} cut, {places:,} places, {size:,} characters")
-            lines += [pieces for step, of_rule, pieces in story.excerpts if (step, of_rule) == (entry.step, rule)]
+            lines += [pieces for step, of_rule, pieces in explanation.excerpts if (step, of_rule) == (entry.step, rule)]
     _print_list(console, "Why", lines)
     passed = [
         f"{each.step}: {each.rule} {each.value:.4g}, {each.side} {each.threshold:.6g} ({each.margin:.0%} away)"
-        for each in story.passed
+        for each in explanation.passed
     ]
     _print_list(console, "Passed with the least margin", passed)
-    for kept in story.kept_duplicates:
+    for kept in explanation.kept_duplicates:
         lines = [f"which was dropped itself by {_dropped(entry)}" for entry in kept.then] or ["which stays"]
         if kept.difference is not None:
             lines += ["it has", kept.difference[0], "this one has", kept.difference[1]]
         value = "" if kept.reason.value is None else f", {kept.reason.value:.3f}"
         _print_list(console, f"Kept duplicate ({kept.step}{value}): {kept.reason.kept_duplicate}", lines)
-    more = f", of which {_WENT} are" if len(story.went) > _WENT else ""
-    went = [f"{entry.document}: {_dropped(entry)}" for entry in story.went[:_WENT]]
-    _print_list(console, f"Dropped in its place: {len(story.went):,}{more}", went)
-    if story.evaluation_item is not None:
-        _print(console, f"\nHolds the evaluation item {shown(story.evaluation_item)}")
-    if story.missing:
-        _print(console, f"\n[yellow]Texts and near values are not shown: {shown(story.missing)}[/yellow]")
-    for line in story.unreadable:
+    more = f", of which {_WENT} are" if len(explanation.went) > _WENT else ""
+    went = [f"{entry.document}: {_dropped(entry)}" for entry in explanation.went[:_WENT]]
+    _print_list(console, f"Dropped in its place: {len(explanation.went):,}{more}", went)
+    if explanation.evaluation_item is not None:
+        _print(console, f"\nHolds the evaluation item {shown(explanation.evaluation_item)}")
+    if explanation.missing:
+        _print(console, f"\n[yellow]Texts and near values are not shown: {shown(explanation.missing)}[/yellow]")
+    for line in explanation.unreadable:
         _print(console, f"[yellow]{shown(line)}[/yellow]")
 
 
@@ -70,11 +70,11 @@ def print_rejected(console: "Console", record: "RejectedRecord") -> None:
     _print(console, f"[bold red]became no document[/bold red]{files}: {shown(record.reason)}")
 
 
-def _print_steps(console: "Console", story: "Story") -> None:
+def _print_steps(console: "Console", explanation: "Explanation") -> None:
     from rich.table import Table
 
     table = Table("step", "verdict", "characters", box=None, header_style="dim", pad_edge=False)
-    for entry in story.entries:
+    for entry in explanation.entries:
         change = "" if entry.verdict == "gone" else f"{entry.characters_before:,}"
         if change and entry.characters_after != entry.characters_before:
             change += f" → {entry.characters_after:,}"

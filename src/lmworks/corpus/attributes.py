@@ -342,8 +342,16 @@ class CorpusTexts(Sequence[str]):
         return self._starts[-1]
 
     def __getitem__(self, number: int) -> str:  # type: ignore[override]
+        shard, place = self.place(number)
+        return apply_edits(self.extracted(shard, place), self._edits(shard)[place]).text
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The number of a document's shard, and its place there."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         shard = bisect_right(self._starts, number) - 1
-        place = number - self._starts[shard]
-        return apply_edits(self._shards[shard].read(place).text, self._edits(shard)[place]).text
+        return shard, number - self._starts[shard]
+
+    def extracted(self, shard: int, place: int) -> str:
+        """A text before its repair."""
+        return self._shards[shard].read(place).text

@@ -38,7 +38,7 @@ _ENDS = 8  # tokens at either end of a document
 _MOST = 1000  # tokens of an example of what is learned
 
 
-def write_documents(
+def shard_documents(
     config: TokenizeConfig, context: StageContext, tokenizer: Tokenizer, turn_marks: Collection[str] = ()
 ) -> StageResult:
     """Shards of the one input with documents; ValueError when it holds none, or the tokenizer lacks what frames it.
@@ -76,7 +76,7 @@ def write_documents(
     return StageResult(metrics=metrics, sections=(_section(config, dataset, tokenizer, metrics, "documents"),))
 
 
-def write_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
+def shard_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
     """Shards of `config.conversations` and of those of inputs, with the mask of what is learned, and the chat template
     beside them.
 

@@ -6,7 +6,7 @@ from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.corpus.documents import DOCUMENTS
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import CONVERSATIONS, conversation_files
-from lmworks.data.stage import write_conversations, write_documents
+from lmworks.data.stage import shard_conversations, shard_documents
 from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.tokenizer.chat_templates import missing_tokens
 from lmworks.tokenizer.jinja_template import ChatTemplate
@@ -26,7 +26,7 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
     if not config.conversations and not made:
         if config.family or config.quotas or config.length is not None or config.learn != "all":
             raise ValueError("family, learn, length and quotas are of conversations: name those, or leave these out")
-        return write_documents(config, context, found.tokenizer, _turn_marks(found))
+        return shard_documents(config, context, found.tokenizer, _turn_marks(found))
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(
             f"conversations come instead of documents: leave out the input {documents[0]}, or the conversations"
@@ -37,7 +37,7 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
             f"the template of the family {config.family} writes {', '.join(missing)}, which {found.name} would read "
             "letter by letter: train one that has them among its special_tokens, or name another family"
         )
-    return write_conversations(config, context, renderer)
+    return shard_conversations(config, context, renderer)
 
 
 def check(config: TokenizeConfig, base: Path) -> None:

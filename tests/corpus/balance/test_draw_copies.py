@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,15 +63,6 @@ def test_the_order_of_documents_changes_nothing(case, random):
     ties = mix(np.arange(len(documents), dtype=np.uint64))
     shuffled = drawn([documents[place] for place in order], quota, limit, ties[order])
     assert shuffled.tolist() == drawn(documents, quota, limit, ties)[order].tolist()
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_whole_epochs_take_each_document_that_often(epochs):
-    draws = uniform(np.arange(1000, dtype=np.uint64), seed=7)
-    sizes = np.arange(1, 1001)
-    quota = epochs * int(sizes.sum())
-    copies = draw_copies(draws, np.ones(1000), sizes, np.full(1000, 9), quota, quota, np.arange(1000, dtype=np.uint64))
-    assert (copies == epochs).all()
 
 
 def test_draws_are_uniform_and_other_ones_for_another_seed():

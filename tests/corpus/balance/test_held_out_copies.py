@@ -13,7 +13,7 @@ from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.survey import origin_of, origins
 from lmworks.corpus.documents import DocumentStore
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.stage import belongs, write_documents
+from lmworks.data.stage import belongs, shard_documents
 from lmworks.data.token_dataset import TokenDataset
 
 DOCUMENTS = corpus()
@@ -32,7 +32,7 @@ def tokenized(folder, documents, tokenizer, part, held_out=HELD_OUT):
     output.mkdir(parents=True)
     work.mkdir()
     config = TokenizeConfig(held_out=held_out, part=part)
-    result = write_documents(config, StageContext({"documents": documents}, output, work), tokenizer)
+    result = shard_documents(config, StageContext({"documents": documents}, output, work), tokenizer)
     dataset = TokenDataset(output)
     ids = [dataset.read(*ends).tolist()[:-1] for ends in pairwise(dataset.offsets.tolist())]
     return result, [tokenizer.decode(each) for each in ids]

@@ -132,19 +132,3 @@ def test_shares_are_weights_times_one_number_for_each_language(corpus):
                 at_least = got == Fraction(repr(bounds.at_least))
                 at_most = its_got == Fraction(repr(config.languages.get(other, LanguageShare()).at_most))
                 assert at_least or at_most
-
-
-@given(corpora())
-def test_without_a_total_nothing_is_short_and_one_stratum_gives_all(corpus):
-    config, strata = corpus
-    assume(config.total is None)
-    try:
-        targets = find_targets(config, strata)
-    except ValueError:
-        return
-    assert targets.scarcest is not None
-    for each, quota in targets.quotas.items():
-        # Rounding: of the total, of each bound, and of the quotas.
-        assert abs(quota - targets.total * targets.shares[each]) <= 2 + len(config.languages)
-    more = (targets.total + 1) * targets.shares[targets.scarcest]
-    assert more > targets.caps[targets.scarcest] or targets.total == sum(targets.caps.values())

@@ -91,29 +91,6 @@ def status_of(items: list[EvaluationItem], texts: list[str]) -> dict[str, str]:
     return statuses
 
 
-def test_short_items_are_matched_whole_or_reported():
-    items = [
-        EvaluationItem("four words", "Who wrote it?", ("Me",)),
-        EvaluationItem("seven, found", "Who wrote the play Hamlet?", ("William Shakespeare",)),
-        EvaluationItem("seven, not found", "Who wrote the play Macbeth?", ("William Shakespeare",)),
-        EvaluationItem("ten, found", "Which planet of our sun is the largest of all?"),
-        EvaluationItem("ten, not found", "Which planet of our sun is the smallest of all?"),
-        EvaluationItem("question alone", "Who wrote the play Othello?", ("William Shakespeare",)),
-    ]
-    text = (
-        "who wrote it me. Who wrote the play Hamlet? William Shakespeare. Who wrote the play Othello? Not he. "
-        "Which planet of our sun is the largest of all?"
-    )
-    assert status_of(items, [text]) == {
-        "four words": "too short to decide",
-        "seven, found": "contaminated",
-        "seven, not found": "too short to decide",
-        "ten, found": "contaminated",
-        "ten, not found": "clean",
-        "question alone": "too short to decide",
-    }
-
-
 @pytest.mark.parametrize(
     "text, found",
     [

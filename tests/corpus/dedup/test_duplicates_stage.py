@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from duplicate_cases import edited, random_text, true_jaccard
+from duplicate_cases import edited, random_text
 from duplicate_corpora import Corpus, Given, cut_out, cuts, decide, gone, run_duplicates, write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,27 +99,6 @@ def test_a_corpus_may_have_more_shards_than_a_process_may_have_files(tmp_path):
         assert joined(Keys, parts).bands[:, 0].tolist() == list(range(60))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.parametrize("crowd", [2, 64])
-def test_when_the_best_of_a_crowd_goes_the_next_one_stands_for_it(tmp_path, crowd, monkeypatch):
-    """Thirty texts, each an edit of one, and ten with the same words; a step takes the best third of them first."""
-    generator = random.Random(1)
-    base = random_text(generator, 200)
-    texts = [edited(generator, base, 1) for _ in range(30)] + [f"{base}{'.' * number}" for number in range(10)]
-    corpus = [
-        (f"s/{number:02d}", Given(text, measures={"quality": float(number)})) for number, text in enumerate(texts)
-    ]
-    write_corpus(tmp_path, corpus)
-    monkeypatch.setattr(near_duplicates, "CROWD", crowd)
-    run_duplicates(tmp_path)
-    judged = decide(tmp_path, {"name": "good", "limits": {"quality": {"at_most": 26}}}, NEAR | {"similarity": 0.8})
-    assert {*gone(tmp_path, judged["good"])} == {f"s/{number}" for number in range(27, 40)}
-    dropped = gone(tmp_path, judged["alike"])
-    assert {uri: twin for uri, (twin, _) in dropped.items()} == {f"s/{number:02d}": "s/26" for number in range(26)}
-    known = dict(corpus)
-    for uri, (twin, value) in dropped.items():
-        assert value == true_jaccard(known[uri].text, known[str(twin)].text)
 
 
 def hot(number: int) -> list[tuple[str, Given]]:

@@ -2,13 +2,9 @@
 
 import random
 
-import numpy as np
 import pytest
 from duplicate_cases import edited, near, random_text, true_jaccard
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lmworks.corpus.dedup import near_duplicates
 from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig
 
 CONFIG = NearDuplicatesConfig(threshold=0.7)
@@ -38,22 +34,3 @@ def test_planted_pairs_are_found_and_nothing_else(planted):
     assert len(pairs) >= 0.93 * len(above)
     removed = set(kept.removed.tolist())
     assert len(removed) == len(pairs) and all(len(removed & set(pair)) == 1 for pair in pairs)
-
-
-@settings(max_examples=15)
-@given(st.randoms(use_true_random=False), st.integers(1, 6))
-def test_the_order_of_documents_changes_nothing(generator, crowd):
-    """Families of texts, each text an edit of one before it, so that chains and stars of all kinds come up."""
-    source = random.Random(9)
-    texts = [random_text(source, 60) for _ in range(4)]
-    for _ in range(24):
-        texts.append(edited(source, source.choice(texts), source.randrange(4)))
-    rank = np.array(source.sample(range(len(texts)), len(texts)))
-    order = list(range(len(texts)))
-    generator.shuffle(order)
-    config = NearDuplicatesConfig(threshold=0.6)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "CROWD", crowd)
-        expected = near(texts, config, rank)[1].document.tolist()
-        found = near([texts[n] for n in order], config, np.argsort(np.argsort(rank[order])))[1].document.tolist()
-    assert {order[place]: order[kept] for place, kept in enumerate(found)} == dict(enumerate(expected))

@@ -77,25 +77,6 @@ def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_el
         assert gone.get(document, set()) <= whole_characters(texts[document], expected.get(document, set()))
 
 
-def test_a_passage_is_of_whole_words():
-    """The texts also share the beginnings of two words: `b` and `yes`."""
-    shared = "and all of that was said of the old mill by everyone who ever came by"
-    texts = [
-        f"One ({shared} yes.",
-        f"Two ({shared} yesterday.",
-        "漢字" + "漢字の文章" * 9,
-        "漢" + "漢字の文章" * 9 + "字",
-    ]
-    found = repeated_passages(texts, 40)
-    said = [
-        texts[document][start:end]
-        for document, start, end in zip(found.document, found.start, found.end, strict=True)
-        if document < 2
-    ]
-    assert said == [f"({shared} yes", f"({shared} "]
-    assert {*found.document.tolist()} == {0, 1, 2, 3}  # each character of a script without spaces is a word
-
-
 @pytest.mark.parametrize(
     "before, behind, left",
     [
@@ -111,17 +92,6 @@ def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, lef
     found = repeated_passages([f"[{spaces[0]}{shared}{spaces[1]}]", text], 40)
     gone = gone_but_for_one(found, [0, 1]).get(1, set())
     assert "".join(character for place, character in enumerate(text) if place not in gone) == left
-
-
-def test_what_stands_nowhere_else_takes_no_memory():
-    """A hundred different texts and one passage: the bound is that of the passage."""
-    generator = np.random.default_rng(0)
-    texts = ["".join(generator.choice(list("abcdefgh "), 3000)) for _ in range(100)]
-    shared = "".join(generator.choice(list("abcdefgh "), 1000))
-    texts[7], texts[70] = f"{texts[7]}. {shared}.", f"{shared}! {texts[70]}"
-    found = repeated_passages(texts, 200, most_bytes=4000)
-    places = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), strict=True)
-    assert [texts[document][start:end].strip() for document, start, end in places] == [shared.strip()] * 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -68,16 +68,6 @@ def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator)
         assert sorted(staying) == sorted(set(files) - gone)
 
 
-def test_a_family_whose_best_goes_is_looked_at_again(monkeypatch):
-    """`a` is the best owner of what the others share, and goes itself, as a copy of `z`, which they have little of."""
-    monkeypatch.setattr(repositories, "CROWD", 2)
-    common = {*range(10)}
-    best, larger = repository("a", common | {50, 51}, True), repository("z", {*range(3, 60)}, True)
-    others = [repository(f"c{n}", common | {100 + n}) for n in range(6)]
-    copies = copied_repositories([best, larger, *others], 0.75)
-    assert {(copy.copy, copy.original) for copy in copies} == {("a", "z"), *((f"c{n}", "c0") for n in range(1, 6))}
-
-
 @pytest.fixture(scope="module")
 def sources() -> dict[str, str]:
     """Twelve files of 60 words, one of few characters, and one of none."""

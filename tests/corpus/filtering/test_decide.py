@@ -40,15 +40,6 @@ def test_values_at_a_limit_stay_and_missing_ones_too():
     ]
 
 
-def test_all_reasons_are_known_and_all_steps_look():
-    both = {"name": "one", "limits": {"a": {"at_most": 0}, "b": {"at_most": 0}}}
-    steps = policy(both, {"name": "two", "limits": {"a": {"at_most": 1}}})
-    assert reasons(steps, table("abc", scores={"a": [2, 0, 0], "b": [3, 0, 0]})) == [
-        {0: [Reason("score", "a", 2.0, 0.0), Reason("score", "b", 3.0, 0.0)]},
-        {0: [Reason("score", "a", 2.0, 1.0)]},
-    ]
-
-
 def test_spans_are_cut_redacted_or_drop_their_document():
     spans = [
         (TaggedSpan("pii.email", 1, 5, 0.9), TaggedSpan("pii.url", 6, 8, 0.2)),
@@ -160,12 +151,3 @@ def test_the_longest_stays_over_all_shards_and_the_kept_duplicate_is_told(tmp_pa
     first, second = decided(policy(NEAR), tables, folder)
     assert first[0].reasons == {0: [Reason("near", "near", 0.85, 0.8, kept_duplicate="a/1")]}
     assert second[0].reasons == {}
-
-
-def test_a_duplicate_that_went_already_takes_nobody_along(tmp_path):
-    """The longest is too long for the first step, so that the other two are left, which are no duplicates."""
-    folder = pairs_of(tmp_path / "d", [(0, 1, 0.9), (0, 2, 0.9)])
-    first = {"name": "long", "limits": {"words": {"at_most": 10}}}
-    tables = [table("abc", characters=[99, 5, 5], scores={"words": [11, 1, 1]})]
-    assert decided(policy(first, NEAR), tables, folder)[0][1].reasons == {}
-    assert decided(policy(NEAR, first), tables, folder)[0][0].reasons.keys() == {1, 2}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
 from lmworks.corpus.balance.config import BalanceConfig
-from lmworks.corpus.balance.draw import REASONS, Decision
+from lmworks.corpus.balance.draw import REASONS, Draw
 from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
 from lmworks.corpus.documents import CorpusShard, document_from_json, document_to_json, kind_of
 from lmworks.corpus.languages import base_language
@@ -80,23 +80,23 @@ def rounds(folders: Sequence[Path], most: int) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def left_out(survey: Survey, decision: Decision) -> Iterator[RejectedRecord]:
+def not_drawn(survey: Survey, draw: Draw) -> Iterator[RejectedRecord]:
     """How many documents of each source are not in the corpus, and why; `balance.parquet` has each of them."""
     for source, name in enumerate(survey.sources):
-        counts = np.bincount(decision.reasons[survey.source == source], minlength=len(REASONS))
+        counts = np.bincount(draw.reasons[survey.source == source], minlength=len(REASONS))
         for reason, count in zip(REASONS[1:], counts.tolist()[1:], strict=True):
             if count:
                 yield RejectedRecord(name, reason, count)
 
 
-def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> None:
+def write_ledger(path: Path, surveys: Sequence[Path], draw: Draw) -> None:
     """A row for each document that came: its uri, hash, source, language and bytes; how often it counts, how often it
     comes, and why it does not."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    times = np.array([float(time) for time in decision.counted.times])[decision.counted.place]
-    reasons = np.array(REASONS, object)[decision.reasons]
+    times = np.array([float(time) for time in draw.counted.times])[draw.counted.place]
+    reasons = np.array(REASONS, object)[draw.reasons]
     names = ["uri", "hash", "source", "language", "sizes"]
     types = {"bytes": pa.int64(), "times": pa.float64(), "copies": pa.int32()}
     columns = [*names[:4], "bytes", "times", "copies", "left_out"]
@@ -105,20 +105,20 @@ def write_ledger(path: Path, surveys: Sequence[Path], decision: Decision) -> Non
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in surveys:
             table = pq.read_table(part, columns=names)
-            own = [column[start : start + len(table)] for column in (times, decision.copies, reasons)]
+            own = [column[start : start + len(table)] for column in (times, draw.copies, reasons)]
             writer.write_table(pa.table([*table.columns, *map(pa.array, own)], schema=schema))
             start += len(table)
 
 
-def describe(config: BalanceConfig, survey: Survey, decision: Decision) -> tuple[Section, ...]:
+def describe(config: BalanceConfig, survey: Survey, draw: Draw) -> tuple[Section, ...]:
     """Sections of the report: what was wanted of each source and language beside what goes."""
-    targets, unit = decision.targets, config.unit
-    goes = decision.copies * decision.sizes
-    text = f"{decision.copies.sum():,} documents of {np.count_nonzero(decision.copies):,} that differ: {goes.sum():,} "
+    targets, unit = draw.targets, config.unit
+    goes = draw.copies * draw.sizes
+    text = f"{draw.copies.sum():,} documents of {np.count_nonzero(draw.copies):,} that differ: {goes.sum():,} "
     text += f"{unit} of {targets.total:,} that were wanted."
     if targets.scarcest is not None:
         text += f" {targets.scarcest} sets the size: it gives all that its max_epochs let it give."
-    lacking = np.bincount(decision.reasons, minlength=len(REASONS)).tolist()
+    lacking = np.bincount(draw.reasons, minlength=len(REASONS)).tolist()
     rows = tuple((reason, count) for reason, count in zip(REASONS[1:], lacking[1:], strict=True) if count)
     sections = [Section("What goes into the corpus", text, (Table(("not in the corpus because", "documents"), rows),))]
     wanted = dict.fromkeys(survey.sources, 0.0)
@@ -130,7 +130,7 @@ def describe(config: BalanceConfig, survey: Survey, decision: Decision) -> tuple
         ("source", survey.sources, survey.source, of_source),
         ("language", survey.languages, survey.language, bounds),
     ):
-        came = np.bincount(place, decision.sizes, len(names))
+        came = np.bincount(place, draw.sizes, len(names))
         went = np.bincount(place, goes, len(names))
         rows = tuple(
             (

@@ -33,7 +33,7 @@ IN, NOT_DRAWN, NO_WEIGHT, EMPTY, EVALUATION = range(5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decision:
+class Draw:
     """How often each document comes, or why it does not.
 
     copies   (n,) int32: how often it comes
@@ -48,7 +48,7 @@ class Decision:
     targets: Targets
 
 
-def decide(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_], files: Sequence[Path]) -> Decision:
+def draw_documents(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_], files: Sequence[Path]) -> Draw:
     """Draw the documents. `evaluation` (n,) says which are there to evaluate by, and `files` hold attributes.
     ValueError says why it cannot be done."""
     reasons = np.zeros(len(survey), np.int8)
@@ -81,7 +81,7 @@ def decide(config: BalanceConfig, survey: Survey, evaluation: NDArray[np.bool_],
         )
     if config.augment and copies.max() == 1:
         raise ValueError("augment rewrites repeats, and no document is repeated: raise max_epochs, or leave it out")
-    return Decision(copies, reasons, sizes, counted, targets)
+    return Draw(copies, reasons, sizes, counted, targets)
 
 
 def _strata(config: BalanceConfig, survey: Survey, wanted: NDArray[np.bool_]) -> dict[Stratum, NDArray[np.int64]]:

@@ -14,13 +14,13 @@ from lmworks.corpus.balance.balanced_corpus import (
     COUNTS,
     LEDGER,
     describe,
-    left_out,
+    not_drawn,
     rounds,
     write_ledger,
     write_part,
 )
 from lmworks.corpus.balance.config import BalanceConfig
-from lmworks.corpus.balance.draw import decide
+from lmworks.corpus.balance.draw import draw_documents
 from lmworks.corpus.balance.survey import read_survey, survey_part
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
@@ -46,17 +46,17 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
             raise ValueError(f"{both} both have a source called {source}: give one of their folders another name")
     evaluation = np.repeat([shard.input in config.evaluation for shard in shards], survey.counts)
     files = [path for folder in context.inputs.values() for path in attribute_paths(folder)]
-    decision = decide(config, survey, evaluation, files)
+    draw = draw_documents(config, survey, evaluation, files)
     parts = []
-    for shard, copies in zip(shards, np.split(decision.copies, np.cumsum(survey.counts)[:-1]), strict=True):
+    for shard, copies in zip(shards, np.split(draw.copies, np.cumsum(survey.counts)[:-1]), strict=True):
         size = round(shard.bytes * copies.sum() / max(len(copies), 1))
         parts.append(Part((shard, copies), context.work / "parts" / shard.name, size))
     work = partial(write_part, augment=dict(config.augment), seed=config.seed)
     carry_out(work, parts, config.execution, context.progress, "bytes written")
     folders = [part.done for part in parts]
-    join_shards(rounds(folders, int(decision.copies.max())), context.output)
-    write_ledger(context.output / LEDGER, paths, decision)
-    lacking = list(left_out(survey, decision))
+    join_shards(rounds(folders, int(draw.copies.max())), context.output)
+    write_ledger(context.output / LEDGER, paths, draw)
+    lacking = list(not_drawn(survey, draw))
     with (context.output / REJECTED).open("wb") as stream:  # of earlier stages, and then of this one
         for folder in context.inputs.values():
             if (folder / DOCUMENTS).is_dir() and (folder / REJECTED).is_file():
@@ -65,8 +65,8 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     counts = Counter[str]()
     for folder in folders:
         counts.update(json.loads((folder / COUNTS).read_text("utf-8")))
-    copies = decision.copies.astype(np.int64)
-    amounts = np.bincount(survey.source, copies * decision.sizes)
+    copies = draw.copies.astype(np.int64)
+    amounts = np.bincount(survey.source, copies * draw.sizes)
     metrics = {
         "documents_before": len(survey),
         "bytes_before": int(survey.sizes.sum()),
@@ -78,7 +78,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
         "shares": dict(zip(survey.sources, (amounts / amounts.sum()).round(6).tolist(), strict=True)),
         "left_out": sum(item.count for item in lacking),
     }
-    return StageResult(metrics=metrics, sections=describe(config, survey, decision))
+    return StageResult(metrics=metrics, sections=describe(config, survey, draw))
 
 
 def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard]) -> None:

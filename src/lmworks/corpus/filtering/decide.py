@@ -214,9 +214,10 @@ def _decide_duplicates(
             "documents stay; raise the words of a shingle in data.duplicates to find fewer candidates",
             stacklevel=2,
         )
+    threshold = 1.0 if kind == "exact" else step.similarity
     for document in kept.removed.tolist():
         uri, value = documents.uris[int(kept.document[document])], float(kept.similarity[document])
-        drop(document, Reason(kind, kind, value, step.similarity, kept_duplicate=uri))
+        drop(document, Reason(kind, kind, value, threshold, kept_duplicate=uri))
 
 
 def _cut_places(

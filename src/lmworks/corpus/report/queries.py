@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import read_json
 from lmworks.config import from_mapping
-from lmworks.corpus.attributes import LABEL, SCORE, CorpusAttributes, attribute_files
-from lmworks.corpus.documents import Shard, corpus_shards
+from lmworks.corpus.attributes import LABEL, SCORE, CorpusAttributes, CorpusTexts, attribute_files, open_corpus
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
 from lmworks.corpus.filtering.ledger import LEDGER, Flow, Tally, compute, read_batches, read_flows, read_rows, tally
 from lmworks.corpus.filtering.stage import POLICY
@@ -108,21 +107,16 @@ class Filtered:
         return [label for table in tables for label in table.labels.get(name) or [None] * len(table)]
 
     @cached_property
-    def _shards(self) -> tuple[list[Shard], NDArray[np.int64]]:
-        starts = np.cumsum([0, *map(len, self.attributes.only())])
-        return [Shard(shard.path) for shard in corpus_shards(dict(self.inputs))], starts
+    def _texts(self) -> CorpusTexts:
+        return CorpusTexts(*open_corpus(self.inputs))
 
     def place(self, uri: str) -> tuple[int, int]:
         """The number of a document's shard, and its place there."""
-        pc = compute()
-        place, starts = pc.index(self.uris, uri).as_py(), self._shards[1]
-        number = int(np.searchsorted(starts, place, side="right")) - 1
-        return number, place - int(starts[number])
+        return self._texts.place(compute().index(self.uris, uri).as_py())
 
     def text(self, uri: str) -> str:
         """A document's text as it was extracted."""
-        number, place = self.place(uri)
-        return self._shards[0][number].read(place).text
+        return self._texts.extracted(*self.place(uri))
 
 
 VERDICTS = ("kept", "cut", "dropped", "gone", "out_of_scope")

@@ -57,10 +57,14 @@ class KeptDuplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """`went` are documents that were dropped in the place of this one. `excerpts` are of cuts, by step and rule.
-    `missing` says why texts and values are not there: what the ledger was made from may be gone. `unreadable` is what
-    lies beside that and is no artefact."""
+class Explanation:
+    """The entries of a document, and what belongs to them.
+
+    went        Documents that were dropped in the place of this one.
+    excerpts    Of cuts, by step and rule.
+    missing     Why texts and values are not there: what the ledger was made from may be gone.
+    unreadable  What lies beside that and is no artefact.
+    """
 
     entries: tuple[Entry, ...]
     kept_duplicates: tuple[KeptDuplicate, ...]
@@ -76,14 +80,14 @@ class Story:
         return self.entries[-1].verdict == "kept"
 
 
-def to_json(story: Story) -> dict[str, Any]:
-    """All of a story in types of JSON."""
-    return {"stays": story.stays, **to_mapping(story)}
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """All of an explanation in types of JSON."""
+    return {"stays": explanation.stays, **to_mapping(explanation)}
 
 
-def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[Story], list[RejectedRecord]]:
-    """The stories of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after the
-    cleaning, from the folder that data.clean made, and what of that name became no document. What the folder was made
+def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[Explanation], list[RejectedRecord]]:
+    """The explanations of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after
+    the cleaning, from the folder that data.clean made, and the rejected records of that name. What the folder was made
     from is looked for in its workspace, beside it, and in `made_from`: artefacts, folders of them, or workspaces.
 
     LookupError where nothing is meant, which names the next uris; AmbiguousNameError where several are.
@@ -103,8 +107,8 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[S
             manifests += there.glob(pattern)
     artefacts = known_artefacts(manifests)
     found, missing = _inputs(folder, artefacts.folders)
-    stories = [_story(Filtered(folder, found), uri, missing) for uri in uris]
-    return [replace(story, unreadable=artefacts.warnings) for story in stories], rejected
+    explanations = [_explain(Filtered(folder, found), uri, missing) for uri in uris]
+    return [replace(explanation, unreadable=artefacts.warnings) for explanation in explanations], rejected
 
 
 def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[str]:
@@ -146,16 +150,16 @@ def _inputs(folder: Path, artefacts: Mapping[str, Path]) -> tuple[dict[str, Path
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The story
+# The explanation
 
 
-def _story(found: Filtered, uri: str, missing: str) -> Story:
+def _explain(found: Filtered, uri: str, missing: str) -> Explanation:
     entries = tuple(read_ledger(found.folder / LEDGER, document=[uri]))
     dropped = read_ledger(found.folder / LEDGER, kept_duplicate=[uri])
     went = tuple(entry for entry in dropped if entry.verdict == "dropped")
-    story = Story(entries, tuple(_kept_duplicates(found, entries, missing)), went)
+    explanation = Explanation(entries, tuple(_kept_duplicates(found, entries, missing)), went)
     if missing:
-        return replace(story, missing=missing)
+        return replace(explanation, missing=missing)
     number, place = found.place(uri)
     columns = {SCORE + rule for step in found.policy.steps for rule in step.all_limits}
     table = found.attributes.only(*columns, LABEL + ITEM)[number]
@@ -170,7 +174,7 @@ def _story(found: Filtered, uri: str, missing: str) -> Story:
     rules = dict.fromkeys((entry.step, cut.rule) for entry in entries for cut in entry.cuts)
     excerpts = ((*rule, pieces) for rule in rules for pieces in cut_passages(found, entries, *rule, *EXCERPTS))
     items = table.labels.get(ITEM) or [None] * len(table)
-    return replace(story, excerpts=tuple(excerpts), passed=tuple(passed[:NEAR]), evaluation_item=items[place])
+    return replace(explanation, excerpts=tuple(excerpts), passed=tuple(passed[:NEAR]), evaluation_item=items[place])
 
 
 def _kept_duplicates(found: Filtered, entries: Sequence[Entry], missing: str) -> Iterator[KeptDuplicate]:

@@ -57,11 +57,3 @@ def test_a_document_that_was_changed_is_an_error(base: Path) -> None:
     shard.write_text(shard.read_text().replace("\\ntext", "\\ntxet"))
     with pytest.raises(StoreError, match="does not have the recorded hash"):
         read(base, "w")
-
-
-@pytest.mark.parametrize("written", ["", "[]", '{"stages": 1}', '{"stages": {"a": 2}}', "\0"])
-def test_a_folder_that_only_looks_so_is_read_file_by_file(tmp_path: Path, written: str) -> None:
-    (tmp_path / "current.json").write_text(written)
-    (tmp_path / "documents").mkdir()
-    (tmp_path / "documents" / "2019-01.jsonl").write_text('{"text": "a row"}\n')
-    assert f"{tmp_path.name}/documents/2019-01.jsonl/1" in read(tmp_path, ".")[0]

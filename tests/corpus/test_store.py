@@ -15,7 +15,6 @@ from lmworks.corpus.documents import (
     corpus_shards,
     document_from_json,
     document_to_json,
-    in_order,
     join_shards,
     shard_paths,
     write_documents,
@@ -88,11 +87,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     path.write_bytes(path.read_bytes()[:40])  # a torn write
     with pytest.raises(StoreError, match="line 1"):
         DocumentStore(tmp_path)
-
-
-def test_shards_keep_their_order_when_five_digits_do_not_suffice() -> None:
-    names = ["00002-b.jsonl", "99999-a.jsonl", "100000-a.jsonl", "1234567-a.jsonl"]
-    assert [path.name for path in in_order(map(Path, reversed(names)))] == names
 
 
 def test_a_small_corpus_has_small_shards_wherever_its_parts_were_cut(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """Groups of sequences in batches: whole, in an order that nothing but the seed decides, with their numbers."""
 
 import json
-from dataclasses import replace
 from itertools import chain
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,13 +79,3 @@ def test_a_micro_batch_holds_whole_groups():
     parts = [select_rows(batch, slice(start, start + 2)) for start in (0, 2, 4)]
     assert list(chain(*map(shown, parts))) == shown(batch)
     assert sum(part.tokens for part in parts) == batch.tokens == int(batch.lengths.sum())
-
-
-def test_numbers_may_be_added_later_and_are_part_of_the_stream():
-    rewards = np.arange(len(GROUPS.ends), dtype=np.float32)
-    rewarded = replace(GROUPS, columns={**GROUPS.columns, "reward": rewards})
-    batch = rewarded.batch([5])
-    assert batch.columns["reward"][0].tolist() == rewards[GROUPS.first[5] : GROUPS.first[6]].tolist()
-    for other in (loader(groups=rewarded), loader(seed=1)):
-        with pytest.raises(ValueError, match="another stream of groups"):
-            other.restore(loader().state())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.data.token_dataset import TokenDataset, TokenWriter
 from lmworks.data.token_shard import HEADER, ShardError, TokenShard
 from token_cases import VOCABULARY, counted, name_of, write_dataset
 
@@ -96,15 +96,6 @@ def test_bad_documents_are_refused_and_leave_nothing(tmp_path, ids, mask, name):
         writer.add([4], name_of(0))
         writer.add(ids, name, mask)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_finished_folder_is_not_written_again_and_another_vocabulary_not_continued(tmp_path):
-    write_dataset(tmp_path, counted([5]))
-    with pytest.raises(ShardError, match="complete"):
-        TokenWriter(tmp_path, VOCABULARY, 2**20)
-    (tmp_path / INDEX).unlink()
-    with pytest.raises(ShardError, match="of the vocabulary abababababab"):
-        TokenWriter(tmp_path, "cd" * 32, 2**20)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,12 +14,9 @@ from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.model.checkpoint import load
-from lmworks.model.gguf_write import save_gguf
 from lmworks.model.stage_tokenize import outside_digest, tokenize
 from lmworks.records import Document
 from lmworks.tokenizer.tokenizer import Tokenizer
-from tiny_system import tiny_language_model
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
 DOCUMENTS = [Document(text, f"uri {n}", "text/plain", "plain", "1", "0" * 64) for n, text in enumerate(TEXTS)]
@@ -155,23 +152,6 @@ def test_documents_become_no_marks_of_turns(context, repeated):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Vocabularies that no stage made
-
-
-def test_a_tokenizer_may_be_named_instead_of_an_input(context, tmp_path, tiny_tokenizer):
-    """Of a model as a folder and as a file, the shards are known by the hash that its own tokenizer has."""
-    tokenize(TokenizeConfig(), context)
-    model = tiny_language_model(tiny_tokenizer)
-    models = model.save(tmp_path / "model"), save_gguf(model, tmp_path / "model.gguf")
-    for name in ("vocabulary", "vocabulary/tokenizer.json", *map(str, models)):
-        given = replace(fresh(context, f"run of {Path(name).name}"), inputs={"documents": context.inputs["documents"]})
-        tokenize(TokenizeConfig(tokenizer=name), given)
-        dataset = TokenDataset(given.output)
-        text = dataset.read(*dataset.offsets[2:4].tolist()).tolist()
-        assert text == [*tiny_tokenizer.encode(TEXTS[2]), tiny_tokenizer.eos_id]
-        if "model" in name:
-            assert dataset.index.vocabulary == load(Path(name)).tokenizer.hash
-        else:
-            assert files(given.output) == files(context.output)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.config import AlignConfig, DPOConfig
+from lmworks.config_checks import below_one, positive, within
 from lmworks.train.config import TrainConfig
-from lmworks.train.config_checks import below_one, positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
 
 STEPS = 100  # at most, unless they are set

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig
+from lmworks.config_checks import below_one, positive, within
 from lmworks.train.config import FinetuneConfig, TrainConfig
-from lmworks.train.config_checks import below_one, positive, within
 from lmworks.train.optimizer_config import AdamW, Linear
 
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from lmworks.adapt.config import FullConfig
+from lmworks.config_checks import positive, within
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.config_checks import positive, within
 
 
 @dataclass(frozen=True, slots=True)

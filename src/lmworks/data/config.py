@@ -1,9 +1,10 @@
 """Settings of tokenisation and of the loader."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from lmworks.config_checks import positive, within
 
 PackingMode = Literal["pack", "concatenate"]
 Learn = Literal["all", "last"]
@@ -55,10 +56,10 @@ class TokenizeConfig:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
         if self.part == "held_out" and not self.held_out:
             raise ValueError("nothing is held out: set held_out to a share such as 0.05, as in the training part")
-        _within(1, LARGEST, shard_tokens=self.shard_tokens)
-        _within(2, LARGEST, length=self.length)
+        within(1, LARGEST, shard_tokens=self.shard_tokens)
+        within(2, LARGEST, length=self.length)
         for pattern, most in self.quotas.items():
-            _within(1, LARGEST, **{f"quotas of {pattern}": most})
+            within(1, LARGEST, **{f"quotas of {pattern}": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,7 @@ class SourceConfig:
     max_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("weight", self.weight), ("max_epochs", self.max_epochs)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0, got {value!r}; leave a source out that is not wanted")
+        positive(weight=self.weight, max_epochs=self.max_epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +112,11 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("no sources: name at least one token dataset, name → SourceConfig")
-        _within(2, LARGEST, length=self.length)  # of one token, nothing is predicted
-        _within(1, LARGEST, batch=self.batch, steps=self.steps)
-        _within(0, 2**63 - 1, seed=self.seed)
-        _within(1, 1024, workers=self.workers, ahead=self.ahead)
-        _within(0.01, 1e9, temperature=self.temperature)
+        within(2, LARGEST, length=self.length)  # of one token, nothing is predicted
+        within(1, LARGEST, batch=self.batch, steps=self.steps)
+        within(0, 2**63 - 1, seed=self.seed)
+        within(1, 1024, workers=self.workers, ahead=self.ahead)
+        within(0.01, 1e9, temperature=self.temperature)
         if self.mode == "pack" and not self.document_mask:
             raise ValueError("mode pack puts unrelated documents side by side and needs document_mask")
         weights = [name for name, source in self.sources.items() if source.weight is not None]
@@ -143,11 +142,5 @@ class GroupLoaderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within(1, LARGEST, length=self.length, batch=self.batch, steps=self.steps)
-        _within(0, 2**63 - 1, seed=self.seed)
-
-
-def _within(lowest: float, highest: float, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not lowest <= value <= highest:
-            raise ValueError(f"{name} must be from {lowest:,} to {highest:,}, got {value!r}")
+        within(1, LARGEST, length=self.length, batch=self.batch, steps=self.steps)
+        within(0, 2**63 - 1, seed=self.seed)

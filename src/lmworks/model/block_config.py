@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-
-def positive(**sizes: float | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size <= 0:
-            raise ValueError(f"{name} must be above 0, got {size}")
-
+from lmworks.config_checks import positive
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"]
 

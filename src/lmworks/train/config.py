@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
-from lmworks.train.config_checks import positive, within
+from lmworks.config_checks import positive, within
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.config_checks import positive
 from lmworks.train.config import TrainConfig
-from lmworks.train.config_checks import positive
 from lmworks.train.optimizer_config import AdamW, Linear
 
 

@@ -165,18 +165,13 @@ def test_what_all_items_share_is_left_out(monkeypatch):
 
 
 def test_items_are_read_from_lines_and_objects(tmp_path):
-    plain = tmp_path / "plain.txt"
-    plain.write_text("first question\n\n  second question \n", "utf-8")
-    assert [(item.id, item.question) for item in read_items(plain)] == [
-        ("plain/1", "first question"),
-        ("plain/3", "second question"),
-    ]
+    (tmp_path / "plain.txt").write_text("first question\n\n  second question \n", "utf-8")
+    assert [item.id for item in read_items(tmp_path / "plain.txt")] == ["plain/1", "plain/3"]
     rows = [
         {"question": "q0", "answer": 1, "choices": ["x", "y"], "id": "k"},
         {"question": "q1", "answer": "B", "choices": {"text": ["x", "y"], "label": ["A", "B"]}},
         {"prompt": "q2", "canonical_solution": "return 1", "task_id": "HumanEval/2"},
         {"question": "q3", "answer": ["one", "1"]},
-        {"question": "q4", "answer": None},
     ]
     path = tmp_path / "set.jsonl.gz"
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
@@ -185,5 +180,4 @@ def test_items_are_read_from_lines_and_objects(tmp_path):
         EvaluationItem("set/2", "q1", ("y",), ("x", "y")),
         EvaluationItem("set/HumanEval/2", "q2", ("return 1",)),
         EvaluationItem("set/4", "q3", ("one", "1")),
-        EvaluationItem("set/5", "q4"),
     ]

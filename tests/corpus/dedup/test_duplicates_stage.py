@@ -80,15 +80,6 @@ def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_byte
     assert taken["paragraphs"] and taken["passages"]
 
 
-def test_workers_change_no_byte(tmp_path):
-    corpus = [(f"s/{number:02d}", each) for number, each in enumerate(families(random.Random(4)))]
-    for workers in (1, 2):
-        write_corpus(tmp_path / str(workers), corpus, 2000)
-        run_duplicates(tmp_path / str(workers), **CONFIG, execution={"workers": workers})
-    for path in (tmp_path / "1" / "duplicates").iterdir():
-        assert path.read_bytes() == (tmp_path / "2" / "duplicates" / path.name).read_bytes()
-
-
 def test_a_corpus_may_have_more_shards_than_a_process_may_have_files(tmp_path):
     parts = [tmp_path / f"{number}.npz" for number in range(60)]
     for number, path in enumerate(parts):

@@ -6,13 +6,16 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from duplicate_cases import uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup.hashes import words
+from lmworks.corpus.dedup.library import winnow
 from lmworks.corpus.dedup.match_tables import Places
 from lmworks.corpus.dedup.repeated_substrings import (
     Paragraphs,
+    fingerprints,
     first_occurrences,
     paragraphs_of,
     repeated_paragraphs,
@@ -92,6 +95,22 @@ def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, lef
     found = repeated_passages([f"[{spaces[0]}{shared}{spaces[1]}]", text], 40)
     gone = gone_but_for_one(found, [0, 1]).get(1, set())
     assert "".join(character for place, character in enumerate(text) if place not in gone) == left
+
+
+@given(st.binary(max_size=80) | st.text("ab", max_size=80).map(str.encode), st.integers(1, 9), st.integers(1, 9))
+def test_the_compiled_part_is_the_definition(raw, window, width):
+    text = np.frombuffer(raw, np.uint8)
+    hashes, places = winnow(text, window, width)
+    with uncompiled():
+        expected, expected_places = winnow(text, window, width)
+    assert places.tolist() == expected_places.tolist() and hashes.tolist() == expected.tolist()
+
+
+def test_few_windows_are_chosen():
+    """2 / (w + 1) of all, for w windows of which one is chosen (Schleimer et al., section 3.2): 1.96 % of 101. Four
+    standard errors of some 4,000 chosen ones are 6 % of that."""
+    text = "".join(np.random.default_rng(0).choice(list("abcdefghijklmnop"), 200_000))
+    assert len(fingerprints([text], 200).hashes) / len(text) == pytest.approx(2 / 102, rel=0.06)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

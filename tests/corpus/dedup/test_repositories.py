@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import repositories
-from lmworks.corpus.dedup.match_tables import read_repositories
 from lmworks.corpus.dedup.repositories import Repository, copied_repositories, git_roots, repository_of
 from lmworks.records import RejectedRecord
 
@@ -105,25 +104,3 @@ def test_of_a_fork_the_files_go_that_the_original_has(tmp_path, sources):
         f"repos/fork/{path}": f"repos/origin/{path.replace('src/', 'lib/')}" for path in fork if path not in stays
     }
     assert {value for _, value in dropped.values()} == {11 / 13}  # of those that say anything
-
-
-def test_repositories_are_told_by_git_where_it_was(tmp_path, sources):
-    left_out = [RejectedRecord(f"all/{name}/.git/", "hidden", 3) for name in ("x/origin", "x/fork")]
-    repositories = {"all/x/fork": (sources, ""), "all/x/origin": (sources, "MIT")}
-    _, dropped = written(tmp_path / "git", repositories, left_out)
-    assert len(dropped) == len(sources) and all(str(twin).startswith("all/x/origin/") for twin, _ in dropped.values())
-    assert {*read_repositories(tmp_path / "git" / "duplicates")} == {"all/x/origin", "all/x/fork"}
-    _, dropped = written(tmp_path / "parts", repositories)
-    assert dropped == {}  # by two parts, both are in all/x
-    _, dropped = written(tmp_path / "three", repositories, repository=3)
-    assert len(dropped) == len(sources)
-
-
-def test_a_copy_whose_original_went_stays(tmp_path, sources):
-    """A step before takes files of the licensed repository, so that it is no original of the other any more."""
-    files = {"repos/a": (sources, "MIT"), "repos/b": (sources, "")}
-    written(tmp_path, files)
-    refuse = {"name": "refuse", "labels": {"licence": {"deny": ["MIT"]}}}
-    judged = decide(tmp_path, refuse, STEP)
-    assert gone(tmp_path, judged["forks"]) == {}
-    assert len(gone(tmp_path, judged["refuse"])) == len(sources)

@@ -6,7 +6,7 @@ from duplicate_cases import MULTIPLIER, shingle_texts, true_jaccard, uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.corpus.dedup.hashes import text_digest, word_bytes, word_spans, words
+from lmworks.corpus.dedup.hashes import word_bytes, word_spans, words
 from lmworks.corpus.dedup.library import common_counts, hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.minhash import similarities
 
@@ -45,11 +45,6 @@ def test_bytes_hold_the_words_of_the_definition(text):
 )
 def test_words_of_scripts(text, expected):
     assert words(text) == expected
-
-
-def test_spaces_alone_change_no_digest():
-    assert text_digest(" a\n\t b ") == text_digest("a b") != text_digest("ab")
-    assert text_digest("a\ud800") != text_digest("a\ud801")
 
 
 @given(st.text() | st.text("İŉß aﬁ漢", max_size=20))

@@ -83,15 +83,6 @@ def test_an_order_in_which_duplicates_go_for_one_that_is_dropped_later_is_refuse
     check_policy(steps(*reversed(order)))
 
 
-def test_steps_that_share_no_document_or_drop_none_may_stand_in_any_order():
-    check_policy(steps({**EXACT, "kinds": ["code"]}, {**WORDS, "kinds": ["web"]}))
-    check_policy(steps({**EXACT, "sources": ["a"]}, {**WORDS, "sources": ["b"]}))
-    with pytest.raises(ConfigError):
-        check_policy(steps({**EXACT, "sources": ["a*"]}, {**WORDS, "sources": ["b"]}))
-    check_policy(steps(EXACT, {"name": "s", "marks": {"pii.*": {"action": "redact"}}}))
-    check_policy(steps(EXACT, {"name": "s", "labels": {"licence": {"unknown": "refuse"}}}))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Names, and steps without effect
 

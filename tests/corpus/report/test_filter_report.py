@@ -3,13 +3,11 @@ what is nearest to each threshold, and text of documents does nothing to the pag
 
 import json
 import re
-import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,9 +20,8 @@ from lmworks.corpus.filtering.ledger import LEDGER, Flow, read_ledger
 from lmworks.corpus.report.card import renamed
 from lmworks.corpus.report.examples import side_by_side
 from lmworks.corpus.report.funnel import cut_table, dropped_table, flow_table, steps_table, thresholds_table
-from lmworks.corpus.report.queries import Filtered, alarms, margin
+from lmworks.corpus.report.queries import Filtered, alarms
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WORDS = (
     "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
     "of it. The engineer said that the old one would have to be closed within a few years, and that a new one could be "
@@ -166,33 +163,6 @@ def test_what_the_page_shows(folder):
     assert sections[0].alarms and any(fold.passages for section in sections for fold in section.folds)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield one
-        one.close()
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_the_page_in_a_browser(browser, folder, scheme, width):
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    page = context.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: asked.append(str(error)))
-    page.goto(f"file://{folder}/cleaned/report.html")
-    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true })")
-    assert asked == [page.url] and page.title() == "data.clean: report"
-    assert page.evaluate("document.documentElement.scrollWidth") == width  # long lines wrap, wide tables scroll
-    alarm = page.locator(".alarm")
-    assert "length took 50%" in alarm.inner_text() and alarm.bounding_box()["y"] < 844
-    context.close()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # How near, and where two texts differ
 
@@ -210,14 +180,6 @@ def test_an_alarm_is_of_what_came_in_and_of_parts_that_matter():
         ("notes", "s", 0.4),
         ("the language de in pages", "all steps", 0.75),  # of nine pages in French a share says nothing
     ]
-
-
-@pytest.mark.parametrize(
-    ("side", "threshold", "value", "expected"),
-    [("at most", 100, 75, 0.25), ("at least", 0.8, 0.85, 0.25), ("at most", 0.2, 0.15, 0.25), ("at most", 0, -1, 1)],
-)
-def test_a_margin_is_a_share_of_the_way_to_the_nearer_end(side, threshold, value, expected):
-    assert margin(side, threshold, np.array([value])) == pytest.approx(expected)
 
 
 TEXTS = st.lists(st.sampled_from(["one", "two", " ", "\n", "é", ".", "longer"]), max_size=25).map("".join)

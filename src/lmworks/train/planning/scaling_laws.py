@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from lmworks.config_checks import positive
+
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 PETAFLOPS_DAY = 1e15 * 24 * 3600  # floating-point operations, the unit of Kaplan et al. 2020
 
@@ -58,7 +60,7 @@ class ParametricLaw:
 
     def allocate(self, flops: float) -> Allocation:
         """The N and D of lowest loss with 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
-        _positive(flops=flops)
+        positive(flops=flops)
         balance = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         product = flops / FLOPS_PER_PARAMETER_AND_TOKEN
         parameters, tokens = balance * product**self.exponent, product ** (1 - self.exponent) / balance
@@ -66,13 +68,13 @@ class ParametricLaw:
 
     def for_parameters(self, parameters: float) -> Allocation:
         """The budget for which so many parameters are best: alpha A / N^alpha = beta B / D^beta."""
-        _positive(parameters=parameters)
+        positive(parameters=parameters)
         tokens = (self.beta * self.B / (self.alpha * self.A) * parameters**self.alpha) ** (1 / self.beta)
         return self._given(parameters, tokens)
 
     def for_tokens(self, tokens: float) -> Allocation:
         """The budget for which so many tokens are best."""
-        _positive(tokens=tokens)
+        positive(tokens=tokens)
         parameters = (self.alpha * self.A / (self.beta * self.B) * tokens**self.beta) ** (1 / self.alpha)
         return self._given(parameters, tokens)
 
@@ -92,24 +94,24 @@ class PowerLaw:
     counts: Counts = "all"
 
     def __post_init__(self) -> None:
-        _positive(coefficient=self.coefficient)
+        positive(coefficient=self.coefficient)
         if not 0 < self.exponent < 1:
             raise ValueError(f"the exponent lies between 0 and 1, or one of N and D would fall, got {self.exponent}")
 
     def allocate(self, flops: float) -> Allocation:
         """The N and D that the law advises for `flops`."""
-        _positive(flops=flops)
+        positive(flops=flops)
         parameters = self.coefficient * flops**self.exponent
         return Allocation(parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters), flops)
 
     def for_parameters(self, parameters: float) -> Allocation:
         """The budget for which so many parameters are advised."""
-        _positive(parameters=parameters)
+        positive(parameters=parameters)
         return self.allocate((parameters / self.coefficient) ** (1 / self.exponent))
 
     def for_tokens(self, tokens: float) -> Allocation:
         """The budget for which so many tokens are advised."""
-        _positive(tokens=tokens)
+        positive(tokens=tokens)
         product = FLOPS_PER_PARAMETER_AND_TOKEN * self.coefficient * tokens
         return self.allocate(product ** (1 / (1 - self.exponent)))
 
@@ -138,7 +140,7 @@ def embedding_factor_of(vocabulary: int, aspect_ratio: float) -> float:
 
 def parameters_without_embeddings(parameters: float, embedding_factor: float) -> float:
     """The inverse of `total_parameters`: the real root of n³ + factor · n = N for n = (N without embeddings)^(1/3)."""
-    _positive(parameters=parameters)
+    positive(parameters=parameters)
     n = _rising_root(lambda n: n**3 + embedding_factor * n - parameters, 0.0, 2 * parameters ** (1 / 3))
     return n**3
 
@@ -163,7 +165,7 @@ def exponent_without_embeddings(law: ParametricLaw, without_embeddings: float, e
 def allocate_without_embeddings(law: ParametricLaw, flops: float, embedding_factor: float) -> Allocation:
     """The advice of `law` where neither embeddings nor their operations are counted: least loss at 6 n D = `flops`; the
     `parameters` are n, without embeddings (Pearce & Song 2024, section 3)."""
-    _positive(flops=flops)
+    positive(flops=flops)
 
     def imbalance(log_n: float) -> float:
         """Difference of the logarithms of the two marginal losses; rises with n."""
@@ -182,9 +184,3 @@ def _rising_root(function: Callable[[float], float], low: float, high: float) ->
     from scipy.optimize import brentq
 
     return float(brentq(function, low, high, xtol=1e-14, rtol=1e-14))  # pyright: ignore[reportArgumentType]
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0 or math.isinf(value):
-            raise ValueError(f"{name} must be a finite number above 0, got {value}")

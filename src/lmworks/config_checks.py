@@ -6,7 +6,7 @@ import math
 def within(lowest: float, highest: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not lowest <= value <= highest:
-            raise ValueError(f"{name} must lie between {lowest:g} and {highest:g}, got {value:g}")
+            raise ValueError(f"{name} must lie between {lowest:,} and {highest:,}, got {value!r}")
 
 
 def positive(**values: float | None) -> None:

@@ -3,8 +3,8 @@
     step → source and index in it (`mixture.py`) → epoch and place → sequence (`shuffle.py`)
          → segments of documents (`best_fit_packing.py`) → tokens (`token_dataset.py`)
 
-Each arrow can be taken for any step without those before. So a run that goes on at step s needs to be told nothing but
-s and how long it was planned to be, and rank r of W makes the rows from r·batch // W to (r + 1)·batch // W of the one
+Each arrow can be taken for any step without those before. So a run that goes on at step s needs to know nothing but s
+and how long it was planned to be, and rank r of W makes the rows from r·batch // W to (r + 1)·batch // W of the one
 global batch, however many processes or threads there are.
 """
 

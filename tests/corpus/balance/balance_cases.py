@@ -41,8 +41,8 @@ def artefact(folder: Path, documents: list[Document], shard_bytes: int = 20_000)
     return folder
 
 
-def annotated(folder: Path, documents: list[Document], measures, labels=None) -> Path:
-    """Annotations of a measure or label for each document; None where it has none."""
+def tagged(folder: Path, documents: list[Document], measures, labels=None) -> Path:
+    """Attributes: a score or label for each document; None where it has none."""
     (folder / ATTRIBUTES).mkdir(parents=True)
     rows = [
         DocumentAttributes(

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from balance_cases import annotated, artefact, corpus, document, run, size
+from balance_cases import artefact, corpus, document, run, size, tagged
 
 from lmworks.build import run_alone
 from lmworks.corpus.balance.config import BalanceConfig, SourceShare, UpsamplingFactor
@@ -137,8 +137,8 @@ def test_factors_by_what_a_document_is(given, tmp_path):
 
 def test_factors_by_measures_and_labels(given, tmp_path):
     """Of texts as they are now, or as they were before cleaning; of files that know different measures."""
-    quality = annotated(tmp_path / "quality", DOCUMENTS, {"quality": lambda place: place / 170 if place % 5 else None})
-    licence = annotated(tmp_path / "licence", DOCUMENTS, {}, {"licence": lambda place: ("MIT", None)[place % 2]})
+    quality = tagged(tmp_path / "quality", DOCUMENTS, {"quality": lambda place: place / 170 if place % 5 else None})
+    licence = tagged(tmp_path / "licence", DOCUMENTS, {}, {"licence": lambda place: ("MIT", None)[place % 2]})
     factors = (
         UpsamplingFactor(4, measures={"quality": Limit(at_least=0.5)}),
         UpsamplingFactor(2, measures={"quality": Limit(at_least=0.5)}, labels={"licence": ("MIT", "CC0-1.0")}),
@@ -159,7 +159,7 @@ def test_factors_by_measures_and_labels(given, tmp_path):
     inputs["documents"] = artefact(tmp_path / "cleaned", cleaned)
     _, _, ledger = run(tmp_path / "2", config, **inputs)
     assert {row["uri"]: row["times"] for row in ledger} == wanted
-    anew = annotated(tmp_path / "anew", cleaned, {"quality": lambda place: 0.0})
+    anew = tagged(tmp_path / "anew", cleaned, {"quality": lambda place: 0.0})
     _, _, ledger = run(tmp_path / "3", config, **inputs, anew=anew)
     assert {row["times"] for row in ledger} == {1}  # what was found in the cleaned text goes before
 

@@ -1,4 +1,4 @@
-"""Small corpora with annotations on disk, and what the stage and a policy make of them."""
+"""Small corpora with attributes on disk, and what the stage and a policy make of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from lmworks.records import Document, Edit, RejectedRecord
 
 @dataclass(frozen=True)
 class Given:
-    """A document: what was extracted, and what annotators say of it."""
+    """A document: what was extracted, and what taggers say of it."""
 
     text: str
     kind: Kind = "web"
@@ -52,7 +52,7 @@ def source(uri: str) -> str:
     return uri.partition("/")[0]
 
 
-def annotated(uri: str, given: Given, document_hash: str) -> DocumentAttributes:
+def tagged(uri: str, given: Given, document_hash: str) -> DocumentAttributes:
     text = given.repaired
     labels = {"exact": text_digest(text).hex()[:32]} | ({"licence": given.licence} if given.licence else {})
     found = Attributes(given.measures, (), labels)
@@ -65,7 +65,7 @@ def write_corpus(
     folder: Path, corpus: Corpus, shard_bytes: int = 1 << 26, left_out: Sequence[RejectedRecord] = ()
 ) -> None:
     (folder / "read").mkdir(parents=True)
-    (folder / "annotated" / ATTRIBUTES).mkdir(parents=True)
+    (folder / "tagged" / ATTRIBUTES).mkdir(parents=True)
     documents = [
         Document(given.text, uri, "text/plain", "plain", "1", "", source=source(uri), metadata=given.metadata)
         for uri, given in corpus
@@ -73,15 +73,15 @@ def write_corpus(
     write_documents(folder / "read", [*documents, *left_out], shard_bytes)
     known = dict(corpus)
     for shard in corpus_shards({"read": folder / "read"}):
-        rows = [annotated(each.uri, known[each.uri], each.hash) for each in shard]
-        write_attributes(folder / "annotated" / ATTRIBUTES / f"{shard.name}.parquet", rows)
+        rows = [tagged(each.uri, known[each.uri], each.hash) for each in shard]
+        write_attributes(folder / "tagged" / ATTRIBUTES / f"{shard.name}.parquet", rows)
 
 
 def run_duplicates(folder: Path, **config: object) -> StageResult:
     for name in ("duplicates", "work"):
         (folder / name).mkdir()
     context = StageContext(
-        {"read": folder / "read", "annotated": folder / "annotated"}, folder / "duplicates", folder / "work"
+        {"read": folder / "read", "tagged": folder / "tagged"}, folder / "duplicates", folder / "work"
     )
     return duplicates(from_mapping(DuplicatesConfig, {"execution": {"workers": 1}} | config), context)
 
@@ -89,7 +89,7 @@ def run_duplicates(folder: Path, **config: object) -> StageResult:
 def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Decisions]]:
     """What each step says of each document that it says anything of: step → Decisions of all shards."""
     policy = from_mapping(Policy, {"steps": list(steps)})
-    tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "annotated")])
+    tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "tagged")])
     judged = [decisions.decide(policy, table) for table in tables]
     texts = CorpusTexts(corpus_shards({"read": folder / "read"}), tables)
     decisions.decide_duplicates(policy, rank_corpus(tables), judged, folder / "duplicates", texts)
@@ -98,7 +98,7 @@ def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Decisio
 
 def uris_of(folder: Path) -> list[list[str]]:
     """Of each shard."""
-    return [list(read_attributes(path).uris) for path in attribute_paths(folder / "annotated")]
+    return [list(read_attributes(path).uris) for path in attribute_paths(folder / "tagged")]
 
 
 def gone(folder: Path, judged: Sequence[Decisions]) -> dict[str, tuple[str | None, float | None]]:

@@ -75,9 +75,9 @@ def test_every_shared_run_is_found(pairs, texts):
                 continue
             assert overlap is not None and overlap.share == pytest.approx(share)
             assert overlap.matched in text and words(overlap.matched)
-            shown = [word for mark in overlap.marks for word in words(text[mark.start : mark.end])]
+            shown = [word for span in overlap.spans for word in words(text[span.start : span.end])]
             assert shown == [word for place, word in enumerate(words(text)) if place in covered]
-            assert all(mark.score == overlap.share and mark.rule == RULE for mark in overlap.marks)
+            assert all(span.score == overlap.share and span.rule == RULE for span in overlap.spans)
     assert not found
 
 

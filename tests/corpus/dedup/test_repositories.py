@@ -100,7 +100,7 @@ def test_of_a_fork_the_files_go_that_the_original_has(tmp_path, sources):
     result, dropped = written(tmp_path, {"repos/fork": (fork, ""), "repos/origin": (original, "MIT")})
     assert result.metrics["repositories"] == 2
     stays = {"src/m1.py", "src/new.py"}
-    assert {uri: twin for uri, (twin, _) in dropped.items()} == {
+    assert {uri: kept for uri, (kept, _) in dropped.items()} == {
         f"repos/fork/{path}": f"repos/origin/{path.replace('src/', 'lib/')}" for path in fork if path not in stays
     }
     assert {value for _, value in dropped.values()} == {11 / 13}  # of those that say anything

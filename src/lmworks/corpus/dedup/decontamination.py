@@ -245,14 +245,14 @@ class Overlap:
     item      The id of the item.
     share     Of the question's words those that stand in the document within a run of the item's, or of all the item's
               units where that is more.
-    marks     Where, each with the share as its score.
-    matched   The text of the longest mark.
+    spans     Where, each with the share as its score.
+    matched   The text of the longest span.
     """
 
     document: int
     item: str
     share: float
-    marks: tuple[TaggedSpan, ...]
+    spans: tuple[TaggedSpan, ...]
     matched: str
 
 

@@ -2,7 +2,7 @@
 compare all, places that repeat each other, and the repositories that files of code belong to; a file each, and none of
 what was not looked for.
 
-Documents are told by their places in the corpus, counted over all shards of all inputs in their order.
+Documents are known by their places in the corpus, counted over all shards of all inputs in their order.
 """
 
 from collections.abc import Mapping, Sequence

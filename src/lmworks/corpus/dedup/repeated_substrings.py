@@ -3,7 +3,7 @@ models better", section 4.1), as groups of the places of one text.
 
 Every `length` bytes that stand twice in the corpus are found. Windows that follow each other wherever they stand belong
 to one passage, which is as long as all of its places agree: where a passage of two documents goes on in only one of a
-third, there are two passages, and they overlap. So whoever decides which documents are there may keep one place of
+third, there are two passages, and they overlap. So a decision on which documents are there may keep one place of
 each passage and take out the others: each byte that goes is left standing in the place of some passage that holds it.
 
 Most of a corpus stands nowhere else, and is put aside before: a few windows of each text, chosen by their content

@@ -2,7 +2,7 @@
 for the first, and for the second only those of crowds of documents that may be alike.
 
 Of duplicates only documents take part that a step looks at and earlier steps kept, so that none goes for the sake of a
-duplicate that is gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or mark,
+duplicate that is gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or span,
 since such an order is refused (`policy_checks.py`). Who stays is decided by a stated order (`dedup.kept_duplicates`),
 never by the order of reading.
 """
@@ -67,12 +67,13 @@ def columns(policy: Policy) -> set[str]:
     return names | {LABEL + name for step in policy.steps for name in step.labels}
 
 
-def decide(policy: Policy, table: AttributeTable) -> list[Decisions]:
-    """The decisions of each step on each document by itself, whatever other steps and documents are."""
-    return [_decide_step(step, table) for step in policy.steps]
+def decide(policy: Policy, table: AttributeTable, with_cuts: bool = True) -> list[Decisions]:
+    """The decisions of each step on each document by itself, whatever other steps and documents are; without cuts only
+    the reasons, which are far fewer in a whole corpus."""
+    return [_decide_step(step, table, with_cuts) for step in policy.steps]
 
 
-def _decide_step(step: Step, table: AttributeTable) -> Decisions:
+def _decide_step(step: Step, table: AttributeTable, with_cuts: bool) -> Decisions:
     found = Decisions(in_scope(step, table))
     for name, limit in step.all_limits.items():
         if (values := table.scores.get(name)) is not None:
@@ -89,7 +90,7 @@ def _decide_step(step: Step, table: AttributeTable) -> Decisions:
     wanted: dict[str, tuple[str, str, OnSpan]] = {}
     for each in table.spans.rules() if step.marks else ():
         name, rule = field_of(each) or ("", each)
-        if (on := step.on_span(rule)) is not None:
+        if (on := step.on_span(rule)) is not None and (with_cuts or on.action == "drop"):
             wanted[each] = (name, rule, on)
     for place, span in table.spans.of_rules(wanted):
         name, rule, on = wanted[span.rule]

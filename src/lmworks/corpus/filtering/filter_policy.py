@@ -109,7 +109,7 @@ class Step:
     preset      Published limits: `gopher`, `gopher_repetition`, `c4` or `fineweb`; `limits` may change some of them.
     limits      Score → its limit.
     labels      Label → which of its words may stay, such as language and licence.
-    marks       Rule of tagged spans, or a glob such as "pii.*" → what becomes of the spans.
+    marks       Rule of spans, or a glob such as "pii.*" → what becomes of the spans.
     duplicates  Which duplicates go but for one: `exact` or `near` ones of documents, whole `repositories`; of
                 `paragraphs` and `passages` the repeated places are cut.
     similarity  Of `near` and `repositories` only: the least Jaccard similarity of near duplicates; of repositories, the
@@ -198,7 +198,7 @@ class Policy:
     """The steps that decide what becomes of documents.
 
     steps  In this order.
-    alarm  Share of the documents or bytes of a source, a kind or a language; a step that takes more is told of, loudly.
+    alarm  Share of the documents or bytes of a source, a kind or a language; a step that takes more raises an alarm.
     """
 
     steps: tuple[Step, ...] = ()

@@ -1,7 +1,7 @@
 """Mistakes of a policy that would pass in silence: a wrong order, names that nothing has, steps that look at nothing.
 
-What can be told of the policy alone is refused before any stage runs; what depends on the documents is either refused
-before anything is written (a name that no tagger gives, a label that must be known) or told loudly (a step without
+What is wrong whatever the documents are is refused before any stage runs; what depends on them is either refused
+before anything is written (a name that no tagger gives, a label that must be known) or reported (a step without
 effect).
 """
 

@@ -42,8 +42,8 @@ class CleanConfig:
     policy     A file of steps; left out: the policy that comes with lmworks. A relative path starts at the folder of
                the recipe, or, for a command, at the current one.
     steps      Steps in place of those of the policy.
-    alarm      What takes more than this share of the documents or bytes of a source, a kind or a language is told of;
-               left out: the policy's.
+    alarm      Share of documents or bytes of a source, a kind or a language; a step that takes more raises an alarm.
+               Left out: the policy's.
     execution  Who does the work.
     """
 
@@ -95,8 +95,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     names, decisions = Names(), list[list[Decisions]]()
     for table in attributes.only(*columns(policy)):
         names.add(table)
-        # Without the cuts: those of a whole corpus are as many as its spans. A part decides on them again.
-        decisions.append([Decisions(each.in_scope, each.reasons) for each in decide(policy, table)])
+        decisions.append(decide(policy, table, with_cuts=False))
     sentences, known = [], default_policy().steps  # which are for any documents
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
         missing = [*missing_names(step, names)]
@@ -123,7 +122,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
 
 def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attributes: CorpusAttributes) -> Path | None:
     """The folder of the duplicates of these documents. ValueError where they were looked for in other documents, in
-    another order or in texts that were repaired otherwise: they are told by their places, which are those of others."""
+    another order or in texts that were repaired otherwise: they are known by their places."""
     found = [folder for folder in inputs.values() if (folder / CORPUS).is_file()]
     if len(found) > 1:
         raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
@@ -143,7 +142,7 @@ def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attri
 @dataclass(frozen=True, slots=True)
 class FilterPart:
     """A shard, the files of its attributes, and the decisions of each step of the policy on its documents: all reasons,
-    and the cuts of what repeats other documents."""
+    and the cuts of what repeats other documents; those of a document by itself are decided on where it is filtered."""
 
     shard: CorpusShard
     attributes: tuple[Path, ...]

@@ -36,7 +36,7 @@ _LIMITS = (
     "Personal data are found by patterns and checksums: names of people and postal addresses are not.",
     "`extracted` is a hash of the text with its personal data: who knows the rest of a short text can try them out.",
     "Near duplicates are proposed by MinHash, which misses some pairs close to the threshold.",
-    "Languages are told by a model, which is less sure of short and of mixed texts.",
+    "Languages are identified by a model, which is less sure of short and of mixed texts.",
     "Nothing was done about opinions, stereotypes or errors of fact in the sources.",
 )
 

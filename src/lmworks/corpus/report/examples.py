@@ -126,7 +126,7 @@ def cut_passages(
     found: Filtered, entries: Sequence[Entry], step: str, rule: str, most: int, context: int, size: int
 ) -> list[tuple[Piece, ...]]:
     """Some places that a rule of a step cut, with what stood around them: repairs in the extracted text, others in the
-    repaired one. What other rules cut there is told apart."""
+    repaired one. What other rules cut there is shown otherwise."""
     number, entry = next((at, each) for at, each in enumerate(entries) if each.step == step)
     text = found.text(entry.document) if step == REPAIR else repaired_text(found, entries)
     cuts = [cut for each in entries[min(number, 1) : number + 1] for cut in each.cuts]

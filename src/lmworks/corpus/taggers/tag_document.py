@@ -193,7 +193,7 @@ def contamination(overlaps: Sequence[Overlap]) -> Attributes:
     if not overlaps:
         return Attributes({CONTAMINATION: 0.0})
     worst = max(overlaps, key=lambda overlap: overlap.share)
-    spans = tuple(span for overlap in overlaps for span in overlap.marks)
+    spans = tuple(span for overlap in overlaps for span in overlap.spans)
     return Attributes({CONTAMINATION: worst.share}, spans, {"evaluation_item": worst.item})
 
 

@@ -1,4 +1,4 @@
-"""The funnel of a filtering as tables, drawings and sections of a report: what is left after each step, by source,
+"""The funnel of a filtering as tables and sections of a report: what is left after each step, by source,
 language and kind, what rules took, and where documents lie beside the thresholds."""
 
 from collections.abc import Callable
@@ -8,9 +8,8 @@ import numpy as np
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR
 from lmworks.corpus.filtering.ledger import tally
 from lmworks.corpus.report.queries import Alarm, Filtered, thresholds
-from lmworks.report import Figure, Fold, Section, Table, as_svg, histogram, new_axes
+from lmworks.report import Figure, Fold, Section, Table, histogram
 
-DRAWN = 7  # sources that a picture tells apart; the others are drawn as one
 LISTED = 20  # rows of what may be long; the rest is counted
 TAIL = 0.005  # of the values at each end of a histogram are drawn at the end
 
@@ -132,34 +131,11 @@ def _by(found: Filtered, name: str) -> Section:
     for title, taken in (
         ("Documents that each step dropped", lambda step: step.dropped),
         ("Bytes that each step took", lambda step: step.taken_bytes),
+        ("Bytes that each step left", lambda step: step.left_bytes),
     ):
         rows = tuple((each or "unknown", *(taken(steps[each, step]) for step in names)) for each in largest)
         folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), rows),)))
-    figure = Figure(_bars(found, name), f"What is left after each step, by {name}")
-    return Section(f"By {name}", "", (shortened(table),), (figure,), folds=tuple(folds))
-
-
-def _bars(found: Filtered, name: str) -> str:
-    """SVG of the bytes after each step, from the top, as bars of one piece for each of the largest."""
-    from matplotlib.ticker import EngFormatter
-
-    names, steps, largest = found.policy.names, tally(found.flows, name, "step"), _largest(found, name)
-    groups = {each or "unknown": [each] for each in largest[:DRAWN]}
-    if len(largest) > DRAWN:
-        groups[f"{len(largest) - DRAWN} others"] = largest[DRAWN:]
-    figure, axes = new_axes("bytes left", "", height=1.4 + 0.28 * len(names))
-    ends = np.zeros(len(names) + 1)
-    for group, members in groups.items():
-        read = sum(steps[each, REPAIR].came_bytes for each in members)
-        left = [read, *(sum(steps[each, step].left_bytes for each in members) for step in names)]
-        axes.barh(range(len(ends)), left, 0.72, ends, label=group)
-        ends += left
-    axes.set_yticks(range(len(ends)), ["as read", *names])
-    axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(EngFormatter("B"))
-    if len(groups) > 1:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False)
-    return as_svg(figure)
+    return Section(f"By {name}", "", (shortened(table),), folds=tuple(folds))
 
 
 def _histograms(found: Filtered) -> Section:

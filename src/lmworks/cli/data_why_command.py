@@ -30,13 +30,13 @@ def print_explanation(console: "Console", explanation: "Explanation") -> None:
         _print(console, f"[green]stays[/green]{left}")
     else:
         step = next(entry for entry in explanation.entries if entry.verdict == "dropped")
-        _print(console, f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(_reasons(step)[0])}")
+        _print(console, f"[bold red]dropped by {shown(step.step)}[/bold red]: {shown(str(step.reasons[0]))}")
     language = f", language {shown(first.language)}" if first.language else ""
     _print(console, f"[dim]hash {first.hash[:16]}…, source {shown(first.source)}, kind {first.kind}{language}[/dim]")
     _print_steps(console, explanation)
     lines: list[str | tuple[Piece, ...]] = []
     for entry in explanation.entries:
-        lines += [f"{entry.step}: {reason}" for reason in _reasons(entry)]
+        lines += [f"{entry.step}: {reason}" for reason in entry.reasons]
         for rule, places in Counter(cut.rule for cut in entry.cuts).items():
             size = sum(cut.end - cut.start for cut in entry.cuts if cut.rule == rule)
             lines.append(f"{entry.step}: {rule} cut, {places:,} places, {size:,} characters")
@@ -84,20 +84,8 @@ def _print_steps(console: "Console", explanation: "Explanation") -> None:
     console.print(table, highlight=False)
 
 
-def _reasons(entry: "Entry") -> list[str]:
-    """The reasons that a step has against a document, a line each."""
-    lines = []
-    for reason in entry.reasons:
-        value = "" if reason.value is None else f" {reason.value:.4g}"
-        threshold = "" if reason.threshold is None else f", threshold {reason.threshold:.6g}"
-        label = f" ({reason.label or 'unknown'})" if reason.label or reason.kind == "label" else ""
-        kept = "" if reason.kept_duplicate is None else f", duplicate of {reason.kept_duplicate}"
-        lines.append(f"{reason.rule}{value}{threshold}{label}{kept}")
-    return lines
-
-
 def _dropped(entry: "Entry") -> str:
-    return f"{entry.step}: {_reasons(entry)[0]}"
+    return f"{entry.step}: {entry.reasons[0]}"
 
 
 def _print_list(console: "Console", title: str, lines: "Sequence[str | tuple[Piece, ...]]") -> None:

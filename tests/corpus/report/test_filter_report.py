@@ -155,7 +155,7 @@ def test_what_the_page_shows(folder):
     page = (folder / "cleaned" / "report.html").read_text("utf-8")
     assert page.index("length took 50% of the documents") < page.index("<nav>")
     assert "<del>jane.miller@bakery-miller.com</del><ins>&lt;EMAIL&gt;</ins>" in page
-    assert "dropped: 16, threshold 50" in page and "nearly dropped: 52, threshold 50" in page
+    assert "dropped: words 16, threshold 50" in page and "nearly dropped: words 52, threshold 50" in page
     assert "<del>Tuesday</del>" in page or "<ins>Friday</ins>" in page
     assert page.count("<svg") == 1  # a histogram of words
     outcome = StageOutcome("cleaned", folder / "cleaned", read_manifest(folder / "cleaned"), cached=True)

@@ -43,6 +43,14 @@ class Reason:
     label: str | None = None
     kept_duplicate: str | None = None
 
+    def __str__(self) -> str:
+        """Such as 'words 16, threshold 50'."""
+        value = "" if self.value is None else f" {self.value:,.4g}"
+        threshold = "" if self.threshold is None else f", threshold {self.threshold:,.6g}"
+        label = f" ({self.label or 'unknown'})" if self.label or self.kind == "label" else ""
+        kept = "" if self.kept_duplicate is None else f", duplicate of {self.kept_duplicate}"
+        return f"{self.rule}{value}{threshold}{label}{kept}"
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:

@@ -10,6 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.filtering.decide import Reason
 from lmworks.corpus.filtering.filter_policy import REPAIR
 from lmworks.corpus.filtering.ledger import LEDGER, Entry, compute, read_ledger
 from lmworks.corpus.report.queries import Filtered, margin, thresholds
@@ -31,18 +32,15 @@ class Example:
     rule: str
     how: str  # dropped, nearly dropped or cut
     document: str
-    value: float | None = None
-    threshold: float | None = None
-    label: str | None = None
-    kept_duplicate: str | None = None
+    reason: Reason | None = None
 
     @property
     def note(self) -> str:
-        value = "" if self.value is None else f": {self.value:,.4g}"
-        threshold = "" if self.threshold is None else f", threshold {self.threshold:,.6g}"
-        label = f" ({self.label})" if self.label else ""
-        kept = f", duplicate of {self.kept_duplicate}" if self.kept_duplicate else ""
-        return f"{self.how}{value}{threshold}{label}{kept}"
+        return self.how if self.reason is None else f"{self.how}: {self.reason}"
+
+    @property
+    def kept_duplicate(self) -> str | None:
+        return None if self.reason is None else self.reason.kept_duplicate
 
 
 def examples_section(found: Filtered) -> Section:
@@ -71,17 +69,17 @@ def examples_section(found: Filtered) -> Section:
 
 def _dropped(found: Filtered) -> Iterator[Example]:
     pc = compute()
-    names = ["document", "hash", "step", "rule", "value", "threshold", "label", "kept_duplicate"]
+    names = ["document", "hash", "step", "rule", "value", "threshold", "reasons"]
     table = found.rows(names, verdict=["dropped"])
     distance = pc.fill_null(pc.abs(pc.subtract(table["value"], table["threshold"])), 0.0)
     order = [(name, "ascending") for name in ("step", "rule", "distance", "hash", "document")]
-    table = table.append_column("distance", distance).sort_by(order).drop_columns(["distance", "hash"])
+    table = table.append_column("distance", distance).sort_by(order).select(["document", "step", "rule", "reasons"])
     sizes = table.group_by(["step", "rule"], use_threads=False).aggregate([([], "count_all")])["count_all"]
     start = 0
     for size in sizes.to_pylist():
         last = table.slice(start + size - 1, 1 if size > SHOWN else 0)
         for row in table.slice(start, min(SHOWN, size)).to_pylist() + last.to_pylist():
-            yield Example(how="dropped", **row)
+            yield Example(row["step"], row["rule"], "dropped", row["document"], Reason(**row["reasons"][0]))
         start += size
 
 
@@ -91,7 +89,8 @@ def _nearly_dropped(found: Filtered) -> Iterator[Example]:
         margins = np.where(found.stays, margin(side, threshold, values), np.nan)
         near = np.flatnonzero((margins >= 0) & (margins <= NEAR)) if threshold else np.empty(0, np.int64)
         for place in near[np.argsort(margins[near], kind="stable")][:SHOWN].tolist():
-            yield Example(step.name, rule, "nearly dropped", found.uris[place].as_py(), float(values[place]), threshold)
+            reason = Reason("score", rule, float(values[place]), threshold)
+            yield Example(step.name, rule, "nearly dropped", found.uris[place].as_py(), reason)
 
 
 def _cut(found: Filtered) -> Iterator[Example]:

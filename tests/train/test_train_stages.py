@@ -63,7 +63,7 @@ def test_a_checkpoint_that_has_learnt_is_made(workspace):
         row[0] for row in reasons
     }
     page = (workspace / "model" / "report.html").read_text()
-    assert page.count("<svg") == 1 and "nats per token over" in page and "the model goes on" in page
+    assert page.count("<svg") == 1 and "nats per target over" in page and "the model goes on" in page
 
 
 def test_a_new_model_begins_by_its_fan_in(workspace):

@@ -9,6 +9,7 @@ whole step, on all ranks, under the policy as it is before the step: micro-batch
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +88,7 @@ class KTO(Objective[GroupBatch]):
     and `z0` (TRL's `kl`).
     """
 
+    unit: ClassVar[str] = ""
     config: KTOConfig = KTOConfig()  # noqa: RUF009
 
     def examples(self, batch: GroupBatch, seed: int) -> GroupBatch:

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -63,6 +64,7 @@ class PolicyOptimization(Objective[Sequences]):
     rollout π_old is π: the loss is near 0 and says nothing of the progress, its gradient does.
     """
 
+    unit: ClassVar[str] = ""
     config: GRPOConfig | PPOConfig
     max_completion_length: int  # most tokens of one
     temperature: float = 1.0

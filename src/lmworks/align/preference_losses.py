@@ -16,6 +16,7 @@ orpo          -1/|y_w| S ln π(y_w) - λ ln σ(ln odds(y_w) - ln odds(y_l)), equ
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -78,6 +79,7 @@ class Pairs(Objective[GroupBatch]):
     β ln π a token and of ORPO ln π a token. ln π of the chosen completion may fall too: the loss asks for a margin.
     """
 
+    unit: ClassVar[str] = ""
     config: DPOConfig | SimPOConfig | ORPOConfig = DPOConfig()  # noqa: RUF009
     temperature: float = 1.0
 

@@ -10,7 +10,7 @@ process    cross-entropy of σ(r) with a label, r at the last token of each step
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -67,6 +67,7 @@ class Reward(Objective[GroupBatch]):
     A target is a pair, a completion or a step. Metrics: `accuracy` (of ratings none), `margin` of pairs, and `reward`.
     """
 
+    unit: ClassVar[str] = ""
     kind: Kind
     config: RewardConfig = RewardConfig()  # noqa: RUF009
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class Imitation(Objective[GroupBatch]):
 class WithReplay(Objective[Sequences]):
     """An objective on rollouts, and beside it the loss of `rows` of the `groups` in each step, `weight` times."""
 
+    unit: ClassVar[str] = ""
     objective: Objective[Sequences]
     groups: TokenGroups
     rows: int

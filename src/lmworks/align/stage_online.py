@@ -28,6 +28,7 @@ from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
+from lmworks.align.rollout_report import rollouts_section
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
 from lmworks.align.stage_offline import SHOWN, check_surroundings, load_policy, split_rows, with_sections
@@ -134,13 +135,19 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
         ("micro-batch", micro_batch, "completions in a forward" if config.train.micro_batch is None else "as set"),
         ("rate", f"{rate:g}", "at its highest"),
-        *((name, f"{value}", "") for name, value in to_mapping(loader.config.algorithm).items()),
     )
+    chosen = {
+        **to_mapping(loader.config.algorithm),
+        "rewards": ", ".join(f"{name}={weight:g}" for name, weight in config.rewards.items()),
+    }
+    algorithm_table = tuple((name, str(value)) for name, value in chosen.items() if value is not None)
+    tables = Table(("what", "value", "why"), reasons), Table(("of the algorithm", "value"), algorithm_table)
     numbers: Mapping[str, Any] = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
     doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
-    sections = [(Section("The run", doubts, (Table(("what", "value", "why"), reasons),)), numbers)]
+    sections: list[tuple[Section, Mapping[str, Any]]] = [(Section("The run", doubts, tables), numbers)]
     if measures:
         sections.append(held_out_section(context.output / LOG))
+    sections.append((rollouts_section(context.output / LOG), {}))
     if config.suites:
         sections.append(suite_section(config, context, find_base(config.base, context)))
     return with_sections(result, sections)

@@ -162,7 +162,8 @@ def _validate_and_sample(run: Run) -> None:
     if run.validate is not None:
         found = run.validate()
         run.log.write("validation", number, **_validation_numbers(found))
-        run.held_out = found.total.value if isinstance(found.total, Scored) else None
+        if isinstance(found.total, Scored):
+            run.held_out = f"held out {found.total.value:.3f} after step {number:,}"
     with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))
@@ -260,7 +261,8 @@ class _Clock:
         rates = self.rates()
         note = f"loss {taken.loss:.3f} · {rates['tokens_per_second']:,.0f} tokens/s"
         note += f" · {rates['utilisation']:.0%} of peak" if "utilisation" in rates else ""
-        note += "" if self.run.held_out is None else f" · held out {self.run.held_out:.3f}"
+        note += f" · reward {self.run.loader.metrics['reward']:.3f}" if "reward" in self.run.loader.metrics else ""
+        note += f" · {self.run.held_out}" if self.run.held_out else ""
         self.run.progress(self.run.position.cursor, self.run.loader.steps, "batches", self.resumed_at, note)
 
     def rates(self) -> dict[str, float]:

@@ -100,7 +100,7 @@ class Run:
     validate    called every `config.validate` steps
     sample      called then, too: (beginning of a text, how the model goes on) for the log
     compares    validates before the first step, too, and samples there and at the end alone
-    held_out    loss of the last validation, to be shown
+    held_out    the last validation, to be shown
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
     adapt       gives the model to train, which shares the checkpoint's weights: `adapt.add_adapter` with a method.
@@ -122,7 +122,7 @@ class Run:
     position: Position = field(default_factory=Position)
     adapt: Callable[[Transformer], Transformer] | None = None
     compares: bool = False
-    held_out: float | None = None
+    held_out: str = ""
 
     def __post_init__(self) -> None:
         config = self.config

@@ -24,17 +24,17 @@ def dial_section(derived: Derived, config: PretrainConfig) -> Section:
     return Section("The run", f"{text}; the rest follows.", (Table(("what", "value", "why"), derived.reasons),))
 
 
-def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
+def curve_section(log: Path, unit: str = "nats per target") -> tuple[Section, dict[str, Any]]:
     """The curves of a run's log, and its last numbers, those there are: `loss`, `tokens_per_second`, `utilisation`, and
     `validation_loss` and `bits_per_byte` with their intervals, of the averaged weights where the run averages, or
     `validation_unscored`, why there is none.
 
-    A log without a step, where the last one was left out of a run of few, has no curve.
+    A log without a step, where the last one was left out of a run of few, has no curve. `unit` is that of the loss.
     """
     lines = read_log(log)
     kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("step", "event", "sample")}
     validations = [line for line in lines if line["kind"] in ("validation", "average_validation")]
-    metrics, rows = _last_numbers(kinds["step"], validations)
+    metrics, rows = _last_numbers(kinds["step"], validations, unit)
     validations = [line for line in validations if "loss" in line]
     tables = [Table(("what", "value"), rows)]
     if kinds["event"]:
@@ -44,7 +44,7 @@ def curve_section(log: Path) -> tuple[Section, dict[str, Any]]:
         tables.append(_samples(kinds["sample"]))
     alarms = _rise(validations)
     steps = kinds["step"]
-    figures = (Figure(_draw(steps, validations), _caption(steps, validations)),) if steps else ()
+    figures = (Figure(_draw(steps, validations, unit), _caption(steps, validations, unit)),) if steps else ()
     return Section("Training", "", tuple(tables), figures, alarms=alarms), metrics
 
 
@@ -64,7 +64,7 @@ def _rise(validations: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _last_numbers(
-    steps: list[dict[str, Any]], validations: list[dict[str, Any]]
+    steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: str
 ) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
     """For the manifest, and for a reader."""
     metrics: dict[str, Any] = {}
@@ -81,8 +81,9 @@ def _last_numbers(
     if validations:
         last = validations[-1]
         of = " of the averaged weights" if last["kind"] == "average_validation" else ""
+        loss = f"held-out loss{of}{unit and ', '}{unit}"
         for name, key, label in (
-            ("loss", "validation_loss", f"held-out loss{of}, nats per target"),
+            ("loss", "validation_loss", loss),
             ("bits_per_byte", "bits_per_byte", f"held-out bits per byte{of}"),
         ):
             if name in last:
@@ -91,7 +92,7 @@ def _last_numbers(
                 rows.append((label, f"{last[name]:.3f} ({low:.3f} to {high:.3f}, n = {last['n']:,})"))
         if "unscored" in last:
             metrics["validation_unscored"] = last["unscored"]
-            rows.append((f"held-out loss{of}, nats per target", f"unscored: {last['unscored']}"))
+            rows.append((loss, f"unscored: {last['unscored']}"))
         else:
             metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
     return metrics, tuple(rows)
@@ -127,16 +128,16 @@ def _samples(lines: list[dict[str, Any]]) -> Table:
     return Table(("step", "the text begins", "the model goes on"), rows, caption)
 
 
-def _caption(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str:
+def _caption(steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: str) -> str:
     last = steps[-1]
     dots = ", dots are held-out text with 95 % intervals" if validations else ""
     return (
-        f"Loss in nats per token over {last['step']:,} steps, {last['tokens_per_second']:,.0f} tokens a second; the "
-        f"line is a mean over a fiftieth of the run{dots}"
+        f"Loss{unit and ' in '}{unit} over {last['step']:,} steps, {last['tokens_per_second']:,.0f} tokens a second; "
+        f"the line is a mean over a fiftieth of the run{dots}"
     )
 
 
-def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str:
+def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: str) -> str:
     from matplotlib.figure import Figure as Drawing
 
     figure = Drawing(figsize=(5, 3), layout="constrained")  # legible where it is scaled to a phone
@@ -158,7 +159,7 @@ def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> str
             ]
             axes.errorbar([line["step"] for line in lines], values, ends, fmt="o", color=colour, ms=4, label=label)
     axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats per token")
+    axes.set_ylabel(f"loss{unit and ', '}{unit}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     buffer = io.StringIO()

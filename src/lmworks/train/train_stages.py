@@ -275,7 +275,7 @@ def train_and_deliver(
         shutil.move(path, context.output / path.name)
     shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
     shutil.rmtree(finished)
-    section, metrics = curve_section(context.output / LOG)
+    section, metrics = curve_section(context.output / LOG, run.objective.unit)
     metrics |= {
         "steps": position.step,
         "targets": position.targets,

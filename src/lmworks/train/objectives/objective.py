@@ -25,12 +25,14 @@ class Objective(Protocol[Examples]):
     splits_sequences     rows may be cut along their tokens, as the loss at each reads its own hidden state alone;
                          context parallelism needs it
     reads_hidden_states  it is an `OnHiddenStates`; a pipeline needs it
+    unit                 of the loss; "" where it has none
     """
 
     __slots__ = ()
     splits_rows: ClassVar[bool] = True
     splits_sequences: ClassVar[bool] = False
     reads_hidden_states: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats per target"
 
     def examples(self, batch: Any, seed: int) -> Examples:
         """The examples of `batch`, a `data.batching.Batch` or what else the loader gives: the batch itself, unless an

@@ -1,0 +1,85 @@
+"""The report of what a policy's rollouts were worth over the steps of its run."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmworks.report import Figure, Section, Table, as_svg, new_axes
+from lmworks.train.run_log import LOG, read_log
+
+_PARTS, _SMOOTH = 5, 20  # of a run: in the table, and those that a drawn mean is over
+_COLOURS = ("#0b6e8f", "#c2410c")
+_UNITS = {"kl": "nats a token", "entropy": "nats a token", "length": "tokens", "distinct_2": "share of pairs of tokens"}
+_MEANS = {
+    "reward": "the mean reward of the completions",
+    "kl": "how far the policy is from its reference, k1",
+    "entropy": "of the sampled tokens; near 0 all completions are alike",
+    "length": "of the completions",
+}
+Line = Mapping[str, Any]
+
+
+def rollouts_section(log: Path) -> Section:
+    """Reward and its parts, pass@k, divergence, entropy and length over the steps: a table of means, and drawings with
+    what was measured on held-out prompts. A log without a step has none."""
+    lines = read_log(log)
+    steps, held_out = ([line for line in lines if line["kind"] == kind] for kind in ("step", "validation"))
+    if not steps:
+        return Section("Rollouts", "No step was logged.")
+    logged = [name for name in steps[-1] if any(name in line for line in steps)]
+    parts = [name for name in logged if name.startswith("reward/") and not name.endswith("/std")]
+    passed = [name for name in logged if name.startswith("pass@")]
+    names = ["reward", *parts, *passed, "kl", "entropy", "distinct_2", "length", "truncated", "frac_reward_zero_std"]
+    ends = np.linspace(0, len(steps), min(_PARTS, len(steps)) + 1).astype(int).tolist()
+    spans = [steps[start:end] for start, end in pairwise(ends)]
+    heads = tuple(f"{span[0]['step']}-{span[-1]['step']}" for span in spans)
+    rows = tuple((name, *(_mean(span, name) for span in spans)) for name in names if name in logged)
+    drawn = [["reward"], *([name] for name in parts if len(parts) > 1), passed, ["kl"], ["entropy"], ["length"]]
+    figures = tuple(_figure(found, steps, held_out) for each in drawn if (found := [n for n in each if n in logged]))
+    text = f"Means over steps of what was sampled. `{LOG}` has every number of every step."
+    return Section("Rollouts", text, (Table(("steps", *heads), rows),), figures)
+
+
+def _mean(lines: Sequence[Line], name: str) -> float | str:
+    values = [line[name] for line in lines if name in line]
+    return float(np.mean(values)) if values else "-"
+
+
+def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line]) -> Figure:
+    """A line for each name; a thin one for the steps themselves, dots with 95 % intervals for held-out prompts."""
+    first = names[0]
+    figure, axes = new_axes("step", _UNITS.get(first, "" if len(names) > 1 else first), height=2.8)
+    for name, colour in zip(names, _COLOURS, strict=False):
+        lines = [line for line in steps if name in line]
+        at, values = [line["step"] for line in lines], np.array([line[name] for line in lines], float)
+        axes.plot(at, values, color=colour, linewidth=0.6, alpha=0.4)
+        axes.plot(at, _smooth(values), color=colour, linewidth=1.6, label=name)
+    dots = False
+    for name, colour in zip(("reward",) if first == "reward" else _passes(held_out, first), _COLOURS, strict=False):
+        if measured := [line for line in held_out if f"{name}_interval" in line]:
+            dots, values = True, np.array([line[name] for line in measured])
+            low, high = np.array([line[f"{name}_interval"] for line in measured]).T
+            at = [line["step"] for line in measured]
+            label = f"{name}, held-out prompts"
+            axes.errorbar(at, values, [values - low, high - values], fmt="o", color=colour, ms=4, label=label)
+    if len(names) > 1 or dots:
+        axes.legend(frameon=False)
+    beside = ", and with 95 % intervals that of held-out prompts" if dots else ""
+    return Figure(as_svg(figure), f"{' and '.join(names)}: {_MEANS.get(first, 'means of a batch')}{beside}")
+
+
+def _passes(held_out: Sequence[Line], name: str) -> list[str]:
+    """The pass@k that were measured of held-out prompts, beside that of rollouts."""
+    found = dict.fromkeys(key for line in held_out for key in line if key.startswith("pass@"))
+    return [key for key in found if not key.endswith("_interval")] if name.startswith("pass@") else []
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """The mean of a twentieth of the run up to each step."""
+    window, sums = max(len(values) // _SMOOTH, 1), np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)

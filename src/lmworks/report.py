@@ -215,7 +215,9 @@ def print_sections(console: "Console", sections: Iterable[Section]) -> None:
         if section.text:
             console.print(shown(section.text))
         for table in section.tables:
-            grid = RichTable(box=None, pad_edge=False, header_style="dim", caption=shown(table.caption) or None)
+            if table.caption:
+                console.print(shown(table.caption), style="dim", highlight=False)
+            grid = RichTable(box=None, pad_edge=False, header_style="dim")
             for i, column in enumerate(table.columns):
                 numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
                 grid.add_column(shown(column), justify="right" if numeric else "left", overflow="fold")
@@ -224,7 +226,10 @@ def print_sections(console: "Console", sections: Iterable[Section]) -> None:
             console.print(grid)
     if left := [section.title for section in sections if section.page_only]:
         console.print(f"\nOnly in the report: {shown(', '.join(left))}", highlight=False)
-    for alarm in (alarm for section in sections for alarm in section.alarms):
+    alarms = [alarm for section in sections for alarm in section.alarms]
+    if alarms:
+        console.print()
+    for alarm in alarms:
         console.print(f"[bold red]ALARM[/bold red] [red]{shown(alarm)}[/red]", highlight=False)
 
 

@@ -60,7 +60,7 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pairs = ("--data", "pairs.jsonl", "--method", "reward", *SETTINGS, "--out", "judge")
     run("align", tiny_folder, *pairs, cwd=folder)
-    short = ("steps=2", "completion=8", "length=64", 'held_out_files=["talk.jsonl"]', "rewards.length=1")
+    short = ("steps=2", "max_completion_length=8", "length=64", 'held_out_files=["talk.jsonl"]', "rewards.length=1")
     asked = ("rewards.reward-model=0.5", 'reward_models=["judge"]')
     more = [part for setting in (*short, *asked) for part in ("--set", setting)]
     run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
@@ -83,6 +83,6 @@ def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder)
 
     assert "remove the row" in message("equal")
     assert "add rows of the other" in message("one", "kto")
-    assert "learns from LabelledCompletion" in message("pairs", "kto")
+    assert "use dpo, simpo, orpo or reward" in message("pairs", "kto")
     assert "batch to 2 or more" in message("labels", "kto", "--set", "batch=1")
     assert "lora_dropout=0" in message("pairs", "dpo", "--set", "method.lora_dropout=0.1")

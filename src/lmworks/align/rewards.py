@@ -13,6 +13,7 @@ that a model wrote have processes and limits of their own (`evaluate/code_sandbo
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 
@@ -61,6 +62,8 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
             raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
         for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
+            if name not in METRICS and get_close_matches(name, [VERIFIER], cutoff=0.8):
+                raise LookupError(f'no reward is called {name!r}; did you mean "{VERIFIER}", which each row names?')
             verifier(name)
         self._prepared: set[str] = set()  # in the process that is there
         self._sandbox = Sandbox(SandboxConfig(seconds), "the verifier", CLOCK)

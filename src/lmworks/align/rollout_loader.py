@@ -155,9 +155,10 @@ class RolloutLoader:
                     "leaves those out: raise max_completion_length, or set algorithm.mask_truncated=false"
                 )
             reward = np.nanmean(draw.rewards) if np.isfinite(draw.rewards).any() else "missing"
+            given = "rating" if self.completions.fixed else f"reward ({', '.join(config.rewards) or 'environment'})"
             raise ValueError(
-                f"the reward is {reward} for {whose}: there is nothing to learn from. Look at what it rewards, "
-                "fine-tune the model on the task first, or raise temperature or group_size"
+                f"the {given} is {reward} for {whose}: there is nothing to learn from. Set rewards.NAME=1 of another "
+                "one (`lmworks eval metrics`), fine-tune on the task first, or raise temperature or group_size"
             )
         return first, draw
 

@@ -18,7 +18,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.corpus.dedup.decontamination import EvaluationItem, find_overlaps, index_items, read_items
 from lmworks.data.conversations import rows_of
-from lmworks.data.training_rows import PreferenceRow, parse_preference_row
+from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, parse_preference_row
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.set_lint import Finding, plain_text
 from lmworks.records import LabelledCompletion, Preference, Rated, Score, Scored, Stepwise, TextOrMessages, question_of
@@ -118,7 +118,7 @@ def _maker(row: PreferenceRow) -> str:
 
 
 def _find_unteachable(rows: _Rows) -> Iterator[Finding]:
-    kinds, verdicts = Counter(type(row).__name__ for _, row in rows), {_verdict(row) for _, row in rows}
+    kinds, verdicts = Counter(KINDS_OF_ROWS[type(row)] for _, row in rows), {_verdict(row) for _, row in rows}
     if len(kinds) > 1:
         yield Finding("several kinds", (), ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()))
     elif len(verdicts) == 1 and isinstance(rows[0][1], LabelledCompletion | Rated):
@@ -201,7 +201,7 @@ def _find_length_bias(rows: _Rows) -> Iterator[Finding]:
 def card(found: LintedRows) -> Section:
     """Kinds of rows, what length alone says, and of labels how much each should weigh."""
     rows = [row for _, row in found.rows]
-    table = [(kind, f"{n:,} rows") for kind, n in Counter(type(row).__name__ for row in rows).items()]
+    table = [(kind, f"{n:,} rows") for kind, n in Counter(KINDS_OF_ROWS[type(row)] for row in rows).items()]
     labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
     if 0 < (good := sum(labels)) < len(labels):  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
         weight = (len(labels) - good) / good

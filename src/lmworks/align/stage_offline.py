@@ -31,14 +31,14 @@ from lmworks.data.conversations import conversation_files
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
-from lmworks.data.training_rows import PreferenceRow, group_completions, read_preference_rows
+from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, group_completions, read_preference_rows
 from lmworks.evaluate import suite
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
 from lmworks.progress import no_report
-from lmworks.records import LabelledCompletion, Preference, RejectedRecord
+from lmworks.records import LabelledCompletion, Preference, Rated, RejectedRecord, Stepwise, Verifiable
 from lmworks.report import Section, Table
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
 from lmworks.train.config import FinetuneConfig
@@ -54,6 +54,13 @@ from lmworks.train.train_stages import find_base, kept_settings, train_and_deliv
 
 SHOWN = 3  # held-out prompts that the policy answers before and after
 _HELD_OUT = 200  # prompts at most
+_METHODS: dict[type, str] = {  # that learn from rows of a type
+    Preference: "dpo, simpo, orpo or reward",
+    LabelledCompletion: "kto or reward",
+    Rated: "reward, grpo or ppo",
+    Stepwise: "reward",
+    Verifiable: "grpo, ppo or online_dpo",
+}
 _ROWS = {"kto": (LabelledCompletion,), "reward": tuple(KINDS)}  # of the others: preferences
 
 
@@ -122,7 +129,8 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     shown = None
     if held_out:
         shown = group_rows(objective, held_out, checkpoint, length, left_out)
-        shown = with_reference(shown, checkpoint, tuned, context) if referenced else shown
+        alone = np.split(np.arange(len(shown)), len(shown))  # as they are validated
+        shown = with_reference(shown, checkpoint, tuned, context, alone) if referenced else shown
         run.validate = validation_on(run, objective, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
@@ -131,8 +139,14 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         return result
     doubts = doubt_of_steps(config.steps, f"{seen} rows", "more rows, more epochs or a smaller batch")
     counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
+    prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {_HELD_OUT}"
     reasons = (
-        ("rows", f"{there:,}", f"to learn from; {len(held_out):,} are held out, by their prompts"),
+        ("rows", f"{there:,}", "to learn from"),
+        (
+            "held out",
+            f"{len(held_out):,}",
+            f"rows of {prompts} prompts, held_out={config.held_out:g}: {bounds}",
+        ),
         ("left out", f"{len(left_out)}", "rows of which nothing is left to learn"),
         ("cut", f"{groups.cut}", f"of more than {length:,} tokens, which lost their ends"),
         *map(tuple, reasons),
@@ -156,16 +170,24 @@ def with_sections(result: StageResult, found: Sequence[tuple[Section, Mapping[st
 
 def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     """The rows that the algorithm learns from. ValueError as `read_preference_rows`, and for rows of several
-    types, for none, and for labels of one class."""
+    types, for none, and for labels or ratings that are all one."""
     files, kind = conversation_files(config.rows, base, rows="rows"), config.algorithm.kind
-    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)))
-    types = {type(row).__name__ for row in rows}
+    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), _METHODS)
+    types = {KINDS_OF_ROWS[type(row)] for row in rows}
     if len(types) != 1:
-        found = f"rows of {' and '.join(sorted(types))}" if types else "no row"
+        found = f"both {' and '.join(sorted(types))}" if types else "no row"
         raise ValueError(f"there is {found} in {', '.join(config.rows)}: a model learns from rows of one type")
-    if len({row.label for row in rows if isinstance(row, LabelledCompletion)}) == 1:
-        raise ValueError(f"all {len(rows):,} rows have one label: {kind} learns from both, add rows of the other")
+    if len({verdict for row in rows for verdict in _verdicts(row)}) == 1:
+        what = "one rating" if isinstance(rows[0], Rated) else "one label"
+        raise ValueError(f"all {len(rows):,} rows have {what}: {kind} learns from what differs, add rows of the others")
     return rows
+
+
+def _verdicts(row: Any) -> Sequence[float]:
+    """Labels or ratings; none of a pair."""
+    if isinstance(row, Stepwise):
+        return row.labels
+    return [] if isinstance(row, Preference) else [row.rating if isinstance(row, Rated) else row.label]
 
 
 def split_rows(rows: Sequence[Any], share: float, most: int = _HELD_OUT) -> tuple[list[Any], list[Any]]:

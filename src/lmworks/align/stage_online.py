@@ -116,6 +116,9 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         affordable = max(int(_USED * 60 * config.minutes / (sum(taken) / len(taken))), 1)
         return min(affordable, STEPS), f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes"
 
+    if not isinstance(completions, RatedCompletions):
+        size = f"{config.prompts} prompts with {algorithm.group_size} completions each"
+        context.progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
     steps, why = kept_settings(context, config.train.parallel, derived)
     run = run_on(steps, context.work / "run", checkpoint)
     if config.held_out_files:
@@ -129,19 +132,17 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if not ranks.first:
         return result
     loader = cast(RolloutLoader, run.loader)
+    shared = f"held_out={config.held_out:g}: at least 2 and at most {_HELD_OUT}"
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
-        ("held out", f"{len(held_out):,}", f"prompts, of each of which {COMPLETIONS} completions are measured"),
+        ("held out", f"{len(held_out):,}", f"prompts, {shared}; {COMPLETIONS} completions of each are measured"),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
         ("micro-batch", micro_batch, "completions in a forward" if config.train.micro_batch is None else "as set"),
         ("rate", f"{rate:g}", "at its highest"),
     )
-    chosen = {
-        **to_mapping(loader.config.algorithm),
-        "rewards": ", ".join(f"{name}={weight:g}" for name, weight in config.rewards.items()),
-    }
-    algorithm_table = tuple((name, str(value)) for name, value in chosen.items() if value is not None)
-    tables = Table(("what", "value", "why"), reasons), Table(("of the algorithm", "value"), algorithm_table)
+    parts = {"rewards": _weights(config), **to_mapping(loader.config.algorithm)}
+    chosen = tuple((name, str(value)) for name, value in parts.items() if value is not None)
+    tables = Table(("what", "value", "why"), reasons), Table(("the algorithm", "value"), chosen)
     numbers: Mapping[str, Any] = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
     doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
     sections: list[tuple[Section, Mapping[str, Any]]] = [(Section("The run", doubts, tables), numbers)]
@@ -161,6 +162,11 @@ def micro_batch_of(config: OnlineConfig, lengths: Sequence[int]) -> int:
         return rows_together(2 * np.array(lengths))
     together, size = rows_together(np.array(lengths)), config.algorithm.group_size
     return max(together - together % size, min(together, size))
+
+
+def _weights(config: OnlineConfig) -> str:
+    """The rewards in a user's words."""
+    return ", ".join(f"{name}={weight:g}" for name, weight in config.rewards.items()) or "those of the environment"
 
 
 def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:

@@ -52,7 +52,10 @@ def make_folder(verb: str, recipe: "Recipe", out: Path) -> None:
         write_text(private / REPORT, to_html(f"{out.name}: report", f"{recipe.description}.", shown))
         publish(private, out)
     print_sections(console, shown)
-    console.print(f"\nReport: {out / REPORT}", markup=False, highlight=False, soft_wrap=True)
+    size = sum(path.stat().st_size for path in workspace.rglob("*") if path.is_file())
+    kept = f"{workspace} ({size / 1e6:,.1f} MB) lets the same command show this again, and may be removed"
+    for line in (f"\nReport: {out / REPORT}", kept):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_next(*lines: str) -> None:

@@ -14,6 +14,7 @@ a task are its `fields`, which checks read. And pairs of texts, what an embeddin
 {"anchor": ..., "positive": ..., "negatives": [...]}
 """
 
+import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -55,6 +56,14 @@ _BY_COLUMN: dict[str, type[PreferenceRow]] = {  # the column that only one kind 
     "completion": PromptCompletion,
     "prompt": Verifiable,
 }
+KINDS_OF_ROWS: dict[type[PreferenceRow], str] = {  # in a user's words
+    Preference: "pairs (prompt, chosen, rejected)",
+    LabelledCompletion: "completions with a label (prompt, completion, label)",
+    Rated: "completions with a rating (prompt, completion, rating)",
+    Stepwise: "solutions with labels of their steps (prompt, completions, labels)",
+    Verifiable: "prompts (prompt, and answer where it is checked)",
+    PromptCompletion: "conversations (prompt, completion)",
+}
 PROVENANCE = [each.name for each in fields(Provenance)]
 _AT_ONCE = 4096  # pairs that go to the tokenizer, and its threads, at once
 Completed = PromptCompletion | LabelledCompletion | Rated | Preference
@@ -65,15 +74,21 @@ STEP_END = "\n"  # stands between the steps of a solution
 # Preferences and their kind
 
 
-def read_preference_rows(files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = ()) -> list[PreferenceRow]:
-    """The rows of the files, of these kinds alone where any are named. ValueError for one that is not, or is none, or
-    whose answers are equal."""
+def read_preference_rows(
+    files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = (), methods: Mapping[type, str] | None = None
+) -> list[PreferenceRow]:
+    """The rows of the files, of these kinds alone where any are named. ValueError for one that is not (with the
+    `methods` that learn from its kind), or is none, or whose answers are equal."""
 
     def parse(found: Any, where: str) -> PreferenceRow:
         row = parse_preference_row(found, where)
         if kinds and type(row) not in kinds:
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"{where}: a row of {type(row).__name__}, and this learns from {wanted}")
+            wanted = " or ".join(KINDS_OF_ROWS[kind] for kind in kinds)
+            hint = _misspelt(columns_of(found, where), [field.name for kind in kinds for field in fields(kind)])
+            if not hint and methods and (able := methods.get(type(row))):
+                hint = f": use {able}"
+            own = KINDS_OF_ROWS[type(row)]
+            raise ValueError(f"{where}: this learns from {wanted}, and the row is one of {own}{hint}")
         if isinstance(row, Preference) and row.chosen == row.rejected:
             raise ValueError(f"{where}: chosen and rejected are equal: remove the row")
         return row
@@ -90,13 +105,22 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
     if kind is Verifiable:
         row = {"answer": "", "verifier": "", **row}
         if half := row.keys() & {"rejected", "completions"}:
-            raise ValueError(f"{where}: {', '.join(half)} without what belongs to it, chosen or labels")
+            hint = _misspelt(row, list(_BY_COLUMN))
+            raise ValueError(f"{where}: {', '.join(half)} without what belongs to it, chosen or labels{hint}")
         further = row.keys() - {"id", *PROVENANCE, *(each.name for each in fields(Verifiable))}
         row["fields"] = {**row.get("fields", {}), **{name: row.pop(name) for name in sorted(further)}}
     if type(row.get("label")) is int and row["label"] in (0, 1):
         row["label"] = bool(row["label"])
     row.pop("id", None)
     return row_of(kind, row, where)
+
+
+def _misspelt(columns: Iterable[str], names: Sequence[str]) -> str:
+    """'; by "choosen", did you mean "chosen"?' of the first column that is nearly one of these names."""
+    for column in columns:
+        if column not in names and (near := difflib.get_close_matches(column, names, n=1, cutoff=0.75)):
+            return f'; by "{column}", did you mean "{near[0]}"?'
+    return ""
 
 
 def row_of(kind: type[T], columns: dict[str, Any], where: str) -> T:

@@ -98,6 +98,13 @@ _BOOK = tuple(
     for name in ("footnotes", "hyphenation", "line_wraps", "ocr", "page_breaks", "repeated_passages")
 )
 _PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "keys", "numbers", "phone", "scan"))
+_PERSONAL = (
+    "1", "1 ", "1-", "1.", "12 ", "+1 ", "(1) ", "1, ", "a@", "@a.", "a@a.aa", "[at]", "(at)a.b", "http://", "://a",
+    "www.a.", "a:", ":a", "ab:", "a=", "password=", "token: aA1!aA1! ", "_a1", "-a", "-0a", "-aa-aa-aa", "eyJ.",
+    ".eyJa", "eyJaaaaaa.eyJaaaa.", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\nAAAAAAAAAAAAAAAA",
+    "A: ", "AKIA", "AAAA", "sk-A1", "SG.", "DE89", "DE89 ", "AB12 ", ")", "((", "<", "\n", "é", "xoxb-1a", "1:AA",
+    "0.0.0.0.", "::1",
+)  # fmt: skip
 _LICENCE = ("taggers.licence", "licence_statements")
 
 SUBJECTS = (
@@ -121,7 +128,7 @@ SUBJECTS = (
     Subject("mail repair", partial(repair, kind="mail"), ("modifiers.quoted_mail",)),
     Subject("chat repair", partial(repair, kind="chat"), ("modifiers.chat_log",)),
     Subject("code", _text(inspect_code, "code", "a.c"), ("taggers.code",), ("\n", "word ", "/")),
-    Subject("personal data", find_personal_data, _PII),
+    Subject("personal data", find_personal_data, _PII, _PERSONAL),
     Subject("licence", _text(licence), _LICENCE),
     Subject("c4", _text(c4), ("taggers.heuristics", "taggers.words")),
     Subject("gopher", _text(gopher), (), ("a ", "a\n", "- a\n", "…\n", "\n\n", "#", "é")),

@@ -1,6 +1,8 @@
-"""Texts for properties: finds of every family, what looks like them, and anything between."""
+"""Personal data as tests compare it, and texts for properties: finds of every family, and what looks like them."""
 
 from hypothesis import strategies as st
+
+from lmworks.corpus.taggers.pii.scan import find_personal_data
 
 PIECES = (
     "jo@acme.com", "jo [at] acme [dot] org", "info@example.org", "@", "[at]", "a@b.", "+41 44 668 18 00", "+1", "(0)",
@@ -19,3 +21,9 @@ PIECES = (
 texts = st.lists(
     st.sampled_from(PIECES) | st.text(max_size=4) | st.text("0123456789 .-()+/", max_size=12), max_size=14
 ).map("".join)
+
+
+def finds(text: str, at_least: float = 0.5) -> list[tuple[str, str]]:
+    """Rules without `pii.`, and what they found, in the order of the text."""
+    spans = find_personal_data(text, at_least)
+    return [(span.rule.removeprefix("pii."), text[span.start : span.end]) for span in spans]

@@ -1,4 +1,4 @@
-"""All families together: whatever the text, marks lie in it apart from each other, and what they say is stable."""
+"""All families together: whatever the text, spans lie in it apart from each other, and what they say is stable."""
 
 from dataclasses import replace
 
@@ -11,21 +11,17 @@ from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import type_in_place
 from lmworks.corpus.taggers.pii.metadata import field_of, metadata_spans
-from lmworks.corpus.taggers.pii.scan import (
-    ORDER,
-    find_personal_data,
-)
+from lmworks.corpus.taggers.pii.scan import RULES, find_personal_data
 from lmworks.records import Document, Edit
 
 
 @given(texts | st.text(), st.sampled_from([0.0, 0.5, 0.9]))
-def test_marks_lie_inside_and_apart(text, at_least):
+def test_spans_lie_inside_and_apart(text, at_least):
     position = 0
-    for mark in find_personal_data(text, at_least):
-        assert position <= mark.start < mark.end <= len(text)
-        assert mark.rule in ORDER
-        assert at_least <= mark.score <= 1
-        position = mark.end
+    for span in find_personal_data(text, at_least):
+        assert position <= span.start < span.end <= len(text)
+        assert span.rule in RULES and at_least <= span.score <= 1
+        position = span.end
 
 
 @given(texts, st.sampled_from([0.01, 0.5, 0.9]))
@@ -35,8 +31,8 @@ def test_nothing_is_found_after_redaction(text, at_least):
 
 def redacted(text: str, at_least: float) -> str:
     """With what data.clean writes in place of each find."""
-    marks = find_personal_data(text, at_least)
-    return apply_edits(text, [Edit(mark.start, mark.end, type_in_place(mark.rule), mark.rule) for mark in marks]).text
+    spans = find_personal_data(text, at_least)
+    return apply_edits(text, [Edit(span.start, span.end, type_in_place(span.rule), span.rule) for span in spans]).text
 
 
 def test_finds_are_replaced_by_their_types():

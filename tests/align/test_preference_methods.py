@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from lmworks.align.config import DPOConfig, KTOConfig, ORPOConfig, RewardConfig, SimPOConfig
+from generate.engine_cases import tiny_llama
+from lmworks.align.brakes import Brakes, RowLoader
+from lmworks.align.config import DPOConfig, KTOConfig, ORPOConfig, RewardConfig, RowBrakesConfig, SimPOConfig
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.preference_losses import REFERENCE, Pairs, dpo, orpo, simpo
@@ -17,12 +19,16 @@ from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.train.config import TrainConfig
 from lmworks.train.gradient_accumulation import compute_gradients
+from lmworks.train.loop import train
+from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.parallelize import parallelize
 from lmworks.train.parallel.ranks import join
+from lmworks.train.run import Run
+from lmworks.train.run_log import read_log
 from parity.trl_losses import judge, models
 from ranks import on_ranks
 
@@ -118,6 +124,34 @@ def references_on_rank():
 def test_references_are_computed_by_all_processes():
     alone = pytest.approx(reference_sums(models()[1].model, groups("sigmoid")), rel=1e-5)
     assert on_ranks(2, references_on_rank) == [([4], alone), ([4], alone)]
+
+
+@pytest.mark.parametrize(("name", "action"), [("sigmoid", "lower"), ("kto", "stop")])
+def test_a_brake_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path):
+    """At a rate that the model falls apart at, in KTO as nothing but what is not wanted counts; and it goes on as it
+    was saved."""
+    objective = KTO(KTOConfig(desirable=1e-3)) if name == "kto" else OBJECTIVES[name]
+    checkpoint, shown = tiny_llama(), groups(name)
+    shown = replace(shown, columns={**shown.columns, REFERENCE: reference_sums(checkpoint.model, shown)})
+    kind = KTOLoader if name == "kto" else RowLoader
+    loader = kind(GroupLoaderConfig(64, 4, steps=30), shown)
+    loader.brakes = Brakes(RowBrakesConfig(action=action))
+    run = Run(checkpoint, objective, loader, TrainConfig(AdamW(rate=0.1, decay=0.0), log=1), tmp_path)
+    loader.policy = run.model
+    if action == "stop":
+        with pytest.raises(TrainingStoppedError, match=r"brakes\.log_ratio_chosen"):
+            train(run)
+    else:
+        train(run)
+    lines = read_log(tmp_path / "log.jsonl")
+    acted = next(line["step"] for line in lines if "log_ratio_chosen is" in line.get("text", ""))
+    steps = {line["step"]: line for line in lines if line["kind"] == "step"}
+    assert all(steps[number]["log_ratio_chosen"] < -0.5 for number in range(acted - 4, acted))
+    assert acted == 30 or action == "stop" or steps[acted + 1]["rate"] < 0.6 * steps[acted]["rate"]
+    again = kind(GroupLoaderConfig(64, 4, steps=30), shown)
+    again.brakes = Brakes(RowBrakesConfig(action=action))
+    again.restore(loader.state())
+    assert again.brakes.state() == loader.brakes.state() and max(again.brakes.passed.values()) > 0
 
 
 FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}

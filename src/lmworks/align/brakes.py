@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmworks.align.config import RowBrakesConfig
 from lmworks.align.online_config import BrakesConfig
+from lmworks.data.group_loader import GroupLoader
 
 # Name → sign and side of what is too much, its unit, what to do.
 _LIMITS = {
@@ -17,22 +19,28 @@ _LIMITS = {
         "raise algorithm.beta or clip_high",
     ),
     "distinct_2": (-1, "below", "of the first rollouts' distinct pairs", "look at its completions, which repeat"),
+    "log_ratio_chosen": (
+        -1,
+        "below",
+        "nats a token: what people want got less likely, too",
+        "lower the rate, raise algorithm.beta, or hold it up by algorithm.nll or algorithm.desirable",
+    ),
 }
 _SHARES = ("entropy", "distinct_2")  # of what the first rollouts had
 
 
 @dataclass
 class Brakes:
-    """Looks at the numbers of each batch of rollouts.
+    """Looks at the numbers of each batch of rollouts, or of each step with rows.
 
     factor  that the learning rate is multiplied with
     silent  batches of rollouts in a row without a signal
-    passed  limit → batches of rollouts in a row that passed it
+    passed  limit → how often in a row it was passed
     first   numbers of the first rollouts
     events  for the log; `stop` the reason to save and end the run, "" without one
     """
 
-    config: BrakesConfig
+    config: BrakesConfig | RowBrakesConfig
     factor: float = 1.0
     silent: int = 0
     passed: dict[str, int] = field(default_factory=dict)
@@ -41,8 +49,10 @@ class Brakes:
     stop: str = ""
 
     def watch(self, metrics: Mapping[str, float]) -> None:
-        """Act on `kl`, `entropy`, `distinct_2` and `frac_reward_zero_std` of the last rollouts."""
-        self.silent = self.silent + 1 if metrics["frac_reward_zero_std"] >= 1 else 0
+        """Act on `kl`, `entropy`, `distinct_2` and `frac_reward_zero_std` of the last rollouts, or on the
+        `log_ratio_chosen` of a step."""
+        if (silent := metrics.get("frac_reward_zero_std")) is not None:
+            self.silent = self.silent + 1 if silent >= 1 else 0
         for name in _SHARES:
             if name in metrics:
                 self.first.setdefault(name, metrics[name])
@@ -59,7 +69,7 @@ class Brakes:
     def _violation(self, metrics: Mapping[str, float]) -> str:
         reason = ""
         for name, (sign, side, unit, remedy) in _LIMITS.items():
-            limit, first = getattr(self.config, name), self.first.get(name, 1.0)
+            limit, first = getattr(self.config, name, None), self.first.get(name, 1.0)
             if limit is None or name not in metrics or not first:
                 continue
             value = metrics[name] / first
@@ -68,10 +78,24 @@ class Brakes:
                 reason = reason or f"{name} is {value:.3g} {unit}, {side} brakes.{name}={limit:g}: {remedy}"
         if reason:
             return reason
-        if self.silent >= (self.config.no_signal_batches or math.inf):
+        if self.silent >= (getattr(self.config, "no_signal_batches", None) or math.inf):
             why = "all completions of a prompt have one reward: the task is solved, out of reach or rewarded wrongly"
             return f"{self.silent} batches of rollouts in a row had no signal, as brakes.no_signal_batches says: {why}"
         return ""
 
     def state(self) -> dict[str, Any]:
         return {"factor": self.factor, "silent": self.silent, "passed": dict(self.passed), "first": dict(self.first)}
+
+
+class RowLoader(GroupLoader):
+    """A loader of rows whose state holds the run's brakes, which the loop shows the numbers of each step."""
+
+    brakes: Brakes | None = None
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "brakes": self.brakes and self.brakes.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        if self.brakes is not None:
+            self.brakes = Brakes(self.brakes.config, **state["brakes"])
+        return super().restore(state)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmworks.align.brakes import RowLoader
 from lmworks.align.config import KTOConfig
 from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
 from lmworks.align.preference_losses import REFERENCE
-from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
@@ -26,6 +26,7 @@ from lmworks.train.objectives.objective import Objective, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 BASELINE = "baseline"  # the column with z0, the same in a whole step
+PER_WANTED = "per_wanted"  # that with the rows of the step for each wanted one
 Total = Callable[[Sequence[float]], list[float]]  # sums over ranks
 
 
@@ -57,18 +58,22 @@ def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
 
 @torch.no_grad()
 def with_baseline(model: Transformer, batches: Sequence[GroupBatch], total: Total = list) -> list[GroupBatch]:
-    """The batches of one step with the column `baseline`, under the model as it is."""
-    ratio = 0.0
+    """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`."""
+    ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
     for batch in batches:
         mismatched = to_device(_part(batch, 1), model.tokens.device)
         policy = completion_log_probabilities(model, sequences_of(mismatched)).double().sum(-1)
         ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
-    ratio, rows = total([ratio, sum(len(batch) for batch in batches)])
-    z0 = max(ratio / rows, 0.0)
-    return [replace(b, columns={**b.columns, BASELINE: torch.full_like(b.columns[REFERENCE], z0)}) for b in batches]
+    ratio, rows, wanted = total([ratio, sum(len(batch) for batch in batches), wanted])
+    same = {BASELINE: max(ratio / rows, 0.0), PER_WANTED: rows / max(wanted, 1)}
+
+    def filled(batch: GroupBatch) -> dict[str, Tensor]:
+        return {name: torch.full_like(batch.columns[REFERENCE], value) for name, value in same.items()}
+
+    return [replace(batch, columns={**batch.columns, **filled(batch)}) for batch in batches]
 
 
-class KTOLoader(GroupLoader):
+class KTOLoader(RowLoader):
     """A loader whose batches have the baseline of their step under `policy`, over all ranks."""
 
     policy: Transformer | None = None
@@ -85,7 +90,7 @@ class KTO(Objective[GroupBatch]):
     """Completions with the columns `label`, `reference` and `baseline`; a target each.
 
     Metrics: `accuracy` (r is above z0 where the completion is wanted, and nowhere else), `log_ratio`, the mean of r,
-    and `z0` (TRL's `kl`).
+    `log_ratio_chosen`, that of wanted completions, a token, and `z0` (TRL's `kl`).
     """
 
     unit: ClassVar[str] = ""
@@ -98,13 +103,16 @@ class KTO(Objective[GroupBatch]):
         return {"kto": len(examples)}
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
-        policy = completion_log_probabilities(model, sequences_of(examples)).sum(-1)  # (rows,)
+        sequences = sequences_of(examples)
+        policy = completion_log_probabilities(model, sequences).sum(-1)  # (rows,)
         columns = {name: values[:, 0] for name, values in examples.columns.items()}
         reference, z0 = columns[REFERENCE].to(policy), columns[BASELINE].to(policy)
-        loss = kto(policy, reference, columns["label"] > 0, z0, self.config).sum()
+        wanted = columns["label"] > 0
+        loss = kto(policy, reference, wanted, z0, self.config).sum()
         ratio = (policy - reference).detach()
-        right = (ratio > z0) == (columns["label"] > 0)
+        right, chosen = (ratio > z0) == wanted, ratio * wanted * columns[PER_WANTED].to(policy)
         metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
+        metrics["log_ratio_chosen"] = (chosen / sequences.mask[:, 1:].sum(-1)).sum()
         return {"kto": Loss(loss, len(examples), metrics)}
 
 

@@ -76,7 +76,8 @@ class Pairs(Objective[GroupBatch]):
 
     Metrics, TRL's: `accuracy`, the share of pairs whose chosen completion has the higher reward; `margin`, by how much
     it is higher; `rewards/chosen` and `rewards/rejected`; `logp_chosen` and `logp_rejected`. A reward is β r, of SimPO
-    β ln π a token and of ORPO ln π a token. ln π of the chosen completion may fall too: the loss asks for a margin.
+    β ln π a token and of ORPO ln π a token. Of DPO also `log_ratio_chosen`, r of the chosen completion, a token: it may
+    fall, too, as the loss asks for a margin.
     """
 
     unit: ClassVar[str] = ""
@@ -101,6 +102,8 @@ class Pairs(Objective[GroupBatch]):
                 loss = orpo(policy, lengths, config)
         margin, means = rewards[:, 0] - rewards[:, 1], (beta * rewards).sum(0)
         metrics = {"accuracy": (margin > 0).sum(), "margin": beta * margin.sum()}
+        if isinstance(config, DPOConfig):
+            metrics["log_ratio_chosen"] = (rewards / lengths)[:, 0].sum()
         for name, reward, total in zip(("chosen", "rejected"), means, policy.detach().sum(0), strict=True):
             metrics |= {f"rewards/{name}": reward, f"logp_{name}": total}
         return {config.kind: Loss(loss.sum(), len(examples), metrics)}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
+from lmworks.align.brakes import Brakes, RowLoader
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
 from lmworks.align.kto import KTO, KTOLoader, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
@@ -28,7 +29,6 @@ from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
-from lmworks.data.group_loader import GroupLoader
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
 from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, group_completions, read_preference_rows
@@ -92,11 +92,12 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         run_suites(suite_config(config), context, find_base(config.base, context), "before")
 
     def run_on(shown: TokenGroups, config: OfflineConfig, folder: Path, base: Checkpoint) -> Run:
-        kind = KTOLoader if isinstance(objective, KTO) else GroupLoader
+        kind = KTOLoader if isinstance(objective, KTO) else RowLoader
         numbers = GroupLoaderConfig(length, config.batch or 1, config.steps, config.seed)
         loader, adapt = kind(numbers, shown, *ranks.rows), adapts(tuned, head=isinstance(objective, Reward))
         reports = {"progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
         run = Run(base, objective, loader, config.train, folder, device=device_of_rank(), adapt=adapt, **reports)
+        loader.brakes = Brakes(config.brakes)
         if isinstance(loader, KTOLoader):
             loader.policy, loader.ranks = run.model, ranks
         return run

@@ -52,7 +52,7 @@ def _train(run: Run) -> Position:
         with interruptions() as interruption:
             while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
                 taken = step(run)
-                _heed_brakes(run)
+                _heed_brakes(run, taken)
                 if taken is None:
                     continue
                 number, last = run.position.step, run.position.cursor == run.loader.steps
@@ -120,11 +120,14 @@ def step(run: Run) -> StepGradients | None:
     return replace(gradients, rate=rate, tokens=tokens)
 
 
-def _heed_brakes(run: Run) -> None:
-    """Log what the loader did; TrainingStoppedError, with the run saved, where it says that it is to end."""
+def _heed_brakes(run: Run, taken: StepGradients | None) -> None:
+    """Show the loader's brakes the step, and log what they did. TrainingStoppedError, with the run saved, where they
+    say that it is to end."""
     brakes = run.loader.brakes
     if brakes is None:
         return
+    if taken is not None:
+        brakes.watch(taken.metrics)
     for text in brakes.events:
         run.log.write("event", run.position.step, text=text)
     brakes.events.clear()

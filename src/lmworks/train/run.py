@@ -57,6 +57,10 @@ class Brake(Protocol):
     events: list[str]
     stop: str
 
+    def watch(self, metrics: Mapping[str, float]) -> None:
+        """Look at the numbers of a step that was taken."""
+        ...
+
 
 class Batches(Protocol):
     """The protocol of a loader: `data.loader.Loader`, `data.group_loader.GroupLoader`. A batch says how many

@@ -20,8 +20,8 @@ def code(text: str, uri: str = "repo/src/a.py") -> Text:
     return Text(text, "code", uri=uri)
 
 
-def marked(text: str, rule: str, uri: str = "repo/src/a.py") -> list[str]:
-    return [text[mark.start : mark.end] for mark in inspect_code(code(text, uri)).spans if mark.rule == rule]
+def tagged_by(text: str, rule: str, uri: str = "repo/src/a.py") -> list[str]:
+    return [text[span.start : span.end] for span in inspect_code(code(text, uri)).spans if span.rule == rule]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_vendored() -> None:
 
 def test_the_standard_library_was_written_by_people_and_parses() -> None:
     paths = sorted(STDLIB.glob("*.py"))[:25]
-    found = [inspect_code(code(path.read_text("utf-8", errors="replace"), path.name)).scores for path in paths]
-    assert all(each["code_parses"] == 1 for each in found if each)
-    assert sum(each.get("code_generated", 0) > 0 for each in found) <= 3  # some say so of a part
-    assert all(0 <= each["code_comment_share"] <= 1 for each in found if each)
-    assert sum(each["code_data_share"] > 0.1 for each in found if each) <= 2
+    texts = {path.name: text for path in paths if (text := path.read_text("utf-8", errors="replace"))}
+    found = [inspect_code(code(text, name)).scores for name, text in texts.items()]
+    assert all(each["code_parses"] == 1 and 0 <= each["code_comment_share"] <= 1 for each in found)
+    assert sum(each["code_generated"] > 0 for each in found) <= 3  # some say so of a part
+    assert sum(each["code_data_share"] > 0.1 for each in found) <= 2
 
 
 def test_comments_are_counted_as_pygments_tokens() -> None:
@@ -67,50 +67,54 @@ def test_comments_are_counted_as_pygments_tokens() -> None:
     assert "code_comment_share" not in inspect_code(code(text, "a.unknown")).scores
 
 
-def test_licence_header_is_the_whole_comment() -> None:
-    header = "# Copyright 2020 The Authors. All rights reserved.\n# Licensed under the Apache License.\n#\n# As it is."
-    assert marked(f"#!/usr/bin/env python\n{header}\n\nx = 1\n", "code.licence_header") == [header]
-    block = "/*\n * Copyright (c) 2020 Somebody\n * SPDX-License-Identifier: MIT\n */"
-    assert [each.strip() for each in marked(f"{block}\nint x;\n", "code.licence_header", "a.c")] == [block]
-    assert marked("x = 1\n" * 10 + f"{header}\n", "code.licence_header") == []
-    assert marked("# A module about widgets.\nx = 1\n", "code.licence_header") == []
+HEADER = "# Copyright 2020 The Authors. All rights reserved.\n# Licensed under the Apache License.\n#\n# As it is."
+WIDGETS = "#\n# Copyright 2020 Ann\n#\n# Redistribution and use\n# are permitted."
+PASSED_ON = "# ---\n# You can change this and pass it on\n# under the terms of its licence."
+DEAD = "# if x == 2:\n#     print(x)\n#     x = 3"
+COMMENT = "# This is a comment, and it explains at length\n# why the next line is as it is and what\n# one may do.\n"
+RULE = "#" * 60
 
 
 @pytest.mark.parametrize(
-    ("said", "licence"),
+    ("before", "tagged", "rule", "behind"),
     [
+        ("#!/usr/bin/env python\n", HEADER, "licence_header", "\n\nx = 1\n"),
+        ("x = 1\n" * 10 + HEADER, "", "licence_header", "\n"),
+        ("", "", "licence_header", "# A module about widgets.\nx = 1\n"),
+        # What a header says before its licence stays.
         (
-            "# Wraps the C module,\n# so that it can have parts in Python.\n",
-            "#   Copyright (C) 2006 The Makers\n# See C.",
+            "# Wraps C,\n# with parts in Python.\n",
+            "#   Copyright (C) 2006 Ann\n# See C.",
+            "licence_header",
+            "\n\nx = 1",
         ),
-        ("# Widgets.\n", "#\n# Copyright 2020 Ann\n#\n# Redistribution and use\n# are permitted."),
-        ("# Widgets.\n", "# ---\n# You can change this and pass it on\n# under the terms of its licence."),
-        ("", "# Widgets, which you can pass on\n# under the terms of their licence."),
+        ("# Widgets.\n", WIDGETS, "licence_header", "\n\nx = 1"),
+        ("# Widgets.\n", PASSED_ON, "licence_header", "\n\nx = 1"),
+        ("", "# Widgets, to be passed on\n# under the terms of their licence.", "licence_header", "\n\nx = 1"),
+        ("x = 1\n# Section\n", RULE, "banner", "\nx = 1\n"),
+        ("x = 1\n", DEAD, "dead_code", "\n# return x\ny = 2\n"),
+        ("", "", "dead_code", COMMENT + "x = 1\n"),
     ],
 )
-def test_what_a_header_says_before_its_licence_stays(said: str, licence: str) -> None:
-    assert marked(f"{said}{licence}\n\nx = 1\n", "code.licence_header") == [licence]
+def test_comments_that_are_none(before: str, tagged: str, rule: str, behind: str) -> None:
+    assert tagged_by(before + tagged + behind, f"code.{rule}") == ([tagged] if tagged else [])
 
 
-def test_banners_and_dead_code() -> None:
-    dead = "# if x == 2:\n#     print(x)\n#     x = 3"
-    text = f"{'#' * 60}\n# Section\n{'#' * 60}\n\nx = 1\n{dead}\n# return x\ny = 2\n"
-    assert marked(text, "code.banner") == ["#" * 60] * 2
-    assert marked(text, "code.dead_code") == [dead]
-    prose = "# This is a comment, and it explains at length\n# why the next line is as it is and what\n# one may do.\n"
-    assert marked(prose + "x = 1\n", "code.dead_code") == []
+def test_a_licence_in_a_block_is_the_whole_comment() -> None:
+    block = "/*\n * Copyright (c) 2020 Somebody\n * SPDX-License-Identifier: MIT\n */"
+    assert [each.strip() for each in tagged_by(f"{block}\nint x;\n", "code.licence_header", "a.c")] == [block]
 
 
 def test_minified_lines_and_data() -> None:
     generator = random.Random(0)
     minified = "".join(generator.choices("abcdef(){};=+,.", k=3000))
     text = f"// a file\n{minified}\nvar x = 1;\n"
-    assert marked(text, "code.minified", "a.js") == [minified]
+    assert tagged_by(text, "code.minified", "a.js") == [minified]
     numbers = ", ".join(hex(generator.randrange(256)) for _ in range(100))
     decimals = ",".join(str(generator.random()) for _ in range(200))
     blob = base64.b64encode(generator.randbytes(400)).decode()
     text = f"a = [{numbers}]\nb = [{decimals}]\nc = '{blob}'\nd = [1, 2, 3]\n"
-    assert marked(text, "code.data") == [numbers, decimals, blob]
+    assert tagged_by(text, "code.data") == [numbers, decimals, blob]
     assert inspect_code(code(text)).scores["code_data_share"] > 0.9
 
 

@@ -181,23 +181,8 @@ _XML = (
     b"../", b"\xff\xfe", b"&#0;", b"<![CDATA[", b"w:val='-1'", b"http://x",
 )  # fmt: skip
 _MARKDOWN = (
-    b"[",
-    b"](",
-    b"![",
-    b"> ",
-    b"- ",
-    b"1. ",
-    b"*",
-    b"_",
-    b"`",
-    b"```\n",
-    b"#",
-    b"<",
-    b"\n",
-    b"    ",
-    b"|",
-    b"[a]: ",
-)
+    b"[", b"](", b"![", b"> ", b"- ", b"1. ", b"*", b"_", b"`", b"```\n", b"#", b"<", b"\n", b"    ", b"|", b"[a]: ",
+)  # fmt: skip
 _REST = (b"=", b"-\n", b"Title:", b"A:", b"\n", b"  ", b"::\n", b"\t", b"====\n")
 _PYTHON = (
     b"(", b"[", b"{", b"lambda:", b"not ", b"-", b"f'{", b"}'", b'"""', b"\\", b"def f(", b"class A(", b"elif a:\n    pass\n",
@@ -227,22 +212,9 @@ _WARC = (
     b"Content-Type: a/b; charset=", b"WARC-Segment-Number: 1\r\n", b" folded\r\n",
 )  # fmt: skip
 _JSON = (
-    b"[",
-    b"]",
-    b"{",
-    b"}",
-    b'"',
-    b"\\ud800",
-    b"1e999",
-    b"9" * 5000,
-    b"null",
-    b'"text":',
-    b"\n",
-    b",",
-    b"NaN",
-    b"\xff",
-    b"\0",
-)
+    b"[", b"]", b"{", b"}", b'"', b"\\ud800", b"1e999", b"9" * 5000, b"null", b'"text":', b"\n", b",", b"NaN",
+    b"\xff", b"\0",
+)  # fmt: skip
 _MBOX = (b"From a@example.org Mon May  6 10:00:00 2024\n", b"\n", b">From ", b"\r\n", b"From ", b"Subject: a\n")
 _DUMP = (
     b"<page>", b"</page>", b"<revision>", b"<title>", b"<text>", b"<text deleted='deleted'>", b"<!DOCTYPE a [", b"&lt;", b"]]>",
@@ -250,17 +222,9 @@ _DUMP = (
 )  # fmt: skip
 _ZIP = (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\x01\0\x10\0", b"../", b"C:\\", b"\xff\xff\xff\xff")
 _TAR = (
-    b"ustar",
-    b"\x80\0\0\0\0\0\0\0\0\0\0\1",
-    b"\xff" * 12,
-    b"GNU.sparse.map=1",
-    b"20 size=-1\n",
-    b"19 path=../x\n",
-    b"S",
-    b"L",
-    b"x",
-    b"g",
-)
+    b"ustar", b"\x80\0\0\0\0\0\0\0\0\0\0\1", b"\xff" * 12, b"GNU.sparse.map=1", b"20 size=-1\n", b"19 path=../x\n",
+    b"S", b"L", b"x", b"g",
+)  # fmt: skip
 
 
 def _target(

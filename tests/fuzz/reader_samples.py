@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import mailbox
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -283,13 +282,3 @@ COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "zstd": zstd,
 }
-
-
-def mailbox_file(folder: Any, messages: list[bytes]) -> bytes:
-    """What the standard library writes for these messages."""
-    path = folder / "m.mbox"
-    box = mailbox.mbox(path)
-    for message in messages:
-        box.add(message)
-    box.close()
-    return path.read_bytes()

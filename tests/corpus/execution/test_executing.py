@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.corpus.execution import execution as executing
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out, do_part
-
-CORES = executing.processor_count  # as it is outside of tests
 
 
 def square(given: int, path: Path) -> None:
@@ -91,12 +88,3 @@ def test_a_part_that_another_process_had_done_is_left_as_it_is(tmp_path):
     late = Part(7, tmp_path / "late")
     do_part(slower, late)
     assert (late.done / "x").read_text() == "first" and not list(tmp_path.glob(".*"))
-
-
-def test_without_a_number_all_cores_work(monkeypatch):
-    monkeypatch.setattr(executing, "processor_count", CORES)
-    assert ExecutionConfig().count == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    assert ExecutionConfig().count == os.cpu_count()
-    with pytest.raises(ValueError, match="workers must lie between"):
-        ExecutionConfig(-1)

@@ -92,13 +92,10 @@ def test_what_a_reader_sees_is_written(page: str, text: str) -> None:
     assert html_to_markdown(page) == text
 
 
-def test_elements_too_deep_are_refused_and_not_cut_off() -> None:
+def test_what_is_too_deep_is_refused_and_the_text_does_not_grow_with_the_depth() -> None:
     with pytest.raises(UnusableError, match="too deeply nested"):
         html_to_markdown("<div>" * 100_000 + "deep")
     assert "deep" in html_to_markdown("<div>" * 1000 + "deep" + "</div>" * 1000)
-
-
-def test_the_text_does_not_grow_with_the_depth() -> None:
     assert len(html_to_markdown("<blockquote>" * 1000 + "<p>a</p><p>b</p>")) < 200
     assert html_to_markdown("<b>" * 1000 + "a") == "**a**"
     assert len(html_to_markdown("<ul><li>a" * 500)) < 500 * 60

@@ -1,21 +1,17 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
 import inspect
-import io
 import os
 import shutil
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import documents_of, read_documents, source_digest
-from lmworks.corpus.read.sandbox import Sandbox
-from lmworks.corpus.sources.files import FoundFile, NoSourceError
+from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.sources.files import NoSourceError
 from lmworks.records import Document, RejectedRecord
 
 
@@ -57,28 +53,18 @@ def test_each_media_type_has_its_extractor(tmp_path: Path) -> None:
     assert documents["docs/a.md"].text == "# Title *one*\n\ntext"
     assert documents["docs/e.html"].text.startswith("# Main")
     assert "Home" not in documents["docs/e.html"].text
+    assert documents["docs/e.html"].kind == "web" and documents["docs/a.md"].kind == "text"
 
 
 def test_everything_left_out_says_why(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     write(
         docs,
-        good_dot_md="text",
-        empty_dot_md=" \n\n",
-        binary_dot_md=b"\0\1\2",
-        large_dot_txt="x" * 1001,
-        broken_dot_py="def f(:",
-        silent_dot_py="x = 1",
-        picture_dot_png=b"\x89PNG",
-        _dot_hidden_dot_md="secret",
-        _dot_git__config="a",
-        _dot_git__objects__x="b",
-        node_modules__x__readme_dot_md="c",
-        drafts__one_dot_md="d",
-        page_dot_html="<html><body></body></html>",
-        old__build_dot_lock="1",
-        old__stages__x_dot_md="own output",
-    )
+        good_dot_md="text", empty_dot_md=" \n\n", binary_dot_md=b"\0\1\2", large_dot_txt="x" * 1001,
+        broken_dot_py="def f(:", silent_dot_py="x = 1", picture_dot_png=b"\x89PNG", _dot_hidden_dot_md="secret",
+        _dot_git__config="a", _dot_git__objects__x="b", node_modules__x__readme_dot_md="c", drafts__one_dot_md="d",
+        page_dot_html="<html><body></body></html>", old__build_dot_lock="1", old__stages__x_dot_md="own output",
+    )  # fmt: skip
     (docs / "loop").symlink_to(docs, target_is_directory=True)
     (docs / "gone.md").symlink_to(docs / "nothing.md")
     (docs / "self.md").symlink_to(docs / "self.md")
@@ -86,25 +72,25 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
     os.mkfifo(docs / "pipe.md")  # opening it would wait forever
     documents, left_out = read(tmp_path, "docs", max_bytes=1000, exclude=("node_modules", "drafts/*.md"))
     assert list(documents) == ["docs/good.md"]
-    reasons = {uri: (item.reason, item.count) for uri, item in left_out.items()}
-    assert reasons.pop("docs/broken.py")[0].startswith("not Python that can be parsed: ")
-    assert reasons.pop("docs/self.md")[0] == "broken symbolic link"
+    reasons = {uri: item.reason for uri, item in left_out.items()}
+    assert reasons.pop("docs/broken.py").startswith("not Python that can be parsed: ")
     assert reasons == {
-        "docs/.git/": ("hidden", 1),
-        "docs/.hidden.md": ("hidden", 1),
-        "docs/binary.md": ("binary data", 1),
-        "docs/drafts/one.md": ("excluded by drafts/*.md", 1),
-        "docs/empty.md": ("empty", 1),
-        "docs/gone.md": ("broken symbolic link", 1),
-        "docs/large.txt": ("larger than max_bytes = 1,000 bytes (1,001)", 1),
-        "docs/loop/": ("a symbolic link to a folder; name the folder itself as a source", 1),
-        "docs/node_modules/": ("excluded by node_modules", 1),
-        "docs/old/": ("an lmworks workspace", 1),
-        "docs/page.html": ("a page without main text", 1),
-        "docs/picture.png": ("no reader for .png", 1),
-        "docs/pipe.md": ("not a regular file", 1),
-        "docs/silent.py": ("Python without docstrings", 1),
-        "docs/twin.md": ("already read under another name", 1),
+        "docs/.git/": "hidden",
+        "docs/.hidden.md": "hidden",
+        "docs/binary.md": "binary data",
+        "docs/drafts/one.md": "excluded by drafts/*.md",
+        "docs/empty.md": "empty",
+        "docs/gone.md": "broken symbolic link",
+        "docs/large.txt": "larger than max_bytes = 1,000 bytes (1,001)",
+        "docs/loop/": "a symbolic link to a folder; name the folder itself as a source",
+        "docs/node_modules/": "excluded by node_modules",
+        "docs/old/": "an lmworks workspace",
+        "docs/page.html": "a page without main text",
+        "docs/picture.png": "no reader for .png",
+        "docs/pipe.md": "not a regular file",
+        "docs/self.md": "broken symbolic link",
+        "docs/silent.py": "Python without docstrings",
+        "docs/twin.md": "already read under another name",
     }
 
 
@@ -115,15 +101,6 @@ def test_a_name_that_is_not_utf8_can_be_written_down(tmp_path: Path) -> None:
     assert {uri.split("/")[1] for uri in documents} == {"\\xff.md"}
     assert {uri.split("/")[1] for uri in left_out} == {".\\xff", "\\xff.png"}
     assert all(uri.encode() for uri in [*documents, *left_out])
-
-
-def test_an_unreadable_file_does_not_stop_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "b.md").write_text("b")
-    found = [FoundFile(tmp_path / name, f"docs/{name}", Path(name), "docs") for name in ("a.md", "b.md")]
-    with Sandbox() as sandbox:
-        gone, there = documents_of(found, ReadConfig(), sandbox)
-    assert gone == RejectedRecord("docs/a.md", "unreadable: No such file or directory")
-    assert isinstance(there, Document)
 
 
 def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,13 +130,6 @@ def test_folders_within_folders_are_read_deeper_than_functions_may_call_each_oth
     finally:
         sys.setrecursionlimit(limit)
     assert list(documents) == ["docs/a.md", f"docs/{'d/' * 300}x.md", "docs/z.md"]
-
-
-def test_a_file_of_two_sources_is_read_once(tmp_path: Path) -> None:
-    write(tmp_path, docs__a_dot_md="1", docs__b_dot_md="2")
-    documents, left_out = read(tmp_path, "docs/*.md", "docs")
-    assert sorted(documents) == ["docs/a.md", "docs/b.md"]
-    assert {item.reason for item in left_out.values()} == {"already read under another name"}
 
 
 def test_a_bracket_in_the_name_of_the_folder_around_a_glob_is_none_of_it(tmp_path: Path) -> None:
@@ -273,43 +243,3 @@ def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
     assert left_out["tree/c.c"].reason == "no reader for .c"
     with pytest.raises(ConfigError, match="'docstrings', 'whole'"):
         from_mapping(ReadConfig, {"source_code": "all"})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files that hold many documents
-
-PAGE = (
-    "<html><head><title>Bread</title></head><body><nav><a href='/'>Home</a></nav><article><h1>Bread</h1><p>"
-    + "Whoever bakes bread at home knows that the dough needs time and a warm place to rest. " * 5
-    + "</p></article></body></html>"
-)
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def test_an_archive_is_read_as_the_folder_that_it_holds(tmp_path):
-    files = {"a/one.md": b"# One\n\ntext", "a/page.html": PAGE.encode(), "a/b/two.txt": b"two"}
-    files |= {"a/x.png": b"\x89PNG\r\n\x1a\n"}
-    (tmp_path / "docs.tar.gz").write_bytes(tar_of(files))
-    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    for name in ("docs.tar.gz", "docs.zip"):
-        documents, left_out = read(tmp_path, name)
-        assert {uri.removeprefix(f"{name}/"): document.media_type for uri, document in documents.items()} == {
-            "a/one.md": "text/markdown",
-            "a/page.html": "text/html",
-            "a/b/two.txt": "text/plain",
-        }
-        assert documents[f"{name}/a/page.html"].title == "Bread"
-        assert {document.source for document in documents.values()} == {name}
-        assert documents[f"{name}/a/page.html"].kind == "web" and documents[f"{name}/a/one.md"].kind == "text"
-        assert {uri: item.reason for uri, item in left_out.items()} == {f"{name}/a/x.png": "no reader for .png"}

@@ -87,12 +87,6 @@ def test_what_goes_wrong_is_a_reason_and_the_next_call_is_answered(
     assert bounded.call(good, b"x" * 5_000_000) == "x" * 5_000_000
 
 
-def test_bounds_that_bound_nothing_are_refused() -> None:
-    for settings in ({"seconds": 0}, {"megabytes": 500}):
-        with pytest.raises(ValueError, match="a sandbox needs"):
-            SandboxConfig(**settings)
-
-
 def test_a_system_without_bounds_on_memory_is_told_of_and_reads_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, which has no /proc and lets no process bound its memory."""
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -66,24 +66,15 @@ def test_a_broken_row_costs_itself() -> None:
     raw = b'{"text": "a"}\n{"text": \n{"text": 3}\n{"title": "b"}\n["text"]\n{"text": "\xff"}\n\n{"text": "c"}'
     items = items_of("a.jsonl", raw)
     assert texts(items) == ["a", "c"] and [item.uri for item in kept(items)] == ["1", "8"]
-    reasons = {item.uri: item.reason for item in rejected(items)}
-    assert list(reasons) == ["2", "3", "4", "5", "6"]
-    assert reasons["2"].startswith("not JSON: ")
-    assert reasons["3"] == 'no text in column "text", but a value of type int'
-    assert reasons["4"] == 'no text in column "text", but nothing'
-    assert reasons["5"] == "not a JSON object, but a value of type list"
-    assert reasons["6"] == "not UTF-8: invalid start byte at byte 10"
+    begins = ("not JSON: ", "no text in column", "no text in column", "not a JSON object", "not UTF-8: ")
+    assert [item.uri for item in rejected(items)] == ["2", "3", "4", "5", "6"]
+    assert all(item.reason.startswith(begin) for item, begin in zip(rejected(items), begins, strict=True))
 
 
 def test_a_table_without_texts_says_what_it_has() -> None:
-    (item,) = items_of("a.jsonl", jsonl({"content": "a", "url": "b"}) * 3)
-    assert item == RejectedRecord(
-        "", 'no column "text"; found: content, url: set columns.text to the one that holds the text'
-    )
-    (item,) = items_of("a.jsonl", jsonl({"messages": []}))
-    assert isinstance(item, RejectedRecord) and item.reason.endswith(
-        "these are conversations, which data.tokenize takes"
-    )
+    for row, told in (({"content": "a", "url": "b"}, "found: content, url"), ({"messages": []}, "are conversations")):
+        (item,) = items_of("a.jsonl", jsonl(row) * 3)
+        assert isinstance(item, RejectedRecord) and told in item.reason and not item.uri
 
 
 @pytest.mark.parametrize(
@@ -138,19 +129,7 @@ def test_a_broken_row_of_csv_costs_itself() -> None:
     raw = b'text,n\na,1\nb\nc,1,2\n"d"e,1\nf\xff,1\n\n"g\nh",1\ni,"open\n'
     items = items_of("a.csv", raw)
     assert texts(items) == ["a", "g\nh"]
-    assert [(item.uri, item.reason) for item in rejected(items)] == [
-        ("2", "1 fields, where the header has 2"),
-        ("3", "3 fields, where the header has 2"),
-        ("4", "',' expected after '\"'"),
-        ("5", "not UTF-8"),
-        ("7", "unexpected end of data"),
-    ]
-
-
-@pytest.mark.parametrize("text", ["", (), ("text", "")])
-def test_columns_need_a_text(text: str | tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="the one that holds the text"):
-        Columns(text=text)
+    assert [item.uri for item in rejected(items)] == ["2", "3", "4", "5", "7"]
 
 
 def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
@@ -159,23 +138,14 @@ def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
     rows += [{"text": "", "body": 1}, {"text": None, "body": [1]}, {"title": "e"}]
     items = items_of("a.jsonl", jsonl(*rows), ReadConfig(columns=columns))
     assert texts(items) == ["a", "b", "c", "d", ""]
-    assert [item.metadata for item in items if isinstance(item, Row)] == [
-        {},
-        {"body": "short"},
-        {},
-        {"text": " "},
-        {"body": "1"},
-    ]
-    assert rejected(items) == [
-        RejectedRecord("6", 'no text in column "text" or "body", but a value of type list'),
-        RejectedRecord("7", 'no text in column "text" or "body", but nothing'),
-    ]
-    assert texts(items_of("a.csv", separated([["body", "n"], ["a", "1"]]), ReadConfig(columns=columns))) == ["a"]
-    assert texts(
-        items_of("a.csv", separated([["text", "body"], ["", "a"], ["b", ""]]), ReadConfig(columns=columns))
-    ) == ["a", "b"]
-    (item,) = items_of("a.csv", separated([["n"], ["1"]]), ReadConfig(columns=columns))
-    assert isinstance(item, RejectedRecord) and item.reason.startswith('no column "text" or "body"; found: n')
+    metadata = [item.metadata for item in items if isinstance(item, Row)]
+    assert metadata == [{}, {"body": "short"}, {}, {"text": " "}, {"body": "1"}]
+    assert [item.uri for item in rejected(items)] == ["6", "7"]
+    for rows_of_csv, expected in (
+        ([["body", "n"], ["a", "1"]], ["a"]), ([["text", "body"], ["", "a"], ["b", ""]], ["a", "b"]),
+        ([["n"], ["1"]], []),
+    ):  # fmt: skip
+        assert texts(items_of("a.csv", separated(rows_of_csv), ReadConfig(columns=columns))) == expected
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -218,12 +188,8 @@ def test_a_parquet_file_is_read_back(
     rows: list[str], group: int, dictionary: bool, compression: str, kind: Any
 ) -> None:
     values = [row.encode() for row in rows] if kind == pa.binary() else rows
-    raw = parquet_of(
-        {"text": pa.array(values, kind), "n": pa.array(range(len(rows)), pa.int64())},
-        row_group_size=group,
-        use_dictionary=dictionary,
-        compression=compression,
-    )
+    columns = {"text": pa.array(values, kind), "n": pa.array(range(len(rows)), pa.int64())}
+    raw = parquet_of(columns, row_group_size=group, use_dictionary=dictionary, compression=compression)
     items = items_of("a.parquet", raw)
     assert texts(items) == rows and not rejected(items)
     assert [item.uri for item in items] == [str(number) for number in range(1, len(rows) + 1)]
@@ -233,10 +199,7 @@ def test_a_parquet_file_is_read_back(
 def test_a_parquet_row_without_a_text_costs_itself() -> None:
     items = items_of("a.parquet", parquet_of({"text": ["a", None, "c" * 2000, "d"]}), SMALL)
     assert texts(items) == ["a", "d"]
-    assert rejected(items) == [
-        RejectedRecord("2", 'no text in column "text", but nothing'),
-        RejectedRecord("3", "larger than max_bytes = 1,000 characters (2,000)"),
-    ]
+    assert [item.uri for item in rejected(items)] == ["2", "3"]
 
 
 def test_a_damaged_row_group_costs_itself() -> None:
@@ -253,11 +216,6 @@ def test_a_damaged_row_group_costs_itself() -> None:
 def test_a_parquet_file_that_is_cut_off_is_rejected() -> None:
     raw = parquet_of({"text": ["one", "two", "three"]})
     check_cuts("a.parquet", raw, 7)
-    (item,) = items_of("a.parquet", raw[:-1])
-    assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")
-
-
-@pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 100, bytes(1000)])
-def test_what_is_no_parquet_file_is_rejected(raw: bytes) -> None:
-    (item,) = items_of("a.parquet", raw)
-    assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")
+    for broken in (raw[:-1], b"", b"PAR1", b"PAR1PAR1", b"PAR1" * 100, bytes(1000)):
+        (item,) = items_of("a.parquet", broken)
+        assert isinstance(item, RejectedRecord) and item.reason.startswith("cannot be read as parquet: ")

@@ -137,7 +137,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
         ("held out", f"{len(held_out):,}", f"prompts, {shared}; {COMPLETIONS} completions of each are measured"),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
-        ("micro-batch", micro_batch, "completions in a forward" if config.train.micro_batch is None else "as set"),
+        ("micro-batch", micro_batch, "completions in a forward, at most" if config.train.micro_batch is None else "as set"),
         ("rate", f"{rate:g}", "at its highest"),
     )
     parts = {"rewards": _weights(config), **to_mapping(loader.config.algorithm)}

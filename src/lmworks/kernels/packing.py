@@ -82,7 +82,9 @@ def pack(matrix: Quantised, bias: Tensor | None = None) -> PackedMatrix:
             parts = [_interleave((eights[:, :, 0] | eights[:, :, 1] << 4).flatten(1), GROUP // 2)]
     parts += [_per_group(kind) for kind in (matrix.scales, matrix.minimums) if kind is not None]
     bias = None if bias is None else bias.float().contiguous()
-    return PackedMatrix(matrix.format, matrix.rows, matrix.columns, torch.cat(parts, dim=2), bias)
+    return PackedMatrix(
+        matrix.format, matrix.rows, matrix.columns, torch.cat(parts, dim=2) if parts[1:] else parts[0], bias
+    )
 
 
 def unpack(matrix: PackedMatrix) -> Quantised:
@@ -122,8 +124,11 @@ def concatenate(parts: Sequence[PackedMatrix], multiple: int = 1) -> PackedMatri
     if len({part.bias is None for part in parts}) != 1:
         raise ValueError("either all the matrices that are put together have a bias or none: give zeros to the others")
     biases = [F.pad(part.bias, (0, -part.rows % multiple)) for part in parts if part.bias is not None]
-    filled = [_fill(unpack(part), multiple) for part in parts]
-    return pack(stack(filled), torch.cat(biases) if biases else None)
+    bias, rows = torch.cat(biases) if biases else None, [part.rows + -part.rows % multiple for part in parts]
+    same = len({(part.format, part.columns) for part in parts}) == 1
+    if same and not any(count % BLOCK for count in rows[:-1]):  # whole blocks stay as they are
+        return replace(parts[0], rows=sum(rows), values=torch.cat([part.values for part in parts]), bias=bias)
+    return pack(stack([_fill(unpack(part), multiple) for part in parts]), bias)
 
 
 def _fill(matrix: Quantised, multiple: int) -> Quantised:

@@ -230,11 +230,13 @@ def report(found: Sequence[Row]) -> None:
             shown(row.measured, other) if other is not None and other is not row.measured else ""
             for other in (base, rounded.get(row.bits), ours.get(row.bits))
         ]
-        value = f"{row.measured.bits.sum() / row.measured.sizes.sum():.4f}"
+        value = f"{row.measured.mean:.4f}"
         cost = (f"{row.seconds:.0f}", f"{row.peak / 1e6:.0f}") if row.peak else ("", "")
         table.add_row(row.method, row.bits, f"{row.measured.nbytes:,}", value, *differences, *cost)
     Console(width=200).print(table)
-    print(f"{len(base.bits)} documents, {int(base.sizes.sum()):,} bytes; seconds and peak are of the whole process")
+    print(
+        f"{len(base.rows)} documents, {int(base.rows[:, 1].sum()):,} bytes; seconds and peak are of the whole process"
+    )
 
 
 def report_loading(arguments: argparse.Namespace, folder: Path) -> None:
@@ -259,7 +261,7 @@ def report_loading(arguments: argparse.Namespace, folder: Path) -> None:
 def shown(one: Measurement, other: Measurement) -> str:
     score = one.less(other)
     if not isinstance(score, Scored):
-        return "the same" if np.array_equal(one.bits, other.bits) else str(score)
+        return "the same" if np.array_equal(one.rows, other.rows) else str(score)
     return f"{score.value:+.4f} [{score.interval[0]:+.4f}, {score.interval[1]:+.4f}]"
 
 

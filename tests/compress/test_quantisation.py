@@ -27,7 +27,7 @@ CALIBRATION = CalibrationConfig(sequences=8, length=64)
 METHODS = {
     "rtn": (RoundConfig(), GridConfig(3, symmetric=True)),
     "gptq": (GPTQConfig(), GridConfig(4)),
-    "awq": (AWQConfig(steps=3), GridConfig(4, symmetric=True, group=64)),
+    "awq": (AWQConfig(), GridConfig(4, symmetric=True, group=64)),
     "smoothquant": (SmoothQuantConfig(), GridConfig(8)),
 }
 

@@ -26,7 +26,7 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 # Stages that train, on token shards, and where their minutes are set.
 _TRAINED = {"compress.lsq": ("tune", "minutes"), "compress.distil": ("minutes",)}
 _RECOVER = "recover"  # begins a setting of the run in which a pruned model learns from the whole one
-_PRUNED = "prune-before-recovery"  # what that run begins with
+_UNRECOVERED = "unrecovered"  # the pruned model that this run begins with
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _HELD_OUT = 0.2  # of the documents, as in the stages' defaults
 
@@ -139,7 +139,7 @@ def _recipe(
     for part in ("training", "held_out") if trained or recovery else ():
         spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"])
     for name, (use, table) in tables.items():
-        whole = _PRUNED if name == "prune" and recovery else name
+        whole = _UNRECOVERED if name == "prune" and recovery else name
         spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
         if whole != name:
             spec(name, "compress.distil", recovery, ["training", "held_out", whole])

@@ -90,13 +90,9 @@ def _joined(block: CalibratedBlock) -> list[tuple[str, ...]]:
 
 
 def allot(choices: Sequence[Choice], budget: int) -> dict[str, GridConfig | None]:
-    """The grid of each matrix, by the name of its layer, such that the bytes are at most `budget` and the harm is
-    least. ValueError for a budget below the smallest formats."""
+    """The grid of each matrix, by the name of its layer, such that the bytes are at most `budget`, which the smallest
+    formats keep to, and the harm is least."""
     least = sum(min(choice.nbytes) for choice in choices)
-    if least > budget:
-        raise ValueError(
-            f"the matrices take {least:,} bytes in the smallest formats, more than the {budget:,} there are"
-        )
     step = max((budget - least) // _STEPS, 1)  # of the bytes beyond the smallest formats
     best, picked, costs = np.zeros((budget - least) // step + 1), [], []
     for choice in choices:

@@ -20,6 +20,8 @@ from lmworks.model.feed_forward import FeedForward
 from lmworks.model.norms import RMSNorm
 from lmworks.model.stack import Block
 
+_STRENGTHS = 21  # α that AWQ tries
+
 
 @dataclass(frozen=True)
 class Site:
@@ -93,22 +95,20 @@ def scale_block(
             continue
         weights, inputs = [block.linears()[name].weight.detach() for name in names], statistics[names[0]]
         if isinstance(method, AWQConfig):
-            scales = awq_scales(site, weights, inputs, found, method)
+            scales = awq_scales(site, weights, inputs, found)
         else:
             scales = smoothquant_scales(site, weights, inputs, method)
         fold(block.block, site, scales)
         statistics |= dict.fromkeys(names, inputs.divided(site.per_column(scales)))
 
 
-def awq_scales(
-    site: Site, weights: list[Tensor], inputs: InputStatistics, grids: list[GridConfig], config: AWQConfig
-) -> Tensor:
+def awq_scales(site: Site, weights: list[Tensor], inputs: InputStatistics, grids: list[GridConfig]) -> Tensor:
     """s = a^α of the inputs' mean magnitudes a (Lin et al., equation 5), (channels of the producer,), with the α of the
     least tr((Ŵ - W) E[x xᵀ] (Ŵ - W)ᵀ), the mean squared error of the outputs on the calibration text."""
     assert inputs.second_moment is not None
     magnitudes = site.per_channel(inputs.mean_absolute).clamp(min=1e-8)
     tried = []
-    for strength in torch.linspace(0, 1, config.steps + 1).tolist():
+    for strength in torch.linspace(0, 1, _STRENGTHS).tolist():
         scales = magnitudes**strength
         scales = (scales / (scales.max() * scales.min()).sqrt()).clamp(min=1e-4, max=1e4)
         columns, error = site.per_column(scales), 0.0

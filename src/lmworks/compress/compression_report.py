@@ -40,6 +40,7 @@ from lmworks.train.run_log import LOG
 from lmworks.train.train_stages import find_base
 
 BASE = "base"
+_TOGETHER = 8  # documents that a model reads before it is said how many
 _ROUNDS, _PROMPT = 3, 32  # of the speed: repetitions, and tokens before what is generated
 
 
@@ -48,24 +49,18 @@ class Measurement:
     """A model's numbers.
 
     nbytes  of its files.
-    bits    (documents,): of each document's text.
-    sizes   (documents,): bytes of each document's text.
+    rows    (documents, 2): the bits that each document's text costs, and its bytes.
     speed   new tokens a second, one sequence; None: not measured.
     """
 
     nbytes: int
-    bits: np.ndarray
-    sizes: np.ndarray
+    rows: np.ndarray
     speed: float | None = None
-
-    @property
-    def rows(self) -> np.ndarray:
-        return np.column_stack([self.bits, self.sizes])
 
     @property
     def mean(self) -> float:
         """Bits per byte."""
-        return float(self.bits.sum() / self.sizes.sum())
+        return float(np.divide(*self.rows.sum(0)))
 
     def bits_per_byte(self) -> Score:
         return sums_score(self.rows, ratio, None)
@@ -82,28 +77,23 @@ def measure(
     cache: CacheDtype | None = None,
     read: Callable[[int], None] = lambda done: None,
 ) -> Measurement:
-    """Load a model and measure it as the engine runs it; `read` is told how many bytes of the texts it has read.
+    """Load a model and measure it as the engine runs it; `read` is told how many texts it has read.
     ValueError for one that is no language model."""
     checkpoint = load(model, "stored")
     length = min(config.window + 1, checkpoint.config.context_length)
     engine = Engine(checkpoint, 1, length, weights=config.weights, cache_dtype=cache, speculation=None)
     engine.capabilities.require("score")
     cost = LanguageModelCost(engine, checkpoint.required_tokenizer, length - 1)
-    sizes, bits = sizes_of(texts), np.zeros(len(texts))
-    for place, text in enumerate(texts):
-        bits[place] = cost([text])[0][0] / math.log(2)
-        read(int(sizes[: place + 1].sum()))
+    bits, sizes = list[float](), [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    for start in range(0, len(texts), _TOGETHER):
+        bits += [nats / math.log(2) for nats, _ in cost(texts[start : start + _TOGETHER])]
+        read(len(bits))
     speed, new = None, min(config.new, length - _PROMPT)
     if new > 1:
         work = Workload(_PROMPT, 1, new)
         rounds = [prompts(work, checkpoint.config.embedding.vocabulary, number) for number in range(_ROUNDS)]
         speed = max(run_workload(engine, each, new).decode for each in rounds)
-    return Measurement(stage.file_bytes(weights_path(model)), bits, sizes, speed)
-
-
-def sizes_of(texts: Sequence[str]) -> np.ndarray:
-    """Bytes of each text, (texts,)."""
-    return np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.float64)
+    return Measurement(stage.file_bytes(weights_path(model)), np.column_stack([bits, sizes]), speed)
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -128,33 +118,30 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     if not models:
         raise ValueError("there is no compressed model to compare: read from a stage that makes one")
     texts = _held_out(config, context)
-    sizes, done, before = sizes_of(texts), 0, 0
-    whole = int(sizes.sum())
-    total = whole * (len(models) + 2)
+    done, before, total = 0, 0, len(texts) * (len(models) + 2)
 
     def measured(name: str, model: Path, cache: CacheDtype | None = None) -> Measurement:
         """As it was kept in the work folder, or measured and kept."""
         nonlocal done, before
 
         def report(read: int) -> None:
-            context.progress(done + read, total, "bytes of text, under each model", before, name)
+            context.progress(done + read, total, "documents, each by all models", before, name)
 
         if (kept := context.work / f"measured-{name}.json").exists():
-            before += whole
+            before += len(texts)
         else:
-            settings = config if cache is None else replace(config, new=0)
-            found = measure(model, texts, settings, cache, report)
-            write_json(kept, [found.nbytes, found.bits.tolist(), found.speed])
-        done += whole
-        nbytes, bits, speed = read_json(kept)
-        return Measurement(nbytes, np.array(bits), sizes, speed)
+            one = measure(model, texts, config if cache is None else replace(config, new=0), cache, report)
+            write_json(kept, [one.nbytes, one.rows.tolist(), one.speed])
+        done += len(texts)
+        nbytes, rows, speed = read_json(kept)
+        return Measurement(nbytes, np.array(rows), speed)
 
     found = {name: measured(name, model) for name, model in {BASE: base, **models}.items()}
     within = [name for name in models if config.budget is None or found[name].nbytes <= config.budget]
     if not within:
         listed = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
         raise ValueError(f"none of the models has at most {config.budget:,} bytes ({listed}): raise the budget")
-    chosen = min(within, key=lambda name: found[name].bits.sum())
+    chosen = min(within, key=lambda name: found[name].mean)
     cached = measured(f"{chosen}, int8 cache", models[chosen], "int8")
     own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
@@ -214,8 +201,8 @@ def _section(found: Mapping[str, Measurement], kept: str) -> Section:
     columns = ("model", "bytes", "new tokens/s", "bits per byte", "less the base, paired")
     front = pareto({name: (one.nbytes, one.mean) for name, one in found.items()})
     text = (
-        f"Bits per byte of {len(base.bits)} held-out documents, {int(base.sizes.sum()):,} bytes, read by the engine as "
-        f"it serves. {kept} The best at their sizes: {', '.join(front)}."
+        f"Bits per byte of {len(base.rows)} held-out documents, {int(base.rows[:, 1].sum()):,} bytes, read by the "
+        f"engine as it serves. {kept} The best at their sizes: {', '.join(front)}."
     )
     table = Table(columns, tuple(rows), "With 95 % intervals, by document")
     return Section("Before and after", text, (table,), (_plot(found, front),))

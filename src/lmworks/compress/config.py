@@ -97,16 +97,9 @@ class GPTQConfig:
 @dataclass(frozen=True, slots=True)
 class AWQConfig:
     """AWQ (Lin et al. 2023): scale the columns that see large inputs before rounding, and the inputs back; then take
-    the best range of each group.
-
-    steps  Strengths of the scaling that are tried, from none to in proportion to the inputs.
-    """
+    the best range of each group."""
 
     kind: Literal["awq"] = "awq"
-    steps: int = 20
-
-    def __post_init__(self) -> None:
-        positive(steps=self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,17 +249,15 @@ class Sparsity:
               make up for those that are gone (Frantar & Alistarh 2023).
     sparsity  Share of the weights.
     pattern   `unstructured`, or `2:4`: two of each four neighbours in a row are 0.
-    damping   Of sparsegpt: added to the Hessian's diagonal, as a share of its mean.
     """
 
     sparsity: float = 0.5
     pattern: Literal["unstructured", "2:4"] = "unstructured"
-    damping: float = 0.01
     kind: Literal["magnitude", "wanda", "sparsegpt"] = "wanda"
 
     def __post_init__(self) -> None:
         below_one(sparsity=self.sparsity)
-        positive(sparsity=self.sparsity, damping=self.damping)
+        positive(sparsity=self.sparsity)
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise ValueError("2:4 is a sparsity of 0.5: set it so")
 

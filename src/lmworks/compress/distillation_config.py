@@ -77,7 +77,7 @@ class DistillConfig(FinetuneConfig):
     The settings of the run are those of fine-tuning.
 
     base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
-                folder or a .gguf file. Else one is made of the teacher, by one of the next two.
+                folder or a .gguf file of floats. Else one is made of the teacher, by one of the next two.
     layers      So many of the teacher's layers, evenly spaced, with their weights; left out: every other one.
     parameters  A new model of about so many parameters and the teacher's vocabulary.
     loss        What is learned.

@@ -52,7 +52,7 @@ def solve_columns(
     return rest
 
 
-def inverse_root(second_moment: Tensor, damping: float) -> Tensor:
+def inverse_root(second_moment: Tensor, damping: float = 0.01) -> Tensor:
     """The upper Cholesky factor of the inverse of the damped Hessian, of the dtype of `second_moment`."""
     damped = second_moment.double().clone()
     added = damping * float(second_moment.diagonal().mean()) + 1e-30  # a layer may have seen zeros alone

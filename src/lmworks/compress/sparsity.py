@@ -55,7 +55,7 @@ def wanda_mask(weight: Tensor, mean_square: Tensor, config: Sparsity) -> Tensor:
 
 def sparsegpt_matrix(weight: Tensor, second_moment: Tensor, config: Sparsity) -> Tensor:
     """`weight` (rows, columns) with zeros, of its dtype; `second_moment` (columns, columns) is the mean of x xᵀ."""
-    root, mask = inverse_root(second_moment.to(weight.dtype), config.damping), torch.zeros_like(weight).bool()
+    root, mask = inverse_root(second_moment.to(weight.dtype)), torch.zeros_like(weight).bool()
     size = _FOUR if config.pattern == "2:4" else BLOCK
 
     def zero(rest: Tensor, column: int) -> Tensor:

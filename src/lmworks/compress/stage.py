@@ -3,7 +3,6 @@
 
 import copy
 import math
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -111,9 +110,8 @@ def write(checkpoint: Checkpoint, folder: Path, format: FileFormat) -> Path:  # 
 
 def deliver(checkpoint: Checkpoint, context: StageContext, format: FileFormat) -> None:  # noqa: A002
     """Write the checkpoint into the stage's output."""
-    with tempfile.TemporaryDirectory(dir=context.work) as scratch:
-        for path in write(checkpoint, Path(scratch) / "model", format).iterdir():
-            shutil.move(path, context.output / path.name)
+    context.output.rmdir()  # to be written as a new one
+    write(checkpoint, context.output, format)
 
 
 def file_bytes(folder: Path) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
-from lmworks.corpus.taggers.words import unspaced_share
+from lmworks.corpus.taggers.words import UNSPACED, mostly
 
 PIECES = ["the", "cat", "sat,", "on ", "\n\n", "a\u0301", "世界", "+ + +"]
 TEXTS = st.one_of(
@@ -52,7 +52,7 @@ def test_n_grams_are_those_of_plain_python(text: str) -> None:
     found = repetition(Text(text)).scores
     text = Text(text).prose.text
     tokens = Text(text).tokens
-    length = 2 if unspaced_share(Text(text).words) > 0.5 else 1  # those of characters are twice as long
+    length = 2 if mostly(UNSPACED, Text(text).words) else 1  # those of characters are twice as long
     expected = {
         f"top_{n}_gram": covered_by_hand(text, tokens, n * length) for n in range(2, 5) if len(tokens) >= n * length
     }

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import compress, groupby, pairwise
 
-from lmworks.corpus.modifiers.text_lines import ends_sentence, indentation, split_lines
+from lmworks.corpus.modifiers.text_lines import ends_sentence, fenced, indentation, split_lines
 from lmworks.records import Edit
 
 _FEWEST = 5  # pairs of lines without which nothing can be said
@@ -19,7 +19,6 @@ _CONTINUED_SHARE = 0.3  # of the lines begin with a small letter; in verse few d
 _CODE_INDENTATION = 4
 _FIRST_CJK = "\u2e80"  # from here on, scripts that break between any two characters
 
-_FENCE = re.compile(r" {0,3}(?:```|~~~)")
 _ITEM = re.compile(r"\s*(?:[-*+•◦‣]|[0-9]{1,2}[.)]|[a-zA-Z][.)]|\([0-9a-zA-Z]{1,3}\)|>|#\.?)\s")
 # Headings, quotes, tables, directives of reStructuredText, rules; of a stripped line.
 _STANDING = re.compile(r"#{1,6}\s|>|\||\.\.\s|[=\-~^*_+#. ]{3,}+$")
@@ -86,12 +85,7 @@ def _between(before: str, after: str) -> str:
 
 def _blocks(lines: Sequence[str]) -> list[list[int]]:
     """Runs of two lines and more without an empty one between, outside of fenced code."""
-    inside: list[bool] = []
-    fenced = False
-    for line in lines:
-        fence = bool(_FENCE.match(line))
-        inside.append(not fenced and not fence and bool(line.strip()))
-        fenced ^= fence
+    inside = [not is_code and bool(line.strip()) for line, is_code in zip(lines, fenced(lines), strict=True)]
     runs = [list(run) for is_inside, run in groupby(range(len(lines)), inside.__getitem__) if is_inside]
     return [run for run in runs if len(run) > 1]
 

@@ -218,25 +218,20 @@ def _is_heading(first: _Edge, lines: Sequence[str], numbers: dict[int, str]) -> 
 
 def _recurring(edges: Sequence[_Edge]) -> Iterator[list[_Edge]]:
     """The running heads (or feet) among the edges of pages, in the order of these."""
-    parents = list(range(len(edges)))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    for here, one in enumerate(edges):
-        for there in range(here + 1, len(edges)):
-            apart = edges[there].page - one.page
-            if apart > _AHEAD:
-                break
-            a, b = root(here), root(there)
-            if apart and a != b and _same_head(one, edges[there], apart):
-                parents[max(a, b)] = min(a, b)
+    pairs = [
+        (here, there)
+        for here, one in enumerate(edges)
+        for there in range(here + 1, min(here + (_AHEAD + 1) * _DEPTH, len(edges)))
+        if 0 < (apart := edges[there].page - one.page) <= _AHEAD and _same_head(one, edges[there], apart)
+    ]
+    ones, places = [True] * len(pairs), tuple(zip(*pairs, strict=True)) or ((), ())
+    _, labels = connected_components(coo_matrix((ones, places), (len(edges), len(edges))), directed=False)
     groups: dict[int, list[_Edge]] = {}
-    for index, each in enumerate(edges):
-        groups.setdefault(root(index), []).append(each)
+    for each, label in zip(edges, labels.tolist(), strict=True):
+        groups.setdefault(label, []).append(each)
     return (group for group in groups.values() if len({each.page for each in group}) >= _FEWEST)
 
 

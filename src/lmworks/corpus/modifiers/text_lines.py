@@ -1,6 +1,7 @@
 """Lines as modifiers see them: where one stands, whether a sentence ends with it, what its numeral is worth."""
 
 import re
+from collections.abc import Iterable
 from itertools import accumulate, groupby
 
 from lmworks.records import Edit
@@ -11,6 +12,7 @@ LABELS = (  # of numbered parts of books
     "chapitre|livre|partie|lettre|tome|acte|scène|"
     "capítulo|capitulo|libro|parte|carta|capitolo|hoofdstuk|deel|boek"
 )
+_FENCE = re.compile(r" {0,3}(?:```|~~~)")
 _CLOSING = "\"'”’»)]}*_"
 _SENTENCE_END = frozenset(".!?…:。！？")
 _ROMAN = re.compile(r"m{0,3}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})", re.I)
@@ -24,6 +26,16 @@ def split_lines(text: str, at: str = "\n") -> tuple[list[str], list[int]]:
     starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
     starts[-1] = len(text)
     return lines, starts
+
+
+def fenced(lines: Iterable[str]) -> list[bool]:
+    """Whether each line is of a block of code in Markdown, the fences among them."""
+    found, inside = [], False
+    for line in lines:
+        fence = bool(_FENCE.match(line))
+        found.append(inside or fence)
+        inside ^= fence
+    return found
 
 
 def line_end_at(text: str, position: int) -> int:

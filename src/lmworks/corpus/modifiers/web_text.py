@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby, takewhile
 
 from lmworks.corpus.edits import apply_edits, compose
-from lmworks.corpus.modifiers.text_lines import cut_lines, split_lines
+from lmworks.corpus.modifiers.text_lines import cut_lines, fenced, split_lines
 from lmworks.records import Edit
 
 _LONGEST = 200  # characters of a line of machinery
@@ -54,7 +54,6 @@ _PLACES = re.compile(
     r"inicio|contacto|mentions légales|newsletter|rss)\b",
     re.I,
 )
-_FENCE = re.compile(r" {0,3}(?:```|~~~)")
 
 
 def repair_encoding(text: str) -> list[Edit]:
@@ -123,13 +122,10 @@ def repair_machinery(text: str) -> list[Edit]:
     counts = Counter(line.strip() for line in lines if len(line) <= _LONGEST_ITEM)
     seen: set[str] = set()
     rules: list[str] = []
-    fenced = False
-    for line in lines:
+    for line, is_code in zip(lines, fenced(lines), strict=True):
         bare = line.strip()
-        fence = bool(_FENCE.match(line))
-        fenced ^= fence
-        rules.append("" if not bare or fenced or fence or len(bare) > _LONGEST else _rule(bare))
-        is_text = fenced or fence or not bare or line[0] in " \t"
+        rules.append("" if not bare or is_code or len(bare) > _LONGEST else _rule(bare))
+        is_text = is_code or not bare or line[0] in " \t"
         if not is_text and not rules[-1] and counts[bare] >= _REPEATED and _is_item(bare):
             rules[-1] = "web.navigation" if bare in seen else ""
             seen.add(bare)

@@ -16,7 +16,7 @@ from typing import Literal
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.repetition import duplicates
 from lmworks.corpus.taggers.tagger import Tagger, Text
-from lmworks.corpus.taggers.words import SENTENCE_TERMINALS, dense_share, sentence_count
+from lmworks.corpus.taggers.words import DENSE, SENTENCE_TERMINALS, mostly, sentence_count
 
 # Those of the paper; of other languages none are published there, so the score is absent.
 STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})}
@@ -39,7 +39,7 @@ def gopher(text: Text) -> Attributes:
         scores["alphabetic_token_share"] = _alphabetic(words) / number
     if words:
         mean = sum(map(len, words)) / len(words)
-        if mean >= 4 or dense_share(words) <= 0.5:
+        if mean >= 4 or not mostly(DENSE, words):
             scores["mean_word_length"] = mean
     if (stop_words := STOP_WORDS.get(text.language)) is not None:
         seen = set(words)

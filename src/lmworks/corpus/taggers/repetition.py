@@ -18,7 +18,7 @@ import numpy as np
 
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.taggers.tagger import Tagger, Text
-from lmworks.corpus.taggers.words import unspaced_share
+from lmworks.corpus.taggers.words import UNSPACED, mostly
 
 _TOP = range(2, 5)  # n of the most frequent n-gram
 _DUPLICATE = range(5, 11)  # n of duplicate n-grams
@@ -35,7 +35,7 @@ def repetition(text: Text) -> Attributes:
             number, characters = duplicates(pieces)
             scores[f"duplicate_{name}_share"] = number / len(pieces)
             scores[f"duplicate_{name}_character_share"] = characters / len(text.text)
-    length = 2 if unspaced_share(text.words) > 0.5 else 1
+    length = 2 if mostly(UNSPACED, text.words) else 1
     return Attributes(scores | n_gram_shares(text.tokens, text.text, length))
 
 

@@ -24,8 +24,8 @@ _SINGLE = (
 _KATAKANA = r"\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _SYLLABIC = r"\u1200-\u137f\uac00-\ud7a3"
 _JOINERS = r"'’\-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
-_UNSPACED = re.compile(f"[{_SINGLE}{_KATAKANA}]")
-_DENSE = re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")
+UNSPACED = re.compile(f"[{_SINGLE}{_KATAKANA}]")  # scripts without spaces between words
+DENSE = re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")  # those, and Hangul and Ethiopic, whose letters are syllables
 
 # Unicode's property Sentence_Terminal (UAX #44, PropList.txt), as code points.
 _SENTENCE_TERMINALS = """
@@ -63,15 +63,9 @@ def token_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _token_pattern().finditer(text)]
 
 
-def unspaced_share(words: Sequence[str]) -> float:
-    """The share of words that begin in a script that writes no spaces between words; 0 where there are no words."""
-    return sum(1 for word in words if _UNSPACED.match(word)) / max(1, len(words))
-
-
-def dense_share(words: Sequence[str]) -> float:
-    """The share of words that begin in a script in which one letter says as much as several do elsewhere: one without
-    spaces between words, or Hangul or Ethiopic, whose letters are syllables; 0 where there are no words."""
-    return sum(1 for word in words if _DENSE.match(word)) / max(1, len(words))
+def mostly(script: re.Pattern[str], words: Sequence[str]) -> bool:
+    """Whether more than half of the words begin in a script: `UNSPACED` or `DENSE`."""
+    return 2 * sum(1 for word in words if script.match(word)) > len(words)
 
 
 def sentence_count(text: str) -> int:

@@ -214,9 +214,9 @@ def print_sections(console: "Console", sections: Iterable[Section]) -> None:
         console.print(f"\n[bold]{shown(section.title)}[/bold]")
         if section.text:
             console.print(shown(section.text))
-        for table in section.tables:
+        for number, table in enumerate(section.tables):
             if table.caption:
-                console.print(shown(table.caption), style="dim", highlight=False)
+                console.print(("\n" if number else "") + shown(table.caption), style="dim", highlight=False)
             grid = RichTable(box=None, pad_edge=False, header_style="dim")
             for i, column in enumerate(table.columns):
                 numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)

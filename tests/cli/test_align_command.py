@@ -19,6 +19,8 @@ def folder(tmp_path_factory):
         "pairs": [{"prompt": word, "chosen": "aye", "rejected": "nay"} for word in WORDS],
         "labels": [{"prompt": w, "completion": "aye" if n % 2 else "nay", "label": n % 2} for n, w in enumerate(WORDS)],
         "one": [{"prompt": word, "completion": "aye", "label": True} for word in WORDS],
+        "misspelt": [{"prompt": word, "choosen": "aye", "rejected": "nay"} for word in WORDS],
+        "rated": [{"prompt": word, "completion": "aye", "rating": 0.5} for word in WORDS],
         "equal": [{"prompt": word, "chosen": "aye", "rejected": "aye"} for word in WORDS],
     }
     for name, rows in kinds.items():
@@ -82,7 +84,8 @@ def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder)
         return refused("align", "no-model", "--data", f"{rows}.jsonl", "--method", method, *more, cwd=folder)
 
     assert "remove the row" in message("equal")
-    assert "add rows of the other" in message("one", "kto")
+    assert "add rows of the other" in message("one", "kto") and "one rating" in message("rated", "reward")
+    assert 'rename "choosen", which is nearly "chosen"' in message("misspelt")
     assert "use dpo, simpo, orpo or reward" in message("pairs", "kto")
     assert "batch to 2 or more" in message("labels", "kto", "--set", "batch=1")
     assert "lora_dropout=0" in message("pairs", "dpo", "--set", "method.lora_dropout=0.1")

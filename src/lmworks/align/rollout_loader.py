@@ -31,6 +31,7 @@ from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.sampled_completions import Draw, SampledCompletions, rollout_sequences
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch
+from lmworks.progress import Report, no_report
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
@@ -57,6 +58,7 @@ class RolloutLoader:
     completions: SampledCompletions | RatedCompletions
     ranks: Ranks = ALONE
     policy: Policy | None = None
+    progress: Report = no_report
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
     beta: float = 0.0
@@ -144,6 +146,9 @@ class RolloutLoader:
             nothing = not self.step and not self.ranks.any(bool((~silent).any()))
             if self.completions.fixed or not (nothing or (dynamic and self.ranks.any(bool(silent.any())))):
                 return first, draw
+            if nothing:
+                others = f"others are sampled, {again} of {_DRAWS} times"
+                self.progress(0, None, "batches", note=f"nothing to learn from in {config.prompts} prompts: {others}")
             if silent.any():
                 others = self.completions.draw(places[silent].tolist(), batch, again, policy, adapter)
                 draw = draw.with_others(silent, others)

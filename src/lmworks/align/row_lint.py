@@ -32,7 +32,7 @@ ADVICE: Mapping[str, str] = {
     "no row": "mend it, or remove it: training refuses the file",
     "several kinds": "give each kind of row a file of its own: training refuses the file",
     "equal answers": "remove the row: nothing is preferred, and training refuses the file",
-    "one class": "collect rows of the other kind, too: training refuses the file, which needs both",
+    "one class": "collect rows with other labels or ratings, too: training refuses the file",
     "nearly equal answers": "but for case and white space they are equal: remove the row",
     "empty answer": "remove the row, unless silence is meant",
     "duplicate": "keep one: the others count as further evidence, and are none",

@@ -54,7 +54,7 @@ from lmworks.train.train_stages import find_base, kept_settings, train_and_deliv
 
 SHOWN = 3  # held-out prompts that the policy answers before and after
 _HELD_OUT = 200  # prompts at most
-_METHODS: dict[type, str] = {  # that learn from rows of a type
+METHODS: dict[type, str] = {  # that learn from rows of a type
     Preference: "dpo, simpo, orpo or reward",
     LabelledCompletion: "kto or reward",
     Rated: "reward, grpo or ppo",
@@ -173,7 +173,7 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     """The rows that the algorithm learns from. ValueError as `read_preference_rows`, and for rows of several
     types, for none, and for labels or ratings that are all one."""
     files, kind = conversation_files(config.rows, base, rows="rows"), config.algorithm.kind
-    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), _METHODS)
+    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), METHODS)
     types = {KINDS_OF_ROWS[type(row)] for row in rows}
     if len(types) != 1:
         found = f"both {' and '.join(sorted(types))}" if types else "no row"

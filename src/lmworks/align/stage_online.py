@@ -31,7 +31,7 @@ from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
-from lmworks.align.stage_offline import SHOWN, check_surroundings, load_policy, split_rows, with_sections
+from lmworks.align.stage_offline import METHODS, SHOWN, check_surroundings, load_policy, split_rows, with_sections
 from lmworks.align.stage_offline import outside_digest as digest_of
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
@@ -44,6 +44,7 @@ from lmworks.generate.reward_scores import RewardModel
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.transformer import Transformer
+from lmworks.progress import no_report
 from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Section, Table
 from lmworks.tokenizer.tool_calls import OWN_FORM, Tool, ToolForm
@@ -71,6 +72,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.max_completion_length
     tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
     ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
+    progress = context.progress if ranks.first else no_report
     if config.suites and ranks.first:
         run_suites(suite_config(config), context, find_base(config.base, context), "before")
     held_out: list[Prompt] = []
@@ -92,7 +94,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     objective, measures = objective_of(config, checkpoint, context.base), bool(held_out or config.held_out_files)
 
     def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
-        loader = RolloutLoader(replace(config, steps=steps), completions, ranks)
+        loader = RolloutLoader(replace(config, steps=steps), completions, ranks, progress=progress)
         if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
@@ -118,7 +120,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
 
     if not isinstance(completions, RatedCompletions):
         size = f"{config.prompts} prompts with {algorithm.group_size} completions each"
-        context.progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
+        progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
     steps, why = kept_settings(context, config.train.parallel, derived)
     run = run_on(steps, context.work / "run", checkpoint)
     if config.held_out_files:
@@ -132,15 +134,15 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if not ranks.first:
         return result
     loader = cast(RolloutLoader, run.loader)
-    shared = f"held_out={config.held_out:g}: at least 2 and at most {_HELD_OUT}"
+    apart = f"held_out={config.held_out:g}, at least 2 and at most {_HELD_OUT}; {COMPLETIONS} completions of each"
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
-        ("held out", f"{len(held_out):,}", f"prompts, {shared}; {COMPLETIONS} completions of each are measured"),
+        ("held out", f"{len(held_out):,}", "as completions are given" if completions.fixed else apart),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
         ("micro-batch", micro_batch, "completions in a forward, at most" if config.train.micro_batch is None else "as set"),
         ("rate", f"{rate:g}", "at its highest"),
     )
-    parts = {"rewards": _weights(config), **to_mapping(loader.config.algorithm)}
+    parts = {"rewards": "ratings" if completions.fixed else _weights(config), **to_mapping(loader.config.algorithm)}
     chosen = tuple((name, str(value)) for name, value in parts.items() if value is not None)
     tables = Table(("what", "value", "why"), reasons), Table(("the algorithm", "value"), chosen)
     numbers: Mapping[str, Any] = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
@@ -190,7 +192,7 @@ def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Ob
 
 def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated]:
     """Rows with prompts, or rated completions. ValueError for both together, or none."""
-    rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated))
+    rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated), METHODS)
     if not rows or len({type(row) for row in rows}) != 1:
         raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
     rolls_out = config.environment or config.remote or config.overlong or config.reward_models

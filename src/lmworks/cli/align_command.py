@@ -46,7 +46,8 @@ def align(
     Safe to stop: the same command goes on from there.
 
     The folder holds an adapter (PEFT's files; with `--set method.kind=full` a whole model), its tokenizer,
-    `report.html` with the curve, what was measured before and after and answers before and after, and `manifest.json`.
+    `report.html` with the curve (where the model samples: reward, passes, divergence and entropy over the steps), what
+    was measured before and after, answers before and after, `log.jsonl` with every step, and `manifest.json`.
     `--set 'suites=["safety"]'` asks base and policy a suite of `lmworks eval`: what was forgotten, item by item.
 
     Example: `lmworks align smollm2-135m-instruct --data pairs.jsonl --method dpo --minutes 10 --out polite`, then

@@ -116,10 +116,10 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
 
 
 def _misspelt(columns: Iterable[str], names: Sequence[str]) -> str:
-    """'; by "choosen", did you mean "chosen"?' of the first column that is nearly one of these names."""
+    """How to mend the first column that is nearly one of these names; "" without any."""
     for column in columns:
         if column not in names and (near := difflib.get_close_matches(column, names, n=1, cutoff=0.75)):
-            return f'; by "{column}", did you mean "{near[0]}"?'
+            return f'; rename "{column}", which is nearly "{near[0]}"'
     return ""
 
 

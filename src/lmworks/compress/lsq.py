@@ -22,7 +22,7 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.block_calibration import linears
 from lmworks.compress.config import GridConfig, LSQConfig
 from lmworks.compress.quantisation import quantised_checkpoint
-from lmworks.compress.stage import check_base, load_base, write
+from lmworks.compress.stage import load_base, write
 from lmworks.compress.weight_grid import Grid, fit_grid
 from lmworks.kernels.weight_formats import Quantised
 from lmworks.model.transformer import Transformer, sharing_copy
@@ -95,7 +95,7 @@ def lsq(config: LSQConfig, context: StageContext) -> StageResult:
     """Quantisation-aware training of the checkpoint of one input, or `config.base`, on the token shards of the others;
     errors as of `train.finetune`."""
     settings = replace(config.tune, base=config.base)
-    check_base(load_base(config.base, context), config)
+    load_base(config, context)  # whose errors come before any work
     return tune(settings, context, adapt=partial(rounded_model, config=config.grid), deliver=partial(_deliver, config))
 
 

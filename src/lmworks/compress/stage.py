@@ -73,9 +73,11 @@ OUTLIER = 6.0  # a channel reaches so many times as far as the median channel of
 _SHOWN = 8  # layers
 
 
-def load_base(base: str, context: StageContext) -> Checkpoint:
-    """The checkpoint to compress, each weight as it is stored."""
-    return load(find_base(base, context), "stored")
+def load_base(config: Any, context: StageContext) -> Checkpoint:
+    """The checkpoint to compress, each weight as it is stored. ValueError as of `check_base`."""
+    checkpoint = load(find_base(config.base, context), "stored")
+    check_base(checkpoint, config)
+    return checkpoint
 
 
 def split_texts(inputs: Mapping[str, Path], share: float) -> tuple[list[str], list[str]]:
@@ -100,18 +102,14 @@ def check_format(checkpoint: Checkpoint, format: FileFormat) -> None:  # noqa: A
 
 
 def write(checkpoint: Checkpoint, folder: Path, format: FileFormat) -> Path:  # noqa: A002
-    """Write a new folder with the checkpoint."""
+    """Write a folder, new or empty, with the checkpoint."""
+    if folder.exists():
+        folder.rmdir()
     if format != "gguf":
         return checkpoint.save(folder, packed=format == "compressed-tensors")
     from lmworks.model.gguf_write import save_gguf  # the library for it takes long to import
 
     return save_gguf(checkpoint, folder / MODEL, "BF16").parent
-
-
-def deliver(checkpoint: Checkpoint, context: StageContext, format: FileFormat) -> None:  # noqa: A002
-    """Write the checkpoint into the stage's output."""
-    context.output.rmdir()  # to be written as a new one
-    write(checkpoint, context.output, format)
 
 
 def file_bytes(folder: Path) -> int:
@@ -148,14 +146,13 @@ def outside_digest(config: Any, base: Path) -> str:
 def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     """Post-training quantisation of the checkpoint of the one input, or `config.base`, calibrated on the documents of
     the others. ValueError as of `quantisation.quantise`, and for a budget that no file keeps to."""
-    checkpoint = load_base(config.base, context)
-    check_base(checkpoint, config)
+    checkpoint = load_base(config, context)
     texts, grids, sections = split_texts(context.inputs, config.held_out)[0], None, list[Section]()
     if config.budget is not None:
         choices, grids = _under_budget(checkpoint, config, config.budget, texts, context)
         sections.append(_bits_section(choices, grids, config.budget))
     found = quantise_checkpoint(checkpoint, config, texts, grids, context.progress)
-    deliver(found.checkpoint, context, config.format)
+    write(found.checkpoint, context.output, config.format)
     sections += [ranges_section(found.inputs)] if found.inputs else []
     metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
     return StageResult(metrics, (_weights_section(found, config), *sections))
@@ -170,7 +167,7 @@ def _under_budget(
         """Bytes of the file with these grids, whichever method rounds to them."""
         rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
         with tempfile.TemporaryDirectory(dir=context.work) as scratch:
-            return file_bytes(write(rounded, Path(scratch) / "model", config.format))
+            return file_bytes(write(rounded, Path(scratch), config.format))
 
     if (least := size(config)) > budget:
         wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes, and the budget is {budget:,}"
@@ -318,11 +315,10 @@ def prune(
 
 def pruning(config: PruneConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, pruned by what the inputs' documents show of it."""
-    base = load_base(config.base, context)
-    check_base(base, config)
+    base = load_base(config, context)
     texts, _ = split_texts(context.inputs, config.held_out)
     pruned, seen = prune(base, config, texts, context.progress)
-    deliver(pruned, context, "float")
+    write(pruned, context.output, "float")
     before, after = _sizes(base), _sizes(pruned)
     changed = {name: value for name, value in before.items() if value != after[name]}
     rows = tuple((name.replace("_", " "), value, after[name]) for name, value in changed.items())

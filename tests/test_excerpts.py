@@ -108,5 +108,5 @@ def test_a_section_that_is_only_for_the_page_is_named_in_a_terminal():
     sections = [Section("Long [x]", "told at length", page_only=True, alarms=("look",)), Section("Short", "told")]
     stream = io.StringIO()
     print_sections(Console(file=stream, width=80), sections)
-    assert stream.getvalue() == "\nShort\ntold\n\nOnly in the report: Long [x]\nALARM look\n"
+    assert stream.getvalue() == "\nShort\ntold\n\nOnly in the report: Long [x]\n\nALARM look\n"
     assert "told at length" in to_html("T", "", sections)

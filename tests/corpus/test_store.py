@@ -47,7 +47,7 @@ def document(text: str, uri: str = "u", source: str = "s") -> Document:
 @given(DOCUMENT)
 def test_a_line_is_one_line_and_comes_back_equal(value: Document) -> None:
     line = document_to_json(value)
-    assert "\n" not in line
+    assert "\n" not in line and line == json.dumps(json.loads(line), ensure_ascii=False)
     assert document_from_json(line, "here") == value
 
 

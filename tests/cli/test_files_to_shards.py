@@ -60,7 +60,7 @@ def test_every_character_of_the_tree_comes_back_from_the_shards(tree):
         tokenizer = Tokenizer.load(Path(vocabulary))
         assert TokenDataset(Path(folder)).index.vocabulary == tokenizer.hash
         assert read(folder, tokenizer) == whole
-    hashes = DocumentStore(Path("texts")).hashes()
+    hashes = list(DocumentStore(Path("texts")).hashes())
     assert [TokenDataset(Path("shards")).document_hash(number) for number in range(4)] == hashes
 
 

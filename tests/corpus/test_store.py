@@ -56,7 +56,7 @@ def test_a_document_is_found_by_its_hash_the_first_of_equal_texts(tmp_path: Path
     write_documents(tmp_path, [documents[0], RejectedRecord("x", "why", 3), *documents[1:]], 2000)
     store = DocumentStore(tmp_path)
     assert list(store) == documents and len(store) == 50 and len(store.shards) > 2
-    assert store.hashes() == [each.hash for each in documents]
+    assert list(store.hashes()) == [each.hash for each in documents]
     for number, value in enumerate(documents):
         assert value.hash in store and store.get(value.hash) == documents[number % 40]
     assert store.rejected() == [RejectedRecord("x", "why", 3)]

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,19 @@ def test_bad_documents_are_refused_and_leave_nothing(tmp_path, ids, mask, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_writer_holds_no_more_than_a_shard(tmp_path):
+    """A hash in hex is 113 bytes of memory: those of all documents would be 1.1 MB."""
+    tracemalloc.start()
+    try:
+        with TokenWriter(tmp_path, VOCABULARY, 2**20, 500) as writer:
+            for number in range(10_000):
+                writer.add([1], name_of(number))
+            held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # A kill
 
@@ -108,7 +122,7 @@ sys.path.insert(0, sys.argv[3])
 from token_cases import VOCABULARY, counted, name_of
 from lmworks.data.token_dataset import TokenWriter
 with TokenWriter(Path(sys.argv[1]), VOCABULARY, 2**20, 20) as writer:
-    done = len(writer.hashes)
+    done = len(writer.kept)
     for number, ids in list(enumerate(counted([7] * 20)))[done:]:
         writer.add(ids, name_of(number))
         print(number, flush=True)
@@ -136,8 +150,8 @@ def test_a_kill_leaves_whole_shards_and_the_next_writer_goes_on_to_the_same_byte
         for path in finished:
             TokenShard(path).verify()
     with TokenWriter(killed, VOCABULARY, 2**20, 20) as writer:
-        kept = len(writer.hashes)
-        assert writer.hashes == [name_of(number) for number in range(kept)]
+        kept = len(writer.kept)
+        assert writer.kept == [name_of(number) for number in range(kept)]
         for number in range(kept, 20):
             writer.add(counted([7] * 20)[number], name_of(number))
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == {

@@ -245,9 +245,9 @@ class DocumentStore:
         for shard in self.shards:
             yield from shard
 
-    def hashes(self) -> list[str]:
+    def hashes(self) -> Iterator[str]:
         """The hash of every document, in order, repeated where texts are equal."""
-        return [row.tobytes().hex() for shard in self.shards for row in shard.index[0]]
+        return (row.tobytes().hex() for shard in self.shards for row in shard.index[0])
 
     def get(self, document_hash: str) -> Document:
         """The document with this document_hash; KeyError when there is none."""

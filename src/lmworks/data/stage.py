@@ -7,7 +7,7 @@ any number of threads and whether or not the run was interrupted.
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import compress, groupby, islice
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +176,13 @@ def _write(
     """All `total` texts through `convert` into shards; those that an interrupted run wrote already are passed over."""
     (context.work / INDEX).unlink(missing_ok=True)  # of a run killed between its last shard and its end
     with TokenWriter(context.work, tokenizer.hash, tokenizer.vocabulary_size, config.shard_tokens) as writer:
-        kept = len(writer.hashes)
-        if [text.hash for text in islice(texts, kept)] != writer.hashes:
+        kept = done = len(writer.kept)
+        if not all((text := next(texts, None)) is not None and text.hash == known for known in writer.kept):
             raise ValueError(f"an interrupted run left shards of other {unit}: delete {context.work}")
         for done, found in enumerate(convert(texts), start=kept + 1):
             writer.add(found.ids, found.hash, found.mask)
             context.progress(done, total, unit, kept)
-        if not writer.hashes:
+        if not done:
             raise ValueError(f"the first exchange of no conversation fits into length={config.length}: raise it")
     for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
         shutil.move(path, context.output / path.name)

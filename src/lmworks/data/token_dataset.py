@@ -48,7 +48,7 @@ class TokenWriter:
 
     A document never spans two shards, and which shard it goes to depends on the documents before it alone. A shard
     holds at most `shard_tokens` tokens, or one longer document. Shards that an interrupted writer finished in this
-    folder are kept up to the first that is missing: `hashes` says which documents are there already, and `add` goes on
+    folder are kept up to the first that is missing: `kept` says which documents are there already, and `add` goes on
     after them. A folder has one writer at a time.
 
     ShardError for a folder that is complete or holds shards of another vocabulary.
@@ -56,7 +56,7 @@ class TokenWriter:
 
     def __init__(self, folder: Path, vocabulary: str, vocabulary_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
         self.folder = folder
-        self.hashes: list[str] = []  # of every document so far
+        self.kept: list[str] = []  # the hashes of the documents that an interrupted writer left
         self._vocabulary, self._vocabulary_size, self._shard_tokens = vocabulary, vocabulary_size, shard_tokens
         self._entries: list[ShardEntry] = []
         self._file: ShardFile | None = None
@@ -68,7 +68,7 @@ class TokenWriter:
             if (shard.vocabulary, shard.vocabulary_size) != (vocabulary, vocabulary_size):
                 raise ShardError(f"{path} is of the vocabulary {shard.vocabulary[:12]}…: write into an empty folder")
             self._entries.append(ShardEntry(path.name, len(shard.hashes), len(shard.tokens), shard.digest))
-            self.hashes += [row.tobytes().hex() for row in shard.hashes]
+            self.kept += [row.tobytes().hex() for row in shard.hashes]
         for leftover in [*folder.glob(".tokens-*.tmp"), *folder.glob("tokens-*.bin")]:  # cut off, or behind a gap
             if leftover.name not in {entry.name for entry in self._entries}:
                 leftover.unlink()
@@ -90,7 +90,6 @@ class TokenWriter:
         if self._file is None:
             self._file = ShardFile(self._path(), self._vocabulary, self._vocabulary_size)
         self._file.add(tokens, name, learned)
-        self.hashes.append(document_hash)
 
     def close(self) -> None:
         """Finish the last shard and write the index: from now on the folder is a dataset, and the writer no use."""

@@ -92,7 +92,7 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     if config.passages:
         windows = joined(Fingerprints, found)
         places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
-    names = [str(name) or None for name in _column(found, "repositories")]
+    names = [str(name) or None for path in found for name in _column(path, "repositories")]
     write_matches(context.output, "near", compared.pairs)
     write_crowds(context.output, Crowds(compared.crowds, near.threshold, near.words))
     for method, each in places.items():
@@ -162,15 +162,13 @@ def _name(kind: type, column: str) -> str:
 
 def joined(kind: type[T], parts: Sequence[Path]) -> T:
     """Keys, paragraphs or windows of all parts as one."""
-    return kind(*(_column(parts, _name(kind, field.name)) for field in fields(kind)))
+    names = [_name(kind, field.name) for field in fields(kind)]
+    return kind(*(np.concatenate([_column(path, name) for path in parts]) for name in names))
 
 
-def _column(parts: Sequence[Path], name: str) -> np.ndarray:
-    found = []
-    for path in parts:
-        with np.load(path) as part:  # a corpus may have more parts than a process may have open files
-            found.append(part[name])
-    return np.concatenate(found)
+def _column(path: Path, name: str) -> np.ndarray:
+    with np.load(path) as part:  # a corpus may have more parts than a process may have open files
+        return part[name]
 
 
 def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:

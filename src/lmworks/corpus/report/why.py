@@ -15,7 +15,7 @@ from lmworks.corpus.attributes import LABEL, SCORE
 from lmworks.corpus.documents import REJECTED
 from lmworks.corpus.filtering.decide import Reason
 from lmworks.corpus.filtering.filter_policy import REPAIR
-from lmworks.corpus.filtering.ledger import LEDGER, Entry, origins, read_ledger
+from lmworks.corpus.filtering.ledger import LEDGER, Entry, compute, origins, read_ledger
 from lmworks.corpus.report.examples import cut_passages, repaired_text, side_by_side
 from lmworks.corpus.report.queries import Filtered, margin, sides
 from lmworks.excerpts import Piece
@@ -114,20 +114,20 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[E
 def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[str]:
     """The uris of the documents of this hash, or else of the one whose uri this is, or the last parts of it; none where
     only what became no document is meant."""
-    table = Filtered(folder, {}).rows(["document", "hash"], step=[REPAIR])
-    uris, hashes = table["document"].to_pylist(), table["hash"].to_pylist()
+    pc, table = compute(), Filtered(folder, {}).rows(["document", "hash"], step=[REPAIR])
+    uris = table["document"]
     if len(name) >= _FEWEST_DIGITS and set(name.lower()) <= set("0123456789abcdef"):
         digits = name.lower()
-        found = [uri for uri, digest in zip(uris, hashes, strict=True) if digest.startswith(digits)]
+        found = uris.filter(pc.starts_with(table["hash"], digits)).to_pylist()
         if found := found or [origin.uri for origin in origins(folder, digits)]:
             return found
-    ends = tuple(f"{sign}{name}" for sign in "/#:")
-    found = [uri for uri in uris if uri == name] or [uri for uri in uris if uri.endswith(ends)]
+    found = uris.filter(pc.equal(uris, name)).to_pylist()
+    found = found or [uri for sign in "/#:" for uri in uris.filter(pc.ends_with(uris, f"{sign}{name}")).to_pylist()]
     if len(found) > 1:
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
         raise AmbiguousNameError(f"{name} may be {', '.join(found[:_NAMED])}{more}: give more of it")
     if not found and not rejected:
-        place = bisect_left(uris := sorted(uris), name)
+        place = bisect_left(uris := sorted(uris.to_pylist()), name)
         raise LookupError(
             f"the ledger in {folder} knows no document {name!r}; next to it in the alphabet are "
             f"{', '.join(uris[max(place - 1, 0) : place + 2])}. Give its uri, which begins with the name of the "

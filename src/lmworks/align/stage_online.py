@@ -139,7 +139,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
         ("held out", f"{len(held_out):,}", "as completions are given" if completions.fixed else apart),
         ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
-        ("micro-batch", micro_batch, "completions in a forward, at most" if config.train.micro_batch is None else "as set"),
+        ("micro-batch", micro_batch, "as set" if config.train.micro_batch else "completions in a forward, at most"),
         ("rate", f"{rate:g}", "at its highest"),
     )
     parts = {"rewards": "ratings" if completions.fixed else _weights(config), **to_mapping(loader.config.algorithm)}

@@ -3,7 +3,6 @@
 import ctypes
 import io
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from container_cases import zipped
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract import markup
-from lmworks.corpus.read import reader, sandbox
+from lmworks.corpus.read import reader
 from lmworks.corpus.read.config import ReadConfig, SandboxConfig
 from lmworks.corpus.read.document_reader import TOLD, Batch, Request, documents_of, read_documents
 from lmworks.corpus.read.sandbox import Mark, Sandbox
@@ -85,16 +84,6 @@ def test_what_goes_wrong_is_a_reason_and_the_next_call_is_answered(
     with pytest.raises(UnusableError, match=reason):
         bounded.call(function, b"x")
     assert bounded.call(good, b"x" * 5_000_000) == "x" * 5_000_000
-
-
-def test_a_system_without_bounds_on_memory_is_told_of_and_reads_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS, which has no /proc and lets no process bound its memory."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    assert sandbox.memory_is_bounded()
-    monkeypatch.setattr(sandbox, "_MAPPED", Path("/proc/none/statm"))
-    assert not sandbox.memory_is_bounded()
-    sandbox._limit_memory(64)
-    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 def test_one_process_serves_until_it_is_closed() -> None:

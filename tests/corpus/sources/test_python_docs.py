@@ -5,7 +5,6 @@ import itertools
 import os
 import pydoc_data.topics
 import shutil
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources import packaged_docs
-from lmworks.corpus.sources.docstrings import docstrings_of, module_name
+from lmworks.corpus.sources.docstrings import module_name
 from lmworks.corpus.sources.packaged_docs import (
     BUILTIN_MODULES,
     parse_topics,
@@ -75,16 +74,6 @@ def test_what_is_written_in_c_is_read_from_the_interpreter() -> None:
     assert text["builtins"].count(str(inspect.getdoc(str.strip))) == 1
     headings = documents["builtins"].metadata["headings"].split()  # type: ignore[union-attr]
     assert all(text["builtins"][int(offset)] == "#" for offset in headings) and len(headings) > 300
-
-
-def test_what_the_source_documents_is_not_read_again() -> None:
-    known = docstrings_of((packaged_docs.standard_library() / "collections" / "__init__.py").read_bytes())
-    assert known["Counter.most_common"].startswith("List the n most common elements")
-    document = read_builtin_docs("collections", known, 10**9)
-    assert isinstance(document, Document)
-    assert "### deque.rotate(" in document.text and "Counter.most_common" not in document.text
-    known = docstrings_of(Path(textwrap.__file__).read_bytes())
-    assert isinstance(read_builtin_docs("textwrap", known, 10**9), RejectedRecord)
 
 
 def test_private_names_and_boilerplate_are_left_out(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from lmworks.corpus.sources.source_code import source_code_type
 from lmworks.records import RejectedRecord
 from lmworks.report import Section, Table
 
+__all__ = ["check", "read", "read_from", "source_digest"]
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
+_SHOWN = 100  # reasons in the report
 _SOURCE = "source "  # begins the names of parents that are sources; no input of a stage is called with a space
 
 
@@ -117,8 +119,8 @@ def check(config: ReadConfig, base: Path) -> None:
         raise ConfigError(("sources",), str(error)) from error
 
 
-__all__ = ["check", "read", "read_from", "source_digest"]
-_SHOWN = 100  # reasons in the report
+# ---------------------------------------------------------------------------------------------------------------------
+# Counts
 
 
 def kind_of_reason(reason: str) -> str:

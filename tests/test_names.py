@@ -53,12 +53,12 @@ def test_names_and_docstrings_use_the_words_of_the_field():
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = []
     for file in FILES:
+        place = file.relative_to(ROOT)
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            where = f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
             name = getattr(node, "name", None) or getattr(node, "id", None) or getattr(node, "arg", None)
             if isinstance(name, str) and PRIVATE.search(name):
-                found.append(f"{where}: the name {name}")
+                found.append(f"{place}:{getattr(node, 'lineno', 1)}: the name {name}")
             first = (ast.get_docstring(node) or "").split(" ")[0] if isinstance(node, documented) else ""
             if first in {"Of", "What", "That"}:
-                found.append(f"{where}: a docstring that begins with {first!r}")
+                found.append(f"{place}:{getattr(node, 'lineno', 1)}: a docstring that begins with {first!r}")
     assert not found

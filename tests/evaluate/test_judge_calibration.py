@@ -83,8 +83,15 @@ def found(score) -> bool:
 BIASES = {"length": "length", "style": "style", "own": "self-preference"}
 
 
+@pytest.fixture
+def biases_alone(monkeypatch) -> None:
+    """Without the other figures, which take long."""
+    for name in ("spearman", "cohen_kappa", "krippendorff_alpha", "score"):
+        monkeypatch.setattr(f"lmworks.evaluate.judge_calibration.{name}", lambda *_, **__: Unscored("not asked"))
+
+
 @pytest.mark.parametrize("make, rows", [(point_judge, points), (pair_judge, pairs)], ids=["point", "pair"])
-def test_a_planted_bias_is_found_and_not_taken_for_another(make, rows):
+def test_a_planted_bias_is_found_and_not_taken_for_another(make, rows, biases_alone):
     """Beside the same judge without it: how far each slope moves."""
     fair = calibrate(make(), rows(300, 7), own="me").figures
     for bias in BIASES:
@@ -110,10 +117,8 @@ def test_a_wording_that_moves_the_judge_is_found():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make, rows", [(point_judge, points), (pair_judge, pairs)], ids=["point", "pair"])
-def test_without_a_bias_each_is_reported_at_the_nominal_rate(make, rows, monkeypatch):
+def test_without_a_bias_each_is_reported_at_the_nominal_rate(make, rows, monkeypatch, biases_alone):
     """As often as the binomial of 5 % over 250 simulated sets of rows allows, but for one of 200 runs of this test."""
-    for name in ("spearman", "cohen_kappa", "krippendorff_alpha", "score"):  # other figures, which take long
-        monkeypatch.setattr(f"lmworks.evaluate.judge_calibration.{name}", lambda *_, **__: Unscored("not asked"))
 
     def without_tokens(self: Judge, rows) -> list[np.ndarray]:
         return [np.array([*self.engine.mind(self.rubric.render(row)).values()]) for row in rows]

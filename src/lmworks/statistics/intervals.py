@@ -41,13 +41,17 @@ def bootstrap_interval(
         rows = cluster_sums(rows, clusters)
         return percentiles(np.concatenate([*replicate_sums(rows, statistic, seed, replicates)]), rows.shape[0], level)
     codes = cluster_codes(clusters, len(rows))
-    groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    sizes = np.bincount(codes)
+    groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
     values = []
     for picks in _resamples(len(groups), rows.size, seed, replicates):
-        if clusters is None:
+        if len(groups) == len(rows):
             values.append(statistic(rows[picks]))
-        else:  # resamples have as many rows as their clusters hold
-            values += [statistic(rows[np.concatenate([groups[one] for one in pick])][None]) for pick in picks]
+            continue
+        lengths = sizes[picks].sum(axis=1)  # resamples have as many rows as their clusters hold
+        for length in np.unique(lengths):
+            same = [np.concatenate([groups[one] for one in pick]) for pick in picks[lengths == length]]
+            values.append(statistic(rows[np.stack(same)]))
     return percentiles(np.concatenate(values), len(groups), level)
 
 

@@ -82,18 +82,8 @@ def test_a_step_learns_from_what_was_sampled_in_all_turns_alone(tmp_path):
         episodes("abacus", lambda: OWN_FORM)
 
 
-def knows(messages: Sequence[Message], completion: str, item: Item) -> tuple[tuple[Message, ...], float | None, bool]:
-    """Rewards the number in a row's column; does not like some completions."""
-    while completion == "hang":
-        pass
-    return (), float(int(completion) == item.fields["secret"]), True
-
-
-SEARCH = {"search": (environments.CALCULATOR, str.upper)}
-
-
 def test_an_environment_of_ones_own_gives_the_reward_of_rows_without_an_answer(tmp_path):
-    rows, name = tmp_path / "rows.jsonl", f"{__name__}:knows"
+    rows, name = tmp_path / "rows.jsonl", "align.own_rewards:knows"
     rows.write_text('{"prompt": "Which number?", "secret": 7}\n')
     config = OnlineConfig((str(rows),), environment=name)
     check(config, tmp_path)  # of the stage, before it runs
@@ -105,7 +95,7 @@ def test_an_environment_of_ones_own_gives_the_reward_of_rows_without_an_answer(t
         reply, reward, over = environment(asked, bad, item)
         assert (reply, str(reward), over) == ((), "nan", True)
     assert environment(asked, "7", item)[1] == 1.0
-    tools = episodes(f"{__name__}:SEARCH", lambda: OWN_FORM)
+    tools = episodes("align.own_rewards:SEARCH", lambda: OWN_FORM)
     assert tools.tools == (environments.CALCULATOR,) and tools.constraint is not None
     ((failed,), *_) = tools.environment(asked, OWN_FORM.write("search", "{}"), item)
     assert "TypeError" in failed.content

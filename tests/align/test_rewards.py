@@ -17,11 +17,6 @@ from lmworks.records import Unscored, Verifiable
 HANGS = ("(a+)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for
 
 
-def unsteady(item: Item, response: Response) -> float:
-    """A verifier of a user's that does not like some responses."""
-    return {"nan": float("nan")}.get(response.text, 0.5) / (response.text != "raise")
-
-
 def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
     rows = [Verifiable("2+2", "4", "final-answer"), Verifiable("a word", "^w", "regex")]
     with RewardSum({"verifier": 1.0, "format": 0.25, "length": 0.0}) as reward:
@@ -39,13 +34,13 @@ def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
 def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
     pattern, text = HANGS
     items = items_of([Verifiable("", pattern, "regex"), Verifiable("", "b$", "regex"), Verifiable("", "(", "regex")])
-    with RewardSum({"verifier": 1.0, f"{__name__}:unsteady": 2.0, "length": 0.0}, seconds=2.0) as reward:
+    with RewardSum({"verifier": 1.0, "align.own_rewards:unsteady": 2.0, "length": 0.0}, seconds=0.5) as reward:
         reward([items[1]], [Response("b")])  # the process has started
         began = time.monotonic()
         hung, good, broken = reward(items, [Response(text)] * 3)
         raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")])
     assert time.monotonic() - began < 60
-    assert hung == Unscored("verifier: the verifier took longer than 2 s")
+    assert hung == Unscored("verifier: the verifier took longer than 0.5 s")
     assert isinstance(broken, Unscored) and "unterminated" in broken.reason
     assert isinstance(raised, Unscored) and "ZeroDivisionError" in raised.reason
     assert isinstance(no_number, Unscored)
@@ -53,23 +48,19 @@ def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
 
 
 def test_programs_that_hang_score_nothing_in_about_their_own_limit(monkeypatch):
-    monkeypatch.setattr(verifier_metrics, "run_programs", partial(run_programs, seconds=2.0))
-    tests = tuple(f"import time; time.sleep(60 + {n})" for n in range(4))
+    monkeypatch.setattr(verifier_metrics, "run_programs", partial(run_programs, seconds=1.0))
+    tests = tuple(f"import time; time.sleep(60 + {n})" for n in range(2))
     items = [Item("", references=(*tests, "assert f() == 1"), fields={"verifier": "unit-tests"})] * 2
     began = time.monotonic()
     with RewardSum({"verifier": 1.0}, seconds=0.25) as reward:
-        assert reward(items, [Response("f = lambda: 1"), Response("while True: pass")]) == [1 / 5, 0.0]
+        assert reward(items, [Response("f = lambda: 1"), Response("while True: pass")]) == [1 / 3, 0.0]
     assert time.monotonic() - began < 60
-
-
-def in_stock(item: Item, response: Response) -> float:
-    return float(response.text in item.fields["stock"])
 
 
 def test_further_columns_of_a_row_reach_its_verifier():
     followed = {"prompt": "Say it without commas", "verifier": "ifeval-prompt-strict"}
     followed |= {"instructions": ["punctuation:no_comma"], "arguments": [{}]}
-    own = {"prompt": "What is there?", "verifier": f"{__name__}:in_stock", "stock": ["tea", "milk"]}
+    own = {"prompt": "What is there?", "verifier": "align.own_rewards:in_stock", "stock": ["tea", "milk"]}
     rows: list[Any] = [parse_preference_row(each, "rows 1") for each in (followed, own)]
     assert [parse_preference_row(row_columns(row), "rows 2") for row in rows] == rows
     items = items_of(rows)

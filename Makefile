@@ -20,9 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 run: .venv/installed
 	$(BIN)/lmworks up assistant
 
-# The types are checked while the tests run; a failure of either fails, the types' errors stand last.
+# The types are checked while the tests run, and behind them, whose threads would wait. A failure of either fails; the
+# types' errors stand last.
 test: .venv/installed-test style
-	$(BIN)/pyright > .venv/types.log 2>&1 & \
+	nice $(BIN)/pyright > .venv/types.log 2>&1 & \
 	$(TEST) -m "not slow"; tests=$$?; wait $$!; types=$$?; cat .venv/types.log; exit $$((tests | types))
 
 test-all: .venv/installed-test lint

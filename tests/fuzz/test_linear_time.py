@@ -27,6 +27,7 @@ from lmworks.corpus.extract.mail import extract_mail
 from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.markup import markdown_title, rest_title
 from lmworks.corpus.modifiers.repair import repair
+from lmworks.corpus.sources.docstrings import extract_docstrings
 from lmworks.corpus.taggers.code import inspect_code
 from lmworks.corpus.taggers.front_matter import find_matter
 from lmworks.corpus.taggers.heuristics import c4, gopher, spam
@@ -106,6 +107,7 @@ SUBJECTS = (
             ("--a\n", "--a\n\nx\n", "--a\nContent-Type: multipart/mixed; boundary=a\n\n", "--a\nContent-Type: a;;;;;;;;;;\n\n")),
     Subject("alternatives", _bytes(extract_mail, b"From: a\nContent-Type: multipart/alternative; boundary=a\n\n"), (),
             ("--a\n\n\n--a\nContent-Type: text/html\n\n",)),
+    Subject("signature", lambda text: extract_docstrings(f"def f(x={text!r}): 'Doc.'".encode(), "m"), (), (" ", "a ")),
     Subject("mailbox", _bytes(lambda raw: items_of("a.mbox", raw), b"From a Mon May  6 10:00:00 2024\n"),
             ("read.mailboxes",), ("From ", ">", "From Mon ", "\n\nFrom Mon Jan  1 ")),
     Subject("http", _bytes(_http, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), ("read.warc",),

@@ -96,7 +96,7 @@ class GRPOConfig(UpdatesConfig):
         if self.updates > 1 and self._part("ratio") == "none" and self._part("advantage") != "best":
             raise ValueError(
                 f"{self.name} has no ratio, so that it takes one step with each batch of rollouts: set "
-                "algorithm.num_iterations=1 and num_mini_batches=1, or algorithm.ratio=sequence, which corrects for the others"
+                "algorithm.num_iterations=1 and num_mini_batches=1, or algorithm.ratio=sequence, which corrects more"
             )
 
     def _part(self, key: str) -> Any:

@@ -14,7 +14,7 @@ from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract import markup
 from lmworks.corpus.read import reader
 from lmworks.corpus.read.config import ReadConfig, SandboxConfig
-from lmworks.corpus.read.document_reader import TOLD, Batch, Request, documents_of, read_documents
+from lmworks.corpus.read.document_reader import LISTED, Batch, Request, documents_of, read_documents
 from lmworks.corpus.read.sandbox import Mark, Sandbox
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.records import Document, RejectedRecord
@@ -192,14 +192,14 @@ def _broken_container(request: Request, mark: Mark) -> Iterator[Batch]:
 
 
 def test_a_file_of_broken_rows_is_told_in_fewer_bytes_than_it_has_rows(tmp_path: Path) -> None:
-    """Each rejected record is counted, by its reason; no more than `TOLD` have a line of their own."""
-    rows = ['{"text": "one"}', *("[" + " " * (number % 200) + "x" for number in range(TOLD + 2500))]
+    """Each rejected record is counted, by its reason; no more than `LISTED` have a line of their own."""
+    rows = ['{"text": "one"}', *("[" + " " * (number % 200) + "x" for number in range(LISTED + 2500))]
     (tmp_path / "t.jsonl").write_text("\n".join(rows))
     items = list(read_documents(ReadConfig(sources=("t.jsonl",)), base=tmp_path))
     rejected = [item for item in items if isinstance(item, RejectedRecord)]
     assert len(items) - len(rejected) == 1
-    assert [item.uri for item in rejected[:TOLD]] == [f"t.jsonl/{number + 2}" for number in range(TOLD)]
-    others = rejected[TOLD:]
+    assert [item.uri for item in rejected[:LISTED]] == [f"t.jsonl/{number + 2}" for number in range(LISTED)]
+    others = rejected[LISTED:]
     assert {item.uri for item in others} == {"t.jsonl"} and all("told one by one" in item.reason for item in others)
-    assert sum(item.count for item in rejected) == TOLD + 2500
+    assert sum(item.count for item in rejected) == LISTED + 2500
     assert len(others) == 101

@@ -88,6 +88,7 @@ _BOOK = tuple(
     for name in ("footnotes", "hyphenation", "line_wraps", "ocr", "page_breaks", "repeated_passages")
 )
 _PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "keys", "numbers", "phone", "scan"))
+_LOG = "<a> b\n" * 3 + "=== a "
 _PERSONAL = (
     "1", "1 ", "1-", "1.", "12 ", "+1 ", "(1) ", "1, ", "a@", "@a.", "a@a.aa", "[at]", "(at)a.b", "http://", "://a",
     "www.a.", "a:", ":a", "ab:", "a=", "password=", "token: aA1!aA1! ", "_a1", "-a", "-0a", "-aa-aa-aa", "eyJ.",
@@ -117,7 +118,7 @@ SUBJECTS = (
     Subject("book repair", partial(repair, kind="book"), _BOOK),
     Subject("front matter", find_matter, ("taggers.front_matter",)),
     Subject("mail repair", partial(repair, kind="mail"), ("modifiers.quoted_mail",)),
-    Subject("chat repair", partial(repair, kind="chat"), ("modifiers.chat_log",)),
+    Subject("chat repair", lambda text: repair(f"{_LOG}{text}", "chat"), ("modifiers.chat_log",), ("[", "[a@")),
     Subject("code", _text(inspect_code, "code", "a.c"), ("taggers.code",), ("\n", "word ", "/")),
     Subject("personal data", find_personal_data, _PII, _PERSONAL),
     Subject("licence", _text(licence), _LICENCE),

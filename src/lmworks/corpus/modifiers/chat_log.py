@@ -26,7 +26,7 @@ _NOTICE = re.compile(
 _EVENT = re.compile(
     r"(?:has|have) (?:joined|left|quit|parted)\b|(?:joined|left|quit|parted) [#(\[]|is now known as|"
     r"changed (?:his|her|their|the) (?:nick|topic)|sets? (?:the )?(?:channel )?(?:mode|topic)|mode/|"
-    r"(?:was|has been) (?:kicked|banned)|netsplit|\[[^\s\]]*[@~=][^\]]*\]",
+    r"(?:was|has been) (?:kicked|banned)|netsplit|\[[^\s\[\]@~=]*+[@~=][^\]]{0,200}+\]",
     re.I,
 )
 _RENAMED = re.compile(rf"[ \t]+is now known as[ \t]+(?P<to>{_NICK}{_SPACED})")

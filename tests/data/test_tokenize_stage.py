@@ -14,7 +14,7 @@ from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.token_dataset import TokenDataset
-from lmworks.model.stage_tokenize import outside_digest, tokenize
+from lmworks.model.stage_tokenize import tokenize
 from lmworks.records import Document
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -156,17 +156,6 @@ def test_documents_become_no_marks_of_turns(context, repeated):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Conversations
-
-
-def test_conversations_and_their_template_are_part_of_the_key(talks, tmp_path, tiny_tokenizer):
-    config = TokenizeConfig(conversations=("talks",), tokenizer="vocabulary")
-    digests = [outside_digest(config, tmp_path)]
-    tiny_tokenizer.save(tmp_path / "vocabulary", chat_template=TEMPLATE.replace("message.role", "message.role ~ ':'"))
-    digests.append(outside_digest(config, tmp_path))
-    (tmp_path / "talks" / "a.jsonl").write_text(json.dumps(TALKS[0]))
-    digests.append(outside_digest(config, tmp_path))
-    assert len(set(digests)) == 3
-    assert outside_digest(TokenizeConfig(), tmp_path) == ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """What stays of a document beside its text: titles and metadata are cleaned as texts are, and headings move with it."""
 
-import json
 from itertools import pairwise
 
 import pytest
@@ -8,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribute_tables import table
-from lmworks.build import run_alone
-from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.apply import apply, moved_headings
 from lmworks.corpus.filtering.decide import decide
@@ -71,23 +68,6 @@ def test_a_title_becomes_what_a_text_of_the_same_words_becomes(words, action, at
 def test_nothing_that_the_default_policy_takes_is_found_in_a_title_afterwards(title):
     left = cleaned(document(title), *(step for step in default_policy().steps if step.marks))
     assert left is not None and find_personal_data(left.title) == ()
-
-
-def test_through_the_stages(tmp_path):
-    """A uri stays; where personal data are not looked for, so do titles."""
-    prose = "The council met on Tuesday to talk about the new bridge over the river, and most were in favour of it. "
-    rows = [{"text": prose * 3, "title": f"From {MAIL}", "author": PHONE}]
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / f"{MAIL}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
-    steps = 'steps=[{name="personal", marks={"pii.*"={action="redact"}}}]'
-    for personal, title, author in (("true", "From <EMAIL>", "<PHONE>"), ("false", f"From {MAIL}", PHONE)):
-        folder = tmp_path / personal
-        settings = ["heuristics=false", f"personal={personal}"]
-        run_alone("data.annotate", folder / "tagged", [tmp_path / "read"], [], settings)
-        run_alone("data.clean", folder / "cleaned", [tmp_path / "read", folder / "tagged"], [], [steps])
-        (left,) = DocumentStore(folder / "cleaned")
-        assert (left.title, left.metadata["author"]) == (title, author) and MAIL in left.uri
 
 
 # ---------------------------------------------------------------------------------------------------------------------

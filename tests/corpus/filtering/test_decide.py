@@ -1,7 +1,4 @@
-"""What steps say of documents: of one by itself, and of several that repeat each other."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""Decisions on documents by themselves: licences as expressions, spans, what is refused; cuts go once and whole."""
 
 import numpy as np
 import pytest
@@ -12,9 +9,8 @@ from attribute_tables import table
 from lmworks.config import from_mapping
 from lmworks.corpus.attributes import AttributeTable, TaggedSpan
 from lmworks.corpus.dedup.kept_duplicates import rank_corpus
-from lmworks.corpus.dedup.match_tables import Crowds, Pairs, write_crowds, write_matches
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering.decide import Decisions, Reason, clipped, decide, decide_duplicates
+from lmworks.corpus.filtering.decide import Reason, clipped, decide
 from lmworks.corpus.filtering.filter_policy import Policy
 from lmworks.corpus.filtering.policy_checks import RefusedError, check_refused
 from lmworks.records import Edit
@@ -65,12 +61,11 @@ def test_spans_are_cut_redacted_or_drop_their_document():
         ({"allow": ["CC-*"], "deny": ["CC-BY-NC-*"]}, ["CC-BY-4.0"], ["CC-BY-NC-4.0", "MIT"]),
     ],
 )
-@pytest.mark.parametrize("label", ["licence", "licence_in_text"])
-def test_licences_are_decided_as_expressions(choice, stays, goes, label):
+def test_licences_are_decided_as_expressions(choice, stays, goes):
     words = [*stays, *goes]
-    documents = table([str(number) for number in range(len(words))], **{label: words})
-    assert reasons(policy({"name": "s", "labels": {label: choice}}), documents) == [
-        {place: [Reason("label", label, label=word)] for place, word in enumerate(words) if word in goes}
+    documents = table([str(number) for number in range(len(words))], licence=words)
+    assert reasons(policy({"name": "s", "labels": {"licence": choice}}), documents) == [
+        {place: [Reason("label", "licence", label=word)] for place, word in enumerate(words) if word in goes}
     ]
 
 
@@ -123,31 +118,3 @@ def test_every_character_that_a_step_names_goes_once_and_earlier_steps_come_firs
     assert all(cut in some for cuts, some in zip(found, by_step, strict=True) for cut in cuts if cut.replacement)
     kept = "".join(character for place, character in enumerate(TEXT) if place not in set(gone))
     assert apply_edits(TEXT, [cut for cuts in found for cut in cuts]).text.replace("<X>", "") == kept
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Duplicates
-
-NEAR = {"name": "alike", "duplicates": "near", "similarity": 0.8}
-
-
-def decided(steps: Policy, tables: Sequence[AttributeTable], folder: Path | None = None) -> list[list[Decisions]]:
-    decisions = [decide(steps, each) for each in tables]
-    decide_duplicates(steps, rank_corpus(tables), decisions, folder)
-    return decisions
-
-
-def pairs_of(folder: Path, rows) -> Path:
-    folder.mkdir(exist_ok=True)
-    first, second, similarity = (np.array(column) for column in zip(*rows, strict=True))
-    write_matches(folder, "near", Pairs(first.astype(np.int64), second.astype(np.int64), similarity.astype(float)))
-    write_crowds(folder, Crowds(threshold=0.7))
-    return folder
-
-
-def test_the_longest_stays_over_all_shards_and_the_kept_duplicate_is_told(tmp_path):
-    tables = [table(["a/0", "a/1"], characters=[5, 9]), table(["b/0"], characters=[7])]
-    folder = pairs_of(tmp_path / "d", [(0, 2, 0.9), (0, 1, 0.85), (1, 2, 0.7)])
-    first, second = decided(policy(NEAR), tables, folder)
-    assert first[0].reasons == {0: [Reason("near", "near", 0.85, 0.8, kept_duplicate="a/1")]}
-    assert second[0].reasons == {}

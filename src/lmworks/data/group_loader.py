@@ -18,7 +18,7 @@ class GroupLoader:
     """Iterates over the batches of a run, from `state` on, as rank `rank` of `world_size`.
 
     A group is never divided: a batch of rank r holds the groups r·batch // W to (r + 1)·batch // W - 1 of the global
-    one. The last step of a run without `steps` may be smaller.
+    one. The last step of a run without `steps` may be smaller; one that goes on behind it passes over no group.
 
     groups  what is shown
     steps   of the run; step  the next to be given out
@@ -49,22 +49,28 @@ class GroupLoader:
             )
         self.config, self.groups, self.rank, self.world_size = config, groups, rank, world_size
         self._stream = {"groups": groups.digest, "batch": config.batch, "seed": config.seed}
-        self._total = len(groups) if config.steps is None else config.steps * config.batch
-        self.steps = -(-self._total // config.batch)
-        if self._rows(self.steps - 1) < world_size:
-            raise ValueError(f"the last step holds {self._rows(self.steps - 1)} groups, fewer than ranks: set steps")
+        self._planned = len(groups) if config.steps is None else config.steps * config.batch
+        self.steps = -(-self._planned // config.batch)
         self.step = 0
         if state is not None:
             self.restore(state)
+        self._check_ranks(self._planned)
 
     def batch(self, step: int) -> GroupBatch:
         """This rank's groups of any step: the same whenever it is asked for."""
-        first, rows = step * self.config.batch, self._rows(step)
-        lower, upper = (first + rows * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        first, end = (self._first(each, self._planned) for each in (step, step + 1))
+        lower, upper = (first + (end - first) * rank // self.world_size for rank in (self.rank, self.rank + 1))
         return self.groups.batch(in_epochs(np.arange(lower, upper), len(self.groups), self.config.seed, "pairs"))
 
-    def _rows(self, step: int) -> int:
-        return min(self.config.batch, self._total - step * self.config.batch)
+    def _first(self, step: int, planned: int) -> int:
+        """How many groups come before a step of a run that was planned to show so many."""
+        batch = self.config.batch
+        return min(step * batch, planned) + max(step + -planned // batch, 0) * batch
+
+    def _check_ranks(self, planned: int) -> None:
+        smallest = planned % self.config.batch or self.config.batch
+        if smallest < self.world_size and -(-planned // self.config.batch) <= self.steps:
+            raise ValueError(f"a step holds {smallest} groups, fewer than ranks: set steps")
 
     def __iter__(self) -> "GroupLoader":
         return self
@@ -81,7 +87,7 @@ class GroupLoader:
 
     def state(self) -> dict[str, Any]:
         """Where the run stands, as JSON: the next step, and what decides which batches there are."""
-        return {"step": self.step, "stream": self._stream}
+        return {"step": self.step, "planned": self._planned, "stream": self._stream}
 
     def restore(self, state: Mapping[str, Any]) -> int:
         """Resume where a state was saved; returns the next step. ValueErrors leave the loader where it was."""
@@ -90,5 +96,7 @@ class GroupLoader:
                 raise ValueError(f"the saved position is one in another stream of groups: {name} was {was}, is {now}")
         if state["step"] > self.steps:
             raise ValueError(f"the saved position is step {state['step']} of a run of {self.steps}")
-        self.step = state["step"]
+        planned = min(state.get("planned", self._planned), self._planned)
+        self._check_ranks(planned)
+        self.step, self._planned = state["step"], planned
         return self.step

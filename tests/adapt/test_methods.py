@@ -20,6 +20,7 @@ from lmworks.train.loop import step, train
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.run import Run
+from slow_cases import slow
 from training_cases import loader_config, new_checkpoint, write_text_dataset
 
 SIZES = {"layers": 2, "heads": 4, "hidden": 48, "context_length": 64}
@@ -68,7 +69,7 @@ def test_step_0_and_1(name, method):
     assert all(torch.equal(w, weights[n]) and w.requires_grad for n, w in model.named_parameters())
 
 
-@pytest.mark.parametrize("name", ["frozen", "lora", "dora", "prefix", "prefix mlp", "houlsby"])
+@pytest.mark.parametrize("name", ["frozen", "dora", "prefix mlp", *slow("lora", "prefix", "houlsby")])
 def test_a_run_that_goes_on_after_a_stop_delivers_what_one_without_does(name, tmp_path):
     dataset, method = write_text_dataset(tmp_path / "tokens"), METHODS[name]
     config = TrainConfig(AdamW(rate=1e-2), micro_batch=3, log=1, validate=None, checkpoint=CheckpointConfig(steps=2))

@@ -98,7 +98,7 @@ def test_a_setting_is_that_of_one_command_and_its_length_that_of_rows_too(folder
     assert [stages[0].config.length for stages in made] == [64, None, 2048]
 
 
-@pytest.mark.parametrize("method", ["qlora", "prefix", "full", *slow("dora", "bottleneck", "ia3")])
+@pytest.mark.parametrize("method", ["qlora", "prefix", *slow("full", "dora", "bottleneck", "ia3")])
 def test_every_method_makes_a_folder_that_is_loaded_and_gone_on_from(method, folder, tiny_folder):
     said = run(*arguments(tiny_folder, "--method", method, "--set", "epochs=null", "--out", method), cwd=folder)
     assert ("--model full" if method == "full" else f"--adapter {method}={method}") in said

@@ -30,6 +30,7 @@ from objective_cases import (
     new_model,
     some_documents,
 )
+from slow_cases import slow
 from training_cases import CONFIGS, SPECIAL, loader_config, write_text_dataset
 
 DEEP = llama(vocabulary=257, width=48, layers=4, heads=3, kv_heads=3, hidden=64, context_length=64)
@@ -127,7 +128,7 @@ def _layers(model, ids):
     return found
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("temperature", [2.0, *slow(1.0)])
 def test_columns_of_the_whole_vocabulary_are_the_live_teacher(temperature, tmp_path):
     dataset = TokenDataset(write_text_dataset(tmp_path / "text"))
     loss, teacher = DistillationLoss(0.3, temperature), a_teacher()

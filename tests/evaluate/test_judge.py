@@ -13,6 +13,7 @@ from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Timings, Token, UnsupportedError
 from lmworks.generate.remote_engine import NoLogProbabilitiesError
 from lmworks.records import Message, Unscored
+from slow_cases import slow
 
 SCALE = Rubric("scale", "Rate: {response}", {str(i): i for i in range(1, 6)})
 PAIR = Rubric("pair", "Which? {prompt} A: {first} B: {second}", {"A": 1, "tie": 0.5, "B": 0})
@@ -121,7 +122,7 @@ def test_a_field_in_a_text_stays_a_text():
     assert judge.judgements([{"prompt": "a", "response": "{prompt} b"}])[0].verdict == "yes"
 
 
-@pytest.mark.parametrize("name", ["truthfulness", "quality"])
+@pytest.mark.parametrize("name", ["truthfulness", *slow("quality")])
 def test_real_engine_agrees_with_scores_of_whole_answers(smollm2_checkpoint, name):
     """ln p of "VERDICT<|im_end|>" after the chat prompt, as the engine scores the template's own rendering."""
     engine, by = Engine(smollm2_checkpoint, weights="float32"), rubric(name)

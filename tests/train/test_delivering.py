@@ -14,6 +14,7 @@ from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section
+from slow_cases import slow
 from training_cases import stage_inputs
 
 CONFIG = PretrainConfig(
@@ -68,10 +69,9 @@ def dying_at(number: int, function):
         (Checkpoint, "save", 0),
         (train_stages.shutil, "move", 0),
         (train_stages.shutil, "move", 2),
-        (train_stages.shutil, "copyfile", 0),
         (train_stages.shutil, "rmtree", 0),
-        (train_stages, "curve_section", 0),
-        (train_stages, "dial_section", 0),
+        *slow((train_stages.shutil, "copyfile", 0)),
+        *slow((train_stages, "curve_section", 0), (train_stages, "dial_section", 0)),
     ],
 )
 def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, expected, tmp_path, monkeypatch):

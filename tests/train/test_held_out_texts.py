@@ -24,6 +24,7 @@ from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.run_report import curve_section, dial_section
 from lmworks.train.validation import validate
+from slow_cases import slow
 from token_cases import write_dataset
 from training_cases import loader_config, new_checkpoint, stage_inputs, write_text_dataset
 
@@ -136,7 +137,7 @@ def test_a_stage_logs_validations_samples_and_utilisation(quick, tmp_path):
     assert [row[:2] for row in table.rows] == samples
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["bfloat16", *slow("float32")])
 def test_averaged_weights_are_validated_and_the_run_is_not_disturbed(precision, tmp_path):
     """What is told of the average is what the delivered weights give; a run that does not look ends with the same."""
     dataset = write_text_dataset(tmp_path / "d")

@@ -3,12 +3,12 @@
 import itertools
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+import command_line
 from lmworks.cli.plan_command import _measure, _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
@@ -33,9 +33,7 @@ def hundred_teraflops(config, layout, numbers):
     return Speed(1e14, "a test", whole_run=False)
 
 
-def lmworks(*arguments):
-    command = [sys.executable, "-m", "lmworks", "plan", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+lmworks = partial(command_line.lmworks, "plan")
 
 
 @pytest.mark.parametrize(

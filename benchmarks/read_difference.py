@@ -45,6 +45,7 @@ Record = dict[str, object]
 def files(count: int, data: Path, folders: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Name and content of each file: samples, their mutations, article pages, the files of `folders`."""
     for suffix, sample in FUZZED.items():
+        random.seed(suffix)  # the boundaries of mails
         raw = sample()
         mutate = mutations.inside_zip(mutations.mutated) if suffix in ("docx", "epub") else mutations.mutated
         yield f"sample.{suffix}", raw

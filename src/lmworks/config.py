@@ -48,7 +48,8 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], path: Sequence[str] =
     allowed = _field_names(cls)
     for key in mapping:
         if key not in allowed:
-            raise ConfigError([*path, key], unknown("key", key, allowed, _below(cls, key)))
+            elsewhere = getattr(cls, "OTHER_NAMES", {}).get(key)  # as other libraries call a key
+            raise ConfigError([*path, key], unknown("key", key, allowed, elsewhere or _below(cls, key)))
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = {
         key: _convert(hints[key], _completed(_default_of(fields[key]), value), [*path, key])

@@ -10,9 +10,18 @@ from torch.nn.functional import pad
 
 from generate.engine_cases import tiny_llama
 from lmworks.align.brakes import Brakes, RowLoader
-from lmworks.align.config import DPOConfig, KTOConfig, ORPOConfig, RewardConfig, RowBrakesConfig, SimPOConfig
+from lmworks.align.config import (
+    DPOConfig,
+    KTOConfig,
+    OfflineConfig,
+    ORPOConfig,
+    RewardConfig,
+    RowBrakesConfig,
+    SimPOConfig,
+)
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
+from lmworks.align.offline_settings import derive_offline
 from lmworks.align.preference_losses import REFERENCE, Pairs, dpo, orpo, simpo
 from lmworks.align.reward_model import Reward
 from lmworks.data.config import GroupLoaderConfig
@@ -233,3 +242,8 @@ def test_a_pair_of_equal_scores_has_no_preference_and_centring_holds_scores_near
     assert pairwise(scores, RewardConfig(0.5, 0.01)).tolist() == pytest.approx(
         [np.log1p(np.exp(0.5)) + 0.16, np.log1p(np.exp(-1.5))]
     )
+
+
+def test_the_batch_follows_the_steps_that_are_given():
+    found, _ = derive_offline(OfflineConfig(rows=("x",), steps=4), groups("sigmoid"), True, lambda _: 0.0)
+    assert (found.steps, found.batch) == (4, ROWS // 4)

@@ -35,6 +35,7 @@ BOTH, ONLINE = (OfflineConfig, OnlineConfig), (OnlineConfig,)
         (ONLINE, REMOTE, "importance_cap=2"),
         (ONLINE, {**REMOTE, **CAPPED, "temperature": 0.5}, "temperature"),
         (ONLINE, {**SENT, **CAPPED, **FULL}, "method.kind=lora"),
+        (ONLINE, {"algorithm": {"num_generations": 4}}, 'did you mean "group_size"'),
         (ONLINE, {"algorithm": {"name": "rloo", "num_iterations": 2}}, "algorithm.num_iterations=1"),
     ],
 )

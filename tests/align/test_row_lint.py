@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from command_line import lmworks
-from lmworks.align.row_lint import ADVICE, held_out_items, length_scores, lint_rows
+from lmworks.align.row_lint import ADVICE, LONGER, held_out_items, length_scores, lint_rows
 from lmworks.data.training_rows import read_preference_rows
 from lmworks.records import Preference, Scored
 from slow_cases import slow
@@ -85,7 +85,7 @@ def test_the_share_of_longer_answers_lies_in_its_interval_for_a_share_that_is_kn
         pairs = [(("x " * int(a), "x")[:: 1 if longer else -1]) for a, longer in
                  zip(draw.integers(2, 9, 200), draw.random(200) < share, strict=True)]  # fmt: skip
         scores = length_scores([Preference(str(n), chosen, rejected) for n, (chosen, rejected) in enumerate(pairs)])
-        score = scores["longer is chosen"]
+        score = scores[LONGER]
         assert isinstance(score, Scored)
         inside += score.interval[0] <= share <= score.interval[1]
     assert inside >= 34  # of 40, at 95 %
@@ -98,6 +98,10 @@ def test_labels_that_go_by_length_are_told_from_labels_that_do_not(tmp_path):
     of_length = [{**row, "label": bool(w <= 20)} for row, w in zip(rows, words, strict=True)]
     at_random = [{**row, "label": bool(draw.random() < 0.5)} for row in rows]
     assert "length bias" in found(tmp_path, of_length) and found(tmp_path, at_random) == {}
+
+
+def test_longer_words_are_a_length_that_is_found_too(tmp_path):
+    assert "length bias" in found(tmp_path, [{**row, "rejected": f"{row['rejected']}{'z' * 9}"} for row in SOUND])
 
 
 def test_the_verb_fails_on_what_training_refuses_alone(tmp_path):

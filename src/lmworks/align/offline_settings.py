@@ -50,7 +50,8 @@ def derive_offline(
         if (affordable := max(trained - before, trained / (1 + before))) < epochs:
             epochs, why = affordable, f"so many fit into {config.minutes:g} minutes"
     least = max(_KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1, config.train.parallel.data)
-    batch = min(config.batch or max(min(int(epochs * rows / STEPS), BATCH), least), rows)
+    wanted = config.steps or STEPS
+    batch = min(config.batch or max(min(int(epochs * rows / wanted), BATCH), least), rows)
     steps = config.steps or max(round(epochs * rows / batch), 1)
     rates = REWARD_RATES if isinstance(config.algorithm, RewardConfig) else RATES
     own = isinstance(config.train.optimizer, AdamW) and config.train.optimizer.rate is None
@@ -68,7 +69,7 @@ def derive_offline(
     reasons += [
         ("rows seen", f"{min(steps * batch, rows):,} of {rows:,}", f"of {mean:,.0f} tokens on average"),
         ("epochs", f"{steps * batch / rows:.3g}", "of these steps" if config.steps else why),
-        ("batch", f"{batch:,}", "as set" if config.batch == batch else f"at most {BATCH}, to have {STEPS} steps"),
+        ("batch", f"{batch:,}", "as set" if config.batch == batch else f"at most {BATCH}, to have {wanted} steps"),
         ("steps", f"{steps:,}", "as set" if config.steps else "epochs times rows, by the batch"),
         ("rate", f"{rate:g}", f"at its highest, of {config.train.optimizer.kind}"),
     ]

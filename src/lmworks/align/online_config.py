@@ -38,6 +38,16 @@ class UpdatesConfig:
                     most this much (truncated importance sampling, Yao et al. 2025): for bfloat16 and remote engines.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {  # TRL's, for the error that names ours
+        "num_generations": ("group_size",),
+        "num_ppo_epochs": ("num_iterations",),
+        "epsilon": ("clip_low",),
+        "epsilon_high": ("clip_high",),
+        "cliprange": ("clip",),
+        "cliprange_value": ("value_clip",),
+        "vf_coef": ("value_weight",),
+        "kl_coef": ("beta",),
+    }
     group_size: int = 8
     num_iterations: int = 1
     num_mini_batches: int = 1

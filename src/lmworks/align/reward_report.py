@@ -102,10 +102,10 @@ def reward_scores(kind: Kind, train: Targets, held_out: Targets, scores: Numbers
 
 _NAMES = {
     "accuracy": "accuracy",
-    "length_accuracy": "accuracy of the best rule by length alone",
+    "length_accuracy": "accuracy of the best rule by length in tokens alone",
     "ece": "calibration error (ECE) of σ of score or margin",
     "rating_correlation": "rank correlation with the ratings",
-    "length_correlation": "rank correlation of score and length",
+    "length_correlation": "rank correlation of score and length in tokens",
 }
 
 
@@ -119,7 +119,9 @@ def reward_section(
     beside, own = scores.get("length_accuracy"), scores.get("accuracy")
     alarms = ()
     if isinstance(own, Scored) and isinstance(beside, Scored) and own.value <= beside.interval[1]:
-        alarms = ("no better than a rule of length: the completion's length alone is right as often",)
+        often = "more often" if beside.value > own.value else "about as often"
+        both = f"{beside.value:.3f} beside {own.value:.3f}"
+        alarms = (f"no better than a rule of length: length alone is right {often}, {both}",)
     scored = {f"held_out_{name}": score for name, score in scores.items() if isinstance(score, Scored)}
     numbers: dict[str, Any] = {name: score.value for name, score in scored.items()}
     numbers |= {f"{name}_interval": list(score.interval) for name, score in scored.items()}

@@ -27,7 +27,7 @@ from lmworks.statistics import spearman
 from lmworks.statistics.scores import mean_score
 
 FAIR = 0.05  # by so much verdicts may go by length before that is a finding
-LONGER, CORRELATION = "longer is chosen", "rank correlation of words and verdict"
+LONGER, CORRELATION = "longer in characters is chosen", "rank correlation of characters and verdict"
 ADVICE: Mapping[str, str] = {
     "no row": "mend it, or remove it: training refuses the file",
     "several kinds": "give each kind of row a file of its own: training refuses the file",
@@ -175,17 +175,18 @@ def _find_leaks(rows: _Rows, items: Sequence[EvaluationItem]) -> Iterator[Findin
 
 
 def length_scores(rows: Iterable[PreferenceRow]) -> dict[str, Score]:
-    """The share of pairs whose chosen answer has more words (ties half), or the rank correlation of words and labels or
-    ratings; with 95 % intervals over prompts."""
+    """The share of pairs whose chosen answer has more characters (ties half), or the rank correlation of characters and
+    labels or ratings; with 95 % intervals over prompts. A reward model's rule of length counts tokens, which characters
+    come nearest to where no vocabulary is known."""
     rows = list(rows)
     clusters = [hash_json(row.prompt) for row in rows]
-    words = [[len(text.split()) for text in _completions(row)] for row in rows]
+    lengths = [list(map(len, _completions(row))) for row in rows]
     if all(isinstance(row, Preference) for row in rows):
-        wins = [0.5 + 0.5 * np.sign(chosen - rejected) for chosen, rejected in words]
+        wins = [0.5 + 0.5 * np.sign(chosen - rejected) for chosen, rejected in lengths]
         return {LONGER: mean_score(wins, LONGER, clusters)}
     if all(isinstance(row, LabelledCompletion | Rated) for row in rows):
         verdicts = [float(_verdict(row)) for row in rows]
-        return {CORRELATION: spearman([float(each[0]) for each in words], verdicts, CORRELATION, clusters)}
+        return {CORRELATION: spearman([float(each[0]) for each in lengths], verdicts, CORRELATION, clusters)}
     return {}
 
 

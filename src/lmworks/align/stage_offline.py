@@ -112,6 +112,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     def derived() -> Any:
         return to_mapping(derive_offline(config, groups, referenced, seconds))
 
+    remedies = "more steps" if config.steps else "more rows, more epochs or a smaller batch"
     settings, reasons = kept_settings(context, config.train.parallel, derived)
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
@@ -138,7 +139,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     result = train_and_deliver(run, context, tuned)
     if not ranks.first:
         return result
-    doubts = doubt_of_steps(config.steps, f"{seen} rows", "more rows, more epochs or a smaller batch")
+    doubts = doubt_of_steps(config.steps, f"{seen} rows", remedies)
     counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
     prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {_HELD_OUT}"
     reasons = (

@@ -182,7 +182,7 @@ def test_texts_are_the_bytes_of_their_files(tmp_path):
     assert [passage.encode() for passage in pair.passages] == [
         (tmp_path / name).read_bytes() for name in ("a.txt", "b.txt")
     ]
-    assert "".join(pair.passages) == "".join(plain_texts([str(tmp_path / "*.txt")]))
+    assert "".join(pair.passages) == "".join(plain_texts([str(tmp_path / "*.txt")], []))
 
 
 def test_a_row_may_hold_any_line_break(tmp_path):

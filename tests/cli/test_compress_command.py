@@ -39,6 +39,7 @@ def test_several_methods_are_measured_paired_and_the_best_is_kept(folder):
     metrics = read_manifest(folder / "small").metrics
     models = metrics["models"]
     assert models["rtn"]["bytes"] == models["gptq"]["bytes"] < models["base"]["bytes"] / 3
+    assert f"n = {metrics['documents']} documents" in said
     best = min(("rtn", "gptq"), key=lambda name: models[name]["bits_per_byte"][0])
     assert metrics["chosen"] == best and f"{best} is kept" in said.replace("`", "")
     for name in ("rtn", "gptq"):
@@ -58,15 +59,18 @@ def test_several_methods_are_measured_paired_and_the_best_is_kept(folder):
 def test_a_budget_gives_each_matrix_its_bits_and_is_kept(folder, tmp_path):
     whole = sum(path.stat().st_size for path in (folder / "base").glob("*.safetensors"))
     budget = ("--budget", f"{0.55 * whole / 1000:.0f}kB")
-    run("compress", "base", "--data", "texts.jsonl", *budget, *SETTINGS, "--out", tmp_path / "mixed", cwd=folder)
+    said = run("compress", "base", "--data", "texts.jsonl", *budget, *SETTINGS, "--out", tmp_path / "mixed", cwd=folder)
     made = lmworks.load(tmp_path / "mixed")
     kinds = {(made.weights.blocks(f"{name}.weight") or ["BF16"])[0] for name in linears(made.model)}
     assert (tmp_path / "mixed" / "model.gguf").stat().st_size <= 0.55 * whole and len(kinds) > 1
+    (bits,) = re.findall(r"gptq, ([\d and]+) bits", " ".join(said.split()))
+    assert set(bits.split(" and ")) == {{"Q4_1": "4", "Q8_0": "8", "BF16": "16"}[kind] for kind in kinds}
 
 
 def test_a_budget_that_nothing_reaches_is_refused_with_the_smallest_that_can_be_had(folder, tmp_path):
     ask = ("compress", "base", "--data", "texts.jsonl", *SETTINGS)
     said = " ".join(refused(*ask, "--budget", "10kB", "--out", "never", cwd=folder).split())
+    assert not (folder / ".lmworks/compress/never").exists()
     found = re.search(r"the smallest, with (\S+), (\S+), has ([\d,]+)", said)
     settings, least = found.groups()[:2], int(found[3].replace(",", ""))
     run(*ask, "--budget", str(least), *(f"--set={one}" for one in settings), "--out", tmp_path / "least", cwd=folder)
@@ -80,13 +84,16 @@ def test_what_cannot_be_made_is_refused_before_it_begins(folder):
     assert "no calibration text" in ask("--method", "gptq")
     assert "name some" in ask("--method", "qat")
     assert "unknown method" in ask("--method", "gtpq") and "gptq" in ask("--method", "gtpq")
-    assert "80MB" in ask("--budget", "small")
+    assert "80MB" in ask("--budget", "small") and "80MB" in ask("--budget", "80")
     assert "grid.symmetric=true" in ask("--set", "format=compressed-tensors")
     assert "bits are 8, 4, 3 or 2" in ask("--set", "grid.bits=5")
     (folder / "pairs.jsonl").write_text('{"prompt": "Who?", "chosen": "He.", "rejected": "She."}\n')
     assert "rows of prompt, chosen, rejected" in ask("--data", "pairs.jsonl")
     data = ("--data", "texts.jsonl")
     assert "2 layers, and cannot lose 9" in ask(*data, "--method", "prune", "--set", "prune.method.layers=9")
+    assert "method.neurons" in ask(*data, "--method", "prune", "--budget", "1MB")
+    assert "nothing is taken out" in ask(*data, "--method", "prune", "--set", "method.neurons=0")
+    assert "distil.calibration" in ask(*data, "--method", "distil", "--set", "calibration.sequences=4")
     assert "1 to 2 of the teacher's layers, not 9" in ask(*data, "--method", "distil", "--set", "layers=9")
     save_gguf(lmworks.load(folder / "base"), folder / "small.gguf", "Q8_0")
     for method in ("prune", "qat", "distil", "gptq"):
@@ -144,6 +151,18 @@ def test_a_difference_is_paired_by_document():
     assert isinstance(difference, Scored) and isinstance(own, Scored)
     assert difference.value == pytest.approx(0.01, abs=1e-3) and difference.interval[0] > 0.009
     assert np.ptp(own.interval) > 50 * np.ptp(difference.interval)
+
+
+def test_help_lists_the_settings_of_the_method_that_it_is_given():
+    said = run("compress", "base", "--method", "prune", "--help")
+    assert "method.neurons=0.35" in said and "method.damping" not in said
+
+
+def test_prune_takes_out_the_part_that_is_set_and_no_other(folder, tmp_path):
+    settings = ("--minutes", "0", "--set", "method.neurons=0.5", "--set", "method.criterion=magnitude")
+    run("compress", "base", "--method", "prune", *settings, "--out", tmp_path / "small", cwd=folder)
+    whole, made = (lmworks.load(path).config.decoder.blocks[0] for path in (folder / "base", tmp_path / "small"))
+    assert made.attention == whole.attention and made.feed_forward.hidden < whole.feed_forward.hidden
 
 
 @pytest.mark.parametrize("method, layers", [("prune", 2), ("distil", 1)])

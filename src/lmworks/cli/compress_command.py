@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lmworks.cli.options import settings_help
 from lmworks.cli.tuned_folder import make_folder, print_next, ways_to_use
@@ -20,9 +21,13 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "qat": ("compress.lsq", {}),
     "smoothquant": ("compress.quantise", {"method": {"kind": "smoothquant"}, "grid": {"bits": 8}}),
     "distil": ("compress.distil", {}),
-    "prune": ("compress.prune", {"method": {"kind": "structured", "kv_groups": 0.25, "neurons": 0.35}}),
+    "prune": ("compress.prune", {"method": {"kind": "structured"}}),
     **{kind: ("compress.prune", {"method": {"kind": kind}}) for kind in ("magnitude", "wanda", "sparsegpt")},
 }
+_PRUNED = {"kv_groups": 0.25, "neurons": 0.35}  # `method.` of prune, where none of `_PARTS` is set
+_PARTS = ("heads", "kv_groups", "neurons", "layers")
+# Settings that make a smaller file, of methods that take no budget.
+_SMALLER = {"prune": "method.neurons or method.layers", "distil": "layers or parameters", "qat": "grid.bits"}
 # Stages that train, on token shards, and where their minutes are set.
 _TRAINED = {"compress.lsq": ("tune", "minutes"), "compress.distil": ("minutes",)}
 _RECOVER = "recover"  # begins a setting of the run in which a pruned model learns from the whole one
@@ -57,9 +62,9 @@ def compress(
     4 bits are the default: a third of bfloat16, and faster, as a token waits for weights to be read.
 
     `distil` teaches a student what the model says to the documents: every other layer of it, or with `--set
-    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and a third of its neurons out, and
-    what stays recovers by distillation (`--set method.layers=4` takes layers, too; `recover.key=value` is of that run).
-    `wanda`, `sparsegpt` and `magnitude` set half of the weights to 0: neither the file nor the engine gains by it.
+    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and a third of its neurons out, or
+    nothing but what is set (`--set method.layers=4`); what stays recovers by distillation (`recover.key=value` is of
+    that run). `wanda`, `sparsegpt` and `magnitude` set half of the weights to 0: neither the file nor the engine gains.
 
     `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per
     byte on before and after, with paired intervals. `--budget 80MB` gives each matrix 4, 8 or 16 bits, by how much the
@@ -77,27 +82,37 @@ def compress(
     print_next(*ways_to_use(model, out))
 
 
-def settings() -> str:
-    """The settings that `--set` takes, for the help of the verb."""
-    from dataclasses import dataclass, field
+class CompressCommand(TyperCommand):
+    """The verb, whose help lists the settings of the method that it is given: `lmworks compress --method prune
+    --help`."""
 
-    from lmworks.compress.config import CompareConfig, QuantiseConfig
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = (arg.removeprefix("--method=") for arg in args)
+        self.epilog = _settings(next((name for name in named if name in _METHODS), "gptq"))
+        return super().parse_args(ctx, args)
 
-    @dataclass(frozen=True, slots=True)
-    class Settings(QuantiseConfig):
-        """All that the default takes.
 
-        compare  Of the comparison.
-        """
+def _settings(method: str) -> str:
+    """The settings that `--set` takes with a method."""
+    from dataclasses import field, make_dataclass
 
-        compare: CompareConfig = field(default_factory=CompareConfig)
+    from lmworks.compress.config import CompareConfig
+    from lmworks.config import from_mapping
+    from lmworks.stages import STAGES, resolve
 
+    use, table = _method(method)
+    if method == "prune":
+        table["method"] |= _PRUNED
+    compared: Any = ("compare", CompareConfig, field(default_factory=CompareConfig))
+    bases: Any = (resolve(STAGES[use].config),)
+    docs = {"__doc__": "compare  Of the comparison."}
+    config: Any = make_dataclass("Settings", [compared], bases=bases, namespace=docs, frozen=True)
     lead = (
-        "What `--set` takes, with the defaults of `--method gptq`. With several methods it is of all of them; "
-        "`gptq.key=value` of one, `compare.key=value` of their comparison. `lmworks stage compress.lsq --help` lists "
-        "those of qat, `compress.distil` of distil, `compress.prune` of the others:"
+        f"What `--set` takes, with the defaults of `--method {method}`; `--method NAME --help` lists those of another. "
+        f"With several methods it is of all of them; `{method}.key=value` of one, `compare.key=value` of their "
+        "comparison:"
     )
-    return settings_help(lead, Settings)
+    return settings_help(lead, config, from_mapping(config, table))
 
 
 def _recipe(
@@ -111,45 +126,50 @@ def _recipe(
     limit: dict[str, Any] = {} if budget is None else {"budget": _bytes(budget)}
     tables: dict[str, tuple[str, dict[str, Any]]] = {name: _method(name) for name in methods}
     trained = [name for name, (use, _) in tables.items() if use in _TRAINED]
+    assigned = [parse_assignment(override) for override in overrides]
     recovery: dict[str, Any] = {"minutes": minutes} if "prune" in tables and minutes else {}
     if not data and (trained or recovery or len(methods) > 1):
         raise ConfigError(("data",), "methods that train, and several to compare, need documents: name some")
     others = [name for name, (use, _) in tables.items() if use != "compress.quantise"]
     if others and budget is not None:
-        raise ConfigError(("budget",), f"{', '.join(others)} takes no budget: set how small it is, or take gptq")
+        ways = [f"{name} by {_SMALLER[name]}" for name in others if name in _SMALLER]
+        small = f"set how small it is ({'; '.join(ways)}), or take gptq" if ways else "take gptq"
+        raise ConfigError(("budget",), f"{', '.join(others)} takes no budget: {small}")
     for use, table in tables.values():
         table |= limit | ({} if use == "compress.distil" else {"base": model})
         if use in _TRAINED:
             assign(table, _TRAINED[use], minutes)
     compared: dict[str, Any] = {"base": model} | limit
-    for override in overrides:
-        (first, *rest), value = parse_assignment(override)
+    if "prune" in tables and not any(path[-2:] in [("method", part) for part in _PARTS] for path, _ in assigned):
+        tables["prune"][1]["method"] |= _PRUNED
+    for (first, *rest), value in assigned:
         named = {"compare": compared, **{name: table for name, (_, table) in tables.items()}}
         named |= {_RECOVER: recovery} if "prune" in tables else {}
         for table in [named[first]] if first in named else [table for _, table in tables.values()]:
             assign(table, rest if first in named else [first, *rest], value)
 
-    def spec(name: str, use: str, table: dict[str, Any], inputs: list[str]) -> None:
-        stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}))
+    def spec(name: str, use: str, table: dict[str, Any], inputs: list[str], key: str) -> None:
+        """Add a stage, whose settings begin with `key`."""
+        stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}, path=(key,)))
 
     _check_texts(data)
     stages: list[Any] = []
     if data:
-        spec("texts", "data.read", {"sources": data}, [])
+        spec("texts", "data.read", {"sources": data}, [], "data")
     for part in ("training", "held_out") if trained or recovery else ():
-        spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"])
+        spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"], part)
     for name, (use, table) in tables.items():
         whole = _UNRECOVERED if name == "prune" and recovery else name
-        spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [])
+        spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [], name)
         if whole != name:
-            spec(name, "compress.distil", recovery, ["training", "held_out", whole])
+            spec(name, "compress.distil", recovery, ["training", "held_out", whole], _RECOVER)
         elif use == "compress.distil":
             from lmworks.compress.stage import check_student
 
             check_student(stages[-1].config, model, Path.cwd())
     if data:
         made = [stage.name for stage in stages if stage.use.startswith("compress.")]
-        spec("compared", "compress.compare", compared, ["texts", *made])
+        spec("compared", "compress.compare", compared, ["texts", *made], "compare")
     models = {"teacher": model} if any(stage.use == "compress.distil" for stage in stages) else {}
     return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), models, Path.cwd())
 
@@ -185,4 +205,6 @@ def _bytes(text: str) -> int:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
     if found is None or found[2] not in _UNITS:
         raise ConfigError(("budget",), f"a budget is a number of bytes such as 80MB or 1.5GB, got {text!r}")
+    if not found[2] and float(found[1]) < 1000:
+        raise ConfigError(("budget",), f"{text} has no unit, and no file is so small: write it, such as {text}MB")
     return int(float(found[1]) * _UNITS[found[2]])

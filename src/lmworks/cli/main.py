@@ -107,9 +107,12 @@ _SETTINGS = {
     sweep_command.sweep: sweep_command.settings,
     finetune_command.finetune: finetune_command.settings,
     align_command.align: align_command.settings,
-    compress_command.compress: compress_command.settings,
     cross_encoder_command.train: cross_encoder_command.settings,
 }  # of what `--set` takes
+_HELPED = {
+    build_command.stage: build_command.StageCommand,
+    compress_command.compress: compress_command.CompressCommand,
+}  # whose help is that of the stage, or the method, that is named
 for verb in (
     build_command.up,
     build_command.build,
@@ -133,7 +136,7 @@ for verb in (
     loop_command.review,
 ):
     app.command(
-        cls=build_command.StageCommand if verb is build_command.stage else None,
+        cls=_HELPED.get(verb),
         epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
         no_args_is_help=verb is cross_encoder_command.train,
     )(verb)

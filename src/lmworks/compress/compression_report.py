@@ -41,6 +41,7 @@ from lmworks.train.train_stages import find_base
 
 BASE = "base"
 _TOGETHER = 8  # documents that a model reads before it is said how many
+_FEW = 10  # documents: an interval of fewer is not to be relied on
 _ROUNDS, _PROMPT = 3, 32  # of the speed: repetitions, and tokens before what is generated
 
 
@@ -204,7 +205,9 @@ def _section(found: Mapping[str, Measurement], kept: str) -> Section:
         f"Bits per byte of {len(base.rows)} held-out documents, {int(base.rows[:, 1].sum()):,} bytes, read by the "
         f"engine as it serves. {kept} The best at their sizes: {', '.join(front)}."
     )
-    table = Table(columns, tuple(rows), "With 95 % intervals, by document")
+    if len(base.rows) < _FEW:
+        text += f" An interval of {len(base.rows)} documents means little: give more of them."
+    table = Table(columns, tuple(rows), f"With 95 % intervals, of n = {len(base.rows)} documents")
     return Section("Before and after", text, (table,), (_plot(found, front),))
 
 

@@ -230,8 +230,6 @@ class StructuredPruning:
         below_one(heads=self.heads, kv_groups=self.kv_groups, neurons=self.neurons)
         if self.layers < 0:
             raise ValueError(f"layers is how many are taken out, 0 or more, got {self.layers}")
-        if not self.criteria:
-            raise ValueError("nothing is taken out: set layers, heads, kv_groups or neurons")
 
     @property
     def criteria(self) -> dict[str, str]:
@@ -267,18 +265,22 @@ class PruneConfig:
     """A smaller, or a sparser, checkpoint.
 
     base         As in compress.quantise.
-    method       What is taken out, and by what it is chosen.
+    method       What is taken out, and by what it is chosen; of a structure nothing but what is set.
     calibration  The texts on which activations and gradients are measured.
     held_out     Share of the documents kept from calibration, chosen by their hashes: to measure on.
     """
 
     base: str = ""
-    method: StructuredPruning | Sparsity = field(default_factory=lambda: StructuredPruning(neurons=0.25))
+    method: StructuredPruning | Sparsity = field(default_factory=StructuredPruning)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     held_out: float = 0.2
 
     def __post_init__(self) -> None:
         below_one(held_out=self.held_out)
+        if isinstance(self.method, StructuredPruning) and not self.method.criteria:
+            raise ValueError(
+                "nothing is taken out: set method.neurons, method.kv_groups, method.heads or method.layers above 0"
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -292,7 +294,7 @@ class CompareConfig:
     base         What they are compared with, as in compress.quantise.
     budget       Most bytes of the file of the model that is kept; null: any.
     held_out     Share of the documents that are measured on; of the stages that made the models.
-    characters   Most characters of these documents together, and a 50th of it of each.
+    characters   Most characters of these documents together, and a 50th of it, but at least 200, of each.
     window       Tokens that are read together.
     weights      How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
                  activations.

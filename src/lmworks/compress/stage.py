@@ -14,7 +14,7 @@ from typing import Any
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
-from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration
+from lmworks.compress.block_calibration import InputStatistics, decoder_of, linears, read_calibration
 from lmworks.compress.config import (
     FileFormat,
     GridConfig,
@@ -130,6 +130,8 @@ def check_base(checkpoint: Checkpoint, config: Any) -> None:
     check_floats(checkpoint, getattr(config, "requantise", None))
     if isinstance(config, QuantisedFileConfig):
         check_format(checkpoint, config.format)
+        if isinstance(config, QuantiseConfig) and (config.budget or math.inf) < _least_weights(checkpoint, config):
+            check_budget(checkpoint, config)
     elif isinstance(config, PruneConfig) and isinstance(config.method, StructuredPruning):
         check_structure(checkpoint.config, config.method)
 
@@ -155,7 +157,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     write(found.checkpoint, context.output, config.format)
     sections += [ranges_section(found.inputs)] if found.inputs else []
     metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
-    return StageResult(metrics, (_weights_section(found, config), *sections))
+    return StageResult(metrics, (_weights_section(found, config, grids), *sections))
 
 
 def _under_budget(
@@ -163,25 +165,48 @@ def _under_budget(
 ) -> tuple[list[Choice], Grids]:
     """Choices of the matrices, and the grid of each layer for a file of at most `budget` bytes."""
 
-    def size(config: QuantiseConfig, grids: Grids | None = None) -> int:
-        """Bytes of the file with these grids, whichever method rounds to them."""
-        rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
-        with tempfile.TemporaryDirectory(dir=context.work) as scratch:
-            return file_bytes(write(rounded, Path(scratch), config.format))
-
-    if (least := size(config)) > budget:
-        wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes, and the budget is {budget:,}"
-        raise ValueError(f"{wanted}: {_finer(config, budget, size)}")
+    least = check_budget(checkpoint, config, context.work)
     text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
     offered = list(dict.fromkeys([config.grid, replace(config.grid, bits=8), None]))
     choices = measure_choices(float_copy(checkpoint.model), text, offered, context.progress)
     matrices = sum(min(choice.nbytes) for choice in choices)
     room = budget - least + matrices
     # In a file a matrix may take more than in memory: names, padding; and where its groups are wide, less.
-    while (excess := size(config, grids := allot(choices, room)) - budget) > 0:
+    while (excess := _size(checkpoint, config, grids := allot(choices, room), context.work) - budget) > 0:
         taken = sum(one.nbytes[one.grids.index(grids[one.names[0]])] for one in choices)
         room = max(taken - excess, matrices)
     return choices, grids
+
+
+def _least_weights(checkpoint: Checkpoint, config: QuantiseConfig) -> float:
+    """Bytes that the weights take at least with these settings, by their shapes alone: a file has names and a
+    vocabulary besides."""
+    grid, model = config.grid, checkpoint.model
+    bits = max(grid.bits, 4) + (32 if grid.centre is None else 16) / grid.group
+    table = {"bfloat16": 16, "int8": 8.5, "int4": 5}[config.embedding_format]
+    layers = sum(layer.weight.numel() for layer in linears(model).values())
+    return (bits * layers + table * (sum(each.numel() for each in model.parameters()) - layers)) / 8
+
+
+def check_budget(checkpoint: Checkpoint, config: QuantiseConfig, work: Path | None = None) -> int:
+    """Bytes of the file with these settings; ValueError, with settings for a smaller one, where they are more than the
+    budget."""
+
+    def size(config: QuantiseConfig) -> int:
+        return _size(checkpoint, config, None, work)
+
+    assert config.budget is not None
+    if (least := size(config)) > config.budget:
+        wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes"
+        raise ValueError(f"{wanted}, and the budget is {config.budget:,}: {_finer(config, config.budget, size)}")
+    return least
+
+
+def _size(checkpoint: Checkpoint, config: QuantiseConfig, grids: Grids | None, work: Path | None) -> int:
+    """Bytes of the file with these grids, whichever method rounds to them."""
+    rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        return file_bytes(write(rounded, Path(scratch), config.format))
 
 
 def _finer(config: QuantiseConfig, budget: int, size: Callable[[QuantiseConfig], int]) -> str:
@@ -237,8 +262,8 @@ def _together(names: Sequence[str]) -> str:
     return ", ".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
 
 
-def _weights_section(found: Quantisation, config: QuantiseConfig) -> Section:
-    """Section on the weights, with the relative error of each kind of layer."""
+def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids | None) -> Section:
+    """Section on the weights, with the relative error of each kind of layer; `grids` are those under a budget."""
     weights = found.checkpoint.weights
     assert isinstance(weights, QuantisedWeights)
     kinds: dict[str, list[tuple[float, str]]] = {}
@@ -249,7 +274,8 @@ def _weights_section(found: Quantisation, config: QuantiseConfig) -> Section:
         mean, (largest, name) = sum(error for error, _ in pairs) / len(pairs), max(pairs)
         rows.append((kind, len(pairs), f"{100 * mean:.2g} %", f"{100 * largest:.2g} %", name))
     parameters = sum(tensor.numel() for tensor in weights.values())
-    bits = f"{config.grid.bits} bits" if config.budget is None else f"{config.grid.bits} to 16 bits"
+    widths = {config.grid.bits} if grids is None else {16 if grid is None else grid.bits for grid in grids.values()}
+    bits = f"{' and '.join(map(str, sorted(widths)))} bits"
     form = " around 0" if config.grid.symmetric else ""
     form += "; simulated, held in the memory of 4 bits" if config.grid.bits < 4 else ""
     text = (

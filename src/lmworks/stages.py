@@ -232,7 +232,7 @@ STAGES: dict[str, Stage] = {
     "align.online": Stage(
         run="lmworks.align.stage_online:online",
         config="lmworks.align.online_config:OnlineConfig",
-        version=5,
+        version=6,
         purpose="teach a model by rewards of what it says, or by ratings: GRPO and its relatives, PPO, online DPO",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -19,7 +19,7 @@ from lmworks.align.config import (
     RowBrakesConfig,
     SimPOConfig,
 )
-from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
+from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched, with_own_reference
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
 from lmworks.align.preference_losses import REFERENCE, Pairs, dpo, orpo, simpo
@@ -247,3 +247,10 @@ def test_a_pair_of_equal_scores_has_no_preference_and_centring_holds_scores_near
 def test_the_batch_follows_the_steps_that_are_given():
     found, _ = derive_offline(OfflineConfig(rows=("x",), steps=4), groups("sigmoid"), True, lambda _: 0.0)
     assert (found.steps, found.batch) == (4, ROWS // 4)
+
+
+def test_before_the_first_step_kto_is_neither_right_nor_wrong_in_bfloat16():
+    model = tiny_llama().model.bfloat16()
+    batches = with_baseline(model, with_own_reference(model, groups("kto").batches(1)))
+    losses = [OBJECTIVES["kto"].losses(model, OBJECTIVES["kto"].examples(each, 0))["kto"] for each in batches]
+    assert [float(each.metrics["accuracy"]) for each in losses] == [0.5] * ROWS

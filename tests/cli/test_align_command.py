@@ -7,6 +7,7 @@ import pytest
 import lmworks
 from command_line import refused, run
 from lmworks.artefact import read_manifest
+from lmworks.train.run_log import LOG, read_log
 
 WORDS = ("dog", "cat", "sun", "red", "leave", "tree", "ship", "moon", "bread", "glass", "paper", "stone")
 SETTINGS = ("--set", "epochs=4", "--set", "rate=0.01", "--set", "length=128")
@@ -34,6 +35,7 @@ def test_minutes_decide_and_the_folder_is_a_model_that_prefers_as_it_was_taught(
     assert "measured with some steps of this run" in said and "--adapter polite=polite" in said
     numbers = read_manifest(folder / "polite").metrics
     assert numbers["held_out_accuracy"] == 1 and numbers["held_out"] >= 2
+    assert next(line for line in read_log(folder / "polite" / LOG) if line["kind"] == "validation")["accuracy"] == 0.5
     page = (folder / "polite" / "report.html").read_text()
     assert "the model before" in page and "<svg" in page
     low, high = numbers["social-bias_stereotype_difference_interval"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmworks.align.brakes import RowLoader
 from lmworks.align.config import KTOConfig
-from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.align.log_probabilities import completion_sums, sequences_of
 from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
@@ -57,12 +57,24 @@ def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
 
 
 @torch.no_grad()
+def with_own_reference(model: Transformer, batches: Sequence[GroupBatch]) -> list[GroupBatch]:
+    """The batches before the first step, with the policy as its reference in the arithmetic of `with_baseline` and of
+    the loss, which read the two completions of a row apart: every ratio is exactly 1."""
+
+    def own(batch: GroupBatch) -> Tensor:  # (rows, 2)
+        parts = (to_device(sequences_of(_part(batch, number)), model.tokens.device) for number in (0, 1))
+        return torch.stack([completion_sums(model, part) for part in parts], 1).to(batch.columns[REFERENCE])
+
+    return [replace(batch, columns={**batch.columns, REFERENCE: own(batch)}) for batch in batches]
+
+
+@torch.no_grad()
 def with_baseline(model: Transformer, batches: Sequence[GroupBatch], total: Total = list) -> list[GroupBatch]:
     """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`."""
     ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
     for batch in batches:
         mismatched = to_device(_part(batch, 1), model.tokens.device)
-        policy = completion_log_probabilities(model, sequences_of(mismatched)).double().sum(-1)
+        policy = completion_sums(model, sequences_of(mismatched)).double()
         ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
     ratio, rows, wanted = total([ratio, sum(len(batch) for batch in batches), wanted])
     same = {BASELINE: max(ratio / rows, 0.0), PER_WANTED: rows / max(wanted, 1)}
@@ -89,8 +101,8 @@ class KTOLoader(RowLoader):
 class KTO(Objective[GroupBatch]):
     """Completions with the columns `label`, `reference` and `baseline`; a target each.
 
-    Metrics: `accuracy` (r is above z0 where the completion is wanted, and nowhere else), `log_ratio`, the mean of r,
-    `log_ratio_chosen`, that of wanted completions, a token, and `z0` (TRL's `kl`).
+    Metrics: `accuracy` (r is above z0 where the completion is wanted, below it elsewhere; ties half), `log_ratio`,
+    the mean of r, `log_ratio_chosen`, that of wanted completions, a token, and `z0` (TRL's `kl`).
     """
 
     unit: ClassVar[str] = ""
@@ -104,13 +116,14 @@ class KTO(Objective[GroupBatch]):
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
         sequences = sequences_of(examples)
-        policy = completion_log_probabilities(model, sequences).sum(-1)  # (rows,)
+        policy = completion_sums(model, sequences)  # (rows,)
         columns = {name: values[:, 0] for name, values in examples.columns.items()}
         reference, z0 = columns[REFERENCE].to(policy), columns[BASELINE].to(policy)
         wanted = columns["label"] > 0
         loss = kto(policy, reference, wanted, z0, self.config).sum()
         ratio = (policy - reference).detach()
-        right, chosen = (ratio > z0) == wanted, ratio * wanted * columns[PER_WANTED].to(policy)
+        sides = torch.where(wanted, 1, -1) * (ratio - z0).sign()
+        right, chosen = 0.5 + 0.5 * sides, ratio * wanted * columns[PER_WANTED].to(policy)
         metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
         metrics["log_ratio_chosen"] = (chosen / sequences.mask[:, 1:].sum(-1)).sum()
         return {"kto": Loss(loss, len(examples), metrics)}

@@ -64,6 +64,13 @@ def completion_log_probabilities(model: Transformer, sequences: Sequences, tempe
     return log_probabilities_and_values(model, sequences, temperature, None)[0]
 
 
+def completion_sums(model: Transformer, sequences: Sequences, temperature: float = 1.0) -> Tensor:
+    """Σ ln p of each completion, (sequences,): added in float64, so that padding changes no digit, and a policy that is
+    its reference has a ratio of exactly 1."""
+    log_probabilities = completion_log_probabilities(model, sequences, temperature)
+    return log_probabilities.double().sum(-1).to(log_probabilities.dtype)
+
+
 def log_probabilities_and_values(
     model: Transformer, sequences: Sequences, temperature: float, critic: nn.Module | None
 ) -> tuple[Tensor, Tensor]:
@@ -181,7 +188,7 @@ def reference_sums(
     for numbers in together:
         sequences = to_device(sequences_of(groups.batch(numbers)), device)
         places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
-        found[places] = completion_log_probabilities(model, sequences).double().sum(-1).cpu().numpy()
+        found[places] = completion_sums(model, sequences).cpu().numpy()
         done += len(numbers)
         progress(done, sum(map(len, together)), "rows under the reference")
     model.train(was)

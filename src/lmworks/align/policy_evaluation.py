@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from lmworks.align.config import AlignConfig
-from lmworks.align.kto import KTO, with_baseline
+from lmworks.align.kto import KTO, with_baseline, with_own_reference
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
@@ -24,18 +24,19 @@ from lmworks.train.objectives.objective import Objective
 from lmworks.train.run import Run
 from lmworks.train.validation import Validation, validate
 
-_AT_A_TIME = 16  # rows
 COMPLETIONS = 8  # of each held-out prompt
 _AGAIN = -1  # of draws: none of training's
 
 
 def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> Callable[[], Validation]:
     """A function that measures the objective's losses of these rows under the run's model."""
-    batches = groups.batches(_AT_A_TIME)
+    batches = groups.batches(1)  # as `validate` reads them: a reference computed row by row is the policy's own
     signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
 
     def validation() -> Validation:
-        shown = with_baseline(run.model, batches) if isinstance(objective, KTO) else batches
+        shown = batches
+        if isinstance(objective, KTO):
+            shown = with_baseline(run.model, batches if run.position.step else with_own_reference(run.model, batches))
         return validate(run.model, objective, shown, 1, None, run.device, signature)
 
     return validation

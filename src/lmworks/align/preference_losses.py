@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.align.config import DPOConfig, ORPOConfig, SimPOConfig
-from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
+from lmworks.align.log_probabilities import completion_sums, sequences_of
 from lmworks.data.token_groups import GroupBatch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
@@ -74,10 +74,10 @@ class Pairs(Objective[GroupBatch]):
 
     temperature  At which ln π is taken; of sampled completions and their reference, that of the sampling.
 
-    Metrics, TRL's: `accuracy`, the share of pairs whose chosen completion has the higher reward; `margin`, by how much
-    it is higher; `rewards/chosen` and `rewards/rejected`; `logp_chosen` and `logp_rejected`. A reward is β r, of SimPO
-    β ln π a token and of ORPO ln π a token. Of DPO also `log_ratio_chosen`, r of the chosen completion, a token: it may
-    fall, too, as the loss asks for a margin.
+    Metrics, TRL's: `accuracy`, the share of pairs whose chosen completion has the higher reward, ties half; `margin`,
+    by how much it is higher; `rewards/chosen` and `rewards/rejected`; `logp_chosen` and `logp_rejected`. A reward is
+    β r, of SimPO β ln π a token and of ORPO ln π a token. Of DPO also `log_ratio_chosen`, r of the chosen completion, a
+    token: it may fall, too, as the loss asks for a margin.
     """
 
     unit: ClassVar[str] = ""
@@ -89,7 +89,7 @@ class Pairs(Objective[GroupBatch]):
 
     def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
         sequences = sequences_of(examples)
-        policy = completion_log_probabilities(model, sequences, self.temperature).sum(-1).view(-1, 2)
+        policy = completion_sums(model, sequences, self.temperature).view(-1, 2)
         lengths, config, beta = sequences.mask[:, 1:].sum(-1).view(-1, 2), self.config, 1.0
         rewards = (policy / lengths).detach()
         match config:
@@ -101,7 +101,7 @@ class Pairs(Objective[GroupBatch]):
             case ORPOConfig():
                 loss = orpo(policy, lengths, config)
         margin, means = rewards[:, 0] - rewards[:, 1], (beta * rewards).sum(0)
-        metrics = {"accuracy": (margin > 0).sum(), "margin": beta * margin.sum()}
+        metrics = {"accuracy": (0.5 + 0.5 * margin.sign()).sum(), "margin": beta * margin.sum()}
         if isinstance(config, DPOConfig):
             metrics["log_ratio_chosen"] = (rewards / lengths)[:, 0].sum()
         for name, reward, total in zip(("chosen", "rejected"), means, policy.detach().sum(0), strict=True):

@@ -62,6 +62,11 @@ def test_what_does_not_go_with_the_rows_or_the_environment_is_refused_before_a_m
         check(from_mapping(OnlineConfig, {"rows": ["rows.jsonl"], **settings}), tmp_path)
 
 
+def test_a_completion_has_half_of_a_short_length():
+    found = [from_mapping(OnlineConfig, {"rows": ["x"], **given}) for given in ({}, {"length": 64})]
+    assert [each.max_completion_length for each in found] == [256, 32]
+
+
 def test_a_forward_has_no_more_rollouts_than_are_faster_and_whole_groups_of_them():
     """Of 2,048 tokens on a processor."""
 

@@ -16,6 +16,7 @@ def test_means_over_the_steps_and_drawings_of_reward_passes_divergence_and_entro
     lines = [{"kind": "validation", "step": 0, **measured}, *lines, {"kind": "validation", "step": 23, **measured}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     section = rollouts_section(tmp_path / "log.jsonl")
+    assert not section.alarms
     (table,) = section.tables
     spans = [range(*map(int, head.split("-"))) for head in table.columns[1:]]
     assert [n for span in spans for n in (*span, span.stop)] == list(range(1, 24))
@@ -25,3 +26,9 @@ def test_means_over_the_steps_and_drawings_of_reward_passes_divergence_and_entro
     assert [row[0] for row in table.rows] == list(names)
     drawn = [figure.caption.partition(":")[0] for figure in section.figures]
     assert drawn == ["reward", "pass@1 and pass@4", "kl", "entropy"] and "held-out" in section.figures[0].svg
+
+
+def test_a_run_whose_completions_were_all_cut_off_is_an_alarm(tmp_path):
+    lines = [{"kind": "step", "step": n, "reward": 0.0, "truncated": 1.0} for n in (1, 2)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert rollouts_section(tmp_path / "log.jsonl").alarms

@@ -100,6 +100,12 @@ def test_labels_that_go_by_length_are_told_from_labels_that_do_not(tmp_path):
     assert "length bias" in found(tmp_path, of_length) and found(tmp_path, at_random) == {}
 
 
+def test_rows_that_are_wrong_alike_are_one_finding(tmp_path):
+    rows = [{"prompt": row["prompt"], "choosen": "a", "rejected": "b"} for row in SOUND]
+    (finding,) = lint_rows(written(tmp_path / "rows.jsonl", rows)).findings
+    assert finding.items == tuple(f"line {n}" for n in range(1, 21))
+
+
 def test_longer_words_are_a_length_that_is_found_too(tmp_path):
     assert "length bias" in found(tmp_path, [{**row, "rejected": f"{row['rejected']}{'z' * 9}"} for row in SOUND])
 

@@ -237,7 +237,7 @@ class OnlineConfig(AlignConfig):
     reward_ensemble  How scores of several models become one; `min` is what none of them overrates.
     algorithm    `grpo` (and its relatives), `ppo` or `online_dpo`, and its settings.
     prompts      Whose completions a batch of rollouts has, and one step, or several, learn from.
-    max_completion_length  Most tokens of a completion.
+    max_completion_length  Most tokens of a completion; 0: 256, or half of `length` where that is less.
     overlong     Over so many last tokens of a completion's room its reward falls evenly, by 1 at the end (DAPO's soft
                  overlong punishment, section 3.4); 0: it does not.
     environment  Name of what replies to a completion until an episode is over: `calculator`, a tool that the policy may
@@ -268,7 +268,7 @@ class OnlineConfig(AlignConfig):
     reward_ensemble: Literal["mean", "min"] = "mean"
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
     prompts: int = 8
-    max_completion_length: int = 256
+    max_completion_length: int = 0
     overlong: int = 0
     environment: str = ""
     turns: int = 4
@@ -287,6 +287,8 @@ class OnlineConfig(AlignConfig):
         positive(prompts=self.prompts, slots=self.slots, temperature=self.temperature, turns=self.turns)
         below_one(held_out=self.held_out)
         positive(replay_rows=self.replay_rows, replay_weight=self.replay_weight)
+        if not self.max_completion_length:
+            object.__setattr__(self, "max_completion_length", min(256, self.length // 2))
         if not 1 <= self.max_completion_length < self.length:
             raise ValueError(
                 f"max_completion_length is between 1 and length - 1, got {self.max_completion_length} of {self.length}"

@@ -76,8 +76,9 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights.keys() - {VERIFIER}:
             check_items(self._given.get(name) or verifier(name), items)
         for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
+            own = _own_verifier(item)
             try:
-                check_items(verifier(_own_verifier(item)), [item])
+                check_items(verifier(own), [item])
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
 
@@ -157,7 +158,10 @@ def verifier(name: str) -> Metric:
 def _own_verifier(item: Item) -> str:
     if name := item.fields.get("verifier"):
         return str(name)
-    raise ValueError(f"{item.id} names no verifier: write a name that `lmworks eval metrics` lists into its row")
+    raise ValueError(
+        f'{item.id} names no verifier: write one of `lmworks eval metrics` into each row, such as "verifier": '
+        '"final-answer", or leave rewards.verifier out and give one for all, --set rewards.NAME=1'
+    )
 
 
 # In the process of the sandbox

@@ -40,7 +40,10 @@ def rollouts_section(log: Path) -> Section:
     drawn = [["reward"], *([name] for name in parts if len(parts) > 1), passed, ["kl"], ["entropy"], ["length"]]
     figures = tuple(_figure(found, steps, held_out) for each in drawn if (found := [n for n in each if n in logged]))
     text = f"Means over steps of what was sampled. `{LOG}` has every number of every step."
-    return Section("Rollouts", text, (Table(("steps", *heads), rows),), figures)
+    alarms = ()
+    if all(line.get("truncated") == 1 for line in steps):
+        alarms = ("every completion was cut off: raise max_completion_length, or first teach the model to end",)
+    return Section("Rollouts", text, (Table(("steps", *heads), rows),), figures, alarms=alarms)
 
 
 def _mean(lines: Sequence[Line], name: str) -> float | str:

@@ -61,13 +61,17 @@ class LintedRows:
 
 def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows:
     """All findings about the rows of a file; errors of reading the file as a whole as of `rows_of`."""
-    rows, findings = [], list[Finding]()
+    rows, wrong = [], defaultdict[str, list[str]](list)
     for where, found in rows_of(path):
         place = where.removeprefix(f"{path}, ")
         try:
             rows.append((place, parse_preference_row(found, where)))
         except ValueError as error:
-            findings.append(Finding("no row", (place,), str(error).removeprefix(f"{where}: ")))
+            wrong[str(error).removeprefix(f"{where}: ")].append(place)
+    findings = [
+        Finding("no row", tuple(places), f"{len(places):,} rows: {why}" if len(places) > 1 else why)
+        for why, places in wrong.items()
+    ]
     for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias, _find_nobodys):
         findings += find(rows)
     findings += _find_leaks(rows, held_out) if held_out else ()

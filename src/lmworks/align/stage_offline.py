@@ -215,8 +215,8 @@ def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
         checkpoint = replace(checkpoint, chat_template=chat_template(family))
     elif checkpoint.chat_template is None:
         raise ValueError(
-            f"{checkpoint.source} has no chat template, which says where a completion begins: set family, such as "
-            "family=chatml, or fine-tune it on conversations first"
+            f"{checkpoint.source} has no chat template, which says where a completion begins: give a family, such as "
+            "--set family=chatml, or fine-tune it on conversations first"
         )
     return checkpoint
 

@@ -22,7 +22,8 @@ def prefer(
 ) -> None:
     """Compare answers to the same prompt by a judge, in both orders, and write preferences.
 
-    A judge that was not measured to be better than a coin is refused. Ties, and pairs that the order decides, go to
+    Calibrate the judge first, on labelled rows: `lmworks judge calibrate ROWS.jsonl --model MODEL --out FOLDER`. One
+    that was not measured to be better than a coin is refused. Ties, and pairs that the order decides, go to
     OUT.undecided.jsonl.
 
     Example: `lmworks prefer answers.jsonl --judge smollm2-135m-instruct --calibration my-judge --out pairs.jsonl`

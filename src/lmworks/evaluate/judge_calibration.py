@@ -295,7 +295,8 @@ def calibrated(folder: str | Path | None, by: Rubric, model: "EngineProtocol | C
     command = f"`lmworks judge calibrate ROWS.jsonl --rubric {by.name} --model MODEL --out FOLDER` on labelled rows"
     path, fingerprint = Path(folder or "") / JUDGE, model_fingerprint(model)
     if folder is None or not path.is_file():
-        raise ValueError(f"a judge decides nothing before it is calibrated ({folder} holds no {JUDGE}): run {command}")
+        missing = "give --calibration FOLDER" if folder is None else f"{folder} holds no {JUDGE}"
+        raise ValueError(f"a judge decides nothing before it is calibrated ({missing}): first run {command}")
     found = from_mapping(Calibration, read_json(path), [str(path)])
     if (found.rubric, found.model) != (by.hash, fingerprint):
         which = f"model ({found.model[:12]}…, not {fingerprint[:24]}; `calibrated` takes an engine or a checkpoint)"

@@ -302,7 +302,7 @@ STAGES: dict[str, Stage] = {
         check="lmworks.compress.stage:check",
     ),
     "compress.teacher": Stage(
-        run="lmworks.compress.stage:teacher",
+        run="lmworks.compress.stage_distil:teacher",
         config="lmworks.compress.distillation_config:TeacherConfig",
         version=1,
         purpose="store what a teacher says to token shards: the likeliest next tokens at each place",
@@ -322,7 +322,7 @@ STAGES: dict[str, Stage] = {
         check="lmworks.compress.teacher_sequences:read_prompts",
     ),
     "compress.distil": Stage(
-        run="lmworks.compress.stage:distil",
+        run="lmworks.compress.stage_distil:distil",
         config="lmworks.compress.distillation_config:DistillConfig",
         version=1,
         purpose="teach a student what a teacher says to token shards: logits, hidden states, attention maps",

@@ -164,7 +164,7 @@ def _recipe(
         if whole != name:
             spec(name, "compress.distil", recovery, ["training", "held_out", whole], _RECOVER)
         elif use == "compress.distil":
-            from lmworks.compress.stage import check_student
+            from lmworks.compress.stage_distil import check_student
 
             check_student(stages[-1].config, model, Path.cwd())
     if data:

@@ -78,7 +78,7 @@ def measure(
     cache: CacheDtype | None = None,
     read: Callable[[int], None] = lambda done: None,
 ) -> Measurement:
-    """Load a model and measure it as the engine runs it; `read` is told how many texts it has read.
+    """Load a model and measure it as the engine runs it; `read` gets the number of texts read so far.
     ValueError for one that is no language model."""
     checkpoint = load(model, "stored")
     length = min(config.window + 1, checkpoint.config.context_length)

@@ -1,6 +1,6 @@
 """Where a text states a licence: tags, addresses, names in a statement, and the first words of licences themselves.
 
-Texts are looked at in small letters, of the same length. Between words there may be whatever is no letter or digit,
+Texts are matched in lower case, of the same length. Between words there may be whatever is no letter or digit,
 since a comment puts its signs before each line. A name counts only where it is stated ("under the", "license:"), since
 articles name licences, too.
 """

@@ -200,6 +200,6 @@ def test_a_file_of_broken_rows_is_told_in_fewer_bytes_than_it_has_rows(tmp_path:
     assert len(items) - len(rejected) == 1
     assert [item.uri for item in rejected[:LISTED]] == [f"t.jsonl/{number + 2}" for number in range(LISTED)]
     others = rejected[LISTED:]
-    assert {item.uri for item in others} == {"t.jsonl"} and all("told one by one" in item.reason for item in others)
+    assert {item.uri for item in others} == {"t.jsonl"} and all("listed one by one" in item.reason for item in others)
     assert sum(item.count for item in rejected) == LISTED + 2500
     assert len(others) == 101

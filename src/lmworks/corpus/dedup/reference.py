@@ -87,7 +87,7 @@ def signatures(words: HashRows, size: int, permutations: int) -> NDArray[np.uint
         np.minimum.at(least, rows * permutations + places, marked)
         open_ = (least.reshape(-1, permutations) == EMPTY).any(axis=1)[rows]
         values, rows = values[open_], rows[open_]
-    return least.astype(np.uint32).reshape(-1, permutations)  # the lower half tells turns apart well enough
+    return least.astype(np.uint32).reshape(-1, permutations)  # the lower 32 bits collide rarely enough
 
 
 def common(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

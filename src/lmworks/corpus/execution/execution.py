@@ -80,7 +80,7 @@ def carry_out(
     todo = missing()
     if isinstance(parts, Sequence):
         total = sum(part.size for part in parts)
-        todo = iter(list(todo))  # all that is there already is reported of first
+        todo = iter(list(todo))  # what is there already is reported first
     if unit.startswith("bytes"):
         unit, progress = in_units(total or 0, progress, unit)
     progress(done, total, unit, kept)

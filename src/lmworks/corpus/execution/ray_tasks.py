@@ -57,8 +57,8 @@ def _check(ray: Any, reference: Any, part: Part[P]) -> None:
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise ChildProcessError(
-            f"processes of Ray died {RETRIES + 1} times while they made {part.done}: {error}. What is done is kept, "
-            "and the same command goes on"
+            f"processes of Ray died {RETRIES + 1} times while they made {part.done}: {error}. Finished "
+            "parts are kept; the same command resumes"
         ) from None
 
 
@@ -67,7 +67,7 @@ def _connected(workers: int) -> Iterator[Any]:
     """Ray, connected to the cluster of RAY_ADDRESS, or to one that is started here and ends with the block. Who is
     connected already stays so."""
     address = os.environ.get("RAY_ADDRESS", "")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is message to anybody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no usage statistics are sent
     if not address:  # on the loopback interface alone, as Ray does by itself on other systems than Linux
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:

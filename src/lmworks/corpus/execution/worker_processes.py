@@ -57,7 +57,7 @@ def by_processes(work: Work[P] | Prepared[P], parts: Iterator[Part[P]], workers:
                         raise ChildProcessError(
                             f"{TRIES} processes died, one after the other, while they made {part.done} (the last by "
                             f"{how_it_ended(worker.process)}). SIGKILL is what a system without memory sends: fewer "
-                            "workers need less. What is done is kept, and the same command goes on"
+                            "workers need less. Finished parts are kept; the same command resumes"
                         ) from None
                     ahead.appendleft(part)
                     continue
@@ -114,7 +114,7 @@ class _Worker(Generic[P]):
 
 def _close(pool: list[_Worker[P]]) -> None:
     for worker in pool:
-        worker.connection.close()  # which tells the idle ones to end
+        worker.connection.close()  # end of file: the idle ones return
     for worker in pool:
         if worker.part is None:
             worker.process.join(_PATIENCE)

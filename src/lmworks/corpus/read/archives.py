@@ -22,7 +22,7 @@ from lmworks.corpus.read.record import Names, safe_name
 from lmworks.records import RejectedRecord
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1 or SHA-256, which `git archive` leaves in the comment
-_PATIENCE = 16  # reads at the end of an archive: `tarfile` goes on for the exabytes that a header may declare
+_MAX_EMPTY_READS = 16  # at the end of an archive: `tarfile` reads on for the exabytes that a header may declare
 _INPUT = 1 << 14  # a step of the decompressors, which give nothing of the step in which they find damage
 _OUTPUT_OF_ZSTD = 1 << 12  # bytes; pyarrow gives nothing of a read in which it finds damage
 
@@ -118,7 +118,7 @@ class _Blocks:
         piece = self._stream.read1(size)  # what comes before damage, before the damage
         self._last, self._end = (self._last + piece)[-2 * size :], self._end + len(piece)
         self._empty = 0 if piece else self._empty + 1
-        if self._empty > _PATIENCE:
+        if self._empty > _MAX_EMPTY_READS:
             raise UnusableError("a tar archive that ends early")
         return piece
 

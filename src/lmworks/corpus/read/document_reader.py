@@ -263,4 +263,4 @@ def _without_repetition(items: Iterable[tuple[int, Any]], found: Sequence[FoundF
             else:
                 yield item
         for reason, count in others.items():
-            yield RejectedRecord(found[place].uri, f"{reason} (after {LISTED:,} that are told one by one)", count)
+            yield RejectedRecord(found[place].uri, f"{reason} (after {LISTED:,} that are listed one by one)", count)

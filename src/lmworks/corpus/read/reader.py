@@ -126,7 +126,7 @@ def read_stream(name: str, stream: io.BufferedReader, config: ReadConfig, size: 
     """The records, rows and rejected records of a file called `name`, of `size` bytes where that is known; one record
     called "" where it is no container.
 
-    What it is, is stated by the name and by its first bytes. Raises nothing for what is in it.
+    Its format is detected by its name and first bytes. Raises nothing for what is in it.
     """
     opened = _Opened(ByteBudget(stream, config.max_bytes), config.columns)
     try:

@@ -1,0 +1,152 @@
+"""The stages of distillation: `compress.teacher`, which stores what a teacher says, and `compress.distil`."""
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from lmworks.adapt.adapted_checkpoint import load
+from lmworks.artefact import StageContext, StageResult
+from lmworks.compress.block_calibration import decoder_of
+from lmworks.compress.distillation import Distillation, prepare_student
+from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
+from lmworks.compress.on_policy import OnPolicyLoader, writer_of
+from lmworks.compress.quantisation import check_floats
+from lmworks.compress.student import evenly_spaced, keep_layers, new_student
+from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
+from lmworks.data.config import LoaderConfig
+from lmworks.data.loader import Loader
+from lmworks.data.token_dataset import TokenDataset
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.download import located
+from lmworks.model.model_costs import count_parameters
+from lmworks.report import Section, Table
+from lmworks.train.config import FinetuneConfig
+from lmworks.train.dial import HIGHEST_RATE, RULE
+from lmworks.train.finetune_settings import EPOCHS, adapts, measured_steps
+from lmworks.train.mixed_precision import DTYPES
+from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.planning.compute import inner_parameters
+from lmworks.train.planning.hyperparameters import RULES
+from lmworks.train.run import Run
+from lmworks.train.train_stages import (
+    check_vocabulary,
+    derived_finetune,
+    find_base,
+    find_shards,
+    observe,
+    sources_of,
+    tokens_of,
+    train_and_deliver,
+)
+
+
+def teacher(config: TeacherConfig, context: StageContext) -> StageResult:
+    """The columns of the inputs' token shards that are trained on. ValueError for shards of another vocabulary."""
+    shards, _ = find_shards(context)
+    checkpoint = load(context.models["teacher"])
+    check_vocabulary(checkpoint.required_tokenizer, shards)
+    datasets = {name: TokenDataset(folder) for name, folder in shards.items()}
+    model = checkpoint.model.to(device_of_rank()).requires_grad_(False)
+    write_columns(context.output, model, datasets, config, context.progress)
+    size = sum(path.stat().st_size for path in context.output.iterdir())
+    metrics = {"k": min(config.k, model.config.embedding.vocabulary), "tokens": tokens_of(shards), "bytes": size}
+    rows = tuple((name, f"{value:,}") for name, value in metrics.items())
+    return StageResult(metrics, (Section("What the teacher says", "", (Table(("what", "value"), rows),)),))
+
+
+def distil(config: DistillConfig, context: StageContext) -> StageResult:
+    """The student as it has learnt. ValueError for inputs that do not go together: shards, or a teacher, of another
+    vocabulary than the student's, columns of other sequences; and where nothing says what is to be learned."""
+    shards, held_out = find_shards(context)
+    ranks, device = join(config.train.parallel), device_of_rank()
+    columns = next((folder for folder in context.inputs.values() if (folder / COLUMNS).exists()), None)
+    taught = load(context.models["teacher"], DTYPES[config.train.precision]) if "teacher" in context.models else None
+    if taught is None and columns is None and config.loss.asks:
+        raise ValueError("there is no teacher: name a model in the role teacher, or read from compress.teacher")
+    if columns is not None and config.on_policy is not None:
+        raise ValueError("columns hold nothing of texts that a student writes: give the role teacher a model instead")
+    student, why_student = student_of(config, context)
+    check_vocabulary(student.required_tokenizer, shards)
+    if taught is not None:
+        _check_teacher(taught, student)
+    if config.parameters is not None and config.rate is None:
+        # That of a model that begins anew, by the dial's rule for its size and tokens.
+        tokens = tokens_of(shards) * (config.epochs or EPOCHS)
+        advice = RULES[RULE].suggest(inner_parameters(student.config), tokens)
+        config = replace(config, rate=min(advice.learning_rate, HIGHEST_RATE))
+    model = None if taught is None or columns is not None else taught.model.to(device).requires_grad_(False)
+
+    def loader_of(found: FinetuneConfig, steps: int) -> Loader:
+        assert found.length and found.batch
+        sources = sources_of(shards, config.weights)
+        of_shards = LoaderConfig(sources, found.length, found.batch, steps, seed=config.seed)
+        if config.on_policy is not None:
+            return OnPolicyLoader(of_shards, config.on_policy, *ranks.rows)
+        return Loader(of_shards, *ranks.rows)
+
+    def run_on(loader: Loader, base: Checkpoint, found: FinetuneConfig, folder: Path) -> Run:
+        said = model
+        if columns is not None:
+            said = open_columns(columns, loader.datasets, loader.config.length, config.seed, config.loss.temperature)
+        prepare_student(base.model, model, config.loss, config.seed)
+        parts = {"device": device, "progress": context.progress, "seed": config.seed, "ranks": ranks}
+        parts |= {"adapt": adapts(found), "compares": True}
+        run = Run(base, Distillation(config.loss, said), loader, found.train, folder, **parts)
+        if isinstance(loader, OnPolicyLoader):
+            loader.write = writer_of(run, loader.on_policy)
+        return run
+
+    def seconds(found: FinetuneConfig) -> float:
+        found, copied = replace(found, batch=found.train.micro_batch), student.with_model(copy.deepcopy(student.model))
+        with loader_of(found, 3) as loader, tempfile.TemporaryDirectory() as folder:
+            taken = measured_steps(run_on(loader, copied, found, Path(folder)))
+        return min(each for each, _ in taken) / (found.batch or 1)
+
+    found, reasons = derived_finetune(config, student, shards, context, seconds=seconds)
+    with loader_of(found, found.steps or 0) as loader:
+        run = run_on(loader, student, found, context.work / "run")
+        observe(run, held_out, loader.config, CausalLanguageModel())
+        result = train_and_deliver(run, context, found)
+    rows = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)
+    section = Section("The student", "", (Table(("what", "value", "why"), rows),))
+    return replace(result, sections=(section, *result.sections))
+
+
+def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint, str]:
+    """The student in float32, and how it was made."""
+    new = config.layers is not None or config.parameters is not None
+    if config.base or (not new and any((folder / "config.json").exists() for folder in context.inputs.values())):
+        return load(find_base(config.base, context)), "initialised from a checkpoint"
+    if "teacher" not in context.models:
+        raise ValueError("a student is made of a teacher: name one in the role teacher, or give a base")
+    teacher = load(context.models["teacher"])
+    if config.parameters is not None:
+        return new_student(teacher, config.parameters, config.seed), "a new model, by the dial"
+    kept = kept_layers(config, teacher)
+    return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
+
+
+def kept_layers(config: DistillConfig, teacher: Checkpoint) -> list[int]:
+    """The numbers of the teacher's layers that a student is cut of. ValueError for a teacher that has fewer, or is
+    quantised."""
+    check_floats(teacher)
+    layers = len(decoder_of(teacher.config).blocks)
+    return evenly_spaced(config.layers or -(-layers // 2), layers)
+
+
+def check_student(config: DistillConfig, teacher: str, base: Path) -> None:
+    """ValueError as of `kept_layers`, before any stage runs."""
+    if not config.base and config.parameters is None:
+        kept_layers(config, load(located(teacher, base), "stored"))
+
+
+def _check_teacher(teacher: Checkpoint, student: Checkpoint) -> None:
+    own, theirs = student.required_tokenizer, teacher.required_tokenizer
+    if own.hash != theirs.hash:
+        raise ValueError(
+            f"the teacher has another vocabulary ({theirs.vocabulary_size:,} tokens) than the student "
+            f"({own.vocabulary_size:,}), so that their next tokens are not the same: let it write texts by "
+            "compress.sequences, which any tokenizer reads, or take a student of its vocabulary (layers, parameters)"
+        )

@@ -1,5 +1,6 @@
 """A store in a file beside the index: a graph over bfloat16 vectors, mapped into memory (`usearch`, an extra)."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from lmworks.retrieve.vector_store import BLOCK, EXPANSION, GRAPH, StoreError, V
 
 if TYPE_CHECKING:
     from usearch.index import Index as Graph
+
+FIRST = 1_024  # vectors that one thread adds: those that are added at once do not see each other
 
 
 class UsearchStore:
@@ -21,9 +24,10 @@ class UsearchStore:
     def build(cls, folder: Path, vectors: Vectors) -> "UsearchStore":
         graph_type = import_usearch()
         graph = graph_type(ndim=vectors.matrix.shape[1], metric="ip", dtype="bf16")
-        for start in range(0, len(vectors), BLOCK):
-            positions = np.arange(start, min(start + BLOCK, len(vectors)))
-            graph.add(positions, vectors.matrix[vectors.rows[positions]])
+        edges = [0, *range(min(FIRST, len(vectors)), len(vectors), BLOCK), len(vectors)]
+        for start, end in itertools.pairwise(edges):
+            positions = np.arange(start, end)
+            graph.add(positions, vectors.matrix[vectors.rows[positions]], threads=1 if end <= FIRST else 0)
         graph.save(str(folder / f"{GRAPH}.part"))
         graph.reset()
         (folder / f"{GRAPH}.part").replace(folder / GRAPH)

@@ -210,7 +210,8 @@ def _field_names(cls: type) -> list[str]:
 
 
 def _below(cls: type, key: str) -> list[str]:
-    """The dotted names of a key in the tables of a dataclass, and in theirs: `algorithm.beta`; the shortest of them."""
+    """The dotted names of a key, or of what other libraries call so, in the tables of a dataclass, and in theirs:
+    `algorithm.beta`; the shortest of them."""
     level, seen = [("", cls)], {cls}
     while level:
         tables = [
@@ -219,7 +220,11 @@ def _below(cls: type, key: str) -> list[str]:
             for name in _field_names(table)
             for inner in _dataclasses_of(_hints(table)[name])
         ]
-        if found := dict.fromkeys(f"{prefix}{key}" for prefix, table in tables if key in _field_names(table)):
+        named = [
+            (prefix, (key,) if key in _field_names(table) else getattr(table, "OTHER_NAMES", {}).get(key, ()))
+            for prefix, table in tables
+        ]
+        if found := dict.fromkeys(f"{prefix}{name}" for prefix, names in named for name in names):
             return list(found)
         level = [(prefix, table) for prefix, table in tables if table not in seen]
         seen.update(table for _, table in level)
@@ -286,7 +291,11 @@ def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list
     if isinstance(value, Mapping) and value.get("kind") is not None and kinds:
         if value["kind"] not in kinds:
             raise ConfigError([*path, "kind"], unknown("kind", str(value["kind"]), list(kinds)))
-        return _convert(kinds[value["kind"]], value, path)
+        chosen = kinds[value["kind"]]
+        for key in value.keys() - {*_field_names(chosen), *getattr(chosen, "OTHER_NAMES", {})}:
+            if having := [f"kind={kind}" for kind, option in kinds.items() if key in _field_names(option)]:
+                raise ConfigError([*path, key], unknown("key", key, _field_names(chosen), having))
+        return _convert(chosen, value, path)
     for option in options:
         try:
             return _convert(option, value, path)

@@ -222,7 +222,7 @@ STAGES: dict[str, Stage] = {
     "align.offline": Stage(
         run="lmworks.align.stage_offline:offline",
         config="lmworks.align.config:OfflineConfig",
-        version=6,
+        version=7,
         purpose="teach a model what people and judges prefer, from rows: DPO",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),

@@ -19,7 +19,7 @@ from lmworks.align.config import (
     RowBrakesConfig,
     SimPOConfig,
 )
-from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched, with_own_reference
+from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
 from lmworks.align.preference_losses import REFERENCE, Pairs, dpo, orpo, simpo
@@ -29,7 +29,6 @@ from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.train.config import TrainConfig
 from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.loop import train
-from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.optimizer_config import AdamW
@@ -147,15 +146,12 @@ def test_a_brake_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path)
     loader.brakes = Brakes(RowBrakesConfig(action=action))
     run = Run(checkpoint, objective, loader, TrainConfig(AdamW(rate=0.1, decay=0.0), log=1), tmp_path)
     loader.policy = run.model
-    if action == "stop":
-        with pytest.raises(TrainingStoppedError, match=r"brakes\.log_ratio_chosen"):
-            train(run)
-    else:
-        train(run)
+    train(run)
+    assert ("brakes.log_ratio_chosen" in run.stop) == (action == "stop")
     lines = read_log(tmp_path / "log.jsonl")
     acted = next(line["step"] for line in lines if "log_ratio_chosen is" in line.get("text", ""))
     steps = {line["step"]: line for line in lines if line["kind"] == "step"}
-    assert all(steps[number]["log_ratio_chosen"] < -0.5 for number in range(acted - 4, acted))
+    assert all(steps[number]["log_ratio_chosen"] < -0.5 for number in range(acted - 4, acted + 1))
     assert acted == 30 or action == "stop" or steps[acted + 1]["rate"] < 0.6 * steps[acted]["rate"]
     again = kind(GroupLoaderConfig(64, 4, steps=30), shown)
     again.brakes = Brakes(RowBrakesConfig(action=action))
@@ -251,6 +247,12 @@ def test_the_batch_follows_the_steps_that_are_given():
 
 def test_before_the_first_step_kto_is_neither_right_nor_wrong_in_bfloat16():
     model = tiny_llama().model.bfloat16()
-    batches = with_baseline(model, with_own_reference(model, groups("kto").batches(1)))
+    together = np.split(np.arange(ROWS), 2)
+    columns = {**groups("kto").columns, REFERENCE: reference_sums(model, groups("kto"), together=together, apart=2)}
+    shown = replace(groups("kto"), columns=columns)
+    batches = [shown.batch(each) for each in together]
+    (whole,) = with_baseline(model, [shown.batch(range(ROWS))], micro_batch=ROWS // 2)
+    assert whole.columns["baseline"].unique().tolist() == [0]
+    batches = with_baseline(model, batches)
     losses = [OBJECTIVES["kto"].losses(model, OBJECTIVES["kto"].examples(each, 0))["kto"] for each in batches]
-    assert [float(each.metrics["accuracy"]) for each in losses] == [0.5] * ROWS
+    assert [float(each.metrics["accuracy"]) for each in losses] == [ROWS / 4] * 2

@@ -1,6 +1,7 @@
 """Learning from a fixed set of rated completions, beside replay; and rollouts of an endpoint."""
 
 import json
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -83,6 +84,8 @@ def test_replay_is_a_second_loss_of_its_weight(tmp_path):
     losses, alone = objective.losses(run.model, examples), plain.losses(run.model, batch)["policy"]
     assert float(losses["policy"].sum.detach()) == pytest.approx(float(alone.sum.detach()), abs=1e-5)
     assert objective.counts(examples)["replay"] == losses["replay"].count == int(groups.learned.sum())
+    parts = [replace(objective, share=(rank, 2)).examples(batch, 0).lengths[len(batch) :] for rank in range(2)]
+    assert torch.cat(parts).tolist() == examples.lengths[len(batch) :].tolist()
     assert float(losses["replay"].sum.detach()) == pytest.approx(0.5 * float(losses["replay"].metrics["nats"]))
 
 

@@ -36,6 +36,9 @@ BOTH, ONLINE = (OfflineConfig, OnlineConfig), (OnlineConfig,)
         (ONLINE, {**REMOTE, **CAPPED, "temperature": 0.5}, "temperature"),
         (ONLINE, {**SENT, **CAPPED, **FULL}, "method.kind=lora"),
         (ONLINE, {"algorithm": {"num_generations": 4}}, 'did you mean "group_size"'),
+        (ONLINE, {"num_generations": 4}, 'did you mean "algorithm.group_size"'),
+        ((OfflineConfig,), {"algorithm": {"kind": "simpo", "loss": "ipo"}}, 'did you mean "kind=dpo"'),
+        (ONLINE, {**FULL, "train": TWO, "replay": ["x"], "replay_rows": 1}, "replay_rows"),
         (ONLINE, {"algorithm": {"name": "rloo", "num_iterations": 2}}, "algorithm.num_iterations=1"),
     ],
 )

@@ -1,6 +1,7 @@
 """`lmworks align`: rows of preferences to a folder that is loaded and served; what is refused before it begins."""
 
 import json
+import re
 
 import pytest
 
@@ -77,6 +78,20 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
         assert numbers[f"held_out_{name}"] == validations[-1][name]
     assert numbers["held_out"] == 2 and 0 < numbers["rollout_share"] < 1
     assert [line["step"] for line in lines if line["kind"] == "sample"] == [0, 0, 2, 2]
+
+
+def test_a_run_that_a_brake_stops_leaves_its_report_and_weights_and_makes_no_folder(folder, tiny_folder):
+    brakes = ("--set", "brakes.log_ratio_chosen=1", "--set", "brakes.patience=2")
+    asked = ("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, *brakes, "--out", "stopped")
+    said = refused(*asked, cwd=folder)
+    assert "stopped after step 2: log_ratio_chosen is" in said and not (folder / "stopped").exists()
+    kept = (folder / re.search(r"Report: (\S+)/report\.html", said)[1]).resolve()
+    assert "stopped after step 2: log_ratio_chosen is" in (kept / "report.html").read_text()
+    lines = read_log(kept / LOG)
+    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, 2]
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [0, 2]
+    assert lmworks.load(kept).chat_template == lmworks.load(tiny_folder).chat_template
+    assert refused(*asked, cwd=folder).splitlines()[-1] == said.splitlines()[-1]
 
 
 def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder):

@@ -22,7 +22,7 @@ _LIMITS = {
     "log_ratio_chosen": (
         -1,
         "below",
-        "nats a token: what people want got less likely, too",
+        "nats a token (what people want got less likely, too),",
         "lower the rate, raise algorithm.beta, or hold it up by algorithm.nll or algorithm.desirable",
     ),
 }
@@ -37,7 +37,7 @@ class Brakes:
     silent  batches of rollouts in a row without a signal
     passed  limit → how often in a row it was passed
     first   numbers of the first rollouts
-    events  for the log; `stop` the reason to save and end the run, "" without one
+    events  for the log; `stop` the reason to end the run, "" without one
     """
 
     config: BrakesConfig | RowBrakesConfig
@@ -75,7 +75,7 @@ class Brakes:
             value = metrics[name] / first
             self.passed[name] = self.passed.get(name, 0) + 1 if (value - limit) * sign > 0 else 0
             if self.passed[name] >= self.config.patience:
-                reason = reason or f"{name} is {value:.3g} {unit}, {side} brakes.{name}={limit:g}: {remedy}"
+                reason = reason or f"{name} is {value:.3g} {unit} {side} brakes.{name}={limit:g}: {remedy}"
         if reason:
             return reason
         if self.silent >= (getattr(self.config, "no_signal_batches", None) or math.inf):
@@ -84,7 +84,8 @@ class Brakes:
         return ""
 
     def state(self) -> dict[str, Any]:
-        return {"factor": self.factor, "silent": self.silent, "passed": dict(self.passed), "first": dict(self.first)}
+        numbers = {"factor": self.factor, "silent": self.silent, "stop": self.stop}
+        return {**numbers, "passed": dict(self.passed), "first": dict(self.first)}
 
 
 class RowLoader(GroupLoader):

@@ -1,8 +1,9 @@
 """The configs of offline alignment, free of torch; `online_config.py` has those of reinforcement learning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config_checks import below_one, positive, within
@@ -20,6 +21,7 @@ class DPOConfig:
     nll              Weight of the chosen completion's own loss beside it; 0: none.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {"loss_type": ("loss",), "rpo_alpha": ("nll",)}  # TRL's
     beta: float = 0.1
     loss: Literal["sigmoid", "ipo", "robust", "cdpo", "sigmoid_norm"] = "sigmoid"
     label_smoothing: float = 0.0
@@ -140,6 +142,11 @@ class AlignConfig:
     train        The loop.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {  # TRL's, for the error that names ours
+        "learning_rate": ("rate",),
+        "max_length": ("length",),
+        "max_steps": ("steps",),
+    }
     rows: tuple[str, ...] = ()
     base: str = ""
     family: str = ""

@@ -22,7 +22,7 @@ from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective, to_device
+from lmworks.train.objectives.objective import Objective, select_rows, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 BASELINE = "baseline"  # the column with z0, the same in a whole step
@@ -57,22 +57,13 @@ def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
 
 
 @torch.no_grad()
-def with_own_reference(model: Transformer, batches: Sequence[GroupBatch]) -> list[GroupBatch]:
-    """The batches before the first step, with the policy as its reference in the arithmetic of `with_baseline` and of
-    the loss, which read the two completions of a row apart: every ratio is exactly 1."""
-
-    def own(batch: GroupBatch) -> Tensor:  # (rows, 2)
-        parts = (to_device(sequences_of(_part(batch, number)), model.tokens.device) for number in (0, 1))
-        return torch.stack([completion_sums(model, part) for part in parts], 1).to(batch.columns[REFERENCE])
-
-    return [replace(batch, columns={**batch.columns, REFERENCE: own(batch)}) for batch in batches]
-
-
-@torch.no_grad()
-def with_baseline(model: Transformer, batches: Sequence[GroupBatch], total: Total = list) -> list[GroupBatch]:
-    """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`."""
+def with_baseline(
+    model: Transformer, batches: Sequence[GroupBatch], total: Total = list, micro_batch: int | None = None
+) -> list[GroupBatch]:
+    """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`; of `micro_batch`
+    rows in a forward, as the loss and the reference are, by default a batch."""
     ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
-    for batch in batches:
+    for batch in (piece for whole in batches for piece in _pieces(whole, micro_batch or len(whole))):
         mismatched = to_device(_part(batch, 1), model.tokens.device)
         policy = completion_sums(model, sequences_of(mismatched)).double()
         ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
@@ -89,12 +80,13 @@ class KTOLoader(RowLoader):
     """A loader whose batches have the baseline of their step under `policy`, over all ranks."""
 
     policy: Transformer | None = None
+    micro_batch: int | None = None
     ranks: Ranks = ALONE
 
     def __next__(self) -> GroupBatch:
         batch = super().__next__()
         assert self.policy is not None, "the run's model makes the baseline: set policy before the first step"
-        return with_baseline(self.policy, [batch], self.ranks.total)[0]
+        return with_baseline(self.policy, [batch], self.ranks.total, self.micro_batch)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +119,10 @@ class KTO(Objective[GroupBatch]):
         metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
         metrics["log_ratio_chosen"] = (chosen / sequences.mask[:, 1:].sum(-1)).sum()
         return {"kto": Loss(loss, len(examples), metrics)}
+
+
+def _pieces(batch: GroupBatch, size: int) -> list[GroupBatch]:
+    return [select_rows(batch, slice(start, start + size)) for start in range(0, len(batch), size)]
 
 
 def _part(batch: GroupBatch, number: int) -> GroupBatch:

@@ -16,7 +16,7 @@ from lmworks.model.masks import SharedPrefix
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
-from lmworks.train.objectives.objective import to_device
+from lmworks.train.objectives.objective import select_rows, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 _TOGETHER = 4096  # padded tokens of a forward: sequences of nearly one length, so that little of it is padding
@@ -173,12 +173,14 @@ def reference_sums(
     progress: Report = no_report,
     together: Sequence[NDArray[np.int64]] | None = None,
     ranks: Ranks = ALONE,
+    apart: int = 1,
 ) -> NDArray[np.float32]:
     """Σ ln p of each sequence's completion, (sequences,), under a reference model: a column of `groups`. All processes
     call it, and each computes a share.
 
     together  numbers of the groups of each forward; of the others the sums are 0. In bfloat16 a sum differs by tenths
               of a nat with what is beside it: with a run's own micro-batches, its first steps have ratios of 1.
+    apart     Forwards of each: one of all first sequences of these groups, one of all second ones, …
     """
     was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
@@ -188,7 +190,8 @@ def reference_sums(
     for numbers in together:
         sequences = to_device(sequences_of(groups.batch(numbers)), device)
         places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
-        found[places] = completion_sums(model, sequences).cpu().numpy()
+        for part in (slice(number, None, apart) for number in range(apart)):
+            found[places[part]] = completion_sums(model, select_rows(sequences, part)).cpu().numpy()
         done += len(numbers)
         progress(done, sum(map(len, together)), "rows under the reference")
     model.train(was)

@@ -87,6 +87,7 @@ class GRPOConfig(UpdatesConfig):
     mask_truncated    Completions that the length ended teach nothing.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {**UpdatesConfig.OTHER_NAMES, "loss_type": ("name",)}
     name: PolicyGradient = "grpo"
     advantage: Advantage | None = None
     ratio: Literal["token", "sequence", "clipped_is_weight", "none"] | None = None
@@ -258,6 +259,11 @@ class OnlineConfig(AlignConfig):
     remote       The engine that samples, where it is not the one in this process.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **AlignConfig.OTHER_NAMES,
+        "reward_funcs": ("rewards",),
+        "reward_weights": ("rewards",),
+    }
     length: int = 512
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
@@ -304,8 +310,10 @@ class OnlineConfig(AlignConfig):
         if self.train.precision == "float16":
             raise ValueError("the engine samples in bfloat16 or float32: set train.precision to one of these")
         parallel, algorithm = self.train.parallel, self.algorithm
-        if self.prompts < parallel.data:
-            raise ValueError(f"each of {parallel.data} processes samples for a prompt at least: raise prompts")
+        if self.prompts < parallel.data or (self.replay and self.replay_rows < parallel.data):
+            raise ValueError(
+                f"each of {parallel.data} processes has a prompt, and a row of replay: raise prompts or replay_rows"
+            )
         if isinstance(algorithm, OnlineDPOConfig) and (self.replay or parallel.devices > 1 or self.remote):
             raise ValueError("online_dpo is of one process, its own engine and no replay: leave those out")
         if self.remote is not None and (self.temperature != 1.0 or getattr(algorithm, "importance_cap", None) is None):

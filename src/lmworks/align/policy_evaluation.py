@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from lmworks.align.config import AlignConfig
-from lmworks.align.kto import KTO, with_baseline, with_own_reference
+from lmworks.align.kto import KTO, with_baseline
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
@@ -36,7 +36,7 @@ def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> C
     def validation() -> Validation:
         shown = batches
         if isinstance(objective, KTO):
-            shown = with_baseline(run.model, batches if run.position.step else with_own_reference(run.model, batches))
+            shown = with_baseline(run.model, batches)
         return validate(run.model, objective, shown, 1, None, run.device, signature)
 
     return validation

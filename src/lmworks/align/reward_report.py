@@ -129,8 +129,8 @@ def reward_section(
     return Section("Held out", text, (Table(("what", "value"), rows),), alarms=alarms), numbers
 
 
-def held_out_section(log: Path) -> tuple[Section, dict[str, Any]]:
-    """The validations of a policy before and after, and the last numbers for the manifest."""
+def held_out_section(log: Path, of: str) -> tuple[Section, dict[str, Any]]:
+    """The validations of a policy before and after, `of` so many rows, and the last numbers for the manifest."""
     lines = [line for line in read_log(log) if line["kind"] == "validation"]
     first, last = lines[0], lines[-1]
     names = [name for name in last if f"{name}_interval" in last and name != "loss"]
@@ -141,4 +141,4 @@ def held_out_section(log: Path) -> tuple[Section, dict[str, Any]]:
 
     rows = tuple((name, written(first, name), written(last, name)) for name in names)
     numbers = {f"held_out_{name}": last[name] for name in names}
-    return Section("Held out", "", (Table(("what", "before", "after"), rows, "with 95 % intervals"),)), numbers
+    return Section("Held out", "", (Table(("what", "before", "after"), rows, f"{of}, with 95 % intervals"),)), numbers

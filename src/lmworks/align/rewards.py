@@ -76,11 +76,12 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         for name in self.weights.keys() - {VERIFIER}:
             check_items(self._given.get(name) or verifier(name), items)
         for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
-            own = _own_verifier(item)
+            name = _own_verifier(item)
             try:
-                check_items(verifier(own), [item])
+                own = verifier(name)
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
+            check_items(own, [item], number)
 
     def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
         """Weighted sums, one for each item's response; `Unscored` where a part of a weight other than 0 is."""

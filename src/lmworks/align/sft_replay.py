@@ -60,17 +60,20 @@ class Imitation(Objective[GroupBatch]):
 
 @dataclass(frozen=True, slots=True)
 class WithReplay(Objective[Sequences]):
-    """An objective on rollouts, and beside it the loss of `rows` of the `groups` in each step, `weight` times."""
+    """An objective on rollouts, and beside it the loss of `rows` of the `groups` in each step, `weight` times; rank and
+    number of the processes that divide them are `share`."""
 
     unit: ClassVar[str] = ""
     objective: Objective[Sequences]
     groups: TokenGroups
     rows: int
     weight: float
+    share: tuple[int, int] = (0, 1)
 
     def examples(self, batch: Sequences, seed: int) -> Sequences:
         """The rollouts and, below them, the rows."""
-        places = seed * self.rows + np.arange(self.rows)
+        rank, world_size = self.share
+        places = seed * self.rows + np.arange(rank, self.rows, world_size)
         rows = sequences_of(self.groups.batch(Permutation(len(self.groups), "replay")(places % len(self.groups))))
         length = max(batch.ids.shape[1], rows.ids.shape[1])
 

@@ -2,6 +2,7 @@
 reward model."""
 
 import copy
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from lmworks.align.policy_evaluation import suite_config, suite_section, validat
 from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import REPORT, StageContext, StageResult, hash_file, hash_json, write_text
 from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
@@ -39,11 +40,12 @@ from lmworks.model.config import ScoreHead
 from lmworks.model.download import MODELS, digest_of_model, located
 from lmworks.progress import no_report
 from lmworks.records import LabelledCompletion, Preference, Rated, RejectedRecord, Stepwise, Verifiable
-from lmworks.report import Section, Table
+from lmworks.report import Section, Table, to_html
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
 from lmworks.train.held_out import samples_of
+from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import device_of_rank, join
@@ -99,7 +101,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         run = Run(base, objective, loader, config.train, folder, device=device_of_rank(), adapt=adapt, **reports)
         loader.brakes = Brakes(config.brakes)
         if isinstance(loader, KTOLoader):
-            loader.policy, loader.ranks = run.model, ranks
+            loader.policy, loader.ranks, loader.micro_batch = run.model, ranks, config.train.micro_batch
         return run
 
     def seconds(together: int) -> float:
@@ -117,13 +119,14 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
     seen, first = min(config.steps * config.batch, there), None
+    apart = 2 if isinstance(objective, KTO) else 1  # it reads the two completions of a row apart
     if referenced:
         order = Permutation(there, f"{config.seed} 0 pairs")(np.arange(seen))  # of `GroupLoader`
         batches, size = np.split(order, range(config.batch, seen, config.batch)), config.train.micro_batch or 1
         shares = range(1, ranks.config.data)  # of a batch, as `GroupLoader` divides it
         parts = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
         pieces = [piece for part in parts if len(part) for piece in np.split(part, range(size, len(part), size))]
-        groups = with_reference(groups, checkpoint, tuned, context, pieces)
+        groups = with_reference(groups, checkpoint, tuned, context, pieces, apart)
         first = groups.batch(order[:4])
     run = run_on(groups, config, context.work / "run", checkpoint)
     if first is not None and not run.checkpoints.steps():
@@ -132,7 +135,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     if held_out:
         shown = group_rows(objective, held_out, checkpoint, length, left_out)
         alone = np.split(np.arange(len(shown)), len(shown))  # as they are validated
-        shown = with_reference(shown, checkpoint, tuned, context, alone) if referenced else shown
+        shown = with_reference(shown, checkpoint, tuned, context, alone, apart) if referenced else shown
         run.validate = validation_on(run, objective, shown)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
@@ -153,20 +156,34 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         ("cut", f"{groups.cut}", f"of more than {length:,} tokens, which lost their ends"),
         *map(tuple, reasons),
     )
-    found = [(Section("The run", " ".join(doubts), (Table(("what", "value", "why"), reasons),)), counts)]
+    alarms = ()
+    if 10 * len(left_out) > len(rows):
+        lost = f"{len(left_out):,} of {len(rows):,} rows are left out"
+        alarms = (f"{lost}, as a completion begins behind length={length:,} tokens, or is empty: raise length",)
+    found = [(Section("The run", " ".join(doubts), (Table(("what", "value", "why"), reasons),), alarms=alarms), counts)]
     if shown is not None and isinstance(objective, Reward):
         found.append(reward_section(run.model, objective, groups, shown))
     elif shown is not None:
-        found.append(held_out_section(context.output / LOG))
+        found.append(held_out_section(context.output / LOG, f"{len(shown):,} rows"))
     if config.suites:
         found.append(suite_section(config, context, find_base(config.base, context)))
-    return with_sections(result, found)
+    return with_sections(run, context, result, found)
 
 
-def with_sections(result: StageResult, found: Sequence[tuple[Section, Mapping[str, Any]]]) -> StageResult:
-    """The result with further sections before its own, and their numbers."""
+def with_sections(
+    run: Run, context: StageContext, result: StageResult, found: Sequence[tuple[Section, Mapping[str, Any]]]
+) -> StageResult:
+    """The result with further sections before its own, and their numbers. TrainingStoppedError for a run that a brake
+    ended: its report, log and weights stay in the work folder, and no later stage takes them for those of all steps."""
     metrics = {name: value for _, numbers in found for name, value in numbers.items()}
     sections = (*(section for section, _ in found), *result.sections)
+    if run.stop:
+        reason, kept = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
+        shutil.rmtree(kept, ignore_errors=True)  # of this command before
+        shutil.copytree(context.output, kept)
+        shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
+        write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand beside this page.", shown))
+        raise TrainingStoppedError(f"{reason}. Report: {kept / REPORT}, beside log.jsonl and the last weights")
     return replace(result, metrics={**result.metrics, **metrics}, sections=sections)
 
 
@@ -178,7 +195,8 @@ def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
     types = {KINDS_OF_ROWS[type(row)] for row in rows}
     if len(types) != 1:
         found = f"both {' and '.join(sorted(types))}" if types else "no row"
-        raise ValueError(f"there is {found} in {', '.join(config.rows)}: a model learns from rows of one type")
+        remedy = "name files with rows of one type by `--data`, the setting rows"
+        raise ValueError(f"there is {found} in {', '.join(config.rows)}: {remedy}")
     if len({verdict for row in rows for verdict in _verdicts(row)}) == 1:
         what = "one rating" if isinstance(rows[0], Rated) else "one label"
         raise ValueError(f"all {len(rows):,} rows have {what}: {kind} learns from what differs, add rows of the others")
@@ -240,7 +258,8 @@ def with_reference(
     checkpoint: Checkpoint,
     tuned: FinetuneConfig,
     context: StageContext,
-    together: Sequence[NDArray[np.int64]] | None = None,
+    together: Sequence[NDArray[np.int64]],
+    apart: int,
 ) -> TokenGroups:
     """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
     adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
@@ -249,7 +268,7 @@ def with_reference(
         dtype, device = DTYPES[tuned.train.precision], device_of_rank()
         model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(device, dtype)
         progress = context.progress if ranks.first else no_report
-        sums = reference_sums(model, groups, device, progress, together, ranks)
+        sums = reference_sums(model, groups, device, progress, together, ranks, apart)
         if ranks.first:
             with new_file(kept) as private, private.open("wb") as stream:
                 np.save(stream, sums)

@@ -53,7 +53,7 @@ from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
 from lmworks.train.held_out import samples_of
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.parallel.ranks import ALONE, Ranks, device_of_rank, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps
@@ -91,7 +91,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         prompts, lost = len(found), len(rows) - len(whole)
         lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in found]
     micro_batch = micro_batch_of(config, lengths)
-    objective, measures = objective_of(config, checkpoint, context.base), bool(held_out or config.held_out_files)
+    objective, measures = objective_of(config, checkpoint, context.base, ranks), bool(held_out or config.held_out_files)
 
     def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
         loader = RolloutLoader(replace(config, steps=steps), completions, ranks, progress=progress)
@@ -129,7 +129,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if held_out and isinstance(completions, SampledCompletions):
         run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out), run.validate)
         if config.train.parallel.generates:
-            run.sample = samples_of(run, [each.ids for each in held_out[:SHOWN]])
+            run.sample = samples_of(run, list(dict.fromkeys(each.ids for each in held_out))[:SHOWN])
     result = train_and_deliver(run, context, tuned)
     if not ranks.first:
         return result
@@ -149,11 +149,12 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
     sections: list[tuple[Section, Mapping[str, Any]]] = [(Section("The run", doubts, tables), numbers)]
     if measures:
-        sections.append(held_out_section(context.output / LOG))
+        of = f"{len(held_out):,} prompts" if held_out else "held_out_files"
+        sections.append(held_out_section(context.output / LOG, of))
     sections.append((rollouts_section(context.output / LOG), {}))
     if config.suites:
         sections.append(suite_section(config, context, find_base(config.base, context)))
-    return with_sections(result, sections)
+    return with_sections(run, context, result, sections)
 
 
 def micro_batch_of(config: OnlineConfig, lengths: Sequence[int]) -> int:
@@ -179,22 +180,24 @@ def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transforme
     return lambda model: add_critic(method(model))
 
 
-def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path) -> Objective:
-    """The algorithm's objective, with replay beside it where there is any."""
+def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path, ranks: Ranks = ALONE) -> Objective:
+    """The algorithm's objective, with replay beside it where there is any, which the processes divide."""
     if isinstance(config.algorithm, OnlineDPOConfig):
         return Pairs(config.algorithm.dpo, config.temperature)
     objective = PolicyOptimization(config.algorithm, config.max_completion_length, config.temperature)
     if not config.replay:
         return objective
     groups = sft_groups(config.replay, config.length, checkpoint, base)
-    return WithReplay(objective, groups, config.replay_rows, config.replay_weight)
+    return WithReplay(objective, groups, config.replay_rows, config.replay_weight, ranks.rows)
 
 
 def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated]:
     """Rows with prompts, or rated completions. ValueError for both together, or none."""
     rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated), METHODS)
     if not rows or len({type(row) for row in rows}) != 1:
-        raise ValueError("a run learns from prompts, or from completions with a rating: give rows of one kind")
+        found = f"{'both are' if rows else 'there is no row'} in {', '.join(config.rows)}"
+        kinds = "a run learns from prompts, or from completions with a rating"
+        raise ValueError(f"{kinds}, and {found}: name files with rows of one kind by `--data`, the setting rows")
     rolls_out = config.environment or config.remote or config.overlong or config.reward_models
     if isinstance(rows[0], Rated) and (rolls_out or isinstance(config.algorithm, OnlineDPOConfig)):
         raise ValueError(

@@ -100,4 +100,7 @@ def _share(data: list[str]) -> float:
     from lmworks.data.conversations import conversation_files, read_dialogues
     from lmworks.data.document_tokens import question_hash
 
-    return held_out_share(question_hash(row) for _, row in read_dialogues(conversation_files(data)))
+    hashes = [question_hash(row) for _, row in read_dialogues(conversation_files(data))]
+    if not hashes:
+        raise ValueError(f"there is no row in {', '.join(data)}: name files with conversations by --data")
+    return held_out_share(hashes)

@@ -126,16 +126,17 @@ def best_reference(
     return each_referenced(lambda item, response: max(measure(response.text, one) for one in item.references))
 
 
-def check_items(metric: Metric, items: Sequence[Item]) -> None:
-    """ValueError, with the row and the remedy, for an item without what the metric needs."""
-    for number, item in enumerate(items, 1):
+def check_items(metric: Metric, items: Sequence[Item], first: int = 1) -> None:
+    """ValueError, with the row (of which `first` is the number of the first) and the remedy, for an item without what
+    the metric needs."""
+    for number, item in enumerate(items, first):
         for need in metric.needs:
             own = need.removeprefix("fields.")
             column = getattr(item, need) if own == need else item.fields.get(own)
             if not column or (need in ("references", "contexts", "choices") and not all(map(str.strip, column))):
-                empty = "an empty text in" if column else "no"
+                empty, named = "an empty text in" if column else "no", need + " (answer)" * (need == "references")
                 raise ValueError(
-                    f"row {number} ({item.id}) has {empty} {need}, which {metric.name} needs: fill the column, drop "
+                    f"row {number} ({item.id}) has {empty} {named}, which {metric.name} needs: fill the column, drop "
                     f"the row, or leave the metric out"
                 )
 

@@ -26,8 +26,9 @@ def train(run: Run) -> Position:
     """Take all steps that are left, from the last checkpoint in the run's folder or from the beginning.
 
     ValueError for data without anything to learn, TrainingStoppedError when a guard ends it. What is on the disk then
-    is the last checkpoint, as after a kill. A first Ctrl-C or SIGTERM is taken after the step that runs: the run is
-    saved, and the signal then does what it does. LockedError where another run of this folder is alive.
+    is the last checkpoint, as after a kill. A brake ends it as its last step would, and `run.stop` says why. A first
+    Ctrl-C or SIGTERM is taken after the step that runs: the run is saved, and the signal then does what it does.
+    LockedError where another run of this folder is alive.
     """
     with lock(run.folder / LOCK) if run.ranks.first else nullcontext():
         return _train(run)
@@ -50,12 +51,12 @@ def _train(run: Run) -> Position:
             _validate_and_sample(run)
         clock = _Clock(run)
         with interruptions() as interruption:
-            while run.position.cursor < run.loader.steps and not _interrupted(run, interruption):
+            while not run.ended and not _interrupted(run, interruption):
                 taken = step(run)
                 _heed_brakes(run, taken)
                 if taken is None:
                     continue
-                number, last = run.position.step, run.position.cursor == run.loader.steps
+                number, last = run.position.step, run.ended
                 clock.add(taken)
                 if number % run.config.log == 0 or last:
                     numbers = _step_numbers(run, taken)
@@ -65,10 +66,9 @@ def _train(run: Run) -> Position:
                 if run.ranks.any(clock.save_is_due()):
                     run.save()
                     clock.saved = time.monotonic()
-            finished = run.position.cursor == run.loader.steps
             # Its last step may have been left out, and then the weights that are delivered were not validated.
             validates = run.validate is not None and run.config.validate
-            if validates and finished and run.ranks.any(not run.log.has("validation", run.position.step)):
+            if validates and run.ended and run.ranks.any(not run.log.has("validation", run.position.step)):
                 _validate_and_sample(run)
             run.save()  # at the end, or at an interruption
             run.checkpoints.wait()
@@ -121,8 +121,7 @@ def step(run: Run) -> StepGradients | None:
 
 
 def _heed_brakes(run: Run, taken: StepGradients | None) -> None:
-    """Show the loader's brakes the step, and log what they did. TrainingStoppedError, with the run saved, where they
-    say that it is to end."""
+    """Show the loader's brakes the step, and log what they did."""
     brakes = run.loader.brakes
     if brakes is None:
         return
@@ -131,13 +130,8 @@ def _heed_brakes(run: Run, taken: StepGradients | None) -> None:
     for text in brakes.events:
         run.log.write("event", run.position.step, text=text)
     brakes.events.clear()
-    if brakes.stop:
-        run.log.write("event", run.position.step, text=f"stopped: {brakes.stop}")
-        run.save()
-        run.checkpoints.wait()
-        raise TrainingStoppedError(
-            f"{_place(run)}: {brakes.stop}. The run is saved in {run.checkpoints.path(run.position.step)}"
-        )
+    if run.stop:
+        run.log.write("event", run.position.step, text=f"stopped: {run.stop}")
 
 
 def _interrupted(run: Run, interruption: Interruption) -> bool:
@@ -170,7 +164,7 @@ def _validate_and_sample(run: Run) -> None:
     with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))
-        ends = not number or run.position.cursor == run.loader.steps
+        ends = not number or run.ended
         for beginning, continuation in run.sample() if run.sample and (ends or not run.compares) else ():
             run.log.write("sample", number, beginning=beginning, text=continuation)
 

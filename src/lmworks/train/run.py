@@ -51,7 +51,7 @@ PROJECTIONS = "projections."  # of a student's hidden states to a teacher's widt
 
 class Brake(Protocol):
     """A loader's say in the run: the `factor` that the rate is multiplied with; `events` for the log, which the loop
-    takes out; and `stop`, why the run is to be saved and to end, or ""."""
+    takes out; and `stop`, why the run is to end, or ""."""
 
     factor: float
     events: list[str]
@@ -148,6 +148,16 @@ class Run:
         folder = self.folder / "checkpoints"
         self.log: RunLog | NoLog = NoLog()  # `loop.train` opens it
         self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks, saving.steps)
+
+    @property
+    def stop(self) -> str:
+        """Why a brake ends the run, or ""."""
+        return "" if self.loader.brakes is None else self.loader.brakes.stop
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left."""
+        return self.position.cursor >= self.loader.steps or bool(self.stop)
 
     def examples(self, batch: Any, seed: int) -> Any:
         """This process's examples of a batch of the loader."""

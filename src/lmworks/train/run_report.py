@@ -58,7 +58,7 @@ def _rise(validations: list[dict[str, Any]]) -> tuple[str, ...]:
         return ()
     return (
         f"over-fitted: the held-out loss was {best['loss']:.3f} at step {best['step']:,} and is {last['loss']:.3f} at "
-        f"the last one, {last['step']:,}, whose weights are delivered; train for fewer epochs, at a lower rate, or on "
+        f"the last one, {last['step']:,}, whose weights these are; train for fewer epochs, at a lower rate, or on "
         "more texts",
     )
 

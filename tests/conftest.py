@@ -1,4 +1,4 @@
-"""What all tests share: two threads, no network for the reference libraries, and the default weights."""
+"""What all tests share: one thread, no network for the reference libraries, and the default weights."""
 
 import ctypes
 import gc
@@ -13,7 +13,9 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports transformers
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-# Before torch is imported: threads that spin while they wait make a busy machine many times slower.
+# Before torch is imported, and for the processes that tests start. The models are tiny, and two processes test at once:
+# more threads would wait for each other. Those that spin while they wait make a busy machine many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Before anything opens a socket: see guard/loopback.py, which child processes load too.
 os.environ["LMWORKS_GUARD"] = "1"
@@ -30,6 +32,7 @@ from tokenizers import pre_tokenizers
 from hashing_encoder import HashingEncoder, make_document
 from lmworks.corpus.read.config import SandboxConfig
 from lmworks.corpus.read.sandbox import Sandbox
+from lmworks.kernels.library import set_threads
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.download import PullError, pull
 from lmworks.records import Document
@@ -39,7 +42,6 @@ from postgres_server import running_server
 from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
 gc.disable()  # until all is collected: a quarter of that time would be walks through what stays anyway
-torch.set_num_threads(2)
 # No deadline: two processes test at a time, and a busy machine proves nothing. `make test-all` asks for "full".
 settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True)
 settings.register_profile("full", deadline=None)
@@ -58,6 +60,12 @@ def nothing_leaves_this_machine() -> Iterator[None]:
     """Also when whoever tried to connect has swallowed the error."""
     yield
     assert loopback.VIOLATIONS == []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Of the compiled kernels too, where a test sets no other number."""
+    set_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

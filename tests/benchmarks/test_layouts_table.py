@@ -33,7 +33,7 @@ def _rows(settings: list[dict[str, Any]]) -> list[Any]:
     return [layouts.row(ParallelConfig(**each)) for each in settings]
 
 
-@pytest.mark.parametrize("name", ["2", *slow("2, more", "4")])
+@pytest.mark.parametrize("name", slow("2", "2, more", "4"))
 def test_what_is_held_and_sent_is_what_is_planned(name: str) -> None:
     processes = int(name[0])
     for row in on_ranks(processes, _rows, EXACT[name])[0]:

@@ -61,6 +61,7 @@ def test_a_student_of_half_the_layers_beside_its_teacher(workspace, teacher):
     assert last["loss"] == pytest.approx((last["next_token"] + last["divergence"]) / 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_stored_columns_train_the_same_student_as_the_model_does(workspace, teacher):
     """Those of the whole vocabulary, from the same begin: up to the rounding of log-probabilities."""
     inputs = [workspace / "tokens", workspace / "held", workspace / "model"]

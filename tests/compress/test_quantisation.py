@@ -21,6 +21,7 @@ from lmworks.compress.quantisation import quantise
 from lmworks.generate.engine import Engine
 from lmworks.kernels.weight_formats import Quantised
 from lmworks.model.gguf_write import save_gguf
+from slow_cases import slow
 
 TEXTS = [f"A lost laptop is reported within {number} hours, by telephone. " * 9 for number in range(9)]
 CALIBRATION = CalibrationConfig(sequences=8, length=64)
@@ -42,7 +43,7 @@ def log_probabilities(checkpoint, **settings):
     return np.array(Engine(checkpoint, 1, **settings).score([ids[:1]], [ids[1:]])[0].log_probabilities)
 
 
-@pytest.mark.parametrize("name", ["llama, biases", "llama 3", "mixtral", "qwen3", "phi3", "gemma 2", "gpt2"])
+@pytest.mark.parametrize("name", ["llama, biases", "mixtral", "gemma 2", *slow("llama 3", "qwen3", "phi3", "gpt2")])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gguf_file_and_the_engine_hold_what_the_method_gave(name, method, tiny_tokenizer, tmp_path):
     smaller = compressed(random_checkpoint(CONFIGS[name], tiny_tokenizer), method).checkpoint

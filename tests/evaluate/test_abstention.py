@@ -31,6 +31,7 @@ def test_unequal_lengths_are_refused():
         risk_coverage([0.5], [])
 
 
+@pytest.mark.slow
 def test_the_threshold_keeps_its_risk_in_nearly_all_draws() -> None:
     rng = np.random.default_rng(0)
     alpha, delta, draws = 0.2, 0.1, 400

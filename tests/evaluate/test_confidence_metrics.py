@@ -8,6 +8,7 @@ from lmworks.evaluate.confidence_metrics import bin_rows, ece_interval, ece_of_s
 from lmworks.evaluate.metric import Item, Response, score
 from lmworks.evaluate.registry import metric
 from lmworks.records import Scored, Unscored
+from slow_cases import slow
 
 GENERATOR = np.random.default_rng(0)
 CONFIDENCE = GENERATOR.beta(2, 1, 200)
@@ -39,7 +40,7 @@ def test_bins_of_equal_mass_hold_as_many_items_each_and_equal_confidences_stay_t
     assert np.count_nonzero(bin_rows([0.5] * 20, [1] * 20, equal_mass=True).sum(axis=0)) == 3
 
 
-@pytest.mark.parametrize("off", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("off", [0.05, *slow(0.0, 0.2)])
 def test_the_interval_holds_the_error_of_the_population(off):
     """60 samples of 150: with a coverage of 95 %, fewer than 52 happen once in 250 runs."""
     generator, held = np.random.default_rng(1), 0

@@ -55,6 +55,7 @@ def test_it_orders_documents_that_it_did_not_see(artefact):
     assert set(card["kendall"]) == {"learned-quality", "bleu", "bertscore"}
 
 
+@pytest.mark.slow
 def test_the_ratings_held_out_change_nothing_that_is_learned(artefact, minilm, tmp_path):
     held_out = read_json(artefact / "card.json")["held_out"]
     rows = [

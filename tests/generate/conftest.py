@@ -4,14 +4,12 @@ from collections.abc import Iterator
 
 import engine_cases
 import pytest
-import torch
 from listeners import Gate
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.kernels import library
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
@@ -22,18 +20,6 @@ _CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The models are tiny, and two processes test at a time: more threads would wait for each other."""
-    kernels, before = library.load(), torch.get_num_threads()
-    threads = 1 if kernels is None else kernels.threads
-    torch.set_num_threads(1)
-    library.set_threads(1)
-    yield
-    torch.set_num_threads(before)
-    library.set_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Gram
 from lmworks.generate.constraint_grammar import to_grammar
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.search_parameters import BeamParameters
+from slow_cases import slow
 
 ROWS = 400
 HOSTILE = {"allOf": [{"type": "string", "pattern": f"(.*a.{{{n}}}){{3}}"} for n in range(40)]}
@@ -92,7 +93,7 @@ def test_an_expression_that_explodes_later_is_an_error_and_harms_no_other(tiny_t
     compiler.close()
 
 
-@pytest.mark.parametrize("how", ["requests", "a search"])
+@pytest.mark.parametrize("how", ["a search", *slow("requests")])
 def test_who_can_be_read_in_many_ways_keeps_nobody_waiting(monkeypatch, how):
     """A mask of this grammar takes most of a second, thirty letters on. On the way neither text changes."""
     monkeypatch.setattr(constrained_decoding, "MASK_SECONDS", 0.4)

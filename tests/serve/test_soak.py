@@ -15,6 +15,7 @@ def served(model: Path | str, workspace: Path) -> Server:
     return server
 
 
+@pytest.mark.slow
 def test_clients_at_once_get_their_own_streams_and_what_was_acknowledged_survives_a_kill(tiny_folder, tmp_path):
     server = served(tiny_folder, tmp_path / "w")
     try:

@@ -82,6 +82,7 @@ def test_the_reference_is_weighted_to_the_recent_hours():
     assert weights[3] == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_alarms_of_a_month_are_as_many_as_stated(generator):
     """Six independent signals, a run each day; 11 years of days without any change."""
     stated, runs, signals, days = 2.0, 30.0, 6, 4000

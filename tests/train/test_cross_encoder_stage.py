@@ -21,6 +21,7 @@ from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load as load_recipe
+from slow_cases import slow
 
 SETTINGS = ["batch=32", "epochs=5", "length=48", "rate=0.004", "held_out=0.1", "train.checkpoint.steps=20"]
 CHANCE = {"reader": 2 * np.log(20), "reranker": np.log(2), "verifier": np.log(3)}  # nats
@@ -79,7 +80,7 @@ def unscored(folder) -> Path:
     return folder / "reranker"
 
 
-@pytest.mark.parametrize("task", ["reader", "reranker", "verifier"])
+@pytest.mark.parametrize("task", ["reader", "reranker", *slow("verifier")])
 def test_a_head_learns_what_its_rows_say(folder, unscored, task):
     made = unscored if task == "reranker" else taught(folder, task, task)
     head, metrics = CrossEncoder(load(made)), read_manifest(made).metrics

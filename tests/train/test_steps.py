@@ -20,6 +20,7 @@ from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.validation import validate
+from slow_cases import slow
 from training_cases import loader_config, new_checkpoint, run_of, spoil
 
 
@@ -108,7 +109,7 @@ def test_a_step_is_what_the_loop_takes(text_dataset, tmp_path):
         assert torch.equal(stepped.weights.masters[name], weight)
 
 
-@pytest.mark.parametrize("micro_batch", [None, 100, 3])
+@pytest.mark.parametrize("micro_batch", [3, *slow(None, 100)])
 def test_a_batch_grows_however_it_is_divided(micro_batch, text_dataset, tmp_path):
     """A ramp that wants the most takes it at its first look, and the whole step is what one forward gives."""
     run = run_of(tmp_path / "ramp", text_dataset, micro_batch=micro_batch, ramp=RampConfig(most=2, every=2, share=1e9))

@@ -129,6 +129,7 @@ def as_letters(item: EvaluationItem) -> str:
 
 
 @needs_data
+@pytest.mark.slow
 def test_items_of_mmlu_in_books_are_found_however_they_are_set_out(monkeypatch):
     """All with a question of five words or more, of which the policy then drops the documents (a share above 0.5);
     and not one of a thousand in the books as they are."""

@@ -6,6 +6,7 @@ import pytest
 
 from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
 from noise import book, book_names, check, made_prose, needs_books, wrapped
+from slow_cases import slow
 
 STANDING = {
     "verse": "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame",
@@ -66,7 +67,7 @@ def test_short_paragraphs_of_prose_are_joined(lines: str, joined: str) -> None:
 
 @needs_books
 @pytest.mark.parametrize("name", book_names())
-@pytest.mark.parametrize("width", [60, 72])
+@pytest.mark.parametrize("width", [72, *slow(60)])
 def test_hardly_a_paragraph_of_a_book_is_torn(name: str, width: int) -> None:
     blocks = [each for each in paragraphs(book(name)) if each and not each.startswith("#")]
     text = wrapped("\n\n".join(blocks), width)[0]

@@ -37,6 +37,7 @@ def test_words_of_a_real_book_are_corrected() -> None:
 
 
 @needs_books
+@pytest.mark.slow
 def test_clean_books_stay() -> None:
     """With the words of the others; and pages of them, which hold too few words to know what words are made of."""
     counts = {name: unbroken_counts(book(name)) for name in book_names()}

@@ -49,6 +49,7 @@ def test_vendored() -> None:
     assert [inspect_code(code("x = 1\n", uri)).scores["code_vendored"] for uri in uris] == [1, 1, 1, 0, 0]
 
 
+@pytest.mark.slow
 def test_the_standard_library_was_written_by_people_and_parses() -> None:
     paths = sorted(STDLIB.glob("*.py"))[:25]
     texts = {path.name: text for path in paths if (text := path.read_text("utf-8", errors="replace"))}

@@ -170,6 +170,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(loss.sum / loss.count, expected)
 
 
+@pytest.mark.slow
 def test_it_learns(text_dataset, tmp_path):
     config = bart(259, 64, 1, 4, 128, context_length=64)
     objective = Denoising((TextInfilling(),), MASK, None, END)

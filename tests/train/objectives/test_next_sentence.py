@@ -139,6 +139,7 @@ def test_the_loss_is_that_of_transformers_in_both_directions(objective_and_batch
     assert all(torch.equal(ours[name], weight) for name, weight in again.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     """Documents go from small tokens to large ones: what follows on A ends where documents end."""
     generator = np.random.default_rng(0)

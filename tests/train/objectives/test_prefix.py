@@ -100,6 +100,7 @@ def test_every_length_of_a_prefix_is_as_likely():
     assert abs(counts[1:5] - 500).max() < 5 * (2000 * 0.25 * 0.75) ** 0.5  # five standard deviations
 
 
+@pytest.mark.slow
 def test_it_learns(text_dataset, tmp_path):
     log = learn(CONFIGS["llama"], "llama", PrefixLanguageModel(), text_dataset, tmp_path / "run", rate=1e-2, steps=60)
     assert log[0]["loss"] > 5.3

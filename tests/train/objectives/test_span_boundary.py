@@ -147,6 +147,7 @@ def test_both_losses_token_by_token(tmp_path):
     assert losses["boundary"].count == count < losses["masked"].count
 
 
+@pytest.mark.slow
 def test_it_learns(text_dataset, tmp_path):
     """Chains in which a token follows from the one before: the first of a span follows from the boundary."""
     config = spanbert(258, 64, 1, 4, 128, context_length=64)

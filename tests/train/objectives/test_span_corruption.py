@@ -141,6 +141,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     torch.testing.assert_close(loss.sum / loss.count, expected)
 
 
+@pytest.mark.slow
 def test_it_learns(text_dataset, tmp_path):
     """Below the best guess that looks at nothing, even if sentinels and ends cost it nothing."""
     config = t5(321, 32, 1, 4, 64, 16, context_length=64)

@@ -46,11 +46,8 @@ LAYOUTS = {
     "context, tensor": ParallelConfig(context=2, tensor=2, sequence_parallel=True),
 }
 QUICK = {
-    "zero 1",
-    "zero 3",
     "sequence",
     "context",
-    "data of 4",
     "zero 1, pipeline",
     "zero 3, tensor",
 }  # one of each kind

@@ -55,7 +55,7 @@ ENCODER_DECODERS = [name for name, config in MODELS.items() if len(config.stacks
 FEWER_KEYS = ["llama", "qwen3", "mixtral"]  # than four devices
 
 
-@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("sequence", [True, *slow(False)])
 def test_each_model_has_the_losses_and_gradients_of_one_process(sequence: bool) -> None:
     """But for sequences of encoder–decoders, whose texts have any length."""
     on_ranks(2, _equal_to_one_process, [n for n in MODELS if not (sequence and n in ENCODER_DECODERS)], sequence)

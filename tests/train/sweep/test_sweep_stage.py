@@ -129,6 +129,7 @@ def test_a_killed_sweep_runs_what_is_left_and_ends_the_same(inputs, tmp_path, mo
     assert interrupted["seconds"] is None  # nobody knows how long the process that died took
 
 
+@pytest.mark.slow
 def test_noise_widens_the_interval_of_the_prediction():
     def runs(noise):
         generator = np.random.default_rng(0)

@@ -261,6 +261,8 @@ def _check_conversational(
             "a prompt that is a text has completions that are texts, and no tools: write it as messages, "
             '[{"role": "user", "content": ...}]'
         )
+    if any(not isinstance(each, str) and each[0].role in ("system", "user") for each in completions):
+        raise ValueError("a completion begins with the assistant's message: cut the prompt's messages from it")
 
 
 @dataclass(frozen=True, slots=True)

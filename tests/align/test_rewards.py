@@ -71,6 +71,9 @@ def test_further_columns_of_a_row_reach_its_verifier():
             reward.check(items_of([Verifiable("", "", "ifeval-prompt-strict")]))
     with pytest.raises(ValueError, match="chosen"):
         parse_preference_row({"prompt": "p", "rejected": "r"}, "rows 1")
+    asked, said = {"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}
+    with pytest.raises(ValueError, match="cut the prompt's messages"):  # or the prompt would be learned, too
+        parse_preference_row({"prompt": [asked], "completion": [asked, said], "label": True}, "rows 1")
 
 
 def test_rows_and_names_are_refused_before_the_first_step():

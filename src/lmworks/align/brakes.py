@@ -22,7 +22,7 @@ _LIMITS = {
     "log_ratio_chosen": (
         -1,
         "below",
-        "nats a token (what people want got less likely, too),",
+        "nats a token (what people want got less likely, too)",
         "lower the rate, raise algorithm.beta, or hold it up by algorithm.nll or algorithm.desirable",
     ),
 }
@@ -75,7 +75,7 @@ class Brakes:
             value = metrics[name] / first
             self.passed[name] = self.passed.get(name, 0) + 1 if (value - limit) * sign > 0 else 0
             if self.passed[name] >= self.config.patience:
-                reason = reason or f"{name} is {value:.3g} {unit} {side} brakes.{name}={limit:g}: {remedy}"
+                reason = reason or f"{name} is {value:.3g} {unit}, {side} brakes.{name}={limit:g}: {remedy}"
         if reason:
             return reason
         if self.silent >= (getattr(self.config, "no_signal_batches", None) or math.inf):

@@ -17,7 +17,10 @@ _MEANS = {
     "reward": "the mean reward of the completions",
     "kl": "how far the policy is from its reference, k1",
     "entropy": "of the sampled tokens; near 0 all completions are alike",
-    "length": "of the completions",
+    "length": "tokens of the completions",
+    "distinct_2": "different pairs of neighbouring tokens among all",
+    "truncated": "completions that max_completion_length cut off",
+    "frac_reward_zero_std": "prompts of whose completions none is better than another, which teach nothing",
 }
 Line = Mapping[str, Any]
 
@@ -36,14 +39,14 @@ def rollouts_section(log: Path) -> Section:
     ends = np.linspace(0, len(steps), min(_PARTS, len(steps)) + 1).astype(int).tolist()
     spans = [steps[start:end] for start, end in pairwise(ends)]
     heads = tuple(f"{span[0]['step']}-{span[-1]['step']}" for span in spans)
-    rows = tuple((name, *(_mean(span, name) for span in spans)) for name in names if name in logged)
+    rows = tuple((n, *(_mean(span, n) for span in spans), _MEANS.get(n, "")) for n in names if n in logged)
     drawn = [["reward"], *([name] for name in parts if len(parts) > 1), passed, ["kl"], ["entropy"], ["length"]]
     figures = tuple(_figure(found, steps, held_out) for each in drawn if (found := [n for n in each if n in logged]))
     text = f"Means over steps of what was sampled. `{LOG}` has every number of every step."
     alarms = ()
     if all(line.get("truncated") == 1 for line in steps):
         alarms = ("every completion was cut off: raise max_completion_length, or first teach the model to end",)
-    return Section("Rollouts", text, (Table(("steps", *heads), rows),), figures, alarms=alarms)
+    return Section("Rollouts", text, (Table(("steps", *heads, "what it is"), rows),), figures, alarms=alarms)
 
 
 def _mean(lines: Sequence[Line], name: str) -> float | str:

@@ -134,7 +134,9 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if not ranks.first:
         return result
     loader = cast(RolloutLoader, run.loader)
-    apart = f"held_out={config.held_out:g}, at least 2 and at most {_HELD_OUT}; {COMPLETIONS} completions of each"
+    count = len({each.ids for each in held_out})
+    bounds = f"at least 2 and at most {_HELD_OUT}; {COMPLETIONS} completions of each row"
+    apart = f"rows of {count} prompts, held_out={config.held_out:g}: {bounds}"
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
         ("held out", f"{len(held_out):,}", "as completions are given" if completions.fixed else apart),
@@ -149,7 +151,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
     sections: list[tuple[Section, Mapping[str, Any]]] = [(Section("The run", doubts, tables), numbers)]
     if measures:
-        of = f"{len(held_out):,} prompts" if held_out else "held_out_files"
+        of = f"{len(held_out):,} rows" if held_out else "held_out_files"
         sections.append(held_out_section(context.output / LOG, of))
     sections.append((rollouts_section(context.output / LOG), {}))
     if config.suites:

@@ -101,7 +101,10 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
     row = columns_of(found, where)
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
-        raise ValueError(f"{where}: a row has a prompt, and may have {', '.join(_BY_COLUMN)}; got {[*row]}")
+        kinds = "; ".join(KINDS_OF_ROWS.values())
+        raise ValueError(f"{where}: a row has the columns {', '.join(row) or 'of none'}, and is to be one of: {kinds}")
+    if "prompt" not in row:
+        raise ValueError(f"{where}: a row has a prompt: put what its answers begin with into a column of its own")
     if kind is Verifiable:
         row = {"answer": "", "verifier": "", **row}
         if half := row.keys() & {"rejected", "completions"}:

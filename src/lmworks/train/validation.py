@@ -78,7 +78,7 @@ def validate(
 
     def mean(key: tuple[str, str], metric: str) -> Score:
         sums, over = zip(*(part[key] for part in parts), strict=True)
-        return ratio_score(sums, over, {"metric": metric, **signed})
+        return ratio_score(sums, over, {"metric": metric, **signed}, proportion=key[1] == "accuracy")
 
     nats = {name: mean((name, "loss"), f"nats of {name}") for name in counts}
     metrics = {name: mean(key, name) for key, name in metric_names(keys).items()}

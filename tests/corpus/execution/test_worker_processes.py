@@ -152,8 +152,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to it
 sys.path[:0] = {tests!r}
 from test_worker_processes import *
-if __name__ == "__main__":
-    carry_out({work}, parts(Path(sys.argv[1])), TWO)
+carry_out({work}, parts(Path(sys.argv[1])), TWO)
 """
 
 

@@ -2,20 +2,25 @@
 
 import os
 import signal
+import sys
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
 from threading import Thread
+from types import ModuleType
 
 
 def start_child(process: BaseProcess) -> None:
     """Start a process in which SIGINT is blocked from its first moment: a terminal sends that to all, and this process
-    ends the others."""
+    ends the others. It imports what it is given, not the script of its parent, which `multiprocessing` would run in it
+    once more."""
     ensure_running()  # of a process of `multiprocessing` itself, which would undo the next line when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         process.start()
     finally:
+        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -118,9 +118,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             try:
                 self._connection.recv()
             except EOFError:
-                message = f"the process of the sandbox did not start ({self._end()})"
-                fix = 'a script that needs one runs its work below `if __name__ == "__main__":`'
-                raise RuntimeError(f"{message}: {fix}") from None
+                raise RuntimeError(f"the process of the sandbox did not start ({self._end()})") from None
         return self._connection
 
     def _death(self, seconds: float) -> UnusableError:

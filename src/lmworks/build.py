@@ -44,7 +44,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
-from lmworks.corpus.documents import made_folder
+from lmworks.corpus.documents import made_folder, stage_folder
 from lmworks.model.download import digest_of_model, located
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
@@ -85,8 +85,11 @@ def build(
     with lock(workspace / "build.lock"):
         made = {role: name for role, source in recipe.models.items() if (name := making_stage(source)) is not None}
         models = {r: located(source, recipe.base) for r, source in recipe.models.items() if r not in made}
+        configs = {spec.name: spec.config for spec in recipe.stages}
         for spec in recipe.stages:
             _check_outside(spec, recipe.base)
+            if check := STAGES[spec.use].check_inputs:
+                resolve(check)(spec.config, recipe.base, [configs[name] for name in spec.inputs])
         later = later_stages(recipe) if answers_first else set()
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
@@ -222,7 +225,7 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
 def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
     """Artefacts by the names of their folders, where a workspace is the documents that were made in it last;
     FileNotFoundError for a folder that is none, ConfigError for two of one name."""
-    made = {folder.name: made_folder(folder) or folder for folder in folders}
+    made = {folder.name: made_folder(folder) or stage_folder(folder) for folder in folders}
     done = {name: StageOutcome(name, folder, _input_manifest(folder), cached=True) for name, folder in made.items()}
     if len(done) != len(folders):
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")

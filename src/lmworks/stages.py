@@ -24,6 +24,7 @@ class Stage:
     optional: tuple[str, ...] = ()  # roles that it uses where the recipe names them
     sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
     check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
+    check_inputs: str | None = None  # the same with the configs of what it reads from, where they may not fit
 
     def roles(self, models: Collection[str]) -> tuple[str, ...]:
         """The roles among those of `models` that the stage uses."""
@@ -81,6 +82,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "pyarrow"),
         sources="lmworks.corpus.filtering.stage:outside_digest",
         check="lmworks.corpus.filtering.stage:check",
+        check_inputs="lmworks.corpus.filtering.stage:check_inputs",
     ),
     "data.balance": Stage(
         run="lmworks.corpus.balance.stage:balance",

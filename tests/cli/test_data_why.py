@@ -11,7 +11,6 @@ from lmworks.build import run_alone
 from lmworks.cli.main import app, main
 from lmworks.corpus.documents import open_documents
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
-from lmworks.corpus.report.why import AmbiguousNameError
 from lmworks.lineage import trace
 
 WORDS = (
@@ -283,7 +282,7 @@ def test_a_name_of_a_document_does_nothing_to_the_terminal(tmp_path, monkeypatch
     """In the message of an error it is told as it is, but for what would act on a terminal."""
 
     def refuse(*_):
-        raise AmbiguousNameError("x may be a/\x1b[31m[red]x:key:, b\\[x\u202e")
+        raise LookupError("x may be a/\x1b[31m[red]x:key:, b\\[x\u202e")
 
     monkeypatch.setattr("lmworks.corpus.report.why.why", refuse)
     monkeypatch.setattr("lmworks.cli.data_command._cleaned", lambda _: tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmworks.build import run_alone
-from lmworks.corpus.documents import DocumentStore, StoreError
+from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources.files import NoSourceError
@@ -55,5 +55,5 @@ def test_documents_come_as_they_are_with_a_name_in_front_beside_others(base: Pat
 def test_a_document_that_was_changed_is_an_error(base: Path) -> None:
     (shard,) = (base / "w" / "stages" / "second" / "key" / "documents").iterdir()
     shard.write_text(shard.read_text().replace("\\ntext", "\\ntxet"))
-    with pytest.raises(StoreError, match="does not have the recorded hash"):
+    with pytest.raises(ValueError, match="does not have the recorded hash"):
         read(base, "w")

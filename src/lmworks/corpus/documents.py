@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
-from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json, read_rows
+from lmworks.artefact import CURRENT, REPORT, STAGE_FOLDERS, read_json
 from lmworks.config import from_mapping
 from lmworks.records import Document, RejectedRecord
 
@@ -57,10 +57,6 @@ class Extracted:
 
 
 Extractor = Callable[[bytes], Extracted]  # raises UnusableError
-
-
-class StoreError(ValueError):
-    """A file that is not what `write_documents` wrote; the message names the line."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -156,12 +152,12 @@ def rejected_to_json(item: RejectedRecord) -> str:
 
 
 def document_from_json(line: str | bytes, where: str) -> Document:
-    """The strict inverse; StoreError for an unknown or missing key, a wrong type, a text that does not fit its hash."""
+    """The strict inverse; ValueError for an unknown or missing key, a wrong type, a text that does not fit its hash."""
     try:
         row = json.loads(line)
         return Document(**row) if _is_as_written(row) else from_mapping(Document, row)
     except ValueError as error:  # ConfigError and JSONDecodeError are both one
-        raise StoreError(f"{where}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _is_as_written(row: Any) -> bool:
@@ -196,7 +192,7 @@ class Shard:
 
     @cached_property
     def index(self) -> "tuple[NDArray[np.uint8], NDArray[np.int64]]":
-        """The SHA-256 of every document, (n, 32), and where its line begins, (n,). StoreError for a line that does not
+        """The SHA-256 of every document, (n, 32), and where its line begins, (n,). ValueError for a line that does not
         begin with one."""
         import numpy as np
 
@@ -205,7 +201,7 @@ class Shard:
             for number, line in enumerate(stream, start=1):
                 found = _BEGIN.match(line)
                 if found is None or not line.endswith(b"\n"):
-                    raise StoreError(f"{self.path}, line {number}: not a document that begins with its hash")
+                    raise ValueError(f"{self.path}, line {number}: not a document that begins with its hash")
                 hashes += bytes.fromhex(found[1].decode())
                 offsets.append(offsets[-1] + len(line))
         return np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32), np.array(offsets[:-1], np.int64)
@@ -274,10 +270,6 @@ class DocumentStore:
                 return self.shards[shard], place
         return None
 
-    def rejected(self) -> list[RejectedRecord]:
-        """The rejected records beside the documents."""
-        return read_rows(RejectedRecord, self.folder / REJECTED)
-
 
 def open_documents(folder: Path) -> DocumentStore:
     """The documents that a stage reads from; ValueError where there are none, as a policy may drop all of them."""
@@ -317,10 +309,14 @@ def made_folder(path: Path) -> Path | None:
         return path
     if path.name == DOCUMENTS and _is_store(path.parent):
         return path.parent
+    stages = [path / folder for folder in reversed(_current_stages(path).values())]
+    return next(filter(_is_store, [stage_folder(path), *stages]), None)
+
+
+def stage_folder(path: Path) -> Path:
+    """The artefact for which `WORKSPACE/stages/NAME` stands, as it was built last; another path for itself."""
     named = _current_stages(path.parent.parent).get(path.name) if path.parent.name == STAGE_FOLDERS else None
-    stages = reversed(_current_stages(path).values())
-    candidates = [path.parent.parent / named] if named else [path / folder for folder in stages]
-    return next(filter(_is_store, candidates), None)
+    return path.parent.parent / named if named else path
 
 
 def _current_stages(workspace: Path) -> dict[str, str]:

@@ -8,10 +8,6 @@ from typing import NamedTuple
 from lmworks.records import Edit
 
 
-class OverlapError(ValueError):
-    """Two edits of one text that touch the same characters; the message names both."""
-
-
 class _Piece(NamedTuple):
     """Characters of the cleaned text from `start` on: copied from `source_start`, or in place of the source range."""
 
@@ -59,7 +55,7 @@ class CleanText:
 def apply_edits(text: str, edits: Iterable[Edit]) -> CleanText:
     """Apply edits that were all written against `text`, in any order.
 
-    Raises OverlapError when two of them overlap or insert at the same place, and ValueError for one outside the text.
+    Raises ValueError when two of them overlap or insert at the same place, and for one outside the text.
     """
     parts: list[str] = []
     pieces: list[_Piece] = []
@@ -77,7 +73,7 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> CleanText:
         if not 0 <= edit.start <= edit.end <= len(text):
             raise ValueError(f"{edit} does not lie in a text of {len(text)} characters")
         if previous and (edit.start < previous.end or (edit.start, edit.end) == (previous.start, previous.end)):
-            raise OverlapError(f"two edits meet: {previous} and {edit}")
+            raise ValueError(f"two edits meet: {previous} and {edit}")
         add(text[position : edit.start], position, edit.start, copied=True)
         add(edit.replacement, edit.start, edit.end, copied=False)
         position, previous = edit.end, edit

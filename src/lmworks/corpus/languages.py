@@ -46,6 +46,12 @@ def base_language(declared: str | None) -> str | None:
     return None if code == UNDETERMINED else _CODES.get(code, code)
 
 
+def check_language(name: str) -> None:
+    """ValueError for what no label of a language is, such as `english` and `en-US`."""
+    if (base := base_language(name)) != name != UNDETERMINED:
+        raise ValueError(f'"{name}" is no code of ISO 639-1 or 639-3: write {base or "one such as en"}')
+
+
 def languages_of(labels: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
     """The language of each document of a table, by its two labels; one of them has to be there."""
     if DECLARED not in labels:

@@ -304,8 +304,5 @@ _PATTERNS: tuple[tuple[str, str, Read], ...] = (
 )
 _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], Read], ...] = tuple(
     (tuple(anchors.split("|")), re.compile(pattern), read)
-    for anchors, pattern, read in (
-        *_PATTERNS,
-        *((anchor, _phrase(words), read) for anchor, words, read in _TEXTS),
-    )
+    for anchors, pattern, read in (*_PATTERNS, *((anchor, _phrase(words), read) for anchor, words, read in _TEXTS))
 )

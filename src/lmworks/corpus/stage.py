@@ -27,7 +27,9 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
     raised = alarms(found)
     funnel = funnel_sections(found, raised)
     (context.output / CARD).write_text(card(found, raised, funnel), "utf-8")
-    sections = [*funnel, *_policy_section(without_effect), examples_section(found)]
+    text = f"{len(without_effect):,} of what the policy names no document has. A misspelt name looks like this."
+    idle = Section("Steps without effect", text, alarms=tuple(f"{each}." for each in without_effect))
+    sections = (*funnel, *([idle] if without_effect else []), examples_section(found))
     steps = tally(found.flows, "step")
     metrics: dict[str, Any] = {
         "documents": steps[EMPTY].left,
@@ -38,10 +40,4 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
         "alarms": [asdict(alarm) for alarm in raised],
         "without_effect": without_effect,
     }
-    return StageResult(metrics, tuple(sections))
-
-
-def _policy_section(lines: list[str]) -> list[Section]:
-    """For the report and the terminal, where there is any."""
-    text = f"{len(lines):,} of what the policy names no document has. A misspelt name looks like this."
-    return [Section("Steps without effect", text, alarms=tuple(f"{each}." for each in lines))] if lines else []
+    return StageResult(metrics, sections)

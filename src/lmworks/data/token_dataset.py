@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmworks.artefact import hash_json, write_json
 from lmworks.config import from_mapping
-from lmworks.data.token_shard import HASH_BYTES, ShardError, ShardFile, TokenShard
+from lmworks.corpus.documents import stage_folder
+from lmworks.data.token_shard import HASH_BYTES, ShardFile, TokenShard
 
 INDEX = "shards.json"
 SHARD_TOKENS = 2**27  # 256 MiB at two bytes a token
@@ -51,7 +52,7 @@ class TokenWriter:
     folder are kept up to the first that is missing: `kept` says which documents are there already, and `add` goes on
     after them. A folder has one writer at a time.
 
-    ShardError for a folder that is complete or holds shards of another vocabulary.
+    ValueError for a folder that is complete or holds shards of another vocabulary.
     """
 
     def __init__(self, folder: Path, vocabulary: str, vocabulary_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
@@ -61,12 +62,12 @@ class TokenWriter:
         self._entries: list[ShardEntry] = []
         self._file: ShardFile | None = None
         if (folder / INDEX).exists():
-            raise ShardError(f"{folder} is a complete token dataset; write the new one into an empty folder")
+            raise ValueError(f"{folder} is a complete token dataset; write the new one into an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         while (path := self._path()).exists():
             shard = TokenShard(path)
             if (shard.vocabulary, shard.vocabulary_size) != (vocabulary, vocabulary_size):
-                raise ShardError(f"{path} is of the vocabulary {shard.vocabulary[:12]}…: write into an empty folder")
+                raise ValueError(f"{path} is of the vocabulary {shard.vocabulary[:12]}…: write into an empty folder")
             self._entries.append(ShardEntry(path.name, len(shard.hashes), len(shard.tokens), shard.digest))
             self.kept += [row.tobytes().hex() for row in shard.hashes]
         for leftover in [*folder.glob(".tokens-*.tmp"), *folder.glob("tokens-*.bin")]:  # cut off, or behind a gap
@@ -121,19 +122,20 @@ class TokenDataset:
 
     offsets  (documents + 1,) int64
 
-    FileNotFoundError for a folder without an index or a shard; ShardError for shards that are damaged, or not those of
+    FileNotFoundError for a folder without an index or a shard; ValueError for shards that are damaged, or not those of
     the index. The content itself is only read by `verify`.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder = stage_folder(folder)
         if not (folder / INDEX).is_file():
-            raise FileNotFoundError(f"{folder} holds no {INDEX}: it is no token dataset, or was not written to its end")
+            problem = f"{folder} holds no {INDEX}: it is no token dataset, or was not written to its end"
+            raise FileNotFoundError(f"{problem}. That of a stage data.tokenize in a recipe is WORKSPACE/stages/NAME")
         self.index = from_mapping(Index, json.loads((folder / INDEX).read_text("utf-8")), [f"{folder / INDEX}"])
         self.shards = [TokenShard(folder / entry.name) for entry in self.index.shards]
         for shard, entry in zip(self.shards, self.index.shards, strict=True):
             if shard.digest != entry.digest:
-                raise ShardError(f"{shard.path} is not the shard that {INDEX} lists: copy the whole folder again")
+                raise ValueError(f"{shard.path} is not the shard that {INDEX} lists: copy the whole folder again")
         self._starts = np.cumsum([0, *(len(shard.tokens) for shard in self.shards)]).tolist()
         parts = [shard.offsets[:-1] + start for shard, start in zip(self.shards, self._starts, strict=False)]
         self.offsets: NDArray[np.int64] = np.concatenate([*parts, [self._starts[-1]]]).astype(np.int64)
@@ -195,7 +197,7 @@ class TokenDataset:
         raise IndexError(f"{self.folder} holds {self.documents:,} documents")
 
     def verify(self) -> None:
-        """Read all shards and compare them with their digests; ShardError names the first that differs."""
+        """Read all shards and compare them with their digests; ValueError names the first that differs."""
         for shard in self.shards:
             shard.verify()
 

@@ -39,10 +39,6 @@ HEADER = np.dtype(
 HASH_BYTES = 32
 
 
-class ShardError(ValueError):
-    """A file that is no whole token shard, or not of the vocabulary asked for; the message says which and why."""
-
-
 def token_dtype(vocabulary_size: int) -> np.dtype:
     """uint16 where all ids fit, else uint32."""
     return np.dtype("<u2" if vocabulary_size <= 2**16 else "<u4")
@@ -114,7 +110,7 @@ class ShardFile:
 
 
 class TokenShard:
-    """A shard, memory-mapped. ShardError when the file is foreign, damaged in its header or not whole.
+    """A shard, memory-mapped. ValueError when the file is foreign, damaged in its header or not whole.
 
     tokens      (tokens,) uint16 or uint32, on the disk until looked at
     offsets     (documents + 1,) int64
@@ -128,14 +124,14 @@ class TokenShard:
         with path.open("rb") as stream:
             raw = stream.read(HEADER.itemsize)
             if len(raw) < HEADER.itemsize or not raw.startswith(MAGIC):
-                raise ShardError(f"{path} is no token shard; shards are made by the stage data.tokenize")
+                raise ValueError(f"{path} is no token shard; shards are made by the stage data.tokenize")
             header = np.frombuffer(raw, HEADER)[0]
             if header["version"] != VERSION:
-                raise ShardError(
+                raise ValueError(
                     f"{path} is a token shard of version {header['version']}, this program reads {VERSION}"
                 )
             if header["checksum"] != zlib.crc32(raw[:-4]):
-                raise ShardError(f"{path} is damaged: its header does not have the recorded checksum; make it again")
+                raise ValueError(f"{path} is damaged: its header does not have the recorded checksum; make it again")
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self.vocabulary = header["vocabulary"].tobytes().hex()
         self.vocabulary_size = int(header["vocabulary_size"])
@@ -146,7 +142,7 @@ class TokenShard:
         lengths = (HEADER.itemsize, tokens * dtype.itemsize, mask_bytes, (documents + 1) * 8, documents * HASH_BYTES)
         start, mask, offsets, hashes, end = np.cumsum(lengths).tolist()
         if len(self._map) != end:
-            raise ShardError(f"{path} has {len(self._map):,} bytes and should have {end:,}: make it again")
+            raise ValueError(f"{path} has {len(self._map):,} bytes and should have {end:,}: make it again")
         self.tokens: NDArray[np.unsignedinteger] = np.frombuffer(self._map, dtype, tokens, start)
         self._mask = np.frombuffer(self._map, np.uint8, mask_bytes, mask) if mask_bytes else None
         self.offsets = np.frombuffer(self._map, "<u8", documents + 1, offsets).astype(np.int64)
@@ -161,7 +157,7 @@ class TokenShard:
         return bits[start - 8 * first : stop - 8 * first].view(bool)
 
     def verify(self) -> None:
-        """Read all of the file; ShardError where its content is not what was written."""
+        """Read all of the file; ValueError where its content is not what was written."""
         found = hashlib.sha256(memoryview(self._map)[HEADER.itemsize :]).hexdigest()
         if found != self.digest:
-            raise ShardError(f"{self.path} is damaged: its content has another digest than when written; make it again")
+            raise ValueError(f"{self.path} is damaged: its content has another digest than when written; make it again")

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 from balance_cases import artefact, corpus, document, run, size, tagged
 
+from lmworks.artefact import read_rows
 from lmworks.build import run_alone
 from lmworks.corpus.balance.config import BalanceConfig, SourceShare, UpsamplingFactor
-from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.documents import REJECTED, DocumentStore
 from lmworks.corpus.filtering.filter_policy import Limit
+from lmworks.records import RejectedRecord
 
 DOCUMENTS = corpus()
 SIZES: dict[str, int] = Counter()
@@ -176,5 +178,5 @@ def test_evaluation_documents_never_go_in(given, tmp_path):
     assert chosen(documents) == {each.uri: 2 for each in DOCUMENTS if each.uri not in gone}
     assert {row["uri"] for row in ledger if row["left_out"] == "there to evaluate by"} == gone
     assert result.metrics["left_out"] == 3
-    told = {(item.uri, item.reason): item.count for item in DocumentStore(tmp_path / "output").rejected()}
+    told = {(item.uri, item.reason): item.count for item in read_rows(RejectedRecord, tmp_path / "output" / REJECTED)}
     assert told == {("suite", "there to evaluate by"): 2, ("web", "there to evaluate by"): 1}

@@ -7,14 +7,12 @@ import pytest
 from attribute_tables import table
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig
+from lmworks.corpus.dedup.stage import DuplicatesConfig
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, in_scope, read_policy
-from lmworks.corpus.filtering.policy_checks import (
-    Names,
-    UnknownNameError,
-    check_policy,
-    missing_names,
-)
-from lmworks.corpus.filtering.stage import CleanConfig
+from lmworks.corpus.filtering.policy_checks import Names, check_policy, missing_names
+from lmworks.corpus.filtering.stage import CleanConfig, check_inputs
+from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 from lmworks.corpus.taggers.heuristics import PRESETS
 
 WORDS = {"name": "words", "limits": {"words": {"at_least": 9}}}
@@ -40,6 +38,8 @@ def steps(*given) -> Policy:
         ({"steps": [{"name": "s", "labels": {"licence": {"allow": ["permisive"]}}}]}, 'did you mean "permissive"'),
         ({"steps": [{"name": "s", "marks": {"pii.*": {}, "pii.key": {"action": "drop"}}}]}, 'put "pii.key" first'),
         ({"steps": [{**EXACT, "similarity": 0.9}]}, "similarity says nothing"),
+        ({"steps": [{"name": "s", "limits": {"rude_share": {"at_most": 30}}}]}, "between 0 and 1"),
+        ({"steps": [{**EXACT, "languages": ["en-US"]}]}, "write en"),
     ],
 )
 def test_a_policy_that_says_nothing_sensible_is_refused(mapping, problem):
@@ -108,7 +108,7 @@ def missing(step) -> list[str]:
     ],
 )
 def test_names_that_nothing_has_are_refused(step, problem):
-    with pytest.raises(UnknownNameError, match=problem):
+    with pytest.raises(ValueError, match=problem):
         missing(step)
 
 
@@ -123,6 +123,29 @@ def test_names_that_nothing_has_are_refused(step, problem):
 )
 def test_names_of_taggers_that_no_document_has_are_reported(step, names):
     assert missing(step) == [f"The step {step['name']} goes by the {name}, which no document has" for name in names]
+
+
+NAMED_BY_NOBODY = {"name": "s", "limits": {"maths": {"at_least": 0.5}}}
+
+
+@pytest.mark.parametrize(
+    ("step", "inputs", "problem"),
+    [
+        (NEAR, [], "data.duplicates"),
+        (NEAR, [DuplicatesConfig(NearDuplicatesConfig(threshold=0.9))], "near.threshold"),
+        ({"name": "s", "duplicates": "passages"}, [DuplicatesConfig()], "passages=200"),
+        (NAMED_BY_NOBODY, [AnnotateConfig()], 'score "maths"'),
+    ],
+)
+def test_what_stages_will_not_have_found_is_told_before_they_run(step, inputs, problem, tmp_path):
+    with pytest.raises(ValueError, match=problem):
+        check_inputs(CleanConfig(steps=steps(step).steps), tmp_path, inputs)
+
+
+def test_what_stages_will_have_found_can_be_gone_by(tmp_path):
+    inputs = [AnnotateConfig(), ModelPerplexityConfig(measure="maths"), DuplicatesConfig(passages=200)]
+    for step in (NEAR, PARAGRAPHS, NAMED_BY_NOBODY, {"name": "s", "duplicates": "passages"}):
+        check_inputs(CleanConfig(steps=steps(step).steps), tmp_path, inputs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.artefact import read_manifest, verify
+from lmworks.artefact import read_manifest, read_rows, verify
 from lmworks.build import run_alone
-from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.documents import REJECTED, DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering import stage
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
-from lmworks.records import Edit
+from lmworks.records import Edit, RejectedRecord
 
 PROSE = (
     "The council met on Tuesday to talk about the new bridge over the river, and most of those who came were in favour "
@@ -86,7 +86,7 @@ def test_what_stays_and_why_the_rest_does_not(folder):
     assert dropped.pop("texts/b.txt") == ("equal", "exact", "exact", "texts/a.txt")
     assert dropped.pop("texts/c.txt") == ("alike", "near", "near", "texts/a.txt")
     assert dropped == {f"texts/short{number}.txt": ("quality", "score", "words", None) for number in range(6)}
-    assert [item.uri for item in DocumentStore(folder / "cleaned").rejected()] == ["texts/e.png"]
+    assert [item.uri for item in read_rows(RejectedRecord, folder / "cleaned" / REJECTED)] == ["texts/e.png"]
     manifest = read_manifest(folder / "cleaned")
     assert manifest.config.keys() == {"policy", "steps", "alarm"}  # who does the work is no part of it
     assert [manifest.metrics[name] for name in ("documents_before", "documents", "left_out")] == [10, 2, 1]

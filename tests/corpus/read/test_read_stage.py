@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.artefact import StageContext
+from lmworks.artefact import StageContext, read_rows
 from lmworks.config import from_mapping
-from lmworks.corpus.documents import DocumentStore
+from lmworks.corpus.documents import REJECTED, DocumentStore
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.stage import read
+from lmworks.records import RejectedRecord
 
 
 def context(tmp_path: Path) -> StageContext:
@@ -31,7 +32,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
     result = read(ReadConfig(sources=("docs",)), given)
     store = DocumentStore(given.output)
     assert [d.text for d in store] == ["text", "café"]
-    assert [item.uri for item in store.rejected()] == ["docs/c.png"]
+    assert [item.uri for item in read_rows(RejectedRecord, store.folder / REJECTED)] == ["docs/c.png"]
     assert result.metrics == {"documents": 2, "characters": 8, "left_out": 1, "encodings": {"ascii": 1, "cp1252": 1}}
     assert calls == [0, 3]
     assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows

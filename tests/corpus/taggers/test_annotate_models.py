@@ -24,6 +24,12 @@ from lmworks.records import Document
 from noise import made_prose
 
 OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
+MINE = """
+from lmworks.corpus.attributes import Attributes
+from lmworks.corpus.taggers.tagger import Tagger
+
+LETTERS = Tagger("letters", lambda text: Attributes({"letters": float(len(text.text))}), {"score.letters": "a line"})
+"""
 TEXT = "A proof of the lemma follows from the theorem before it.\n"
 
 
@@ -45,6 +51,7 @@ def models(tmp_path_factory) -> Path:
     (folder / "words.txt").write_text("lemma\n")
     (folder / "code_comment.txt").write_text("lemma\n")
     (folder / "blank.txt").write_text("\n \n")
+    (folder / "mine.py").write_text(MINE)
     return folder
 
 
@@ -61,6 +68,7 @@ def test_every_model_gives_the_score_of_its_name(models):
         classifiers={"quality": "maths.npz", "toxicity": str(models / "adverts.npz")},
         perplexity="maths-ngrams.npz",
         word_lists=["words.txt"],
+        taggers=["mine.py"],
     )
     found = tag_document(document(TEXT), wanted, models).attributes
     for score, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
@@ -68,6 +76,7 @@ def test_every_model_gives_the_score_of_its_name(models):
     assert found.scores["quality"] > 0.8 > 0.2 > found.scores["toxicity"]
     assert found.scores["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
     assert found.scores["words_share"] == pytest.approx(1 / 11)
+    assert found.scores["letters"] == len(TEXT)
     assert [span.rule for span in found.spans if span.rule == "words"] == ["words"]
 
 
@@ -83,6 +92,8 @@ def test_every_model_gives_the_score_of_its_name(models):
         ({"perplexity": "maths.npz"}, ValueError, "no n-gram model.*`lmworks data ngrams` made"),
         ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, ValueError, "another score called words"),
         ({"word_lists": ["words.txt", "./words.txt"]}, ValueError, "another score called words_share"),
+        ({"taggers": ["blank.txt"]}, ValueError, "defines no tagger"),
+        ({"taggers": ["words.txt"]}, ValueError, "cannot be run: NameError"),
         ({"word_lists": ["code_comment.txt"]}, ValueError, "another score called code_comment_share"),
     ],
 )

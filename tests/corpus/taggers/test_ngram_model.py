@@ -20,7 +20,7 @@ from lmworks.corpus.taggers.ngram_model import (
     perplexities,
     text_grams,
 )
-from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, smooth, train_ngrams
+from lmworks.corpus.taggers.ngram_trainer import SUGGESTED, learn_ngrams, smooth, train_ngrams
 from lmworks.records import Scored
 
 SYMBOLS, BITS = 5, 3  # 0 is the beginning
@@ -159,11 +159,12 @@ def test_the_model_is_that_of_the_documents_that_are_not_held_out():
 
 def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
     learned = learn_ngrams(texts(800))
-    assert isinstance(learned.suggested, Scored)
+    suggested = learned.quantiles[SUGGESTED]
+    assert isinstance(suggested, Scored)
     generator = np.random.default_rng(1)
     others = [" ".join(f"word{word}" for word in generator.integers(0, 20, 30)) for _ in range(200)]
     kept, kept_of_others = (
-        np.mean([np.exp(nats / n) <= learned.suggested.value for nats, n in learned.model.score(given_texts)])
+        np.mean([np.exp(nats / n) <= suggested.value for nats, n in learned.model.score(given_texts)])
         for given_texts in (texts(200, seed=2), others)
     )
     assert kept > 0.85 and kept_of_others < 0.05

@@ -116,11 +116,16 @@ def describe(config: BalanceConfig, survey: Survey, draw: Draw) -> tuple[Section
     goes = draw.copies * draw.sizes
     text = f"{draw.copies.sum():,} documents of {np.count_nonzero(draw.copies):,} that differ: {goes.sum():,} "
     text += f"{unit} of {targets.total:,} that were wanted."
+    alarms = ()
     if targets.scarcest is not None:
         text += f" {targets.scarcest} sets the size: it gives all that its max_epochs let it give."
+        if goes.sum() < 0.5 * (came := draw.sizes.sum()):
+            part = f"{goes.sum():,} of {came:,} {unit} go into the corpus, as {targets.scarcest} gives no more"
+            alarms = (f"{part}: lower its weight, raise its max_epochs, or set total.",)
     lacking = np.bincount(draw.reasons, minlength=len(REASONS)).tolist()
     rows = tuple((reason, count) for reason, count in zip(REASONS[1:], lacking[1:], strict=True) if count)
-    sections = [Section("What goes into the corpus", text, (Table(("not in the corpus because", "documents"), rows),))]
+    table = Table(("not in the corpus because", "documents"), rows)
+    sections = [Section("What goes into the corpus", text, (table,), alarms=alarms)]
     wanted = dict.fromkeys(survey.sources, 0.0)
     for stratum, share in targets.shares.items():
         wanted[stratum.source] += float(share)

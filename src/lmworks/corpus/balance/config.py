@@ -11,6 +11,7 @@ from lmworks.corpus.balance.augmentation import AUGMENTATIONS
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.filtering.filter_policy import Limit
+from lmworks.corpus.languages import check_language
 
 _MOST = 100  # times that a document counts, and epochs
 
@@ -122,6 +123,8 @@ class BalanceConfig:
         _check(is_total, f"total must be a positive number of {self.unit}, got {self.total}")
         _check(0 <= self.seed < 2**63, f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}")
         _check(least <= 1, f"languages: the at_least of all sum to {float(least):g}, more than 1: lower one")
+        for name in self.languages.keys() - {"unknown"}:
+            check_language(name)
         for name in self.augment:
             _check(name in AUGMENTATIONS, unknown("augmentation", name, list(AUGMENTATIONS)))
         _check(all(share > 0 for share in shares) and sum(shares) <= 1, "augment: shares above 0 sum to 1 at most")

@@ -10,15 +10,7 @@ import numpy as np
 from lmworks.artefact import StageContext, StageResult
 from lmworks.config import unknown
 from lmworks.corpus.attributes import ATTRIBUTES, attribute_paths
-from lmworks.corpus.balance.balanced_corpus import (
-    COUNTS,
-    LEDGER,
-    describe,
-    not_drawn,
-    rounds,
-    write_ledger,
-    write_part,
-)
+from lmworks.corpus.balance.balanced_corpus import COUNTS, LEDGER, describe, not_drawn, rounds, write_ledger, write_part
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import draw_documents
 from lmworks.corpus.balance.survey import read_survey, survey_part

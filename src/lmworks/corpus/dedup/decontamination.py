@@ -81,7 +81,7 @@ def read_items(path: Path) -> list[EvaluationItem]:
     try:
         lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
+        raise ValueError(f"{path} is not UTF-8: convert it to JSON Lines, or to a question a line") from error
     items: dict[str, EvaluationItem] = {}
     for number, line in ((number, line) for number, line in enumerate(lines, 1) if line.strip()):
         item = EvaluationItem(f"{plain.stem}/{number}", line.strip())

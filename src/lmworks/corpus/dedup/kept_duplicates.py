@@ -132,6 +132,16 @@ def equal_texts(keys: Sequence[str | None], rank: NDArray[np.int64], there: NDAr
     return Kept(kept, np.ones(len(rank)))
 
 
+def check_similarity(wanted: float, searched: float) -> None:
+    """ValueError where near duplicates were looked for from a higher similarity on."""
+    if wanted < searched:
+        raise ValueError(
+            f"documents that are alike were looked for from a similarity of {searched:g} on, and not of {wanted:g}: "
+            f"lower near.threshold of data.duplicates (--set duplicates.near.threshold={wanted:g}, for a stage called "
+            "duplicates), or raise the similarity of the step"
+        )
+
+
 def kept_duplicates(
     pairs: Pairs,
     crowds: Crowds,
@@ -147,12 +157,7 @@ def kept_duplicates(
     the best on. So among the documents that stay, no pair which was given or shares a crowd is similar, save for the
     comparisons that are counted as `uncompared`. ValueError for a threshold below that of the search.
     """
-    if threshold < crowds.threshold:
-        raise ValueError(
-            f"documents that are alike were looked for from a similarity of {crowds.threshold:g} on, and not of "
-            f"{threshold:g}: lower near.threshold of data.duplicates (--set duplicates.near.threshold={threshold:g}, "
-            "for a stage called duplicates), or raise the similarity of the step"
-        )
+    check_similarity(threshold, crowds.threshold)
     heads = _heads(pairs, rank, there)
     first, second = heads[pairs.first], heads[pairs.second]
     similar = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)

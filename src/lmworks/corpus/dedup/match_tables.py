@@ -60,14 +60,18 @@ def write_matches(folder: Path, method: Method, found: Pairs | Places) -> None:
     _write(folder, method, {field.name: getattr(found, field.name) for field in fields(found)})
 
 
+def not_looked_for(method: str) -> ValueError:
+    setting = _SETTINGS.get(method, method)
+    return ValueError(
+        f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
+        "called duplicates), or leave the step out of the policy"
+    )
+
+
 def read_matches(kind: type[T], folder: Path, method: Method) -> T:
     """ValueError for what was not looked for."""
     if not (folder / f"{method}.parquet").is_file():
-        setting = _SETTINGS.get(method, method)
-        raise ValueError(
-            f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
-            "called duplicates), or leave the step out of the policy"
-        )
+        raise not_looked_for(method)
     table = _read(folder, method)
     return kind(*(table.column(field.name).to_numpy() for field in fields(kind)))
 

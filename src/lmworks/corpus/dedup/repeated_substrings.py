@@ -104,10 +104,7 @@ def stretches_around(places: NDArray[np.int64], length: int, size: int) -> NDArr
 
 
 def repeated_passages(
-    texts: Sequence[str],
-    length: int = LENGTH,
-    most_bytes: int = MOST_BYTES,
-    chosen: Fingerprints | None = None,
+    texts: Sequence[str], length: int = LENGTH, most_bytes: int = MOST_BYTES, chosen: Fingerprints | None = None
 ) -> Places:
     """All passages of at least `length` bytes of UTF-8 that stand in several places of the texts; those of a group
     begin with the same text.

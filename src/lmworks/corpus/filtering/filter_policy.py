@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.resources import files
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.documents import Kind
+from lmworks.corpus.languages import DECLARED, MEASURED, check_language
 from lmworks.corpus.licence_expressions import check_entry
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset
 
 DuplicateMethod = Literal["", "exact", "near", "paragraphs", "passages", "repositories"]
 REPAIR, EMPTY = RESERVED = ("repair", "nothing_left")  # the ledger's steps before and after those of a policy
 SIMILARITY = 0.8  # of near duplicates and of repositories, where a step does not say
+_SHARES = ("_share", "contamination")  # ends of the names of scores that lie between 0 and 1
 LICENCES = ("licence", "licence_of_source", "licence_in_text")  # labels that are expressions of licences
 
 
@@ -98,7 +100,7 @@ class OnSpan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_least <= 1:
-            raise ValueError(f"at_least is a score from 0 to 1, got {self.at_least:g}: nothing else is ever reached")
+            raise ValueError(f"at_least is a score from 0 to 1, got {self.at_least:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,12 @@ class Step:
             raise ValueError(
                 f'similarity says nothing in the step {self.name}: it is for duplicates = "near" or "repositories"'
             )
+        for name, limit in self.limits.items():
+            if name.endswith(_SHARES) and any(not 0 <= bound <= 1 for bound in limit.bounds if math.isfinite(bound)):
+                raise ValueError(f"limits.{name}: a share lies between 0 and 1, got {limit}: 80 % are 0.8")
+        choices = [self.labels[name].entries for name in (MEASURED, DECLARED) if name in self.labels]
+        for language in chain(self.languages, *choices):
+            check_language(language)
         for entry in (entry for name in LICENCES if (choice := self.labels.get(name)) for entry in choice.entries):
             check_entry(entry)
         for earlier, later in combinations(self.marks, 2):

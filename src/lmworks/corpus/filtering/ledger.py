@@ -176,10 +176,6 @@ class Tally:
         return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
-class UnbalancedError(RuntimeError):
-    """Documents or bytes that the ledger does not account for; nothing is written then."""
-
-
 def read_flows(ledger: Path) -> list[Flow]:
     """All flows of a ledger, in the order of their names. A document that an earlier step dropped is in none."""
     import pyarrow as pa
@@ -200,7 +196,7 @@ def read_flows(ledger: Path) -> list[Flow]:
 
 
 def tally(flows: Iterable[Flow], *names: str) -> Mapping[Any, Tally]:
-    """The flows summed by one of their names, or by several; nothing for what none has. UnbalancedError for a flow
+    """The flows summed by one of their names, or by several; nothing for what none has. RuntimeError for a flow
     whose bytes do not fit its verdict."""
     found: defaultdict[Any, Tally] = defaultdict(Tally)
     for flow in flows:
@@ -217,11 +213,11 @@ def _tally(flow: Flow) -> Tally:
         return Tally(*came, *left, cut=flow.documents)
     if flow.verdict in ("kept", "out_of_scope") and came == left:
         return Tally(*came, *left)
-    raise UnbalancedError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
+    raise RuntimeError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
 
 
 def check_balance(flows: Sequence[Flow], steps: Sequence[str], counted: Mapping[str, Sequence[int]]) -> None:
-    """UnbalancedError unless of every source each step began with exactly what the step before it left, in documents
+    """RuntimeError unless of every source each step began with exactly what the step before it left, in documents
     and in bytes, and each document was kept, cut or dropped. `counted` are of each source the documents and bytes that
     were read, and those that were written, as they were counted for themselves."""
     tallies = tally(flows, "source", "step")
@@ -238,7 +234,7 @@ def check_balance(flows: Sequence[Flow], steps: Sequence[str], counted: Mapping[
 def _check(source: str, what: str, amount: tuple[int, int], other_what: str, other: tuple[int, int]) -> None:
     if amount != other:
         first, second = (f"{documents:,} documents of {size:,} bytes" for documents, size in (amount, other))
-        raise UnbalancedError(f"the ledger does not balance: of {source}, {first} {what}, and {second} {other_what}")
+        raise RuntimeError(f"the ledger does not balance: of {source}, {first} {what}, and {second} {other_what}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ before anything is written (a name that no tagger gives, a label that must be kn
 effect).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -21,14 +21,6 @@ from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.corpus.taggers.tag_document import emitted
 
 _NAMED = 10  # documents in a message
-
-
-class UnknownNameError(ValueError):
-    """A policy goes by a score, label or span that no tagger gives; the message names the nearest one."""
-
-
-class RefusedError(ValueError):
-    """Documents of which a policy demands to know something that nothing says; the message names them and the fix."""
 
 
 def check_policy(policy: Policy) -> None:
@@ -85,11 +77,10 @@ class Names:
             self.labels.setdefault(name, set()).update(word for word in set(words) if word is not None)
 
 
-def missing_names(step: Step, found: Names) -> Iterator[str]:
+def missing_names(step: Step, found: Names, known: Collection[str] = ()) -> Iterator[str]:
     """Sentences about each name of a step that no document has: what it was to decide by that, it does not.
 
-    UnknownNameError for a score, label or rule of spans that no tagger of lmworks gives either; classifiers and lists
-    of words of the user's own add theirs.
+    ValueError for a score, label or rule of spans that no tagger gives either, of lmworks or of those `known`.
     """
     labels = {name for name, words in found.labels.items() if words}
     for what, names, there in (
@@ -102,19 +93,21 @@ def missing_names(step: Step, found: Names) -> Iterator[str]:
         for name in names:
             if any(fnmatchcase(each.casefold(), name.casefold()) for each in there):
                 continue
-            given = {each.removeprefix(f"{what}.") for each in emitted() if each.startswith(f"{what}.")}
+            all_known = (*emitted(), *known)
+            given = {each.removeprefix(f"{what}.") for each in all_known if each.startswith(f"{what}.")}
             if given and not any(fnmatchcase(each, name) or fnmatchcase(name, each) for each in given):
                 near = get_close_matches(name, sorted(given | there), n=1, cutoff=0.5)
-                advice = f'; did you mean "{near[0]}"?' if near else "."
-                raise UnknownNameError(
+                rules = [f"{name}.*"] if any(each.startswith(f"{name}.") for each in given) else near
+                advice = f'; did you mean "{rules[0]}"?' if rules else "."
+                raise ValueError(
                     f'the step {step.name} goes by the {what} "{name}", which no tagger gives and no document has'
-                    f"{advice} A classifier or a list of words of your own has to be named in data.annotate"
+                    f"{advice} A classifier, a list of words or a tagger of your own is named in data.annotate"
                 )
             yield f'The step {step.name} goes by the {what} "{name}", which no document has'
 
 
 def check_refused(policy: Policy, documents: RankedCorpus, decisions: Sequence[Sequence[Decisions]]) -> None:
-    """RefusedError where a document comes to a step that refuses those without a label which it does not have. One that
+    """ValueError where a document comes to a step that refuses those without a label which it does not have. One that
     an earlier step drops never comes there. `decisions` are of each shard those of each step."""
     for number, step in enumerate(policy.steps):
         for label in (name for name, choice in step.labels.items() if choice.unknown == "refuse"):
@@ -129,7 +122,7 @@ def check_refused(policy: Policy, documents: RankedCorpus, decisions: Sequence[S
                 named = ", ".join(refused[:_NAMED]) + ", …" * (len(refused) > _NAMED)
                 said = "say in data.read what the licence of their source is"
                 fix = said if label in LICENCES else "have it measured"
-                raise RefusedError(
+                raise ValueError(
                     f"the step {step.name} refuses documents of unknown {label.replace('_', ' ')}, of which there are "
                     f'{len(refused):,}: {named}. Nothing was written: {fix}, or set unknown="drop" and they '
                     "are left out"

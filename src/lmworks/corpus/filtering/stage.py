@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 from lmworks.artefact import StageContext, hash_file, read_json, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
 from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
-from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
-from lmworks.corpus.dedup.match_tables import CORPUS
-from lmworks.corpus.dedup.stage import corpus_rows
+from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, check_similarity, rank_corpus
+from lmworks.corpus.dedup.match_tables import CORPUS, not_looked_for
+from lmworks.corpus.dedup.stage import DuplicatesConfig, corpus_rows
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, document_to_json, shard_name
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.filtering.apply import apply, size_of
@@ -29,7 +30,9 @@ from lmworks.corpus.filtering.ledger import (
 )
 from lmworks.corpus.filtering.policy_checks import Names, check_policy, check_refused, missing_names
 from lmworks.corpus.named_files import named_file
+from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 from lmworks.corpus.taggers.licence import LICENCE
+from lmworks.corpus.taggers.tag_document import tools_of
 
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
 TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, beside its edits and its ledger
@@ -76,6 +79,23 @@ class CleanConfig:
 def check(config: CleanConfig, base: Path) -> None:
     """Before any stage runs: ConfigError for a policy that cannot be used."""
     config.read(base)
+
+
+def check_inputs(config: CleanConfig, base: Path, inputs: Sequence[object]) -> None:
+    """Before any stage runs: ValueError for what the policy goes by and stages of these configs will not have found."""
+    searched = next((each for each in inputs if isinstance(each, DuplicatesConfig)), None)
+    known = {f"score.{each.measure}" for each in inputs if isinstance(each, ModelPerplexityConfig)}
+    for each in inputs:
+        if isinstance(each, AnnotateConfig):
+            known.update(*(tagger.emits for tagger in tools_of(each, base).taggers))
+    for step in config.read(base).steps:
+        deque(missing_names(step, Names(), known), maxlen=0)
+        if searched is None and step.duplicates not in ("", "exact"):
+            raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs: add it to `from`")
+        if searched is not None and step.duplicates == "near":
+            check_similarity(step.similarity, searched.near.threshold)
+        elif not getattr(searched, step.duplicates, True):
+            raise not_looked_for(step.duplicates)
 
 
 def outside_digest(config: CleanConfig, base: Path) -> str:

@@ -170,7 +170,7 @@ def documents_of(
     """The documents of files, or of a piece of one, of the archives, tables and crawls that they are, or of named
     sources; raises nothing for what files hold.
 
-    Of a shard that a stage wrote they are as they are there; a line that is none raises StoreError.
+    Of a shard that a stage wrote they are as they are there; a line that is none raises ValueError.
     """
     return _items_of(found, Request((), config, piece), sandbox)
 

@@ -108,7 +108,7 @@ def read_part(sandbox: Sandbox, part: ReadPart, folder: Path) -> None:
                 texts.write(item.line)
             else:
                 rejected.write(rejected_to_json(item).encode() + b"\n")
-    (folder / _COUNTS).write_text(json.dumps(tally.counts(), ensure_ascii=False), "utf-8")
+    (folder / _COUNTS).write_text(json.dumps(vars(tally), ensure_ascii=False), "utf-8")
 
 
 def check(config: ReadConfig, base: Path) -> None:
@@ -125,10 +125,9 @@ def check(config: ReadConfig, base: Path) -> None:
 
 def kind_of_reason(reason: str) -> str:
     """A reason without what is true of one file alone, so that equal ones are counted together."""
-    short = (
-        reason.split(":")[0] if reason.startswith(("not JSON:", "not Python", "unreadable", "cannot be")) else reason
-    )
-    return re.sub(r"(?: \([^()]*\))+$", "", short)
+    if reason.startswith(("not JSON:", "not Python", "unreadable", "cannot be")):
+        reason = reason.split(":")[0]
+    return re.sub(r"(?: \([^()]*\))+$", "", reason)
 
 
 class _Tally:
@@ -159,12 +158,8 @@ class _Tally:
         self.others["source_code"] += is_unread and source_code_type(PurePosixPath(item.uri)) is not None
         self.others["columns"] += item.reason.startswith(NO_COLUMN)
 
-    def counts(self) -> dict[str, Any]:
-        """For `merge`."""
-        return vars(self)
-
     def merge(self, counts: Mapping[str, Any]) -> None:
-        """Add those of a later part."""
+        """Add those of a later part, its `vars`."""
         self.example = {**counts["example"], **self.example}
         for name, counter in vars(self).items():
             if isinstance(counter, Counter):

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def card(found: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) ->
     )
     rejected = Counter[str]()
     for record in read_rows(RejectedRecord, found.folder / REJECTED):  # a reason without what is true of one alone
-        rejected[re.sub(r"(?: \([^()]*\))+$|:.*", "", record.reason)] += record.count
+        rejected[re.sub(r"(?: \([^()]*\))+$|[:;].*", "", record.reason)] += record.count
     lost = Table(("files and records that became no document", "number"), tuple(rejected.most_common()))
     limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
     sections = (
@@ -190,9 +191,6 @@ def _table(table: Table) -> str:
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is, but for code between backticks."""
     parts = re.split(r"(`[^`]*`)", visible(text))
-    return "".join(part if number % 2 else _plain(part) for number, part in enumerate(parts))
-
-
-def _plain(text: str) -> str:
-    escaped = re.sub(r"([\\`*_\[\]#~$])", r"\\\1", text)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for number in range(0, len(parts), 2):
+        parts[number] = escape(re.sub(r"([\\`*_\[\]#~$])", r"\\\1", parts[number]), quote=False)
+    return "".join(parts)

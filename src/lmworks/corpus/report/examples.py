@@ -46,9 +46,9 @@ class Example:
 def examples_section(found: Filtered) -> Section:
     """A part for each rule that opens, each text with what went of it marked."""
     order = {name: number for number, name in enumerate(found.policy.names)}
-    examples = sorted(
-        (*_dropped(found), *_nearly_dropped(found), *_cut(found)), key=lambda each: (order[each.step], each.rule)
-    )
+    cut = [Example(each["step"], each["rule"], "cut", found.uris[each["first"]].as_py()) for each in found.cut_rules]
+    examples = [*_dropped(found), *_nearly_dropped(found), *cut]
+    examples.sort(key=lambda each: (order[each.step], each.rule))
     uris = {uri for each in examples for uri in (each.document, each.kept_duplicate) if uri is not None}
     entries: dict[str, list[Entry]] = {}
     for entry in read_ledger(found.folder / LEDGER, document=sorted(uris)):
@@ -91,11 +91,6 @@ def _nearly_dropped(found: Filtered) -> Iterator[Example]:
         for place in near[np.argsort(margins[near], kind="stable")][:SHOWN].tolist():
             reason = Reason("score", rule, float(values[place]), threshold)
             yield Example(step.name, rule, "nearly dropped", found.uris[place].as_py(), reason)
-
-
-def _cut(found: Filtered) -> Iterator[Example]:
-    for cuts in found.cut_rules:
-        yield Example(cuts["step"], cuts["rule"], "cut", found.uris[cuts["first"]].as_py())
 
 
 def _passages(found: Filtered, example: Example, entries: dict[str, list[Entry]]) -> Iterator[Passage]:

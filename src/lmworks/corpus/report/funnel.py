@@ -111,16 +111,8 @@ def thresholds_table(found: Filtered) -> Table:
         is_beyond = values < threshold if side == "at least" else values > threshold
         stay, beyond = values[~is_beyond & np.isfinite(values)], values[is_beyond]
         nearest = [f"{each[np.argmin(abs(each - threshold))]:.4g}" if len(each) else "" for each in (stay, beyond)]
-        rows.append(
-            (
-                step.name,
-                rule,
-                f"{'≥' if side == 'at least' else '≤'} {threshold:,.6g}",
-                len(stay) + len(beyond),
-                len(beyond),
-                *nearest,
-            )
-        )
+        limit = f"{'≥' if side == 'at least' else '≤'} {threshold:,.6g}"
+        rows.append((step.name, rule, limit, len(stay) + len(beyond), len(beyond), *nearest))
     header = ("step", "score", "limit", "documents", "beyond", "nearest that stays", "nearest beyond")
     return Table(header, tuple(rows), "Of the documents that came to the step and that it looks at")
 

@@ -29,10 +29,6 @@ _NAMED = 10  # documents in a message
 _FEWEST_DIGITS = 8  # of a hash
 
 
-class AmbiguousNameError(LookupError):
-    """A name that several documents have; the message names them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A threshold that the document passed: `margin` is how far its value is from there (`queries.margin`)."""
@@ -90,7 +86,7 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[E
     the cleaning, from the folder that data.clean made, and the rejected records of that name. What the folder was made
     from is looked for in its workspace, beside it, and in `made_from`: artefacts, folders of them, or workspaces.
 
-    LookupError where nothing is meant, which names the next uris; AmbiguousNameError where several are.
+    LookupError where nothing is meant, which names the next uris, and where several are.
     """
     rejected = [
         record
@@ -125,7 +121,7 @@ def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[
     found = found or [uri for sign in "/#:" for uri in uris.filter(pc.ends_with(uris, f"{sign}{name}")).to_pylist()]
     if len(found) > 1:
         more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-        raise AmbiguousNameError(f"{name} may be {', '.join(found[:_NAMED])}{more}: give more of it")
+        raise LookupError(f"{name} may be {', '.join(found[:_NAMED])}{more}: give more of it")
     if not found and not rejected:
         place = bisect_left(uris := sorted(uris.to_pylist()), name)
         raise LookupError(

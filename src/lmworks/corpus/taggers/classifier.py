@@ -75,14 +75,14 @@ class Classifier:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read what `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another
-    one, and for a classifier whose features are not those of this program."""
+    """Read what `save` wrote. FileNotFoundError where there is no such file; ValueError for another one,
+    and for a classifier whose features are not those of this program."""
     arrays = read_arrays(path, ("weights", "description"), "classifier")
     found = json.loads(arrays["description"].tobytes().decode("utf-8", "surrogatepass"))
     check_features(path, found["features"], FEATURES)
     weights = arrays["weights"]
     if weights.dtype != np.float32 or weights.ndim != 1 or len(weights) != 1 << (len(weights).bit_length() - 1):
-        raise ModelFileError(f"{path} is damaged: it should hold a power of two of float32 weights")
+        raise ValueError(f"{path} is damaged: it should hold a power of two of float32 weights")
     return Classifier(weights, found["bias"], found["order"], found["positive"], found["evaluation"])
 
 
@@ -129,10 +129,6 @@ def bucket_counts(texts: Iterable[Iterable[str]], bits: int) -> "csr_matrix":
 # Files of small learned models: arrays of numpy and nothing else
 
 
-class ModelFileError(ValueError):
-    """A file that is not the model it should be; the message names it and the fix."""
-
-
 def check_model_file(path: Path) -> None:
     """Before the work begins: FileExistsError for a file that is there, ValueError for a name that is none of numpy's
     archives."""
@@ -142,24 +138,24 @@ def check_model_file(path: Path) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str], what: str) -> Mapping[str, np.ndarray]:
-    """Read all arrays of a file, among them those named. FileNotFoundError where there is none, ModelFileError for a
-    file that is no archive of arrays, or lacks some."""
+    """Read all arrays of a file, among them those named. FileNotFoundError where there is none, ValueError for a file
+    that is no archive of arrays, or lacks some."""
     remedy = f"name the file that `lmworks data {'classifier' if what == 'classifier' else 'ngrams'}` made"
     if path.is_dir():
-        raise ModelFileError(f"{path} is a folder and no {what}: {remedy}")
+        raise ValueError(f"{path} is a folder and no {what}: {remedy}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ModelFileError(f"{path} is no {what}: {remedy}") from error
+        raise ValueError(f"{path} is no {what}: {remedy}") from error
     if missing := [name for name in names if name not in arrays]:
-        raise ModelFileError(f"{path} is no {what}, as it lacks {', '.join(missing)}: {remedy}")
+        raise ValueError(f"{path} is no {what}, as it lacks {', '.join(missing)}: {remedy}")
     return arrays
 
 
 def check_features(path: Path, found: int, wanted: int) -> None:
-    """ModelFileError for a model that learned from other tokens or hashes than this program's."""
+    """ValueError for a model that learned from other tokens or hashes than this program's."""
     if found != wanted:
-        raise ModelFileError(
+        raise ValueError(
             f"the model in {path} is of tokens of version {found}, this program has {wanted}: train it again"
         )

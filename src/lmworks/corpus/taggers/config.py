@@ -28,6 +28,7 @@ class AnnotateConfig:
                   list, and a span `rude` on each.
     perplexity    A model that `lmworks data ngrams` trained, for the score `perplexity`: how many words, all equally
                   likely, the model finds each word to be one of, so low where a text reads like what it learned from.
+    taggers       Python files that define a `Tagger` of your own, or several; they are run.
     evaluation    Files with items of evaluation sets: documents that hold one are tagged.
     execution     Who does the work.
     """
@@ -41,6 +42,7 @@ class AnnotateConfig:
     classifiers: Mapping[str, str] = field(default_factory=dict)
     word_lists: tuple[str, ...] = ()
     perplexity: str = ""
+    taggers: tuple[str, ...] = ()
     evaluation: tuple[str, ...] = ()
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 

@@ -137,8 +137,8 @@ class NgramModel:
 
 
 def load_ngram_model(path: Path) -> NgramModel:
-    """Read what `save` wrote. FileNotFoundError where there is no such file; ModelFileError (a ValueError) for another
-    one, and for a model whose tokens are not those of this program."""
+    """Read what `save` wrote. FileNotFoundError where there is no such file; ValueError for another one,
+    and for a model whose tokens are not those of this program."""
     arrays = read_arrays(path, ("description", "unigrams", "grams0", "words"), "n-gram model")
     found, order, bits, unknown = arrays["description"].tolist()
     check_features(path, found, _TOKENS)

@@ -48,11 +48,6 @@ class LearnedNgrams:
     nats: Score
     quantiles: dict[float, Score]
 
-    @property
-    def suggested(self) -> Score:
-        """The highest perplexity that a policy may let stay so that nearly all documents of this sort do."""
-        return self.quantiles[SUGGESTED]
-
 
 def learn_ngrams(
     texts: Iterable[str], config: NgramConfig | None = None, progress: Report = no_report
@@ -150,7 +145,7 @@ def _discount(numbers: NDArray[np.int64]) -> float:
 
 def ngram_section(learned: LearnedNgrams) -> Section:
     """The report: what it learned from, what to set, and the quantiles to choose another threshold by."""
-    model, best = learned.model, learned.suggested
+    model, best = learned.model, learned.quantiles[SUGGESTED]
     suggestion = f"No threshold is suggested ({best}): give more documents, or hold out a larger share."
     if isinstance(best, Scored):
         suggestion = f"Suggested: `limits = {{ perplexity = {{ at_most = {best.value:.4g} }} }}`."

@@ -40,7 +40,7 @@ from lmworks.corpus.taggers.ocr_quality import OCR_QUALITY
 from lmworks.corpus.taggers.pii import metadata
 from lmworks.corpus.taggers.pii.scan import PERSONAL_DATA
 from lmworks.corpus.taggers.repetition import REPETITION
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Tagger, Text, read_taggers
 from lmworks.corpus.taggers.word_list import read_word_list
 from lmworks.records import Document, Edit
 
@@ -157,11 +157,12 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
     taggers += [read_word_list(path) for path in files["word_lists"].values()]
     taggers += [perplexity_tagger(load_ngram_model(path).score) for path in files["perplexity"].values()]
     taggers += [classifier_tagger(name, load_classifier(path)) for name, path in files["classifiers"].items()]
+    taggers += [tagger for path in files["taggers"].values() for tagger in read_taggers(path)]
     emits = [name for tagger in (LANGUAGE, *taggers) for name in tagger.emits] + [f"score.{CONTAMINATION}"]
     if both := [name for name, count in Counter(emits).items() if count > 1 and name.startswith("score.")]:
         raise ValueError(
-            f"there is another score called {both[0].removeprefix('score.')}: give that classifier or list of words "
-            "another name"
+            f"there is another score called {both[0].removeprefix('score.')}: give that classifier, list "
+            "of words or tagger another name"
         )
     items = [item for path in files["evaluation"].values() for item in _items_of(path)]
     return Tools(tuple(taggers), index_items(items) if items else None)
@@ -180,8 +181,8 @@ def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
 
 def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     """The files by the setting that names them, and their names there."""
-    perplexity = (config.perplexity,) if config.perplexity else ()
-    settings = {"word_lists": config.word_lists, "evaluation": config.evaluation, "perplexity": perplexity}
+    settings = {name: getattr(config, name) for name in ("word_lists", "taggers", "evaluation")}
+    settings["perplexity"] = (config.perplexity,) if config.perplexity else ()
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
     named = {name: named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())}
     return found | {"classifiers": named}

@@ -6,6 +6,8 @@ A tagger is a pure function of a `Text` that says what it emits. It sets no thre
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from runpy import run_path
 from typing import Any, Protocol, TypeVar
 
 from lmworks.corpus.attributes import Attributes
@@ -65,6 +67,17 @@ class Tagger:
     name: str
     tag: Callable[[Text], Attributes]
     emits: Mapping[str, str]
+
+
+def read_taggers(path: Path) -> list[Tagger]:
+    """The taggers that a Python file defines. ValueError where it defines none, or cannot be run."""
+    try:
+        found = [each for each in run_path(str(path)).values() if isinstance(each, Tagger)]
+    except Exception as error:  # whatever its author did
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    if not found:
+        raise ValueError(f'{path} defines no tagger: give it one, such as MINE = Tagger("mine", function, emits)')
+    return found
 
 
 class Range(Protocol):

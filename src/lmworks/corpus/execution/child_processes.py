@@ -6,8 +6,10 @@ import sys
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
-from threading import Thread
+from threading import Lock, Thread
 from types import ModuleType
+
+_STARTING = Lock()
 
 
 def start_child(process: BaseProcess) -> None:
@@ -16,11 +18,14 @@ def start_child(process: BaseProcess) -> None:
     once more."""
     ensure_running()  # of a process of `multiprocessing` itself, which would undo the next line when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
-        process.start()
+        with _STARTING:
+            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+            try:
+                process.start()
+            finally:
+                sys.modules["__main__"] = main
     finally:
-        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -19,11 +19,12 @@ from harness import LENGTH, Float64, Pair, difference
 
 from lmworks.adapt import PrefixConfig, add_adapter, load_adapter, save_adapter
 from lmworks.model.checkpoint import load
+from slow_cases import slow
 
 pytestmark = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated")
 TOKENS, HIDDEN, TOLERANCE = 5, 40, 1e-10
 CASES = {case.name: case for case in (*DECODERS, *ENCODERS)}
-NAMES = ["llama", "llama, yarn", "gpt2", "gpt_neox", "qwen3", "phi4-mini", "mistral", "bert, bare", "t5", "bart"]
+NAMES = ["llama", "gpt2", "qwen3", "bert, bare", "t5", *slow("llama, yarn", "gpt_neox", "phi4-mini", "mistral", "bart")]
 # PEFT looks for these sizes in the config's fields for the encoder.
 FIELDS = {"t5": {"token_dim": 48, "num_layers": 2}, "bart": {"num_layers": 3}}
 

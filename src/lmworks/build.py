@@ -49,7 +49,7 @@ from lmworks.model.download import digest_of_model, located
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
-from lmworks.stages import STAGES, resolve
+from lmworks.stages import STAGES, meant_stages, resolve
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
 from lmworks.versions import is_gated, keep, version_id
@@ -151,7 +151,9 @@ def run_alone(
     was made, FileExistsError when `out` exists, and `artefact.LockedError` while another process makes it.
     """
     if use not in STAGES:
-        raise ConfigError((), unknown("stage", use, list(STAGES)))
+        raise ConfigError((), unknown("stage", use, list(STAGES), meant_stages(use)))
+    if inputs and use == "data.read":
+        raise ConfigError((), f"data.read takes no --from: set its sources instead, --set 'sources=[\"{inputs[0]}\"]'")
     mapping: dict[str, Any] = {}
     for override in overrides:
         assign(mapping, *parse_assignment(override))
@@ -237,9 +239,10 @@ def _input_manifest(folder: Path) -> Manifest:
         return read_manifest(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} to read from")
-    hint = f": name it with --set tokenizer={folder}" if (folder / "tokenizer.json").is_file() else ""
-    kind = "a tokenizer that no stage made" if hint else f"no artefact of a stage (it has no {MANIFEST})"
-    raise FileNotFoundError(f"{folder} is {kind}{hint}")
+    if (folder / "tokenizer.json").is_file():
+        raise FileNotFoundError(f"{folder} is a tokenizer that no stage made: name it with --set tokenizer={folder}")
+    fix = "name a folder that a stage made, or a workspace; files are read by data.read"
+    raise FileNotFoundError(f"{folder} is no artefact of a stage (it has no {MANIFEST}): {fix}")
 
 
 def _settings(use: str) -> list[str]:

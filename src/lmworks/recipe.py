@@ -30,7 +30,7 @@ from typing import Any
 from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
 from lmworks.ground.config import WritingConfig
 from lmworks.monitor.config import LogConfig
-from lmworks.stages import ANSWERER, STAGES, resolve
+from lmworks.stages import ANSWERER, STAGES, meant_stages, resolve
 
 _MADE = "stages."  # begins the source of a model that a stage of the recipe makes
 _TABLES = ("models", "question", "name", "log", "writing", "serve")  # what `--set` reaches besides the stages
@@ -117,10 +117,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             mapping["models"] = {role: name for role, name in models.items() if name is not None}
         return _check(mapping, path.parent.resolve())
     except ConfigError as error:
-        given = next((text for target, text in origin.items() if error.path[: len(target)] == target), None)
+        given = next((text for target, text in origin.items() if _is_about(error, target)), None)
         line = line_of(text, error.path)
         where = f"--set {given}" if given else f"{path}, line {line}" if line else str(path)
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _is_about(error: ConfigError, target: tuple[str, ...]) -> bool:
+    """Whether it is of this setting, or of the table that has it and names it."""
+    size = len(error.path)
+    return error.path[: len(target)] == target or (target[:size] == error.path and target[-1] in error.problem)
 
 
 def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]:
@@ -236,7 +242,7 @@ def check_stage(
 ) -> StageSpec:
     """Check the settings of one stage; `path` is where they stand in a recipe. Raises ConfigError."""
     if use not in STAGES:
-        raise ConfigError((*path, "use"), unknown("stage", use, list(STAGES)))
+        raise ConfigError((*path, "use"), unknown("stage", use, list(STAGES), meant_stages(use)))
     config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
     for role in (*STAGES[use].models, *getattr(config, "roles", ())):
         if role not in roles:

@@ -31,6 +31,21 @@ class Stage:
         return tuple(role for role in (*self.models, *self.optional) if role in models)
 
 
+_OTHER_NAMES = {  # what other libraries call what a stage does, by how the word begins
+    "dedup": "data.duplicates",
+    "minhash": "data.duplicates",
+    "filter": "data.clean",
+    "tag": "data.annotate",
+    "extract": "data.read",
+    "mix": "data.balance",
+}
+
+
+def meant_stages(name: str) -> list[str]:
+    """The stages that other libraries call so."""
+    return [stage for word, stage in _OTHER_NAMES.items() if name.rpartition(".")[2].startswith(word)]
+
+
 ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
 READERS = ("reader", "reranker", "verifier")  # roles of models that read pairs of texts
 

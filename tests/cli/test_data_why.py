@@ -126,7 +126,7 @@ def test_the_golden_story_of_a_duplicate_of_one_that_went_later(folder):
             "notes/plan.md",
             [
                 "notes/plan.md stays, 366 of 388 characters of it",
-                "personal: pii.email cut, 1 places, 29 characters",
+                "personal: pii.email cut, 1 place, 29 characters",
                 "Write to [-jane.miller@bakery-miller.com-]{+<EMAIL>+} for more.",
                 "Passed with the least margin length: words 78, at least 60 (30% away)",
                 "Dropped in its place: 1 notes/old/plan.md: alike: near 0.",

@@ -147,6 +147,6 @@ def test_what_is_missing_or_unfit_is_told(folder, model, tmp_path):
         attempt({**both, "model": model}, checkpoint=str(model))
     with pytest.raises(ValueError, match="no input holds attributes"):
         attempt({"documents": folder / "documents"}, checkpoint=str(model))
-    for settings in ({"window": 0}, {"measure": "a b"}):
+    for settings in ({"window": 0}, {"score": "a b"}):
         with pytest.raises(ValueError):
             ModelPerplexityConfig(**settings)

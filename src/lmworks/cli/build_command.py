@@ -134,13 +134,13 @@ def _usage(use: str) -> list[str]:
 def _stage_help(use: str) -> str:
     """The help of a stage in Markdown: its inputs and its settings; without a stage, the list of stages."""
     from lmworks.config import ConfigError, described, unknown
-    from lmworks.stages import STAGES, resolve
+    from lmworks.stages import STAGES, meant_stages, resolve
 
     if not use:
         names = ", ".join(f"`{name}`" for name in STAGES)
         return f"`lmworks stage NAME --help` tells what a stage reads and what it can be set to. The stages: {names}"
     if use not in STAGES:
-        raise ConfigError((), unknown("stage", use, list(STAGES)))
+        raise ConfigError((), unknown("stage", use, list(STAGES), meant_stages(use)))
     entry = STAGES[use]
     config: Any = resolve(entry.config)
     lines = [f"**{use}**: {entry.purpose}."]

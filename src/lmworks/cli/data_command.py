@@ -9,7 +9,11 @@ from lmworks.cli import data_model_commands
 from lmworks.cli.options import CLEANED, new_console
 
 OutOption = Annotated[Path | None, typer.Option(help="A new file to write instead.")]
-app = typer.Typer(no_args_is_help=True, help="Clean documents: build them, and ask why one was dropped or cut.")
+_HELP = """Clean documents: build them, and ask why one was dropped or cut.
+
+Its stages, which `lmworks stage NAME --help` explains: data.read (readers, extraction), data.annotate (taggers),
+data.duplicates (deduplication), data.clean (filters), data.balance (mixing, upsampling), data.tokenize."""
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 
 @app.command()
@@ -32,7 +36,9 @@ def build(
     What is measured is kept, so that another policy or threshold makes only the decision anew. The report shows what
     each step took of each source, with examples; `lmworks data why` tells of one document. What stays is JSON Lines in
     the folder that is named at the end, and can be read by other verbs: `lmworks build scratch --docs .lmworks/clean`.
-    A corpus of several sources, each with its kind and licence, is a recipe of its own: see docs/cleaning.md.
+    Plain text and rows of tables are of the kind text, at which the default limits on quality do not look: crawled
+    pages in JSON Lines need `--set documents.kind=web`. A corpus of several sources, each with its kind and licence, is
+    a recipe of its own: see docs/cleaning.md.
 
     Examples: `lmworks data build notes crawl.warc.gz` · `lmworks data build books --set documents.kind=book` ·
     `lmworks data build notes --policy strict.toml`

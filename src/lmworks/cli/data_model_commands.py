@@ -56,7 +56,7 @@ def classifier(
 
     Texts are read and repaired as `data.annotate` does. It prints how well the classifier does on examples that it did
     not learn from, a threshold, and the words that it goes by. Name the file in `data.annotate`, `classifiers = {
-    quality = "good.npz" }`, and every document gets the measure of that name; a limit of a policy then decides.
+    quality = "good.npz" }`, and every document gets the score of that name; a limit of a policy then decides.
     Toxicity and topics are classifiers as well, of other examples. It takes 50 different texts of each side at least;
     some hundreds do better.
 
@@ -118,7 +118,7 @@ def ngrams(
 
     It counts n-grams of words, smoothed as Kneser and Ney have it, on the CPU. Some documents are held out, and their
     perplexities say which threshold lets nearly all of such texts stay. Name the file in `data.annotate`, `perplexity =
-    "wanted.npz"`, and every document gets the measure. Perplexities of two models cannot be compared. A neural model
+    "wanted.npz"`, and every document gets the score. Perplexities of two models cannot be compared. A neural model
     that `train.pretrain` made does the same in the stage `data.perplexity`.
 
     Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2

@@ -39,7 +39,8 @@ def print_explanation(console: "Console", explanation: "Explanation") -> None:
         lines += [f"{entry.step}: {reason}" for reason in entry.reasons]
         for rule, places in Counter(cut.rule for cut in entry.cuts).items():
             size = sum(cut.end - cut.start for cut in entry.cuts if cut.rule == rule)
-            lines.append(f"{entry.step}: {rule} cut, {places:,} places, {size:,} characters")
+            number = f"{places:,} place{'s' * (places != 1)}"
+            lines.append(f"{entry.step}: {rule} cut, {number}, {size:,} characters")
             lines += [pieces for step, of_rule, pieces in explanation.excerpts if (step, of_rule) == (entry.step, rule)]
     _print_list(console, "Why", lines)
     passed = [

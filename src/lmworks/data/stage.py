@@ -203,6 +203,8 @@ def _section(
     alarms: tuple[str, ...] = (),
 ) -> Section:
     text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {tokenizer.hash[:12]}…"
+    if config.held_out and config.part == "training":
+        text += f'; {config.held_out:.4g} of all are held out, for a stage with the same inputs and part = "held_out"'
     rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
     tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
     if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):

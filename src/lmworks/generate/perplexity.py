@@ -134,10 +134,10 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
     found = []
     for shard, table in zip(shards, tables, strict=True):
         values = np.concatenate([np.load(part.done) for part in parts if part.given.shard == shard])
-        rows = _rows(shard, table, values, config.measure)
+        rows = _rows(shard, table, values, config.score)
         write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
         found.append(values)
-    return _result(config.measure, np.concatenate(found))
+    return _result(config.score, np.concatenate(found))
 
 
 @dataclass(frozen=True, slots=True)

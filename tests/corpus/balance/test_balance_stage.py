@@ -142,8 +142,8 @@ def test_factors_by_measures_and_labels(given, tmp_path):
     quality = tagged(tmp_path / "quality", DOCUMENTS, {"quality": lambda place: place / 170 if place % 5 else None})
     licence = tagged(tmp_path / "licence", DOCUMENTS, {}, {"licence": lambda place: ("MIT", None)[place % 2]})
     factors = (
-        UpsamplingFactor(4, measures={"quality": Limit(at_least=0.5)}),
-        UpsamplingFactor(2, measures={"quality": Limit(at_least=0.5)}, labels={"licence": ("MIT", "CC0-1.0")}),
+        UpsamplingFactor(4, limits={"quality": Limit(at_least=0.5)}),
+        UpsamplingFactor(2, limits={"quality": Limit(at_least=0.5)}, labels={"licence": ("MIT", "CC0-1.0")}),
     )
     config = BalanceConfig(factors=factors, unit="documents")
     inputs = {"documents": given, "quality": quality, "licence": licence}

@@ -143,7 +143,7 @@ def test_what_stages_will_not_have_found_is_told_before_they_run(step, inputs, p
 
 
 def test_what_stages_will_have_found_can_be_gone_by(tmp_path):
-    inputs = [AnnotateConfig(), ModelPerplexityConfig(measure="maths"), DuplicatesConfig(passages=200)]
+    inputs = [AnnotateConfig(), ModelPerplexityConfig(score="maths"), DuplicatesConfig(passages=200)]
     for step in (NEAR, PARAGRAPHS, NAMED_BY_NOBODY, {"name": "s", "duplicates": "passages"}):
         check_inputs(CleanConfig(steps=steps(step).steps), tmp_path, inputs)
 

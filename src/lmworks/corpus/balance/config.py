@@ -51,7 +51,7 @@ class UpsamplingFactor:
     multiplied.
 
     times      How often such a document counts: 3 as if it had come three times, 0.5 as if every other one had.
-    measures   Measure of data.annotate → the values that fit; one that a document lacks does not.
+    limits     Score of data.annotate → the values that fit; one that a document lacks does not.
     labels     Label of data.annotate → the words that fit.
     sources    Globs of sources.
     kinds      Kinds: web, manual, book, code, mail, chat, text.
@@ -59,7 +59,7 @@ class UpsamplingFactor:
     """
 
     times: float
-    measures: Mapping[str, Limit] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
@@ -67,7 +67,7 @@ class UpsamplingFactor:
 
     def __post_init__(self) -> None:
         _check(0.01 <= self.times <= _MOST, f"times must lie between 0.01 and {_MOST}, got {self.times:g}")
-        named = self.measures or self.labels or self.sources or self.kinds or self.languages
+        named = self.limits or self.labels or self.sources or self.kinds or self.languages
         _check(bool(named), "a factor of all documents changes nothing: name what it is of, such as sources")
 
 
@@ -84,7 +84,7 @@ class BalanceConfig:
                  is that of documents without one. A bound moves all that is in the language alike, so that the sources'
                  weights hold within each language.
     factors      Upsampling factors, documents that count more, or less, than once: `times`, and of what documents, by
-                 `measures`, `labels`, `sources`, `kinds` or `languages`, all of which must fit.
+                 `limits`, `labels`, `sources`, `kinds` or `languages`, all of which must fit.
     max_epochs   How often a source may come at most, each document counted as the factors say; what a source then
                  lacks, the others get.
     unit         What shares and totals are counted in: `bytes` of UTF-8, or `documents`.

@@ -37,7 +37,7 @@ def count_documents(
     """
     conditions: list[list[_Condition]] = [
         [
-            *((SCORE + name, limit) for name, limit in factor.measures.items()),
+            *((SCORE + name, limit) for name, limit in factor.limits.items()),
             *((LABEL + name, tuple(words)) for name, words in factor.labels.items()),
         ]
         for factor in factors
@@ -77,7 +77,7 @@ def _met(
     from pyarrow.parquet import read_schema
 
     if not files:
-        raise ValueError("factors ask for measures or labels: add the stage data.annotate to what this one reads from")
+        raise ValueError("factors ask for scores or labels: add the stage data.annotate to what this one reads from")
     columns = {name for path in files for name in read_schema(path).names}
     for column, _ in conditions:
         what, prefix = ("measure", SCORE) if column.startswith(SCORE) else ("label", LABEL)

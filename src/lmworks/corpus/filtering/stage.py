@@ -84,7 +84,7 @@ def check(config: CleanConfig, base: Path) -> None:
 def check_inputs(config: CleanConfig, base: Path, inputs: Sequence[object]) -> None:
     """Before any stage runs: ValueError for what the policy goes by and stages of these configs will not have found."""
     searched = next((each for each in inputs if isinstance(each, DuplicatesConfig)), None)
-    known = {f"score.{each.measure}" for each in inputs if isinstance(each, ModelPerplexityConfig)}
+    known = {f"score.{each.score}" for each in inputs if isinstance(each, ModelPerplexityConfig)}
     for each in inputs:
         if isinstance(each, AnnotateConfig):
             known.update(*(tagger.emits for tagger in tools_of(each, base).taggers))

@@ -126,7 +126,7 @@ def _has_label(document: Document, label: str, positive: str) -> bool:
     if word is None:
         columns = ", ".join(sorted(document.metadata)) or "none"
         raise ValueError(
-            f'{document.uri} has no label in a column "{label}": its other columns are {columns}; name the column that '
+            f'{document.uri} has no label in a column "{label}" (its others: {columns}): name the column that '
             "holds the labels, or give texts without the label by --against"
         )
     if not positive and word.casefold() not in _YES | _NO:

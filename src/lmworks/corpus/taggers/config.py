@@ -115,15 +115,15 @@ class ModelPerplexityConfig:
                 relative path starts at the folder of the recipe, or, for a command, at the current one.
     window      Most tokens that it sees at a time, and at most what it was trained for. The beginning of each window is
                 scored without what is before it, so the perplexity of long texts is a little higher than it would be.
-    measure     What the score is called: two models need two names.
+    score       What the score is called: two models need two names.
     """
 
     checkpoint: str = ""
     window: int = 1024
-    measure: str = "model_perplexity"
+    score: str = "model_perplexity"
 
     def __post_init__(self) -> None:
         if self.window < 1:
             raise ValueError(f"window must be 1 token at least, got {self.window}")
-        if not self.measure.isidentifier():
-            raise ValueError(f"the name of a score is letters, digits and _, got {self.measure!r}")
+        if not self.score.isidentifier():
+            raise ValueError(f"the name of a score is letters, digits and _, got {self.score!r}")

@@ -160,10 +160,7 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
     taggers += [tagger for path in files["taggers"].values() for tagger in read_taggers(path)]
     emits = [name for tagger in (LANGUAGE, *taggers) for name in tagger.emits] + [f"score.{CONTAMINATION}"]
     if both := [name for name, count in Counter(emits).items() if count > 1 and name.startswith("score.")]:
-        raise ValueError(
-            f"there is another score called {both[0].removeprefix('score.')}: give that classifier, list "
-            "of words or tagger another name"
-        )
+        raise ValueError(f"there is another score called {both[0].removeprefix('score.')}: give yours another name")
     items = [item for path in files["evaluation"].values() for item in _items_of(path)]
     return Tools(tuple(taggers), index_items(items) if items else None)
 

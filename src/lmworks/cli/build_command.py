@@ -260,6 +260,7 @@ def build_recipe(
     """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
     `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb;
     `answers_first` and `candidate` as of `lmworks.build.build`."""
+    from lmworks.artefact import STAGE_FOLDERS
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.corpus.sources.files import without_scheme
@@ -279,6 +280,9 @@ def build_recipe(
         console.print(f"\n{caution}", style="yellow", highlight=False)
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
     cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
+    for outcome in outcomes if show_report else ():
+        if outcome.manifest.stage == "data.tokenize":
+            _print(console, f"Token shards: {folder / STAGE_FOLDERS / outcome.name}, as a SourceConfig names them")
     if show_report and cleaned:
         policy = f"--set {cleaned[-1].name}.policy=FILE" if begins_a_system else "--policy"
         print_next_steps(console, folder, cleaned[-1], policy)

@@ -289,7 +289,7 @@ def test_a_request_that_cannot_enter_fails_alone_and_keeps_nobody_out() -> None:
         world.submit(name, 5, tokens=3)
     assert [part.request.id for part in world.step()] == ["early", "late"]
     assert isinstance(world.requests["broken"].error, MemoryError)
-    assert world.running == ["early", "late"] and world.scheduler.waiting == []
+    assert world.running == ["early", "late"] and not world.scheduler.waiting
     world.finish(3)
 
 

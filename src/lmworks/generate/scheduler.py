@@ -22,8 +22,9 @@ long as that is most of what they would do. Nobody ever waits for a request that
 whatever becomes of that one, the others continue a step later.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
 from lmworks.generate.request_state import RequestState
@@ -37,6 +38,39 @@ class ScheduledTokens:
 
     request: RequestState
     tokens: int
+
+
+@dataclass(slots=True)
+class WaitingLine:
+    """Requests in line. Those of a client are kept in their order, so that a step looks at the first of each client
+    alone, however long the line is."""
+
+    clients: dict[str, list[tuple[tuple[float, ...], RequestState]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.clients.values()))
+
+    def __iter__(self) -> Iterator[RequestState]:
+        return (request for own in self.clients.values() for _, request in own)
+
+    def append(self, request: RequestState) -> None:
+        insort(self.clients.setdefault(request.client, []), (_order(request), request))
+
+    def remove(self, request: RequestState) -> None:
+        own = self.clients[request.client]
+        del own[bisect_left(own, (_order(request),))]
+        if not own:
+            del self.clients[request.client]
+
+    def first(self) -> Iterator[RequestState]:
+        """The first request of each client that takes part in steps."""
+        for own in self.clients.values():
+            yield from next(([request] for _, request in own if not request.held), [])
+
+
+def _order(request: RequestState) -> tuple[float, ...]:
+    """Order among the requests of one client; no two have the same arrival."""
+    return request.priority, not request.preempted, request.deadline_at, request.arrival
 
 
 class Scheduler:
@@ -61,7 +95,7 @@ class Scheduler:
             raise ValueError(f"slots and prefill_tokens must be positive, got {slots} and {prefill_tokens}")
         self.slots, self.prefill_tokens, self.grid = slots, prefill_tokens, grid
         self.running: list[RequestState] = []
-        self.waiting: list[RequestState] = []
+        self.waiting = WaitingLine()
         self.preemptions = 0
         self._cache, self._enter, self._leave, self._fail = cache, enter, leave, fail
         self._served: dict[str, int] = {}  # tokens by client
@@ -77,7 +111,7 @@ class Scheduler:
         """Put a request in line."""
         request.arrival = self._arrivals
         self._arrivals += 1
-        active = {other.client for other in (*self.running, *self.waiting)}
+        active = {other.client for other in self.running} | self.waiting.clients.keys()
         if request.client not in active:
             least = min((self._served[client] for client in active), default=0)
             # A client that was served less than those that are active comes back as their equal and may be forgotten.
@@ -133,11 +167,11 @@ class Scheduler:
             unserved = [
                 r for r in self.running if r.uncomputed_tokens > 1 and r.id not in scheduled and r.id not in followers
             ]
-            candidates = (r for r in (*unserved, *(self.waiting if enters else ())) if not r.held)
+            candidates = [*(r for r in unserved if not r.held), *(self.waiting.first() if enters else ())]
             request = min(candidates, key=self._turn, default=None)
             if request is None:
                 return
-            entering = request in self.waiting
+            entering = request not in self.running
             if entering and not self._admit(request, scheduled):
                 enters = request.done  # who failed on the way in keeps nobody out
                 continue

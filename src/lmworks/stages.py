@@ -109,6 +109,7 @@ STAGES: dict[str, Stage] = {
             "their attributes, which data.annotate and data.perplexity make; none where no factor asks for any",
         ),
         libraries=("numpy", "pyarrow"),
+        check_inputs="lmworks.corpus.balance.stage:check_inputs",
     ),
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from lmworks.corpus.balance.balanced_corpus import COUNTS, LEDGER, describe, not
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import draw_documents
 from lmworks.corpus.balance.survey import read_survey, survey_part
+from lmworks.corpus.balance.upsampling import NO_ATTRIBUTES
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
+from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 
 
 def balance(config: BalanceConfig, context: StageContext) -> StageResult:
@@ -71,6 +74,13 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
         "left_out": sum(item.count for item in lacking),
     }
     return StageResult(metrics=metrics, sections=describe(config, survey, draw))
+
+
+def check_inputs(config: BalanceConfig, _: Path, inputs: Sequence[object]) -> None:
+    """Before any stage runs: ValueError for factors that go by attributes, of which these configs make none."""
+    asks = any(factor.limits or factor.labels for factor in config.factors)
+    if asks and not any(isinstance(each, (AnnotateConfig, ModelPerplexityConfig)) for each in inputs):
+        raise ValueError(NO_ATTRIBUTES)
 
 
 def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard]) -> None:

@@ -27,12 +27,15 @@ class Counted:
     place: NDArray[np.int64]
 
 
+NO_ATTRIBUTES = "factors ask for scores or labels: add the stage data.annotate to what this one reads from"
+
+
 def count_documents(
     factors: Sequence[UpsamplingFactor], survey: Survey, wanted: NDArray[np.bool_], files: Sequence[Path]
 ) -> Counted:
     """The factors of all documents; those that are not `wanted` (n,) need no attributes, which `files` hold.
 
-    ValueError for a factor that names a source, kind, language, measure or label that does not occur, and for documents
+    ValueError for a factor that names a source, kind, language, score or label that does not occur, and for documents
     that have no attributes where a factor asks for some.
     """
     conditions: list[list[_Condition]] = [
@@ -77,10 +80,10 @@ def _met(
     from pyarrow.parquet import read_schema
 
     if not files:
-        raise ValueError("factors ask for scores or labels: add the stage data.annotate to what this one reads from")
+        raise ValueError(NO_ATTRIBUTES)
     columns = {name for path in files for name in read_schema(path).names}
     for column, _ in conditions:
-        what, prefix = ("measure", SCORE) if column.startswith(SCORE) else ("label", LABEL)
+        what, prefix = ("score", SCORE) if column.startswith(SCORE) else ("label", LABEL)
         known = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if column not in columns:
             raise ValueError(f"factors: {unknown(what, column.removeprefix(prefix), known)}")

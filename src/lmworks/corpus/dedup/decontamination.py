@@ -74,7 +74,7 @@ def read_items(path: Path) -> list[EvaluationItem]:
 
     Ids are `name/id`, or `name/number` by the number of the line, with the name of the file. An answer that is a
     number, or one letter, names one of the choices where there are any. Empty lines are none. ValueError names the line
-    that is no object, has no question, or has an id for the second time.
+    that is no object, has no question, or has an id for the second time, or the file without an item.
     """
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     raw = path.read_bytes() if plain == path else gzip.decompress(path.read_bytes())
@@ -90,6 +90,8 @@ def read_items(path: Path) -> list[EvaluationItem]:
         if item.id in items:
             raise ValueError(f"{path}, line {number}: the id {item.id} is there twice")
         items[item.id] = item
+    if not items:
+        raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out")
     return list(items.values())
 
 

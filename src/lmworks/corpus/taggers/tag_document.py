@@ -12,14 +12,7 @@ from pathlib import Path
 from lmworks.config import from_mapping, to_mapping
 from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
-from lmworks.corpus.dedup.decontamination import (
-    ContaminationIndex,
-    EvaluationItem,
-    Overlap,
-    find_overlaps,
-    index_items,
-    read_items,
-)
+from lmworks.corpus.dedup.decontamination import ContaminationIndex, Overlap, find_overlaps, index_items, read_items
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.documents import kind_of
 from lmworks.corpus.edits import CleanText, apply_edits
@@ -161,14 +154,8 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
     emits = [name for tagger in (LANGUAGE, *taggers) for name in tagger.emits] + [f"score.{CONTAMINATION}"]
     if both := [name for name, count in Counter(emits).items() if count > 1 and name.startswith("score.")]:
         raise ValueError(f"there is another score called {both[0].removeprefix('score.')}: give yours another name")
-    items = [item for path in files["evaluation"].values() for item in _items_of(path)]
+    items = [item for path in files["evaluation"].values() for item in read_items(path)]
     return Tools(tuple(taggers), index_items(items) if items else None)
-
-
-def _items_of(path: Path) -> list[EvaluationItem]:
-    if items := read_items(path):
-        return items
-    raise ValueError(f"{path} holds no evaluation item: write one a line into it, or leave it out of `evaluation`")
 
 
 def files_of(config: AnnotateConfig, base: Path) -> list[Path]:

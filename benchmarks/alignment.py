@@ -8,7 +8,7 @@ three fifths of a task (`alignment_tasks.py`), and then learns from 16,384 compl
 or not) on completions of the first model, PPO and GRPO on their own. OUT keeps a file for each cell, which is not run
 again, and their lines in cells.jsonl: pass@1 and pass@8 of 16 completions of held-out prompts at temperature 1, the
 mean reward, nats of KL(policy || first model) a completion and of entropy a token, samples, seconds. The task `format`
-is one seed of SmolLM2-135M, whose adapters learn from 1,024 completions.
+is one seed of SmolLM2-135M, whose adapters learn from 1,024 completions, by DPO and GRPO where no method is named.
 """
 
 import argparse
@@ -272,7 +272,8 @@ def main() -> None:
     options = parser.parse_args()
     wanted: dict[str, set[str]] = {}
     for task, _, method in (each.partition("/") for each in options.only):
-        wanted.setdefault(task, {"sft"}).update([method] if method else METHODS)
+        unnamed = ("dpo", "grpo") if task == "format" else METHODS
+        wanted.setdefault(task, {"sft"}).update([method] if method else unnamed)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     cells = [
         (task, seed, [one for one in METHODS if one in wanted[task]])

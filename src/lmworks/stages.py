@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=9,
+        version=10,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

@@ -19,14 +19,14 @@ class Cleaned:
 
     texts      Document → its cleaned text.
     languages  Document → the language that it is told to be in.
-    left_out   What the readers named as left out.
+    rejected   What the readers named as left out.
     reasons    Document → the ledger's account of why it went, for the reader of the samples; no score is made of it.
     seconds    Of the build.
     """
 
     texts: Mapping[str, str]
     languages: Mapping[str, str]
-    left_out: frozenset[str]
+    rejected: frozenset[str]
     reasons: Mapping[str, str]
     seconds: float
 
@@ -71,7 +71,7 @@ def _read(workspace: Path, seconds: float) -> Cleaned:
     folder = next(each for each in folders if (each / LEDGER).is_file())
     assert (folder / DOCUMENTS).is_dir()
     documents = [document for path in shard_paths(folder) for document in Shard(path)]
-    left_out = [json.loads(line)["uri"] for line in (folder / REJECTED).read_text("utf-8").splitlines()]
+    rejected = [json.loads(line)["uri"] for line in (folder / REJECTED).read_text("utf-8").splitlines()]
     reasons: dict[str, str] = {}
     for entry in read_ledger(folder / LEDGER):
         if entry.verdict == "dropped":
@@ -83,7 +83,7 @@ def _read(workspace: Path, seconds: float) -> Cleaned:
     return Cleaned(
         {document.uri: document.text for document in documents},
         {document.uri: document.language or "" for document in documents},
-        frozenset(left_out),
+        frozenset(rejected),
         reasons,
         seconds,
     )

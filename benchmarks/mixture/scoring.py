@@ -45,7 +45,7 @@ class Comparable:
     @cached_property
     def accounted(self) -> set[str]:
         """Every file that is named among the cleaned, the dropped or the left out, itself or as part of a name."""
-        named = {*self.cleaned.texts, *self.cleaned.reasons, *self.cleaned.left_out}
+        named = {*self.cleaned.texts, *self.cleaned.reasons, *self.cleaned.rejected}
         return {str(each) for uri in named for each in (PurePosixPath(uri), *PurePosixPath(uri).parents)}
 
 

@@ -102,7 +102,7 @@ STAGES: dict[str, Stage] = {
     "data.balance": Stage(
         run="lmworks.corpus.balance.stage:balance",
         config="lmworks.corpus.balance.config:BalanceConfig",
-        version=5,
+        version=6,
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             _DOCUMENTS,

@@ -187,8 +187,8 @@ def test_for_programs(folder):
     assert [entry["step"] for entry in kept["then"]] == ["alike"]
     assert document["entries"][5]["reasons"][0]["kind"] == "exact"
     found = CliRunner().invoke(app, ["data", "why", "picture.png", "--json", "--workspace", str(folder / "cleaned")])
-    left_out = [{"uri": "notes/picture.png", "reason": "no reader for .png", "count": 1}]
-    assert json.loads(found.output) == {"documents": [], "left_out": left_out}
+    rejected = [{"uri": "notes/picture.png", "reason": "no reader for .png", "count": 1}]
+    assert json.loads(found.output) == {"documents": [], "rejected": rejected}
 
 
 def test_without_what_it_was_made_from_the_ledger_is_told(folder, tmp_path):

@@ -199,10 +199,10 @@ def test_a_text_may_be_a_folder(tmp_path):
     (tmp_path / "docs" / "a.txt").write_text("one\n", "utf-8")
     (inner / "b.txt").write_text("two\n", "utf-8")
     (tmp_path / "docs" / "c.png").write_bytes(b"\x89\xff")
-    left_out = []
-    found = find_texts([f"{tmp_path}/docs", f"named={tmp_path}/docs"], False, left_out)
+    rejected = []
+    found = find_texts([f"{tmp_path}/docs", f"named={tmp_path}/docs"], False, rejected)
     assert {name: text.passages for name, text in found.items()} == dict.fromkeys(("docs", "named"), ("one\n", "two\n"))
-    assert [each.uri for each in left_out] == ["docs/c.png"] * 2 and "not UTF-8" in left_out[0].reason
+    assert [each.uri for each in rejected] == ["docs/c.png"] * 2 and "not UTF-8" in rejected[0].reason
     assert list(find_texts([f"{tmp_path}/docs"], by_file=True)) == ["a", "b"]
 
 

@@ -43,10 +43,10 @@ def test_what_is_no_text_is_left_out_and_told(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
     (tmp_path / "b.txt").write_bytes(b"")
     (tmp_path / "c.jsonl").write_text('{"messages": []}\n')
-    left_out: list[RejectedRecord] = []
+    rejected: list[RejectedRecord] = []
     with pytest.raises(NoSourceError, match=r"no text in .*: 1 × not UTF-8; 1 × not a JSON object with a \"text\""):
-        list(required_texts([str(tmp_path)], left_out))
-    assert [each.uri.rpartition("/")[2] for each in left_out] == ["a.png", "c.jsonl"]
+        list(required_texts([str(tmp_path)], rejected))
+    assert [each.uri.rpartition("/")[2] for each in rejected] == ["a.png", "c.jsonl"]
     (tmp_path / "b.txt").write_text("text")
     assert list(required_texts([str(tmp_path)], [])) == ["text"]
 

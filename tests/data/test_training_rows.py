@@ -53,9 +53,9 @@ def test_ids_and_masks_are_those_of_the_renderer(row):
 def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_out():
     short, long = Preference("q", "yes", "no"), Preference("q", "x" * 200, "no")
     hopeless = Preference("q" * 400, "yes", "no", Provenance(source="file, line 3"))
-    left_out: list[RejectedRecord] = []
-    groups = group_completions([short, hopeless, long], RENDERER, 200, left_out)
-    assert [each.uri for each in left_out] == ["file, line 3"]
+    rejected: list[RejectedRecord] = []
+    groups = group_completions([short, hopeless, long], RENDERER, 200, rejected)
+    assert [each.uri for each in rejected] == ["file, line 3"]
     assert groups.cut == 1
     batch = groups.batch([0, 1])
     assert batch.lengths[1, 0] == 200 == batch.lengths.max()
@@ -77,10 +77,10 @@ def test_files_are_found_in_order_and_the_rest_is_told(tmp_path):
     (tmp_path / "b.jsonl").write_text('\ufeff{"anchor": "q", "positive": "p"}\n\n', "utf-8")
     (tmp_path / "a.jsonl").write_text('{"anchor": "first", "positive": "p"}', "utf-8")
     (tmp_path / "c.txt").write_text("text")
-    left_out: list[RejectedRecord] = []
-    files = pair_files([str(tmp_path)], tmp_path, left_out)
+    rejected: list[RejectedRecord] = []
+    files = pair_files([str(tmp_path)], tmp_path, rejected)
     assert [pair.anchor for pair in read_pairs(files)] == ["first", "q"]
-    assert len(left_out) == 1
+    assert len(rejected) == 1
     with pytest.raises(NoSourceError, match=r"no \.jsonl file"):
         pair_files([str(tmp_path / "c.txt")], tmp_path)
 

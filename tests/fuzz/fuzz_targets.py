@@ -127,9 +127,9 @@ def texts_checked(raw: bytes) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         Path(folder, "a.jsonl").write_bytes(raw)
         Path(folder, "b.txt").write_bytes(raw)
-        left_out: list[Any] = []
+        rejected: list[Any] = []
         try:
-            for text in plain_texts(["."], left_out, Path(folder)):
+            for text in plain_texts(["."], rejected, Path(folder)):
                 text.encode()
         except ValueError as error:
             assert "line" in str(error) or "not UTF-8" in str(error)

@@ -117,12 +117,12 @@ def why(
     for path in made_from or []:
         if not path.is_dir():
             raise FileNotFoundError(f"--from {path}: there is no such folder; name an artefact or a workspace")
-    explanations, left_out = explain(_cleaned(workspace), document, made_from or [])
+    explanations, rejected = explain(_cleaned(workspace), document, made_from or [])
     if as_json:
-        result = {"documents": list(map(to_json, explanations)), "left_out": list(map(asdict, left_out))}
+        result = {"documents": list(map(to_json, explanations)), "rejected": list(map(asdict, rejected))}
         typer.echo(json.dumps(result, indent=1))
         return
-    for item in left_out:
+    for item in rejected:
         print_rejected(new_console(), item)
     for explanation in explanations:
         print_explanation(new_console(), explanation)

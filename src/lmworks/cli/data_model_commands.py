@@ -80,7 +80,7 @@ def classifier(
     check_model_file(out)
     config = _config(ClassifierConfig, overrides)
     console = new_console()
-    left_out: list[RejectedRecord] = []
+    rejected: list[RejectedRecord] = []
     with stage_progress(console, "reading examples") as progress:
         examples = examples_from(
             *(sources, against or []),
@@ -88,14 +88,14 @@ def classifier(
             positive=positive or "",
             group=group or "",
             reading=_reading(kind, text),
-            left_out=left_out,
+            rejected=rejected,
             progress=progress,
         )
     with stage_progress(console, "learning") as progress:
         learned = learn_classifier(examples, positive or label or out.stem, config, progress)
     learned.classifier.save(out)
     print_sections(console, [classifier_section(learned)])
-    _print_left_out(console, left_out)
+    _print_rejected(console, rejected)
     measure = out.stem if out.stem.isidentifier() else "quality"
     setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
     _print(console, f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
@@ -135,13 +135,13 @@ def ngrams(
     check_model_file(out)
     config = _config(NgramConfig, overrides)
     console = new_console()
-    left_out: list[RejectedRecord] = []
-    texts = map(repaired_text, documents_in(sources, _reading(kind, text), left_out))
+    rejected: list[RejectedRecord] = []
+    texts = map(repaired_text, documents_in(sources, _reading(kind, text), rejected))
     with stage_progress(console, "learning n-grams") as progress:
         learned = learn_ngrams(texts, config, progress)
     learned.model.save(out)
     print_sections(console, [ngram_section(learned)])
-    _print_left_out(console, left_out)
+    _print_rejected(console, rejected)
     setting = f'annotations.perplexity="{out.resolve()}"'
     _print(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
@@ -150,12 +150,12 @@ def _print(console: "Console", text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_left_out(console: "Console", left_out: Sequence["RejectedRecord"]) -> None:
+def _print_rejected(console: "Console", rejected: Sequence["RejectedRecord"]) -> None:
     """Print the number of files that were left out for each reason, and one of them."""
     from lmworks.report import shown
 
     by_reason: dict[str, list[RejectedRecord]] = {}
-    for item in left_out:
+    for item in rejected:
         by_reason.setdefault(item.reason, []).append(item)
     for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
         count = sum(item.count for item in items)

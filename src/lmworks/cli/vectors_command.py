@@ -58,13 +58,13 @@ def train(
     if out.suffix in FILES and getattr(config, "subwords", None) is not None:
         note = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    left_out: list[RejectedRecord] = []
+    rejected: list[RejectedRecord] = []
     with stage_progress(console, f"learning {kind}") as progress:
-        vectors = trainer(required_texts(sources, left_out=left_out), config, progress)
+        vectors = trainer(required_texts(sources, rejected=rejected), config, progress)
     _write(vectors, out)
     print_sections(console, [section(vectors)])
-    if left_out:
-        note = f"left out {len(left_out):,} files, such as {left_out[0].uri} ({left_out[0].reason})"
+    if rejected:
+        note = f"left out {len(rejected):,} files, such as {rejected[0].uri} ({rejected[0].reason})"
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     console.print(f"vectors -> {out}\nask them: lmworks vectors neighbours {vectors.words[0]} --vectors {out}")
 

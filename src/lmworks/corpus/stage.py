@@ -36,7 +36,7 @@ def clean(config: CleanConfig, context: StageContext) -> StageResult:
         "documents_before": steps[REPAIR].came,
         "bytes_before": steps[REPAIR].came_bytes,
         "bytes": steps[EMPTY].left_bytes,
-        "left_out": sum(record.count for record in read_rows(RejectedRecord, context.output / REJECTED)),
+        "rejected": sum(record.count for record in read_rows(RejectedRecord, context.output / REJECTED)),
         "alarms": [asdict(alarm) for alarm in raised],
         "without_effect": without_effect,
     }

@@ -32,16 +32,16 @@ T = TypeVar("T")
 def conversation_files(
     sources: Sequence[str],
     base: Path | None = None,
-    left_out: list[RejectedRecord] | None = None,
+    rejected: list[RejectedRecord] | None = None,
     suffixes: Sequence[str] = SUFFIXES,
     rows: str = "conversations",
 ) -> list[Path]:
     """The files of `sources` (folders, files, globs, relative to `base`) that may hold such rows, in a fixed order.
 
-    What else the sources hold is added to `left_out`. NoSourceError where there is no such file.
+    What else the sources hold is added to `rejected`. NoSourceError where there is no such file.
     """
     chosen: list[Path] = []
-    others, kinds = [] if left_out is None else left_out, " or ".join(suffixes)
+    others, kinds = [] if rejected is None else rejected, " or ".join(suffixes)
     for found in find_files(sources, (), base or Path.cwd()):
         if not isinstance(found, FoundFile):
             others.append(found)

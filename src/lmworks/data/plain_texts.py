@@ -12,9 +12,9 @@ from lmworks.records import RejectedRecord
 _PIECE = 1 << 24  # characters of a file that are a text of their own, about; so no file has to fit into memory
 
 
-def plain_texts(sources: Sequence[str], left_out: list[RejectedRecord], base: Path | None = None) -> Iterator[str]:
+def plain_texts(sources: Sequence[str], rejected: list[RejectedRecord], base: Path | None = None) -> Iterator[str]:
     """The contents of all files of `sources` (folders, files, globs), in a fixed order; of .jsonl files the `text` of
-    every row. Files that are not UTF-8, or whose first row has no `text`, are added to `left_out`; ValueError where a
+    every row. Files that are not UTF-8, or whose first row has no `text`, are added to `rejected`; ValueError where a
     file turns out so only when some of it was used. NoSourceError for a source that stands for no file.
 
     A large file comes in pieces, cut behind a line break with something other than a space on either side, where all
@@ -37,19 +37,19 @@ def plain_texts(sources: Sequence[str], left_out: list[RejectedRecord], base: Pa
                 if begun:
                     raise
             found = RejectedRecord(found.uri, reason)
-        left_out.append(found)
+        rejected.append(found)
 
 
-def required_texts(sources: Sequence[str], left_out: list[RejectedRecord]) -> Iterator[str]:
+def required_texts(sources: Sequence[str], rejected: list[RejectedRecord]) -> Iterator[str]:
     """`plain_texts`; and NoSourceError that says what the sources hold instead, where none of it was a text."""
     found = False
-    for text in plain_texts(sources, left_out):
+    for text in plain_texts(sources, rejected):
         found = found or bool(text)
         yield text
     if not found:
-        reasons = Counter(each.reason.split(":")[0] for each in left_out)
+        reasons = Counter(each.reason.split(":")[0] for each in rejected)
         named = "; ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(5)) or "all files are empty"
-        example = f", such as {left_out[0].uri}" if left_out else ""
+        example = f", such as {rejected[0].uri}" if rejected else ""
         raise NoSourceError(f"there is no text in {', '.join(sources)}: {named}{example}")
 
 

@@ -87,10 +87,10 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
             "the chat template ends an answer with no special token, so that a model would never learn to stop: set "
             "family, such as family=chatml, or write the end of text behind an answer in the template"
         )
-    left_out: list[RejectedRecord] = []
+    rejected: list[RejectedRecord] = []
     made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]
     files = conversation_files(
-        (*config.conversations, *(str(path.absolute()) for path in made)), context.base, left_out
+        (*config.conversations, *(str(path.absolute()) for path in made)), context.base, rejected
     )
     found = [(path, conversation_hash(row), question_hash(row)) for path, row in read_dialogues(files)]
     drawn = _within_quotas(found, config.quotas)
@@ -110,7 +110,7 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "too_long": counts["too_long"],
         "over_quota": len(drawn) - sum(drawn),
         "shards": len(dataset.shards),
-        "left_out": sum(item.count for item in left_out),
+        "rejected": sum(item.count for item in rejected),
         "vocabulary": dataset.index.vocabulary,
     }
     reasons = {
@@ -119,7 +119,7 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "letters": "have the name of a special token in an answer, which is learned as letters: remove it there",
     }
     alarms = tuple(f"{counts[each]:,} of {total:,} conversations {reasons[each]}" for each in reasons if counts[each])
-    section = _section(config, dataset, tokenizer, metrics, "conversations", left_out, alarms)
+    section = _section(config, dataset, tokenizer, metrics, "conversations", rejected, alarms)
     return StageResult(metrics=metrics, sections=(section, learned_section(dataset, tokenizer)))
 
 
@@ -199,7 +199,7 @@ def _section(
     tokenizer: Tokenizer,
     metrics: Mapping[str, Any],
     unit: str,
-    left_out: Sequence[RejectedRecord] = (),
+    rejected: Sequence[RejectedRecord] = (),
     alarms: tuple[str, ...] = (),
 ) -> Section:
     text = f"{dataset.documents:,} {unit} are {dataset.tokens:,} tokens of the vocabulary {tokenizer.hash[:12]}…"
@@ -207,7 +207,7 @@ def _section(
         text += f'; {config.held_out:.4g} of all are held out, for a stage with the same inputs and part = "held_out"'
     rows = tuple((name.replace("_", " "), value or 0) for name, value in metrics.items() if name != "vocabulary")
     tables = [Table(("what", "count"), rows), _first(dataset, tokenizer, unit)]
-    if reasons := Counter(item.reason for item in left_out for _ in range(item.count)):
+    if reasons := Counter(item.reason for item in rejected for _ in range(item.count)):
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
     title = f"Tokens of {'held-out ' if config.part == 'held_out' else ''}{unit}"  # a build has several of these stages
     return Section(title, text, tuple(tables), alarms=alarms)

@@ -156,9 +156,9 @@ def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
 # Pairs of texts
 
 
-def pair_files(sources: Sequence[str], base: Path, left_out: list[RejectedRecord] | None = None) -> list[Path]:
+def pair_files(sources: Sequence[str], base: Path, rejected: list[RejectedRecord] | None = None) -> list[Path]:
     """The .jsonl files of `sources`, as `conversation_files`."""
-    return conversation_files(sources, base, left_out, (".jsonl",), "pairs")
+    return conversation_files(sources, base, rejected, (".jsonl",), "pairs")
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:
@@ -200,14 +200,14 @@ def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) ->
 
 
 def group_completions(
-    rows: Sequence[Row], renderer: ChatRenderer, length: int, left_out: list[RejectedRecord]
+    rows: Sequence[Row], renderer: ChatRenderer, length: int, rejected: list[RejectedRecord]
 ) -> TokenGroups:
     """A group for each row: its prompt with each completion (`chosen` before `rejected`), as the chat template writes
     the two together, and what the assistant says behind the prompt as what is to be learned. Of steps, two copies of
     the solution: of the first the last tokens of right steps are to be learned, of the second those of wrong ones.
 
     A sequence of more than `length` tokens loses its end, which `TokenGroups.cut` counts; a row of which a completion,
-    or every step, then has nothing left to learn is added to `left_out`. Columns are `label` (1 or 0), `rating` and
+    or every step, then has nothing left to learn is added to `rejected`. Columns are `label` (1 or 0), `rating` and
     `margin` where rows have them. ValueError, as `learned_part` and `step_ends`, says which row.
     """
     groups, cut = [], 0
@@ -220,7 +220,7 @@ def group_completions(
             raise ValueError(f"{where}: {error}") from error
         kept = [(ids[:length], mask[:length]) for ids, mask in sequences]
         if not (any if isinstance(row, Stepwise) else all)(any(mask) for _, mask in kept):
-            left_out.append(
+            rejected.append(
                 RejectedRecord(where, f"a completion begins behind its first {length:,} tokens or is empty")
             )
             continue

@@ -38,8 +38,8 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     ValueError for a line that is no pair, for a base that needs a `pooling` or has another, and where fewer than two
     pairs are left to learn from.
     """
-    left_out: list[RejectedRecord] = []
-    pairs = list(read_pairs(pair_files(config.pairs, context.base, left_out)))
+    rejected: list[RejectedRecord] = []
+    pairs = list(read_pairs(pair_files(config.pairs, context.base, rejected)))
     held_out = [pair for pair in pairs if is_held_out(pair, config.held_out)]
     pairs = [pair for pair in pairs if not is_held_out(pair, config.held_out)]
     if len(pairs) < 2:
@@ -67,8 +67,8 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
         ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
     )
     tables = [Table(("what", "value", "why"), rows)]
-    if left_out:
-        reasons = Counter(item.reason for item in left_out for _ in range(item.count))
+    if rejected:
+        reasons = Counter(item.reason for item in rejected for _ in range(item.count))
         tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
     text = " ".join([_LOSS, *_doubts(config, steps, batch, len(pairs), len(held_out))])
     metrics = {**result.metrics, "pairs": len(pairs), "held_out": len(held_out), "cut": groups.cut}

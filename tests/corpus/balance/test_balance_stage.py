@@ -176,7 +176,7 @@ def test_evaluation_documents_never_go_in(given, tmp_path):
     result, documents, ledger = run(tmp_path, config, documents=given, tests=artefact(tmp_path / "tests", tests))
     gone = {DOCUMENTS[3].uri, "suite/1", "suite/2"}
     assert chosen(documents) == {each.uri: 2 for each in DOCUMENTS if each.uri not in gone}
-    assert {row["uri"] for row in ledger if row["left_out"] == "there to evaluate by"} == gone
-    assert result.metrics["left_out"] == 3
+    assert {row["uri"] for row in ledger if row["rejected"] == "there to evaluate by"} == gone
+    assert result.metrics["rejected"] == 3
     told = {(item.uri, item.reason): item.count for item in read_rows(RejectedRecord, tmp_path / "output" / REJECTED)}
     assert told == {("suite", "there to evaluate by"): 2, ("web", "there to evaluate by"): 1}

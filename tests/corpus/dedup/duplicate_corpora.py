@@ -62,7 +62,7 @@ def tagged(uri: str, given: Given, document_hash: str) -> DocumentAttributes:
 
 
 def write_corpus(
-    folder: Path, corpus: Corpus, shard_bytes: int = 1 << 26, left_out: Sequence[RejectedRecord] = ()
+    folder: Path, corpus: Corpus, shard_bytes: int = 1 << 26, rejected: Sequence[RejectedRecord] = ()
 ) -> None:
     (folder / "read").mkdir(parents=True)
     (folder / "tagged" / ATTRIBUTES).mkdir(parents=True)
@@ -70,7 +70,7 @@ def write_corpus(
         Document(given.text, uri, "text/plain", "plain", "1", "", source=source(uri), metadata=given.metadata)
         for uri, given in corpus
     ]
-    write_documents(folder / "read", [*documents, *left_out], shard_bytes)
+    write_documents(folder / "read", [*documents, *rejected], shard_bytes)
     known = dict(corpus)
     for shard in corpus_shards({"read": folder / "read"}):
         rows = [tagged(each.uri, known[each.uri], each.hash) for each in shard]

@@ -77,13 +77,13 @@ def sources() -> dict[str, str]:
     }
 
 
-def written(tmp_path, repositories, left_out=(), **config):
+def written(tmp_path, repositories, rejected=(), **config):
     corpus = [
         (f"{name}/{path}", Given(text, kind="code", licence=licence))
         for name, (files, licence) in repositories.items()
         for path, text in files.items()
     ]
-    write_corpus(tmp_path, corpus, left_out=left_out)
+    write_corpus(tmp_path, corpus, rejected=rejected)
     result = run_duplicates(tmp_path, **config)
     [judged] = decide(tmp_path, STEP).values()
     return result, gone(tmp_path, judged)

@@ -89,7 +89,7 @@ def test_what_stays_and_why_the_rest_does_not(folder):
     assert [item.uri for item in read_rows(RejectedRecord, folder / "cleaned" / REJECTED)] == ["texts/e.png"]
     manifest = read_manifest(folder / "cleaned")
     assert manifest.config.keys() == {"policy", "steps", "alarm"}  # who does the work is no part of it
-    assert [manifest.metrics[name] for name in ("documents_before", "documents", "left_out")] == [10, 2, 1]
+    assert [manifest.metrics[name] for name in ("documents_before", "documents", "rejected")] == [10, 2, 1]
 
 
 def test_the_edits_lead_from_what_was_extracted_to_what_stays(folder):

@@ -18,9 +18,9 @@ from lmworks.records import Document, RejectedRecord
 def read(base: Path, *sources: str, **settings: object) -> tuple[dict[str, Document], dict[str, RejectedRecord]]:
     items = list(read_documents(ReadConfig(sources=sources, **settings), base=base))  # type: ignore[arg-type]
     documents = [item for item in items if isinstance(item, Document)]
-    left_out = [item for item in items if isinstance(item, RejectedRecord)]
+    rejected = [item for item in items if isinstance(item, RejectedRecord)]
     assert len({item.uri for item in items}) == len(items), "a uri was given twice"
-    return {item.uri: item for item in documents}, {item.uri: item for item in left_out}
+    return {item.uri: item for item in documents}, {item.uri: item for item in rejected}
 
 
 def write(base: Path, **files: str | bytes) -> None:
@@ -41,8 +41,8 @@ def test_each_media_type_has_its_extractor(tmp_path: Path) -> None:
         + "A sentence of the main text that is long enough to be kept. " * 5
         + "</p></article></body></html>",
     )
-    documents, left_out = read(tmp_path, "docs")
-    assert not left_out
+    documents, rejected = read(tmp_path, "docs")
+    assert not rejected
     assert {uri: (d.media_type, d.extractor, d.title) for uri, d in documents.items()} == {
         "docs/a.md": ("text/markdown", "markdown", "Title one"),
         "docs/b.rst": ("text/x-rst", "rest", "Title"),
@@ -70,9 +70,9 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
     (docs / "self.md").symlink_to(docs / "self.md")
     (docs / "twin.md").symlink_to(docs / "good.md")
     os.mkfifo(docs / "pipe.md")  # opening it would wait forever
-    documents, left_out = read(tmp_path, "docs", max_bytes=1000, exclude=("node_modules", "drafts/*.md"))
+    documents, rejected = read(tmp_path, "docs", max_bytes=1000, exclude=("node_modules", "drafts/*.md"))
     assert list(documents) == ["docs/good.md"]
-    reasons = {uri: item.reason for uri, item in left_out.items()}
+    reasons = {uri: item.reason for uri, item in rejected.items()}
     assert reasons.pop("docs/broken.py").startswith("not Python that can be parsed: ")
     assert reasons == {
         "docs/.git/": "hidden",
@@ -97,10 +97,10 @@ def test_everything_left_out_says_why(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_can_be_written_down(tmp_path: Path) -> None:
     for name in (b"\xff.md", b".\xff", b"\xff.png"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"text")
-    documents, left_out = read(tmp_path.parent, tmp_path.name)
+    documents, rejected = read(tmp_path.parent, tmp_path.name)
     assert {uri.split("/")[1] for uri in documents} == {"\\xff.md"}
-    assert {uri.split("/")[1] for uri in left_out} == {".\\xff", "\\xff.png"}
-    assert all(uri.encode() for uri in [*documents, *left_out])
+    assert {uri.split("/")[1] for uri in rejected} == {".\\xff", "\\xff.png"}
+    assert all(uri.encode() for uri in [*documents, *rejected])
 
 
 def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +113,9 @@ def test_an_unreadable_folder_does_not_stop_the_rest(tmp_path: Path, monkeypatch
         return iterdir(path)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    documents, left_out = read(tmp_path, "docs")
+    documents, rejected = read(tmp_path, "docs")
     assert list(documents) == ["docs/b.md"]
-    assert left_out["docs/a/"].reason == "unreadable: Permission denied"
+    assert rejected["docs/a/"].reason == "unreadable: Permission denied"
 
 
 def test_folders_within_folders_are_read_deeper_than_functions_may_call_each_other(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
         tmp_path / "docs", a__b_dot_md="1", _dot_venv__x__c_dot_md="2", w__build_dot_lock="3", w__stages__d_dot_md="4"
     )
     write(tmp_path / "docs", node_modules__x__e_dot_md="5", drafts__f_dot_md="6", g_dot_md="7")
-    documents, left_out = read(tmp_path, "docs/**/*.md", exclude=("node_modules", "drafts"))
+    documents, rejected = read(tmp_path, "docs/**/*.md", exclude=("node_modules", "drafts"))
     assert sorted(documents) == ["docs/a/b.md", "docs/g.md"]
-    assert {uri: item.reason for uri, item in left_out.items()} == {
+    assert {uri: item.reason for uri, item in rejected.items()} == {
         "docs/.venv/x/c.md": "hidden",
         "docs/drafts/f.md": "excluded by drafts",
         "docs/node_modules/x/e.md": "excluded by node_modules",
@@ -201,7 +201,7 @@ SOURCES = {
 
 def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "tree", **SOURCES)
-    documents, left_out = read(tmp_path, "tree", source_code="whole")
+    documents, rejected = read(tmp_path, "tree", source_code="whole")
     assert {uri: (d.text, d.media_type) for uri, d in documents.items()} == {
         "tree/a.py": ('"""Of a."""\n\nx = 1\n', "text/x-python"),
         "tree/b.py": ("# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n", "text/x-python"),
@@ -210,7 +210,7 @@ def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None
         "tree/LICENSE": ("MIT License\n", "text/plain"),
         "tree/inner/lib.RS": ("fn main() {}\n", "text/x-rust"),
     }
-    assert {uri: item.reason for uri, item in left_out.items()} == {
+    assert {uri: item.reason for uri, item in rejected.items()} == {
         "tree/blob": "binary data, and no suffix that says of what kind",
         "tree/e.js": "binary data",
         "tree/f.go": "empty",
@@ -222,12 +222,12 @@ def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None
 
 def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
     write(tmp_path / "tree", **SOURCES)
-    documents, left_out = read(tmp_path, "tree")
+    documents, rejected = read(tmp_path, "tree")
     assert {uri: d.extractor for uri, d in documents.items()} == {
         "tree/LICENSE": "plain",
         "tree/a.py": "python-docstrings",
         "tree/d.md": "markdown",
     }
-    assert left_out["tree/c.c"].reason == "no reader for .c"
+    assert rejected["tree/c.c"].reason == "no reader for .c"
     with pytest.raises(ConfigError, match="'docstrings', 'whole'"):
         from_mapping(ReadConfig, {"source_code": "all"})

@@ -104,7 +104,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     given = context(tmp_path_factory.mktemp("expected"), sources)
     result = read(config(), given)
-    assert result.metrics["documents"] > 400 and result.metrics["left_out"] > 4
+    assert result.metrics["documents"] > 400 and result.metrics["rejected"] > 4
     found = list(read_documents(config(), base=sources))
     lines = [document_to_json(each) if isinstance(each, Document) else rejected_to_json(each) for each in found]
     written = [*shard_paths(given.output), given.output / REJECTED]

@@ -33,7 +33,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
     store = DocumentStore(given.output)
     assert [d.text for d in store] == ["text", "café"]
     assert [item.uri for item in read_rows(RejectedRecord, store.folder / REJECTED)] == ["docs/c.png"]
-    assert result.metrics == {"documents": 2, "characters": 8, "left_out": 1, "encodings": {"ascii": 1, "cp1252": 1}}
+    assert result.metrics == {"documents": 2, "characters": 8, "rejected": 1, "encodings": {"ascii": 1, "cp1252": 1}}
     assert calls == [0, 3]
     assert ("no reader for .png", 1, "docs/c.png") in result.sections[0].tables[2].rows
 

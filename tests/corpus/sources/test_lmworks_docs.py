@@ -57,5 +57,5 @@ def test_the_gold_questions_of_the_default_system_stand_in_its_documents(source:
         for question in read_gold(*(recipe.base / name for name in configs["questions"].gold))
         if question.gold and question.gold[0].uri.startswith("lmworks:") == (source == "lmworks-docs")
     ]
-    resolved, left_out = resolve_gold(asked, lambda uri: [documents[uri]] if uri in documents else [])
-    assert len(resolved) >= 60 and len(left_out) <= (0 if source == "lmworks-docs" else len(asked) // 10)
+    resolved, rejected = resolve_gold(asked, lambda uri: [documents[uri]] if uri in documents else [])
+    assert len(resolved) >= 60 and len(rejected) <= (0 if source == "lmworks-docs" else len(asked) // 10)

@@ -37,14 +37,14 @@ def test_topics_and_modules_become_documents(whole: bool, tmp_path: Path, monkey
         monkeypatch.setattr(packaged_docs, "standard_library", lambda: tmp_path)
     items = list(read_documents(ReadConfig(sources=("python-docs",))))
     documents = {item.uri: item for item in items if isinstance(item, Document)}
-    left_out = {item.uri: item for item in items if isinstance(item, RejectedRecord)}
+    rejected = {item.uri: item for item in items if isinstance(item, RejectedRecord)}
     topics = {uri.removeprefix("topics:"): d.text for uri, d in documents.items() if uri.startswith("topics:")}
     assert topics == pydoc_data.topics.topics
     assert documents["topics:with"].title == 'The "with" statement'
     assert documents["stdlib:json/__init__.py"].title == "module json"
     assert "## dumps(obj, *, skipkeys=False" in documents["stdlib:json/__init__.py"].text
     assert {document.licence for document in documents.values()} == {"PSF-2.0"}
-    assert "stdlib:idlelib/" in left_out and (len(documents) > 300 or not whole)
+    assert "stdlib:idlelib/" in rejected and (len(documents) > 300 or not whole)
     assert "## print(*args, sep=' ', end=" in documents["stdlib:builtins"].text
     assert not any("sitecustomize" in uri for uri in documents)
     assert not any("/test/" in uri or "/tests/" in uri or "site-packages" in uri for uri in documents)

@@ -54,22 +54,22 @@ def embedding_rows(found: Found) -> "EmbeddingRows | None":
 
 
 def find_texts(
-    options: Sequence[str], by_file: bool, left_out: "list[RejectedRecord] | None" = None
+    options: Sequence[str], by_file: bool, rejected: "list[RejectedRecord] | None" = None
 ) -> "dict[str, Text]":
     """The texts that `NAME=SOURCE` options name, in their order; `by_file`: each file is a text of its own.
 
     A source is a file, a folder or a glob, read as `tokenizer train` reads it. A passage is a file where a text has
     several, a line with its line break where it has one (as parallel corpora are), and the `text` of a row in .jsonl
-    files. What a folder holds that is no text is added to `left_out`; a file that was named itself must be one.
+    files. What a folder holds that is no text is added to `rejected`; a file that was named itself must be one.
     FileNotFoundError for a source without a file, ValueError for two texts of one name and for what is not UTF-8.
     """
-    left_out = [] if left_out is None else left_out
+    rejected = [] if rejected is None else rejected
     texts: dict[str, Text] = {}
     for option in options:
         name, given, source = option.partition("=")
         if not given or "/" in name:  # a path alone, which may well hold an equals sign
             name, source = "", option
-        contents = _contents(source, left_out)
+        contents = _contents(source, rejected)
         single = by_file or (not name and len(contents) == 1)
         groups = {file.stem: [file] for file in contents} if single else {name or _name_of(source): list(contents)}
         if len(groups) < (len(contents) if single else 1) or groups.keys() & texts.keys():
@@ -78,7 +78,7 @@ def find_texts(
     return texts
 
 
-def _contents(source: str, left_out: "list[RejectedRecord]") -> dict[Path, tuple[str, ...]]:
+def _contents(source: str, rejected: "list[RejectedRecord]") -> dict[Path, tuple[str, ...]]:
     """The contents of the files of a source, in order: one text, or those of the rows of a .jsonl file."""
     from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
     from lmworks.data.plain_texts import plain_texts
@@ -107,14 +107,14 @@ def _contents(source: str, left_out: "list[RejectedRecord]") -> dict[Path, tuple
     if not contents:
         reasons = ", ".join(dict.fromkeys(each.reason for each in skipped)) or "it is empty"
         raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
-    left_out += skipped
+    rejected += skipped
     return contents
 
 
-def print_left_out(console: "Console", left_out: "Sequence[RejectedRecord]") -> None:
+def print_rejected(console: "Console", rejected: "Sequence[RejectedRecord]") -> None:
     """Prints the number of files that were left out, for each reason, with an example."""
     reasons: dict[str, list[RejectedRecord]] = {}
-    for each in left_out:
+    for each in rejected:
         reasons.setdefault(each.reason.split(":")[0], []).append(each)
     for reason, some in reasons.items():
         count = sum(each.count for each in some)

@@ -49,7 +49,7 @@ def extend(
 
     Example: `lmworks tokenizer extend smollm2-135m-instruct --text 'german=texts/*.txt' --tokens 500 --out extended`
     """
-    from lmworks.cli.tokenizer.arguments import find_texts, print_left_out
+    from lmworks.cli.tokenizer.arguments import find_texts, print_rejected
     from lmworks.model.tokenizer_lookup import find_tokenizer
     from lmworks.progress import stage_progress
     from lmworks.tokenizer.vocabulary_comparison import hold_out
@@ -63,15 +63,15 @@ def extend(
     checkpoint = _model_of(found)
     tokenizer = found.tokenizer if checkpoint is None else checkpoint.required_tokenizer
     _refuse_other_than_bpe(found.name, tokenizer)
-    left_out: list[RejectedRecord] = []
-    parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, left_out).items()}
+    rejected: list[RejectedRecord] = []
+    parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, rejected).items()}
     console = new_console()
     with stage_progress(console, "choosing tokens") as progress:
         chosen_from = [document for kept, _ in parts.values() for document in kept.passages]
         extension = extend_for_texts(tokenizer, chosen_from, tokens, least, progress)
     _print_gains(console, tokenizer, extension.tokenizer, {name: held for name, (_, held) in parts.items()})
     _print_tokens(console, extension, tokens)
-    print_left_out(console, left_out)
+    print_rejected(console, rejected)
     _write(found, checkpoint, extension, out)
     what, note = (
         ("tokenizer", "there were no weights beside the tokenizer: it alone was extended")

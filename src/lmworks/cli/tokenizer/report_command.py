@@ -59,15 +59,15 @@ def report(
             "'code=src/**/*.py' (one that the vocabulary was not trained on; a megabyte of each says most)"
         )
     from lmworks.artefact import write_json, write_text
-    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers, print_left_out
+    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers, print_rejected
     from lmworks.progress import stage_progress
     from lmworks.report import to_html
     from lmworks.tokenizer.vocabulary_comparison import compare
     from lmworks.tokenizer.vocabulary_report import sections
 
     _check_outputs(out, json_file)
-    left_out: list[RejectedRecord] = []
-    texts = find_texts(text, by_file, left_out)
+    rejected: list[RejectedRecord] = []
+    texts = find_texts(text, by_file, rejected)
     if reference is not None and reference not in texts:
         raise ValueError(f"--reference {reference} is none of the texts: {', '.join(texts)}")
     found = find_tokenizers(vocabularies)
@@ -83,7 +83,7 @@ def report(
     if json_file is not None:
         write_json(json_file, _numbers(comparison))
     _summarise(console, comparison)
-    print_left_out(console, left_out)
+    print_rejected(console, rejected)
     for name in rows.keys() - judged.keys():
         console.print(f"{name}: no weights beside this tokenizer, so no embedding was judged", highlight=False)
     console.print(f"report -> {out}", highlight=False)

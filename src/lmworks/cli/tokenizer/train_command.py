@@ -44,7 +44,7 @@ def train(
     --family llama3 --out vocabulary`, then `lmworks tokenizer preview vocabulary`
     """
     from lmworks.artefact import write_text, writing
-    from lmworks.cli.tokenizer.arguments import print_left_out
+    from lmworks.cli.tokenizer.arguments import print_rejected
     from lmworks.corpus.sources.files import FoundFile, find_files
     from lmworks.data.plain_texts import required_texts
     from lmworks.data.tokenizer_stage import section, write_tokenizer
@@ -58,10 +58,10 @@ def train(
     if out.exists():
         raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
     console = new_console()
-    left_out: list[RejectedRecord] = []
+    rejected: list[RejectedRecord] = []
     files = {each.uri: each.path for each in find_files(sources, (), Path.cwd()) if isinstance(each, FoundFile)}
     with stage_progress(console, f"learning {kind}") as progress:
-        trained = trainer(required_texts(sources, left_out=left_out), config, progress)
+        trained = trainer(required_texts(sources, rejected=rejected), config, progress)
     if family is not None:
         roles = {**trained.tokenizer.roles, **FAMILIES[family].roles}
         trained = replace(trained, tokenizer=Tokenizer(trained.tokenizer.backend, roles))
@@ -69,11 +69,11 @@ def train(
         write_tokenizer(folder, trained)
         if family is not None:
             write_text(folder / CHAT_TEMPLATE, chat_template(family))
-    read = [path for uri, path in files.items() if uri not in {each.uri for each in left_out}]
+    read = [path for uri, path in files.items() if uri not in {each.uri for each in rejected}]
     size = sum(path.stat().st_size for path in read)
     console.print(f"read {len(read):,} {'file' if len(read) == 1 else 'files'}, {size:,} bytes", highlight=False)
     print_sections(console, [section(trained, config)])
-    print_left_out(console, left_out)
+    print_rejected(console, rejected)
     look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"
     more = f"\nhow it reads a conversation: lmworks tokenizer preview {out}" if family is not None else ""
     console.print(f"tokenizer -> {out}\nlook into it: {look}{more}", markup=False, highlight=False, soft_wrap=True)

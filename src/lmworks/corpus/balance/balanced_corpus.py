@@ -99,7 +99,7 @@ def write_ledger(path: Path, surveys: Sequence[Path], draw: Draw) -> None:
     reasons = np.array(REASONS, object)[draw.reasons]
     names = ["uri", "hash", "source", "language", "sizes"]
     types = {"bytes": pa.int64(), "times": pa.float64(), "copies": pa.int32()}
-    columns = [*names[:4], "bytes", "times", "copies", "left_out"]
+    columns = [*names[:4], "bytes", "times", "copies", "rejected"]
     schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
     start = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

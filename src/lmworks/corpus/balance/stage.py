@@ -71,7 +71,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
         "repeats": int(np.maximum(copies - 1, 0).sum()),
         "augmented": counts["augmented"],
         "shares": dict(zip(survey.sources, (amounts / amounts.sum()).round(6).tolist(), strict=True)),
-        "left_out": sum(item.count for item in lacking),
+        "rejected": sum(item.count for item in lacking),
     }
     return StageResult(metrics=metrics, sections=describe(config, survey, draw))
 

@@ -36,9 +36,9 @@ CROWD = 64  # repositories that stay and have one file, which another one with i
 # What belongs together
 
 
-def git_roots(left_out: Iterable[RejectedRecord]) -> frozenset[str]:
+def git_roots(rejected: Iterable[RejectedRecord]) -> frozenset[str]:
     """The folders, as uris, that held the data of Git."""
-    return frozenset(item.uri.removesuffix(_GIT) for item in left_out if item.uri.endswith(_GIT))
+    return frozenset(item.uri.removesuffix(_GIT) for item in rejected if item.uri.endswith(_GIT))
 
 
 def repository_of(

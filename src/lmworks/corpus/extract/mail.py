@@ -47,21 +47,21 @@ def extract_mail(raw: bytes) -> Extracted:
         raise UnusableError(f"a header of more than {_MAX_PART_HEADER:,} bytes")
     if (raw.count(b"\n") + raw.count(b"\r")) * len(_BORDER.findall(raw)) > _MAX_WORK:
         raise UnusableError("too many parts for so many lines")
-    left_out = Counter[str]()
+    counts = Counter[str]()
     try:
         # Not `policy.default`, which parses the headers of a part with a grammar, anew at each look.
         message = message_from_bytes(raw, policy=policy.compat32)
         if not any(name.lower() in _HEADERS for name, _ in message.raw_items()):
             raise UnusableError("no mail: none of its headers")
-        texts = list(_texts(message, left_out))
+        texts = list(_texts(message, counts))
     except UnusableError:
         raise
     except _PARSE_ERRORS as error:
         raise UnusableError(f"a mail that cannot be parsed: {type(error).__name__}") from error
     if not texts:
-        raise UnusableError("an encrypted mail" if left_out["encrypted"] else "a mail without text")
+        raise UnusableError("an encrypted mail" if counts["encrypted"] else "a mail without text")
     encoding = next((text.metadata for text in texts if text.encoding), {})
-    metadata = {**_date(message), **encoding, "attachments": str(left_out["attachments"])}
+    metadata = {**_date(message), **encoding, "attachments": str(counts["attachments"])}
     text = "\n\n".join(text.text for text in texts)
     return Extracted(text, EXTRACTOR, EXTRACTOR_VERSION, _subject(message), metadata)
 
@@ -99,28 +99,28 @@ def _date(message: Message) -> dict[str, str]:
 # Parts
 
 
-def _texts(part: Message, left_out: Counter[str]) -> Iterator[Decoded]:
+def _texts(part: Message, counts: Counter[str]) -> Iterator[Decoded]:
     """The texts of a part and of the parts inside, in order."""
     kind = part.get_content_type().split()[0]  # `text/plain charset=utf-8` happens
     payload = part.get_payload()
     children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
     if kind in _ENCRYPTED:
-        left_out["encrypted"] += 1
+        counts["encrypted"] += 1
     elif kind == "multipart/alternative" and children:
         # The first plain one with anything in it, else the last other one that has (RFC 2046, section 5.1.4).
         plain = [child for child in children if child.get_content_type() == "text/plain"]
         others = [child for child in reversed(children) if child.get_content_type() != "text/plain"]
-        yield from next(filter(None, (list(_texts(child, left_out)) for child in (*plain, *others))), ())
+        yield from next(filter(None, (list(_texts(child, counts)) for child in (*plain, *others))), ())
     elif part.is_multipart():
         for child in children:
-            texts = list(_texts(child, left_out))
+            texts = list(_texts(child, counts))
             if texts and kind == "message/rfc822":
                 yield Decoded(f"Forwarded message: {_subject(child)}".rstrip(": "), "")
             yield from texts
     else:
         is_text = kind in (*_PLAIN, "text/html") or kind.startswith("multipart/")  # one without a border
         text = _text(part, kind) if is_text and part.get_content_disposition() != "attachment" else None
-        left_out["attachments"] += text is None
+        counts["attachments"] += text is None
         if text is not None and text.text:
             yield text
 

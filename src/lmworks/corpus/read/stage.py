@@ -183,7 +183,7 @@ class _Tally:
         return {
             "documents": self.documents.total(),
             "characters": self.characters.total(),
-            "left_out": self.reasons.total(),
+            "rejected": self.reasons.total(),
             "encodings": dict(sorted(self.encodings.items())),
         }
 

@@ -54,7 +54,7 @@ def examples_from(
     group: str = "",
     reading: ReadConfig | None = None,
     base: Path | None = None,
-    left_out: list[RejectedRecord] | None = None,
+    rejected: list[RejectedRecord] | None = None,
     progress: Report = no_report,
 ) -> list[Example]:
     """Read examples from sources with the label and others `against` them, or from sources whose rows say in the column
@@ -64,7 +64,7 @@ def examples_from(
     group     The column whose words make groups.
     reading   How files are read; its own sources do not count.
     base      Where relative sources start; the current folder.
-    left_out  Gets what could not be read.
+    rejected  Gets what could not be read.
 
     ValueError where there is too little, NoSourceError (a ValueError) for a source that does not exist.
     """
@@ -72,22 +72,22 @@ def examples_from(
         raise ValueError(
             "say which texts do not have the label: either sources against, or the column of the labels of the rows"
         )
-    reading, left_out = reading or ReadConfig(source_code="whole"), [] if left_out is None else left_out
+    reading, rejected = reading or ReadConfig(source_code="whole"), [] if rejected is None else rejected
     found: list[Example] = []
     for side, is_positive in ((sources, True), (against, False)):
-        for document in documents_in(side, reading, left_out, base):
+        for document in documents_in(side, reading, rejected, base):
             has = _has_label(document, label, positive) if label else is_positive
             found.append(Example(repaired_text(document), has, _column(document, group) or ""))
             progress(len(found), None, "documents")
     try:
         return usable(found)
     except ValueError as error:
-        reason = next((f"{item.uri}: {item.reason}" for item in left_out if "columns.text" in item.reason), "")
+        reason = next((f"{item.uri}: {item.reason}" for item in rejected if "columns.text" in item.reason), "")
         raise ValueError(f"{reason}; a command takes it as --text COLUMN. So {error}" if reason else error) from error
 
 
 def documents_in(
-    sources: Sequence[str], reading: ReadConfig, left_out: list[RejectedRecord], base: Path | None = None
+    sources: Sequence[str], reading: ReadConfig, rejected: list[RejectedRecord], base: Path | None = None
 ) -> Iterator[Document]:
     """The documents of sources, in their order, as `data.read` would make them. NoSourceError for a source that does
     not exist."""
@@ -96,7 +96,7 @@ def documents_in(
             if isinstance(item, Document):
                 yield item
             else:
-                left_out.append(item)
+                rejected.append(item)
 
 
 def usable(examples: Iterable[Example]) -> list[Example]:

@@ -24,7 +24,7 @@ class Stage:
     optional: tuple[str, ...] = ()  # roles that it uses where the recipe names them
     sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
     check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
-    check_inputs: str | None = None  # the same with the configs of what it reads from, where they may not fit
+    check_inputs: str | None = None  # function (config, base, configs of its inputs) that raises where these do not fit
 
     def roles(self, models: Collection[str]) -> tuple[str, ...]:
         """The roles among those of `models` that the stage uses."""

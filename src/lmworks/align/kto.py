@@ -60,8 +60,8 @@ def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
 def with_baseline(
     model: Transformer, batches: Sequence[GroupBatch], total: Total = list, micro_batch: int | None = None
 ) -> list[GroupBatch]:
-    """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`; of `micro_batch`
-    rows in a forward, as the loss and the reference are, by default a batch."""
+    """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`. A forward has
+    `micro_batch` rows, as those of the loss and of the reference; by default a batch."""
     ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
     for batch in (piece for whole in batches for piece in _pieces(whole, micro_batch or len(whole))):
         mismatched = to_device(_part(batch, 1), model.tokens.device)

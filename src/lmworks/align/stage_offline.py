@@ -179,7 +179,7 @@ def with_sections(
     sections = (*(section for section, _ in found), *result.sections)
     if run.stop:
         reason, kept = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
-        shutil.rmtree(kept, ignore_errors=True)  # of this command before
+        shutil.rmtree(kept, ignore_errors=True)  # of an earlier run of this command
         shutil.copytree(context.output, kept)
         shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
         write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand beside this page.", shown))

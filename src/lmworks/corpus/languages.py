@@ -49,7 +49,7 @@ def base_language(declared: str | None) -> str | None:
 def check_language(name: str) -> None:
     """ValueError for what no label of a language is, such as `english` and `en-US`."""
     if (base := base_language(name)) != name != UNDETERMINED:
-        raise ValueError(f'"{name}" is no code of ISO 639-1 or 639-3: write {base or "one such as en"}')
+        raise ValueError(f'no label of a language is "{name}": write {base or "a code of ISO 639, such as en"}')
 
 
 def languages_of(labels: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:

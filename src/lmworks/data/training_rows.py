@@ -102,7 +102,7 @@ def parse_preference_row(found: Any, where: str) -> PreferenceRow:
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
         kinds = "; ".join(KINDS_OF_ROWS.values())
-        raise ValueError(f"{where}: a row has the columns {', '.join(row) or 'of none'}, and is to be one of: {kinds}")
+        raise ValueError(f"{where}: a row has {', '.join(row) or 'no column'}, and is to be one of: {kinds}")
     if "prompt" not in row:
         raise ValueError(f"{where}: a row has a prompt: put what its answers begin with into a column of its own")
     if kind is Verifiable:

@@ -25,6 +25,7 @@ whatever becomes of that one, the others continue a step later.
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
 from lmworks.generate.request_state import RequestState
@@ -42,8 +43,8 @@ class ScheduledTokens:
 
 @dataclass(slots=True)
 class WaitingLine:
-    """Requests in line. Those of a client are kept in their order, so that a step looks at the first of each client
-    alone, however long the line is."""
+    """Waiting requests, a sorted list for each client. Only the first of each can enter next, so a step compares one
+    request of each client."""
 
     clients: dict[str, list[tuple[tuple[float, ...], RequestState]]] = field(default_factory=dict)
 
@@ -65,7 +66,7 @@ class WaitingLine:
     def first(self) -> Iterator[RequestState]:
         """The first request of each client that takes part in steps."""
         for own in self.clients.values():
-            yield from next(([request] for _, request in own if not request.held), [])
+            yield from islice((request for _, request in own if not request.held), 1)
 
 
 def _order(request: RequestState) -> tuple[float, ...]:

@@ -105,6 +105,7 @@ def missing(step) -> list[str]:
         ({"name": "s", "limits": {"word": {"at_least": 9}}}, 'score "word".*did you mean "words"'),
         ({"name": "s", "labels": {"lanuage": {"allow": ["en"]}}}, 'label "lanuage".*did you mean "language"'),
         ({"name": "s", "marks": {"pii.emial": {}}}, 'span "pii.emial".*did you mean "pii.email"'),
+        ({"name": "s", "marks": {"pii.Email": {}}}, 'span "pii.Email".*did you mean "pii.email"'),
     ],
 )
 def test_names_that_nothing_has_are_refused(step, problem):

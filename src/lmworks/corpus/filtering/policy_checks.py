@@ -91,7 +91,7 @@ def missing_names(step: Step, found: Names, known: Collection[str] = ()) -> Iter
         ("language", step.languages, found.labels.get(MEASURED, set())),
     ):
         for name in names:
-            if any(fnmatchcase(each.casefold(), name.casefold()) for each in there):
+            if any(fnmatchcase(each, name) for each in there):
                 continue
             all_known = (*emitted(), *known)
             given = {each.removeprefix(f"{what}.") for each in all_known if each.startswith(f"{what}.")}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,14 +81,15 @@ def check(config: CleanConfig, base: Path) -> None:
 
 
 def check_inputs(config: CleanConfig, base: Path, inputs: Sequence[object]) -> None:
-    """Before any stage runs: ValueError for what the policy goes by and stages of these configs will not have found."""
+    """Before any stage runs: ValueError for scores, labels, spans and duplicates that the policy uses and no stage of
+    these configs makes."""
     searched = next((each for each in inputs if isinstance(each, DuplicatesConfig)), None)
     known = {f"score.{each.score}" for each in inputs if isinstance(each, ModelPerplexityConfig)}
     for each in inputs:
         if isinstance(each, AnnotateConfig):
             known.update(*(tagger.emits for tagger in tools_of(each, base).taggers))
     for step in config.read(base).steps:
-        deque(missing_names(step, Names(), known), maxlen=0)
+        list(missing_names(step, Names(), known))
         if searched is None and step.duplicates not in ("", "exact"):
             raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs: add it to `from`")
         if searched is not None and step.duplicates == "near":

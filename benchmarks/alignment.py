@@ -274,6 +274,7 @@ def main() -> None:
     for task, _, method in (each.partition("/") for each in options.only):
         unnamed = ("dpo", "grpo") if task == "format" else METHODS
         wanted.setdefault(task, {"sft"}).update([method] if method else unnamed)
+        make_task(task, options.first_seed, TEST)  # what it needs is missing now, or not at all
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     cells = [
         (task, seed, [one for one in METHODS if one in wanted[task]])

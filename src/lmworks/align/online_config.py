@@ -194,7 +194,7 @@ class BrakesConfig:
     patience    One batch says little: `kl` is measured on one group of completions.
     """
 
-    kl: float | None = 0.5
+    kl: float | None = 2.0
     entropy: float | None = 0.01
     distinct_2: float | None = 0.05
     no_signal_batches: int | None = 50

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the log finds personal data without NumPy
 
 ATTRIBUTES = "attributes"  # the folder
 EVALUATION_ITEMS = "evaluation_items"  # in the metrics: how many of those that were looked for have each status
+EMITS = "emits"  # there: names that the user's classifiers, lists of words and taggers add, whether or not found
 SCORE, LABEL = "score.", "label."  # how their columns' names begin
 _ROWS = 256  # documents that are in memory as objects while a file is written
 _WORDS = ("uri", "hash", "source", "kind")

@@ -152,6 +152,16 @@ def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
     run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
 
 
+def test_a_step_on_a_list_of_words_that_no_document_holds_has_no_effect(folder, tmp_path):
+    (tmp_path / "rude.txt").write_text("damn\n")
+    annotations, cleaned = tmp_path / "annotations", tmp_path / "cleaned"
+    run("data.annotate", annotations, [folder / "documents"], f'word_lists=["{tmp_path / "rude.txt"}"]')
+    steps = 'steps=[{name="manners", marks={rude={action="drop"}}}]'
+    run("data.clean", cleaned, [folder / "documents", annotations], steps)
+    said = 'The step manners goes by the span "rude", which no document has'
+    assert read_manifest(cleaned).metrics["without_effect"] == [said] and len(DocumentStore(cleaned)) == 10
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Where a policy drops every document
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmworks.artefact import StageContext, hash_file, read_json, write_json
+from lmworks.artefact import MANIFEST, StageContext, hash_file, read_json, read_manifest, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
+from lmworks.corpus.attributes import EMITS, LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, check_similarity, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, not_looked_for
 from lmworks.corpus.dedup.stage import DuplicatesConfig, corpus_rows
@@ -113,12 +113,14 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     shards, attributes = open_corpus(context.inputs)
     duplicates = _duplicates(context.inputs, shards, attributes)
     names, decisions = Names(), list[list[Decisions]]()
+    manifests = [read_manifest(folder) for folder in context.inputs.values() if (folder / MANIFEST).is_file()]
+    emits = {name for manifest in manifests for name in manifest.metrics.get(EMITS, ())}
     for table in attributes.only(*columns(policy)):
         names.add(table)
         decisions.append(decide(policy, table, with_cuts=False))
     sentences, known = [], default_policy().steps  # which are for any documents
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
-        missing = [*missing_names(step, names)]
+        missing = [*missing_names(step, names, emits)]
         if not any(shard.in_scope.any() for shard in of_step):
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
         sentences += missing if step not in known else []

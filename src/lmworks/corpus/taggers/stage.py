@@ -11,6 +11,7 @@ from pathlib import Path
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
+    EMITS,
     EVALUATION_ITEMS,
     AttributeTable,
     CorpusAttributes,
@@ -24,7 +25,7 @@ from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.pii.metadata import field_of
-from lmworks.corpus.taggers.tag_document import files_of, tag_document, tools_of
+from lmworks.corpus.taggers.tag_document import emitted, files_of, tag_document, tools_of
 from lmworks.report import Section, Table
 
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
@@ -55,12 +56,14 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         shutil.copyfile(part.done, folder / part.done.name)
     tables = CorpusAttributes([(part.done,) for part in parts])
     items = _items(config, context.base, [part.given.items for part in parts])
+    own = {name for tagger in tools_of(config, context.base).taggers for name in tagger.emits}
     metrics = {
         "documents": sum(map(len, tables.only())),
         "repaired": sum(table.edits.filled() for table in tables.only("edits")),
         "marks": sum(_spans(table).total() for table in tables.only("spans")),
         "languages": dict(_languages(tables).most_common()),
         EVALUATION_ITEMS: items,
+        EMITS: sorted(own - {*emitted()}),
     }
     return StageResult(metrics=metrics, sections=(_section(tables), *([_items_section(items)] if items else [])))
 

@@ -262,7 +262,7 @@ def _check_conversational(
             '[{"role": "user", "content": ...}]'
         )
     if any(not isinstance(each, str) and each[0].role in ("system", "user") for each in completions):
-        raise ValueError("a completion begins with the assistant's message: cut the prompt's messages from it")
+        raise ValueError("a completion must begin with the assistant's message: cut the prompt's messages from it")
 
 
 @dataclass(frozen=True, slots=True)

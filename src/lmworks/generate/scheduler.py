@@ -22,7 +22,7 @@ long as that is most of what they would do. Nobody ever waits for a request that
 whatever becomes of that one, the others continue a step later.
 """
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,7 +59,7 @@ class WaitingLine:
 
     def remove(self, request: RequestState) -> None:
         own = self.clients[request.client]
-        del own[bisect_left(own, (_order(request),))]
+        del own[next(place for place, (_, other) in enumerate(own) if other is request)]  # mostly the first
         if not own:
             del self.clients[request.client]
 

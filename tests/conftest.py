@@ -13,9 +13,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports transformers
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-# Before torch is imported, and for the processes that tests start. The models are tiny, and two processes test at once:
-# more threads would wait for each other. Those that spin while they wait make a busy machine many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch is imported: threads that spin while they wait make a busy machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Before anything opens a socket: see guard/loopback.py, which child processes load too.
 os.environ["LMWORKS_GUARD"] = "1"
@@ -41,6 +39,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from postgres_server import running_server
 from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
+torch.set_num_threads(1)  # the models are tiny, and two processes test at once: more threads would wait for each other
 gc.disable()  # until all is collected: a quarter of that time would be walks through what stays anyway
 # No deadline: two processes test at a time, and a busy machine proves nothing. `make test-all` asks for "full".
 settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True)

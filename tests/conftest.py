@@ -37,6 +37,7 @@ from lmworks.records import Document
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 from postgres_server import running_server
+from published_data import DATA
 from tiny_system import build_workspace, copy_workspace, tiny_embedding_model, tiny_language_model
 
 torch.set_num_threads(1)  # the models are tiny, and two processes test at once: more threads would wait for each other
@@ -45,6 +46,13 @@ gc.disable()  # until all is collected: a quarter of that time would be walks th
 settings.register_profile("quick", deadline=None, max_examples=12, derandomize=True)
 settings.register_profile("full", deadline=None)
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `data` where there are no data sets."""
+    if not DATA.is_dir():
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("data")])
+        items[:] = [item for item in items if not item.get_closest_marker("data")]
 
 
 def pytest_collection_finish() -> None:
@@ -219,7 +227,9 @@ def document() -> Callable[..., Document]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The twenty slowest files: where a minute less can be had."""
+    """The twenty slowest files: where a minute less can be had. And what was left out."""
+    if not DATA.is_dir():
+        terminalreporter.write_line(f"left out: the tests marked `data`, since there is no {DATA} (CONTRIBUTING.md)")
     seconds: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from pathlib import Path
-
-import pytest
 
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.ocr import CONFUSIONS
 from lmworks.records import Edit
+from published_data import DATA
 
-BOOKS = Path(__file__).parents[2] / "shared" / "data" / "classic-books"
-needs_books = pytest.mark.skipif(not BOOKS.exists(), reason="the folder shared/data is not there")
+BOOKS = DATA / "classic-books"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 import tokenizers
@@ -14,8 +13,7 @@ from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-
-SENTENCE_PIECE = Path(__file__).parents[3] / "shared" / "data" / "sentencepiece-models" / "test_model.model.gz"
+from published_data import DATA, needs_data
 
 
 @pytest.fixture
@@ -90,10 +88,11 @@ def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):
     assert find_tokenizer("smollm2-135m-instruct").name == "smollm2-135m-instruct"
 
 
+@needs_data
 def test_finds_a_sentence_piece_model(tmp_path):
-    if not SENTENCE_PIECE.exists():
-        pytest.skip(f"the models trained by SentencePiece are not in {SENTENCE_PIECE.parent}")
-    (tmp_path / "botchan.model").write_bytes(gzip.decompress(SENTENCE_PIECE.read_bytes()))
+    (tmp_path / "botchan.model").write_bytes(
+        gzip.decompress((DATA / "sentencepiece-models" / "test_model.model.gz").read_bytes())
+    )
     found = find_tokenizer(str(tmp_path / "botchan.model"))
     assert found.name == "botchan" and found.tokenizer.decode(found.tokenizer.encode("a test")) == "a test"
     assert embedding_rows(found) is None

@@ -1,7 +1,6 @@
 """Analogies and similarity, against gensim on the same vectors and the field's own question sets."""
 
 import gzip
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,10 @@ from gensim.models import KeyedVectors
 from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.records import Scored, Unscored
+from published_data import DATA, needs_data
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 QUESTIONS = DATA / "word-analogies" / "questions-words.txt.gz"
 PAIRS = DATA / "word-similarity" / "EN-WS-353-ALL.txt.gz"
-needs_data = pytest.mark.skipif(not QUESTIONS.exists(), reason="the folder shared/data is not there")
 
 
 def noisy(words: list[str], pairs: list[tuple[str, str]], seed: int) -> WordVectors:

@@ -5,12 +5,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from published_data import DATA, needs_data
 
 from lmworks.evaluate.dataset_readers import READERS, RowError
 from lmworks.evaluate.metric import check_items
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import Task, built_in, examples
+from published_data import DATA, needs_data
 
 TASKS = {name: task for name, task in built_in().items() if isinstance(task, Task)}
 ROWS = {  # as the papers count them; what is kept for shots is not asked

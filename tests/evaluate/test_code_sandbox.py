@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from published_data import DATA, needs_data
 
 from lmworks.evaluate.code_sandbox import run_program, run_programs
 from lmworks.evaluate.metric import Item, Response
@@ -15,6 +14,7 @@ from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import Task, built_in, examples
 from lmworks.records import Unscored
+from published_data import DATA, needs_data
 
 CASES = [  # program, what is said of it; nothing where it runs to its end
     ("x = sum(range(10))", ""),

@@ -1,7 +1,6 @@
 """IFEval's checks against the verdicts of the authors' program, as lm-evaluation-harness 0.4.13 has it."""
 
 import pytest
-from published_data import DATA, needs_data
 
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.english_sentences import sentences
@@ -10,6 +9,7 @@ from lmworks.evaluate.metric import Item, Response, score
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import read_texts
 from lmworks.records import Scored
+from published_data import DATA, needs_data
 
 CASES = [  # instruction, arguments, a text that follows it, one that does not
     ("keywords:existence", {"keywords": ["cat", "dog"]}, "Dogs and CATS.", "A cat."),

@@ -1,12 +1,12 @@
 """The number that a solution gives, as lm-evaluation-harness extracts it."""
 
 import pytest
-from published_data import DATA, needs_data
 
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import read_texts
+from published_data import DATA, needs_data
 
 CASES = [  # response, reference, then: strict, flexible, value
     ("So 3 + 4 = 7.\n#### 7", "x\n#### 7", 1, 1, 1),

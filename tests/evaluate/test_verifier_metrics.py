@@ -5,12 +5,12 @@ import json
 import socket
 
 import pytest
-from published_data import DATA, needs_data
 
 from lmworks.evaluate.metric import Item, Response, item_value
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.step_metrics import arithmetic, checked_equations
 from lmworks.evaluate.verifier_metrics import final_answer
+from published_data import DATA, needs_data
 
 
 def value(name: str, text: str, *references: str) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import Constraint, ConstraintError, FunctionCalls, JsonSchema
-
-SUITE = Path(__file__).parents[3] / "shared" / "data" / "json-schema-test-suite"
+from published_data import DATA, needs_data
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +35,10 @@ def accepts(compiler: ConstraintCompiler, constraint: Constraint, text: str) -> 
     return count == len(tokens)
 
 
-@pytest.mark.skipif(not SUITE.exists(), reason="the folder shared/data is not there")
+@needs_data
 def test_nothing_is_accepted_that_the_suite_has_as_wrong(compiler):
-    compiled = suite_compiler(compiler)
-    results = {name: agreement(groups, compiled) for name, groups in read_suite(SUITE).items()}
+    compiled, suite = suite_compiler(compiler), read_suite(DATA / "json-schema-test-suite")
+    results = {name: agreement(groups, compiled) for name, groups in suite.items()}
     assert not any(counts["wrongly accepted"] for counts in results.values())
     assert sum(results[name]["agree"] for name in CORE) >= 445 and results["uniqueItems"]["agree"] == 69
 

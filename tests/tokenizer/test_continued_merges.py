@@ -21,6 +21,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.training.continued_merges import continue_merges, count_encoded_words
 from lmworks.tokenizer.training.merges import reference_merges
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts
+from published_data import needs_data
 from slow_cases import slow
 
 LETTERS = "abc"
@@ -124,6 +125,7 @@ def test_the_order_of_words_does_not_matter():
     assert continue_merges(words, 5) == continue_merges(dict(reversed(words.items())), 5)
 
 
+@needs_data
 @pytest.mark.skipif(library.load() is None, reason="nothing is compiled: both sides would be the reference")
 @pytest.mark.parametrize(("sentences", "merges"), [(200, 300), *slow((400, 600))])
 def test_real_text_has_the_merges_of_the_reference(sentences, merges):
@@ -148,6 +150,7 @@ def test_the_reference_gives_the_same_tokenizer(monkeypatch, tiny_tokenizer):
         library.load.cache_clear()
 
 
+@needs_data
 @pytest.mark.parametrize(("kind", "sentences"), [("gpt2", 1000), *slow(("gpt2", None), ("mistral", None))])
 def test_real_text_is_encoded_as_before_with_pieces_joined(kind, sentences):
     """And so it is by what a GGUF file has of the vocabulary, where SentencePiece's BPE has scores and no merges."""

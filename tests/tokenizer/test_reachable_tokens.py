@@ -15,6 +15,7 @@ from lmworks.tokenizer.reachable_tokens import reachability
 from lmworks.tokenizer.token_bytes import partial_tokens, token_names, token_texts, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.undertrained import undertrained, unused_rows
+from published_data import needs_data
 
 REACHED = ("text", "in context", "part of a character")
 
@@ -102,6 +103,7 @@ def test_of_all_bytes_thirteen_are_never_reached(tiny_tokenizer):
     assert sorted(texts[index][0] for index in reachability(tiny_tokenizer).ids("unreachable")) == NEVER_IN_UTF8
 
 
+@needs_data
 @pytest.mark.slow
 def test_gpt2_has_thirteen_bytes_that_no_text_holds():
     texts, found = token_texts(foreign.gpt2()), reachability(foreign.gpt2())

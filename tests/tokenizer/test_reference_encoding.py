@@ -21,6 +21,7 @@ from lmworks.tokenizer.reference.normalizer import read_normaliser
 from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.reference.word_splitter import is_punctuation, split_isolated
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer
+from published_data import needs_data
 
 Encode = Callable[[str], list[int]]
 HARD = "aeioutnshr lTI.,'\n\t\r  ßé日🙂0123456789-/SſK'sS’\u0301ǅ\x85\xa0\u2003½ﬁＡ①ABCdéÉ<s></>▁\u3000ͅİΣς"
@@ -72,7 +73,13 @@ CASES: dict[str, Callable[[], Tokenizer]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[*CASES, "Unigram: test_model", "Unigram: test_ja_model"])
+OF_DATA = [*(name for name in CASES if "characters" not in name), "Unigram: test_model", "Unigram: test_ja_model"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=["characters and bytes", "characters", *(pytest.param(name, marks=needs_data) for name in OF_DATA)],
+)
 def pair(request, tmp_path_factory):
     kind, _, name = request.param.partition(": ")
     ours = unigram(name, tmp_path_factory.mktemp("model")) if name else CASES[kind]()
@@ -105,10 +112,12 @@ def usual(text: str, ours: Tokenizer) -> str:
     return "".join(character for character in text if not is_of_another_unicode(character))
 
 
+@needs_data
 def test_no_character_of_europes_alphabets_is_of_another_unicode():
     assert not any(map(is_of_another_unicode, known("".join(map(chr, range(0x590))))))
 
 
+@needs_data
 @pytest.mark.slow
 def test_few_characters_are_of_another_unicode():
     characters = known("".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000))
@@ -132,10 +141,12 @@ def equal_on(corpus: Callable, encode: Encode, ours: Tokenizer, most: int = 1 <<
         assert encode(text) == ours.encode(text), text[:80]
 
 
+@needs_data
 def test_languages(pair):
     equal_on(lambda: islice(foreign.declarations(), 0, None, 5), *pair, most=400)
 
 
+@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", [foreign.declarations, foreign.ntrex, foreign.source_code])
 def test_whole_corpora(pair, corpus):
@@ -162,6 +173,7 @@ def test_every_character(pair):
             assert encode(text) == ours.encode(text)
 
 
+@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["p50k", "cl100k", "o200k"])
 def test_published_ranks(name):
@@ -170,6 +182,7 @@ def test_published_ranks(name):
         equal_on(corpus, reference(ours), ours)
 
 
+@needs_data
 @pytest.mark.slow
 def test_mistrals_model():
     ours = load_sentence_piece(foreign.from_wheel("mistral-common==1.13.1") / "v7.model")
@@ -231,6 +244,7 @@ def test_words_are_what_the_regular_expression_finds(text):
         assert split_isolated(text, pattern) == [word for word, _ in theirs]
 
 
+@needs_data
 def test_parts_that_are_not_written_down_are_named():
     document = json.loads(foreign.gpt2().backend.to_str())
     for change, message in [

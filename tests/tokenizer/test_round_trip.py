@@ -12,6 +12,7 @@ from lmworks.tokenizer import Detokenizer, Tokenizer, load_sentence_piece, load_
 from lmworks.tokenizer.byte_level import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
 from lmworks.tokenizer.incremental_detokenizer import REPLACEMENT
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
+from published_data import needs_data
 
 CHARACTERS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text("aé日🙂👩‍🚀 \n한e\u0301", max_size=30)
@@ -36,16 +37,18 @@ def published(name: str) -> Tokenizer:
     return load_tiktoken(foreign.from_wheel("litellm==1.110.2") / f"{name}.tiktoken", name)
 
 
+GPT_2 = {"GPT-2": foreign.gpt2, "GPT-2, cl100k's words": lambda: foreign.gpt2("llama-bpe")}
 COMPLETE = {
-    "GPT-2": foreign.gpt2,
-    "GPT-2, cl100k's words": lambda: foreign.gpt2("llama-bpe"),
+    **GPT_2,
     "space prefix": lambda: characters_and_bytes(True),
     "no prefix": lambda: characters_and_bytes(False),
 }
 PUBLISHED = [pytest.param(name, marks=pytest.mark.slow) for name in ("p50k", "cl100k", "o200k", "mistral")]
+FURTHER = [pytest.param(name, marks=needs_data) for name in ("BERT", "Unigram")]
+VOCABULARIES = ["space prefix", "no prefix", *(pytest.param(name, marks=needs_data) for name in GPT_2), *PUBLISHED]
 
 
-@pytest.fixture(scope="module", params=[*COMPLETE, *PUBLISHED])
+@pytest.fixture(scope="module", params=VOCABULARIES)
 def complete(request) -> Tokenizer:
     """A vocabulary that can write any text."""
     return COMPLETE[request.param]() if request.param in COMPLETE else published(request.param)
@@ -72,7 +75,7 @@ def test_any_text_comes_back(complete, text):
 # Streaming
 
 
-@pytest.fixture(scope="module", params=[*COMPLETE, *PUBLISHED, "BERT", "Unigram"])
+@pytest.fixture(scope="module", params=[*VOCABULARIES, *FURTHER])
 def tokenizer(request, tmp_path_factory) -> Tokenizer:
     if request.param == "BERT":
         return foreign.bert()

@@ -16,11 +16,13 @@ from lmworks.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
 from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
 from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
+from published_data import needs_data
 from slow_cases import slow
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="pip install sentencepiece")
 Processor = sentencepiece.SentencePieceProcessor
 messages = pytest.importorskip("sentencepiece.sentencepiece_model_pb2", reason="pip install protobuf")
+pytestmark = needs_data  # also the models that are trained here: on a book of it
 
 # Every setting of the trainer that changes how a text is encoded, each alone and some together.
 OPTIONS = {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lmworks.tokenizer import Tokenizer, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer, read_ranks, recover_merges
+from published_data import needs_data
 
 tiktoken = pytest.importorskip("tiktoken", reason="pip install tiktoken")
 published = pytest.importorskip("tiktoken_ext.openai_public", reason="pip install tiktoken")
@@ -52,12 +53,14 @@ def gpt2_pair(gpt2_ranks, gpt2_file):
         return load_tiktoken(gpt2_file, "gpt2"), theirs("r50k", gpt2_ranks, patch)
 
 
+@needs_data
 def test_the_merges_of_gpt2_come_back_in_their_order(gpt2_ranks):
     _, published_merges = foreign.gpt2_parts()
     pairs = [tuple(bytes(map(BYTES.__getitem__, part)) for part in merge.split(" ")) for merge in published_merges]
     assert recover_merges(gpt2_ranks) == pairs
 
 
+@needs_data
 @given(text=texts)
 def test_any_text(gpt2_pair, text):
     ours, other = gpt2_pair
@@ -66,12 +69,14 @@ def test_any_text(gpt2_pair, text):
     assert ours.decode(ids) == text
 
 
+@needs_data
 def test_many_languages(gpt2_pair):
     ours, other = gpt2_pair
     for text in foreign.ntrex():
         assert ours.encode(text[:20_000]) == other.encode_ordinary(text[:20_000])
 
 
+@needs_data
 def test_special_tokens_have_their_ids_and_are_text_in_a_text(gpt2_pair):
     ours, other = gpt2_pair
     assert ours.special_ids == {"<|endoftext|>": other.eot_token}
@@ -127,6 +132,7 @@ def test_damaged_files_are_refused(tmp_path, content, message):
         load_tiktoken(path, "cl100k")
 
 
+@needs_data
 def test_other_mistakes_are_named(tmp_path, gpt2_file, gpt2_ranks):
     with pytest.raises(ValueError, match=r"'gpt4' is not known \(known: gpt2, r50k, p50k, cl100k, o200k, qwen\)"):
         load_tiktoken(gpt2_file, "gpt4")
@@ -171,6 +177,7 @@ def equal_on_everything(ours: Tokenizer, encode: Callable[[str], list[int]]) -> 
         assert ours.encode(text) == encode(text), text
 
 
+@needs_data
 @pytest.mark.slow
 def test_published_vocabularies(published_pair):
     ours, other = published_pair

@@ -31,6 +31,7 @@ from lmworks.train.optimizer_config import AdamW
 from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.stage_embedder import _validation, with_pooling
+from published_data import DATA
 from training_cases import new_checkpoint
 
 SPECIAL = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -206,10 +207,7 @@ def test_another_pair_is_another_artefact(workspace, tmp_path):
 def test_real_sentences_that_follow_on_each_other_are_found(tmp_path):
     """The two sentences of a Wikipedia sentence split in two, of which the encoder, new, has seen one epoch. Guessing
     among 64 costs 4.16 nats."""
-    packed = Path(__file__).parents[3] / "shared" / "data" / "wiki-split-test" / "test.tsv.gz"
-    if not packed.is_file():
-        pytest.skip("the folder shared/data is not there")
-    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    lines = gzip.decompress((DATA / "wiki-split-test" / "test.tsv.gz").read_bytes()).decode().splitlines()
     pairs = [line.split("\t")[1].split(" <::::> ") for line in lines]
     rows = [json.dumps({"anchor": first, "positive": second}) for first, second, *_ in pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows), "utf-8")

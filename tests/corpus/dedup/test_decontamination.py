@@ -24,11 +24,10 @@ from lmworks.corpus.dedup.decontamination import (
     read_items,
 )
 from lmworks.corpus.dedup.hashes import words
+from published_data import DATA, needs_data
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=30).map(" ".join)
 QUESTIONS = WORDS.filter(lambda text: not 3 <= len(text.split()) < 8)  # the short ones are apart
-DATA = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not there")
 QUESTION = "How many red clips did Natalia sell altogether to her friends in April and in May last year?"
 
 

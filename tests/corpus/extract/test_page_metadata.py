@@ -4,13 +4,13 @@ import gzip
 import json
 import pydoc
 import time
-from pathlib import Path
 
 import pytest
 
 from lmworks.corpus.extract.html_to_markdown import parse_html
 from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.page_metadata import names_code, page_metadata
+from published_data import DATA, needs_data
 
 PROSE = "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting. " * 4
 CC = "https://creativecommons.org/licenses/by-sa/4.0/"
@@ -50,9 +50,6 @@ def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> Non
     assert page_metadata(parse_html(html)) == expected
 
 
-PAGES = Path(__file__).parents[4] / "shared" / "data" / "article-extraction"
-
-
 @pytest.mark.parametrize(
     "part", ["<meta a='", '<meta "', "<html", "rel=license ", "<a rel=license>", "datePublished ",
              "<script application/ld+json>", "<meta a=b "],
@@ -83,9 +80,9 @@ def test_names_of_brands_are_no_identifiers(text: str) -> None:
     assert not names_code(text)
 
 
-@pytest.mark.skipif(not PAGES.is_dir(), reason="no article pages in the folder of shared data")
+@needs_data
 def test_news_pages_are_no_manuals() -> None:
-    pages = [gzip.decompress(path.read_bytes()) for path in sorted(PAGES.glob("*.html.gz"))]
+    pages = [gzip.decompress(path.read_bytes()) for path in sorted((DATA / "article-extraction").glob("*.html.gz"))]
     assert len(pages) == 88 and not any("kind" in extract_html(page, web="fast").metadata for page in pages)
 
 

@@ -2,16 +2,13 @@
 
 import re
 import tarfile
-from pathlib import Path
 
 import pytest
 
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from noise import check, made_prose
+from published_data import DATA, needs_data
 from slow_cases import slow
-
-LOGS = Path(__file__).parents[4] / "shared" / "data" / "ubuntu-irc"
-needs_logs = pytest.mark.skipif(not LOGS.exists(), reason="the folder shared/data is not there")
 
 LOG = """\
 [12:18] <Ann_> hi, Bob|away: can you help?
@@ -56,10 +53,10 @@ def test_a_log_becomes_a_conversation_and_what_is_none_stays(text: str, repaired
     assert check(text, repair_chat(text)) == repaired
 
 
-@needs_logs
+@needs_data
 @pytest.mark.parametrize("year", [2004, 2013, *slow(*range(2005, 2013))])
 def test_real_logs(year: int) -> None:
-    with tarfile.open(LOGS / f"{year}.tar.gz") as archive:
+    with tarfile.open(DATA / "ubuntu-irc" / f"{year}.tar.gz") as archive:
         for file in filter(None, map(archive.extractfile, archive)):
             check_log(file.read().decode("utf-8", "replace"))
 

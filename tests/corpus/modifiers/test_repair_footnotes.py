@@ -3,7 +3,8 @@
 import pytest
 
 from lmworks.corpus.modifiers.footnotes import find_footnotes, repair_footnotes
-from noise import book, check, made_prose, needs_books, recall_and_precision, with_footnotes
+from noise import book, check, made_prose, recall_and_precision, with_footnotes
+from published_data import needs_data
 
 
 @pytest.mark.parametrize("marker", ["[{}]", "*", "†", "¹", "[A]"])
@@ -15,7 +16,7 @@ def test_planted_notes_go(marker: str) -> None:
     assert check(planted.text, edits) == text
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("marker", ["[{}]", "*"])
 def test_notes_planted_in_a_real_book_go(marker: str) -> None:
     planted = with_footnotes(book("Pride and Prejudice", 150_000), marker)
@@ -23,7 +24,7 @@ def test_notes_planted_in_a_real_book_go(marker: str) -> None:
     assert recall >= 0.98 and precision == 1.0
 
 
-@needs_books
+@needs_data
 def test_the_notes_of_a_real_book_are_found() -> None:
     text = book("Moby-Dick")
     notes = [text[note.start : note.end] for note in find_footnotes(text)]

@@ -6,14 +6,15 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, repair_soft_hyphens
 from lmworks.corpus.modifiers.repair import apply_modifiers
-from noise import book, check, made_prose, needs_books, words_lost, wrapped
+from noise import book, check, made_prose, words_lost, wrapped
+from published_data import needs_data
 
 
 def joined(text: str) -> str:
     return check(text, apply_modifiers(text, (repair_hyphenation, repair_soft_hyphens)))
 
 
-@pytest.mark.parametrize("name", [None, *(pytest.param(n, marks=needs_books) for n in ("Moby-Dick", "Dracula"))])
+@pytest.mark.parametrize("name", [None, *(pytest.param(n, marks=needs_data) for n in ("Moby-Dick", "Dracula"))])
 def test_words_of_a_book_are_joined(name: str | None) -> None:
     text = book(name, 200_000) if name else made_prose(300)
     broken, breaks = wrapped(text, width=60, hyphenate=0.8)

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from lmworks.corpus.modifiers.line_wraps import repair_lines, wrap_width
-from noise import book, book_names, check, made_prose, needs_books, wrapped
+from noise import book, book_names, check, made_prose, wrapped
+from published_data import needs_data
 from slow_cases import slow
 
 STANDING = {
@@ -65,7 +66,7 @@ def test_short_paragraphs_of_prose_are_joined(lines: str, joined: str) -> None:
     assert check(text, repair_lines(text)).endswith("\n\n" + lines.replace("\n", joined) + "\n")
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("name", book_names())
 @pytest.mark.parametrize("width", [72, *slow(60)])
 def test_hardly_a_paragraph_of_a_book_is_torn(name: str, width: int) -> None:

@@ -14,7 +14,8 @@ from lmworks.corpus.modifiers.ocr import (
 from lmworks.corpus.taggers.ocr_quality import ocr_quality
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit
-from noise import Misread, book, book_names, check, made_prose, misread, needs_books
+from noise import Misread, book, book_names, check, made_prose, misread
+from published_data import needs_data
 
 
 def scores(edits: list[Edit], planted: list[Misread]) -> tuple[float, float]:
@@ -24,7 +25,7 @@ def scores(edits: list[Edit], planted: list[Misread]) -> tuple[float, float]:
     return found / len(planted), found / max(1, len(edits))
 
 
-@needs_books
+@needs_data
 def test_words_of_a_real_book_are_corrected() -> None:
     text = book("The Time Machine")
     noisy, planted = misread(text, share=0.02)
@@ -36,7 +37,7 @@ def test_words_of_a_real_book_are_corrected() -> None:
     assert better_recall >= max(0.5, recall) and precision >= 0.9
 
 
-@needs_books
+@needs_data
 @pytest.mark.slow
 def test_clean_books_stay() -> None:
     """With the words of the others; and pages of them, which hold too few words to know what words are made of."""
@@ -48,7 +49,7 @@ def test_clean_books_stay() -> None:
     assert sum(len(repair_ocr(page)) for page in pages) <= 5e-5 * sum(len(page.split()) for page in pages)
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("share", [0.001, 0.005, 0.02, 0.1])
 def test_few_right_words_are_changed_by_much_or_little_noise(share: float) -> None:
     noisy, planted = misread(book("On the Origin of Species", 300_000), share)

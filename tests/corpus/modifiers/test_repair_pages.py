@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages, within_distance
-from noise import book, check, made_prose, needs_books, paged, recall_and_precision, wrapped
+from noise import book, check, made_prose, paged, recall_and_precision, wrapped
+from published_data import needs_data
 
 TENS, UNITS = ["", "x", "xx", "xxx", "xl", "l"], ["", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"]
 LAYOUTS = {
@@ -34,7 +35,7 @@ def test_planted_numbers_and_heads_go(layout: str, form_feeds: bool) -> None:
     assert check(planted.text, edits).split()[-200:] == text.split()[-200:]
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("form_feeds", [True, False], ids=["form feeds", "none"])
 def test_a_real_book_comes_back(form_feeds: bool) -> None:
     text, _ = wrapped(book("Flatland", 120_000))
@@ -78,7 +79,7 @@ def test_a_footnote_ends_with_its_page() -> None:
     assert "* A note on ships\n\nOf a captain of" in repaired and "1\n" not in repaired
 
 
-@needs_books
+@needs_data
 def test_clean_text_has_no_pages() -> None:
     for name in ("Moby-Dick", "The Republic", "On the Origin of Species"):
         assert repair_pages(wrapped(book(name, 200_000))[0]) == []

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.modifiers.repeated_passages import repair_passages
-from noise import book, check, made_prose, needs_books, recall_and_precision, with_repeated_pages, wrapped
+from noise import book, check, made_prose, recall_and_precision, with_repeated_pages, wrapped
+from published_data import needs_data
 
 
-@pytest.mark.parametrize("text", [pytest.param(None, id="made"), pytest.param("Dracula", marks=needs_books)])
+@pytest.mark.parametrize("text", [pytest.param(None, id="made"), pytest.param("Dracula", marks=needs_data)])
 def test_pages_scanned_twice_go(text: str | None) -> None:
     lines, _ = wrapped(book(text, 200_000) if text else made_prose(300))
     planted = with_repeated_pages(lines)

@@ -30,13 +30,13 @@ from noise import (
     covered,
     made_prose,
     misread,
-    needs_books,
     paged,
     raw_book,
     with_footnotes,
     words_lost,
     wrapped,
 )
+from published_data import needs_data
 
 
 def scanned(text: str) -> str:
@@ -46,7 +46,7 @@ def scanned(text: str) -> str:
     return paged(lines, heads=["A BOOK OF MADE-UP WORDS", "CHAPTER THE FIRST"]).text
 
 
-SOURCES = [pytest.param(None, id="made"), pytest.param("Pride and Prejudice", marks=needs_books)]
+SOURCES = [pytest.param(None, id="made"), pytest.param("Pride and Prejudice", marks=needs_data)]
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -64,7 +64,7 @@ def test_a_scanned_book_comes_back(source: str | None) -> None:
     assert {"page.head", "page.number", "footnote.note", "footnote.reference", "line.hyphen", "line.wrap"} <= rules
 
 
-@needs_books
+@needs_data
 def test_clean_books_stay() -> None:
     """But for the lines that tell title, author and year, and for the footnotes of Moby-Dick. Their lines end with a
     carriage return and a newline."""
@@ -75,7 +75,7 @@ def test_clean_books_stay() -> None:
         assert sum(covered(text, edits)) <= 1e-4 * len(text), (name, edits[:5])
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize(
     "modify",
     [repair_lines, repair_passages, repair_pages, repair_footnotes, repair_hyphenation, repair_ocr, repair_characters],

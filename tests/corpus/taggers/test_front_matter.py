@@ -3,7 +3,8 @@
 import pytest
 
 from lmworks.corpus.taggers.front_matter import find_matter, first_chapter, repair_matter
-from noise import book, check, made_prose, needs_books, wrapped
+from noise import book, check, made_prose, wrapped
+from published_data import needs_data
 
 LICENCE = """The Project Gutenberg eBook of The Whale
 
@@ -78,14 +79,14 @@ def test_no_part_of_a_paragraph_is_cut(shift: int) -> None:
     assert repair_matter(text) == []
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("name", ["Moby-Dick", "The Republic", "Frankenstein", "The Time Machine"])
 def test_real_books_lose_their_title_at_most(name: str) -> None:
     text = book(name)
     assert len(text) - len(check(text, repair_matter(text))) < 200
 
 
-@needs_books
+@needs_data
 @pytest.mark.parametrize("name", ["Moby-Dick", "Alice's Adventures in Wonderland", "Pride and Prejudice", "Dracula"])
 def test_chapters_of_real_books(name: str) -> None:
     for text in (book(name), book(name).replace("#", "")):  # headings that are marked, and that only their words show

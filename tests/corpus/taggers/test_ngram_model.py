@@ -1,6 +1,5 @@
 """n-gram models: probabilities against dictionaries of tuples, which add up to 1, and what they are for."""
 
-import gzip
 import hashlib
 import math
 import pickle
@@ -22,6 +21,8 @@ from lmworks.corpus.taggers.ngram_model import (
 )
 from lmworks.corpus.taggers.ngram_trainer import SUGGESTED, learn_ngrams, smooth, train_ngrams
 from lmworks.records import Scored
+from noise import raw_book
+from published_data import needs_data
 
 SYMBOLS, BITS = 5, 3  # 0 is the beginning
 SEQUENCES = st.lists(st.lists(st.integers(1, SYMBOLS - 1), max_size=12), min_size=1, max_size=6).filter(any)
@@ -123,9 +124,6 @@ def test_what_cannot_be_learned_from_is_refused():
 # ---------------------------------------------------------------------------------------------------------------------
 # Learning n-grams from documents: what is held out, quantiles against simulation, and the threshold that follows
 
-BOOKS = Path(__file__).parents[4] / "shared" / "data" / "classic-books"
-needs_books = pytest.mark.skipif(not BOOKS.exists(), reason="the folder shared/data is not there")
-
 
 def texts(number: int, seed: int = 0) -> list[str]:
     """Of twenty words, each of which is mostly followed by the next one."""
@@ -170,9 +168,9 @@ def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
     assert kept > 0.85 and kept_of_others < 0.05
 
 
-@needs_books
+@needs_data
 def test_a_book_is_more_likely_than_shuffled():
-    text = gzip.decompress((BOOKS / "Alice's Adventures in Wonderland.md.gz").read_bytes()).decode()
+    text = raw_book("Alice's Adventures in Wonderland")
     pieces = [text[start : start + 1500] for start in range(0, len(text), 1500)]
     learned, generator = learn_ngrams(pieces), np.random.default_rng(0)
     for piece in in_order_of_hashes(pieces)[: learned.held_out]:

@@ -2,18 +2,15 @@
 
 import gzip
 import json
-from pathlib import Path
-
-import pytest
 
 from lmworks.corpus.taggers.classifier_trainer import Evaluation, Example, learn_classifier, usable
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.word_list import word_list
 from lmworks.records import Scored
 from lmworks.statistics import wilson_interval
+from published_data import DATA, needs_data
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
-pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the folder shared/data is not there")
+pytestmark = needs_data
 
 
 def lines(name: str) -> list[str]:

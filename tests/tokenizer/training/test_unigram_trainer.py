@@ -11,7 +11,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,9 +28,9 @@ from lmworks.tokenizer.training.unigram_em import expectation, learn_pieces
 from lmworks.tokenizer.training.unigram_lattice import BLOCKS, CompiledLattice, PythonLattice
 from lmworks.tokenizer.training.unigram_trainer import train_unigram
 from lmworks.tokenizer.training.word_counts import WordCounts
+from published_data import DATA, needs_data
 from slow_cases import slow
 
-BOOK = Path(__file__).parents[4] / "shared" / "data" / "sentencepiece-models" / "botchan.txt.gz"
 TEXTS = [inspect.getsource(module) for module in (argparse, inspect, textwrap)]
 LATTICES = [CompiledLattice, PythonLattice]
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 5), min_size=1, max_size=12)
@@ -258,9 +257,7 @@ def test_scores_are_logarithms_of_probabilities_in_the_order_of_the_ids():
 
 
 def book() -> list[str]:
-    if not BOOK.exists():
-        pytest.skip(f"needs the text {BOOK}")
-    with gzip.open(BOOK, "rt", encoding="utf-8") as stream:
+    with gzip.open(DATA / "sentencepiece-models" / "botchan.txt.gz", "rt", encoding="utf-8") as stream:
         return [re.sub(" +", " ", line.strip()) for line in stream if line.strip()]
 
 
@@ -293,6 +290,7 @@ def train_tokenizers(lines: list[str], size: int) -> tokenizers.Tokenizer:
     return theirs
 
 
+@needs_data
 @pytest.mark.parametrize(("size", "step"), [(1000, 3), *slow((500, 1), (1000, 1), (2000, 1), (4000, 1), (5500, 1))])
 def test_no_more_tokens_and_bits_than_other_trainers_vocabularies(size, step, record_property):
     """At most 2 % more tokens than the better of the two, and 2 % more bits, in a book of 280,000 characters."""

@@ -107,14 +107,7 @@ def _stored_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor | Quantised]:
     weights = checkpoint.weights
     if not isinstance(weights, GgufWeights | QuantisedWeights):
         return quantised_weights(checkpoint.model)
-    if "model" in vars(checkpoint):  # it was asked for, and may have been trained
-        gains = {name: gain for name, gain in checkpoint.model.named_parameters() if gain.ndim == 1}
-        both = [(weights[name], gains[name]) for name in weights if name in gains]
-        if any(not torch.equal(was.to(now), now) for was, now in both):
-            raise ValueError(
-                f"the model of {checkpoint.source} was trained in place, and this checkpoint still has its file's "
-                "weights: make the engine of checkpoint.with_model(checkpoint.model)"
-            )
+    checkpoint.require_untrained()
     return weights.stored if isinstance(weights, QuantisedWeights) else weights
 
 

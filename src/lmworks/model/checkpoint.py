@@ -74,7 +74,21 @@ class Checkpoint:
                 model.load_state_dict(weights, assign=True)
             except RuntimeError as error:
                 raise ValueError(f"the weights do not fit the config: {error}") from error
+            self.__dict__["_made"] = _versions(dict(model.named_parameters()))
             return model.eval()
+
+    def require_untrained(self) -> None:
+        """ValueError where the model was trained in place, so that `weights` are no longer what it computes with."""
+        now = dict(self.model.named_parameters()) if "_made" in self.__dict__ else {}
+        written = [name for name, _ in _versions(now).items() - self.__dict__.get("_made", {}).items()]
+        # Read anew: it may have been written to without a change, or moved.
+        if any(
+            name not in self.weights or not torch.equal(self.weights[name].to(now[name]), now[name]) for name in written
+        ):
+            raise ValueError(
+                f"the model of {self.source} was trained in place, and this checkpoint still has its file's weights: "
+                "take checkpoint.with_model(checkpoint.model)"
+            )
 
     def with_model(self, model: Transformer) -> "Checkpoint":
         """The same tokenizer, template and limits around another model of this config: trained on, or quantised."""
@@ -216,6 +230,11 @@ def assemble(
     return checkpoint.with_model(checkpoint.model)
 
 
+def _versions(parameters: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """Where each parameter lies and how often it was written to."""
+    return {name: (weight.data_ptr(), weight._version) for name, weight in parameters.items()}
+
+
 def _check_rows(config: ModelConfig, tokenizer: Tokenizer) -> None:
     """ValueError for a tokenizer with more tokens than the embedding has rows; see `assemble`."""
     rows = config.embedding.vocabulary
@@ -292,6 +311,7 @@ def _write(checkpoint: Checkpoint, folder: Path, shard_size: int, packed: bool) 
     if packed:
         if not isinstance(checkpoint.weights, QuantisedWeights):
             raise ValueError(f"{checkpoint.source} is not quantised: quantise it, or save it with packed=False")
+        checkpoint.require_untrained()
         tensors, quantization = packed_tensors(config, document, checkpoint.weights)
         write_tensors(folder, tensors, {name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
         document |= {QUANTIZATION: quantization, "dtype": "bfloat16"}

@@ -131,6 +131,8 @@ def _blocks(checkpoint: Checkpoint) -> dict[str, tuple[str, torch.Tensor]]:
     """The quantised matrices that are whole blocks: the name of the type, and the blocks."""
     weights = checkpoint.weights
     quantised = weights.quantised if isinstance(weights, QuantisedWeights) else {}
+    if quantised:
+        checkpoint.require_untrained()
     return {name: to_gguf(matrix) for name, matrix in quantised.items() if matrix.columns % GROUP == 0}
 
 

@@ -8,15 +8,16 @@ from lmworks.kernels.weight_formats import BLOCK_FORMATS, GROUP, Quantised, dequ
 
 
 class QuantisedWeights(Mapping[str, Tensor]):
-    """The parameters of a model by our names. Each is dequantised when it is asked for, float32, and not kept; the
-    engine and the writers of files take `stored`, where matrices are as they are."""
+    """The parameters of a model by our names. Each is made when it is asked for, a matrix dequantised to float32, and
+    not kept, so that a model trained in place does not change them; the engine and the writers of files take `stored`,
+    where matrices are as they are."""
 
     def __init__(self, stored: Mapping[str, Tensor | Quantised]) -> None:
         self.stored = dict(stored)
 
     def __getitem__(self, name: str) -> Tensor:
         value = self.stored[name]
-        return dequantise(value) if isinstance(value, Quantised) else value
+        return dequantise(value) if isinstance(value, Quantised) else value.clone()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.stored)

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command_line import refused, run
 from lmworks.artefact import StageContext, hash_json, read_manifest
@@ -108,6 +109,31 @@ def test_ln_p_is_that_of_the_models_logits(folder, tiny_folder):
             expected = sum(float(table[place - 1, ids[0, place]]) for place in range(begun, ids.shape[1]))
             assert found == pytest.approx(expected, abs=2e-4)
         assert row.response.text == row.item.choices[row.response.choices.index(max(row.response.choices))]
+
+
+def test_a_text_without_a_prompt_stands_behind_bos_as_in_the_harness(folder, tiny_folder):
+    """lm-evaluation-harness's `prefix_token_id`: BOS, here `<|im_start|>`; the oracle is transformers."""
+    text = TASK.replace('prompt = "Q: {q}"', 'prompt = ""').replace("Kind: {kind}\\n", "").split("[shots]")[0]
+    rolling = text.replace('"choices"', '"rolling"', 1).replace('prompt = ""', 'prompt = "{q}"').replace("toy", "whole")
+    rolling = rolling.replace('choices = "options"\nanswer = "right"\n', "").replace(
+        '"acc", "acc_norm"', '"perplexity"'
+    )
+    write(folder, ROWS, text)
+    (folder / "whole.toml").write_text(rolling, "utf-8")
+    evaluate(config(suite=("toy.toml", "whole.toml")), context(folder, tiny_folder))
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+
+    def behind_bos(text):
+        ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
+        with torch.inference_mode():
+            table = model(ids).logits[0, :-1].double().log_softmax(-1)
+        return float(table.gather(1, ids[0, 1:, None]).sum())
+
+    for row in read_results(folder / "out")[0]:
+        expected = [behind_bos(f" {choice}") for choice in row.item.choices] or [behind_bos(row.item.prompt)]
+        found = row.response.choices or [sum(row.response.log_probabilities)]
+        assert found == pytest.approx(expected, abs=2e-4)
 
 
 def test_each_choice_may_have_its_own_context(folder, tiny_folder):

@@ -1,7 +1,8 @@
 """The responses of a model to the examples of a task: token ids, then ln p of given texts, or generations.
 
 A context and its continuation are encoded as one text, which is cut behind the tokens of the context alone; spaces at
-the end of the context belong to the continuation, whose first word they begin (lm-evaluation-harness's rule).
+the end of the context belong to the continuation, whose first word they begin; what stands behind no context is read
+behind BOS, or EOS where there is no BOS (lm-evaluation-harness's rules).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameter
 from lmworks.generate.scoring import document_start
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import TextOrMessages
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of its continuation
 AT_ONCE = 64  # examples
@@ -30,7 +32,7 @@ def encoded(task: Task, examples: Sequence[Example], checkpoint: Checkpoint, len
     if task.request == "rolling":
         texts = tokenizer.encode_batch([example.continuations[0] for example in examples])
         window = min(length, checkpoint.config.context_length - 1)  # behind one token
-        return [list(rolling_windows(ids, document_start(tokenizer), window)) for ids in texts]
+        return [list(rolling_windows(ids, _start(tokenizer), window)) for ids in texts]
     contexts = _context_ids(task, examples, checkpoint)
     if task.request == "generation":
         made: list[list[Pair]] = [[(contexts[example.contexts[0]], ())] for example in examples]
@@ -38,7 +40,8 @@ def encoded(task: Task, examples: Sequence[Example], checkpoint: Checkpoint, len
         texts = [pair for example in examples for pair in zip(example.contexts, example.continuations, strict=True)]
         joined = [after if isinstance(before, tuple) else before + after for before, after in texts]
         wholes = iter(tokenizer.encode_batch(joined))
-        made = [[_cut(one, contexts[one], next(wholes)) for one in example.contexts] for example in examples]
+        cut = [[_cut(one, contexts[one], next(wholes)) for one in example.contexts] for example in examples]
+        made = [[(before or (_start(tokenizer),), after) for before, after in pairs] for pairs in cut]
     for example, pairs in zip(examples, made, strict=True):
         where = f"{task.name}, row {example.item.id}"
         size = max(len(before) + (len(after) or task.max_tokens) for before, after in pairs)
@@ -56,10 +59,14 @@ def _context_ids(
     chats = [one for one in contexts if not isinstance(one, str)]
     texts = [one for one in contexts if isinstance(one, str)]
     kept = texts if task.request == "generation" else [text.rstrip() for text in texts]
-    ids: dict[TextOrMessages, Sequence[int]] = dict(
-        zip(texts, checkpoint.required_tokenizer.encode_batch(kept), strict=True)
-    )
+    tokenizer = checkpoint.required_tokenizer
+    ids: dict[TextOrMessages, Sequence[int]] = dict(zip(texts, tokenizer.encode_batch(kept), strict=True))
     return ids | {one: checkpoint.chat.render(one, add_generation_prompt=True).ids for one in chats}
+
+
+def _start(tokenizer: Tokenizer) -> int:
+    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    return document_start(tokenizer) if first is None else first
 
 
 def _cut(context: TextOrMessages, ids: Sequence[int], whole: Sequence[int]) -> Pair:

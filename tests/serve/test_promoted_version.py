@@ -1,8 +1,11 @@
 """A server that runs answers by the version that was promoted, that was rolled back to, or that an arm names."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -13,6 +16,7 @@ from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import Finished
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.service import Service
+from lmworks.system import System
 from lmworks.versions import Gate, keep, promote, rollback, version_id
 from lmworks.workspace import VERSION, Current, read_current
 
@@ -89,3 +93,53 @@ def test_a_promotion_and_a_rollback_reach_a_server_that_runs(service, other):
         await until(first.version)
 
     asyncio.run(course())
+
+
+def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkeypatch):
+    """Of those that wait in line for the version before, and those that come in the moment of the change."""
+    respond = System.respond
+
+    def slowly(*arguments, **named):
+        time.sleep(0.15)
+        return respond(*arguments, **named)
+
+    monkeypatch.setattr(System, "respond", slowly)
+    before, first = weakref.ref(service._grounded), service.current.version
+
+    def ask(number: int) -> int:
+        body = {"model": "assistant", "messages": [{"role": "user", "content": f"How many days of leave? {number}"}]}
+        return running.http().post("/v1/chat/completions", json=body).status_code
+
+    with serve(service) as running, ThreadPoolExecutor(12) as clients:
+        answers = [clients.submit(ask, number) for number in range(20)]
+        wait_until(lambda: service._grounded.waiting >= 10)
+        promote(service.workspace, other, Gate(True, "", {}), "shorter")
+        service._followed = 0.0  # a second is over
+        while service.current.version == first or len(answers) < 60:
+            answers.append(clients.submit(ask, len(answers)))
+            time.sleep(0.05)
+        assert [answer.result() for answer in answers] == [200] * len(answers)
+        logged = list(service.log.reader.interactions())
+        numbers = sorted(int(one.messages[-1].content.split()[-1]) for one in logged)
+        assert numbers == list(range(len(answers)))
+        assert {one.lineage[VERSION] for one in logged} == {first, other.version}
+        wait_until(lambda: gc.collect() >= 0 and before() is None)
+
+
+def test_a_server_that_stops_tells_those_who_wait(service, serve, wait_until, monkeypatch):
+    respond = System.respond
+    monkeypatch.setattr(System, "respond", lambda *given, **named: time.sleep(1.5) or respond(*given, **named))
+
+    def ask(number: int) -> tuple[int, str]:
+        body = {"model": "assistant", "messages": [{"role": "user", "content": f"How many days of leave? {number}"}]}
+        answer = running.http().post("/v1/chat/completions", json=body)
+        return answer.status_code, (answer.json().get("error") or {}).get("code")
+
+    with serve(service) as running, ThreadPoolExecutor(8) as clients:
+        answers = [clients.submit(ask, number) for number in range(8)]
+        wait_until(lambda: service._grounded.waiting == 8)
+        began = time.monotonic()
+        running.server.stop()
+        running.server.stop()
+        assert [answer.result() for answer in answers] == [(503, "shutting_down")] * 8
+    assert time.monotonic() - began < 8  # one after another they take 12 s

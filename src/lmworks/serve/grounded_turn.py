@@ -31,7 +31,8 @@ class GroundedSystem:
     """A `System` and a second handle on its index, each on the one thread that may touch it; questions wait in line.
 
     The database of an index belongs to the thread that opened it. With a thread for answering and one for reading, a
-    page that reads the index does not wait for the questions before it.
+    page that reads the index does not wait for the questions before it. A system that nothing refers to any more
+    answers the questions in its line, and then its threads end.
     """
 
     def __init__(self, workspace: Path, version: str = "") -> None:
@@ -97,6 +98,7 @@ class GroundedSystem:
         return self._reading.submit(lambda: function(self.index))
 
     def close(self) -> None:
+        """End the threads now; the questions in line are cancelled."""
         for threads in (self._answering, self._reading):
             threads.shutdown(wait=True, cancel_futures=True)
 

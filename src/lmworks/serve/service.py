@@ -124,8 +124,8 @@ class Service:
                 self._grounded.system.take_up(now)
 
     def _follow(self) -> None:
-        """Answer by the version that was promoted or rolled back to since, once it is open; those before it end as they
-        began. A failure leaves what is served as it is."""
+        """Answer by the version that was promoted or rolled back to since, once it is open; the one before answers
+        what it was asked, and goes with its last question. A failure leaves what is served as it is."""
         try:
             now, before = read_current(self.workspace), self._grounded
             if self.current is None or before is None or now.version == self.current.version:
@@ -135,7 +135,6 @@ class Service:
             system.open().answerer.finder.engines |= {path: one for path, one in engines.items() if one}
             self._grounded, self.current = system, now
             _LOGGER.warning("version %s is served from now on", now.version)
-            before.close()
         except Exception as error:
             _LOGGER.warning("the version that is live cannot be opened: %s", error)
         finally:

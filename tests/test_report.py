@@ -1,11 +1,15 @@
 """The page of a report: read on narrow screens, by the keyboard, and with axes that hide nothing."""
 
+import io
 import re
 import shutil
+from collections import Counter
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
-from lmworks.report import Figure, Section, Table, dot_plot, to_html
+from lmworks.report import Figure, Section, Table, dot_plot, print_table, to_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -52,3 +56,21 @@ def test_a_narrow_screen_shows_figures_that_can_be_read_and_does_not_slide(tmp_p
         right = page.evaluate("document.querySelector('caption span').getBoundingClientRect().right")
         assert right <= 390
         browser.close()
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_a_terminal_breaks_no_word_of_a_table(width):
+    """Nor goes a line beyond its edge."""
+    stages = ("evaluation_of_answers", "retrieve.index"), ("[train]", "train.cross_encoder"), ("日本語", "読む 書く")
+    rows = tuple(
+        (*stage, 1234567, 0.25, "what it is for, in some words, of which one is incomprehensibly long")
+        for stage in stages
+    )
+    table = Table(("name", "what it runs", "tokens", "loss", "purpose"), rows)
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(console, table)
+    text = console.export_text()
+    assert all(cell_len(line) <= width for line in text.splitlines())
+    words = Counter(text.replace(":", "").split())
+    assert all(words[word] >= 1 for row in rows for cell in row[:2] for word in cell.split())
+    assert words["incomprehensibly"] == words["1,234,567"] == words["0.250"] == len(rows)

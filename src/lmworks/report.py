@@ -204,26 +204,52 @@ def harmless(text: str) -> str:
     return visible("".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text))
 
 
+def print_table(console: "Console", table: Table) -> None:
+    """A table with its caption as text. No word of a cell is broken: where the terminal is too narrow for the longest
+    word of every column side by side, each row is a block of lines, one for each cell."""
+    from rich.cells import cell_len
+    from rich.table import Table as RichTable
+
+    if table.caption:
+        console.print(shown(table.caption), style="dim", highlight=False)
+    rows = [[harmless(format_cell(value)) for value in row] for row in table.rows]
+    columns = [[harmless(head), *cells] for head, *cells in zip(table.columns, *rows, strict=True)]
+    words = [max((cell_len(word) for cell in cells for word in cell.split()), default=1) for cells in columns]
+    lines = [max(cell_len(line) for cell in cells for line in cell.split("\n")) for cells in columns]
+    space = console.width - 2 * (len(columns) - 1)  # between two columns stand two spaces
+    if sum(words) > space:
+        for row in table.rows:
+            heads = (f"[dim]{shown(head)}:[/dim] " if head else "" for head in table.columns)
+            for head, value in zip(heads, row, strict=True):
+                console.print(f"{head}{shown(format_cell(value))}", highlight=False)
+            console.print()
+        return
+    # The widest share for all that fits; no column takes more than its longest line, or less than its longest word.
+    shares = (
+        [max(w, min(n, share)) for w, n in zip(words, lines, strict=True)] for share in range(console.width, 0, -1)
+    )
+    widths = next(widths for widths in shares if sum(widths) <= space)
+    grid = RichTable(box=None, pad_edge=False, header_style="dim")
+    for i, column in enumerate(table.columns):
+        numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
+        grid.add_column(shown(column), justify="right" if numeric else "left", width=widths[i], overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(shown(format_cell(value)) for value in row))
+    console.print(grid)
+
+
 def print_sections(console: "Console", sections: Iterable[Section]) -> None:
     """The same sections as text, their alarms at the end; figures, passages, what is folded and sections that are only
     for the page are left to it."""
-    from rich.table import Table as RichTable
-
     sections = list(sections)
     for section in (section for section in sections if not section.page_only):
         console.print(f"\n[bold]{shown(section.title)}[/bold]")
         if section.text:
             console.print(shown(section.text))
         for number, table in enumerate(section.tables):
-            if table.caption:
-                console.print(("\n" if number else "") + shown(table.caption), style="dim", highlight=False)
-            grid = RichTable(box=None, pad_edge=False, header_style="dim")
-            for i, column in enumerate(table.columns):
-                numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
-                grid.add_column(shown(column), justify="right" if numeric else "left", overflow="fold")
-            for row in table.rows:
-                grid.add_row(*(shown(format_cell(value)) for value in row))
-            console.print(grid)
+            if number and table.caption:
+                console.print()
+            print_table(console, table)
     if left := [section.title for section in sections if section.page_only]:
         console.print(f"\nOnly in the report: {shown(', '.join(left))}", highlight=False)
     alarms = [alarm for section in sections for alarm in section.alarms]

@@ -178,18 +178,14 @@ def stage(
     """
     from lmworks.artefact import REPORT
     from lmworks.build import run_alone, stage_sections
-    from lmworks.report import print_sections, shown
+    from lmworks.report import Table, print_sections, print_table, shown
     from lmworks.stages import STAGES
 
     if use and out is None:
         raise ValueError("name the folder to make with --out")
     if not use or out is None:
-        from rich.table import Table
-
-        table = Table("stage", "what it does", "models", box=None)
-        for name, entry in STAGES.items():
-            table.add_row(name, entry.purpose, ", ".join(entry.models))
-        new_console().print(table)
+        rows = tuple((name, entry.purpose, ", ".join(entry.models)) for name, entry in STAGES.items())
+        print_table(new_console(), Table(("stage", "what it does", "models"), rows))
         return
     console = new_console()
     outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)

@@ -20,27 +20,27 @@ def drift(workspace: WorkspaceOption = None) -> None:
     Each day is measured once, at most 31 back, and kept. The table `[drift]` of `alerts.toml` in the workspace says how
     many false alarms a month are allowed, and which requests count. Example: `lmworks drift`
     """
-    from rich.table import Table
-
     from lmworks.monitor.alerts import read_config
     from lmworks.monitor.drift import by_evidence, catch_up, read_rows
-    from lmworks.report import shown
+    from lmworks.report import Table, print_table
     from lmworks.workspace import open_log
 
     folder = workspace or last_workspace()
     with open_log(folder) as log:
         catch_up(log, time.time(), read_config(folder).drift, _tokenizer(folder))
         rows = read_rows(log.reader)
+    if not rows:
+        typer.echo("no window is over yet")
+        return
     newest = [row for row in rows if row.time == rows[-1].time]
-    table = Table(box=None, title=f"until {moment(rows[-1].time)} (UTC)" if rows else None)
-    for name in ("signal", "level", "now", "usual", "effect", "p", "adjusted", "adds up to", "n", "what"):
-        table.add_column(name)
+    heads = ("signal", "level", "now", "usual", "effect", "p", "adjusted", "adds up to", "n", "what")
+    lines = []
     for row in by_evidence(newest):
         found = (row.value, row.expected, row.effect, row.p, row.adjusted)
         numbers = ["" if one is None else f"{one:.3g}" for one in found]
         total = f"{row.sum:.1f} of {row.limit:.1f}" if row.limit else ""
-        table.add_row(row.signal, row.level, *numbers, total, str(row.recent), shown(row.change or row.note))
-    new_console().print(table if rows else "no window is over yet")
+        lines.append((row.signal, row.level, *numbers, total, row.recent, row.change or row.note))
+    print_table(new_console(), Table(heads, tuple(lines), f"until {moment(rows[-1].time)} (UTC)"))
 
 
 @app.command()

@@ -133,15 +133,11 @@ def add_key(
 @keys_app.command("list")
 def list_keys(file: KeysOption = WORKSPACES / KEYS) -> None:
     """Names of the keys and when they were made."""
-    from rich.table import Table
-
-    from lmworks.report import shown
+    from lmworks.report import Table, print_table
     from lmworks.serve.api_keys import read
 
-    table = Table("name", "made", "ends with", box=None)
-    for key in read(file):
-        table.add_row(shown(key.name), key.created, shown(key.hint))
-    new_console().print(table)
+    rows = tuple((key.name, key.created, key.hint) for key in read(file))
+    print_table(new_console(), Table(("name", "made", "ends with"), rows))
 
 
 @keys_app.command("revoke")

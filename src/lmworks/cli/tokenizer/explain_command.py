@@ -24,10 +24,8 @@ def explain(
     import json
     import sys
 
-    from rich.table import Table
-
     from lmworks.cli.tokenizer.arguments import find_tokenizer
-    from lmworks.report import shown
+    from lmworks.report import Table, print_table
     from lmworks.tokenizer.merge_history import TRACE, legible, read_trace
     from lmworks.tokenizer.merge_history import explain as explain_text
 
@@ -39,12 +37,12 @@ def explain(
     trace = read_trace(folder)
     tokens = explain_text(found.tokenizer, text, trace)
     merges = len(json.loads(found.tokenizer.backend.to_str())["model"].get("merges") or [])
-    table = Table("id", "token", "text", "made of", box=None, header_style="dim", pad_edge=False)
-    for token in tokens:
-        name, part = legible(token.name), legible(text[token.start : token.end])
-        table.add_row(str(token.id), shown(name), shown(part), shown(_made_of(token)))
+    rows = tuple(
+        (str(token.id), legible(token.name), legible(text[token.start : token.end]), _made_of(token))
+        for token in tokens
+    )
     console = new_console()
-    console.print(table)
+    print_table(console, Table(("id", "token", "text", "made of"), rows))
     rate = len(text.encode()) / len(tokens) if tokens else 0.0
     of = f", of {merges:,} merges" if merges else ""
     console.print(f"{len(tokens):,} tokens, {rate:.2f} bytes each; {found.name}{of}", highlight=False)

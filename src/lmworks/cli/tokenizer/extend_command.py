@@ -109,15 +109,11 @@ def _refuse_other_than_bpe(name: str, tokenizer: "Tokenizer") -> None:
 
 
 def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", texts: "Mapping[str, Text]") -> None:
-    from rich.table import Table
-
     from lmworks.records import Scored
-    from lmworks.report import shown
+    from lmworks.report import Table, print_table
     from lmworks.tokenizer.vocabulary_comparison import bytes_per_token, tokens_left
 
-    table = Table(box=None, header_style="bold", title="held-out texts", title_justify="left", title_style="")
-    for heading in ("text", "documents", "bytes per token before", "after", "tokens left"):
-        table.add_column(heading, justify="left" if heading == "text" else "right")
+    rows = []
     for name, text in texts.items():
         scores = bytes_per_token(before, text), bytes_per_token(after, text), tokens_left(before, after, text)
         cells = [
@@ -127,8 +123,9 @@ def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", te
             for score in scores
         ]
         unit = f"{len(text.passages):,} {text.unit}{'s' if len(text.passages) != 1 else ''}"
-        table.add_row(shown(name), unit, *map(shown, cells))
-    console.print(table, highlight=False)
+        rows.append((name, unit, *cells))
+    heads = ("text", "documents", "bytes per token before", "after", "tokens left")
+    print_table(console, Table(heads, tuple(rows), "held-out texts"))
 
 
 def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> None:

@@ -108,23 +108,18 @@ def _check_outputs(out: Path, json_file: Path | None) -> None:
 
 def _summarise(console: "Console", comparison: "Comparison") -> None:
     """A line for each text, a column for each vocabulary; the page has the rest."""
-    from rich.table import Table
-
     from lmworks.records import Scored
-    from lmworks.report import shown
+    from lmworks.report import Table, print_table, shown
 
     measures = ["bytes per token", "fertility", *(["parity"] if comparison.reference is not None else [])]
-    table = Table(box=None, header_style="bold", title=" / ".join(measures), title_justify="left", title_style="")
-    table.add_column("text")
-    for name in comparison.vocabularies:
-        table.add_column(shown(name), justify="right", overflow="fold")
+    rows = []
     for text in comparison.texts:
         cells = []
         for name in comparison.vocabularies:
             scores = [comparison.scores[name, text].get(measure) for measure in measures]
             cells.append(" / ".join(f"{score.value:.2f}" if isinstance(score, Scored) else "–" for score in scores))
-        table.add_row(shown(text), *cells)
-    console.print(table, highlight=False)
+        rows.append((text, *cells))
+    print_table(console, Table(("text", *comparison.vocabularies), tuple(rows), " / ".join(measures)))
     for name, reach in comparison.reaches.items():
         used, lost = int((comparison.uses(name) > 0).sum()), len(reach.ids("unreachable"))
         line = f"{shown(name)}: {len(reach.kinds):,} ids, of which {used:,} occur and {lost:,} are unreachable"

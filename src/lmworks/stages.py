@@ -152,7 +152,7 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=8,
+        version=9,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{_DOCUMENTS}, or conversations, which ground.refusals makes; none where conversations are set",
@@ -230,7 +230,7 @@ STAGES: dict[str, Stage] = {
     "train.cross_encoder": Stage(
         run="lmworks.train.stage_cross_encoder:cross_encoder",
         config="lmworks.train.cross_encoder_config:CrossEncoderConfig",
-        version=2,
+        version=3,
         purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
         inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
         libraries=("numpy", "tokenizers", "torch"),

@@ -90,6 +90,12 @@ def test_a_run_that_is_killed_goes_on_to_the_same_adapter(folder, printed, tiny_
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_that_nothing_is_held_out_and_what_rows_were_read_as_is_said(folder, tiny_folder):
+    (folder / "one.json").write_text('[{"instruction": "dog", "input": "", "output": "aye"}]')
+    said = run("finetune", tiny_folder, "--data", "one.json", *SETTINGS[:6], "--out", "one", cwd=folder)
+    assert "nothing is held out" in said and "read as Alpaca: " in " ".join(said.split())
+
+
 def test_a_setting_is_that_of_one_command_and_its_length_that_of_rows_too(folder, tiny_folder):
     rows, given = [str(folder / "rows.jsonl")], finetune_command._METHODS["lora"]
     settings = (["method.r=3", "length=64"], ["tokens.length=null"], [])

@@ -10,8 +10,11 @@ import pytest
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import TokenizeConfig
+from lmworks.data.conversations import parse_row, read_dialogues, turns_of
 from lmworks.data.document_tokens import tokenize_conversations
+from lmworks.data.duplicate_rows import find_duplicates
 from lmworks.data.token_dataset import TokenDataset
+from lmworks.data.training_rows import read_preference_rows
 from lmworks.model.stage_tokenize import tokenize
 from lmworks.records import Conversation, Message, PromptCompletion
 from lmworks.tokenizer.chat import ChatRenderer
@@ -74,6 +77,77 @@ def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suff
     assert learned(made({"a.jsonl": [LONG]}, learn="last")[0], tiny_tokenizer) == [last]
 
 
+QUESTION, ANSWER = USER["content"], ASSISTANT["content"]
+TALK = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
+CALLING = [
+    {"from": "human", "value": QUESTION},
+    {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+    {"from": "observation", "value": "5"},
+    {"from": "gpt", "value": ANSWER},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "same"),
+    [
+        ("a.jsonl", json.dumps({"conversations": TALK, "system": "s"}), [{"role": "system", "content": "s"}]),
+        ("a.jsonl", json.dumps({"conversations": CALLING}), [USER, CALL, RESULT, ASSISTANT]),
+        ("a.json", json.dumps([{"instruction": QUESTION, "input": "", "output": ANSWER, "text": f"… {ANSWER}"}]), []),
+        (
+            "a.csv",
+            f'instruction,input,output\nthe,thing?,"{ANSWER}"\n',
+            [{**USER, "content": "the\n\nthing?"}, ASSISTANT],
+        ),
+        ("a.csv", f"prompt,completion,source\n{QUESTION},{ANSWER},\n", []),
+        ("a.tsv", f"prompt\tcompletion\n{QUESTION}\t{ANSWER}\n", []),
+    ],
+)
+def test_rows_of_other_tools_and_tables_are_the_conversations_that_they_hold(tmp_path, name, text, same):
+    (tmp_path / name).write_text(text)
+    expected = same if len(same) > 1 else [*same, USER, ASSISTANT]
+    ((_, row),) = read_dialogues([tmp_path / name])
+    plain = parse_row({"messages": expected}, "")
+    assert turns_of(row)[0] == turns_of(plain)[0]
+
+
+def test_pairs_of_other_tools_and_tables_are_preferences(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([{"instruction": "q", "input": "", "chosen": "a", "rejected": "b"}]))
+    (tmp_path / "b.tsv").write_text("prompt\tchosen\trejected\nq\ta\tb\n")
+    (tmp_path / "c.csv").write_text("prompt,completion,label\nq,a,True\n")
+    first, second, third = read_preference_rows([tmp_path / name for name in ("a.json", "b.tsv", "c.csv")])
+    assert (
+        (first.prompt, first.chosen, first.rejected) == (second.prompt, second.chosen, second.rejected) == tuple("qab")
+    )
+    assert third.label is True
+
+
+def test_broken_json_is_named_by_the_line_of_its_file_alone(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "q", "completion": "a"}\n{"prompt": "q", "completion" "a"}\n')
+    with pytest.raises(ValueError, match="line 2") as refused:
+        list(read_dialogues([tmp_path / "a.jsonl"]))
+    assert str(refused.value).count("line") == 1
+
+
+def test_copies_are_counted_and_never_on_both_sides(made):
+    """Two rows that differ in a comma have different questions: with either side's hash alone, they would be parted."""
+    rows = [
+        {
+            "prompt": f"when does the public library of town number {n} open",
+            "completion": f"it opens at {n % 12} o'clock",
+        }
+        for n in range(40)
+    ]
+    near = [{**row, "prompt": row["prompt"].replace("when does", "When, does") + "?"} for row in rows]
+    texts = {}
+    for part in ("training", "held_out"):
+        dataset, result = made({"a.jsonl": [*rows, *near, *rows[:7]]}, held_out=0.3, part=part)
+        texts[part] = dataset.documents
+        assert result.metrics["equal_rows"] == 7 and result.metrics["near_equal_rows"] == 40
+    assert sum(texts.values()) == 87
+    sides = find_duplicates([parse_row(row, "") for row in [*rows, *near]]).sides
+    assert sides[:40] == sides[40:] and len(set(sides)) == 40
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_by_every_template_an_answer_and_its_end_are_learned_behind_any_prompt(family, tiny_tokenizer):
     backend = copy.deepcopy(tiny_tokenizer.backend)
@@ -90,7 +164,8 @@ def test_by_every_template_an_answer_and_its_end_are_learned_behind_any_prompt(f
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"instruction": "x", "output": "y"}, 'or "prompt" and "completion"; got the keys instruction, output'),
+        ({"question": "x", "output": "y"}, "columns; got question, output"),
+        ({"conversations": [{"from": "narrator", "value": "x"}]}, "message 1 is from 'narrator'"),
         ({"messages": [USER, ASSISTANT], "label": True}, "unknown columns label"),
         ({"prompt": "x", "completion": " "}, "message 2, the assistant's, is empty"),
         ({"prompt": [USER, ASSISTANT], "completion": [USER]}, "must begin with the assistant's message"),

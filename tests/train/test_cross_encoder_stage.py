@@ -21,6 +21,8 @@ from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load as load_recipe
+from lmworks.train.objectives.cross_encoder_rows import group_of, read_rows
+from lmworks.train.stage_cross_encoder import split_rows
 from slow_cases import slow
 
 SETTINGS = ["batch=32", "epochs=5", "length=48", "rate=0.004", "held_out=0.1", "train.checkpoint.steps=20"]
@@ -53,6 +55,14 @@ def folder(tmp_path_factory) -> Path:
         rows = [json.dumps(a_row(task, generator)) for _ in range(1200)]
         (folder / f"{task}.jsonl").write_text("\n".join(rows))
     return folder
+
+
+def test_of_few_rows_enough_are_held_out_to_score(folder):
+    rows = read_rows([folder / "reader.jsonl"], "reader")[:24] * 2
+    kept, held_out = split_rows(rows, 0.05)
+    texts = [{group_of(row) for row in side} for side in (kept, held_out)]
+    assert len(kept) + len(held_out) == 48 and not texts[0] & texts[1] and len(texts[1]) >= 4
+    assert split_rows(rows, 0.0) == (rows, [])
 
 
 class Killed(BaseException):

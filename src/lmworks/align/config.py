@@ -126,7 +126,7 @@ class RowBrakesConfig:
 class AlignConfig:
     """Settings that offline and online alignment share.
 
-    rows         Files with rows (.jsonl, .json, .parquet), or folders or globs of them.
+    rows         Files with rows (.jsonl, .json, .parquet, .csv, .tsv), or folders or globs of them.
     base         The model, where no input is one: the name of a pulled model, a Hugging Face folder or a .gguf file. It
                  is the reference, too.
     family       The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
@@ -218,7 +218,7 @@ class OfflineConfig(AlignConfig):
 class CritiqueConfig:
     """A model answers prompts, criticises its answers by principles, and revises them.
 
-    rows         Files with prompts (.jsonl, .json, .parquet), or folders or globs of them.
+    rows         Files with prompts (.jsonl, .json, .parquet, .csv, .tsv), or folders or globs of them.
     principles   A file with a principle a line; null: the short list that comes with lmworks.
     temperature  Of sampling.
     max_tokens   Of an answer, a critique and a revision each; what is cut off is left out.

@@ -4,6 +4,7 @@ reward model."""
 import copy
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
+from lmworks.data.row_formats import formats_read
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
 from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, group_completions, read_preference_rows
@@ -81,7 +83,8 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, learns from rows. The errors are those of `read_rows` and
     `suite.evaluate`, and ValueError where nothing is left to learn from, or the policy does not begin as its
     reference."""
-    rows = read_rows(config, context.base)
+    formats = Counter[str]()
+    rows = read_rows(config, context.base, formats)
     kept, held_out = split_rows(rows, config.held_out)
     objective, referenced = objective_of(config, type(rows[0])), isinstance(config.algorithm, DPOConfig | KTOConfig)
     checkpoint, left_out = load_base(config, context), list[RejectedRecord]()
@@ -146,7 +149,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
     prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {_HELD_OUT}"
     reasons = (
-        ("rows", f"{there:,}", "to learn from"),
+        ("rows", f"{there:,}", "; ".join(["to learn from", *formats_read(formats)])),
         (
             "held out",
             f"{len(held_out):,}",
@@ -187,11 +190,11 @@ def with_sections(
     return replace(result, metrics={**result.metrics, **metrics}, sections=sections)
 
 
-def read_rows(config: OfflineConfig, base: Path) -> list[Any]:
-    """The rows that the algorithm learns from. ValueError as `read_preference_rows`, and for rows of several
-    types, for none, and for labels or ratings that are all one."""
+def read_rows(config: OfflineConfig, base: Path, formats: Counter[str] | None = None) -> list[Any]:
+    """The rows that the algorithm learns from. `formats` and ValueError as `read_preference_rows`, which is raised
+    for rows of several types, for none, and for labels or ratings that are all one."""
     files, kind = conversation_files(config.rows, base, rows="rows"), config.algorithm.kind
-    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), METHODS)
+    rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), METHODS, formats)
     types = {KINDS_OF_ROWS[type(row)] for row in rows}
     if len(types) != 1:
         found = f"both {' and '.join(sorted(types))}" if types else "no row"

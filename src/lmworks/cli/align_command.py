@@ -19,7 +19,7 @@ def align(
     model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
     data: Annotated[
         list[str],
-        typer.Option(help="Rows, as .jsonl, .json or .parquet files, folders or globs; repeatable."),
+        typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable."),
     ],
     method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
     minutes: Annotated[

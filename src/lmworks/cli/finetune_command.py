@@ -28,7 +28,7 @@ def finetune(
     model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
     data: Annotated[
         list[str],
-        typer.Option(help="Rows of examples: .jsonl, .json or .parquet files, folders or globs; repeatable."),
+        typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable."),
     ],
     method: Annotated[
         Method,
@@ -43,8 +43,8 @@ def finetune(
     """Turn a model and a file of examples into a better model, in minutes.
 
     Each line of the file is a row: `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content":
-    "..."}]}`, or `{"prompt": "...", "completion": "..."}`. What the assistant says is learned. A tenth of the rows is
-    kept from training, to measure on.
+    "..."}]}`, or `{"prompt": "...", "completion": "..."}`, or has the columns of Alpaca or ShareGPT. What the assistant
+    says is learned. A tenth of the rows is kept from training, to measure on.
 
     Rank, learning rate, batch, epochs and the rest follow from the method, the rows, the model and the minutes; each is
     printed with its reason, and the memory that it takes, before training begins. Safe to stop: the same command goes
@@ -98,9 +98,9 @@ def _recipe(model: str, data: list[str], given: dict[str, Any], overrides: list[
 def _share(data: list[str]) -> float:
     """The share of rows to hold out, by their questions."""
     from lmworks.data.conversations import conversation_files, read_dialogues
-    from lmworks.data.document_tokens import question_hash
+    from lmworks.data.duplicate_rows import find_duplicates
 
-    hashes = [question_hash(row) for _, row in read_dialogues(conversation_files(data))]
-    if not hashes:
+    sides = find_duplicates(row for _, row in read_dialogues(conversation_files(data))).sides
+    if not sides:
         raise ValueError(f"there is no row in {', '.join(data)}: name files with conversations by --data")
-    return held_out_share(hashes)
+    return held_out_share(sides)

@@ -17,7 +17,9 @@ def _verbs() -> None:
 
 @app.command()
 def lint(
-    path: Annotated[Path, typer.Argument(help="Rows: .jsonl, .json or .parquet.", exists=True, dir_okay=False)],
+    path: Annotated[
+        Path, typer.Argument(help="Rows: .jsonl, .json, .parquet, .csv or .tsv.", exists=True, dir_okay=False)
+    ],
     held_out: Annotated[
         list[Path] | None,
         typer.Option(help="Rows or items whose prompts must not be among them.", exists=True, dir_okay=False),

@@ -3,7 +3,7 @@
 `messages` (and `tools`), or `prompt` and `completion`, both texts or both lists of messages.
 """
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from lmworks.config import from_mapping
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
+from lmworks.data.row_formats import TABLES, cell_value, parse_json, table_rows, trl_columns
 from lmworks.records import Conversation, Message, PromptCompletion, Provenance, RejectedRecord, TextOrMessages
 
 # Who may speak after whom, as templates have it that check (Llama 2's, Mistral's, Gemma's): "" is the beginning.
@@ -22,7 +23,7 @@ _NEXT = {
     "tool": ("tool", "assistant"),
 }
 _PROVENANCE = ("source", "annotator", "judge", "rubric", "order", "id", "provenance")
-SUFFIXES = (".json", ".jsonl", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".parquet", *TABLES)
 CONVERSATIONS = "conversations.jsonl"  # of an artefact: rows that a stage made
 
 Dialogue = Conversation | PromptCompletion
@@ -59,8 +60,8 @@ def conversation_files(
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where it stands, row) of a .parquet file, of a .json file, which holds one row or a list, and of a .jsonl file,
-    whose lines are not parsed yet: `columns_of` does it."""
+    """(where it stands, row) of a .parquet, .csv or .tsv file, of a .json file, which holds one row or a list, and of a
+    .jsonl file, whose lines are not parsed yet: `columns_of` does it."""
     if path.suffix == ".jsonl":
         with path.open("rb") as stream:
             yield from ((f"{path}, line {number}", line) for number, line in enumerate(stream, 1) if line.strip())
@@ -69,6 +70,10 @@ def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
 
         rows = (row for batch in ParquetFile(path).iter_batches(1024) for row in batch.to_pylist())
         yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
+    elif path.suffix in TABLES:
+        with path.open(encoding="utf-8-sig", newline="") as table:
+            for where, cells in table_rows(table, str(path), TABLES[path.suffix]):
+                yield where, {column: cell_value(column, cell) for column, cell in cells.items()}
     else:
         found = parse_json(path.read_bytes(), str(path))
         inner = found[0] if isinstance(found, list) and found else None
@@ -91,18 +96,6 @@ def parsed_rows(files: Sequence[Path], parse: Callable[[Any, str], T]) -> Iterat
         raise ValueError(f"{refused[0]}{more}") from refused[0]
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
-    """The value of a JSON text. ValueError says `where` it is none, or holds NaN or half of a surrogate pair, which no
-    file can."""
-    try:
-        found = json.loads(text)
-        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        hint = "; a file with a row in each line must be called .jsonl" if "Extra data" in str(error) else ""
-        raise ValueError(f"{where} is not JSON: {error}{hint}") from error
-    return found
-
-
 def columns_of(found: Any, where: str) -> dict[str, Any]:
     """The columns of an object, or of a line of a .jsonl file, without those that are null. ValueError for another
     value."""
@@ -116,30 +109,34 @@ def columns_of(found: Any, where: str) -> dict[str, Any]:
 # Conversations
 
 
-def read_dialogues(files: Sequence[Path]) -> Iterator[tuple[Path, Dialogue]]:
-    """The rows of the files, in order, each with its file; errors as `parsed_rows`."""
+def read_dialogues(files: Sequence[Path], formats: Counter[str] | None = None) -> Iterator[tuple[Path, Dialogue]]:
+    """The rows of the files, in order, each with its file; errors as `parsed_rows`. `formats` counts as `parse_row`."""
 
     def parse(row: Any, where: str) -> Dialogue:
-        dialogue = parse_row(row, where)
+        dialogue = parse_row(row, where, formats)
         check_turns(dialogue, where)
         return dialogue
 
     return parsed_rows(files, parse)
 
 
-def parse_row(found: Any, where: str) -> Dialogue:
+def parse_row(found: Any, where: str, formats: Counter[str] | None = None) -> Dialogue:
     """A list of messages, an object with it as `messages`, or one with `prompt` and `completion`; both objects may have
-    `tools`, and columns that say who made them. A line of a .jsonl file may be given as it is.
+    `tools`, and columns that say who made them. A line of a .jsonl file may be given as it is. Alpaca's and ShareGPT's
+    rows are read as these, which `formats` counts.
 
     Arguments of calls are objects, or their JSON as OpenAI's API has them. `where` is the source of its provenance.
     ValueError says `where` it is not so.
     """
     found = parse_json(found, where) if isinstance(found, bytes) else found
-    row = columns_of({"messages": found} if isinstance(found, list) else found, where)
+    columns = columns_of({"messages": found} if isinstance(found, list) else found, where)
+    row, read_as = trl_columns(columns, where)
+    if read_as and formats is not None:
+        formats[read_as] += 1
     names = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
     if "messages" not in row and not {"prompt", "completion"} <= row.keys():
-        needs = 'a row needs the list of its messages as "messages", or "prompt" and "completion"'
-        raise ValueError(f"{where}: {needs}; got the keys {', '.join(row)}: rename its columns")
+        needs = 'a row needs "messages", or "prompt" and "completion", or Alpaca\'s or ShareGPT\'s columns'
+        raise ValueError(f"{where}: {needs}; got {', '.join(row) or 'none'}: rename its columns")
     if unknown := [name for name in row if name not in (*names, *_PROVENANCE)]:
         raise ValueError(f"{where}: unknown columns {', '.join(unknown)}: remove them; allowed are {', '.join(names)}")
     tools, provenance = tuple(parse_tools(row.get("tools") or [], where)), Provenance(source=where)

@@ -7,6 +7,7 @@ any number of threads and whether or not the run was interrupted.
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from lmworks.artefact import StageContext, StageResult, hash_fraction, write_tex
 from lmworks.corpus.balance.survey import origin_of, origins
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.conversations import CONVERSATIONS, conversation_files, read_dialogues
+from lmworks.data.conversations import CONVERSATIONS, Dialogue, conversation_files, read_dialogues
 from lmworks.data.document_tokens import (
     Tokenized,
-    conversation_hash,
     framing_id,
-    question_hash,
     tokenize_conversations,
     tokenize_documents,
 )
+from lmworks.data.duplicate_rows import find_duplicates
+from lmworks.data.row_formats import formats_read
 from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
 from lmworks.excerpts import Passage, Piece
 from lmworks.records import Document, RejectedRecord
@@ -92,10 +93,21 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
     files = conversation_files(
         (*config.conversations, *(str(path.absolute()) for path in made)), context.base, rejected
     )
-    found = [(path, conversation_hash(row), question_hash(row)) for path, row in read_dialogues(files)]
-    drawn = _within_quotas(found, config.quotas)
-    total = _count(((question, None) for _, _, question in compress(found, drawn)), config, "conversations")
-    here = [taken and belongs(question, config) for (_, _, question), taken in zip(found, drawn, strict=True)]
+    formats, paths = Counter[str](), list[Path]()
+
+    def read() -> Iterator[Dialogue]:
+        for path, row in read_dialogues(files, formats):
+            paths.append(path)
+            yield row
+
+    copies = find_duplicates(read())
+    drawn = _within_quotas(paths, copies.hashes, config.quotas)
+    total = _count(((side, None) for side in compress(copies.sides, drawn)), config, "conversations")
+    here = [taken and belongs(side, config) for side, taken in zip(copies.sides, drawn, strict=True)]
+    alike = f"of {len(drawn):,} rows {copies.equal:,} are copies of another, and {copies.near:,} say nearly the same"
+    repeated = [f"{alike}: they weigh more, and are on one side where rows are held out"]
+    if notes := "; ".join([*formats_read(formats), *(repeated if copies.equal or copies.near else ())]):
+        context.progress(0, total, "conversations", note=notes)
     rows, counts = (row for _, row in compress(read_dialogues(files), here)), Counter[str]()
     # From the first row again also after an interruption: what is cut and left out is counted.
     texts = tokenize_conversations(rows, renderer, config.learn, config.length, counts)
@@ -109,6 +121,8 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
         "cut": counts["cut"],
         "too_long": counts["too_long"],
         "over_quota": len(drawn) - sum(drawn),
+        "equal_rows": copies.equal,
+        "near_equal_rows": copies.near,
         "shards": len(dataset.shards),
         "rejected": sum(item.count for item in rejected),
         "vocabulary": dataset.index.vocabulary,
@@ -120,18 +134,19 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
     }
     alarms = tuple(f"{counts[each]:,} of {total:,} conversations {reasons[each]}" for each in reasons if counts[each])
     section = _section(config, dataset, tokenizer, metrics, "conversations", rejected, alarms)
+    section = replace(section, text=f"{section.text}. {notes}" if notes else section.text)
     return StageResult(metrics=metrics, sections=(section, learned_section(dataset, tokenizer)))
 
 
-def _within_quotas(rows: Sequence[tuple[Path, str, str]], quotas: Mapping[str, int]) -> list[bool]:
-    """Whether each row (file, hash, …) is among those that the quotas take: those of the lowest hashes."""
-    taken = [True] * len(rows)
+def _within_quotas(paths: Sequence[Path], hashes: Sequence[str], quotas: Mapping[str, int]) -> list[bool]:
+    """Whether each row, of its file and hash, is among those that the quotas take: those of the lowest hashes."""
+    taken = [True] * len(paths)
     for pattern, most in quotas.items():
-        pool = [number for number, (path, *_) in enumerate(rows) if path.match(pattern)]
+        pool = [number for number, path in enumerate(paths) if path.match(pattern)]
         if not pool:
-            files = ", ".join(dict.fromkeys(path.name for path, *_ in rows))
+            files = ", ".join(dict.fromkeys(path.name for path in paths))
             raise ValueError(f"quotas: {pattern} matches no file of the conversations, which are {files}")
-        for number in sorted(pool, key=lambda number: rows[number][1])[most:]:
+        for number in sorted(pool, key=hashes.__getitem__)[most:]:
             taken[number] = False
     return taken
 

@@ -16,6 +16,7 @@ a task are its `fields`, which checks read. And pairs of texts, what an embeddin
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +29,7 @@ from lmworks.artefact import hash_fraction, hash_json, write_text
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.conversations import as_messages, columns_of, conversation_files, parsed_rows, rows_of
 from lmworks.data.document_tokens import learned_part, prompts_of
+from lmworks.data.row_formats import TABLES, trl_columns
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
     LabelledCompletion,
@@ -75,13 +77,17 @@ STEP_END = "\n"  # stands between the steps of a solution
 
 
 def read_preference_rows(
-    files: Sequence[Path], kinds: Sequence[type[PreferenceRow]] = (), methods: Mapping[type, str] | None = None
+    files: Sequence[Path],
+    kinds: Sequence[type[PreferenceRow]] = (),
+    methods: Mapping[type, str] | None = None,
+    formats: Counter[str] | None = None,
 ) -> list[PreferenceRow]:
-    """The rows of the files, of these kinds alone where any are named. ValueError for one that is not (with the
-    `methods` that learn from its kind), or is none, or whose answers are equal."""
+    """The rows of the files, of these kinds alone where any are named; `formats` counts those that have Alpaca's or
+    ShareGPT's columns. ValueError for one that is not (with the `methods` that learn from its kind), or is none, or
+    whose answers are equal."""
 
     def parse(found: Any, where: str) -> PreferenceRow:
-        row = parse_preference_row(found, where)
+        row = parse_preference_row(found, where, formats)
         if kinds and type(row) not in kinds:
             wanted = " or ".join(KINDS_OF_ROWS[kind] for kind in kinds)
             hint = _misspelt(columns_of(found, where), [field.name for kind in kinds for field in fields(kind)])
@@ -96,9 +102,12 @@ def read_preference_rows(
     return [row for _, row in parsed_rows(files, parse)]
 
 
-def parse_preference_row(found: Any, where: str) -> PreferenceRow:
-    """An object, or a line of a .jsonl file, as the row that its columns say. ValueError says `where` it is none."""
-    row = columns_of(found, where)
+def parse_preference_row(found: Any, where: str, formats: Counter[str] | None = None) -> PreferenceRow:
+    """An object, or a line of a .jsonl file, as the row that its columns say; `formats` as `read_preference_rows`.
+    ValueError says `where` it is none."""
+    row, read_as = trl_columns(columns_of(found, where), where)
+    if read_as and formats is not None:
+        formats[read_as] += 1
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
         kinds = "; ".join(KINDS_OF_ROWS.values())
@@ -157,8 +166,8 @@ def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pair_files(sources: Sequence[str], base: Path, rejected: list[RejectedRecord] | None = None) -> list[Path]:
-    """The .jsonl files of `sources`, as `conversation_files`."""
-    return conversation_files(sources, base, rejected, (".jsonl",), "pairs")
+    """The files of rows in `sources`, as `conversation_files`."""
+    return conversation_files(sources, base, rejected, (".jsonl", *TABLES), "pairs")
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:

@@ -1,17 +1,16 @@
 """Named readers from the texts of published data sets to rows: mappings of plain columns.
 
 `READERS["arc"]("ARC-Challenge-Test", text)` takes the name of a file and its text, which is JSON (a list, or an object
-with "rows" or "data"), JSON lines or CSV, as its first characters say. A multiple choice has `question`, `choices` and
+with "rows" or "data"), JSON lines, CSV or TSV, as its beginning says. A multiple choice has `question`, `choices` and
 `answer`, the number of the right one from 0.
 """
 
-import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lmworks.data.row_formats import parse_json, table_rows
 from lmworks.evaluate.generated_items import paired_sentences
 
 Row = Mapping[str, Any]
@@ -19,41 +18,25 @@ Reader = Callable[[str, str], Iterator[Row]]
 LETTERS = "ABCD"
 
 
-class RowError(ValueError):
-    """A row that cannot be read; the message names file, row and remedy."""
-
-
 def _raw_rows(name: str, text: str, header: Sequence[str]) -> Iterator[Any]:
     """Objects of JSON, or cells of CSV by their columns: those of its first row unless a `header` names them."""
     if re.match(r"\s*(\[|\{\s*\n)", text):
-        content = _json(text, name)
+        content = parse_json(text, name)
         content = content if isinstance(content, list) else content.get("rows", content.get("data"))
         if not isinstance(content, list):
-            raise RowError(f'{name}: expected a list of rows, or an object with "rows" or "data"')
+            raise ValueError(f'{name}: expected a list of rows, or an object with "rows" or "data"')
         yield from content
     elif re.match(r"\s*\{", text):
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                yield _json(line, f"{name}, line {number}")
+                yield parse_json(line, f"{name}, line {number}")
     else:
-        cells = csv.reader(io.StringIO(text, newline=""))
-        columns = header or next(cells, [])
-        for number, row in enumerate(filter(None, cells), start=1):
-            if len(row) != len(columns):
-                wrong = f"{len(row)} cells under {len(columns)} columns"
-                raise RowError(f"{name}, row {number}: {wrong}: quote cells that hold a comma")
-            yield dict(zip(columns, row, strict=True))
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RowError(f"{where}: not JSON ({error}): correct it, or drop it") from error
+        dialect = "excel-tab" if not header and "\t" in text.partition("\n")[0] else "excel"
+        yield from (row for _, row in table_rows(io.StringIO(text, newline=""), name, dialect, header))
 
 
 def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Reader:
-    """Reads rows of any format, with the name of their `file`, and gives each its form; an error is a `RowError`."""
+    """Reads rows of any format, with the name of their `file`, and gives each its form. A ValueError names the row."""
 
     def read(name: str, text: str) -> Iterator[Row]:
         for number, row in enumerate(_raw_rows(name, text, header), start=1):
@@ -61,9 +44,9 @@ def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Re
                 yield form({"file": name, **row})
             except KeyError as error:
                 has = f"there is no column {error}; its columns are {', '.join(row)}"
-                raise RowError(f"{name}, row {number}: {has}: add it, or name the reader of this form") from error
+                raise ValueError(f"{name}, row {number}: {has}: add it, or name the reader of this form") from error
             except (ValueError, IndexError, TypeError, AttributeError, re.error) as error:
-                raise RowError(f"{name}, row {number}: not of its reader's form ({error}): mend or drop it") from error
+                raise ValueError(f"{name}, row {number}: not of its reader's form ({error}): mend it") from error
 
     return read
 
@@ -75,7 +58,7 @@ def babi(name: str, text: str) -> Iterator[Row]:
     for line, content in enumerate(text.splitlines(), start=1):
         number, _, rest = content.partition(" ")
         if not number.isdecimal():
-            raise RowError(f"{name}, line {line}: a line of a story begins with its number: mend or drop it")
+            raise ValueError(f"{name}, line {line}: a line of a story begins with its number: mend or drop it")
         if number == "1":
             story, passage = story + 1, ""
         sentence, *answer = (part.strip() for part in re.split(r"[\t|]", rest))

@@ -17,7 +17,8 @@ class CrossEncoderConfig:
               `verifier` (whether a claim follows from a passage).
     rows      .jsonl files of the task's rows, or folders or globs of them.
     base      The encoder, where no input is one: the name of a pulled model or a Hugging Face folder.
-    held_out  The share of the rows that is kept from training and validated on; rows of one text are on one side.
+    held_out  The share of the rows that is kept from training and validated on, of few rows more (a fifth, up to eight
+              texts); rows of one text are on one side.
     epochs    How often each row is seen.
     length    Most tokens of a pair; a longer one loses its end, and the report counts those.
     batch     Rows in a step.

@@ -14,6 +14,7 @@ from lmworks.train.run_log import read_log
 
 _RISE = 0.02  # nats of held-out loss above its best that are over-fitting
 FEW_STEPS = 20  # fewer move a model hardly anywhere
+NOT_HELD_OUT = "nothing is held out: whether more was learned than these rows by heart is not measured; add rows"
 DIALS = ("minutes", "parameters", "tokens")
 
 

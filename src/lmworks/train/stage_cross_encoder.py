@@ -26,7 +26,7 @@ from lmworks.train.objectives.cross_encoder_rows import LABELS, Row, group_of, r
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
-from lmworks.train.run_report import doubt_of_steps
+from lmworks.train.run_report import NOT_HELD_OUT, doubt_of_steps
 from lmworks.train.train_stages import find_base, train_and_deliver
 from lmworks.train.validation import validate
 
@@ -38,6 +38,7 @@ HEADS: dict[str, Head] = {
 }
 RATES = {"full": 5e-5, "lora": 5e-4}  # Devlin et al. 2019, appendix A.3; ten times that for LoRA, as in `finetune`
 _VALIDATION_ROWS = 1024  # at most
+_LEAST_HELD_OUT = 8  # texts, where that is no more than a fifth
 
 
 def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageResult:
@@ -86,7 +87,8 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
         ("trained", f"{metrics['parameters']:,}", f"parameters of {config.method.kind} and the head"),
     )
     doubts = " ".join(doubt_of_steps(steps, f"{len(kept)} rows", "more rows, more epochs or a smaller batch"))
-    section = Section("The run", doubts, (Table(("what", "value", "why"), rows),))
+    alarms = () if held_out else (NOT_HELD_OUT,)
+    section = Section("The run", doubts, (Table(("what", "value", "why"), rows),), alarms=alarms)
     digests = {**result.digests, CARD: None}  # it holds times, and scores are added to it
     return replace(result, metrics=metrics, sections=(section, *result.sections), digests=digests)
 
@@ -101,8 +103,11 @@ def _command(config: CrossEncoderConfig) -> str:
 
 
 def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Rows to learn from and `share` of them held out, by the hashes of what their texts share."""
-    held_out = [hash_fraction(hash_json(group_of(row))) < share for row in rows]
+    """Rows to learn from and `share` of them held out, by the hashes of what their texts share: of few rows more, so
+    that there are eight such texts to score, or a fifth of all."""
+    hashes = [hash_json(group_of(row)) for row in rows]
+    lowest = set(sorted(set(hashes))[: min(_LEAST_HELD_OUT, len(set(hashes)) // 5) if share else 0])
+    held_out = [own in lowest or hash_fraction(own) < share for own in hashes]
     kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
     return kept, out
 

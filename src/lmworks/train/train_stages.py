@@ -50,7 +50,7 @@ from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
-from lmworks.train.run_report import curve_section, dial_section, doubt_of_steps
+from lmworks.train.run_report import NOT_HELD_OUT, curve_section, dial_section, doubt_of_steps
 
 Adapt = Callable[[Transformer], Transformer]  # gives the model to train, see `Run.adapt`
 Deliver = Callable[[Run, Mapping[str, Tensor], Path], None]  # writes a new folder, given what `Run.trained` gave
@@ -119,7 +119,8 @@ def tune(
     result = _train(checkpoint, loader, held_out, config.train, context, config, adapt, deliver)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
     doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))
-    section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),))
+    alarms = () if held_out else (NOT_HELD_OUT,)
+    section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),), alarms=alarms)
     return replace(result, sections=(section, *result.sections))
 
 

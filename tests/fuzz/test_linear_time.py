@@ -87,7 +87,7 @@ _BOOK = tuple(
     f"modifiers.{name}"
     for name in ("footnotes", "hyphenation", "line_wraps", "ocr", "page_breaks", "repeated_passages")
 )
-_PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "keys", "numbers", "phone", "scan"))
+_PII = tuple(f"taggers.pii.{name}" for name in ("addresses", "high_recall", "keys", "numbers", "phone", "scan"))
 _LOG = "<a> b\n" * 3 + "=== a "
 _PERSONAL = (
     "1", "1 ", "1-", "1.", "12 ", "+1 ", "(1) ", "1, ", "a@", "@a.", "a@a.aa", "[at]", "(at)a.b", "http://", "://a",

@@ -29,33 +29,6 @@ DETECTED: Mapping[str, tuple[str, ...]] = {
     "phone": (phone.RULE,),
 }
 _NAMES = {rule: name for name, rules in DETECTED.items() for rule in rules}
-_ROUNDS = 8  # of looking beside what was found
-
-# A log rather loses too much: beside what the detector finds it must not hold keys of any provider, known by the prefix
-# alone, nor addresses and numbers, however they are written. `_remaining` looks for these.
-_SECRET = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}"  # keys of model providers and payment services
-    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{16,}"
-    r"|gh[a-z]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|glpat-[A-Za-z0-9_-]{16,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|xox[a-z]-[A-Za-z0-9-]{10,}"
-    r"|lmw-[A-Za-z0-9_-]{43,}|AIza[A-Za-z0-9_-]{35,}|(?:hf|npm)_[A-Za-z0-9]{30,})"
-    # JSON Web Token, with what is glued to its front: a run of its characters has one start, or it would be read often.
-    r"|(?<![A-Za-z0-9_-])(?:[A-Za-z0-9]{0,32}[_-])?"
-    r"eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,65536}\.[A-Za-z0-9_-]*"
-    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
-    re.DOTALL,
-)
-_EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2} ?[0-9]{2}(?: ?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
-_NUMBER = re.compile(r"[0-9](?:[ ./()-]{0,3}[0-9]){6}")
-_CARD = re.compile(r"(?<!\w)[2-6](?:[ -]?[0-9]){12,18}(?!\w)")
-_PHONE = re.compile(
-    # With the code of a country; brackets stand right behind it, later ones begin another number.
-    r"(?<![\w+])\+[0-9]{1,3}[ ./-]?(?:\(0\)(?:[ ./-]{0,2}[0-9]){6,11}|\([0-9]{2,5}\)(?:[ ./-]{0,2}[0-9]){3,9})(?!\w)"
-    r"|(?<![\w+])\+[0-9](?:[ ./-]{0,2}[0-9]){6,14}(?!\w)"
-    r"|(?<![\w.+-])(?:\([0-9]{2,5}\) ?|0[0-9]{1,4}[ /-]|[0-9]{3}[ .-])[0-9]{3,4}(?:[ .-]?[0-9]{2,4}){1,3}(?!\w)"
-)
-_GAP = re.compile("[ -]")
 _ERROR_TYPE = re.compile(r"[^\w.]")  # what follows the name of an error's type
 _OWN_ID = re.compile(r"[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -81,27 +54,13 @@ class Redactor:
         """
         names: set[str] = set()
         for name, pattern in self.patterns.items():
-            text = _replaced(text, _matches(pattern, name, text), names)
-        if not self.rules:
-            return text, frozenset(names)
-        first = [name for name in self.rules if name == "secret"]  # the detector would take only a part of some
-        others = [name for name in self.rules if name != "secret"]
-        for _ in range(_ROUNDS):
-            before = text
-            for name in first:
-                text = _replaced(text, _remaining(name, self._hidden(text)), names)
-            text = _replaced(text, self._detected(text), names)
-            for name in others:
-                text = _replaced(text, _remaining(name, self._hidden(text)), names)
-            if text == before:
-                return text, frozenset(names)
-        return f"[{min(names)}]", frozenset(names)
-
-    def _detected(self, text: str) -> list[tuple[int, int, str]]:
-        """Findings of the detector."""
-        rules = frozenset(rule for name in self.rules for rule in DETECTED[name])
-        marks = find_personal_data(self._hidden(text), 0.0, rules)
-        return [(mark.start, mark.end, _NAMES.get(mark.rule, self.rules[0])) for mark in marks]
+            places = [(*match.span(), name) for match in pattern.finditer(text) if match.end() > match.start()]
+            text = _replaced(text, places, names)
+        if self.rules:
+            detected = frozenset(rule for name in self.rules for rule in DETECTED[name])
+            marks = find_personal_data(self._hidden(text), 0.0, detected, loose=True)
+            text = _replaced(text, [(m.start, m.end, _NAMES.get(m.rule, self.rules[0])) for m in marks], names)
+        return text, frozenset(names)
 
     def _hidden(self, text: str) -> str:
         """The text with its names in brackets blanked out: a number behind `[phone]` is none of a phone for that, and
@@ -144,48 +103,6 @@ class Redactor:
     def pseudonym(self, text: str) -> str:
         """The same for the same text until the log is closed; nobody can tell the text from it."""
         return "redacted-" + hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
-
-
-def _matches(pattern: re.Pattern[str], name: str, text: str) -> list[tuple[int, int, str]]:
-    return [(*match.span(), name) for match in pattern.finditer(text) if match.end() > match.start()]
-
-
-def _remaining(name: str, text: str) -> list[tuple[int, int, str]]:
-    """Findings of a rule that the detector leaves in corpora."""
-    match name:
-        case "phone" | "credit_card" if _NUMBER.search(text) is None:  # most texts are done with one search
-            return []
-        case "secret":
-            return _matches(_SECRET, name, text)
-        case "email":
-            return _matches(_EMAIL, name, text) if "@" in text else []
-        case "phone":
-            found = _matches(_PHONE, name, text)
-            return [one for one in found if 7 <= sum(map(str.isdigit, text[one[0] : one[1]])) <= 15]
-        case "credit_card":
-            return _checked(_CARD, name, text, lambda digits: 13 <= len(digits) <= 19 and numbers.luhn(digits))
-        case "iban":
-            return _checked(
-                _IBAN, name, text, lambda account: 15 <= len(account) <= 34 and numbers.passes_check(account)
-            )
-    return []
-
-
-def _checked(
-    pattern: re.Pattern[str], name: str, text: str, check: Callable[[str], bool]
-) -> list[tuple[int, int, str]]:
-    """Numbers in groups that prove themselves: what stands before and after may look like further groups, so each start
-    is tried, and for each start each end of a group, the longest first."""
-    found, position = [], 0
-    while match := pattern.search(text, position):
-        start = position = match.start()
-        position += 1
-        for end in (match.end(), *(start + gap.start() for gap in reversed([*_GAP.finditer(match[0])]))):
-            if check(_GAP.sub("", text[start:end])):
-                found.append((start, end, name))
-                position = end
-                break
-    return found
 
 
 def _replaced(text: str, found: list[tuple[int, int, str]], names: set[str]) -> str:

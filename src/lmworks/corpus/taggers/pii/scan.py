@@ -2,8 +2,8 @@
 
 Two scans look for signs that something could be there, and only around them is looked closer: a sign is a character
 that is rare in prose and that every find of some family holds, such as the `@` of an address or the first digit of a
-run. So a text without candidates costs two scans. Of finds that overlap one stays: rather one that scores one half or
-more, then the one whose rule is earlier in `ORDER`, then the first, then the longer. What stood beside a find may be
+run. So a text without candidates costs two scans. Of finds that overlap one stays: rather a key, or one that scores one
+half or more, then the one whose rule is earlier in `ORDER`, then the first, then the longer. What stood beside a find may be
 found once it is gone, so the text is read again with the finds blanked out until nothing is found: a text is clean
 after one redaction. A text made so that this would go on and on is marked as a whole.
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
-from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
+from lmworks.corpus.taggers.pii import addresses, high_recall, keys, numbers, phone
 from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
 
 ENTANGLED = "pii.entangled"
@@ -117,18 +117,25 @@ PERSONAL_DATA = Tagger(
 )
 
 
-def find_personal_data(text: str, at_least: float = 0.5, rules: Collection[str] = ORDER) -> tuple[TaggedSpan, ...]:
-    """Find what scores at least so much by these rules, in the order of the text. The spans do not overlap."""
+def find_personal_data(
+    text: str, at_least: float = 0.5, rules: Collection[str] = ORDER, *, loose: bool = False
+) -> tuple[TaggedSpan, ...]:
+    """Find what scores at least so much by these rules, in the order of the text. The spans do not overlap.
+
+    `loose` adds the forms of `high_recall.py`, whatever they score.
+    """
     found: list[TaggedSpan] = []
     rest = text
     for _ in range(_ROUNDS):
-        spans = (
+        spans = [
             span
             for sign, regions in _candidates(rest).items()
             for finder in _FINDERS[sign]
             for span in finder(rest, regions)
             if span.score >= at_least and span.rule in rules
-        )
+        ]
+        if loose:
+            spans += high_recall.find_loose_forms(rest, rules)
         new = without_overlaps(spans, _precedence)
         if not new:
             return tuple(sorted(found, key=lambda span: span.start))
@@ -164,7 +171,8 @@ def _numbers_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _precedence(span: TaggedSpan) -> tuple[bool, int, int, int, float]:
-    return span.score < 0.5, _RANK[span.rule], span.start, -span.end, -span.score
+    # A part of a key gives the rest of it away, so the longest find of one stays, however sure it is.
+    return span.score < 0.5 and span.rule != keys.KEY, _RANK[span.rule], span.start, -span.end, -span.score
 
 
 def _blanked(text: str, spans: Sequence[TaggedSpan]) -> str:

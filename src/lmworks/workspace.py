@@ -100,7 +100,8 @@ def open_log(workspace: Path, config: LogConfig | None = None) -> Log:
 
 def read_log(workspace: Path) -> Reader:
     """The log of a workspace, for reading; FileNotFoundError when nothing was logged there yet."""
-    return Reader.open(log_config(workspace).location or workspace / LOG)
+    config = log_config(workspace)
+    return Reader.open(config.location or workspace / LOG, config)
 
 
 def read_interaction(workspace: Path, identifier: str) -> Interaction:

@@ -154,6 +154,16 @@ def test_conversations(module_log, monkeypatch) -> None:
     assert log.reader.conversation("nobody") == log.reader.conversation("") == []
 
 
+def test_a_sample_has_the_size_that_was_asked_for_whatever_else_is_logged(location) -> None:
+    with Log(location) as log:
+        for number in range(1000):
+            log.record(event(number, time=1.0, operation="embeddings" if number % 20 else "chat"))
+        log.prune(0.0)  # returns when all is written
+        sizes = {size: len(log.reader.sample("id", 0.0, 2.0, size)) for size in (30, 50, 400)}
+    assert sizes[50] == sizes[400] == 50
+    assert abs(sizes[30] - 30) < 4 * (50 * 0.6 * 0.4) ** 0.5
+
+
 def test_many_threads_read_while_one_writes(location) -> None:
     failures = []
 

@@ -17,9 +17,15 @@ from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.taggers.pii.numbers import LENGTHS
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor import Log, LogConfig
-from lmworks.monitor.config import RULES
+from lmworks.monitor.config import RULES, ReviewConfig
+from lmworks.monitor.event_tables import COLUMNS
+from lmworks.monitor.experiment import assign, start
+from lmworks.monitor.experiment_results import read_out
+from lmworks.monitor.log import Reader
 from lmworks.monitor.redaction import DETECTED, Redactor
-from lmworks.records import Edit, Feedback, Interaction, Message, Verdict
+from lmworks.monitor.review import take
+from lmworks.monitor.review_sampling import enqueue
+from lmworks.records import Edit, Experiment, Feedback, Interaction, Message, Outcome, Verdict
 from slow_cases import slow
 
 _WAIT = 20.0
@@ -322,6 +328,38 @@ def test_the_disk_would_show_it(tmp_path) -> None:
     with Log(path, LogConfig(redact=("phone",))) as log:
         log.record(_secret_everywhere()).result(_WAIT)
         assert _disk(tmp_path, path).count(b"mallory") > 5
+
+
+@pytest.mark.parametrize("location", ["sqlite", "postgres"], indirect=True)
+def test_a_unit_is_the_same_in_all_tables_and_after_a_restart_and_nowhere_by_its_name(location, tmp_path) -> None:
+    """Users who are known by addresses: two sessions of the log, an experiment that counts them, a review by one."""
+    spec = Experiment("tone", {"a": {"share": 0.5}, "b": {"share": 0.5}}, "click", unit="user", window_days=1.0)
+    policy, users = LogConfig(redact=("email",)), [f"mallory{number}@example.org" for number in range(40)]
+    for day in (0.0, 0.1):
+        with Log(location, policy) as log:
+            for number, user in enumerate(users):
+                found = assign(spec, user, 1.0, 1000.0)
+                assert found is not None
+                about = {"experiment": spec.name, "unit": user, "arm": found.arm, "conversation": f"of {user}"}
+                made = event(number + round(1000 * day), time=1000.0 + day * 86400, **about)
+                log.record(made).result(_WAIT)
+                assert log.append("assignments", [to_mapping(found)]).result(_WAIT) == (day == 0)
+                log.append("outcomes", [to_mapping(Outcome(user, "click", 1001.0, 1.0))]).result(_WAIT)
+            if not day:
+                start(log, replace(spec, description=f"asked for by {_SECRET}"), 1.0, f"{_SECRET} said so", _SECRET)
+                enqueue(log, [f"{3:016x}"], "person", 1.0)
+            item = take(log, ReviewConfig(), _SECRET, 2.0 + day)
+            assert item is not None  # the lock is still theirs
+    with Reader.open(location, policy) as reader:
+        found = read_out(reader, spec, 5 * 86400)
+        assert sum(found.assigned.values()) == len(users)
+        assert sum(v * n for v, n in zip(found.primary[0].values, found.primary[0].units, strict=True)) == len(users)
+        assert reader.count(f"unit:{users[5]}") == 2 == len(reader.conversation(f"of {users[5]}"))
+        tables = ["interactions", *COLUMNS]
+        assert "mallory" not in json.dumps([reader.rows(table) for table in tables], default=repr)
+    if isinstance(location, Path):
+        assert b"mallory" not in _disk(tmp_path, location)
+        assert (tmp_path / "log.sqlite.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_passages_of_documents_are_kept_as_they_are() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.config import read_toml, to_mapping, unknown
 from lmworks.monitor.drift import HOUR, DriftConfig, catch_up, read_rows
-from lmworks.monitor.filter import compile_conditions, parse
+from lmworks.monitor.filter import parse
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.otlp import NoRedirects
 from lmworks.monitor.signals import Tokenize
@@ -152,7 +152,8 @@ class Watch:
                     self._advance("drift", row.signal, row.level, to_mapping(row), row.time, 24.0)
             self._seen = newest
             for alert in self._open("notified < ? AND note != ''", [now]):
-                self._deliver(alert, [to for to in self._config.deliver if _shown(to) in alert.note], now)
+                names = {to: self._log.reader.redactor.text(_shown(to))[0] for to in self._config.deliver}
+                self._deliver(alert, [to for to, name in names.items() if name in alert.note], now)
         return self._open()
 
     def _open(self, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[Alert]:
@@ -233,7 +234,7 @@ def measured(reader: Reader, rule: Rule, now: float) -> tuple[str, Mapping[str, 
         condition, given = "name = ?", [rule.signal.removeprefix("outcome:")]
     else:
         table, column, identifier = "interactions", _SQL[rule.signal], "id"
-        condition, given = compile_conditions(parse(rule.filter), reader.dialect)
+        condition, given = reader.compiled(rule.filter)
     where, values = f"time >= ? AND time <= ? AND {condition} AND {column} IS NOT NULL", [since, now, *given]
     ((n, value),) = reader.rows(table, f"count(*), avg({column})", where, values)
     evidence: dict[str, Any] = {"value": None, "n": n, "since": since, "until": now, **to_mapping(rule)}

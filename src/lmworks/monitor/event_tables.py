@@ -43,6 +43,11 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "notified": "REAL", "muted_until": "REAL NOT NULL DEFAULT 0",
     },
 }  # fmt: skip
+# Columns of any of them that hold names which people chose, and what people wrote or named; `WITH_IDS` names
+# interactions, too. The others are words and ids of ours.
+IDENTIFIERS = frozenset({"unit", "name", "assigned", "annotator1", "annotator2"})
+WITH_IDS = frozenset({"record", "evidence"})
+WRITTEN = WITH_IDS | {"value", "author", "reason", "note", "verdict1", "verdict2"}
 _INDICES = """
 CREATE UNIQUE INDEX assignments_by_unit ON assignments (experiment, unit);
 CREATE INDEX experiment_events_in_order ON experiment_events (experiment, time);

@@ -10,7 +10,7 @@ import json
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
@@ -112,7 +112,8 @@ class Course:
 
 
 def start(log: Log, experiment: Experiment, time: float, reason: str, author: str = "") -> None:
-    """Begin an experiment with the first share of its ramp; ValueError where its name or its route is taken."""
+    """Begin an experiment with the first share of its ramp; ValueError where its name or its route is taken,
+    or the log would redact a name in it."""
     courses = {one.experiment.name: one for one in read_courses(log.reader)}
     for name, one in courses.items():
         if one.status == "running" and one.experiment.route == experiment.route:
@@ -120,7 +121,10 @@ def start(log: Log, experiment: Experiment, time: float, reason: str, author: st
     known = courses.get(experiment.name)
     if known and (known.events or known.experiment != experiment):  # else a start was killed in between
         raise ValueError(f"there is an experiment {experiment.name!r}; what is measured never changes: give a new name")
-    log.append("experiments", [{"name": experiment.name, "time": time, "record": to_mapping(experiment)}])
+    row = {"name": experiment.name, "time": time, "record": to_mapping(replace(experiment, description=""))}
+    if log.reader.redactor.row(row) != row:
+        raise ValueError(f"{experiment.name}: the log's redaction finds personal data in its names: choose others")
+    log.append("experiments", [{**row, "record": to_mapping(experiment)}])
     add_event(log, experiment.name, "started", time, reason, author, {"share": experiment.ramp[0]})
 
 

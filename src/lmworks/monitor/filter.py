@@ -14,7 +14,7 @@ import math
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -221,6 +221,16 @@ def compile_conditions(conditions: tuple[Condition, ...], dialect: Dialect) -> t
     parts = [_compiled(condition, dialect) for condition in conditions]
     sql = " AND ".join(f"({part})" for part, _ in parts) or "1 = 1"
     return sql, [value for _, values in parts for value in values]
+
+
+def with_identifiers(condition: Condition, identifier: Callable[[str], str]) -> Condition:
+    """The condition with a name that a client chose as the log holds it, see `Redactor.identifier`."""
+    match condition:
+        case Not(inner):
+            return Not(with_identifiers(inner, identifier))
+        case Equal("unit" | "conversation" as key, value):
+            return Equal(key, identifier(value))
+    return condition
 
 
 def _compiled(condition: Condition, dialect: Dialect) -> tuple[str, list[Any]]:

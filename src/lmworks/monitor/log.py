@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmworks.monitor.columns import joined, selected, typed
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.event_tables import change, insertions, selection
-from lmworks.monitor.filter import Condition, compile_conditions, parse
+from lmworks.monitor.filter import Condition, compile_conditions, parse, with_identifiers
 from lmworks.monitor.postgres import PostgresRows, PostgresStore
 from lmworks.monitor.redaction import Redactor
 from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row, storable
@@ -41,19 +41,25 @@ ORDER BY time, id LIMIT 1
 
 
 class Reader:
-    """Reads a log; thread-safe, unable to write. `Log.reader` is one; `Reader.open` needs no log that is open."""
+    """Reads a log; thread-safe, unable to write. `Log.reader` is one; `Reader.open` needs no log that is open.
 
-    def __init__(self, rows: Rows) -> None:
+    Units, conversations and annotators are asked for by the names that clients gave: the policy, `redactor`, says what
+    the log holds in their place.
+    """
+
+    def __init__(self, rows: Rows, redactor: Redactor) -> None:
         self._rows = rows
+        self.redactor = redactor
 
     @property
     def dialect(self) -> Dialect:
         return self._rows.dialect
 
     @classmethod
-    def open(cls, location: Path | str) -> "Reader":
+    def open(cls, location: Path | str, config: LogConfig = LogConfig()) -> "Reader":  # noqa: B008
         """The reader of an existing log; FileNotFoundError when there is none, UnusableLogError."""
-        return cls(_open_rows(location))
+        rows = _open_rows(location)
+        return cls(rows, Redactor.of(config, rows.key))
 
     def get(self, id: str) -> Interaction:  # noqa: A002
         """An interaction with its feedback, oldest first; KeyError when there is none of this id."""
@@ -87,7 +93,8 @@ class Reader:
 
         `before` (time, id) of the first turn gives those ahead of it; `operation` leaves out all others.
         """
-        where, values = _and_before("conversation = ? AND conversation != ''", [storable(id)], before)
+        name = storable(self.redactor.identifier(id))
+        where, values = _and_before("conversation = ? AND conversation != ''", [name], before)
         if operation:
             where, values = f"{where} AND operation = ?", [*values, operation]
         newest = self._interactions(where, [*values, limit], "ORDER BY time DESC, id DESC LIMIT ?")
@@ -172,11 +179,10 @@ class Reader:
 
         Drawn by a hash of their key, whose order they have: the same each time, and fewer of them the first of more.
         """
-        condition, given = compile_conditions(parse(filter), self.dialect)
-        inside, hashed, values = "time >= ? AND time < ?", "(key * 2654435761) & 4294967295", [start, end, *given]
-        where = f"{inside} AND operation NOT IN ('embeddings', 'evaluation') AND {condition}"
-        counted = (where, values) if filter else (inside, [start, end])  # the latter asks the index alone
-        ((count,),) = self.rows("interactions", "count(*)", *counted)
+        condition, given = self.compiled(filter)
+        hashed, values = "(key * 2654435761) & 4294967295", [start, end, *given]
+        where = f"time >= ? AND time < ? AND operation NOT IN ('embeddings', 'evaluation') AND {condition}"
+        ((count,),) = self.rows("interactions", "count(*)", where, values)
         share = int(min(1.0, most / max(count, 1)) * 2**32)
         return self.rows("interactions", columns, f"{where} AND {hashed} < ? ORDER BY {hashed}", [*values, share])
 
@@ -189,8 +195,13 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def compiled(self, filter: str) -> tuple[str, list[Any]]:  # noqa: A002
+        """A filter as a condition over `interactions` and the values of its `?`; FilterError."""
+        return self._where(parse(filter), None)
+
     def _where(self, conditions: tuple[Condition, ...], before: tuple[float, str] | None) -> tuple[str, list[Any]]:
-        return _and_before(*compile_conditions(conditions, self._rows.dialect), before)
+        known = tuple(with_identifiers(condition, self.redactor.identifier) for condition in conditions)
+        return _and_before(*compile_conditions(known, self._rows.dialect), before)
 
     def _interactions(self, where: str, values: list[Any], order: str) -> list[Interaction]:
         return self._decoded(self._rows.read(f"SELECT {_STORED} FROM interactions WHERE {where} {order}", values))
@@ -218,7 +229,8 @@ def _and_before(where: str, values: list[Any], before: tuple[float, str] | None)
 
 
 class Log:
-    """A log that is open for recording: the store, the policy, and one thread that writes.
+    """A log that is open for recording: the store, the policy, and one thread that writes. All that is written passes
+    the policy here.
 
     `location` is the path of an SQLite file (made when missing) or "postgresql://...". At most `capacity` events wait
     to be written. Raises UnusableLogError when the location cannot be used.
@@ -227,10 +239,11 @@ class Log:
     def __init__(self, location: Path | str, config: LogConfig = LogConfig(), capacity: int = 1024) -> None:  # noqa: B008
         self.location = location
         self.config = config
-        self._redactor = Redactor.of(config)
         store = _open_store(location)
         try:
-            self.reader = Reader(_open_rows(location))
+            key = store.key() if config.redact or config.patterns else b""
+            self._redactor = Redactor.of(config, lambda: key)
+            self.reader = Reader(_open_rows(location), self._redactor)
         except BaseException:
             store.close()
             raise
@@ -254,18 +267,19 @@ class Log:
         return self._writer.attach(self._redactor.feedback(feedback))
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Future[int]:
-        """Add rows to a table of `event_tables.py`; the future says how many of them were not there yet.
+        """Add rows to a table of `event_tables.py`, after redaction; the future says how many were not there yet.
 
         Raises at once as `record` does; ValueError also for an unknown table or column.
         """
-        return self._writer.execute(insertions(table, rows))
+        return self._writer.execute(insertions(table, [self._redactor.row(row) for row in rows]))
 
     def update(self, table: str, changes: Mapping[str, Any], where: str, values: Sequence[Any] = ()) -> Future[int]:
         """Change columns of the rows for which a condition holds then; the future says how many those were.
 
-        For `where` and `values` see `Reader.rows`; errors as of `append`.
+        The changes pass redaction, the values of the condition do not. For `where` and `values` see `Reader.rows`;
+        errors as of `append`.
         """
-        return self._writer.execute((change(table, changes, where, values),))
+        return self._writer.execute((change(table, self._redactor.row(changes), where, values),))
 
     def prune(self, before: float) -> int:
         """Delete all interactions that began before a time, with their feedback, and outcomes; how many they were.

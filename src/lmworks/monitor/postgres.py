@@ -5,6 +5,7 @@ locale of the database. Needs psycopg 3, which is imported when this is first us
 """
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "lmworks"
 _LOCK = 0x6C6D776B  # of those that make the tables at the same time
+_HAS_KEY, _KEY = f"SELECT to_regclass('{SCHEMA}.pseudonym_key')", "SELECT key FROM pseudonym_key"
 
 _TYPES = {
     "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
@@ -101,6 +103,16 @@ class PostgresStore:
     def transient(self, error: Exception) -> bool:
         return isinstance(error, self._psycopg.OperationalError)
 
+    def key(self) -> bytes:
+        """In a table of its own, so that all servers have the same one; nobody but who makes it may read it."""
+        with self._transaction() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if cursor.execute(_sql(_HAS_KEY)).fetchone() == (None,):
+                cursor.execute("CREATE TABLE pseudonym_key (key BYTEA NOT NULL)")
+                cursor.execute("INSERT INTO pseudonym_key VALUES (%s)", (secrets.token_bytes(32),))
+            ((key,),) = cursor.execute(_sql(_KEY)).fetchall()
+            return key
+
     def close(self) -> None:
         self._connection.close()
 
@@ -162,6 +174,9 @@ class PostgresRows:
         # The server was restarted since: its old connections are of no use.
         with self._pool.lend(fresh=True) as connection:
             return connection.execute(_sql(sql), parameters).fetchall()
+
+    def key(self) -> bytes:
+        return b"" if self.read(_HAS_KEY) == [(None,)] else self.read(_KEY)[0][0]
 
     def close(self) -> None:
         self._pool.close()

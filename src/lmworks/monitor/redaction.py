@@ -17,6 +17,7 @@ from typing import Any
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor.config import LogConfig
+from lmworks.monitor.event_tables import IDENTIFIERS, WITH_IDS, WRITTEN
 from lmworks.records import CONTENT, Feedback, Interaction, Message
 
 # What each rule of the policy replaces, by the rules of the detector that corpora are cleaned with.
@@ -30,7 +31,7 @@ DETECTED: Mapping[str, tuple[str, ...]] = {
 }
 _NAMES = {rule: name for name, rules in DETECTED.items() for rule in rules}
 _ERROR_TYPE = re.compile(r"[^\w.]")  # what follows the name of an error's type
-_OWN_ID = re.compile(r"[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OWN_ID = re.compile(r"(redacted-)?[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,16 @@ class Redactor:
 
     patterns: Mapping[str, re.Pattern[str]]
     rules: tuple[str, ...]
-    content: bool = True
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    content: bool
+    key: Callable[[], bytes]  # of the pseudonyms
 
     @classmethod
-    def of(cls, config: LogConfig) -> "Redactor":
+    def of(cls, config: LogConfig, key: Callable[[], bytes] | None = None) -> "Redactor":
+        """The policy of a config; without the key of a log, with a new one."""
         patterns = {name: re.compile(pattern) for name, pattern in config.patterns.items()}
-        return cls(patterns, tuple(name for name in DETECTED if name in config.redact), config.content)
+        drawn = secrets.token_bytes(32)
+        rules = tuple(name for name in DETECTED if name in config.redact)
+        return cls(patterns, rules, config.content, key or (lambda: drawn))
 
     def text(self, text: str) -> tuple[str, frozenset[str]]:
         """The text with each finding replaced by the rule's name in brackets, and the rules that found something.
@@ -100,9 +104,23 @@ class Redactor:
             return replace(feedback, text="", author="")
         return replace(feedback, text=self.text(feedback.text)[0], author=self.text(feedback.author)[0])
 
-    def pseudonym(self, text: str) -> str:
-        """The same for the same text until the log is closed; nobody can tell the text from it."""
-        return "redacted-" + hmac.new(self._key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+    def row(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row of a table of `event_tables.py` as the log may hold it."""
+        if not self.patterns and not self.rules and self.content:
+            return row
+        changed = dict(row)
+        for name, value in row.items():
+            if name in IDENTIFIERS:
+                changed[name] = self.identifier(value)
+            elif name.startswith("verdict") and not self.content:
+                changed[name] = {"choices": value["choices"]}
+            elif name in WRITTEN:
+                changed[name] = _Redaction(self, spares_ids=name in WITH_IDS).of(value)
+        return changed
+
+    def identifier(self, text: str) -> str:
+        """A name that a client chose as the log holds it: a pseudonym where a rule finds something in it."""
+        return _Redaction(self).identifier(text)
 
 
 def _replaced(text: str, found: list[tuple[int, int, str]], names: set[str]) -> str:
@@ -121,10 +139,13 @@ class _Redaction:
 
     redactor: Redactor
     names: set[str] = field(default_factory=set)
+    spares_ids: bool = False
 
     def of(self, value: Any) -> Any:
         """A text, or any nesting of lists and tables of texts, with what was found replaced."""
         if isinstance(value, str):
+            if self.spares_ids and _OWN_ID.fullmatch(value):
+                return value
             text, names = self.redactor.text(value)
             self.names |= names
             return text
@@ -144,15 +165,18 @@ class _Redaction:
         )
 
     def identifier(self, text: str) -> str:
-        """A name that a client chose, such as an address of e-mail: replaced, but equal ones stay equal.
+        """A name that a client chose, such as an address of e-mail: replaced, but equal ones stay equal in one log.
 
-        Random ids of our own form are left alone: some of them look like numbers that a rule is after.
+        Random ids of our own form, and pseudonyms, are left alone: some of them look like numbers that a rule is after.
         """
         if _OWN_ID.fullmatch(text):
             return text
         names = self.redactor.text(text)[1]
         self.names |= names
-        return self.redactor.pseudonym(text) if names else text
+        if not names:
+            return text
+        digest = hmac.new(self.redactor.key(), text.encode("utf-8", "replace"), hashlib.sha256)
+        return f"redacted-{digest.hexdigest()[:16]}"
 
 
 def _without_tokens(interaction: Interaction) -> Interaction:

@@ -75,7 +75,7 @@ def items(reader: Reader, where: str = "1 = 1", values: Sequence[Any] = ()) -> l
 
 def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str = "") -> ReviewItem | None:
     """The next item for a person, locked for them; None when nothing waits that they may review."""
-    seconds = config.lock_minutes * 60
+    annotator, seconds = log.reader.redactor.identifier(annotator), config.lock_minutes * 60
     second = "g" if config.second >= 1 else f"{round(config.second * 16**8):08x}"  # ids below it go to two people
     values = [annotator, second, annotator, now, now + seconds, *([rule] if rule else [])]
     where = _OPEN + (" AND rule = ?" if rule else "")
@@ -95,6 +95,7 @@ def judge(log: Log, config: ReviewConfig, item: str, annotator: str, judgement: 
     for question, allowed in config.rubric.items():
         if judgement.choices.get(question) not in allowed:
             raise ValueError(f"{question}: {unknown('answer', str(judgement.choices.get(question)), allowed)}")
+    annotator = log.reader.redactor.identifier(annotator)
     free = {"assigned": "", "locked_until": 0.0}
     for place, condition in (("1", "annotator1 IN ('', ?)"), ("2", "annotator2 IN ('', ?) AND annotator1 != ?")):
         names = [annotator] * condition.count("?")
@@ -142,7 +143,7 @@ def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) 
 
     ValueError for an interaction that cannot be such a row, with what it lacks; LookupError without their verdict.
     """
-    found = items(log.reader, "id = ?", [item])
+    found, annotator = items(log.reader, "id = ?", [item]), log.reader.redactor.identifier(annotator)
     if not found or annotator not in found[0].judgements:
         raise LookupError(f"{item} has no verdict of {annotator}: review it first")
     one, path = found[0], workspace / FOLDER / f"{to}.jsonl"

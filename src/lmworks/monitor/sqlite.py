@@ -7,6 +7,8 @@ nothing of it; `synchronous = NORMAL` means that a power cut may lose the last c
 No code of a process that has the log open may open the file by other means than SQLite (see `_refuse_foreign`).
 """
 
+import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmworks.atomic_file import new_file
 from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
@@ -113,6 +116,15 @@ class SqliteStore:
     def transient(self, error: Exception) -> bool:
         return _is_busy(error)
 
+    def key(self) -> bytes:
+        path = key_path(self.path)
+        with self._transaction():  # of two processes one makes it
+            if not path.exists():
+                with new_file(path) as file:
+                    os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+                    file.write_bytes(secrets.token_bytes(32))
+        return _read_key(self.path)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -178,6 +190,9 @@ class SqliteRows:
         with self._pool.lend() as connection:
             return connection.execute(sql, parameters).fetchall()
 
+    def key(self) -> bytes:
+        return _read_key(self.path) if key_path(self.path).exists() else b""
+
     def close(self) -> None:
         self._pool.close()
 
@@ -198,6 +213,18 @@ class SqliteRows:
 def _insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:
     connection.execute(INSERT_FEEDBACK, encode_feedback(feedback))
     connection.execute(SUMMARISE_FEEDBACK, (feedback.interaction,) * 3)
+
+
+def key_path(path: Path) -> Path:
+    """The file beside a log that holds the key of its pseudonyms."""
+    return path.with_name(f"{path.name}.key")
+
+
+def _read_key(path: Path) -> bytes:
+    key = key_path(path).read_bytes()
+    if len(key) != 32:
+        raise UnusableLogError(f"{key_path(path)} is no key of 32 bytes: restore it, or remove it to draw a new one")
+    return key
 
 
 def _file(path: Path) -> tuple[int, int] | None:

@@ -98,6 +98,10 @@ class Store(Protocol):
         """Whether the same call may succeed a little later."""
         ...
 
+    def key(self) -> bytes:
+        """The key of pseudonyms, kept beside the log where only its owner can read it; made when there is none."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -107,6 +111,10 @@ class Rows(Protocol):
     dialect: Dialect
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
+
+    def key(self) -> bytes:
+        """The key of pseudonyms; empty when there is none, and so no pseudonym."""
+        ...
 
     def close(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Forms that are personal data often enough for a log to lose them, and too seldom for a corpus to be cut: all score 0.1.
+"""Forms that are personal data often enough for a log to lose them, too seldom for a corpus to be cut: they score 0.1.
 
 Keys of any provider, known by the prefix alone; addresses of mail glued to a word; accounts and cards in any groups,
 where their check digits are right; telephone numbers that are short or written unusually.

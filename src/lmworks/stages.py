@@ -368,7 +368,7 @@ STAGES: dict[str, Stage] = {
     "evaluate.learned": Stage(
         run="lmworks.evaluate.learned_metric:learned",
         config="lmworks.evaluate.config:LearnedConfig",
-        version=1,
+        version=2,
         purpose="train a metric on texts that people rated, and measure it on documents that were held out",
         libraries=("numpy", "sacrebleu", "tokenizers", "torch"),
         sources="lmworks.evaluate.learned_metric:outside_digest",

@@ -7,6 +7,7 @@ from transformers.utils import logging
 
 from lmworks.evaluate.bertscore import bert_scores, bertscore
 from lmworks.evaluate.metric import Item, Response
+from lmworks.evaluate.registry import metric
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import load
 from lmworks.records import Unscored
@@ -41,6 +42,17 @@ def test_equal_to_bert_score(minilm, fused, layer, idf, monkeypatch):
     )
     found = bert_scores(encoder, CANDIDATES, REFERENCES, layer, REFERENCES if idf else ())
     np.testing.assert_allclose(np.array(found).T, np.stack([part.numpy() for part in expected]), atol=1e-6)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_metric_is_the_references_whatever_the_encoders_weights(minilm, named):
+    """An encoder of default weights (8 bits) is 0.01 away."""
+    logging.disable_progress_bar()
+    f1 = bert_score.score(CANDIDATES, REFERENCES, str(minilm), num_layers=6, device="cpu", nthreads=0)[2]
+    made = metric("bertscore", encoder=str(minilm) if named else TextEncoder(load(minilm)))
+    items = [Item(str(n), references=(text,)) for n, text in enumerate(REFERENCES)]
+    found = made.measure(items, [Response(text) for text in CANDIDATES])
+    np.testing.assert_allclose(found, f1.numpy(), atol=1e-6)
 
 
 def test_the_best_reference_counts_and_a_baseline_rescales(minilm_checkpoint):

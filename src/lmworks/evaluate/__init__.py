@@ -1,7 +1,8 @@
 """Metrics of responses, judges, suites of tasks, and paired comparisons of their runs.
 
-from lmworks.evaluate import Item, Response, compare_runs, score
+from lmworks.evaluate import Item, Response, compare_runs, compute, score
 from lmworks.evaluate.registry import metric
+compute("rouge-l", ["a cat sat"], ["the cat sat"])
 values = metric("rouge-l").measure([Item("1", references=("the cat sat",))], [Response("a cat sat")])
 """
 
@@ -12,5 +13,6 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.evaluate.comparison import Comparison, assert_not_worse, compare_runs, compare_values
     from lmworks.evaluate.metric import Item, Metric, Response, score
+    from lmworks.evaluate.registry import compute
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -1,6 +1,6 @@
 """BERTScore (Zhang et al. 2020): how well the tokens of two texts match as vectors of a layer of an encoder.
 
-metric("bertscore", encoder=TextEncoder(load("all-minilm-l6-v2")))
+metric("bertscore", encoder="all-minilm-l6-v2")
 """
 
 import math
@@ -85,7 +85,9 @@ def bertscore(
     idf_of: Sequence[str] = (),
     baseline: tuple[float, float, float] = _NO_BASELINE,
 ) -> Metric:
-    """BERTScore of the response against the references, the best of them; options as in `bert_scores`."""
+    """BERTScore of the response against the references, the best of them, in float32 whatever the weights of the
+    encoder are; options as in `bert_scores`."""
+    encoder = encoder.in_float32()
     layer = encoder.layers if layer is None else layer
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:

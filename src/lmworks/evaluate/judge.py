@@ -123,6 +123,19 @@ def rubric(source: str | Path) -> Rubric:
     return from_mapping(Rubric, tomllib.loads(path.read_text("utf-8")), [str(source)])
 
 
+def measured_judge(text: str) -> "Judge":
+    """The judge that MODEL:RUBRIC:CALIBRATION names, of which MODEL is as `open_engine` takes it. ValueError without
+    the folder of its calibration, and for one that `calibrated` refuses."""
+    from lmworks.generate.remote_engine import open_engine
+
+    model, *rest = text.rsplit(":", 2)
+    if len(rest) < 2 or not all((model, *rest)):
+        raise ValueError(
+            f"judge {text!r}: give MODEL:RUBRIC:FOLDER, with the folder that `lmworks judge calibrate` made"
+        )
+    return Judge(open_engine(model), rubric(rest[0]), calibration=rest[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The verdict on a row, or on a pair in both orders.

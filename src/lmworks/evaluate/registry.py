@@ -1,14 +1,19 @@
 """The table of metrics: one for reports, suites, prompt tests, experiments and drift.
 
-`metric("rouge-l")`, `metric("recall@5")`, `metric("bertscore", encoder=encoder)`.
+`compute("bleu", predictions, references)` gives a number; `metric("rouge-l")`, `metric("recall@5")`,
+`metric("bertscore", encoder="all-minilm-l6-v2")` the metric, whose values of each item can be kept and compared.
 """
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from lmworks.evaluate.metric import Metric, Role, Verifier
+from lmworks.evaluate.metric import Item, Metric, Response, Role, check_items, score
+from lmworks.records import Score, TextOrMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,38 +127,96 @@ METRICS: dict[str, Entry] = {
 def metric(name: str, **roles: Any) -> Metric:
     """The metric of this name, with the models that it needs: `metric("bertscore", encoder=...)`.
 
-    The verifier and the reward model may be names of models or folders; the verifier is the packaged one where none is
-    given. Raises LookupError for an unknown name, with the nearest ones, and ValueError where another role is missing.
+    A model is given as an object, or as text, as `open_role` takes it; the verifier is the packaged one where none is
+    given. Raises LookupError for an unknown name, with the nearest ones and all there are, and ValueError where another
+    role is missing.
     """
     base, _, k = name.partition("@")
     key = f"{base}@k" if k else base
     if key not in METRICS:
         near = difflib.get_close_matches(key, METRICS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(METRICS)}"
-        raise LookupError(f"no metric is called {name!r}; {hint}")
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise LookupError(f"no metric is called {name!r}; {hint}There are {', '.join(METRICS)}")
     if k and not (k.isdecimal() and int(k)):
         raise LookupError(f"{name!r}: behind the @ stands a whole number from 1, such as {base}@5")
-    entry = METRICS[key]
-    if "verifier" in entry.roles and isinstance(source := roles.get("verifier", "minilm-verifier"), str):
-        roles["verifier"] = _verifier(source)
-    if "reward" in entry.roles and isinstance(source := roles.get("reward"), str) and source:
-        roles["reward"] = _reward(source)
-    if missing := [role for role in entry.roles if roles.get(role) is None]:
+    entry, given = (
+        METRICS[key],
+        {"verifier": "minilm-verifier", **{n: one for n, one in roles.items() if one not in (None, "")}},
+    )
+    if missing := [role for role in entry.roles if role not in given]:
         raise ValueError(f"{name} needs a model in the role {missing[0]}: metric({name!r}, {missing[0]}=...)")
+    models = {role: given[role] for role in entry.roles}
+    options = {role: open_role(role, str(one)) if isinstance(one, (str, Path)) else one for role, one in models.items()}
     module, _, function = entry.make.partition(":")
-    options: dict[str, Any] = {role: roles[role] for role in entry.roles} | ({"k": int(k)} if k else {})
-    return getattr(import_module(f"{__package__}.{module}"), function)(**options)
+    return getattr(import_module(f"{__package__}.{module}"), function)(**options, **({"k": int(k)} if k else {}))
 
 
-def _verifier(source: str) -> Verifier:
+@lru_cache(maxsize=4)  # the tasks of a suite share them
+def open_role(role: Role, source: str) -> Any:
+    """The model of a role: a model's name or folder; of "learned" the folder that `evaluate.learned` made, of "judge"
+    MODEL:RUBRIC:CALIBRATION (`judge.measured_judge`). Encoders and language models are held in float32."""
     from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.generate.cross_encoder import CrossEncoder
 
-    return CrossEncoder(load(source))
+    match role:
+        case "judge":
+            from lmworks.evaluate.judge import measured_judge
+
+            return measured_judge(source)
+        case "learned":
+            from lmworks.evaluate.learned_metric import load_learned
+
+            return load_learned(Path(source))
+        case "encoder":
+            from lmworks.generate.text_embedding import TextEncoder
+
+            return TextEncoder(load(source), weights="float32")
+        case "model":
+            from lmworks.generate.remote_engine import open_engine
+
+            return open_engine(source, "float32")
+        case "verifier":
+            from lmworks.generate.cross_encoder import CrossEncoder
+
+            return CrossEncoder(load(source))
+        case "reward":
+            from lmworks.generate.reward_scores import RewardModel
+
+            return RewardModel(load(source))
 
 
-def _reward(source: str) -> Any:
-    from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.generate.reward_scores import RewardModel
+def compute(
+    name: str | Metric,
+    predictions: Sequence[str | Response],
+    references: Sequence[str | Sequence[str] | Item] = (),
+    *,
+    prompts: Sequence[TextOrMessages] = (),
+    contexts: Sequence[Sequence[str]] = (),
+    **roles: Any,
+) -> Score:
+    """The value of a metric over predictions, with its 95 % interval, the number of items and the signature.
 
-    return RewardModel(load(source))
+        compute("bleu", ["the cat sat"], [["a cat sat", "the cat was sitting"]])
+        compute("bertscore", predictions, references, encoder="all-minilm-l6-v2")
+
+    Of each prediction: its reference or references, its prompt, the contexts that it rests on. What a metric needs
+    beyond that, such as gold spans, is given as an `Item` in the place of its references, and as a `Response`. Errors
+    as of `metric`; ValueError for columns of different lengths, and for an item without what the metric needs.
+    """
+    made, count = metric(name, **roles) if isinstance(name, str) else name, len(predictions)
+    columns = {"predictions": predictions, "references": references, "prompts": prompts, "contexts": contexts}
+    for column, values in columns.items():
+        if isinstance(values, str):
+            raise ValueError(f"{column} are several texts: write [{values[:80]!r}]")
+        if values and len(values) != count:
+            raise ValueError(f"{count} predictions and {len(values)} {column}: give one for each")
+    rows = zip(references or [()] * count, prompts or [""] * count, contexts or [()] * count, strict=True)
+    items = [_item(str(number), *row) for number, row in enumerate(rows, 1)]
+    check_items(made, items)
+    responses = [Response(one) if isinstance(one, str) else one for one in predictions]
+    return score(made, items, made.measure(items, responses), {"items": items})
+
+
+def _item(name: str, references: str | Sequence[str] | Item, prompt: TextOrMessages, contexts: Sequence[str]) -> Item:
+    if isinstance(references, Item):
+        return references
+    return Item(name, prompt, (references,) if isinstance(references, str) else tuple(references), tuple(contexts))

@@ -59,7 +59,8 @@ def by_ngram(k: int = 1, most: bool = False) -> Metric:
 
 def by_bertscore(encoder: TextEncoder) -> Metric:
     """1 - BERTScore (F1) of a sentence with the most similar one of a sample (section 5.1), not rescaled. Sampled
-    sentences of three words or fewer are left out."""
+    sentences of three words or fewer are left out. In float32."""
+    encoder = encoder.in_float32()
 
     def distances(pairs: Sequence[tuple[str, str]]) -> list[float | Unscored]:
         sampled = [[one for one in sentences(sample) if len(_WORD.findall(one)) > 3] for _, sample in pairs]

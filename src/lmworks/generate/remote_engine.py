@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint as an engine, with the standard library alone."""
 
 import json
+import os
 import secrets
 import time
 import urllib.error
@@ -19,6 +20,7 @@ from lmworks.generate.protocol import (
     Capabilities,
     Completion,
     Delta,
+    EngineProtocol,
     FinishReason,
     Request,
     Role,
@@ -376,6 +378,28 @@ class RemoteEngine:
             raise RemoteError(
                 f"{self.url} cannot be reached ({error}): is it running, and is the URL right?"
             ) from error
+
+
+def is_address(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def open_engine(source: str, weights: str = "auto", **options: Any) -> EngineProtocol:
+    """The engine of a model's name or folder, with @int4, @int8, @bfloat16 or @float32 for other weights; or that of an
+    endpoint's URL#NAME, such as http://localhost:8000/v1#qwen, whose key is in the environment variable OPENAI_API_KEY.
+
+    `options` are those of the local `Engine`. ValueError for an address without the name of a model.
+    """
+    if is_address(source):
+        url, _, name = source.partition("#")
+        if not name:
+            raise ValueError(f"{url}: which of its models? Write {url}#NAME; {url.rstrip('/')}/models lists the names")
+        return RemoteEngine(url, name, os.environ.get("OPENAI_API_KEY") or None)
+    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.generate.engine import Engine
+
+    name, _, form = source.partition("@")
+    return Engine(load(name), weights=form or weights, **options)  # type: ignore[arg-type] - it refuses what is no format
 
 
 @dataclass(slots=True)

@@ -53,6 +53,7 @@ class TextEncoder:
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
         self._pooling: Pooling = checkpoint.config.head.pooling
+        self._checkpoint = replace(checkpoint)  # without the model that is made of it, whose floats need not stay
         self.weights, self.model = runnable(checkpoint, weights)
         self.tokenizer = checkpoint.required_tokenizer
         stack = checkpoint.config.encoder or checkpoint.config.decoder
@@ -67,6 +68,10 @@ class TextEncoder:
         # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.
         parts = {name: getattr(self, name) for name in ("prefixes", "width", "max_length", "weights")}
         self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, **parts})
+
+    def in_float32(self) -> "TextEncoder":
+        """The encoder of the same checkpoint and prefixes with float32 weights: this one where it has them."""
+        return self if self.weights == "float32" else TextEncoder(self._checkpoint, self.prefixes, weights="float32")
 
     def encode(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, each row of length 1, in the order of the texts.

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -64,6 +65,30 @@ def test_an_arm_answers_by_its_version(service, other):
     asyncio.run(course())
     arms_seen = service.log.reader.rows("interactions", "DISTINCT arm", "experiment = ? ORDER BY arm", ["versions"])
     assert arms_seen == [("candidate",), ("control",)]
+
+
+def test_an_experiment_that_ends_leaves_its_version_to_the_question_it_answers(service, other, wait_until, monkeypatch):
+    arms = {"control": {"share": 0.01}, "candidate": {"share": 0.99, "version": other.version}}
+    experiment, respond, ended = Experiment("ends", arms, "click"), System.respond, threading.Event()
+    monkeypatch.setattr(System, "respond", lambda *given, **named: ended.wait(30) and respond(*given, **named))
+    start(service.log, experiment, time.time(), "a test")
+    service.experiments.look()
+    system = weakref.ref(service.experiments.versions[other.version])
+    late = replace(Turn("assistant", (Message("user", "Who?"),)), version=other.version, conversation="")
+
+    async def course() -> Interaction:
+        asked = asyncio.create_task(answer(service, "c1"))
+        while not system().waiting:  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+        change_course(service.log, "ends", "stopped", time.time(), "a test")
+        service.experiments.look()
+        monkeypatch.setattr(service.experiments.__class__, "arm_of", lambda *_: asyncio.sleep(0, (late, None)))
+        ended.set()
+        assert (await answer(service)).lineage[VERSION] == service.current.version  # it ended while this was assigned
+        return await asked
+
+    assert asyncio.run(course()).lineage[VERSION] == other.version
+    wait_until(lambda: gc.collect() >= 0 and system() is None)
 
 
 def test_an_arm_whose_version_is_not_there_ends_the_experiment(service):

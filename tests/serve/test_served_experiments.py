@@ -9,7 +9,7 @@ import pytest
 from lmworks.config import to_mapping
 from lmworks.monitor.experiment import assign, read_course, start
 from lmworks.monitor.experiment_results import read_out
-from lmworks.monitor.log import Log
+from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Experiment, Interaction, Message
 from lmworks.serve.live_experiments import LiveExperiments
 
@@ -126,7 +126,7 @@ def test_slow_answers_are_stopped_after_an_hour_not_after_the_window(tmp_path):
             log.record(Interaction(f"{number:016x}", found.time, (Message("user", "What?"),), "That.", **about)).result(
                 30
             )
-        live = LiveExperiments(log, tmp_path, threads)
+        live = LiveExperiments(log, tmp_path, threads, 1.0)
         assert live.check(read_course(log.reader, spec.name))
         (kind, reason) = log.reader.rows("experiment_events", "kind, reason", "kind != ?", ["started"])[0]
         assert kind == "killed" and "seconds>4" in reason
@@ -145,6 +145,19 @@ def test_unseen_answers_are_logged_and_never_shown(running, wait_until):
     assert unseen.lineage["unseen"] == key and unseen.parameters["temperature"] == 0.5
     assert [one.id for one in reader.conversation("c1")] == [key]
     assert not reader.rows("assignments")
+
+
+def test_a_log_that_takes_nothing_is_said_when_the_request_has_waited_its_time(start, monkeypatch):
+    def full(*_):
+        raise LogFullError("full")
+
+    with start(deadline_seconds=0.5) as running, running.http() as http:
+        begin(running.service, "full", {})
+        monkeypatch.setattr(Log, "append", full)
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "?"}], "metadata": {"conversation": "c"}}
+        response = http.post("/v1/chat/completions", json=body, timeout=20)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "log_full")
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class LiveExperiments:
     log: Log
     workspace: Path
     threads: Executor
-    versions: dict[str, GroundedSystem] = field(default_factory=dict)  # that arms answer by
+    deadline_seconds: float  # of a request
+    versions: Mapping[str, GroundedSystem] = field(default_factory=dict)  # that arms answer by; replaced, never changed
     skipped: int = 0  # unseen answers that were not made since the server was busy
     _courses: list[Course] = field(default_factory=list)
     _looked: float = -_LOOK_SECONDS
@@ -54,10 +55,13 @@ class LiveExperiments:
         return next((one for one in self._courses if one.experiment.route == route), None)
 
     def look(self) -> None:
-        """Read what runs, and open the versions that arms answer by."""
+        """Read what runs, open the versions that arms answer by, and leave those of ended experiments to the requests
+        that they still answer."""
         try:
             running = [one for one in read_courses(self.log.reader) if one.status == "running"]
             self._courses = [one for one in running if self._open(one.experiment)]
+            wanted = {version for one in self._courses for version in _versions_of(one.experiment)}
+            self.versions = {version: system for version, system in self.versions.items() if version in wanted}
         except Exception as error:  # such as a log that is moved away: what runs goes on
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
         finally:
@@ -65,8 +69,8 @@ class LiveExperiments:
 
     def _open(self, experiment: Experiment) -> bool:
         """Whether the versions of all arms can be opened; else the experiment is stopped."""
-        for version in {str(arm.get("version", PRODUCTION)) for arm in experiment.arms.values()}:
-            if version != PRODUCTION and version not in self.versions:
+        for version in _versions_of(experiment):
+            if version not in self.versions:
                 system = GroundedSystem(self.workspace, version)
                 try:
                     system.open()
@@ -74,13 +78,14 @@ class LiveExperiments:
                     system.close()
                     self._stop(experiment.name, f"the version {version} cannot be opened: {error}")
                     return False
-                self.versions[version] = system
+                self.versions = {**self.versions, version: system}
         return True
 
     async def arm_of(self, turn: Turn) -> tuple[Turn, Turn | None]:
         """The turn as the arm of its unit wants it, and the one to answer unseen; the turn itself outside of any.
 
-        The assignment is in the log before the answer is: both pass the one thread that writes.
+        The assignment is in the log before the answer is: both pass the one thread that writes. LogFullError where it
+        takes none until the request's deadline.
         """
         course = self.running(turn.model)
         if course is None:
@@ -98,11 +103,14 @@ class LiveExperiments:
                 lineage={**turn.lineage, "unseen": turn.id},
             )  # fmt: skip
             return replace(turn, experiment=experiment.name, arm=control, unit=unit), unseen
+        deadline = time.monotonic() + self.deadline_seconds
         while True:
             try:
                 self.log.append("assignments", [to_mapping(found)])  # the first of a unit stays
                 break
             except LogFullError:  # the answer waits until the disk has caught up
+                if time.monotonic() >= deadline:
+                    raise
                 await asyncio.sleep(0.02)
         return replace(_as(turn, experiment.name, found.arm, experiment.arms[found.arm]), unit=unit), None
 
@@ -162,6 +170,11 @@ class LiveExperiments:
     def close(self) -> None:
         for system in self.versions.values():
             system.close()
+
+
+def _versions_of(experiment: Experiment) -> set[str]:
+    """The versions that arms name, but for the one that is live."""
+    return {str(arm.get("version", PRODUCTION)) for arm in experiment.arms.values()} - {PRODUCTION}
 
 
 def _as(turn: Turn, experiment: str, arm: str, table: Mapping[str, Any]) -> Turn:

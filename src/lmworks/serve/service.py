@@ -75,7 +75,7 @@ class Service:
         self.recorder = Recorder(self.log)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="serve")
         self.routers = LiveRouters(workspace)
-        self.experiments = LiveExperiments(self.log, workspace, self._threads)
+        self.experiments = LiveExperiments(self.log, workspace, self._threads, config.deadline_seconds)
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
         self._encoding_queue = EncodingQueue()
         self.query_encoder: QueryEncoder | None = None
@@ -302,12 +302,15 @@ class Service:
                     yield event
             return
         asked, turn, unseen = turn, *await self._in_arm(turn)
+        versions = self.experiments.versions
+        if turn.version not in ("", *versions):  # its experiment has ended since
+            turn, unseen = asked, None
         identifier = turn.id or secrets.token_hex(8)
         if turn.model == ASSISTANT and self._grounded is not None:
             if time.monotonic() - self._followed > _FOLLOW_SECONDS and is_gated(self.workspace):
                 self._followed = math.inf
                 self._threads.submit(self._follow)
-            system = self.experiments.versions[turn.version] if turn.version else self._grounded
+            system = versions[turn.version] if turn.version else self._grounded
             events = grounded_events(turn, identifier, system, self.recorder, self.config)
         else:
             events = self.completion(turn, identifier, self.recorder)

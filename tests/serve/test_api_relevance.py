@@ -1,12 +1,20 @@
-"""Scores and rankings by an embedding model and by a language model."""
+"""Scores and rankings by an embedding model, a language model, a reranker and a verifier."""
 
 import threading
 
 import numpy as np
 import pytest
 
+from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.text_embedding import TextEncoder
+from lmworks.model.checkpoint import assemble
+from lmworks.model.config import ClassificationHead
+from lmworks.model.initialisation import initialise
+from lmworks.model.presets import bert
+from lmworks.model.transformer import Transformer
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.service import Service
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 QUERY = "How much paid leave is there?"
@@ -106,3 +114,62 @@ def test_documents_are_ranked_by_how_probable_they_make_the_query(language, tiny
 def test_what_is_wrong_is_told(language, path, body, status, word):
     answer = language.http().post(path, json=body)
     assert answer.status_code == status and word in answer.json()["error"]["message"], answer.text
+
+
+@pytest.fixture(scope="module")
+def heads(tiny_embedder):
+    """A reranker and a verifier, of random weights, so large that their scores differ."""
+    made, tokenizer = {}, tiny_embedder.tokenizer
+    for name, labels in (("judge-of-passages", 1), ("judge-of-claims", 3)):
+        head, size = ClassificationHead(labels), tiny_embedder.config.embedding.vocabulary
+        config = bert(size, width=32, layers=1, heads=2, hidden=32, context_length=64, head=head)
+        made[name] = assemble(config, initialise(Transformer(config), labels, std=0.5).state_dict(), tokenizer)
+    return made
+
+
+@pytest.fixture(scope="module")
+def judging(heads, tiny_embedder_folder, serve, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    paths = {name: str(checkpoint.save(folder / name)) for name, checkpoint in heads.items()}
+    service = Service(folder / "served", ServeConfig(), {"embedder": str(tiny_embedder_folder), **paths})
+    service.load()
+    with serve(service) as running:
+        yield running
+
+
+def test_a_trained_reranker_ranks_also_where_no_model_is_named(judging, heads):
+    logits = CrossEncoder(heads["judge-of-passages"]).relevance(QUERY, TEXTS)
+    chances = 1 / (1 + np.exp(-logits))
+    for named in ({"model": "judge-of-passages"}, {}):
+        told = post(judging, "/v1/rerank", **named, query=QUERY, documents=TEXTS)
+        assert [one["index"] for one in told["results"]] == np.argsort(-chances).tolist()
+        assert {one["index"]: one["relevance_score"] for one in told["results"]} == pytest.approx(
+            dict(enumerate(chances)), abs=1e-5
+        )
+        assert told["model"] == "judge-of-passages" and told["lmworks"] == {"method": "relevance"}
+    scored = post(judging, "/v1/score", model="judge-of-passages", text_1=QUERY, text_2=TEXTS)
+    assert [one["score"] for one in scored["data"]] == pytest.approx(chances, abs=1e-5)
+
+
+def test_a_verifier_tells_how_likely_a_text_follows_from_the_other(judging, heads):
+    pairs = [(text, QUERY) for text in TEXTS]
+    entailed = CrossEncoder(heads["judge-of-claims"]).entailment(pairs)[:, 0]
+    told = post(judging, "/v1/score", model="judge-of-claims", text_1=TEXTS, text_2=QUERY)
+    assert [one["score"] for one in told["data"]] == pytest.approx(entailed, abs=1e-5)
+    assert told["lmworks"] == {"method": "entailment"} and np.ptp(entailed) > 0.01
+    ranked = post(judging, "/v1/rerank", model="judge-of-claims", query=QUERY, documents=TEXTS)["results"]
+    assert [one["index"] for one in ranked] == np.argsort(-entailed).tolist()  # documents by how they prove the query
+
+
+def test_models_that_read_pairs_are_listed_and_read_nothing_else(judging, language):
+    kinds = {one["id"]: one["kind"] for one in judging.http().get("/v1/models").json()["data"]}
+    assert kinds == {"embedder": "embedding", "judge-of-passages": "reranker", "judge-of-claims": "verifier"}
+    with judging.http() as client:
+        body = {"model": "judge-of-passages", "messages": [{"role": "user", "content": "Hello"}]}
+        assert client.post("/v1/chat/completions", json=body).status_code == 404
+        long = client.post("/v1/rerank", json={"query": QUERY, "documents": ["leave " * 300]})
+        assert long.status_code == 400 and long.json()["error"]["code"] == "context_length_exceeded"
+        encoded = client.post("/tokenize", json={"model": "judge-of-claims", "prompt": QUERY})
+        assert encoded.status_code == 200
+    unnamed = language.http().post("/v1/rerank", json={"query": QUERY, "documents": TEXTS})
+    assert unnamed.status_code == 400 and unnamed.json()["error"]["param"] == "model"

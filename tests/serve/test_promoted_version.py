@@ -155,7 +155,7 @@ def test_a_server_that_stops_tells_those_who_wait(service, serve, wait_until, mo
     respond = System.respond
     monkeypatch.setattr(System, "respond", lambda *given, **named: time.sleep(1.5) or respond(*given, **named))
 
-    def ask(number: int) -> tuple[int, str]:
+    def ask(number: int) -> tuple[int, str | None]:
         body = {"model": "assistant", "messages": [{"role": "user", "content": f"How many days of leave? {number}"}]}
         answer = running.http().post("/v1/chat/completions", json=body)
         return answer.status_code, (answer.json().get("error") or {}).get("code")

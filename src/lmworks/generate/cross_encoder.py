@@ -13,7 +13,7 @@ import torch
 
 from lmworks.artefact import hash_json
 from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
-from lmworks.generate.protocol import UnsupportedError
+from lmworks.generate.protocol import ContextLengthError, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ClassificationHead, SpanHead
 from lmworks.model.heads import build_head
@@ -110,11 +110,29 @@ class CrossEncoder:
     __call__ = entailment  # as the metrics that need a verifier ask for it
 
     @property
+    def labels(self) -> int:
+        """How many labels it gives a pair: 1 of a reranker, 3 of a verifier, 0 of a reader."""
+        return self.config.labels if isinstance(self.config, ClassificationHead) else 0
+
+    def judge(self, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, int]:
+        """(pairs,) float64 probabilities that the second text answers the first, or of a verifier that it follows from
+        it; and the number of tokens read. ContextLengthError for a pair of which a part would be left out."""
+        joined = join_pairs(self.tokenizer, pairs, self.max_length)
+        if cut := [place for place, pair in enumerate(joined) if not pair.whole]:
+            raise ContextLengthError(
+                f"pair {cut[0]} is longer than the {self.max_length} tokens that this model reads, half of them of the "
+                "first text: send it in parts, or shorten it"
+            )
+        reranks = self.labels == 1
+        values = 1 / (1 + np.exp(-self._labels(pairs, 1)[:, 0])) if reranks else self.entailment(pairs)[:, 0]
+        return values, sum(len(pair.ids) for pair in joined)
+
+    @property
     def signature(self) -> dict[str, str]:
         return {"verifier": self.fingerprint}
 
     def _labels(self, pairs: Sequence[tuple[str, str]], labels: int) -> np.ndarray:
-        if not isinstance(self.config, ClassificationHead) or self.config.labels != labels:
+        if self.labels != labels:
             wanted = "relevance: name a reranker" if labels == 1 else "entailment: name a verifier"
             raise UnsupportedError(f"{self.checkpoint.source} gives no {wanted}")
         return np.array([logits for _, logits in self._outputs(pairs)], np.float64).reshape(-1, labels)

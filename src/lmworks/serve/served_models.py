@@ -11,11 +11,12 @@ import torch
 
 from lmworks.adapt import AdapterIndex, Lora, load, read_lora, with_lora
 from lmworks.generate.compute_dtype import default_dtype
+from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, read_document
-from lmworks.model.config import LanguageModelHead, PoolHead, UnsupportedModel
+from lmworks.model.config import ClassificationHead, LanguageModelHead, ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import base_of_adapter, weights_path
 from lmworks.model.transformer import empty_model
 from lmworks.serve.config import ServeConfig
@@ -23,6 +24,8 @@ from lmworks.tokenizer.tokenizer_folder import read_chat_template
 
 _BY_MACHINE = ("auto", "int8", "int4")  # weights whose other tensors have the machine's own numbers
 ASSISTANT = "assistant"  # the name of the grounded system
+Kind = Literal["assistant", "language", "embedding", "reranker", "verifier", "router"]
+CHATS: tuple[Kind, ...] = ("assistant", "language", "router")  # kinds that answer messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class ServedModel:
     """A name that a request can ask for; `created` in seconds since the epoch."""
 
     name: str
-    kind: Literal["assistant", "language", "embedding", "router"]
+    kind: Kind
     fingerprint: str
     context_length: int | None
     created: int
@@ -38,11 +41,13 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """Language models and encoders by name, and of each adapter the language model that it changes."""
+    """Language models, encoders, rerankers and verifiers by name, and of each adapter the language model that it
+    changes."""
 
     languages: Mapping[str, EngineWorker]
     encoders: Mapping[str, TextEncoder]
     adapters: Mapping[str, str] = field(default_factory=dict)
+    cross_encoders: Mapping[str, CrossEncoder] = field(default_factory=dict)
 
 
 def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -63,19 +68,20 @@ def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[st
 
 
 def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
-    """Load models (name -> path), two at a time; heads other than language and pooling are left out."""
+    """Load models (name -> path), two at a time; heads that answer no request, such as a reader's, are left out."""
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
     bases = {name: each for name, each in checkpoints.items() if isinstance(each.config.head, LanguageModelHead)}
     languages = {name: _worker(checkpoint, config) for name, checkpoint in bases.items()}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
+    cross_encoders = {n: CrossEncoder(c) for n, c in checkpoints.items() if _judges_pairs(c.config)}
     try:
         adapters: dict[str, str] = {}
         # Models around a prefix or bottlenecks share these weights, in the numbers that engines compute in.
         number = default_dtype(torch.device("cpu")) if config.weights in _BY_MACHINE else getattr(torch, config.weights)
         bases = {name: replace(checkpoint, dtype=number) for name, checkpoint in bases.items()}
         for name, folder in config.adapters.items():
-            language, adapter = _fitting(name, folder, bases, {*encoders, *languages})
+            language, adapter = _fitting(name, folder, bases, {*checkpoints, *languages})
             if isinstance(adapter, Checkpoint):
                 languages[name] = _worker(adapter, config)
             else:
@@ -85,7 +91,12 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
         for worker in languages.values():  # nobody else knows of them yet
             worker.close()
         raise
-    return LoadedModels(languages, encoders, adapters)
+    return LoadedModels(languages, encoders, adapters, cross_encoders)
+
+
+def _judges_pairs(config: ModelConfig) -> bool:
+    """Whether a model is a reranker or a verifier; a reward model has a decoder."""
+    return bool(config.encoder) and isinstance(config.head, ClassificationHead) and config.head.labels in (1, 3)
 
 
 def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:

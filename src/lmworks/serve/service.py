@@ -20,6 +20,7 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import to_mapping
+from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import Role
 from lmworks.generate.text_embedding import TextEncoder
@@ -35,7 +36,7 @@ from lmworks.serve.interaction_record import HeldRecorder, Recorder, Turn
 from lmworks.serve.live_experiments import LiveExperiments
 from lmworks.serve.live_routers import LiveRouters, routed_events
 from lmworks.serve.remaining_stages import RemainingStages
-from lmworks.serve.served_models import ASSISTANT, LoadedModels, ServedModel, load_models, served_names
+from lmworks.serve.served_models import ASSISTANT, CHATS, LoadedModels, ServedModel, load_models, served_names
 from lmworks.stages import ANSWERER
 from lmworks.versions import is_gated
 from lmworks.workspace import Current, open_log, read_current
@@ -204,6 +205,9 @@ class Service:
             served.append(ServedModel(name, "language", digest, worker.capabilities.context_length, created))
         for name, encoder in self._loaded.encoders.items():
             served.append(ServedModel(name, "embedding", encoder.fingerprint, encoder.max_length, created))
+        for name, head in self._loaded.cross_encoders.items():
+            kind = "reranker" if head.labels == 1 else "verifier"
+            served.append(ServedModel(name, kind, head.fingerprint, head.max_length, created))
         for name in self.routers.by_name:
             served.append(ServedModel(name, "router", self.routers.fingerprint(name), None, created))
         return tuple(served)
@@ -240,6 +244,12 @@ class Service:
             able = ", ".join(self._loaded.encoders) or "no model that is served"
             raise UnknownModelError(f"{name!r} does not embed; {able} does")
         return self._loaded.encoders[name]
+
+    def cross_encoder(self, name: str) -> CrossEncoder:
+        """The reranker or verifier of this name; UnknownModelError also for a model of another kind."""
+        if self.served(name).kind not in ("reranker", "verifier"):
+            raise UnknownModelError(f"{name!r} reads no pairs of texts")
+        return self._loaded.cross_encoders[name]
 
     def occupancy(self, name: str) -> tuple[int, int, float]:
         """Requests that run, requests that wait, and the share of the key/value cache in use, of one model."""
@@ -279,8 +289,8 @@ class Service:
     def check(self, turn: Turn) -> None:
         """Raise for what is wrong with a turn and can be told at once: the model, its kind, what it cannot do."""
         kind = self.served(turn.model).kind
-        if kind == "embedding":
-            raise UnknownModelError(f"{turn.model!r} is an embedding model: it does not complete text")
+        if kind not in CHATS:
+            raise UnknownModelError(f"{turn.model!r} is a model of the kind {kind}: it does not complete text")
         if kind == "assistant":
             if not turn.messages or turn.messages[-1].role != "user" or not turn.messages[-1].content.strip():
                 raise ValueError(f"{ASSISTANT} answers a question: the last message must be the user's, and not empty")

@@ -29,10 +29,11 @@ def join_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], length: i
     ValueError for a vocabulary without tokens around a text."""
     firsts = {first: tokenizer.encode(first, special=True) for first, _ in pairs}
     tail = _tail(tokenizer)
-    seconds = tokenizer.backend.encode_batch([second for _, second in pairs], add_special_tokens=False)
+    texts = list(dict.fromkeys(second for _, second in pairs))
+    seconds = dict(zip(texts, tokenizer.backend.encode_batch(texts, add_special_tokens=False), strict=True))
     found = []
-    for (first, _), second in zip(pairs, seconds, strict=True):
-        framed = firsts[first]
+    for first, text in pairs:
+        framed, second = firsts[first], seconds[text]
         head = framed if len(framed) <= length // 2 else framed[: length // 2 - len(tail)] + tail
         room = length - len(head) - len(tail)
         whole = len(second.ids) <= room and len(head) == len(framed)

@@ -1,9 +1,10 @@
 """The prompts of text completions: their ids, and what `echo` repeats of them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from lmworks.generate.engine_worker import EngineWorker
 from lmworks.generate.protocol import ContextLengthError, Score, Token
@@ -15,6 +16,8 @@ from lmworks.serve.openai.errors import ApiError
 from lmworks.serve.openai.request_bodies import PROMPTS
 from lmworks.serve.thread_offload import run_off_loop
 from lmworks.tokenizer.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,17 @@ class Scorer:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """ln p of each continuation given its context; ValueError, BusyError or DeadlineError."""
+        """ln p of each continuation given its context; ValueError, and as `run`."""
+        return await self.run(worker.score, contexts, continuations, alternatives, adapter)
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on the thread; BusyError or DeadlineError."""
         if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
             raise BusyError(self._waiting)
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            work = loop.run_in_executor(self._thread, worker.score, contexts, continuations, alternatives, adapter)
+            work = loop.run_in_executor(self._thread, function, *arguments)
             return await asyncio.wait_for(work, self._config.deadline_seconds)
         except TimeoutError:
             raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lmworks.serve.openai.errors import Json, as_response, documented
+from lmworks.serve.openai.errors import ApiError, Json, as_response, documented
 from lmworks.serve.openai.response_bodies import Model, ModelList, body_fields
-from lmworks.serve.served_models import ServedModel
+from lmworks.serve.served_models import Kind, ServedModel
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])
@@ -30,6 +30,16 @@ async def retrieve_model(name: str, request: Request) -> Response:
         return Json(body_fields(_model(service.served(name))))
     except Exception as error:
         return as_response(error)
+
+
+def named_or_only(service: Service, name: str | None, kind: Kind) -> ServedModel:
+    """The model that is named, else the only one of a kind; ApiError where there is none or several."""
+    if name is None:
+        names = [model.name for model in service.models if model.kind == kind]
+        if service.state == "ready" and len(names) != 1:
+            raise ApiError(400, f"model is missing: name one of {', '.join(names) or 'those of /v1/models'}", "model")
+        name = names[0] if names else ""
+    return service.served(name)
 
 
 def _model(model: ServedModel) -> Model:

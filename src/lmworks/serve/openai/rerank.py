@@ -1,9 +1,10 @@
 """POST /v1/score and /v1/rerank: how well texts fit together, by the kind of model that is named.
 
-An embedding model gives the cosine of the two vectors. A language model gives the mean ln p of a token of the one text
-after the other; for documents, how probable they make the query (query likelihood: Ponte and Croft 1998; with a model
-of this kind: Sachan et al. 2022). The answer says in `lmworks.method` which of them it is, because their scales have
-nothing in common.
+A reranker gives the probability that a passage answers a question (Nogueira and Cho 2019), a verifier the probability
+that a statement follows from its evidence. An embedding model gives the cosine of the two vectors. A language model
+gives the mean ln p of a token of the one text after the other; for documents, how probable they make the query (query
+likelihood: Ponte and Croft 1998; with a model of this kind: Sachan et al. 2022). The answer says in `lmworks.method`
+which of them it is, because their scales have nothing in common.
 """
 
 import time
@@ -16,14 +17,16 @@ from starlette.responses import Response
 
 from lmworks.serve.openai.completion_prompts import Scorer
 from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.models_endpoint import named_or_only
 from lmworks.serve.openai.request_fields import NonEmpty, ShortText, Strict, Text
 from lmworks.serve.openai.response_bodies import EmbeddingUsage, body_fields, fresh_id
 from lmworks.serve.openai.sse_stream import respond
+from lmworks.serve.served_models import ServedModel
 from lmworks.serve.service import Service
 from lmworks.serve.thread_offload import run_off_loop
 
 TEXTS = 1000
-Method = Literal["cosine", "log_probability"]
+Method = Literal["relevance", "entailment", "cosine", "log_probability"]
 Texts = Annotated[list[NonEmpty], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
 
 router = APIRouter(tags=["relevance"])
@@ -44,7 +47,7 @@ class DocumentText(Strict):
 
 
 class RerankRequest(Strict):
-    model: Text
+    model: Text | None = Field(default=None, description="the reranker that is served, when absent")
     query: NonEmpty
     documents: Annotated[list[NonEmpty | DocumentText], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
     top_n: Annotated[int, Field(ge=1, description="how many of the best are returned; all, when absent")] | None = None
@@ -52,7 +55,8 @@ class RerankRequest(Strict):
 
 
 class ScoringMethod(BaseModel):
-    """`cosine` lies in [-1, 1]; `log_probability` is in nats per token, at most 0."""
+    """`relevance` and `entailment` are probabilities; `cosine` lies in [-1, 1]; `log_probability` is in nats per token,
+    at most 0."""
 
     method: Method
 
@@ -103,7 +107,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
 
     async def work() -> Response:
         first, second = _paired(body.text_1, body.text_2)
-        values, tokens, method = await _scores(service, scorer, body.model, first, second)
+        values, tokens, method = await _scores(service, scorer, service.served(body.model), first, second)
         answer = ScoreList(
             id=f"score-{fresh_id()}",
             created=int(time.time()),
@@ -125,11 +129,13 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
 
     async def work() -> Response:
         texts = [one if isinstance(one, str) else one.text for one in body.documents]
-        if service.served(body.model).kind == "language":  # which document makes the query most probable
-            first, second = [f"{text}\n" for text in texts], [body.query] * len(texts)
-        else:
-            first, second = [body.query] * len(texts), texts
-        values, tokens, method = await _scores(service, scorer, body.model, first, second)
+        model = named_or_only(service, body.model, "reranker")
+        first, second = [body.query] * len(texts), texts
+        if model.kind == "language":  # which document makes the query most probable
+            first, second = [f"{text}\n" for text in texts], first
+        elif model.kind == "verifier":  # which document proves the query
+            first, second = texts, first
+        values, tokens, method = await _scores(service, scorer, model, first, second)
         order = sorted(range(len(texts)), key=lambda index: -values[index])[: body.top_n]
         shown = body.return_documents is not False
         results = [
@@ -139,7 +145,7 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
         answer = Ranking(
             id=f"rerank-{fresh_id()}",
-            model=body.model,
+            model=model.name,
             results=results,
             usage=usage,
             lmworks=ScoringMethod(method=method),
@@ -163,21 +169,27 @@ def _paired(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[li
 
 
 async def _scores(
-    service: Service, scorer: Scorer, model: str, first: list[str], second: list[str]
+    service: Service, scorer: Scorer, model: ServedModel, first: list[str], second: list[str]
 ) -> tuple[list[float], int, Method]:
     """For each pair its score, and the number of tokens that were read."""
-    if service.served(model).kind == "language":
-        worker = service.language(model)
+    name = model.name
+    if model.kind in ("reranker", "verifier"):
+        head = service.cross_encoder(name)
+        with service.active_request():
+            chances, tokens = await scorer.run(head.judge, list(zip(first, second, strict=True)))
+        return chances.tolist(), tokens, "relevance" if model.kind == "reranker" else "entailment"
+    if model.kind == "language":
+        worker = service.language(name)
         each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
         encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.required_tokenizer.encode_batch, each)
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.active_request():
-            scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(model))
+            scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(name))
         return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
-    left, left_tokens = await service.embed(model, queries, "query")
-    right, right_tokens = await service.embed(model, passages, "passage")
+    left, left_tokens = await service.embed(name, queries, "query")
+    right, right_tokens = await service.embed(name, passages, "passage")
     rows, columns = ({text: row for row, text in enumerate(texts)} for texts in (queries, passages))
     values = [float(left[rows[one]] @ right[columns[other]]) for one, other in zip(first, second, strict=True)]
     return values, left_tokens + right_tokens, "cosine"

@@ -10,6 +10,7 @@ from lmworks.config import to_mapping
 from lmworks.records import Answer, Interaction, Retrieved, Verdict
 from lmworks.serve.events import Finished
 from lmworks.serve.openai.errors import ApiError, Json, LargeJson
+from lmworks.serve.served_models import Kind
 from lmworks.serve.service import Service
 from lmworks.serve.thread_offload import SHORT, run_off_loop
 
@@ -188,7 +189,7 @@ class Model(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["lmworks"] = "lmworks"
-    kind: Literal["assistant", "language", "embedding", "router"]
+    kind: Kind
     context_length: int | None
     fingerprint: str
 

@@ -11,6 +11,7 @@ from lmworks.generate.request_state import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.serve.openai.errors import ApiError, Json, documented
 from lmworks.serve.openai.generation_request import function_tools
+from lmworks.serve.openai.models_endpoint import named_or_only
 from lmworks.serve.openai.request_bodies import ChatMessage, to_messages
 from lmworks.serve.openai.request_fields import TOOLS, FunctionTool, Strict, Text, TokenIds
 from lmworks.serve.openai.response_bodies import body_fields, large_answer
@@ -79,7 +80,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     service: Service = request.app.state.service
 
     async def work() -> Response:
-        tokenizer = _tokenizer(service, _named(service, body.model))
+        tokenizer = _tokenizer(service, named_or_only(service, body.model, "language").name)
         if max(body.tokens) >= tokenizer.vocabulary_size:
             message = f"tokens: ids must lie in [0, {tokenizer.vocabulary_size})"
             raise ApiError(400, message, "tokens", "invalid_value")
@@ -90,7 +91,7 @@ async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
 
 
 async def _tokens(service: Service, body: TokenizeRequest) -> Response:
-    name = _named(service, body.model)
+    name = named_or_only(service, body.model, "language").name
     tokenizer = _tokenizer(service, name)
     if body.messages is not None:
         ids = await asyncio.to_thread(_rendered, service.language(name).checkpoint, body)
@@ -114,18 +115,11 @@ def _rendered(checkpoint: Checkpoint, body: TokenizeRequest) -> tuple[int, ...]:
     return checkpoint.chat.render(messages, body.add_generation_prompt is not False, tools).ids
 
 
-def _named(service: Service, name: str | None) -> str:
-    """The model that is meant; ApiError where none is named and several language models are served."""
-    if name is not None:
-        return service.served(name).name
-    names = [model.name for model in service.models if model.kind == "language"]
-    if len(names) != 1:
-        raise ApiError(400, f"model is missing: name one of {', '.join(names) or 'those of /v1/models'}", "model")
-    return service.served(names[0]).name
-
-
 def _tokenizer(service: Service, name: str) -> Tokenizer:
-    """The tokenizer of a language or an embedding model; the assistant has none of its own."""
-    if service.served(name).kind == "embedding":
-        return service.encoder(name).tokenizer
+    """The tokenizer of a model; the assistant has none of its own."""
+    match service.served(name).kind:
+        case "embedding":
+            return service.encoder(name).tokenizer
+        case "reranker" | "verifier":
+            return service.cross_encoder(name).tokenizer
     return service.language(name).checkpoint.required_tokenizer

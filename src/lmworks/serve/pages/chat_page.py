@@ -23,7 +23,7 @@ from lmworks.serve.pages.chat_turns import calibrated, messages_of, view_turns
 from lmworks.serve.pages.forms import read_form
 from lmworks.serve.pages.log_page import place_text, read_place
 from lmworks.serve.pages.page_templates import count, error_page, fragment, page, segment, system_name
-from lmworks.serve.served_models import ASSISTANT
+from lmworks.serve.served_models import ASSISTANT, CHATS
 from lmworks.serve.service import Service
 from lmworks.workspace import calibration_caution
 
@@ -111,7 +111,7 @@ async def _answer_form(service: Service, request: Request) -> Response:
 
 async def _page(service: Service, conversation: str, turns: Sequence[Interaction], draft: Draft) -> Response:
     ready = service.state == "ready"
-    models = [model for model in service.models if model.kind != "embedding"]
+    models = [model for model in service.models if model.kind in CHATS]
     names = [model.name for model in models]
     headers = {} if ready or service.state == "failed" else {"Refresh": "5"}
     if draft.retry_after:

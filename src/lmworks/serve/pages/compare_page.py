@@ -28,6 +28,7 @@ from lmworks.serve.pages.evaluation_page import grid
 from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page
 from lmworks.serve.pages.runs_page import find_run, find_runs, pairs_of, runs_folder
+from lmworks.serve.served_models import CHATS
 from lmworks.serve.service import Service
 
 LONGEST_NAME = 80  # characters of an annotator's
@@ -112,7 +113,7 @@ def router(service: Service) -> APIRouter:
 async def _start(service: Service, request: Request, fields: Mapping[str, str], problem: str = "") -> Response:
     runs, unreadable = await asyncio.to_thread(find_runs, service)
     context = {"runs": runs, "unreadable": unreadable, "folder": runs_folder(service), "fields": fields}
-    models = [model.name for model in service.models if model.kind != "embedding"]
+    models = [model.name for model in service.models if model.kind in CHATS]
     status, signed_in = 400 if problem else 200, request.scope.get(KEY, "")
     return page(service, "compare_start.html", status, models=models, signed_in=signed_in, problem=problem, **context)
 

@@ -1,5 +1,6 @@
 """How much a client may ask, and what becomes of bodies made to hurt."""
 
+import http.client
 import json
 import socket
 
@@ -181,3 +182,16 @@ def test_a_list_of_many_ids_is_refused_in_no_time(language):
     body = {"model": "tiny", "prompt": list(range(120_000))}
     answer = language.http().post("/v1/completions", json=body)
     assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("prompt")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Connection": "close"}])
+def test_a_schema_that_is_too_large_is_told_to_a_client_that_sends_all_of_it_first(small, headers):
+    """A connection that is closed while it still sends loses the answer with it."""
+    properties = {f"property_{number}": {"type": "string"} for number in range(100_000)}
+    schema = {"type": "json_schema", "json_schema": {"schema": {"type": "object", "properties": properties}}}
+    body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "?"}], "response_format": schema})
+    connection = http.client.HTTPConnection(small.url.removeprefix("http://"), timeout=60)
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json", **headers})
+    answer = connection.getresponse()
+    assert answer.status == 413 and json.loads(answer.read())["error"]["code"] == "request_too_large"
+    connection.close()

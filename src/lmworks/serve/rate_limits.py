@@ -1,5 +1,7 @@
 """Limits for each client: requests per minute, and bytes of a request."""
 
+import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from lmworks.serve.asgi import KEY, TOKENS, HttpMiddleware, client_address, head
 from lmworks.serve.openai.errors import ApiError
 
 _MAXIMUM_CLIENTS = 10_000
+_LINGER_SECONDS = 2.0  # for the next part of a body that was refused
 
 
 class TokenBuckets:
@@ -104,6 +107,19 @@ class BodyLimit(HttpMiddleware):
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer at once, and its end when the body has come, which is dropped: a connection that is closed while
+        the client still sends loses the answer."""
+
+        async def lingering(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                while (await asyncio.wait_for(receive(), _LINGER_SECONDS)).get("more_body"):
+                    pass
+            await send({"type": "http.response.body"})
+
         message = f"the body is larger than the {self._max} bytes that this server takes (serve.max_body_bytes)"
-        headers = {"Connection": "close"}  # what is still on its way is not read
-        await refuse(ApiError(413, message, None, "request_too_large", headers), scope, receive, send)
+        headers = {"Connection": "close"}  # what is still on its way then is not read
+        await refuse(ApiError(413, message, None, "request_too_large", headers), scope, receive, lingering)

@@ -292,3 +292,25 @@ def test_an_unknown_model_is_not_found(language):
     assert "tiny" in caught.value.message
     with pytest.raises(openai.NotFoundError, match="embedding"):
         language.client().chat.completions.create(model="embedder", messages=MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, None]}]},
+        ),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "What is it?"}, None]}]}),
+    ],
+)
+def test_an_image_is_refused_as_one(language, path, body):
+    address = "data:image/png;base64,iVBORw0KGgo="
+    image = {"type": "image_url", "image_url": {"url": address}}
+    image = image if path != "responses" else {"type": "input_image", "image_url": address, "detail": "auto"}
+    (messages,) = body.values()
+    messages[0]["content"][1] = image
+    answer = language.http().post(f"/v1/{path}", json={"model": "tiny", **body})
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["type"] == "invalid_request_error"
+    assert "images are not supported by this model" in error["message"] and ".content.1" in error["param"]

@@ -124,3 +124,32 @@ def test_an_answer_that_ends_where_a_call_may_begin_is_words():
     assert parse_completion(held_to(OWN_FORM, answer=JsonSchema("{}")), "i", "<tool") == ParsedCompletion(
         "<tool", (), cut=False
     )
+
+
+BLOCK = '```json\n{"name": "f", "arguments": {"city": "a ``` b"}}\n```'
+NO_CALLS = (
+    '```json\n{"name": "g", "arguments": {}}\n```',  # of no function that was offered
+    '```json\n{"name": "f", "arguments": 3}\n```',
+    '```json\n{"name": "f", "arguments": {}} is how it is called\n```',
+    '```json\n{"city": "Graz"}\n```',
+    '```python\nprint({"name": "f"})\n```',
+    '```json\n{"name": "f", "arg',
+    "`` `",
+)
+
+
+@given(said=st.lists(st.sampled_from([*NO_CALLS, BLOCK, "words", "\n"]), max_size=4), data=st.data())
+def test_a_code_block_that_names_a_function_is_a_call_however_it_is_cut(said, data):
+    text = "\n".join(said)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    parser, got, made = ToolCallParser(OWN, "i"), "", []
+    for piece in (text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)):
+        for part in parser.feed(piece):
+            got += part.text if isinstance(part, TextPart) else ""
+            made += [part.text] if isinstance(part, ArgumentsDelta) else []
+    got += "".join(part.text for part in parser.end() if isinstance(part, TextPart))
+    if '"arg' not in [one[-4:] for one in said]:  # behind a block without an end all is text
+        assert [json.loads(one) for one in made] == [{"city": "a ``` b"}] * said.count(BLOCK)
+        assert "".join(got.split()) == "".join("".join(one for one in said if one != BLOCK).split())
+    assert made or got == text
+    assert not parser.cut

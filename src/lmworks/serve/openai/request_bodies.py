@@ -30,6 +30,7 @@ from lmworks.serve.openai.request_fields import (
     ToolCall,
     ToolMode,
     joined,
+    no_image,
     to_tool_call,
 )
 
@@ -74,12 +75,15 @@ def _seed(seed: Any) -> Any:
     return seed
 
 
+_Part = Annotated[TextContentPart, BeforeValidator(no_image)]
+
+
 class ChatMessage(Strict):
     """A message of text. `refusal`, `audio`, … are null or empty, as in an answer that a client sends back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[TextContentPart], Field(min_length=1, max_length=1000, fail_fast=True)] | None = (
-        Field(default=None, validate_default=True, description="null is an empty text, of the assistant alone")
+    content: Text | Annotated[list[_Part], Field(min_length=1, max_length=1000, fail_fast=True)] | None = Field(
+        default=None, validate_default=True, description="null is an empty text, of the assistant alone"
     )
     name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=CALLS)] | None = Field(

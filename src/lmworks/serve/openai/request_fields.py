@@ -41,6 +41,13 @@ def _unicode(text: str) -> str:
     return text
 
 
+def no_image(part: Any) -> Any:
+    """Refuse a part of a content that is an image."""
+    if isinstance(part, dict) and part.get("type") in ("image_url", "input_image"):
+        raise ValueError("images are not supported by this model")
+    return part
+
+
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,9 +1,16 @@
 """Parse calls of functions from the text of a completion, piece by piece as it comes."""
 
+import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lmworks.generate.constraint import FunctionCalls
+
+_FENCE = "```"
+_CODE_BLOCK = re.compile(r"\s*```(?:json)?\s*(?=\{)")  # before a call that a model writes as a block of JSON
+_CALL_STARTS = ('```json{"name":', '```{"name":')  # without white space
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class ToolCallParser:
     one in the middle of JSON is a part of it.
 
     The calls of one completion are named after its `interaction`, so that they have the same ids whenever it is parsed.
+    A code block of JSON that names a function of the form and its arguments is a call as well, which models write whose
+    template has another form; it is held back until it is whole.
     White space between the text and a call belongs to neither. Text that may turn out to be the beginning of a call is
     held back until the next piece, or `end`, decides.
     """
@@ -90,7 +99,7 @@ class ToolCallParser:
     def end(self) -> list[CompletionPart]:
         """The text that was held back. A call that has no name yet is none."""
         rest, self._rest = self._rest, ""
-        return [TextPart(rest)] if rest and self._state in (self._text, self._start) else []
+        return [TextPart(rest)] if rest and self._state in (self._text, self._start, self._code_block) else []
 
     def _parts(self) -> Iterator[CompletionPart]:
         """Each state takes what it can from `_rest` and sets the next; one that needs more text changes nothing."""
@@ -119,14 +128,53 @@ class ToolCallParser:
     def _text(self) -> Iterator[CompletionPart]:
         assert self._form is not None
         text, found, _ = self._rest.partition(self._form.marker)
-        if found:
+        if self._form.marker[0] != "{" and (block := _code_block_start(text)) < len(text):
+            text = text[:block].rstrip()
+            self._rest, self._state = self._rest[len(text) :], self._code_block
+        elif found:
             self._rest, self._state = self._rest[len(text) :], self._name
             text = text.rstrip()
         else:
-            text = text[: len(text) - _held_back(text, self._form.marker)]
+            text = text[: len(text) - max(_held_back(text, marker) for marker in (self._form.marker, _FENCE))]
             self._rest = self._rest[len(text) :]
         if text:
             yield TextPart(text)
+
+    def _code_block(self) -> Iterator[CompletionPart]:
+        """A code block that looks like a call, which it is if it names a function and ends after its arguments."""
+        start = begun.end() if (begun := _CODE_BLOCK.match(self._rest)) else len(self._rest)
+        scan = _ObjectScan()
+        end = start + scan.length(self._rest[start:])
+        after = self._rest[end:].lstrip()
+        may_close = not scan.complete or (len(after) < len(_FENCE) and _FENCE.startswith(after))
+        if may_close and _code_block_start(self._rest) < len(self._rest):
+            return
+        call = self._called(self._rest[start:end]) if after.startswith(_FENCE) else None
+        if call is None:
+            text, fence, rest = self._rest.partition(_FENCE)
+            self._rest, self._state = rest, self._text
+            yield TextPart(text + fence)
+            return
+        self._number += 1
+        self._rest, self._state = after[len(_FENCE) :], self._after_code_block
+        yield ToolCallStart(self._number, f"call_{self._interaction}_{self._number}", call[0])
+        yield ArgumentsDelta(self._number, call[1])
+
+    def _called(self, block: str) -> tuple[str, str] | None:
+        """The function that a JSON object calls, and the JSON of its arguments."""
+        assert self._form is not None
+        with suppress(ValueError, RecursionError):
+            match json.loads(block):
+                case {"name": str(name), "arguments": dict(arguments)} if name in dict(self._form.functions):
+                    return name, json.dumps(arguments, ensure_ascii=False)
+        return None
+
+    def _after_code_block(self) -> Iterator[CompletionPart]:
+        self._rest = self._rest.lstrip()
+        if self._rest:
+            self._state = self._text
+        return
+        yield
 
     def _name(self) -> Iterator[CompletionPart]:
         assert self._form is not None
@@ -194,6 +242,15 @@ def parse_completion(form: FunctionCalls | None, interaction: str, completion: s
             case ArgumentsDelta(_, piece):
                 calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + piece)
     return ParsedCompletion(text, tuple(calls), parser.cut)
+
+
+def _code_block_start(text: str) -> int:
+    """Where a code block begins that is a call, as far as it is written; else the length of the text."""
+    for fence in re.finditer(_FENCE, text):
+        written = "".join(text[fence.start() : fence.start() + 200].split())
+        if any(start.startswith(written) or written.startswith(start) for start in _CALL_STARTS):
+            return fence.start()
+    return len(text)
 
 
 def _held_back(text: str, marker: str) -> int:

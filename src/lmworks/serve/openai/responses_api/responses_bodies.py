@@ -24,6 +24,7 @@ from lmworks.serve.openai.request_fields import (
     TextFormat,
     ToolMode,
     joined,
+    no_image,
 )
 from lmworks.serve.openai.response_bodies import Extra, TokenLogprob
 
@@ -168,7 +169,8 @@ class ContentPart(Strict):
     parsed: Any = Field(default=None, description="the official client puts it beside `text`")
 
 
-Content = Text | Annotated[list[ContentPart], Field(min_length=1, max_length=1000, fail_fast=True)]
+_Part = Annotated[ContentPart, BeforeValidator(no_image)]
+Content = Text | Annotated[list[_Part], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class MessageItem(Strict):

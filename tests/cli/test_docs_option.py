@@ -2,7 +2,8 @@
 
 import pytest
 
-from lmworks.cli.build_command import checked_recipe
+from lmworks.cli.build_command import build_recipe, checked_recipe
+from lmworks.recipe import load
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,21 @@ def test_without_a_folder_a_recipe_is_as_it_is():
     checked, _ = checked_recipe("scratch", None, None, None)
     assert checked.description.endswith(" over the documentation that comes with Python")
     assert checked.question == "What does the with statement do?"
+
+
+def test_a_build_says_on_the_terminal_which_files_it_left_out(tmp_path, capsys):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "leave.md").write_text("# Leave\n\nThere are twenty-eight days of it.\n")
+    (docs / "prices.csv").write_text("item,price\ntea,2\n")
+    unread = ("plan.xlsx", "talk.pptx", "sums.ipynb", "map.png")
+    for name in unread:
+        (docs / name).write_bytes(b"\x89PNG\r\n\x1a\n\x00\x01")
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "mine"\n[stages.texts]\nuse = "data.read"\nsources = ["docs"]\n')
+    for show_report in (False, True):  # `up` and `build`; the second time from the cache
+        build_recipe(load(recipe), tmp_path / "workspace", show_report=show_report, begins_a_system=False)
+        said = capsys.readouterr()
+        said = (said.out + said.err).replace("\n", " ")
+        assert "5 left out" in said and all(f"docs/{name}" in said for name in (*unread, "prices.csv"))
+        assert "--set texts.columns.text" in said and "CSV" in said and "rejected.jsonl" in said

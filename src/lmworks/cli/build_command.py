@@ -259,6 +259,7 @@ def build_recipe(
     from lmworks.artefact import STAGE_FOLDERS
     from lmworks.build import build as run
     from lmworks.build import sections
+    from lmworks.corpus.read.stage import left_out
     from lmworks.corpus.sources.files import without_scheme
     from lmworks.report import print_sections, shown
     from lmworks.workspace import calibration_caution, read_current
@@ -268,6 +269,10 @@ def build_recipe(
             _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
     console = new_console()
     outcomes: list[Any] = run(recipe, folder, console, answers_first=answers_first, candidate=candidate)
+    for outcome in outcomes:
+        if outcome.manifest.stage == "data.read":
+            for line in left_out(outcome.folder, outcome.name):
+                _print(console, shown(line))
     if begins_a_system:
         remember(folder)
     if show_report:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest
+from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest, read_rows
 from lmworks.config import ConfigError
 from lmworks.corpus.documents import REJECTED, join_shards, made_folder, rejected_to_json
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
@@ -27,6 +27,13 @@ from lmworks.report import Section, Table
 __all__ = ["check", "read", "read_from", "source_digest"]
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
 _SHOWN = 100  # reasons in the report
+_LINES, _NAMES = 12, 3  # reasons on the terminal, and names of files after each
+_CONVERSIONS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save its sheets as CSV"),
+    **dict.fromkeys((".pptx", ".ppt", ".odp", ".doc"), "save it as PDF"),
+    ".ipynb": "jupyter nbconvert --to markdown",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff"), "there is no text recognition: write it down"),
+}
 _SOURCE = "source "  # begins the names of parents that are sources; no input of a stage is called with a space
 
 
@@ -128,6 +135,24 @@ def kind_of_reason(reason: str) -> str:
     if reason.startswith(("not JSON:", "not Python", "unreadable", "cannot be")):
         reason = reason.split(":")[0]
     return re.sub(r"(?: \([^()]*\))+$", "", reason)
+
+
+def left_out(folder: Path, name: str) -> list[str]:
+    """Lines that tell which files the stage `name` left out, why, and what to do; none where it read all of them."""
+    files: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
+    for item in read_rows(RejectedRecord, folder / REJECTED):
+        reason = kind_of_reason(item.reason).replace("set columns.text to", f"--set {name}.columns.text=NAME takes")
+        files.setdefault(reason, []).append(item.uri)
+        counts[reason] += item.count
+    if not counts:
+        return []
+    lines = [f"{counts.total():,} left out, all of them in {folder / REJECTED}:"]
+    for reason, count in counts.most_common(_LINES):
+        advice = _CONVERSIONS.get(reason.removeprefix("no reader for "), "")
+        names = ", ".join(files[reason][:_NAMES]) + (", …" if count > _NAMES else "")
+        lines.append(f"  {count:,} × {reason}{f' ({advice})' if advice else ''}: {names}")
+    return lines if len(counts) <= _LINES else [*lines, f"  and for {len(counts) - _LINES:,} other reasons"]
 
 
 class _Tally:

@@ -8,6 +8,8 @@ import torch
 
 import lmworks
 from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.compress import stage, weight_grid
+from lmworks.compress.block_calibration import linears
 from lmworks.compress.config import (
     AWQConfig,
     CalibrationConfig,
@@ -18,8 +20,10 @@ from lmworks.compress.config import (
     SmoothQuantConfig,
 )
 from lmworks.compress.quantisation import quantise
+from lmworks.compress.stage import file_bytes
 from lmworks.generate.engine import Engine
 from lmworks.kernels.weight_formats import Quantised
+from lmworks.model.config import UnsupportedModel
 from lmworks.model.gguf_write import save_gguf
 from slow_cases import slow
 
@@ -81,6 +85,33 @@ def test_embeddings_have_their_own_format_and_bytes_are_counted(tiny_tokenizer, 
     overhead = {size - own for own, size in sizes}
     assert max(overhead) - min(overhead) < 32 * 40  # what aligns tensors in the file
     assert sizes[0] < sizes[1] < sizes[2]
+
+
+SIZED = ["llama 3, qwen's biases", "gpt2, mixed", *slow(*CONFIGS, "llama, mixed")]
+GRIDS = GridConfig(4), GridConfig(4, symmetric=True, group=64), GridConfig(8)
+
+
+@pytest.mark.parametrize("name", SIZED)
+@pytest.mark.parametrize("form", ["gguf", "compressed-tensors", "float"])
+def test_the_bytes_of_a_file_are_known_before_anything_is_rounded_or_written(
+    name, form, tiny_tokenizer, tmp_path, monkeypatch
+):
+    checkpoint = random_checkpoint(CONFIGS[name.removesuffix(", mixed")], tiny_tokenizer)
+    layers = list(linears(checkpoint.model))
+    for number, grid in enumerate(GRIDS[1:] if form == "compressed-tensors" else GRIDS):
+        config = QuantiseConfig(method=RoundConfig(), grid=grid, format=form)
+        others = (config.grid, replace(config.grid, bits=8), None)
+        grids = {layer: others[place // 7 % 3] for place, layer in enumerate(layers)} if "mixed" in name else None
+        made = quantise(checkpoint, config, grids=grids).checkpoint
+        try:
+            size = file_bytes(stage.write(made, tmp_path / str(number), form))
+        except UnsupportedModel:  # of what the format does not hold
+            continue
+        with monkeypatch.context() as patched:
+            patched.setattr(stage, "write", None)
+            patched.setattr(weight_grid, "fit_grid", None)
+            patched.setattr(stage, "quantise_checkpoint", None)
+            assert stage.planned_bytes(checkpoint, config, grids) == size
 
 
 def test_quantised_weights_and_adapters_are_refused_with_what_is_possible(tiny_tokenizer, tmp_path):

@@ -23,6 +23,7 @@ from lmworks.compress.config import (
     GridConfig,
     QuantisationMethod,
     QuantiseConfig,
+    QuantisedFileConfig,
     RoundConfig,
     SmoothQuantConfig,
 )
@@ -32,7 +33,7 @@ from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.model.quantised_weights import QuantisedWeights
-from lmworks.model.transformer import Transformer
+from lmworks.model.transformer import Transformer, empty_model
 from lmworks.progress import Report, no_report
 
 Grids = Mapping[str, GridConfig | None]  # by the names of linear layers; None: not quantised
@@ -107,6 +108,19 @@ def quantised_checkpoint(
     stored = {name: matrices.get(name) or _kept(name, tensor, embedding) for name, tensor in floats.items()}
     weights = QuantisedWeights({**stored, **matrices})
     return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
+
+
+def planned(checkpoint: Checkpoint, config: QuantisedFileConfig, grids: Grids | None = None) -> Checkpoint:
+    """The checkpoint that `quantise` makes, whichever method rounds, as far as its bytes go: the weights have no
+    values."""
+    model = empty_model(checkpoint.config)
+    chosen = {name: config.grid if grids is None else grids[name] for name in linears(model)}
+    matrices = {
+        f"{name}.weight": round_to_nearest(layer.weight.detach(), grid)
+        for name, layer in linears(model).items()
+        if (grid := chosen[name]) is not None
+    }
+    return quantised_checkpoint(checkpoint, matrices, model.state_dict(), config.embedding_format)
 
 
 def _round(

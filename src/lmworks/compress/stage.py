@@ -2,40 +2,41 @@
 loaded and checked, the texts to calibrate on, the folder that is written."""
 
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
-from lmworks.compress.block_calibration import InputStatistics, decoder_of, linears, read_calibration
+from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration
 from lmworks.compress.config import (
     FileFormat,
     GridConfig,
     PruneConfig,
     QuantiseConfig,
     QuantisedFileConfig,
-    RoundConfig,
     StructuredPruning,
 )
-from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy
+from lmworks.compress.quantisation import Grids, Quantisation, check_floats, float_copy, planned
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import check_structure, prune_structure
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
 from lmworks.corpus.documents import DOCUMENTS, corpus_shards
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.compressed_tensors import check_layers
+from lmworks.model.compressed_tensors import check_layers, packed_tensors
 from lmworks.model.config import FeedForward
 from lmworks.model.download import digest_of_model, located
-from lmworks.model.huggingface import write_config
+from lmworks.model.huggingface import to_their_names, write_config
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import tensor_file_bytes
+from lmworks.model.transformer import empty_model
 from lmworks.progress import Report, no_report
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.train.planning.units import readable_bytes
@@ -103,8 +104,8 @@ def check_base(checkpoint: Checkpoint, config: Any) -> None:
     check_floats(checkpoint, getattr(config, "requantise", None))
     if isinstance(config, QuantisedFileConfig):
         check_format(checkpoint, config.format)
-        if isinstance(config, QuantiseConfig) and (config.budget or math.inf) < _least_weights(checkpoint, config):
-            check_budget(checkpoint, config)
+        if isinstance(config, QuantiseConfig) and config.budget is not None:
+            check_budget(checkpoint, config, config.budget)
     elif isinstance(config, PruneConfig) and isinstance(config.method, StructuredPruning):
         check_structure(checkpoint.config, config.method)
 
@@ -124,7 +125,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     checkpoint = load_base(config, context)
     texts, grids, sections = split_texts(context.inputs, config.held_out)[0], None, list[Section]()
     if config.budget is not None:
-        choices, grids = _under_budget(checkpoint, config, config.budget, texts, context)
+        choices, grids = _under_budget(checkpoint, config, config.budget, texts, context.progress)
         sections.append(_bits_section(choices, grids, config.budget))
     found = quantise_checkpoint(checkpoint, config, texts, grids, context.progress)
     write(found.checkpoint, context.output, config.format)
@@ -134,52 +135,42 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
 
 
 def _under_budget(
-    checkpoint: Checkpoint, config: QuantiseConfig, budget: int, texts: Sequence[str], context: StageContext
+    checkpoint: Checkpoint, config: QuantiseConfig, budget: int, texts: Sequence[str], progress: Report
 ) -> tuple[list[Choice], Grids]:
     """Choices of the matrices, and the grid of each layer for a file of at most `budget` bytes."""
-
-    least = check_budget(checkpoint, config, context.work)
     text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
     offered = list(dict.fromkeys([config.grid, replace(config.grid, bits=8), None]))
-    choices = measure_choices(float_copy(checkpoint.model), text, offered, context.progress)
+    choices = measure_choices(float_copy(checkpoint.model), text, offered, progress)
     matrices = sum(min(choice.nbytes) for choice in choices)
-    room = budget - least + matrices
+    room = budget - planned_bytes(checkpoint, config) + matrices
     # In a file a matrix may take more than in memory: names, padding; and where its groups are wide, less.
-    while (excess := _size(checkpoint, config, grids := allot(choices, room), context.work) - budget) > 0:
+    while (excess := planned_bytes(checkpoint, config, grids := allot(choices, room)) - budget) > 0:
         taken = sum(one.nbytes[one.grids.index(grids[one.names[0]])] for one in choices)
         room = max(taken - excess, matrices)
     return choices, grids
 
 
-def _least_weights(checkpoint: Checkpoint, config: QuantiseConfig) -> float:
-    """Bytes that the weights take at least with these settings, by their shapes alone: a file has names and a
-    vocabulary besides."""
-    grid, model = config.grid, checkpoint.model
-    bits = max(grid.bits, 4) + (32 if grid.centre is None else 16) / grid.group
-    table = {"bfloat16": 16, "int8": 8.5, "int4": 5}[config.embedding_format]
-    layers = sum(layer.weight.numel() for layer in linears(model).values())
-    return (bits * layers + table * (sum(each.numel() for each in model.parameters()) - layers)) / 8
-
-
-def check_budget(checkpoint: Checkpoint, config: QuantiseConfig, work: Path | None = None) -> int:
-    """Bytes of the file with these settings; ValueError, with settings for a smaller one, where they are more than the
-    budget."""
-
-    def size(config: QuantiseConfig) -> int:
-        return _size(checkpoint, config, None, work)
-
-    assert config.budget is not None
-    if (least := size(config)) > config.budget:
+def check_budget(checkpoint: Checkpoint, config: QuantiseConfig, budget: int) -> None:
+    """ValueError, with settings for a smaller file, where one with these settings has more bytes than the budget."""
+    if (least := planned_bytes(checkpoint, config)) > budget:
         wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes"
-        raise ValueError(f"{wanted}, and the budget is {config.budget:,}: {_finer(config, config.budget, size)}")
-    return least
+        advice = _finer(config, budget, partial(planned_bytes, checkpoint))
+        raise ValueError(f"{wanted}, and the budget is {budget:,}: {advice}")
 
 
-def _size(checkpoint: Checkpoint, config: QuantiseConfig, grids: Grids | None, work: Path | None) -> int:
-    """Bytes of the file with these grids, whichever method rounds to them."""
-    rounded = quantise_checkpoint(checkpoint, replace(config, method=RoundConfig()), grids=grids).checkpoint
-    with tempfile.TemporaryDirectory(dir=work) as scratch:
-        return file_bytes(write(rounded, Path(scratch), config.format))
+def planned_bytes(checkpoint: Checkpoint, config: QuantisedFileConfig, grids: Grids | None = None) -> int:
+    """Bytes of the files with these grids, whichever method rounds to them; without rounding anything."""
+    smaller = planned(checkpoint, config, grids)
+    if config.format == "gguf":
+        from lmworks.model.gguf_write import gguf_bytes
+
+        return gguf_bytes(smaller, "BF16")
+    document = write_config(smaller.config, smaller.published)
+    if config.format == "compressed-tensors":
+        assert isinstance(smaller.weights, QuantisedWeights)
+        return tensor_file_bytes(packed_tensors(smaller.config, document, smaller.weights)[0])
+    floats = empty_model(smaller.config).state_dict()  # float32, as of `Checkpoint.model`
+    return tensor_file_bytes(to_their_names(smaller.config, document, floats))
 
 
 def _finer(config: QuantiseConfig, budget: int, size: Callable[[QuantiseConfig], int]) -> str:

@@ -61,7 +61,12 @@ class Grid:
 
 
 def round_to_nearest(weight: Tensor, config: GridConfig) -> Quantised:
-    """`weight` (rows, columns) on the grid between the smallest and the largest value of each group."""
+    """`weight` (rows, columns) on the grid between the smallest and the largest value of each group; of one on `meta`
+    a matrix of the format, with values on `meta`."""
+    if weight.is_meta:
+        # No two groups have one scale, nor minimums that follow from scales, but for those of levels around 0.
+        scales = (torch.arange(-(-weight.shape[1] // config.group)) % 2).expand(len(weight), -1)
+        return Grid(config, scales, scales * -8 + (config.centre is None)).quantised(weight)
     grid = fit_grid(weight, config)
     return grid.quantised(grid.nearest(weight.float()))
 

@@ -24,7 +24,7 @@ from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
 from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
-from lmworks.model.tensor_files import LazyTensors, read_weights, write_tensors
+from lmworks.model.tensor_files import SHARD, LazyTensors, read_weights, write_tensors
 from lmworks.model.transformer import Transformer, empty_model
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
@@ -141,7 +141,7 @@ class Checkpoint:
         except ChatTemplateError:  # no conversations, and no calls in them
             return self.required_tokenizer
 
-    def save(self, folder: str | Path, shard_size: int = 5 * 10**9, packed: bool = False) -> Path:
+    def save(self, folder: str | Path, shard_size: int = SHARD, packed: bool = False) -> Path:
         """Writes a Hugging Face folder, whole or not at all; FileExistsError when there is something already.
 
         The weights keep their dtype, bit for bit, in files of at most `shard_size` bytes. `packed`: those that are

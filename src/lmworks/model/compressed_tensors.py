@@ -162,7 +162,7 @@ def _quantization(bits: Mapping[str, int], group: int, ignore: list[str]) -> Jso
 def _pack(q: Tensor, bits: int) -> Tensor:
     """(rows, columns) uint8 in 0 … 15, or int8 → int32."""
     numbers = q.long() if bits == 4 else q.long() + 128
-    shifts = torch.arange(0, 32, bits)
+    shifts = torch.arange(0, 32, bits, device=q.device)
     packed = (numbers.unflatten(1, (-1, 32 // bits)) << shifts).sum(-1)
     return torch.where(packed >= 2**31, packed - 2**32, packed).int()
 

@@ -4,18 +4,18 @@ The architectures of `gguf_names.py` are tried, and the first one is taken that 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gguf
 import numpy as np
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
-from lmworks.kernels.weight_formats import GROUP, to_gguf
+from lmworks.kernels.weight_formats import GROUP, Quantised, gguf_kind, to_gguf
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ModelConfig, UnsupportedModel
@@ -27,6 +27,7 @@ from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
 Kind = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
+_ALIGNED = 32  # bytes, that the header and each tensor fill up
 _FILE_TYPES = {
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
@@ -51,16 +52,7 @@ def save_gguf(checkpoint: Checkpoint, path: str | Path, kind: Kind = "F16") -> P
     path = Path(path).absolute()
     if path.exists():
         raise FileExistsError(f"{path} exists already; choose another name, checkpoints are never overwritten")
-    config = checkpoint.config
-    metadata, architecture = write_config(config)
-    metadata |= write_tokenizer(checkpoint.required_tokenizer, config.embedding.vocabulary)
-    metadata["general.file_type"] = int(_FILE_TYPES[kind])
-    for key, value in {
-        "general.license": checkpoint.licence,
-        "tokenizer.chat_template": checkpoint.chat_template,
-    }.items():
-        if value is not None:
-            metadata[key] = value
+    metadata, architecture = _metadata_of(checkpoint, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -71,6 +63,14 @@ def save_gguf(checkpoint: Checkpoint, path: str | Path, kind: Kind = "F16") -> P
     return path
 
 
+def _metadata_of(checkpoint: Checkpoint, kind: Kind) -> tuple[dict[str, Any], Architecture]:
+    metadata, architecture = write_config(checkpoint.config)
+    metadata |= write_tokenizer(checkpoint.required_tokenizer, checkpoint.config.embedding.vocabulary)
+    metadata["general.file_type"] = int(_FILE_TYPES[kind])
+    further = {"general.license": checkpoint.licence, "tokenizer.chat_template": checkpoint.chat_template}
+    return metadata | {key: value for key, value in further.items() if value is not None}, architecture
+
+
 def _write(
     checkpoint: Checkpoint, path: Path, metadata: dict[str, Any], architecture: Architecture, kind: Kind
 ) -> None:
@@ -78,42 +78,72 @@ def _write(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for key, value in metadata.items():
         _add(writer, key, value)
-    tensors, stored = _layout(checkpoint, architecture), _blocks(checkpoint)
-    kinds = {name: _kind(name, shape, parts, stored, kind) for name, (shape, parts) in tensors.items()}
-    for name, (shape, _) in tensors.items():
-        block, size = GGML_QUANT_SIZES[kinds[name]]
+    stored = _whole_blocks(checkpoint)
+    if stored:
+        checkpoint.require_untrained()
+    tensors = _tensors(checkpoint, architecture, kind)
+    for name, tensor in tensors.items():
         dtype = np.dtype(np.float32)  # not used: the kind is given
-        writer.add_tensor_info(name, shape, dtype, prod(shape) // block * size, raw_dtype=kinds[name])
+        writer.add_tensor_info(name, tensor.shape, dtype, tensor.nbytes, raw_dtype=tensor.kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     floats = checkpoint.weights if stored else whole_weights(checkpoint.model)
-    for name, (shape, parts) in tensors.items():
+    for name, (shape, parts, there, _) in tensors.items():
         if name == "rope_freqs.weight":
             divisors = llama3_divisors(checkpoint.config)
             assert divisors is not None
             writer.write_tensor_data(divisors.numpy())
             continue
-        as_stored = all(stored.get(part, ("", None))[0] == kinds[name].name for part in parts)
-        own = [stored[part][1] if as_stored else floats[part].cpu() for part in parts]
+        as_stored = all(part in stored and gguf_kind(stored[part]) == there.name for part in parts)
+        own = [to_gguf(stored[part])[1] if as_stored else floats[part].cpu() for part in parts]
         rows = torch.cat(
             [to_file(part, given, checkpoint.config, architecture) for part, given in zip(parts, own, strict=True)]
         )
         if as_stored:
             writer.write_tensor_data(rows.numpy())
         else:
-            writer.write_tensor_data(gguf.quantize(rows.float().numpy().reshape(shape), kinds[name]))
+            writer.write_tensor_data(gguf.quantize(rows.float().numpy().reshape(shape), there))
     writer.flush()
     assert writer.fout is not None
     os.fsync(writer.fout[0].fileno())
     writer.close()
 
 
-_Layout = dict[str, tuple[tuple[int, ...], list[str]]]  # their name → its shape, and our parameters in it
+def gguf_bytes(checkpoint: Checkpoint, kind: Kind = "F16") -> int:
+    """Bytes of the file that `save_gguf` writes; the values of the weights, which may be on `meta`, are not read."""
+    metadata, architecture = _metadata_of(checkpoint, kind)
+    tensors = _tensors(checkpoint, architecture, kind)
+    # What the library adds, as long as what stands for it here.
+    metadata |= {"general.architecture": architecture.name, "general.quantization_version": 0}
+    header = 24 + sum(12 + len(key.encode()) + _value_bytes(value) for key, value in metadata.items())
+    header += sum(24 + len(name.encode()) + 8 * len(tensor.shape) for name, tensor in tensors.items())
+    return sum(-(-size // _ALIGNED) * _ALIGNED for size in (header, *(tensor.nbytes for tensor in tensors.values())))
 
 
-def _layout(checkpoint: Checkpoint, architecture: Architecture) -> _Layout:
-    layout: _Layout = {}
+def _value_bytes(value: Any) -> int:
+    match value:
+        case bool():
+            return 1
+        case int() | float():
+            return 4
+        case str():
+            return 8 + len(value.encode())
+        case _:
+            return 12 + sum(map(_value_bytes, value))
+
+
+class _FileTensor(NamedTuple):
+    """A tensor of the file: its shape, our parameters in it, and how it is stored."""
+
+    shape: tuple[int, ...]
+    parts: list[str]
+    kind: GGMLQuantizationType
+    nbytes: int
+
+
+def _tensors(checkpoint: Checkpoint, architecture: Architecture, kind: Kind) -> dict[str, _FileTensor]:
+    layout: dict[str, tuple[tuple[int, ...], list[str]]] = {}
     divisors = llama3_divisors(checkpoint.config)
     if divisors is not None:
         layout["rope_freqs.weight"] = (tuple(divisors.shape), [])
@@ -124,25 +154,24 @@ def _layout(checkpoint: Checkpoint, architecture: Architecture) -> _Layout:
         else:
             shape = (shape[0] + place.shape[0], *place.shape[1:])
         layout[place.theirs] = (shape, [*parts, ours])
-    return layout
+    stored, tensors = _whole_blocks(checkpoint), dict[str, _FileTensor]()
+    for name, (shape, parts) in layout.items():
+        there = _kind(name, shape, [gguf_kind(stored[part]) if part in stored else kind for part in parts])
+        block, size = GGML_QUANT_SIZES[there]
+        tensors[name] = _FileTensor(shape, parts, there, prod(shape) // block * size)
+    return tensors
 
 
-def _blocks(checkpoint: Checkpoint) -> dict[str, tuple[str, torch.Tensor]]:
-    """The quantised matrices that are whole blocks: the name of the type, and the blocks."""
-    weights = checkpoint.weights
-    quantised = weights.quantised if isinstance(weights, QuantisedWeights) else {}
-    if quantised:
-        checkpoint.require_untrained()
-    return {name: to_gguf(matrix) for name, matrix in quantised.items() if matrix.columns % GROUP == 0}
+def _whole_blocks(checkpoint: Checkpoint) -> dict[str, Quantised]:
+    """The quantised matrices that are whole blocks."""
+    quantised = checkpoint.weights.quantised if isinstance(checkpoint.weights, QuantisedWeights) else {}
+    return {name: matrix for name, matrix in quantised.items() if matrix.columns % GROUP == 0}
 
 
-def _kind(
-    name: str, shape: tuple[int, ...], parts: list[str], stored: Mapping[str, tuple[str, torch.Tensor]], kind: Kind
-) -> GGMLQuantizationType:
+def _kind(name: str, shape: tuple[int, ...], kinds: Sequence[str]) -> GGMLQuantizationType:
     if len(shape) == 1 or name in ("position_embd.weight", "rope_freqs.weight") or "ffn_gate_inp" in name:
         return GGMLQuantizationType.F32
-    kinds = {stored[part][0] if part in stored else kind for part in parts}
-    wanted = GGMLQuantizationType[kinds.pop() if len(kinds) == 1 else "F16"]
+    wanted = GGMLQuantizationType[kinds[0] if len(set(kinds)) == 1 else "F16"]
     return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
 
 

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from lmworks.model.config import UnsupportedModel
 from lmworks.tokenizer.tokenizer_folder import read_json
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+SHARD = 5 * 10**9  # bytes of a file, at most, unless one tensor is larger
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 Readers = Mapping[str, Callable[[], Tensor]]
@@ -78,12 +80,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], sizes: Mapping[st
     `sizes` are the tensors' bytes, so that a shard is read from `tensors` no sooner than it is written. A tensor above
     `shard_size` gets a file to itself.
     """
-    shards: list[list[str]] = [[]]
-    for name, size in sizes.items():
-        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > shard_size:
-            shards.append([])
-        shards[-1].append(name)
-    weight_map: dict[str, str] = {}
+    shards, weight_map = _shards(sizes, shard_size), dict[str, str]()
     for number, names in enumerate(shards, start=1):
         file = SAFETENSORS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         write_tensor_file({name: tensors[name] for name in names}, folder / file, {"format": "pt"})
@@ -91,6 +88,31 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], sizes: Mapping[st
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
         write_json(folder / f"{SAFETENSORS}.index.json", index)
+
+
+def _shards(sizes: Mapping[str, int], shard_size: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > shard_size:
+            shards.append([])
+        shards[-1].append(name)
+    return shards
+
+
+def tensor_file_bytes(tensors: Mapping[str, Tensor], shard_size: int = SHARD) -> int:
+    """Bytes of the safetensors that `write_tensors` writes of these tensors, which may be on the device `meta`."""
+    total, kinds = 0, {torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.bfloat16: "BF16"}
+    kinds[torch.float16] = "F16"  # in this order the library puts a file's tensors, and those of a dtype by name
+    for names in _shards({name: tensor.nbytes for name, tensor in tensors.items()}, shard_size):
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name in sorted(names, key=lambda name: (list(kinds).index(tensors[name].dtype), name)):
+            start, end = end, end + tensors[name].nbytes
+            shape = list(tensors[name].shape)
+            header[name] = {"dtype": kinds[tensors[name].dtype], "shape": shape, "data_offsets": [start, end]}
+        size = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+        total += 8 + -(-size // 8) * 8 + end
+    return total
 
 
 def write_tensor_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:

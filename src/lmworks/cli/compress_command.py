@@ -68,7 +68,9 @@ def compress(
 
     `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per
     byte on before and after, with paired intervals. `--budget 80MB` gives each matrix 4, 8 or 16 bits, by how much the
-    loss suffers when it is rounded.
+    loss suffers when it is rounded. A file of conversations among `--data`, those that the model was tuned on, is
+    calibrated on too, and answered before and after. A fine-tune of a quantised base, as the pulled ones are, may be
+    rounded away: how much of it is left is measured, and less than `minimum_survival` is refused.
 
     The folder holds `model.gguf`, which the engine and llama.cpp run; with `--set format=compressed-tensors
     --set grid.symmetric=true` a folder that transformers and vLLM load; `report.html` and `manifest.json`.
@@ -123,6 +125,7 @@ def _recipe(
     from lmworks.config import ConfigError, assign, parse_assignment
     from lmworks.recipe import Recipe, check_stage
 
+    data, rows = _divided(data)
     limit: dict[str, Any] = {} if budget is None else {"budget": _bytes(budget)}
     tables: dict[str, tuple[str, dict[str, Any]]] = {name: _method(name) for name in methods}
     trained = [name for name, (use, _) in tables.items() if use in _TRAINED]
@@ -137,6 +140,7 @@ def _recipe(
         raise ConfigError(("budget",), f"{', '.join(others)} takes no budget: {small}")
     for use, table in tables.values():
         table |= limit | ({} if use == "compress.distil" else {"base": model})
+        table |= {"rows": rows} if rows and use == "compress.quantise" else {}
         if use in _TRAINED:
             assign(table, _TRAINED[use], minutes)
     compared: dict[str, Any] = {"base": model} | limit
@@ -152,7 +156,6 @@ def _recipe(
         """Add a stage, whose settings begin with `key`."""
         stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}, path=(key,)))
 
-    _check_texts(data)
     stages: list[Any] = []
     if data:
         spec("texts", "data.read", {"sources": data}, [], "data")
@@ -184,18 +187,23 @@ def _method(name: str) -> tuple[str, dict[str, Any]]:
     return copy.deepcopy(_METHODS[name])
 
 
-def _check_texts(sources: list[str]) -> None:
-    """ConfigError for a file of rows, which have no text of their own."""
+def _divided(sources: list[str]) -> tuple[list[str], list[str]]:
+    """Documents, and files of conversations; ConfigError for a file of other rows, which have no text of their own."""
     from lmworks.config import ConfigError
     from lmworks.data.conversations import columns_of, rows_of
 
+    rows = list[str]()
     for path in map(Path, sources):
         if path.suffix in (".jsonl", ".parquet") and path.is_file():
             where, row = next(rows_of(path), ("", {"text": ""}))
-            if "text" not in (columns := columns_of(row, where)):
+            columns = columns_of(row, where)
+            if "messages" in columns or {"prompt", "completion"} <= columns.keys():
+                rows.append(str(path))
+            elif "text" not in columns:
                 raise ConfigError(
                     ("data",), f"{path} has rows of {', '.join(columns)}: name documents, or rows with a column text"
                 )
+    return [source for source in sources if source not in rows], rows
 
 
 def _bytes(text: str) -> int:

@@ -51,10 +51,12 @@ class CalibrationText:
         return {"tokens": self.ids.numel(), "sequences": len(self.ids), "documents": list(self.documents)}
 
 
-def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: CalibrationConfig) -> CalibrationText:
-    """Pieces of `config.length` tokens of the texts, in an order of the seed: so much of the beginning of each that all
-    are in it, or that there are enough; more of each where all are too few. Fewer tokens than one piece are a shorter
-    one. ValueError where there is no text."""
+def read_calibration(
+    texts: Sequence[str | Sequence[int]], tokenizer: Tokenizer, config: CalibrationConfig
+) -> CalibrationText:
+    """Pieces of `config.length` tokens of the texts, or of their ids, in an order of the seed: so much of the beginning
+    of each that all are in it, or that there are enough; more of each where all are too few. Fewer tokens than one
+    piece are a shorter one. ValueError where there is no text."""
     texts = [text for text in texts if text]
     if not texts:
         raise ValueError(
@@ -67,10 +69,11 @@ def read_calibration(texts: Sequence[str], tokenizer: Tokenizer, config: Calibra
     for place in Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts))).tolist():
         if len(ids) >= wanted:
             break
-        found = [start, *tokenizer.encode(texts[place])]
+        text = texts[place]
+        found = [start, *tokenizer.encode(text)] if isinstance(text, str) else list(text)
         ids += found[:most]
         rest += found[most:]
-        documents.append(hashlib.sha256(texts[place].encode("utf-8", "surrogatepass")).hexdigest())
+        documents.append(hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest())
     ids = (ids + rest)[:wanted]
     length = min(config.length, len(ids))
     rows = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)

@@ -166,6 +166,8 @@ class QuantiseConfig(QuantisedFileConfig):
     calibration  The texts that activations are measured on.
     held_out     Share of the documents that no calibration sees, chosen by their hashes: to measure on.
     requantise   Round weights that are quantised already a second time.
+    rows         Files of the rows that the model was tuned on: calibrated on, and answered before and after.
+    minimum_survival  Least share that is to be left of a fine-tune of a quantised base; 0: any.
     """
 
     method: QuantisationMethod = field(default_factory=GPTQConfig)
@@ -173,6 +175,8 @@ class QuantiseConfig(QuantisedFileConfig):
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     held_out: float = 0.2
     requantise: bool = False
+    rows: tuple[str, ...] = ()
+    minimum_survival: float = 0.8
 
     def __post_init__(self) -> None:
         QuantisedFileConfig.__post_init__(self)

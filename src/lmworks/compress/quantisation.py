@@ -28,6 +28,7 @@ from lmworks.compress.config import (
     SmoothQuantConfig,
 )
 from lmworks.compress.gptq import gptq_matrix
+from lmworks.compress.survival import Survival, base_weights, check_survival, survival
 from lmworks.compress.weight_grid import fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
@@ -47,43 +48,54 @@ class Quantisation:
     errors  |ΔW x|² / |W x|² of each layer on what the calibration saw; without one, |ΔW|² / |W|².
     inputs  statistics of each layer's inputs, without second moments.
     seen    the calibration text, for a manifest.
+    left    what is left of a fine-tune in each matrix that it changed, where its base was quantised.
+    unmeasured  why that was not measured; "" where it was, or there is nothing to measure.
     """
 
     checkpoint: Checkpoint
     errors: Mapping[str, float]
     inputs: Mapping[str, InputStatistics] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=dict)
+    left: Mapping[str, Survival] = field(default_factory=dict)
+    unmeasured: str = ""
 
 
 def quantise(
     checkpoint: Checkpoint,
     config: QuantiseConfig,
-    texts: Sequence[str] = (),
+    texts: Sequence[str | Sequence[int]] = (),
     grids: Grids | None = None,
     progress: Report = no_report,
 ) -> Quantisation:
     """The checkpoint with its projections rounded by `config.method`, its embedding and head to `embedding_format`.
 
-    texts  to calibrate on; `rtn` needs none.
+    texts  to calibrate on, or their ids; `rtn` needs none.
     grids  of each layer, by its name; default: `config.grid` for all.
 
     ValueError where the weights are quantised already (unless `config.requantise`), an adapter stands beside them, or
-    the method needs a text and there is none.
+    the method needs a text and there is none; and where less than `config.minimum_survival` is left of a fine-tune.
     """
     check_floats(checkpoint, config.requantise)
+    (base, unmeasured), left = base_weights(checkpoint), dict[str, Survival]()
     method, text = config.method, None
     if not isinstance(method, RoundConfig):
         text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)
-    model = float_copy(checkpoint.model)
+    model, weights = float_copy(checkpoint.model), checkpoint.model.state_dict()
     chosen = dict.fromkeys(linears(model), config.grid) if grids is None else grids
     stored: dict[str, Quantised] = {}
     errors: dict[str, float] = {}
     inputs: dict[str, InputStatistics] = {}
 
+    def measure(name: str, scaled: Tensor, matrix: Quantised, moment: Tensor | None = None) -> None:
+        if name in base and (share := survival(base[name], weights[name], scaled, dequantise(matrix), moment)):
+            left[name] = share
+
     def round_all(layers: Mapping[str, nn.Linear], statistics: Mapping[str, InputStatistics]) -> None:
         for name, layer in layers.items():
             if (grid := chosen[name]) is not None:
-                matrix, errors[name] = _round(layer.weight, grid, statistics.get(name), method)
+                seen = statistics.get(name)
+                matrix, errors[name] = _round(layer.weight, grid, seen, method)
+                measure(f"{name}.weight", layer.weight, matrix, seen and seen.second_moment)
                 stored[f"{name}.weight"] = matrix
                 layer.weight.copy_(dequantise(matrix))
 
@@ -98,7 +110,12 @@ def quantise(
             round_all(block.linears(), statistics)
             progress(block.number + 1, len(model.config.stacks[-1].blocks), "blocks")
     smaller = quantised_checkpoint(checkpoint, stored, model.state_dict(), config.embedding_format)
-    return Quantisation(smaller, errors, inputs, {} if text is None else text.seen())
+    assert isinstance(smaller.weights, QuantisedWeights)
+    for name, matrix in smaller.weights.quantised.items():
+        if name in _TABLES:
+            measure(name, weights[name], matrix)
+    check_survival(left, checkpoint, config.minimum_survival)
+    return Quantisation(smaller, errors, inputs, {} if text is None else text.seen(), left, unmeasured)
 
 
 def quantised_checkpoint(

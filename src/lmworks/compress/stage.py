@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult, hash_fraction
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_fraction, hash_json
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration
 from lmworks.compress.config import (
@@ -26,12 +26,14 @@ from lmworks.compress.quantisation import Grids, Quantisation, check_floats, flo
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import check_structure, prune_structure
+from lmworks.compress.survival import answers_section, survival_section, total
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
 from lmworks.corpus.documents import DOCUMENTS, corpus_shards
+from lmworks.data.conversations import Dialogue, conversation_files, read_dialogues, turns_of
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.compressed_tensors import check_layers, packed_tensors
 from lmworks.model.config import FeedForward
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.download import base_of_adapter, digest_of_model, located
 from lmworks.model.huggingface import to_their_names, write_config
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.quantised_weights import QuantisedWeights
@@ -49,7 +51,18 @@ _SHOWN = 8  # layers
 
 def load_base(config: Any, context: StageContext) -> Checkpoint:
     """The checkpoint to compress, each weight as it is stored. ValueError as of `check_base`."""
-    checkpoint = load(find_base(config.base, context), "stored")
+    return _checked(find_base(config.base, context), config)
+
+
+def _checked(path: Path, config: Any) -> Checkpoint:
+    if base_of_adapter(path) is not None:
+        merged = f"{path.name}-merged"
+        raise ValueError(
+            f"{path} is an adapter, and what is made smaller is a whole model: merge it into its base first, by\n"
+            f"  python -c 'import lmworks; lmworks.load(\"{path}\").save(\"{merged}\")'\n"
+            f"and give {merged}; in a recipe, set merge=true in train.finetune"
+        )
+    checkpoint = load(path, "stored")
     check_base(checkpoint, config)
     return checkpoint
 
@@ -96,7 +109,9 @@ def check(config: Any, base: Path) -> None:
     """Before any stage with a `base` runs: LookupError or FileNotFoundError when that is not there, ValueError as of
     `check_base`."""
     if config.base:
-        check_base(load(located(config.base, base), "stored"), config)
+        _checked(located(config.base, base), config)
+    if isinstance(config, QuantiseConfig):
+        _rows(config, base)
 
 
 def check_base(checkpoint: Checkpoint, config: Any) -> None:
@@ -111,8 +126,14 @@ def check_base(checkpoint: Checkpoint, config: Any) -> None:
 
 
 def outside_digest(config: Any, base: Path) -> str:
-    """SHA-256 of the files of the base that the config names."""
-    return digest_of_model(located(config.base, base)) if config.base else ""
+    """SHA-256 of the files of the base, and of rows, that the config names."""
+    model = digest_of_model(located(config.base, base)) if config.base else ""
+    rows = conversation_files(config.rows, base, rows="rows") if getattr(config, "rows", ()) else []
+    return hash_json([model, [hash_file(path) for path in rows]]) if rows else model
+
+
+def _rows(config: QuantiseConfig, base: Path) -> list[Dialogue]:
+    return [row for _, row in read_dialogues(conversation_files(config.rows, base, rows="rows"))] if config.rows else []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -123,7 +144,9 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     """Post-training quantisation of the checkpoint of the one input, or `config.base`, calibrated on the documents of
     the others. ValueError as of `quantisation.quantise`, and for a budget that no file keeps to."""
     checkpoint = load_base(config, context)
-    texts, grids, sections = split_texts(context.inputs, config.held_out)[0], None, list[Section]()
+    rows, grids, sections = _rows(config, context.base), None, list[Section]()
+    texts: list[str | Sequence[int]] = [*split_texts(context.inputs, config.held_out)[0]]
+    texts += [checkpoint.chat.render(turns_of(row)[0], tools=row.tools).ids for row in rows]
     if config.budget is not None:
         choices, grids = _under_budget(checkpoint, config, config.budget, texts, context.progress)
         sections.append(_bits_section(choices, grids, config.budget))
@@ -131,11 +154,17 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     write(found.checkpoint, context.output, config.format)
     sections += [ranges_section(found.inputs)] if found.inputs else []
     metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
+    if found.left or found.unmeasured:
+        sections.insert(0, survival_section(found.left, checkpoint, found.unmeasured))
+        metrics |= {"survival": total([one.measured for one in found.left.values()])} if found.left else {}
+    if rows:
+        section, metrics["answered_as_before"] = answers_section(rows, checkpoint, found.checkpoint)
+        sections.insert(0, section)
     return StageResult(metrics, (_weights_section(found, config, grids), *sections))
 
 
 def _under_budget(
-    checkpoint: Checkpoint, config: QuantiseConfig, budget: int, texts: Sequence[str], progress: Report
+    checkpoint: Checkpoint, config: QuantiseConfig, budget: int, texts: Sequence[str | Sequence[int]], progress: Report
 ) -> tuple[list[Choice], Grids]:
     """Choices of the matrices, and the grid of each layer for a file of at most `budget` bytes."""
     text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lmworks.artefact import hash_json, publish, write_json, write_text
 from lmworks.model.compressed_tensors import QUANTIZATION, is_packed, packed_tensors, unpacked_weights
 from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
-from lmworks.model.download import MODELS, locate, weights_path
+from lmworks.model.download import MODELS, digest_of_model, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
 from lmworks.model.quantised_weights import QuantisedWeights
@@ -33,6 +33,7 @@ from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE, read_chat_template
 
 DType = torch.dtype | Literal["stored"]
 _TOKENIZER_FILES = ("tokenizer*", "*.model", "vocab*", "merges.txt", "*.tiktoken")
+_BASE = "quantised_base"  # in config.json: `Checkpoint.quantised`
 _HASHED_AT_ONCE = 1 << 20  # values: converting a whole embedding to float32 would cost its size twice over
 
 
@@ -47,6 +48,8 @@ class Checkpoint:
     max_length    longest text in tokens: the context length, or what an embedding model was trained on.
     published     the config.json that was loaded; what we do not use of it is saved again.
     generation    generation_config.json, saved again as it is.
+    quantised     the quantised checkpoint that the weights were read from, or that they were before they were trained:
+                  its `name` and `path`, and once it was saved its `sha256`. Kept in config.json, as `quantised_base`.
     """
 
     config: ModelConfig
@@ -58,6 +61,7 @@ class Checkpoint:
     licence: str | None
     published: Mapping[str, Any] | None = None
     generation: Mapping[str, Any] = field(default_factory=dict)
+    quantised: Mapping[str, str] | None = None
     dtype: torch.dtype | None = torch.float32
     device: torch.device | str = "cpu"
 
@@ -190,7 +194,8 @@ def load(
         _check_rows(model.config, model.tokenizer)
         return Checkpoint(
             model.config, model.weights, model.tokenizer, model.chat_template, model.config.context_length,
-            str(source), model.licence, dtype=target, device=device,
+            str(source), model.licence, quantised=_named(source, path) if model.weights.quantised else None,
+            dtype=target, device=device,
         )  # fmt: skip
     raise FileNotFoundError(
         f"cannot load {source!s}: give one of the names {', '.join(MODELS)}, a Hugging Face folder, or a .gguf file"
@@ -208,6 +213,7 @@ def assemble(
     licence: str | None = None,
     published: Mapping[str, Any] | None = None,
     generation: Mapping[str, Any] | None = None,
+    quantised: Mapping[str, str] | None = None,
     dtype: DType = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Checkpoint:
@@ -222,7 +228,7 @@ def assemble(
     max_length = min(max_length or config.context_length, config.context_length)
     checkpoint = Checkpoint(
         config, weights, tokenizer, chat_template, max_length, source, licence, published, generation or {},
-        None if dtype == "stored" else dtype, device,
+        quantised, None if dtype == "stored" else dtype, device,
     )  # fmt: skip
     if isinstance(weights, QuantisedWeights):
         return checkpoint
@@ -280,7 +286,8 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     pool, max_length = read_pooling(folder)
     try:
         packed = is_packed(document)
-        document = {name: value for name, value in document.items() if name != QUANTIZATION or not packed}
+        quantised = _named(source, folder) if packed else document.get(_BASE)
+        document = {name: document[name] for name in document if name != _BASE and (name != QUANTIZATION or not packed)}
         config, stored = read_config(document, pool), read_weights(folder, pickle)
         config = family_of(document["model_type"]).stored(config, stored.keys())
         weights = (unpacked_weights if packed else to_our_names)(config, document, stored)
@@ -295,8 +302,13 @@ def _load_folder(folder: Path, source: str, dtype: DType, device: torch.device |
     return assemble(
         config, weights, tokenizer, read_chat_template(folder),
         max_length=max_length, source=source, licence=_licence(folder), published=document, generation=generation,
-        dtype=dtype, device=device,
+        quantised=quantised, dtype=dtype, device=device,
     )  # fmt: skip
+
+
+def _named(source: str | Path, path: Path) -> dict[str, str]:
+    pulled = (name for name, model in MODELS.items() if (path.parent.name, path.name) == (name, model.entry))
+    return {"name": next(pulled, str(source)), "path": str(path.absolute())}
 
 
 def is_gguf(path: Path) -> bool:
@@ -316,6 +328,9 @@ def _write(checkpoint: Checkpoint, folder: Path, shard_size: int, packed: bool) 
         write_tensors(folder, tensors, {name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
         document |= {QUANTIZATION: quantization, "dtype": "bfloat16"}
     else:
+        if (base := checkpoint.quantised) is not None:
+            digest = {"sha256": digest_of_model(Path(base["path"]))} if Path(base["path"]).exists() else {}
+            document[_BASE] = digest | dict(base)
         write_weights(folder, checkpoint.model, document, shard_size)
         document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
     generation = dict(checkpoint.generation)

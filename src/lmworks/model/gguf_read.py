@@ -55,6 +55,11 @@ class GgufWeights(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def quantised(self) -> bool:
+        """Whether a tensor is stored in blocks."""
+        return any(GGML_QUANT_SIZES[tensor.kind][0] > 1 for tensor in self._file.tensors.values())
+
     def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """One parameter, dequantised straight to `dtype`."""
         place = self._places[name]

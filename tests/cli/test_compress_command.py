@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import lmworks
 from command_line import refused, run
 from gguf_cases import CONFIGS, random_checkpoint
+from lmworks.adapt.adapter import add_adapter, save_adapter
+from lmworks.adapt.config import IA3Config
 from lmworks.artefact import StageContext, read_manifest
 from lmworks.build import run_alone
 from lmworks.compress import compression_report
@@ -100,6 +104,26 @@ def test_what_cannot_be_made_is_refused_before_it_begins(folder):
         said = refused("compress", "small.gguf", *data, "--method", method, "--out", "never", cwd=folder)
         assert "quantised already" in said and "stage" not in said
     assert not (folder / "never").exists()
+
+
+def test_rows_that_a_model_was_tuned_on_are_calibrated_on_and_answered_before_and_after(folder, tmp_path):
+    rows = [{"prompt": f"When is day {number}?", "completion": "Soon."} for number in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ask = ("compress", "base", "--data", tmp_path / "rows.jsonl", *SETTINGS[:4], "--out", tmp_path / "small")
+    said = " ".join(run(*ask, "--method", "gptq", "--set", "grid.bits=8", cwd=folder).split())
+    metrics = read_manifest(tmp_path / "small").metrics
+    assert len(metrics["calibration"]["documents"]) == 12
+    assert f"{round(12 * metrics['answered_as_before'])} of 12 rows" in said
+    assert "Answers before and after" in (tmp_path / "small" / "report.html").read_text()
+
+
+def test_an_adapter_is_refused_with_the_command_that_merges_it(folder, tmp_path):
+    checkpoint, method = lmworks.load(folder / "base"), IA3Config()
+    save_adapter(tmp_path / "tuned", add_adapter(checkpoint.model, method), method, checkpoint)
+    said = refused("compress", tmp_path / "tuned", "--method", "rtn", "--out", "never", cwd=folder)
+    (command,) = re.findall(r"python -c '(.*)'", said)
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert lmworks.load(tmp_path / "tuned-merged").config == checkpoint.config
 
 
 def test_a_comparison_that_was_cut_off_measures_no_model_twice(folder, tmp_path, monkeypatch):

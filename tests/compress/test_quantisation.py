@@ -19,8 +19,9 @@ from lmworks.compress.config import (
     RoundConfig,
     SmoothQuantConfig,
 )
-from lmworks.compress.quantisation import quantise
+from lmworks.compress.quantisation import float_copy, quantise
 from lmworks.compress.stage import file_bytes
+from lmworks.compress.survival import total
 from lmworks.generate.engine import Engine
 from lmworks.kernels.weight_formats import Quantised
 from lmworks.model.config import UnsupportedModel
@@ -125,3 +126,31 @@ def test_quantised_weights_and_adapters_are_refused_with_what_is_possible(tiny_t
     assert lmworks.load(save_gguf(checkpoint, tmp_path / "f16.gguf")) and compressed(checkpoint, "rtn")
     with pytest.raises(ValueError, match="no calibration text"):
         quantise(checkpoint, QuantiseConfig())
+
+
+def test_a_fine_tune_of_a_quantised_base_is_not_rounded_away_unasked(tiny_tokenizer, tmp_path):
+    """Small changes of weights that lie on the levels of 4 bits, merged and saved."""
+    base = save_gguf(compressed(random_checkpoint(CONFIGS["llama"], tiny_tokenizer), "gptq").checkpoint, tmp_path / "b")
+    checkpoint, generator = lmworks.load(base), torch.Generator().manual_seed(1)
+    model, whole, before = float_copy(checkpoint.model), {}, dict(checkpoint.weights)
+    for name, layer in linears(model).items():
+        whole[f"{name}.weight"] = 0.004 * torch.randn(layer.weight.shape, generator=generator)
+        layer.weight.data += whole[f"{name}.weight"]
+    tuned = lmworks.load(checkpoint.with_model(model).save(tmp_path / "once"))
+    tuned = lmworks.load(tuned.save(tmp_path / "twice"))  # saved again, it is still known
+    grids, shares = {"same": GridConfig(4), "others": GridConfig(4, symmetric=True), "finer": GridConfig(8)}, {}
+    for name, grid in grids.items():
+        config = QuantiseConfig(method=RoundConfig(), grid=grid, minimum_survival=0)
+        made = quantise(tuned, config)
+        changes = [(made.checkpoint.weights[key] - before[key], change) for key, change in whole.items()]
+        projected = sum((left * change).sum() for left, change in changes) / sum(c.square().sum() for _, c in changes)
+        shares[name] = total(made.left.values())
+        assert shares[name] == pytest.approx(float(projected), abs=1e-4)
+    assert shares["same"] < 0.5 and shares["others"] > 0.8 and shares["finer"] > 0.95
+    with pytest.raises(ValueError, match=r"(?s)of the fine-tune is left.*grid\.symmetric=true"):
+        quantise(tuned, QuantiseConfig(method=RoundConfig(), grid=grids["same"]))
+    aligned = {"method": AWQConfig(), "calibration": CALIBRATION, "minimum_survival": 0}
+    scaled = quantise(tuned, QuantiseConfig(grid=GridConfig(8), **aligned), TEXTS)
+    assert total(scaled.left.values()) == pytest.approx(1, abs=0.02)  # whatever the columns were scaled by
+    base.unlink()
+    assert str(base) in quantise(tuned, QuantiseConfig(method=RoundConfig())).unmeasured

@@ -191,12 +191,13 @@ def _divided(sources: list[str]) -> tuple[list[str], list[str]]:
     """Documents, and files of conversations; ConfigError for a file of other rows, which have no text of their own."""
     from lmworks.config import ConfigError
     from lmworks.data.conversations import columns_of, rows_of
+    from lmworks.data.row_formats import trl_columns
 
     rows = list[str]()
     for path in map(Path, sources):
         if path.suffix in (".jsonl", ".parquet") and path.is_file():
             where, row = next(rows_of(path), ("", {"text": ""}))
-            columns = columns_of(row, where)
+            columns, _ = trl_columns(columns_of(row, where), where)
             if "messages" in columns or {"prompt", "completion"} <= columns.keys():
                 rows.append(str(path))
             elif "text" not in columns:

@@ -28,7 +28,7 @@ from lmworks.compress.config import (
     SmoothQuantConfig,
 )
 from lmworks.compress.gptq import gptq_matrix
-from lmworks.compress.survival import Survival, base_weights, check_survival, survival
+from lmworks.compress.survival import Share, base_weights, check_survival, survival
 from lmworks.compress.weight_grid import fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
@@ -56,7 +56,7 @@ class Quantisation:
     errors: Mapping[str, float]
     inputs: Mapping[str, InputStatistics] = field(default_factory=dict)
     seen: Mapping[str, Any] = field(default_factory=dict)
-    left: Mapping[str, Survival] = field(default_factory=dict)
+    left: Mapping[str, Share] = field(default_factory=dict)
     unmeasured: str = ""
 
 
@@ -76,7 +76,7 @@ def quantise(
     the method needs a text and there is none; and where less than `config.minimum_survival` is left of a fine-tune.
     """
     check_floats(checkpoint, config.requantise)
-    (base, unmeasured), left = base_weights(checkpoint), dict[str, Survival]()
+    (base, unmeasured), left = base_weights(checkpoint), dict[str, Share]()
     method, text = config.method, None
     if not isinstance(method, RoundConfig):
         text = read_calibration(texts, checkpoint.required_tokenizer, config.calibration)

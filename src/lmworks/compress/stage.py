@@ -26,7 +26,7 @@ from lmworks.compress.quantisation import Grids, Quantisation, check_floats, flo
 from lmworks.compress.quantisation import quantise as quantise_checkpoint
 from lmworks.compress.sparsity import sparsify
 from lmworks.compress.structured_pruning import check_structure, prune_structure
-from lmworks.compress.survival import answers_section, survival_section, total
+from lmworks.compress.survival import answers_section, total
 from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping
 from lmworks.corpus.documents import DOCUMENTS, corpus_shards
 from lmworks.data.conversations import Dialogue, conversation_files, read_dialogues, turns_of
@@ -59,7 +59,7 @@ def _checked(path: Path, config: Any) -> Checkpoint:
         merged = f"{path.name}-merged"
         raise ValueError(
             f"{path} is an adapter, and what is made smaller is a whole model: merge it into its base first, by\n"
-            f"  python -c 'import lmworks; lmworks.load(\"{path}\").save(\"{merged}\")'\n"
+            f'  python -c \'import lmworks; lmworks.load("{path}").save("{merged}")\'\n'
             f"and give {merged}; in a recipe, set merge=true in train.finetune"
         )
     checkpoint = load(path, "stored")
@@ -154,9 +154,7 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     write(found.checkpoint, context.output, config.format)
     sections += [ranges_section(found.inputs)] if found.inputs else []
     metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
-    if found.left or found.unmeasured:
-        sections.insert(0, survival_section(found.left, checkpoint, found.unmeasured))
-        metrics |= {"survival": total([one.measured for one in found.left.values()])} if found.left else {}
+    metrics |= {"survival": total(found.left.values())} if found.left else {}
     if rows:
         section, metrics["answered_as_before"] = answers_section(rows, checkpoint, found.checkpoint)
         sections.insert(0, section)
@@ -265,7 +263,10 @@ def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids |
     rows = []
     for kind, pairs in kinds.items():
         mean, (largest, name) = sum(error for error, _ in pairs) / len(pairs), max(pairs)
-        rows.append((kind, len(pairs), f"{100 * mean:.2g} %", f"{100 * largest:.2g} %", name))
+        rows.append([kind, len(pairs), f"{100 * mean:.2g} %", f"{100 * largest:.2g} %", name])
+        if found.left:
+            shares = [found.left[f"{name}.weight"] for _, name in pairs if f"{name}.weight" in found.left]
+            rows[-1].append(f"{total(shares):.3f}" if shares else "unchanged")
     parameters = sum(tensor.numel() for tensor in weights.values())
     widths = {config.grid.bits} if grids is None else {16 if grid is None else grid.bits for grid in grids.values()}
     bits = f"{' and '.join(map(str, sorted(widths)))} bits"
@@ -280,7 +281,14 @@ def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids |
     if found.seen:
         measured = f"outputs on {found.seen['tokens']:,} calibration tokens of {len(found.seen['documents'])} documents"
     caption = f"Squared error of their {measured}, as a share of the sum of squares"
-    return Section("Quantisation", text, (Table(("layers", "count", "mean", "largest", "of"), tuple(rows), caption),))
+    columns, alarms = ("layers", "count", "mean", "largest", "of"), tuple[str, ...]()
+    if found.left:
+        columns += ("left of the fine-tune",)
+        caption += "; and what is left of the change from the base to the fine-tuned model, in the same terms"
+        text += f" {total(found.left.values()):.1%} of the fine-tune is left: its base was quantised before."
+    elif found.unmeasured:
+        alarms = (f"what is left of the fine-tune was not measured: {found.unmeasured}",)
+    return Section("Quantisation", text, (Table(columns, tuple(map(tuple, rows)), caption),), alarms=alarms)
 
 
 def ranges_section(inputs: Mapping[str, InputStatistics]) -> Section:

@@ -150,8 +150,8 @@ def open(workspace: str | Path, version: str = PRODUCTION) -> System:  # noqa: A
 
 def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
     """The stage `evaluate.suite`: the tasks of a suite, asked of a model, or of a system where that is a workspace."""
-    path = Path(context.models["model"])
-    if not (path / CURRENT).is_file():
+    path = Path(context.models.get("model", ""))
+    if config.endpoint or not (path / CURRENT).is_file():
         return suite.evaluate(config, context)
     tasks = suite.read(config, context.base, suite.data_of(config, context))
     system = open(path)

@@ -14,10 +14,13 @@ from lmworks.evaluate.choice_metrics import accuracy, accuracy_by_byte, accuracy
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.model_responses import encoded
+from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import read_results
-from lmworks.evaluate.suite import evaluate, read, system_responses
+from lmworks.evaluate.suite import evaluate, outside_digest, read, system_responses
 from lmworks.evaluate.task import examples, read_tasks
+from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import load
+from lmworks.records import Scored
 from lmworks.workspace import content_hashes, read_current
 
 ROWS = [
@@ -237,6 +240,42 @@ def test_a_file_without_rows_is_refused(folder):
     write(folder, ROWS, TASK.replace("rows.jsonl", "*.jsonl"))
     with pytest.raises(ValueError, match="toy: none holds no rows"):
         read(config(), folder)
+
+
+def test_a_task_may_name_the_models_of_its_metrics(folder, tiny_folder, tiny_embedder_folder):
+    """Its values are those of the metric with the model as an object; a judge is one that was measured."""
+    text = TASK.replace('"choices"\n', '"generation"\n', 1).replace('choices = "options"\n', "").split("[shots]")[0]
+    text = text.replace('["acc", "acc_norm"]', '["answer-relevance", "json"]').replace('"right"', '"kind"')
+    write(folder, ROWS, text + f'encoder = "{tiny_embedder_folder}"\nmax_tokens = 8\n')
+    evaluate(config(), context(folder, tiny_folder))
+    encoder = TextEncoder(load(tiny_embedder_folder), weights="float32")
+    rows, _ = read_results(folder / "out")
+    expected = metric("answer-relevance", encoder=encoder).measure(
+        *zip(*((r.item, r.response) for r in rows), strict=True)
+    )
+    assert [row.values["answer-relevance"] for row in rows] == pytest.approx(expected)
+    assert {row.values["json"] for row in rows} == {0.0}
+    before = outside_digest(config(), folder)
+    assert outside_digest(config(encoder=str(tiny_folder)), folder) != before
+    write(folder, ROWS, text.replace("answer-relevance", "g-eval"))
+    with pytest.raises(ValueError, match="role judge"):
+        read(config(), folder)
+    with pytest.raises(ValueError, match="MODEL:RUBRIC:FOLDER"):
+        read(config(judge=str(tiny_folder)), folder)
+
+
+def test_tasks_without_their_files_can_be_skipped_and_stay_in_the_table(folder, tiny_folder):
+    (folder / "gone.toml").write_text(TASK.replace("toy", "gone").replace("rows.jsonl", "nothing.jsonl"), "utf-8")
+    both = ("--suite", "toy.toml", "--suite", "gone.toml", "--data", ".", "--set", "weights=float32")
+    assert "nothing.jsonl" in refused("eval", tiny_folder, *both, cwd=folder)
+    shown = run("eval", tiny_folder, *both, "--skip-missing", "--out", "made", cwd=folder)
+    assert [line.split()[2] for line in shown.splitlines() if line.startswith("gone")] == ["unscored"] * 2
+    rows, scores = read_results(folder / "made")
+    assert {row.task for row in rows} == {"toy"} and isinstance(scores["toy"]["acc"].score, Scored)
+    assert "nothing.jsonl" in str(scores["gone"]["acc"].score)
+    assert "nothing.jsonl" in (folder / "made" / "report.html").read_text("utf-8")
+    with pytest.raises(FileNotFoundError, match=r"nothing.jsonl"):
+        read(config(suite=("gone.toml",), skip_missing=True), folder)
 
 
 def test_a_system_has_no_ln_p(folder):

@@ -56,6 +56,7 @@ def test_a_schema_accepts_what_it_describes_and_nothing_is_fetched(monkeypatch):
     schema = json.dumps({"type": "object", "required": ["a"], "properties": {"a": {"type": "integer", "minimum": 1}}})
     cases = {'{"a": 2}': 1, 'so:\n```json\n{"a": 2}\n```': 1, '{"a": 0}': 0, '{"a": NaN}': 0, "[" * 100_000: 0, "": 0}
     assert {text: value("json-schema", text, schema) for text in cases} == cases
+    assert [value("json", text) for text in ("null", '```json\n{"a": 1}\n```', "NaN", "{a: 1}", "")] == [1, 1, 0, 0, 0]
     monkeypatch.setattr(socket, "socket", None)
     with pytest.raises(Exception, match=r"example\.org"):
         value("json-schema", "{}", '{"$ref": "https://example.org/schema.json"}')

@@ -27,6 +27,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.calls.append((self.path, body, self.headers.get("Authorization")))
         if body["model"] == "absent":
             self._send(404, b'{"error": "no such model"}')
+        elif body["model"] == "busy" and len(self.server.calls) < 3:
+            self._send(429 if len(self.server.calls) == 1 else 503, b"later")
         elif body["model"] == "broken":
             self._send(200, b"<html>")
         elif body.get("stream"):
@@ -230,6 +232,19 @@ def test_errors_say_what_the_endpoint_said(server: _Server) -> None:
         RemoteEngine(server.url, "broken").generate([_chat("hello")])
     with pytest.raises(RemoteError, match="3 log-probabilities for 4 tokens"):
         RemoteEngine(server.url, "model", log_probabilities=True).generate([Request((1,))])
+
+
+def test_a_busy_endpoint_is_asked_again_and_no_other(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("lmworks.generate.remote_engine.time.sleep", waits.append)
+    assert RemoteEngine(server.url, "busy").generate([_chat("hello")])[0].text == "hello"
+    assert len(server.calls) == 3 and 0 < waits[0] < waits[1]
+    server.calls.clear()
+    with pytest.raises(RemoteError, match="429"):
+        RemoteEngine(server.url, "busy", retries=0).generate([_chat("hello")])
+    with pytest.raises(RemoteError, match="404"):
+        RemoteEngine(server.url, "absent").generate([_chat("hello")])
+    assert len(server.calls) == 2
 
 
 def test_nobody_there() -> None:

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from lmworks.cli import eval_set_command
-from lmworks.cli.options import WORKSPACES, new_console
+from lmworks.cli.options import WORKSPACES, model_or_endpoint, new_console
 
 RUNS = WORKSPACES / "runs"
 
@@ -41,7 +41,7 @@ app.command()(eval_set_command.items)
 @app.command()
 def run(
     model: Annotated[
-        str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a workspace: its system.")
+        str, typer.Argument(help="A pulled model, a folder, a .gguf file, a workspace, or URL#NAME of an endpoint.")
     ],
     suite: Annotated[list[str], typer.Option(help="A built-in suite or task, or a TOML file; may be repeated.")],
     data: DataOption,
@@ -49,6 +49,9 @@ def run(
     shots: Annotated[int | None, typer.Option(min=0, help="Solved rows before each prompt.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: .lmworks/runs/MODEL-SUITE-N.")] = None,
     compare: Annotated[Path | None, typer.Option(help="An earlier run, to be compared with item by item.")] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out tasks whose files are not there; the table says which.")
+    ] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let tasks run what the model wrote.")] = False,
     critique: Annotated[
         bool, typer.Option("--critique", help="Add calibration, diversity, retrieval, exactness, consistency, bias.")
@@ -72,7 +75,7 @@ def run(
     from lmworks.evaluate.results import read_results
     from lmworks.report import print_sections
 
-    name = "-".join([Path(model).name, *(Path(one).stem for one in suite)])
+    name = "-".join([Path(model.rpartition("#")[2]).name, *(Path(one).stem for one in suite)])
     number = 1
     while out is None and (RUNS / f"{name}-{number}").exists():
         number += 1
@@ -82,10 +85,11 @@ def run(
         read_results(compare)
     settings = [f"suite={json.dumps(suite)}", f"data={json.dumps(str(data))}", f"limit={limit}"]
     settings += [] if shots is None else [f"shots={shots}"]
-    settings += ["allow_code=true"] if allow_code else []
-    settings += ["critique=true"] if critique else []
+    flags = {"allow_code": allow_code, "critique": critique, "skip_missing": skip_missing}
+    settings += [f"{name}=true" for name, chosen in flags.items() if chosen]
     console = new_console()
-    outcome = run_alone("evaluate.suite", out, [], [f"model={model}"], [*settings, *(overrides or [])], console)
+    models, endpoint = model_or_endpoint("model", model)
+    outcome = run_alone("evaluate.suite", out, [], models, [*settings, *endpoint, *(overrides or [])], console)
     print_sections(console, stage_sections(outcome))
     console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     if compare is not None:

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from lmworks import evaluate
-from lmworks.cli.options import new_console
+from lmworks.cli.options import model_or_endpoint, new_console
 
 app = typer.Typer(no_args_is_help=True, help="Language models as judges: measure one against people, and use it.")
 
 Rows = Annotated[Path, typer.Argument(help="JSON lines, a row each.", exists=True, dir_okay=False)]
 _RUBRICS = sorted(path.stem for path in Path(evaluate.__file__).with_name("rubrics").glob("*.toml"))
 Rubric = Annotated[str, typer.Option(help=f"{', '.join(_RUBRICS)}, or a TOML file.")]
-Model = Annotated[str, typer.Option(help="A pulled model, a Hugging Face folder or a .gguf file.")]
+Model = Annotated[str, typer.Option(help="A pulled model, a folder, a .gguf file, or URL#NAME of an endpoint.")]
 
 
 @app.command()
@@ -36,8 +36,9 @@ def calibrate(
     from lmworks.report import print_sections
 
     settings = {"rows": str(rows.resolve()), "rubric": rubric, "own": own}
-    named = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    print_sections(new_console(), stage_sections(run_alone("evaluate.judge", out, [], [f"judge={model}"], named)))
+    models, endpoint = model_or_endpoint("judge", model)
+    named = [*(f"{key}={json.dumps(value)}" for key, value in settings.items()), *endpoint]
+    print_sections(new_console(), stage_sections(run_alone("evaluate.judge", out, [], models, named)))
 
 
 @app.command()
@@ -53,10 +54,9 @@ def score(
 
     Example: `lmworks judge score rows.jsonl --rubric truthfulness --model smollm2-135m-instruct > verdicts.jsonl`
     """
-    from lmworks.adapt.adapted_checkpoint import load
     from lmworks.config import to_mapping
     from lmworks.evaluate import judge
-    from lmworks.generate.engine import Engine
+    from lmworks.generate.remote_engine import open_engine
 
     by = judge.rubric(rubric)
     given = [json.loads(line) for line in rows.read_text("utf-8").split("\n") if line.strip()]
@@ -64,7 +64,7 @@ def score(
     if calibration is None:
         caution = "nobody measured whether this judge is right: run `lmworks judge calibrate`, and give --calibration"
         typer.secho(caution, fg="yellow", err=True)
-    judged = judge.Judge(Engine(load(model)), by, calibration=calibration).judgements(given)
+    judged = judge.Judge(open_engine(model), by, calibration=calibration).judgements(given)
     for number, (row, found) in enumerate(zip(given, judged, strict=True), 1):
         line = {"id": row.get("id", number), **to_mapping(found)}
         if isinstance(found, judge.Judgement):

@@ -177,9 +177,10 @@ def main() -> None:
             app()
     except (
         ConfigError, RecipeError, LockedError, PullError, TrainingStoppedError, UnreachableError, ModuleNotFoundError,
-        OSError, ValueError, LookupError
+        OSError, ValueError, LookupError, RuntimeError
     ) as error:  # fmt: skip
-        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        ours = type(error).__module__.startswith("lmworks.")
+        if (isinstance(error, ModuleNotFoundError) and error.name) or (isinstance(error, RuntimeError) and not ours):
             raise  # a mistake: errors of ours say what to install, and name no module
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         # Names in it come from documents, and may hold what acts on a terminal.

@@ -1,5 +1,6 @@
 """Parts that several verbs share: options, the workspace that is meant, the console."""
 
+import json
 import re
 import time
 from pathlib import Path
@@ -106,3 +107,10 @@ def _literal(text: str) -> str:
     return "".join(
         part if number % 2 else re.sub(r"([\\<>*_\[\]&#])", r"\\\1", part) for number, part in enumerate(parts)
     )
+
+
+def model_or_endpoint(role: str, source: str) -> tuple[list[str], list[str]]:
+    """The options of `build.run_alone` that name a model: ROLE=NAME, or the setting `endpoint` for URL#NAME."""
+    from lmworks.generate.remote_engine import is_address
+
+    return ([], [f"endpoint={json.dumps(source)}"]) if is_address(source) else ([f"{role}={source}"], [])

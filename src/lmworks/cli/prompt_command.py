@@ -10,7 +10,6 @@ import typer
 from lmworks.cli.options import WorkspaceOption, last_workspace, new_console, read_margins
 
 if TYPE_CHECKING:
-    from lmworks.generate.protocol import EngineProtocol
     from lmworks.monitor.log import Log
     from lmworks.prompt.config import Prompt
     from lmworks.prompt.few_shot import Encode
@@ -27,7 +26,7 @@ Task = Annotated[str, typer.Argument(help="A task of `lmworks eval`, or a TOML f
 Data = Annotated[Path, typer.Option(help="Folder of the task's files.", exists=True, file_okay=False)]
 Embedder = Annotated[str, typer.Option(help="Embedding model, for examples that are chosen by similarity.")]
 Slots = Annotated[Texts, typer.Option("--slot", metavar="NAME=VALUE", help="The value of a slot; may be repeated.")]
-WEIGHTS = "A model, with @int4, @int8, @bfloat16 or @float32 for its weights"
+WEIGHTS = "A model, with @int4, @int8, @bfloat16 or @float32 for its weights, or URL#NAME of an endpoint"
 STARTER = """\
 name = "{name}"
 instruction = "Say what is to be done."
@@ -204,6 +203,7 @@ def test(
     """
     from lmworks.artefact import write_text
     from lmworks.evaluate.task import read_tasks
+    from lmworks.generate.remote_engine import open_engine
     from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
     from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
@@ -216,7 +216,8 @@ def test(
         variants += [Variant(f"{one.name}, free", one.prompt, False) for one in variants if one.prompt.format]
     if sensitivity or paraphrases:
         variants += sensitivity_variants(variants[0].prompt, paraphrases or ())
-    engines, roles, encode = {name: open_engine(name) for name in model}, judge_role(judge), open_encoder(embedder)
+    engines, encode = {name: open_engine(name) for name in model}, open_encoder(embedder)
+    roles = {"judge": judge} if judge else {}
     console, folder = new_console(), (workspace or last_workspace()) / RUNS
     with stage_progress(console, wanted.name) as report:
         cases = read_cases(wanted, data, limit)
@@ -256,6 +257,7 @@ def optimise(
     Example: `lmworks prompt optimise support intents.toml --data data --model smollm2-135m-instruct --train 60`
     """
     from lmworks.evaluate.task import read_tasks
+    from lmworks.generate.remote_engine import open_engine
     from lmworks.progress import stage_progress
     from lmworks.prompt.prompt_file import prompt_hash
     from lmworks.prompt.prompt_grid import read_cases
@@ -307,14 +309,6 @@ def slot_values(prompt: "Prompt", texts: Texts) -> dict[str, Any]:
     return values
 
 
-def open_engine(name: str) -> "EngineProtocol":
-    from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.generate.engine import Engine
-
-    source, _, weights = name.partition("@")
-    return Engine(load(source), weights=weights or "auto")  # type: ignore[arg-type] - Engine refuses what it does not know
-
-
 def open_encoder(name: str) -> "Encode | None":
     if not name:
         return None
@@ -324,18 +318,6 @@ def open_encoder(name: str) -> "Encode | None":
 
     encoder = TextEncoder(load(name))
     return remembered(lambda texts: encoder.encode(texts, "query"))
-
-
-def judge_role(text: str) -> dict[str, Any]:
-    if not text:
-        return {}
-    from lmworks.evaluate.judge import Judge, rubric
-
-    model, _, rest = text.partition(":")
-    by, _, calibration = rest.partition(":")
-    if not calibration:
-        raise ValueError("a judge is measured first: --judge MODEL:RUBRIC:FOLDER, made by `lmworks judge calibrate`")
-    return {"judge": Judge(open_engine(model), rubric(by), calibration=calibration)}
 
 
 def review_cases(grid: "Grid", log: "Log", limit: int) -> int:

@@ -10,7 +10,7 @@ from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
 
 def redteam(
     prompt: Annotated[str, typer.Argument(help="A version, as for `lmworks prompt diff`.")],
-    model: Annotated[str, typer.Option(help="A model, with @int4, @int8, ... for its weights.")],
+    model: Annotated[str, typer.Option(help="A model, with @int4, ... for its weights, or URL#NAME of an endpoint.")],
     slots: Annotated[
         list[str] | None, typer.Option("--slot", metavar="NAME=VALUE", help="Slots but the user's.")
     ] = None,
@@ -33,8 +33,9 @@ def redteam(
     Example: `lmworks redteam support --model smollm2-135m-instruct --spotlight mark --policy --guard leak`
     """
     from lmworks.artefact import write_json, write_rows
-    from lmworks.cli.prompt_command import open_encoder, open_engine, read_version, slot_values
+    from lmworks.cli.prompt_command import open_encoder, read_version, slot_values
     from lmworks.config import unknown
+    from lmworks.generate.remote_engine import open_engine
     from lmworks.prompt.defences import POLICY, Defences, train_classifier
     from lmworks.prompt.red_team import (
         CASES,

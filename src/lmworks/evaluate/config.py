@@ -18,8 +18,11 @@ class SuiteConfig:
     context_length  most tokens of a prompt and its generation; 0: what the model takes, and of whole texts 2,048.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
-    verifier        the model that metrics of entailment ask: its name, or its folder.
-    reward          the reward model that the metric reward-model asks: its folder.
+    judge, encoder, model, verifier, learned, reward   of the metrics that need one, as `registry.open_role` takes it,
+                    in the place of those that the tasks name. The verifier is by default the packaged one.
+    skip_missing    leave out the tasks whose files are not there: they stay in the table, unscored, with the reason.
+    endpoint        URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "model"; it
+                    has no log-probabilities of given texts, and `slots` requests are in flight at a time.
     critique        append the criticism (`critique.py`): calibration, diversity, retrieval, exactness, consistency and
                     bias, on the generations of the suite that have contexts or several references.
     """
@@ -33,9 +36,20 @@ class SuiteConfig:
     context_length: int = 0
     slots: int = 16
     allow_code: bool = False
-    verifier: str = "minilm-verifier"
-    reward: Path | None = None
+    judge: str = ""
+    encoder: str = ""
+    model: str = ""
+    verifier: str = ""
+    learned: str = ""
+    reward: str = ""
+    skip_missing: bool = False
     critique: bool = False
+    endpoint: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that these settings need."""
+        return () if self.endpoint else ("model",)
 
 
 @dataclass(frozen=True, slots=True)

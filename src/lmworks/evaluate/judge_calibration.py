@@ -25,6 +25,7 @@ from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric
 from lmworks.evaluate.judge import Judge, Judgement, Rubric, model_fingerprint, rubric
 from lmworks.evaluate.metric import Item, Value, prompt_text, score
 from lmworks.generate.protocol import EngineProtocol
+from lmworks.generate.remote_engine import open_engine
 from lmworks.records import Message, Score, Scored, Unscored
 from lmworks.report import Section, Table
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
@@ -247,11 +248,18 @@ class JudgeConfig:
     rows     JSON lines with people's labels.
     rubric   The name of a rubric that comes with lmworks, or a TOML file.
     own      The name by which the rows call the judge's own model, for self-preference.
+    endpoint URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "judge".
     """
 
     rows: str
     rubric: str
     own: str = ""
+    endpoint: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that these settings need."""
+        return () if self.endpoint else ("judge",)
 
 
 def outside(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
@@ -265,14 +273,11 @@ def outside_digest(config: JudgeConfig, base: Path) -> str:
 
 
 def calibrate_judge(config: JudgeConfig, context: StageContext) -> StageResult:
-    """Calibrate the model in the role `judge`."""
-    from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.generate.engine import Engine
-
-    by, rows = outside(config, context.base)
-    found = calibrate(Judge(Engine(load(context.models["judge"])), by, progress=context.progress), rows, config.own)
+    """Calibrate the model in the role `judge`, or that of the endpoint."""
+    source, (by, rows) = config.endpoint or context.models["judge"], outside(config, context.base)
+    found = calibrate(Judge(open_engine(source), by, progress=context.progress), rows, config.own)
     write_json(context.output / JUDGE, found)
-    return StageResult({"rows": found.n, "useful": found.useful}, (card(found, Path(context.models["judge"]).name),))
+    return StageResult({"rows": found.n, "useful": found.useful}, (card(found, Path(source).name),))
 
 
 def card(found: Calibration, model: str) -> Section:

@@ -88,8 +88,9 @@ def learned_quality(learned: LearnedHead) -> Metric:
     return Metric(NAME, measure, signature={"learned": learned.fingerprint})
 
 
-def load_learned(folder: Path) -> LearnedHead:
+def load_learned(folder: Path | str) -> LearnedHead:
     """The metric in an artefact of `evaluate.learned`. ValueError where its encoder is another one by now."""
+    folder = Path(folder)
     card = read_json(folder / CARD)
     encoder = TextEncoder(load(card["base"]), weights=card["weights"])
     if encoder.fingerprint != card["encoder"]:

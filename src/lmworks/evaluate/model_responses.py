@@ -83,14 +83,8 @@ def model_responses(
     for start in range(0, len(order), AT_ONCE):
         places = order[start : start + AT_ONCE]
         if task.request == "generation":
-            greedy = SamplingParameters(task.max_tokens, stop=task.stop, seed=0)
-            drawn = replace(greedy, temperature=task.temperature, top_p=task.top_p)
-            ways = [greedy, *(replace(drawn, seed=number) for number in range(1, task.samples + 1))]
-            requests = [Request(tuple(pairs[place][0][0]), sampling=way) for place in places for way in ways]
-            completions = iter(engine.generate(requests))
-            for place in places:
-                one, *more = islice(completions, len(ways))
-                yield place, Response(one.text, tuple(each.text for each in more), one.log_probabilities or ())
+            prompts = [Request(tuple(pairs[place][0][0])) for place in places]
+            yield from zip(places, _generations(engine, task, prompts), strict=True)
             continue
         contexts, continuations = zip(*(pair for place in places for pair in pairs[place]), strict=True)
         scores = iter(engine.score(contexts, continuations))
@@ -102,3 +96,22 @@ def model_responses(
             else:
                 totals = tuple(score.total for score in own)
                 yield place, Response(asked[place].item.choices[totals.index(max(totals))], choices=totals)
+
+
+def text_generations(engine: EngineProtocol, task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
+    """(place, response) of an endpoint, whose tokenizer and chat template are its own."""
+    for start in range(0, len(asked), AT_ONCE):
+        contexts = [example.contexts[0] for example in asked[start : start + AT_ONCE]]
+        prompts = [Request(text=one) if isinstance(one, str) else Request(messages=one) for one in contexts]
+        yield from enumerate(_generations(engine, task, prompts), start)
+
+
+def _generations(engine: EngineProtocol, task: Task, prompts: Sequence[Request]) -> Iterator[Response]:
+    """The greedy completion of each prompt, with the samples that the task asks for."""
+    greedy = SamplingParameters(task.max_tokens, stop=task.stop, seed=0)
+    drawn = replace(greedy, temperature=task.temperature, top_p=task.top_p)
+    ways = [greedy, *(replace(drawn, seed=number) for number in range(1, task.samples + 1))]
+    completions = iter(engine.generate([replace(prompt, sampling=way) for prompt in prompts for way in ways]))
+    for _ in prompts:
+        one, *more = islice(completions, len(ways))
+        yield Response(one.text, tuple(each.text for each in more), one.log_probabilities or ())

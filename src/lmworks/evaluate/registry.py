@@ -35,6 +35,7 @@ METRICS: dict[str, Entry] = {
     "verbatim": Entry("numeric_answer:verbatim", "the response is a reference, letter by letter"),
     "final-answer": Entry("verifier_metrics:final_answer_metric", 'what is behind "Answer: " is a reference'),
     "regex": Entry("verifier_metrics:regex", "a reference, an expression, is found in the response"),
+    "json": Entry("verifier_metrics:json_text", "JSON, of whatever schema"),
     "json-schema": Entry("verifier_metrics:json_schema", "JSON that a reference, a schema, accepts"),
     "unit-tests": Entry("verifier_metrics:unit_tests", "tests that its program passes; runs it"),
     "format": Entry("verifier_metrics:reasoning_format", "<think>, reasoning, </think>, then an answer, no more"),
@@ -124,6 +125,16 @@ METRICS: dict[str, Entry] = {
 }
 
 
+_MADE_BY: dict[Role, str] = {
+    "encoder": "lmworks.generate.text_embedding:TextEncoder",
+    "model": "lmworks.generate.engine:Engine",
+    "verifier": "lmworks.generate.cross_encoder:CrossEncoder",
+    "reward": "lmworks.generate.reward_scores:RewardModel",
+    "judge": "lmworks.evaluate.judge:measured_judge",
+    "learned": "lmworks.evaluate.learned_metric:load_learned",
+}
+
+
 def metric(name: str, **roles: Any) -> Metric:
     """The metric of this name, with the models that it needs: `metric("bertscore", encoder=...)`.
 
@@ -157,31 +168,11 @@ def open_role(role: Role, source: str) -> Any:
     MODEL:RUBRIC:CALIBRATION (`judge.measured_judge`). Encoders and language models are held in float32."""
     from lmworks.adapt.adapted_checkpoint import load
 
-    match role:
-        case "judge":
-            from lmworks.evaluate.judge import measured_judge
-
-            return measured_judge(source)
-        case "learned":
-            from lmworks.evaluate.learned_metric import load_learned
-
-            return load_learned(Path(source))
-        case "encoder":
-            from lmworks.generate.text_embedding import TextEncoder
-
-            return TextEncoder(load(source), weights="float32")
-        case "model":
-            from lmworks.generate.remote_engine import open_engine
-
-            return open_engine(source, "float32")
-        case "verifier":
-            from lmworks.generate.cross_encoder import CrossEncoder
-
-            return CrossEncoder(load(source))
-        case "reward":
-            from lmworks.generate.reward_scores import RewardModel
-
-            return RewardModel(load(source))
+    module, _, name = _MADE_BY[role].partition(":")
+    make = getattr(import_module(module), name)
+    if role in ("judge", "learned"):
+        return make(source)
+    return make(load(source), **({"weights": "float32"} if role in ("encoder", "model") else {}))
 
 
 def compute(

@@ -7,20 +7,25 @@ prefix cache computes what they share once. Each response is kept as it comes, a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.critique import Respond, critique, responder
-from lmworks.evaluate.metric import Metric, Response, check_items
+from lmworks.evaluate.judge import model_fingerprint
+from lmworks.evaluate.metric import Metric, Response, Role, check_items
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore, task_score, write_results
 from lmworks.evaluate.suite_report import sections
 from lmworks.evaluate.task import Example, Task, data_digest, examples, read_tasks
+from lmworks.generate.protocol import UnsupportedError
+from lmworks.generate.remote_engine import open_engine
 from lmworks.model.download import digest_of_model
+from lmworks.records import Unscored
 
 if TYPE_CHECKING:
     from lmworks.generate.protocol import EngineProtocol
@@ -34,21 +39,29 @@ Answers = Callable[[Task, Sequence[Example]], Iterator[tuple[int, Response]]]  #
 
 @dataclass(frozen=True, slots=True)
 class TaskItems:
-    """A task, rendered: its examples, the hash of their data, and its metrics."""
+    """A task, rendered: its examples, the hash of their data, and its metrics; or why it is skipped."""
 
     task: Task
     examples: list[Example]
     data: str
     metrics: list[Metric]
+    missing: str = ""
 
 
 def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
-    """The suite with the model of the role "model"; errors as `read`, `encoded` and `load` raise them."""
+    """The suite with the model of the role "model", or that of the endpoint; errors as `read`, `encoded` and `load`
+    raise them, and UnsupportedError for tasks that the endpoint cannot do."""
     from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.evaluate.model_responses import encoded, model_responses
+    from lmworks.evaluate.model_responses import encoded, model_responses, text_generations
     from lmworks.generate.engine import Engine
 
     tasks = read(config, context.base, data_of(config, context))
+    if config.endpoint:
+        remote = open_engine(config.endpoint, concurrency=config.slots)
+        if scoring := [one.task.name for one in tasks if one.task.request != "generation"]:
+            raise UnsupportedError(f"{', '.join(scoring)}: {remote.capabilities.missing['score']}")
+        signature = {"model": model_fingerprint(remote)}
+        return run(config, context, tasks, partial(text_generations, remote), signature, responder(remote), remote)
     checkpoint = load(context.models["model"])
     ids, longest = {}, min(WINDOW, checkpoint.config.context_length) if config.critique else 0
     for one in tasks:
@@ -57,7 +70,7 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
         pairs = encoded(one.task, one.examples, checkpoint, length)
         names = [example.item.id for example in one.examples]
         ids[one.task.name] = dict(zip(names, pairs, strict=True))
-        longest = max(longest, *(len(a) + (len(b) or one.task.max_tokens) for each in pairs for a, b in each))
+        longest = max([longest, *(len(a) + (len(b) or one.task.max_tokens) for each in pairs for a, b in each)])
     engine = Engine(checkpoint, config.slots, longest, config.weights, cache_tokens=max(CACHE_TOKENS, longest))
 
     def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
@@ -79,24 +92,36 @@ def data_of(config: SuiteConfig, context: StageContext) -> Path:
 def read(config: SuiteConfig, base: Path = Path(), data: Path | None = None) -> list[TaskItems]:
     """The tasks of a config with their examples, of files below `data`, or the config's folder.
 
-    Errors of `read_tasks` and `examples`; LookupError for a metric that is unknown, ValueError for one that needs a
-    model other than a verifier or the config's reward model, for an item without what a metric needs, and for a task
-    that runs code that was not allowed.
+    Errors of `read_tasks` and `examples`, for missing files where they may not be skipped or no task is left;
+    LookupError for a metric that is unknown, ValueError for one whose model neither the config nor its task names, for
+    an item without what a metric needs, and for a task that runs code that was not allowed.
     """
     made, data = [], data or base / (config.data or "")
-    verifier = str(base / config.verifier) if (base / config.verifier).exists() else config.verifier
-    reward = None if config.reward is None else str(base / config.reward)
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
             raise ValueError(f"{task.name} runs what the model writes: allow it with --allow-code, or leave it out")
         if config.shots is not None:
             task = replace(task, shots=replace(task.shots, count=config.shots))
-        metrics = [metric(name, verifier=verifier, reward=reward) for name in task.metrics]
-        found, digest = examples(task, data, config.limit, config.seed)
+        try:
+            found, digest, missing = *examples(task, data, config.limit, config.seed), ""
+        except FileNotFoundError as error:
+            if not config.skip_missing:
+                raise
+            found, digest, missing = [], "", str(error)
+        metrics = [metric(name, **models_of(task, base, config)) for name in task.metrics]
         for one in metrics:
             check_items(one, [example.item for example in found])
-        made.append(TaskItems(task, found, digest, metrics))
+        made.append(TaskItems(task, found, digest, metrics, missing))
+    if made and all(one.missing for one in made):
+        raise FileNotFoundError(made[0].missing)
     return made
+
+
+def models_of(task: Task, base: Path = Path(), config: SuiteConfig | None = None) -> dict[str, str]:
+    """The models that the task's metrics need, by role: those of the config before the task's; paths from `base`."""
+    named = {role: getattr(config, role, "") or getattr(task, role) for role in get_args(Role)}
+    parts = {role: text.rsplit(":", 2 if role == "judge" else 0) for role, text in named.items() if text}
+    return {role: ":".join(str(base / p) if (base / p).exists() else p for p in own) for role, own in parts.items()}
 
 
 def run(
@@ -111,7 +136,8 @@ def run(
     """Write the run (`write_run`), and make its report, with the criticism where it is asked for."""
     results, scores = write_run(config, context, tasks, answers, signature)
     metrics = {name: {key: each.score for key, each in of_task.items()} for name, of_task in scores.items()}
-    settings = {"model": Path(context.models["model"]).name, "data": config.data, "rows of each task": config.limit}
+    model = config.endpoint or Path(context.models["model"]).name
+    settings = {"model": model, "data": config.data, "rows of each task": config.limit}
     settings |= {name: getattr(config, name) for name in ("shots", "weights", "seed")}
     report = sections([one.task for one in tasks], results, scores, settings)
     if config.critique:
@@ -163,6 +189,8 @@ def _measured(
     signed = {"how": signature, "task": to_mapping(one.task), "data": one.data}
     values = {each.name: each.measure(items, given) for each in one.metrics}
     scores = {each.name: task_score(each, items, values[each.name], signed) for each in one.metrics}
+    if one.missing:
+        scores = {name: replace(each, score=Unscored(one.missing)) for name, each in scores.items()}
     rows = [
         Result(one.task.name, item, response, {name: column[place] for name, column in values.items()})
         for place, (item, response) in enumerate(zip(items, given, strict=True))
@@ -174,8 +202,10 @@ def outside_digest(config: SuiteConfig, base: Path) -> str:
     """SHA-256 of the tasks and of the files that they read."""
     tasks = read_tasks(config.suite, base)
     data = config.data
-    digests = [to_mapping(tasks), [data_digest(task, base / data) for task in tasks] if data is not None else []]
-    return hash_json(digests if config.reward is None else [*digests, digest_of_model(base / config.reward)])
+    named = [path for task in tasks for text in models_of(task, base, config).values() for path in text.rsplit(":", 2)]
+    models = {path: digest_of_model(Path(path)) for path in named if Path(path).exists()}
+    digests = [data_digest(task, base / data) for task in tasks] if data is not None else []
+    return hash_json([to_mapping(tasks), digests, list(models.values())])
 
 
 def check(config: SuiteConfig, base: Path) -> None:

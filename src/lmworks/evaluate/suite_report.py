@@ -26,6 +26,7 @@ def sections(
         for name, one in scores[task.name].items():
             score = one.score
             if isinstance(score, Unscored):
+                rows.append((task.name, name, "unscored", score.reason, 0, task.shots.count))
                 alarms.append(f"{task.name}, {name}: {score}")
                 continue
             low, high = score.interval
@@ -37,7 +38,7 @@ def sections(
     of_task = {task.name: [row for row in results if row.task == task.name] for task in tasks}
     return (
         Section("Scores", _stated(settings), (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
-        *(_task_section(task, of_task[task.name]) for task in tasks),
+        *(_task_section(task, of_task[task.name]) for task in tasks if of_task[task.name]),
     )
 
 

@@ -74,6 +74,8 @@ class Task:
     group           column by whose values the report has a table of scores, such as the subject.
     id, cluster, contexts   columns of `Item`; the id of a row is by default its file and number.
     runs_code       a metric runs what the model wrote: `lmworks eval` asks for --allow-code.
+    judge, encoder, model, verifier, learned, reward   of the metrics that need one, as `registry.open_role` takes it; a
+                    path starts where that of the task does.
     """
 
     name: str
@@ -102,6 +104,12 @@ class Task:
     cluster: str = ""
     contexts: str = ""
     runs_code: bool = False
+    judge: str = ""
+    encoder: str = ""
+    model: str = ""
+    verifier: str = ""
+    learned: str = ""
+    reward: str = ""
     shots: Shots = field(default_factory=Shots)
 
     def __post_init__(self) -> None:

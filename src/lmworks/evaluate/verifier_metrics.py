@@ -7,7 +7,7 @@ it answers, the answer is what stands behind its last "Answer:" (`final_answer`)
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lmworks.evaluate.code_sandbox import MOST_MEMORY, SECONDS, run_programs
 from lmworks.evaluate.instruction_checks import word_count
@@ -59,11 +59,21 @@ def _accepts(text: str, schema: str) -> bool:
     wanted = json.loads(schema)
     kind = validator_for(wanted, default=Draft202012Validator)
     kind.check_schema(wanted)
+    check = kind(wanted, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+    return any(check.is_valid(value) for value in _json_values(text))
+
+
+def json_text() -> Metric:
+    """1 where the response, or its last fenced block, is JSON."""
+    return Metric("json", each(lambda _, one: float(bool(_json_values(one.text)))), proportion=True)
+
+
+def _json_values(text: str) -> list[Any]:
+    """The one value of a JSON text; none where it is no JSON."""
     try:
-        value = json.loads(program_of(text), parse_constant=_not_json)
+        return [json.loads(program_of(text), parse_constant=_not_json)]
     except (ValueError, RecursionError):
-        return False
-    return kind(wanted, registry=Registry(), format_checker=kind.FORMAT_CHECKER).is_valid(value)
+        return []
 
 
 def _not_json(name: str) -> NoReturn:

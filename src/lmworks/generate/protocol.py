@@ -109,7 +109,7 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt, as token ids or as messages for the chat template (exactly one of them), and how to sample.
+    """One prompt, as token ids, as text, or as messages for the chat template (exactly one of them), and how to sample.
 
     `id` names the request for `cancel`; an empty one is replaced by a fresh one, which the completion carries.
 
@@ -132,12 +132,13 @@ class Request:
     client: str = ""
     deadline: float | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    text: str = ""
 
     def __post_init__(self) -> None:
-        if bool(self.prompt_ids) == bool(self.messages):
-            raise ValueError("a request needs either prompt_ids or messages, and they must not be empty")
+        if sum(map(bool, (self.prompt_ids, self.messages, self.text))) != 1:
+            raise ValueError("a request needs one of prompt_ids, messages or text, and it must not be empty")
         if self.tools and not self.messages:
-            raise ValueError("tools are written by the chat template, which a request of prompt_ids does not use")
+            raise ValueError("tools are written by the chat template, which only messages go through")
         if self.deadline is not None and not self.deadline > 0:
             raise ValueError(f"deadline must be above 0 seconds, got {self.deadline}")
 

@@ -38,6 +38,7 @@ _BEYOND = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0
 # What leaves the distribution as the model gives it, so that its log-probabilities are those of sampling.
 _PLAIN = {"temperature": 1.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0, "logit_bias": {},
           "constraint": None, **{name: off for name, off in _BEYOND.items() if name != "ignore_eos"}}  # fmt: skip
+_PASSING = (429, 500, 502, 503, 504)
 EXTENSIONS = (*_BEYOND, "structured_outputs", "priority")
 
 _MISSING = {
@@ -75,9 +76,9 @@ def request_body(
                 f"extensions=({name!r},)"
             )
     body = {"model": model, **_standard(sampling), **({"user": request.client} if request.client else {}), **beyond}
-    if request.prompt_ids:
+    if not request.messages:
         count = {"logprobs": sampling.alternatives} if logprobs else {}
-        return "/completions", {**body, **count, "prompt": list(request.prompt_ids)}
+        return "/completions", {**body, **count, "prompt": request.text or list(request.prompt_ids)}
     chosen: dict[str, Any] = {"logprobs": True} if logprobs else {}
     if sampling.alternatives:
         chosen["top_logprobs"] = sampling.alternatives
@@ -169,8 +170,10 @@ class RemoteEngine:
                                 distribution, which is what is sampled from at temperature 1 without truncation.
     runtime_adapters            it loads adapters from folders that it shares (vLLM's /load_lora_adapter).
     timeout                     seconds without an answer after which a request fails.
+    retries                     times that a request is sent again where the endpoint is busy or fails for the moment
+                                (status 429, 500, 502, 503, 504): after the seconds of its Retry-After, or 0.5 s, 1 s, …
 
-    Errors of the network and of the endpoint raise `RemoteError` with what the endpoint said; nothing is retried.
+    Errors of the network and of the endpoint raise `RemoteError` with what the endpoint said.
     """
 
     url: str
@@ -184,6 +187,7 @@ class RemoteEngine:
     prefixes: Mapping[Role, str] = field(default_factory=dict)
     concurrency: int = 8
     timeout: float = 600.0
+    retries: int = 4
 
     @property
     def capabilities(self) -> Capabilities:
@@ -369,37 +373,42 @@ class RemoteEngine:
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
         request = urllib.request.Request(self.url.rstrip("/") + path, json.dumps(body).encode(), headers)
-        try:
-            return urllib.request.urlopen(request, timeout=self.timeout)
-        except urllib.error.HTTPError as error:
-            answer = error.read()[:1000].decode("utf-8", "replace")
-            raise RemoteError(f"{self.url}{path} refused with status {error.code}: {answer}") from error
-        except OSError as error:
-            raise RemoteError(
-                f"{self.url} cannot be reached ({error}): is it running, and is the URL right?"
-            ) from error
+        for attempt in range(self.retries + 1):
+            try:
+                return urllib.request.urlopen(request, timeout=self.timeout)
+            except urllib.error.HTTPError as error:
+                if error.code not in _PASSING or attempt == self.retries:
+                    answer = error.read()[:1000].decode("utf-8", "replace")
+                    raise RemoteError(f"{self.url}{path} refused with status {error.code}: {answer}") from error
+                named = error.headers.get("Retry-After", "")
+                time.sleep(min(float(named), 60.0) if named.isdecimal() else 0.5 * 2**attempt)
+            except OSError as error:
+                raise RemoteError(
+                    f"{self.url} cannot be reached ({error}): is it running, and is the URL right?"
+                ) from error
+        return None
 
 
 def is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def open_engine(source: str, weights: str = "auto", **options: Any) -> EngineProtocol:
+def open_engine(source: str, concurrency: int = 8) -> EngineProtocol:
     """The engine of a model's name or folder, with @int4, @int8, @bfloat16 or @float32 for other weights; or that of an
     endpoint's URL#NAME, such as http://localhost:8000/v1#qwen, whose key is in the environment variable OPENAI_API_KEY.
 
-    `options` are those of the local `Engine`. ValueError for an address without the name of a model.
+    ValueError for an address without the name of a model.
     """
     if is_address(source):
         url, _, name = source.partition("#")
         if not name:
             raise ValueError(f"{url}: which of its models? Write {url}#NAME; {url.rstrip('/')}/models lists the names")
-        return RemoteEngine(url, name, os.environ.get("OPENAI_API_KEY") or None)
+        return RemoteEngine(url, name, os.environ.get("OPENAI_API_KEY") or None, concurrency=concurrency)
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
 
     name, _, form = source.partition("@")
-    return Engine(load(name), weights=form or weights, **options)  # type: ignore[arg-type] - it refuses what is no format
+    return Engine(load(name), weights=form or "auto")  # type: ignore[arg-type] - it refuses what is no format
 
 
 @dataclass(slots=True)

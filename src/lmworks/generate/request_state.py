@@ -260,7 +260,7 @@ def prepare(
     """
     submitted = time.perf_counter()
     tokenizer, sampling = checkpoint.required_tokenizer, request.sampling
-    prompt, source = request.prompt_ids, ()
+    prompt, source = request.prompt_ids or tuple(tokenizer.encode(request.text)), ()
     stop_ids = set(tokenizer.eos_ids)
     if request.messages:
         rendered = checkpoint.chat.render(request.messages, True, request.tools)

@@ -28,7 +28,7 @@ from lmworks.evaluate.metric import Metric, Response, check_items, value_row
 from lmworks.evaluate.promotion import Gate, Promotion
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import TaskScore, read_results, read_scores
-from lmworks.evaluate.suite import KEPT, Answers, TaskItems, write_run
+from lmworks.evaluate.suite import KEPT, Answers, TaskItems, models_of, write_run
 from lmworks.evaluate.task import Example, Task, examples
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.model.checkpoint import Checkpoint
@@ -136,7 +136,7 @@ def run_grid(
         raise ValueError("two variants have one name: name each differently")
     runs: list[tuple[Cell, dict[str, FilledPrompt], Variant, list[Metric]]] = []
     for model, engine in models.items():
-        metrics = [metric(one, **{"model": engine, **(roles or {})}) for one in task.metrics]
+        metrics = [metric(one, **{"model": engine, **models_of(task), **(roles or {})}) for one in task.metrics]
         for one in metrics:
             check_items(one, [example.item for example in found])
         weights = [model_fingerprint(engine), str(getattr(engine, "weights", ""))]

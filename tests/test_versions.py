@@ -1,6 +1,7 @@
 """Versions: a build that waits, the gate, who went live and why, the way back, and a kill in between."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def workspace(monkeypatch, tmp_path) -> Path:
     (tmp_path / "values.txt").write_text("1\n2\n3\n4\n")
     made(tmp_path / "workspace", 1, candidate=False)
     return tmp_path / "workspace"
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_newest_version_is_the_one_built_last_wherever_its_files_lie(workspace, recorded):
+    """Also where its record is of an lmworks that kept no time in it: then the artefacts say."""
+    order = [read_current(workspace).version, *(made(workspace, offset) for offset in (2, 3))]
+    copy = workspace.parent / "copy"
+    shutil.copytree(workspace, copy)
+    for age, version in enumerate(order):
+        path = copy / "versions" / f"{version}.json"
+        if not recorded:
+            path.write_text(json.dumps({**json.loads(path.read_text()), "created": 0.0}))
+        os.utime(path, (1000.0 - age, 1000.0 - age))
+    assert [one.version for one in versions.versions(copy)] == order
+    assert read_version(copy, "candidate").version == order[-1]
+    if recorded:  # built once more, from artefacts that are there
+        made(copy, 2)
+        assert read_version(copy, "candidate").version == order[1]
 
 
 def made(workspace: Path, offset: int, *, candidate: bool = True) -> str:

@@ -109,6 +109,7 @@ def build(
             log=recipe.log,
             writing=recipe.writing,
             serve=recipe.serve,
+            created=time.time(),
         )
         current = replace(current, version=version_id(workspace, current))
         keep(workspace, current)

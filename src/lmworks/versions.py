@@ -62,8 +62,16 @@ def keep(workspace: Path, current: Current) -> None:
 
 def versions(workspace: Path) -> list[Current]:
     """All versions that are kept, the newest last."""
-    files = sorted((workspace / VERSIONS).glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [from_mapping(Current, read_json(path), [str(path)]) for path in files]
+    files = (workspace / VERSIONS).glob("[!.]*.json")
+    kept = [from_mapping(Current, read_json(path), [str(path)]) for path in files]
+    return sorted(kept, key=lambda one: (_created(workspace, one), one.version))
+
+
+def _created(workspace: Path, version: Current) -> float:
+    """When a version was built; where it does not say, when the last of its artefacts was made."""
+    manifests = (workspace / folder for folder in version.stages.values() if not version.created)
+    made = [read_manifest(folder) for folder in manifests if (folder / MANIFEST).is_file()]
+    return version.created or max((one.started + one.seconds for one in made), default=0.0)
 
 
 def waiting(workspace: Path) -> list[Current]:

@@ -23,6 +23,7 @@ from lmworks.align.policy_evaluation import validation_of_rollouts
 from lmworks.align.sampled_completions import Prompt
 from lmworks.config import from_mapping
 from lmworks.evaluate.metric import Item
+from lmworks.generate import Engine, Request
 from lmworks.model.quantised_linear import has_adapter
 from lmworks.train.loop import train
 from lmworks.train.objectives.objective import select_rows
@@ -330,3 +331,15 @@ def test_a_killed_run_ends_as_an_undisturbed_one(kind, method, tmp_path):
     assert files[0] and [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
     numbers = [[line["reward"] for line in steps_of(each)] for each in (folder, tmp_path / "one")]
     assert numbers[0] == numbers[1] and len(numbers[0]) == 12
+
+
+def test_sampling_leaves_the_model_in_training_mode(tmp_path):
+    run = run_of(tmp_path, config_of())
+    run.model.train()
+    run.loader.policy.refresh(1)
+    Engine(run.checkpoint, weights="float32").generate([Request(prompt_ids=[65])])
+    assert all(module.training for module in run.model.modules())
+    with torch.no_grad():
+        run.model.tokens.add_(1.0)
+    sampled = run.loader.policy.engine.checkpoint.model
+    assert sampled.tokens is run.model.tokens and not sampled.training

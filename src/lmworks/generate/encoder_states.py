@@ -41,7 +41,7 @@ def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pro
     if weights == "int8":
         return weights, quantise_projections(model, lambda name: "int8").eval()
     dtype: torch.dtype = getattr(torch, weights)
-    return weights, (model if model.tokens.dtype == dtype else sharing_copy(model, lambda x: x.to(dtype))).eval()
+    return weights, sharing_copy(model, lambda tensor: tensor.to(dtype)).eval()
 
 
 def batch_tokens_of(model: Program | Transformer) -> int:

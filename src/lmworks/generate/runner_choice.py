@@ -121,7 +121,7 @@ def _trim() -> None:
 def _modules(
     checkpoint: Checkpoint, weights: WeightFormat | FormatOf, pages: int, cache_dtype: CacheDtype | None
 ) -> ModuleRunner:
-    model = checkpoint.model.eval()
+    model = sharing_copy(checkpoint.model).eval()  # one in training stays in its mode
     plain = default_dtype(torch.device(checkpoint.device))
     if callable(weights) or weights in ("int8", "int4"):
         rule = weights if callable(weights) else format_rule(checkpoint, weights)

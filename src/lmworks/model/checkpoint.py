@@ -25,7 +25,7 @@ from lmworks.model.huggingface import family_of, read_config, to_our_names, writ
 from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
 from lmworks.model.tensor_files import SHARD, LazyTensors, read_weights, write_tensors
-from lmworks.model.transformer import Transformer, empty_model
+from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -95,9 +95,10 @@ class Checkpoint:
             )
 
     def with_model(self, model: Transformer) -> "Checkpoint":
-        """The same tokenizer, template and limits around another model of this config: trained on, or quantised."""
+        """The same tokenizer, template and limits around another model of this config: trained on, or quantised. They
+        share their weights alone: the checkpoint's model is in eval mode, `model` stays in its own."""
         other = replace(self, config=model.config, weights=model.state_dict())
-        other.__dict__["model"] = model.eval()
+        other.__dict__["model"] = sharing_copy(model).eval()
         return other
 
     def _converted(self, weight: Tensor) -> Tensor:

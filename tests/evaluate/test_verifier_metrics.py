@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from lmworks.evaluate.metric import Item, Response, item_value
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.step_metrics import arithmetic, checked_equations
 from lmworks.evaluate.verifier_metrics import final_answer
+from lmworks.records import Unscored
 from published_data import DATA, needs_data
 
 
@@ -106,3 +108,12 @@ def test_an_expression_is_found_and_words_are_counted():
     assert value("regex", "it is 12:30.", r"\d\d:\d\d\.$") == 1
     assert value("regex", "it is 12:30.\n", r"\d\d:\d\d$") == 0
     assert value("length", "one two, three") == 3
+
+
+def test_an_expression_of_a_data_set_ends_in_bounded_time():
+    """`(a|aa)+$` takes `re` 2^40 steps on forty letters."""
+    began = time.monotonic()
+    items = [Item(str(number), references=(one,)) for number, one in enumerate((r"(a|aa)+$", r"(a+)+$"))]
+    slow, quick = metric("regex").measure(items, [Response("a" * 60 + "b"), Response("a" * 40 + "b")])
+    assert isinstance(slow, Unscored) and "takes more than" in slow.reason
+    assert quick == 0 and time.monotonic() - began < 30  # a second, on a machine with other work

@@ -1,10 +1,11 @@
 """The configs of fine-tuning methods, free of torch; fields by PEFT's names where PEFT has them."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
+
+from lmworks.limited_regex import compile_pattern, find_all, finds
 
 T = TypeVar("T")
 
@@ -80,8 +81,10 @@ class LoraConfig:
 
     def _is_in_layers(self, module: str) -> bool:
         patterns = [rf"(?:.*?\.)?{name}\.(\d+)\." for name in self.layers_pattern] or [_FIRST_NUMBER]
-        found = next(filter(None, (re.match(pattern, module) for pattern in patterns)), None)
-        return found is not None and int(found[1]) in (self.layers_to_transform or ())
+        for pattern in patterns:
+            for found in find_all(compile_pattern(rf"\A{pattern}"), module):
+                return int(found[1]) in (self.layers_to_transform or ())
+        return False
 
 
 @dataclass(frozen=True)
@@ -175,10 +178,7 @@ Method = FullConfig | LoraConfig | IA3Config | PrefixConfig | BottleneckConfig
 
 def _check_patterns(patterns: Iterable[str]) -> None:
     for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        compile_pattern(pattern)
 
 
 def _at_least_one(**numbers: int | None) -> None:
@@ -189,10 +189,10 @@ def _at_least_one(**numbers: int | None) -> None:
 
 def _is_named(module: str, names: tuple[str, ...] | str) -> bool:
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
+        return finds(rf"\A(?:{names})\Z", module)
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
 def _first_match(patterns: Mapping[str, T], module: str, default: T) -> T:
-    found = (value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module))
+    found = (value for key, value in patterns.items() if finds(rf"\A(.*\.)?({key})$", module))
     return next(found, default)

@@ -14,7 +14,6 @@ Edges may join: it is a directed acyclic graph. Nodes are asked in one order, ea
 
 import contextlib
 import json
-import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from lmworks.config import from_mapping, unknown
 from lmworks.evaluate.judge import Judge, judgement_metric, rubric
 from lmworks.evaluate.metric import Item, Metric, Need, Response, Value, each, item_value, ratio
 from lmworks.evaluate.registry import metric
+from lmworks.limited_regex import finds
 from lmworks.records import Unscored
 
 
@@ -39,7 +39,7 @@ def is_json(text: str, _: str = "") -> bool:
 
 
 RULES: Mapping[str, Callable[[str, str], bool]] = {  # of the response and the node's argument
-    "regex": lambda text, pattern: re.search(pattern, text) is not None,
+    "regex": lambda text, pattern: finds(pattern, text),
     "contains": lambda text, part: part.casefold() in text.casefold(),
     "words": lambda text, most: len(text.split()) <= int(most),
     "json": is_json,
@@ -96,7 +96,7 @@ class DecisionTree:
         for name, node in self.nodes.items():
             try:
                 verdicts = node.verdicts()
-            except (ValueError, LookupError, re.error) as error:
+            except (ValueError, LookupError) as error:
                 raise ValueError(f"node {name}: {error}") from error
             if wrong := sorted(set(verdicts) ^ set(node.edges)):
                 which = "no edge for" if wrong[0] in verdicts else "an edge for the unknown verdict"

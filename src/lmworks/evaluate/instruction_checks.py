@@ -15,6 +15,7 @@ from functools import partial
 from lmworks.corpus.taggers.language import py3langid
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.limited_regex import compile_pattern, find_all
 
 _BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -31,7 +32,7 @@ def _holds(count: int, relation: str, limit: int) -> bool:
 
 
 def _count(text: str, pattern: str) -> int:
-    return len(re.findall(pattern, text, re.IGNORECASE | re.MULTILINE))
+    return sum(1 for _ in find_all(compile_pattern(f"(?im){pattern}"), text))
 
 
 def _plain(text: str) -> str:
@@ -111,7 +112,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "detectable_format:constrained_response": lambda t: any(answer in t for answer in CONSTRAINED),
     "detectable_format:number_highlighted_sections": lambda t, num_highlights: _highlights(t) >= num_highlights,
     "detectable_format:multiple_sections": lambda t, section_spliter, num_sections: (
-        len(re.findall(rf"{section_spliter.strip()}\s?\d+", t)) >= num_sections
+        _count(t, rf"(?-i:{section_spliter.strip()}\s?\d+)") >= num_sections
     ),
     "detectable_format:json_format": _json,
     "detectable_format:title": lambda t: any(one.strip("<> ") for one in re.findall(r"<<[^\n]+>>", t)),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lmworks.limited_regex import SlowPatternError
 from lmworks.records import Retrieved, Score, Span, TextOrMessages, Unscored
 from lmworks.statistics.scores import interval_score, ratio, sums_score
 
@@ -108,8 +109,15 @@ class Metric:
 
 
 def each(measure: Callable[[Item, Response], Value]) -> Callable[[Sequence[Item], Sequence[Response]], list[Value]]:
-    """The `measure` of a metric that looks at one item at a time."""
-    return lambda items, responses: [measure(item, one) for item, one in zip(items, responses, strict=True)]
+    """The `measure` of a metric that looks at one item at a time: Unscored where an expression took too long."""
+
+    def value(item: Item, response: Response) -> Value:
+        try:
+            return measure(item, response)
+        except SlowPatternError as error:
+            return Unscored(str(error))
+
+    return lambda items, responses: [value(item, one) for item, one in zip(items, responses, strict=True)]
 
 
 def each_referenced(

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from lmworks.evaluate.code_sandbox import MOST_MEMORY, SECONDS, run_programs
 from lmworks.evaluate.instruction_checks import word_count
 from lmworks.evaluate.metric import Item, Metric, Response, Value, best_reference, each
+from lmworks.limited_regex import finds
 from lmworks.records import Unscored
 
 _MARKED = re.compile(r"Answer:[ \t]*(.*)")
@@ -41,8 +42,8 @@ def final_answer_metric() -> Metric:
 
 def regex() -> Metric:
     """1 where a reference, a regular expression of `re`, is found in the response; `^` and `$` are those of the whole
-    text."""
-    return _verifier("regex", lambda text, pattern: re.search(pattern, text) is not None)
+    text. Unscored where that takes longer than `limited_regex.SECONDS`."""
+    return _verifier("regex", lambda text, pattern: finds(pattern, text))
 
 
 def json_schema() -> Metric:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.config import unknown
+from lmworks.limited_regex import compile_pattern
 
 # The rules of `redaction.py`, in the order in which they are applied.
 RULES = ("secret", "email", "iban", "credit_card", "ip_address", "phone")
@@ -43,11 +44,7 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise ValueError(
             f"the name of a pattern needs lower-case letters, digits and _, and must not be that of a rule: {name!r}"
         )
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"the pattern {name} is not a regular expression: {error}") from error
-    if compiled.search(""):
+    if compile_pattern(pattern).search(""):
         raise ValueError(f"the pattern {name} matches the empty text, so it would match everywhere: {pattern!r}")
 
 

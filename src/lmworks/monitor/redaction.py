@@ -16,6 +16,7 @@ from typing import Any
 
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
 from lmworks.corpus.taggers.pii.scan import find_personal_data
+from lmworks.limited_regex import SlowPatternError, compile_pattern, find_all
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.event_tables import IDENTIFIERS, WITH_IDS, WRITTEN
 from lmworks.records import CONTENT, Feedback, Interaction, Message
@@ -38,7 +39,7 @@ _OWN_ID = re.compile(r"(redacted-)?[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{
 class Redactor:
     """The policy of a log: own patterns by name, which come first, rules of `DETECTED`, and whether texts are kept."""
 
-    patterns: Mapping[str, re.Pattern[str]]
+    patterns: Mapping[str, Any]  # of `limited_regex`
     rules: tuple[str, ...]
     content: bool
     key: Callable[[], bytes]  # of the pseudonyms
@@ -46,7 +47,7 @@ class Redactor:
     @classmethod
     def of(cls, config: LogConfig, key: Callable[[], bytes] | None = None) -> "Redactor":
         """The policy of a config; without the key of a log, with a new one."""
-        patterns = {name: re.compile(pattern) for name, pattern in config.patterns.items()}
+        patterns = {name: compile_pattern(pattern) for name, pattern in config.patterns.items()}
         drawn = secrets.token_bytes(32)
         rules = tuple(name for name in DETECTED if name in config.redact)
         return cls(patterns, rules, config.content, key or (lambda: drawn))
@@ -54,11 +55,15 @@ class Redactor:
     def text(self, text: str) -> tuple[str, frozenset[str]]:
         """The text with each finding replaced by the rule's name in brackets, and the rules that found something.
 
-        A text made so that each finding uncovers a further one, many times over, is replaced as a whole.
+        A text made so that each finding uncovers a further one, many times over, is replaced as a whole, as is one on
+        which a pattern takes too long.
         """
         names: set[str] = set()
         for name, pattern in self.patterns.items():
-            places = [(*match.span(), name) for match in pattern.finditer(text) if match.end() > match.start()]
+            try:
+                places = [(*match.span(), name) for match in find_all(pattern, text) if match.end() > match.start()]
+            except SlowPatternError:  # what it would have hidden is not known
+                return f"[{name}]", frozenset({*names, name})
             text = _replaced(text, places, names)
         if self.rules:
             detected = frozenset(rule for name in self.rules for rule in DETECTED[name])

@@ -1,5 +1,6 @@
 """A prompt as a value: its parts, the types of its slots, its examples, the format of its answers. Free of torch."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,7 @@ from typing import Any, Literal
 
 from lmworks.config import unknown
 from lmworks.generate.constraint import Choice, Constraint, JsonSchema, Regex
+from lmworks.limited_regex import SlowPatternError, finds
 
 SLOT = re.compile(r"\{(\w+)\}")
 Part = Literal["instruction", "format", "guard", "examples", "context", "input"]  # in the order of a rendered prompt
@@ -103,8 +105,11 @@ class Format:
         return Choice(self.options) if self.options else Regex(self.pattern)
 
     def accepts(self, answer: str) -> bool:
+        """Whether the answer has this form; an expression that takes too long has not accepted it."""
         if self.schema is None:
-            return answer in self.options or (bool(self.pattern) and bool(re.fullmatch(self.pattern, answer, re.ASCII)))
+            with contextlib.suppress(SlowPatternError):
+                return answer in self.options or finds(rf"(?a)\A(?:{self.pattern or '(?!)'})\Z", answer)
+            return False
         from jsonschema import Draft202012Validator
 
         try:

@@ -17,7 +17,6 @@ does with two (Ong et al. 2024); a cascade asks the first target and goes on whe
 low (FrugalGPT, Chen et al. 2023).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from lmworks.artefact import read_json
 from lmworks.config import from_mapping, read_toml, unknown
+from lmworks.limited_regex import SlowPatternError, compile_pattern, finds
 from lmworks.prompt.config import Prompt
 from lmworks.prompt.filled_prompt import FilledPrompt, fill_prompt
 from lmworks.records import Message, question_of
@@ -56,19 +56,17 @@ class Rule:
     turns: int | None = None  # of the user, at least
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from error
+        compile_pattern(self.pattern)
         numbers = self.longer_than, self.shorter_than, self.turns
         if not self.contains and not self.pattern and numbers == (None, None, None):
             raise ValueError(f"the rule {self.why!r} names nothing that must hold: it would always hold")
 
     def holds(self, messages: Sequence[Message]) -> bool:
+        """SlowPatternError for an expression that takes too long on the question."""
         text = question_of(messages)
         return (
             (not self.contains or any(one.lower() in text.lower() for one in self.contains))
-            and (not self.pattern or re.search(self.pattern, text) is not None)
+            and (not self.pattern or finds(self.pattern, text))
             and (self.longer_than is None or len(text) > self.longer_than)
             and (self.shorter_than is None or len(text) < self.shorter_than)
             and (self.turns is None or sum(one.role == "user" for one in messages) >= self.turns)
@@ -134,8 +132,11 @@ class Router:
         """The target of a conversation, by the first rule that holds, the question's vector, or the fallback. A cascade
         begins with its first target; `confident` says after its answer whether it ends there."""
         for number, rule in enumerate(self.rules, 1):
-            if rule.holds(messages):
-                return Decision(rule.target, f"rule {number}: {rule.why}")
+            try:
+                if rule.holds(messages):
+                    return Decision(rule.target, f"rule {number}: {rule.why}")
+            except SlowPatternError as error:
+                return Decision(self.fallback, f"fallback: rule {number}: {error}")
         if self.learned is None:
             return Decision(self.fallback, "fallback: no rule holds")
         if self.learned.kind == "cascade":

@@ -161,7 +161,7 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
     Raises ConfigError when there is no `=` or no key before it.
     """
     name, separator, value = text.partition("=")
-    path = tuple(part.strip() for part in name.split("."))
+    path = _dotted(name)
     if not separator or not all(path):
         raise ConfigError((), f"expected NAME.key=value, got {text!r}")
     if value.strip() == "null":
@@ -202,7 +202,8 @@ def line_of(toml: str, path: Sequence[str]) -> int | None:
 
 
 def _dotted(name: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in name.split("."))
+    """The keys of a dotted name, in quotes where they hold dots themselves."""
+    return tuple(part.strip().strip("\"'") for part in re.split(r"""\.(?=(?:[^"]*"[^"]*")*[^"]*$)""", name))
 
 
 def _field_names(cls: type) -> list[str]:

@@ -1,5 +1,6 @@
 """Rewards: sums of named parts, and verifiers that fail or hang."""
 
+import contextlib
 import time
 from functools import partial
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import pytest
 
 from lmworks.align.rewards import RewardSum, items_of
+from lmworks.config import parse_assignment
 from lmworks.data.training_rows import parse_preference_row, row_columns
 from lmworks.evaluate import verifier_metrics
 from lmworks.evaluate.code_sandbox import run_programs
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.model_rewards import ensemble, model_reward, process_reward
-from lmworks.records import Unscored, Verifiable
+from lmworks.records import Message, Unscored, Verifiable
 
-HANGS = ("(a+)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for
+HANGS = ("(a|aa)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for
 
 
 def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
@@ -41,7 +43,7 @@ def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
         raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")])
     assert time.monotonic() - began < 60
     assert hung == Unscored("verifier: the verifier took longer than 0.5 s")
-    assert isinstance(broken, Unscored) and "unterminated" in broken.reason
+    assert isinstance(broken, Unscored) and "no regular expression" in broken.reason
     assert isinstance(raised, Unscored) and "ZeroDivisionError" in raised.reason
     assert isinstance(no_number, Unscored)
     assert good == fine == 2.0
@@ -112,3 +114,47 @@ def test_ensembles_and_steps_of_models():
     broken = model_reward("broken", lambda prompts, completions: [1.0, 2.0, 3.0])
     with RewardSum({"broken": 1.0}, {"broken": broken}) as reward, pytest.raises(ValueError, match="3 scores for 2"):
         reward(items, responses)
+
+
+OWN = """
+def one(item, response):
+    return float(response.text == item.references[0])
+
+def lists(prompts, completions, answer, level, **columns):
+    texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
+    roles = [p if isinstance(p, str) else p[-1]["role"] for p in prompts]
+    rows = zip(texts, answer, level, roles)
+    return [None if l == 0 else len(texts) * (t == a) + (r == "user") for t, a, l, r in rows]
+
+def lonely(response): return 1.0
+def short(prompts, completions, **columns): return [1.0]
+def words(prompts, completions): return ["good"] * len(completions)
+def word(item, response): return "good"
+"""
+
+
+def test_a_reward_by_path_is_of_one_item_or_of_lists_as_trl_has_them(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir("/")
+    asked = (Message("user", "2+2"),)
+    rows = [
+        Verifiable(prompt, "4", "", fields={"level": level}) for prompt, level in (("2+2", 1), (asked, 1), ("2", 0))
+    ]
+    with RewardSum({"mine.py:one": 1.0, "mine.py:lists": 0.0}, base=tmp_path) as reward:
+        reward.check(items_of(rows))
+        assert reward(items_of(rows), [Response("4"), Response("4"), Response("5")]) == [1, 1, 0]
+        three, four, none = reward.parts["mine.py:lists"]
+    assert (three, four) == (3, 4) and isinstance(none, Unscored)
+
+
+@pytest.mark.parametrize("name", ["lonely", "short", "words", "word", "absent"])
+def test_a_reward_of_another_shape_is_refused_before_anything_is_sampled(name, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    items = items_of([Verifiable("a", "4", ""), Verifiable("b", "4", "")])
+    with pytest.raises((ValueError, LookupError), match=f"mine.py:{name}"), contextlib.ExitStack() as stack:
+        stack.enter_context(RewardSum({f"mine.py:{name}": 1.0}, base=tmp_path)).check(items)
+
+
+def test_a_reward_by_path_on_a_command_line():
+    path, weight = parse_assignment('rewards."my.rewards.py:score"=0.5')
+    assert (path, weight) == (("rewards", "my.rewards.py:score"), 0.5)

@@ -11,18 +11,19 @@ that a model wrote have processes and limits of their own (`evaluate/code_sandbo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from difflib import get_close_matches
 from functools import cache
-from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 
+from lmworks.align.own_rewards import RewardShapeError, located, own_reward
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.config import SandboxConfig
 from lmworks.corpus.read.sandbox import Sandbox
-from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
+from lmworks.evaluate.metric import Item, Metric, Response, check_items, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
 
@@ -38,7 +39,8 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     """Measures rewards; a context manager, whose process ends with this one at the latest.
 
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
-             `module:name` of (item, response) → number, or a key of `given`.
+             `module:name` or `file.py:name` (`own_rewards.SHAPES`), or a key of `given`.
+    base     the folder that a file's relative path starts at
     given    metrics made by the caller, such as reward models (`evaluate/model_rewards.py`): they run in this process,
              without a limit, and what they raise is raised.
     metrics  of the last call: `reward` and `reward/NAME` without its weight, each with `/std`, over the scored ones;
@@ -52,8 +54,13 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     """
 
     def __init__(
-        self, weights: Mapping[str, float], given: Mapping[str, Metric] | None = None, seconds: float = SECONDS
+        self,
+        weights: Mapping[str, float],
+        given: Mapping[str, Metric] | None = None,
+        seconds: float = SECONDS,
+        base: Path = Path(),
     ) -> None:
+        self._base, self._seconds = base, seconds
         self.weights, self._given = dict(weights), dict(given or {})
         self.metrics: dict[str, float] = {}
         self.parts: dict[str, list[Reward]] = {}
@@ -61,10 +68,12 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         self.rule = VERIFIER if VERIFIER in self.weights else max(rules, key=self.weights.__getitem__, default="")
         if not any(self.weights.values()) or not all(map(math.isfinite, self.weights.values())):
             raise ValueError('rewards are names with weights, one other than 0 at least: {"final-answer": 1.0}')
+        self._lists: set[str] = set()
         for name in self.weights.keys() - self._given.keys() - {VERIFIER}:
             if name not in METRICS and get_close_matches(name, [VERIFIER], cutoff=0.8):
                 raise LookupError(f'no reward is called {name!r}; did you mean "{VERIFIER}", which each row names?')
-            verifier(name)
+            if verifier(located(name, base)).signature.get("lists"):
+                self._lists.add(name)
         self._prepared: set[str] = set()  # in the process that is there
         self._sandbox = Sandbox(SandboxConfig(seconds), "the verifier", CLOCK)
 
@@ -72,13 +81,17 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         self._sandbox.close()
 
     def check(self, items: Sequence[Item]) -> None:
-        """ValueError, with the row and the remedy, for an item that a reward cannot measure."""
+        """ValueError, with the row and the remedy, for an item that a reward cannot measure; RewardShapeError for a
+        function that does not give a number for each of the first items, each with an empty response."""
         for name in self.weights.keys() - {VERIFIER}:
-            check_items(self._given.get(name) or verifier(name), items)
+            place = located(name, self._base)
+            check_items(self._given.get(name) or verifier(place), items)
+            if ":" in name and (problem := self._sandbox.call(_try, (place, items[:2]), START_SECONDS)):
+                raise RewardShapeError(problem)
         for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
             name = _own_verifier(item)
             try:
-                own = verifier(name)
+                own = verifier(located(name, self._base))
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
             check_items(own, [item], number)
@@ -99,22 +112,29 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         return totals
 
     def _verified(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
-        names = [_own_verifier(item) if name == VERIFIER else name for item in items]
+        if name in self._lists:
+            measured = self._in_sandbox(located(name, self._base), items, responses)
+            return [measured] * len(items) if isinstance(measured, Unscored) else measured
+        names = [located(_own_verifier(item) if name == VERIFIER else name, self._base) for item in items]
         programs = [place for place, own in enumerate(names) if own == _PROGRAMS]
         asked = [items[place] for place in programs], [responses[place] for place in programs]
         run = dict(zip(programs, _numbers(verifier(_PROGRAMS), *asked), strict=True)) if programs else {}
         rows = enumerate(zip(names, items, responses, strict=True))
-        return [run[place] if place in run else self._in_sandbox(*row) for place, row in rows]
+        return [run[place] if place in run else self._one_in_sandbox(*row) for place, row in rows]
 
-    def _in_sandbox(self, name: str, item: Item, response: Response) -> Reward:
+    def _one_in_sandbox(self, name: str, item: Item, response: Response) -> Reward:
+        measured = self._in_sandbox(name, [item], [response])
+        return measured if isinstance(measured, Unscored) else measured[0]
+
+    def _in_sandbox(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward] | Unscored:
         try:
             if not self._sandbox.alive:
                 self._prepared.clear()
             if name not in self._prepared:  # an empty response makes it import what it needs
                 self._prepared.add(name)
                 with suppress(UnusableError):
-                    self._sandbox.call(_verify, (name, item, Response()), START_SECONDS)
-            return self._sandbox.call(_verify, (name, item, response))
+                    self._sandbox.call(_verify, (name, items[:1], [Response()]), START_SECONDS)
+            return self._sandbox.call(_verify, (name, items, responses), len(items) * self._seconds)
         except UnusableError as error:
             return Unscored(str(error))
 
@@ -142,18 +162,13 @@ def items_of(rows: Sequence[Verifiable]) -> list[Item]:
 
 
 def verifier(name: str) -> Metric:
-    """The metric of the registry, or of the function `module:name`. LookupError where there is none, ValueError for one
-    that needs a model."""
+    """The metric of the registry, or of the function `module:name` or `file.py:name`. LookupError where there is none,
+    ValueError for one that needs a model, RewardShapeError as `own_reward`."""
     if ":" not in name:
         if (entry := METRICS.get(name)) and entry.roles:
             raise ValueError(f"{name} needs a model: make it with `metric`, and give it beside the weights")
         return metric(name)
-    module, _, attribute = name.partition(":")
-    try:
-        function: Callable[[Item, Response], Value] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"no verifier {name!r}: {error}") from None
-    return Metric(name, each(function))
+    return own_reward(name)
 
 
 def _own_verifier(item: Item) -> str:
@@ -169,9 +184,20 @@ def _own_verifier(item: Item) -> str:
 _made = cache(verifier)
 
 
-def _verify(asked: tuple[str, Item, Response]) -> Reward:
-    name, item, response = asked
-    return _numbers(_made(name), [item], [response])[0]
+def _verify(asked: tuple[str, Sequence[Item], Sequence[Response]]) -> list[Reward]:
+    name, items, responses = asked
+    return _numbers(_made(name), items, responses)
+
+
+def _try(asked: tuple[str, Sequence[Item]]) -> str:
+    """What is wrong with the shape of a function, "" where nothing is; others of its errors may be the response's."""
+    name, items = asked
+    with suppress(Exception):
+        try:
+            _made(name).measure(items, [Response()] * len(items))
+        except RewardShapeError as error:
+            return str(error)
+    return ""
 
 
 def _numbers(given: Metric, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:

@@ -221,13 +221,13 @@ def episodes_of(config: OnlineConfig, form: Callable[[], ToolForm]) -> Episodes:
 def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum | None:
     """The weighted sum, None for the environment's alone; reward models in it are a stand-in unless they are loaded."""
     if not config.reward_models:
-        return RewardSum(config.rewards) if config.rewards else None
+        return RewardSum(config.rewards, base=base) if config.rewards else None
     given, steps = Metric("reward-model", lambda *_: []), config.reward_steps
     if loads:
         models = [RewardModel(load(located(name, base))) for name in config.reward_models]
         members = [reward_model(each) if steps is None else process_model(each, steps) for each in models]
         given = ensemble(given.name, members, config.reward_ensemble)
-    return RewardSum(config.rewards, {given.name: given})
+    return RewardSum(config.rewards, {given.name: given}, base=base)
 
 
 def prompts_of(
@@ -249,7 +249,8 @@ def check(config: OnlineConfig, base: Path) -> None:
     are no rewards or no environment, and rows that one cannot measure."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
     if (reward := reward_of(config, base, loads=False)) is not None:
-        reward.check(items_of(rows))
+        with reward:
+            reward.check(items_of(rows))
     if config.environment:
         episodes_of(config, lambda: OWN_FORM)
     for files in filter(None, (config.replay, config.held_out_files)):
@@ -261,4 +262,6 @@ def outside_digest(config: OnlineConfig, base: Path) -> str:
     """As of `align.offline`."""
     digest = digest_of(config, base, replay=config.replay, held_out_files=config.held_out_files)
     models = [digest_of_model(located(name, base)) for name in config.reward_models]
-    return hash_json([digest, *models]) if models else digest
+    files = [base / name.rpartition(":")[0] for name in config.rewards if ".py:" in name]
+    rest = [*models, *(file.read_text("utf-8") for file in files)]
+    return hash_json([digest, *rest]) if rest else digest

@@ -51,7 +51,7 @@ def test_a_look_ahead_by_no_momentum():
 
 def test_families_without_a_rule():
     assert set(get_args(Family)) == set(FAMILIES)
-    with pytest.raises(ValueError, match="family must be one of llama, gpt2, qwen3, gpt_neox, got 'x'"):
+    with pytest.raises(ValueError, match=r"family must be one of llama, gpt2, .*, got 'x'"):
         PretrainConfig(tokens=1000, family="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="family must be one of"):
         SweepConfig(flops=1e12, family="x")  # type: ignore[arg-type]

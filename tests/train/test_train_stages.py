@@ -333,3 +333,37 @@ def test_every_setting_of_the_loop_is_described():
 
     assert "train.guard.action" in described(PretrainConfig)
     assert TrainConfig().precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("family", "objective"),
+    [
+        ("bert", "masked"),
+        ("t5", "span-corruption"),
+        ("bart", "denoising"),
+        ("mixtral", "causal"),
+        ("llama", "prefix"),
+        ("llama", "multi-token"),
+    ],
+)
+def test_a_recipe_names_family_and_objective(family, objective, workspace, tmp_path):
+    """Before and after: the loss of held-out texts falls."""
+    words, inputs = workspace / "pieces", [workspace / "documents", workspace / "pieces"]
+    if not words.exists():
+        special = ["<pad>", "</s>", "<unk>", "<mask>", *(f"<extra_id_{number}>" for number in range(4))]
+        run("tokenizer.unigram", words, inputs[:1], ["vocabulary_size=200", f"special_tokens={json.dumps(special)}"])
+        run("data.tokenize", workspace / "shards", inputs, ["held_out=0.2"])
+        run("data.tokenize", workspace / "kept", inputs, ["held_out=0.2", "part=held_out"])
+    settings = [f"family={family}", f"objective.kind={objective}", "parameters=400000", "tokens=30000", "rate=3e-3"]
+    settings += ["length=64", "train.precision=float32", "train.log=1"]
+    run("train.pretrain", tmp_path / "model", [workspace / "shards", workspace / "kept", words], settings)
+    metrics = read_manifest(tmp_path / "model").metrics
+    assert metrics["validation_loss"] < read_log(tmp_path / "model" / LOG)[0]["loss"] - 0.5
+    assert lmworks.load(tmp_path / "model").model.training is False
+
+
+def test_an_objective_of_another_kind_of_model_is_refused_before_work():
+    with pytest.raises(ConfigError, match=r"family=bert .*set objective\.kind=masked"):
+        from_mapping(PretrainConfig, {"tokens": 1000, "family": "bert"})
+    with pytest.raises(ConfigError, match="set parameters or tokens"):
+        from_mapping(PretrainConfig, {"minutes": 1, "family": "t5", "objective": {"kind": "span-corruption"}})

@@ -7,12 +7,14 @@ from typing import Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
 from lmworks.config_checks import positive, within
+from lmworks.train.objective_config import Causal, ObjectiveConfig, check_stacks
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "blocks", "selective"]
-Family = Literal["llama", "gpt2", "qwen3", "gpt_neox"]
+Family = Literal["llama", "gpt2", "qwen3", "gpt_neox", "mixtral", "bert", "t5", "bart"]
+_STACKS = {"bert": "encoder", "t5": "encoder–decoder", "bart": "encoder–decoder"}  # else a decoder
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -89,6 +91,8 @@ class TrainConfig:
     optimizer   See `Sgd`, `AdamW`, `Lion`, `Muon`.
     schedule    See `Cosine`, `Linear`, `WarmupStableDecay`, `InverseSqrt`; over the steps of the loader.
     micro_batch  Sequences in a forward; a step of more is summed from several. Default: all at once.
+    balance     Weight of the loss that balances the experts of a mixture, in each layer; 0: none.
+    router_z    Weight of the square of their routers' log-normaliser, which keeps logits small; 0: none.
     clip        Longest gradient, by its Euclidean norm; null: as long as they are.
     precision   Of the model's weights and activations; the optimizers keep float32 weights beside lower ones.
     recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is
@@ -107,6 +111,8 @@ class TrainConfig:
     optimizer: Optimizer = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Cosine)
     micro_batch: int | None = None
+    balance: float = 0.01
+    router_z: float = 0.001
     clip: float | None = 1.0
     precision: Precision = "float32"
     recompute: Recompute = "nothing"
@@ -123,6 +129,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive(micro_batch=self.micro_batch, clip=self.clip, validate=self.validate, log=self.log)
         within(0, 1, average=self.average)
+        within(0, math.inf, balance=self.balance, router_z=self.router_z)
         if not all(self.samples):
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
         if self.samples and self.validate is None:
@@ -151,7 +158,10 @@ class PretrainConfig:
     parameters  How large the model is, embeddings included; its tokens follow.
     tokens      How many tokens it is trained on.
     tokenizer   The vocabulary of the shards, where no input has it: a pulled model, a folder or a file.
-    family      Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
+    family      Of the architecture: decoders (`llama`, `gpt2`, `qwen3`, `gpt_neox`; `mixtral`, with eight experts of
+                which each token takes two), an encoder (`bert`), encoder–decoders (`t5`, `bart`).
+    objective   What it is asked: a decoder `causal`, `prefix` or `multi-token`, an encoder `masked`, an encoder–decoder
+                `span-corruption` or `denoising`.
     length      Tokens in a sequence.
     batch       Sequences in a step.
     rate        Peak learning rate; it replaces the optimizer's. Where neither is given, AdamW's and Muon's follow from
@@ -167,6 +177,7 @@ class PretrainConfig:
     tokens: int | None = None
     tokenizer: str = ""
     family: Family = "llama"
+    objective: ObjectiveConfig = field(default_factory=Causal)
     length: int = 512
     batch: int | None = None
     rate: float | None = None
@@ -183,6 +194,10 @@ class PretrainConfig:
             self.train.check_batch(self.batch)
         if self.family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {self.family!r}")
+        stacks = _STACKS.get(self.family, "decoder")
+        check_stacks(self.objective, stacks, f"family={self.family}")
+        if self.minutes is not None and stacks == "encoder–decoder":
+            raise ValueError("minutes are measured of one stack: for an encoder–decoder, set parameters or tokens")
         dials = sum(dial is not None for dial in (self.minutes, self.parameters, self.tokens))
         if dials == 0:
             raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
@@ -213,6 +228,7 @@ class FinetuneConfig:
     length  Tokens in a sequence; at most what the model was made for. Left out: 512, or more for longer texts.
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
+    objective  What the model is asked: as of train.pretrain, and of the kind of model that the base is.
     method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
     base_format  Format of the base's linear layers under an adapter: `int4` (QLoRA) or `int8`, packed and never made
             floats of; `stored`, the blocks of a GGUF file as they are; or `float`.
@@ -230,6 +246,7 @@ class FinetuneConfig:
     length: int | None = None
     batch: int | None = None
     rate: float | None = None
+    objective: ObjectiveConfig = field(default_factory=Causal)
     method: Method = field(default_factory=FullConfig)
     base_format: BaseFormat = "float"
     neftune: float | None = None
@@ -241,6 +258,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         positive(minutes=self.minutes, epochs=self.epochs, steps=self.steps, batch=self.batch, rate=self.rate)
         positive(neftune=self.neftune)
+        if self.neftune and not isinstance(self.objective, Causal):
+            raise ValueError("neftune is noise of causal language models: leave it out, or objective.kind=causal")
         if self.neftune and self.train.parallel.context * self.train.parallel.pipeline > 1:
             raise ValueError("neftune takes whole rows and embeddings: leave train.parallel.context and .pipeline out")
         if self.epochs is not None and self.steps is not None:

@@ -24,7 +24,8 @@ from lmworks.progress import Report
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.loop import step
-from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objectives.from_config import build_objective
+from lmworks.train.objectives.objective import Objective
 from lmworks.train.optimizer_config import AdamW, peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.planning.layout import NUMBERS, Layout
@@ -232,6 +233,12 @@ def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer]
     return None if config.method == FullConfig() else partial(_adapted, config=config, head=head)
 
 
+def objective_of(config: FinetuneConfig, checkpoint: Checkpoint) -> Objective:
+    """What the model is asked, on sequences of `config.length`. ValueError as `build_objective`."""
+    length = config.length or LENGTH
+    return build_objective(config.objective, checkpoint.required_tokenizer, length, config.neftune)
+
+
 def _adapted(model: Transformer, config: FinetuneConfig, head: bool) -> Transformer:
     adapted = add_adapter(model, config.method, config.seed)
     if head and adapted.head is not None:
@@ -265,6 +272,6 @@ def seconds_per_sequence(
     checkpoint that, where all weights are trained, is of no use afterwards."""
     settings = replace(config.train, micro_batch=None)
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
-        parts = checkpoint, CausalLanguageModel(), batches, settings, Path(folder)
+        parts = checkpoint, objective_of(config, checkpoint), batches, settings, Path(folder)
         run = Run(*parts, device=device_of_rank(), adapt=adapt or adapts(config), progress=progress)
         return min(seconds for seconds, _ in measured_steps(run)) / loader.batch

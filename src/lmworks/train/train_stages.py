@@ -25,6 +25,7 @@ from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.download import ADAPTER, MODELS, digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
+from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
@@ -32,7 +33,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, seconds_per_sequence
+from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, objective_of, seconds_per_sequence
 from lmworks.train.held_out import (
     beginnings_of,
     check_held_out,
@@ -43,7 +44,8 @@ from lmworks.train.held_out import (
 )
 from lmworks.train.loop import train
 from lmworks.train.mixed_precision import DTYPES
-from lmworks.train.objectives.causal import CausalLanguageModel
+from lmworks.train.objective_config import MultiToken, check_stacks
+from lmworks.train.objectives.from_config import build_objective
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ranks import device_of_rank, join
@@ -68,11 +70,14 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     shards, held_out = find_shards(context)
     tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
     derived = derived or _derived(config, tokenizer, tokens_of(shards), context)
-    model = initialise(Transformer(derived.model), config.seed, scheme=by_fan_in)
-    checkpoint = assemble(derived.model, model.state_dict(), tokenizer, template)
+    shape = derived.model
+    if isinstance(config.objective, MultiToken):
+        shape = with_further_tokens(shape, config.objective.depth)
+    model = initialise(Transformer(shape), config.seed, scheme=by_fan_in)
+    checkpoint = assemble(shape, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
         sources_of(shards, config.weights),
-        length=config.length,
+        length=config.length - (config.objective.kind == "denoising"),  # whose texts get an end
         batch=derived.batch,
         steps=derived.steps,
         mode=config.mode,
@@ -81,7 +86,8 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     settings = replace(
         at_rate(config.train, derived.rate), schedule=replace(config.train.schedule, warmup=derived.warmup)
     )
-    result = _train(checkpoint, loader, held_out, settings, context)
+    objective = build_objective(config.objective, tokenizer, config.length)
+    result = _train(checkpoint, objective, loader, held_out, settings, context)
     return replace(result, sections=(dial_section(derived, config), *result.sections))
 
 
@@ -101,6 +107,8 @@ def tune(
     shards, held_out = find_shards(context)
     longest = _longest_conversation(shards | held_out, config.length)
     checkpoint = _load_base(config, context)
+    stacks = "–".join(name for name in ("encoder", "decoder") if getattr(checkpoint.config, name) is not None)
+    check_stacks(config.objective, stacks, f"the base {checkpoint.source}")
     if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
         checkpoint = replace(checkpoint, source=config.base)
     check_vocabulary(checkpoint.required_tokenizer, shards)
@@ -116,7 +124,8 @@ def tune(
     _longest_conversation(shards | held_out, config.length)
     sources = sources_of(shards, config.weights)
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
-    result = _train(checkpoint, loader, held_out, config.train, context, config, adapt, deliver)
+    objective = objective_of(config, checkpoint)
+    result = _train(checkpoint, objective, loader, held_out, config.train, context, config, adapt, deliver)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
     doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))
     alarms = () if held_out else (NOT_HELD_OUT,)
@@ -199,6 +208,7 @@ def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:
 
 def _train(
     checkpoint: Checkpoint,
+    objective: Objective,
     config: LoaderConfig,
     held_out: Mapping[str, Path],
     settings: TrainConfig,
@@ -207,7 +217,7 @@ def _train(
     adapt: Adapt | None = None,
     deliver: Deliver | None = None,
 ) -> StageResult:
-    objective, ranks = CausalLanguageModel(neftune=tuned.neftune if tuned else None), join(settings.parallel)
+    ranks = join(settings.parallel)
     with Loader(config, *ranks.rows) as loader:
         folder, seed = context.work / "run", config.seed
         run = Run(
@@ -233,7 +243,7 @@ def observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig, object
     beginnings = beginnings_of(held_out.values(), config.length // 2)
     if run.config.samples:
         beginnings = [run.checkpoint.required_tokenizer.encode(text) for text in run.config.samples]
-    if beginnings and run.config.parallel.generates:
+    if beginnings and run.config.parallel.generates and run.checkpoint.config.encoder is None:
         run.sample = samples_of(run, beginnings)
 
 

@@ -33,7 +33,7 @@ def test_the_parameters_of_gpt_give_its_width_layers_and_heads(name, family):
     assert (shape.dimensions.heads, shape.dimensions.hidden) == (block.attention.heads, block.feed_forward.hidden)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox"])
 def test_every_size_follows_the_rule(family):
     for parameters in np.logspace(7, 12, 41):
         vocabulary = 1000 if parameters < 1e8 else 32_000
@@ -79,6 +79,6 @@ def test_what_cannot_be_built_is_refused_with_the_fix():
     with pytest.raises(ValueError, match=r"a llama of 1e\+18 parameters is larger than any shape"):
         choose_shape(1e18, "llama", 32_000)
     with pytest.raises(LookupError, match="llama, qwen3, gpt2, gpt_neox"):
-        choose_shape(1e9, "bert")
+        choose_shape(1e9, "albert")
     with pytest.raises(ValueError, match="above 0"):
         choose_shape(-1)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from lmworks.model import presets
-from lmworks.model.config import ModelConfig
+from lmworks.model.config import MaskedLanguageModelHead, ModelConfig, Norm
 from lmworks.model.model_costs import count_parameters
 
 UNIT = 64  # of the smallest widths
@@ -65,12 +65,34 @@ def _gpt_neox(d: Dimensions) -> ModelConfig:
     return presets.gpt_neox(d.vocabulary, d.width, d.layers, d.heads, d.hidden, d.context_length, tied=d.tied)
 
 
+def _mixtral(d: Dimensions) -> ModelConfig:
+    return presets.mixtral(d.vocabulary, d.width, d.layers, d.heads, d.heads, d.hidden, d.context_length, tied=d.tied)
+
+
+def _bert(d: Dimensions) -> ModelConfig:
+    head = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
+    return presets.bert(d.vocabulary, d.width, d.layers, d.heads, d.hidden, d.context_length, head=head)
+
+
+def _t5(d: Dimensions) -> ModelConfig:
+    head_dim = d.width // d.heads
+    return presets.t5(d.vocabulary, d.width, d.layers, d.heads, d.hidden, head_dim, context_length=d.context_length)
+
+
+def _bart(d: Dimensions) -> ModelConfig:
+    return presets.bart(d.vocabulary, d.width, d.layers, d.heads, d.hidden, context_length=d.context_length)
+
+
 # The build, whether the feed-forward is gated, and whether the head is always tied.
 FAMILIES: dict[str, tuple[Callable[[Dimensions], ModelConfig], bool, bool]] = {
     "llama": (_llama, True, False),
     "qwen3": (_qwen3, True, False),
     "gpt2": (_gpt2, False, True),
     "gpt_neox": (_gpt_neox, False, False),
+    "mixtral": (_mixtral, True, False),
+    "bert": (_bert, False, True),
+    "t5": (_t5, False, True),
+    "bart": (_bart, False, True),
 }
 
 
@@ -147,19 +169,18 @@ def _candidates(
 ) -> Iterator[Dimensions]:
     """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
     layer."""
-    has_positions = build(_least(vocabulary, context_length, gated)).embedding.positions is not None
     for width in _widths():
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
             return
         tied = always_tied or embedding > TIED_FROM * parameters
-        rest = parameters - embedding * (1 if tied else 2) - has_positions * context_length * width
-        block = (4 + (3 if gated else 2) * hidden_width(width, gated) / width) * width * width
+        heads, hidden = width // head_width(width), hidden_width(width, gated)
+        one = Dimensions(vocabulary, width, 1, heads, hidden, context_length, tied)
+        first, second = (_count(build, replace(one, layers=layers)) for layers in (1, 2))
+        wanted = 1 + (parameters - first) / (second - first)
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
-        nearest = {min(max(round_(rest / block), lowest), highest) for round_ in (math.floor, math.ceil)}
-        for layers in sorted(nearest):
-            heads, hidden = width // head_width(width), hidden_width(width, gated)
-            yield Dimensions(vocabulary, width, layers, heads, hidden, context_length, tied)
+        for layers in sorted({min(max(round_(wanted), lowest), highest) for round_ in (math.floor, math.ceil)}):
+            yield replace(one, layers=layers)
 
 
 def _widths() -> Iterator[int]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lmworks.train.config import Family, PretrainConfig, TrainConfig
+from lmworks.train.config import PretrainConfig, TrainConfig
 
 LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is predicted from them
 
@@ -25,7 +25,7 @@ class SweepConfig:
     epochs     How often the longest runs may see the data: a law of data that are new says nothing of repeated ones.
     tokenizer  The vocabulary of the shards, where no input has it: a pulled model, a folder or a file, as for
                data.tokenize.
-    family     Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`.
+    family     Of the architecture: `llama`, `gpt2`, `qwen3`, `gpt_neox`, `mixtral`.
     length     Tokens in a sequence.
     mode       How documents become sequences; see the loader's `mode`.
     seed       Of the first weights and of the order, in all runs.
@@ -41,7 +41,7 @@ class SweepConfig:
     factor: float = 2.0
     epochs: float = 1.0
     tokenizer: str = ""
-    family: Family = "llama"
+    family: Literal["llama", "gpt2", "qwen3", "gpt_neox", "mixtral"] = "llama"
     length: int = 512
     mode: Literal["pack", "concatenate"] = "pack"
     seed: int = 0

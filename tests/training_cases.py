@@ -12,7 +12,7 @@ from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import PUBLISHED, initialise
-from lmworks.model.presets import gpt2, llama
+from lmworks.model.presets import gpt2, llama, mixtral, switch
 from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
 from lmworks.train.losses import Loss
@@ -25,6 +25,8 @@ SPECIAL = {"eos_token": "<|end|>"}
 CONFIGS = {
     "gpt2": gpt2(vocabulary=257, width=32, layers=2, heads=2, context_length=64),
     "llama": llama(vocabulary=257, width=32, layers=2, heads=2, kv_heads=1, hidden=64, context_length=64),
+    "mixtral": mixtral(257, width=32, layers=2, heads=2, kv_heads=1, hidden=32, context_length=64),
+    "switch": switch(257, width=32, layers=2, heads=2, hidden=32, experts=4, head_dim=16, context_length=64),
 }
 
 

@@ -14,6 +14,7 @@ from lmworks.train.config import FinetuneConfig, GuardConfig, PretrainConfig, Ra
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.loop import step, train
 from lmworks.train.loss_guard import Guard, TrainingStoppedError
+from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.parallel.config import ParallelConfig
@@ -199,3 +200,12 @@ def test_two_runs_of_one_folder_are_refused(text_dataset, tmp_path):
     assert not (tmp_path / "log.jsonl").exists()
     train(run_of(tmp_path, text_dataset, steps=2))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize(("ramp", "norms"), [(None, 1), (RampConfig(), 2)])
+def test_a_norm_of_a_part_is_taken_for_a_ramp_alone(ramp, norms, text_dataset, tmp_path, monkeypatch):
+    calls = []
+    norm = Weights.gradient_norm
+    monkeypatch.setattr(Weights, "gradient_norm", lambda weights: calls.append(0) or norm(weights))
+    step(run_of(tmp_path, text_dataset, micro_batch=2, ramp=ramp))
+    assert len(calls) == norms

@@ -91,9 +91,6 @@ def _capacity(config: configs.MixtureOfExperts, length: int) -> int | None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Routing, observed
 
-Loss = tuple[Tensor, Tensor, dict[str, Tensor]]
-"""The sum of a loss over tokens, the number of tokens, and what else is worth a plot."""
-
 
 @dataclass(frozen=True)
 class Routing:
@@ -117,7 +114,7 @@ def observe_routing(model: nn.Module) -> Iterator[dict[str, Routing]]:
 
         with observe_routing(model) as routing:
             logits = model(ids)
-        losses = [router_z_loss(layer.logits, attention_mask) for layer in routing.values()]
+        losses = [router_z_loss(layer.logits, attention_mask) for layer in routing.values()]  # (batch,) each
 
     A later forward replaces an earlier one's. The names are the modules', such as `decoder.blocks.1.feed_forward`.
     """
@@ -138,34 +135,36 @@ def observe_routing(model: nn.Module) -> Iterator[dict[str, Routing]]:
             handle.remove()
 
 
-def load_balancing_loss(logits: Tensor, top_k: int, mask: Tensor | None = None) -> Loss:
-    """`N sum_i f_i P_i` (Fedus et al. 2022, equations 4 to 6), without their weight alpha of 0.01.
+def load_balancing_loss(logits: Tensor, top_k: int, mask: Tensor | None = None) -> Tensor:
+    """`N sum_i f_i P_i` of each row (Fedus et al. 2022, equations 4 to 6), (…,), without their weight alpha of 0.01.
 
-    N is the number of experts, f_i the share of tokens that chose expert i, full or not, and P_i the mean probability
-    of i, which alone carries gradients. A token counts for each of its `top_k` choices: balance gives `top_k`. The
-    paper adds one such loss for each layer; `transformers` computes Mixtral's once, over the tokens of all layers:
-    concatenate their logits for that.
+    N is the number of experts, f_i the share of a row's tokens that chose expert i, full or not, and P_i the mean
+    probability of i, which alone carries gradients. A token counts for each of its `top_k` choices: balance gives
+    `top_k`. The paper adds one such loss for each layer; `transformers` computes Mixtral's once, over the tokens of all
+    layers and rows: make one row of their logits for that. Rows are DeepSeek-AI 2024's (equations 17 to 20): the
+    product of two means is no sum over tokens, and over a micro-batch it would depend on how a step is divided.
 
-    logits  (…, experts) of the router.
-    mask    (…) bool, True = a real token.
-
-    The sum returned is the loss times the number of tokens, for it is a product of two means and no sum over tokens.
+    logits  (…, length, experts) of the router.
+    mask    (…, length) bool, True = a real token; 0 is the loss of a row without any.
     """
-    logits = _real(logits, mask)  # (tokens, experts)
     probabilities = logits.softmax(dim=-1)
-    shares = _share(probabilities.topk(top_k, dim=-1).indices, logits) * top_k  # f, (experts,)
-    loss = logits.shape[-1] * (shares * probabilities.mean(dim=0)).sum()
-    return loss * len(logits), torch.tensor(len(logits)), {"load_balancing_loss": loss.detach()}
+    choices = F.one_hot(probabilities.topk(top_k, dim=-1).indices, logits.shape[-1]).sum(dim=-2)
+    shares = _mean(choices.to(logits.dtype), mask)  # f, (…, experts)
+    return logits.shape[-1] * (shares * _mean(probabilities, mask)).sum(dim=-1)
 
 
-def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Loss:
-    """The mean over tokens of `logsumexp(logits)²` (Zoph et al. 2022, equation 5), without their weight of 0.001.
+def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean over each row's tokens of `logsumexp(logits)²` (Zoph et al. 2022, equation 5), (…,), without their
+    weight of 0.001. It keeps the logits small, where float32 and bfloat16 can tell them apart. Arguments as above."""
+    return _mean(logits.logsumexp(dim=-1, keepdim=True).square(), mask).squeeze(-1)
 
-    It keeps the logits small, where float32 and bfloat16 can tell them apart. Arguments as above.
-    """
-    logits = _real(logits, mask)
-    squares = logits.logsumexp(dim=-1).square()
-    return squares.sum(), torch.tensor(len(logits)), {"router_z_loss": squares.mean().detach()}
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(…, length, n) → (…, n), over the real tokens."""
+    if mask is None:
+        return values.mean(dim=-2)
+    real = mask[..., None].to(values.dtype)
+    return (values * real).sum(dim=-2) / real.sum(dim=-2).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class StepGradients:
     loss     what was minimised: the sum of the losses as the objective weighs them, without smoothing and penalties
     targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
-    first    (targets, squared norm of the mean gradient) of the step's first micro-batch, if there were several
+    first    (targets, squared norm of the mean gradient) of the step's first micro-batch, if that was to be measured
     scale    that the gradients which the weights now have are multiplied with
     rate     what the learning rate was multiplied with, and `tokens` how many it saw, once the step was taken
     """
@@ -46,14 +46,14 @@ def compute_gradients(
     micro_batch: int | None = None,
     scale: float = 1.0,
     device: torch.device | str = "cpu",
-    at_least: int = 1,
+    noise: bool = False,
 ) -> StepGradients:
     """Leaves in `weights` the gradient of the mean loss over all `examples`, those of other processes too, times
     `scale`.
 
     Targets are counted first, and each micro-batch's sum is divided by the count of all, so the division into
-    micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding. `at_least`
-    so many are made, where there are as many sequences: without two of them there is no `first`.
+    micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding. With
+    `noise` there are two, where there are as many sequences, and `first` is measured, which waits for the device.
     """
     ranks, mine = weights.ranks, dict[str, int]()
     for prepared in examples:
@@ -63,7 +63,7 @@ def compute_gradients(
     weights.clear()
     if not any(counts.values()):
         return StepGradients(dict.fromkeys(counts, 0.0), {}, 0.0, 0, 0.0, None, scale)
-    most = max(sum(count_rows(prepared) for prepared in examples) // max(at_least, ranks.config.pipeline), 1)
+    most = max(sum(count_rows(prepared) for prepared in examples) // max(1 + noise, ranks.config.pipeline), 1)
     size = most if micro_batch is None else min(micro_batch, most)
     micro_batches = [piece for prepared in examples for piece in _micro_batches(prepared, size)]
     # Processes that exchange something within a micro-batch need equally many: some repeat their last one.
@@ -79,6 +79,7 @@ def compute_gradients(
         counts,
         scale,
         device,
+        noise,
     )
     sums, first = _sequential(work) if ranks.config.pipeline == 1 else (_pipelined(work), None)
     weights.sum_over_ranks()
@@ -104,6 +105,7 @@ class _Work:
     counts: dict[str, int]
     scale: float
     device: torch.device | str
+    noise: bool
 
 
 def _sequential(work: _Work) -> tuple[dict[tuple[str, str], Tensor], tuple[float, float] | None]:
@@ -120,7 +122,7 @@ def _sequential(work: _Work) -> tuple[dict[tuple[str, str], Tensor], tuple[float
             (total * (work.scale if number < work.counting else 0.0)).backward()
         if len(work.micro_batches) > 1:
             weights.accumulate()
-            if number == 0:
+            if number == 0 and work.noise:
                 first = weights.noise_of_micro_batch(
                     sum(objective.counts(piece).values()), sum(counts.values()), work.scale
                 )

@@ -2,10 +2,11 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lmworks.artefact import lock
+from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.model_costs import flops_per_token
 from lmworks.progress import readable_duration
 from lmworks.records import Scored
@@ -13,6 +14,7 @@ from lmworks.train.gradient_accumulation import StepGradients, compute_gradients
 from lmworks.train.interruption import Interruption, interruptions
 from lmworks.train.loss_guard import TrainingStoppedError, remedy
 from lmworks.train.noise_scale import batch_multiple
+from lmworks.train.objectives.balanced_experts import expert_load
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Position, Run
 from lmworks.train.run_log import LOG, NoLog, RunLog
@@ -61,6 +63,8 @@ def _train(run: Run) -> Position:
                 if number % run.config.log == 0 or last:
                     numbers = _step_numbers(run, taken)
                     run.log.write("step", number, cursor=run.position.cursor, **numbers, **clock.rates())
+                if last or (run.config.validate and number % run.config.validate == 0):
+                    _log_expert_load(run)
                 if run.config.validate and (number % run.config.validate == 0 or last):
                     _validate_and_sample(run)
                 if run.ranks.any(clock.save_is_due()):
@@ -91,10 +95,11 @@ def step(run: Run) -> StepGradients | None:
     position = run.position
     batches = [next(run.loader) for _ in range(min(position.multiple, run.loader.steps - position.cursor))]
     examples = [run.examples(batch, run.seed + position.cursor + number) for number, batch in enumerate(batches)]
-    # A ramp goes by how much noisier a micro-batch is than the whole step.
-    at_least = 1 if run.config.ramp is None else 2
+    run.last_examples = examples[-1]
+    config = run.config
+    noise = config.ramp is not None  # it goes by how much noisier a micro-batch is than the whole step
     gradients = compute_gradients(
-        run.model, run.weights, run.objective, examples, run.config.micro_batch, run.scale.value, run.device, at_least
+        run.model, run.weights, run.objective, examples, config.micro_batch, run.scale.value, run.device, noise
     )
     if not gradients.targets:
         _skip_batches(run, len(batches))
@@ -167,6 +172,14 @@ def _validate_and_sample(run: Run) -> None:
         ends = not number or run.ended
         for beginning, continuation in run.sample() if run.sample and (ends or not run.compares) else ():
             run.log.write("sample", number, beginning=beginning, text=continuation)
+
+
+def _log_expert_load(run: Run) -> None:
+    """Log how each layer of a mixture uses its experts, in this process's examples of the last step."""
+    mixture = any(isinstance(module, MixtureOfExperts) for module in run.model.modules())
+    if mixture and run.config.parallel.pipeline == 1:
+        for layer, use in expert_load(run.model, run.objective, run.last_examples, run.device).items():
+            run.log.write("experts", run.position.step, layer=layer, **asdict(use))
 
 
 def _skip_batches(run: Run, batches: int) -> None:

@@ -18,6 +18,7 @@ from lmworks.train.loss_guard import Guard
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
 from lmworks.train.noise_scale import NoiseScale
+from lmworks.train.objectives.balanced_experts import balanced
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.context_parallel import shard_sequence
 from lmworks.train.parallel.parallelize import check, parallel_losses, parallelize
@@ -105,6 +106,7 @@ class Run:
     sample      called then, too: (beginning of a text, how the model goes on) for the log
     compares    validates before the first step, too, and samples there and at the end alone
     held_out    the last validation, to be shown
+    last_examples  of the last step, in which experts are looked at
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
     adapt       gives the model to train, which shares the checkpoint's weights: `adapt.add_adapter` with a method.
@@ -127,6 +129,7 @@ class Run:
     adapt: Callable[[Transformer], Transformer] | None = None
     compares: bool = False
     held_out: str = ""
+    last_examples: Any = None
 
     def __post_init__(self) -> None:
         config = self.config
@@ -140,6 +143,7 @@ class Run:
             if config.parallel.devices > 1:
                 raise ValueError("an adapter is trained by one process: leave train.parallel out")
             model = self.adapt(model)
+        self.objective = balanced(self.objective, model, config)
         self.model = parallelize(model.train(), config, self.ranks)
         self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
         self.average = ExponentialMovingAverage(self.weights.masters, config.average)

@@ -33,7 +33,7 @@ def curve_section(log: Path, unit: str = "nats per target") -> tuple[Section, di
     A log without a step, where the last one was left out of a run of few, has no curve. `unit` is that of the loss.
     """
     lines = read_log(log)
-    kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("step", "event", "sample")}
+    kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("step", "event", "sample", "experts")}
     validations = [line for line in lines if line["kind"] in ("validation", "average_validation")]
     metrics, rows = _last_numbers(kinds["step"], validations, unit)
     validations = [line for line in validations if "loss" in line]
@@ -43,6 +43,8 @@ def curve_section(log: Path, unit: str = "nats per target") -> tuple[Section, di
         tables.append(Table(("step", "what happened"), events))
     if kinds["sample"]:
         tables.append(_samples(kinds["sample"]))
+    if kinds["experts"]:
+        tables.append(_experts(kinds["experts"]))
     alarms = _rise(validations)
     steps = kinds["step"]
     figures = (Figure(_draw(steps, validations, unit), _caption(steps, validations, unit)),) if steps else ()
@@ -127,6 +129,19 @@ def _samples(lines: list[dict[str, Any]]) -> Table:
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
     caption = f"What the model says after the beginning of a text, drawn at temperature {TEMPERATURE:g}"
     return Table(("step", "the text begins", "the model goes on"), rows, caption)
+
+
+def _experts(lines: list[dict[str, Any]]) -> Table:
+    """How the layers of a mixture use their experts, at the last look."""
+    rows = tuple(
+        (line["layer"], f"{line['effective_experts']:.2f}", *(f"{share:.1%}" for share in shares))
+        for line in lines
+        if line["step"] == lines[-1]["step"]
+        for shares in [(min(line["shares"]), max(line["shares"]), line["dropped"])]
+    )
+    heads = ("layer", "experts in use", "least used", "most used", "choices dropped")
+    count = len(lines[-1]["shares"])
+    return Table(heads, rows, f"Experts in use: exp of the entropy of their shares, {count} where all have the same")
 
 
 def _caption(steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: str) -> str:

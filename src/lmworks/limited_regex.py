@@ -21,7 +21,7 @@ def compile_pattern(pattern: str, ascii_only: bool = False) -> Any:
     try:
         return regex.compile(pattern, regex.ASCII if ascii_only else 0)
     except regex.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
 
 
 def finds(pattern: str, text: str) -> bool:

@@ -43,7 +43,7 @@ def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():
         raised, no_number, fine = reward([items[1]] * 3, [Response(one) for one in ("raise", "nan", "b")])
     assert time.monotonic() - began < 60
     assert hung == Unscored("verifier: the verifier took longer than 0.5 s")
-    assert isinstance(broken, Unscored) and "no regular expression" in broken.reason
+    assert isinstance(broken, Unscored) and "not a regular expression" in broken.reason
     assert isinstance(raised, Unscored) and "ZeroDivisionError" in raised.reason
     assert isinstance(no_number, Unscored)
     assert good == fine == 2.0

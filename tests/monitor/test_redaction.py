@@ -201,7 +201,7 @@ def test_own_patterns_come_first() -> None:
     ("values", "says"),
     [
         ({"redact": ["e-mail"]}, r'unknown redaction rule "e-mail"; did you mean "email"'),
-        ({"patterns": {"x": "("}}, "the pattern x is not a regular expression"),
+        ({"patterns": {"x": "("}}, "the pattern x: .* is not a regular expression"),
         ({"patterns": {"x": "a*"}}, "matches the empty text"),
         ({"patterns": {"email": "a"}}, "must not be that of a rule"),
         ({"patterns": {"X Y": "a"}}, "lower-case letters"),

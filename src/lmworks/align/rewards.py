@@ -190,7 +190,7 @@ def _verify(asked: tuple[str, Sequence[Item], Sequence[Response]]) -> list[Rewar
 
 
 def _try(asked: tuple[str, Sequence[Item]]) -> str:
-    """What is wrong with the shape of a function, "" where nothing is; others of its errors may be the response's."""
+    """The error in the shape of a function, "" where there is none; its other errors may be the response's."""
     name, items = asked
     with suppress(Exception):
         try:

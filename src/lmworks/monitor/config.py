@@ -44,7 +44,11 @@ def _check_pattern(name: str, pattern: str) -> None:
         raise ValueError(
             f"the name of a pattern needs lower-case letters, digits and _, and must not be that of a rule: {name!r}"
         )
-    if compile_pattern(pattern).search(""):
+    try:
+        matches_nothing = compile_pattern(pattern).search("") is not None
+    except ValueError as error:
+        raise ValueError(f"the pattern {name}: {error}") from error
+    if matches_nothing:
         raise ValueError(f"the pattern {name} matches the empty text, so it would match everywhere: {pattern!r}")
 
 

@@ -55,8 +55,7 @@ class Redactor:
     def text(self, text: str) -> tuple[str, frozenset[str]]:
         """The text with each finding replaced by the rule's name in brackets, and the rules that found something.
 
-        A text made so that each finding uncovers a further one, many times over, is replaced as a whole, as is one on
-        which a pattern takes too long.
+        A text on which a pattern takes too long is replaced as a whole.
         """
         names: set[str] = set()
         for name, pattern in self.patterns.items():

@@ -1,4 +1,4 @@
-"""What a model is asked in pre-training and fine-tuning, free of torch; `objectives/from_config.py` makes it."""
+"""Objectives of pre-training and fine-tuning as a recipe names them, free of torch. → `objectives/from_config.py`"""
 
 from dataclasses import dataclass
 from typing import Literal

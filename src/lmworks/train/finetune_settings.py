@@ -234,7 +234,7 @@ def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer]
 
 
 def objective_of(config: FinetuneConfig, checkpoint: Checkpoint) -> Objective:
-    """What the model is asked, on sequences of `config.length`. ValueError as `build_objective`."""
+    """The objective on sequences of `config.length`. ValueError as `build_objective`."""
     length = config.length or LENGTH
     return build_objective(config.objective, checkpoint.required_tokenizer, length, config.neftune)
 

@@ -11,17 +11,20 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from lmworks.generate.engine import Engine
+from lmworks.model.checkpoint import assemble
 from lmworks.monitor.log import Reader
 from lmworks.serve.api_keys import add
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.listener import check_exposure, is_loopback, listen
 from lmworks.serve.server import run
+from lmworks.serve.service import Service
 
 PROGRAM = """
 import sys, time
@@ -43,7 +46,7 @@ def process(folder, tiny_folder, drain_seconds):
     arguments = [sys.executable, "-c", PROGRAM, str(folder), str(tiny_folder), str(drain_seconds)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
-            first, second = running.stdout.readline(), running.stdout.readline()
+            first, _, second = (running.stdout.readline() for _ in range(3))  # between them, the context
             assert first.startswith("Loading") and second.startswith("Ready at http://127.0.0.1:"), (first, second)
             yield running, re.search(r"http://[\d.:]+", second)[0]
         finally:
@@ -206,3 +209,19 @@ def test_settings_that_cannot_work_are_refused(setting, told):
 def test_settings_at_their_bounds_are_taken():
     hosts = ("Models.Example", "192.168.0.7", "fd00::7", "under_score")
     assert ServeConfig(slots=1024, context_length=16, allowed_hosts=hosts).allowed_hosts == hosts
+
+
+@pytest.mark.parametrize(("free", "served"), [(1 << 40, 4096), (2 * 3000 * 2 * 2 * 2 * 8 * 4, 3000)])
+def test_a_model_is_served_with_the_context_that_it_has_within_memory(tiny, serve, tmp_path, monkeypatch, free, served):
+    """Of 2 layers with keys and values of 2 heads of 8 float32 numbers, a half of what is free holds 3,000 tokens."""
+    monkeypatch.setattr("lmworks.serve.served_models.free_memory", lambda device: free)
+    config = replace(tiny.config, context_length=4096)
+    checkpoint = assemble(config, tiny.model.state_dict(), tiny.tokenizer, source="long")
+    service = Service(tmp_path, ServeConfig(slots=2), {"long": str(checkpoint.save(tmp_path / "long"))})
+    service.load()
+    assert [f"{served:,}" in line for line in service.contexts()] == [True]
+    with serve(service) as running, running.http() as client:
+        assert client.get("/v1/models/long").json()["context_length"] == served
+        for length, status in ((served - 2, 200), (served, 400)):
+            body = {"model": "long", "prompt": [5] * length, "max_tokens": 2}
+            assert client.post("/v1/completions", json=body).status_code == status

@@ -17,10 +17,12 @@ class ServeConfig:
     host                 where to listen. Anything but loopback needs `keys`.
     port                 where to listen, 0 for a free one.
     slots                completions that a language model makes at a time. At most 1024; more wait in line.
-    context_length       tokens of prompt and completion, 0: the engine's default. At least 16.
+    context_length       tokens of prompt and completion, 0: all that the model has. As far as half of the free memory
+                         holds them. At least 16.
     weights              auto, float32, bfloat16, float16, int8 or int4. How language models are held, see `Engine`.
     cache_dtype          of keys and values: auto, float32, bfloat16 or int8. See `Engine`.
-    cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together.
+    cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together; as far as
+                         half of the free memory holds them.
     speculation          guess what was seen before: auto, lookup or off. Only where it pays, see `Engine`.
     adapters             name -> folder of an adapter, served as a model of that name. LoRA runs beside the language
                          model that it fits, in one engine; any other kind in an engine of its own.
@@ -71,7 +73,7 @@ class ServeConfig:
             )
         if self.context_length != 0 and self.context_length < _LEAST_CONTEXT:
             raise ValueError(
-                f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the engine's default, got "
+                f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the model's own, got "
                 f"{self.context_length}"
             )
         if not 0 <= self.events_per_second < float("inf"):

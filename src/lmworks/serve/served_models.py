@@ -18,13 +18,17 @@ from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, read_document
 from lmworks.model.config import ClassificationHead, LanguageModelHead, ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import base_of_adapter, weights_path
+from lmworks.model.model_costs import kv_bytes_per_token
 from lmworks.model.transformer import empty_model
 from lmworks.serve.config import ServeConfig
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
+from lmworks.train.finetune_settings import free_memory
 
 _BY_MACHINE = ("auto", "int8", "int4")  # weights whose other tensors have the machine's own numbers
 ASSISTANT = "assistant"  # the name of the grounded system
 Kind = Literal["assistant", "language", "embedding", "reranker", "verifier", "router"]
+_VALUE_BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2, "int8": 2}  # at most, an int8's scale included
+_LEAST_CONTEXT = 2048
 CHATS: tuple[Kind, ...] = ("assistant", "language", "router")  # kinds that answer messages
 
 
@@ -72,7 +76,8 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
     bases = {name: each for name, each in checkpoints.items() if isinstance(each.config.head, LanguageModelHead)}
-    languages = {name: _worker(checkpoint, config) for name, checkpoint in bases.items()}
+    room = free_memory(torch.device("cpu")) // (2 * max(len(bases) + len(config.adapters), 1))
+    languages = {name: _worker(checkpoint, config, room) for name, checkpoint in bases.items()}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
     cross_encoders = {n: CrossEncoder(c) for n, c in checkpoints.items() if _judges_pairs(c.config)}
     try:
@@ -83,7 +88,7 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
         for name, folder in config.adapters.items():
             language, adapter = _fitting(name, folder, bases, {*checkpoints, *languages})
             if isinstance(adapter, Checkpoint):
-                languages[name] = _worker(adapter, config)
+                languages[name] = _worker(adapter, config, room)
             else:
                 languages[language].load_adapter(name, adapter)
                 adapters[name] = language
@@ -99,17 +104,28 @@ def _judges_pairs(config: ModelConfig) -> bool:
     return bool(config.encoder) and isinstance(config.head, ClassificationHead) and config.head.labels in (1, 3)
 
 
-def _worker(checkpoint: Checkpoint, config: ServeConfig) -> EngineWorker:
+def _worker(checkpoint: Checkpoint, config: ServeConfig, room: int) -> EngineWorker:
+    context, tokens = _cache_size(checkpoint.config, config, room)
     engine = Engine(
         checkpoint,
         slots=config.slots,
-        context_length=config.context_length or None,
+        context_length=context,
         weights=config.weights,
         cache_dtype=None if config.cache_dtype == "auto" else config.cache_dtype,
-        cache_tokens=config.cache_tokens or None,
+        cache_tokens=tokens,
         speculation=None if config.speculation == "off" else config.speculation,
     )
     return EngineWorker(engine, config.max_waiting, config.events_per_second or None)
+
+
+def _cache_size(model: ModelConfig, config: ServeConfig, room: int) -> tuple[int, int]:
+    """Tokens of a context, the model's own unless it is set, and of the cache, whose keys and values take `room` bytes
+    at most; but a context that is set, and else one of `_LEAST_CONTEXT`, is always taken."""
+    context = config.context_length or model.context_length
+    if not (tokens := config.cache_tokens):
+        fits = room // kv_bytes_per_token(model, _VALUE_BYTES[config.cache_dtype]) if model.decoder else context
+        tokens = max(min(config.slots * context, fits), config.context_length or min(context, _LEAST_CONTEXT))
+    return config.context_length or min(context, tokens), tokens
 
 
 def check_sources(paths: Mapping[str, str]) -> None:

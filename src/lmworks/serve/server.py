@@ -130,6 +130,8 @@ def _load_in_background(server: Server, url: str, announce: Callable[[str], None
             server.stop()
             return
         if server._service.state == "ready":
+            for line in server._service.contexts():
+                announce(line)
             announce(f"Ready at {url} (Ctrl-C stops it)")
             if server._service.remaining is not None:
                 server._service.remaining.start(server._service.take_up)

@@ -234,6 +234,12 @@ class Service:
             raise UnknownModelError(f"{name!r} does not complete text; {', '.join(self._loaded.languages)} does")
         return self._loaded.languages[self._loaded.adapters.get(name, name)]
 
+    def contexts(self) -> Iterator[str]:
+        """A line for each language model: the tokens of its context, of those that it could have."""
+        for name, worker in self._loaded.languages.items():
+            length, most = worker.capabilities.context_length, worker.checkpoint.config.context_length
+            yield f"{name}: a context of {length:,} tokens of {most:,} (serve.context_length)"
+
     def adapter(self, name: str) -> str:
         """The `adapter` of an engine's request for this model: the name itself if it is one, else ""."""
         return name if name in self._loaded.adapters else ""

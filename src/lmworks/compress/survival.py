@@ -28,7 +28,7 @@ def base_weights(checkpoint: Checkpoint) -> tuple[Mapping[str, Tensor], str]:
     origin = checkpoint.quantised
     if origin is None:
         return {}, ""
-    path = Path(origin["path"])
+    path = Path(origin.get("path", origin["name"]))
     try:
         path = path if path.exists() else located(origin["name"], Path.cwd())
     except FileNotFoundError:

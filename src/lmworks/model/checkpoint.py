@@ -49,7 +49,7 @@ class Checkpoint:
     published     the config.json that was loaded; what we do not use of it is saved again.
     generation    generation_config.json, saved again as it is.
     quantised     the quantised checkpoint that the weights were read from, or that they were before they were trained:
-                  its `name` and `path`, and once it was saved its `sha256`. Kept in config.json, as `quantised_base`.
+                  its `name` and `path`; saved in config.json as `quantised_base`, with its `sha256`.
     """
 
     config: ModelConfig
@@ -330,8 +330,10 @@ def _write(checkpoint: Checkpoint, folder: Path, shard_size: int, packed: bool) 
         document |= {QUANTIZATION: quantization, "dtype": "bfloat16"}
     else:
         if (base := checkpoint.quantised) is not None:
-            digest = {"sha256": digest_of_model(Path(base["path"]))} if Path(base["path"]).exists() else {}
-            document[_BASE] = digest | dict(base)
+            new = "sha256" not in base and Path(base["path"]).exists()
+            document[_BASE] = dict(base) | ({"sha256": digest_of_model(Path(base["path"]))} if new else {})
+            if base["name"] in MODELS:  # found by its name on every machine
+                document[_BASE].pop("path", None)
         write_weights(folder, checkpoint.model, document, shard_size)
         document["dtype"] = str(checkpoint.model.tokens.dtype).removeprefix("torch.")
     generation = dict(checkpoint.generation)

@@ -139,8 +139,8 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
 
 @app.command("metrics")
 def list_metrics() -> None:
-    """List the metrics that a task may name, and those that need a model, which Python gives them; a verifier comes
-    with lmworks.
+    """List the metrics that a task may name, and the models that they need, which it names too; a verifier comes with
+    lmworks.
 
     Example: `lmworks eval metrics`
     """

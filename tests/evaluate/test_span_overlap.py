@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.evaluate.span_overlap import gold_characters, is_found, is_right, span_f1
+from lmworks.evaluate.span_overlap import covered_share, gold_characters, is_found, is_right, span_f1
 from lmworks.records import Span
 
 
@@ -57,3 +57,20 @@ def test_found_needs_half_of_one_gold_span_by_all_citations_together():
 def test_gold_characters_are_counted_once():
     assert gold_characters([span(0, 10), span(5, 15)], [span(8, 12), span(9, 20), span(0, 5, "e")]) == (7, 15)
     assert gold_characters([], [span(0, 5)]) == (0, 0)
+
+
+@given(st.lists(spans, max_size=5), st.lists(spans, min_size=1, max_size=4))
+def test_intervals_count_what_sets_of_characters_do(cited, gold):
+    def characters(*some: Span) -> set:
+        return {(one.document, place) for one in some for place in range(one.start, one.end)}
+
+    held = characters(*cited)
+    assert gold_characters(cited, gold) == (len(held & characters(*gold)), len(held))
+    assert is_found(cited, gold) == any(len(held & characters(one)) * 2 >= one.end - one.start for one in gold)
+    shares = [len(held & characters(one)) / len(characters(one)) for one in gold]
+    assert covered_share(cited, gold) == pytest.approx(sum(shares) / len(shares))
+
+
+def test_a_span_costs_the_same_however_long_it_is():
+    book = span(0, 10**13)
+    assert span_f1([book], [book]) == 1.0 and gold_characters([book], [span(0, 5)]) == (5, 10**13)

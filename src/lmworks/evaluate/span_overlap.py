@@ -4,6 +4,7 @@ A question has one or more gold spans, any one of which answers it; an answer ci
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lmworks.evaluate.metric import Item, Metric, Response, each
@@ -18,9 +19,8 @@ def span_f1(predicted: Sequence[Span], gold: Sequence[Span]) -> float:
 
     Cited spans are counted once where they overlap. 0 when nothing is cited or nothing overlaps.
     """
-    cited = _covered(predicted)
-    positions = [_covered([span]) for span in gold]
-    return max((f1(len(cited & one), len(cited), len(one)) for one in positions), default=0.0)
+    cited = _merged(predicted)
+    return max((f1(_shared(cited, [one]), _length(cited), _length([one])) for one in gold), default=0.0)
 
 
 def is_right(citation: Span, gold: Sequence[Span]) -> bool:
@@ -34,25 +34,40 @@ def is_right(citation: Span, gold: Sequence[Span]) -> bool:
 
 def gold_characters(citations: Sequence[Span], gold: Sequence[Span]) -> tuple[int, int]:
     """The numbers of cited characters that belong to any gold span, and of cited ones; each is counted once."""
-    cited = _covered(citations)
-    return len(cited & _covered(gold)), len(cited)
+    cited = _merged(citations)
+    return _shared(cited, _merged(gold)), _length(cited)
 
 
 def is_found(citations: Sequence[Span], gold: Sequence[Span]) -> bool:
     """Whether any one gold span is at least half covered by the citations together."""
-    cited = _covered(citations)
-    return any(len(cited & _covered([span])) >= COVERED * (span.end - span.start) for span in gold)
+    cited = _merged(citations)
+    return any(_shared(cited, [span]) >= COVERED * (span.end - span.start) for span in gold)
 
 
 def covered_share(spans: Sequence[Span], gold: Sequence[Span]) -> float:
     """Share of a gold span's characters that the spans cover together, averaged over the gold spans that hold any."""
-    held = _covered(spans)
-    wanted = [characters for span in gold if (characters := _covered([span]))]
-    return sum(len(held & one) / len(one) for one in wanted) / max(len(wanted), 1)
+    held, wanted = _merged(spans), [span for span in gold if span.start < span.end]
+    return sum(_shared(held, [one]) / _length([one]) for one in wanted) / max(len(wanted), 1)
 
 
-def _covered(spans: Sequence[Span]) -> set[tuple[str, int]]:
-    return {(span.document, position) for span in spans for position in range(span.start, span.end)}
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans that share no character and cover what these cover."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda one: (one.document, one.start)):
+        if merged and merged[-1].document == span.document and span.start <= merged[-1].end:
+            merged[-1] = replace(merged[-1], end=max(merged[-1].end, span.end))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _length(spans: Sequence[Span]) -> int:
+    return sum(span.end - span.start for span in spans)
+
+
+def _shared(some: Sequence[Span], others: Sequence[Span]) -> int:
+    """Characters of both, where neither has overlaps of its own."""
+    return sum(one.overlap(other) for one in some for other in others)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

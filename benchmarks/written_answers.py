@@ -136,7 +136,8 @@ def main() -> None:
     chosen = [hidden.pop(0) if n % 5 == 4 else able.pop(0) for n in range(options.questions)]
     engine = Recorded(Engine(load(options.model), slots=1))
     verifier = CrossEncoder(load(options.verifier))
-    writer = Writer(WritingConfig(floor=options.floor), lambda: engine, verifier, "measured")  # type: ignore[arg-type]
+    logits = CrossEncoder(load("minilm-reranker")).relevance
+    writer = Writer(WritingConfig(floor=options.floor), lambda: engine, verifier, logits, "measured")  # type: ignore[arg-type]
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     with options.out.open("a") as out:
         for question in chosen[len(rows) :]:

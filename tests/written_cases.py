@@ -32,5 +32,10 @@ def entails(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     return np.array([[1.0, 0.0, 0.0] if said <= held else [0.0, 1.0, 0.0] for held, said in words]).reshape(-1, 3)
 
 
+def answering(question: str, texts: Sequence[str]) -> np.ndarray:
+    """A reranker for which what is about hunting answers nothing."""
+    return np.array([-9.0 if "hunt" in text else 9.0 for text in texts])
+
+
 def scripted_writer(engine, **config) -> Writer:
-    return Writer(WritingConfig(**config), lambda: engine, entails, "f" * 64)  # type: ignore[arg-type]
+    return Writer(WritingConfig(**config), lambda: engine, entails, answering, "f" * 64)  # type: ignore[arg-type]

@@ -337,9 +337,10 @@ class Verdict:
     """One candidate sentence of an answer: where its evidence stands, how well it is supported, what became of it.
 
     `evidence` is the passage span that the sentence is attributed to. `origin` is "generated" for a statement that a
-    language model wrote: it is cited or "unsupported", or "not a quote" where it quotes what no passage says. `support`
-    is the probability that its evidence supports it; None where it was not needed to decide. What an answer would cite
-    that has too little confidence is "abstained". `short` are words of the evidence that answer by themselves.
+    language model wrote: it is cited or "unsupported", "not a quote" where it quotes what no passage says, or "not an
+    answer" where it answers another question. `support` is the probability that its evidence supports it; None where it
+    was not needed to decide. What an answer would cite that has too little confidence is "abstained". `short` are words
+    of the evidence that answer by themselves.
     """
 
     text: str
@@ -348,7 +349,7 @@ class Verdict:
     uri: str
     relevance: float  # probability that the sentence answers the question
     support: float | None
-    verdict: Literal["cited", "abstained", "unsupported", "repeated", "not needed", "not a quote"]
+    verdict: Literal["cited", "abstained", "unsupported", "repeated", "not needed", "not a quote", "not an answer"]
     short: Span | None = None
 
     @property

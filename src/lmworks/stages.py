@@ -377,7 +377,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=17,
+        version=18,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),

@@ -6,7 +6,7 @@ import numpy as np
 
 from lmworks.records import Answer, Interaction, Message, Retrieved, Verdict
 
-REMOVED = ("unsupported", "not a quote")  # verdicts on what a model wrote and no passage says
+REMOVED = ("unsupported", "not a quote", "not an answer")  # verdicts on what a model wrote and is not said
 NEAREST = 3  # passages that an answer offers
 
 

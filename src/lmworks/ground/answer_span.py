@@ -42,7 +42,7 @@ def read(
 ) -> list[Reading]:
     """A reading of each candidate: of those in the first `count` passages that hold any, `UNREAD` of the others."""
     places = list(dict.fromkeys(candidate.passage for candidate in candidates))[:count]
-    texts = [passages[place].prefix + passages[place].text for place in places]
+    texts = [passages[place].prefix + passages[place].readable for place in places]
     spans = dict(zip(places, reader.read(question, texts), strict=True))
     return [_within(one, passages[one.passage], spans) if one.passage in spans else UNREAD for one in candidates]
 

@@ -54,7 +54,8 @@ def candidate_sentences(
         for start, end, kind in passage.units[: OPENING if any(defining) else None]:
             span = Span(passage.span.document, start, end)
             text = passage.text[start - passage.span.start : end - passage.span.start]
-            if end - start >= minimum_characters and span not in found and not only_asks(text, kind, question):
+            citable = kind != "instruction" and end - start >= minimum_characters
+            if citable and span not in found and not only_asks(text, kind, question):
                 found[span] = Candidate(text, span, number, passage.uri, heading, kind)
     return list(found.values())
 

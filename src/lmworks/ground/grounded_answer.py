@@ -41,7 +41,7 @@ from lmworks.retrieve.query_expansion import check_model, completer, expanded
 from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
 from lmworks.statistics.logistic_regression import Logistic
 
-UNSUPPORTED = "I don't know: what was written of it is not what the passages say. The nearest passages may hold it."
+UNSUPPORTED = "I don't know: what was written is not in the passages, or no answer. The nearest passages may hold it."
 UNKNOWN = "I don't know: nothing found is sure enough to be the answer. The nearest passages may hold it."
 
 
@@ -63,7 +63,8 @@ class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
     `features` is (candidates, features), columns as in `features.feature_names(roles)`; `query_embedding` is the
-    question's vector, (width,) float32. `readings` are the candidates' where there is a reader.
+    question's vector, (width,) float32. `readings` are the candidates' where there is a reader, `readable` the texts of
+    the passages as a model may read them, see `IndexedChunk.readable`.
     """
 
     question: str
@@ -73,6 +74,7 @@ class Evidence:
     query_embedding: np.ndarray | None = None
     roles: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
+    readable: tuple[str, ...] = ()
 
 
 def confidence_names(roles: Collection[str]) -> tuple[str, ...]:
@@ -125,7 +127,8 @@ class Finder:
             Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
             for chunk, scores in zip(chunks, hits.scores, strict=True)
         )
-        return Evidence(question, passages, tuple(candidates), features, query.vector, roles, tuple(readings))
+        texts = tuple(chunk.readable for chunk in chunks)
+        return Evidence(question, passages, tuple(candidates), features, query.vector, roles, tuple(readings), texts)
 
 
 def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Candidate], bool]) -> Answer:
@@ -221,7 +224,7 @@ def sources_of(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Source]:
     headings = {one.passage: one.heading for one in reversed(evidence.candidates)}
     return [
         Source(
-            passage,
+            replace(passage, text=evidence.readable[place]),
             headings.get(place, ""),
             max((one.relevance for one in verdicts if one.evidence.overlap(passage.span)), default=0.0),
         )
@@ -233,10 +236,11 @@ def as_written(extracted: Answer, statements: Sequence[Verdict], failure: str = 
     """The answer that is made of verified statements; an abstention where none is left.
 
     `extracted` is the one in quotes, whose verdicts come after those on the statements. It stays where a `failure` of
-    the writer came before the first of them.
+    the writer came before the first of them, or where what was written answers another question. The confidence is
+    that of the best statement: to answer, and to be supported.
     """
     cited = tuple(one for one in statements if one.verdict == "cited")
-    if failure and not cited:
+    if not cited and (failure or any(one.verdict == "not an answer" for one in statements)):
         return replace(extracted, verdicts=(*statements, *extracted.verdicts), failure=failure)
     chosen = "not needed" if cited else "abstained"
     quotes = (
@@ -246,6 +250,7 @@ def as_written(extracted: Answer, statements: Sequence[Verdict], failure: str = 
         extracted,
         text="".join(answer_lines(cited)) or (UNSUPPORTED if statements else UNKNOWN),
         citations=cited,
+        confidence=max((one.relevance * (1.0 if one.support is None else one.support) for one in cited), default=0.0),
         abstained=not cited,
         verdicts=(*statements, *quotes),
         failure=failure,

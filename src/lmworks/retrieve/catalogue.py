@@ -11,7 +11,7 @@ from lmworks.retrieve.config import ChunkConfig
 
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.f32"
-FORMAT = "2"
+FORMAT = "3"
 
 TOKENIZER = (
     "porter unicode61 remove_diacritics 2"  # of FTS5: how texts are cut into words, here and wherever words compare

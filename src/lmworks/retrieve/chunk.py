@@ -6,12 +6,14 @@ even one word is too long, inside it. The headings that a reader would have seen
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+from lmworks.corpus.taggers.prompt_injection import addressed_ranges
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.document_structure import Section, parse
-from lmworks.retrieve.evidence_unit import SentencesOf, Unit, evidence_units, sentences_of
+from lmworks.retrieve.evidence_unit import Unit, evidence_units, sentences_of
 from lmworks.retrieve.text_block import UNITS, Block
 from lmworks.tokenizer.sentence_splitter import sentence_ranges, trimmed
 
@@ -53,8 +55,12 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
     `document.text[chunk.span.start : chunk.span.end]` is the chunk. No `embed_text` has more than `config.max_tokens`,
     except that of a single character that alone has more. `count_tokens` is called a few times with many texts each.
     """
-    sections = parse(document)
     text = document.text
+    instructions = addressed_ranges(text)
+    sections = parse(document)
+    if instructions or addressed_ranges(document.title):  # no heading above a passage commands
+        paths = [tuple(one for one in section.heading_path if not addressed_ranges(one)) for section in sections]
+        sections = [replace(one, heading_path=path) for one, path in zip(sections, paths, strict=True)]
     blocks = [block for section in sections for block in section.blocks]
     counts = iter(count_tokens([text[block.start : block.end] for block in blocks]))
     headings = _Headings(sections, config, count_tokens)
@@ -64,7 +70,8 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
         sized = [(block, next(counts)) for block in section.blocks]
         pieces = [piece for group in _groups(sized, limit) for piece in _pieces(text, group, limit, count_tokens)]
         drafts += [(section, start, end) for start, end in _pack(pieces, min(config.target_tokens, limit), limit)]
-    return _finish(document, drafts, headings, config, count_tokens, sentences_of(text))
+    units_of = partial(evidence_units, text, sentences=sentences_of(text), instructions=instructions)
+    return _finish(document, drafts, headings, config, count_tokens, units_of)
 
 
 def chunk_id(span: Span, heading_path: Sequence[str]) -> str:
@@ -209,7 +216,7 @@ def _finish(
     headings: _Headings,
     config: ChunkConfig,
     count_tokens: CountTokens,
-    sentences: SentencesOf,
+    units_of: Callable[..., list[Unit]],
 ) -> list[Chunk]:
     """Count what the encoder will read. Tokens of parts need not add up: what is too long after all is halved."""
     chunks: list[Chunk] = []
@@ -220,10 +227,10 @@ def _finish(
     for (section, start, end), prefix, embed_text, tokens in zip(drafts, prefixes, embed_texts, counts, strict=True):
         if tokens > config.max_tokens and end - start > 1:
             halves = [(section, *half) for half in _halved(text, start, end)]
-            chunks += _finish(document, halves, headings, config, count_tokens, sentences)
+            chunks += _finish(document, halves, headings, config, count_tokens, units_of)
         else:
             span = Span(document.hash, start, end)
-            units = tuple(evidence_units(text, section.blocks, start, end, sentences))
+            units = tuple(units_of(section.blocks, start, end))
             name = chunk_id(span, section.heading_path)
             own = min(headings.inside(section, start, end), len(section.heading_path))
             chunks.append(Chunk(name, span, section.heading_path, own, prefix, embed_text, tokens, units))

@@ -5,6 +5,7 @@ How it is written, and why a crash cannot hurt it, stands in `index_writer.py`; 
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,14 @@ class IndexedChunk:
     prefix: str
     units: tuple[Unit, ...]
     tokens: int
+
+    @property
+    def readable(self) -> str:
+        """The text as a model may read it: of the same length, with blanks for instructions to a model."""
+        text, shift = self.text, self.span.start
+        for start, end in ((one.start - shift, one.end - shift) for one in self.units if one.kind == "instruction"):
+            text = text[:start] + re.sub(r"\S", " ", text[start:end]) + text[end:]
+        return text
 
     @property
     def opens_section(self) -> bool:

@@ -295,7 +295,7 @@ def rerank(index: Index, question: str, hits: Hits, count: int, reranker: Rerank
     """Order the first `count` hits by their fused score and the logit of the reranker, which becomes the score
     `relevance`; it reads what the encoder read of a chunk."""
     chunks = index.chunks(hits.keys[:count])
-    logits = reranker.relevance(question, [chunk.prefix + chunk.text for chunk in chunks]).tolist()
+    logits = reranker.relevance(question, [chunk.prefix + chunk.readable for chunk in chunks]).tolist()
     scores = [{**own, "relevance": logit} for own, logit in zip(hits.scores, logits, strict=False)]
     total = [own["fused"] + RERANKED * own["relevance"] for own in scores]
     order = sorted(range(len(scores)), key=lambda place: -total[place])

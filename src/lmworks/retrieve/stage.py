@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lmworks.adapt.adapted_checkpoint import load
@@ -15,6 +15,8 @@ from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, build_store, check_store
+
+SHOWN = 30  # sentences that command a model, in the report
 
 
 def index(config: IndexConfig, context: StageContext) -> StageResult:
@@ -42,6 +44,7 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         tokens = [count for (count,) in working.connection.execute("SELECT tokens FROM chunks")]
         vector_store = build_store(working, config.store)
         section = _section(working, tokens, config.chunk, vector_store)
+        instructions = [*_instructions(working)]
     files = [name for name in (CATALOGUE, VECTORS, STORE, GRAPH) if (context.work / name).is_file()]
     for name in files:
         shutil.copyfile(context.work / name, context.output / name)
@@ -55,12 +58,14 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         "replaced": counts.replaced,
         "removed": counts.removed,
         "unchanged": counts.unchanged,
+        "instructions": len(instructions),
         "seconds": time.monotonic() - started,
         **({"store_recall": vector_store.recall} if vector_store else {}),
     }
     # One digest of what the files mean: their bytes depend on the order in which documents came and went, those of a
     # graph on the order in which threads added to it.
-    return StageResult(metrics=metrics, sections=(section,), digests=dict.fromkeys(files) | {CATALOGUE: digest})
+    sections = (section, *_warning(instructions))
+    return StageResult(metrics=metrics, sections=sections, digests=dict.fromkeys(files) | {CATALOGUE: digest})
 
 
 def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index:
@@ -93,6 +98,26 @@ def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
         pass
     found.close()
     return None
+
+
+def _instructions(working: Index) -> Iterator[tuple[str, str]]:
+    """(uri, text) of what commands a language model."""
+    query = "SELECT key FROM chunks WHERE units LIKE '%\"instruction\"%' ORDER BY document, start"
+    keys = [key for (key,) in working.connection.execute(query)]
+    for one in working.chunks(keys):
+        for start, end, kind in one.units:
+            if kind == "instruction":
+                yield one.uri, one.text[start - one.span.start : end - one.span.start]
+
+
+def _warning(instructions: Sequence[tuple[str, str]]) -> Iterator[Section]:
+    if instructions:
+        text = (
+            f"WARNING: {len(instructions)} sentences command a language model. Searches show them with their passages; "
+            "no language model reads them, and no answer quotes them: docs/grounding.md#documents-that-command."
+        )
+        rows = tuple((uri, " ".join(found.split())[:200]) for uri, found in instructions[:SHOWN])
+        yield Section("Commands to a model", text, (Table(("document", "sentence"), rows),))
 
 
 def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig, store: StoreRecord | None) -> Section:

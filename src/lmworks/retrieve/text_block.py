@@ -6,9 +6,10 @@ from typing import Literal
 
 from lmworks.tokenizer.sentence_splitter import trimmed
 
-Kind = Literal["heading", "paragraph", "list", "code", "table", "grammar", "metadata"]
+Kind = Literal["heading", "paragraph", "list", "code", "table", "grammar", "metadata", "instruction"]
 
-UNITS: frozenset[Kind] = frozenset({"heading", "code", "table", "grammar", "metadata"})  # no sentences inside
+# No sentences inside.
+UNITS: frozenset[Kind] = frozenset({"heading", "code", "table", "grammar", "metadata", "instruction"})
 
 
 @dataclass(frozen=True, slots=True)

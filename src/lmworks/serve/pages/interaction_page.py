@@ -21,7 +21,7 @@ from lmworks.serve.service import Service
 
 LONG = 20_000  # characters of a prompt or an answer shown on the page; the JSON holds all
 _ALWAYS = ("max_tokens", "temperature", "seed")
-_TONES = {"cited": "good", "abstained": "caution", "unsupported": "bad", "not a quote": "bad"}
+_TONES = {"cited": "good", "abstained": "caution", "unsupported": "bad", "not a quote": "bad", "not an answer": "bad"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -123,6 +123,32 @@ def test_who_can_be_read_in_many_ways_keeps_nobody_waiting(monkeypatch, how):
         for _ in parts if how == "a search" else ():
             pass
         raise (lives[0].error or AssertionError) if lives else AssertionError
+    engine.constraints.close()
+
+
+@pytest.mark.parametrize("slow_masks", [False, True])
+def test_who_waits_for_a_mask_pays_for_each_token_once(slow_masks, monkeypatch):
+    engine = make_engine("fused", tiny_llama(), speculation=None)
+    sampling = SamplingParameters(max_tokens=6, constraint=Regex("[0-9]{9}"))
+    live = engine.submit(Request(prompt(20, 1), sampling=sampling, client="waits"))
+    engine.submit(Request(prompt(20, 2), sampling=SamplingParameters(max_tokens=90, ignore_eos=True)))
+    monkeypatch.setattr(type(live.constraint), "slow", slow_masks)
+    monkeypatch.setattr(type(live.constraint), "ready", False)
+    look, late = engine.batcher.look, []
+
+    def look_late(request, guesses):
+        late.append((Future(), look(request, guesses)))
+        return late[-1][0]
+
+    monkeypatch.setattr(engine.batcher, "look", look_late)
+    while not live.done:
+        for _ in range(3):
+            engine.step()
+        for mask, found in late:
+            mask.set_result(found.result())
+        late.clear()
+    assert len(live.ids) == 6
+    assert engine.batcher.scheduler._served["waits"] == 20 + 2 * 5, "a generated token counts double, the first is free"
     engine.constraints.close()
 
 

@@ -1,12 +1,16 @@
 """submit and step: what is in flight, and what becomes of it when a request or a step fails."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from engine_cases import finish
 
+from lmworks.generate.draft_proposers import draft_model
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
+from lmworks.generate.request_state import RequestState
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
@@ -47,6 +51,63 @@ def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
     with pytest.raises(ValueError, match=r"logit_bias holds token ids outside \[0, 260\)"):
         engine.submit(Request((1,), sampling=SamplingParameters(logit_bias={260: 1.0})))
     assert engine.idle
+
+
+class _CountedRequest(RequestState):
+    """Counts how often any attribute of any of them is read."""
+
+    __slots__ = ()
+    visits = 0
+
+    def __getattribute__(self, name: str) -> object:
+        _CountedRequest.visits += 1
+        return super().__getattribute__(name)
+
+
+def test_the_work_for_a_request_does_not_grow_with_how_many_wait(tiny_llama, monkeypatch) -> None:
+    engine = Engine(tiny_llama, slots=2, weights="float32", context_length=100)
+    prepare = engine.prepare
+
+    def counted(request: Request) -> RequestState:
+        live = prepare(request)
+        live.__class__ = _CountedRequest
+        return live
+
+    monkeypatch.setattr(engine, "prepare", counted)
+    visits = []
+    for count in (10, 100):
+        _CountedRequest.visits = 0
+        engine.generate([Request((1, 2, n), sampling=_LONG, deadline=1000.0) for n in range(count)])
+        visits.append(_CountedRequest.visits / count)
+    assert visits[1] < 1.2 * visits[0]
+
+
+class _CountedIds(list[int]):
+    """Counts the values that are read of it."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.read += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.read += len(found) if isinstance(found, list) else 1
+        return found
+
+
+@pytest.mark.parametrize("speculation", [None, "lookup", "draft"])
+def test_a_step_does_not_read_the_completion_anew(tiny_llama, speculation) -> None:
+    proposer = draft_model(tiny_llama, weights="float32") if speculation == "draft" else speculation
+    engine = Engine(tiny_llama, weights="float32", speculation=proposer)
+    sampling = replace(_LONG, max_tokens=200, temperature=1.0, seed=1)
+    expected = engine.generate([Request((1, 2, 3), sampling=sampling)])[0]
+    live = engine.submit(Request((1, 2, 3), sampling=sampling))
+    live.ids = counted = _CountedIds()
+    finish(engine)
+    assert live.completion(0).ids == expected.ids
+    assert counted.read < 20 * 200, "20 a token, where a token has on average 100 before it"
 
 
 def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:

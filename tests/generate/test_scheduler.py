@@ -61,6 +61,7 @@ class World:
             assert request.sequence is not None and 0 < part.tokens <= request.uncomputed_tokens
             self.computed += part.tokens
             self.cache.commit(request.sequence, request.next_ids(part.tokens))
+            self.scheduler.charge(request, part.tokens)
             if request.uncomputed_tokens == 0:
                 request.ids.append(7)
                 self.generated[request.client] = self.generated.get(request.client, 0) + 1
@@ -421,7 +422,7 @@ def test_guesses_that_were_right_are_paid_for() -> None:
             if part.tokens > 1:
                 order.append(part.request.client)
             if part.request.client == "lucky":
-                world.scheduler.charge(part.request, 8)
+                world.scheduler.charge(part.request, 0, 8)
     assert order == ["lucky", "plain", "plain", "lucky"]
 
 

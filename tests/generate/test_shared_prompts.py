@@ -1,6 +1,7 @@
 """Requests that bring one prompt at the same time compute it once, whatever becomes of the first of them."""
 
 import random
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -72,23 +73,26 @@ def test_what_differs_behind_the_beginning_is_computed_by_each(kind: Kind, check
 @pytest.mark.parametrize("cache_tokens", [640, 2000])
 @pytest.mark.parametrize("rounds", [5, *slow(12)])
 def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(
-    kind: Kind, checkpoint, alone, cache_tokens, rounds: int
+    kind: Kind, checkpoint, alone, cache_tokens, rounds: int, monkeypatch
 ) -> None:
     """Cancelled, late, overtaken or preempted, at any step."""
     chance = random.Random(1)
     for _ in range(rounds):
         engine = make_engine(kind, checkpoint, slots=3, cache_tokens=cache_tokens, prefill_tokens=300, speculation=None)
-        lives = [engine.submit(replace(r, priority=chance.randrange(2))) for r in _REQUESTS]
+        late, clock = chance.randrange(2 * len(_REQUESTS)), time.perf_counter
+        lives = [
+            engine.submit(replace(r, priority=chance.randrange(2), deadline=100 if n == late else None))
+            for n, r in enumerate(_REQUESTS)
+        ]
         for step in range(200):
             if engine.idle:
                 break
             engine.step()
             if step == 1:
                 victim = chance.choice(lives)
-                if not victim.done and chance.random() < 0.5:
+                if not victim.done and late >= len(_REQUESTS):
                     engine.cancel(victim.id)
-                elif not victim.done:
-                    victim.deadline = 1e-9
+                monkeypatch.setattr(time, "perf_counter", lambda clock=clock: clock() + 101)
         assert engine.idle and engine.cache_usage == 0
         for live, expected in zip(lives, alone, strict=True):
             if live.finish_reason in ("cancelled", "deadline"):

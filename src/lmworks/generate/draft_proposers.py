@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from lmworks.generate.fused_runner import FusedRunner
+from lmworks.generate.logit_processors import Guessed
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError, PagedCache
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.runner import Runner, Work
@@ -45,6 +46,7 @@ class DraftModel:
         self.seconds = 0.0
         self._cache = PagedCache(runner.windows, pages, runner.copy_page, share=False)
         self._sequences: dict[str, CachedSequence] = {}
+        self._agreed: dict[str, int] = {}  # tokens of each that are the request's and no guesses
 
     def propose(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
         guesses: list[list[int]] = [[] for _ in requests]
@@ -59,7 +61,7 @@ class DraftModel:
             for work in works.values():
                 self._cache.commit(work.sequence, work.ids)
             asked = [requests[n] for n in works]
-            completions = [[*requests[n].ids, *guesses[n]] for n in works]
+            completions = [Guessed(requests[n].ids, guesses[n]) for n in works]
             chosen = sample(
                 rows,
                 [request.sampling for request in asked],
@@ -77,25 +79,31 @@ class DraftModel:
         return guesses
 
     def forget(self, request: RequestState) -> None:
+        self._agreed.pop(request.id, None)
         sequence = self._sequences.pop(request.id, None)
         if sequence is not None:
             self._cache.close(sequence)
 
     def _work(self, request: RequestState, guesses: Sequence[int]) -> Work | None:
         """The tokens of the request and its guesses that the draft has not read yet; None without room."""
-        text = [*request.prompt_ids, *request.ids, *guesses]
-        if len(text) > self._positions:
+        length, start = request.length + len(guesses), min(self._agreed.get(request.id, 0), request.length - 1)
+        if length > self._positions:
             return None
         sequence = self._sequences.get(request.id)
         if sequence is None:
             sequence = self._sequences[request.id] = self._cache.open([])
-        agreed = next((n for n, (a, b) in enumerate(zip(sequence.ids, text, strict=False)) if a != b), sequence.length)
-        self._cache.truncate(sequence, min(agreed, len(text) - 1))
+        text = [*request.ids_between(start, request.length), *guesses]
+        known = sequence.ids[start:]
+        agreed = next((n for n, (a, b) in enumerate(zip(known, text, strict=False)) if a != b), len(known))
+        self._cache.truncate(sequence, min(start + agreed, length - 1))
+        if sequence.length < start:  # a window gave back what it would see
+            text, start = [*request.ids_between(0, start), *text], 0
+        self._agreed[request.id] = min(sequence.length, request.length)
         try:
-            self._cache.reserve(sequence, len(text) - sequence.length)
+            self._cache.reserve(sequence, length - sequence.length)
         except OutOfPagesError:
             return None
-        return Work(sequence, text[sequence.length :], 1)
+        return Work(sequence, text[sequence.length - start :], 1)
 
 
 def draft_model(

@@ -1,7 +1,7 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
 import secrets
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -163,9 +163,11 @@ class Engine:
         """
         lives = [self.prepare(request) for request in requests]
         with self._in_flight(lives):
-            while not all(live.done for live in lives):
-                self.step()
-                _raise_errors(lives)
+            in_flight = set(lives)
+            for live in lives:  # one after the other: a step looks at none that waits
+                while not live.done:
+                    self.step()
+                    _raise_errors(in_flight.intersection(self.batcher.failed))
         return [live.completion(self.policy_version) for live in lives]
 
     def stream(self, request: Request) -> Iterator[Delta]:
@@ -392,7 +394,7 @@ class Engine:
         )
 
 
-def _raise_errors(lives: Sequence[RequestState]) -> None:
+def _raise_errors(lives: Iterable[RequestState]) -> None:
     for live in lives:
         if live.error is not None:
             raise live.error

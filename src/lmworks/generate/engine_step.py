@@ -1,6 +1,7 @@
 """The step of the engine: schedule, guess, forward, sample, commit."""
 
 import time
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +17,7 @@ from torch import Tensor
 from lmworks.generate.cache_lease import CacheLease, cache_lease
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import ConstraintError
+from lmworks.generate.logit_processors import Guessed
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
 from lmworks.generate.request_state import LookAhead, RequestState
@@ -65,7 +67,9 @@ class Batcher:
         self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
         self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
         self.searches = 0  # that are under way beside the steps
+        self.failed: list[RequestState] = []  # requests that failed in the last step
         self._live: dict[str, RequestState] = {}
+        self._deadlines: list[tuple[float, str]] = []  # of those in flight that have one, the earliest first
         self._leases: list[CacheLease] = []
         # Masks are computed beside the steps; those that may take seconds are in nobody's way.
         self._quick = ThreadPoolExecutor(2, thread_name_prefix="lmworks-masks")
@@ -97,6 +101,8 @@ class Batcher:
         self._adapter(request.adapter)
         self.scheduler.submit(request)
         self._live[request.id] = request
+        if request.deadline is not None:
+            insort(self._deadlines, (request.deadline_at, request.id))
 
     def cancel(self, request_id: str) -> bool:
         """End a request before its time and free its pages; False when no such request is in flight."""
@@ -115,13 +121,15 @@ class Batcher:
         constraint or guesses raise, whose logits are not finite, or for which no token is allowed, fails by itself; the
         others continue. An exception in the forward (out of memory) fails all that have a slot, and is raised.
         """
+        self.failed = []
         self._expire()
         try:
             parts = self._parts(self.scheduler.next())
             if parts:
                 self._run(parts)
             else:
-                held = [request.ahead for request in self._live.values() if request.ahead is not None]
+                unable = self.scheduler.running or self.scheduler.waiting
+                held = [request.ahead for request in unable if request.ahead is not None]
                 wait(held, _IDLE, FIRST_COMPLETED)
         except Exception as error:
             for request in list(self.scheduler.running):
@@ -133,7 +141,8 @@ class Batcher:
 
     def _expire(self) -> None:
         now = time.perf_counter()
-        for request in [request for request in self._live.values() if request.deadline_at <= now]:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            request = self._live[self._deadlines[0][1]]
             self._depart(request)
             request.finish("deadline")
 
@@ -215,6 +224,7 @@ class Batcher:
         for part in parts:
             if not part.work.wanted:
                 self.cache.commit(part.work.sequence, part.work.ids)
+                self.scheduler.charge(part.request, len(part.work.ids))
         choosing = [part for part in parts if part.work.wanted]
         if choosing:
             self._choose(choosing, rows)
@@ -243,7 +253,7 @@ class Batcher:
             parts, rows = ready, rows.select(places)
         masks = [mask for part in parts for mask in self._masks_of(part)]
         expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
-        completions = [[*part.request.ids, *part.guesses[:number]] for part, number in expanded]
+        completions = [Guessed(part.request.ids, part.guesses[:number]) for part, number in expanded]
         sampled = sample(
             rows,
             [part.request.sampling for part, _ in expanded],
@@ -292,7 +302,7 @@ class Batcher:
         chosen_ids = request.ids[began:]
         request.proposed_tokens += sent
         request.accepted_tokens += sum(map(eq, part.guesses, chosen_ids))  # all but the last one were right
-        self.scheduler.charge(request, len(chosen_ids) - 1)
+        self.scheduler.charge(request, len(part.work.ids) - sent, len(chosen_ids) - 1)
         if self.speculator is not None:
             self.speculator.observe(request, sent, chosen_ids)
         self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - sent + kept])
@@ -384,9 +394,12 @@ class Batcher:
         """End a request without a completion. What the model has computed for it is as good as before."""
         self._depart(request)
         request.fail(error)
+        self.failed.append(request)
 
     def _depart(self, request: RequestState) -> None:
         del self._live[request.id]
+        if request.deadline is not None:
+            del self._deadlines[bisect_left(self._deadlines, (request.deadline_at, request.id))]
         self.scheduler.release(request)
         if request.ahead is not None:
             request.ahead.cancel()

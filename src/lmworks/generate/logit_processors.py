@@ -1,12 +1,30 @@
 """Logit processors, which change a row's logits before sampling: forced tokens, masks, bans, bias, penalties."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lmworks.generate.protocol import SamplingParameters
 
-Ids = Sequence[int] | np.ndarray
+
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """A completion and guesses behind it, not copied before their values are asked for: at each step most rows need
+    the length alone."""
+
+    ids: Sequence[int]
+    guesses: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.guesses)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array([*self.ids, *self.guesses], dtype)
+
+
+Ids = Sequence[int] | np.ndarray | Guessed
 """Token ids. An int64 array or an `array("q")` is read as it is; a list or tuple is converted, 20 ns for each id."""
 
 

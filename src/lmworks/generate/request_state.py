@@ -139,10 +139,12 @@ class RequestState:
 
     def next_ids(self, count: int) -> list[int]:
         """The first `count` tokens that are uncomputed."""
-        start, prompt = self.computed_tokens, len(self.prompt_ids)
-        if start >= prompt:
-            return self.ids[start - prompt : start - prompt + count]
-        return [*self.prompt_ids[start : start + count], *self.ids[: max(0, start + count - prompt)]]
+        return self.ids_between(self.computed_tokens, self.computed_tokens + count)
+
+    def ids_between(self, start: int, end: int) -> list[int]:
+        """The tokens [start, end) of prompt and completion."""
+        prompt = len(self.prompt_ids)
+        return [*self.prompt_ids[start:end], *self.ids[max(0, start - prompt) : max(0, end - prompt)]]
 
     def fork(self) -> "RequestState":
         """Another request at the same place, which continues by itself; the two have one `sequence` between them."""

@@ -135,14 +135,13 @@ class Scheduler:
             if self._reserve(request, 1, scheduled):
                 scheduled[request.id] = ScheduledTokens(request, 1)
         self._fill(scheduled)
-        for part in scheduled.values():
-            weight = _GENERATED_TOKEN if part.tokens == 1 else _PROMPT_TOKEN
-            self._served[part.request.client] += part.tokens * weight
         return list(scheduled.values())
 
-    def charge(self, request: RequestState, tokens: int) -> None:
-        """The request has generated more tokens in a step than the one that was scheduled: guesses that were right."""
-        self._served[request.client] += tokens * _GENERATED_TOKEN
+    def charge(self, request: RequestState, computed: int, guessed: int = 0) -> None:
+        """Count for the request's client the tokens that a step has computed and kept, and generated tokens beyond the
+        one that was scheduled: guesses that were right. A request that is held after all has got nothing."""
+        weight = _GENERATED_TOKEN if computed == 1 else _PROMPT_TOKEN
+        self._served[request.client] += computed * weight + guessed * _GENERATED_TOKEN
 
     def preempt(self, request: RequestState) -> None:
         """Take a request's pages away; it waits in line to continue."""

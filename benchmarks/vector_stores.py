@@ -4,6 +4,7 @@
     .venv/bin/python benchmarks/vector_stores.py [--sizes 10000 100000 1000000] [--postgres ADDRESS]
         [--postgres-limit 100000] [--token-limit 100000] [--distinct 8000] [--vectors FILE] [--data FOLDER]
         [--work FOLDER]
+    .venv/bin/python benchmarks/vector_stores.py --filtered 1000000
 
 The vectors are those of real chunks (classic books and Python's enhancement proposals, all-MiniLM-L6-v2), resampled up
 to each size: a copy is a chosen chunk's vector plus Gaussian noise, normalised, and the noise is such that two copies
@@ -18,10 +19,14 @@ server with pgvector, whose table is dropped at the end.
 
 Up to `--token-limit` chunks, the late leg is timed as well: 180 token vectors a chunk of 128 int8 numbers in a table of
 SQLite, of which a question of 12 tokens reads those of 60 chunks anywhere in it.
+
+With `--filtered SIZE` nothing of that is done. A catalogue of so many short synthetic chunks, ten a document, is made,
+and questions are asked without filters and, in turns, with filters that were not used before.
 """
 
 import argparse
 import gzip
+import hashlib
 import json
 import re
 import resource
@@ -31,17 +36,21 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from contenders.texts import DATA, books, proposals
 
 import lmworks
 from lmworks.generate import TextEncoder
-from lmworks.records import Document
+from lmworks.records import Document, Span
+from lmworks.retrieve.catalogue import VECTORS
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import STORED_WIDTH, from_int8, late_interaction, project
 from lmworks.retrieve.pgvector_store import PgvectorStore
+from lmworks.retrieve.search import dense, lexical, named
 from lmworks.retrieve.usearch_store import UsearchStore
 from lmworks.retrieve.vector_store import GRAPH, Vectors, VectorStore, measured_recall, nearest
 
@@ -177,6 +186,82 @@ def measure_tokens(size: int, file: Path) -> None:
     )
 
 
+FILTERED_WIDTH, OF_DOCUMENT, WORDS = 64, 10, 5_000
+
+
+def catalogued(size: int, folder: Path) -> Index:
+    """An index of random vectors and of texts of 12 words, which are drawn as often as one divided by their rank."""
+    rng = np.random.default_rng(3)
+    sample = SimpleNamespace(
+        fingerprint="synthetic",
+        width=FILTERED_WIDTH,
+        token_sample=lambda: rng.standard_normal((500, FILTERED_WIDTH)).astype(np.float32),
+    )
+    index = Index.create(folder, sample, ChunkConfig())  # type: ignore[arg-type] - all that is asked of it
+    ranks = np.arange(1, WORDS + 1)
+    words = np.array([f"word{number}" for number in range(WORDS)])
+    execute, executemany = index.connection.execute, index.connection.executemany
+    execute("BEGIN")
+    documents = range(size // OF_DOCUMENT)
+    uris = [f"{document % 100:02}/{document:07}" for document in documents]
+    hashes = [hashlib.sha256(uri.encode()).hexdigest() for uri in uris]
+    executemany(
+        "INSERT INTO documents (uri, hash, digest, record) VALUES (?, ?, ?, '{}')",
+        zip(uris, hashes, hashes, strict=True),
+    )
+    with (folder / VECTORS).open("wb") as stream:
+        for start in range(0, size, BLOCK):
+            keys = range(start, min(start + BLOCK, size))
+            vectors = rng.standard_normal((len(keys), FILTERED_WIDTH), dtype=np.float32)
+            stream.write((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).tobytes())
+            texts = words[rng.choice(WORDS, (len(keys), 12), p=1 / ranks / (1 / ranks).sum())]
+            places = [(key + 1, key, key // OF_DOCUMENT + 1, str(key), 100 * (key % OF_DOCUMENT)) for key in keys]
+            executemany("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?5 + 90, '[]', '', '[]', 12)", places)
+            executemany(
+                "INSERT INTO words (rowid, title, text) VALUES (?, '', ?)",
+                [(key + 1, " ".join(text)) for key, text in zip(keys, texts.tolist(), strict=True)],
+            )
+    execute("COMMIT")
+    return index
+
+
+def measure_filtered(size: int, folder: Path, questions: int = 20) -> None:
+    """Median processor time of the legs of a question, without a filter and with one of each kind."""
+    started = time.perf_counter()
+    rng = np.random.default_rng(4)
+    with catalogued(size, folder) as index:
+        index.layout()
+        print(f"{size:,} chunks of {size // OF_DOCUMENT:,} documents made in {time.perf_counter() - started:.0f} s")
+        hashes = [name for (name,) in index.connection.execute("SELECT hash FROM documents")]
+
+        def drawn(count: int) -> frozenset[str]:
+            return frozenset(hashes[number] for number in rng.choice(len(hashes), count, replace=False))
+
+        kinds = {
+            "no filter": lambda: EVERYTHING,
+            "one document left out": lambda: Filters(exclude=drawn(1)),
+            "half of the documents": lambda: Filters(include=drawn(len(hashes) // 2)),
+            "100 documents": lambda: Filters(include=drawn(100)),
+            "a folder of a hundredth": lambda: Filters(uri_prefix=f"{rng.integers(100):02}/"),
+            "all but 5 hidden spans": lambda: Filters(hidden=tuple(Span(name, 50, 150) for name in drawn(5))),
+        }
+        took: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+        for _ in range(questions):
+            query = rng.standard_normal(FILTERED_WIDTH).astype(np.float32)
+            question = " ".join(f"word{number}" for number in rng.integers(5, WORDS, 5))
+            for kind, filters in kinds.items():
+                given = filters()
+                began = time.process_time()
+                dense(index, query / np.linalg.norm(query), CANDIDATES, given)
+                between = time.process_time()
+                lexical(index, question, CANDIDATES, given)
+                named(index, question, given)
+                took[kind].append((between - began, time.process_time() - between))
+        for kind, values in took.items():
+            near, by_words = 1000 * np.median(values, axis=0)
+            print(f"  {kind:25}  dense {near:8.1f} ms   lexical and named {by_words:8.1f} ms", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -187,7 +272,12 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="file (.npz) that keeps the real vectors for the next run")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--work", type=Path, help="folder for matrix and graph (3 GB at a million vectors)")
+    parser.add_argument("--filtered", type=int, metavar="SIZE", help="time filtered questions of so many chunks")
     arguments = parser.parse_args()
+    if arguments.filtered:
+        with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+            measure_filtered(arguments.filtered, Path(folder))
+        return
     if arguments.vectors and arguments.vectors.exists():
         real = dict(np.load(arguments.vectors))
     else:

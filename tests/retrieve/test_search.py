@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.records import Document
+from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Filters, Index
 from lmworks.retrieve.search import (
@@ -24,6 +24,7 @@ from lmworks.retrieve.search import (
     late,
     lexical,
     match_expression,
+    named,
     ranked,
     read_query,
     rerank,
@@ -129,6 +130,72 @@ def test_filters_apply_before_the_choice(built, k: int) -> None:
         assert uris(index, dense(index, query, k, filters)) == everything[:k]
         everything = [uri for uri in uris(index, lexical(index, "one two", 100)) if uri in allowed]
         assert uris(index, lexical(index, "one two", k, filters)) == everything[:k]
+
+
+_URIS = ["a", "a/1", "a/10", "a/1é", "a/2", "b", "b/", "b/\U0001f600", "b/\uffff"]
+
+
+@pytest.fixture(scope="module")
+def sectioned(tmp_path_factory: pytest.TempPathFactory, document: Make, make_encoder):
+    """An index of documents of several chunks, some of equal text, one of none."""
+    encoder, rng = make_encoder(), random.Random(1)
+    texts = [
+        "\n\n".join(f"# {word}\n\n{' '.join(rng.choices(NUMBERS, k=12))}" for word in NUMBERS[:n]) for n in range(5)
+    ]
+    index = Index.create(tmp_path_factory.mktemp("index"), encoder, ChunkConfig(target_tokens=8, max_tokens=16))
+    documents = [document(texts[n % 5], uri) for n, uri in enumerate(_URIS)]
+    index.sync([document("gone now", "gone"), *documents], encoder)
+    index.sync(documents, encoder)
+    assert len(index) > 2 * len(documents)
+    yield index, documents, encoder
+    index.close()
+
+
+@given(st.data())
+def test_what_filters_let_through_is_what_they_say(sectioned, data: st.DataObject) -> None:
+    index, documents, encoder = sectioned
+    hashes = st.frozensets(st.sampled_from(sorted({value.hash for value in documents} | {"0" * 64})))
+    places = st.tuples(st.sampled_from(documents), st.integers(0, 300), st.integers(1, 80))
+    spans = [Span(value.hash, at, at + length) for value, at, length in data.draw(st.lists(places, max_size=3))]
+    prefixes = st.sampled_from(["", "a", "a/1", "b/", "b/\U0001f600", "c", "\U0010ffff", *_URIS])
+    filters = Filters(data.draw(st.none() | hashes), data.draw(hashes), data.draw(prefixes), tuple(spans))
+
+    def passes(key: int) -> bool:
+        [one] = index.chunks([key])
+        hidden = any(
+            one.span.document == span.document and one.span.start < span.end and span.start < one.span.end
+            for span in filters.hidden
+        )
+        included = filters.include is None or one.span.document in filters.include
+        excluded = one.span.document in filters.exclude
+        return included and not excluded and one.uri.startswith(filters.uri_prefix) and not hidden
+
+    question = "one `two` five"
+    query = encoder.encode([question], "query")[0]
+    for leg in (
+        lambda *given: dense(index, query, 1000, *given),
+        lambda *given: lexical(index, question, 1000, *given),
+        lambda *given: named(index, question, *given),
+    ):
+        assert leg(filters).keys == tuple(key for key in leg().keys if passes(key))
+
+
+def test_a_filtered_search_asks_the_catalogue_as_often_for_many_chunks_as_for_few(built) -> None:
+    index, documents, encoder = built
+    asked: list[str] = []
+    counts = []
+    for k in (2, 2, 20):  # at first the layout is read
+        index._passing = None
+        index.connection.set_trace_callback(asked.append)
+        search(
+            index, "one two", encoder, SearchConfig(k=k, candidates=k), Filters(exclude=frozenset([documents[0].hash]))
+        )
+        index.connection.set_trace_callback(None)
+        ours = [query for query in asked if not query.startswith("--")]  # and not those of FTS5 itself
+        assert not [query for query in ours if "FROM documents" in query and "WHERE" not in query]
+        counts.append(len(ours))
+        asked.clear()
+    assert counts[1] == counts[2]
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from(

@@ -7,11 +7,13 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +96,20 @@ class _Layout:
     matrix: np.ndarray  # (rows, width) float32, memory-mapped
 
 
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """Chunks that filters let through: their positions in the layout, rising, and for each key up to the largest of the
+    index a byte, 1 where it is one of them."""
+
+    positions: np.ndarray  # (chunks,) int64
+    by_key: bytes
+
+
+_OVERLAPS = (
+    "SELECT c.key FROM chunks c JOIN documents d ON d.key = c.document WHERE d.hash = ? AND c.start < ? AND c.end > ?"
+)
+
+
 class Index:
     """Made by `create` or `open`; closed by `close` or a `with` block."""
 
@@ -104,6 +120,7 @@ class Index:
         self.width = width
         self.chunk_config = config
         self._layout: _Layout | None = None
+        self._passing: tuple[Filters, Passing] | None = None  # of the last filters
         self.store: VectorStore | None = None  # None: searched exactly
 
     @classmethod
@@ -136,7 +153,7 @@ class Index:
             raise
 
     def close(self) -> None:
-        self._layout = None
+        self._layout = self._passing = None
         if self.store is not None:
             self.store.close()
         self.connection.close()
@@ -167,7 +184,7 @@ class Index:
         known: dict[str, str] = dict(self.connection.execute("SELECT uri, digest FROM documents").fetchall())
         total = None if isinstance(documents, Iterator) else sum(len(document.text) for document in documents)
         writer = Writer(self.connection, self.folder / VECTORS, self.width)
-        self._layout = None
+        self._layout = self._passing = None
         seen: set[str] = set()
         counts = dict.fromkeys(("added", "replaced", "unchanged", "embedded"), 0)
         done = kept = 0
@@ -199,7 +216,7 @@ class Index:
         if vanished:
             forget_store(self)
         writer.finish(vanished)
-        self._layout = None
+        self._layout = self._passing = None
         return SyncCounts(removed=len(vanished), **counts)
 
     def _encoded(self, entries: Sequence[Entry], encoder: Encoder) -> list[Encoded]:
@@ -245,56 +262,70 @@ class Index:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.memmap(path, dtype="<f4", mode="r", shape=(held, self.width))
 
-    def allowed(self, filters: Filters) -> np.ndarray | None:
-        """(n,) bool, in the order of the layout: the chunks that the filters let through; None when that is all."""
+    def passing(self, filters: Filters) -> Passing | None:
+        """The chunks that the filters let through, None when that is all; those of the last filters are remembered,
+        since every leg of a question asks."""
         if filters == EVERYTHING:
             return None
-        layout = self.layout()
-        found = self.connection.execute("SELECT key, uri, hash FROM documents").fetchall()
-        keys = [
-            key
-            for key, uri, document_hash in found
-            if (filters.include is None or document_hash in filters.include)
-            and document_hash not in filters.exclude
-            and uri.startswith(filters.uri_prefix)
-        ]
-        passes = np.isin(layout.documents, np.array(keys, dtype=np.int64))
-        for span in filters.hidden:
-            of_document = [key for key, _, document_hash in found if document_hash == span.document]
-            overlaps = (layout.spans[:, 0] < span.end) & (layout.spans[:, 1] > span.start)
-            passes &= ~(overlaps & np.isin(layout.documents, np.array(of_document, dtype=np.int64)))
-        return passes
+        last = self._passing  # another thread may replace it
+        if last is None or last[0] != filters:
+            layout = self.layout()
+            allowed = (
+                self._of_documents(filters.include) if filters.include is not None else np.ones(len(layout.keys), bool)
+            )
+            if filters.exclude:
+                allowed &= ~self._of_documents(filters.exclude)
+            if filters.uri_prefix:  # in the order of uris they are one range
+                places = range(len(layout.keys))
+                first = bisect_left(places, filters.uri_prefix, key=self._uri)
+                behind = bisect_left(places, True, first, key=lambda p: not self._uri(p).startswith(filters.uri_prefix))
+                allowed[:first] = allowed[behind:] = False
+            for span in filters.hidden:
+                found = self.connection.execute(_OVERLAPS, (span.document, span.end, span.start)).fetchall()
+                allowed &= ~np.isin(layout.keys, np.array(found, dtype=np.int64))
+            by_key = np.zeros(layout.keys.max(initial=-1) + 1, np.uint8)
+            by_key[layout.keys] = allowed
+            self._passing = last = filters, Passing(np.flatnonzero(allowed), by_key.tobytes())
+        return last[1]
+
+    def _of_documents(self, hashes: Collection[str]) -> np.ndarray:
+        """(n,) bool, in the order of the layout: the chunks of the documents with these hashes."""
+        query = "SELECT key FROM documents WHERE hash IN (SELECT value FROM json_each(?))"
+        found = self.connection.execute(query, (json.dumps(list(hashes)),)).fetchall()
+        return np.isin(self.layout().documents, np.array(found, dtype=np.int64))
+
+    def _uri(self, position: int) -> str:
+        """The uri of the chunk at a position of the layout."""
+        key = int(self.layout().documents[position])
+        return self.connection.execute("SELECT uri FROM documents WHERE key = ?", (key,)).fetchone()[0]
 
     def chunks(self, keys: Sequence[int]) -> list[IndexedChunk]:
         """The chunks with these keys, in the order given; KeyError for a key that is not there."""
         query = (
             "SELECT c.key, c.id, d.hash, c.start, c.end, d.uri, w.text, c.headings, c.prefix, c.units, c.tokens FROM "
-            "chunks c JOIN documents d ON d.key = c.document JOIN words w ON w.rowid = c.key WHERE c.key = ?"
+            "chunks c JOIN documents d ON d.key = c.document JOIN words w ON w.rowid = c.key WHERE c.key"
         )
-        result: list[IndexedChunk] = []
-        for wanted in keys:
-            row = self.connection.execute(query, (int(wanted),)).fetchone()
-            if row is None:
-                raise KeyError(f"no chunk {wanted}")
-            key, name, document, start, end, uri, text, headings, prefix, units, tokens = row
-            result.append(
-                IndexedChunk(
-                    *(key, name, Span(document, start, end), uri, text, tuple(json.loads(headings)), prefix),
-                    units=tuple(Unit(*unit) for unit in json.loads(units)),
-                    tokens=tokens,
-                )
+        return [
+            IndexedChunk(
+                *(key, name, Span(document, start, end), uri, text, tuple(json.loads(headings)), prefix),
+                units=tuple(Unit(*unit) for unit in json.loads(units)),
+                tokens=tokens,
             )
-        return result
+            for key, name, document, start, end, uri, text, headings, prefix, units, tokens in self._rows(query, keys)
+        ]
 
-    def keys(self, ids: Sequence[str]) -> list[int]:
-        """The key of each chunk, by its id; KeyError for one that is not there."""
-        found = dict(self.connection.execute("SELECT id, key FROM chunks ORDER BY key DESC"))
-        return [found[name] for name in ids]
+    def _rows(self, query: str, keys: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The rows of a query that ends in the column of the keys, its first one, for each key in the order given."""
+        wanted = [int(key) for key in keys]
+        found = self.connection.execute(f"{query} IN (SELECT value FROM json_each(?))", (json.dumps(wanted),))
+        rows = {row[0]: row for row in found}
+        if missing := [key for key in wanted if key not in rows]:
+            raise KeyError(f"no chunk {missing[0]}")
+        return [rows[key] for key in wanted]
 
     def vectors(self, keys: Sequence[int]) -> np.ndarray:
         """(keys, width) float32: the vectors of the chunks with these keys, in the order given."""
-        query = "SELECT row FROM chunks WHERE key = ?"
-        rows = [self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys]
+        rows = [row for _, row in self._rows("SELECT key, row FROM chunks WHERE key", keys)]
         return self.layout().matrix[rows]
 
     @cached_property
@@ -305,9 +336,8 @@ class Index:
 
     def token_vectors(self, keys: Sequence[int]) -> list[np.ndarray]:
         """For each chunk (tokens, stored width) float32, rows of length 1: those of its prefix and text."""
-        query = "SELECT vectors FROM token_vectors WHERE chunk = ?"
-        blobs = (self.connection.execute(query, (int(key),)).fetchone()[0] for key in keys)
-        return [from_int8(np.frombuffer(blob, dtype=np.int8).reshape(-1, self.axes.shape[1])) for blob in blobs]
+        rows = self._rows("SELECT chunk, vectors FROM token_vectors WHERE chunk", keys)
+        return [from_int8(np.frombuffer(blob, dtype=np.int8).reshape(-1, self.axes.shape[1])) for _, blob in rows]
 
     def document(self, document_hash: str) -> Document:
         """The document with this text, the first by uri where several share it; KeyError when there is none."""

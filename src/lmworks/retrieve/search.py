@@ -8,7 +8,6 @@ fusion   a weighted sum of their scores (Bruch, Gai & Ingber, 2023)
 rerank   the best of these, read together with the question by a cross-encoder (Nogueira & Cho, 2019)
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -85,8 +84,8 @@ def dense(index: Index, query: np.ndarray, k: int, filters: Filters = EVERYTHING
     `dense_rank` from 1.
     """
     layout = index.layout()
-    allowed = index.allowed(filters)
-    positions = None if allowed is None else np.flatnonzero(allowed)
+    passing = index.passing(filters)
+    positions = None if passing is None else passing.positions
     best, cosines = nearest(Vectors(layout.matrix, layout.rows), query, k, positions, index.store)
     return Hits(
         tuple(layout.keys[best].tolist()),
@@ -103,14 +102,13 @@ def lexical(index: Index, question: str, k: int, filters: Filters = EVERYTHING) 
     expression = match_expression(question)
     if not expression or k < 1:
         return Hits()
-    allowed = index.allowed(filters)
-    condition = "" if allowed is None else "AND c.key IN (SELECT value FROM json_each(:allowed))"
-    keys = [] if allowed is None else index.layout().keys[allowed].tolist()
+    passing = index.passing(filters)
+    condition = "" if passing is None else "AND substr(:passing, words.rowid + 1, 1) = x'01'"
     found = index.connection.execute(
         f"""SELECT c.key, bm25(words, {TITLE_WEIGHT}, 1.0) AS score
             FROM words JOIN chunks c ON c.key = words.rowid JOIN documents d ON d.key = c.document
             WHERE words MATCH :expression {condition} ORDER BY score, d.uri, c.start, c.end LIMIT :k""",
-        {"expression": expression, "k": k, "allowed": json.dumps(keys)},
+        {"expression": expression, "k": k, "passing": passing and passing.by_key},
     ).fetchall()
     return Hits(
         tuple(key for key, _ in found),
@@ -147,9 +145,8 @@ def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
         for key, part in index.connection.execute(query, (name,)):
             if name in written or not part:
                 scores.setdefault(key, WHOLE_NAME - part if name in written else 1.0)
-    if scores and (allowed := index.allowed(filters)) is not None:
-        passing = set(index.layout().keys[allowed].tolist())
-        scores = {key: score for key, score in scores.items() if key in passing}
+    if passing := index.passing(filters):
+        scores = {key: score for key, score in scores.items() if passing.by_key[key]}
     keys = sorted(scores, key=lambda key: -scores[key])
     return Hits(tuple(keys), tuple({"named": scores[key]} for key in keys))
 

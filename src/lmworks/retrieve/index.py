@@ -280,8 +280,9 @@ class Index:
                 first = bisect_left(places, filters.uri_prefix, key=self._uri)
                 behind = bisect_left(places, True, first, key=lambda p: not self._uri(p).startswith(filters.uri_prefix))
                 allowed[:first] = allowed[behind:] = False
-            for span in filters.hidden:
-                found = self.connection.execute(_OVERLAPS, (span.document, span.end, span.start)).fetchall()
+            if filters.hidden:
+                spans = ((span.document, span.end, span.start) for span in filters.hidden)
+                found = [key for span in spans for (key,) in self.connection.execute(_OVERLAPS, span)]
                 allowed &= ~np.isin(layout.keys, np.array(found, dtype=np.int64))
             by_key = np.zeros(layout.keys.max(initial=-1) + 1, np.uint8)
             by_key[layout.keys] = allowed

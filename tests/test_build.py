@@ -1,10 +1,12 @@
 """Builds: cached, resumable, locked, traceable, and equal however often they were killed."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
@@ -74,6 +76,21 @@ def test_a_changed_source_file_is_noticed(toy):
     run(toy)
     (toy / "values.txt").write_text("1\n2\n3\n5\n")
     assert [outcome.cached for outcome in run(toy).values()] == [False, False]
+
+
+def test_a_cached_build_of_documents_reads_none_of_their_files(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("# Title\n\nSome words.\n")
+    (tmp_path / "read.toml").write_text('name = "read"\n[stages.read]\nuse = "data.read"\nsources = ["docs"]\n')
+    clock, hashed, real = time.time_ns, [], hashlib.file_digest
+    monkeypatch.setattr(time, "time_ns", lambda: clock() + 10**10)
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda stream, kind: (hashed.append(stream.name), real(stream, kind))[1]
+    )
+    for cached in (False, True):
+        hashed.clear()
+        [outcome] = build(load(tmp_path / "read.toml"), tmp_path / "workspace")
+        assert outcome.cached == cached and (str(tmp_path / "docs/a.md") in hashed) != cached
 
 
 def test_an_input_made_anew_with_equal_content_invalidates_nothing(toy):

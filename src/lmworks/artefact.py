@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ MANIFEST = "manifest.json"
 STAGE_FOLDERS = "stages"  # in a workspace: a folder for each, with an artefact for each config and input
 CURRENT = "current.json"  # in a workspace: which artefacts were built last
 SECTIONS = "sections.json"  # what the stage reports; may hold times, so it is not part of the content
+FILE_HASHES = "file-hashes"  # in a workspace: what stages have read from outside, by `FileHashes`
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: FAT's
 REPORT = "report.html"  # the same, to be looked at
 
 
@@ -109,6 +112,40 @@ def hash_fraction(digest: str) -> float:
 def hash_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class FileHashes:
+    """SHA-256 of files, kept in the file `path` so that what did not change is not read again.
+
+    A file is the same where its path, size, inode and the times of its last change of content and of status are. Of one
+    that changed less than two seconds before it was read nothing is kept: it could change again within the same tick of
+    its file system's clock (as in git's index).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known: dict[str, list[Any]] = read_json(path)
+        except (OSError, ValueError):  # there is none yet, or nothing that helps
+            self._known = {}
+        self._seen: dict[str, list[Any]] = {}
+
+    def of(self, file: Path) -> str:
+        """Its hash; OSError where it cannot be read."""
+        with file.open("rb") as stream:
+            now, status, name = time.time_ns(), os.fstat(stream.fileno()), str(file.absolute())
+            state = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+            *known, digest = self._known.get(name, [None])
+            if known != state:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if max(status.st_mtime_ns, status.st_ctime_ns) < now - _SETTLED_NS:
+            self._seen[name] = [*state, digest]
+        return digest
+
+    def save(self) -> None:
+        """Keep those that were asked for, and no others."""
+        if self._seen != self._known:
+            write_text(self._path, json.dumps(self._seen))
 
 
 def library_versions(names: Sequence[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from rich.console import Console
 import lmworks
 from lmworks.artefact import (
     CURRENT,
+    FILE_HASHES,
     MANIFEST,
     REPORT,
     SECTIONS,
@@ -268,7 +269,7 @@ def _stage(
     console: Console,
 ) -> StageOutcome:
     """Find the artefact of one stage of a recipe, or make it."""
-    key = _cache_key(spec, done, models, recipe.base)
+    key = _cache_key(spec, done, models, recipe.base, workspace)
     folder = _folder(spec, workspace, key)
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
@@ -287,7 +288,9 @@ def _is_made(
     spec: StageSpec, workspace: Path, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path
 ) -> bool:
     inputs_made = all(name in done for name in spec.inputs)
-    return inputs_made and (_folder(spec, workspace, _cache_key(spec, done, models, base)) / MANIFEST).exists()
+    return (
+        inputs_made and (_folder(spec, workspace, _cache_key(spec, done, models, base, workspace)) / MANIFEST).exists()
+    )
 
 
 def _folder(spec: StageSpec, workspace: Path, key: str) -> Path:
@@ -350,9 +353,16 @@ def _make(
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
 
-def _cache_key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path) -> str:
+def _cache_key(
+    spec: StageSpec,
+    done: Mapping[str, StageOutcome],
+    models: Mapping[str, Path],
+    base: Path,
+    workspace: Path | None = None,
+) -> str:
     """The cache key of an artefact, a hash of all that it would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
+    kept = [workspace / FILE_HASHES / f"{spec.name}.json"] if workspace and stage.kept_hashes else []
     return hash_json(
         {
             "stage": spec.use,
@@ -361,7 +371,7 @@ def _cache_key(spec: StageSpec, done: Mapping[str, StageOutcome], models: Mappin
             "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
             "models": {role: _model_digest(models[role]) for role in stage.roles(models)},
             "libraries": library_versions(stage.libraries),
-            "outside": resolve(stage.sources)(spec.config, base) if stage.sources else "",
+            "outside": resolve(stage.sources)(spec.config, base, *kept) if stage.sources else "",
         }
     )[:16]
 

@@ -23,6 +23,7 @@ class Stage:
     models: tuple[str, ...] = ()  # roles of the recipe's models that the stage needs
     optional: tuple[str, ...] = ()  # roles that it uses where the recipe names them
     sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
+    kept_hashes: bool = False  # `sources` also takes a file that keeps the hashes of what it read
     check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
     check_inputs: str | None = None  # function (config, base, configs of its inputs) that raises where these do not fit
 
@@ -64,6 +65,7 @@ STAGES: dict[str, Stage] = {
             *("mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
         ),
         sources="lmworks.corpus.read.stage:source_digest",
+        kept_hashes=True,
         check="lmworks.corpus.read.stage:check",
     ),
     "data.annotate": Stage(

@@ -1,9 +1,11 @@
 """Folders to documents: order, names, and a reason for everything that is left out."""
 
+import hashlib
 import inspect
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,37 @@ def test_the_digest_of_the_sources_follows_names_and_bytes(tmp_path: Path) -> No
     digests.append(source_digest(config, tmp_path))
     assert len(set(digests)) == 4
     assert source_digest(ReadConfig(sources=("missing",)), tmp_path)  # reading raises, the digest does not
+
+
+def test_kept_hashes_spare_reading_and_hide_no_change(tmp_path: Path, monkeypatch) -> None:
+    hashed, real, clock = [], hashlib.file_digest, time.time_ns
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda stream, kind: (hashed.append(stream.name), real(stream, kind))[1]
+    )
+
+    def digest(later: int) -> tuple[str, int]:
+        """The digest so many seconds later, and how many files were read for it."""
+        monkeypatch.setattr(time, "time_ns", lambda: clock() + later * 10**9)
+        hashed.clear()
+        found = source_digest(config, tmp_path, tmp_path / "kept.json"), len(hashed)
+        assert found[0] == source_digest(config, tmp_path)
+        return found
+
+    write(tmp_path, docs__a_dot_md="one", docs__b_dot_md="two", docs__c_dot_md="six")
+    config, path = ReadConfig(sources=("docs",)), tmp_path / "docs/a.md"
+    assert digest(0)[1] == digest(0)[1] == 3, "they have just been written, and may be so again in the same moment"
+    before, read_at_first = digest(10)
+    assert read_at_first == 3 and digest(10) == (before, 0)
+    status = path.stat()
+    path.write_text("ONE")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert digest(20)[0] != before and digest(20)[1] == 0
+    write(tmp_path, new__a_dot_md="One")
+    (tmp_path / "new/a.md").replace(path)
+    (tmp_path / "docs/b.md").unlink()
+    assert digest(30)[1] == 1 and digest(30)[1] == 0
+    (tmp_path / "kept.json").write_text("[")
+    assert digest(30)[1] == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lmworks.artefact import FileHashes, hash_file
 from lmworks.corpus.documents import Shard, UnusableError, document_to_json
 from lmworks.corpus.read.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
 from lmworks.corpus.read.sandbox import Mark, Sandbox
@@ -120,21 +121,25 @@ def _check_some(config: ReadConfig) -> None:
         )
 
 
-def source_digest(config: ReadConfig, base: Path) -> str:
+def source_digest(config: ReadConfig, base: Path, kept: Path | None = None) -> str:
     """SHA-256 of what `read_documents` would read: the names and bytes of the files, and what is left out by rule.
 
-    A source that does not exist digests as such; reading it is what raises.
+    Files whose hashes are in the file `kept` (see `FileHashes`) are not read. A source that does not exist digests as
+    such; reading it is what raises.
     """
-    digest = hashlib.sha256()
+    digest, hashes = hashlib.sha256(), FileHashes(kept) if kept else None
+    hash_of = hashes.of if hashes else hash_file
     try:
         for name in NAMED_SOURCES:
             if name in config.sources:
                 digest.update(_DIGESTS[name]().encode())
         for found in _files(config, base):
-            content = _content_of(found) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
+            content = _content_of(found, hash_of) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
             digest.update(f"{found.uri}\0{content}\n".encode())
     except NoSourceError as error:
         digest.update(str(error).encode("utf-8", "surrogateescape"))
+    if hashes:
+        hashes.save()
     return digest.hexdigest()
 
 
@@ -148,14 +153,13 @@ def _files(config: ReadConfig, base: Path) -> Iterator[FoundFile | RejectedRecor
         yield from find_objects(addresses, config.exclude, labels)
 
 
-def _content_of(found: FoundFile) -> str:
+def _content_of(found: FoundFile, hash_of: Callable[[Path], str]) -> str:
     """A hash; of an object what its store says of its version, so that not all is fetched to see that nothing
     changed."""
     if found.remote is not None:
         return f"{found.remote.address}\0{found.remote.version}"
     try:
-        with found.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_of(found.path)
     except OSError as error:
         return f"unreadable: {error.strerror or error}"
 

@@ -53,6 +53,7 @@ def test_the_folder_is_a_model_that_answers_as_it_was_taught(folder, printed, ti
     page = (folder / "tuned" / "report.html").read_text()
     assert "the model before" in page and "<svg" in page and "Tokens of held-out" in page
     assert "--adapter tuned=tuned" in printed and "activations" in printed
+    assert f'lmworks.load("{tiny_folder}").save("base")' in (folder / "tuned" / "README.md").read_text()
 
 
 def test_peft_loads_it_with_the_same_logits(folder, printed, tiny_folder):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.lora import HEAD, layer_shapes
-from lmworks.artefact import publish, write_json
+from lmworks.artefact import publish, write_json, write_text
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import Place, family_of, places_of
@@ -26,6 +26,19 @@ from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tens
 from lmworks.tokenizer.tokenizer_folder import read_json
 
 T = TypeVar("T")
+_README = """---
+library_name: peft
+---
+`lmworks.load("{folder}")` opens this adapter with its base, {base}. PEFT takes the base from a folder of its own:
+
+    import lmworks, peft, transformers
+
+    lmworks.load("{base}").save("base")
+    base = transformers.AutoModelForCausalLM.from_pretrained("base")
+    model = peft.PeftModel.from_pretrained(base, "{folder}")
+
+With `base_model_name_or_path` in adapter_config.json set to that folder, `AutoPeftModelForCausalLM` opens it as well.
+"""
 
 
 class Part(NamedTuple):
@@ -141,6 +154,7 @@ def write_peft_folder(folder: str | Path, document: Document, tensors: Mapping[s
         whole.mkdir()
         write_tensor_file(dict(tensors), whole / TENSORS, {"format": "pt", _CHECKSUM: _checksum(tensors)})
         write_json(whole / CONFIG, document)
+        write_text(whole / "README.md", _README.format(base=document["base_model_name_or_path"], folder=folder.name))
         publish(whole, folder)
     return folder
 

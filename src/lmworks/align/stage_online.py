@@ -1,6 +1,7 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,8 @@ from lmworks.train.run_report import doubt_of_steps
 from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
 
 _USED = 0.85  # of the minutes: the rest is loading, validation and the machine's own pace
-_HELD_OUT = 50  # prompts at most
+_HELD_OUT, _EACH_MINUTE = 50, 2.5  # prompts at most
+_FEW_STEPS = 4  # where fewer of all prompts fit into the minutes, a step has fewer prompts
 
 
 def online(config: OnlineConfig, context: StageContext) -> StageResult:
@@ -86,15 +88,16 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         tools = None if played is None else played[0].tools
         whole = prompts_of(rows, checkpoint, config.length - config.max_completion_length, tools)  # type: ignore[arg-type]
         own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
-        found, held_out = split_rows(whole, config.held_out if own else 0.0, _HELD_OUT)
+        most = max(min(_HELD_OUT, int(_EACH_MINUTE * (config.minutes or _HELD_OUT))), 2)
+        found, held_out = split_rows(whole, config.held_out if own else 0.0, most)
         completions = SampledCompletions(config, found, reward_of(config, context.base), played)
         prompts, lost = len(found), len(rows) - len(whole)
         lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in found]
     micro_batch = micro_batch_of(config, lengths)
     objective, measures = objective_of(config, checkpoint, context.base, ranks), bool(held_out or config.held_out_files)
 
-    def run_on(steps: int, folder: Path, base: Checkpoint) -> Run:
-        loader = RolloutLoader(replace(config, steps=steps), completions, ranks, progress=progress)
+    def run_on(config: OnlineConfig, folder: Path, base: Checkpoint) -> Run:
+        loader, steps = RolloutLoader(config, completions, ranks, progress=progress), config.steps or STEPS
         if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
@@ -108,21 +111,28 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
             completions.measure(loader.policy)
         return run
 
-    def derived() -> tuple[int, str]:
+    def derived() -> tuple[int, int, str]:
         if config.minutes is None or config.steps is not None:
-            return config.steps or STEPS, "as set" if config.steps else "unless set"
-        count = 1 + max(algorithm.updates, 2)  # all but the first are measured, rollouts among them
+            return config.steps or STEPS, config.prompts, "as set" if config.steps else "unless set"
+        began = time.perf_counter()
+        count = 1 + algorithm.updates  # all but the first are measured, a rollout among them
+        few = config.prompts if completions.fixed else ranks.config.data  # as measuring is of the minutes, too
         base = checkpoint if adapts(tuned) else load_policy(config, context)  # whose weights change in the steps
         with tempfile.TemporaryDirectory() as folder:
-            taken = [seconds for seconds, _ in measured_steps(run_on(count, Path(folder), base), count)]
-        affordable = max(int(_USED * 60 * config.minutes / (sum(taken) / len(taken))), 1)
-        return min(affordable, STEPS), f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes"
+            measured = run_on(replace(config, steps=count, prompts=few), Path(folder), base)
+            taken = [seconds for seconds, _ in measured_steps(measured, count)]
+        each = sum(taken) / len(taken) / few  # seconds of a prompt
+        left = max(_USED * 60 * config.minutes - (time.perf_counter() - began), 0.0)
+        fitting = min(max(int(left / each / _FEW_STEPS), few), config.prompts)
+        affordable = max(int(left / each / fitting), 1)
+        why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes, of which measuring took a part"
+        return min(affordable, STEPS), fitting, why
 
     if not isinstance(completions, RatedCompletions):
         size = f"{config.prompts} prompts with {algorithm.group_size} completions each"
         progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
-    steps, why = kept_settings(context, config.train.parallel, derived)
-    run = run_on(steps, context.work / "run", checkpoint)
+    steps, together, why = kept_settings(context, config.train.parallel, derived)
+    run = run_on(replace(config, steps=steps, prompts=together), context.work / "run", checkpoint)
     if config.held_out_files:
         groups = sft_groups(config.held_out_files, config.length, checkpoint, context.base)
         run.validate = validation_on(run, Imitation(), groups)
@@ -135,12 +145,12 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         return result
     loader = cast(RolloutLoader, run.loader)
     count = len({each.ids for each in held_out})
-    bounds = f"at least 2 and at most {_HELD_OUT}; {COMPLETIONS} completions of each row"
+    bounds = f"at least 2 and at most {_HELD_OUT}, or {_EACH_MINUTE:g} a minute; {COMPLETIONS} completions of each row"
     apart = f"rows of {count} prompts, held_out={config.held_out:g}: {bounds}"
     reasons = (
         ("prompts", f"{prompts:,}", f"beside {lost:,} rows that were too long and left out"),
         ("held out", f"{len(held_out):,}", "as completions are given" if completions.fixed else apart),
-        ("steps", steps, f"of {config.prompts} prompts with {algorithm.group_size} completions each; {why}"),
+        ("steps", steps, f"of {together} prompts with {algorithm.group_size} completions each; {why}"),
         ("micro-batch", micro_batch, "as set" if config.train.micro_batch else "completions in a forward, at most"),
         ("rate", f"{rate:g}", "at its highest"),
     )

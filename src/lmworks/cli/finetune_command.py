@@ -59,7 +59,8 @@ def finetune(
     out = out or Path(f"{Path(data[0]).stem}-{method}")
     make_folder("finetune", _recipe(model, data, {"minutes": minutes, **_METHODS[method]}, overrides or []), out)
     whole = (out / "config.json").is_file()
-    peft = "" if whole or method == "bottleneck" else f"; PEFT too: PeftModel.from_pretrained(base, {str(out)!r})"
+    saved = f"lmworks.load({model!r}).save('base') makes the base's folder, {out / 'README.md'} has the rest"
+    peft = "" if whole or method == "bottleneck" else f"; for PEFT, {saved}"
     print_next(*ways_to_use(model, out), f"  lmworks.load({str(out)!r})", f"      in Python{peft}")
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, assemble
+from lmworks.model.config import LanguageModelHead
 from lmworks.model.download import ADAPTER, MODELS, digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.multi_token_heads import with_further_tokens
@@ -34,6 +36,7 @@ from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
 from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, objective_of, seconds_per_sequence
+from lmworks.train.general_questions import forgetting_section, general_answers
 from lmworks.train.held_out import (
     beginnings_of,
     check_held_out,
@@ -173,7 +176,8 @@ def derived_finetune(
         learned = sum(dataset.learned_tokens for dataset in datasets)
         found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds or seconds_of, longest)
         for what, value, why in reasons:
-            context.progress(0, found.steps or 0, "batches", 0, f"{what} {value}: {why}")
+            # A unit of its own, or the time until the first step would be taken for that of a batch.
+            context.progress(0, None, "settings", 0, f"{what} {value}: {why}")
         return [to_mapping(found), reasons]
 
     settings, reasons = kept_settings(context, config.train.parallel, make)
@@ -260,8 +264,13 @@ def train_and_deliver(
 ) -> StageResult:
     """All steps that are left; then the model, or the adapter of `tuned`, or what `deliver` makes, and the log into the
     output. `run.folder` is `context.work / "run"`."""
+    head, encoder = run.checkpoint.config.head, run.checkpoint.config.encoder
+    asks = tuned is not None and deliver is None and isinstance(head, LanguageModelHead) and encoder is None
+    before = general_answers(run.model, run.checkpoint) if asks and run.config.parallel.devices == 1 else []
     position = train(run)
     trained = run.trained()
+    with run.weights.replaced_by(run.average.weights) if run.average.weights else nullcontext():
+        after = general_answers(run.model, run.checkpoint) if before else []
     if not run.ranks.first:
         return StageResult()
     # The work folder keeps the run: after a kill it is gone on from its last checkpoint, which is its end, and what was
@@ -292,7 +301,9 @@ def train_and_deliver(
         "targets": position.targets,
         "parameters": sum(weight.numel() for weight in trained.values()),
     }
-    return StageResult(metrics=metrics, sections=(section,), digests={LOG: None})
+    general, numbers = forgetting_section(before, after) if before else (None, {})
+    sections = (section,) if general is None else (general, section)
+    return StageResult(metrics=metrics | numbers, sections=sections, digests={LOG: None})
 
 
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:

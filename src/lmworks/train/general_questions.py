@@ -1,0 +1,82 @@
+"""What fine-tuning made a model forget (McCloskey & Cohen 1989, "Catastrophic interference"): the likelihood of right
+answers to a fixed set of general questions, before and after.
+
+A score on held-out rows says nothing of it: a model that answers every question as its rows do scores well there. The
+beginning of each answer is given, and of what follows the right words alone count, so that another tone is no loss."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lmworks.model.checkpoint import Checkpoint
+from lmworks.model.transformer import Transformer
+from lmworks.records import Message, Scored
+from lmworks.report import Section, Table
+from lmworks.statistics import difference_score, mean_score
+
+QUESTIONS = [json.loads(line) for line in Path(__file__).with_name("general_prompts.jsonl").open("rb")]
+_KNOWN, _LOST = 0.5, 0.05  # chances of an answer that a model knew, and of one that is gone
+_HARMLESS = 0.05  # of the mean chance: what another tone may cost
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The chance of the right words, and the first that the model would say itself."""
+
+    chance: float
+    likeliest: str
+
+
+@torch.no_grad()
+def general_answers(model: Transformer, checkpoint: Checkpoint) -> list[Answer]:
+    """The answers to `QUESTIONS` of a causal language model, `model`, asked as the checkpoint's chat template has it,
+    or, where there is none, in their beginnings alone. None where the model's context is too short for them."""
+    tokenizer, device, rows = checkpoint.required_tokenizer, model.tokens.device, []
+    for asked in QUESTIONS:
+        said = asked["beginning"] + asked["answer"]
+        turns = Message("user", asked["question"]), Message("assistant", said)
+        whole = None if checkpoint.chat_template is None else checkpoint.chat.render(turns)
+        if whole is None or said not in whole.text:
+            rows.append((tokenizer.encode(said), len(tokenizer.encode(asked["beginning"]))))
+            continue
+        end = whole.text.rindex(said) + len(said)
+        rows.append((
+            [token for token, start in zip(whole.ids, whole.starts, strict=True) if start < end],
+            sum(start < end - len(asked["answer"]) for start in whole.starts),
+        ))  # fmt: skip
+    if max(len(own) for own, _ in rows) > checkpoint.config.context_length:
+        return []
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(device)
+    training = model.training
+    hidden, answers = model.eval().hidden(ids), list[Answer]()
+    model.train(training)
+    for row, (own, first) in enumerate(rows):
+        logits = model.logits(hidden[row, first - 1 : len(own) - 1]).float()  # (answer, vocabulary)
+        chances = logits.log_softmax(-1).gather(1, ids[row, first : len(own), None])
+        answers.append(Answer(float(chances.sum().exp()), tokenizer.decode([int(logits[0].argmax())])))
+    return answers
+
+
+def forgetting_section(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[Section, dict[str, float]]:
+    """What of the general answers is left, and the same numbers for the manifest. An alarm where the mean chance fell
+    beyond doubt, or an answer that the model knew is gone."""
+    was, now = ([answer.chance for answer in side] for side in (before, after))
+    change = difference_score(now, was, "general prompts")
+    gone = [n for n, chance in enumerate(was) if chance >= _KNOWN and now[n] <= _LOST]
+    alarms = []
+    if isinstance(change, Scored) and change.interval[1] < -_HARMLESS:
+        alarms = [f"forgotten: the mean chance of right answers to general questions changed by {change}"]
+    if gone:
+        asked, answered = QUESTIONS[gone[0]], after[gone[0]].likeliest.strip()
+        example = f'"{asked["beginning"]}" goes on with "{answered}", no longer "{asked["answer"].strip()}"'
+        alarms.append(f"{len(gone)} of {len(was)} general answers are gone: {example}")
+    advice = "; train for fewer epochs, at a lower rate, or on general rows as well" if alarms else ""
+    rows = [("mean chance of the right answer", *(str(mean_score(side, "general prompts")) for side in (was, now)))]
+    rows += [(QUESTIONS[n]["beginning"], before[n].likeliest, after[n].likeliest) for n in gone]
+    text = f"{len(was)} general questions that the rows did not teach, before and after; the change is {change}."
+    table = Table(("what", "before", "after"), tuple(rows))
+    numbers = {"general_before": sum(was) / len(was), "general_after": sum(now) / len(now)}
+    return Section("What it still knows", text, (table,), alarms=tuple(a + advice for a in alarms)), numbers

@@ -46,7 +46,7 @@ def table_rows(
 
 
 def cell_value(column: str, cell: str) -> Any:
-    """What a cell of a table holds: a text, None where it is empty, the value of a column that has no texts."""
+    """The value of a cell of a table: a text, None where it is empty, the value of a column that has no texts."""
     if not cell or column not in _VALUES:
         return cell or None
     try:
@@ -66,7 +66,7 @@ def trl_columns(row: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
 
 
 def formats_read(formats: Mapping[str, int]) -> list[str]:
-    """What `trl_columns` read, in words."""
+    """The formats that `trl_columns` read, in words."""
     return [f"read as {name} (rows: {count:,})" for name, count in formats.items()]
 
 

@@ -1,5 +1,5 @@
-"""What fine-tuning made a model forget (McCloskey & Cohen 1989, "Catastrophic interference"): the likelihood of right
-answers to a fixed set of general questions, before and after.
+"""A measure of what fine-tuning made a model forget (McCloskey & Cohen 1989, "Catastrophic interference"): the
+likelihood of right answers to a fixed set of general questions, before and after.
 
 A score on held-out rows says nothing of it: a model that answers every question as its rows do scores well there. The
 beginning of each answer is given, and of what follows the right words alone count, so that another tone is no loss."""
@@ -61,8 +61,8 @@ def general_answers(model: Transformer, checkpoint: Checkpoint) -> list[Answer]:
 
 
 def forgetting_section(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[Section, dict[str, float]]:
-    """What of the general answers is left, and the same numbers for the manifest. An alarm where the mean chance fell
-    beyond doubt, or an answer that the model knew is gone."""
+    """A section on what of the general answers is left, and the same numbers for the manifest. An alarm where the mean
+    chance fell beyond doubt, or an answer that the model knew is gone."""
     was, now = ([answer.chance for answer in side] for side in (before, after))
     change = difference_score(now, was, "general prompts")
     gone = [n for n, chance in enumerate(was) if chance >= _KNOWN and now[n] <= _LOST]

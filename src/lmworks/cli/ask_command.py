@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def ask(
     import lmworks
     from lmworks.workspace import calibration_caution, certainty_of, read_current
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     current = read_current(folder)
     caution = calibration_caution(folder, current)  # before torch is imported: an error is said at once
     system = lmworks.open(folder)
@@ -83,7 +83,7 @@ def lineage(
 
     if workspace is None:
         with suppress(FileNotFoundError):  # a folder needs none, and `trace` says what else does
-            workspace = last_workspace()
+            workspace = resolve_workspace(None)
     new_console().print(trace(workspace, target))
 
 

@@ -18,6 +18,7 @@ from lmworks.cli.options import (
     WorkspaceOption,
     new_console,
     remember,
+    resolve_workspace,
     settings_help,
 )
 
@@ -226,7 +227,7 @@ def checked_recipe(
     if docs is not None:
         kind, where = checked.description.split(_OVER)[0], f"documents in {docs.resolve().name}"
         checked = replace(checked, description=f"{kind}{_OVER}the {where}" if kind else f"The {where}")
-    return checked, workspace or WORKSPACES / checked.name
+    return checked, resolve_workspace(workspace, WORKSPACES / checked.name)
 
 
 def _check_apart(sources: Sequence[str], workspace: Path) -> None:

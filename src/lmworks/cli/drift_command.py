@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, moment, new_console
+from lmworks.cli.options import WorkspaceOption, moment, new_console, resolve_workspace
 
 if TYPE_CHECKING:
     from lmworks.monitor.signals import Tokenize
@@ -25,7 +25,7 @@ def drift(workspace: WorkspaceOption = None) -> None:
     from lmworks.report import Table, print_table
     from lmworks.workspace import open_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     with open_log(folder) as log:
         catch_up(log, time.time(), read_config(folder).drift, _tokenizer(folder))
         rows = read_rows(log.reader)
@@ -55,7 +55,7 @@ def run(
     from lmworks.monitor.alerts import Watch, read_config
     from lmworks.workspace import open_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     config = read_config(folder)
     with open_log(folder) as log:
         watch = Watch(log, config, folder, _tokenizer(folder))
@@ -74,7 +74,7 @@ def show(workspace: WorkspaceOption = None) -> None:
     from lmworks.report import shown
     from lmworks.workspace import read_log
 
-    with read_log(workspace or last_workspace()) as reader:
+    with read_log(resolve_workspace(workspace)) as reader:
         for one in read_alerts(reader):
             typer.echo(f"{moment(one.time)}  {one.state:<8}  {shown(sentence(one))}  {shown(one.note)}")
 
@@ -90,7 +90,7 @@ def mute(
     from lmworks.monitor import alerts
     from lmworks.workspace import open_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     if rule not in (names := (*alerts.read_config(folder).rules, "drift")):
         raise ValueError(unknown("rule", rule, names))
     with open_log(folder) as log:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
 
 
 def lint(
@@ -102,7 +102,7 @@ def items(
     rest = out.with_suffix(".review.jsonl")
     check_new(out)
     check_new(rest)
-    with read_log(workspace or last_workspace()) as reader:
+    with read_log(resolve_workspace(workspace)) as reader:
         gold, waiting = logged_items(reader.interactions(filter_))
     remedy = " (set answerable, and gold: a right answer's quotes stand in notes.cited)"
     for path, rows, what in ((out, gold, "confirmed by a thumb up"), (rest, waiting, "for a person to complete")):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, moment
+from lmworks.cli.options import WorkspaceOption, moment, resolve_workspace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,7 +77,7 @@ def start(
     from lmworks.workspace import open_log
 
     experiment = experiments.read_experiment(file)
-    with open_log(workspace or last_workspace()) as log:
+    with open_log(resolve_workspace(workspace)) as log:
         experiments.start(log, experiment, time.time(), reason)
     share, name = f"{experiment.ramp[0]:.0%}", experiment.name
     typer.echo(f"{name} runs with {share} of units; `lmworks experiment show {name}` says what it finds")
@@ -96,7 +96,7 @@ def show(
     from lmworks.monitor.experiment_results import read_out
     from lmworks.workspace import read_log
 
-    with read_log(workspace or last_workspace()) as reader:
+    with read_log(resolve_workspace(workspace)) as reader:
         if not name:
             for course in read_courses(reader):
                 typer.echo(f"{course.experiment.name}  {course.status}  {course.share:.0%}  {course.experiment.metric}")
@@ -134,6 +134,6 @@ def _change(name: str, kind: Literal["ramped", "stopped"], reason: str, workspac
     from lmworks.monitor.experiment import change_course
     from lmworks.workspace import open_log
 
-    with open_log(workspace or last_workspace()) as log:
+    with open_log(resolve_workspace(workspace)) as log:
         course = change_course(log, name, kind, time.time(), reason)
     typer.echo(f"{name}: {course.status}, {course.share:.0%} of units")

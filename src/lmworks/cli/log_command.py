@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
 
 if TYPE_CHECKING:
     from lmworks.monitor.log import LogRow
@@ -41,7 +41,7 @@ def show(
     from lmworks.report import shown
     from lmworks.workspace import read_interaction, read_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     if identifier:
         typer.echo(json.dumps(to_mapping(read_interaction(folder, identifier)), indent=1, ensure_ascii=False))
         return
@@ -74,7 +74,7 @@ def export(
 
     if not to.endswith((".parquet", ".json")) and not to.startswith(("http://", "https://")):
         raise ValueError(f"{to}: give a .parquet file, a .json file (OTLP), or an http:// or https:// endpoint")
-    with read_log(workspace or last_workspace()) as reader:
+    with read_log(resolve_workspace(workspace)) as reader:
         if to.endswith(".parquet"):
             from lmworks.monitor.export import to_parquet
 
@@ -112,7 +112,7 @@ def rows(
     from lmworks.workspace import read_log
 
     check_new(out)
-    folder, left_out = workspace or last_workspace(), Counter[str]()
+    folder, left_out = resolve_workspace(workspace), Counter[str]()
     with read_log(folder) as reader:
         thumbed = thumbed_rows(reader.interactions(filter_), left_out)
     made: list = list(thumbed)
@@ -145,7 +145,7 @@ def prune(
 
     if not 0 <= days < float("inf"):
         raise ValueError(f"days must be 0 or more, got {days}")
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     read_log(folder).close()  # a log that does not exist is an error, not an empty new one
     with open_log(folder) as log:
         count = log.prune(time.time() - days * 86400)
@@ -163,7 +163,7 @@ def replay(
     """
     from lmworks.workspace import read_interaction
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     interaction = read_interaction(folder, identifier)  # before torch is imported: an unknown id is said at once
     from lmworks.replay import replay_interaction
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import DocsOption, RecipeArgument, SetOption, WorkspaceOption, last_workspace
+from lmworks.cli.options import DocsOption, RecipeArgument, SetOption, WorkspaceOption, resolve_workspace
 
 
 def loop(
@@ -32,12 +32,14 @@ def loop(
     from lmworks.recipe import Recipe
     from lmworks.workspace import open_log, read_current
 
-    _, folder = checked_recipe(recipe, docs, overrides, workspace)
-    read_current(folder)  # nothing to improve is an error now
+    folder = resolve_workspace(workspace)
+    checked, _ = checked_recipe(recipe, docs, overrides, folder)
+    if (built := read_current(folder).recipe) != checked.name:  # nothing to improve is an error now
+        raise ValueError(f"{folder} was built by {built}, not {checked.name}: name its recipe, or another --workspace")
     config = read_toml(LoopConfig, folder / "loop.toml")
 
     def load(settings: Sequence[str]) -> Recipe:
-        return checked_recipe(recipe, docs, [*(overrides or []), *settings], workspace)[0]
+        return checked_recipe(recipe, docs, [*(overrides or []), *settings], folder)[0]
 
     def say(step: Step) -> None:
         mark = "ends here" if step.ends else "done" if step.done else "waits"
@@ -65,7 +67,7 @@ def review(
 
     if not 0 < days < 100_000:
         raise ValueError(f"days must be above 0, got {days}")
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     read_log(folder).close()  # a log that does not exist is an error, not an empty new one
     config = read_config(folder)
     with open_log(folder) as log:

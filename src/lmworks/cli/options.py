@@ -1,11 +1,13 @@
 """Parts that several verbs share: options, the workspace that is meant, the console."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 if TYPE_CHECKING:
@@ -46,18 +48,46 @@ WorkspaceOption = Annotated[
 ]
 
 
-def last_workspace() -> Path:
-    """The workspace that was built last from the current folder; FileNotFoundError when there is none."""
+def resolve_workspace(named: Path | None, default: Path | None = None) -> Path:
+    """The workspace that a command works in, said once on stderr: the one that is named, else the `default` of its recipe
+    or model, else the one built last from the current folder.
+
+    FileNotFoundError where there is none, ValueError where the last one is not in the current folder any more, as in a
+    copy of a project.
+    """
+    folder = named or default or _last_workspace()
+    context = click.get_current_context(silent=True)
+    said = {} if context is None else context.meta
+    if said.get("lmworks.workspace") != folder:
+        typer.echo(f"workspace: {folder}", err=True)
+    said["lmworks.workspace"] = folder
+    return folder
+
+
+def _last_workspace() -> Path:
     pointer = WORKSPACES / LAST
     if not pointer.is_file():
         raise FileNotFoundError("no system was built in this folder; run `lmworks up`, or name one with --workspace")
-    return Path(pointer.read_text("utf-8").strip())
+    folder = Path(pointer.read_text("utf-8").strip())
+    if not _is_inside(folder):
+        raise ValueError(
+            f"{pointer} names {folder}, which is outside of this folder: name the workspace that is meant with "
+            "--workspace, or build anew, which makes it the last one"
+        )
+    return folder
 
 
 def remember(workspace: Path) -> None:
-    """Make a workspace the one that is meant when none is named."""
-    WORKSPACES.mkdir(exist_ok=True)
-    (WORKSPACES / LAST).write_text(str(workspace.resolve()), "utf-8")
+    """Make a workspace below the current folder the one that is meant when none is named."""
+    if not _is_inside(workspace):
+        typer.echo(f"{workspace} lies outside of this folder: name it with --workspace in later commands", err=True)
+    else:
+        WORKSPACES.mkdir(exist_ok=True)
+        (WORKSPACES / LAST).write_text(os.path.relpath(workspace.resolve()), "utf-8")
+
+
+def _is_inside(workspace: Path) -> bool:
+    return workspace.resolve().is_relative_to(Path.cwd().resolve())
 
 
 def read_margins(texts: list[str] | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console, read_margins
+from lmworks.cli.options import WorkspaceOption, new_console, read_margins, resolve_workspace
 
 if TYPE_CHECKING:
     from lmworks.monitor.log import Log
@@ -99,7 +99,7 @@ def diff(old: Version, new: Version, workspace: WorkspaceOption = None) -> None:
         typer.secho(part, bold=True)
         for line in lines:
             typer.secho(harmless(line), fg={"-": "red", "+": "green"}.get(line[:1]))
-    for cell, found in version_deltas((workspace or last_workspace()) / RUNS, *both):
+    for cell, found in version_deltas(resolve_workspace(workspace) / RUNS, *both):
         typer.echo(f"\n{cell.task} on {cell.model}, {cell.n} cases, new less old:")
         for one in found:
             typer.echo(f"  {harmless(str(one))}")
@@ -156,7 +156,7 @@ def label(
     """
     from lmworks.prompt.prompt_grid import RUNS, move_label
 
-    tests = (workspace or last_workspace()) / RUNS
+    tests = resolve_workspace(workspace) / RUNS
     made = move_label(open_store(workspace), tests, name, label, version, reason, who=by, margins=read_margins(margins))
     if made.gate is not None:
         typer.echo(f"Gate, new less old:\n{made.gate.text}")
@@ -218,7 +218,7 @@ def test(
         variants += sensitivity_variants(variants[0].prompt, paraphrases or ())
     engines, encode = {name: open_engine(name) for name in model}, open_encoder(embedder)
     roles = {"judge": judge} if judge else {}
-    console, folder = new_console(), (workspace or last_workspace()) / RUNS
+    console, folder = new_console(), (workspace or resolve_workspace()) / RUNS
     with stage_progress(console, wanted.name) as report:
         cases = read_cases(wanted, data, limit)
         grid = run_grid(wanted, cases, variants, engines, folder, encode=encode, roles=roles, progress=report)
@@ -229,7 +229,7 @@ def test(
     if review:
         from lmworks.workspace import open_log
 
-        with open_log(workspace or last_workspace()) as log:
+        with open_log(resolve_workspace(workspace)) as log:
             typer.echo(f"{review_cases(grid, log, review)} answers wait on the page Review")
     if out is not None:
         write_text(out, to_html(f"Prompts on {wanted.name}", wanted.purpose, sections))
@@ -265,7 +265,7 @@ def optimise(
     from lmworks.report import print_sections
 
     (wanted,), begun, console = read_tasks([task]), read_version(prompt, workspace), new_console()
-    cases, folder = read_cases(wanted, data, limit), (workspace or last_workspace()) / SEARCHES
+    cases, folder = read_cases(wanted, data, limit), resolve_workspace(workspace) / SEARCHES
     with stage_progress(console, "search") as report:
         found = search_prompt(
             wanted, cases, begun, open_engine(model), folder, train, instructions or (),
@@ -283,7 +283,7 @@ def optimise(
 def open_store(workspace: Path | None) -> "PromptStore":
     from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 
-    return PromptStore((workspace or last_workspace()) / PROMPTS)
+    return PromptStore(resolve_workspace(workspace) / PROMPTS)
 
 
 def read_version(name: str, workspace: Path | None) -> "Prompt":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
 
 
 def redteam(
@@ -60,7 +60,7 @@ def redteam(
             raise LookupError(unknown("detector", name, list(DETECTORS)))
     if bool(attacks) != bool(harmless):
         raise ValueError("a classifier of injections learns from both: --attacks FILE --harmless FILE")
-    wanted, folder = read_version(prompt, workspace), (workspace or last_workspace()) / FOLDER
+    wanted, folder = read_version(prompt, workspace), resolve_workspace(workspace) / FOLDER
     asked, values = (*read_probes(probes), *kept_cases(folder.parent)), slot_values(wanted, slots)
     classifier = None
     if attacks and harmless:

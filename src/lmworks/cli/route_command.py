@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, new_console
+from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
 
 if TYPE_CHECKING:
     from lmworks.prompt.router import Router
@@ -54,7 +54,7 @@ def fit(
     from lmworks.report import print_sections, to_html
     from lmworks.workspace import read_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     router = _read(folder, name)
     if bool(task) == bool(log) or (log and cascade):
         raise ValueError("where are the outcomes? Name --task, or a filter of the log with --log, but for a cascade")
@@ -91,7 +91,7 @@ def dry(
     from lmworks.report import Section, Table, print_sections
     from lmworks.workspace import read_log
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     router = _read(folder, name)
     with read_log(folder) as reader:
         found = dry_run(reader.interactions(filter), router)

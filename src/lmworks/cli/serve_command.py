@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, WorkspaceOption, last_workspace, new_console, settings_help
+from lmworks.cli.options import WORKSPACES, WorkspaceOption, new_console, resolve_workspace, settings_help
 
 if TYPE_CHECKING:
     from lmworks.serve.config import ServeConfig
@@ -62,9 +62,9 @@ def serve(
 
         paths = {name: str(Path(name) if Path(name).exists() else locate(name)) for name in models}
         served = served_names(paths, {name: name for name in models})
-        serve_workspace(workspace or WORKSPACES / next(iter(served)), config, served)
+        serve_workspace(resolve_workspace(workspace, WORKSPACES / next(iter(served))), config, served)
         return
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     config = serve_config(read_current(folder).serve, given, overrides)
     check_address(config)
     serve_workspace(folder, config)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, last_workspace, moment, read_margins
+from lmworks.cli.options import WorkspaceOption, moment, read_margins, resolve_workspace
 
 ByOption = Annotated[str, typer.Option("--by", help="Who does it. Default: the user of this machine.")]
 
@@ -36,7 +36,7 @@ def promote(
     from lmworks.versions import promote as go_live
     from lmworks.workspace import read_current
 
-    folder = workspace or last_workspace()
+    folder = resolve_workspace(workspace)
     if not version:
         live, history = read_current(folder).version, {one.version: one for one in promotions(folder)}
         for one in versions(folder):
@@ -65,4 +65,4 @@ def rollback(
     """
     from lmworks.versions import rollback as go_back
 
-    typer.echo(go_back(workspace or last_workspace(), reason, to=to, who=by))
+    typer.echo(go_back(resolve_workspace(workspace), reason, to=to, who=by))

@@ -82,7 +82,7 @@ def lineage(
     from lmworks.lineage import trace
 
     if workspace is None:
-        with suppress(FileNotFoundError):  # a folder needs none, and `trace` says what else does
+        with suppress(FileNotFoundError, ValueError):  # a folder needs none, and `trace` says what else does
             workspace = resolve_workspace(None)
     new_console().print(trace(workspace, target))
 

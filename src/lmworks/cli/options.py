@@ -49,8 +49,8 @@ WorkspaceOption = Annotated[
 
 
 def resolve_workspace(named: Path | None, default: Path | None = None) -> Path:
-    """The workspace that a command works in, said once on stderr: the one that is named, else the `default` of its recipe
-    or model, else the one built last from the current folder.
+    """The workspace of a command, said once on stderr unless it is the one that is named; else the `default` of its
+    recipe or model, else the one built last from the current folder.
 
     FileNotFoundError where there is none, ValueError where the last one is not in the current folder any more, as in a
     copy of a project.
@@ -58,7 +58,7 @@ def resolve_workspace(named: Path | None, default: Path | None = None) -> Path:
     folder = named or default or _last_workspace()
     context = click.get_current_context(silent=True)
     said = {} if context is None else context.meta
-    if said.get("lmworks.workspace") != folder:
+    if named is None and said.get("lmworks.workspace") != folder:
         typer.echo(f"workspace: {folder}", err=True)
     said["lmworks.workspace"] = folder
     return folder

@@ -218,7 +218,7 @@ def test(
         variants += sensitivity_variants(variants[0].prompt, paraphrases or ())
     engines, encode = {name: open_engine(name) for name in model}, open_encoder(embedder)
     roles = {"judge": judge} if judge else {}
-    console, folder = new_console(), (workspace or resolve_workspace()) / RUNS
+    console, folder = new_console(), resolve_workspace(workspace) / RUNS
     with stage_progress(console, wanted.name) as report:
         cases = read_cases(wanted, data, limit)
         grid = run_grid(wanted, cases, variants, engines, folder, encode=encode, roles=roles, progress=report)

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import socket
+import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from communication_volume import CommunicationCounter, held_bytes  # pyright: ignore[reportMissingImports]
 from lmworks.data.batches import Batch
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama, mixtral
@@ -31,7 +35,6 @@ from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW
-from lmworks.train.parallel.communication_volume import CommunicationCounter, held_bytes
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.context_parallel import shard_sequence
 from lmworks.train.parallel.parallelize import parallelize

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from communication_volume import CommunicationCounter
 from divided_cases import (
     LENGTH,
     MODELS,
@@ -27,7 +28,6 @@ from lmworks.train.objectives.masked import MaskedLanguageModel
 from lmworks.train.objectives.multi_token_prediction import MultiTokenPrediction
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.objectives.prefix import PrefixLanguageModel
-from lmworks.train.parallel.communication_volume import CommunicationCounter
 from lmworks.train.parallel.context_parallel import check_objective, places, shard_context, shard_sequence
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes

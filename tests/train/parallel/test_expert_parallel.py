@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import init_device_mesh
 
+from communication_volume import CommunicationCounter
 from divided_cases import (
     LENGTH,
     MODELS,
@@ -26,7 +27,6 @@ from divided_cases import (
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import count_rows, select_rows
-from lmworks.train.parallel.communication_volume import CommunicationCounter
 from lmworks.train.parallel.context_parallel import shard_context, shard_sequence
 from lmworks.train.parallel.expert_parallel import shard_experts
 from lmworks.train.parallel.tensor_parallel import shard_tensors

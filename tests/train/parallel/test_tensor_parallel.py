@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from communication_volume import CommunicationCounter
 from divided_cases import (
     LENGTH,
     MODELS,
@@ -30,7 +31,6 @@ from lmworks.train.activation_checkpointing import blocks, recompute
 from lmworks.train.config import Recompute
 from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
-from lmworks.train.parallel.communication_volume import CommunicationCounter
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.parallel.vocabulary_parallel import DividedProjection
 from lmworks.train.planning.activation_memory import block_activations

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from lmworks.train.planning.hyperparameters import (
     RULES,
     TradeOff,
-    best_learning_rate,
     critical_batch_tokens,
     transfer_by_width,
 )
@@ -27,12 +26,6 @@ def test_at_the_critical_batch_both_are_twice_their_least():
     trade = TradeOff(1000, 5e6)
     assert trade.critical_batch == 5000
     assert (trade.steps(5000), trade.examples(5000)) == (2000, 1e7)
-
-
-def test_the_learning_rate_grows_with_the_batch_while_noise_dominates():
-    assert best_learning_rate(0.1, 1, 1000) / best_learning_rate(0.1, 2, 1000) == pytest.approx(0.5, abs=1e-3)
-    assert best_learning_rate(0.1, 1e9, 1000) == pytest.approx(0.1)
-    assert best_learning_rate(0.1, 1000, 1000) == 0.05
 
 
 def test_the_critical_batch_of_a_loss():

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from lmworks.train.planning import published_laws
-from lmworks.train.planning.scaling_laws import (
-    ParametricLaw,
-    PowerLaw,
+from laws_without_embeddings import (
+    CHINCHILLA_EMBEDDING_FACTOR,
     allocate_without_embeddings,
     embedding_factor_of,
     exponent_without_embeddings,
     parameters_without_embeddings,
     total_parameters,
-    training_flops,
 )
+
+from lmworks.train.planning import published_laws
+from lmworks.train.planning.scaling_laws import ParametricLaw, PowerLaw, training_flops
 
 LAWS = {name: law.law for name, law in published_laws.LAWS.items()}
 PARAMETRIC = {name: law for name, law in LAWS.items() if isinstance(law, ParametricLaw)}
-GAMMA = published_laws.CHINCHILLA_EMBEDDING_FACTOR
+GAMMA = CHINCHILLA_EMBEDDING_FACTOR
 
 
 @pytest.mark.parametrize("name", PARAMETRIC)

@@ -2,7 +2,7 @@
 
 For a pre-norm block of width h with a plain feed-forward of 4 h and 16-bit numbers this is 32 h bytes a token: the
 34 h of Korthikanti et al. 2022, section 4.1, without their two dropout masks, and without their 5 · heads · length,
-since scaled dot-product attention keeps no scores (Dao et al. 2022). `korthikanti_bytes` is their formula as it stands.
+since scaled dot-product attention keeps no scores (Dao et al. 2022).
 
 Tensor parallelism divides what lies between a block's norms, sequence parallelism the norms and residuals as well
 (Korthikanti et al. 2022, section 4.2), but for what the projections read and what is to be summed: gathered for the
@@ -48,20 +48,6 @@ def block_activations(
         parts["cross-attention"] = _attention(block.cross, layout, value, norms)
     parts["feed-forward"] = _feed_forward(block.feed_forward, width, layout, value)
     return parts
-
-
-def korthikanti_bytes(
-    sequences: int, length: int, width: int, heads: int, tensor: int = 1, *, sequence_parallel: bool = False,
-    selective: bool = False,
-) -> float:  # fmt: skip
-    """Bytes of one layer in 16-bit numbers with dropout: Korthikanti et al. 2022, equations 1 to 4 and table 2.
-
-    s b h (34 + 5 a s / h); with tensor parallelism s b h (10 + 24 / t + 5 a s / h t); with sequence parallelism too all
-    of it over t. `selective` computes the scores again and has no term with a s / h.
-    """
-    scores = 0.0 if selective else 5 * heads * length / width
-    outside = tensor if sequence_parallel else 1
-    return sequences * length * width * (10 / outside + (24 + scores) / tensor)
 
 
 def _matmuls(block: configs.Block, width: int, layout: Layout, value: int, outside: int) -> dict[str, float]:

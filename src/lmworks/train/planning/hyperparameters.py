@@ -92,11 +92,6 @@ class TradeOff:
         return self.minimum_examples * (1 + batch / self.critical_batch)
 
 
-def best_learning_rate(largest: float, batch: float, noise_scale: float) -> float:
-    """ε_max / (1 + B_noise / B) (equation 2.6), for SGD: proportional to the batch while noise dominates."""
-    return largest / (1 + noise_scale / batch)
-
-
 def critical_batch_tokens(loss: float) -> float:
     """Tokens, from the loss in nats per token (Kaplan et al. 2020, equation 1.4). It grows as the loss falls, and does
     not depend on the size of the model."""

@@ -36,9 +36,6 @@ APPROACH_1_ROWS = (
     (280e9, 9.90e24),
 )
 
-# Pearce & Song 2024, section 3: their fit to the sizes of Hoffmann et al. 2022, whose vocabulary has 32,000 tokens.
-CHINCHILLA_EMBEDDING_FACTOR = 47_491.0
-
 DEFAULT_LAW = "besiroglu"
 
 LAWS: dict[str, PublishedLaw] = {

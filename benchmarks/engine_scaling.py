@@ -24,7 +24,8 @@ from contenders.comparison import Measurements, in_turns
 from contenders.models import Models, prepare
 from matplotlib.axes import Axes
 
-from lmworks.generate.benchmark import Workload, prompts, spread, usable_threads
+from lmworks.compiled import cores
+from lmworks.generate.benchmark import Workload, prompts, spread
 
 COLOURS = {"lmworks int4": "#0b6e8f", "llama.cpp Q4_0": "#c2571a"}
 SHORT = 32  # tokens
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=32, help="tokens generated for each sequence")
     parser.add_argument("--contexts", type=int, nargs="+", default=[128, 256, 512, 1024, 2048, 4096, 8000])
     parser.add_argument("--sequences", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--threads", type=int, default=usable_threads(), help="the most")
+    parser.add_argument("--threads", type=int, default=cores(), help="the most")
     parser.add_argument("--out", type=Path, default=Path("docs/engine-scaling"))
     options = parser.parse_args()
     python, new, threads = client.llama_python(options.llama_python), options.new, list(powers(options.threads))

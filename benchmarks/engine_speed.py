@@ -24,7 +24,8 @@ from contenders.client import Contender
 from contenders.comparison import Measurements, in_turns, table
 from contenders.models import Models, prepare
 
-from lmworks.generate.benchmark import Workload, prompts, usable_threads
+from lmworks.compiled import cores
+from lmworks.generate.benchmark import Workload, prompts
 
 PAIRS = [
     ("llama.cpp Q4_0", "lmworks int4"),
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--llama-python", help="the Python that has llama-cpp-python; default: LLAMA_PYTHON")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new", type=int, default=64, help="tokens generated for each sequence")
-    parser.add_argument("--threads", type=int, default=usable_threads())
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", type=Path, help="write every measured value into this file")
     options = parser.parse_args()
     python, works = client.llama_python(options.llama_python), workloads(options.new)

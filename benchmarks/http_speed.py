@@ -19,7 +19,8 @@ from contenders.comparison import ratios
 from contenders.servers import Connections, lmworks_server, streams
 
 import lmworks
-from lmworks.generate.benchmark import Workload, prompts, usable_threads
+from lmworks.compiled import cores
+from lmworks.generate.benchmark import Workload, prompts
 from lmworks.model.download import MODELS, pull
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=32, help="tokens of each prompt")
     parser.add_argument("--new", type=int, default=64, help="tokens generated for each")
     parser.add_argument("--sequences", type=int, nargs="+", default=[1, 8, 16])
-    parser.add_argument("--threads", type=int, default=usable_threads())
+    parser.add_argument("--threads", type=int, default=cores())
     options = parser.parse_args()
     model = pull(options.model) if options.model in MODELS else Path(options.model)
     vocabulary = lmworks.load(model).config.embedding.vocabulary

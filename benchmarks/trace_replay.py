@@ -31,7 +31,7 @@ from contenders.bystanders import Watch
 from contenders.servers import Served, Stream, llama_server, llama_server_binary, lmworks_server, replay
 
 import lmworks
-from lmworks.generate.benchmark import usable_threads
+from lmworks.compiled import cores
 from lmworks.model.download import MODELS, pull
 
 PERCENTS = (50, 90, 99)
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--context", type=int, default=4096, help="tokens of a prompt with its completion")
     parser.add_argument("--most-new", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=usable_threads())
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", type=Path, help="write the percentiles into this file, in seconds")
     options = parser.parse_args()
     binary, python = llama_server_binary(options.llama_server), client.llama_python(options.llama_python)

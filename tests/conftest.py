@@ -79,7 +79,7 @@ def one_thread() -> None:
 def one_process() -> Iterator[None]:
     """Stages over documents work in this process where a test asks for no more: each other one imports all anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lmworks.corpus.execution.execution.processor_count", lambda: 1)
+        patch.setattr("lmworks.corpus.execution.execution.cores", lambda: 1)
         yield
 
 

@@ -7,6 +7,7 @@ a C++ compiler and nothing else. Without one everything runs all the same, in Py
 import ctypes
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -31,9 +32,20 @@ def warn_of_missing(consequence: str) -> None:
     )
 
 
-def open_library(name: str, variable: str, consequence: str) -> ctypes.CDLL | None:
+def cores() -> int:
+    """The processor cores that this process may use; macOS does not tell them from the others."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_library(
+    name: str,
+    variable: str,
+    consequence: str,
+    functions: Mapping[str, tuple[type | None, Sequence[type]]] | None = None,
+) -> ctypes.CDLL | None:
     """The library of the package `lmworks.NAME`; None where it was not built, of which the `consequence` is told, or
-    where the environment variable asks for the reference in Python."""
+    where the environment variable asks for the reference in Python. `functions` are the types of the results and the
+    arguments of its functions, by their names without `lmworks_`."""
     choice = os.environ.get(variable, "")
     if choice == "reference":
         return None
@@ -43,4 +55,8 @@ def open_library(name: str, variable: str, consequence: str) -> ctypes.CDLL | No
     if path is None:
         warn_of_missing(consequence)
         return None
-    return ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(path))
+    for function_name, (result, arguments) in (functions or {}).items():
+        function = getattr(library, f"lmworks_{function_name}")
+        function.restype, function.argtypes = result, arguments
+    return library

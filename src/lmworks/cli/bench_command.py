@@ -61,12 +61,13 @@ def bench(
 
         locate(model)  # a model that is not there is an error before anything is loaded or measured
 
+    from lmworks.compiled import cores
     from lmworks.generate import benchmark
     from lmworks.generate.roofline import higher
 
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
-    settings = benchmark.Settings(model, workloads, rounds, threads or benchmark.usable_threads())
+    settings = benchmark.Settings(model, workloads, rounds, threads or cores())
     typer.echo("measuring the limits of the machine", err=True)
     limits = benchmark.limits_in_a_process(settings.threads)
     reports = []

@@ -6,7 +6,6 @@ compiled (docs/word-vectors.md says how much slower).
 """
 
 import ctypes
-import os
 from ctypes import c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
 
@@ -16,13 +15,19 @@ from lmworks.compiled import open_library
 
 CHOICE = "LMWORKS_EMBEDDINGS"  # environment variable: "reference" has everything run in Python
 LANES = 16  # a row in memory has a multiple of so many numbers
+_FUNCTIONS = {
+    "vectors_learn": (c_int64, (c_void_p, c_void_p, c_int64, c_uint64, c_int64)),
+    "glove_learn": (c_int64, (*(c_void_p,) * 5, c_int64, c_void_p)),
+    "vectors_ngrams": (c_int64, (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint32, c_void_p, c_void_p)),
+}
 
 
 @cache
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built, or where the environment variable asks for the reference."""
-    library = open_library("embeddings", CHOICE, "word vectors are learnt by NumPy, some fifty times as slowly")
-    return None if library is None else _declare(library)
+    return open_library(
+        "embeddings", CHOICE, "word vectors are learnt by NumPy, some fifty times as slowly", _FUNCTIONS
+    )
 
 
 def check(result: int) -> int:
@@ -30,10 +35,6 @@ def check(result: int) -> int:
     if result == -1:
         raise MemoryError("not enough memory to learn word vectors")
     return result
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Model(ctypes.Structure):
@@ -64,16 +65,3 @@ def zero_rows(number: int, dimensions: int, fill: float = 0.0) -> np.ndarray:
     rows = memory[start : start + number * width * 4].view(np.float32).reshape(number, width)
     rows[:] = fill
     return rows
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, number, small = c_void_p, c_int64, c_int32
-    signatures: dict[str, tuple[type, ...]] = {
-        "vectors_learn": (pointer, pointer, number, c_uint64, number),
-        "glove_learn": (*(pointer,) * 5, number, pointer),
-        "vectors_ngrams": (pointer, pointer, number, small, small, c_uint32, pointer, pointer),
-    }
-    for name, arguments in signatures.items():
-        function = getattr(library, f"lmworks_{name}")
-        function.restype, function.argtypes = number, arguments
-    return library

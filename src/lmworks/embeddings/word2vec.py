@@ -15,6 +15,7 @@ from itertools import accumulate, product
 
 import numpy as np
 
+from lmworks.compiled import cores
 from lmworks.embeddings import library, negative_sampling
 from lmworks.embeddings.config import WordVectorsConfig
 from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
@@ -63,7 +64,7 @@ def check_learnt(arrays: Iterable[np.ndarray], learning_rate: float) -> None:
 
 def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float]:
     """Runs jobs in order on so many threads, 0 for one a core; what has not begun when the caller stops is left."""
-    count = threads or library.cores()
+    count = threads or cores()
     if count == 1 or library.load() is None:  # Python's lock lets only compiled code run at once
         yield from (job() for job in jobs)
         return

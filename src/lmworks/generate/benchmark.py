@@ -235,11 +235,6 @@ def use_threads(count: int) -> None:
     library.set_threads(count)
 
 
-def usable_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _status(field: Literal["VmRSS", "VmHWM"]) -> int:
     """Bytes of this process that are in RAM, or were at most; 0 where the system does not say."""
     path = Path("/proc/self/status")  # of Linux

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from lmworks.compiled import cores
 from lmworks.tokenizer import library
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.config import DIGITS
@@ -76,7 +77,7 @@ class CompiledEncoding:
     def encode_batch(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """`encode` on all cores."""
         size = sum(map(len, texts))
-        threads = min(library.cores(), size // _TOGETHER + 1, len(texts))
+        threads = min(cores(), size // _TOGETHER + 1, len(texts))
         if threads < 2:
             return self.encode(texts)
         with ThreadPoolExecutor(threads) as pool:

@@ -5,9 +5,7 @@ not independent. Every measure is a ratio of two counts, summed over the passage
 """
 
 import re
-import sys
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from itertools import islice
@@ -19,6 +17,7 @@ from lmworks.artefact import hash_json
 from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, sign
+from lmworks.tokenizer.combining_marks import combining_marks
 from lmworks.tokenizer.library import batches
 from lmworks.tokenizer.token_bytes import partial_tokens, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -143,27 +142,11 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 @cache
 def _word_pattern() -> re.Pattern[str]:
-    marks = "[" + _ranges(_marks()) + "]"
-    unspaced = "[" + _ranges(UNSPACED) + "]"
+    marks = f"[{combining_marks()}]"
+    unspaced = "[" + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in UNSPACED) + "]"
     letter = rf"(?!{unspaced})[^\W_]"
     joiner = r"['’·\u200c\u200d]"
     return re.compile(rf"{unspaced}{marks}*|{letter}(?:{letter}|{marks}|{joiner}(?={letter}))*")
-
-
-def _marks() -> list[tuple[int, int]]:
-    """Python's `\\w` leaves out combining marks, without which no Indic word would hold together."""
-    found: list[tuple[int, int]] = []
-    for point in range(0x300, sys.maxunicode + 1):
-        if unicodedata.category(chr(point)) in ("Mn", "Mc", "Me"):
-            if found and found[-1][1] == point - 1:
-                found[-1] = (found[-1][0], point)
-            else:
-                found.append((point, point))
-    return found
-
-
-def _ranges(ranges: Iterable[tuple[int, int]]) -> str:
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ uniform nor in large pieces, and a just-in-time compiler would be a large depend
 """
 
 import ctypes
-import os
 from collections.abc import Iterable, Iterator
 from ctypes import c_int32, c_int64, c_void_p
 from functools import cache
@@ -16,13 +15,45 @@ from lmworks.compiled import open_library
 
 Text = TypeVar("Text", str, bytes)
 CHOICE = "LMWORKS_TOKENIZER"  # environment variable: "reference" has everything run in Python
+_POINTER, _NUMBER, _SMALL = c_void_p, c_int64, c_int32
+_RULE = (_POINTER, _SMALL, _SMALL)  # classes of characters, rule, digits
+_FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
+    "cut_words": (_NUMBER, (*_RULE, _POINTER, _NUMBER, _POINTER)),
+    "words_new": (_POINTER, ()),
+    "words_free": (None, (_POINTER,)),
+    "words_size": (_NUMBER, (_POINTER,)),
+    "words_text": (_NUMBER, (_POINTER,)),
+    "words_memory": (_NUMBER, (_POINTER,)),
+    "words_count": (_NUMBER, (_POINTER, *_RULE, _POINTER, _POINTER, _NUMBER, _NUMBER)),
+    "words_add": (_NUMBER, (_POINTER, _POINTER, _POINTER, _POINTER, _NUMBER)),
+    "words_read": (_NUMBER, (_POINTER, _POINTER, _POINTER, _POINTER)),
+    "merges_new": (_POINTER, (_POINTER, _NUMBER, _POINTER, _POINTER, _NUMBER, _SMALL, _NUMBER, _SMALL)),
+    "merges_free": (None, (_POINTER,)),
+    "merges_forbid": (_NUMBER, (_POINTER, _POINTER, _SMALL)),
+    "merges_learn": (_NUMBER, (_POINTER, _NUMBER, _POINTER)),
+    "unigram_new": (
+        _POINTER,
+        (_POINTER, _NUMBER, _POINTER, _POINTER, _NUMBER, _SMALL, _SMALL, _NUMBER, _NUMBER, _SMALL),
+    ),
+    "unigram_free": (None, (_POINTER,)),
+    "unigram_size": (_NUMBER, (_POINTER,)),
+    "unigram_read": (None, (_POINTER, _POINTER, _POINTER, _POINTER)),
+    "unigram_expect": (_NUMBER, (_POINTER, _SMALL, _POINTER, _POINTER, _POINTER)),
+    "unigram_best": (_NUMBER, (_POINTER, _SMALL, _POINTER, _POINTER)),
+    "unigram_alternatives": (_NUMBER, (_POINTER, _POINTER, _POINTER, _POINTER)),
+    "unigram_keep": (_NUMBER, (_POINTER, _POINTER)),
+    "vocabulary_new": (_POINTER, (*(_POINTER,) * 4, _NUMBER, _POINTER, _POINTER, _NUMBER, _SMALL)),
+    "vocabulary_free": (None, (_POINTER,)),
+    "encoder_new": (_POINTER, (_POINTER, *_RULE)),
+    "encoder_free": (None, (_POINTER,)),
+    "encoder_encode": (_NUMBER, (_POINTER, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER)),
+}
 
 
 @cache
 def load() -> ctypes.CDLL | None:
     """The library; None where it was not built, or where the environment variable asks for the reference."""
-    library = open_library("tokenizer", CHOICE, "training a tokenizer and encoding much text are slow")
-    return None if library is None else _declare(library)
+    return open_library("tokenizer", CHOICE, "training a tokenizer and encoding much text are slow", _FUNCTIONS)
 
 
 def check(result: int) -> int:
@@ -30,10 +61,6 @@ def check(result: int) -> int:
     if result == -1:
         raise MemoryError("not enough memory: train on fewer texts, or raise min_word_count")
     return result
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
@@ -48,40 +75,3 @@ def batches(texts: Iterable[Text], size: int) -> Iterator[list[Text]]:
             batch, held = [], 0
     if batch:
         yield batch
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, number, small = c_void_p, c_int64, c_int32
-    rule = (pointer, small, small)  # classes of characters, rule, digits
-    signatures: dict[str, tuple[type | None, tuple[type, ...]]] = {
-        "cut_words": (number, (*rule, pointer, number, pointer)),
-        "words_new": (pointer, ()),
-        "words_free": (None, (pointer,)),
-        "words_size": (number, (pointer,)),
-        "words_text": (number, (pointer,)),
-        "words_memory": (number, (pointer,)),
-        "words_count": (number, (pointer, *rule, pointer, pointer, number, number)),
-        "words_add": (number, (pointer, pointer, pointer, pointer, number)),
-        "words_read": (number, (pointer, pointer, pointer, pointer)),
-        "merges_new": (pointer, (pointer, number, pointer, pointer, number, small, number, small)),
-        "merges_free": (None, (pointer,)),
-        "merges_forbid": (number, (pointer, pointer, small)),
-        "merges_learn": (number, (pointer, number, pointer)),
-        "unigram_new": (pointer, (pointer, number, pointer, pointer, number, small, small, number, number, small)),
-        "unigram_free": (None, (pointer,)),
-        "unigram_size": (number, (pointer,)),
-        "unigram_read": (None, (pointer, pointer, pointer, pointer)),
-        "unigram_expect": (number, (pointer, small, pointer, pointer, pointer)),
-        "unigram_best": (number, (pointer, small, pointer, pointer)),
-        "unigram_alternatives": (number, (pointer, pointer, pointer, pointer)),
-        "unigram_keep": (number, (pointer, pointer)),
-        "vocabulary_new": (pointer, (*(pointer,) * 4, number, pointer, pointer, number, small)),
-        "vocabulary_free": (None, (pointer,)),
-        "encoder_new": (pointer, (pointer, *rule)),
-        "encoder_free": (None, (pointer,)),
-        "encoder_encode": (number, (pointer, pointer, pointer, number, pointer, pointer)),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, f"lmworks_{name}")
-        function.restype, function.argtypes = result, arguments
-    return library

@@ -4,7 +4,6 @@ What a part makes appears whole or not at all, in a folder that survives a kill,
 parts that are missing, and what it ends with does not depend on who did which part when.
 """
 
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
+from lmworks.compiled import cores
 from lmworks.corpus.execution.ray_tasks import by_ray
 from lmworks.corpus.execution.work_parts import P, Part, Prepared, Work, delete, do_part, prepared
 from lmworks.corpus.execution.worker_processes import by_processes
@@ -38,12 +38,7 @@ class ExecutionConfig:
     @property
     def count(self) -> int:
         """The number of processes."""
-        return self.workers or processor_count()
-
-
-def processor_count() -> int:
-    """The cores that this process may use; macOS does not tell them from the others."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers or cores()
 
 
 def carry_out(

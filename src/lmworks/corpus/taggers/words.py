@@ -8,10 +8,10 @@ Thai, Lao, Khmer and Myanmar; a run of Katakana is one. A **token** is a word, o
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import groupby
+
+from lmworks.tokenizer.combining_marks import combining_marks
 
 # Of letters only those; digits of these scripts make numbers as everywhere.
 _SINGLE = (
@@ -93,7 +93,7 @@ def _token_pattern() -> re.Pattern[str]:
     up, since the class is large.
     """
     letter = rf"[^\W_{_SINGLE}{_KATAKANA}]"
-    marks = _marks()
+    marks = combining_marks()
     inner = rf"[{_JOINERS}](?={letter})|[.,](?<=\d[.,])(?=\d)|(?![\x00-\x7f])[{marks}]++"
     spaced = rf"(?<={letter}){letter}*+(?:(?:{inner}){letter}*+)*"
     katakana = rf"(?<=[{_KATAKANA}])[{_KATAKANA}]*+[{marks}]*+"
@@ -110,15 +110,6 @@ def _sentence_end_pattern() -> re.Pattern[str]:
     at_end = rf"(?=[{terminal}]*+[{_CLOSING}]*+\s*+\Z)"
     inside = rf"{abbreviated}[{terminal}]*+(?:(?<=[{_FULL_WIDTH}])|[{_CLOSING}]*+(?=\s))"
     return re.compile(rf"{first}(?:{at_end}|{inside})")
-
-
-def _marks() -> str:
-    """All combining marks (categories Mn, Mc, Me) as the inside of a class of characters, by Python's own tables, of
-    which `\\w` is as well. Beyond the second plane there are only the variation selectors."""
-    places = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
-    found = [place for place in places if unicodedata.category(chr(place))[0] == "M"]
-    runs = ([place for _, place in run] for _, run in groupby(enumerate(found), key=lambda pair: pair[1] - pair[0]))
-    return "".join(f"\\U{run[0]:08x}-\\U{run[-1]:08x}" for run in runs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from math import log
 import numpy as np
 from scipy.special import digamma
 
+from lmworks.compiled import cores
 from lmworks.progress import Report, no_report
-from lmworks.tokenizer.library import cores
 from lmworks.tokenizer.training.initial_symbols import Spelling
 from lmworks.tokenizer.training.unigram_lattice import BLOCKS, Lattice, new_lattice
 

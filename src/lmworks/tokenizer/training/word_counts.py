@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmworks.compiled import cores
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer import library
 from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes
@@ -86,7 +87,7 @@ def count_words(
     """
     if isinstance(texts, str):
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
-    tables = [new_table(rule) for _ in range(threads or library.cores())]
+    tables = [new_table(rule) for _ in range(threads or cores())]
     if not isinstance(tables[0], CompiledTable):
         tables = tables[:1]  # Python's lock lets one count at a time
     with tempfile.TemporaryDirectory(prefix="lmworks-words-") as folder, ThreadPoolExecutor(len(tables)) as pool:

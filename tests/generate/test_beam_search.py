@@ -98,7 +98,7 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
     """The model sees 20 tokens back, so that a beam needs two or three pages however long its text is."""
     engine, prompt, parameters = make_engine(kind, tiny_mistral(), slots=2), list(range(45)), BeamParameters(3, 3)
     expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 50, [_EOS], {}, parameters)
-    parts, cache, held = engine.beam_search_in_parts(_request(prompt, 50), parameters), engine.batcher.cache, []
+    parts, cache, held = engine.search_in_parts(_request(prompt, 50), parameters), engine.batcher.cache, []
     (found,) = in_turns([parts], lambda: held.append(round(cache.used * cache.pages)))
     assert [completion.ids for completion in found] == [ids for ids, _ in expected]
     assert len(held) >= 49 and max(held) <= 3 * 3 and cache.used == 0
@@ -169,7 +169,7 @@ def test_a_stop_string_ends_a_beam(engine) -> None:
 
 def test_beams_share_the_pages_of_the_prompt(engine) -> None:
     cache = engine.batcher.cache
-    parts = engine.beam_search_in_parts(_request(range(160), 40), BeamParameters(8, stopping="bound"))
+    parts = engine.search_in_parts(_request(range(160), 40), BeamParameters(8, stopping="bound"))
     held = []
     for _ in parts:
         held.append(round(cache.used * cache.pages))
@@ -180,7 +180,7 @@ def test_beams_share_the_pages_of_the_prompt(engine) -> None:
 
 def test_closing_it_in_the_middle_gives_the_pages_back(engine) -> None:
     for steps in (1, 2, 7):
-        parts = engine.beam_search_in_parts(_request(range(50), 40), BeamParameters(5))
+        parts = engine.search_in_parts(_request(range(50), 40), BeamParameters(5))
         for _ in range(steps):
             next(parts)
         assert engine.batcher.cache.used > 0
@@ -194,7 +194,7 @@ def test_requests_make_room_and_go_on(kind) -> None:
     others = [_request([n] * 90, 30, ignore_eos=True) for n in (3, 4)]
     expected = engine.generate(others), engine.beam_search(request, parameters)
     lives = [engine.submit(other) for other in others]
-    parts = engine.beam_search_in_parts(request, parameters)
+    parts = engine.search_in_parts(request, parameters)
     (found,) = in_turns([parts], engine.step)
     assert engine.batcher.scheduler.preemptions > 0
     finish(engine)

@@ -29,7 +29,7 @@ def _scores(engine: Engine, number: int) -> Parts:
 
 
 def _beams(engine: Engine) -> Parts:
-    return engine.beam_search_in_parts(Request(_CONTEXTS[3], sampling=_LONG), BeamParameters(2, 2))
+    return engine.search_in_parts(Request(_CONTEXTS[3], sampling=_LONG), BeamParameters(2, 2))
 
 
 def test_scores_that_have_no_room_beside_each_other_take_turns(make) -> None:
@@ -66,7 +66,7 @@ def test_what_is_moved_out_keeps_its_shared_pages_shared(kind: Kind) -> None:
     engine, other = (make_engine(kind, tiny_llama(), **_SMALL) for _ in range(2))
     request = Request(prompt(90, 3), sampling=SamplingParameters(max_tokens=6, ignore_eos=True))
     expected = [one.ids for one in other.beam_search(request, BeamParameters(4, 4))]
-    beams = engine.beam_search_in_parts(request, BeamParameters(4, 4))
+    beams = engine.search_in_parts(request, BeamParameters(4, 4))
     for _ in range(4):
         next(beams)
     assert engine.cache_usage == 1
@@ -94,9 +94,9 @@ def test_a_search_counts_as_running_from_its_first_part_to_its_end(how: str) -> 
     engine = make_engine("modules", tiny_llama(), slots=2)
     request = Request(prompt(20, 1), sampling=_LONG)
     if how == "beams":
-        parts: Parts = engine.beam_search_in_parts(request, BeamParameters(2))
+        parts: Parts = engine.search_in_parts(request, BeamParameters(2))
     else:
-        parts = engine.contrastive_search_in_parts(request, ContrastiveParameters())
+        parts = engine.search_in_parts(request, ContrastiveParameters())
     assert engine.running == 0
     next(parts)
     live = engine.submit(request)
@@ -107,7 +107,7 @@ def test_a_search_counts_as_running_from_its_first_part_to_its_end(how: str) -> 
     assert engine.running == 1
     in_turns([parts])
     assert engine.running == 0
-    parts = engine.beam_search_in_parts(request, BeamParameters(2))
+    parts = engine.search_in_parts(request, BeamParameters(2))
     next(parts)
     parts.close()
     assert engine.running == 0

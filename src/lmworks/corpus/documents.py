@@ -110,13 +110,11 @@ class ShardWriter:
         self._stream, self._size, self._digest = None, 0, hashlib.sha256()
 
 
-def join_shards(parts: Sequence[Path], folder: Path, shard_bytes: int | None = None) -> None:
+def join_shards(parts: Sequence[Path], folder: Path) -> None:
     """Lines that other processes wrote, part by part, as the shards of an existing folder. Those of a small corpus are
     smaller than `SHARD_BYTES`, so that there is a shard for each of many processes."""
-    if shard_bytes is None:
-        total = sum(part.stat().st_size for part in parts)
-        shard_bytes = min(SHARD_BYTES, max(_LEAST_SHARD_BYTES, total // _SHARDS))
-    writer = ShardWriter(folder / DOCUMENTS, shard_bytes)
+    total = sum(part.stat().st_size for part in parts)
+    writer = ShardWriter(folder / DOCUMENTS, min(SHARD_BYTES, max(_LEAST_SHARD_BYTES, total // _SHARDS)))
     for part in parts:
         with part.open("rb") as stream:
             for line in stream:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmworks.corpus.dedup.hashes import mix
 from lmworks.embeddings.corpus import END
 from lmworks.embeddings.library import LANES
 
@@ -46,20 +47,14 @@ class Random:
         steps = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(_STEP)
         states = np.uint64(self._state) + steps  # modulo 2^64, as all arithmetic of arrays of uint64
         self._state = (self._state + number * _STEP) & _MASK
-        return _mix(states)
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+        return mix(states)
 
 
 def stream_seed(*numbers: int) -> int:
     """A seed for each combination of numbers, such as the user's seed, the epoch and the part of the text."""
     seed = np.zeros(1, np.uint64)
     for number in numbers:
-        seed = _mix(seed + np.uint64((number + 1) * _STEP & _MASK))
+        seed = mix(seed + np.uint64((number + 1) * _STEP & _MASK))
     return int(seed[0])
 
 

@@ -5,8 +5,7 @@ pauses others may need the room: then its pages are moved out to memory, and com
 such works never wait for each other, and each of them has the whole cache if it needs it.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator
 from typing import TypeVar
 
 from lmworks.generate.paged_cache import CachedSequence, OutOfPagesError, PagedCache
@@ -88,23 +87,6 @@ class CacheLease:
             except OutOfPagesError:
                 if not self._make_room(self):
                     raise
-
-
-@contextmanager
-def cache_lease(
-    leases: list[CacheLease], cache: PagedCache, runner: Runner, make_room: Callable[[CacheLease], bool]
-) -> Iterator[CacheLease]:
-    """A lease, among `leases` until the work ends, fails or is closed; then all its pages are given back."""
-    lease = CacheLease(cache, runner, make_room)
-    leases.append(lease)
-    try:
-        yield lease
-    except FloatingPointError:
-        lease.discard()
-        raise
-    finally:
-        leases.remove(lease)
-        lease.end()
 
 
 def run_parts(parts: Generator[None, None, T]) -> T:

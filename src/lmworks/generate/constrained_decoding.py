@@ -86,7 +86,7 @@ class ConstraintCompiler:
     def close(self) -> None:
         """Ends the processes that try constraints; `compile` starts them again."""
         for trial in self._trials:
-            trial.close()
+            trial.sandbox.close()
 
     def _compile(self, constraint: Constraint) -> "Compiled":
         if not self._free.acquire(timeout=self.time_limit_seconds):

@@ -3,30 +3,23 @@
 Some take hours or all memory to become a grammar, or to compile, and neither native code nor an expression of `re` can
 be interrupted from a thread. A process can be killed, so the trial costs at most its time limit, whatever the
 constraint, and a crash is an answer.
-
-Run as a program, this module is that process: it reads pickled messages from stdin, first the tokenizer, then
-constraints, and answers each with a line: a JSON object of the grammar, when it compiles, and of what is wrong, if not.
 """
 
-import contextlib
-import json
-import pickle
 import re
-import subprocess
-import sys
-import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.read.config import SandboxConfig
+from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.generate.constraint import Constraint, ConstraintError
 from lmworks.generate.constraint_grammar import to_grammar
 
-MOST_MEMORY = 1 << 30  # bytes that a trial may take
+MOST_MEGABYTES = 1024  # that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
 _OWN_WORDS = (
     r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\): regex parse error:"
@@ -100,87 +93,47 @@ class Trial:
 
     def __init__(self, vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
         self._vocabularies = vocabularies
-        self._process: subprocess.Popen[bytes] | None = None
+        self.sandbox = Sandbox(SandboxConfig(megabytes=MOST_MEGABYTES), "trying constraints")
+        weakref.finalize(self, self.sandbox.close)
 
     def grammar(self, constraint: Constraint, seconds: float) -> str:
         """The matcher's grammar of a constraint, which compiles.
 
         ConstraintError for what cannot be honoured, or cannot be compiled in that time and memory.
         """
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lmworks.generate.constraint_sandbox"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the server, which then closes this one
-            )
-            self._end = weakref.finalize(self, _end, self._process)
-            if self._ask(self._vocabularies, START_SECONDS) is None:
-                self.close()
-                raise RuntimeError("the process that tries constraints does not start: is llguidance installed?")
-        answer = self._ask(constraint, seconds)
-        if answer is None:
-            self.close()
+        if not self.sandbox.alive:
+            try:
+                self.sandbox.call(_prepare, self._vocabularies, START_SECONDS)
+            except UnusableError as error:
+                raise RuntimeError(f"the process that tries constraints does not start: {error}") from error
+        try:
+            grammar, problem = self.sandbox.call(_try, constraint, seconds)
+        except UnusableError as error:
             raise ConstraintError(
-                f"the constraint could not be compiled in {seconds:g} s and {MOST_MEMORY >> 20} MiB: simplify it "
+                f"the constraint could not be compiled in {seconds:g} s and {MOST_MEGABYTES} MiB: simplify it "
                 "(fewer large repetitions, fewer overlapping patterns, smaller bounds)"
-            )
-        if answer["error"]:
-            raise ConstraintError(answer["error"])
-        return answer["grammar"]
-
-    def _ask(self, message: Any, seconds: float) -> dict[str, str] | None:
-        """The process's answer; None when it was killed for its time, or died."""
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(seconds, process.kill)
-        timer.start()
-        try:
-            pickle.dump(message, process.stdin)
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except OSError:
-            line = b""
-        finally:
-            timer.cancel()
-        return json.loads(line) if line.endswith(b"\n") else None
-
-    def close(self) -> None:
-        """Ends the process; the next check starts another one."""
-        if self._process is not None:
-            self._process = None
-            self._end()
+            ) from error
+        if problem:
+            raise ConstraintError(problem)
+        return grammar
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    with contextlib.suppress(OSError):  # what was never written to a dead process
-        process.communicate()
+# ---------------------------------------------------------------------------------------------------------------------
+# In the other process
+
+_prepared: list[tuple[LLTokenizer, Sequence[bytes]]] = []
 
 
-def _serve() -> None:
-    with contextlib.suppress(ImportError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-    vocabularies = pickle.load(sys.stdin.buffer)
-    tokenizers = [Vocabulary(spelled, ends).native() for spelled, ends in vocabularies]
-    print(json.dumps({"grammar": "", "error": ""}), flush=True)
-    while True:
-        try:
-            constraint = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        grammar, problem = "", ""
-        try:
-            grammar = to_grammar(constraint)
-            for tokenizer, (spelled, _) in zip(tokenizers, vocabularies, strict=True):
-                follow(build(tokenizer, grammar), spelled)
-        except ConstraintError as error:
-            problem = str(error)
-        print(json.dumps({"grammar": grammar, "error": problem}), flush=True)
+def _prepare(vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
+    _prepared[:] = [(Vocabulary(spelled, ends).native(), spelled) for spelled, ends in vocabularies]
 
 
-if __name__ == "__main__":
-    _serve()
+def _try(constraint: Constraint) -> tuple[str, str]:
+    """The grammar, and what is wrong with the constraint."""
+    try:
+        grammar = to_grammar(constraint)
+        for tokenizer, spelled in _prepared:
+            follow(build(tokenizer, grammar), spelled)
+    except ConstraintError as error:
+        return "", str(error)
+    return grammar, ""

@@ -257,23 +257,21 @@ class Engine:
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
         """The best completions that beam search finds, best first: see `beam_search.beam_search`."""
-        return run_parts(self.beam_search_in_parts(request, parameters))
-
-    def beam_search_in_parts(
-        self, request: Request, parameters: BeamParameters
-    ) -> Generator[None, None, list[Completion]]:
-        """`beam_search`, with pauses in which `step` may be called, but no weights or adapters changed."""
-        return self._completed(beam_search(self.batcher, self.prepare(request), parameters))
+        return run_parts(self.search_in_parts(request, parameters))
 
     def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
         """The completion that contrastive search finds: see `contrastive_search.contrastive_search`."""
-        return run_parts(self.contrastive_search_in_parts(request, parameters))[0]
+        return run_parts(self.search_in_parts(request, parameters))[0]
 
-    def contrastive_search_in_parts(
-        self, request: Request, parameters: ContrastiveParameters
+    def search_in_parts(
+        self, request: Request, parameters: BeamParameters | ContrastiveParameters
     ) -> Generator[None, None, list[Completion]]:
-        """`contrastive_search`, with pauses as in `beam_search_in_parts`; returns the one completion in a list."""
-        return self._completed(contrastive_search(self.batcher, self.prepare(request), parameters))
+        """The search of these parameters, with pauses in which `step` may be called, but no weights or adapters
+        changed."""
+        live = self.prepare(request)
+        if isinstance(parameters, BeamParameters):
+            return self._completed(beam_search(self.batcher, live, parameters))
+        return self._completed(contrastive_search(self.batcher, live, parameters))
 
     def _completed(self, parts: Generator[None, None, list[RequestState]]) -> Generator[None, None, list[Completion]]:
         found = yield from parts

@@ -4,7 +4,7 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import eq
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.cache_lease import CacheLease, cache_lease
+from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.logit_processors import Guessed
@@ -345,9 +345,19 @@ class Batcher:
         sequence.memory = memory
         return sequence
 
-    def lease(self) -> AbstractContextManager[CacheLease]:
-        """Cache pages for work beside the steps; given back whatever happens."""
-        return cache_lease(self._leases, self.cache, self.runner, self._make_room)
+    @contextmanager
+    def lease(self) -> Iterator[CacheLease]:
+        """Cache pages for work beside the steps; given back when it ends, fails or is closed."""
+        lease = CacheLease(self.cache, self.runner, self._make_room)
+        self._leases.append(lease)
+        try:
+            yield lease
+        except FloatingPointError:
+            lease.discard()
+            raise
+        finally:
+            self._leases.remove(lease)
+            lease.end()
 
     def namespace(self, adapter: str) -> bytes:
         """The prefix-cache namespace of keys and values made by these weights with this adapter."""
@@ -377,6 +387,15 @@ class Batcher:
             # is no longer to be trusted, whosever it is.
             self.cache.forget()
             raise
+
+    def compute(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
+        """A forward of scores or searches; its tokens are stored. FloatingPointError for logits that are not finite."""
+        rows, states = self.forward(works, hidden)
+        if not rows.log_normaliser.isfinite().all():
+            raise FloatingPointError(NOT_FINITE)
+        for work in works:
+            self.cache.commit(work.sequence, work.ids)
+        return rows, states
 
     def discard(self, sequence: CachedSequence) -> None:
         """Close a sequence that may hold what is no number: nobody finds its own pages again, and they are cleared."""

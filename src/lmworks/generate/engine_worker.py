@@ -180,11 +180,11 @@ class EngineWorker:
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
         """`Engine.beam_search`, between steps as `score` is; rendered and checked in the caller's thread."""
-        return self._call_in_parts(self._engine.beam_search_in_parts(request, parameters))
+        return self._call_in_parts(self._engine.search_in_parts(request, parameters))
 
     def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
         """`Engine.contrastive_search`, in the same way."""
-        return self._call_in_parts(self._engine.contrastive_search_in_parts(request, parameters))[0]
+        return self._call_in_parts(self._engine.search_in_parts(request, parameters))[0]
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """`Engine.embed`, between two steps."""
@@ -263,19 +263,14 @@ class EngineWorker:
 
     def _call(self, function: Callable[[], T]) -> T:
         """Call the function on the worker's thread; its result or exception."""
-        self._refuse_own_thread()
-        future: Future[T] = Future()
 
-        def run() -> None:
+        def run(future: Future[T]) -> None:
             try:
                 future.set_result(function())
             except Exception as error:
                 future.set_exception(error)
 
-        with self._changed:
-            self._check_open()
-            self._post(run)
-        return future.result()
+        return self._posted(run)
 
     def _call_when_whole(self, function: Callable[[], T]) -> T:
         """`_call` of what must not change between the parts of some work."""
@@ -289,11 +284,20 @@ class EngineWorker:
 
     def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
         """Run the parts on the worker's thread, each between two steps; their result or exception."""
+
+        def begin(future: Future[T]) -> None:
+            self._partial += 1
+            self._continue(parts, future)
+
+        return self._posted(begin)
+
+    def _posted(self, command: Callable[[Future[T]], None]) -> T:
+        """The result of the future that a command on the worker's thread settles."""
         self._refuse_own_thread()
         future: Future[T] = Future()
         with self._changed:
             self._check_open()
-            self._post(lambda: self._begin(parts, future))
+            self._post(lambda: command(future))
         return future.result()
 
     def _post(self, command: Callable[[], None]) -> None:
@@ -337,10 +341,6 @@ class EngineWorker:
             if time.monotonic() >= self._deadline:
                 commands += [lambda live=job.live: self._cancel(live) for job in self._jobs.values()]
             return commands
-
-    def _begin(self, parts: Generator[None, None, T], future: Future[T]) -> None:
-        self._partial += 1
-        self._continue(parts, future)
 
     def _continue(self, parts: Generator[None, None, T], future: Future[T]) -> None:
         """One part; what is left takes its turn before the next step."""

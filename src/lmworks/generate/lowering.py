@@ -87,7 +87,6 @@ def lower(
     pages: int,
     cache_format: CacheFormat,
     positions: int,
-    layers: Sequence[int] | None = None,
 ) -> Program:
     """The program of a model.
 
@@ -96,7 +95,6 @@ def lower(
     format_of   the format of each matrix, by the name of its parameter; "stored": what is `Quantised`, and a GGUF
                 file's blocks, as they are, bit for bit; what has no counterpart in int8.
     pages       of the cache, `positions` of a sequence at most. A model that pools, an encoder too, has no cache.
-    layers      the numbers of the layers that are kept, in order, for a shorter model (layer skip). None: all.
 
     `NotLoweredError` for a model that the kernels do not compute.
     """
@@ -111,11 +109,11 @@ def lower(
         head = embedding if config.head.tied else make.matrix(["head.projection"])
         if config.head.bias:
             head = replace(head, bias=make.vector("head.bias"))
-    numbers = range(len(make.stack.blocks)) if layers is None else layers
+    last = len(make.stack.blocks) - 1
     program = Program(
-        layers=tuple(make.layer(number, before) for before, number in zip((None, *numbers), numbers, strict=False)),
+        layers=tuple(make.layer(number) for number in range(last + 1)),
         embedding=embedding,
-        final_norm=make.last_norm(numbers[-1], scale),
+        final_norm=make.last_norm(last, scale),
         head=head,
         embedding_scale=1.0 if config.embedding.scale is None else config.embedding.scale,
         positions=make.learned_positions(),
@@ -226,8 +224,7 @@ class _ProgramBuilder:
         self._groups = layer_groups(self.stack)[1]
         self._rotations: dict[tuple[configs.Rope, int], tuple[Tensor, Tensor]] = {}
 
-    def layer(self, number: int, before: int | None) -> LayerProgram:
-        """`before`: the layer whose result it gets, None: the embedding's."""
+    def layer(self, number: int) -> LayerProgram:
         block, name = self.stack.blocks[number], f"{self.name}.blocks.{number}"
         attention, feed_forward = block.attention, block.feed_forward
         assert isinstance(feed_forward, configs.FeedForward)
@@ -240,7 +237,7 @@ class _ProgramBuilder:
         post = block.norm_at == "post"  # the norm behind a part is the one before the next
         own_norm = self.norm(f"{name}.attention_norm", block.norm)
         return LayerProgram(
-            attention_norm=self.last_norm(before) if post else own_norm,
+            attention_norm=self.last_norm(number - 1 if number else None) if post else own_norm,
             qkv=self.matrix([f"{name}.attention.{part}" for part in ("query", "key", "value")]),
             output=self.matrix([f"{name}.attention.output"]),
             feed_forward_norm=own_norm if post else self.norm(f"{name}.feed_forward_norm", block.norm),

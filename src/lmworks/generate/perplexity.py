@@ -6,9 +6,10 @@ function for a checkpoint. `data.clean` reads what the stage makes as a further 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,12 @@ from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
     AttributeTable,
-    CorpusAttributes,
+    CorpusTexts,
     DocumentAttributes,
-    attribute_files,
+    open_corpus,
     write_attributes,
 )
-from lmworks.corpus.documents import CorpusShard, Shard, corpus_shards, kind_of
-from lmworks.corpus.edits import apply_edits
+from lmworks.corpus.documents import CorpusShard, kind_of
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
 from lmworks.corpus.taggers.ngram_model import perplexities
@@ -115,65 +115,46 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
     attributes are not those of the documents.
     """
     model = _model(config, context)
-    shards = corpus_shards(dict(context.inputs))
-    tables = CorpusAttributes(attribute_files(context.inputs), ["hash", "edits"])
-    _check_belonging(shards, tables.only("hash"))
+    shards, attributes = open_corpus(context.inputs)
+    tables, texts = attributes.only("hash", "edits"), CorpusTexts(shards, attributes)
 
     @cache
     def cost() -> LanguageModelCost:
         return language_model_cost(model, config.window)
 
-    blocks = [list(_blocks(shard, tables)) for shard in shards]
-    parts = [
-        Part(block, context.work / block.shard.name / f"{block.start:09d}.npy", block.characters)
-        for of_shard in blocks
-        for block in of_shard
-    ]
-    carry_out(_scoring(cost), parts, ExecutionConfig(workers=1), context.progress, "characters")
+    def score_block(block: range, path: Path) -> None:
+        found = perplexities([texts[number] for number in block], cost())
+        with path.open("wb") as stream:
+            np.save(stream, np.array([np.nan if value is None else value for value in found], np.float64))
+
+    parts, start = list[list[Part[range]]](), 0
+    for shard, table in zip(shards, tables.only(), strict=True):
+        cuts = list(_blocks(table.characters.tolist()))
+        folder = context.work / shard.name
+        parts.append(
+            [Part(range(start + low, start + high), folder / f"{low:09d}.npy", size) for low, high, size in cuts]
+        )
+        start += len(table)
+    carry_out(score_block, [*chain(*parts)], ExecutionConfig(workers=1), context.progress, "characters")
     (context.output / ATTRIBUTES).mkdir()
     found = []
-    for shard, table in zip(shards, tables, strict=True):
-        values = np.concatenate([np.load(part.done) for part in parts if part.given.shard == shard])
+    for shard, table, of_shard in zip(shards, tables, parts, strict=True):
+        values = np.concatenate([np.load(part.done) for part in of_shard])
         rows = _rows(shard, table, values, config.score)
         write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
         found.append(values)
     return _result(config.score, np.concatenate(found))
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Documents of a shard, `[start, end)`."""
-
-    shard: CorpusShard
-    tables: CorpusAttributes
-    start: int
-    end: int
-    characters: int
-
-    def texts(self) -> list[str]:
-        """After repair."""
-        shard, edits = Shard(self.shard.path), self.tables[self.shard.number].edits
-        return [apply_edits(shard.read(place).text, edits[place]).text for place in range(self.start, self.end)]
-
-
-def _blocks(shard: CorpusShard, tables: CorpusAttributes) -> Iterator[_Block]:
+def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Start, end and characters of the parts of a shard, one at least, by the characters of its documents."""
     start = size = 0
-    sizes = tables.only()[shard.number].characters.tolist()
     for place, characters in enumerate(sizes):
         if place > start and size + characters > _PART_CHARACTERS:
-            yield _Block(shard, tables, start, place, size)
+            yield start, place, size
             start, size = place, 0
         size += characters
-    yield _Block(shard, tables, start, len(sizes), size)
-
-
-def _scoring(cost: Callable[[], LanguageModelCost]) -> Callable[[_Block, Path], None]:
-    def score_block(block: _Block, path: Path) -> None:
-        values = [np.nan if value is None else value for value in perplexities(block.texts(), cost())]
-        with path.open("wb") as stream:
-            np.save(stream, np.array(values, np.float64))
-
-    return score_block
+    yield start, len(sizes), size
 
 
 def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
@@ -190,18 +171,6 @@ def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure
             tuple(table.edits[place]),
             document.source,
         )
-
-
-def _check_belonging(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> None:
-    if [_hashes(shard) for shard in shards] != [list(table.hashes) for table in tables]:
-        raise ValueError(
-            "the attributes are not those of these documents: let data.annotate and data.perplexity read from the "
-            "same stages, in the same order"
-        )
-
-
-def _hashes(shard: CorpusShard) -> list[str]:
-    return [row.tobytes().hex() for row in Shard(shard.path).index[0]]
 
 
 def _result(measure: str, values: np.ndarray) -> StageResult:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lmworks.generate.cache_lease import CacheLease
-from lmworks.generate.engine_step import NOT_FINITE, Batcher
+from lmworks.generate.engine_step import Batcher
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
 from lmworks.generate.protocol import ContextLengthError, Score
 from lmworks.generate.runner import Work
@@ -175,11 +175,7 @@ def _run(
     """Forwards over the stretches until nothing is left of them."""
     while stretches:
         works, predictions = _next_works(batcher, tree, stretches)
-        rows, _ = batcher.forward(works)
-        if not rows.log_normaliser.isfinite().all():
-            raise FloatingPointError(NOT_FINITE)
-        for work in works:
-            batcher.cache.commit(work.sequence, work.ids)
+        rows, _ = batcher.compute(works)
         for stretch in stretches:
             if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
                 tree.close(stretch.sequence)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.cache_lease import CacheLease
-from lmworks.generate.engine_step import NOT_FINITE, Batcher, settled
+from lmworks.generate.engine_step import Batcher, settled
 from lmworks.generate.logit_processors import process_logits
 from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.request_state import RequestState
@@ -48,7 +48,7 @@ def prefill(
         end = min(len(ids), start + (grid - start % grid if grid else PREFILL_TOKENS))
         wanted = end - start if hidden else int(end == len(ids))
         tree.reserve(sequence, end - start)
-        found.append(_forward(batcher, [Work(sequence, ids[start:end], wanted)], hidden))
+        found.append(batcher.compute([Work(sequence, ids[start:end], wanted)], hidden))
         if end == len(ids):
             break
         yield
@@ -63,17 +63,7 @@ def extend(
     """One token more for each branch, all in one forward: a row of logits, and a state if asked for, for each."""
     for branch in branches:
         tree.reserve(branch, 1)
-    works = [Work(branch, [token], 1) for branch, token in zip(branches, ids, strict=True)]
-    return _forward(batcher, works, hidden)
-
-
-def _forward(batcher: Batcher, works: Sequence[Work], hidden: bool) -> Forwarded:
-    rows, states = batcher.forward(works, hidden)
-    if not rows.log_normaliser.isfinite().all():
-        raise FloatingPointError(NOT_FINITE)
-    for work in works:
-        batcher.cache.commit(work.sequence, work.ids)
-    return rows, states
+    return batcher.compute([Work(branch, [token], 1) for branch, token in zip(branches, ids, strict=True)], hidden)
 
 
 def compute_masks(batcher: Batcher, requests: Sequence[RequestState]) -> Generator[None, None, None]:

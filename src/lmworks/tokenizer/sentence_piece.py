@@ -24,16 +24,7 @@ def sentence_piece_bpe(
     pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int], space_prefix: bool
 ) -> tokenizers.Tokenizer:
     """The tokenizer with `pieces` in the order of their ids; `space_prefix`: a text begins with a space of its own."""
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    unknown = [piece for piece, kind in zip(pieces, token_types, strict=True) if kind == UNKNOWN]
-    model = models.BPE(
-        vocab=vocabulary,
-        merges=_merges(pieces, scores, token_types),
-        unk_token=unknown[0] if unknown else None,
-        fuse_unk=True,
-        byte_fallback=BYTE in token_types,
-    )
-    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer = tokenizers.Tokenizer(_bpe(pieces, scores, token_types))
     replace = normalizers.Replace(" ", SPACE)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace]) if space_prefix else replace
     tokenizer.decoder = sentence_piece_decoder(byte_fallback=True, strip=space_prefix)
@@ -41,17 +32,6 @@ def sentence_piece_bpe(
     # space of its own: the normaliser would put one before each of them.
     mark_tokens(tokenizer, pieces, token_types, normalized=not space_prefix)
     return tokenizer
-
-
-def _merges(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> list[tuple[str, str]]:
-    never = (UNKNOWN, CONTROL, BYTE)  # what stands for something else than its letters
-    score = {p: s for p, s, kind in zip(pieces, scores, token_types, strict=True) if kind not in never}
-    return [
-        (piece[:cut], piece[cut:])
-        for piece in sorted(score, key=lambda piece: -score[piece])
-        for cut in range(1, len(piece))
-        if piece[:cut] in score and piece[cut:] in score
-    ]
 
 
 def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
@@ -64,8 +44,8 @@ def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
     """
     _refuse(model)
     symbols = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind == USER_DEFINED]
-    build = _bpe if model.kind == BPE else _unigram
-    tokenizer = tokenizers.Tokenizer(build(model))
+    parts = model.pieces, model.scores, model.types
+    tokenizer = tokenizers.Tokenizer(_bpe(*parts) if model.kind == BPE else _unigram(*parts))
     rules = model.normalisation
     whole = symbols if model.kind == BPE else []  # Unigram finds them by their scores
     if (steps := normaliser(rules, symbols, whole)) is not None:
@@ -97,23 +77,32 @@ def _refuse(model: SentencePieceModel) -> None:
         raise ValueError(f"{model.types.count(BYTE)} of 256 bytes have a piece")
 
 
-def _bpe(model: SentencePieceModel) -> models.BPE:
+def _bpe(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> models.BPE:
+    """With each way to put a piece together as a merge, the pieces of higher scores first."""
+    never = (UNKNOWN, CONTROL, BYTE)  # what stands for something else than its letters
+    score = {p: s for p, s, kind in zip(pieces, scores, token_types, strict=True) if kind not in never}
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in sorted(score, key=lambda piece: -score[piece])
+        for cut in range(1, len(piece))
+        if piece[:cut] in score and piece[cut:] in score
+    ]
     return models.BPE(
-        vocab={piece: index for index, piece in enumerate(model.pieces)},
-        merges=_merges(model.pieces, model.scores, model.types),
-        unk_token=model.pieces[model.types.index(UNKNOWN)],
+        vocab={piece: index for index, piece in enumerate(pieces)},
+        merges=merges,
+        unk_token=next((piece for piece, kind in zip(pieces, token_types, strict=True) if kind == UNKNOWN), None),
         fuse_unk=True,
-        byte_fallback=BYTE in model.types,
+        byte_fallback=BYTE in token_types,
     )
 
 
-def _unigram(model: SentencePieceModel) -> models.Unigram:
+def _unigram(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> models.Unigram:
     """A user-defined symbol's score is above all others, and the higher the longer it is (sentencepiece 0.2.3)."""
     vocabulary = [
         (piece, 0.1 * (len(piece.encode()) - 1) if kind == USER_DEFINED else score)
-        for piece, score, kind in zip(model.pieces, model.scores, model.types, strict=True)
+        for piece, score, kind in zip(pieces, scores, token_types, strict=True)
     ]
-    return models.Unigram(vocabulary, model.types.index(UNKNOWN), BYTE in model.types)
+    return models.Unigram(vocabulary, token_types.index(UNKNOWN), BYTE in token_types)
 
 
 def sentence_piece_decoder(byte_fallback: bool, strip: bool) -> decoders.Decoder:

@@ -31,7 +31,6 @@ FILE_BITS = 40  # of a number that count the items of a file
 _READERS = {PYTHON_DOCS: read_python_docs, LMWORKS_DOCS: read_lmworks_docs}
 _DIGESTS = {PYTHON_DOCS: python_docs_digest, LMWORKS_DOCS: lmworks_docs_digest}
 
-Progress = Callable[[int, int | None, str], None]  # (done, total or None, unit)
 Found = FoundFile | RejectedRecord | str  # a file, what was left out by rule, or a named source
 
 
@@ -80,7 +79,7 @@ Batch = tuple[int, list[tuple[int, Document | DocumentLine | RejectedRecord]]]
 
 
 def read_documents(
-    config: ReadConfig, progress: Progress | None = None, base: Path | None = None, sandbox: Sandbox | None = None
+    config: ReadConfig, base: Path | None = None, sandbox: Sandbox | None = None
 ) -> Iterator[Document | RejectedRecord]:
     """Files first, source by source and sorted in each, then objects at addresses, then `python-docs`, `lmworks-docs`.
 
@@ -88,14 +87,10 @@ def read_documents(
     `sandbox` where one is given. Raises NoSourceError when there is no source or one that does not exist; a bad file
     raises nothing.
     """
-    done = 0
     with Sandbox(config.guard) as own:
         sources = found_sources(config, base or Path.cwd())
         while some := tuple(islice(sources, _TOGETHER)):
             yield from documents_of(some, config, sandbox or own)
-            done += len(some)
-            if progress is not None:
-                progress(done, None, "files")
 
 
 def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:

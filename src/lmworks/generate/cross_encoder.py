@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
+from lmworks.generate.encoder_states import WeightFormat, runnable, states_of_rows
 from lmworks.generate.protocol import ContextLengthError, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ClassificationHead, SpanHead
@@ -143,9 +143,6 @@ class CrossEncoder:
         joined = join_pairs(self.tokenizer, pairs, self.max_length)
         self.truncated += sum(not pair.whole for pair in joined)
         outputs = [np.zeros(0, np.float32)] * len(joined)
-        sequences = [pair.ids for pair in joined]
-        for rows, hidden in hidden_states(self.model, sequences, batch_tokens_of(self.model)):
-            ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
-            for row, states in zip(rows, np.split(hidden, ends), strict=True):
-                outputs[row] = self.head(torch.from_numpy(states)[None], hidden).numpy()[0]
+        for row, states in states_of_rows(self.model, [pair.ids for pair in joined]):
+            outputs[row] = self.head(torch.from_numpy(states)[None], states).numpy()[0]
         return list(zip(joined, outputs, strict=True))

@@ -44,18 +44,14 @@ def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pro
     return weights, sharing_copy(model, lambda tensor: tensor.to(dtype)).eval()
 
 
-def batch_tokens_of(model: Program | Transformer) -> int:
-    """Padded tokens of a forward that are as fast as more."""
-    return 2048 if isinstance(model, Program) else 4096
-
-
 @torch.inference_mode()
 def hidden_states(
-    model: Program | Transformer, sequences: Sequence[Sequence[int]], batch_tokens: int
+    model: Program | Transformer, sequences: Sequence[Sequence[int]], batch_tokens: int | None = None
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Batches of row numbers, longest first, and their last hidden states one below the other, (tokens, width)
-    float32. A forward has at most `batch_tokens` padded tokens, or one row; a row without a token is in none."""
-    for rows in _batches(sequences, batch_tokens):
+    float32. A forward has at most `batch_tokens` padded tokens, by default so many that more are no faster, or one row;
+    a row without a token is in none."""
+    for rows in _batches(sequences, batch_tokens or (2048 if isinstance(model, Program) else 4096)):
         lengths = torch.tensor([len(sequences[row]) for row in rows])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
         places = mask.nonzero().int()  # (tokens, 2)
@@ -70,6 +66,15 @@ def hidden_states(
             ids = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter_(mask, flat.long()).to(device)
             hidden = model.hidden(ids, attention_mask=mask.to(device)).cpu()[mask]
         yield rows, hidden.float().numpy()
+
+
+def states_of_rows(
+    model: Program | Transformer, sequences: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of each row that has a token, and its last hidden states (tokens, width) float32, longest first."""
+    for rows, hidden in hidden_states(model, sequences):
+        ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
+        yield from zip(rows, np.split(hidden, ends), strict=True)
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:

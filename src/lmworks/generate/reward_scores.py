@@ -12,7 +12,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.data.conversations import as_messages
 from lmworks.data.training_rows import STEP_END, step_ends
-from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
+from lmworks.generate.encoder_states import WeightFormat, runnable, states_of_rows
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.heads import ScoreHead
@@ -62,8 +62,6 @@ class RewardModel:
         longest = self.checkpoint.config.context_length
         self.truncated += sum(len(ids) > longest for ids in sequences)
         cut, found = [list(ids[:longest]) for ids in sequences], [np.zeros(0)] * len(sequences)
-        for rows, hidden in hidden_states(self.model, cut, batch_tokens_of(self.model)):
-            ends = np.cumsum([len(cut[row]) for row in rows])[:-1]
-            for row, states in zip(rows, np.split(hidden @ self._projection + self._bias, ends), strict=True):
-                found[row] = states
+        for row, states in states_of_rows(self.model, cut):
+            found[row] = states @ self._projection + self._bias
         return found

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, batch_tokens_of, hidden_states, runnable
+from lmworks.generate.encoder_states import WeightFormat, hidden_states, runnable, states_of_rows
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
 from lmworks.kernels.program import Program
 from lmworks.model.checkpoint import Checkpoint
@@ -62,7 +62,7 @@ class TextEncoder:
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.context_length = checkpoint.config.context_length
-        self.batch_tokens = batch_tokens or batch_tokens_of(self.model)
+        self.batch_tokens = batch_tokens
         self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
         self.truncated = 0
         # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.
@@ -105,10 +105,8 @@ class TextEncoder:
         sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
         self.truncated += cut
         states = [np.zeros((0, self.width), np.float32)] * len(texts)
-        for rows, hidden in hidden_states(first_layers(self.model, layer), sequences, self.batch_tokens):
-            ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
-            for row, own in zip(rows, np.split(_normalised(hidden), ends), strict=True):
-                states[row] = own
+        for row, hidden in states_of_rows(first_layers(self.model, layer), sequences):
+            states[row] = _normalised(hidden)
         return list(zip(sequences, states, strict=True))
 
     def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:

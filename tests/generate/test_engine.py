@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
     assert engine.idle
     with pytest.raises(ValueError, match="257 is more than the 256"):
         Engine(tiny_llama, context_length=257)
-    with pytest.raises(ValueError, match="either prompt_ids or messages"):
+    with pytest.raises(ValueError, match="one of prompt_ids, messages or text"):
         Request()
 
 

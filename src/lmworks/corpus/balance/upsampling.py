@@ -1,6 +1,5 @@
 """Upsampling factors: how often each document counts, the product of the factors that fit it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -120,6 +119,5 @@ def _fits(condition: _Condition, table: AttributeTable) -> NDArray[np.int8]:
     values = table.scores.get(column.removeprefix(SCORE))
     if values is None:
         return np.full(len(table), -1, np.int8)
-    low = -math.inf if wanted.at_least is None else wanted.at_least
-    high = math.inf if wanted.at_most is None else wanted.at_most
+    low, high = wanted.bounds
     return (np.isfinite(values) & (low <= values) & (values <= high)).astype(np.int8)  # NaN where it has none

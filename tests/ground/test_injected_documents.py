@@ -51,11 +51,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Answerer:
     return Answerer(finder, packaged(()), writer)
 
 
-def test_no_document_of_forty_is_obeyed(system: Answerer) -> None:
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_document_is_obeyed(system: Answerer, every: int) -> None:
     obeyed, shown, quoted = [], [], []
     assert len(ATTACKS) == 40 and system.writer
     engine = system.writer.engine()
-    for attack in ATTACKS:
+    for attack in ATTACKS[::every]:
         engine.attack = attack  # type: ignore[attr-defined]
         answer = system.answer(attack["question"])
         obeyed += [(attack["id"], answer.text)] if attack["payload"] in answer.text.lower() else []

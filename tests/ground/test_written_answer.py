@@ -39,6 +39,11 @@ def written(engine, **config) -> tuple[tuple[Verdict, ...], list[str]]:
     return verdicts, said
 
 
+def test_evidence_about_something_else_is_no_answer_however_the_statement_is_worded():
+    verdicts, _ = written(Scripted("Owls, in the dark. [3]", REFUSAL))
+    assert [one.verdict for one in verdicts] == ["not an answer"]
+
+
 class Drawn:
     """A random language model whose tokens are drawn, with a liking for what ends quotations, citations and lines."""
 

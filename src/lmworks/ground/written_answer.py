@@ -4,7 +4,7 @@
     lines       a statement each, which ends in citations `[n]`; what it quotes is copied. Where the engine takes a
                 constraint nothing else can be written; where it takes none, a line that breaks the rules is removed
     verdicts    each sentence of a statement must follow from what it cites, or else from another of the passages; and
-                the statement must answer the question, whatever a passage tells the model to say
+                the statement and its evidence must answer the question, whatever a passage tells the model to say
     again       what does not is named to the model once, which may write others in its place
 
 Attributed answers, as Bohnet et al. (2022, "Attributed question answering") and Gao et al. (2023, "Enabling large
@@ -44,7 +44,8 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.prompt.config import Prompt
 from lmworks.prompt.filled_prompt import fill_prompt
 from lmworks.prompt.prompt_file import built_in
-from lmworks.records import Message, Retrieved, Verdict
+from lmworks.records import Message, Retrieved, Span, Verdict
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 FAILURES = (RuntimeError, ValueError, OSError)  # of engines and endpoints: those of a network, too long a prompt
 LARGE = 1_000_000_000  # parameters from which a model writes: what smaller ones write is mostly removed
@@ -54,6 +55,7 @@ GROUNDED, AGAIN = "grounded-answer", "grounded-answer-again"  # prompts
 # P(a statement answers), a logistic regression on the reranker's logit, and where 98 % of the answers pass: fitted on
 # questions of people with their answering sentences and foreign ones (docs/grounding.md#answers-written-by-a-model)
 SLOPE, OFFSET, LEAST = 1.11, 2.29, 0.28
+BEHIND = 3.5  # logits that evidence may stand behind the passages' best sentence: where 98 % of the answers do
 LONGEST = 300  # characters of a sentence, before its citation
 REPEATED = 0.6  # word-shingle overlap from which a statement repeats one before it
 RERANKER = "minilm-reranker"  # it comes with lmworks; another one's logits would need another regression
@@ -124,6 +126,8 @@ class Writer:
         `say` hears each line of the answer once it is verified; they join to its text.
         """
         read = sorted(sources, key=lambda one: -one.relevance)[: self.config.passages]
+        sentences = [one.passage.text[start:end] for one in read for start, end in sentence_ranges(one.passage.text)]
+        best = max(self.logits(question, sentences), default=-np.inf)
         verdicts: list[Verdict] = []
         history: list[Message] = []  # of the first attempt
         lines = self.config.statements
@@ -137,7 +141,7 @@ class Writer:
                     if line.replace("’", "'").startswith(REFUSAL[:-1]):
                         break
                     phases.begin("verify")
-                    verdict = self._judged(question, line, read, verdicts)
+                    verdict = self._judged(question, line, read, verdicts, best)
                     verdicts.append(verdict)
                     if verdict.verdict == "cited" and say:
                         say(answer_lines(verdicts)[-1])
@@ -183,15 +187,17 @@ class Writer:
         sampling = SamplingParameters(max_tokens=self.config.max_tokens, constraint=constraint)
         return self.engine().stream(Request(messages=messages, sampling=sampling))
 
-    def _judged(self, question: str, line: str, read: Sequence[Source], before: Sequence[Verdict]) -> Verdict:
+    def _judged(
+        self, question: str, line: str, read: Sequence[Source], before: Sequence[Verdict], best: float
+    ) -> Verdict:
         """A statement is cited when it answers and every sentence of it is supported: by what it cites, or else by the
-        others. Its relevance and its support are its own."""
+        others. That evidence answers too, by a logit near the `best`: what repeats the question answers nothing."""
         statement = read_statement(line, [one.passage.text for one in read])
         cited = [read[number - 1] for number in statement.numbers]
         first = (cited or read)[0]
         evidence, uri = replace(first.passage.span, end=first.passage.span.start), first.passage.uri
         (logit,) = self.logits(question, [statement.text])
-        answers = float(1 / (1 + np.exp(-OFFSET - SLOPE * logit)))
+        answers = _probability(logit)
         verdict = Verdict(statement.text, "generated", evidence, uri, answers, None, "unsupported")
         known = set(re.findall(r"\w+", question.lower()))
         if cited and known.issuperset(re.findall(r"\w+", statement.text.lower())):
@@ -208,12 +214,19 @@ class Writer:
         found = next((one.evidence for one in checks if one.evidence is not None), evidence)
         source = next((one for one in read if one.passage.span.overlap(found)), first)
         supports = [one.support for one in checks if one.support is not None]
+        spans = [one.evidence for one in checks if one.evidence is not None]
+        evident = [_sentences_at(one.passage, span) for span in spans for one in read if one.passage.span.overlap(span)]
+        evidence_logit = max(self.logits(question, evident), default=-np.inf)
+        if all(one.reason == "quoted" for one in checks):  # a few words answer as well as their sentence
+            answers = max(answers, _probability(evidence_logit))
+        answering = answers >= LEAST and evidence_logit >= best - BEHIND
         return replace(
             verdict,
             evidence=found,
             uri=source.passage.uri,
+            relevance=answers,
             support=min(supports, default=None),
-            verdict="unsupported" if not _hold(checks) else "cited" if answers >= LEAST else "not an answer",
+            verdict="unsupported" if not _hold(checks) else "cited" if answering else "not an answer",
         )
 
     def _checked(self, question: str, text: str, sources: Sequence[Source]) -> list[Verification]:
@@ -224,6 +237,17 @@ class Writer:
 
 def _hold(checks: Sequence[Verification]) -> bool:
     return all(one.verdict == "supported" for one in checks)
+
+
+def _probability(logit: float) -> float:
+    return float(1 / (1 + np.exp(-OFFSET - SLOPE * logit)))
+
+
+def _sentences_at(passage: Retrieved, span: Span) -> str:
+    """The sentences of a passage that a span touches: a quote of some words answers no better than its sentence."""
+    first, last = span.start - passage.span.start, span.end - passage.span.start
+    touched = [one for one in sentence_ranges(passage.text) if one[0] < last and first < one[1]]
+    return passage.text[touched[0][0] : touched[-1][1]] if touched else ""
 
 
 def _fenced(text: str) -> str:

@@ -16,7 +16,7 @@ from lmworks.train.loop import _validation_numbers
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.prefix import PrefixLanguageModel, prefixes
+from lmworks.train.objectives.prefix import PrefixLanguageModel
 from lmworks.train.run_report import curve_section
 from lmworks.train.validation import validate
 from objective_cases import batch_of, new_model, some_documents
@@ -37,7 +37,7 @@ def test_prefix_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model, objective = new_checkpoint().model, PrefixLanguageModel()
     examples = objective.examples(batch, 0)
-    rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
+    rule = masks.both(masks.SeenByAll(examples.prefix), masks.documents(examples.documents))
     logits = model(examples.ids, positions=examples.positions, rule=rule)
     found = validate(model, objective, [batch, batch], micro_batch, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.targets, examples.mask, SIZES), rel=1e-5)

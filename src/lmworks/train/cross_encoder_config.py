@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
-from lmworks.config_checks import positive
+from lmworks.config_checks import below_one, positive, within
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -48,12 +48,10 @@ class CrossEncoderConfig:
 
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
+        below_one(held_out=self.held_out)
+        within(16, 2**20, length=self.length)
         if not self.rows:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
-        if self.length < 16:
-            raise ValueError(f"length must be 16 at least, got {self.length}")
         if not isinstance(self.method, LoraConfig | FullConfig):
             raise ValueError(f"a cross-encoder is trained by lora or full, not by {self.method.kind}")
         if self.train.parallel.devices > 1 or self.train.ramp is not None or self.train.samples:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lmworks.config_checks import below_one, positive, within
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -51,18 +52,13 @@ class EmbedderConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "rate", "temperature", "chunk"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {value}")
+        positive(epochs=self.epochs, rate=self.rate, temperature=self.temperature, chunk=self.chunk)
+        below_one(held_out=self.held_out)
+        within(2, 2**20, length=self.length)
         if not self.pairs:
             raise ValueError('name the files with pairs: pairs=["pairs.jsonl"]')
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
         if self.batch < 2:
             raise ValueError("a batch holds two pairs at least: one alone has nothing to be compared with")
-        if self.length < 2:
-            raise ValueError(f"length must be 2 at least, got {self.length}")
         if self.train.parallel.devices > 1:
             raise ValueError("embedding models train on one process: leave train.parallel out")
         if self.train.ramp is not None:

@@ -1,12 +1,10 @@
 """From a model, rows to learn and a method to all settings of a fine-tuning run, each with its reason."""
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +23,10 @@ from lmworks.train.config import FinetuneConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.loop import step
 from lmworks.train.objectives.from_config import build_objective
-from lmworks.train.objectives.objective import Objective
 from lmworks.train.optimizer_config import AdamW, peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.planning.layout import NUMBERS, Layout
+from lmworks.train.planning.measured_throughput import free_memory
 from lmworks.train.planning.memory import adapter_memory, expected_memory
 from lmworks.train.planning.units import readable_bytes, short
 from lmworks.train.run import Run
@@ -216,34 +214,17 @@ def _held(model: Transformer) -> int:
     return sum(weight.nbytes for weight in model.parameters()) + packed_bytes(model)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that a new process may still take on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer], Transformer] | None:
     """The function that puts the method into a model, whose `head` is trained beside it if so; None where all weights
     are trained."""
-    return None if config.method == FullConfig() else partial(_adapted, config=config, head=head)
 
+    def adapted(model: Transformer) -> Transformer:
+        model = add_adapter(model, config.method, config.seed)
+        if head and model.head is not None:
+            model.head.requires_grad_(True)
+        return model
 
-def objective_of(config: FinetuneConfig, checkpoint: Checkpoint) -> Objective:
-    """The objective on sequences of `config.length`. ValueError as `build_objective`."""
-    length = config.length or LENGTH
-    return build_objective(config.objective, checkpoint.required_tokenizer, length, config.neftune)
-
-
-def _adapted(model: Transformer, config: FinetuneConfig, head: bool) -> Transformer:
-    adapted = add_adapter(model, config.method, config.seed)
-    if head and adapted.head is not None:
-        adapted.head.requires_grad_(True)
-    return adapted
+    return None if config.method == FullConfig() else adapted
 
 
 def measured_steps(run: Run, steps: int = 3) -> list[tuple[float, int]]:
@@ -272,6 +253,7 @@ def seconds_per_sequence(
     checkpoint that, where all weights are trained, is of no use afterwards."""
     settings = replace(config.train, micro_batch=None)
     with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
-        parts = checkpoint, objective_of(config, checkpoint), batches, settings, Path(folder)
+        objective = build_objective(config.objective, checkpoint.required_tokenizer, loader.length, config.neftune)
+        parts = checkpoint, objective, batches, settings, Path(folder)
         run = Run(*parts, device=device_of_rank(), adapt=adapt or adapts(config), progress=progress)
         return min(seconds for seconds, _ in measured_steps(run)) / loader.batch

@@ -35,7 +35,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
 from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, objective_of, seconds_per_sequence
+from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, seconds_per_sequence
 from lmworks.train.general_questions import forgetting_section, general_answers
 from lmworks.train.held_out import (
     beginnings_of,
@@ -127,7 +127,7 @@ def tune(
     _longest_conversation(shards | held_out, config.length)
     sources = sources_of(shards, config.weights)
     loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
-    objective = objective_of(config, checkpoint)
+    objective = build_objective(config.objective, checkpoint.required_tokenizer, config.length, config.neftune)
     result = _train(checkpoint, objective, loader, held_out, config.train, context, config, adapt, deliver)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
     doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))

@@ -80,7 +80,7 @@ def test_no_target_is_in_sight_of_where_it_is_predicted(lengths, padding, apart,
     examples = PrefixLanguageModel(apart=apart).examples(batch, seed)
     asked = examples.mask[0].nonzero()[:, 0]
     assert not examples.prefix[0, asked + 1].any()  # the target of a place is the next token
-    pieces = examples.pieces[0].numpy()
+    pieces = examples.documents[0].numpy()
     assert ((pieces < 0) == (numbers < 0)).all()
     for piece in range(pieces.max() + 1):
         seen = examples.prefix[0].numpy()[pieces == piece]

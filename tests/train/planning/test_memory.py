@@ -332,7 +332,7 @@ def test_what_is_not_counted_is_said():
         ({"pipeline": 5}, "lower pipeline or chunks"),
         ({"data": 4, "expert": 4}, "set expert to 1"),
         ({"data": 4, "expert": 3}, "does not divide data"),
-        ({"data": 0}, "1 or more"),
+        ({"data": 0}, "above 0"),
         ({"zero": 4}, "0, 1, 2 or 3"),
         ({"sequence_parallel": True}, "set tensor above 1"),
         ({"chunks": 2}, "set pipeline above 1"),

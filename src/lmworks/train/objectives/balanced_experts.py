@@ -20,7 +20,6 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.config import TrainConfig
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective, to_device
-from lmworks.train.objectives.prefix import PrefixedTokens
 from lmworks.train.objectives.sequence_to_sequence import Rewritings
 
 
@@ -99,6 +98,6 @@ def _real_tokens(examples: Any) -> dict[str, Tensor]:
     with a `mask` of targets, as those of preferences and rewards: their experts are not balanced."""
     if isinstance(examples, Rewritings):
         return {"encoder": examples.attention_mask, "decoder": examples.mask}
-    documents = examples.pieces if isinstance(examples, PrefixedTokens) else getattr(examples, "documents", None)
+    documents = getattr(examples, "documents", None)
     known = documents is not None and hasattr(examples, "mask")
     return dict.fromkeys(("encoder", "decoder"), documents != PADDING) if known else {}

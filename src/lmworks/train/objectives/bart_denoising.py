@@ -1,18 +1,14 @@
 """BART's denoising (Lewis et al. 2020, section 2.2): a whole text, from one that was damaged in any way."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.batches import Batch
-from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective
-from lmworks.train.objectives.sequence_to_sequence import Rewritings, rewriting_losses, rewritings, texts_of
+from lmworks.train.objectives.sequence_to_sequence import Rewriting, Rewritings, rewritings, texts_of
 
 Ids = NDArray[np.int64]
 
@@ -111,7 +107,7 @@ def sentence_ends(tokenizer: Tokenizer, marks: str = ".!?。！？") -> NDArray[
 
 
 @dataclass(frozen=True, slots=True)
-class Denoising(Objective[Rewritings]):
+class Denoising(Rewriting):
     """A text goes through each `noise` in turn, and is written down as it was.
 
     noise  BART-large: (SentencePermutation(ends), TextInfilling()) (section 5)
@@ -147,10 +143,3 @@ class Denoising(Objective[Rewritings]):
                 noisy = noise(noisy, self.mask, generator) if len(noisy) else noisy
             pairs.append(tuple(np.array([*begin, *text, self.eos]) for text in (noisy, ids)))
         return rewritings(pairs, start=self.eos)
-
-    def counts(self, examples: Rewritings) -> Mapping[str, int]:
-        return {"rewritten": int(examples.mask.sum())}
-
-    def losses(self, model: Transformer, examples: Rewritings) -> Mapping[str, Loss]:
-        """See `rewriting_losses`."""
-        return rewriting_losses(model, examples, self.label_smoothing, self.z_loss)

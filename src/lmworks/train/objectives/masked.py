@@ -1,6 +1,5 @@
 """Masked language modelling (Devlin et al. 2019, section 3.1): hidden tokens, from those on both sides of them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from lmworks.data.batches import PADDING, Batch
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.objective import TokenPrediction
 from lmworks.train.objectives.packed_encoder import encode
 from lmworks.train.objectives.row_random import generator_of, numbers_of
 
@@ -31,7 +29,7 @@ class MaskedTokens:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
+class MaskedLanguageModel(TokenPrediction[MaskedTokens]):
     """Masked tokens: `rate` of a row's are chosen, by their exact number and at least one. Of the chosen ones, `masked`
     become the mask token, `random` another token of the vocabulary, and the rest stay as they are; all are predicted.
 
@@ -45,6 +43,7 @@ class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
     """
 
     splits_sequences: ClassVar[bool] = True
+    predicted: ClassVar[str] = "masked"
     vocabulary: Vocabulary
     rate: float = 0.15
     masked: float = 0.8
@@ -87,18 +86,9 @@ class MaskedLanguageModel(OnHiddenStates[MaskedTokens]):
         seen[chosen] = np.where(fates < self.masked, self.vocabulary.mask, seen[chosen])
         return seen, chosen
 
-    def counts(self, examples: MaskedTokens) -> Mapping[str, int]:
-        return {"masked": int(examples.mask.sum())}
-
     def hidden(self, model: Transformer, examples: MaskedTokens) -> Tensor:
         """TypeError for a model that is no encoder."""
         return encode(model, examples.ids, examples.positions, examples.documents, self.apart)
-
-    def losses_of(self, model: Transformer, hidden: Tensor, examples: MaskedTokens) -> Mapping[str, Loss]:
-        loss = predict_tokens(
-            model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
-        )
-        return {"masked": loss}
 
 
 def check_rates(rate: float, masked: float, random: float) -> None:

@@ -14,11 +14,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.data.batches import PADDING, Batch
-from lmworks.model import masks
 from lmworks.model.heads import MultiTokenHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.causal import several_documents
+from lmworks.train.objectives.causal import document_rule
 from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
 
 
@@ -49,7 +48,8 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
         return {name: int(self._asked(examples, k).sum()) for k, name in enumerate(self._names())}
 
     def hidden(self, model: Transformer, examples: Batch) -> Tensor:
-        return model.hidden(examples.ids, positions=examples.positions, rule=self._rule(examples))
+        rule = document_rule(examples) if self.apart else None
+        return model.hidden(examples.ids, positions=examples.positions, rule=rule)
 
     def losses_of(self, model: Transformer, hidden: Tensor, examples: Batch) -> Mapping[str, Loss]:
         """TypeError for a model without a `MultiTokenHead`, ValueError for one of less depth."""
@@ -60,7 +60,8 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
             raise ValueError(f"the head predicts {len(head.steps)} further tokens, not {self.depth}")
         embed = model.embedding.tokens
         assert embed is not None
-        further = head.further(hidden, embed, examples.targets, examples.positions, self._rule(examples))
+        rule = document_rule(examples) if self.apart else None
+        further = head.further(hidden, embed, examples.targets, examples.positions, rule)
         losses = {self._names()[0]: self._loss(model, hidden, examples, 0)}
         for k, ((name, weight), ahead) in enumerate(zip(self.loss_weights().items(), further, strict=False), start=1):
             loss = self._loss(model, ahead, examples, k)
@@ -70,11 +71,6 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
     def loss_weights(self) -> Mapping[str, float]:
         """λ / depth for each further token."""
         return dict.fromkeys(self._names()[1:], self.weight / self.depth)
-
-    def _rule(self, examples: Batch) -> masks.Predicate | None:
-        if self.apart and several_documents(examples):
-            return masks.both(masks.causal, masks.documents(examples.documents))
-        return None
 
     def _names(self) -> list[str]:
         return ["next_token", *(f"token_{k + 1}" for k in range(1, self.depth + 1))]

@@ -15,7 +15,7 @@ from lmworks.model.heads import NextSentenceHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, cross_entropy
 from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.objective import OnHiddenStates
 from lmworks.train.objectives.packed_encoder import encode
 from lmworks.train.objectives.row_random import numbers_of, pieces_of
 
@@ -116,7 +116,7 @@ class NextSentence(OnHiddenStates[TextPairs]):
         return seen, ids, chosen.astype(np.int64), (np.arange(len(ids)) > len(first) + 1).astype(np.int64)
 
     def counts(self, examples: TextPairs) -> Mapping[str, int]:
-        return {"masked": int(examples.mask.sum()), "relation": len(examples.relation)}
+        return {**self.masked.counts(examples), "relation": len(examples.relation)}
 
     def hidden(self, model: Transformer, examples: TextPairs) -> Tensor:
         """ValueError for a model without two token types, or with a context shorter than the pairs."""
@@ -130,16 +130,9 @@ class NextSentence(OnHiddenStates[TextPairs]):
         head = model.head
         if not isinstance(head, NextSentenceHead):
             raise TypeError(f"this objective needs a config.NextSentenceHead, the model's is {model.config.head}")
-        masked = predict_tokens(
-            model,
-            hidden,
-            examples.targets,
-            examples.mask,
-            label_smoothing=self.masked.label_smoothing,
-            z_loss=self.masked.z_loss,
-        )
         relation = cross_entropy(head.relation(hidden), examples.relation)
-        return {"masked": masked, "relation": Loss(relation.sum, len(relation.nats), {"nats": relation.nats.sum()})}
+        loss = Loss(relation.sum, len(relation.nats), {"nats": relation.nats.sum()})
+        return {**self.masked.losses_of(model, hidden, examples), "relation": loss}
 
 
 def _together(pairs: Sequence[tuple[Ids, Ids, Ids, Ids]], relations: Sequence[int]) -> TextPairs:

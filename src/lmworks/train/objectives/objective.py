@@ -75,6 +75,27 @@ class OnHiddenStates(Objective[Examples]):
         return self.losses_of(model, self.hidden(model, examples), examples)
 
 
+class TokenPrediction(OnHiddenStates[Examples]):
+    """An objective that predicts the `targets` of its examples at the places of their `mask`, both (batch, length),
+    from the hidden states there.
+
+    predicted  the name of the loss
+    label_smoothing  and `z_loss` as in `losses.cross_entropy`
+    """
+
+    __slots__ = ()
+    predicted: ClassVar[str]
+    label_smoothing: float
+    z_loss: float
+
+    def counts(self, examples: Any) -> Mapping[str, int]:
+        return {self.predicted: int(examples.mask.sum())}
+
+    def losses_of(self, model: Transformer, hidden: Tensor, examples: Any) -> Mapping[str, Loss]:
+        smoothing = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        return {self.predicted: predict_tokens(model, hidden, examples.targets, examples.mask, **smoothing)}
+
+
 def predict_tokens(
     model: Transformer,
     hidden: Tensor,

@@ -1,7 +1,6 @@
 """Prefix language modelling (Raffel et al. 2020, section 3.2.1): the rest of a text from a beginning that is read both
 ways."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,26 +11,25 @@ from torch import Tensor
 from lmworks.data.batches import Batch
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.objective import TokenPrediction
 from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefixedTokens:
-    """A batch with `prefix` (batch, length) bool, the tokens that all of their piece may see; `pieces` (batch, length)
-    int64, equal within a piece and -1 at padding; `mask` without what the prefix gives away; the rest as in `Batch`."""
+    """A batch with `prefix` (batch, length) bool, the tokens that all of their piece may see; `documents` int64, equal
+    within a piece and -1 at padding; `mask` without what the prefix gives away; the rest as in `Batch`."""
 
     ids: Tensor
     positions: Tensor
-    pieces: Tensor
+    documents: Tensor
     prefix: Tensor
     targets: Tensor
     mask: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
+class PrefixLanguageModel(TokenPrediction[PrefixedTokens]):
     """The first p of n tokens see each other, all later ones the past; the loss is on the later ones.
 
     prefix  `drawn`: p is one of 1 to n - 1, each as likely (section 3.2.3: a text is cut at a random place);
@@ -40,6 +38,7 @@ class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
     """
 
     splits_sequences: ClassVar[bool] = True
+    predicted: ClassVar[str] = "next_token"
     prefix: Literal["drawn", "prompt"] = "drawn"
     apart: bool = True
     label_smoothing: float = 0.0
@@ -61,29 +60,9 @@ class PrefixLanguageModel(OnHiddenStates[PrefixedTokens]):
         numbers, seen_by_all, asked_for = (torch.from_numpy(array) for array in (pieces, prefix, mask))
         return PrefixedTokens(batch.ids, batch.positions, numbers, seen_by_all, batch.targets, asked_for)
 
-    def counts(self, examples: PrefixedTokens) -> Mapping[str, int]:
-        return {"next_token": int(examples.mask.sum())}
-
     def hidden(self, model: Transformer, examples: PrefixedTokens) -> Tensor:
         """TypeError for a model that is no decoder: an encoder would see the targets."""
         if model.decoder is None or model.encoder is not None:
             raise TypeError("a prefix language model is a decoder, such as presets.llama")
-        rule = masks.both(prefixes(examples.prefix), masks.documents(examples.pieces))
+        rule = masks.both(masks.SeenByAll(examples.prefix), masks.documents(examples.documents))
         return model.hidden(examples.ids, positions=examples.positions, rule=rule)
-
-    def losses_of(self, model: Transformer, hidden: Tensor, examples: PrefixedTokens) -> Mapping[str, Loss]:
-        loss = predict_tokens(
-            model,
-            hidden,
-            examples.targets,
-            examples.mask,
-            label_smoothing=self.label_smoothing,
-            z_loss=self.z_loss,
-        )
-        return {"next_token": loss}
-
-
-def prefixes(prefix: Tensor) -> masks.Predicate:
-    """The tokens of `prefix` (batch, length) bool are seen by all, later ones by what comes after them: for several
-    documents in a row, `both(prefixes(prefix), documents(numbers))`."""
-    return masks.SeenByAll(prefix)

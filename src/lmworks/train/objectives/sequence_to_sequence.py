@@ -1,8 +1,8 @@
 """Texts that an encoder–decoder reads damaged and writes down again: what T5's and BART's objectives share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lmworks.data.batches import Batch
 from lmworks.model.transformer import Transformer
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import predict_tokens
+from lmworks.train.objectives.objective import TokenPrediction
 from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
 
 Ids = NDArray[np.int64]
@@ -69,21 +68,23 @@ def _padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids), torch.from_numpy(real)
 
 
-def rewriting_losses(
-    model: Transformer, examples: Rewritings, label_smoothing: float, z_loss: float
-) -> Mapping[str, Loss]:
-    """Cross-entropy of each token of the target. TypeError for a model without encoder or decoder; ValueError for a
-    text beyond its context length."""
-    if model.encoder is None or model.decoder is None:
-        raise TypeError("this objective has a text read and another written: it needs both stacks, as presets.t5 has")
-    longest = max(examples.ids.shape[1], examples.targets.shape[1])
-    if longest > model.config.context_length:
-        raise ValueError(
-            f"an example is {longest} tokens long, the model reads and writes {model.config.context_length}: "
-            "give the loader a smaller length"
-        )
-    hidden = model.hidden(examples.ids, examples.decoder_ids, attention_mask=examples.attention_mask)
-    loss = predict_tokens(
-        model, hidden, examples.targets, examples.mask, label_smoothing=label_smoothing, z_loss=z_loss
-    )
-    return {"rewritten": loss}
+class Rewriting(TokenPrediction[Rewritings]):
+    """An objective that has texts written: cross-entropy of each token of the target."""
+
+    __slots__ = ()
+    reads_hidden_states: ClassVar[bool] = False  # of one stack
+    predicted: ClassVar[str] = "rewritten"
+
+    def hidden(self, model: Transformer, examples: Rewritings) -> Tensor:
+        """TypeError for a model without encoder or decoder; ValueError for a text beyond its context length."""
+        if model.encoder is None or model.decoder is None:
+            raise TypeError(
+                "this objective has a text read and another written: it needs both stacks, as presets.t5 has"
+            )
+        longest = max(examples.ids.shape[1], examples.targets.shape[1])
+        if longest > model.config.context_length:
+            raise ValueError(
+                f"an example is {longest} tokens long, the model reads and writes {model.config.context_length}: "
+                "give the loader a smaller length"
+            )
+        return model.hidden(examples.ids, examples.decoder_ids, attention_mask=examples.attention_mask)

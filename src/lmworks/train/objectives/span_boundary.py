@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, token_cross_entropy
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import check_rates
-from lmworks.train.objectives.objective import OnHiddenStates, predict_tokens
+from lmworks.train.objectives.objective import TokenPrediction
 from lmworks.train.objectives.packed_encoder import encode
 from lmworks.train.objectives.row_random import generator_of, numbers_of
 
@@ -41,7 +42,7 @@ class MaskedSpans:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SpanBoundary(OnHiddenStates[MaskedSpans]):
+class SpanBoundary(TokenPrediction[MaskedSpans]):
     """Spans of whole words are hidden, until `rate` of the text is. Each of their tokens is predicted twice: by the
     masked language model, and from the span's two outer neighbours and the token's place in the span.
 
@@ -57,6 +58,7 @@ class SpanBoundary(OnHiddenStates[MaskedSpans]):
     apart       whether documents of a row see only themselves
     """
 
+    predicted: ClassVar[str] = "masked"
     vocabulary: Vocabulary
     rate: float = 0.15
     p: float = 0.2
@@ -96,7 +98,7 @@ class SpanBoundary(OnHiddenStates[MaskedSpans]):
         return MaskedSpans(hidden, batch.positions, batch.documents, batch.ids, *of_spans)
 
     def counts(self, examples: MaskedSpans) -> Mapping[str, int]:
-        return {"masked": int(examples.mask.sum()), "boundary": int(examples.boundary.sum())}
+        return {**TokenPrediction.counts(self, examples), "boundary": int(examples.boundary.sum())}
 
     def hidden(self, model: Transformer, examples: MaskedSpans) -> Tensor:
         """TypeError for a model that is no encoder."""
@@ -109,22 +111,17 @@ class SpanBoundary(OnHiddenStates[MaskedSpans]):
             raise TypeError(f"this objective needs SpanBERT's head, presets.spanbert; this one is {model.config.head}")
         if self.places > head.positions.num_embeddings:
             raise ValueError(f"the head knows {head.positions.num_embeddings} places in a span, not {self.places}")
-        masked = predict_tokens(
-            model, hidden, examples.targets, examples.mask, label_smoothing=self.label_smoothing, z_loss=self.z_loss
-        )
         rows, columns = examples.boundary.nonzero(as_tuple=True)
+        spans = examples.starts, examples.ends, examples.places
         boundary = token_cross_entropy(
-            head.span_features(hidden, rows, *(of[rows, columns] for of in _spans(examples))),
+            head.span_features(hidden, rows, *(of[rows, columns] for of in spans)),
             head.projection_to_vocabulary(model.tokens)._replace(bias=head.bias),
             examples.targets[rows, columns],
             label_smoothing=self.label_smoothing,
             z_loss=self.z_loss,
         )
-        return {"masked": masked, "boundary": Loss(boundary.sum, len(rows), {"nats": boundary.nats.sum()})}
-
-
-def _spans(examples: MaskedSpans) -> tuple[Tensor, Tensor, Tensor]:
-    return examples.starts, examples.ends, examples.places
+        loss = Loss(boundary.sum, len(rows), {"nats": boundary.nats.sum()})
+        return {**TokenPrediction.losses_of(self, model, hidden, examples), "boundary": loss}
 
 
 def length_chances(p: float, longest: int) -> NDArray[np.float64]:

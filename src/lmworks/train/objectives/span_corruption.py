@@ -8,24 +8,20 @@ The paper's figure ends the target with a third sentinel; its code has none, and
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.data.batches import Batch
-from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective
-from lmworks.train.objectives.sequence_to_sequence import Rewritings, rewriting_losses, rewritings, texts_of
+from lmworks.train.objectives.sequence_to_sequence import Rewriting, Rewritings, rewritings, texts_of
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class SpanCorruption(Objective[Rewritings]):
+class SpanCorruption(Rewriting):
     """`rate` of a text's tokens are missing, in spans of `mean_span` tokens on average; how many of both is exact, and
     where they are is random.
 
@@ -64,13 +60,6 @@ class SpanCorruption(Objective[Rewritings]):
             if len(ids) > 1
         ]
         return rewritings(pairs, self.start)
-
-    def counts(self, examples: Rewritings) -> Mapping[str, int]:
-        return {"rewritten": int(examples.mask.sum())}
-
-    def losses(self, model: Transformer, examples: Rewritings) -> Mapping[str, Loss]:
-        """See `rewriting_losses`."""
-        return rewriting_losses(model, examples, self.label_smoothing, self.z_loss)
 
 
 def missing(length: int, rate: float, mean_span: float) -> tuple[int, int]:

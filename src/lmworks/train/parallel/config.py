@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lmworks.config_checks import positive
+
 Zero = Literal[0, 1, 2, 3]
 PipelineSchedule = Literal["1f1b", "gpipe"]
 
@@ -36,9 +38,8 @@ class ParallelConfig:
     expert: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("data", "tensor", "pipeline", "chunks", "context", "expert"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
+        positive(data=self.data, tensor=self.tensor, pipeline=self.pipeline)
+        positive(chunks=self.chunks, context=self.context, expert=self.expert)
         if self.zero not in (0, 1, 2, 3):
             raise ValueError(f"zero is 0, 1, 2 or 3, got {self.zero}")
         if self.sequence_parallel and self.tensor == 1:

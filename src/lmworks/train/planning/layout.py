@@ -6,6 +6,7 @@ Free of torch.
 from dataclasses import dataclass
 from typing import Literal
 
+from lmworks.config_checks import positive
 from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
 from lmworks.train.config import Recompute
 from lmworks.train.parallel.config import ParallelConfig
@@ -37,9 +38,7 @@ class Layout(ParallelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sequences", "micro_batches", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is 1 or more, got {getattr(self, name)}")
+        positive(sequences=self.sequences, micro_batches=self.micro_batches, length=self.length)
         if self.chunks > 1 and self.micro_batches % self.pipeline:
             raise ValueError(
                 f"an interleaved schedule takes micro_batches in multiples of pipeline, got {self.micro_batches} and "

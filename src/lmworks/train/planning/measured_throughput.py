@@ -21,10 +21,12 @@ from torch import Tensor
 from lmworks.artefact import hash_json, write_json
 from lmworks.config import from_mapping
 from lmworks.model.config import Learned, ModelConfig
+from lmworks.model.download import home
 from lmworks.model.heads import VocabularyHead
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
+from lmworks.train.activation_checkpointing import blocks
 from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.objective import predict_tokens
 from lmworks.train.optimizer_config import AdamW
@@ -128,7 +130,7 @@ def _path(
 ) -> Path:
     length = min(length or config.context_length, config.context_length)
     key = hash_json([_VERSION, asdict(config), sequences, length, dtype, _machine(device)])
-    return (folder or _home() / "calibrations") / f"{key[:24]}.json"
+    return (folder or home() / "calibrations") / f"{key[:24]}.json"
 
 
 def _clipped(measured: Calibration) -> bool:
@@ -164,11 +166,6 @@ def _machine(device: str) -> list[str]:
     """The machine and libraries that a measurement is valid for."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     return [device, name, platform.node(), str(torch.get_num_threads()), torch.__version__]
-
-
-def _home() -> Path:
-    home = os.environ.get("LMWORKS_HOME")
-    return Path(home) if home else Path.home() / ".cache" / "lmworks"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,17 +234,14 @@ def _layers(config: ModelConfig) -> int:
     return len(config.stacks[-1].blocks)
 
 
-def _blocks(model: Transformer) -> list[torch.nn.Module]:
-    stack = model.decoder or model.encoder
-    assert stack is not None
-    return list(stack.blocks)
+def _first_layers(config: ModelConfig, layers: int) -> ModelConfig:
+    stack = replace(config.stacks[-1], blocks=config.stacks[-1].blocks[:layers])
+    return replace(config, decoder=stack) if config.decoder is not None else replace(config, encoder=stack)
 
 
 def _shallow(config: ModelConfig, layers: int, dtype: torch.dtype, device: str) -> Transformer:
     """The model with its first layers only; its weights are small random numbers."""
-    stack = replace(config.stacks[-1], blocks=config.stacks[-1].blocks[:layers])
-    cut = replace(config, decoder=stack) if config.decoder is not None else replace(config, encoder=stack)
-    model = Transformer(cut).to(device=device, dtype=dtype).train()
+    model = Transformer(_first_layers(config, layers)).to(device=device, dtype=dtype).train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.02)
@@ -291,14 +285,9 @@ def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: 
 
 def _shapes(config: ModelConfig) -> list[tuple[int, int]]:
     """Inputs and outputs of each projection of the first block."""
-    block, width = config.stacks[-1].blocks[0], config.embedding.width
-    model = Transformer(replace(config, **{_side(config): replace(config.stacks[-1], blocks=(block,))})).to("meta")
-    shapes = [(m.in_features, m.out_features) for m in _blocks(model)[0].modules() if isinstance(m, torch.nn.Linear)]
+    block, width = blocks(Transformer(_first_layers(config, 1)).to("meta"))[0], config.embedding.width
+    shapes = [(m.in_features, m.out_features) for m in block.modules() if isinstance(m, torch.nn.Linear)]
     return shapes or [(width, width)]
-
-
-def _side(config: ModelConfig) -> str:
-    return "decoder" if config.decoder is not None else "encoder"
 
 
 def _affordable(config: ModelConfig, sequences: int, length: int, rate: float) -> tuple[int, int]:
@@ -319,18 +308,24 @@ def _affordable(config: ModelConfig, sequences: int, length: int, rate: float) -
 def _check_memory(config: ModelConfig, device: str) -> None:
     if device != "cpu":
         return
-    stack = config.stacks[-1]
-    cut = replace(config, **{_side(config): replace(stack, blocks=stack.blocks[:2])})
-    needed = 24 * count_parameters(cut)  # two models' weights and gradients, and the optimizer of one
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return
+    # Two models' weights and gradients, and the optimizer of one.
+    needed, free = 24 * count_parameters(_first_layers(config, 2)), free_memory(torch.device(device))
     if needed > free:
         raise ValueError(
             f"measuring two blocks takes {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free: plan for a known "
             "device with --device"
         )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new process may still take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Passes:

@@ -18,7 +18,9 @@ large
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from inspect import signature
+from typing import Any
 
 from lmworks.model import presets
 from lmworks.model.config import MaskedLanguageModelHead, ModelConfig, Norm
@@ -46,53 +48,30 @@ class Dimensions:
     tied: bool
 
 
-def _llama(d: Dimensions) -> ModelConfig:
-    return presets.llama(d.vocabulary, d.width, d.layers, d.heads, d.heads, d.hidden, d.context_length, tied=d.tied)
+Build = Callable[[Dimensions], ModelConfig]
 
 
-def _qwen3(d: Dimensions) -> ModelConfig:
-    head_dim = d.width // d.heads
-    return presets.qwen3(
-        d.vocabulary, d.width, d.layers, d.heads, d.heads, d.hidden, d.context_length, head_dim=head_dim, tied=d.tied
-    )
+def _build(preset: Callable[..., ModelConfig], **more: Any) -> Build:
+    """A family's preset as a function of the dimensions, of which it is given those that it takes."""
+    names = signature(preset).parameters
 
+    def build(d: Dimensions) -> ModelConfig:
+        known = {**asdict(d), "kv_heads": d.heads, "head_dim": d.width // d.heads, **more}
+        return preset(**{name: value for name, value in known.items() if name in names})
 
-def _gpt2(d: Dimensions) -> ModelConfig:
-    return presets.gpt2(d.vocabulary, d.width, d.layers, d.heads, d.hidden, d.context_length, tied=d.tied)
-
-
-def _gpt_neox(d: Dimensions) -> ModelConfig:
-    return presets.gpt_neox(d.vocabulary, d.width, d.layers, d.heads, d.hidden, d.context_length, tied=d.tied)
-
-
-def _mixtral(d: Dimensions) -> ModelConfig:
-    return presets.mixtral(d.vocabulary, d.width, d.layers, d.heads, d.heads, d.hidden, d.context_length, tied=d.tied)
-
-
-def _bert(d: Dimensions) -> ModelConfig:
-    head = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
-    return presets.bert(d.vocabulary, d.width, d.layers, d.heads, d.hidden, d.context_length, head=head)
-
-
-def _t5(d: Dimensions) -> ModelConfig:
-    head_dim = d.width // d.heads
-    return presets.t5(d.vocabulary, d.width, d.layers, d.heads, d.hidden, head_dim, context_length=d.context_length)
-
-
-def _bart(d: Dimensions) -> ModelConfig:
-    return presets.bart(d.vocabulary, d.width, d.layers, d.heads, d.hidden, context_length=d.context_length)
+    return build
 
 
 # The build, whether the feed-forward is gated, and whether the head is always tied.
-FAMILIES: dict[str, tuple[Callable[[Dimensions], ModelConfig], bool, bool]] = {
-    "llama": (_llama, True, False),
-    "qwen3": (_qwen3, True, False),
-    "gpt2": (_gpt2, False, True),
-    "gpt_neox": (_gpt_neox, False, False),
-    "mixtral": (_mixtral, True, False),
-    "bert": (_bert, False, True),
-    "t5": (_t5, False, True),
-    "bart": (_bart, False, True),
+FAMILIES: dict[str, tuple[Build, bool, bool]] = {
+    "llama": (_build(presets.llama), True, False),
+    "qwen3": (_build(presets.qwen3), True, False),
+    "gpt2": (_build(presets.gpt2), False, True),
+    "gpt_neox": (_build(presets.gpt_neox), False, False),
+    "mixtral": (_build(presets.mixtral), True, False),
+    "bert": (_build(presets.bert, head=MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))), False, True),
+    "t5": (_build(presets.t5), False, True),
+    "bart": (_build(presets.bart), False, True),
 }
 
 
@@ -131,16 +110,15 @@ def explain_shape(
         raise ValueError(f"parameters, vocabulary and context length are above 0, got {parameters}, {vocabulary}")
     build, gated, always_tied = FAMILIES[family]
     preferred = preferred_aspect(parameters)
-    best: tuple[float, float, Dimensions, int] | None = None
     found = []
     for dimensions in _candidates(build, parameters, vocabulary, context_length, gated, always_tied):
         count = _count(build, dimensions)
         deviation = abs(count - parameters) / parameters
         aspect = abs(math.log(dimensions.width / dimensions.layers / preferred))
         found.append((deviation, aspect, dimensions, count))
-    if found:
-        nearest = min(deviation for deviation, *_ in found)
-        best = min((row for row in found if row[0] <= nearest + CLOSE), key=lambda row: (row[1], row[0]))
+    nearest = min((deviation for deviation, *_ in found), default=math.inf)
+    close = [row for row in found if row[0] <= nearest + CLOSE]
+    best = min(close, key=lambda row: (row[1], row[0]), default=None)
     if best is None or best[0] > 1 / 3:
         least = _smallest(build, vocabulary, context_length, gated)
         if parameters > least:
@@ -160,7 +138,7 @@ def preferred_aspect(parameters: float) -> float:
 
 
 def _candidates(
-    build: Callable[[Dimensions], ModelConfig],
+    build: Build,
     parameters: float,
     vocabulary: int,
     context_length: int,
@@ -174,7 +152,7 @@ def _candidates(
         if embedding > parameters * 4 / 3:
             return
         tied = always_tied or embedding > TIED_FROM * parameters
-        heads, hidden = width // head_width(width), hidden_width(width, gated)
+        heads, hidden = width // (128 if width >= 1024 else 64), hidden_width(width, gated)
         one = Dimensions(vocabulary, width, 1, heads, hidden, context_length, tied)
         first, second = (_count(build, replace(one, layers=layers)) for layers in (1, 2))
         wanted = 1 + (parameters - first) / (second - first)
@@ -194,7 +172,7 @@ def _unit(width: int) -> int:
     return next((unit for start, unit in _UNITS if width >= start), UNIT)
 
 
-def _count(build: Callable[[Dimensions], ModelConfig], dimensions: Dimensions) -> int:
+def _count(build: Build, dimensions: Dimensions) -> int:
     """Parameters of the model: each of its layers has as many as the second."""
     one, two = (count_parameters(build(replace(dimensions, layers=layers))) for layers in (1, 2))
     return one + (dimensions.layers - 1) * (two - one)
@@ -206,16 +184,9 @@ def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048
     return _smallest(build, vocabulary, context_length, gated)
 
 
-def _smallest(build: Callable[[Dimensions], ModelConfig], vocabulary: int, context_length: int, gated: bool) -> int:
-    return _count(build, _least(vocabulary, context_length, gated))
-
-
-def _least(vocabulary: int, context_length: int, gated: bool) -> Dimensions:
-    return Dimensions(vocabulary, UNIT, 1, 1, hidden_width(UNIT, gated), context_length, tied=True)
-
-
-def head_width(width: int) -> int:
-    return 128 if width >= 1024 else 64
+def _smallest(build: Build, vocabulary: int, context_length: int, gated: bool) -> int:
+    least = Dimensions(vocabulary, UNIT, 1, 1, hidden_width(UNIT, gated), context_length, tied=True)
+    return _count(build, least)
 
 
 def hidden_width(width: int, gated: bool) -> int:

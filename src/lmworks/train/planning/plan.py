@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from lmworks.config_checks import positive
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.planning.communication import communication_bytes
@@ -75,10 +76,8 @@ class PlanConfig:
     layout: Layout = field(default_factory=Layout)
 
     def __post_init__(self) -> None:
-        for name in ("flops", "hours", "budget", "params", "tokens", "price"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {value}")
+        positive(flops=self.flops, hours=self.hours, budget=self.budget)
+        positive(params=self.params, tokens=self.tokens, price=self.price)
         if sum(value is not None for value in (self.flops, self.hours, self.budget)) > 1:
             raise ValueError("flops, hours and budget all say how much to spend: give one of them")
         if self.budget is not None and self.price is None:

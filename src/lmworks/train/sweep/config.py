@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lmworks.config_checks import positive, within
 from lmworks.train.config import PretrainConfig, TrainConfig
 
 LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is predicted from them
@@ -48,10 +49,9 @@ class SweepConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(precision="bfloat16"))
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "flops", "smallest", "largest", "epochs"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {value:g}")
+        positive(minutes=self.minutes, flops=self.flops, epochs=self.epochs)
+        positive(smallest=self.smallest, largest=self.largest)
+        within(1.2, 10, factor=self.factor)
         if (self.minutes is None) == (self.flops is None):
             raise ValueError("turn one dial: set minutes (of all runs, on this machine) or flops (of all runs)")
         if min(self.sizes, self.lengths) < 2 or self.sizes * self.lengths < LEAST_RUNS:
@@ -63,8 +63,6 @@ class SweepConfig:
             raise ValueError("set both smallest and largest, or neither: the dial then says them")
         if self.smallest is not None and self.largest is not None and self.largest < 1.2 * self.smallest:
             raise ValueError(f"largest must be well above smallest, got {self.largest:,} and {self.smallest:,}")
-        if not 1.2 <= self.factor <= 10:
-            raise ValueError(f"factor must lie between 1.2 and 10, got {self.factor:g}")
         if self.train.parallel.devices > 1:
             raise ValueError("a sweep trains one small model after the other, on one process: leave train.parallel out")
         self.run(self.smallest or 1, 1)  # checks what a run has in common with any other

@@ -216,8 +216,8 @@ STAGES: dict[str, Stage] = {
             "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
         ),
         libraries=("matplotlib", "numpy", "scipy", "tokenizers", "torch"),
-        sources="lmworks.train.sweep.stage:outside_digest",
-        check="lmworks.train.sweep.stage:check",
+        sources="lmworks.train.train_stages:outside_digest",
+        check="lmworks.train.train_stages:check",
     ),
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",

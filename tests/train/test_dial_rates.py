@@ -130,7 +130,7 @@ def test_the_rate_of_short_runs_is_bounded():
 def test_what_was_derived_is_what_trains(optimizer, schedule, tmp_path, monkeypatch):
     seen = []
 
-    def trained(checkpoint, loader, held_out, settings, context):
+    def trained(checkpoint, objective, loader, held_out, settings, context):
         seen.append(settings)
         return StageResult()
 

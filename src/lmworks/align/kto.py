@@ -22,7 +22,7 @@ from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
-from lmworks.train.objectives.objective import Objective, select_rows, to_device
+from lmworks.train.objectives.objective import Objective, micro_batches, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
 BASELINE = "baseline"  # the column with z0, the same in a whole step
@@ -63,7 +63,7 @@ def with_baseline(
     """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`. A forward has
     `micro_batch` rows, as those of the loss and of the reference; by default a batch."""
     ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
-    for batch in (piece for whole in batches for piece in _pieces(whole, micro_batch or len(whole))):
+    for batch in (piece for whole in batches for piece in micro_batches(whole, micro_batch or len(whole))):
         mismatched = to_device(_part(batch, 1), model.tokens.device)
         policy = completion_sums(model, sequences_of(mismatched)).double()
         ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
@@ -119,10 +119,6 @@ class KTO(Objective[GroupBatch]):
         metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
         metrics["log_ratio_chosen"] = (chosen / sequences.mask[:, 1:].sum(-1)).sum()
         return {"kto": Loss(loss, len(examples), metrics)}
-
-
-def _pieces(batch: GroupBatch, size: int) -> list[GroupBatch]:
-    return [select_rows(batch, slice(start, start + size)) for start in range(0, len(batch), size)]
 
 
 def _part(batch: GroupBatch, number: int) -> GroupBatch:

@@ -1,6 +1,6 @@
 """Log-probabilities of completions under a policy or a reference: what every method of alignment is made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,9 @@ from lmworks.model.masks import SharedPrefix
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
-from lmworks.train.objectives.objective import select_rows, to_device
+from lmworks.train.objectives.objective import TOGETHER, rows_by_length, select_rows, to_device
 from lmworks.train.parallel.ranks import ALONE, Ranks
 
-_TOGETHER = 4096  # padded tokens of a forward: sequences of nearly one length, so that little of it is padding
 _ROWS = 16  # of which the reference's log-probabilities are computed together
 
 
@@ -116,7 +115,7 @@ def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
     learned = isinstance(model.config.embedding.positions, Learned)
     if stack is None or learned or not stack.shares_prefixes(model.tokens):
         hidden = model.tokens.new_zeros(*ids.shape, model.tokens.shape[1])
-        for rows, longest in _by_length(sequences.lengths):
+        for rows, longest in rows_by_length(sequences.lengths):
             hidden[rows, :longest] = model.hidden(ids[rows, :longest])
         return hidden[at]
     places = torch.arange(ids.shape[1], device=ids.device)
@@ -126,8 +125,8 @@ def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
     same = torch.cat((same.new_zeros(1), same))  # (rows,): with the prompt of the row before
     tokens = (end - prompt * same).cumsum(0)
     found = [model.tokens.new_zeros(0, model.tokens.shape[1])]
-    for number in (tokens // _TOGETHER).unique():
-        rows = tokens // _TOGETHER == number
+    for number in (tokens // TOGETHER).unique():
+        rows = tokens // TOGETHER == number
         (row, positions, texts, branches), place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
         if row.numel():
             hidden = model.hidden(row, positions=positions, rule=SharedPrefix(texts, branches))[0]  # (tokens, width)
@@ -152,17 +151,6 @@ def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tenso
     for part, values in zip(packed, (ids, columns, first[:, None], branches), strict=True):
         part[place[real]] = values.expand_as(ids)[real]
     return packed[:, None], place
-
-
-def _by_length(real: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Numbers of sequences of nearly one length, the longest first, and how long the longest of them is."""
-    lengths, order = real.sort(descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        longest = max(int(lengths[start]), 2)
-        rows = order[start : start + max(_TOGETHER // longest, 1)]
-        yield rows, longest
-        start += len(rows)
 
 
 @torch.no_grad()

@@ -34,9 +34,7 @@ def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> C
     signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
 
     def validation() -> Validation:
-        shown = batches
-        if isinstance(objective, KTO):
-            shown = with_baseline(run.model, batches)
+        shown = with_baseline(run.model, batches) if isinstance(objective, KTO) else batches
         return validate(run.model, objective, shown, 1, None, run.device, signature)
 
     return validation

@@ -27,7 +27,7 @@ from lmworks.compress.weight_grid import Grid, fit_grid
 from lmworks.kernels.weight_formats import Quantised
 from lmworks.model.transformer import Transformer, sharing_copy
 from lmworks.train.run import Run
-from lmworks.train.train_stages import tune
+from lmworks.train.train_stages import finetune
 
 
 class RoundedLinear(nn.Linear):
@@ -96,7 +96,8 @@ def lsq(config: LSQConfig, context: StageContext) -> StageResult:
     errors as of `train.finetune`."""
     settings = replace(config.tune, base=config.base)
     load_base(config, context)  # whose errors come before any work
-    return tune(settings, context, adapt=partial(rounded_model, config=config.grid), deliver=partial(_deliver, config))
+    adapt, deliver = partial(rounded_model, config=config.grid), partial(_deliver, config)
+    return finetune(settings, context, adapt, deliver)
 
 
 def _deliver(config: LSQConfig, run: Run, trained: Mapping[str, Tensor], folder: Path) -> None:

@@ -56,6 +56,7 @@ from lmworks.train.planning.measured_throughput import kept_calibration, measure
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import NOT_HELD_OUT, curve_section, dial_section, doubt_of_steps
+from lmworks.train.sweep.config import SweepConfig
 
 Adapt = Callable[[Transformer], Transformer]  # gives the model to train, see `Run.adapt`
 Deliver = Callable[[Run, Mapping[str, Tensor], Path], None]  # writes a new folder, given what `Run.trained` gave
@@ -94,19 +95,15 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     return replace(result, sections=(dial_section(derived, config), *result.sections))
 
 
-def finetune(config: FinetuneConfig, context: StageContext) -> StageResult:
-    """The checkpoint of one input, or `config.base`, goes on with other shards. ValueError for shards of another
-    vocabulary than the checkpoint's."""
-    return tune(config, context)
-
-
-def tune(
+def finetune(
     config: FinetuneConfig,
     context: StageContext,
     adapt: Adapt | None = None,
     deliver: Deliver | None = None,
 ) -> StageResult:
-    """`finetune` of what `adapt` makes of the model, and `deliver` of the run."""
+    """The checkpoint of one input, or `config.base`, goes on with other shards; `adapt` and `deliver` take the place of
+    what the method makes of the model and of the run. ValueError for shards of another vocabulary than the
+    checkpoint's."""
     shards, held_out = find_shards(context)
     longest = _longest_conversation(shards | held_out, config.length)
     checkpoint = _load_base(config, context)
@@ -184,10 +181,10 @@ def derived_finetune(
     return from_mapping(type(config), settings), tuple(map(tuple, reasons))
 
 
-def check(config: PretrainConfig | FinetuneConfig, base: Path) -> None:
+def check(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> None:
     """Before any stage runs: LookupError or FileNotFoundError when the base, or the tokenizer, is not there."""
     match config:
-        case PretrainConfig(tokenizer=name) if name:
+        case PretrainConfig(tokenizer=name) | SweepConfig(tokenizer=name) if name:
             locate_tokenizer(name, base)
         case FinetuneConfig(base=name) if name:
             _check_mergeable(located(name, base))
@@ -198,10 +195,10 @@ def _check_mergeable(base: Path) -> None:
         raise ValueError(f"{base}: a prefix or bottlenecks cannot be merged, to go on from there: name their base")
 
 
-def outside_digest(config: PretrainConfig | FinetuneConfig, base: Path) -> str:
+def outside_digest(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> str:
     """SHA-256 of what no input records: the tokenizer named, or the base's files."""
     match config:
-        case PretrainConfig(tokenizer=name) if name:
+        case PretrainConfig(tokenizer=name) | SweepConfig(tokenizer=name) if name:
             found = find_tokenizer(name, base)
             return hash_json([found.tokenizer.hash, own_chat_template(found.path)])
         case FinetuneConfig(base=name) if name:

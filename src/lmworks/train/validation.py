@@ -15,7 +15,7 @@ from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import bootstrap_interval, ratio_score
 from lmworks.statistics.scores import interval_score
 from lmworks.train.losses import metric_names, reported
-from lmworks.train.objectives.objective import Objective, count_rows, select_rows, to_device
+from lmworks.train.objectives.objective import Objective, count_rows, micro_batches, to_device
 
 _VERSION = 1  # of the measurement, for the signature
 
@@ -63,10 +63,8 @@ def validate(
     texts: list[int | None] = []  # bytes of text of each part
     for batch in batches:
         examples = objective.examples(batch, seed=0)  # the same corruption at every validation
-        rows = count_rows(examples)
-        size = micro_batch or max(rows, 1)  # an objective may find nothing to ask in a batch
-        for start in range(0, rows, size):
-            piece = select_rows(examples, slice(start, start + size))
+        rows = count_rows(examples)  # none where an objective finds nothing to ask in a batch
+        for piece in micro_batches(examples, micro_batch or rows) if rows else ():
             parts.append(sums_of(model, objective, to_device(piece, device)) if loss_sums is None else loss_sums(piece))
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
     keys = list(parts[0]) if parts else []

@@ -5,7 +5,7 @@ reranker   -log σ(s) of a passage that answers, -log σ(-s) of one that does no
 verifier   -log p(label)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,7 @@ from lmworks.data.token_groups import GroupBatch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.cross_encoder_rows import Task
-from lmworks.train.objectives.objective import Objective
-
-_TOGETHER = 4096  # padded tokens of a forward: pairs of nearly one length, so that little of it is padding
+from lmworks.train.objectives.objective import Objective, rows_by_length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +48,7 @@ class CrossEncoding(Objective[PairExamples]):
         ids, mask = examples.ids[present], examples.attention_mask[present]  # (pairs, length)
         columns = {name: values[present] for name, values in examples.columns.items()}  # (pairs,)
         losses, right = [], []
-        for rows, longest in _by_length(mask):
+        for rows, longest in rows_by_length(mask.sum(-1)):
             kept = mask[rows, :longest]
             output = model(ids[rows, :longest], attention_mask=kept).float()
             loss, correct = self._loss(output, kept, {name: values[rows] for name, values in columns.items()})
@@ -72,14 +70,3 @@ class CrossEncoding(Objective[PairExamples]):
             return nats, (score > 0) == (columns["label"] > 0)
         wanted = columns["label"].long()
         return F.cross_entropy(output, wanted, reduction="none"), output.argmax(-1) == wanted
-
-
-def _by_length(mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Numbers of rows of nearly one length, and the longest one."""
-    lengths, order = mask.sum(-1).sort(descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        longest = int(lengths[start])
-        rows = order[start : start + max(_TOGETHER // longest, 1)]
-        yield rows, longest
-        start += len(rows)

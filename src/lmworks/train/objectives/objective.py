@@ -1,7 +1,7 @@
 """The protocol of an objective, and functions on its examples, whatever they hold."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, token_cross_entropy
 
 Examples = TypeVar("Examples")
+TOGETHER = 4096  # padded tokens of a forward, where rows are sorted by their lengths
 
 
 class Objective(Protocol[Examples]):
@@ -134,12 +135,32 @@ def select_rows(examples: Examples, rows: slice | Tensor) -> Examples:
     return _map(examples, lambda tensor: tensor[rows])
 
 
+def micro_batches(examples: Examples, size: int) -> list[Examples]:
+    """The examples in parts of at most `size` rows, at least one."""
+    rows = count_rows(examples)
+    if size >= rows:
+        return [examples]
+    return [select_rows(examples, slice(start, start + size)) for start in range(0, rows, size)]
+
+
 def count_rows(examples: Any) -> int:
     return next(len(value) for field in fields(examples) if (value := getattr(examples, field.name)) is not None)
 
 
 def to_device(examples: Examples, device: torch.device | str) -> Examples:
     return _map(examples, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def rows_by_length(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Numbers of rows of nearly one length, the longest first, and how long the longest of them is, at least 2, for
+    forwards of `TOGETHER` tokens, few of which are padding. `lengths` (rows,) int64."""
+    descending, order = lengths.sort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        longest = max(int(descending[start]), 2)
+        rows = order[start : start + max(TOGETHER // longest, 1)]
+        yield rows, longest
+        start += len(rows)
 
 
 def _map(examples: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -99,13 +99,10 @@ def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:
                 f"{name} is {getattr(law.law, name):.3g}, steeper than any law of language: the loss hardly depends on "
                 f"the {varied} but for the fewest, so that more minutes or {wanted} are needed"
             )
-    if _width(law.intervals["exponent"]) > 0.5:
+    exponent = law.intervals["exponent"]
+    if exponent.high - exponent.low > 0.5:
         found.append("the interval of the exponent is wider than 0.5: how to divide a budget is not known yet")
     return found
-
-
-def _width(interval: Interval) -> float:
-    return interval.high - interval.low
 
 
 def find(runs: Sequence[Trained], resamples: int = RESAMPLES) -> Findings:

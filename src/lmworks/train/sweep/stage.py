@@ -13,7 +13,6 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
-from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.progress import Report
 from lmworks.records import Unscored
 from lmworks.train.dial import MEASURED_SEQUENCES
@@ -58,7 +57,8 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
         write_law(context.output / LAW, findings.law, source, doubted, tokenizer.vocabulary_size)
     shutil.copytree(context.work / LOGS, context.output / LOGS)
     times = {f"{LOGS}/{run.name}.jsonl": None for run in runs}
-    digests = {RUNS: hash_json([_without_times(run) for run in runs]), **times}
+    lasting = [{key: value for key, value in to_mapping(run).items() if not key.endswith("seconds")} for run in runs]
+    digests = {RUNS: hash_json(lasting), **times}
     return StageResult(metrics=_metrics(runs, findings), sections=tuple(report), digests=digests)
 
 
@@ -73,20 +73,6 @@ def plan(config: SweepConfig, context: StageContext) -> Ladder:
         return _measured(model, config.length, dtype).seconds(count_parameters(model), tokens, batch_tokens)
 
     return plan_ladder(config, tokenizer.vocabulary_size, tokens_of(shards), seconds)
-
-
-def check(config: SweepConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError when the tokenizer is not there."""
-    if config.tokenizer:
-        locate_tokenizer(config.tokenizer, base)
-
-
-def outside_digest(config: SweepConfig, base: Path) -> str:
-    """SHA-256 of what no input records: the tokenizer named."""
-    if not config.tokenizer:
-        return ""
-    found = find_tokenizer(config.tokenizer, base)
-    return hash_json([found.tokenizer.hash, own_chat_template(found.path)])
 
 
 @cache  # what was disturbed while it was measured is not kept on the disk, and yet is one number in one process
@@ -172,10 +158,6 @@ class _Progress:
             here = max(here, self.kept + 1)
         prefix = f"run {number + 1} of {len(self.parts)}"
         self.report(here, round(sum(self.parts)), self.unit, self.kept, f"{prefix} · {note}" if note else prefix)
-
-
-def _without_times(run: Trained) -> dict[str, Any]:
-    return {name: value for name, value in to_mapping(run).items() if not name.endswith("seconds")}
 
 
 def _metrics(runs: Sequence[Trained], findings: Findings) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """The report of a sweep: its plan, its runs, the law, how well the law predicts, and a plot of all of it."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lmworks.records import Unscored
-from lmworks.report import Figure, Section, Table
+from lmworks.report import Figure, Section, Table, as_svg
 from lmworks.train.planning.scaling_law_fit import FittedLaw, FittedPowerLaw, HeldOut
 from lmworks.train.planning.units import readable_hours, short
 from lmworks.train.sweep.findings import Findings, Trained, doubts
@@ -174,7 +173,6 @@ def _approaches_section(findings: Findings) -> Section:
 
 def _draw(runs: Sequence[Trained], findings: Findings) -> str:
     """Two panels as SVG, the same for the same runs."""
-    import matplotlib
     from matplotlib.figure import Figure as Drawing
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -209,10 +207,7 @@ def _draw(runs: Sequence[Trained], findings: Findings) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e0e1e6", linewidth=0.6)
         axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "lmworks", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    return as_svg(figure)
 
 
 def _mark(axes: Any, place: float, held_out: HeldOut) -> None:

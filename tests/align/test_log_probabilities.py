@@ -11,7 +11,7 @@ from lmworks.align.log_probabilities import Sequences, completion_log_probabilit
 @pytest.mark.parametrize("together", [4096, 25])
 def test_packed_sequences_are_as_alone(together, monkeypatch):
     """By values, and by gradients with one weight for each token."""
-    monkeypatch.setattr(log_probabilities, "_TOGETHER", together)
+    monkeypatch.setattr(log_probabilities, "TOGETHER", together)
     model, draw = tiny_llama().model, torch.Generator().manual_seed(0)
     ids = torch.randint(0, 250, (7, 30), generator=draw)
     ids[1:3, :9], ids[4, :5] = ids[0, :9], ids[3, :5]

@@ -45,3 +45,15 @@ def test_outcomes_leave_with_the_interactions_of_their_time(location):
         log.append("outcomes", [CLICK, {**CLICK, "time": 9.0}]).result(20)
         log.prune(5.0)
         assert log.reader.rows("outcomes", "time") == [(9.0,)]
+
+
+def test_assignments_leave_too_unless_their_experiment_runs(location):
+    with Log(location) as log:
+        for number, (name, kinds) in enumerate({"runs": ("started", "ramped"), "over": ("started", "stopped")}.items()):
+            whom = {"experiment": name, "unit": "u", "arm": "A", "probability": 0.5}
+            log.append("assignments", [{**whom, "time": 1.0}, {**whom, "unit": "v", "time": 9.0}])
+            for kind in kinds:
+                log.append("experiment_events", [{"experiment": name, "kind": kind, "time": 2.0 + number}])
+        log.prune(5.0)
+        kept = log.reader.rows("assignments", "experiment, time", "1 = 1 ORDER BY experiment, time")
+    assert kept == [("over", 9.0), ("runs", 1.0), ("runs", 9.0)]

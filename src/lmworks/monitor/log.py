@@ -282,7 +282,8 @@ class Log:
         return self._writer.execute((change(table, self._redactor.row(changes), where, values),))
 
     def prune(self, before: float) -> int:
-        """Delete all interactions that began before a time, with their feedback, and outcomes; how many they were.
+        """Delete all interactions that began before a time, with their feedback, and outcomes and assignments of before
+        it, but those of experiments that run; how many interactions they were.
 
         Returns when the files hold nothing of them any more. Recording goes on meanwhile.
         """

@@ -16,8 +16,8 @@ from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.filter import MAX_WORD, words_of
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
+    DELETE_BESIDE,
     DELETE_OLDEST,
-    DELETE_OUTCOMES,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
@@ -91,8 +91,10 @@ class PostgresStore:
 
     def delete(self, before: float, limit: int) -> int:
         with self._transaction() as cursor:
-            cursor.execute(_sql(DELETE_OUTCOMES), (before,))
-            return cursor.execute(_sql(DELETE_OLDEST), (before, limit)).rowcount
+            deleted = cursor.execute(_sql(DELETE_OLDEST), (before, limit)).rowcount
+            for statement in DELETE_BESIDE if deleted < limit else ():
+                cursor.execute(_sql(statement), (before,))
+            return deleted
 
     def purge(self) -> bool:
         """Frees the deleted rows' space; when it is overwritten is up to the server."""

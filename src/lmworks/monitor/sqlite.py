@@ -21,8 +21,8 @@ from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.rows import EncodedInteraction, encode_feedback
 from lmworks.monitor.store import (
+    DELETE_BESIDE,
     DELETE_OLDEST,
-    DELETE_OUTCOMES,
     HAS_INTERACTION,
     INSERT_FEEDBACK,
     INSERT_INTERACTION,
@@ -99,8 +99,10 @@ class SqliteStore:
 
     def delete(self, before: float, limit: int) -> int:
         with self._transaction() as connection:
-            connection.execute(DELETE_OUTCOMES, (before,))
-            return connection.execute(DELETE_OLDEST, (before, limit)).rowcount
+            deleted = connection.execute(DELETE_OLDEST, (before, limit)).rowcount
+            for statement in DELETE_BESIDE if deleted < limit else ():
+                connection.execute(statement, (before,))
+            return deleted
 
     def purge(self) -> bool:
         """Deleted pages are overwritten when they are freed; what is left is their older copies in the WAL file."""

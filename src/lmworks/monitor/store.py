@@ -64,7 +64,13 @@ SUMMARISE_FEEDBACK = (
 DELETE_OLDEST = (
     "DELETE FROM interactions WHERE key IN (SELECT key FROM interactions WHERE time < ? ORDER BY time LIMIT ?)"
 )
-DELETE_OUTCOMES = "DELETE FROM outcomes WHERE time < ?"
+# What goes with the interactions of its time. An experiment that runs keeps whom it assigned.
+DELETE_BESIDE = (
+    "DELETE FROM outcomes WHERE time < ?",
+    "DELETE FROM assignments WHERE time < ? AND experiment NOT IN (SELECT e.experiment FROM experiment_events e "
+    "WHERE e.kind IN ('started', 'ramped') AND NOT EXISTS "
+    "(SELECT 1 FROM experiment_events later WHERE later.experiment = e.experiment AND later.key > e.key))",
+)
 
 
 class UnusableLogError(ValueError):
@@ -87,7 +93,8 @@ class Store(Protocol):
         ...
 
     def delete(self, before: float, limit: int) -> int:
-        """Delete at most `limit` interactions older than a time, the oldest first, with their feedback; how many."""
+        """Delete at most `limit` interactions older than a time, the oldest first, with their feedback, and behind the
+        last of them what else there is of that time; how many."""
         ...
 
     def purge(self) -> bool:

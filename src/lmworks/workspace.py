@@ -93,16 +93,21 @@ def log_config(workspace: Path) -> LogConfig:
     return read_current(workspace).log if (workspace / CURRENT).exists() else LogConfig()
 
 
+def log_location(workspace: Path, config: LogConfig) -> Path | str:
+    """`log.sqlite` of a workspace, unless the recipe's `[log]` names another place."""
+    return config.location or workspace / LOG
+
+
 def open_log(workspace: Path, config: LogConfig | None = None) -> Log:
-    """The log of a workspace, for recording: `log.sqlite` in it, unless the recipe's `[log]` names another place."""
+    """The log of a workspace, for recording."""
     config = log_config(workspace) if config is None else config
-    return Log(config.location or workspace / LOG, config)
+    return Log(log_location(workspace, config), config)
 
 
 def read_log(workspace: Path) -> Reader:
     """The log of a workspace, for reading; FileNotFoundError when nothing was logged there yet."""
     config = log_config(workspace)
-    return Reader.open(config.location or workspace / LOG, config)
+    return Reader.open(log_location(workspace, config), config)
 
 
 def read_interaction(workspace: Path, identifier: str) -> Interaction:

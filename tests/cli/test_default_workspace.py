@@ -5,6 +5,9 @@ import shutil
 import pytest
 
 from lmworks.cli.options import remember, resolve_workspace
+from lmworks.cli.serve_command import serve_workspace
+from lmworks.serve import server
+from lmworks.serve.config import ServeConfig
 
 
 def test_a_copy_of_a_project_works_in_itself(tmp_path, monkeypatch, capsys):
@@ -24,3 +27,9 @@ def test_a_last_workspace_outside_of_the_folder_is_refused(tmp_path, monkeypatch
     (tmp_path / "two" / ".lmworks" / ".last").write_text(str(tmp_path / "one" / ".lmworks" / "handbook"))
     with pytest.raises(ValueError, match="--workspace"):
         resolve_workspace(None)
+
+
+def test_a_server_says_which_workspace_it_serves(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(server, "run", lambda *_: None)
+    serve_workspace(tmp_path, ServeConfig(), {"tiny": "tiny"})
+    assert str(tmp_path / "log.sqlite") in capsys.readouterr().err

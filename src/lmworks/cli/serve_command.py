@@ -107,10 +107,14 @@ def serve_config(
 def serve_workspace(
     folder: Path, config: "ServeConfig", models: dict[str, str] | None = None, building: Sequence[str] = ()
 ) -> None:
-    """Serve until Ctrl-C; `building` as of `serve.server.run`."""
-    from lmworks.report import shown
+    """Serve until Ctrl-C; `building` as of `serve.server.run`. Says on stderr what is served, and where the log is."""
+    from lmworks.corpus.sources.files import without_password
+    from lmworks.report import harmless, shown
     from lmworks.serve.server import run
+    from lmworks.workspace import log_config, log_location
 
+    location = without_password(str(log_location(folder, log_config(folder))))
+    typer.echo(harmless(f"Serves {folder}, and logs to {location}"), err=True)
     console = new_console()
     run(folder, config, models, lambda line: console.print(shown(line), highlight=False), building)
 

@@ -44,7 +44,7 @@ from lmworks.artefact import (
     write_text,
     writing,
 )
-from lmworks.config import ConfigError, assign, from_mapping, parse_assignment, to_mapping, unknown
+from lmworks.config import ConfigError, assign, assignments, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.corpus.documents import made_folder, stage_folder
 from lmworks.model.download import digest_of_model, located
 from lmworks.progress import stage_progress
@@ -141,14 +141,15 @@ def run_alone(
     out: Path,
     inputs: Sequence[Path],
     models: Sequence[str],
-    overrides: Sequence[str],
+    overrides: Sequence[str] | Mapping[str, Any],
     console: Console | None = None,
     *,
     again: bool = False,
 ) -> StageOutcome:
     """Run one stage without a recipe, into the new folder `out`; `again`: unless that has been made of the same.
 
-    `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its `key=value`s.
+    `inputs` are artefacts that earlier stages made, `models` are `ROLE=NAME`, `overrides` are its settings, as
+    `config.assignments` takes them.
     Raises ConfigError for whatever is wrong with these, `artefact.DamagedError` for an input that was changed since it
     was made, FileExistsError when `out` exists, and `artefact.LockedError` while another process makes it.
     """
@@ -157,8 +158,8 @@ def run_alone(
     if inputs and use == "data.read":
         raise ConfigError((), f"data.read takes no --from: set its sources instead, --set 'sources=[\"{inputs[0]}\"]'")
     mapping: dict[str, Any] = {}
-    for override in overrides:
-        assign(mapping, *parse_assignment(override))
+    for path, value in assignments(overrides):
+        assign(mapping, path, value)
     roles = _roles(use, models)
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
     if not again:

@@ -172,6 +172,13 @@ def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
         return path, value.strip()
 
 
+def assignments(settings: Mapping[str, Any] | Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
+    """Paths and values of `{"chunk.target_tokens": 200}`, or of texts as `parse_assignment` reads them."""
+    if isinstance(settings, Mapping):
+        return [(_dotted(key), value) for key, value in settings.items()]
+    return [parse_assignment(text) for text in settings]
+
+
 def assign(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set a nested key in place, creating the tables on the way; ConfigError when one of them is not a table."""
     for depth, part in enumerate(path[:-1]):

@@ -11,7 +11,7 @@ import lmworks
 from command_line import lmworks as command
 from command_line import refused, run
 from lmworks.artefact import read_manifest
-from lmworks.cli import finetune_command
+from lmworks.commands.finetune import finetune_recipe
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
 from lmworks.train import loop
@@ -98,9 +98,9 @@ def test_that_nothing_is_held_out_and_what_rows_were_read_as_is_said(folder, tin
 
 
 def test_a_setting_is_that_of_one_command_and_its_length_that_of_rows_too(folder, tiny_folder):
-    rows, given = [str(folder / "rows.jsonl")], finetune_command._METHODS["lora"]
+    rows, given = [str(folder / "rows.jsonl")], {"method": {"kind": "lora"}}
     settings = (["method.r=3", "length=64"], ["tokens.length=null"], [])
-    made = [finetune_command._recipe(str(tiny_folder), rows, given, list(each)).stages for each in settings]
+    made = [finetune_recipe(str(tiny_folder), rows, given, list(each)).stages for each in settings]
     assert [stages[-1].config.method.r for stages in made] == [3, None, None]
     assert [stages[0].config.length for stages in made] == [64, None, 2048]
 

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
     from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
     from lmworks.align.rewards import RewardSum, items_of
 
-__getattr__, __all__ = lazy_exports(__name__, __file__)
+__getattr__, __all__ = lazy_exports(__name__, __file__, called=True)

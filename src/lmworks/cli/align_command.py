@@ -2,17 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from lmworks.cli.options import settings_help
-from lmworks.cli.tuned_folder import make_folder, print_next, ways_to_use
-
-if TYPE_CHECKING:
-    from lmworks.recipe import Recipe
-
-Method = Literal["dpo", "simpo", "orpo", "kto", "reward", "grpo", "ppo", "online_dpo"]
+from lmworks.cli.tuned_folder import print_made, ways_to_use
+from lmworks.commands import align as commands
+from lmworks.commands.align import METHOD, Method
+from lmworks.commands.outcome import MINUTES
 
 
 def align(
@@ -21,10 +19,10 @@ def align(
         list[str],
         typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable."),
     ],
-    method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = "dpo",
+    method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = METHOD,
     minutes: Annotated[
         float, typer.Option(help="How long the run may take here, without what is measured before and after it.")
-    ] = 10.0,
+    ] = MINUTES,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
@@ -53,16 +51,16 @@ def align(
     Example: `lmworks align smollm2-135m-instruct --data pairs.jsonl --method dpo --minutes 10 --out polite`, then
     `lmworks serve --model smollm2-135m-instruct --adapter polite=polite`
     """
-    out = out or Path(f"{Path(data[0]).stem}-{method}")
-    recipe = _recipe(model, data, method, minutes, overrides or [])
-    make_folder("align", recipe, out)
+    made = commands.align(model, data, method, minutes, out, settings=overrides or [])
     if method != "reward":
-        print_next(*ways_to_use(model, out))
+        print_made("align", made, *ways_to_use(model, made.folder))
         return
-    print_next(
-        f"  lmworks eval run MODEL --suite TASK.toml --data FOLDER --set reward={shlex.quote(str(out))}",
+    print_made(
+        "align",
+        made,
+        f"  lmworks eval run MODEL --suite TASK.toml --data FOLDER --set reward={shlex.quote(str(made.folder))}",
         '      score answers by it, in a task with metrics = ["reward-model"]',
-        f"  RewardModel(lmworks.load({str(out)!r})).score([(prompt, completion)])",
+        f"  RewardModel(lmworks.load({str(made.folder)!r})).score([(prompt, completion)])",
         "      in Python, of lmworks.generate",
     )
 
@@ -77,16 +75,3 @@ def settings() -> str:
         "chat template:"
     )
     return settings_help(lead, OfflineConfig, OfflineConfig(rows=("DATA",)))
-
-
-def _recipe(model: str, data: list[str], method: str, minutes: float, overrides: list[str]) -> "Recipe":
-    """The one stage. ConfigError for a wrong setting, ValueError for wrong rows."""
-    from lmworks.config import assign, parse_assignment
-    from lmworks.recipe import Recipe, check_stage
-
-    table: dict[str, Any] = {"base": model, "rows": data, "algorithm": {"kind": method}, "minutes": minutes}
-    for override in overrides:
-        assign(table, *parse_assignment(override))
-    online = method in ("grpo", "ppo", "online_dpo")
-    stage = check_stage("aligned", "align.online" if online else "align.offline", table, inputs=[], roles={})
-    return Recipe("align", f"{model}, aligned by {method} on {', '.join(data)}", (stage,), {}, Path.cwd())

@@ -1,39 +1,16 @@
 """The verb `compress`: a model to a smaller one that runs faster, with what it lost measured."""
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from lmworks.cli.options import settings_help
-from lmworks.cli.tuned_folder import make_folder, print_next, ways_to_use
-
-if TYPE_CHECKING:
-    from lmworks.recipe import Recipe
-
-# Method → its stage, and the settings of it that make the method.
-_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rtn": ("compress.quantise", {"method": {"kind": "rtn"}}),
-    "gptq": ("compress.quantise", {"method": {"kind": "gptq"}}),
-    "awq": ("compress.quantise", {"method": {"kind": "awq"}}),
-    "qat": ("compress.lsq", {}),
-    "smoothquant": ("compress.quantise", {"method": {"kind": "smoothquant"}, "grid": {"bits": 8}}),
-    "distil": ("compress.distil", {}),
-    "prune": ("compress.prune", {"method": {"kind": "structured"}}),
-    **{kind: ("compress.prune", {"method": {"kind": kind}}) for kind in ("magnitude", "wanda", "sparsegpt")},
-}
-_PRUNED = {"kv_groups": 0.25, "neurons": 0.35}  # `method.` of prune, where none of `_PARTS` is set
-_PARTS = ("heads", "kv_groups", "neurons", "layers")
-# Settings that make a smaller file, of methods that take no budget.
-_SMALLER = {"prune": "method.neurons or method.layers", "distil": "layers or parameters", "qat": "grid.bits"}
-# Stages that train, on token shards, and where their minutes are set.
-_TRAINED = {"compress.lsq": ("tune", "minutes"), "compress.distil": ("minutes",)}
-_RECOVER = "recover"  # begins a setting of the run in which a pruned model learns from the whole one
-_UNRECOVERED = "unrecovered"  # the pruned model that this run begins with
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_HELD_OUT = 0.2  # of the documents, as in the stages' defaults
+from lmworks.cli.tuned_folder import print_made, ways_to_use
+from lmworks.commands import compress as commands
+from lmworks.commands.compress import METHODS, PRUNED, method_settings
+from lmworks.commands.outcome import MINUTES
 
 
 def compress(
@@ -43,11 +20,11 @@ def compress(
         typer.Option(help="Documents like those the model will read, to calibrate and to measure on; repeatable."),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(_METHODS)}; several are compared, and the best is kept.")
+        list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; several are compared, and the best is kept.")
     ] = None,
     minutes: Annotated[
         float, typer.Option(help="How long a method that trains may take: qat, distil, and prune, to recover.")
-    ] = 10.0,
+    ] = MINUTES,
     budget: Annotated[str | None, typer.Option(help="Most bytes of the file, such as 80MB: mixed precision.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: MODEL-METHOD.")] = None,
     overrides: Annotated[
@@ -78,10 +55,8 @@ def compress(
     Example: `lmworks compress ./my-model --method gptq --data handbook/ --out small`, then
     `lmworks serve --model small`
     """
-    methods = method or ["gptq" if data else "rtn"]
-    out = out or Path(f"{Path(model).name.removesuffix('.gguf')}-{'-'.join(methods)}")
-    make_folder("compress", _recipe(model, data or [], methods, minutes, budget, overrides or []), out)
-    print_next(*ways_to_use(model, out))
+    made = commands.compress(model, data or [], method or [], minutes, budget, out, settings=overrides or [])
+    print_made("compress", made, *ways_to_use(model, made.folder))
 
 
 class CompressCommand(TyperCommand):
@@ -90,7 +65,7 @@ class CompressCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         named = (arg.removeprefix("--method=") for arg in args)
-        self.epilog = _settings(next((name for name in named if name in _METHODS), "gptq"))
+        self.epilog = _settings(next((name for name in named if name in METHODS), "gptq"))
         return super().parse_args(ctx, args)
 
 
@@ -102,9 +77,9 @@ def _settings(method: str) -> str:
     from lmworks.config import from_mapping
     from lmworks.stages import STAGES, resolve
 
-    use, table = _method(method)
+    use, table = method_settings(method)
     if method == "prune":
-        table["method"] |= _PRUNED
+        table["method"] |= PRUNED
     compared: Any = ("compare", CompareConfig, field(default_factory=CompareConfig))
     bases: Any = (resolve(STAGES[use].config),)
     docs = {"__doc__": "compare  Of the comparison."}
@@ -115,105 +90,3 @@ def _settings(method: str) -> str:
         "comparison:"
     )
     return settings_help(lead, config, from_mapping(config, table))
-
-
-def _recipe(
-    model: str, data: list[str], methods: list[str], minutes: float, budget: str | None, overrides: list[str]
-) -> "Recipe":
-    """The stages: documents, their tokens for methods that train, each method, the comparison. ConfigError for a wrong
-    setting."""
-    from lmworks.config import ConfigError, assign, parse_assignment
-    from lmworks.recipe import Recipe, check_stage
-
-    data, rows = _divided(data)
-    limit: dict[str, Any] = {} if budget is None else {"budget": _bytes(budget)}
-    tables: dict[str, tuple[str, dict[str, Any]]] = {name: _method(name) for name in methods}
-    trained = [name for name, (use, _) in tables.items() if use in _TRAINED]
-    assigned = [parse_assignment(override) for override in overrides]
-    recovery: dict[str, Any] = {"minutes": minutes} if "prune" in tables and minutes else {}
-    if not data and (trained or recovery or len(methods) > 1):
-        raise ConfigError(("data",), "methods that train, and several to compare, need documents: name some")
-    others = [name for name, (use, _) in tables.items() if use != "compress.quantise"]
-    if others and budget is not None:
-        ways = [f"{name} by {_SMALLER[name]}" for name in others if name in _SMALLER]
-        small = f"set how small it is ({'; '.join(ways)}), or take gptq" if ways else "take gptq"
-        raise ConfigError(("budget",), f"{', '.join(others)} takes no budget: {small}")
-    for use, table in tables.values():
-        table |= limit | ({} if use == "compress.distil" else {"base": model})
-        table |= {"rows": rows} if rows and use == "compress.quantise" else {}
-        if use in _TRAINED:
-            assign(table, _TRAINED[use], minutes)
-    compared: dict[str, Any] = {"base": model} | limit
-    if "prune" in tables and not any(path[-2:] in [("method", part) for part in _PARTS] for path, _ in assigned):
-        tables["prune"][1]["method"] |= _PRUNED
-    for (first, *rest), value in assigned:
-        named = {"compare": compared, **{name: table for name, (_, table) in tables.items()}}
-        named |= {_RECOVER: recovery} if "prune" in tables else {}
-        for table in [named[first]] if first in named else [table for _, table in tables.values()]:
-            assign(table, rest if first in named else [first, *rest], value)
-
-    def spec(name: str, use: str, table: dict[str, Any], inputs: list[str], key: str) -> None:
-        """Add a stage, whose settings begin with `key`."""
-        stages.append(check_stage(name, use, table, inputs=inputs, roles={"teacher": model}, path=(key,)))
-
-    stages: list[Any] = []
-    if data:
-        spec("texts", "data.read", {"sources": data}, [], "data")
-    for part in ("training", "held_out") if trained or recovery else ():
-        spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"], part)
-    for name, (use, table) in tables.items():
-        whole = _UNRECOVERED if name == "prune" and recovery else name
-        spec(whole, use, table, ["training", "held_out"] if name in trained else ["texts"] if data else [], name)
-        if whole != name:
-            spec(name, "compress.distil", recovery, ["training", "held_out", whole], _RECOVER)
-        elif use == "compress.distil":
-            from lmworks.compress.stage_distil import check_student
-
-            check_student(stages[-1].config, model, Path.cwd())
-    if data:
-        made = [stage.name for stage in stages if stage.use.startswith("compress.")]
-        spec("compared", "compress.compare", compared, ["texts", *made], "compare")
-    models = {"teacher": model} if any(stage.use == "compress.distil" for stage in stages) else {}
-    return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), models, Path.cwd())
-
-
-def _method(name: str) -> tuple[str, dict[str, Any]]:
-    import copy
-
-    from lmworks.config import ConfigError, unknown
-
-    if name not in _METHODS:
-        raise ConfigError(("method",), unknown("method", name, list(_METHODS)))
-    return copy.deepcopy(_METHODS[name])
-
-
-def _divided(sources: list[str]) -> tuple[list[str], list[str]]:
-    """Documents, and files of conversations; ConfigError for a file of other rows, which have no text of their own."""
-    from lmworks.config import ConfigError
-    from lmworks.data.conversations import columns_of, rows_of
-    from lmworks.data.row_formats import trl_columns
-
-    rows = list[str]()
-    for path in map(Path, sources):
-        if path.suffix in (".jsonl", ".parquet") and path.is_file():
-            where, row = next(rows_of(path), ("", {"text": ""}))
-            columns, _ = trl_columns(columns_of(row, where), where)
-            if "messages" in columns or {"prompt", "completion"} <= columns.keys():
-                rows.append(str(path))
-            elif "text" not in columns:
-                raise ConfigError(
-                    ("data",), f"{path} has rows of {', '.join(columns)}: name documents, or rows with a column text"
-                )
-    return [source for source in sources if source not in rows], rows
-
-
-def _bytes(text: str) -> int:
-    """A number of bytes such as 80MB, 1.5GB or 80MiB; ConfigError for anything else."""
-    from lmworks.config import ConfigError
-
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
-    if found is None or found[2] not in _UNITS:
-        raise ConfigError(("budget",), f"a budget is a number of bytes such as 80MB or 1.5GB, got {text!r}")
-    if not found[2] and float(found[1]) < 1000:
-        raise ConfigError(("budget",), f"{text} has no unit, and no file is so small: write it, such as {text}MB")
-    return int(float(found[1]) * _UNITS[found[2]])

@@ -7,9 +7,8 @@ import typer
 from typer.core import TyperGroup
 
 from lmworks.cli import eval_set_command
-from lmworks.cli.options import WORKSPACES, model_or_endpoint, new_console
-
-RUNS = WORKSPACES / "runs"
+from lmworks.cli.options import new_console
+from lmworks.commands import evaluate as commands
 
 DataOption = Annotated[
     Path, typer.Option(help="Folder of the tasks' files; `lmworks eval list` names them.", exists=True, file_okay=False)
@@ -68,32 +67,17 @@ def run(
 
     Example: `lmworks eval smollm2-135m-instruct --suite mmlu --data data --limit 570`
     """
-    import json
-
-    from lmworks.artefact import check_new
-    from lmworks.build import run_alone, stage_sections
     from lmworks.evaluate.results import read_results
     from lmworks.report import print_sections
 
-    name = "-".join([Path(model.rpartition("#")[2]).name, *(Path(one).stem for one in suite)])
-    number = 1
-    while out is None and (RUNS / f"{name}-{number}").exists():
-        number += 1
-    out = out or RUNS / f"{name}-{number}"
-    check_new(out)
     if compare is not None:
         read_results(compare)
-    settings = [f"suite={json.dumps(suite)}", f"data={json.dumps(str(data))}", f"limit={limit}"]
-    settings += [] if shots is None else [f"shots={shots}"]
-    flags = {"allow_code": allow_code, "critique": critique, "skip_missing": skip_missing}
-    settings += [f"{name}=true" for name, chosen in flags.items() if chosen]
+    made = commands.evaluate(model, suite, data, limit, shots, out, skip_missing, allow_code, critique, overrides or [])
     console = new_console()
-    models, endpoint = model_or_endpoint("model", model)
-    outcome = run_alone("evaluate.suite", out, [], models, [*settings, *endpoint, *(overrides or [])], console)
-    print_sections(console, stage_sections(outcome))
-    console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    print_sections(console, made.sections)
+    console.print(f"\nReport: {made.report}", highlight=False, markup=False, soft_wrap=True)
     if compare is not None:
-        _print_comparison(outcome.folder, compare)
+        _print_comparison(made.folder, compare)
 
 
 @app.command("compare")

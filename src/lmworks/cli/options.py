@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from lmworks.commands.outcome import WORKSPACES
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-WORKSPACES = Path(".lmworks")
 CLEANED = WORKSPACES / "clean"  # that which the verbs of `data` mean where none is named
 LAST = ".last"  # the file below it that names the workspace built last
 

@@ -24,4 +24,4 @@ if TYPE_CHECKING:
     from lmworks.compress.stage import prune
     from lmworks.compress.student import keep_layers, new_student
 
-__getattr__, __all__ = lazy_exports(__name__, __file__)
+__getattr__, __all__ = lazy_exports(__name__, __file__, called=True)

@@ -15,4 +15,4 @@ if TYPE_CHECKING:
     from lmworks.evaluate.metric import Item, Metric, Response, score
     from lmworks.evaluate.registry import compute
 
-__getattr__, __all__ = lazy_exports(__name__, __file__)
+__getattr__, __all__ = lazy_exports(__name__, __file__, called=True)

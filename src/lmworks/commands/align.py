@@ -1,0 +1,41 @@
+"""`lmworks.align`: a model and rows that say what is preferred to a better policy or a reward model."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from lmworks.commands.outcome import MINUTES, Data, Outcome, Settings, Source, data_paths, make_folder
+
+Method = Literal["dpo", "simpo", "orpo", "kto", "reward", "grpo", "ppo", "online_dpo"]
+METHOD: Method = "dpo"
+
+
+def align(
+    model: Source,
+    data: Data,
+    method: Method = METHOD,
+    minutes: float = MINUTES,
+    out: Source | None = None,
+    settings: Settings = (),
+) -> Outcome:
+    """Align a model with what rows prefer, as the command `lmworks align` does; the same call goes on after an
+    interruption.
+
+    `data` are rows of the method, such as `{"prompt": "...", "chosen": "...", "rejected": "..."}`, or paths of files
+    with them; the rest is as `lmworks.finetune` takes it. Of the method "reward", the `model` of what is returned
+    scores completions.
+
+    ConfigError for a wrong setting, ValueError for wrong rows, FileExistsError where `out` is of something else.
+    """
+    from lmworks.config import assign, assignments
+    from lmworks.recipe import Recipe, check_stage
+
+    base, files = os.fspath(model), data_paths(data)
+    table: dict[str, Any] = {"base": base, "rows": files, "algorithm": {"kind": method}, "minutes": minutes}
+    for path, value in assignments(settings):
+        assign(table, path, value)
+    online = method in ("grpo", "ppo", "online_dpo")
+    stage = check_stage("aligned", "align.online" if online else "align.offline", table, inputs=[], roles={})
+    description = f"{base}, aligned by {method} on {', '.join(files)}"
+    recipe = Recipe("align", description, (stage,), {}, Path.cwd())
+    return make_folder(recipe, Path(out or f"{Path(files[0]).stem}-{method}"))

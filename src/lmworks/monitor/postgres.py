@@ -12,24 +12,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lmworks.monitor.connection_pool import Pool
-from lmworks.monitor.event_tables import EVENT_TABLES, Statement
+from lmworks.monitor.event_tables import EVENT_TABLES
 from lmworks.monitor.filter import MAX_WORD, words_of
-from lmworks.monitor.rows import EncodedInteraction, encode_feedback
+from lmworks.monitor.rows import EncodedInteraction
 from lmworks.monitor.store import (
-    DELETE_BESIDE,
-    DELETE_OLDEST,
     HAS_INTERACTION,
-    INSERT_FEEDBACK,
     INSERT_INTERACTION,
     SCHEMA_VERSION,
-    SUMMARISE_FEEDBACK,
     TABLES,
     Dialect,
+    Store,
     UnusableLogError,
     fill_added_columns,
     schema_changes,
 )
-from lmworks.records import Feedback
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,11 +46,14 @@ ALTER TABLE interactions ADD COLUMN words TEXT NOT NULL;
 CREATE INDEX interactions_by_word ON interactions USING gin (string_to_array(words, ' '));
 CREATE TABLE log_version (version INTEGER NOT NULL);
 """
-_INSERT = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
 
 
-class PostgresStore:
+class PostgresStore(Store):
     """One connection for the writer thread; a lost one is made anew by the next call."""
+
+    insertion = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
+    # The lock keeps the row until the feedback is there, whoever deletes at the same time.
+    existence = f"{HAS_INTERACTION} FOR UPDATE"
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -67,38 +66,15 @@ class PostgresStore:
                 self._connection.close()
                 raise
 
-    def append(self, rows: Sequence[EncodedInteraction]) -> None:
-        with self._transaction() as cursor:
-            cursor.executemany(_sql(_INSERT), [(_words(row), *row.values) for row in rows])
-            for row in rows:
-                for feedback in row.feedback:
-                    _insert_feedback(cursor, feedback)
+    def sql(self, statement: str) -> bytes:
+        return _sql(statement)
 
-    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
-        with self._transaction() as cursor:
-            known = []
-            for one in feedback:
-                # The lock keeps the row until the feedback is there, whoever deletes at the same time.
-                there = cursor.execute(_sql(f"{HAS_INTERACTION} FOR UPDATE"), (one.interaction,)).fetchone()
-                known.append(there is not None)
-                if there:
-                    _insert_feedback(cursor, one)
-            return known
-
-    def execute(self, statements: Sequence[Statement]) -> list[int]:
-        with self._transaction() as cursor:
-            return [cursor.execute(_sql(sql), values).rowcount for sql, values in statements]
-
-    def delete(self, before: float, limit: int) -> int:
-        with self._transaction() as cursor:
-            deleted = cursor.execute(_sql(DELETE_OLDEST), (before, limit)).rowcount
-            for statement in DELETE_BESIDE if deleted < limit else ():
-                cursor.execute(_sql(statement), (before,))
-            return deleted
+    def values(self, row: EncodedInteraction) -> tuple[Any, ...]:
+        return _words(row), *row.values
 
     def purge(self) -> bool:
         """Frees the deleted rows' space; when it is overwritten is up to the server."""
-        with self._transaction(autocommit=True) as cursor:
+        with self.transaction(autocommit=True) as cursor:
             cursor.execute("VACUUM interactions, feedback")
         return True
 
@@ -107,7 +83,7 @@ class PostgresStore:
 
     def key(self) -> bytes:
         """In a table of its own, so that all servers have the same one; nobody but who makes it may read it."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if cursor.execute(_sql(_HAS_KEY)).fetchone() == (None,):
                 cursor.execute("CREATE TABLE pseudonym_key (key BYTEA NOT NULL)")
@@ -119,7 +95,7 @@ class PostgresStore:
         self._connection.close()
 
     @contextmanager
-    def _transaction(self, *, autocommit: bool = False) -> "Iterator[psycopg.Cursor]":
+    def transaction(self, *, autocommit: bool = False) -> "Iterator[psycopg.Cursor]":
         if self._connection.closed:
             self._connection = connect(self._psycopg, self._dsn)
             self._connection.execute(f"SET search_path TO {SCHEMA}")
@@ -237,11 +213,6 @@ def _log_version(connection: "psycopg.Connection") -> int:
             "upgrade lmworks, or give the address of another database"
         )
     return version
-
-
-def _insert_feedback(cursor: "psycopg.Cursor", feedback: Feedback) -> None:
-    cursor.execute(_sql(INSERT_FEEDBACK), encode_feedback(feedback))
-    cursor.execute(_sql(SUMMARISE_FEEDBACK), (feedback.interaction,) * 3)
 
 
 def _words(row: EncodedInteraction) -> str:

@@ -18,23 +18,16 @@ from typing import Any
 
 from lmworks.atomic_file import new_file
 from lmworks.monitor.connection_pool import Pool
-from lmworks.monitor.event_tables import EVENT_TABLES, Statement
-from lmworks.monitor.rows import EncodedInteraction, encode_feedback
+from lmworks.monitor.event_tables import EVENT_TABLES
 from lmworks.monitor.store import (
-    DELETE_BESIDE,
-    DELETE_OLDEST,
-    HAS_INTERACTION,
-    INSERT_FEEDBACK,
-    INSERT_INTERACTION,
     SCHEMA_VERSION,
-    SUMMARISE_FEEDBACK,
     TABLES,
     Dialect,
+    Store,
     UnusableLogError,
     fill_added_columns,
     schema_changes,
 )
-from lmworks.records import Feedback
 
 APPLICATION_ID = 0x6C6D776B  # "lmwk", in the header of the file
 # Since 3.42 FTS5 can remove a deleted row's words at once; before, only merging its whole index does.
@@ -53,7 +46,7 @@ END;
 """
 
 
-class SqliteStore:
+class SqliteStore(Store):
     """Made in the thread that opens the log, then used by its writer thread alone.
 
     `busy_seconds` is how long a statement waits for another process that is writing.
@@ -78,32 +71,6 @@ class SqliteStore:
             raise
         self._file = _file(path)
 
-    def append(self, rows: Sequence[EncodedInteraction]) -> None:
-        with self._transaction() as connection:
-            connection.executemany(INSERT_INTERACTION, [row.values for row in rows])
-            for row in rows:
-                for feedback in row.feedback:
-                    _insert_feedback(connection, feedback)
-
-    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
-        with self._transaction() as connection:
-            known = [bool(connection.execute(HAS_INTERACTION, (one.interaction,)).fetchone()) for one in feedback]
-            for one, there in zip(feedback, known, strict=True):
-                if there:
-                    _insert_feedback(connection, one)
-            return known
-
-    def execute(self, statements: Sequence[Statement]) -> list[int]:
-        with self._transaction() as connection:
-            return [connection.execute(*statement).rowcount for statement in statements]
-
-    def delete(self, before: float, limit: int) -> int:
-        with self._transaction() as connection:
-            deleted = connection.execute(DELETE_OLDEST, (before, limit)).rowcount
-            for statement in DELETE_BESIDE if deleted < limit else ():
-                connection.execute(statement, (before,))
-            return deleted
-
     def purge(self) -> bool:
         """Deleted pages are overwritten when they are freed; what is left is their older copies in the WAL file."""
         if not _REMOVES_WORDS:
@@ -120,7 +87,7 @@ class SqliteStore:
 
     def key(self) -> bytes:
         path = key_path(self.path)
-        with self._transaction():  # of two processes one makes it
+        with self.transaction():  # of two processes one makes it
             if not path.exists():
                 with new_file(path) as file:
                     os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
@@ -135,7 +102,7 @@ class SqliteStore:
         connection.execute(f"PRAGMA busy_timeout = {self._busy}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
-        with self._transaction():
+        with self.transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
             version = _log_version(self.path, connection)
             for statement in _statements(schema_changes(version) if version else TABLES + _WORDS + EVENT_TABLES):
@@ -150,7 +117,7 @@ class SqliteStore:
             connection.execute("INSERT INTO words (words, rank) VALUES ('secure-delete', 1)")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         self._refuse_lost()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -210,11 +177,6 @@ class SqliteRows:
             connection.close()
             raise
         return connection
-
-
-def _insert_feedback(connection: sqlite3.Connection, feedback: Feedback) -> None:
-    connection.execute(INSERT_FEEDBACK, encode_feedback(feedback))
-    connection.execute(SUMMARISE_FEEDBACK, (feedback.interaction,) * 3)
 
 
 def key_path(path: Path) -> Path:

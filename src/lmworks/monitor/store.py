@@ -1,14 +1,16 @@
-"""Interface between the log and its database.
+"""Interface between the log and its database, and what both databases do alike.
 
-The statements that both databases share are written once, here and in `log.py`, with `?` for parameters.
+The statements that they share are written once, here and in `log.py`, with `?` for parameters.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lmworks.monitor.event_tables import EVENT_TABLES, Statement
-from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_columns
+from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_columns, encode_feedback
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
@@ -77,39 +79,73 @@ class UnusableLogError(ValueError):
     """A log that cannot be used as asked; the message names the fix."""
 
 
-class Store(Protocol):
+class Store(ABC):
     """The writing side: used by one thread alone."""
+
+    insertion, existence = INSERT_INTERACTION, HAS_INTERACTION
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A cursor, or what has its methods, of a transaction that is committed when the block ends well."""
+
+    @abstractmethod
+    def purge(self) -> bool:
+        """Clear what deleted rows left behind in the files; False when a reader is still in the way."""
+
+    @abstractmethod
+    def transient(self, error: Exception) -> bool:
+        """Whether the same call may succeed a little later."""
+
+    @abstractmethod
+    def key(self) -> bytes:
+        """The key of pseudonyms, kept beside the log where only its owner can read it; made when there is none."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def sql(self, statement: str) -> Any:
+        """A statement with `?` for parameters, as the driver wants it."""
+        return statement
+
+    def values(self, row: EncodedInteraction) -> tuple[Any, ...]:
+        """The parameters of `insertion`."""
+        return row.values
 
     def append(self, rows: Sequence[EncodedInteraction]) -> None:
         """Add rows in one transaction; those whose id is there already are left as they are."""
-        ...
+        with self.transaction() as cursor:
+            cursor.executemany(self.sql(self.insertion), [self.values(row) for row in rows])
+            for row in rows:
+                for feedback in row.feedback:
+                    self._insert_feedback(cursor, feedback)
 
     def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
         """Add feedback in one transaction; False for each whose interaction is not there."""
-        ...
+        with self.transaction() as cursor:
+            known = []
+            for one in feedback:
+                known.append(cursor.execute(self.sql(self.existence), (one.interaction,)).fetchone() is not None)
+                if known[-1]:
+                    self._insert_feedback(cursor, one)
+            return known
 
     def execute(self, statements: Sequence[Statement]) -> list[int]:
         """Run statements in one transaction; how many rows each of them added or changed."""
-        ...
+        with self.transaction() as cursor:
+            return [cursor.execute(self.sql(sql), values).rowcount for sql, values in statements]
 
     def delete(self, before: float, limit: int) -> int:
         """Delete at most `limit` interactions older than a time, the oldest first, with their feedback, and behind the
         last of them what else there is of that time; how many."""
-        ...
+        with self.transaction() as cursor:
+            deleted = cursor.execute(self.sql(DELETE_OLDEST), (before, limit)).rowcount
+            for statement in DELETE_BESIDE if deleted < limit else ():
+                cursor.execute(self.sql(statement), (before,))
+            return deleted
 
-    def purge(self) -> bool:
-        """Clear what deleted rows left behind in the files; False when a reader is still in the way."""
-        ...
-
-    def transient(self, error: Exception) -> bool:
-        """Whether the same call may succeed a little later."""
-        ...
-
-    def key(self) -> bytes:
-        """The key of pseudonyms, kept beside the log where only its owner can read it; made when there is none."""
-        ...
-
-    def close(self) -> None: ...
+    def _insert_feedback(self, cursor: Any, feedback: Feedback) -> None:
+        cursor.execute(self.sql(INSERT_FEEDBACK), encode_feedback(feedback))
+        cursor.execute(self.sql(SUMMARISE_FEEDBACK), (feedback.interaction,) * 3)
 
 
 class Rows(Protocol):

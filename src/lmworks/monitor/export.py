@@ -1,7 +1,8 @@
 """Interactions as a Parquet file: typed columns for numbers and lists, JSON for what is nested."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,34 +34,34 @@ def to_parquet(reader: Reader, path: Path | str, filter: str = "", *, content: b
     Raises FileExistsError when `path` exists (nothing is ever overwritten) and FilterError. The file appears when it is
     complete. Nested values are JSON texts; what is not known (confidence, seed, seconds, parent) is null.
     """
-    import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    batches = _of_interactions(reader, filter) if content else _of_columns(reader, filter)
-    schema = _schema(pyarrow, tuple(_VALUES) if content else _COLUMNS)
-    count = 0
+    schema, count = _schema(content), 0
     with (
         new_file(Path(path)) as temporary,
         ParquetWriter(temporary, schema, compression="zstd") as file,
     ):
-        for columns in batches:
-            file.write_table(pyarrow.table(columns, schema=schema))
-            count += len(columns["id"])
+        for table in _of_interactions(reader, filter, schema) if content else _of_columns(reader, filter, schema):
+            file.write_table(table)
+            count += len(table)
     return count
 
 
-def _of_interactions(reader: Reader, filter: str) -> Iterator[dict[str, Any]]:  # noqa: A002
-    for rows in in_batches(reader.interactions(filter), _ROWS):
-        yield {name: [value(row) for row in rows] for name, value in _VALUES.items()}
-
-
-def _of_columns(reader: Reader, filter: str) -> Iterator[dict[str, Any]]:  # noqa: A002
+def _of_interactions(reader: Reader, filter: str, schema: "pyarrow.Schema") -> Iterator["pyarrow.Table"]:  # noqa: A002
     import pyarrow
 
-    for columns in reader.column_batches(_COLUMNS, filter, _ROWS):
+    for batch in in_batches(reader.interactions(filter), _ROWS):
+        yield pyarrow.Table.from_pylist([_row(interaction) for interaction in batch], schema)
+
+
+def _of_columns(reader: Reader, filter: str, schema: "pyarrow.Schema") -> Iterator["pyarrow.Table"]:  # noqa: A002
+    import pyarrow
+
+    for columns in reader.column_batches(schema.names, filter, _ROWS):
         known = {name: pyarrow.array(columns[name], from_pandas=True) for name in ("confidence", "seconds")}
         thumbs = [value or None for value in columns["thumbs"]]
-        yield {**columns, **known, "thumbs": thumbs, "time": [round(time * 1e6) for time in columns["time"]]}
+        times = [round(time * 1e6) for time in columns["time"]]
+        yield pyarrow.table({**columns, **known, "thumbs": thumbs, "time": times}, schema)
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -70,7 +71,10 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _schema(pa: Any, names: Sequence[str]) -> "pyarrow.Schema":
+def _schema(content: bool) -> "pyarrow.Schema":
+    """The columns and their types; without `content`, those that are read from columns of the log."""
+    import pyarrow as pa
+
     types = {
         "time": pa.timestamp("us", tz="UTC"),
         **dict.fromkeys((*_TEXTS, "question", *_NESTED), pa.string()),
@@ -83,54 +87,25 @@ def _schema(pa: Any, names: Sequence[str]) -> "pyarrow.Schema":
         "output_tokens": pa.int64(),
         "seed": pa.uint64(),
         "confidence": pa.float64(),
-        "seconds": pa.float64(),
         "abstained": pa.bool_(),
+        "seconds": pa.float64(),
         "thumbs": pa.string(),
         "notes": pa.int64(),
     }
-    return pa.schema([(name, types[name]) for name in names])
+    without = {*types} - {*log_columns.NAMES} | {"question", "response"}
+    return pa.schema([(name, kind) for name, kind in types.items() if content or name not in without])
 
 
-def _text(name: str) -> Callable[[Interaction], str | None]:
-    def value(interaction: Interaction) -> str | None:
-        text = getattr(interaction, name)
-        return None if text is None else _unicode(text)
-
-    return value
-
-
-def _nested(name: str) -> Callable[[Interaction], str]:
-    return lambda interaction: json.dumps(to_mapping(getattr(interaction, name)))
-
-
-def _plain(name: str) -> Callable[[Interaction], Any]:
-    return lambda interaction: getattr(interaction, name)
-
-
-def _unicode(text: str) -> str:
-    """Lone surrogates cannot be encoded; they become "?"."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _thumbs(interaction: Interaction) -> str | None:
-    thumbs = [feedback for feedback in interaction.feedback if feedback.kind == "thumbs"]
-    return thumbs[-1].value if thumbs else None
-
-
-_VALUES: dict[str, Callable[[Interaction], Any]] = {
-    "time": lambda interaction: round(interaction.time * 1e6),
-    **{name: _text(name) for name in _TEXTS},
-    "question": lambda interaction: _unicode(question_of(interaction.messages)),
-    **{name: _nested(name) for name in _NESTED},
-    **{
-        name: _plain(name)
-        for name in (
-            *("redacted", "prompt_ids", "token_ids", "token_log_probabilities", "query_embedding"),
-            *("input_tokens", "output_tokens", "seed", "confidence", "abstained"),
-        )
-    },
-    "seconds": lambda interaction: interaction.timings.get("total"),
-    "thumbs": _thumbs,
-    "notes": lambda interaction: sum(feedback.kind == "note" for feedback in interaction.feedback),
-}
-_COLUMNS = tuple(name for name in _VALUES if name in log_columns.NAMES and name not in ("question", "response"))
+def _row(interaction: Interaction) -> dict[str, Any]:
+    thumbs = [feedback.value for feedback in interaction.feedback if feedback.kind == "thumbs"]
+    row = {
+        **{field.name: getattr(interaction, field.name) for field in fields(interaction)},
+        **{name: json.dumps(to_mapping(getattr(interaction, name))) for name in _NESTED},
+        "time": round(interaction.time * 1e6),
+        "question": question_of(interaction.messages),
+        "seconds": interaction.timings.get("total"),
+        "thumbs": thumbs[-1] if thumbs else None,
+        "notes": sum(feedback.kind == "note" for feedback in interaction.feedback),
+    }
+    # Lone surrogates cannot be encoded; they become "?".
+    return row | {n: text.encode("utf-8", "replace").decode() for n, text in row.items() if isinstance(text, str)}

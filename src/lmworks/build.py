@@ -89,8 +89,8 @@ def build(
         configs = {spec.name: spec.config for spec in recipe.stages}
         for spec in recipe.stages:
             _check_outside(spec, recipe.base)
-            if check := STAGES[spec.use].check_inputs:
-                resolve(check)(spec.config, recipe.base, [configs[name] for name in spec.inputs])
+            inputs = [configs[name] for name in spec.inputs]
+            STAGES[spec.use].look_outside("check_inputs", spec.config, recipe.base, inputs)
         later = later_stages(recipe) if answers_first else set()
         outcomes: dict[str, StageOutcome] = {}
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
@@ -129,11 +129,10 @@ def build(
 
 def _check_outside(spec: StageSpec, base: Path) -> None:
     """Check what the stage reads from outside: an error says of which stage of the recipe the setting is."""
-    if check := STAGES[spec.use].check:
-        try:
-            resolve(check)(spec.config, base)
-        except ConfigError as error:
-            raise ConfigError((spec.name, *error.path), error.problem) from error
+    try:
+        STAGES[spec.use].look_outside("check", spec.config, base)
+    except ConfigError as error:
+        raise ConfigError((spec.name, *error.path), error.problem) from error
 
 
 def run_alone(
@@ -372,7 +371,7 @@ def _cache_key(
             "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
             "models": {role: _model_digest(models[role]) for role in stage.roles(models)},
             "libraries": library_versions(stage.libraries),
-            "outside": resolve(stage.sources)(spec.config, base, *kept) if stage.sources else "",
+            "outside": stage.look_outside("outside_digest", spec.config, base, *kept) or "",
         }
     )[:16]
 

@@ -7,6 +7,7 @@ only then; a test compares what it makes of a fixture with what was recorded (te
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
@@ -22,14 +23,19 @@ class Stage:
     libraries: tuple[str, ...] = ()  # installed distributions whose version shapes the result
     models: tuple[str, ...] = ()  # roles of the recipe's models that the stage needs
     optional: tuple[str, ...] = ()  # roles that it uses where the recipe names them
-    sources: str | None = None  # function (config, base) -> digest of what the stage reads from outside
-    kept_hashes: bool = False  # `sources` also takes a file that keeps the hashes of what it read
-    check: str | None = None  # function (config, base) that raises for what is not there, before any stage runs
-    check_inputs: str | None = None  # function (config, base, configs of its inputs) that raises where these do not fit
+    outside: str = ""  # module for what it reads from outside; see `look_outside`
+    kept_hashes: bool = False  # its `outside_digest` also takes a file that keeps the hashes of what it read
 
     def roles(self, models: Collection[str]) -> tuple[str, ...]:
         """The roles among those of `models` that the stage uses."""
         return tuple(role for role in (*self.models, *self.optional) if role in models)
+
+    def look_outside(self, function: str, config: Any, base: Path, *more: Any) -> Any:
+        """The result of a function of the module `outside`, None where it has no such: `outside_digest`, of what is
+        read; `check`, which raises for what is not there, before any stage runs; and `check_inputs`, given the configs
+        of the inputs, too, where these do not fit."""
+        found = getattr(import_module(self.outside), function, None) if self.outside else None
+        return found(config, base, *more) if found else None
 
 
 _OTHER_NAMES = {  # what other libraries call what a stage does, by how the word begins
@@ -51,6 +57,10 @@ ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
 READERS = ("reader", "reranker", "verifier")  # roles of models that read pairs of texts
 
 _DOCUMENTS = "documents, which data.read makes"
+_ATTRIBUTES = "their attributes, which data.annotate and data.perplexity make"
+_SHARDS = "token shards of its vocabulary, which data.tokenize makes"
+_VOCABULARY = "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set"
+_CHECKPOINT = "a checkpoint, which train.pretrain or train.finetune makes; none where base is set"
 _INDEX = "an index, which retrieve.index makes"
 _QUESTIONS = "questions, which ground.questions makes"
 
@@ -64,9 +74,8 @@ STAGES: dict[str, Stage] = {
             *("charset-normalizer", "fastwarc", "pyarrow"),
             *("mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
         ),
-        sources="lmworks.corpus.read.stage:source_digest",
+        outside="lmworks.corpus.read.stage",
         kept_hashes=True,
-        check="lmworks.corpus.read.stage:check",
     ),
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
@@ -75,8 +84,7 @@ STAGES: dict[str, Stage] = {
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(_DOCUMENTS,),
         libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),
-        sources="lmworks.corpus.taggers.stage:outside_digest",
-        check="lmworks.corpus.taggers.stage:check",
+        outside="lmworks.corpus.taggers.stage",
     ),
     "data.duplicates": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
@@ -93,13 +101,11 @@ STAGES: dict[str, Stage] = {
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,
-            "their attributes, which data.annotate and data.perplexity make",
+            _ATTRIBUTES,
             "their duplicates, which data.duplicates makes",
         ),
         libraries=("numpy", "pyarrow"),
-        sources="lmworks.corpus.filtering.stage:outside_digest",
-        check="lmworks.corpus.filtering.stage:check",
-        check_inputs="lmworks.corpus.filtering.stage:check_inputs",
+        outside="lmworks.corpus.filtering.stage",
     ),
     "data.balance": Stage(
         run="lmworks.corpus.balance.stage:balance",
@@ -108,10 +114,10 @@ STAGES: dict[str, Stage] = {
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             _DOCUMENTS,
-            "their attributes, which data.annotate and data.perplexity make; none where no factor asks for any",
+            f"{_ATTRIBUTES}; none where no factor asks for any",
         ),
         libraries=("numpy", "pyarrow"),
-        check_inputs="lmworks.corpus.balance.stage:check_inputs",
+        outside="lmworks.corpus.balance.stage",
     ),
     "data.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",
@@ -124,8 +130,7 @@ STAGES: dict[str, Stage] = {
             "a checkpoint, which train.pretrain or train.finetune makes; none where checkpoint is set",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.generate.perplexity:outside_digest",
-        check="lmworks.generate.perplexity:check",
+        outside="lmworks.generate.perplexity",
     ),
     "tokenizer.bpe": Stage(
         run="lmworks.data.tokenizer_stage:bpe",
@@ -161,8 +166,7 @@ STAGES: dict[str, Stage] = {
             "a vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
         ),
         libraries=("jinja2", "numpy", "tokenizers"),
-        sources="lmworks.model.stage_tokenize:outside_digest",
-        check="lmworks.model.stage_tokenize:check",
+        outside="lmworks.model.stage_tokenize",
     ),
     "embeddings.words": Stage(
         run="lmworks.embeddings.stage:words",
@@ -187,24 +191,19 @@ STAGES: dict[str, Stage] = {
         purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
-            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
+            _VOCABULARY,
         ),
         libraries=("numpy", "tokenizers", "torch"),
-        sources="lmworks.train.train_stages:outside_digest",
-        check="lmworks.train.train_stages:check",
+        outside="lmworks.train.train_stages",
     ),
     "train.finetune": Stage(
         run="lmworks.train.train_stages:finetune",
         config="lmworks.train.config:FinetuneConfig",
         version=8,
         purpose="go on training a checkpoint on other token shards, such as conversations",
-        inputs=(
-            "token shards of its vocabulary, which data.tokenize makes",
-            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
-        ),
+        inputs=(_SHARDS, _CHECKPOINT),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.train.train_stages:outside_digest",
-        check="lmworks.train.train_stages:check",
+        outside="lmworks.train.train_stages",
     ),
     "train.sweep": Stage(
         run="lmworks.train.sweep.stage:sweep",
@@ -213,51 +212,46 @@ STAGES: dict[str, Stage] = {
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",
-            "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
+            _VOCABULARY,
         ),
         libraries=("matplotlib", "numpy", "scipy", "tokenizers", "torch"),
-        sources="lmworks.train.train_stages:outside_digest",
-        check="lmworks.train.train_stages:check",
+        outside="lmworks.train.train_stages",
     ),
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
         config="lmworks.train.embedder_config:EmbedderConfig",
         version=8,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
-        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        inputs=(_CHECKPOINT,),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.train.stage_embedder:outside_digest",
-        check="lmworks.train.stage_embedder:check",
+        outside="lmworks.train.stage_embedder",
     ),
     "train.cross_encoder": Stage(
         run="lmworks.train.stage_cross_encoder:cross_encoder",
         config="lmworks.train.cross_encoder_config:CrossEncoderConfig",
         version=3,
         purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
-        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        inputs=(_CHECKPOINT,),
         libraries=("numpy", "tokenizers", "torch"),
-        sources="lmworks.train.stage_embedder:outside_digest",
-        check="lmworks.train.stage_embedder:check",
+        outside="lmworks.train.stage_embedder",
     ),
     "align.offline": Stage(
         run="lmworks.align.stage_offline:offline",
         config="lmworks.align.config:OfflineConfig",
         version=7,
         purpose="teach a model what people and judges prefer, from rows: DPO",
-        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        inputs=(_CHECKPOINT,),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.align.stage_offline:outside_digest",
-        check="lmworks.align.stage_offline:check",
+        outside="lmworks.align.stage_offline",
     ),
     "align.online": Stage(
         run="lmworks.align.stage_online:online",
         config="lmworks.align.online_config:OnlineConfig",
         version=6,
         purpose="teach a model by rewards of what it says, or by ratings: GRPO and its relatives, PPO, online DPO",
-        inputs=("a checkpoint, which train.pretrain or train.finetune makes; none where base is set",),
+        inputs=(_CHECKPOINT,),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.align.stage_online:outside_digest",
-        check="lmworks.align.stage_online:check",
+        outside="lmworks.align.stage_online",
     ),
     "align.critique_and_revision": Stage(
         run="lmworks.align.critique_and_revision:critique_and_revision",
@@ -266,8 +260,7 @@ STAGES: dict[str, Stage] = {
         purpose="let a model criticise its answers by principles and revise them, as rows to learn from",
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("base",),
-        sources="lmworks.align.critique_and_revision:outside_digest",
-        check="lmworks.align.critique_and_revision:check",
+        outside="lmworks.align.critique_and_revision",
     ),
     "compress.quantise": Stage(
         run="lmworks.compress.stage:quantise",
@@ -275,25 +268,20 @@ STAGES: dict[str, Stage] = {
         version=1,
         purpose="quantise a checkpoint after its training: RTN, GPTQ, AWQ, SmoothQuant, mixed precision under a budget",
         inputs=(
-            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
+            _CHECKPOINT,
             "documents to calibrate on, which data.read makes; none for rtn",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.compress.stage:outside_digest",
-        check="lmworks.compress.stage:check",
+        outside="lmworks.compress.stage",
     ),
     "compress.lsq": Stage(
         run="lmworks.compress.lsq:lsq",
         config="lmworks.compress.config:LSQConfig",
         version=1,
         purpose="quantise a checkpoint by training it with rounded weights and learned scales",
-        inputs=(
-            "token shards of its vocabulary, which data.tokenize makes",
-            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
-        ),
+        inputs=(_SHARDS, _CHECKPOINT),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.compress.stage:outside_digest",
-        check="lmworks.compress.stage:check",
+        outside="lmworks.compress.stage",
     ),
     "compress.compare": Stage(
         run="lmworks.compress.compression_report:compare",
@@ -305,8 +293,7 @@ STAGES: dict[str, Stage] = {
             "the documents that those were calibrated on, of which a share was held out",
         ),
         libraries=("gguf", "matplotlib", "numpy", "tokenizers", "torch"),
-        sources="lmworks.compress.compression_report:outside_digest",
-        check="lmworks.compress.compression_report:check",
+        outside="lmworks.compress.compression_report",
     ),
     "compress.prune": Stage(
         run="lmworks.compress.stage:pruning",
@@ -315,18 +302,17 @@ STAGES: dict[str, Stage] = {
         purpose="take heads, neurons or layers out of a model, or set weights to 0: a smaller or a sparser checkpoint",
         inputs=(
             f"{_DOCUMENTS}, to calibrate on; none for magnitudes",
-            "a checkpoint, which train.pretrain or train.finetune makes; none where base is set",
+            _CHECKPOINT,
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
-        sources="lmworks.compress.stage:outside_digest",
-        check="lmworks.compress.stage:check",
+        outside="lmworks.compress.stage",
     ),
     "compress.teacher": Stage(
         run="lmworks.compress.stage_distil:teacher",
         config="lmworks.compress.distillation_config:TeacherConfig",
         version=1,
         purpose="store what a teacher says to token shards: the likeliest next tokens at each place",
-        inputs=("token shards of its vocabulary, which data.tokenize makes",),
+        inputs=(_SHARDS,),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("teacher",),
     ),
@@ -338,8 +324,7 @@ STAGES: dict[str, Stage] = {
         inputs=(f"{_DOCUMENTS}; none where rows are set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         models=("teacher",),
-        sources="lmworks.compress.teacher_sequences:outside_digest",
-        check="lmworks.compress.teacher_sequences:read_prompts",
+        outside="lmworks.compress.teacher_sequences",
     ),
     "compress.distil": Stage(
         run="lmworks.compress.stage_distil:distil",
@@ -353,8 +338,7 @@ STAGES: dict[str, Stage] = {
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         optional=("teacher",),
-        sources="lmworks.compress.stage:outside_digest",
-        check="lmworks.compress.stage:check",
+        outside="lmworks.compress.stage",
     ),
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
@@ -364,8 +348,7 @@ STAGES: dict[str, Stage] = {
         inputs=("the tasks' files, such as the questions that ground.refusals holds out; none where data is set",),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         optional=("model",),
-        sources="lmworks.evaluate.suite:outside_digest",
-        check="lmworks.evaluate.suite:check",
+        outside="lmworks.evaluate.suite",
     ),
     "evaluate.learned": Stage(
         run="lmworks.evaluate.learned_metric:learned",
@@ -373,8 +356,7 @@ STAGES: dict[str, Stage] = {
         version=2,
         purpose="train a metric on texts that people rated, and measure it on documents that were held out",
         libraries=("numpy", "sacrebleu", "tokenizers", "torch"),
-        sources="lmworks.evaluate.learned_metric:outside_digest",
-        check="lmworks.evaluate.learned_metric:check",
+        outside="lmworks.evaluate.learned_metric",
     ),
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
@@ -384,7 +366,7 @@ STAGES: dict[str, Stage] = {
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),
         models=("embedder",),
-        check="lmworks.retrieve.vector_store:check",
+        outside="lmworks.retrieve.vector_store",
     ),
     "ground.questions": Stage(
         run="lmworks.ground.question_generation:make_questions",
@@ -393,7 +375,7 @@ STAGES: dict[str, Stage] = {
         purpose="load gold questions and make automatic ones from headings and removed sources",
         inputs=(_DOCUMENTS,),
         libraries=("markdown-it-py",),
-        sources="lmworks.ground.question_generation:gold_digest",
+        outside="lmworks.ground.question_generation",
     ),
     "ground.calibrate": Stage(
         run="lmworks.ground.calibration:calibrate",
@@ -423,8 +405,7 @@ STAGES: dict[str, Stage] = {
         inputs=(f"{_QUESTIONS}, and {_INDEX}; none where tasks are set",),
         libraries=("numpy", "scikit-learn", "tokenizers", "torch"),
         models=("base",),
-        sources="lmworks.ground.refusal_rows:outside_digest",
-        check="lmworks.ground.refusal_rows:check",
+        outside="lmworks.ground.refusal_rows",
     ),
     "evaluate.judge": Stage(
         run="lmworks.evaluate.judge_calibration:calibrate_judge",
@@ -433,8 +414,7 @@ STAGES: dict[str, Stage] = {
         purpose="measure how far a judge agrees with people, and what besides quality moves it",
         libraries=("numpy", "scipy", "tokenizers", "torch"),
         optional=("judge",),
-        sources="lmworks.evaluate.judge_calibration:outside_digest",
-        check="lmworks.evaluate.judge_calibration:outside",
+        outside="lmworks.evaluate.judge_calibration",
     ),
 }
 

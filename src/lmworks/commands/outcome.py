@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.model.checkpoint import Checkpoint
-    from lmworks.recipe import Recipe
+    from lmworks.recipe import Recipe, StageSpec
     from lmworks.report import Section
 
 WORKSPACES = Path(".lmworks")
@@ -111,11 +111,10 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
     from lmworks.artefact import REPORT, check_new, publish, write_text
     from lmworks.build import build, sections
     from lmworks.report import to_html
-    from lmworks.stages import STAGES, resolve
+    from lmworks.stages import STAGES
 
     for spec in recipe.stages:
-        if check := STAGES[spec.use].check:  # rows before the base, whose digest is asked for next
-            resolve(check)(spec.config, recipe.base)
+        STAGES[spec.use].look_outside("check", spec.config, recipe.base)  # rows before the base, which is hashed next
     workspace = WORKSPACES / recipe.name / out.name
     asked, digest = workspace / "asked", _digest(recipe)
     if not asked.is_file() or asked.read_text("utf-8") != digest:
@@ -136,7 +135,9 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
 def _digest(recipe: "Recipe") -> str:
     """SHA-256 of all that is asked for: settings, rows, base."""
     from lmworks.artefact import hash_json
-    from lmworks.stages import STAGES, resolve
+    from lmworks.stages import STAGES
 
-    sources = [(spec, STAGES[spec.use].sources) for spec in recipe.stages]
-    return hash_json([[s.name, s.config, resolve(make)(s.config, recipe.base) if make else ""] for s, make in sources])
+    def outside(spec: "StageSpec") -> str:
+        return STAGES[spec.use].look_outside("outside_digest", spec.config, recipe.base) or ""
+
+    return hash_json([[spec.name, spec.config, outside(spec)] for spec in recipe.stages])

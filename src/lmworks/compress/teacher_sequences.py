@@ -25,7 +25,7 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     from lmworks.adapt.adapted_checkpoint import load
     from lmworks.generate.engine import Engine
 
-    given: list[Any] = read_prompts(config, context.base)
+    given: list[Any] = check(config, context.base)
     if not config.rows:
         given = [each for shard in corpus_shards(dict(context.inputs)) for each in shard if each.text.strip()]
     given = given[: config.most or None]
@@ -63,8 +63,8 @@ def _request(given: Document | PromptCompletion, tokenizer: Tokenizer, config: S
     return Request(messages=as_messages(given.prompt, "user"), sampling=sampling)
 
 
-def read_prompts(config: SequencesConfig, base: Path) -> list[Any]:
-    """Rows of any kind, of which the prompts are used, and what is wrong with them is said before any stage runs."""
+def check(config: SequencesConfig, base: Path) -> list[Any]:
+    """The rows, of any kind, whose prompts are used. Before any stage runs: what is wrong with them."""
     return read_preference_rows(conversation_files(config.rows, base, rows="prompts")) if config.rows else []
 
 

@@ -262,19 +262,19 @@ class JudgeConfig:
         return () if self.endpoint else ("judge",)
 
 
-def outside(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
+def check(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
     """The rubric and the rows, before any stage runs; LookupError or ValueError for what cannot be used."""
     by = rubric(base / config.rubric if (base / config.rubric).is_file() else config.rubric)
     return by, read_labelled(base / config.rows, by)
 
 
 def outside_digest(config: JudgeConfig, base: Path) -> str:
-    return hash_json(outside(config, base))
+    return hash_json(check(config, base))
 
 
 def calibrate_judge(config: JudgeConfig, context: StageContext) -> StageResult:
     """Calibrate the model in the role `judge`, or that of the endpoint."""
-    source, (by, rows) = config.endpoint or context.models["judge"], outside(config, context.base)
+    source, (by, rows) = config.endpoint or context.models["judge"], check(config, context.base)
     found = calibrate(Judge(open_engine(source), by, progress=context.progress), rows, config.own)
     write_json(context.output / JUDGE, found)
     return StageResult({"rows": found.n, "useful": found.useful}, (card(found, Path(source).name),))

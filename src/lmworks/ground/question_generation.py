@@ -31,7 +31,7 @@ LEAK = (
 )
 
 
-def gold_digest(config: QuestionsConfig, base: Path) -> str:
+def outside_digest(config: QuestionsConfig, base: Path) -> str:
     """Digest of the files of gold questions, outside of the workspace; FileNotFoundError for a missing one."""
     missing = [str(base / path) for path in config.gold if not (base / path).is_file()]
     if missing:

@@ -12,7 +12,7 @@ import pytest
 
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.document_reader import outside_digest, read_documents
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.records import Document, RejectedRecord
 
@@ -170,23 +170,23 @@ def test_a_source_that_is_not_there_is_an_error_that_names_the_fix(tmp_path: Pat
 def test_the_digest_of_the_sources_follows_names_and_bytes(tmp_path: Path) -> None:
     write(tmp_path, docs__a_dot_md="1")
     config = ReadConfig(sources=("docs",))
-    digests = [source_digest(config, tmp_path)]
+    digests = [outside_digest(config, tmp_path)]
     os.utime(tmp_path / "docs/a.md", (0, 0))
-    assert source_digest(config, tmp_path) == digests[0]  # a date is no content
+    assert outside_digest(config, tmp_path) == digests[0]  # a date is no content
     write(tmp_path, docs___dot_git__one="1", docs__node_modules__one="1")
-    digests.append(source_digest(config, tmp_path))
+    digests.append(outside_digest(config, tmp_path))
     write(tmp_path, docs___dot_git__two="2", docs__node_modules__two="2")
-    assert source_digest(config, tmp_path) == digests.pop()  # nor is what a commit or an installation adds
+    assert outside_digest(config, tmp_path) == digests.pop()  # nor is what a commit or an installation adds
     shutil.rmtree(tmp_path / "docs" / ".git")
     shutil.rmtree(tmp_path / "docs" / "node_modules")
     write(tmp_path, docs__a_dot_md="2")
-    digests.append(source_digest(config, tmp_path))
+    digests.append(outside_digest(config, tmp_path))
     (tmp_path / "docs/a.md").rename(tmp_path / "docs/b.md")
-    digests.append(source_digest(config, tmp_path))
+    digests.append(outside_digest(config, tmp_path))
     write(tmp_path, docs__c_dot_png=b"3")
-    digests.append(source_digest(config, tmp_path))
+    digests.append(outside_digest(config, tmp_path))
     assert len(set(digests)) == 4
-    assert source_digest(ReadConfig(sources=("missing",)), tmp_path)  # reading raises, the digest does not
+    assert outside_digest(ReadConfig(sources=("missing",)), tmp_path)  # reading raises, the digest does not
 
 
 def test_kept_hashes_spare_reading_and_hide_no_change(tmp_path: Path, monkeypatch) -> None:
@@ -199,8 +199,8 @@ def test_kept_hashes_spare_reading_and_hide_no_change(tmp_path: Path, monkeypatc
         """The digest so many seconds later, and how many files were read for it."""
         monkeypatch.setattr(time, "time_ns", lambda: clock() + later * 10**9)
         hashed.clear()
-        found = source_digest(config, tmp_path, tmp_path / "kept.json"), len(hashed)
-        assert found[0] == source_digest(config, tmp_path)
+        found = outside_digest(config, tmp_path, tmp_path / "kept.json"), len(hashed)
+        assert found[0] == outside_digest(config, tmp_path)
         return found
 
     write(tmp_path, docs__a_dot_md="one", docs__b_dot_md="two", docs__c_dot_md="six")

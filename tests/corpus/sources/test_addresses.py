@@ -11,7 +11,7 @@ import pytest
 from container_cases import zipped
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.document_reader import outside_digest, read_documents
 from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files, is_url
@@ -105,10 +105,10 @@ def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path, monkeyp
 
 def test_the_digest_changes_with_the_object(store: str) -> None:
     config = ReadConfig(sources=(f"{store}/deep/c.txt",))
-    before = source_digest(config, Path())
-    assert source_digest(config, Path()) == before
+    before = outside_digest(config, Path())
+    assert outside_digest(config, Path()) == before
     fsspec.filesystem("memory").pipe_file("lmworks-test/deep/c.txt", b"Another text in it.")
-    assert source_digest(config, Path()) != before
+    assert outside_digest(config, Path()) != before
 
 
 def test_an_object_that_is_gone_or_a_dead_line_stops_the_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lmworks.config import ConfigError
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import read_documents, source_digest
+from lmworks.corpus.read.document_reader import outside_digest, read_documents
 from lmworks.corpus.read.stage import check
 from lmworks.corpus.sources import packaged_docs
 from lmworks.corpus.sources.files import NoSourceError
@@ -29,9 +29,9 @@ def test_pages_are_documents_without_their_pictures(tmp_path: Path, monkeypatch:
     assert document.text == "# Grounding\n\nSee [here](b.md), ![that](c.svg).\n"
     assert (document.uri, document.title, document.extractor) == ("lmworks:grounding.md", "Grounding", "markdown")
     assert (document.source, document.licence) == ("lmworks-docs", "Apache-2.0")
-    before = source_digest(CONFIG, tmp_path)
+    before = outside_digest(CONFIG, tmp_path)
     page.write_text("# Other")
-    assert source_digest(CONFIG, tmp_path) != before
+    assert outside_digest(CONFIG, tmp_path) != before
 
 
 def test_a_package_without_pages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_a_package_without_pages_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         list(read_documents(CONFIG))
     with pytest.raises(ConfigError):
         check(CONFIG, tmp_path)
-    source_digest(CONFIG, tmp_path)  # raises nothing, as reading will
+    outside_digest(CONFIG, tmp_path)  # raises nothing, as reading will
 
 
 @pytest.mark.parametrize("source", ["lmworks-docs", *slow("python-docs")])

@@ -116,7 +116,7 @@ def _check_some(config: ReadConfig) -> None:
         )
 
 
-def source_digest(config: ReadConfig, base: Path, kept: Path | None = None) -> str:
+def outside_digest(config: ReadConfig, base: Path, kept: Path | None = None) -> str:
     """SHA-256 of what `read_documents` would read: the names and bytes of the files, and what is left out by rule.
 
     Files whose hashes are in the file `kept` (see `FileHashes`) are not read. A source that does not exist digests as

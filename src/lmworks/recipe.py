@@ -50,33 +50,32 @@ class StageSpec:
     config: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A checked recipe; `stages` are in an order in which they can run. `base` is where relative paths start."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """The tables of a recipe besides its stages, and what names it."""
 
     name: str
-    description: str
-    stages: tuple[StageSpec, ...]
-    models: Mapping[str, str]
-    base: Path
-    question: str = ""
-    log: LogConfig = field(default_factory=LogConfig)
-    writing: WritingConfig = field(default_factory=WritingConfig)
-    serve: Mapping[str, Any] = field(default_factory=dict)  # checked where it is used: `lmworks.serve.config`
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The top level of a recipe file, before its stages are checked one by one."""
-
-    name: str
-    stages: Mapping[str, Mapping[str, Any]]
     description: str = ""
     question: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     log: LogConfig = field(default_factory=LogConfig)
     writing: WritingConfig = field(default_factory=WritingConfig)
-    serve: Mapping[str, Any] = field(default_factory=dict)
+    serve: Mapping[str, Any] = field(default_factory=dict)  # checked where it is used: `lmworks.serve.config`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(_Tables):
+    """A checked recipe; `stages` are in an order in which they can run. `base` is where relative paths start."""
+
+    stages: tuple[StageSpec, ...]
+    base: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File(_Tables):
+    """The top level of a recipe file, before its stages are checked one by one."""
+
+    stages: Mapping[str, Mapping[str, Any]]
 
 
 def packaged() -> dict[str, Path]:
@@ -164,17 +163,8 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise ConfigError(("stages", error.args[1][0], "from"), f"the stages read from each other: {cycle}") from error
-    return Recipe(
-        name=file.name,
-        description=file.description,
-        question=file.question,
-        models=file.models,
-        log=file.log,
-        writing=file.writing,
-        serve=file.serve,
-        stages=tuple(specs[name] for name in order),
-        base=base,
-    )
+    tables = {each.name: getattr(file, each.name) for each in fields(_Tables)}
+    return Recipe(**tables, stages=tuple(specs[name] for name in order), base=base)
 
 
 def making_stage(source: str) -> str | None:

@@ -158,8 +158,27 @@ class Conversation:
 TextOrMessages = str | tuple[Message, ...]
 
 
+class _Conversational:
+    """A row whose prompt, completions and tools go together; ValueError where they do not."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        prompt, tools = (getattr(self, name) for name in ("prompt", "tools"))
+        completions = [getattr(self, name) for name in ("completion", "chosen", "rejected") if hasattr(self, name)]
+        if () in (prompt, *completions):
+            raise ValueError("a prompt and its completions hold a message at least, or are texts")
+        if isinstance(prompt, str) and (tools or not all(isinstance(each, str) for each in completions)):
+            raise ValueError(
+                "a prompt that is a text has completions that are texts, and no tools: write it as messages, "
+                '[{"role": "user", "content": ...}]'
+            )
+        if any(not isinstance(each, str) and each[0].role in ("system", "user") for each in completions):
+            raise ValueError("a completion must begin with the assistant's message: cut the prompt's messages from it")
+
+
 @dataclass(frozen=True, slots=True)
-class PromptCompletion:
+class PromptCompletion(_Conversational):
     """A demonstration: the completion that the prompt should have."""
 
     prompt: TextOrMessages
@@ -167,12 +186,9 @@ class PromptCompletion:
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
 
-    def __post_init__(self) -> None:
-        _check_conversational(self.prompt, (self.completion,), self.tools)
-
 
 @dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(_Conversational):
     """A pair: `chosen` is preferred to `rejected` as completion of `prompt`, by `margin` where it is known."""
 
     prompt: TextOrMessages
@@ -181,9 +197,6 @@ class Preference:
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
     margin: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_conversational(self.prompt, (self.chosen, self.rejected), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +211,7 @@ class TextPair:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledCompletion:
+class LabelledCompletion(_Conversational):
     """Unpaired feedback: `label` says whether the completion is desirable (KTO)."""
 
     prompt: TextOrMessages
@@ -206,9 +219,6 @@ class LabelledCompletion:
     label: bool
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_conversational(self.prompt, (self.completion,), self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,7 @@ class Stepwise:
 
 
 @dataclass(frozen=True, slots=True)
-class Verifiable:
+class Verifiable(_Conversational):
     """A task whose answer a program can check: `verifier` names the check, `answer` is what it compares with, `fields`
     are what else a check reads."""
 
@@ -233,12 +243,9 @@ class Verifiable:
     tools: tuple[Mapping[str, Any], ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _check_conversational(self.prompt, (), self.tools)
-
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(_Conversational):
     """A completion with a number that says how good it is."""
 
     prompt: TextOrMessages
@@ -246,23 +253,6 @@ class Rated:
     rating: float
     provenance: Provenance = Provenance()
     tools: tuple[Mapping[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_conversational(self.prompt, (self.completion,), self.tools)
-
-
-def _check_conversational(
-    prompt: TextOrMessages, completions: tuple[TextOrMessages, ...], tools: tuple[Mapping[str, Any], ...]
-) -> None:
-    if () in (prompt, *completions):
-        raise ValueError("a prompt and its completions hold a message at least, or are texts")
-    if isinstance(prompt, str) and (tools or not all(isinstance(each, str) for each in completions)):
-        raise ValueError(
-            "a prompt that is a text has completions that are texts, and no tools: write it as messages, "
-            '[{"role": "user", "content": ...}]'
-        )
-    if any(not isinstance(each, str) and each[0].role in ("system", "user") for each in completions):
-        raise ValueError("a completion must begin with the assistant's message: cut the prompt's messages from it")
 
 
 @dataclass(frozen=True, slots=True)

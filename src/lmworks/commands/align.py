@@ -37,5 +37,5 @@ def align(
     online = method in ("grpo", "ppo", "online_dpo")
     stage = check_stage("aligned", "align.online" if online else "align.offline", table, inputs=[], roles={})
     description = f"{base}, aligned by {method} on {', '.join(files)}"
-    recipe = Recipe("align", description, (stage,), {}, Path.cwd())
+    recipe = Recipe(name="align", description=description, stages=(stage,), base=Path.cwd())
     return make_folder(recipe, Path(out or f"{Path(files[0]).stem}-{method}"))

@@ -118,7 +118,8 @@ def _recipe(
         made = [stage.name for stage in stages if stage.use.startswith("compress.")]
         spec("compared", "compress.compare", compared, ["texts", *made], "compare")
     models = {"teacher": model} if any(stage.use == "compress.distil" for stage in stages) else {}
-    return Recipe("compress", f"{model}, compressed by {', '.join(methods)}", tuple(stages), models, Path.cwd())
+    description = f"{model}, compressed by {', '.join(methods)}"
+    return Recipe(name="compress", description=description, stages=tuple(stages), models=models, base=Path.cwd())
 
 
 def method_settings(name: str) -> tuple[str, dict[str, Any]]:

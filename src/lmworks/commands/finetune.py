@@ -60,7 +60,7 @@ def finetune_recipe(model: str, data: list[str], given: dict[str, Any], settings
     stages = [check_stage(name, "data.tokenize", table, inputs=[], roles={}) for name, table in parts.items()]
     stages.append(check_stage("tuned", "train.finetune", training, inputs=list(parts), roles={}))
     description = f"{model}, fine-tuned on {', '.join(data)}"
-    return Recipe("finetune", description, tuple(stages), {}, Path.cwd())
+    return Recipe(name="finetune", description=description, stages=tuple(stages), base=Path.cwd())
 
 
 def _share(data: list[str]) -> float:

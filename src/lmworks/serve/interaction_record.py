@@ -17,6 +17,10 @@ from lmworks.tokenizer.tool_calls import Tool
 
 T = TypeVar("T")
 
+_OF_TURN = (  # fields that an interaction takes from its turn as they are
+    *("messages", "tools", "lineage", "conversation", "parent", "unit", "experiment", "arm"),
+    *("prompt", "prompt_parts", "decision"),
+)
 _RETRY_SECONDS = 0.02  # between two tries when the log's queue is full
 
 
@@ -119,24 +123,14 @@ def _interaction(turn: Turn, identifier: str, began: float, error: str) -> Inter
     return Interaction(
         id=identifier,
         time=began,
-        messages=turn.messages,
         response="",
         operation="chat" if turn.messages else "text_completion",
-        tools=turn.tools,
         parameters=to_mapping(turn.sampling),
         error=error,
         timings={"total": time.time() - began},
-        lineage=turn.lineage,
         route=turn.route or turn.model,
-        experiment=turn.experiment,
-        arm=turn.arm,
-        conversation=turn.conversation,
-        parent=turn.parent,
-        unit=turn.unit,
-        prompt=turn.prompt,
-        prompt_parts=turn.prompt_parts,
-        decision=turn.decision,
         seed=turn.sampling.seed,
+        **{name: getattr(turn, name) for name in _OF_TURN},
     )
 
 

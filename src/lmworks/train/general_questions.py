@@ -20,20 +20,22 @@ from lmworks.statistics import difference_score, mean_score
 QUESTIONS = [json.loads(line) for line in Path(__file__).with_name("general_prompts.jsonl").open("rb")]
 _KNOWN, _LOST = 0.5, 0.05  # chances of an answer that a model knew, and of one that is gone
 _HARMLESS = 0.05  # of the mean chance: what another tone may cost
+_TOKENS = 8  # of what a model says in the place of an answer that is gone
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The chance of the right words, and the first that the model would say itself."""
+    """The chance of the right words; where they seem to be gone, the likeliest words in their place."""
 
     chance: float
-    likeliest: str
+    said: str = ""
 
 
 @torch.no_grad()
-def general_answers(model: Transformer, checkpoint: Checkpoint) -> list[Answer]:
+def general_answers(model: Transformer, checkpoint: Checkpoint, before: Sequence[Answer] = ()) -> list[Answer]:
     """The answers to `QUESTIONS` of a causal language model, `model`, asked as the checkpoint's chat template has it,
-    or, where there is none, in their beginnings alone. None where the model's context is too short for them."""
+    or, where there is none, in their beginnings alone. None where the model's context is too short for them. What was
+    known `before` and seems to be gone is asked for in the model's own words."""
     tokenizer, device, rows = checkpoint.required_tokenizer, model.tokens.device, []
     for asked in QUESTIONS:
         said = asked["beginning"] + asked["answer"]
@@ -52,30 +54,44 @@ def general_answers(model: Transformer, checkpoint: Checkpoint) -> list[Answer]:
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(device)
     training = model.training
     hidden, answers = model.eval().hidden(ids), list[Answer]()
-    model.train(training)
     for row, (own, first) in enumerate(rows):
         logits = model.logits(hidden[row, first - 1 : len(own) - 1]).float()  # (answer, vocabulary)
         chances = logits.log_softmax(-1).gather(1, ids[row, first : len(own), None])
-        answers.append(Answer(float(chances.sum().exp()), tokenizer.decode([int(logits[0].argmax())])))
+        answers.append(Answer(float(chances.sum().exp())))
+    for n in [n for n, was in enumerate(before) if was.chance >= _KNOWN and answers[n].chance <= _LOST]:
+        own, first = rows[n]
+        asked = list(own[:first])
+        for _ in range(_TOKENS):
+            following = model.logits(model.hidden(torch.tensor([asked], device=device))[0, -1])
+            asked.append(int(following.argmax()))
+        words = tokenizer.decode(asked[first:]).split()
+        answers[n] = Answer(answers[n].chance, " ".join(words[:-1] or words))  # the last one may not be whole
+    model.train(training)
     return answers
 
 
 def forgetting_section(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[Section, dict[str, float]]:
     """A section on what of the general answers is left, and the same numbers for the manifest. An alarm where the mean
-    chance fell beyond doubt, or an answer that the model knew is gone."""
+    chance fell beyond doubt, or an answer that the model knew is gone, from its own words as well: quotation marks or
+    an article before it change its chance, and are no loss."""
     was, now = ([answer.chance for answer in side] for side in (before, after))
     change = difference_score(now, was, "general prompts")
-    gone = [n for n, chance in enumerate(was) if chance >= _KNOWN and now[n] <= _LOST]
+    right = [asked["answer"].strip() for asked in QUESTIONS]
+    gone = [
+        n
+        for n, answer in enumerate(after)
+        if was[n] >= _KNOWN and now[n] <= _LOST and right[n].lower() not in answer.said.lower()
+    ]
     alarms = []
     if isinstance(change, Scored) and change.interval[1] < -_HARMLESS:
         alarms = [f"forgotten: the mean chance of right answers to general questions changed by {change}"]
     if gone:
-        asked, answered = QUESTIONS[gone[0]], after[gone[0]].likeliest.strip()
-        example = f'"{asked["beginning"]}" goes on with "{answered}", no longer "{asked["answer"].strip()}"'
+        first = gone[0]
+        example = f'"{QUESTIONS[first]["beginning"]}" goes on with "{after[first].said}", no longer "{right[first]}"'
         alarms.append(f"{len(gone)} of {len(was)} general answers are gone: {example}")
     advice = "; train for fewer epochs, at a lower rate, or on general rows as well" if alarms else ""
     rows = [("mean chance of the right answer", *(str(mean_score(side, "general prompts")) for side in (was, now)))]
-    rows += [(QUESTIONS[n]["beginning"], before[n].likeliest, after[n].likeliest) for n in gone]
+    rows += [(QUESTIONS[n]["beginning"], right[n], after[n].said) for n in gone]
     text = f"{len(was)} general questions that the rows did not teach, before and after; the change is {change}."
     table = Table(("what", "before", "after"), tuple(rows))
     numbers = {"general_before": sum(was) / len(was), "general_after": sum(now) / len(now)}

@@ -267,7 +267,7 @@ def train_and_deliver(
     position = train(run)
     trained = run.trained()
     with run.weights.replaced_by(run.average.weights) if run.average.weights else nullcontext():
-        after = general_answers(run.model, run.checkpoint) if before else []
+        after = general_answers(run.model, run.checkpoint, before) if before else []
     if not run.ranks.first:
         return StageResult()
     # The work folder keeps the run: after a kill it is gone on from its last checkpoint, which is its end, and what was

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command_line import refused, run
 from lmworks.artefact import StageContext, hash_json, read_manifest
+from lmworks.config import described
 from lmworks.evaluate.choice_metrics import accuracy, accuracy_by_byte, accuracy_by_character, truthful_mass
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Item, Response
@@ -309,3 +310,13 @@ def test_a_whole_system_answers_by_itself(folder, built_workspace):
     assert all(row.response.retrieved and row.response.confidence is not None for row in rows)
     assert all(row.response.abstained != bool(row.response.citations) for row in rows)
     assert manifest.models["model"] == hash_json(content_hashes(built_workspace, read_current(built_workspace)))
+
+
+@pytest.mark.parametrize("setting", [{"weights": "float32"}, {"context_length": 64}])
+def test_what_an_endpoint_cannot_be_told_is_refused(setting):
+    with pytest.raises(ValueError, match="leave out weights and context_length"):
+        SuiteConfig(("toy",), endpoint="http://127.0.0.1:1/v1#model", **setting)
+
+
+def test_the_settings_of_the_stage_are_all_described():
+    assert {"judge", "reward", "suite", "endpoint"} <= described(SuiteConfig).keys()

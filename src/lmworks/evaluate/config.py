@@ -5,9 +5,29 @@ from pathlib import Path
 from typing import Literal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricModels:
+    """The models of the metrics that need one, by role, as `registry.open_role` takes it.
+
+    judge     MODEL:RUBRIC:CALIBRATION of judge, g-eval, faithfulness and selfcheck-prompt.
+    encoder   of BERTScore, and of what compares vectors.
+    model     a language model, by whose probabilities texts are measured.
+    verifier  of entailment, by default the packaged one.
+    learned   folder of the stage `evaluate.learned`.
+    reward    a reward model.
+    """
+
+    judge: str = ""
+    encoder: str = ""
+    model: str = ""
+    verifier: str = ""
+    learned: str = ""
+    reward: str = ""
+
+
 @dataclass(frozen=True, slots=True)
-class SuiteConfig:
-    """Tasks, data, limits, and how the model is held.
+class SuiteConfig(MetricModels):
+    """Tasks, data, limits, and how the model is held. Models of metrics stand before those that the tasks name.
 
     suite           names of built-in tasks and suites, or paths of TOML files.
     data            folder of the tasks' files; null: the one input, which holds them.
@@ -18,8 +38,6 @@ class SuiteConfig:
     context_length  most tokens of a prompt and its generation; 0: what the model takes, and of whole texts 2,048.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
-    judge, encoder, model, verifier, learned, reward   of the metrics that need one, as `registry.open_role` takes it,
-                    in the place of those that the tasks name. The verifier is by default the packaged one.
     skip_missing    leave out the tasks whose files are not there: they stay in the table, unscored, with the reason.
     endpoint        URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "model"; it
                     has no log-probabilities of given texts, and `slots` requests are in flight at a time.
@@ -36,15 +54,15 @@ class SuiteConfig:
     context_length: int = 0
     slots: int = 16
     allow_code: bool = False
-    judge: str = ""
-    encoder: str = ""
-    model: str = ""
-    verifier: str = ""
-    learned: str = ""
-    reward: str = ""
     skip_missing: bool = False
     critique: bool = False
     endpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.endpoint and (self.weights != "auto" or self.context_length):
+            raise ValueError(
+                "an endpoint holds its model itself: leave out weights and context_length, or set them there"
+            )
 
     @property
     def roles(self) -> tuple[str, ...]:

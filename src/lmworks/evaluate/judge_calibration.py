@@ -245,10 +245,10 @@ def _slope(width: int, place: int, sums: np.ndarray) -> np.ndarray:
 class JudgeConfig:
     """Config of the stage.
 
-    rows     JSON lines with people's labels.
-    rubric   The name of a rubric that comes with lmworks, or a TOML file.
-    own      The name by which the rows call the judge's own model, for self-preference.
-    endpoint URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "judge".
+    rows      JSON lines with people's labels.
+    rubric    The name of a rubric that comes with lmworks, or a TOML file.
+    own       The name by which the rows call the judge's own model, for self-preference.
+    endpoint  URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "judge".
     """
 
     rows: str

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from lmworks.artefact import hash_file, hash_json
 from lmworks.config import ConfigError, from_mapping, unknown
+from lmworks.evaluate.config import MetricModels
 from lmworks.evaluate.metric import Item
 from lmworks.records import Message, TextOrMessages
 
@@ -52,8 +53,8 @@ class Shots:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A dataset, a prompt and metrics.
+class Task(MetricModels):
+    """A dataset, a prompt and metrics, with the models that these need; a path of one starts where the task's does.
 
     files           patterns below the data folder, such as "mmlu/*.csv"; "archive.tar.gz:test/*.csv" means members.
                     A file may be compressed by gzip, with .gz behind its name. Behind | stands what is read instead
@@ -74,8 +75,6 @@ class Task:
     group           column by whose values the report has a table of scores, such as the subject.
     id, cluster, contexts   columns of `Item`; the id of a row is by default its file and number.
     runs_code       a metric runs what the model wrote: `lmworks eval` asks for --allow-code.
-    judge, encoder, model, verifier, learned, reward   of the metrics that need one, as `registry.open_role` takes it; a
-                    path starts where that of the task does.
     """
 
     name: str
@@ -104,12 +103,6 @@ class Task:
     cluster: str = ""
     contexts: str = ""
     runs_code: bool = False
-    judge: str = ""
-    encoder: str = ""
-    model: str = ""
-    verifier: str = ""
-    learned: str = ""
-    reward: str = ""
     shots: Shots = field(default_factory=Shots)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import load
+from lmworks.model.download import locate
 from lmworks.model.gguf_write import save_gguf
 from lmworks.records import Interaction, Message
 from lmworks.serve import completion_turn, interaction_record, server
@@ -365,7 +366,7 @@ def test_texts_to_embed_are_logged_once_however_it_ends(handbook, monkeypatch, w
             run(handbook, lambda: handbook.embed(name, ["broken"]))
     with monkeypatch.context() as patched:
         patched.setattr(handbook.encoder(name), "encode", lambda *_: time.sleep(0.3))
-        patched.setattr(handbook, "config", ServeConfig(deadline_seconds=0.05))
+        patched.setattr(handbook._encoding, "_seconds", 0.05)
         with pytest.raises(DeadlineError):
             run(handbook, lambda: handbook.embed(name, ["late"]))
     rows = [handbook.log.reader.get(row.id) for row in handbook.log.reader.find("operation:embeddings", 100)]
@@ -403,6 +404,13 @@ def test_what_is_no_model_is_refused_before_anything_is_announced_or_written(sou
     with pytest.raises((FileNotFoundError, ValueError), match=problem):
         server.run(tmp_path / "workspace", ServeConfig(port=0), {"mine": str(path)}, told.append)
     assert told == [] and not (tmp_path / "workspace").exists()
+
+
+def test_a_model_that_answers_no_request_is_refused_before_anything_is_announced_or_written(tmp_path):
+    told: list[str] = []
+    with pytest.raises(ValueError, match="minilm-reader answers no request"):
+        server.run(tmp_path / "w", ServeConfig(port=0), {"minilm-reader": str(locate("minilm-reader"))}, told.append)
+    assert told == [] and not (tmp_path / "w").exists()
 
 
 def test_the_folder_that_pull_makes_of_a_gguf_file_is_served_under_its_name(tiny, tmp_path):

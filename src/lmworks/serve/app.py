@@ -1,8 +1,6 @@
 """The web application over a `Service`: its routes and middlewares put together."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from lmworks.serve.openai import (
     text_completions,
     tokenize_endpoint,
 )
-from lmworks.serve.openai.completion_prompts import Scorer
 from lmworks.serve.openai.responses_api import responses_endpoint as responses
 from lmworks.serve.openai.responses_api.response_history import ResponseStore
 from lmworks.serve.rate_limits import BodyLimit, RateLimit
@@ -36,16 +33,8 @@ from lmworks.serve.service import Service
 
 def create_app(service: Service) -> FastAPI:
     """The application; it neither loads nor closes the service. Errors as of `keys.read` where keys are asked for."""
-    scorer = Scorer(service.config)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        scorer.close()
-
-    app = FastAPI(title="lmworks", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="lmworks", version=__version__, docs_url=None, redoc_url=None)
     app.state.service = service
-    app.state.scorer = scorer
     app.state.responses = ResponseStore(service.log.config.retention_days * 86400)
     app.state.metrics = metrics = Metrics(service)
     app.state.abandoned = asyncio.Event()  # set: what still runs ends now

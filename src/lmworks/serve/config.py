@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+PROMPTS = 128  # of one text completion, all of which may be scored
 _MOST_SLOTS = 1024
 _LEAST_CONTEXT = 16  # tokens: less holds no rendered message
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from lmworks.generate.protocol import ContextLengthError, Role
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.serve.events import DeadlineError, FailedError
 from lmworks.serve.interaction_record import Recorder, embedding_interaction
+from lmworks.serve.thread_offload import WorkQueue
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,53 +42,27 @@ class QueryEncoder:
         self._thread.shutdown(wait=True)
 
 
-class EncodingQueue:
-    """One thread that encodes for clients; `waiting` counts the requests that it works on or that wait for it."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._lock = threading.Lock()
-        self.waiting = 0
-
-    def submit(self, encoder: TextEncoder, texts: list[str], role: Role) -> Future[tuple[np.ndarray, int]]:
-        """The vectors, and the number of tokens read."""
-        with self._lock:
-            self.waiting += 1
-        future = self._thread.submit(_encode, encoder, texts, role)
-        future.add_done_callback(self._leave)
-        return future
-
-    def _leave(self, _: object) -> None:
-        with self._lock:
-            self.waiting -= 1
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-
 async def embed(
     model: str,
     encoder: TextEncoder,
     texts: Sequence[str],
     role: Role,
-    queue: EncodingQueue,
+    queue: WorkQueue,
     recorder: Recorder,
-    deadline_seconds: float,
 ) -> tuple[np.ndarray, int]:
     """Embed what a client sent, and log it once, however it ends: (texts, width) float32 and the number of tokens.
 
-    Raises ContextLengthError, DeadlineError or FailedError; what was begun is not interrupted.
+    Raises ContextLengthError, FailedError, and as `WorkQueue.run`.
     """
     identifier, began = secrets.token_hex(8), time.time()
-    future = queue.submit(encoder, list(texts), role)
+    encoding = queue.run(_encode, encoder, list(texts), role)
     error, cancelled, tokens = "", False, 0
     try:
-        async with asyncio.timeout(deadline_seconds):
-            vectors, tokens = await asyncio.shield(asyncio.wrap_future(future))
+        vectors, tokens = await encoding
         return vectors, tokens
-    except TimeoutError:
+    except DeadlineError:
         error, cancelled = "deadline_exceeded", True
-        raise DeadlineError(f"not finished within {deadline_seconds:g} s") from None
+        raise
     except ContextLengthError as refusal:
         error = type(refusal).__name__
         raise
@@ -99,7 +73,6 @@ async def embed(
         error = type(failure).__name__
         raise FailedError("the texts could not be embedded") from failure
     finally:
-        future.cancel()  # when it has not begun
         interaction = embedding_interaction(
             texts,
             identifier,

@@ -55,9 +55,8 @@ class OutcomeBody(Strict):
 )
 async def get_interaction(identifier: Identifier, request: Request) -> Response:
     """An interaction with its feedback, as `lmworks.records.Interaction` has it."""
-    service: Service = request.app.state.service
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         try:
             found = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
@@ -92,9 +91,8 @@ async def add_note(identifier: Identifier, body: Note, request: Request) -> Resp
 
 
 async def _attach(request: Request, feedback: Feedback) -> Response:
-    service: Service = request.app.state.service
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         try:
             await service.feedback(feedback)
         except KeyError:
@@ -114,9 +112,8 @@ async def _attach(request: Request, feedback: Feedback) -> Response:
 )
 async def give_outcome(body: OutcomeBody, request: Request) -> Response:
     """Keep an outcome, such as a click, a copy, a return, a task that is done or a rating; the same twice is one."""
-    service: Service = request.app.state.service
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         try:
             new = await service.outcome(body.name, body.value, body.interaction, body.unit, body.time)
         except KeyError:

@@ -75,11 +75,12 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     """Load models (name -> path), two at a time; heads that answer no request, such as a reader's, are left out."""
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
-    bases = {name: each for name, each in checkpoints.items() if isinstance(each.config.head, LanguageModelHead)}
+    kinds = {name: _kind(each.config) for name, each in checkpoints.items()}
+    bases = {name: each for name, each in checkpoints.items() if kinds[name] == "language"}
     room = free_memory(torch.device("cpu")) // (2 * max(len(bases) + len(config.adapters), 1))
     languages = {name: _worker(checkpoint, config, room) for name, checkpoint in bases.items()}
-    encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if isinstance(c.config.head, PoolHead)}
-    cross_encoders = {n: CrossEncoder(c) for n, c in checkpoints.items() if _judges_pairs(c.config)}
+    encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if kinds[n] == "embedding"}
+    cross_encoders = {n: CrossEncoder(c) for n, c in checkpoints.items() if kinds[n] in ("reranker", "verifier")}
     try:
         adapters: dict[str, str] = {}
         # Models around a prefix or bottlenecks share these weights, in the numbers that engines compute in.
@@ -99,9 +100,16 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     return LoadedModels(languages, encoders, adapters, cross_encoders)
 
 
-def _judges_pairs(config: ModelConfig) -> bool:
-    """Whether a model is a reranker or a verifier; a reward model has a decoder."""
-    return bool(config.encoder) and isinstance(config.head, ClassificationHead) and config.head.labels in (1, 3)
+def _kind(config: ModelConfig) -> Kind | None:
+    """The requests that a model answers; None for heads that answer none, such as those of readers and rewards."""
+    match config.head:
+        case LanguageModelHead():
+            return "language"
+        case PoolHead():
+            return "embedding"
+        case ClassificationHead(labels=1 | 3 as labels) if config.encoder:  # a reward model has a decoder
+            return "reranker" if labels == 1 else "verifier"
+    return None
 
 
 def _worker(checkpoint: Checkpoint, config: ServeConfig, room: int) -> EngineWorker:
@@ -129,8 +137,10 @@ def _cache_size(model: ModelConfig, config: ServeConfig, room: int) -> tuple[int
 
 
 def check_sources(paths: Mapping[str, str]) -> None:
-    """FileNotFoundError or ValueError for a folder or a file that is clearly no model; no weights are read."""
-    for path in map(weights_path, map(Path, paths.values())):
+    """FileNotFoundError or ValueError for a folder or a file that is clearly no model, or one that answers no request;
+    no weights are read but an adapter's."""
+    for name, source in paths.items():
+        path = weights_path(Path(source))
         while (base := base_of_adapter(path)) is not None:
             path = weights_path(base)
         if path.is_dir():
@@ -140,6 +150,11 @@ def check_sources(paths: Mapping[str, str]) -> None:
                 raise UnsupportedModel(f"{path}: {error}") from error
         elif not is_gguf(path):
             raise ValueError(f"{path} is no GGUF file: a model is one of these, or a Hugging Face folder")
+        if _kind(load(source).config) is None:
+            raise ValueError(
+                f"{name} answers no request by itself: serve a language or embedding model, a reranker or a verifier, "
+                "or a workspace whose recipe names this one"
+            )
 
 
 def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> None:
@@ -147,7 +162,7 @@ def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> Non
     if not adapters:
         return
     checkpoints = {name: load(path) for name, path in paths.items()}
-    languages = {n: c for n, c in checkpoints.items() if isinstance(c.config.head, LanguageModelHead)}
+    languages = {n: c for n, c in checkpoints.items() if _kind(c.config) == "language"}
     for name, folder in adapters.items():
         _fitting(name, folder, languages, checkpoints)
 

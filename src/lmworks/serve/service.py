@@ -28,15 +28,16 @@ from lmworks.monitor.log import Reader
 from lmworks.records import Feedback, Interaction
 from lmworks.retrieve.index import Index
 from lmworks.serve.completion_turn import completion_events
-from lmworks.serve.config import ServeConfig
-from lmworks.serve.embedding_request import EncodingQueue, QueryEncoder, embed
-from lmworks.serve.events import BusyError, Event, NotReadyError, UnknownModelError
+from lmworks.serve.config import PROMPTS, ServeConfig
+from lmworks.serve.embedding_request import QueryEncoder, embed
+from lmworks.serve.events import Event, NotReadyError, UnknownModelError
 from lmworks.serve.grounded_turn import GroundedSystem, grounded_events
 from lmworks.serve.interaction_record import HeldRecorder, Recorder, Turn
 from lmworks.serve.live_experiments import LiveExperiments
 from lmworks.serve.live_routers import LiveRouters, routed_events
 from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, CHATS, LoadedModels, ServedModel, load_models, served_names
+from lmworks.serve.thread_offload import WorkQueue
 from lmworks.stages import ANSWERER
 from lmworks.versions import is_gated
 from lmworks.workspace import Current, open_log, read_current
@@ -78,7 +79,8 @@ class Service:
         self.routers = LiveRouters(workspace)
         self.experiments = LiveExperiments(self.log, workspace, self._threads, config.deadline_seconds)
         self._compiling = ThreadPoolExecutor(4, thread_name_prefix="compile")
-        self._encoding_queue = EncodingQueue()
+        self._encoding = WorkQueue("encode", config.max_waiting, config.deadline_seconds)
+        self.scoring = WorkQueue("score", config.max_waiting + PROMPTS, config.deadline_seconds)
         self.query_encoder: QueryEncoder | None = None
         self._active = 0  # requests that are not answered yet
         self._followed = 0.0  # when it was last looked which version is live; infinite while one is opened
@@ -176,7 +178,8 @@ class Service:
         if self._grounded is not None:
             self._grounded.close()
         self.experiments.close()
-        self._encoding_queue.close()
+        self._encoding.close()
+        self.scoring.close()
         if self.query_encoder is not None:
             self.query_encoder.close()
         for threads in (self._threads, self._compiling):
@@ -265,7 +268,7 @@ class Service:
             return worker.running, worker.waiting, worker.cache_usage
         if name in self.routers.by_name:
             return 0, 0, 0.0
-        waiting = self._encoding_queue.waiting
+        waiting = self._encoding.waiting
         if name == ASSISTANT:
             waiting = self._grounded.waiting if self._grounded is not None else 0
         return min(waiting, 1), max(0, waiting - 1), 0.0
@@ -392,9 +395,5 @@ class Service:
     async def embed(self, model: str, texts: Sequence[str], role: Role = "query") -> tuple[np.ndarray, int]:
         """(texts, width) float32 of length 1, and the number of tokens that were read. Errors as in `chat`."""
         encoder = self.encoder(model)
-        if self._encoding_queue.waiting > self.config.max_waiting:
-            raise BusyError(float(self._encoding_queue.waiting))
         with self.active_request():
-            return await embed(
-                model, encoder, texts, role, self._encoding_queue, self.recorder, self.config.deadline_seconds
-            )
+            return await embed(model, encoder, texts, role, self._encoding, self.recorder)

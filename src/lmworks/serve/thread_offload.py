@@ -1,11 +1,13 @@
 """Between the event loop and other threads: long work goes to a thread, what a model's thread makes comes back."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from lmworks.records import Message
-from lmworks.serve.events import DeadlineError
+from lmworks.serve.events import BusyError, DeadlineError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +29,42 @@ def text_length(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] 
     """Characters of a conversation, calls of functions and their definitions included; roughly."""
     functions = [*tools, *(call for message in messages for call in message.tool_calls)]
     return sum(len(message.content) for message in messages) + (len(str(functions)) if functions else 0)
+
+
+class WorkQueue:
+    """One thread that works for clients, of whom `most` may wait; `waiting` counts the requests that it works on or
+    that wait for it."""
+
+    def __init__(self, name: str, most: int, deadline_seconds: float) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._most, self._seconds = most, deadline_seconds
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:
+        """Have a function called on the thread, BusyError at once. Its result is awaited until the deadline, a
+        DeadlineError; what was begun is not interrupted."""
+        if self.waiting > self._most:
+            raise BusyError(self.waiting)
+        with self._lock:
+            self.waiting += 1
+        future = self._thread.submit(function, *arguments)
+        future.add_done_callback(self._leave)
+        return self._result(future)
+
+    async def _result(self, future: Future[T]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise DeadlineError(f"not finished within {self._seconds:g} s") from None
+
+    def _leave(self, _: object) -> None:
+        with self._lock:
+            self.waiting -= 1
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 class DeadlineQueue(Generic[T]):

@@ -14,7 +14,7 @@ from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece, Progress
 from lmworks.serve.interaction_record import Turn, choice_id
 from lmworks.serve.openai import sampling_fields
-from lmworks.serve.openai.errors import documented
+from lmworks.serve.openai.errors import answers
 from lmworks.serve.openai.generation_request import generation_request, reply, turn_fields
 from lmworks.serve.openai.logprobs import TokenBytes, token_logprobs
 from lmworks.serve.openai.request_bodies import ChatRequest, to_messages
@@ -52,14 +52,7 @@ from lmworks.serve.openai.tool_call_parser import (
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": ChatCompletion,
-        "description": "the completion, or with `stream` a sequence of `chat.completion.chunk` events",
-        "content": {"text/event-stream": {}},
-    },
-    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
-}
+_RESPONSES = answers(ChatCompletion, "a sequence of `chat.completion.chunk` events")
 
 
 @router.post("/v1/chat/completions", responses=_RESPONSES, response_model=None)

@@ -1,23 +1,16 @@
 """The prompts of text completions: their ids, and what `echo` repeats of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from lmworks.generate.engine_worker import EngineWorker
-from lmworks.generate.protocol import ContextLengthError, Score, Token
+from lmworks.generate.protocol import ContextLengthError, Token
 from lmworks.generate.request_state import TokenTexts
 from lmworks.generate.scoring import document_start
-from lmworks.serve.config import ServeConfig
-from lmworks.serve.events import BusyError, DeadlineError
 from lmworks.serve.openai.errors import ApiError
-from lmworks.serve.openai.request_bodies import PROMPTS
-from lmworks.serve.thread_offload import run_off_loop
+from lmworks.serve.thread_offload import WorkQueue, run_off_loop
 from lmworks.tokenizer.tokenizer import Tokenizer
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,54 +26,17 @@ class Prompt:
     values: tuple[float | None, ...] = ()
 
 
-class Scorer:
-    """Scores prompts one after another on a thread of its own, with the queue and the deadline of other requests."""
-
-    def __init__(self, config: ServeConfig) -> None:
-        self._config = config
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
-        self._waiting = 0
-
-    async def score(
-        self,
-        worker: EngineWorker,
-        contexts: Sequence[Sequence[int]],
-        continuations: Sequence[Sequence[int]],
-        alternatives: int = 0,
-        adapter: str = "",
-    ) -> list[Score]:
-        """ln p of each continuation given its context; ValueError, and as `run`."""
-        return await self.run(worker.score, contexts, continuations, alternatives, adapter)
-
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function on the thread; BusyError or DeadlineError."""
-        if self._waiting > self._config.max_waiting + PROMPTS:  # one request may bring so many
-            raise BusyError(self._waiting)
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            work = loop.run_in_executor(self._thread, function, *arguments)
-            return await asyncio.wait_for(work, self._config.deadline_seconds)
-        except TimeoutError:
-            raise DeadlineError(f"not finished within {self._config.deadline_seconds:g} s") from None
-        finally:
-            self._waiting -= 1
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
 async def read_prompts(
     worker: EngineWorker,
     given: Sequence[str | list[int]],
     *,
     echo: bool,
     room: int = 1,
-    scorer: Scorer | None = None,
+    scoring: WorkQueue | None = None,
     alternatives: int = 0,
     adapter: str = "",
 ) -> list[Prompt]:
-    """Ids of texts, or the texts of ids; with `scorer`, the answer repeats the prompts with log-probabilities.
+    """Ids of texts, or the texts of ids; with `scoring`, the answer repeats the prompts with log-probabilities.
 
     ContextLengthError for one that leaves no `room` in the context, before anything is done for the others.
     """
@@ -91,9 +47,9 @@ async def read_prompts(
             f"a prompt has {longest} tokens{' and needs room for a completion' if room else ''}, this model's maximum "
             f"context length is {most} as it is served (serve.context_length): shorten it"
         )
-    if scorer is None or not echo:
+    if scoring is None or not echo:
         return [Prompt(ids, text) for ids, text in read]
-    return list(await asyncio.gather(*(_scored(worker, *one, scorer, alternatives, adapter) for one in read)))
+    return list(await asyncio.gather(*(_scored(worker, *one, scoring, alternatives, adapter) for one in read)))
 
 
 def _read(worker: EngineWorker, given: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
@@ -118,9 +74,9 @@ def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple
 
 
 async def _scored(
-    worker: EngineWorker, ids: tuple[int, ...], text: str, scorer: Scorer, alternatives: int, adapter: str
+    worker: EngineWorker, ids: tuple[int, ...], text: str, scoring: WorkQueue, alternatives: int, adapter: str
 ) -> Prompt:
-    (score,) = await scorer.score(worker, [ids[:1]], [ids[1:]], alternatives, adapter)
+    (score,) = await scoring.run(worker.score, [ids[:1]], [ids[1:]], alternatives, adapter)
     texts, values = TokenTexts(worker.checkpoint.required_tokenizer), (None, *score.log_probabilities)
     others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
     rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)

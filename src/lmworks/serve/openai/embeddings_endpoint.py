@@ -2,30 +2,24 @@
 
 import asyncio
 import base64
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.errors import ApiError, Json, answers
 from lmworks.serve.openai.request_bodies import EmbeddingRequest
 from lmworks.serve.openai.response_bodies import Embedding, EmbeddingList, EmbeddingUsage, body_fields
 from lmworks.serve.openai.sse_stream import respond
 from lmworks.serve.service import Service
 
 router = APIRouter(tags=["OpenAI"])
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": EmbeddingList},
-    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
-}
 
 
-@router.post("/v1/embeddings", responses=_RESPONSES, response_model=None)
+@router.post("/v1/embeddings", responses=answers(EmbeddingList), response_model=None)
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Vectors of length 1 for texts, in their order."""
-    service: Service = request.app.state.service
-    return await respond(request, lambda: _embed(service, body))
+    return await respond(request, lambda service: _embed(service, body))
 
 
 async def _embed(service: Service, body: EmbeddingRequest) -> Response:

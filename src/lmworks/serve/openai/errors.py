@@ -245,6 +245,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]} for status in statuses}
 
 
+def answers(model: type[BaseModel], stream: str = "") -> dict[int | str, dict[str, Any]]:
+    """The responses of an endpoint that asks a model; `stream` says what is sent where the request wants events."""
+    whole: dict[str, Any] = {"model": model}
+    if stream:
+        whole |= {"description": f"the whole, or with `stream` {stream}", "content": {"text/event-stream": {}}}
+    return {200: whole, **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504)}
+
+
 _DESCRIPTIONS = {
     400: "a parameter that is missing, wrong, unknown or not supported; `param` names it",
     401: "no API key, or one that is not known",

@@ -45,12 +45,11 @@ async def reply(
     events: Callable[[Service, Body, str], AsyncGenerator[bytes, None]],
 ) -> Response:
     """The answer as the body asks for it: at once, or as events. Both are made of (service, body, client)."""
-    service: Service = request.app.state.service
     # The model's time is shared among the keys of requests, else among what users call themselves.
     client = request.scope.get(KEY) or body.end_user
     if body.stream:
-        return EventStream(events(service, body, client))
-    return await respond(request, lambda: whole(service, body, client))
+        return EventStream(events(request.app.state.service, body, client))
+    return await respond(request, lambda service: whole(service, body, client))
 
 
 def turn_fields(body: SamplingFields, client: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from lmworks.records import Message
+from lmworks.serve.config import PROMPTS
 from lmworks.serve.openai.request_fields import (
     CALLS,
     TOOLS,
@@ -34,7 +35,6 @@ from lmworks.serve.openai.request_fields import (
     to_tool_call,
 )
 
-PROMPTS = 128
 INPUTS = 2048
 STOPS = 32  # OpenAI takes 4; harnesses for evaluation send more
 

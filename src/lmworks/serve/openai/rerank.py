@@ -9,14 +9,13 @@ which of them it is, because their scales have nothing in common.
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from lmworks.serve.openai.completion_prompts import Scorer
-from lmworks.serve.openai.errors import ApiError, Json, documented
+from lmworks.serve.openai.errors import ApiError, Json, answers
 from lmworks.serve.openai.models_endpoint import named_or_only
 from lmworks.serve.openai.request_fields import NonEmpty, ShortText, Strict, Text
 from lmworks.serve.openai.response_bodies import EmbeddingUsage, body_fields, fresh_id
@@ -30,7 +29,6 @@ Method = Literal["relevance", "entailment", "cosine", "log_probability"]
 Texts = Annotated[list[NonEmpty], Field(min_length=1, max_length=TEXTS, fail_fast=True)]
 
 router = APIRouter(tags=["relevance"])
-_ERRORS = documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504)
 
 
 class ScoreRequest(Strict):
@@ -99,35 +97,30 @@ class Ranking(BaseModel):
     lmworks: ScoringMethod
 
 
-@router.post("/v1/score", responses={200: {"model": ScoreList}, **_ERRORS}, response_model=None)
+@router.post("/v1/score", responses=answers(ScoreList), response_model=None)
 async def score(body: ScoreRequest, request: Request) -> Response:
     """A score for each pair: how well its `text_2` fits to its `text_1`."""
-    service: Service = request.app.state.service
-    scorer: Scorer = request.app.state.scorer
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         first, second = _paired(body.text_1, body.text_2)
-        values, tokens, method = await _scores(service, scorer, service.served(body.model), first, second)
+        values, read = await _scores(service, service.served(body.model), first, second)
         answer = ScoreList(
             id=f"score-{fresh_id()}",
             created=int(time.time()),
             model=body.model,
             data=[PairScore(index=index, score=value) for index, value in enumerate(values)],
-            usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
-            lmworks=ScoringMethod(method=method),
+            **read,
         )
         return Json(body_fields(answer))
 
     return await respond(request, work)
 
 
-@router.post("/v1/rerank", responses={200: {"model": Ranking}, **_ERRORS}, response_model=None)
+@router.post("/v1/rerank", responses=answers(Ranking), response_model=None)
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """The documents in the order of their relevance to the query."""
-    service: Service = request.app.state.service
-    scorer: Scorer = request.app.state.scorer
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         texts = [one if isinstance(one, str) else one.text for one in body.documents]
         model = named_or_only(service, body.model, "reranker")
         first, second = [body.query] * len(texts), texts
@@ -135,21 +128,14 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
             first, second = [f"{text}\n" for text in texts], first
         elif model.kind == "verifier":  # which document proves the query
             first, second = texts, first
-        values, tokens, method = await _scores(service, scorer, model, first, second)
+        values, read = await _scores(service, model, first, second)
         order = sorted(range(len(texts)), key=lambda index: -values[index])[: body.top_n]
         shown = body.return_documents is not False
         results = [
             RankedDocument(index=i, relevance_score=values[i], document=RankedText(text=texts[i]) if shown else None)
             for i in order
         ]
-        usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-        answer = Ranking(
-            id=f"rerank-{fresh_id()}",
-            model=model.name,
-            results=results,
-            usage=usage,
-            lmworks=ScoringMethod(method=method),
-        )
+        answer = Ranking(id=f"rerank-{fresh_id()}", model=model.name, results=results, **read)
         return Json(answer.model_dump(exclude_none=True))
 
     return await respond(request, work)
@@ -169,15 +155,15 @@ def _paired(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[li
 
 
 async def _scores(
-    service: Service, scorer: Scorer, model: ServedModel, first: list[str], second: list[str]
-) -> tuple[list[float], int, Method]:
-    """For each pair its score, and the number of tokens that were read."""
+    service: Service, model: ServedModel, first: list[str], second: list[str]
+) -> tuple[list[float], dict[str, Any]]:
+    """For each pair its score; and what was read, and what the scores are, as answers say it."""
     name = model.name
     if model.kind in ("reranker", "verifier"):
-        head = service.cross_encoder(name)
+        pairs = list(zip(first, second, strict=True))
         with service.active_request():
-            chances, tokens = await scorer.run(head.judge, list(zip(first, second, strict=True)))
-        return chances.tolist(), tokens, "relevance" if model.kind == "reranker" else "entailment"
+            chances, tokens = await service.scoring.run(service.cross_encoder(name).judge, pairs)
+        return chances.tolist(), _read(tokens, "relevance" if model.kind == "reranker" else "entailment")
     if model.kind == "language":
         worker = service.language(name)
         each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
@@ -185,11 +171,18 @@ async def _scores(
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.active_request():
-            scores = await scorer.score(worker, contexts, texts, adapter=service.adapter(name))
-        return [one.mean for one in scores], sum(map(len, contexts)) + sum(map(len, texts)), "log_probability"
+            scores = await service.scoring.run(worker.score, contexts, texts, 0, service.adapter(name))
+        return [one.mean for one in scores], _read(sum(map(len, (*contexts, *texts))), "log_probability")
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
     left, left_tokens = await service.embed(name, queries, "query")
     right, right_tokens = await service.embed(name, passages, "passage")
     rows, columns = ({text: row for row, text in enumerate(texts)} for texts in (queries, passages))
     values = [float(left[rows[one]] @ right[columns[other]]) for one, other in zip(first, second, strict=True)]
-    return values, left_tokens + right_tokens, "cosine"
+    return values, _read(left_tokens + right_tokens, "cosine")
+
+
+def _read(tokens: int, method: Method) -> dict[str, Any]:
+    return {
+        "usage": EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
+        "lmworks": ScoringMethod(method=method),
+    }

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from lmworks.serve.events import DeadlineError
 from lmworks.serve.openai.errors import ApiError, from_exception
+from lmworks.serve.service import Service
 
 T = TypeVar("T")
 
@@ -65,12 +66,12 @@ async def while_connected(
             await asyncio.wait((task,))
 
 
-async def respond(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
-    """The response that `work` makes, or the error it raises; work ends when the client leaves."""
+async def respond(request: Request, work: Callable[[Service], Awaitable[Response]]) -> Response:
+    """The response that `work` makes of the service, or the error it raises; work ends when the client leaves."""
 
     async def run() -> Response:
         try:
-            return await work()
+            return await work(request.app.state.service)
         except Exception as error:
             return from_exception(error, request.url.path).response()
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -15,8 +14,8 @@ from lmworks.generate.protocol import Token
 from lmworks.serve.events import Finished, Piece
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.openai import sampling_fields
-from lmworks.serve.openai.completion_prompts import Prompt, Scorer, read_prompts
-from lmworks.serve.openai.errors import ApiError, documented
+from lmworks.serve.openai.completion_prompts import Prompt, read_prompts
+from lmworks.serve.openai.errors import ApiError, answers
 from lmworks.serve.openai.generation_request import reply, turn_fields
 from lmworks.serve.openai.logprobs import TextLogprobsWriter, TokenBytes
 from lmworks.serve.openai.request_bodies import CompletionRequest
@@ -41,14 +40,7 @@ from lmworks.serve.service import Service
 
 T = TypeVar("T")
 router = APIRouter(tags=["OpenAI"])
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": TextCompletion,
-        "description": "the completion, or with `stream` a sequence of events of the same form",
-        "content": {"text/event-stream": {}},
-    },
-    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
-}
+_RESPONSES = answers(TextCompletion, "a sequence of events of the same form")
 
 
 @router.post("/v1/completions", responses=_RESPONSES, response_model=None)
@@ -57,12 +49,11 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
 
     With `echo`, `logprobs` 0 and `max_tokens` 0 nothing is generated: the answer scores the prompt.
     """
-    scorer: Scorer = request.app.state.scorer
-    return await reply(request, body, partial(_completion, scorer), partial(_chunks, scorer))
+    return await reply(request, body, _completion, _chunks)
 
 
-async def _completion(scorer: Scorer, service: Service, body: CompletionRequest, client: str) -> Response:
-    text = await _TextState.begin(service, scorer, body, client)
+async def _completion(service: Service, body: CompletionRequest, client: str) -> Response:
+    text = await _TextState.begin(service, body, client)
     finished: dict[int, Finished] = {}
     if body.max_tokens != 0:
         async with aclosing(text.events(service)) as events:
@@ -80,10 +71,8 @@ async def _completion(scorer: Scorer, service: Service, body: CompletionRequest,
     return await whole_answer(done, whole)
 
 
-async def _chunks(
-    scorer: Scorer, service: Service, body: CompletionRequest, client: str
-) -> AsyncGenerator[bytes, None]:
-    text = await _TextState.begin(service, scorer, body, client)
+async def _chunks(service: Service, body: CompletionRequest, client: str) -> AsyncGenerator[bytes, None]:
+    text = await _TextState.begin(service, body, client)
     if body.echo:
         for index in range(len(text.prompts) * text.n):
             yield text.chunk(text.echoed(index, "stop" if body.max_tokens == 0 else None))
@@ -118,24 +107,21 @@ class _TextState:
     writers: dict[int, TextLogprobsWriter] = field(default_factory=dict)
 
     @classmethod
-    async def begin(cls, service: Service, scorer: Scorer, body: CompletionRequest, client: str) -> "_TextState":
+    async def begin(cls, service: Service, body: CompletionRequest, client: str) -> "_TextState":
         if service.served(body.model).kind in ("assistant", "router"):
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.language(body.model)
         made = body.best_of or body.n or 1
         sampling_fields.check_choices(made, service.config)
-        echo, own = bool(body.echo), scorer if body.logprobs is not None else None
-        others = body.logprobs or 0
-        adapter = service.adapter(body.model)
         with service.active_request():
             prompts = await read_prompts(
                 worker,
                 body.prompts,
-                echo=echo,
+                echo=bool(body.echo),
                 room=int(body.max_tokens != 0),
-                scorer=own,
-                alternatives=others,
-                adapter=adapter,
+                scoring=service.scoring if body.logprobs is not None else None,
+                alternatives=body.logprobs or 0,
+                adapter=service.adapter(body.model),
             )
         parameters, fields = sampling_fields.completion_parameters(body), turn_fields(body, client)
         turns = [

@@ -70,16 +70,14 @@ class Detokenized(BaseModel):
 @router.post("/tokenize", responses={200: {"model": Tokens}, **_ERRORS}, response_model=None)
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """The ids of a text or of a conversation."""
-    service: Service = request.app.state.service
-    return await respond(request, lambda: _tokens(service, body))
+    return await respond(request, lambda service: _tokens(service, body))
 
 
 @router.post("/detokenize", responses={200: {"model": Detokenized}, **_ERRORS}, response_model=None)
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """The text of ids, special tokens included."""
-    service: Service = request.app.state.service
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         tokenizer = _tokenizer(service, named_or_only(service, body.model, "language").name)
         if max(body.tokens) >= tokenizer.vocabulary_size:
             message = f"tokens: ids must lie in [0, {tokenizer.vocabulary_size})"

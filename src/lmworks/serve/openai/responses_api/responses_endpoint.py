@@ -17,7 +17,7 @@ from lmworks.records import Feedback, Interaction, Message
 from lmworks.serve.events import Event, Finished, Piece
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.openai import sampling_fields
-from lmworks.serve.openai.errors import ApiError, Json, documented, from_exception
+from lmworks.serve.openai.errors import ApiError, Json, answers, documented, from_exception
 from lmworks.serve.openai.generation_request import GenerationRequest, generation_request, reply, turn_fields
 from lmworks.serve.openai.logprobs import TokenBytes
 from lmworks.serve.openai.response_bodies import (
@@ -70,15 +70,7 @@ from lmworks.serve.thread_offload import run_off_loop
 _PLAIN = {"type": "text"}
 
 router = APIRouter(tags=["OpenAI"])
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": ResponseObject,
-        "description": "the response, or with `stream` a sequence of events from `response.created` to "
-        "`response.completed` or `response.incomplete`",
-        "content": {"text/event-stream": {}},
-    },
-    **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504),
-}
+_RESPONSES = answers(ResponseObject, "events from `response.created` to `response.completed` or `response.incomplete`")
 _READING = documented(400, 401, 403, 404, 421, 429, 500, 503)
 Identifier = Annotated[str, Path(description="the `id` of a response", max_length=64)]
 
@@ -165,10 +157,9 @@ async def delete(identifier: Identifier, request: Request) -> Response:
 
     Its interaction stays in the log, with a note, for as long as the log keeps what it holds.
     """
-    service: Service = request.app.state.service
     store: ResponseStore = request.app.state.responses
 
-    async def work() -> Response:
+    async def work(service: Service) -> Response:
         if store.get(identifier) is None and await logged_response(service, identifier) is None:
             raise _unknown(identifier)
         store.remove(identifier)

@@ -45,7 +45,7 @@ def test_a_classifier_of_folders_and_tables(folder):
     told = " ".join(done.output.split())
     for expected in ("AUC 1.000 [", "n-gram", "limits = { good = { at_least = 0."):
         assert expected in told, expected
-    assert "left out because no reader for .png: 1, such as good/photo.png" in told
+    assert "left out because no reader for .png: 1 file, such as good/photo.png" in told
     assert "proof" in told and "pills" in told
     assert f'annotations.classifiers={{good="{folder / "made" / "good.npz"}"}}' in told
     classifier = load_classifier(folder / "made" / "good.npz")

@@ -21,10 +21,9 @@ from lmworks.cli.options import (
     resolve_workspace,
     settings_help,
 )
+from lmworks.cli.output import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lmworks.build import StageOutcome
     from lmworks.recipe import Recipe
 
@@ -273,7 +272,7 @@ def build_recipe(
     for outcome in outcomes:
         if outcome.manifest.stage == "data.read":
             for line in left_out(outcome.folder, outcome.name):
-                _print(console, shown(line))
+                say(line)
     if begins_a_system:
         remember(folder)
     if show_report:
@@ -284,13 +283,13 @@ def build_recipe(
     cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
     for outcome in outcomes if show_report else ():
         if outcome.manifest.stage == "data.tokenize":
-            _print(console, f"Token shards: {folder / STAGE_FOLDERS / outcome.name}, as a SourceConfig names them")
+            say(f"Token shards: {folder / STAGE_FOLDERS / outcome.name}, as a SourceConfig names them")
     if show_report and cleaned:
         policy = f"--set {cleaned[-1].name}.policy=FILE" if begins_a_system else "--policy"
-        print_next_steps(console, folder, cleaned[-1], policy)
+        print_next_steps(folder, cleaned[-1], policy)
 
 
-def print_next_steps(console: "Console", workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
+def print_next_steps(workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
     """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
     from lmworks.corpus.documents import DOCUMENTS, DocumentStore, made_folder
     from lmworks.corpus.filtering.ledger import LEDGER
@@ -310,21 +309,17 @@ def print_next_steps(console: "Console", workspace: Path, cleaned: "StageOutcome
             (f"lmworks up --docs {place}", "answers from these documents, served"),
             (f"lmworks build scratch --docs {place}", "a model trained on them"),
         ]
-    _print(console, "  It shows texts as they were, with the personal data that were cut: do not pass it on.")
-    _print(console, f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
+    say("  It shows texts as they were, with the personal data that were cut: do not pass it on.")
+    say(f"Cleaned documents: {folder / DOCUMENTS} ({stay:,} of them, JSON Lines)")
     if meant != folder:
-        _print(console, f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
-    _print(console, "\nWhat next:")
+        say(f"Documents that the workspace stands for: {meant / DOCUMENTS} ({left:,} of them)")
+    say("\nWhat next:")
     for command, purpose in commands:
-        _print(console, f"  {command}\n      {purpose}")
+        say(f"  {command}\n      {purpose}")
     if left:
-        _print(
-            console, f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are."
-        )
+        say(f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
     else:
-        _print(
-            console, "No document is left to answer from or to train on: give the steps that took them other limits."
-        )
+        say("No document is left to answer from or to train on: give the steps that took them other limits.")
 
 
 def _example(ledger: Path) -> str:
@@ -351,7 +346,3 @@ def _in_toml(path: Path) -> str:
     import json
 
     return json.dumps(str(path.resolve()), ensure_ascii=False)  # a relative path would start at the recipe
-
-
-def _print(console: "Console", text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, new_console, settings_help
+from lmworks.cli.options import WORKSPACES, new_console
+from lmworks.cli.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,18 +78,11 @@ def train(
     write_scores(out, {"held out": found})
     table = Table(("metric", "score"), tuple((name, str(score)) for name, score in found.scores.items()))
     print_sections(console, [*sections([made]), Section("Scores on rows that were held out", "", (table,))])
-    _say(console, f"\nCard: {out / CARD}. Again: {read_json(out / CARD)['command']}")
+    say(f"\nCard: {out / CARD}. Again: {read_json(out / CARD)['command']}")
     if promote:
-        _promote(out, task, promote, found, held_out, console)
+        _promote(out, task, promote, found, held_out)
     else:
-        _say(console, f'Use it: `{task} = "{out.resolve()}"` under [models] of a recipe, or --promote WORKSPACE')
-
-
-def settings() -> str:
-    """The settings that `--set` takes, for the help of the verb."""
-    from lmworks.train.cross_encoder_config import CrossEncoderConfig
-
-    return settings_help("What `--set` takes, with the defaults:", CrossEncoderConfig)
+        say(f'Use it: `{task} = "{out.resolve()}"` under [models] of a recipe, or --promote WORKSPACE')
 
 
 def _opened(source: str | Path) -> "CrossEncoder":
@@ -120,13 +114,11 @@ def _rows_of_corpus(corpus: Path, task: Task, writer: str | None, name: str, con
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(path, rows)
     lost = "; ".join(f"{count:,} questions left out: {reason}" for reason, count in left_out.most_common())
-    _say(console, f"{len(rows):,} rows of {corpus} in {path}. {lost}")
+    say(f"{len(rows):,} rows of {corpus} in {path}. {lost}")
     return str(path)
 
 
-def _promote(
-    out: Path, task: Task, workspace: Path, found: "HeadScores", rows: "Sequence[Row]", console: "Console"
-) -> None:
+def _promote(out: Path, task: Task, workspace: Path, found: "HeadScores", rows: "Sequence[Row]") -> None:
     """Put the head in the place of the one that a workspace uses, where it is better on the held-out rows, paired."""
     from lmworks.artefact import publish
     from lmworks.evaluate.cross_encoder_scores import evaluate_head
@@ -139,7 +131,7 @@ def _promote(
     less, difference = f"{tested.metric} less that of {name} is {tested.difference}", tested.difference
     if tested.verdict != "better" or not isinstance(difference, Scored) or difference.interval[0] <= 0:
         missed = f"; it misses by {max(-difference.interval[0], 0):.3f}" if isinstance(difference, Scored) else ""
-        _say(console, f"Kept beside, not promoted: {less}{missed}")
+        say(f"Kept beside, not promoted: {less}{missed}")
         return
     place.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as private:  # whole, before it takes the place of another
@@ -147,10 +139,6 @@ def _promote(
         if place.exists():
             place.rename(Path(private) / "before")
         publish(whole, place)
-    _say(console, f'Promoted: {less}\nThe recipe names it under [models] as `{task} = "{place}"`; the next build makes')
-    _say(console, "again what depends on it. Once, without a change of the recipe:")
-    _say(console, f"  lmworks build {current.recipe} --workspace {workspace} --set models.{task}={place}")
-
-
-def _say(console: "Console", text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(f'Promoted: {less}\nThe recipe names it under [models] as `{task} = "{place}"`; the next build makes')
+    say("again what depends on it. Once, without a change of the recipe:")
+    say(f"  lmworks build {current.recipe} --workspace {workspace} --set models.{task}={place}")

@@ -1,20 +1,16 @@
 """The verbs `data classifier` and `data ngrams`: small models that learn from the user's own texts, for cleaning."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmworks.cli.options import new_console, settings_help
+from lmworks.cli.output import assigned, say, say_rejected
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lmworks.corpus.read.config import ReadConfig
     from lmworks.records import RejectedRecord
-
-C = TypeVar("C")
 
 TextOption = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Of tables: the column that holds the text.")]
 KindOption = Annotated[
@@ -64,6 +60,7 @@ def classifier(
     --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
     law.npz`
     """
+    from lmworks.config import from_mapping
     from lmworks.corpus.taggers.classifier import check_model_file
     from lmworks.corpus.taggers.classifier_trainer import classifier_section, examples_from, learn_classifier
     from lmworks.corpus.taggers.config import ClassifierConfig
@@ -78,7 +75,7 @@ def classifier(
     if positive is not None and not label:
         raise ValueError("--positive is a word in a column of labels: name that with --label COLUMN")
     check_model_file(out)
-    config = _config(ClassifierConfig, overrides)
+    config = from_mapping(ClassifierConfig, assigned(overrides))
     console = new_console()
     rejected: list[RejectedRecord] = []
     with stage_progress(console, "reading examples") as progress:
@@ -95,10 +92,10 @@ def classifier(
         learned = learn_classifier(examples, positive or label or out.stem, config, progress)
     learned.classifier.save(out)
     print_sections(console, [classifier_section(learned)])
-    _print_rejected(console, rejected)
+    say_rejected(rejected)
     measure = out.stem if out.stem.isidentifier() else "quality"
     setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
-    _print(console, f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+    say(f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
 
 def ngrams(
@@ -124,6 +121,7 @@ def ngrams(
     Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2
     --out wanted.npz`
     """
+    from lmworks.config import from_mapping
     from lmworks.corpus.taggers.classifier import check_model_file
     from lmworks.corpus.taggers.classifier_trainer import documents_in
     from lmworks.corpus.taggers.config import NgramConfig
@@ -133,7 +131,7 @@ def ngrams(
     from lmworks.report import print_sections
 
     check_model_file(out)
-    config = _config(NgramConfig, overrides)
+    config = from_mapping(NgramConfig, assigned(overrides))
     console = new_console()
     rejected: list[RejectedRecord] = []
     texts = map(repaired_text, documents_in(sources, _reading(kind, text), rejected))
@@ -141,25 +139,9 @@ def ngrams(
         learned = learn_ngrams(texts, config, progress)
     learned.model.save(out)
     print_sections(console, [ngram_section(learned)])
-    _print_rejected(console, rejected)
+    say_rejected(rejected)
     setting = f'annotations.perplexity="{out.resolve()}"'
-    _print(console, f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
-
-
-def _print(console: "Console", text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_rejected(console: "Console", rejected: Sequence["RejectedRecord"]) -> None:
-    """Print the number of files that were left out for each reason, and one of them."""
-    from lmworks.report import shown
-
-    by_reason: dict[str, list[RejectedRecord]] = {}
-    for item in rejected:
-        by_reason.setdefault(item.reason, []).append(item)
-    for reason, items in sorted(by_reason.items(), key=lambda pair: -len(pair[1])):
-        count = sum(item.count for item in items)
-        _print(console, shown(f"left out because {reason}: {count:,}, such as {items[0].uri}"))
+    say(f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
 
 def _reading(kind: str, text: str) -> "ReadConfig":
@@ -167,15 +149,6 @@ def _reading(kind: str, text: str) -> "ReadConfig":
     from lmworks.corpus.read.config import ReadConfig
 
     return from_mapping(ReadConfig, {"source_code": "whole", "kind": kind, "columns": {"text": text}})
-
-
-def _config(cls: type[C], overrides: list[str] | None) -> C:
-    from lmworks.config import assign, from_mapping, parse_assignment
-
-    mapping: dict[str, Any] = {}
-    for override in overrides or []:
-        assign(mapping, *parse_assignment(override))
-    return from_mapping(cls, mapping)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from lmworks.cli import eval_set_command
 from lmworks.cli.options import new_console
+from lmworks.cli.output import say
 from lmworks.commands import evaluate as commands
 
 DataOption = Annotated[
@@ -73,9 +74,8 @@ def run(
     if compare is not None:
         read_results(compare)
     made = commands.evaluate(model, suite, data, limit, shots, out, skip_missing, allow_code, critique, overrides or [])
-    console = new_console()
-    print_sections(console, made.sections)
-    console.print(f"\nReport: {made.report}", highlight=False, markup=False, soft_wrap=True)
+    print_sections(new_console(), made.sections)
+    say(f"\nReport: {made.report}")
     if compare is not None:
         _print_comparison(made.folder, compare)
 
@@ -96,10 +96,9 @@ def compare_command(
 def _print_comparison(candidate: Path, baseline: Path, shared: bool = False) -> None:
     from lmworks.evaluate.comparison import compare_runs
 
-    console = new_console()
-    console.print(f"\n{candidate} less {baseline}", highlight=False, markup=False, soft_wrap=True)
+    say(f"\n{candidate} less {baseline}")
     for one in compare_runs(candidate, baseline, shared=shared):
-        console.print(f"  {one}", highlight=False, markup=False, soft_wrap=True)
+        say(f"  {one}")
 
 
 @app.command("list")
@@ -110,7 +109,6 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
     """
     from lmworks.evaluate.task import Suite, built_in, file_names
 
-    console = new_console()
     for name, one in built_in().items():
         if isinstance(one, Suite):
             lines = [f"{name}: {one.purpose}", f"suite of {', '.join(one.tasks)}"]
@@ -118,7 +116,7 @@ def list_tasks(data: Annotated[Path, typer.Option(help="Folder of the tasks' fil
             files = (*one.files, *one.shots.files)
             found = "found" if all(file_names(pattern, data) for pattern in files) else "not found"
             lines = [f"{name}: {one.purpose}", f"{found} below {data}: {', '.join(files)}", f"from {one.source}"]
-        console.print("\n    ".join(lines), highlight=False, markup=False, soft_wrap=True)
+        say("\n    ".join(lines))
 
 
 @app.command("metrics")
@@ -128,13 +126,8 @@ def list_metrics() -> None:
 
     Example: `lmworks eval metrics`
     """
-    from rich.table import Table
-
     from lmworks.evaluate.registry import METRICS
+    from lmworks.report import Table, print_table
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("metric", "measures", "needs"):
-        table.add_column(heading)
-    for name, entry in METRICS.items():
-        table.add_row(name, entry.purpose, ", ".join(entry.roles))
-    new_console().print(table)
+    rows = tuple((name, entry.purpose, ", ".join(entry.roles)) for name, entry in METRICS.items())
+    print_table(new_console(), Table(("metric", "measures", "needs"), rows))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
+from lmworks.cli.output import write_page
 
 
 def lint(
@@ -31,12 +32,12 @@ def lint(
     """
     from collections import defaultdict
 
-    from lmworks.artefact import check_new, write_text
+    from lmworks.artefact import check_new
     from lmworks.corpus.documents import DocumentStore, made_folder
     from lmworks.evaluate import set_lint
     from lmworks.evaluate.results import read_results
     from lmworks.records import question_of
-    from lmworks.report import print_sections, to_html
+    from lmworks.report import print_sections
     from lmworks.workspace import read_log
 
     if out is not None:
@@ -76,10 +77,7 @@ def lint(
             raise ValueError(f"{run[0]} is a run over another set: {path} has no item {min(unknown)}")
         sections.append(set_lint.difficulty_section(values))
     print_sections(new_console(), sections)
-    if out is not None:
-        purpose = "What makes its scores wrong, and what it does not ask."
-        write_text(out, to_html(f"Lint of {path.name}", purpose, sections))
-        typer.echo(f"report -> {out}")
+    write_page(out, f"Lint of {path.name}", "What makes its scores wrong, and what it does not ask.", sections)
     raise typer.Exit(1 if findings else 0)
 
 

@@ -36,6 +36,10 @@ from lmworks.cli import (
     vectors_command,
     version_command,
 )
+from lmworks.cli.options import settings_help
+from lmworks.serve.config import ServeConfig
+from lmworks.train.cross_encoder_config import CrossEncoderConfig
+from lmworks.train.sweep.config import SweepConfig
 
 _SUGGESTIONS = {
     "pretrain": "training is a stage of a recipe: `lmworks build scratch`, or `lmworks stage train.pretrain`",
@@ -102,13 +106,14 @@ def _options(
     """Options of `lmworks` before a verb."""
 
 
+_TAKES = "What `--set` takes, with the defaults:"
 _SETTINGS = {
-    serve_command.serve: serve_command.settings,
-    sweep_command.sweep: sweep_command.settings,
-    finetune_command.finetune: finetune_command.settings,
-    align_command.align: align_command.settings,
-    cross_encoder_command.train: cross_encoder_command.settings,
-}  # of what `--set` takes
+    serve_command.serve: settings_help(_TAKES.replace(",", ", and a recipe's table `[serve]`,"), ServeConfig),
+    sweep_command.sweep: settings_help(_TAKES, SweepConfig),
+    finetune_command.finetune: finetune_command.settings(),
+    align_command.align: align_command.settings(),
+    cross_encoder_command.train: settings_help(_TAKES, CrossEncoderConfig),
+}
 _HELPED = {
     build_command.stage: build_command.StageCommand,
     compress_command.compress: compress_command.CompressCommand,
@@ -137,7 +142,7 @@ for verb in (
 ):
     app.command(
         cls=_HELPED.get(verb),
-        epilog=_SETTINGS[verb]() if verb in _SETTINGS else None,
+        epilog=_SETTINGS.get(verb),
         no_args_is_help=verb is cross_encoder_command.train,
     )(verb)
 app.add_typer(eval_command.app, name="eval")

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import new_console
+from lmworks.cli.output import assigned, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lmworks.model.config import ModelConfig
     from lmworks.train.planning.plan import Plan
 
@@ -75,7 +74,7 @@ def plan(
         {name: None if text is None else parse_quantity(text) for name, text in amounts.items()}
         | {"hours": hours, "budget": budget, "price": price, "utilisation": utilisation}
         | {"model": model, "law": law, "vocabulary": vocabulary, "device": device}
-        | {"numbers": numbers, "optimizer": optimizer, "layout": _mapping(settings or [])},
+        | {"numbers": numbers, "optimizer": optimizer, "layout": assigned(settings)},
     )
     made = make_plan(request, _measure)
     if as_json:
@@ -102,16 +101,6 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
         return measured_speed(config, *others, progress=progress)
 
 
-def _mapping(assignments: "Sequence[str]") -> dict[str, Any]:
-    from lmworks.config import assign, parse_assignment
-
-    mapping: dict[str, Any] = {}
-    for text in assignments:
-        path, value = parse_assignment(text)
-        assign(mapping, path, value)
-    return mapping
-
-
 def _print_tables(made: "Plan") -> None:
     from rich.table import Table
 
@@ -131,13 +120,8 @@ def _print_tables(made: "Plan") -> None:
             table.add_row(line.name, line.value, line.why)
         console.print(table, highlight=False, markup=False)
     if command := _command(made):
-        console.print(
-            f"\nTo train such a model here: {command}\n(it plans again, for the vocabulary, the length and the texts "
-            "of its recipe)",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        again = "(it plans again, for the vocabulary, the length and the texts of its recipe)"
+        say(f"\nTo train such a model here: {command}\n{again}")
 
 
 def _command(made: "Plan") -> str:

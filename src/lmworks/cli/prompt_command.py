@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import WorkspaceOption, new_console, read_margins, resolve_workspace
+from lmworks.cli.output import write_page
 
 if TYPE_CHECKING:
     from lmworks.monitor.log import Log
@@ -201,14 +202,13 @@ def test(
     Example: `lmworks prompt test intents.toml --data data --prompt support:production --prompt support --model
     smollm2-135m-instruct`
     """
-    from lmworks.artefact import write_text
     from lmworks.evaluate.task import read_tasks
     from lmworks.generate.remote_engine import open_engine
     from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
     from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
     from lmworks.prompt.sensitivity import sensitivity_variants, spreads
-    from lmworks.report import Section, print_sections, to_html
+    from lmworks.report import Section, print_sections
 
     (wanted,) = read_tasks([task])
     variants = [Variant(name, read_version(name, workspace)) for name in prompts]
@@ -231,9 +231,7 @@ def test(
 
         with open_log(resolve_workspace(workspace)) as log:
             typer.echo(f"{review_cases(grid, log, review)} answers wait on the page Review")
-    if out is not None:
-        write_text(out, to_html(f"Prompts on {wanted.name}", wanted.purpose, sections))
-        typer.echo(f"report -> {out}")
+    write_page(out, f"Prompts on {wanted.name}", wanted.purpose, sections)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
+from lmworks.cli.output import write_page
 
 if TYPE_CHECKING:
     from lmworks.prompt.router import Router
@@ -44,14 +45,14 @@ def fit(
     Example: `lmworks route fit auto --task domains`
     """
     from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.artefact import write_json, write_text
+    from lmworks.artefact import write_json
     from lmworks.cli.prompt_command import open_store
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.prompt.prompt_grid import RUNS
     from lmworks.prompt.router import ROUTERS
     from lmworks.prompt.router_cases import logged_cases, task_cases
     from lmworks.prompt.router_fit import fit_router, fit_section
-    from lmworks.report import print_sections, to_html
+    from lmworks.report import print_sections
     from lmworks.workspace import read_log
 
     folder = resolve_workspace(workspace)
@@ -70,9 +71,7 @@ def fit(
     write_json(folder / ROUTERS / f"{name}.json", found.router)
     sections = [fit_section(found)]
     print_sections(new_console(), sections)
-    if out is not None:
-        write_text(out, to_html(f"Router {name}", "Quality over cost.", sections))
-        typer.echo(f"report -> {out}")
+    write_page(out, f"Router {name}", "Quality over cost.", sections)
 
 
 @app.command("dry-run")

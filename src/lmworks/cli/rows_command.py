@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lmworks.cli.options import new_console
+from lmworks.cli.output import write_page
 
 app = typer.Typer(no_args_is_help=True, help="Rows to learn from: preferences, labels, ratings.")
 
@@ -35,9 +36,9 @@ def lint(
     Example: `lmworks rows lint pairs.jsonl --held-out test.jsonl --suite gsm8k --data data --out lint.html`
     """
     from lmworks.align import row_lint
-    from lmworks.artefact import check_new, write_text
+    from lmworks.artefact import check_new
     from lmworks.evaluate.set_lint import findings_section
-    from lmworks.report import print_sections, to_html
+    from lmworks.report import print_sections
 
     if out is not None:
         check_new(out)
@@ -46,9 +47,7 @@ def lint(
     found = row_lint.lint_rows(path, items)
     sections = [row_lint.card(found), findings_section(found.findings, row_lint.ADVICE)]
     print_sections(new_console(), sections)
-    if out is not None:
-        write_text(out, to_html(f"Lint of {path.name}", "What training refuses, and what it would learn.", sections))
-        typer.echo(f"report -> {out}")
+    write_page(out, f"Lint of {path.name}", "What training refuses, and what it would learn.", sections)
     if found.refused:
         typer.secho("training refuses this file", fg="red", err=True)
         raise typer.Exit(1)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, WorkspaceOption, new_console, resolve_workspace, settings_help
+from lmworks.cli.options import WORKSPACES, WorkspaceOption, new_console, resolve_workspace
+from lmworks.cli.output import assigned
 
 if TYPE_CHECKING:
     from lmworks.serve.config import ServeConfig
@@ -70,13 +71,6 @@ def serve(
     serve_workspace(folder, config)
 
 
-def settings() -> str:
-    """The settings that `--set` takes, a line for each key, in Markdown."""
-    from lmworks.serve.config import ServeConfig
-
-    return settings_help("What `--set` takes, and a recipe's table `[serve]`, with the defaults:", ServeConfig)
-
-
 def _named_folders(adapters: list[str]) -> dict[str, str]:
     from lmworks.config import ConfigError
 
@@ -95,13 +89,10 @@ def serve_config(
     recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None, overrides: list[str] | None = None
 ) -> "ServeConfig":
     """The `[serve]` table of a recipe, with what the command line says instead. Raises ConfigError."""
-    from lmworks.config import assign, from_mapping, parse_assignment
+    from lmworks.config import from_mapping
     from lmworks.serve.config import ServeConfig
 
-    mapping = {**recipe, **(given or {})}
-    for override in overrides or []:
-        assign(mapping, *parse_assignment(override))
-    return from_mapping(ServeConfig, mapping, ("serve",))
+    return from_mapping(ServeConfig, assigned(overrides, {**recipe, **(given or {})}), ("serve",))
 
 
 def serve_workspace(

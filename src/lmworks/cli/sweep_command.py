@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import new_console, settings_help
+from lmworks.cli.options import new_console
+from lmworks.cli.output import assigned, say
 
 
 def sweep(
@@ -41,7 +42,7 @@ def sweep(
     """
     from lmworks.artefact import StageContext, check_new
     from lmworks.build import read_inputs, run_alone, stage_sections
-    from lmworks.config import assign, from_mapping, parse_assignment
+    from lmworks.config import from_mapping
     from lmworks.report import print_sections
     from lmworks.train.planning.units import parse_quantity
     from lmworks.train.sweep.config import SweepConfig
@@ -51,10 +52,7 @@ def sweep(
     settings = list(overrides or [])
     settings += [] if minutes is None else [f"minutes={minutes}"]
     settings += [] if flops is None else [f"flops={parse_quantity(flops)!r}"]
-    mapping: dict[str, object] = {}
-    for setting in settings:
-        assign(mapping, *parse_assignment(setting))
-    config = from_mapping(SweepConfig, mapping)
+    config = from_mapping(SweepConfig, assigned(settings))
     named = {name: outcome.folder for name, outcome in read_inputs(inputs).items()}
     typer.echo("measuring this machine for some seconds for each size, unless it was before", err=True)
     from lmworks.train.sweep.stage import plan
@@ -65,11 +63,4 @@ def sweep(
         return
     outcome = run_alone("train.sweep", out, inputs, [], settings, console)
     print_sections(console, stage_sections(outcome)[1:])
-    console.print(f"\nReport: {outcome.folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
-
-
-def settings() -> str:
-    """The settings that `--set` takes, for the help of the verb."""
-    from lmworks.train.sweep.config import SweepConfig
-
-    return settings_help("What `--set` takes, with the defaults:", SweepConfig)
+    say(f"\nReport: {outcome.folder / 'report.html'}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmworks.cli.options import WORKSPACES, new_console
+from lmworks.cli.output import say
 
 if TYPE_CHECKING:
     from lmworks.commands.outcome import Outcome
@@ -18,8 +19,7 @@ def print_made(command: str, made: "Outcome", *after: str) -> None:
     print_sections(console, made.sections)
     size = sum(path.stat().st_size for path in workspace.rglob("*") if path.is_file())
     kept = f"{workspace} ({size / 1e6:,.1f} MB) lets the same command show this again, and may be removed"
-    for line in (f"\nReport: {made.report}", kept, "\nWhat next:", *after):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say("\n".join((f"\nReport: {made.report}", kept, "\nWhat next:", *after)))
 
 
 def ways_to_use(model: str, out: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import new_console
+from lmworks.cli.output import assigned, check_choice, say, say_rejected
 
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import Result
@@ -52,20 +53,17 @@ def train(
     from lmworks.records import RejectedRecord
     from lmworks.report import print_sections
 
-    trainer, config = _trainer(kind, overrides or [])
+    trainer, config = _trainer(kind, overrides)
     _make_place(out)
     console = new_console()
     if out.suffix in FILES and getattr(config, "subwords", None) is not None:
-        note = f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both"
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(f"{out} will hold whole words alone, without their subwords; --out {out.with_suffix('')} keeps both")
     rejected: list[RejectedRecord] = []
     with stage_progress(console, f"learning {kind}") as progress:
         vectors = trainer(required_texts(sources, rejected=rejected), config, progress)
     _write(vectors, out)
     print_sections(console, [section(vectors)])
-    if rejected:
-        note = f"left out {len(rejected):,} files, such as {rejected[0].uri} ({rejected[0].reason})"
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    say_rejected(rejected)
     console.print(f"vectors -> {out}\nask them: lmworks vectors neighbours {vectors.words[0]} --vectors {out}")
 
 
@@ -103,7 +101,7 @@ def analogy(
         raise ValueError(f"an analogy needs three words a b c, got {len(words)}")
     from lmworks.embeddings.word_vectors import METHODS
 
-    _check_choice("method", method, METHODS)
+    check_choice("method", method, METHODS)
     _show(_open(vectors).analogy(*words, method=method, number=number, restrict=restrict or None))  # type: ignore[arg-type]
 
 
@@ -132,7 +130,7 @@ def evaluate(
 
     if not analogies and not similarity:
         raise ValueError("name a file to evaluate on: --analogies FILE, --similarity FILE")
-    _check_choice("method", method, METHODS)
+    check_choice("method", method, METHODS)
     read = [(path, read_analogies(path)) for path in analogies or []]
     pairs = [(path, read_pairs(path)) for path in similarity or []]
     found = _open(vectors)
@@ -168,7 +166,7 @@ def map_(
 
     if out.suffix not in PICTURES:
         raise ValueError(f"--out must end in one of {', '.join(PICTURES)}, got {out.name}")
-    _check_choice("projection", projection, PROJECTIONS)
+    check_choice("projection", projection, PROJECTIONS)
     _make_place(out)
     found = _open(vectors)
     groups = {word: word for word in words or []}
@@ -201,32 +199,23 @@ def settings() -> str:
 app.command(epilog=settings())(train)
 
 
-def _trainer(kind: str, overrides: list[str]) -> tuple[Any, Any]:
-    from lmworks.config import assign, from_mapping, parse_assignment
+def _trainer(kind: str, overrides: list[str] | None) -> tuple[Any, Any]:
+    from lmworks.config import from_mapping
     from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
     from lmworks.embeddings.glove import train_glove
     from lmworks.embeddings.word2vec import train_word_vectors
 
-    _check_choice("kind", kind, KINDS)
-    mapping: dict[str, Any] = {} if kind == "glove" else {"objective": kind}
-    for override in overrides:
-        assign(mapping, *parse_assignment(override))
+    check_choice("kind", kind, KINDS)
     if kind == "glove":
-        return train_glove, from_mapping(GloveConfig, mapping)
-    return train_word_vectors, from_mapping(WordVectorsConfig, mapping)
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    from lmworks.config import unknown
-
-    if value not in allowed:
-        raise ValueError(unknown(name, value, allowed))
+        return train_glove, from_mapping(GloveConfig, assigned(overrides))
+    return train_word_vectors, from_mapping(WordVectorsConfig, assigned(overrides, {"objective": kind}))
 
 
 def _make_place(out: Path) -> None:
     """The folder that `out` will lie in, made before the work whose result would find none."""
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; choose a new name, or delete it first")
+    from lmworks.artefact import check_new
+
+    check_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

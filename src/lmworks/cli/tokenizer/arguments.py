@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from lmworks.model.tokenizer_lookup import Found, find_tokenizer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lmworks.records import RejectedRecord
     from lmworks.tokenizer.fertility import Text
     from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
@@ -109,17 +107,6 @@ def _contents(source: str, rejected: "list[RejectedRecord]") -> dict[Path, tuple
         raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
     rejected += skipped
     return contents
-
-
-def print_rejected(console: "Console", rejected: "Sequence[RejectedRecord]") -> None:
-    """Prints the number of files that were left out, for each reason, with an example."""
-    reasons: dict[str, list[RejectedRecord]] = {}
-    for each in rejected:
-        reasons.setdefault(each.reason.split(":")[0], []).append(each)
-    for reason, some in reasons.items():
-        count = sum(each.count for each in some)
-        line = f"left out because {reason}: {count:,} file{'s' if count != 1 else ''}, such as {some[0].uri}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _name_of(source: str) -> str:

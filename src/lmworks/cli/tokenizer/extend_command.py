@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmworks.cli.options import new_console
+from lmworks.cli.output import say, say_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,14 +50,14 @@ def extend(
 
     Example: `lmworks tokenizer extend smollm2-135m-instruct --text 'german=texts/*.txt' --tokens 500 --out extended`
     """
-    from lmworks.cli.tokenizer.arguments import find_texts, print_rejected
+    from lmworks.artefact import check_new
+    from lmworks.cli.tokenizer.arguments import find_texts
     from lmworks.model.tokenizer_lookup import find_tokenizer
     from lmworks.progress import stage_progress
     from lmworks.tokenizer.vocabulary_comparison import hold_out
     from lmworks.tokenizer.vocabulary_extension import extend_for_texts
 
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
+    check_new(out)
     if not text:
         raise ValueError("tokens are chosen from texts: name some, for example --text 'german=texts/*.txt'")
     found = find_tokenizer(model)
@@ -70,15 +71,15 @@ def extend(
         chosen_from = [document for kept, _ in parts.values() for document in kept.passages]
         extension = extend_for_texts(tokenizer, chosen_from, tokens, least, progress)
     _print_gains(console, tokenizer, extension.tokenizer, {name: held for name, (_, held) in parts.items()})
-    _print_tokens(console, extension, tokens)
-    print_rejected(console, rejected)
+    _print_tokens(extension, tokens)
+    say_rejected(rejected)
     _write(found, checkpoint, extension, out)
     what, note = (
         ("tokenizer", "there were no weights beside the tokenizer: it alone was extended")
         if checkpoint is None
         else ("model", "train it before you serve it: it has not learnt to write the new tokens yet")
     )
-    console.print(f"{what} -> {out}\n{note}", highlight=False, markup=False, soft_wrap=True)
+    say(f"{what} -> {out}\n{note}")
 
 
 def _model_of(found: "Found") -> "Checkpoint | None":
@@ -128,7 +129,7 @@ def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", te
     print_table(console, Table(heads, tuple(rows), "held-out texts"))
 
 
-def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> None:
+def _print_tokens(extension: "Extension", wanted: int) -> None:
     from lmworks.tokenizer.token_bytes import spelled_tokens
 
     ids = list(extension.pieces)
@@ -138,8 +139,7 @@ def _print_tokens(console: "Console", extension: "Extension", wanted: int) -> No
     if not all(each.startswith(("'", '"')) for each in shown):
         some += " (in quotes text; without, the bytes of a part of a character, two digits each)"
     fewer = f", of {wanted:,} wanted: the texts hold no more" if len(ids) < wanted else ""
-    line = f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(f"{len(ids):,} new tokens{fewer}, ids {ids[0]:,} to {ids[-1]:,}: {some}")
 
 
 def _write(found: "Found", checkpoint: "Checkpoint | None", extension: "Extension", out: Path) -> None:

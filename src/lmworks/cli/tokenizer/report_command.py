@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmworks.cli.options import TOKENIZER_FORMS, new_console
+from lmworks.cli.output import say_rejected, write_page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,10 +59,9 @@ def report(
             "a vocabulary is good or bad for a text: name some, for example --text english=english.txt --text "
             "'code=src/**/*.py' (one that the vocabulary was not trained on; a megabyte of each says most)"
         )
-    from lmworks.artefact import write_json, write_text
-    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers, print_rejected
+    from lmworks.artefact import write_json
+    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers
     from lmworks.progress import stage_progress
-    from lmworks.report import to_html
     from lmworks.tokenizer.vocabulary_comparison import compare
     from lmworks.tokenizer.vocabulary_report import sections
 
@@ -79,14 +79,13 @@ def report(
         comparison = compare(tokenizers, texts, reference, judged, progress)
     names = ", ".join(tokenizers)
     lead = f"{names} on {', '.join(texts)}" if len(texts) <= 6 else f"{names} on {len(texts)} texts"
-    write_text(out, to_html(_TITLE, lead, sections(comparison)))
     if json_file is not None:
         write_json(json_file, _numbers(comparison))
     _summarise(console, comparison)
-    print_rejected(console, rejected)
+    say_rejected(rejected)
     for name in rows.keys() - judged.keys():
         console.print(f"{name}: no weights beside this tokenizer, so no embedding was judged", highlight=False)
-    console.print(f"report -> {out}", highlight=False)
+    write_page(out, _TITLE, lead, sections(comparison))
 
 
 def _check_outputs(out: Path, json_file: Path | None) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import new_console, settings_help
+from lmworks.cli.output import assigned, check_choice, say, say_rejected
 
 if TYPE_CHECKING:
     from lmworks.records import RejectedRecord
 
-KINDS = ("bpe", "wordpiece", "unigram")
+KINDS: tuple[str, ...] = ("bpe", "wordpiece", "unigram")
 
 
 def train(
@@ -43,8 +44,7 @@ def train(
     `lmworks tokenizer train books --kind wordpiece --set lowercase=false --out pieces` · `lmworks tokenizer train docs
     --family llama3 --out vocabulary`, then `lmworks tokenizer preview vocabulary`
     """
-    from lmworks.artefact import write_text, writing
-    from lmworks.cli.tokenizer.arguments import print_rejected
+    from lmworks.artefact import check_new, write_text, writing
     from lmworks.corpus.sources.files import FoundFile, find_files
     from lmworks.data.plain_texts import required_texts
     from lmworks.data.tokenizer_stage import section, write_tokenizer
@@ -55,8 +55,7 @@ def train(
     from lmworks.tokenizer.tokenizer_folder import CHAT_TEMPLATE
 
     trainer, config = _trainer(kind, vocabulary_size, overrides or [], family)
-    if out.exists():
-        raise FileExistsError(f"{out} exists already; name a new folder, or delete it first")
+    check_new(out)
     console = new_console()
     rejected: list[RejectedRecord] = []
     files = {each.uri: each.path for each in find_files(sources, (), Path.cwd()) if isinstance(each, FoundFile)}
@@ -73,10 +72,10 @@ def train(
     size = sum(path.stat().st_size for path in read)
     console.print(f"read {len(read):,} {'file' if len(read) == 1 else 'files'}, {size:,} bytes", highlight=False)
     print_sections(console, [section(trained, config)])
-    print_rejected(console, rejected)
+    say_rejected(rejected)
     look = f"lmworks tokenizer explain 'Some text.' --tokenizer {out}"
     more = f"\nhow it reads a conversation: lmworks tokenizer preview {out}" if family is not None else ""
-    console.print(f"tokenizer -> {out}\nlook into it: {look}{more}", markup=False, highlight=False, soft_wrap=True)
+    say(f"tokenizer -> {out}\nlook into it: {look}{more}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -84,23 +83,21 @@ def train(
 
 
 def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], family: str | None) -> tuple[Any, Any]:
-    from lmworks.config import assign, from_mapping, parse_assignment, unknown
+    from lmworks.config import from_mapping
     from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
     from lmworks.tokenizer.training.bpe_trainer import train_bpe
     from lmworks.tokenizer.training.unigram_trainer import train_unigram
     from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
+    check_choice("kind", kind, KINDS)
     configs = (BpeConfig, WordPieceConfig, UnigramConfig)
     trainers = dict(zip(KINDS, zip((train_bpe, train_wordpiece, train_unigram), configs, strict=True), strict=True))
-    if kind not in trainers:
-        raise ValueError(unknown("kind", kind, KINDS))
-    mapping: dict[str, Any] = {} if vocabulary_size is None else {"vocabulary_size": vocabulary_size}
-    for override in overrides:
-        path, value = parse_assignment(override)
-        if vocabulary_size is not None and path == ("vocabulary_size",):
+    mapping = assigned(overrides)
+    if vocabulary_size is not None:
+        if "vocabulary_size" in mapping:
             raise ValueError("--vocabulary-size and --set vocabulary_size= say the same: leave out one of them")
-        assign(mapping, path, value)
+        mapping["vocabulary_size"] = vocabulary_size
     trainer, config = trainers[kind]
     made = from_mapping(config, mapping)
     if family is None:

@@ -1,16 +1,15 @@
-"""Takes the pictures in docs/screens/ from a running server: each page in light and dark, wide and narrow.
+"""Takes the pictures in docs/screens/ from a running server: every section, a document and an interaction.
 
     lmworks serve --workspace .lmworks/assistant
     python docs/screens.py http://127.0.0.1:8000
 
-Needs Chromium, playwright and Pillow, and asks the server three questions.
+Needs Chromium, playwright and Pillow, and asks the server two questions. Run it before each release.
 """
 
 import io
 import json
 import shutil
 import sys
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 FOLDER = Path(__file__).with_name("screens")
-SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 COLOURS = 128  # of the palette: a picture stays below 80 kB
 QUESTION = "What does functools.lru_cache do?"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -41,13 +40,6 @@ def ask(base: str, model: str, question: str, conversation: str) -> dict:
         return json.load(answer)["lmworks"]
 
 
-def compared(base: str, question: str) -> str:
-    """The path of the page that shows what the assistant and the language model answer to one question."""
-    fields = {"question": question, "first": "assistant", "second": language_model(base)}
-    with urllib.request.urlopen(f"{base}/compare/ask", urllib.parse.urlencode(fields).encode()) as answer:
-        return urllib.parse.urlsplit(answer.url).path
-
-
 def language_model(base: str) -> str:
     with urllib.request.urlopen(f"{base}/v1/models") as answer:
         return next(model["id"] for model in json.load(answer)["data"] if model["kind"] == "language")
@@ -63,28 +55,24 @@ def main(base: str) -> None:
     grounded = ask(base, "assistant", QUESTION, "lru-cache")
     written = ask(base, language_model(base), "Name three colours.", "colours")
     cited = grounded["citations"][0]
-    paths = {
-        "chat": "/chat/lru-cache",
-        "documents": "/documents?q=context+manager",
-        "document": f"/documents/{cited['document']}?start={cited['start']}&end={cited['end']}#cite",
-        "log": "/log",
-        "interaction": f"/log/{written['interaction']}",
-        "evaluation": "/evaluation",
-        "compare": compared(base, QUESTION),
-        "system": "/system",
-    }
-    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.png"):
+        old.unlink()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
-        for scheme in ("light", "dark"):
-            for width, (across, down) in SIZES.items():
-                page = browser.new_page(viewport={"width": across, "height": down}, color_scheme=scheme)
-                for name, path in paths.items():
-                    page.goto(base + path)
-                    if name == "log" and width == "wide":
-                        page.locator("#log tbody tr").nth(1).click()
-                    take(page, f"{name}-{scheme}-{width}")
-                page.close()
+        page = browser.new_page(viewport=WIDE, color_scheme="light")
+        page.goto(base + "/chat/lru-cache")
+        sections = [str(link.get_attribute("href")) for link in page.locator("nav.sections a").all()]
+        paths = {path.strip("/"): path for path in sections if path != "/"} | {
+            "chat": "/chat/lru-cache",
+            "document": f"/documents/{cited['document']}?start={cited['start']}&end={cited['end']}#cite",
+            "interaction": f"/log/{written['interaction']}",
+        }
+        for name, path in paths.items():
+            page.goto(base + path)
+            take(page, name)
+        page = browser.new_page(viewport=NARROW, color_scheme="dark")
+        page.goto(base + paths["chat"])
+        take(page, "chat-dark-narrow")
         browser.close()
 
 

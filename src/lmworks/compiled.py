@@ -1,4 +1,4 @@
-"""Compiled parts of the package: their place, and the warning where they are missing.
+"""Compiled parts of the package, the warning where they are missing, and the cores and memory that there are.
 
 They are plain C functions in shared libraries that know neither Python nor PyTorch, so that building the package needs
 a C++ compiler and nothing else. Without one everything runs all the same, in Python.
@@ -10,6 +10,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def library_path(package: str, name: str) -> Path | None:
@@ -35,6 +39,19 @@ def warn_of_missing(consequence: str) -> None:
 def cores() -> int:
     """The processor cores that this process may use; macOS does not tell them from the others."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: "torch.device") -> int:
+    """Bytes that a new process may still take on the device."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_library(

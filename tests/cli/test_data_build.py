@@ -109,7 +109,7 @@ def test_sources_are_hashed_once(base, tmp_path, monkeypatch):
     hashed = []
     monkeypatch.chdir(base)
     monkeypatch.setattr(
-        "lmworks.corpus.read.document_reader._content_of", lambda found: hashed.append(found.uri) or found.uri
+        "lmworks.corpus.read.document_reader._content_of", lambda found, hash_of: hashed.append(found.uri) or found.uri
     )
     run("data", "build", "odd name", "--workspace", str(tmp_path / "w"))
     assert hashed == ["odd name/a.md", "odd name/b.md", "odd name/twin.md"]

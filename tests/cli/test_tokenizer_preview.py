@@ -171,7 +171,7 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         (
             "a.json",
             {"rows": []},
-            'or "prompt" and "completion"; got the keys rows',
+            "or Alpaca's or ShareGPT's columns; got rows",
         ),
         ("a.json", [], "a conversation is a list of messages"),
         ("a.json", [ASKED[0], {"role": "bot", "content": "x"}], "message 2.role: 'bot' is not one of"),
@@ -182,7 +182,7 @@ def test_a_template_that_hides_an_answer_is_told(folder, tmp_path):
         ("a.jsonl", "\n\n{}\n{}\n[]", "a.jsonl, line 5"),
         *slow(
             ("a.json", ["x"], "message 1: expected a table with role, content"),
-            ("a.json", [{"from": "human", "value": "x"}], '"completion"; got the keys from, value'),
+            ("a.json", [{"from": "human", "value": "x"}], "columns; got from, value"),
             ("a.json", [{"role": "user", "content": [{"type": "image"}]}], "message 1.content: expected a string"),
             ("a.json", [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "of f is not JSON"),
         ),

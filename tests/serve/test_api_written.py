@@ -10,10 +10,10 @@ from lmworks.generate.remote_engine import RemoteError
 from lmworks.ground.config import WritingConfig
 from lmworks.ground.phase_timer import Phases
 from lmworks.ground.written_answer import Engines, Source, open_writer
-from lmworks.records import Interaction, Retrieved, Span
+from lmworks.records import Interaction, Retrieved, Span, Verdict
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
-from written_cases import Scripted, entails, scripted_writer
+from written_cases import Scripted, answering, entails, scripted_writer
 
 QUESTION = "By when must I report a lost laptop?"
 SAID = "A lost laptop is reported within one hour. [1]\nAt any time of the day. [2]"
@@ -88,16 +88,20 @@ def test_the_command_line_prints_statements_with_their_support(workspace_copy, m
 def test_an_endpoint_writes_under_the_strictest_constraint_that_it_takes(roomy, monkeypatch):
     """The endpoint is a server of lmworks with a random model: its lines have the form, or are cut off and removed."""
     monkeypatch.setattr("lmworks.ground.written_answer.load", lambda source: source)
+    monkeypatch.setattr(entails, "relevance", answering, raising=False)  # one model does both here
     monkeypatch.setattr("lmworks.ground.written_answer.CrossEncoder", lambda checkpoint: entails)
     source = Source(Retrieved("1", Span("a" * 64, 0, 11), "a.md", "Cats sleep.", {}), "", 1.0)
     seen: list[Interaction] = []
+    judged: list[Verdict] = []
     with roomy() as running:
         running.service.observers.append(seen.append)
         for extensions in ((), ("structured_outputs",)):
             config = WritingConfig("always", 2, 1, 24, 1.0, f"{running.url}/v1", "tiny", "", extensions)
             writer = open_writer(config, {"verifier": ""}, Engines())
             verdicts, failure = writer.write("Do cats sleep?", [source], Phases())
-            assert verdicts and not failure and "cited" not in {one.verdict for one in verdicts}
+            judged += verdicts
+            assert not failure
+    assert judged and "cited" not in {verdict.verdict for verdict in judged}
     constraints = [one.parameters["constraint"] for one in seen]
     free = [one for one in constraints if one is None]
     assert free and constraints[: len(free)] == free  # what does not take one is asked without

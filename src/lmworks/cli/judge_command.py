@@ -12,7 +12,7 @@ from lmworks.cli.options import model_or_endpoint, new_console
 app = typer.Typer(no_args_is_help=True, help="Language models as judges: measure one against people, and use it.")
 
 Rows = Annotated[Path, typer.Argument(help="JSON lines, a row each.", exists=True, dir_okay=False)]
-_RUBRICS = sorted(path.stem for path in Path(evaluate.__file__).with_name("rubrics").glob("*.toml"))
+_RUBRICS = sorted(path.stem for path in Path(evaluate.__path__[0], "rubrics").glob("*.toml"))
 Rubric = Annotated[str, typer.Option(help=f"{', '.join(_RUBRICS)}, or a TOML file.")]
 Model = Annotated[str, typer.Option(help="A pulled model, a folder, a .gguf file, or URL#NAME of an endpoint.")]
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from lmworks.adapt import AdapterIndex, Lora, load, read_lora, with_lora
+from lmworks.compiled import free_memory
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
@@ -22,7 +23,6 @@ from lmworks.model.model_costs import kv_bytes_per_token
 from lmworks.model.transformer import empty_model
 from lmworks.serve.config import ServeConfig
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
-from lmworks.train.finetune_settings import free_memory
 
 _BY_MACHINE = ("auto", "int8", "int4")  # weights whose other tensors have the machine's own numbers
 ASSISTANT = "assistant"  # the name of the grounded system

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmworks.adapt.adapter import add_adapter
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.compiled import free_memory
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint
@@ -26,7 +27,6 @@ from lmworks.train.objectives.from_config import build_objective
 from lmworks.train.optimizer_config import AdamW, peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.planning.layout import NUMBERS, Layout
-from lmworks.train.planning.measured_throughput import free_memory
 from lmworks.train.planning.memory import adapter_memory, expected_memory
 from lmworks.train.planning.units import readable_bytes, short
 from lmworks.train.run import Run

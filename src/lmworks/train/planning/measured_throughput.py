@@ -7,7 +7,6 @@ look slower than it is.
 """
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lmworks.artefact import hash_json, write_json
+from lmworks.compiled import free_memory
 from lmworks.config import from_mapping
 from lmworks.model.config import Learned, ModelConfig
 from lmworks.model.download import home
@@ -315,17 +315,6 @@ def _check_memory(config: ModelConfig, device: str) -> None:
             f"measuring two blocks takes {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free: plan for a known "
             "device with --device"
         )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a new process may still take on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Passes:

@@ -105,7 +105,7 @@ def test_the_help_of_a_stage_begins_with_its_own_usage_and_groups_settings_by_ta
         elif line.startswith("• ") and "=" in line.split(":")[0]:
             found.setdefault(group, []).append(line[2:].split("=")[0])
     assert (
-        list(found)[0] == ""
+        next(iter(found)) == ""
         and {"objective.", "train."} <= set(found)
         and {"train.parallel.", "train.checkpoint."} < set(found)
     )

@@ -150,7 +150,11 @@ def check_sources(paths: Mapping[str, str]) -> None:
                 raise UnsupportedModel(f"{path}: {error}") from error
         elif not is_gguf(path):
             raise ValueError(f"{path} is no GGUF file: a model is one of these, or a Hugging Face folder")
-        if _kind(load(source).config) is None:
+        try:
+            kind = _kind(load(source).config)
+        except (OSError, ValueError):
+            continue  # the error is raised when it is loaded, behind what is checked sooner
+        if kind is None:
             raise ValueError(
                 f"{name} answers no request by itself: serve a language or embedding model, a reranker or a verifier, "
                 "or a workspace whose recipe names this one"

@@ -18,7 +18,7 @@ def align(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Align a model with what rows prefer, as the command `lmworks align` does; the same call goes on after an
+    """Align a model with what rows prefer, as the command `lmworks align` does; the same call resumes after an
     interruption.
 
     `data` are rows of the method, such as `{"prompt": "...", "chosen": "...", "rejected": "..."}`, or paths of files

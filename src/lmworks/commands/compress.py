@@ -44,7 +44,7 @@ def compress(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Make a model smaller and measure what it lost, as the command `lmworks compress` does; the same call goes on
+    """Make a model smaller and measure what it lost, as the command `lmworks compress` does; the same call resumes
     after an interruption.
 
     `data` are documents like those the model will read: paths, or rows such as `{"text": "..."}`, or of conversations

@@ -30,7 +30,7 @@ def finetune(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Fine-tune a model on rows, as the command `lmworks finetune` does; the same call goes on after an interruption.
+    """Fine-tune a model on rows, as the command `lmworks finetune` does; the same call resumes after an interruption.
 
     `data` are rows, such as `{"prompt": "...", "completion": "..."}` or `{"messages": [...]}`, or paths of files with
     them; `minutes` is how long training may take, `out` the folder to make (DATA-METHOD), and `settings` are those of

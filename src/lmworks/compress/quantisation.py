@@ -48,7 +48,7 @@ class Quantisation:
     errors  |ΔW x|² / |W x|² of each layer on what the calibration saw; without one, |ΔW|² / |W|².
     inputs  statistics of each layer's inputs, without second moments.
     seen    the calibration text, for a manifest.
-    left    what is left of a fine-tune in each matrix that it changed, where its base was quantised.
+    left    the share of a fine-tune that survives in each matrix that it changed, where its base was quantised.
     unmeasured  why that was not measured; "" where it was, or there is nothing to measure.
     """
 

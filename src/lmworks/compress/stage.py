@@ -284,10 +284,10 @@ def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids |
     columns, alarms = ("layers", "count", "mean", "largest", "of"), tuple[str, ...]()
     if found.left:
         columns += ("left of the fine-tune",)
-        caption += "; and what is left of the change from the base to the fine-tuned model, in the same terms"
+        caption += "; and the share of the fine-tune that survives, in the same terms"
         text += f" {total(found.left.values()):.1%} of the fine-tune is left: its base was quantised before."
     elif found.unmeasured:
-        alarms = (f"what is left of the fine-tune was not measured: {found.unmeasured}",)
+        alarms = (f"the share of the fine-tune that survives was not measured: {found.unmeasured}",)
     return Section("Quantisation", text, (Table(columns, tuple(map(tuple, rows)), caption),), alarms=alarms)
 
 

@@ -20,7 +20,7 @@ from lmworks.model.download import MODELS, digest_of_model, located
 from lmworks.report import Section, Table
 
 _ASKED, _NEW, _SHOWN = 64, 64, 5  # rows, tokens of an answer, rows in the report
-Share = tuple[float, float]  # what is left of a change, and the whole: <Ŵ - W, ΔW>, <ΔW, ΔW>
+Share = tuple[float, float]  # the part of a change that survives, and the whole: <Ŵ - W, ΔW>, <ΔW, ΔW>
 
 
 def base_weights(checkpoint: Checkpoint) -> tuple[Mapping[str, Tensor], str]:

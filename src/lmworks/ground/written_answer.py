@@ -4,7 +4,7 @@
     lines       a statement each, which ends in citations `[n]`; what it quotes is copied. Where the engine takes a
                 constraint nothing else can be written; where it takes none, a line that breaks the rules is removed
     verdicts    each sentence of a statement must follow from what it cites, or else from another of the passages; and
-                the statement and its evidence must answer the question, whatever a passage tells the model to say
+                the statement and its evidence must answer the question, whatever a passage commands the model
     again       what does not is named to the model once, which may write others in its place
 
 Attributed answers, as Bohnet et al. (2022, "Attributed question answering") and Gao et al. (2023, "Enabling large

@@ -46,7 +46,7 @@ from lmworks.artefact import (
 )
 from lmworks.config import ConfigError, assign, assignments, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.corpus.documents import made_folder, stage_folder
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.download import located
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
@@ -54,7 +54,7 @@ from lmworks.stages import STAGES, meant_stages, resolve
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
 from lmworks.versions import is_gated, keep, version_id
-from lmworks.workspace import Current, content_hashes, read_current
+from lmworks.workspace import Current, model_digest, read_current
 
 LOCK = "stage.lock"
 
@@ -337,7 +337,7 @@ def _make(
             content_hash=content_hash(spec.use, spec.config, parents, files),
             config=to_mapping(spec.config),
             parents=parents,
-            models={role: _model_digest(models[role]) for role in stage.roles(models)},
+            models={role: model_digest(models[role]) for role in stage.roles(models)},
             libraries=library_versions(stage.libraries),
             files=files,
             unhashed=unhashed_files(output, result.digests),
@@ -369,19 +369,11 @@ def _cache_key(
             "version": stage.version,
             "config": spec.config,
             "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
-            "models": {role: _model_digest(models[role]) for role in stage.roles(models)},
+            "models": {role: model_digest(models[role]) for role in stage.roles(models)},
             "libraries": library_versions(stage.libraries),
             "outside": stage.look_outside("outside_digest", spec.config, base, *kept) or "",
         }
     )[:16]
-
-
-def _model_digest(path: Path) -> str:
-    """The content hash of a model that a stage made, which leaves times out; of a workspace those of all that its
-    system is made of; the digest of the files of any other."""
-    if (path / CURRENT).exists():
-        return hash_json(content_hashes(path, read_current(path)))
-    return read_manifest(path).content_hash if (path / MANIFEST).exists() else digest_of_model(path)
 
 
 def _previous(folder: Path) -> Path | None:

@@ -45,15 +45,10 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """`alarms` are what must not be overlooked: they stand at the top of the page, and at the end in a terminal. Of a
-    section that is `page_only` a terminal tells the title alone."""
+class Section(Fold):
+    """A part with a heading. `alarms` are what must not be overlooked: they stand at the top of the page, and at the
+    end in a terminal. Of a section that is `page_only` a terminal tells the title alone."""
 
-    title: str
-    text: str = ""
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    passages: tuple[Passage, ...] = ()
     folds: tuple[Fold, ...] = ()
     alarms: tuple[str, ...] = ()
     page_only: bool = False
@@ -150,7 +145,7 @@ def _section_html(number: int, section: Section) -> str:
     return f'<section id="s{number}"><h2>{escaped(section.title)}</h2>{_parts_html(section)}{folds}</section>'
 
 
-def _parts_html(part: Section | Fold) -> str:
+def _parts_html(part: Fold) -> str:
     text = f"<p>{_prose_html(part.text)}</p>" if part.text else ""
     tables = "".join(_table_html(table) for table in part.tables)
     figures = "".join(
@@ -268,21 +263,13 @@ def line_plot(
     *,
     x: str,
     y: str,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]] | None = None,
     scale: Literal["linear", "log"] = "linear",
 ) -> str:
-    """SVG of named lines `(xs, ys)`, with optional bands `(xs, low, high)` in the colour of the line they belong to.
-
-    `scale` is that of both axes.
-    """
+    """SVG of named lines `(xs, ys)`; `scale` is that of both axes."""
     figure, axes = new_axes(x, y)
     axes.set(xscale=scale, yscale=scale)
-    colours: dict[str, Any] = {}
     for name, (xs, ys) in lines.items():
-        (drawn,) = axes.plot(xs, ys, label=name, linewidth=1.8)
-        colours[name] = drawn.get_color()
-    for name, (xs, low, high) in (bands or {}).items():
-        axes.fill_between(xs, low, high, color=colours.get(name), alpha=0.15, linewidth=0)
+        axes.plot(xs, ys, label=name, linewidth=1.8)
     if len(lines) > 1:
         axes.legend(frameon=False)
     return as_svg(figure)

@@ -26,9 +26,8 @@ from lmworks.evaluate.promotion import (
     read_promotions,
 )
 from lmworks.evaluate.votes import append_vote
-from lmworks.model.download import digest_of_model
 from lmworks.stages import ANSWERER
-from lmworks.workspace import Current, artefact_of, content_hashes, read_current
+from lmworks.workspace import Current, artefact_of, content_hashes, model_digest, read_current
 
 VERSIONS = "versions"
 PROMOTIONS = "promotions.jsonl"
@@ -47,12 +46,8 @@ def version_id(workspace: Path, current: Current) -> str:
         if name in hashes and name not in needed:
             needed[name] = hashes[name]
             waiting += read_manifest(workspace / current.stages[name]).parents
-    models = {role: _digest(Path(path)) for role, path in current.models.items()}
+    models = {role: model_digest(Path(path)) for role, path in current.models.items()}
     return hash_json([needed, models, current.writing])[:16]
-
-
-def _digest(model: Path) -> str:
-    return read_manifest(model).content_hash if (model / MANIFEST).is_file() else digest_of_model(model)
 
 
 def keep(workspace: Path, current: Current) -> None:

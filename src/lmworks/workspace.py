@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, read_json, read_manifest
+from lmworks.artefact import CURRENT, MANIFEST, hash_json, read_json, read_manifest
 from lmworks.config import from_mapping
 from lmworks.ground.certainty import Certainty, read_certainty
 from lmworks.ground.config import WritingConfig
+from lmworks.model.download import digest_of_model
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Interaction
@@ -75,6 +76,14 @@ def artefact_of(workspace: Path, current: Current, use: str) -> Path:
 def content_hashes(workspace: Path, current: Current) -> dict[str, str]:
     """Stage -> content hash of what it made for the current system."""
     return {name: read_manifest(workspace / folder).content_hash for name, folder in current.stages.items()}
+
+
+def model_digest(path: Path) -> str:
+    """The content hash of a model that a stage made, which leaves times out; of a workspace those of all that its
+    system is made of; the digest of the files of any other."""
+    if (path / CURRENT).exists():
+        return hash_json(content_hashes(path, read_current(path)))
+    return read_manifest(path).content_hash if (path / MANIFEST).exists() else digest_of_model(path)
 
 
 def certainty_of(workspace: Path, current: Current) -> Certainty | None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from lmworks.monitor import FilterError, Log
-from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, StartsWith, Words, in_quotes, parse, words_of
+from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, Words, in_quotes, parse, words_of
 from lmworks.records import Interaction, question_of
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -26,10 +26,10 @@ def holds(condition: Condition, interaction: Interaction) -> bool:
         case Equal("thumbs", value):
             thumbs = sorted((f for f in interaction.feedback if f.kind == "thumbs"), key=lambda f: f.time)
             return (thumbs[-1].value or "" if thumbs else "") == value
+        case Equal("model" | "prompt" | "index" as key, value):
+            return getattr(interaction, key).startswith(value)
         case Equal(key, value):
             return getattr(interaction, key) == value
-        case StartsWith(key, value):
-            return getattr(interaction, key).startswith(value)
         case Compare(key, symbol, value):
             number = interaction.timings.get("total") if key == "seconds" else getattr(interaction, key)
             return number is not None and _OPERATORS[symbol](number, value)

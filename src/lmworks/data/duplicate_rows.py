@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmworks.artefact import hash_json
+from lmworks.corpus.dedup.kept_duplicates import linked
 from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 from lmworks.data.conversations import Dialogue, turns_of
 from lmworks.data.document_tokens import conversation_hash, question_hash
@@ -59,9 +60,5 @@ def _repeats(values: Sequence[str]) -> list[tuple[int, int]]:
 
 def _groups(rows: int, links: Sequence[tuple[int, int]]) -> list[int]:
     """The number of the group of each row, where linked ones are of one group."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     first, second = np.array(links, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(rows, rows))
-    return connected_components(graph, directed=False)[1].tolist() if rows else []
+    return linked(first, second, rows).tolist() if rows else []

@@ -27,20 +27,14 @@ MAX_CONDITIONS = 64
 
 # key -> column
 _EQUAL = {
-    "route": "route",
-    "operation": "operation",
-    "conversation": "conversation",
-    "finish_reason": "finish_reason",
-    "experiment": "experiment",
-    "unit": "unit",
-    "arm": "arm",
-    "id": "id",
+    name: name
+    for name in ("route", "operation", "conversation", "finish_reason", "experiment", "unit", "arm", "id", "thumbs")
 }
 _HASHES = {"model": "model", "prompt": "prompt_hash", "index": "index_hash"}  # the first characters are enough
 _NUMBERS = {name: name for name in ("seconds", "confidence", "input_tokens", "output_tokens", "time")}
 _FLAGS = {"abstained": "abstained = 1", "error": "error != ''", "notes": "notes > 0", "redacted": "redacted != ''"}
 _TIMES = ("since", "until")
-_KEYS = (*_EQUAL, *_HASHES, *(name for name in _NUMBERS if name != "time"), *_FLAGS, *_TIMES, "thumbs")
+_KEYS = (*_EQUAL, *_HASHES, *(name for name in _NUMBERS if name != "time"), *_FLAGS, *_TIMES)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Operator = Literal["<", "<=", ">", ">="]
@@ -63,12 +57,8 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    key: str
-    value: str
+    """Of a hash, the first characters."""
 
-
-@dataclass(frozen=True, slots=True)
-class StartsWith:
     key: str
     value: str
 
@@ -94,7 +84,7 @@ class Not:
     condition: "Condition"
 
 
-Condition = Words | Equal | StartsWith | Compare | Flag | Not
+Condition = Words | Equal | Compare | Flag | Not
 
 
 def words_of(text: str) -> list[str]:
@@ -184,7 +174,7 @@ def _keyed(key: str, operator: str, value: str, places: tuple[int, int], now: fl
     if key in _FLAGS:
         flag = Flag(key)
         return flag if _one_of(value, ("yes", "no"), at_value) == "yes" else Not(flag)
-    return StartsWith(key, value) if key in _HASHES else Equal(key, value)
+    return Equal(key, value)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], position: int) -> str:
@@ -240,11 +230,11 @@ def _compiled(condition: Condition, dialect: Dialect) -> tuple[str, list[Any]]:
             return f"({sql}) IS NOT TRUE", values  # unlike NOT, also for what compares with NULL
         case Words(text):
             return _words(text, dialect)
+        case Equal(key, value) if key in _HASHES:
+            return f"substr({_HASHES[key]}, 1, ?) = ?", [len(value), value]
         case Equal(key, value):
-            column = _column({**_EQUAL, "thumbs": "thumbs"}, key)
+            column = _column(_EQUAL, key)
             return f"{column} = ?" + (f" AND {column} != ''" if value else ""), [value]  # as the indices are restricted
-        case StartsWith(key, value):
-            return f"substr({_column(_HASHES, key)}, 1, ?) = ?", [len(value), value]
         case Compare(key, operator, value):
             if operator not in ("<", "<=", ">", ">="):
                 raise ValueError(f"unknown operator {operator!r}")

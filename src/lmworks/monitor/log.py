@@ -30,13 +30,9 @@ SELECT count(*), (
     SELECT question FROM interactions WHERE conversation = ? AND conversation != '' ORDER BY time, id LIMIT 1
 ) FROM interactions WHERE conversation = ? AND conversation != ''
 """
-_TURN_BEFORE = """
-SELECT id FROM interactions WHERE conversation = ? AND conversation != '' AND (time, id) < (?, ?)
-ORDER BY time DESC, id DESC LIMIT 1
-"""
-_TURN_AFTER = """
-SELECT id FROM interactions WHERE conversation = ? AND conversation != '' AND (time, id) > (?, ?)
-ORDER BY time, id LIMIT 1
+_NEXT_TURN = """
+SELECT id FROM interactions WHERE conversation = ? AND conversation != '' AND (time, id) {sign} (?, ?)
+ORDER BY time {order}, id {order} LIMIT 1
 """
 
 
@@ -79,8 +75,7 @@ class Reader:
 
     def count(self, filter: str = "") -> int:  # noqa: A002
         """The number of interactions that a filter lets through; FilterError."""
-        where, values = self._where(parse(filter), None)
-        return self._rows.read(f"SELECT count(*) FROM interactions WHERE {where}", values)[0][0]
+        return self.rows("interactions", "count(*)", *self.compiled(filter))[0][0]
 
     def conversation(
         self,
@@ -103,8 +98,8 @@ class Reader:
     def neighbours(self, interaction: Interaction) -> tuple[str | None, str | None]:
         """The ids of the turns directly before and after one in its conversation; None where there is none."""
         place = [storable(interaction.conversation), interaction.time, interaction.id]
-        found = (self._rows.read(sql, place) for sql in (_TURN_BEFORE, _TURN_AFTER))
-        before, after = (rows[0][0] if rows else None for rows in found)
+        turns = (_NEXT_TURN.format(sign=sign, order=order) for sign, order in (("<", "DESC"), (">", "ASC")))
+        before, after = (rows[0][0] if (rows := self._rows.read(sql, place)) else None for sql in turns)
         return before, after
 
     def conversations(self, limit: int = 30) -> list[ConversationRow]:

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from lmworks.monitor.event_tables import Statement
 from lmworks.monitor.rows import EncodedInteraction, check_id
@@ -31,24 +31,15 @@ class LogFullError(RuntimeError):
     """More waits to be written than the log may hold in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """Delete what is older than this time."""
-
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Statements:
-    statements: tuple[Statement, ...]
-
-
-_Payload = EncodedInteraction | Feedback | _Before | _Statements
+_Kind = Literal["append", "attach", "execute", "delete"]  # of an event: the method of the store
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    payload: _Payload
+    """An event: an interaction, feedback, the statements of a transaction, or a time before which all is deleted."""
+
+    kind: _Kind
+    payload: Any
     future: Future[Any]
 
 
@@ -62,12 +53,6 @@ class _Deletion:
     rows_gone: bool = False
 
 
-@dataclass(slots=True)
-class _Deletions:
-    waiting: list[_Deletion] = field(default_factory=list)
-    again_at: float = 0.0  # on the monotonic clock
-
-
 class Writer:
     """Owns a store. `retention_seconds` 0 keeps everything; else old rows are deleted at the start and every hour."""
 
@@ -79,7 +64,8 @@ class Writer:
         self._retention = retention_seconds
         self._patience = patience
         self._retention_at = time.monotonic()
-        self._deletions = _Deletions()
+        self._deletions: list[_Deletion] = []
+        self._deleting_at = 0.0  # the next step, on the monotonic clock
         self._lock = threading.Lock()
         self._closed = False
         self._pending = 0
@@ -91,18 +77,18 @@ class Writer:
         return self._pending
 
     def record(self, row: EncodedInteraction) -> Future[None]:
-        return self._submit(row)
+        return self._submit("append", row)
 
     def attach(self, feedback: Feedback) -> Future[None]:
         check_id(feedback.interaction)
-        return self._submit(feedback)
+        return self._submit("attach", feedback)
 
     def execute(self, statements: tuple[Statement, ...]) -> Future[int]:
         """Run statements in one transaction; the number of rows that they added or changed."""
-        return self._submit(_Statements(statements))
+        return self._submit("execute", statements)
 
     def prune(self, before: float) -> Future[int]:
-        return self._submit(_Before(before))
+        return self._submit("delete", before)
 
     def close(self) -> None:
         with self._lock:
@@ -113,14 +99,14 @@ class Writer:
         self._thread.join()
         self._store.close()
 
-    def _submit(self, payload: _Payload) -> Future[Any]:
+    def _submit(self, kind: _Kind, payload: Any) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # what has happened is recorded, whoever stops waiting for it
         with self._lock:
             if self._closed:
                 raise RuntimeError("the log is closed")
             try:
-                self._queue.put_nowait(_Task(payload, future))
+                self._queue.put_nowait(_Task(kind, payload, future))
             except queue.Full:
                 raise LogFullError(
                     f"{self._queue.maxsize} events wait to be written to the log: its disk does not keep up"
@@ -135,11 +121,11 @@ class Writer:
         closing = False
         while not closing:
             batch, closing = self._take()
-            for kind, group in groupby(batch, key=lambda task: type(task.payload)):
-                self._write(kind, list(group))
+            for _, group in groupby(batch, key=lambda task: task.kind):
+                self._write(list(group))
             if self._retention and time.monotonic() >= self._retention_at:
                 self._retention_at = time.monotonic() + _HOUR
-                self._deletions.waiting.append(_Deletion(time.time() - self._retention, None))
+                self._deletions.append(_Deletion(time.time() - self._retention, None))
             self._delete_some()
         self._finish_deletions()
 
@@ -159,34 +145,33 @@ class Writer:
 
     def _rest(self) -> float | None:
         """Seconds for which there is nothing to do but wait for events; None without end."""
-        times = [self._deletions.again_at] if self._deletions.waiting else []
+        times = [self._deleting_at] if self._deletions else []
         times += [self._retention_at] if self._retention else []
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _write(self, kind: type, tasks: list[_Task]) -> None:
-        payloads: list[Any] = [task.payload for task in tasks]
-        if kind is _Before:
-            self._deletions.waiting += [_Deletion(task.payload.time, task.future) for task in tasks]  # type: ignore[union-attr]
-            return
-        if kind is _Statements:
+    def _write(self, tasks: list[_Task]) -> None:
+        """Events of one kind."""
+        if (kind := tasks[0].kind) == "delete":
+            self._deletions += [_Deletion(task.payload, task.future) for task in tasks]
+        elif kind == "execute":
             self._execute(tasks)
-            return
+        else:
+            self._add(self._store.append if kind == "append" else self._store.attach, tasks)
+
+    def _add(self, function: Callable[[Sequence[Any]], Any], tasks: list[_Task]) -> None:
+        """Interactions, or feedback on those that are there."""
         try:
-            if kind is Feedback:
-                known = self._patiently(self._store.attach, payloads)
-            else:
-                self._patiently(self._store.append, payloads)
-                known = [True] * len(tasks)
+            known = self._patiently(function, [task.payload for task in tasks]) or [True] * len(tasks)
         except Exception as error:
             for task in tasks:
                 self._resolve(task.future, error)
             return
         for task, there in zip(tasks, known, strict=True):
-            self._resolve(task.future, None if there else KeyError(task.payload.interaction))  # type: ignore[union-attr]
+            self._resolve(task.future, None if there else KeyError(task.payload.interaction))
 
     def _execute(self, tasks: list[_Task]) -> None:
         """All in one transaction; where one of them fails, each in its own."""
-        parts: list[tuple[Statement, ...]] = [task.payload.statements for task in tasks]  # type: ignore[union-attr]
+        parts: list[tuple[Statement, ...]] = [task.payload for task in tasks]
         try:
             counts = iter(self._patiently(self._store.execute, [one for part in parts for one in part]))
         except Exception as error:
@@ -224,9 +209,9 @@ class Writer:
 
     def _delete_some(self) -> None:
         """One small step of the first deletion that waits."""
-        if not self._deletions.waiting or time.monotonic() < self._deletions.again_at:
+        if not self._deletions or time.monotonic() < self._deleting_at:
             return
-        first = self._deletions.waiting[0]
+        first = self._deletions[0]
         try:
             if not first.rows_gone:
                 deleted = self._store.delete(first.before, _DELETED)
@@ -236,15 +221,15 @@ class Writer:
             if self._store.purge():
                 self._end_deletion(None)
             else:
-                self._deletions.again_at = time.monotonic() + 0.2
+                self._deleting_at = time.monotonic() + 0.2
         except Exception as error:
             if self._store.transient(error):
-                self._deletions.again_at = time.monotonic() + 0.2
+                self._deleting_at = time.monotonic() + 0.2
             else:
                 self._end_deletion(error)
 
     def _end_deletion(self, error: Exception | None) -> None:
-        deletion = self._deletions.waiting.pop(0)
+        deletion = self._deletions.pop(0)
         if deletion.future is not None:
             self._resolve(deletion.future, error, deletion.deleted)
         elif error is not None:
@@ -256,8 +241,8 @@ class Writer:
         What retention has not deleted yet, the next start will.
         """
         deadline = time.monotonic() + self._patience
-        self._deletions.waiting = [deletion for deletion in self._deletions.waiting if deletion.future]
-        while self._deletions.waiting:
+        self._deletions = [deletion for deletion in self._deletions if deletion.future]
+        while self._deletions:
             if time.monotonic() > deadline:
                 self._end_deletion(TimeoutError("a reader kept deleted rows from leaving the files of the log"))
             self._delete_some()

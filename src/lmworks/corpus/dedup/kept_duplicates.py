@@ -213,12 +213,17 @@ def _heads(pairs: Pairs, rank: NDArray[np.int64], there: NDArray[np.bool_]) -> N
 
 def same_words(pairs: Pairs, documents: int) -> NDArray[np.int64]:
     """(documents,) a number below `documents` for each, the same for those with the same words: a similarity of 1."""
+    equal = pairs.similarity == 1
+    return linked(pairs.first[equal], pairs.second[equal], documents)
+
+
+def linked(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(count,) a number for each, the same for those that these pairs link, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    equal = pairs.similarity == 1
-    edges = (np.ones(int(equal.sum()), bool), (pairs.first[equal], pairs.second[equal]))
-    return connected_components(coo_array(edges, shape=(documents, documents)), directed=False)[1].astype(np.int64)
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def similarity_by_texts(texts: Sequence[str], crowds: Crowds) -> Similarity:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.corpus.sources.files import NoSourceError
-from lmworks.data.training_rows import group_completions, is_held_out, pair_files, pair_groups, pair_of, read_pairs
+from lmworks.data.training_rows import group_completions, pair_files, pair_groups, pair_of, read_pairs, split_rows
 from lmworks.records import Message, Preference, Provenance, RejectedRecord, TextPair
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
@@ -87,7 +87,8 @@ def test_files_are_found_in_order_and_the_rest_is_told(tmp_path):
 
 def test_all_answers_of_an_anchor_are_on_one_side():
     pairs = [TextPair(f"q{number}", f"p{k}") for number in range(2000) for k in range(2)]
-    sides = [is_held_out(pair, 0.2) for pair in pairs]
+    held_out = {id(pair) for pair in split_rows(pairs, 0.2, lambda pair: pair.anchor)[1]}
+    sides = [id(pair) in held_out for pair in pairs]
     assert sides[::2] == sides[1::2]
     assert 0.16 < np.mean(sides) < 0.24  # 4.5 standard deviations of a binomial share of 2,000
 

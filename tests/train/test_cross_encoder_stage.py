@@ -14,6 +14,7 @@ from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import CURRENT, read_json, read_manifest, write_json
 from lmworks.build import build, run_alone
 from lmworks.data.group_loader import GroupLoader
+from lmworks.data.training_rows import split_rows
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.model.checkpoint import assemble
 from lmworks.model.download import digest_of_model
@@ -22,7 +23,7 @@ from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load as load_recipe
 from lmworks.train.objectives.cross_encoder_rows import group_of, read_rows
-from lmworks.train.stage_cross_encoder import split_rows
+from lmworks.train.stage_cross_encoder import LEAST_HELD_OUT
 from slow_cases import slow
 
 SETTINGS = ["batch=32", "epochs=5", "length=48", "rate=0.004", "held_out=0.1", "train.checkpoint.steps=20"]
@@ -59,10 +60,10 @@ def folder(tmp_path_factory) -> Path:
 
 def test_of_few_rows_enough_are_held_out_to_score(folder):
     rows = read_rows([folder / "reader.jsonl"], "reader")[:24] * 2
-    kept, held_out = split_rows(rows, 0.05)
+    kept, held_out = split_rows(rows, 0.05, group_of, LEAST_HELD_OUT)
     texts = [{group_of(row) for row in side} for side in (kept, held_out)]
     assert len(kept) + len(held_out) == 48 and not texts[0] & texts[1] and len(texts[1]) >= 4
-    assert split_rows(rows, 0.0) == (rows, [])
+    assert split_rows(rows, 0.0, group_of, LEAST_HELD_OUT) == (rows, [])
 
 
 class Killed(BaseException):

@@ -54,12 +54,12 @@ def train(
     """
     from lmworks.artefact import check_new, read_json
     from lmworks.build import run_alone, sections
-    from lmworks.data.training_rows import pair_files
+    from lmworks.data.training_rows import pair_files, split_rows
     from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
     from lmworks.progress import stage_progress
     from lmworks.report import Section, Table, print_sections
-    from lmworks.train.objectives.cross_encoder_rows import read_rows
-    from lmworks.train.stage_cross_encoder import CARD, split_rows
+    from lmworks.train.objectives.cross_encoder_rows import group_of, read_rows
+    from lmworks.train.stage_cross_encoder import CARD, LEAST_HELD_OUT
     from lmworks.workspace import read_current
 
     if not rows and corpus is None:
@@ -72,7 +72,8 @@ def train(
     files = [*(rows or []), *([_rows_of_corpus(corpus, task, writer, out.name, console)] if corpus else [])]
     settings = [f"task={task}", f"rows={json.dumps(files)}", f"base={base}", f"epochs={epochs}", *(overrides or [])]
     made = run_alone("train.cross_encoder", out, [], [], settings, console, again=True)
-    held_out = split_rows(read_rows(pair_files(files, Path()), task), made.manifest.config["held_out"])[1]
+    share, examples = made.manifest.config["held_out"], read_rows(pair_files(files, Path()), task)
+    held_out = split_rows(examples, share, group_of, LEAST_HELD_OUT)[1]
     with stage_progress(console, "scores") as progress:
         found = evaluate_head(_opened(out), task, held_out, progress)
     write_scores(out, {"held out": found})

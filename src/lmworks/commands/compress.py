@@ -141,7 +141,7 @@ def _divided(sources: list[str]) -> tuple[list[str], list[str]]:
     for path in map(Path, sources):
         if path.suffix in (".jsonl", ".parquet") and path.is_file():
             where, row = next(rows_of(path), ("", {"text": ""}))
-            columns, _ = trl_columns(columns_of(row, where), where)
+            columns = trl_columns(columns_of(row, where), where)
             if "messages" in columns or {"prompt", "completion"} <= columns.keys():
                 rows.append(str(path))
             elif "text" not in columns:

@@ -130,9 +130,7 @@ def parse_row(found: Any, where: str, formats: Counter[str] | None = None) -> Di
     """
     found = parse_json(found, where) if isinstance(found, bytes) else found
     columns = columns_of({"messages": found} if isinstance(found, list) else found, where)
-    row, read_as = trl_columns(columns, where)
-    if read_as and formats is not None:
-        formats[read_as] += 1
+    row = trl_columns(columns, where, formats)
     names = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
     if "messages" not in row and not {"prompt", "completion"} <= row.keys():
         needs = 'a row needs "messages", or "prompt" and "completion", or Alpaca\'s or ShareGPT\'s columns'

@@ -6,6 +6,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,14 +56,17 @@ def cell_value(column: str, cell: str) -> Any:
         return cell
 
 
-def trl_columns(row: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
-    """The row in TRL's columns, and as what it was read: "" where it has them. ValueError says `where` a message of
+def trl_columns(row: dict[str, Any], where: str, formats: Counter[str] | None = None) -> dict[str, Any]:
+    """The row in TRL's columns; `formats` counts as what the others were read. ValueError says `where` a message of
     ShareGPT's is by nobody known, or is no message."""
+    formats = Counter() if formats is None else formats
     if isinstance(row.get("conversations"), list):
-        return _from_sharegpt(row, where), SHAREGPT
+        formats[SHAREGPT] += 1
+        return _from_sharegpt(row, where)
     if "instruction" in row and "prompt" not in row and row.keys() & _ANSWERS.keys():
-        return _from_alpaca(row), ALPACA
-    return row, ""
+        formats[ALPACA] += 1
+        return _from_alpaca(row)
+    return row
 
 
 def formats_read(formats: Mapping[str, int]) -> list[str]:

@@ -17,7 +17,7 @@ a task are its `fields`, which checks read. And pairs of texts, what an embeddin
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,9 +105,7 @@ def read_preference_rows(
 def parse_preference_row(found: Any, where: str, formats: Counter[str] | None = None) -> PreferenceRow:
     """An object, or a line of a .jsonl file, as the row that its columns say; `formats` as `read_preference_rows`.
     ValueError says `where` it is none."""
-    row, read_as = trl_columns(columns_of(found, where), where)
-    if read_as and formats is not None:
-        formats[read_as] += 1
+    row = trl_columns(columns_of(found, where), where, formats)
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
         kinds = "; ".join(KINDS_OF_ROWS.values())
@@ -153,6 +151,18 @@ def row_columns(row: Any) -> dict[str, Any]:
     return columns | ({"provenance": made} if made else {})
 
 
+def split_rows(rows: Sequence[T], share: float, key: Callable[[T], Any], least: int = 0) -> tuple[list[T], list[T]]:
+    """Rows to learn from, and those held out: a `share` by the hashes of their keys, but of `least` keys, or a fifth of
+    all, where these are few. Rows of one key are on one side, and stay there when rows are added."""
+    hashes = [hash_json(key(row)) for row in rows]
+    distinct = sorted(set(hashes))
+    lowest = set(distinct[: min(least, len(distinct) // 5) if share else 0])
+    sides: tuple[list[T], list[T]] = [], []
+    for row, digest in zip(rows, hashes, strict=True):
+        sides[digest in lowest or hash_fraction(digest) < share].append(row)
+    return sides
+
+
 def write_preference_rows(path: Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(row_columns(row), ensure_ascii=False) + "\n" for row in rows))
 
@@ -183,12 +193,6 @@ def pair_of(kind: type[PairT], found: Any, where: str) -> PairT:
     if not all(map(str.strip, (pair.anchor, pair.positive, *pair.negatives))):
         raise ValueError(f"{where}: a text of the pair is empty")
     return pair
-
-
-def is_held_out(pair: TextPair, share: float) -> bool:
-    """Whether a pair is kept from training. Its anchor decides: all answers to one question are on one side, and stay
-    there when pairs are added."""
-    return hash_fraction(hash_json(pair.anchor)) < share
 
 
 def pair_groups(pairs: Sequence[TextPair], tokenizer: Tokenizer, length: int) -> TokenGroups:

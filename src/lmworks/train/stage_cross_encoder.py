@@ -1,18 +1,17 @@
 """The stage `train.cross_encoder`: rows of pairs of texts into a reader, a reranker or a verifier."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.task_head import with_head
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_fraction, hash_json, write_json
+from lmworks.artefact import StageContext, StageResult, hash_file, write_json
 from lmworks.config import described
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import TokenGroups
-from lmworks.data.training_rows import pair_files
+from lmworks.data.training_rows import pair_files, split_rows
 from lmworks.model.config import ClassificationHead, Head, SpanHead
 from lmworks.model.download import MODELS
 from lmworks.report import Section, Table
@@ -22,7 +21,7 @@ from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.dial import at_rate
 from lmworks.train.finetune_settings import adapts
 from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
-from lmworks.train.objectives.cross_encoder_rows import LABELS, Row, group_of, read_rows, row_groups
+from lmworks.train.objectives.cross_encoder_rows import LABELS, group_of, read_rows, row_groups
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
@@ -38,14 +37,14 @@ HEADS: dict[str, Head] = {
 }
 RATES = {"full": 5e-5, "lora": 5e-4}  # Devlin et al. 2019, appendix A.3; ten times that for LoRA, as in `finetune`
 _VALIDATION_ROWS = 1024  # at most
-_LEAST_HELD_OUT = 8  # texts, where that is no more than a fifth
+LEAST_HELD_OUT = 8  # texts, where that is no more than a fifth
 
 
 def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageResult:
     """The text encoder of the one input, or `config.base`, learns to read pairs of texts. The errors are those of
     `read_rows`, and ValueError where nothing is left to learn from."""
     files = pair_files(config.rows, context.base)
-    kept, held_out = split_rows(read_rows(files, config.task), config.held_out)
+    kept, held_out = split_rows(read_rows(files, config.task), config.held_out, group_of, LEAST_HELD_OUT)
     if not kept:
         raise ValueError(f"no row is left to learn from, {len(held_out)} are held out: lower held_out, or add rows")
     checkpoint = load(find_base(config.base, context))
@@ -100,16 +99,6 @@ def _command(config: CrossEncoderConfig) -> str:
     changed = {key: text for key, text in given.items() if key == "task" or text != default.get(key, ("",))[0]}
     settings = [part for key, text in changed.items() for part in ("--set", f"{key}={text}")]
     return shlex.join(["lmworks", "stage", "train.cross_encoder", *settings, "--out", config.task])
-
-
-def split_rows(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Rows to learn from and `share` of them held out, by the hashes of what their texts share: of few rows more, so
-    that there are eight such texts to score, or a fifth of all."""
-    hashes = [hash_json(group_of(row)) for row in rows]
-    lowest = set(sorted(set(hashes))[: min(_LEAST_HELD_OUT, len(set(hashes)) // 5) if share else 0])
-    held_out = [own in lowest or hash_fraction(own) < share for own in hashes]
-    kept, out = ([row for row, other in zip(rows, held_out, strict=True) if other == side] for side in (False, True))
-    return kept, out
 
 
 def _validated(run: Run, groups: TokenGroups, config: GroupLoaderConfig):

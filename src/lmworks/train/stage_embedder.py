@@ -10,7 +10,7 @@ from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.training_rows import is_held_out, pair_files, pair_groups, read_pairs
+from lmworks.data.training_rows import pair_files, pair_groups, read_pairs, split_rows
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.model.download import digest_of_model, located
@@ -40,8 +40,7 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     """
     rejected: list[RejectedRecord] = []
     pairs = list(read_pairs(pair_files(config.pairs, context.base, rejected)))
-    held_out = [pair for pair in pairs if is_held_out(pair, config.held_out)]
-    pairs = [pair for pair in pairs if not is_held_out(pair, config.held_out)]
+    pairs, held_out = split_rows(pairs, config.held_out, lambda pair: pair.anchor)
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} pairs are left to learn from, {len(held_out)} are held out: it takes two")
     checkpoint = with_pooling(load(find_base(config.base, context)), config.pooling)

@@ -67,6 +67,18 @@ class StageOutcome:
     cached: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What stages are made with: those that are done by name, the paths of models by role, the folder of relative
+    paths, and the workspace of a recipe."""
+
+    done: dict[str, StageOutcome]
+    models: dict[str, Path]
+    base: Path
+    console: Console
+    workspace: Path | None = None
+
+
 def build(
     recipe: Recipe,
     workspace: Path,
@@ -92,12 +104,13 @@ def build(
             inputs = [configs[name] for name in spec.inputs]
             STAGES[spec.use].look_outside("check_inputs", spec.config, recipe.base, inputs)
         later = later_stages(recipe) if answers_first else set()
-        outcomes: dict[str, StageOutcome] = {}
+        around = _Surroundings({}, models, recipe.base, console, workspace)
+        outcomes = around.done
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
-            if spec.name in later and not _is_made(spec, workspace, outcomes, models, recipe.base):
+            if spec.name in later and not _is_made(spec, workspace, around):
                 console.print(f"{label}  later: answers do without it", style="dim", highlight=False)
                 continue
-            outcomes[spec.name] = _stage(spec, label, recipe, workspace, outcomes, models, console)
+            outcomes[spec.name] = _stage(spec, label, workspace, around)
             models |= {role: outcomes[name].folder for role, name in made.items() if name == spec.name}
         current = Current(
             recipe=recipe.name,
@@ -163,17 +176,17 @@ def run_alone(
     spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
     if not again:
         check_new(out)
-    done = read_inputs(inputs)
-    paths = {role: located(source, Path.cwd()) for role, source in roles.items()}
+    done, paths = read_inputs(inputs), {role: located(source, Path.cwd()) for role, source in roles.items()}
+    console = console or Console(stderr=True, emoji=False)
+    around = _Surroundings(done, paths, Path.cwd(), console)
     work = out.with_name(f".{out.name}.work")
-    mine = work / _cache_key(spec, done, paths, Path.cwd())  # what other settings or inputs left is not gone on from
+    mine = work / _cache_key(spec, around)  # what other settings or inputs left is not gone on from
     if again and (out / MANIFEST).exists() and (manifest := read_manifest(out)).key == mine.name:
         return StageOutcome(use, out, manifest, cached=True)
-    console = console or Console(stderr=True, emoji=False)
     with lock(work / LOCK):
         try:
             check_new(out)  # another process may have made it until now
-            outcome = _make(spec, mine.name, use, out, mine, done, paths, Path.cwd(), console)
+            outcome = _make(spec, mine.name, use, out, mine, around)
             _end_work(mine, use, console)
         finally:
             (work / LOCK).unlink(missing_ok=True)
@@ -259,62 +272,38 @@ def _labels(stages: Sequence[StageSpec]) -> list[str]:
     ]
 
 
-def _stage(
-    spec: StageSpec,
-    label: str,
-    recipe: Recipe,
-    workspace: Path,
-    done: Mapping[str, StageOutcome],
-    models: Mapping[str, Path],
-    console: Console,
-) -> StageOutcome:
+def _stage(spec: StageSpec, label: str, workspace: Path, around: _Surroundings) -> StageOutcome:
     """Find the artefact of one stage of a recipe, or make it."""
-    key = _cache_key(spec, done, models, recipe.base, workspace)
-    folder = _folder(spec, workspace, key)
+    key = _cache_key(spec, around)
+    folder = workspace / STAGE_FOLDERS / spec.name / key
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
         _delete_work(work)  # of a run that was killed when it was done
-        console.print(f"{label}  cached", style="dim", highlight=False)
+        around.console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    outcome = _make(spec, key, label, folder, work, done, models, recipe.base, console, _previous(folder.parent))
+    outcome = _make(spec, key, label, folder, work, around, _previous(folder.parent))
     # Half an artefact, of a killed run under another key, is of no use; the lock says that nobody else writes here.
     for leftover in folder.parent.glob(".*.tmp"):
         shutil.rmtree(leftover)
-    _end_work(work, label, console)
+    _end_work(work, label, around.console)
     return outcome
 
 
-def _is_made(
-    spec: StageSpec, workspace: Path, done: Mapping[str, StageOutcome], models: Mapping[str, Path], base: Path
-) -> bool:
-    inputs_made = all(name in done for name in spec.inputs)
-    return (
-        inputs_made and (_folder(spec, workspace, _cache_key(spec, done, models, base, workspace)) / MANIFEST).exists()
-    )
-
-
-def _folder(spec: StageSpec, workspace: Path, key: str) -> Path:
-    return workspace / STAGE_FOLDERS / spec.name / key
+def _is_made(spec: StageSpec, workspace: Path, around: _Surroundings) -> bool:
+    if not all(name in around.done for name in spec.inputs):
+        return False
+    return (workspace / STAGE_FOLDERS / spec.name / _cache_key(spec, around) / MANIFEST).exists()
 
 
 def _make(
-    spec: StageSpec,
-    key: str,
-    label: str,
-    folder: Path,
-    work: Path,
-    done: Mapping[str, StageOutcome],
-    models: Mapping[str, Path],
-    base: Path,
-    console: Console,
-    previous: Path | None = None,
+    spec: StageSpec, key: str, label: str, folder: Path, work: Path, around: _Surroundings, previous: Path | None = None
 ) -> StageOutcome:
     """Run a stage into a new artefact; an interrupted run left what it had in `work`. `key` is not made again, which
     would read all of its sources for it."""
-    stage = STAGES[spec.use]
+    stage, done, models = STAGES[spec.use], around.done, around.models
     work.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    with writing(folder) as output, stage_progress(console, label) as progress:
+    with writing(folder) as output, stage_progress(around.console, label) as progress:
         for name in spec.inputs:
             if done[name].cached:  # what this very build made, it need not check
                 verify(done[name].folder, done[name].manifest, progress)
@@ -324,7 +313,7 @@ def _make(
             work=work,
             previous=previous,
             models={role: str(models[role]) for role in stage.roles(models)},
-            base=base,
+            base=around.base,
             progress=progress,
         )
         result = run_stage(stage.run, spec.config, context)
@@ -349,29 +338,23 @@ def _make(
         lead = f"{stage.purpose[:1].upper()}{stage.purpose[1:]}."
         write_text(output / REPORT, to_html(f"{spec.use}: report", lead, result.sections))
         write_json(output / MANIFEST, manifest)
-    console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
+    around.console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
 
-def _cache_key(
-    spec: StageSpec,
-    done: Mapping[str, StageOutcome],
-    models: Mapping[str, Path],
-    base: Path,
-    workspace: Path | None = None,
-) -> str:
+def _cache_key(spec: StageSpec, around: _Surroundings) -> str:
     """The cache key of an artefact, a hash of all that it would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
-    kept = [workspace / FILE_HASHES / f"{spec.name}.json"] if workspace and stage.kept_hashes else []
+    kept = [around.workspace / FILE_HASHES / f"{spec.name}.json"] if around.workspace and stage.kept_hashes else []
     return hash_json(
         {
             "stage": spec.use,
             "version": stage.version,
             "config": spec.config,
-            "parents": {name: done[name].manifest.content_hash for name in spec.inputs},
-            "models": {role: model_digest(models[role]) for role in stage.roles(models)},
+            "parents": {name: around.done[name].manifest.content_hash for name in spec.inputs},
+            "models": {role: model_digest(around.models[role]) for role in stage.roles(around.models)},
             "libraries": library_versions(stage.libraries),
-            "outside": stage.look_outside("outside_digest", spec.config, base, *kept) or "",
+            "outside": stage.look_outside("outside_digest", spec.config, around.base, *kept) or "",
         }
     )[:16]
 

@@ -23,6 +23,8 @@ _BATCH = 100  # interactions of one post
 _INTERNAL, _ERROR = 1, 2  # SpanKind.SPAN_KIND_INTERNAL, Status.STATUS_CODE_ERROR
 # Of SamplingParameters, what is gen_ai.request.* of the same name and holds no words.
 _PARAMETERS = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
+# Attributes lmworks.*, called as the fields are.
+_OWN = ("prompt", "index", "parent", "experiment", "unit", "arm", "confidence", "abstained", "redacted")
 
 
 class ExportError(RuntimeError):
@@ -112,16 +114,8 @@ def _described(interaction: Interaction) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": interaction.input_tokens,
         "gen_ai.usage.output_tokens": interaction.output_tokens,
         "error.type": interaction.error,
-        "lmworks.prompt": interaction.prompt,
-        "lmworks.index": interaction.index,
-        "lmworks.parent": interaction.parent,
-        "lmworks.experiment": interaction.experiment,
-        "lmworks.unit": interaction.unit,
-        "lmworks.arm": interaction.arm,
-        "lmworks.confidence": interaction.confidence,
-        "lmworks.abstained": interaction.abstained,
+        **{f"lmworks.{name}": getattr(interaction, name) for name in _OWN},
         "lmworks.citations": len(interaction.citations),
-        "lmworks.redacted": list(interaction.redacted),
         **{f"lmworks.lineage.{name}": digest for name, digest in interaction.lineage.items()},
     }
 

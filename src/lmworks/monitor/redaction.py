@@ -10,9 +10,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lmworks.corpus.taggers.pii import addresses, keys, numbers, phone
 from lmworks.corpus.taggers.pii.scan import find_personal_data
@@ -20,6 +20,8 @@ from lmworks.limited_regex import SlowPatternError, compile_pattern, find_all
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.event_tables import IDENTIFIERS, WITH_IDS, WRITTEN
 from lmworks.records import CONTENT, Feedback, Interaction, Message
+
+T = TypeVar("T")
 
 # What each rule of the policy replaces, by the rules of the detector that corpora are cleaned with.
 DETECTED: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +33,8 @@ DETECTED: Mapping[str, tuple[str, ...]] = {
     "phone": (phone.RULE,),
 }
 _NAMES = {rule: name for name, rules in DETECTED.items() for rule in rules}
+_OF_INTERACTIONS = ("response", "tools", "rendered_prompt", "parameters", "error")  # fields with texts
+_OF_MESSAGES = ("content", "tool_calls", "name", "tool_call_id")
 _ERROR_TYPE = re.compile(r"[^\w.]")  # what follows the name of an error's type
 _OWN_ID = re.compile(r"(redacted-)?[0-9a-f]{16}(-[0-9]+)?|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -83,14 +87,9 @@ class Redactor:
         redaction = _Redaction(self)
         kept = interaction if self.content else _without_content(interaction)
         changed = replace(
-            kept,
-            messages=tuple(redaction.message(message) for message in kept.messages),
-            response=redaction.of(kept.response),
-            tools=redaction.of(kept.tools),
-            rendered_prompt=redaction.of(kept.rendered_prompt),
-            parameters=redaction.of(dict(kept.parameters)),
-            error=redaction.of(kept.error),
-            verdicts=tuple(replace(verdict, text=redaction.of(verdict.text)) for verdict in kept.verdicts),
+            redaction.fields(kept, _OF_INTERACTIONS),
+            messages=tuple(redaction.fields(message, _OF_MESSAGES) for message in kept.messages),
+            verdicts=tuple(redaction.fields(verdict, ("text",)) for verdict in kept.verdicts),
             conversation=redaction.identifier(kept.conversation),
             parent=None if kept.parent is None else redaction.identifier(kept.parent),
             unit=redaction.identifier(kept.unit),
@@ -159,14 +158,9 @@ class _Redaction:
             return type(value)([self.of(item) for item in value])
         return value
 
-    def message(self, message: Message) -> Message:
-        return replace(
-            message,
-            content=self.of(message.content),
-            tool_calls=self.of(message.tool_calls),
-            name=self.of(message.name),
-            tool_call_id=self.of(message.tool_call_id),
-        )
+    def fields(self, record: T, names: Sequence[str]) -> T:
+        """The record with these fields redacted."""
+        return replace(record, **{name: self.of(getattr(record, name)) for name in names})  # type: ignore[type-var]
 
     def identifier(self, text: str) -> str:
         """A name that a client chose, such as an address of e-mail: replaced, but equal ones stay equal in one log.

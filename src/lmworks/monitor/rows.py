@@ -37,10 +37,6 @@ TYPES = {
     "payload": "BLOB NOT NULL",  # the whole interaction: JSON, compressed by zlib
 }
 COLUMNS = tuple(TYPES)
-LISTED = (
-    "id, time, operation, route, question, response, confidence, abstained, finish_reason, error, seconds, "
-    "input_tokens, output_tokens, conversation, thumbs, notes"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,9 @@ class LogRow:
     conversation: str
     thumbs: Literal["up", "down"] | None
     notes: int
+
+
+LISTED = ", ".join(field.name for field in dataclasses.fields(LogRow))  # the columns that it is read from
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from lmworks.artefact import (
 )
 from lmworks.build import build
 from lmworks.config import ConfigError, from_mapping, to_mapping
+from lmworks.config_checks import positive
 from lmworks.monitor.experiment import add_event, checked, read_course, read_courses, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
@@ -70,9 +71,7 @@ class LoopConfig:
     watch_days: float = 7.0
 
     def __post_init__(self) -> None:
-        for name in ("reviews", "days", "watch_days"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        positive(reviews=self.reviews, days=self.days, watch_days=self.watch_days)
         if self.experiment:
             _experiment(self, "loop", "candidate")
 

@@ -190,12 +190,14 @@ def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str,
     branch.add(f"there at {start}-{end}")
     for edit in origin.edits:
         if start <= edit.start and edit.end <= end:
-            before, after = (_excerpt(each) for each in (extracted.text[edit.start : edit.end], edit.replacement))
+            before, after = (
+                repr(_short(each, 80)) for each in (extracted.text[edit.start : edit.end], edit.replacement)
+            )
             branch.add(f"{shown(edit.rule)}: {shown(before)} became {shown(after)}")
 
 
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _artefact_tree(
@@ -210,9 +212,8 @@ def _artefact_tree(
         return Tree(f"{head}, shown above")
     seen.add(folder)
     tree = Tree(head)
-    tree.add(
-        f"made in {manifest.seconds:.1f} s, config {hash_json(manifest.config)[:12]}: {shown(_short(manifest.config))}"
-    )
+    config = _short(without_password(json.dumps(manifest.config, ensure_ascii=False)), 160)
+    tree.add(f"made in {manifest.seconds:.1f} s, config {hash_json(manifest.config)[:12]}: {shown(config)}")
     tree.add("libraries " + ", ".join(f"{library} {version}" for library, version in manifest.libraries.items()))
     for role, digest in manifest.models.items():
         tree.add(f"model {role} {digest[:12]}")
@@ -222,8 +223,3 @@ def _artefact_tree(
         else:
             tree.add(f"from {shown(parent)} {digest[:12]}")
     return tree
-
-
-def _short(config: Mapping[str, object]) -> str:
-    text = without_password(json.dumps(config, ensure_ascii=False))
-    return text if len(text) <= 160 else text[:157] + "..."

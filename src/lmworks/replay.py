@@ -47,11 +47,4 @@ def _replay_answer(workspace: Path, interaction: Interaction) -> Replay:
     different = [name for name, equal in parts.items() if not equal]
     since = f"changed since then: {', '.join(changed)}" if changed else "made from the same artefacts"
     compared = f"{', '.join(different)} of the answer" if different else "text, citations and confidence"
-    return Replay(
-        same=not different,
-        token_ids=(),
-        first_difference=None,
-        prompt_same=True,
-        model_same=not changed,
-        reason=f"{compared}; {since}",
-    )
+    return Replay(not different, model_same=not changed, reason=f"{compared}; {since}")

@@ -133,7 +133,7 @@ STAGES: dict[str, Stage] = {
         outside="lmworks.generate.perplexity",
     ),
     "tokenizer.bpe": Stage(
-        run="lmworks.data.tokenizer_stage:bpe",
+        run="lmworks.data.tokenizer_stage:train",
         config="lmworks.tokenizer.config:BpeConfig",
         version=8,
         purpose="learn a vocabulary from documents by byte-pair encoding",
@@ -141,7 +141,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.wordpiece": Stage(
-        run="lmworks.data.tokenizer_stage:wordpiece",
+        run="lmworks.data.tokenizer_stage:train",
         config="lmworks.tokenizer.config:WordPieceConfig",
         version=8,
         purpose="learn a vocabulary from documents as BERT has it",
@@ -149,7 +149,7 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "tokenizers"),
     ),
     "tokenizer.unigram": Stage(
-        run="lmworks.data.tokenizer_stage:unigram",
+        run="lmworks.data.tokenizer_stage:train",
         config="lmworks.tokenizer.config:UnigramConfig",
         version=8,
         purpose="learn a vocabulary from documents as T5 has it",

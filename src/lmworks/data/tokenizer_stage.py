@@ -16,26 +16,13 @@ from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 Config = BpeConfig | WordPieceConfig | UnigramConfig
 Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]
+_TRAINERS: dict[type, Trainer] = {BpeConfig: train_bpe, WordPieceConfig: train_wordpiece, UnigramConfig: train_unigram}
 
 
-# Each learns from the texts of the one input with documents; ValueError when they are all empty.
-
-
-def bpe(config: BpeConfig, context: StageContext) -> StageResult:
-    return _train(train_bpe, config, context)
-
-
-def wordpiece(config: WordPieceConfig, context: StageContext) -> StageResult:
-    return _train(train_wordpiece, config, context)
-
-
-def unigram(config: UnigramConfig, context: StageContext) -> StageResult:
-    return _train(train_unigram, config, context)
-
-
-def _train(train: Trainer, config: Config, context: StageContext) -> StageResult:
+def train(config: Config, context: StageContext) -> StageResult:
+    """Learn from the texts of the one input with documents; ValueError when they are all empty."""
     store = open_documents(context.input(DOCUMENTS))
-    trained = train((document.text for document in store), config, context.progress)
+    trained = _TRAINERS[type(config)]((document.text for document in store), config, context.progress)
     write_tokenizer(context.output, trained)
     return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.config import unknown
+from lmworks.config_checks import positive, within
 from lmworks.limited_regex import compile_pattern
 
 # The rules of `redaction.py`, in the order in which they are applied.
@@ -111,9 +112,7 @@ class ReviewConfig:
     judge: str = "judge"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.second <= 1:
-            raise ValueError(f"second is a share from 0 to 1, got {self.second}")
-        if not 0 < self.lock_minutes < math.inf:
-            raise ValueError(f"lock_minutes must be above 0, got {self.lock_minutes}")
+        within(0, 1, second=self.second)
+        positive(lock_minutes=self.lock_minutes)
         if not self.rubric or len(next(iter(self.rubric.values()))) < 2:
             raise ValueError("a rubric begins with a question that has two answers at least: the good one, the bad one")

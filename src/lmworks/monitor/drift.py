@@ -18,6 +18,7 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, to_mapping
+from lmworks.config_checks import within
 from lmworks.monitor.filter import parse
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.signals import COLUMNS, Kind, Side, Signal, Tokenize, signals
@@ -53,8 +54,8 @@ class DriftConfig:
     floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.hours <= 168 or not 1 <= self.weeks <= 26:
-            raise ValueError(f"hours must lie in [1, 168] and weeks in [1, 26], got {self.hours} and {self.weeks}")
+        within(1, 168, hours=self.hours)
+        within(1, 26, weeks=self.weeks)
         if not 0 < self.false_alarms <= self.warnings < math.inf:
             raise ValueError(f"0 < false_alarms <= warnings, got {self.false_alarms} and {self.warnings}")
         if not 20 <= self.minimum <= self.sample <= 10_000:

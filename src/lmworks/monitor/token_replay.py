@@ -19,11 +19,11 @@ class Replay:
     """
 
     same: bool
-    token_ids: tuple[int, ...]
-    first_difference: int | None
-    prompt_same: bool
     model_same: bool
     reason: str
+    token_ids: tuple[int, ...] = ()
+    first_difference: int | None = None
+    prompt_same: bool = True
 
 
 def replay(interaction: Interaction, engine: EngineProtocol, checkpoint: Checkpoint) -> Replay:
@@ -51,7 +51,7 @@ def replay(interaction: Interaction, engine: EngineProtocol, checkpoint: Checkpo
         reason = f"all {len(ids)} tokens, from {weights}"
     else:
         reason = f"token {difference + 1} of {len(interaction.token_ids)} is the first that differs; {weights}"
-    return Replay(difference is None, ids, difference, True, model_same, reason)
+    return Replay(difference is None, model_same, reason, ids, difference)
 
 
 def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
@@ -97,4 +97,4 @@ def _other_prompt(interaction: Interaction, rendered: str, checkpoint: Checkpoin
     place = first_difference(interaction.rendered_prompt, rendered)  # type: ignore[arg-type]
     change = "has other token ids" if place is None else f"is rendered differently from character {place + 1} on"
     model_same = checkpoint.fingerprint == interaction.model
-    return Replay(False, (), None, False, model_same, f"the prompt {change}; nothing was generated")
+    return Replay(False, model_same, f"the prompt {change}; nothing was generated", prompt_same=False)

@@ -69,8 +69,8 @@ class StageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What stages are made with: those that are done by name, the paths of models by role, the folder of relative
-    paths, and the workspace of a recipe."""
+    """Surroundings that stages are made in: those that are done by name, the paths of models by role, the folder where
+    relative paths start, and the workspace of a recipe."""
 
     done: dict[str, StageOutcome]
     models: dict[str, Path]

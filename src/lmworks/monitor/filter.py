@@ -57,7 +57,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    """Of a hash, the first characters."""
+    """A value as a whole; of a hash its first characters."""
 
     key: str
     value: str

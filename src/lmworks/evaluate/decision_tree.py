@@ -13,7 +13,6 @@ Edges may join: it is a directed acyclic graph. Nodes are asked in one order, ea
 """
 
 import contextlib
-import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,25 +23,18 @@ from typing import Any
 
 from lmworks.artefact import hash_json
 from lmworks.config import from_mapping, unknown
+from lmworks.evaluate.instruction_checks import is_json
 from lmworks.evaluate.judge import Judge, judgement_metric, rubric
 from lmworks.evaluate.metric import Item, Metric, Need, Response, Value, each, item_value, ratio
 from lmworks.evaluate.registry import metric
 from lmworks.limited_regex import finds
 from lmworks.records import Unscored
 
-
-def is_json(text: str, _: str = "") -> bool:
-    with contextlib.suppress(ValueError):
-        json.loads(text)
-        return True
-    return False
-
-
 RULES: Mapping[str, Callable[[str, str], bool]] = {  # of the response and the node's argument
     "regex": lambda text, pattern: finds(pattern, text),
     "contains": lambda text, part: part.casefold() in text.casefold(),
     "words": lambda text, most: len(text.split()) <= int(most),
-    "json": is_json,
+    "json": lambda text, _: is_json(text),
 }
 
 

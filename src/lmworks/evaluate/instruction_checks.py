@@ -66,8 +66,7 @@ def _first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: 
     return count == num_paragraphs and word == first_word.lower()
 
 
-def _json(text: str) -> bool:
-    text = re.sub(r"^(```json)?(```Json)?(```JSON)?(```)?", "", text.strip()).removesuffix("```").strip()
+def is_json(text: str) -> bool:
     try:
         json.loads(text)
     except ValueError:
@@ -114,7 +113,9 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "detectable_format:multiple_sections": lambda t, section_spliter, num_sections: (
         _count(t, rf"(?-i:{section_spliter.strip()}\s?\d+)") >= num_sections
     ),
-    "detectable_format:json_format": _json,
+    "detectable_format:json_format": lambda t: is_json(
+        re.sub(r"^(```json)?(```Json)?(```JSON)?(```)?", "", t.strip()).removesuffix("```").strip()
+    ),
     "detectable_format:title": lambda t: any(one.strip("<> ") for one in re.findall(r"<<[^\n]+>>", t)),
     "combination:two_responses": lambda t: len(two := _parts(t, r"\*{6}")) == 2 and two[0] != two[1],
     "combination:repeat_prompt": lambda t, prompt_to_repeat: _plain(t).startswith(_plain(prompt_to_repeat)),

@@ -25,7 +25,7 @@ class Readiness(BaseModel):
     detail: str = ""
 
 
-@router.get("/health", responses={200: {"model": Health}, **documented(401, 421)}, response_model=None)
+@router.get("/health", responses={200: {"model": Health}, **documented(401, 421)})
 async def health() -> Response:
     """200 as soon as the process answers, also while models are loading."""
     return Json(Health().model_dump())
@@ -38,7 +38,6 @@ async def health() -> Response:
         503: {"model": Readiness, "description": "starting, failed or stopping"},
         **documented(401, 421),
     },
-    response_model=None,
 )
 async def ready(request: Request) -> Response:
     """200 when requests are served; 503 before, and from the beginning of a shutdown on."""
@@ -54,7 +53,6 @@ async def ready(request: Request) -> Response:
         **documented(401, 421),
     },
     response_class=Response,
-    response_model=None,
 )
 async def metrics(request: Request) -> Response:
     """The metrics, for Prometheus to scrape."""

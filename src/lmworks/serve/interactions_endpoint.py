@@ -51,7 +51,6 @@ class OutcomeBody(Strict):
         200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "the whole event"},
         **_ERRORS,
     },
-    response_model=None,
 )
 async def get_interaction(identifier: Identifier, request: Request) -> Response:
     """An interaction with its feedback, as `lmworks.records.Interaction` has it."""
@@ -66,25 +65,13 @@ async def get_interaction(identifier: Identifier, request: Request) -> Response:
     return await respond(request, work)
 
 
-@router.post(
-    "/api/interactions/{identifier}/feedback",
-    status_code=204,
-    responses=_ERRORS,
-    response_class=Response,
-    response_model=None,
-)
+@router.post("/api/interactions/{identifier}/feedback", status_code=204, responses=_ERRORS, response_class=Response)
 async def give_feedback(identifier: Identifier, body: Thumbs, request: Request) -> Response:
     """A thumb up or down, with a reason; the newest counts."""
     return await _attach(request, Feedback(identifier, time.time(), "thumbs", body.value, body.reason))
 
 
-@router.post(
-    "/api/interactions/{identifier}/notes",
-    status_code=204,
-    responses=_ERRORS,
-    response_class=Response,
-    response_model=None,
-)
+@router.post("/api/interactions/{identifier}/notes", status_code=204, responses=_ERRORS, response_class=Response)
 async def add_note(identifier: Identifier, body: Note, request: Request) -> Response:
     """A note to an interaction."""
     return await _attach(request, Feedback(identifier, time.time(), "note", None, body.text, body.author))
@@ -108,7 +95,6 @@ async def _attach(request: Request, feedback: Feedback) -> Response:
         200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "whether it is new"},
         **_ERRORS,
     },
-    response_model=None,
 )
 async def give_outcome(body: OutcomeBody, request: Request) -> Response:
     """Keep an outcome, such as a click, a copy, a return, a task that is done or a rating; the same twice is one."""

@@ -39,6 +39,7 @@ from lmworks.serve.remaining_stages import RemainingStages
 from lmworks.serve.served_models import ASSISTANT, CHATS, LoadedModels, ServedModel, load_models, served_names
 from lmworks.serve.thread_offload import WorkQueue
 from lmworks.stages import ANSWERER
+from lmworks.system import System
 from lmworks.versions import is_gated
 from lmworks.workspace import Current, open_log, read_current
 
@@ -100,9 +101,8 @@ class Service:
                 self._grounded = GroundedSystem(self.workspace)
             opening = self._threads.submit(self._grounded.open) if self._grounded else None
             self._loaded = load_models(self._paths, self.config)
-            if opening:  # the models that are served write, expand and rerank for the system, too
-                served = {path: self._loaded.languages.get(name) for name, path in self._paths.items()}
-                opening.result().answerer.finder.engines |= {path: one for path, one in served.items() if one}
+            if opening:
+                self._share_engines(opening.result())
             self.query_encoder = self._make_query_encoder()
             fingerprint = self.query_encoder.fingerprint if self.query_encoder else ""
             self.routers.load(self._loaded, {ASSISTANT, *self._paths, *self._loaded.adapters}, fingerprint)
@@ -134,14 +134,18 @@ class Service:
             if self.current is None or before is None or now.version == self.current.version:
                 return
             system = GroundedSystem(self.workspace)
-            engines = {path: self._loaded.languages.get(name) for name, path in self._paths.items()}
-            system.open().answerer.finder.engines |= {path: one for path, one in engines.items() if one}
+            self._share_engines(system.open())
             self._grounded, self.current = system, now
             _LOGGER.warning("version %s is served from now on", now.version)
         except Exception as error:
             _LOGGER.warning("the version that is live cannot be opened: %s", error)
         finally:
             self._followed = time.monotonic()
+
+    def _share_engines(self, system: System) -> None:
+        """Let the models that are served write, expand and rerank for the system, too."""
+        languages = self._loaded.languages
+        system.answerer.finder.engines |= {path: languages[n] for n, path in self._paths.items() if n in languages}
 
     def _make_query_encoder(self) -> QueryEncoder | None:
         """The embedder of the index, else the first that is served, so that vectors in the log can be compared."""
@@ -300,13 +304,14 @@ class Service:
         kind = self.served(turn.model).kind
         if kind not in CHATS:
             raise UnknownModelError(f"{turn.model!r} is a model of the kind {kind}: it does not complete text")
+        last = turn.messages[-1] if turn.messages and turn.messages[-1].role == "user" else None
+        if kind == "router" and last is None:
+            raise ValueError(f"{turn.model} routes questions: the last message must be the user's")
         if kind == "assistant":
-            if not turn.messages or turn.messages[-1].role != "user" or not turn.messages[-1].content.strip():
+            if last is None or not last.content.strip():
                 raise ValueError(f"{ASSISTANT} answers a question: the last message must be the user's, and not empty")
             if turn.n != 1 or turn.sampling.alternatives:
                 raise ValueError(f"{ASSISTANT} gives one answer and no token probabilities: n must be 1, logprobs off")
-        if kind == "router" and (not turn.messages or turn.messages[-1].role != "user"):
-            raise ValueError(f"{turn.model} routes questions: the last message must be the user's")
 
     async def chat(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """The events of a turn. Closing the iterator cancels what is unfinished.

@@ -1,6 +1,5 @@
 """POST /v1/chat/completions."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -31,12 +30,12 @@ from lmworks.serve.openai.response_bodies import (
     ChunkDelta,
     FinishReason,
     FunctionDelta,
+    answer_head,
     body_fields,
     finish_reason,
     fresh_id,
     lmworks_field,
     lmworks_field_of_all,
-    system_fingerprint,
     usage,
     whole_answer,
 )
@@ -55,7 +54,7 @@ router = APIRouter(tags=["OpenAI"])
 _RESPONSES = answers(ChatCompletion, "a sequence of `chat.completion.chunk` events")
 
 
-@router.post("/v1/chat/completions", responses=_RESPONSES, response_model=None)
+@router.post("/v1/chat/completions", responses=_RESPONSES)
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """Complete a conversation: with a language model, or with `assistant`, which answers from the documents.
 
@@ -131,12 +130,7 @@ class _ChatState:
             **turn_fields(body, client),
         )
         service.check(turn)
-        head = {
-            "id": f"chatcmpl-{turn.id}",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": system_fingerprint(service, body.model),
-        }
+        head = answer_head(service, f"chatcmpl-{turn.id}", body.model)
         names = TokenBytes(service.language(body.model).checkpoint.required_tokenizer) if body.logprobs else None
         return cls(turn, head, body.top_logprobs or 0, names, wanted.calls)
 

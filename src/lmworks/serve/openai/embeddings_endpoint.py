@@ -16,7 +16,7 @@ from lmworks.serve.service import Service
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.post("/v1/embeddings", responses=answers(EmbeddingList), response_model=None)
+@router.post("/v1/embeddings", responses=answers(EmbeddingList))
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Vectors of length 1 for texts, in their order."""
     return await respond(request, lambda service: _embed(service, body))

@@ -11,18 +11,14 @@ from lmworks.serve.service import Service
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.get("/v1/models", responses={200: {"model": ModelList}, **documented(401, 421, 429, 500)}, response_model=None)
+@router.get("/v1/models", responses={200: {"model": ModelList}, **documented(401, 421, 429, 500)})
 async def list_models(request: Request) -> Response:
     """The models that can be asked for; none while they are being loaded."""
     service: Service = request.app.state.service
     return Json(body_fields(ModelList(data=[_model(model) for model in service.models])))
 
 
-@router.get(
-    "/v1/models/{name:path}",
-    responses={200: {"model": Model}, **documented(401, 404, 421, 429, 500, 503)},
-    response_model=None,
-)
+@router.get("/v1/models/{name:path}", responses={200: {"model": Model}, **documented(401, 404, 421, 429, 500, 503)})
 async def retrieve_model(name: str, request: Request) -> Response:
     """One model by its name."""
     service: Service = request.app.state.service

@@ -97,7 +97,7 @@ class Ranking(BaseModel):
     lmworks: ScoringMethod
 
 
-@router.post("/v1/score", responses=answers(ScoreList), response_model=None)
+@router.post("/v1/score", responses=answers(ScoreList))
 async def score(body: ScoreRequest, request: Request) -> Response:
     """A score for each pair: how well its `text_2` fits to its `text_1`."""
 
@@ -116,7 +116,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     return await respond(request, work)
 
 
-@router.post("/v1/rerank", responses=answers(Ranking), response_model=None)
+@router.post("/v1/rerank", responses=answers(Ranking))
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """The documents in the order of their relevance to the query."""
 

@@ -1,6 +1,7 @@
 """The bodies of OpenAI's answers, and the fields that answers with text share: usage, finish reason, `lmworks`."""
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -241,9 +242,11 @@ def fresh_id() -> str:
     return secrets.token_hex(8)
 
 
-def system_fingerprint(service: Service, name: str) -> str:
-    """A name that changes with the weights, the tokenizer or, of the assistant, anything of the system."""
-    return f"fp_{service.served(name).fingerprint[:16]}"
+def answer_head(service: Service, identifier: str, model: str) -> dict[str, Any]:
+    """The fields that all parts of an answer begin with; `system_fingerprint` changes with the weights, the tokenizer
+    or, of the assistant, anything of the system."""
+    fingerprint = f"fp_{service.served(model).fingerprint[:16]}"
+    return {"id": identifier, "created": int(time.time()), "model": model, "system_fingerprint": fingerprint}
 
 
 def finish_reason(finished: Finished, *, called: bool = False) -> FinishReason:

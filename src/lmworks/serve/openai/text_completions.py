@@ -1,7 +1,6 @@
 """POST /v1/completions: text completions of language models, and with `echo` the scores of prompt tokens."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,12 +24,12 @@ from lmworks.serve.openai.response_bodies import (
     TextCompletion,
     TextLogprobs,
     Usage,
+    answer_head,
     body_fields,
     finish_reason,
     fresh_id,
     lmworks_field,
     lmworks_field_of_all,
-    system_fingerprint,
     token_usage,
     usage,
     whole_answer,
@@ -43,7 +42,7 @@ router = APIRouter(tags=["OpenAI"])
 _RESPONSES = answers(TextCompletion, "a sequence of events of the same form")
 
 
-@router.post("/v1/completions", responses=_RESPONSES, response_model=None)
+@router.post("/v1/completions", responses=_RESPONSES)
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """Complete one or more prompts, each a text or token ids, without a chat template.
 
@@ -128,12 +127,7 @@ class _TextState:
             Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
             for one in prompts
         ]
-        head = {
-            "id": f"cmpl-{turns[0].id}",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": system_fingerprint(service, body.model),
-        }
+        head = answer_head(service, f"cmpl-{turns[0].id}", body.model)
         return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.required_tokenizer))
 
     async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:

@@ -67,13 +67,13 @@ class Detokenized(BaseModel):
     prompt: str
 
 
-@router.post("/tokenize", responses={200: {"model": Tokens}, **_ERRORS}, response_model=None)
+@router.post("/tokenize", responses={200: {"model": Tokens}, **_ERRORS})
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """The ids of a text or of a conversation."""
     return await respond(request, lambda service: _tokens(service, body))
 
 
-@router.post("/detokenize", responses={200: {"model": Detokenized}, **_ERRORS}, response_model=None)
+@router.post("/detokenize", responses={200: {"model": Detokenized}, **_ERRORS})
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """The text of ids, special tokens included."""
 

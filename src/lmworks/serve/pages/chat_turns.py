@@ -12,7 +12,7 @@ from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import nearest_passages, removed_statements
 from lmworks.ground.answer_text import Part, answer_parts, short_answer
 from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
-from lmworks.records import Document, Interaction, Message, Retrieved, Span, Verdict, question_of
+from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Span, Verdict, question_of
 from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
 from lmworks.serve.pages.cited_documents import cited_documents
 from lmworks.serve.pages.page_templates import file_name
@@ -76,9 +76,7 @@ class TurnView:
 
     @property
     def thumb(self) -> str | None:
-        """The newest thumb."""
-        thumbs = [one for one in self.interaction.feedback if one.kind == "thumbs"]
-        return max(thumbs, key=lambda one: one.time).value if thumbs else None
+        return (newest := newest_thumb(self.interaction.feedback)) and newest.value
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -90,6 +88,12 @@ class TurnView:
         """The answer for the clipboard, with its sources below."""
         sources = "\n".join(f"[{number}] {one.uri}" for number, one in enumerate(self.interaction.citations, start=1))
         return f"{self.interaction.response}\n\n{sources}" if sources else self.interaction.response
+
+
+def newest_thumb(feedback: Sequence[Feedback]) -> Feedback | None:
+    """The newest thumb, unless it took an earlier one back."""
+    newest = max((one for one in feedback if one.kind == "thumbs"), key=lambda one: one.time, default=None)
+    return newest if newest and newest.value else None
 
 
 async def view_turns(service: Service, interactions: Sequence[Interaction]) -> list[TurnView]:

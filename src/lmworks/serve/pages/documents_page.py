@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -168,20 +169,6 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
 # Reading
 
 
-class _DocumentListCache:
-    """The list of documents, read once for each index: an index never changes under its folder."""
-
-    def __init__(self) -> None:
-        self._folder: object = None
-        self._entries: tuple[Entry, ...] = ()
-
-    def entries(self, index: Index) -> tuple[Entry, ...]:
-        if self._folder != index.folder:
-            self._entries = document_list.entries(index)
-            self._folder = index.folder
-        return self._entries
-
-
 async def _reasons(service: Service) -> tuple[Reason, ...]:
     if service.current is None:
         return ()
@@ -204,7 +191,13 @@ def _search(service: Service, index: Index, q: str) -> tuple[FoundPassage, ...]:
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    known = _DocumentListCache()
+    known: dict[Path, tuple[Entry, ...]] = {}  # an index never changes under its folder
+
+    def listed(index: Index) -> tuple[Entry, ...]:
+        if index.folder not in known:
+            known.clear()
+            known[index.folder] = document_list.entries(index)
+        return known[index.folder]
 
     @routes.get("/documents")
     async def documents(q: str = "", by: str = "", sort: str = "", page: str = "") -> HTMLResponse:
@@ -213,7 +206,7 @@ def router(service: Service) -> APIRouter:
         q = " ".join(q.split())[:LONGEST_QUERY]
         try:
             number = whole_number(page, 1, "page")
-            entries = await service.read_index(known.entries) if has_index(service) else ()
+            entries = await service.read_index(listed) if has_index(service) else ()
             context = {"active": "documents", "q": q, "totals": totals(entries), "reasons": await _reasons(service)}
             if q and by != "name" and entries:
                 return await _passages_page(service, context, entries, q, sort or "relevance", number)

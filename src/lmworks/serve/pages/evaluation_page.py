@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
@@ -24,6 +25,7 @@ _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _SCORED = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\](?: n=(\d+))?")
 
 Value = str | int | float
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,14 @@ _PRIVATE = frozenset(("data.clean",))
 
 
 @dataclass(frozen=True, slots=True)
-class StageReport:
-    """The report of one stage, and when it was made."""
+class StageReport(Generic[S]):
+    """The report of one stage, its sections as they are or as they are shown, and when it was made."""
 
     stage: str
     use: str
     made: float
     seconds: float
-    sections: tuple[Section, ...]
+    sections: tuple[S, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +154,7 @@ class SectionView:
     withheld: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StageView:
-    stage: str
-    use: str
-    made: float
-    seconds: float
-    sections: tuple[SectionView, ...]
-
-
-def read_reports(workspace: Path, current: Current) -> tuple[StageReport, ...]:
+def read_reports(workspace: Path, current: Current) -> tuple[StageReport[Section], ...]:
     """The reports of the stages of the current build, the evaluation first, since it is what people come for."""
     reports = []
     for name, folder in current.stages.items():
@@ -173,14 +166,14 @@ def read_reports(workspace: Path, current: Current) -> tuple[StageReport, ...]:
     return tuple(sorted(reports, key=lambda one: one.use != "ground.evaluate"))
 
 
-def stage_views(reports: Sequence[StageReport], sort: str = "") -> tuple[StageView, ...]:
+def stage_views(reports: Sequence[StageReport[Section]], sort: str = "") -> tuple[StageReport[SectionView], ...]:
     """Sections with their tables as grids; `sort` is "TABLE.COLUMN", with a leading "-" for descending.
 
     ValueError for one that is none of this.
     """
     table, column = _sorting(sort)
 
-    def part_view(stage: StageReport, number: int, place: int, part: Section | Fold, figure: int) -> PartView:
+    def part_view(stage: StageReport[Section], number: int, place: int, part: Section | Fold, figure: int) -> PartView:
         """`place` is that of its first table within the section, `figure` that of its first figure within the stage."""
         tables = [
             _grid(f"{stage.stage}-{number}-{place + each}", one, table, column, descending=sort.startswith("-"))
@@ -194,7 +187,7 @@ def stage_views(reports: Sequence[StageReport], sort: str = "") -> tuple[StageVi
         passages = [] if stage.use in _PRIVATE else [Markup(passage_html(passage)) for passage in part.passages]
         return PartView(part.title, part.text, tuple(tables), tuple(figures), tuple(passages))
 
-    views: list[StageView] = []
+    views: list[StageReport[SectionView]] = []
     for stage in reports:
         sections, figures = [], 0
         for number, section in enumerate(stage.sections):
@@ -205,11 +198,11 @@ def stage_views(reports: Sequence[StageReport], sort: str = "") -> tuple[StageVi
             folds = tuple(part for part in parts[1:] if part.text or part.tables or part.figures or part.passages)
             withheld = stage.use in _PRIVATE and any(part.passages for part in _parts(section))
             sections.append(SectionView(f"{stage.stage}-{number}", parts[0], folds, section.alarms, withheld))
-        views.append(StageView(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
+        views.append(StageReport(stage.stage, stage.use, stage.made, stage.seconds, tuple(sections)))
     return tuple(view for view in views if view.sections)
 
 
-def figure(reports: Sequence[StageReport], stage: str, number: int) -> str:
+def figure(reports: Sequence[StageReport[Section]], stage: str, number: int) -> str:
     """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
     none."""
     for one in reports:
@@ -242,7 +235,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     routes.include_router(runs_page.router(service))
 
-    async def reports() -> tuple[StageReport, ...]:
+    async def reports() -> tuple[StageReport[Section], ...]:
         if service.current is None:
             return ()
         return await asyncio.to_thread(read_reports, service.workspace, service.current)

@@ -15,6 +15,7 @@ from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Verdict
 from lmworks.retrieve.rendered_text import rendered_quote
 from lmworks.serve.pages import page_templates
+from lmworks.serve.pages.chat_turns import newest_thumb
 from lmworks.serve.pages.cited_documents import cited_documents, document_link
 from lmworks.serve.pages.interaction_parts import PromptPart, ShadedText, Waterfall, prompt_parts, shaded, waterfall
 from lmworks.serve.service import Service
@@ -94,7 +95,7 @@ def interaction_view(
         tokens_note=note,
         parameters=_parameters(interaction),
         lineage=tuple(interaction.lineage.items()),
-        thumb=_thumb(interaction.feedback),
+        thumb=newest_thumb(interaction.feedback),
         notes=tuple(one for one in interaction.feedback if one.kind == "note"),
         json=as_json(interaction),
     )
@@ -150,13 +151,12 @@ def _sentence(verdict: Verdict, documents: Mapping[str, Document], number: int |
 
 
 def _passage(passage: Retrieved, documents: Mapping[str, Document]) -> Evidence:
-    scores = tuple((name.replace("_", " "), _score(name, value)) for name, value in passage.scores.items())
+    scores = tuple(
+        (name.replace("_", " "), f"{value:.0f}" if name.endswith("rank") else f"{value:.3f}")
+        for name, value in passage.scores.items()
+    )
     text = rendered_quote(passage.text, passage.span, documents)
     return Evidence(text, passage.uri, document_link(passage.span), scores)
-
-
-def _score(name: str, value: float) -> str:
-    return f"{value:.0f}" if name.endswith("rank") else f"{value:.3f}"
 
 
 def _parameters(interaction: Interaction) -> tuple[tuple[str, str], ...]:
@@ -174,12 +174,6 @@ def _parameters(interaction: Interaction) -> tuple[tuple[str, str], ...]:
 
 def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(to_mapping(value), ensure_ascii=False)
-
-
-def _thumb(feedback: Sequence[Feedback]) -> Feedback | None:
-    """The newest thumb, unless it took an earlier one back."""
-    thumbs = sorted((one for one in feedback if one.kind == "thumbs"), key=lambda one: one.time)
-    return thumbs[-1] if thumbs and thumbs[-1].value is not None else None
 
 
 def checkpoint_of(service: Service, fingerprint: str) -> Checkpoint | None:

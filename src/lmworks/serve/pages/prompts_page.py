@@ -112,7 +112,7 @@ def _reports(
     service: Service,
     active: str,
     title: str,
-    reports: list[StageReport],
+    reports: list[StageReport[Section]],
     empty: tuple[str, str, str] | None = None,
     links: list[tuple[str, str]] = [],  # noqa: B006 - read only
     sort: str = "",

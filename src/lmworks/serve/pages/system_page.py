@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 import lmworks
 from lmworks.monitor.store import is_postgres
-from lmworks.records import Interaction
+from lmworks.records import Interaction, Verdict
 from lmworks.serve.pages import page_templates
 from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.lineage_graph import (
@@ -26,31 +26,20 @@ from lmworks.serve.pages.lineage_graph import (
     stage_items,
 )
 from lmworks.serve.pages.page_templates import size
+from lmworks.serve.served_models import ServedModel
 from lmworks.serve.service import Service
 from lmworks.workspace import certainty_of
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """A served model and what it is doing now; `cache` is the share of its key/value cache that is in use."""
-
-    name: str
-    kind: str
-    fingerprint: str
-    context_length: int | None
-    running: int
-    waiting: int
-    cache: float
-
-
-@dataclass(frozen=True, slots=True)
 class Health:
-    """The state of the server at one moment; times in seconds."""
+    """The state of the server at one moment; times in seconds. Each model with what runs, what waits, and the share of
+    its key/value cache in use."""
 
     state: str
     failure: str
     uptime: float
-    models: tuple[ModelView, ...]
+    models: tuple[tuple[ServedModel, int, int, float], ...]
     logged: int
     log_size: str  # "" for a log that is not a file
     log_place: str
@@ -58,28 +47,18 @@ class Health:
 
     @property
     def running(self) -> int:
-        return sum(model.running for model in self.models)
+        return sum(running for _, running, _, _ in self.models)
 
     @property
     def waiting(self) -> int:
-        return sum(model.waiting for model in self.models)
-
-
-@dataclass(frozen=True, slots=True)
-class CitationView:
-    """A citation of the answer, for the way back to its document."""
-
-    number: int
-    text: str
-    uri: str
-    link: str
+        return sum(waiting for _, _, waiting, _ in self.models)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerView:
     id: str
     question: str
-    citations: tuple[CitationView, ...]
+    citations: tuple[Verdict, ...]
     graph: Graph
     outdated: tuple[str, ...]  # names of what was replaced since
 
@@ -91,10 +70,7 @@ def answer_view(interaction: Interaction, stages: Sequence[StageFacts], older: S
     return AnswerView(
         id=interaction.id,
         question=interaction.messages[-1].content if interaction.messages else "",
-        citations=tuple(
-            CitationView(number, one.text, one.uri, document_link(one.evidence))
-            for number, one in enumerate(interaction.citations, start=1)
-        ),
+        citations=interaction.citations,
         graph=layout(shown),
         outdated=tuple(item.title for item in shown if not item.current),
     )
@@ -125,15 +101,12 @@ async def health(service: Service) -> Health:
     """The state of the server now."""
     location = service.log.location
     logged = await service.read_log(lambda reader: reader.count())
-    models = [
-        ModelView(m.name, m.kind, m.fingerprint, m.context_length, *service.occupancy(m.name)) for m in service.models
-    ]
     bytes_ = await asyncio.to_thread(log_size, location)
     return Health(
         state=service.state,
         failure=service.failure,
         uptime=time.time() - service.started,
-        models=tuple(models),
+        models=tuple((model, *service.occupancy(model.name)) for model in service.models),
         logged=logged,
         log_size="" if bytes_ is None else size(bytes_),
         # A connection string may hold a password.
@@ -167,6 +140,7 @@ def router(service: Service) -> APIRouter:
         return page_templates.page(
             service,
             "system.html",
+            document_link=document_link,
             active="system",
             health=await health(service),
             description=service.current.description if service.current else "",

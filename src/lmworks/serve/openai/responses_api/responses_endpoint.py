@@ -75,7 +75,7 @@ _READING = documented(400, 401, 403, 404, 421, 429, 500, 503)
 Identifier = Annotated[str, Path(description="the `id` of a response", max_length=64)]
 
 
-@router.post("/v1/responses", responses=_RESPONSES, response_model=None)
+@router.post("/v1/responses", responses=_RESPONSES)
 async def responses(body: ResponseRequest, request: Request) -> Response:
     """Answer an input, or continue an earlier response.
 
@@ -131,7 +131,7 @@ def _next_events(store: ResponseStore, state: "ResponseState", events: ResponseE
         yield events.state(f"response.{whole.status}", whole)
 
 
-@router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING}, response_model=None)
+@router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING})
 async def retrieve(identifier: Identifier, request: Request) -> Response:
     """A response again, as it was sent; those of which `store` was not false are kept for a while."""
     if request.query_params:
@@ -140,18 +140,14 @@ async def retrieve(identifier: Identifier, request: Request) -> Response:
     return Response(_stored(request, identifier).body, media_type="application/json")
 
 
-@router.get(
-    "/v1/responses/{identifier}/input_items", responses={200: {"model": ItemList}, **_READING}, response_model=None
-)
+@router.get("/v1/responses/{identifier}/input_items", responses={200: {"model": ItemList}, **_READING})
 async def input_items(identifier: Identifier, page: Annotated[ItemPage, Query()], request: Request) -> Response:
     """The conversation that a response answered, without its instructions, as items."""
     found = _stored(request, identifier)
     return Json(body_fields(input_page(found.messages, identifier.removeprefix(PREFIX), page)))
 
 
-@router.delete(
-    "/v1/responses/{identifier}", responses={200: {"model": DeletedResponse}, **_READING}, response_model=None
-)
+@router.delete("/v1/responses/{identifier}", responses={200: {"model": DeletedResponse}, **_READING})
 async def delete(identifier: Identifier, request: Request) -> Response:
     """Delete a response: it can be neither retrieved nor continued.
 

@@ -12,14 +12,14 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_encoders import best_pieces, merge
+from reference_normalizer import read_normaliser
+from reference_tokenizer import reference_encoder
+from reference_words import is_punctuation, split_isolated
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
 from lmworks.tokenizer import Tokenizer, load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_level_bpe
-from lmworks.tokenizer.reference.encoders import best_pieces, merge
-from lmworks.tokenizer.reference.normalizer import read_normaliser
-from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
-from lmworks.tokenizer.reference.word_splitter import is_punctuation, split_isolated
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer
 from published_data import needs_data
 

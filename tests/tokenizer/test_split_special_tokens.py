@@ -6,11 +6,11 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_tokenizer import reference_encoder
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.pre_tokenizer import WordRule
-from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.special_tokens import SpecialTokens
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
 

@@ -17,11 +17,11 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_tokenizer import reference_encoder
 from tokenizers import models, pre_tokenizers, trainers
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.config import UnigramConfig
-from lmworks.tokenizer.reference.reference_tokenizer import reference_encoder
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.initial_symbols import spell_characters
 from lmworks.tokenizer.training.unigram_em import expectation, learn_pieces

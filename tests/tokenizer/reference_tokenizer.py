@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from reference_encoders import read_bpe, read_unigram, read_wordpiece
+from reference_normalizer import read_normaliser
+from reference_words import GPT2, split_bert, split_isolated
+
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.pre_tokenizer import SPACE, steps_of
-from lmworks.tokenizer.reference.encoders import read_bpe, read_unigram, read_wordpiece
-from lmworks.tokenizer.reference.normalizer import read_normaliser
-from lmworks.tokenizer.reference.word_splitter import GPT2, split_bert, split_isolated
 
 Cut = Callable[[list[str], bool], list[str]]
 _MODELS = {"BPE": read_bpe, "WordPiece": read_wordpiece, "Unigram": read_unigram}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Any
 
+from reference_words import SPACES, category
+
 from lmworks.tokenizer.pre_tokenizer import steps_of
-from lmworks.tokenizer.reference.word_splitter import SPACES, category
 from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
 
 Step = Callable[[str], str]

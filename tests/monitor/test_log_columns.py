@@ -1,6 +1,5 @@
 """Columns of the log: what every payload would give, without one being decoded, also of a log of an earlier version."""
 
-import sqlite3
 import zlib
 from math import isfinite
 from statistics import fmean
@@ -12,7 +11,6 @@ from events import event, full_event, random_events
 
 from lmworks.monitor import FilterError, Log, Reader
 from lmworks.monitor.columns import NAMES
-from lmworks.monitor.event_tables import COLUMNS as EVENT_TABLES
 from lmworks.monitor.export import to_parquet
 from lmworks.monitor.rows import storable
 from lmworks.records import Interaction, question_of
@@ -80,39 +78,6 @@ def test_columns_equal_what_every_payload_gives(logged, decoded, text):
         assert [plain(each) for batch in batches for each in batch[name]] == column, name
     assert {found[name].dtype.kind for name in ("confidence", "seconds", *PHASES)} == {"f"}
     assert (found["input_tokens"].dtype.kind, found["abstained"].dtype.kind) == ("i", "b")
-
-
-def test_a_log_of_version_1_opens_and_gives_its_columns(logged, decoded):
-    """Its table lacked three columns, and there were no tables beside it."""
-    if str(logged).startswith("postgres"):
-        psycopg = pytest.importorskip("psycopg")
-        with psycopg.connect(logged, autocommit=True) as connection:
-            for table in EVENT_TABLES:
-                connection.execute(f"DROP TABLE lmworks.{table}")
-            for column in ("experiment", "timings", "log_probability"):
-                connection.execute(f"ALTER TABLE lmworks.interactions DROP COLUMN {column}")
-            connection.execute("UPDATE lmworks.log_version SET version = 1")
-    else:
-        with sqlite3.connect(logged) as connection:
-            connection.execute("DROP INDEX interactions_by_experiment")
-            for table in EVENT_TABLES:
-                connection.execute(f"DROP TABLE {table}")
-            for column in ("experiment", "timings", "log_probability"):
-                connection.execute(f"ALTER TABLE interactions DROP COLUMN {column}")
-            connection.execute("PRAGMA user_version = 1")
-    with Reader.open(logged) as reader:
-        assert len(decoded) == len(EVENTS)
-        found = reader.columns(["id", "experiment", "timings.total", "query_embedding"])
-        assert len(decoded) == len(EVENTS)
-        expected = {interaction.id: interaction for interaction in reader.interactions()}
-    for key, experiment, total, embedding in zip(*found.values(), strict=True):
-        assert experiment == expected[key].experiment
-        assert plain(float(total)) == expected[key].timings.get("total")
-        assert tuple(embedding.tolist()) == expected[key].query_embedding
-    with Log(logged) as log:  # and goes on
-        log.record(event(200, experiment="tone")).result(20)
-        assert log.reader.count("experiment:tone") == 3
-        assert log.append("outcomes", [{"time": 1.0, "unit": "u", "name": "click", "value": 1.0}]).result(20) == 1
 
 
 def test_a_file_of_numbers_is_written_without_a_payload(logged, decoded, tmp_path):

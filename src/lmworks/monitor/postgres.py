@@ -23,8 +23,7 @@ from lmworks.monitor.store import (
     Dialect,
     Store,
     UnusableLogError,
-    fill_added_columns,
-    schema_changes,
+    refuse_other_schema,
 )
 
 if TYPE_CHECKING:
@@ -118,12 +117,8 @@ class PostgresStore(Store):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
                 cursor.execute(_translated(TABLES + _WORDS + EVENT_TABLES))
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
-            elif (version := _log_version(self._connection)) < SCHEMA_VERSION:
-                cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_translated(schema_changes(version)))
-                if version == 1:
-                    fill_added_columns(lambda sql, values: cursor.execute(_sql(sql), values))
-                cursor.execute(f"UPDATE {SCHEMA}.log_version SET version = %s", (SCHEMA_VERSION,))
+            else:
+                _refuse_foreign(self._connection)
         self._connection.execute(f"SET search_path TO {SCHEMA}")
 
 
@@ -137,10 +132,8 @@ class PostgresRows:
         self._psycopg = import_psycopg()
         with _opening(self._psycopg):
             self._pool: Pool[psycopg.Connection] = Pool(self._connect, lambda connection: connection.closed)
-            with self._pool.lend() as connection:
-                version = _log_version(connection)
-        if version < SCHEMA_VERSION:
-            PostgresStore(dsn).close()  # brings it up to date
+            with self._pool.lend():  # a log that cannot be read is refused here
+                pass
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._pool.lend() as connection:
@@ -162,7 +155,7 @@ class PostgresRows:
     def _connect(self) -> "psycopg.Connection":
         connection = connect(self._psycopg, self._dsn)
         try:
-            _log_version(connection)
+            _refuse_foreign(connection)
             connection.execute("SET default_transaction_read_only = on")
             connection.execute(f"SET search_path TO {SCHEMA}")
         except BaseException:
@@ -200,19 +193,14 @@ def connect(driver: ModuleType, dsn: str) -> "psycopg.Connection":
         ) from None
 
 
-def _log_version(connection: "psycopg.Connection") -> int:
-    """The version of the log's schema; UnusableLogError where there is no log, or a newer one."""
+def _refuse_foreign(connection: "psycopg.Connection") -> None:
+    """Raise UnusableLogError where there is no log, or one of another version."""
     if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.log_version",)).fetchone() == (None,):
         raise UnusableLogError(
             f"the schema {SCHEMA} of this database holds no interaction log; give the address of another database"
         )
     version = max(row[0] for row in connection.execute(f"SELECT version FROM {SCHEMA}.log_version"))
-    if version > SCHEMA_VERSION:
-        raise UnusableLogError(
-            f"this database has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
-            "upgrade lmworks, or give the address of another database"
-        )
-    return version
+    refuse_other_schema("this database", version)
 
 
 def _words(row: EncodedInteraction) -> str:

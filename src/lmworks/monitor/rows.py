@@ -138,12 +138,6 @@ def decode(query_embedding: bytes, payload: bytes, feedback: Iterable[str]) -> I
     )
 
 
-def added_columns(payload: bytes) -> tuple[str, str]:
-    """`experiment` and `timings` of a row that was written before the table had these columns."""
-    mapping = json.loads(zlib.decompress(payload))
-    return storable(mapping.get("experiment", "")), json.dumps(mapping.get("timings", {}))
-
-
 def encode_feedback(feedback: Feedback) -> tuple[Any, ...]:
     """id, interaction, time, kind, value ("" for None), record: the same feedback twice has the same id."""
     record = to_mapping(feedback)

@@ -25,8 +25,7 @@ from lmworks.monitor.store import (
     Dialect,
     Store,
     UnusableLogError,
-    fill_added_columns,
-    schema_changes,
+    refuse_other_schema,
 )
 
 APPLICATION_ID = 0x6C6D776B  # "lmwk", in the header of the file
@@ -104,13 +103,11 @@ class SqliteStore(Store):
         connection.execute("PRAGMA secure_delete = ON")
         with self.transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
-            version = _log_version(self.path, connection)
-            for statement in _statements(schema_changes(version) if version else TABLES + _WORDS + EVENT_TABLES):
-                connection.execute(statement)
-            if version == 1:
-                fill_added_columns(connection.execute)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if not _is_log(self.path, connection):
+                for statement in _statements(TABLES + _WORDS + EVENT_TABLES):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         _enter_wal(connection, self._busy / 1000)
         connection.execute("PRAGMA synchronous = NORMAL")
         if _REMOVES_WORDS:
@@ -148,12 +145,10 @@ class SqliteRows:
         _refuse_foreign(path)
         try:
             self._pool: Pool[sqlite3.Connection] = Pool(self._connect)
-            with self._pool.lend() as connection:
-                version = _log_version(path, connection)
+            with self._pool.lend():  # a log that cannot be read is refused here
+                pass
         except sqlite3.Error as error:
             raise UnusableLogError(f"cannot read the log {path}: {error}") from error
-        if version < SCHEMA_VERSION:
-            SqliteStore(path).close()  # brings it up to date
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._pool.lend() as connection:
@@ -171,7 +166,7 @@ class SqliteRows:
         try:
             connection.execute("PRAGMA busy_timeout = 5000")
             connection.execute("PRAGMA query_only = ON")
-            if not _log_version(self.path, connection):
+            if not _is_log(self.path, connection):
                 raise _none_yet(self.path)
         except BaseException:
             connection.close()
@@ -211,7 +206,7 @@ def _refuse_foreign(path: Path) -> None:
         if not path.exists() or (path.is_file() and not path.stat().st_size):
             return
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as connection:
-            _log_version(path, connection)
+            _is_log(path, connection)
     except (OSError, sqlite3.OperationalError) as error:
         raise _cannot_write(path, error) from error
     except sqlite3.DatabaseError as error:
@@ -223,20 +218,15 @@ def _none_yet(path: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{path} holds no interaction log; `lmworks serve` and `lmworks ask` write one")
 
 
-def _log_version(path: Path, connection: sqlite3.Connection) -> int:
-    """The version of a log's schema, 0 for an empty database, which may become one; else UnusableLogError."""
+def _is_log(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether a database is a log; False for an empty one, which may become one, and else UnusableLogError."""
     application = _pragma(connection, "application_id")
     if application == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        return 0
+        return False
     if application != APPLICATION_ID:
         raise _foreign(path)
-    version = _pragma(connection, "user_version")
-    if version > SCHEMA_VERSION:
-        raise UnusableLogError(
-            f"{path} has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
-            "upgrade lmworks, or give the path of another file"
-        )
-    return version
+    refuse_other_schema(str(path), _pragma(connection, "user_version"))
+    return True
 
 
 def _foreign(path: Path) -> UnusableLogError:

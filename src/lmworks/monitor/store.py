@@ -4,17 +4,16 @@ The statements that they share are written once, here and in `log.py`, with `?` 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lmworks.monitor.event_tables import EVENT_TABLES, Statement
-from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, added_columns, encode_feedback
+from lmworks.monitor.event_tables import Statement
+from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, encode_feedback
 from lmworks.records import Feedback
 
 Dialect = Literal["sqlite", "postgres"]
-# 1 had no columns `experiment` and `timings`; 2 no `log_probability`, and no tables but those of interactions
 SCHEMA_VERSION = 3
 
 # The tables and their indices, in the words of SQLite; a UNIQUE id of feedback is the hash of its record.
@@ -33,19 +32,6 @@ CREATE TABLE feedback (
 );
 CREATE INDEX feedback_by_interaction ON feedback (interaction, time);
 """
-# Of version 2, and of 3: rows that were logged before have no `log_probability`.
-ADDED_COLUMNS = """
-ALTER TABLE interactions ADD COLUMN experiment TEXT NOT NULL DEFAULT '';
-ALTER TABLE interactions ADD COLUMN timings TEXT NOT NULL DEFAULT '{}';
-"""
-ADDED_LOG_PROBABILITY = "ALTER TABLE interactions ADD COLUMN log_probability REAL;\n"
-
-
-def schema_changes(version: int) -> str:
-    """The definitions that bring a log of an earlier version up to date, but for the values of added columns."""
-    return (ADDED_COLUMNS if version < 2 else "") + (ADDED_LOG_PROBABILITY + EVENT_TABLES if version < 3 else "")
-
-
 # "ON CONFLICT (id)": what is written again, after an answer got lost, is there once.
 INSERT_INTERACTION = (
     f"INSERT INTO interactions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
@@ -77,6 +63,16 @@ DELETE_BESIDE = (
 
 class UnusableLogError(ValueError):
     """A log that cannot be used as asked; the message names the fix."""
+
+
+def refuse_other_schema(log: str, version: int) -> None:
+    """Raise UnusableLogError for a log that an earlier or later version of lmworks wrote."""
+    if version != SCHEMA_VERSION:
+        raise UnusableLogError(
+            f"{log} has version {version} of the log's schema, this version of lmworks knows {SCHEMA_VERSION}: "
+            f"{'upgrade lmworks' if version > SCHEMA_VERSION else 'read it with the lmworks that wrote it'}, "
+            "or give the location of another log"
+        )
 
 
 class Store(ABC):
@@ -160,17 +156,6 @@ class Rows(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def fill_added_columns(execute: Callable[[str, tuple[Any, ...]], Any]) -> None:
-    """Bring the rows of a log of version 1 up to date, each from its payload; `execute` gives a cursor."""
-    last = -1
-    while rows := execute(
-        "SELECT key, payload FROM interactions WHERE key > ? ORDER BY key LIMIT 500", (last,)
-    ).fetchall():
-        for key, payload in rows:
-            execute("UPDATE interactions SET experiment = ?, timings = ? WHERE key = ?", (*added_columns(payload), key))
-        last = rows[-1][0]
 
 
 def is_postgres(location: Path | str) -> bool:

@@ -1,12 +1,11 @@
 """The verb `align`: a model and rows that say what is preferred to a better policy or a reward model."""
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import settings_help
+from lmworks.cli.options import BaseArgument, RowsOption, SettingsOption, TunedOption, settings_help
 from lmworks.cli.tuned_folder import print_made, ways_to_use
 from lmworks.commands import align as commands
 from lmworks.commands.align import METHOD, Method
@@ -14,19 +13,14 @@ from lmworks.commands.outcome import MINUTES
 
 
 def align(
-    model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
-    data: Annotated[
-        list[str],
-        typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable."),
-    ],
+    model: BaseArgument,
+    data: RowsOption,
     method: Annotated[Method, typer.Option(help="How to learn; the rows that each takes are above.")] = METHOD,
     minutes: Annotated[
         float, typer.Option(help="How long the run may take here, without what is measured before and after it.")
     ] = MINUTES,
-    out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
-    ] = None,
+    out: TunedOption = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Turn a model and rows that say what is preferred into a better model, in minutes.
 

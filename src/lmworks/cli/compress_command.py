@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from lmworks.cli.options import settings_help
+from lmworks.cli.options import SettingsOption, settings_help
 from lmworks.cli.tuned_folder import print_made, ways_to_use
 from lmworks.commands import compress as commands
 from lmworks.commands.compress import METHODS, PRUNED, method_settings
@@ -27,9 +27,7 @@ def compress(
     ] = MINUTES,
     budget: Annotated[str | None, typer.Option(help="Most bytes of the file, such as 80MB: mixed precision.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: MODEL-METHOD.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
-    ] = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Make a model smaller and faster, and measure what it lost.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, new_console
+from lmworks.cli.options import WORKSPACES, SettingsOption, new_console
 from lmworks.cli.output import say
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def train(
     epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 2.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: ROWS-TASK.")] = None,
     promote: Annotated[Path | None, typer.Option(help="A workspace that is to use it, if it is better.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
-    ] = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Teach a small encoder to read pairs of texts: LoRA and a head on MiniLM, minutes on a CPU.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import new_console, settings_help
+from lmworks.cli.options import SettingsOption, new_console, settings_help
 from lmworks.cli.output import assigned, say, say_rejected
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ TextOption = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Of ta
 KindOption = Annotated[
     str,
     typer.Option(help="What sort of source it is: web, manual, book, code, mail, chat, text; auto goes by the format."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="key=value", help="Any other setting, as listed below; repeatable."),
 ]
 
 
@@ -46,7 +42,7 @@ def classifier(
     ] = None,
     text: TextOption = "text",
     kind: KindOption = "auto",
-    overrides: SetOption = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Learn from examples to tell texts that have a label (good, toxic, about law) from texts that do not.
 
@@ -109,7 +105,7 @@ def ngrams(
     out: Annotated[Path, typer.Option(help="The file to make, NAME.npz. It must not exist.")],
     text: TextOption = "text",
     kind: KindOption = "auto",
-    overrides: SetOption = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Learn a small language model from texts that are wanted, by which documents are measured: perplexity.
 

@@ -1,11 +1,10 @@
 """The verb `finetune`: a model and a file of examples to a better model, in one command."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import settings_help
+from lmworks.cli.options import BaseArgument, RowsOption, SettingsOption, TunedOption, settings_help
 from lmworks.cli.tuned_folder import print_made, ways_to_use
 from lmworks.commands import finetune as commands
 from lmworks.commands.finetune import LORA, METHOD, Method
@@ -13,20 +12,15 @@ from lmworks.commands.outcome import MINUTES
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")],
-    data: Annotated[
-        list[str],
-        typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable."),
-    ],
+    model: BaseArgument,
+    data: RowsOption,
     method: Annotated[
         Method,
         typer.Option(help="An adapter beside the frozen model, `qlora` of 4 bits; or all weights, `full`."),
     ] = METHOD,
     minutes: Annotated[float, typer.Option(help="How long training may take on this machine.")] = MINUTES,
-    out: Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
-    ] = None,
+    out: TunedOption = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Turn a model and a file of examples into a better model, in minutes.
 

@@ -36,6 +36,19 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME.key=value", help="Override a value of the recipe; may be repeated."),
 ]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
+]
+RowsOption = Annotated[
+    list[str], typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable.")
+]
+BaseArgument = Annotated[
+    str, typer.Argument(help="A pulled model, a Hugging Face folder, a .gguf file, or a tuned one.")
+]
+TextsArgument = Annotated[
+    list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
+]
+TunedOption = Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")]
 TOKENIZER_FORMS = (
     "A pulled model, a Hugging Face folder, or a file: tokenizer.json, .gguf, SentencePiece's .model, or an encoding's "
     ".tiktoken."

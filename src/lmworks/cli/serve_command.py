@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, WorkspaceOption, new_console, resolve_workspace
+from lmworks.cli.options import WORKSPACES, SettingsOption, WorkspaceOption, new_console, resolve_workspace
 from lmworks.cli.output import assigned
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ def serve(
             "--adapter", metavar="NAME=FOLDER", help="An adapter's folder, served as a model of this name; repeatable."
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="key=value", help="Any setting of the server, as listed below; repeatable."),
-    ] = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Serve what was built last: pages for people, and an API that OpenAI's clients speak.
 

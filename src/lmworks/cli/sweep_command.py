@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.options import SettingsOption, new_console
 from lmworks.cli.output import assigned, say
 
 
@@ -17,9 +17,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
     minutes: Annotated[float | None, typer.Option(help="How long all runs together may take on this machine.")] = None,
     flops: Annotated[str | None, typer.Option(help="How many operations they may take, such as 2e14.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; may be repeated.")
-    ] = None,
+    overrides: SettingsOption = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train a ladder of small models on your text, and fit the scaling law that they follow.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.options import SettingsOption, TextsArgument, new_console
 from lmworks.cli.output import assigned, check_choice, say, say_rejected
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ RestrictOption = Annotated[int, typer.Option(min=0, help="Look among so many of 
 
 
 def train(
-    sources: Annotated[
-        list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
-    ],
+    sources: TextsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make, or a file of word2vec's (.bin, .txt, .vec); no old one.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "skip-gram",
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="key=value", help="A setting.")] = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Learn a vector for each frequent word of a text, so that words used alike lie near to each other.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import new_console, settings_help
+from lmworks.cli.options import SettingsOption, TextsArgument, new_console, settings_help
 from lmworks.cli.output import assigned, check_choice, say, say_rejected
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ KINDS: tuple[str, ...] = ("bpe", "wordpiece", "unigram")
 
 
 def train(
-    sources: Annotated[
-        list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
-    ],
+    sources: TextsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make. It must not exist.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "bpe",
     vocabulary_size: Annotated[int | None, typer.Option(help="Tokens in all.")] = None,
@@ -29,10 +27,7 @@ def train(
             "tokens, what they are for, and its chat template."
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="key=value", help="Any other setting, as listed below; repeatable."),
-    ] = None,
+    overrides: SettingsOption = None,
 ) -> None:
     """Learn a vocabulary from files and write it as `tokenizer.json`, which `tokenizers` and `transformers` read.
 

@@ -119,7 +119,7 @@ def _linear(inputs: int, outputs: int, bias: bool = False) -> Size:
     return Size(inputs * outputs, outputs if bias else 0)
 
 
-def _norms(norm: configs.Norm | None, width: int, count: int = 1) -> Size:
+def norms_size(norm: configs.Norm | None, width: int, count: int = 1) -> Size:
     if norm is None:
         return Size()
     return Size(vectors={"layer": 2, "rms": 1}[norm.kind] * width * count)
@@ -130,27 +130,29 @@ def _embedding(embedding: configs.Embedding) -> Size:
     rows = embedding.token_types
     if isinstance(embedding.positions, configs.Learned):
         rows += embedding.positions.length + embedding.positions.offset
-    return Size(vectors=rows * embedding.width) + _norms(embedding.norm, embedding.width)
+    return Size(vectors=rows * embedding.width) + norms_size(embedding.norm, embedding.width)
 
 
 def _stack(stack: configs.Stack, width: int) -> dict[str, Size]:
     parts: dict[str, Size] = dict.fromkeys(("attention", "cross-attention", "feed-forward", "norms"), Size())
     for block in stack.blocks:
         count = (3 if block.cross else 2) * (2 if block.norm_at == "sandwich" else 1)
-        parts["attention"] += _attention(block.attention, width)
-        parts["cross-attention"] += _attention(block.cross, width) if block.cross else Size()
-        parts["feed-forward"] += _feed_forward(block.feed_forward, width)
-        parts["norms"] += _norms(block.norm, width, count)
+        parts["attention"] += attention_size(block.attention, width)
+        parts["cross-attention"] += attention_size(block.cross, width) if block.cross else Size()
+        parts["feed-forward"] += feed_forward_size(block.feed_forward, width)
+        parts["norms"] += norms_size(block.norm, width, count)
     if stack.relative_bias is not None:
         parts["attention"] += Size(vectors=stack.relative_bias.buckets * stack.blocks[0].attention.heads)
-    parts["norms"] += _norms(stack.final_norm, width)
+    parts["norms"] += norms_size(stack.final_norm, width)
     return parts
 
 
-def _attention(attention: configs.Attention, width: int) -> Size:
-    heads, head_dim = attention.heads, attention.head_dim
-    size = _linear(width, (heads + 2 * attention.kv_heads) * head_dim, attention.bias)
-    size += _linear(heads * head_dim, width, attention.has_output_bias) + _norms(attention.qk_norm, head_dim, 2)
+def attention_size(attention: configs.Attention, width: int, tensor: int = 1) -> Size:
+    """On one of `tensor` devices that divide the heads; with fewer key heads than devices, each has all of these."""
+    heads, head_dim, kv_heads = attention.heads // tensor, attention.head_dim, attention.kv_heads
+    kv_heads = kv_heads if kv_heads < tensor else kv_heads // tensor
+    size = _linear(width, (heads + 2 * kv_heads) * head_dim, attention.bias)
+    size += _linear(heads * head_dim, width, attention.has_output_bias) + norms_size(attention.qk_norm, head_dim, 2)
     size += Size(vectors=heads if attention.sinks else 0)
     match attention.position:
         case configs.RelativeBias(buckets):
@@ -193,16 +195,18 @@ def _head_matrices(config: configs.ModelConfig) -> int:
             return 0
 
 
-def _feed_forward(config: configs.FeedForward | configs.MixtureOfExperts, width: int) -> Size:
+def feed_forward_size(config: configs.FeedForward | configs.MixtureOfExperts, width: int, tensor: int = 1) -> Size:
+    """On one of `tensor` devices that divide the hidden width."""
     if isinstance(config, configs.FeedForward):
-        up = _linear(width, config.hidden, config.bias)
-        return up + (up if config.gated else Size()) + _linear(config.hidden, width, config.bias)
-    expert, shared = _feed_forward(config.expert, width), config.shared
+        hidden = -(-config.hidden // tensor)
+        up = _linear(width, hidden, config.bias)
+        return up + (up if config.gated else Size()) + _linear(hidden, width, config.bias)
+    expert, shared = feed_forward_size(config.expert, width, tensor), config.shared
     size = Size(
         config.top_k * expert.matrices, config.top_k * expert.vectors, (config.experts - config.top_k) * expert.total
     )
     size += _linear(width, config.experts)
-    return size if shared is None else size + _feed_forward(shared, width)
+    return size if shared is None else size + feed_forward_size(shared, width, tensor)
 
 
 def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
@@ -212,13 +216,13 @@ def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
         case configs.LanguageModelHead(tied, bias):
             return Size(0 if tied else vocabulary * width, vocabulary if bias else 0)
         case configs.MaskedLanguageModelHead(norm=norm):
-            return _linear(width, width, bias=True) + _norms(norm, width) + Size(vectors=vocabulary)
+            return _linear(width, width, bias=True) + norms_size(norm, width) + Size(vectors=vocabulary)
         case configs.SpanBoundaryHead(masked, max_span, position_width):
             network = _linear(2 * width + position_width, width, bias=True) + _linear(width, width, bias=True)
             tables = Size(vectors=max_span * position_width + vocabulary)
-            return _head(masked, width, vocabulary) + network + _norms(masked.norm, width, 2) + tables
+            return _head(masked, width, vocabulary) + network + norms_size(masked.norm, width, 2) + tables
         case configs.MultiTokenHead(following, block, norm, depth):
-            one = _linear(2 * width, width) + _norms(norm, width, 2)
+            one = _linear(2 * width, width) + norms_size(norm, width, 2)
             one = sum(_stack(configs.Stack((block,), True, norm), width).values(), one)
             return sum([one] * depth, _head(following, width, vocabulary))
         case configs.NextSentenceHead(masked):

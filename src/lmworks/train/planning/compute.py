@@ -69,11 +69,6 @@ def _hidden_half(block: configs.Block, length: int) -> float:
     return 4 * attention.heads * attention.head_dim * (length - 1) / 2
 
 
-def step_flops(config: configs.ModelConfig, layout: Layout, count: Count = "full") -> float:
-    """Operations of all devices in one step: what the model needs, without what checkpointing repeats."""
-    return layout.tokens_per_step * train_flops_per_token(config, layout.length, count)
-
-
 def repeated_share(recompute: Recompute) -> float:
     """Operations that are done again, as a share of those that the model needs: the forward, a third, for "blocks";
     next to none for "selective", which repeats no product."""

@@ -8,7 +8,7 @@ learned positions are on every device. With fewer key heads than devices, each d
 from dataclasses import dataclass
 
 from lmworks.model import config as configs
-from lmworks.model.model_costs import sizes_of_parts
+from lmworks.model.model_costs import attention_size, feed_forward_size, norms_size, sizes_of_parts
 from lmworks.train.planning.layout import Layout, check_layout, stage_blocks
 
 
@@ -44,51 +44,22 @@ def parameters_held(config: configs.ModelConfig, layout: Layout, rank: int = 0) 
 
 def block_parameters(block: configs.Block, width: int, layout: Layout) -> tuple[int, int]:
     """Parameters of one block on one device: the dense ones, and those of experts."""
+    tensor, network = layout.tensor, block.feed_forward
     count = (3 if block.cross else 2) * (2 if block.norm_at == "sandwich" else 1)
-    dense = count * norm_parameters(block.norm, width) + _attention(block.attention, width, layout.tensor)
+    dense = norms_size(block.norm, width, count) + attention_size(block.attention, width, tensor)
     if block.cross is not None:
-        dense += _attention(block.cross, width, layout.tensor)
-    network = block.feed_forward
+        dense += attention_size(block.cross, width, tensor)
     if isinstance(network, configs.FeedForward):
-        return dense + _feed_forward(network, width, layout.tensor), 0
-    dense += width * network.experts  # the router
+        return (dense + feed_forward_size(network, width, tensor)).total, 0
     if network.shared is not None:
-        dense += _feed_forward(network.shared, width, layout.tensor)
-    return dense, network.experts // layout.expert * _feed_forward(network.expert, width, layout.tensor)
-
-
-def norm_parameters(norm: configs.Norm, width: int) -> int:
-    return {"layer": 2, "rms": 1}[norm.kind] * width
+        dense += feed_forward_size(network.shared, width, tensor)
+    router, expert = width * network.experts, feed_forward_size(network.expert, width, tensor).total
+    return dense.total + router, network.experts // layout.expert * expert
 
 
 def split(count: int, devices: int) -> int:
     """The largest share of `count` things; what does not divide is padded."""
     return -(-count // devices)
-
-
-def _attention(attention: configs.Attention, width: int, tensor: int) -> int:
-    head_dim, heads, kv_heads = attention.head_dim, attention.heads // tensor, attention.kv_heads
-    kv_heads = kv_heads if kv_heads < tensor else kv_heads // tensor
-    projected = (heads + 2 * kv_heads) * head_dim
-    count = projected * (width + attention.bias) + heads * head_dim * width + width * attention.has_output_bias
-    if attention.qk_norm is not None:
-        count += 2 * norm_parameters(attention.qk_norm, head_dim)
-    count += heads if attention.sinks else 0
-    match attention.position:
-        case configs.RelativeBias(buckets):
-            return count + buckets * heads
-        case configs.Shaw(max_distance):
-            return count + (2 * max_distance + 1) * head_dim
-        case configs.TransformerXL():
-            return count + heads * head_dim * (width + 2)
-        case _:
-            return count
-
-
-def _feed_forward(network: configs.FeedForward, width: int, tensor: int) -> int:
-    hidden = split(network.hidden, tensor)
-    inner = (2 if network.gated else 1) * hidden * (width + network.bias)
-    return inner + width * (hidden + network.bias)
 
 
 def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) -> int:
@@ -106,7 +77,7 @@ def _ends(config: configs.ModelConfig, layout: Layout, first: bool, last: bool) 
             count += stack.relative_bias.buckets * split(stack.blocks[0].attention.heads, layout.tensor)
     if not last:
         return count
-    count += sum(norm_parameters(stack.final_norm, width) for stack in config.stacks if stack.final_norm is not None)
+    count += sum(norms_size(stack.final_norm, width).total for stack in config.stacks)
     of_head = _head(config.head, parts["head"].total if "head" in parts else 0, config.embedding, layout)
     return count + of_head + (table if head_reads_tokens(config.head) and not first else 0)
 
@@ -123,7 +94,7 @@ def _head(head: configs.Head | None, total: int, embedding: configs.Embedding, l
         case configs.SpanBoundaryHead():  # a bias for each of its two predictions
             return total - 2 * elsewhere
         case configs.MultiTokenHead(following, block, norm, depth):
-            step = 2 * width * width + 3 * norm_parameters(norm, width) + sum(block_parameters(block, width, layout))
+            step = 2 * width * width + norms_size(norm, width, 3).total + sum(block_parameters(block, width, layout))
             return _head(following, 0, embedding, layout) + depth * step
         case _:
             return total

@@ -169,20 +169,14 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     if request.device_hours is not None and request.tokens is None and duration is not None:
         # Models come in steps, and none may take the time for exactly what the law allots.
         assert speed is not None
-        allocation = _stretched(allocation, law, request.device_hours / duration.device_hours)
+        stretched = allocation.tokens * (request.device_hours / duration.device_hours)
+        allocation = allocate(law, parameters=allocation.parameters, tokens=stretched)
         duration = run_duration(config, layout, allocation.tokens, speed, request.price)
     if allocation.loss is not None and allocation.loss > worst_loss(config):
         allocation = replace(allocation, loss=None)
     return Plan(
         request, allocation, given, config, shape, layout, memory, communication, speed, unmeasured, duration
     )  # fmt: skip
-
-
-def _stretched(allocation: Allocation, law: Law, times: float) -> Allocation:
-    """As many times as many tokens for the same model."""
-    size, tokens = allocation.parameters, allocation.tokens * times
-    loss = None if allocation.loss is None or not isinstance(law, ParametricLaw) else law.loss(size, tokens)
-    return Allocation(size, tokens, training_flops(size, tokens), loss)
 
 
 def worst_loss(config: ModelConfig) -> float:

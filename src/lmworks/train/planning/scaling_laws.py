@@ -118,5 +118,5 @@ Law = ParametricLaw | PowerLaw
 
 
 def training_flops(parameters: float, tokens: float) -> float:
-    """6 N D: without the products of queries and keys. `compute.step_flops` counts a config's with them."""
+    """6 N D: without the products of queries and keys. `compute.train_flops_per_token` counts a config's with them."""
     return FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens

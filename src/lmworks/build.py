@@ -44,7 +44,7 @@ from lmworks.artefact import (
     write_text,
     writing,
 )
-from lmworks.config import ConfigError, assign, assignments, from_mapping, parse_assignment, to_mapping, unknown
+from lmworks.config import ConfigError, assigned, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.corpus.documents import made_folder, stage_folder
 from lmworks.model.download import located
 from lmworks.progress import stage_progress
@@ -169,11 +169,8 @@ def run_alone(
         raise ConfigError((), unknown("stage", use, list(STAGES), meant_stages(use)))
     if inputs and use == "data.read":
         raise ConfigError((), f"data.read takes no --from: set its sources instead, --set 'sources=[\"{inputs[0]}\"]'")
-    mapping: dict[str, Any] = {}
-    for path, value in assignments(overrides):
-        assign(mapping, path, value)
     roles = _roles(use, models)
-    spec = check_stage(use, use, mapping, inputs=[folder.name for folder in inputs], roles=roles)
+    spec = check_stage(use, use, assigned(overrides), inputs=[folder.name for folder in inputs], roles=roles)
     if not again:
         check_new(out)
     done, paths = read_inputs(inputs), {role: located(source, Path.cwd()) for role, source in roles.items()}

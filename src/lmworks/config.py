@@ -188,6 +188,16 @@ def assign(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
     mapping[path[-1]] = value
 
 
+def assigned(
+    settings: Mapping[str, Any] | Sequence[str] | None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The settings, as `assignments` takes them, over those that are `given`; ConfigError for what is no setting."""
+    mapping = dict(given or {})
+    for path, value in assignments(settings or ()):
+        assign(mapping, path, value)
+    return mapping
+
+
 def line_of(toml: str, path: Sequence[str]) -> int | None:
     """The 1-based line of a TOML text on which the key at `path`, or else its nearest table, is written.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmworks.cli.options import SettingsOption, new_console, settings_help
-from lmworks.cli.output import assigned, say, say_rejected
+from lmworks.cli.output import say, say_rejected
+from lmworks.config import assigned
 
 if TYPE_CHECKING:
     from lmworks.corpus.read.config import ReadConfig

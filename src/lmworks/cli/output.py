@@ -1,8 +1,8 @@
 """Words of the verbs: lines as they are, pages with a report, files that were left out; and settings by `--set`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -48,13 +48,3 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
     if value not in allowed:
         raise ValueError(unknown(name, value, allowed))
-
-
-def assigned(overrides: Sequence[str] | None, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of `--set key=value`, over those that are `given`; ConfigError for what is no such text."""
-    from lmworks.config import assign, assignments
-
-    settings = dict(given or {})
-    for path, value in assignments(overrides or ()):
-        assign(settings, path, value)
-    return settings

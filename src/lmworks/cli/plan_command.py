@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import new_console
-from lmworks.cli.output import assigned, say
+from lmworks.cli.output import say
+from lmworks.config import assigned
 
 if TYPE_CHECKING:
     from lmworks.model.config import ModelConfig
@@ -102,23 +103,12 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
 
 
 def _print_tables(made: "Plan") -> None:
-    from rich.table import Table
-
+    from lmworks.report import Section, Table, print_sections
     from lmworks.train.planning.plan_explanation import SECTIONS
 
-    console = new_console()
     for title, lines in SECTIONS.items():
-        rows = lines(made)
-        if not rows:
-            continue
-        console.print(f"\n[bold]{title}[/bold]")
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(style="dim", ratio=1)
-        for line in rows:
-            table.add_row(line.name, line.value, line.why)
-        console.print(table, highlight=False, markup=False)
+        if rows := tuple((line.name, line.value, line.why) for line in lines(made)):
+            print_sections(new_console(), [Section(title, tables=(Table(("what", "value", "why"), rows),))])
     if command := _command(made):
         again = "(it plans again, for the vocabulary, the length and the texts of its recipe)"
         say(f"\nTo train such a model here: {command}\n{again}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import WORKSPACES, SettingsOption, WorkspaceOption, new_console, resolve_workspace
-from lmworks.cli.output import assigned
+from lmworks.config import assigned
 
 if TYPE_CHECKING:
     from lmworks.serve.config import ServeConfig

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from lmworks.cli.options import SettingsOption, new_console
-from lmworks.cli.output import assigned, say
+from lmworks.cli.output import say
+from lmworks.config import assigned
 
 
 def sweep(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmworks.cli.options import SettingsOption, TextsArgument, new_console
-from lmworks.cli.output import assigned, check_choice, say, say_rejected
+from lmworks.cli.output import check_choice, say, say_rejected
+from lmworks.config import assigned
 
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import Result

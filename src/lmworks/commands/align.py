@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lmworks.commands.outcome import MINUTES, Data, Outcome, Settings, Source, data_paths, make_folder
 
@@ -27,15 +27,13 @@ def align(
 
     ConfigError for a wrong setting, ValueError for wrong rows, FileExistsError where `out` is of something else.
     """
-    from lmworks.config import assign, assignments
+    from lmworks.config import assigned
     from lmworks.recipe import Recipe, check_stage
 
     base, files = os.fspath(model), data_paths(data)
-    table: dict[str, Any] = {"base": base, "rows": files, "algorithm": {"kind": method}, "minutes": minutes}
-    for path, value in assignments(settings):
-        assign(table, path, value)
-    online = method in ("grpo", "ppo", "online_dpo")
-    stage = check_stage("aligned", "align.online" if online else "align.offline", table, inputs=[], roles={})
+    given = {"base": base, "rows": files, "algorithm": {"kind": method}, "minutes": minutes}
+    use = "align.online" if method in ("grpo", "ppo", "online_dpo") else "align.offline"
+    stage = check_stage("aligned", use, assigned(settings, given), inputs=[], roles={})
     description = f"{base}, aligned by {method} on {', '.join(files)}"
     recipe = Recipe(name="align", description=description, stages=(stage,), base=Path.cwd())
     return make_folder(recipe, Path(out or f"{Path(files[0]).stem}-{method}"))

@@ -32,7 +32,7 @@ def evaluate(
     ConfigError for a wrong setting, FileNotFoundError for files that are missing, FileExistsError for `out`.
     """
     from lmworks.build import run_alone, stage_sections
-    from lmworks.config import assign, assignments
+    from lmworks.config import assigned
     from lmworks.generate.remote_engine import is_address
 
     asked, suites, number = os.fspath(model), data_paths(suite), 1
@@ -42,9 +42,7 @@ def evaluate(
     table: dict[str, Any] = {"suite": suites, "data": os.fspath(data), "limit": limit, "skip_missing": skip_missing}
     table |= {"shots": shots, "allow_code": allow_code, "critique": critique}
     table |= {"endpoint": asked} if is_address(asked) else {}
-    for path, value in assignments(settings):
-        assign(table, path, value)
     models = [] if is_address(asked) else [f"model={asked}"]
     folder = Path(out or RUNS / f"{name}-{number}")
-    made = run_alone("evaluate.suite", folder, [], models, table, plain_console())
+    made = run_alone("evaluate.suite", folder, [], models, assigned(settings, table), plain_console())
     return Outcome(made.folder, asked, stage_sections(made))

@@ -250,18 +250,23 @@ def test_numbers_are_read_and_written_as_people_do():
             parse_quantity(text)
 
 
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMWORKS_HOME", str(tmp_path))
+
+
 def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
     """The work is done; its times are made up, each longer than the one before, since a busy machine gives any."""
     durations = ((1 + place / 10) / 1000 for place in itertools.count())
     monkeypatch.setattr(
         measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: work() or next(durations)
     )
-    assert kept_calibration(TINY, 2, 64, folder=tmp_path) is None
-    first = calibrate(TINY, 2, 64, folder=tmp_path)
-    assert calibrate(TINY, 2, 64, folder=tmp_path) == kept_calibration(TINY, 2, 64, folder=tmp_path) == first
-    assert len(list(tmp_path.iterdir())) == 1
-    calibrate(replace(TINY, context_length=32), 2, 32, folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert kept_calibration(TINY, 2, 64) is None
+    first = calibrate(TINY, 2, 64)
+    assert calibrate(TINY, 2, 64) == kept_calibration(TINY, 2, 64) == first
+    assert len(list(tmp_path.rglob("*.json"))) == 1
+    calibrate(replace(TINY, context_length=32), 2, 32)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
     # Seven projections first, then one block, two blocks and the optimizer.
     assert (first.sequences, first.length, first.layers) == (2, 64, 3)
     assert (first.block, first.ends) == (pytest.approx(1e-4), pytest.approx(1.6e-3))
@@ -275,15 +280,15 @@ def test_this_machine_is_measured_once_for_each_shape(tmp_path, monkeypatch):
 def test_a_machine_too_busy_to_be_measured_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: 1.0)
     with pytest.raises(ValueError, match="something else runs on this machine"):
-        calibrate(TINY, 2, 64, folder=tmp_path)
-    assert not list(tmp_path.iterdir())
+        calibrate(TINY, 2, 64)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_disturbed_measurement_goes_on_until_two_blocks_are_slower(tmp_path, monkeypatch):
     durations = iter([0.1] * 7 + [1.0, 1.0, 1.1, 0.9] * 2 + [0.75, 0.95] + [0.1])
     with monkeypatch.context() as patch:
         patch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
-        found = calibrate(TINY, 2, 64, folder=tmp_path)
+        found = calibrate(TINY, 2, 64)
     assert (found.ends, found.block) == (pytest.approx(0.6), pytest.approx(0.15))
 
 
@@ -292,16 +297,16 @@ def test_a_measurement_without_ends_is_not_kept(tmp_path, monkeypatch):
     durations = iter([0.1] * 7 + [1.0, 2.5] * 3 + [0.1])
     with monkeypatch.context() as patch:
         patch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
-        found = calibrate(TINY, 2, 64, folder=tmp_path)
+        found = calibrate(TINY, 2, 64)
     assert (found.ends, found.block) == (0.0, 1.25)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_measurement_that_was_disturbed_is_made_again_when_the_machine_is_faster(tmp_path, monkeypatch):
     disturbed, quiet = [0.1] * 7 + [10.0, 10.5] * 3 + [0.1], [0.1] * 7 + [1.0, 1.5] * 3 + [0.1]
     durations = iter([*disturbed, 1.0, *quiet, 1.0, 30.0])  # a look at one block before each measurement but the first
     monkeypatch.setattr(measured_throughput.Passes, "fastest", lambda self, work, seconds=0.5: next(durations))
-    found = [calibrate(TINY, 2, 64, folder=tmp_path) for _ in range(4)]
+    found = [calibrate(TINY, 2, 64) for _ in range(4)]
     assert [each.ends for each in found] == [pytest.approx(9.5), *[pytest.approx(0.5)] * 3]
     assert list(durations) == []
 
@@ -311,7 +316,7 @@ def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
     """An order of magnitude: what else runs on the machine decides the rest."""
     config = presets.llama(500, 256, 4, 4, 4, 704, 128)
     told = []
-    found = calibrate(config, 2, 128, folder=tmp_path, progress=lambda done, *rest: told.append(done))
+    found = calibrate(config, 2, 128, progress=lambda done, *rest: told.append(done))
     assert told == list(range(1, len(told) + 1)) and len(told) > 40
     assert 1e8 < found.rate < 1e15 and found.rate < 10 * found.products
 

@@ -84,12 +84,11 @@ def calibrate(
     length: int | None = None,
     dtype: Dtype = "float32",
     device: str = "cpu",
-    folder: Path | None = None,
     progress: Report = no_report,
 ) -> Calibration:
-    """Measured on this machine, or what was measured for the same shape before and kept in `folder` (default:
-    `$LMWORKS_HOME/calibrations`, `~/.cache/lmworks/calibrations`). Takes about five seconds; what was kept is tried for
-    a moment, and measured anew where this machine is much faster now: something ran beside it then.
+    """Measured on this machine, or what was measured for the same shape before and kept in `$LMWORKS_HOME/calibrations`
+    (default: `~/.cache/lmworks/calibrations`). Takes about five seconds; what was kept is tried for a moment, and
+    measured anew where this machine is much faster now: something ran beside it then.
 
     `sequences` × `length` (default: what the model was made for) is the micro-batch; where a step of that would be
     long, fewer tokens are measured, and `Calibration` says how many. What another program disturbed so much that
@@ -98,12 +97,12 @@ def calibrate(
     """
     if len(config.stacks) != 1:
         raise ValueError("an encoder–decoder cannot be measured like this: plan with a device and a utilisation")
-    kept = kept_calibration(config, sequences, length, dtype, device, folder)
+    kept = kept_calibration(config, sequences, length, dtype, device)
     if kept is not None and not is_beaten(kept, config, dtype, device):
         return kept
     measured = measure(config, sequences, length or config.context_length, dtype, device, progress)
     if not _clipped(measured):
-        path = _path(config, sequences, length, dtype, device, folder)
+        path = _path(config, sequences, length, dtype, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asdict(measured))
     return measured
@@ -115,22 +114,19 @@ def kept_calibration(
     length: int | None = None,
     dtype: Dtype = "float32",
     device: str = "cpu",
-    folder: Path | None = None,
 ) -> Calibration | None:
     """The cached measurement of `calibrate` for this shape, None where there is none."""
-    path = _path(config, sequences, length, dtype, device, folder)
+    path = _path(config, sequences, length, dtype, device)
     if not path.is_file():
         return None
     kept = from_mapping(Calibration, json.loads(path.read_text("utf-8")))
     return None if _clipped(kept) else kept
 
 
-def _path(
-    config: ModelConfig, sequences: int, length: int | None, dtype: Dtype, device: str, folder: Path | None
-) -> Path:
+def _path(config: ModelConfig, sequences: int, length: int | None, dtype: Dtype, device: str) -> Path:
     length = min(length or config.context_length, config.context_length)
     key = hash_json([_VERSION, asdict(config), sequences, length, dtype, _machine(device)])
-    return (folder or home() / "calibrations") / f"{key[:24]}.json"
+    return home() / "calibrations" / f"{key[:24]}.json"
 
 
 def _clipped(measured: Calibration) -> bool:

@@ -21,6 +21,7 @@ from lmworks.align.log_probabilities import Sequences, completion_log_probabilit
 from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy_evaluation import validation_of_rollouts
 from lmworks.align.sampled_completions import Prompt
+from lmworks.align.stage_online import steps_within
 from lmworks.config import from_mapping
 from lmworks.evaluate.metric import Item
 from lmworks.generate import Engine, Request
@@ -343,3 +344,11 @@ def test_sampling_leaves_the_model_in_training_mode(tmp_path):
         run.model.tokens.add_(1.0)
     sampled = run.loader.policy.engine.checkpoint.model
     assert sampled.tokens is run.model.tokens and not sampled.training
+
+
+@pytest.mark.parametrize("prompts", [-5.0, 0.5, 7.0, 31.9, 32.0, 400.0])
+def test_planned_steps_take_the_prompts_that_time_is_left_for(prompts):
+    together, steps = steps_within(prompts, 1, 8)
+    assert 1 <= together <= 8
+    assert steps >= 1
+    assert together * steps <= max(prompts, 1.0) < together * (steps + 1) or prompts < 1

@@ -68,6 +68,7 @@ _FEW_STEPS = 4  # where fewer of all prompts fit into the minutes, a step has fe
 def online(config: OnlineConfig, context: StageContext) -> StageResult:
     """The checkpoint of the one input, or `config.base`, learns from what it says to the prompts, or from rated
     completions. The errors are those of `read_rows` and `suite.evaluate`."""
+    began = time.perf_counter()
     rows, algorithm = read_rows(config, context.base), config.algorithm
     checkpoint, left_out = load_policy(config, context), list[RejectedRecord]()
     check_temperature(checkpoint.model, config.temperature)
@@ -114,7 +115,6 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     def derived() -> tuple[int, int, str]:
         if config.minutes is None or config.steps is not None:
             return config.steps or STEPS, config.prompts, "as set" if config.steps else "unless set"
-        began = time.perf_counter()
         count = 1 + algorithm.updates  # all but the first are measured, a rollout among them
         few = config.prompts if completions.fixed else ranks.config.data  # as measuring is of the minutes, too
         base = checkpoint if adapts(tuned) else load_policy(config, context)  # whose weights change in the steps
@@ -122,10 +122,10 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
             measured = run_on(replace(config, steps=count, prompts=few), Path(folder), base)
             taken = [seconds for seconds, _ in measured_steps(measured, count)]
         each = sum(taken) / len(taken) / few  # seconds of a prompt
-        left = max(_USED * 60 * config.minutes - (time.perf_counter() - began), 0.0)
-        fitting = min(max(int(left / each / _FEW_STEPS), few), config.prompts)
-        affordable = max(int(left / each / fitting), 1)
-        why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes, of which measuring took a part"
+        left = _USED * 60 * config.minutes - (time.perf_counter() - began)
+        evaluated = 2 * len(held_out) * COMPLETIONS / algorithm.group_size  # before and after, as prompts of a step
+        fitting, affordable = steps_within(left / each - evaluated, few, config.prompts)
+        why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes beside measuring and evaluations"
         return min(affordable, STEPS), fitting, why
 
     if not isinstance(completions, RatedCompletions):
@@ -167,6 +167,12 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if config.suites:
         sections.append(suite_section(config, context, find_base(config.base, context)))
     return with_sections(run, context, result, sections)
+
+
+def steps_within(prompts: float, few: int, most: int) -> tuple[int, int]:
+    """Prompts of a step, from `few` to `most`, and how many steps, at least one, take at most so many `prompts`."""
+    together = min(max(int(prompts / _FEW_STEPS), few), most)
+    return together, max(int(prompts / together), 1)
 
 
 def micro_batch_of(config: OnlineConfig, lengths: Sequence[int]) -> int:

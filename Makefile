@@ -15,7 +15,7 @@ COMPILED := pyproject.toml CMakeLists.txt $(wildcard src/lmworks/*/cpp/*)
 # Also where the environment forbids it, Python keeps what it compiles: tests start many processes that import the same.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-all lint style clean
+.PHONY: run test test-all lint style docs clean
 
 run: .venv/installed
 	$(BIN)/lmworks up assistant
@@ -37,6 +37,10 @@ style: .venv/installed-test
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/lint-imports
 
+docs: .venv/installed-docs
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --clean
+
 clean:
 	rm -rf .venv build .lmworks .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -48,10 +52,14 @@ clean:
 	touch $@
 
 .venv/installed: .venv/torch $(COMPILED)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[all]'
 	touch $@
 
 # Not made on top of the above: the kernels are compiled once, for all sets of instructions that are tested.
+.venv/installed-docs: .venv/installed pyproject.toml
+	$(BIN)/uv pip install --python $(BIN)/python $(shell sed -n 's/^docs = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d ',')
+	touch $@
+
 .venv/installed-test: .venv/torch $(COMPILED)
 	$(INSTALL) --config-setting cmake.define.LMWORKS_ALL_KERNELS=ON --editable '.[test]'
 	touch .venv/installed $@

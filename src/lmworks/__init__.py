@@ -9,8 +9,10 @@
 The names are imported on first use, so that `import lmworks` stays instant.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
+from lmworks.extras import ExtraFinder
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -31,4 +33,5 @@ if TYPE_CHECKING:  # packages that are called, which type checkers do not know o
 
 __version__ = "0.1.0"
 
+sys.meta_path.append(ExtraFinder)
 __getattr__, __all__ = lazy_exports(__name__, __file__)

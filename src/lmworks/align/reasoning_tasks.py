@@ -29,13 +29,10 @@ def reasoning_rows(
                verifier `solved` asks the library.
     settings   of the task, such as `max_terms`.
 
-    ImportError without the library, LookupError for a task that there is none of, ValueError for settings that it
-    refuses.
+    LookupError for a task that there is none of, ValueError for settings that it refuses.
     """
-    try:
-        from reasoning_gym.factory import DATASETS, create_dataset  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError("reasoning-gym is not installed: pip install 'lmworks[reasoning]'") from error
+    from reasoning_gym.factory import DATASETS, create_dataset  # pyright: ignore[reportMissingImports]
+
     if name not in DATASETS:
         raise LookupError(f"reasoning-gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}")
     first = _STARTS[split] + seed * _STRIDE

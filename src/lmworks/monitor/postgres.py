@@ -56,7 +56,9 @@ class PostgresStore(Store):
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._psycopg = import_psycopg()
+        import psycopg
+
+        self._psycopg = psycopg
         with _opening(self._psycopg):
             self._connection = connect(self._psycopg, dsn)
             try:
@@ -129,7 +131,9 @@ class PostgresRows:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._psycopg = import_psycopg()
+        import psycopg
+
+        self._psycopg = psycopg
         with _opening(self._psycopg):
             self._pool: Pool[psycopg.Connection] = Pool(self._connect, lambda connection: connection.closed)
             with self._pool.lend():  # a log that cannot be read is refused here
@@ -162,17 +166,6 @@ class PostgresRows:
             connection.close()
             raise
         return connection
-
-
-def import_psycopg() -> ModuleType:
-    """The driver; UnusableLogError that names how to install it."""
-    try:
-        import psycopg
-    except ImportError as error:
-        raise UnusableLogError(
-            f"a log in PostgreSQL needs psycopg ({error}): pip install 'lmworks[postgres]'"
-        ) from error
-    return psycopg
 
 
 @contextmanager

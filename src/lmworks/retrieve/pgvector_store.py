@@ -94,13 +94,9 @@ def check_server(address: str, width: int) -> None:
 
 def _connect(address: str) -> "psycopg.Connection":
     """A connection that knows pgvector's types; StoreError that names what is missing."""
-    try:
-        import psycopg
-        from pgvector.psycopg import register_vector
-    except ImportError as error:
-        raise StoreError(
-            f"a store in PostgreSQL needs psycopg and pgvector ({error}): pip install 'lmworks[postgres]'"
-        ) from error
+    import psycopg
+    from pgvector.psycopg import register_vector
+
     with _named_errors(address):
         connection = psycopg.connect(address, autocommit=True, connect_timeout=10)
         try:

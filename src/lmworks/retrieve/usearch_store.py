@@ -54,9 +54,7 @@ class UsearchStore:
 
 
 def import_usearch() -> "type[Graph]":
-    """The library's index; StoreError that names how to install it."""
-    try:
-        from usearch.index import Index
-    except ImportError as error:
-        raise StoreError(f"store = 'usearch' needs usearch ({error}): pip install 'lmworks[usearch]'") from error
+    """The library's index."""
+    from usearch.index import Index
+
     return Index

@@ -183,16 +183,12 @@ def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]
 
     Neighbours in a suffix array (libdivsufsort) whose longest common prefix (Kasai et al. 2001) has the wanted length
     begin with the same bytes, so that runs of such neighbours are all the places of one string. It needs some 25 bytes
-    of memory for each of the text. ModuleNotFoundError without pydivsufsort.
+    of memory for each of the text.
     """
     if len(text) <= length:
         return np.arange(max(len(text) - length + 1, 0))
-    try:
-        from pydivsufsort import divsufsort, kasai
-    except ImportError:
-        raise ModuleNotFoundError(
-            "repeated passages are found by pydivsufsort: pip install pydivsufsort, or look for none (passages=0)"
-        ) from None
+    from pydivsufsort import divsufsort, kasai
+
     text = np.array(text)  # a copy that may be written to: the library takes no other
     suffixes = divsufsort(text)
     common = kasai(text, suffixes)  # [i] is of suffixes i and i + 1

@@ -70,10 +70,8 @@ def _connected(workers: int) -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no usage statistics are sent
     if not address:  # on the loopback interface alone, as Ray does by itself on other systems than Linux
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    try:
-        import ray
-    except ImportError:
-        raise ModuleNotFoundError('Ray is not installed: pip install "lmworks[ray]", or set on="processes"') from None
+    import ray
+
     if ray.is_initialized():
         yield ray
         return

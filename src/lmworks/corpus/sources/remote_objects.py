@@ -144,12 +144,8 @@ def _unreachable(address: str, error: Exception) -> UnreachableError:
 
 
 def _file_system(source: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f'reading {without_password(source)} needs fsspec: pip install "lmworks[remote]"'
-        ) from None
+    import fsspec
+
     try:
         return fsspec.core.url_to_fs(source)
     except ImportError as error:  # such as s3fs for s3://

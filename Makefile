@@ -55,11 +55,11 @@ clean:
 	$(INSTALL) --editable '.[all]'
 	touch $@
 
-# Not made on top of the above: the kernels are compiled once, for all sets of instructions that are tested.
 .venv/installed-docs: .venv/installed pyproject.toml
 	$(BIN)/uv pip install --python $(BIN)/python $(shell sed -n 's/^docs = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d ',')
 	touch $@
 
+# Not made on top of the above: the kernels are compiled once, for all sets of instructions that are tested.
 .venv/installed-test: .venv/torch $(COMPILED)
 	$(INSTALL) --config-setting cmake.define.LMWORKS_ALL_KERNELS=ON --editable '.[test]'
 	touch .venv/installed $@

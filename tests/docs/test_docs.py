@@ -1,0 +1,152 @@
+"""The documentation: its Python runs, its commands parse, its links lead somewhere, its words are the field's."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from lmworks.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = [page for page in PAGES if page.parent.name != "reference"]  # made from the code
+FENCE = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+# Words of a private English, which the field does not use or uses for something else.
+PRIVATE = re.compile(
+    r"\b(told|tells?|telling|anew|goes on|going on|whoever|brakes?|dials?|crowds?|contenders?|bears? it out|"
+    r"what its rows are|as it comes|so far|of one's own|held against)\b",
+    re.IGNORECASE,
+)
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, *languages: str) -> Iterator[tuple[int, str, str]]:
+    """(line, info string, text) of the fenced blocks in these languages."""
+    text = page.read_text("utf-8")
+    for match in FENCE.finditer(text):
+        if match[2] in languages:
+            indent = len(match[1])
+            lines = [line[indent:] for line in match[4].split("\n")]
+            yield text.count("\n", 0, match.start()) + 1, match[3].strip(), "\n".join(lines)
+
+
+def programs(page: Path) -> list[tuple[int, str]]:
+    """(line, code) of the Python programs of a page: a block, and those that continue it."""
+    found: list[tuple[int, str]] = []
+    for line, info, code in blocks(page, "python"):
+        if "no-run" in info:
+            continue
+        if code.startswith("# continues"):
+            found[-1] = (found[-1][0], f"{found[-1][1]}\n{code}")
+        else:
+            found.append((line, code))
+    return found
+
+
+def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, arguments) of the calls of `lmworks` in the shell blocks of a page."""
+    for line, _, text in blocks(page, "sh", "bash", "console"):
+        for number, call in enumerate(text.replace("\\\n", " ").split("\n")):
+            arguments: list[str] = []
+            for token in [*shlex.split(call.removeprefix("$ "), comments=True), ";"]:
+                if token not in {"|", "&&", ";", "&", ">", "2>"}:
+                    arguments.append(token)
+                    continue
+                if arguments[:1] == ["lmworks"]:
+                    yield line + number + 1, arguments[1:]
+                arguments = []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_compiles(page: Path) -> None:
+    for line, code in programs(page):
+        compile("\n" * line + code, str(page), "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=named)
+def test_python_runs(page: Path, tmp_path: Path) -> None:
+    failures = []
+    for line, code in programs(page):
+        folder = tmp_path / str(line)
+        folder.mkdir()
+        run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+        if run.returncode:
+            failures.append(f"{named(page)}:{line}: {run.stderr[-600:]}")
+    assert not failures, "\n\n".join(failures)
+
+
+def test_commands_parse() -> None:
+    checked, wrong = 0, []
+    for page in PAGES:
+        for line, arguments in commands(page):
+            checked += 1
+            try:
+                parse(arguments)
+            except click.ClickException as error:
+                wrong.append(f"{named(page)}:{line}: lmworks {shlex.join(arguments)}: {error.format_message()}")
+    assert not wrong, "\n".join(wrong)
+    assert checked > 50
+
+
+def parse(arguments: list[str]) -> None:
+    """Raise ClickException where a command or an option does not exist, or an argument is missing or too many."""
+    command, context = typer.main.get_command(app), None
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        context = click.Context(command, info_name="lmworks", parent=context)
+        _, child, arguments = command.resolve_command(context, list(arguments))
+        assert child
+        command = child
+    context = click.Context(command, info_name=command.name, parent=context)
+    options, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    if {"help", "version"} & {name for name, value in options.items() if value}:
+        return
+    if rest:
+        raise click.UsageError(f"unexpected argument {rest[0]}")
+    for parameter in command.params:
+        value = options.get(parameter.name or "")
+        if parameter.required and value in (None, (), []) and parameter.param_type_name == "argument":
+            raise click.MissingParameter(param=parameter, ctx=context)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text("utf-8")))
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if "reference" in file.parts:  # pages that `make docs` makes
+            continue
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            wrong.append(target)
+    assert not wrong
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    names: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+?) *#*$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        names.add(slug if slug not in names else f"{slug}-1")
+    return names | set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_words_are_the_fields(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", FENCE.sub("", page.read_text("utf-8")))
+    assert not [match[0] for match in PRIVATE.finditer(text)]

@@ -91,12 +91,6 @@ def test_without_an_address_a_cluster_is_started_and_ended(tmp_path: Path, monke
     assert not ray.is_initialized() and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
-def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "lmworks\[ray\]", or set on="processes"'):
-        carry_out(working, parts(tmp_path), ON_RAY)
-
-
 def test_an_address_where_nobody_answers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ConnectionError, match=r"RAY_ADDRESS.*127\.0\.0\.1:1"):

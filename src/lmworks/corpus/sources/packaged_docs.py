@@ -65,19 +65,18 @@ BUILTIN_MODULES = (
 
 
 def lmworks_docs(package: Path = Path(__file__).parents[2]) -> list[Path]:
-    """The pages: in the package as it is installed, or in the repository that an editable installation runs from.
-
-    NoSourceError where neither has them."""
+    """The pages that explain, without figures and reference: in the package as it is installed, or in the repository
+    that an editable installation runs from. NoSourceError where neither has them."""
     for folder in (package / "docs", package.parents[1] / "docs"):
         if (folder / "grounding.md").is_file():
-            return sorted(folder.glob("*.md"))
+            return sorted(page for page in folder.rglob("*.md") if page.parent.name not in ("measured", "reference"))
     raise NoSourceError(f"there are no docs in {package}: install lmworks from its wheel or its repository")
 
 
 def read_lmworks_docs(max_bytes: int) -> Iterator[Document | RejectedRecord]:
-    """One document a page, `lmworks:NAME.md`, without its pictures."""
+    """One document a page, `lmworks:NAME.md` or `lmworks:FOLDER/NAME.md`, without its pictures."""
     for page in lmworks_docs():
-        uri, raw = f"lmworks:{page.name}", page.read_bytes()
+        uri, raw = f"lmworks:{page.as_posix().rpartition('/docs/')[2]}", page.read_bytes()
         yield _document(
             uri, "text/markdown", _LMWORKS, raw, lambda raw: extract_markdown(_PICTURE.sub(b"", raw)), max_bytes
         )
@@ -86,7 +85,7 @@ def read_lmworks_docs(max_bytes: int) -> Iterator[Document | RejectedRecord]:
 def lmworks_docs_digest() -> str:
     """SHA-256 of the pages, their names and bytes."""
     pages = lmworks_docs()
-    return _digest(b"", pages[0].parent, pages)
+    return _digest(b"", Path(pages[0].as_posix().rpartition("/docs/")[0]), pages)
 
 
 def standard_library() -> Path:

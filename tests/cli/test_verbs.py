@@ -184,9 +184,9 @@ def stopped(monkeypatch, *arguments: str, message: str = "") -> str:
 def test_a_stop_says_that_a_verb_goes_on_where_it_does(monkeypatch):
     for verb in verbs._RESUMABLE:
         assert verb in VERBS
-        assert stopped(monkeypatch, verb) == "lmworks: stopped; the same command goes on from here"
+        assert stopped(monkeypatch, verb) == "lmworks: stopped; the same command resumes"
     message = stopped(monkeypatch, "build", message="at step 7, which is saved")
-    assert message == "lmworks: stopped at step 7, which is saved; the same command goes on from here"
+    assert message == "lmworks: stopped at step 7, which is saved; the same command resumes"
     for arguments in (("vectors", "train", "docs"), ("plan",), ("serve",), ("tokenizer", "train"), ()):
         assert stopped(monkeypatch, *arguments) == "lmworks: stopped"
 

@@ -253,7 +253,7 @@ def test_what_is_missing_is_named(workspace):
         run("train.pretrain", workspace / "x", [workspace / "held", workspace / "vocabulary"], SMALL)
     with pytest.raises(ValueError, match="expected one vocabulary, that of the shards, and found 0"):
         run("train.pretrain", workspace / "x", [workspace / "tokens"], SMALL)
-    with pytest.raises(ConfigError, match="turn one dial"):
+    with pytest.raises(ConfigError, match="set one budget"):
         run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "vocabulary"], [])
     with pytest.raises(ConfigError, match="leave one of them out"):
         run("train.pretrain", workspace / "x", [], ["minutes=2", "parameters=100000", "tokens=1000"])

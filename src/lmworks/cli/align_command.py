@@ -22,20 +22,20 @@ def align(
     out: TunedOption = None,
     overrides: SettingsOption = None,
 ) -> None:
-    """Turn a model and rows that say what is preferred into a better model, in minutes.
+    """Align a model with preferences, labels or rewards: DPO, KTO, GRPO and others, in minutes.
 
     `dpo`, and without a reference `simpo` and `orpo`: pairs, `{"prompt": "...", "chosen": "...", "rejected": "..."}`.
     `kto`: `{"prompt": "...", "completion": "...", "label": true}`, thumbs up or down. `reward`, a model that scores
     completions: either of these, or `rating` in place of `label`, or `completions` and `labels`, a solution in steps
-    with a verdict on each. A prompt may be a list of messages. A tenth of the rows is kept from training, to measure
-    on.
+    with a verdict on each. A prompt may be a list of messages. A tenth of the rows is held out to measure
+    the result.
 
-    `grpo`, `ppo` and `online_dpo` learn from the rewards of what the model says itself: `{"prompt": "...", "answer":
-    "..."}`, with `--set rewards.final-answer=1` or another metric of `lmworks eval metrics`, weighted; or from answers
-    with marks, `{"prompt": "...", "completion": "...", "rating": 0.5}`.
+    `grpo`, `ppo` and `online_dpo` sample completions and learn from their rewards: `{"prompt": "...", "answer":
+    "..."}`, with `--set rewards.final-answer=1` or another metric of `lmworks eval metrics`, weighted; or from rated
+    completions, `{"prompt": "...", "completion": "...", "rating": 0.5}`.
 
     Rows seen, batch, steps and rate follow from the method, the rows and the minutes; each is printed with its reason.
-    Safe to stop: the same command goes on from there.
+    You can stop it: the same command resumes.
 
     The folder holds an adapter (PEFT's files; with `--set method.kind=full` a whole model), its tokenizer,
     `report.html` with the curve (where the model samples: reward, passes, divergence and entropy over the steps), what

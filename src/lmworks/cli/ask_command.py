@@ -23,11 +23,11 @@ def ask(
     workspace: WorkspaceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Answer from the documents with citations, or say "I don't know" and offer the nearest passages.
+    """Answer a question from the documents with citations, or abstain and show the nearest passages.
 
     Every sentence of an answer carries the place it comes from. A language model of a billion parameters or more writes
     it in its own words, each printed once it is verified. `lmworks lineage ID` leads from the answer back to the
-    documents, weights and evaluation behind it; the log keeps every question, as when it is asked on the page.
+    documents, weights and evaluation it came from. Questions are logged, as those of the page are.
 
     Example: `lmworks ask "What does functools.lru_cache do?"`
     """
@@ -75,7 +75,7 @@ def lineage(
 ) -> None:
     """Show where an answer or an artefact comes from: spans, documents, settings, weights, evaluation.
 
-    A folder that a stage made alone needs no built system: what it was made from is looked for beside it.
+    A folder that a stage made alone needs no built system: its inputs are looked up in the same folder.
 
     Examples: `lmworks lineage index` · `lmworks lineage pretrained`
     """

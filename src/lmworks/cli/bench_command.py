@@ -34,12 +34,12 @@ def bench(
     threads: Annotated[int, typer.Option(help="Processors to compute on; 0: all that there are.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured as JSON.")] = False,
 ) -> None:
-    """Measure the engine on this machine, beside what the machine can do at most.
+    """Measure the engine on this machine, and compare it with the limits of the machine.
 
     First and last the limits: how many bytes of memory are read, and how many numbers are multiplied and added in a
     second; the higher ones count. Between them, for each weight format in a process of its own, tokens per second from
     prompts in to tokens out: reading a long prompt, continuing it, and continuing 8 and 16 short ones at once. The
-    median of the rounds stands first, the slowest and the fastest behind it.
+    median of the rounds comes first, then the slowest and the fastest.
 
     **How to read the shares.** "read" is the part of the memory bandwidth that reading the weights takes. A single
     sequence reads all of them for each token, so smaller weights are faster; several sequences share each reading.

@@ -73,10 +73,10 @@ def build(
         bool, typer.Option("--candidate", help="Leave what is live as it is: the version waits for `lmworks promote`.")
     ] = False,
 ) -> None:
-    """Make every artefact of a recipe that does not exist yet, and the report.
+    """Build a recipe: make every artefact that does not exist yet, then the report.
 
-    Safe to stop and to repeat: what is finished stays, an interrupted stage goes on where it was, and a change of one
-    file or one setting makes only what depends on it.
+    You can stop it and run it again: finished artefacts are reused, an interrupted stage resumes, and a changed file or
+    setting rebuilds only what depends on it.
 
     Example: `lmworks build my-recipe.toml --set index.chunk.target_tokens=120`
     """
@@ -91,7 +91,7 @@ _NAMES = "smollm2-135m-instruct, all-minilm-l6-v2, or qwen2.5-coder-1.5b-instruc
 
 
 def pull(name: Annotated[str, typer.Argument(help=_NAMES)]) -> None:
-    """Fetch the weights of a model into the cache, once, checked by their checksum.
+    """Download the weights of a model into the cache and verify their checksum.
 
     The cache is `$LMWORKS_HOME`, by default `~/.cache/lmworks`. This is the only verb that fetches weights; `up` calls
     it for the models of its recipe. A Hugging Face folder or a GGUF file on disk needs no pull: name it in the recipe.
@@ -138,7 +138,7 @@ def _stage_help(use: str) -> str:
 
     if not use:
         names = ", ".join(f"`{name}`" for name in STAGES)
-        return f"`lmworks stage NAME --help` tells what a stage reads and what it can be set to. The stages: {names}"
+        return f"`lmworks stage NAME --help` lists the inputs and settings of a stage. The stages: {names}"
     if use not in STAGES:
         raise ConfigError((), unknown("stage", use, list(STAGES), meant_stages(use)))
     entry = STAGES[use]
@@ -169,7 +169,7 @@ def stage(
         ),
     ] = None,
 ) -> None:
-    """Run one stage alone, without a recipe: take a part and leave the rest.
+    """Run one stage without a recipe.
 
     Prints what was made and what was left out, and the folder with it, in which `report.html` shows the same, with
     its curves. Inputs are checked against their manifests first.

@@ -34,7 +34,7 @@ def train(
     promote: Annotated[Path | None, typer.Option(help="A workspace that is to use it, if it is better.")] = None,
     overrides: SettingsOption = None,
 ) -> None:
-    """Teach a small encoder to read pairs of texts: LoRA and a head on MiniLM, minutes on a CPU.
+    """Train a reader, reranker or verifier: LoRA and a head on MiniLM, minutes on a CPU.
 
     Each line of the rows is one JSON object:
 
@@ -44,7 +44,7 @@ def train(
     - verifier: `{"premise": "...", "hypothesis": "...", "label": "entailment"}`, or `neutral`, or `contradiction`
 
     The folder holds the adapter (PEFT's files) and `card.json`: rows, base, scores with intervals on rows that were
-    held out, and the command that makes it again. Training is safe to stop: the same command goes on from there. A
+    held out, and the command that makes it again. You can stop it: the same command resumes. A
     language model is trained by `lmworks finetune`, or from scratch by `lmworks build scratch`.
 
     Example: `lmworks train reranker --rows faq.jsonl --out faq-reranker`, or `lmworks train reader --corpus
@@ -130,7 +130,7 @@ def _promote(out: Path, task: Task, workspace: Path, found: "HeadScores", rows: 
     less, difference = f"{tested.metric} less that of {name} is {tested.difference}", tested.difference
     if tested.verdict != "better" or not isinstance(difference, Scored) or difference.interval[0] <= 0:
         missed = f"; it misses by {max(-difference.interval[0], 0):.3f}" if isinstance(difference, Scored) else ""
-        say(f"Kept beside, not promoted: {less}{missed}")
+        say(f"Saved but not promoted: {less}{missed}")
         return
     place.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as private:  # whole, before it takes the place of another

@@ -33,8 +33,8 @@ def build(
 ) -> None:
     """Read sources, measure every document, find duplicates, and decide by a policy what stays.
 
-    What is measured is kept, so that another policy or threshold makes only the decision anew. The report shows what
-    each step took of each source, with examples; `lmworks data why` tells of one document. What stays is JSON Lines in
+    What is measured is kept, so that another policy or threshold repeats only the decision. The report shows what
+    each step took of each source, with examples; `lmworks data why` explains one document. What stays is JSON Lines in
     the folder that is named at the end, and can be read by other verbs: `lmworks build scratch --docs .lmworks/clean`.
     Plain text and rows of tables are of the kind text, at which the default limits on quality do not look: crawled
     pages in JSON Lines need `--set documents.kind=web`. A corpus of several sources, each with its kind and licence, is
@@ -97,12 +97,12 @@ def why(
         typer.Option(
             "--from",
             help="Where the documents, annotations and duplicates that it was made from are, if neither in the same "
-            "workspace nor beside it: an artefact or a workspace; may be repeated.",
+            "workspace nor next to it: an artefact or a workspace; may be repeated.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of it, for programs.")] = False,
 ) -> None:
-    """Tell why a document stayed, was cut or was dropped: what each step did, by which rule, value and threshold, what
+    """Explain why a document was kept, cut or dropped: what each step did, by which rule, value and threshold, what
     it only just passed, and the duplicate that was kept in its place. Of a file that no reader could read, the reason.
 
     Examples: `lmworks data why notes/2019/plan.md` · `lmworks data why plan.md --json`
@@ -137,7 +137,7 @@ def card(
     """Print the data card of cleaned documents: their sources, licences, languages and sizes, the steps with their
     thresholds, what was removed, personal data, evaluation items, duplicates, known limits, versions.
 
-    Its layout is that of dataset cards, so that it can be the README.md of a dataset beside `documents/`.
+    Its layout is that of dataset cards, so that it can be the README.md of a dataset next to `documents/`.
 
     Example: `lmworks data card --name "Notes of 2019" --out README.md`
     """
@@ -145,9 +145,7 @@ def card(
 
     path = _cleaned(workspace) / CARD
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.parent} holds no data card: delete it and let `lmworks data build` make it anew"
-        )
+        raise FileNotFoundError(f"{path.parent} holds no data card: delete it and let `lmworks data build` rebuild it")
     text = path.read_text("utf-8")
     _give(renamed(text, name) if name else text, out)
 

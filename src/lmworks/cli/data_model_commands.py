@@ -45,7 +45,7 @@ def classifier(
     kind: KindOption = "auto",
     overrides: SettingsOption = None,
 ) -> None:
-    """Learn from examples to tell texts that have a label (good, toxic, about law) from texts that do not.
+    """Train a classifier of texts from examples with and without a label (good, toxic, about law).
 
     Texts are read and repaired as `data.annotate` does. It prints how well the classifier does on examples that it did
     not learn from, a threshold, and the words that it goes by. Name the file in `data.annotate`, `classifiers = {

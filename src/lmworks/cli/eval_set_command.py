@@ -82,7 +82,7 @@ def lint(
 
 
 def items(
-    out: Annotated[Path, typer.Argument(help="A new file for the gold questions; those to complete go beside it.")],
+    out: Annotated[Path, typer.Argument(help="A new file for the gold questions; next to it, the incomplete ones.")],
     filter_: Annotated[str, typer.Option("--filter", help="Of the log, as in `lmworks log show`.")] = "",
     workspace: WorkspaceOption = None,
 ) -> None:

@@ -16,21 +16,21 @@ def finetune(
     data: RowsOption,
     method: Annotated[
         Method,
-        typer.Option(help="An adapter beside the frozen model, `qlora` of 4 bits; or all weights, `full`."),
+        typer.Option(help="An adapter on the frozen model (`qlora`: of 4 bits), or all weights (`full`)."),
     ] = METHOD,
     minutes: Annotated[float, typer.Option(help="How long training may take on this machine.")] = MINUTES,
     out: TunedOption = None,
     overrides: SettingsOption = None,
 ) -> None:
-    """Turn a model and a file of examples into a better model, in minutes.
+    """Fine-tune a model on a file of examples, in minutes.
 
     Each line of the file is a row: `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content":
     "..."}]}`, or `{"prompt": "...", "completion": "..."}`, or has the columns of Alpaca or ShareGPT. What the assistant
-    says is learned. A tenth of the rows is kept from training, to measure on.
+    says is learned. A tenth of the rows is held out to measure the result.
 
     Rank, learning rate, batch, epochs and the rest follow from the method, the rows, the model and the minutes; each is
-    printed with its reason, and the memory that it takes, before training begins. Safe to stop: the same command goes
-    on from there.
+    printed with its reason, and the memory that it takes, before training begins. You can stop it: the same
+    command resumes.
 
     The folder holds the adapter (PEFT's files; of `full` a whole model), its tokenizer, `report.html` with the curve
     and answers before and after, and `manifest.json`.

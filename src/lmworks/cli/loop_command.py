@@ -14,12 +14,12 @@ def loop(
     workspace: WorkspaceOption = None,
     by: Annotated[str, typer.Option("--by", help="Who answers for it. Default: the user of this machine.")] = "",
 ) -> None:
-    """Go the way from the log to the next version, as far as it goes today: draw answers for review, make rows of the
-    verdicts, build a version with them, hold it against what is live, test it on users, make it live, watch it.
+    """Turn the log into the next version, step by step: sample answers for review, make rows of the verdicts, build a
+    version with them, compare it with the live one, test it on users, promote it, watch it.
 
-    The recipe and its settings are those that the system was built with. What is waited for (verdicts, units of an
-    experiment, days) is said; the same command goes on there, every day or after a kill. `loop.toml` in the workspace
-    says which rows go where, what may become worse, and which experiment decides.
+    The recipe and its settings are those that the system was built with. The command prints what it waits for
+    (verdicts, units of an experiment, days); run it again, every day or after a stop, and it resumes. `loop.toml` in
+    the workspace sets which rows go where, what may become worse, and which experiment decides.
 
     Example: `lmworks loop --docs ./handbook`
     """
@@ -53,7 +53,7 @@ def review(
     days: Annotated[float, typer.Option(help="Draw from this many days of the log.")] = 7.0,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Draw answers for review by the rules of `review.toml`, and say what the reviews so far say of all traffic.
+    """Sample answers for review by the rules of `review.toml`; estimate the quality of all traffic from reviews.
 
     The queue is worked on the page Review. Repeating it draws nothing twice.
 

@@ -91,8 +91,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""From raw documents to grounded answers with citations, served on your own machine.
 
-    Start with `lmworks up` (the documentation of Python and of lmworks) or `lmworks up --docs FOLDER` (your own files),
-    then open the page that it names, or `lmworks ask "..."`.
+    Start with `lmworks up` (the documentation of Python and of lmworks) or `lmworks up --docs FOLDER` (your own files).
+    Then open the address that it prints, or run `lmworks ask "..."`.
     """,
 )
 
@@ -195,7 +195,7 @@ def main() -> None:
         if (stop := _interrupt(end)) is None:
             raise  # a mistake: errors of ours say what to install, and name no module
         reason = f" {stop}" if str(stop) else ""
-        after = "; the same command goes on from here" if sys.argv[1:2] and sys.argv[1] in _RESUMABLE else ""
+        after = "; the same command resumes" if sys.argv[1:2] and sys.argv[1] in _RESUMABLE else ""
         typer.secho(f"\nlmworks: stopped{reason}{after}", err=True)
         sys.exit(130)
 

@@ -86,7 +86,7 @@ def _last_workspace() -> Path:
     if not _is_inside(folder):
         raise ValueError(
             f"{pointer} names {folder}, which is outside of this folder: name the workspace that is meant with "
-            "--workspace, or build anew, which makes it the last one"
+            "--workspace, or build again, which makes it the last one"
         )
     return folder
 

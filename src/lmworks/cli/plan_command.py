@@ -45,14 +45,14 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Plan a training run before it is paid for.
+    """Plan a training run: size, tokens, memory, time and cost.
 
     Give **one** of `--flops`, `--hours`, `--budget` (with `--price`), `--params` and `--tokens`, and the plan finds the
     others: the model and the tokens with which the operations reach the lowest loss (Hoffmann et al. 2022). Give
     **two**, such as parameters and tokens, and it says what they cost and how far from the best they are.
 
     Then it chooses a shape, and says what one device holds, part by part, what it sends, how long the run takes, and
-    where to begin with the learning rate. Each number has its reason beside it.
+    where to begin with the learning rate. Each number comes with its reason.
 
     **Layout.** `--set` takes `data`, `zero` (0 to 3), `tensor`, `sequence_parallel`, `pipeline`, `chunks`, `schedule`
     (1f1b, gpipe), `context`, `expert`; `sequences` and `micro_batches` of a replica, `length`; `recompute` (nothing,

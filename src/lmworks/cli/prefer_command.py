@@ -10,7 +10,7 @@ from lmworks.cli.judge_command import Rubric
 
 def prefer(
     rows: Annotated[Path, typer.Argument(help="Rows with a prompt and completions, or prompts alone with --model.")],
-    out: Annotated[Path, typer.Option(help="The .jsonl file of preferences to make; the undecided go beside it.")],
+    out: Annotated[Path, typer.Option(help="The .jsonl file of preferences to make; next to it, the undecided pairs.")],
     judge: Annotated[str, typer.Option(help="A pulled model, a Hugging Face folder or a .gguf file.")],
     calibration: Annotated[Path | None, typer.Option(help="Folder that `lmworks judge calibrate` made.")] = None,
     rubric: Rubric = "helpfulness",
@@ -20,7 +20,7 @@ def prefer(
     max_tokens: Annotated[int, typer.Option(min=1, help="Of a sample; what it cuts off is left out.")] = 256,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
 ) -> None:
-    """Compare answers to the same prompt by a judge, in both orders, and write preferences.
+    """Compare answers by a calibrated judge, in both orders, and write preference pairs.
 
     Calibrate the judge first, on labelled rows: `lmworks judge calibrate ROWS.jsonl --model MODEL --out FOLDER`. One
     that was not measured to be better than a coin is refused. Ties, and pairs that the order decides, go to

@@ -242,7 +242,7 @@ def optimise(
     model: Annotated[str, typer.Option("--model", help=f"{WEIGHTS}.")],
     train: Annotated[int, typer.Option(min=10, help="Cases to search on; the others are held out.")] = 60,
     limit: Annotated[int, typer.Option(min=0, help="Cases in all; 0: all.")] = 0,
-    instructions: Annotated[Texts, typer.Option("--instruction", help="To try beside the model's own.")] = None,
+    instructions: Annotated[Texts, typer.Option("--instruction", help="Further instructions to try.")] = None,
     embedder: Embedder = "",
     reason: Reason = "",
     by: By = "",

@@ -28,7 +28,7 @@ def redteam(
     cases: Annotated[bool, typer.Option("--cases", help="Keep what succeeds, and ask it again from now on.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Attack a prompt, and again with the defences that are named; say how often that succeeds, and what they cost.
+    """Attack a prompt with and without defences; report how often attacks succeed and what the defences cost.
 
     Example: `lmworks redteam support --model smollm2-135m-instruct --spotlight mark --policy --guard leak`
     """

@@ -37,10 +37,10 @@ def serve(
     ] = None,
     overrides: SettingsOption = None,
 ) -> None:
-    """Serve what was built last: pages for people, and an API that OpenAI's clients speak.
+    """Serve the last build: pages and an OpenAI-compatible API.
 
     The model "assistant" answers from the documents with citations; the language and embedding models of the recipe
-    are served by their names. Every interaction is logged in the workspace. Ctrl-C lets finish what runs.
+    are served by their names. Every interaction is logged in the workspace. Ctrl-C lets running requests finish.
 
     Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
     `lmworks serve --set weights=int8 --adapter legal=adapters/legal`

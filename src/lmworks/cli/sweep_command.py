@@ -21,18 +21,18 @@ def sweep(
     overrides: SettingsOption = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Print what would be trained, and stop.")] = False,
 ) -> None:
-    """Train a ladder of small models on your text, and fit the scaling law that they follow.
+    """Train several small models on your text and fit a scaling law.
 
     A scaling law says how the loss falls with parameters N and tokens D, L(N, D) = E + A / N^alpha + B / D^beta, and so
     which model to train when the budget is larger than any that was tried. A published law is that of its text and its
     vocabulary; this one is of yours.
 
-    Give **one dial**, `--minutes` or `--flops`. Sizes and lengths of the runs follow from it, each with the learning
+    Give **one budget**, `--minutes` or `--flops`. Sizes and lengths of the runs follow from it, each with the learning
     rate and the batch that `train.pretrain` would take, and are printed with their time before the first begins. The
     run with the most operations is **held out**: a law of all others predicts it, and the report says by how much that
     is off. All numbers have intervals, bootstrapped over the runs.
 
-    Safe to stop and to repeat: finished runs are not run again, and the interrupted one goes on from its checkpoint.
+    You can stop it and run it again: finished runs are reused, and an interrupted one resumes from its checkpoint.
     The folder of `--out` then holds `report.html`, `runs.json`, the logs, and `law.json`, which `lmworks plan --law`
     reads.
 

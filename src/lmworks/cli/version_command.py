@@ -25,7 +25,7 @@ def promote(
     by: ByOption = "",
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Make a version live, once it passes the gate: shown not to be worse than what is live, on the same questions.
+    """Promote a version that passes the gate: not worse than the live one on the same questions.
 
     A version is what `lmworks build --candidate` made. A server that runs takes it up within seconds.
 
@@ -59,7 +59,7 @@ def rollback(
     by: ByOption = "",
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Make the version live again that was before the last promotion. A server that runs takes it up within seconds.
+    """Restore the version that was live before the last promotion. A server that runs takes it up within seconds.
 
     Example: `lmworks rollback --reason "thumbs down doubled"`
     """

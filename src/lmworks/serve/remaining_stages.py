@@ -77,7 +77,7 @@ class RemainingStages:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._announce(f"Stopped: {self.names}; the same command goes on from here")
+        self._announce(f"Stopped: {self.names}; the same command resumes")
 
 
 def unfinished_notice(current: Current | None, remaining: RemainingStages | None) -> tuple[str, str, str] | None:

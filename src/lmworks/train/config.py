@@ -200,7 +200,7 @@ class PretrainConfig:
             raise ValueError("minutes are measured of one stack: for an encoder–decoder, set parameters or tokens")
         dials = sum(dial is not None for dial in (self.minutes, self.parameters, self.tokens))
         if dials == 0:
-            raise ValueError("turn one dial: set minutes (of training on this machine), parameters or tokens")
+            raise ValueError("set one budget: minutes (of training on this machine), parameters or tokens")
         if dials == 3:
             raise ValueError(
                 "two of minutes, parameters and tokens decide the third: leave one of them out, or set it to null "

@@ -95,8 +95,8 @@ def test_a_plan_is_kept_as_json():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "turn one dial"),
-        ({"minutes": 1.0, "flops": 1e15}, "turn one dial"),
+        ({}, "set one budget"),
+        ({"minutes": 1.0, "flops": 1e15}, "set one budget"),
         ({"flops": 1e15, "sizes": 2, "lengths": 3}, "7 runs at least"),
         ({"flops": 1e15, "smallest": 100_000}, "both smallest and largest"),
         ({"flops": 1e15, "smallest": 100_000, "largest": 100_001}, "well above smallest"),

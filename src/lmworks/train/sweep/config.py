@@ -53,7 +53,7 @@ class SweepConfig:
         positive(smallest=self.smallest, largest=self.largest)
         within(1.2, 10, factor=self.factor)
         if (self.minutes is None) == (self.flops is None):
-            raise ValueError("turn one dial: set minutes (of all runs, on this machine) or flops (of all runs)")
+            raise ValueError("set one budget: minutes (of all runs, on this machine) or flops (of all runs)")
         if min(self.sizes, self.lengths) < 2 or self.sizes * self.lengths < LEAST_RUNS:
             raise ValueError(
                 f"a law takes {LEAST_RUNS} runs at least, of two sizes and two lengths: {self.sizes} sizes on "

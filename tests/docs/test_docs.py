@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -93,30 +92,34 @@ def test_commands_parse() -> None:
             checked += 1
             try:
                 parse(arguments)
-            except click.ClickException as error:
-                wrong.append(f"{named(page)}:{line}: lmworks {shlex.join(arguments)}: {error.format_message()}")
+            except ValueError as error:
+                wrong.append(f"{named(page)}:{line}: lmworks {shlex.join(arguments)}: {error}")
     assert not wrong, "\n".join(wrong)
     assert checked > 50
 
 
 def parse(arguments: list[str]) -> None:
-    """Raise ClickException where a command or an option does not exist, or an argument is missing or too many."""
+    """Raise ValueError where a command or an option does not exist, or an argument is missing or too many."""
     command, context = typer.main.get_command(app), None
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
-        context = click.Context(command, info_name="lmworks", parent=context)
-        _, child, arguments = command.resolve_command(context, list(arguments))
-        assert child
-        command = child
-    context = click.Context(command, info_name=command.name, parent=context)
-    options, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
+        context = typer.Context(command, info_name="lmworks", parent=context)
+        try:
+            _, command, arguments = command.resolve_command(context, list(arguments))
+        except Exception as error:  # of the click that typer brings with it
+            raise ValueError(str(error)) from error
+    context = typer.Context(command, info_name=command.name, parent=context)
+    try:
+        options, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    except Exception as error:
+        raise ValueError(str(error)) from error
     if {"help", "version"} & {name for name, value in options.items() if value}:
         return
     if rest:
-        raise click.UsageError(f"unexpected argument {rest[0]}")
+        raise ValueError(f"unexpected argument {rest[0]}")
     for parameter in command.params:
         value = options.get(parameter.name or "")
-        if parameter.required and value in (None, (), []) and parameter.param_type_name == "argument":
-            raise click.MissingParameter(param=parameter, ctx=context)
+        if parameter.required and not isinstance(value, (str, int, float, tuple, list)):
+            raise ValueError(f"missing {parameter.name}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

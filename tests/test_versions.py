@@ -14,6 +14,7 @@ from lmworks import versions
 from lmworks.build import build
 from lmworks.evaluate.metric import Item, Metric, Response, each
 from lmworks.evaluate.results import Result, task_score, write_results
+from lmworks.model.download import locate
 from lmworks.recipe import load
 from lmworks.versions import Gate, GateError, compared, promote, promotions, read_version, rollback
 from lmworks.workspace import read_current
@@ -31,6 +32,15 @@ def workspace(monkeypatch, tmp_path) -> Path:
     (tmp_path / "values.txt").write_text("1\n2\n3\n4\n")
     made(tmp_path / "workspace", 1, candidate=False)
     return tmp_path / "workspace"
+
+
+def test_a_packaged_model_is_found_by_another_installation(workspace):
+    """The record holds the path that the model had in the environment that built the system."""
+    path = workspace / "current.json"
+    record = json.loads(path.read_text())
+    record["models"]["reader"], record["names"]["reader"] = "/elsewhere/minilm-reader", "minilm-reader"
+    path.write_text(json.dumps(record))
+    assert read_current(workspace).models["reader"] == str(locate("minilm-reader"))
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_json, read_manifest, write_json
-from lmworks.config import from_mapping, unknown
+from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_manifest, write_json
+from lmworks.config import unknown
 from lmworks.evaluate.comparison import kept_margins
 from lmworks.evaluate.promotion import (
     CANDIDATE,
@@ -27,7 +27,7 @@ from lmworks.evaluate.promotion import (
 )
 from lmworks.evaluate.votes import append_vote
 from lmworks.stages import ANSWERER
-from lmworks.workspace import Current, artefact_of, content_hashes, model_digest, read_current
+from lmworks.workspace import Current, artefact_of, content_hashes, model_digest, read_current, read_system
 
 VERSIONS = "versions"
 PROMOTIONS = "promotions.jsonl"
@@ -58,7 +58,7 @@ def keep(workspace: Path, current: Current) -> None:
 def versions(workspace: Path) -> list[Current]:
     """All versions that are kept, the newest last."""
     files = (workspace / VERSIONS).glob("[!.]*.json")
-    kept = [from_mapping(Current, read_json(path), [str(path)]) for path in files]
+    kept = [read_system(path) for path in files]
     return sorted(kept, key=lambda one: (_created(workspace, one), one.version))
 
 

@@ -5,7 +5,7 @@ Nothing here loads a model, so that the log and the lineage of a workspace are r
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lmworks.artefact import CURRENT, MANIFEST, hash_json, read_json, read_manif
 from lmworks.config import from_mapping
 from lmworks.ground.certainty import Certainty, read_certainty
 from lmworks.ground.config import WritingConfig
-from lmworks.model.download import digest_of_model
+from lmworks.model.download import MODELS, PACKAGED, digest_of_model, locate
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.records import Interaction
@@ -58,7 +58,18 @@ def read_current(workspace: Path) -> Current:
     path = workspace / CURRENT
     if not path.exists():
         raise FileNotFoundError(f"nothing is built in {workspace}; run `lmworks build` first")
-    return from_mapping(Current, read_json(path), [str(path)])
+    return read_system(path)
+
+
+def read_system(path: Path) -> Current:
+    """A built system from its file; pulled and packaged models are where this installation has them."""
+    current = from_mapping(Current, read_json(path), [str(path)])
+    moved = {
+        role: str(locate(name))
+        for role, name in current.names.items()
+        if name in (*PACKAGED, *MODELS) and not Path(current.models[role]).exists()
+    }
+    return replace(current, models={**current.models, **moved})
 
 
 def artefact_of(workspace: Path, current: Current, use: str) -> Path:

@@ -54,7 +54,7 @@ class Manifest:
 
 
 class UnreachableError(RuntimeError):
-    """Something that a stage needs from outside cannot be reached just now. The stage ends there, and goes on when it
+    """Something that a stage needs from outside cannot be reached just now. The stage ends there, and continues when it
     is run again: a network that fails must not leave documents out of what is kept under the name of all of them."""
 
 
@@ -257,7 +257,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(final: Path) -> Iterator[Path]:
-    """An empty folder beside `final` that becomes `final` when the block ends well, and vanishes when it does not."""
+    """An empty folder next to `final` that becomes `final` when the block ends well, and vanishes when it does not."""
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # a leftover of a killed run: nobody else writes here under the lock
     temporary.mkdir(parents=True)
@@ -317,7 +317,7 @@ def verify(folder: Path, manifest: Manifest, progress: Report = no_report) -> No
     Files that the manifest does not list are an error, too, since some would be read; hidden ones are not.
     """
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    remedy = f"copy the folder again, or make it anew with the stage {manifest.stage}"
+    remedy = f"copy the folder again, or rebuild it with the stage {manifest.stage}"
     for name in (*manifest.files, *manifest.unhashed):
         if name not in found:
             raise DamagedError(f"{folder / name} is missing: {remedy}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; at the end it gets its name, after an error it is removed.
+    """Give a temporary name next to `path` to write to; at the end it gets its name, after an error it is removed.
 
     Raises FileExistsError, before and after, when something has the name already.
     """

@@ -92,7 +92,7 @@ def build(
     With `answers_first`, stages that are not made yet and that no answer needs are left for the next call. The system
     is live then, unless it is a `candidate`, or another version was promoted: it is kept as a version that waits.
     Raises `artefact.LockedError` when another process builds this workspace, and whatever a stage raises; what was
-    finished before stays, and the next call goes on from there.
+    finished before stays, and the next call continues from there.
     """
     console = console or Console(stderr=True, emoji=False)
     with lock(workspace / "build.lock"):
@@ -194,7 +194,7 @@ def run_alone(
 
 def _end_work(mine: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
-    go on from there when they are asked for again."""
+    continue from there when they are asked for again."""
     _delete_work(mine)
     for folder in list(mine.parent.iterdir()):
         _remove_empty(folder)  # of runs that were ended before they had anything
@@ -207,7 +207,7 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
 
 
 def _delete_work(mine: Path) -> None:
-    """Half of it, of a kill meanwhile, has a name under which nobody goes on from it, and goes the next time."""
+    """Half of it, of a kill meanwhile, has a name under which nobody continues from it, and goes the next time."""
     for leftover in list(mine.parent.glob(".*.dropped")):
         shutil.rmtree(leftover)
     if mine.exists():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def library_path(package: str, name: str) -> Path | None:
     """The shared library `liblmworks_NAME.so` of a package, or None where it was not built.
 
-    It lies beside the package's modules, or, when lmworks is installed to be edited, where it was built to.
+    It lies next to the package's modules, or, when lmworks is installed to be edited, where it was built to.
     """
     folders = import_module(package).__path__
     candidates = (Path(folder) / f"liblmworks_{name}.so" for folder in folders)

@@ -42,7 +42,7 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Passage:
     """An excerpt under the `name` of its document, with a `note` that says why it is shown; another one may stand
-    beside it."""
+    next to it."""
 
     name: str
     pieces: tuple[Piece, ...]
@@ -67,7 +67,7 @@ def visible(text: str) -> str:
 
 
 def marked(text: str, places: Iterable[Place], start: int, end: int, most: int = 400) -> tuple[Piece, ...]:
-    """`text[start:end]` in pieces, with the places in it; an ellipsis at an end where the text goes on.
+    """`text[start:end]` in pieces, with the places in it; an ellipsis at an end where the text continues.
 
     Of places that overlap the later one gets what is left. Of a place that is longer than `most` characters its middle
     is left out, and counted.

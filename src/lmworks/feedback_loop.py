@@ -3,7 +3,7 @@
     loops/3/sample/ review/ rows/ train/ gate/ experiment/ promote/ watch/
 
 Each step leaves an artefact that names the one before as its parent; a step that waits for people or for time leaves
-none, and the same call goes on there. What a step does outside of its artefact (a queue filled, a version built, an
+none, and the same call continues there. What a step does outside of its artefact (a queue filled, a version built, an
 experiment begun, a promotion) comes out the same when a killed one is run again. A loop ends where the gate, the
 experiment or the watch says no, or when all is done; the next call begins another one.
 """

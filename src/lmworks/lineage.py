@@ -34,7 +34,7 @@ from lmworks.workspace import VERSION, Current, read_current, read_interaction
 
 def trace(workspace: Path | None, target: str) -> Tree:
     """The tree of an answer (by id) or a stage (by name) of a workspace, or of any artefact (by folder), whose parents
-    are looked for in the workspace and beside it.
+    are looked for in the workspace and next to it.
 
     Of what a model made alone, it is the model and its prompt. Raises FileNotFoundError that names what there is when
     the target is none of these.
@@ -66,7 +66,7 @@ def trace(workspace: Path | None, target: str) -> Tree:
 
 
 def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts:
-    """The artefacts of the workspace, and before them those of stages that were run alone beside `folder`; then what
+    """The artefacts of the workspace, and before them those of stages that were run alone next to `folder`; then what
     lies where their documents were read from."""
     beside = [] if folder is None else list(folder.parent.glob(f"[!.]*/{MANIFEST}"))
     inside = [] if workspace is None else list(workspace.glob(f"{STAGE_FOLDERS}/*/[!.]*/{MANIFEST}"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 10.0  # seconds between lines where nothing can be redrawn
 MEASURED = 2.0  # seconds after which a rate says something
-WIDE = 110  # columns in which a bar and the time have room beside the words
+WIDE = 110  # columns in which a bar and the time have room next to the words
 
 
 class Report(Protocol):
@@ -22,7 +22,7 @@ class Report(Protocol):
 
     `kept` of the done ones were there from before (an interrupted run, an unchanged document): they took no time, and
     no rate counts them. `note` is what else there is to say, such as a loss; before this run has done anything
-    (`done` is `kept`), it says how an earlier one is gone on with, and stays to be read.
+    (`done` is `kept`), it says how an earlier one is continued, and stays to be read.
     """
 
     def __call__(self, done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None: ...

@@ -152,7 +152,7 @@ def _parts_html(part: Fold) -> str:
         f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
         for figure in part.figures
     )
-    if len(part.figures) > 2:  # two beside each other where there is room
+    if len(part.figures) > 2:  # two next to each other where there is room
         figures = f'<div class="figures">{figures}</div>'
     return text + tables + figures + "".join(passage_html(passage) for passage in part.passages)
 

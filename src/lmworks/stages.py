@@ -287,7 +287,7 @@ STAGES: dict[str, Stage] = {
         run="lmworks.compress.compression_report:compare",
         config="lmworks.compress.config:CompareConfig",
         version=1,
-        purpose="measure compressed models beside their base: bytes, speed, bits per byte, suites; keep the best",
+        purpose="measure compressed models next to their base: bytes, speed, bits per byte, suites; keep the best",
         inputs=(
             "compressed models, which the stages of compress make",
             "the documents that those were calibrated on, of which a share was held out",
@@ -334,7 +334,7 @@ STAGES: dict[str, Stage] = {
         inputs=(
             "token shards of the student's vocabulary, which data.tokenize makes; the held-out part is validated on",
             "a student, which compress.prune makes; none where base is set, or it is made of the teacher",
-            "what the teacher says, which compress.teacher makes; none beside a model in the role teacher",
+            "what the teacher says, which compress.teacher makes; none next to a model in the role teacher",
         ),
         libraries=("gguf", "numpy", "tokenizers", "torch"),
         optional=("teacher",),
@@ -391,7 +391,7 @@ STAGES: dict[str, Stage] = {
         run="lmworks.ground.grounding_evaluation:evaluate",
         config="lmworks.ground.config:EvaluationConfig",
         version=21,
-        purpose="ask the test questions; score answers, citations and abstentions beside two baselines",
+        purpose="ask the test questions; score answers, citations and abstentions next to two baselines",
         inputs=(_INDEX, _QUESTIONS, "a calibration, which ground.calibrate makes"),
         libraries=("numpy", "tokenizers", "torch"),
         models=("embedder",),

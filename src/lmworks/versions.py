@@ -162,7 +162,7 @@ def _live(workspace: Path) -> str:
 
 
 def _go_live(workspace: Path, version: Current, reason: str, who: str, **about: Any) -> Promotion:
-    """The line first: after a kill between the two, the same call goes on and adds no second one."""
+    """The line first: after a kill between the two, the same call continues and adds no second one."""
     made = Promotion(version.version, _live(workspace), time.time(), acting(who), reason, **about)
     with lock(workspace / "build.lock"):
         for name, folder in version.stages.items():

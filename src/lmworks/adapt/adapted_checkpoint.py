@@ -28,7 +28,7 @@ def load(
 
     base    what the adapter was trained on, where that is not the model that its folder names.
 
-    LoRA and its kin are merged into the weights; prefixes and bottlenecks stay beside them, in modules that `Engine`
+    LoRA and its kin are merged into the weights; prefixes and bottlenecks stay next to them, in modules that `Engine`
     runs as they are. The chat template of the folder, if it has one, takes the place of the base's. What the adapter
     leaves alone is shared with `base`. The errors are those of `model.checkpoint.load` and `load_adapter`, and
     FileNotFoundError for a base that is not on this machine.

@@ -20,7 +20,7 @@ from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 def merge_adapter(model: Transformer, requantise: bool = False) -> Transformer:
     """The model with its adapters in the weights: LoRA, DoRA, IA³; in float32, and rounded once to a weight's dtype.
 
-    `model` stays as it is; what no adapter changes is shared with it. A tied head beside a changed embedding, or the
+    `model` stays as it is; what no adapter changes is shared with it. A tied head next to a changed embedding, or the
     other way round, is tied no longer, in the config too.
 
     requantise  Whether weights that are quantised are, with the change, quantised again, which may round it away.
@@ -57,7 +57,7 @@ def merge_difference(beside: Transformer, merged: Transformer, ids: Tensor, **in
 @torch.no_grad()
 def merge(model: Transformer, lora: Lora) -> Transformer:
     """The model with W + scale · B A for W (Hu et al. 2021, section 4.1), or DoRA's W', as `merge_adapter` makes it;
-    also of layers beside which no adapter is computed, such as routers. ValueError for an adapter of another model.
+    also of layers next to which no adapter is computed, such as routers. ValueError for an adapter of another model.
     """
     check_fits(lora, model.config)
     merged = sharing_copy(model)

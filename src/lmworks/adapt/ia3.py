@@ -82,7 +82,7 @@ def add_ia3(model: Transformer, config: IA3Config, generator: torch.Generator) -
 
 
 def trainable_ia3(model: Transformer, vectors: Mapping[str, tuple[Tensor, bool]]) -> Transformer:
-    """The model with vectors l beside its frozen weights: our names → (l, whether it rescales the layer's inputs)."""
+    """The model with vectors l next to its frozen weights: our names → (l, whether it rescales the layer's inputs)."""
     adapted = frozen_copy(model)
     for name, (vector, of_inputs) in vectors.items():
         if ".blocks." not in name:
@@ -134,7 +134,7 @@ def ia3_to_peft(
 
 
 def ia3_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[str, Tensor]) -> Transformer:
-    """The checkpoint's model with the vectors of a folder. UnsupportedModel for other trained weights beside them;
+    """The checkpoint's model with the vectors of a folder. UnsupportedModel for other trained weights next to them;
     ValueError for an adapter of another base, and for vectors that are not those that the config names."""
     if document.get("modules_to_save"):
         raise UnsupportedModel(f"{CONFIG}: modules_to_save = {document['modules_to_save']} is not supported")

@@ -60,12 +60,12 @@ def linear_layer(model: Transformer, name: str) -> nn.Module:
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """The weight (out, in) of a linear layer, or the table of an embedding; of a quantised layer made anew, float32."""
+    """The weight (out, in) of a linear layer, or the table of an embedding; of a quantised layer rebuilt, float32."""
     return layer.dequantised() if isinstance(layer, QuantisedLinear) else cast(Any, layer).weight
 
 
 def with_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    """The layer with another weight, and bias if it has one, in place; a quantised layer quantises it anew."""
+    """The layer with another weight, and bias if it has one, in place; a quantised layer quantises it again."""
     if isinstance(layer, QuantisedLinear):
         layer.matrix = pack_weight(weight, layer.matrix.format, bias)
     else:

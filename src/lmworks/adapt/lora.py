@@ -81,11 +81,11 @@ class Lora:
 
 
 def check_plain(lora: Lora) -> None:
-    """ValueError for what no two adapters can do beside the same weights: DoRA and changes of the embedding."""
+    """ValueError for what no two adapters can do next to the same weights: DoRA and changes of the embedding."""
     for name, change in lora.changes.items():
         if name == EMBEDDING or change.magnitude is not None:
             kind = "an adapter of the embedding" if change.magnitude is None else "DoRA"
-            raise ValueError(f"{name}: {kind} is not computed beside shared weights: `merge` it into its own model")
+            raise ValueError(f"{name}: {kind} is not computed next to shared weights: `merge` it into its own model")
 
 
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:

@@ -143,7 +143,7 @@ def add_lora(model: Transformer, config: LoraConfig, generator: torch.Generator)
 
 
 def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
-    """The model with an adapter beside its weights, of which the adapter's matrices alone require a gradient.
+    """The model with an adapter next to its weights, of which the adapter's matrices alone require a gradient.
 
     `model` stays as it is; its weights are shared. `lora` is a new adapter (`initialise_lora`) or one to go on with. A
     tied head that it changes is tied no longer, in the config too. ValueError for an adapter of another model, or of a

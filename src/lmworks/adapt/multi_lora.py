@@ -1,4 +1,4 @@
-"""Models with adapters beside their weights: in one batch, each token uses its own adapter, or none.
+"""Models with adapters next to their weights: in one batch, each token uses its own adapter, or none.
 
 The base is computed once for all tokens, and then, for each adapter in the batch, its change is added to the outputs
 of its tokens (Chen et al. 2023, "Punica", batch the base and group the rest in the same way). The outputs of other
@@ -143,7 +143,7 @@ class AdaptedHead(LanguageModelHead):
 
 
 def with_lora(model: Transformer, loras: Sequence[Lora], index: AdapterIndex) -> Transformer:
-    """The model with adapters beside its weights, which it shares with `model`; `index` says who uses which.
+    """The model with adapters next to its weights, which it shares with `model`; `index` says who uses which.
 
         index = AdapterIndex()
         adapted = with_lora(model, [french, formal], index)
@@ -177,5 +177,5 @@ def with_lora(model: Transformer, loras: Sequence[Lora], index: AdapterIndex) ->
 
 
 def apply(model: Transformer, lora: Lora) -> Transformer:
-    """The model with one adapter beside its weights, which every token uses."""
+    """The model with one adapter next to its weights, which every token uses."""
     return with_lora(model, [lora], AdapterIndex(torch.tensor(0, device=model.tokens.device)))

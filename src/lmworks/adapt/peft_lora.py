@@ -251,7 +251,8 @@ def _changes(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         raise ValueError(f"{TENSORS}: {', '.join(single[:5])} have not both of lora_A and lora_B")
     for name, parts in found.items():
         shape = parts[_B].shape[0], parts[_A].shape[-1]
-        # PEFT puts the base's frozen weight beside an adapter of head or embedding: nothing new, unless it was resized.
+        # PEFT puts the base's frozen weight next to an adapter of head or embedding: nothing new, unless it was
+        # resized.
         if "base_layer" in parts and sorted(parts["base_layer"].shape) != sorted(shape):
             raise UnsupportedModel(f"{TENSORS}: {name}.base_layer.weight is not the base's weight, it was resized")
     return found

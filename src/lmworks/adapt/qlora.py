@@ -1,4 +1,4 @@
-"""QLoRA (Dettmers et al. 2023): an adapter is learned beside a base whose linear layers stay in 4 bits.
+"""QLoRA (Dettmers et al. 2023): an adapter is learned next to a base whose linear layers stay in 4 bits.
 
     base = checkpoint.with_model(quantise_base(checkpoint, "int4"))
     run = Run(base, objective, loader, settings, folder, adapt=partial(add_adapter, method=LoraConfig(r=16)))
@@ -36,7 +36,7 @@ def quantise_base(checkpoint: Checkpoint, format: QuantisedFormat = "int4") -> T
             the matrices that a file has quantised and that are rounded again.
 
     ValueError for "stored" where a matrix is not quantised, for weights that have no finite scale, and for a checkpoint
-    with an adapter beside its weights.
+    with an adapter next to its weights.
     """
     empty = empty_model(checkpoint.config)
     if others := checkpoint.weights.keys() - empty.state_dict().keys():

@@ -1,4 +1,4 @@
-"""A head for a new task on a model. Beside an adapter it is learned whole, and saved as PEFT's `modules_to_save`.
+"""A head for a new task on a model. Next to an adapter it is learned whole, and saved as PEFT's `modules_to_save`.
 
 checkpoint = with_head(lmworks.load("all-minilm-l6-v2"), SpanHead())
 """

@@ -18,7 +18,7 @@ class DPOConfig:
     beta             How strongly the policy is held to its reference.
     loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`: see `align/preference_losses.py`.
     label_smoothing  ε, the share of pairs that are the wrong way round; `robust` and `cdpo` read it.
-    nll              Weight of the chosen completion's own loss beside it; 0: none.
+    nll              Weight of the chosen completion's own loss next to it; 0: none.
     """
 
     OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {"loss_type": ("loss",), "rpo_alpha": ("nll",)}  # TRL's
@@ -56,7 +56,7 @@ class SimPOConfig:
 class ORPOConfig:
     """Odds ratio preference optimisation (Hong et al. 2024, equation 6), on preferences, without a reference.
 
-    weight  λ, of the odds ratio beside the chosen completion's own loss.
+    weight  λ, of the odds ratio next to the chosen completion's own loss.
     """
 
     weight: float = 0.1
@@ -90,7 +90,7 @@ class RewardConfig:
     """A model with a score for each completion. The rows decide: preferences (pairwise), completions with a label or a
     rating (pointwise), solutions with a verdict on each step (process).
 
-    margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2), beside the
+    margin   By which the chosen completion's score is to be higher (Touvron et al. 2023, section 3.2.2), next to the
              row's own.
     center_rewards_coefficient  Weight of the squared sum of a pair's scores, which keeps them near 0 (Eisenstein et
               al. 2023); 0: none.
@@ -110,7 +110,7 @@ class RowBrakesConfig:
     """A limit that a policy must not pass for `patience` steps in a row; None: none.
 
     log_ratio_chosen  Lowest mean of ln π - ln π_ref of chosen or wanted completions, nats a token: the log's.
-    action    `stop` saves the run and ends it; `lower` halves the rate, and counts anew.
+    action    `stop` saves the run and ends it; `lower` halves the rate, and counts again.
     patience  Of steps.
     """
 

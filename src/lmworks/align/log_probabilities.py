@@ -167,7 +167,7 @@ def reference_sums(
     call it, and each computes a share.
 
     together  numbers of the groups of each forward; of the others the sums are 0. In bfloat16 a sum differs by tenths
-              of a nat with what is beside it: with a run's own micro-batches, its first steps have ratios of 1.
+              of a nat with what is next to it: with a run's own micro-batches, its first steps have ratios of 1.
     apart     Forwards of each: one of all first sequences of these groups, one of all second ones, …
     """
     was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)

@@ -14,7 +14,7 @@ from lmworks.train.optimizer_config import AdamW, Linear
 STEPS = 100  # at most, unless they are set
 Advantage = Literal["group", "mean", "leave_one_out", "batch", "best"]
 PolicyGradient = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "reinforce", "raft"]
-# What a name stands for, beside what `grpo` does; a setting that is given replaces its part.
+# What a name stands for, next to what `grpo` does; a setting that is given replaces its part.
 POLICY_GRADIENTS: dict[str, dict[str, Any]] = {
     "grpo": {"advantage": "group", "ratio": "token", "reduction": "sequence", "clip_low": 0.2, "clip_high": 0.2},
     "dr_grpo": {"advantage": "mean", "reduction": "constant"},
@@ -158,7 +158,7 @@ class PPOConfig(UpdatesConfig):
 
     @property
     def resolved(self) -> GRPOConfig:
-        """The policy's loss, beside the critic's."""
+        """The policy's loss, next to the critic's."""
         clips: dict[str, Any] = {"clip_low": self.clip, "clip_high": self.clip}
         return GRPOConfig(reduction="token", importance_cap=self.importance_cap, **clips).resolved
 
@@ -190,7 +190,7 @@ class BrakesConfig:
     entropy     Lowest entropy of the sampled tokens, as a share of what the first rollouts had.
     distinct_2  Lowest share of distinct pairs of neighbouring tokens in a batch of rollouts, the same.
     no_signal_batches  Most batches of rollouts in a row of which no completion is better than another.
-    action      `stop` saves the run and ends it; `lower` halves the rate, and counts anew.
+    action      `stop` saves the run and ends it; `lower` halves the rate, and counts again.
     patience    One batch says little: `kl` is measured on one group of completions.
     """
 
@@ -248,7 +248,7 @@ class OnlineConfig(AlignConfig):
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
     brakes       What stops or slows a run that collapses.
-    replay       Files with conversations or completions to go on learning beside, against forgetting.
+    replay       Files with conversations or completions to go on learning next to, against forgetting.
     replay_rows  Of these, in each step.
     replay_weight  Of their loss, in nats a token.
     held_out     The share of the prompts that is kept from training, at least 2 and at most 50 of them: the mean

@@ -44,7 +44,8 @@ def validation_of_rollouts(
     run: Run, completions: SampledCompletions, beside: Callable[[], Validation] | None = None
 ) -> Callable[[], Validation]:
     """A function that measures what the policy of the run's loader says to these prompts, all at once and with the same
-    seeds each time: its `reward`, `pass@1` and `pass@8`, with intervals over prompts; and what is measured `beside`."""
+    seeds each time: its `reward`, `pass@1` and `pass@8`, with intervals over prompts; and what is measured
+    `beside`."""
     algorithm = replace(completions.config.algorithm, group_size=COMPLETIONS)
     completions = replace(completions, config=replace(completions.config, algorithm=algorithm))
     rank, world_size = run.ranks.rows

@@ -51,7 +51,7 @@ def scores_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
 
 def pairwise(scores: Tensor, config: RewardConfig = RewardConfig(), margin: Tensor | float = 0.0) -> Tensor:  # noqa: B008
     """The loss of each pair, (pairs,), of the scores of chosen and rejected completion, (pairs, 2); `margin` is the
-    row's, beside the config's."""
+    row's, next to the config's."""
     chosen, rejected = scores.unbind(-1)
     return (
         -F.logsigmoid(chosen - rejected - config.margin - margin)

@@ -120,7 +120,7 @@ def reward_section(
     alarms = ()
     if isinstance(own, Scored) and isinstance(beside, Scored) and own.value <= beside.interval[1]:
         often = "more often" if beside.value > own.value else "about as often"
-        both = f"{beside.value:.3f} beside {own.value:.3f}"
+        both = f"{beside.value:.3f} next to {own.value:.3f}"
         alarms = (f"no better than a rule of length: length in tokens alone is right {often}, {both}",)
     scored = {f"held_out_{name}": score for name, score in scores.items() if isinstance(score, Scored)}
     numbers: dict[str, Any] = {name: score.value for name, score in scored.items()}

@@ -28,7 +28,7 @@ from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
 
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
-_PROGRAMS = "unit-tests"  # runs its programs beside each other, in processes with limits
+_PROGRAMS = "unit-tests"  # runs its programs next to each other, in processes with limits
 SECONDS = 5.0  # of the processor, that a verifier has for one response
 CLOCK = 12.0  # times as many seconds by the clock, for one that waits
 START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
@@ -166,7 +166,7 @@ def verifier(name: str) -> Metric:
     ValueError for one that needs a model, RewardShapeError as `own_reward`."""
     if ":" not in name:
         if (entry := METRICS.get(name)) and entry.roles:
-            raise ValueError(f"{name} needs a model: make it with `metric`, and give it beside the weights")
+            raise ValueError(f"{name} needs a model: make it with `metric`, and give it next to the weights")
         return metric(name)
     return own_reward(name)
 

@@ -98,7 +98,7 @@ class RolloutLoader:
         parts = algorithm.num_mini_batches
         if parts == 1:
             return self._buffer
-        epoch, number = divmod(update, parts)  # equal parts of all processes' completions, drawn anew in each epoch
+        epoch, number = divmod(update, parts)  # equal parts of all processes' completions, redrawn in each epoch
         size = algorithm.group_size
         order = Permutation(self.config.prompts * size, f"{self.config.seed} {batch} {epoch} parts")
         rows = order(np.arange(number, order.size, parts)) - self._places[0] * size

@@ -78,7 +78,7 @@ def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line
 
 
 def _passes(held_out: Sequence[Line], name: str) -> list[str]:
-    """The pass@k that were measured of held-out prompts, beside that of rollouts."""
+    """The pass@k that were measured of held-out prompts, next to that of rollouts."""
     found = dict.fromkeys(key for line in held_out for key in line if key.startswith("pass@"))
     return [key for key in found if not key.endswith("_interval")] if name.startswith("pass@") else []
 

@@ -83,7 +83,7 @@ class SampledCompletions:
     episodes: tuple[Episodes, ChatRenderer] | None = None
 
     def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Draw:
-        """Groups for these places of a batch of rollouts, drawn anew for the time `again`; the errors are those of
+        """Groups for these places of a batch of rollouts, redrawn for the time `again`; the errors are those of
         `roll_out`."""
         config, size = self.config, self.config.algorithm.group_size
         prompts = [self.prompts[n] for n in drawn(places, batch, again, config, len(self.prompts))]

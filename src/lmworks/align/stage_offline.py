@@ -185,8 +185,8 @@ def with_sections(
         shutil.rmtree(kept, ignore_errors=True)  # of an earlier run of this command
         shutil.copytree(context.output, kept)
         shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
-        write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand beside this page.", shown))
-        raise TrainingStoppedError(f"{reason}. Report: {kept / REPORT}, beside log.jsonl and the last weights")
+        write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand next to this page.", shown))
+        raise TrainingStoppedError(f"{reason}. Report: {kept / REPORT}, next to log.jsonl and the last weights")
     return replace(result, metrics={**result.metrics, **metrics}, sections=sections)
 
 

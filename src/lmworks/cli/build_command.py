@@ -213,7 +213,7 @@ def checked_recipe(
     settings = list(overrides or [])
     if docs is not None:
         name = docs.resolve().name
-        if made_folder(docs) is not None:  # in a workspace of its own, beside the one that is read
+        if made_folder(docs) is not None:  # in a workspace of its own, next to the one that is read
             name = f"{name}-{Path(recipe).stem}"
         recipe = "documents" if recipe == "assistant" else recipe
         settings = [

@@ -1,4 +1,4 @@
-"""The verb `eval`: a model or a system on the tasks of a suite, runs beside each other, and what can be run."""
+"""The verb `eval`: a model or a system on the tasks of a suite, runs next to each other, and what can be run."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""The verb `sweep`: a ladder of small models, and the scaling law of one's own text."""
+"""The verb `sweep`: a ladder of small models, and the scaling law custom text."""
 
 from pathlib import Path
 from typing import Annotated

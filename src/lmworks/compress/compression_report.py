@@ -1,4 +1,4 @@
-"""The stage `compress.compare`: compressed models beside their base, by bytes, speed, bits per byte of held-out
+"""The stage `compress.compare`: compressed models next to their base, by bytes, speed, bits per byte of held-out
 documents and task scores, paired by document and item, with intervals; the best is kept."""
 
 import math

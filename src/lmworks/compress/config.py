@@ -293,7 +293,7 @@ class PruneConfig:
 
 @dataclass(frozen=True, slots=True)
 class CompareConfig:
-    """Measure compressed models beside the model that they were made of, and keep the best.
+    """Measure compressed models next to the model that they were made of, and keep the best.
 
     base         What they are compared with, as in compress.quantise.
     budget       Most bytes of the file of the model that is kept; null: any.

@@ -76,7 +76,7 @@ class DistillConfig(FinetuneConfig):
     """A student learns on token shards, from the model in the role `teacher`, or from the columns of compress.teacher.
     The settings of the run are those of fine-tuning.
 
-    base        A student to go on from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
+    base        A student to continue from, such as a pruned one, where no input is one: a pulled model, a Hugging Face
                 folder or a .gguf file of floats. Else one is made of the teacher, by one of the next two.
     layers      So many of the teacher's layers, evenly spaced, with their weights; left out: every other one.
     parameters  A new model of about so many parameters and the teacher's vocabulary.
@@ -107,7 +107,7 @@ class DistillConfig(FinetuneConfig):
 class TeacherConfig:
     """Columns of what the model in the role `teacher` says to token shards: the likeliest next tokens at each place.
 
-    k            Tokens of each place, beside all others together: 6 · k + 4 bytes for a vocabulary of at most 65,536.
+    k            Tokens of each place, next to all others together: 6 · k + 4 bytes for a vocabulary of at most 65,536.
     temperature  That of compress.distil, as are length and seed.
     length       Tokens in a sequence.
     seed         Of what is packed with what.

@@ -72,7 +72,7 @@ def quantise(
     texts  to calibrate on, or their ids; `rtn` needs none.
     grids  of each layer, by its name; default: `config.grid` for all.
 
-    ValueError where the weights are quantised already (unless `config.requantise`), an adapter stands beside them, or
+    ValueError where the weights are quantised already (unless `config.requantise`), an adapter stands next to them, or
     the method needs a text and there is none; and where less than `config.minimum_survival` is left of a fine-tune.
     """
     check_floats(checkpoint, config.requantise)
@@ -170,7 +170,7 @@ def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Qua
 
 
 def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None:
-    """ValueError for weights that are quantised already, and for an adapter beside them; `requantise` is None where it
+    """ValueError for weights that are quantised already, and for an adapter next to them; `requantise` is None where it
     is no setting."""
     blocks = getattr(checkpoint.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
     kinds = {found[0] for name in checkpoint.weights if (found := blocks(name))} if blocks else set[str]()
@@ -184,7 +184,7 @@ def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None
             f"adds to what they lost: take the floating-point model that they were made of, or {instead}"
         )
     if not kinds and has_adapter(checkpoint.model):
-        raise ValueError(f"{checkpoint.source} has an adapter beside its weights: merge it first")
+        raise ValueError(f"{checkpoint.source} has an adapter next to its weights: merge it first")
 
 
 def float_copy(model: Transformer) -> Transformer:

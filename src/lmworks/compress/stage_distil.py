@@ -72,7 +72,7 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
     if taught is not None:
         _check_teacher(taught, student)
     if config.parameters is not None and config.rate is None:
-        # That of a model that begins anew, by the dial's rule for its size and tokens.
+        # That of a model that restarts, by the dial's rule for its size and tokens.
         tokens = tokens_of(shards) * (config.epochs or EPOCHS)
         advice = RULES[RULE].suggest(inner_parameters(student.config), tokens)
         config = replace(config, rate=min(advice.learning_rate, HIGHEST_RATE))

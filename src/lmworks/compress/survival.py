@@ -65,7 +65,7 @@ def check_survival(left: Mapping[str, Share], checkpoint: Checkpoint, least: flo
         raise ValueError(
             f"{share:.1%} of the fine-tune is left: {source} was tuned from {base}, which is quantised, and these "
             "levels round its weights back to what they were. Take levels around 0, which are others, or 8 bits; let "
-            "gptq make up for it on the rows of the fine-tune; or serve the adapter beside its base:\n"
+            "gptq make up for it on the rows of the fine-tune; or serve the adapter next to its base:\n"
             f"  lmworks compress {source} --method gptq --data ROWS.jsonl --set grid.symmetric=true\n"
             f"  lmworks compress {source} --method rtn --set grid.symmetric=true\n"
             f"  lmworks compress {source} --method rtn --set grid.bits=8\n"

@@ -5,7 +5,7 @@
     N-log-p.npy           (sequences, length, k + 1) float32; see `distillation_losses.Likeliest`
 
 A sequence is one of the loader's plan, which documents, `length` and `seed` decide: a student that reads it, in
-whatever order, finds beside it what the teacher said in this very context.
+whatever order, finds next to it what the teacher said in this very context.
 """
 
 from collections.abc import Mapping, Sequence

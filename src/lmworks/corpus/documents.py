@@ -373,7 +373,7 @@ def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
 
 
 def check_sources(shards: Sequence[CorpusShard]) -> None:
-    """ValueError where two inputs have a source of one name, which the ledger could not tell apart."""
+    """ValueError where two inputs have a source of one name, which the ledger could not distinguish."""
     owner: dict[str, str] = {}
     for shard in shards if len({shard.input for shard in shards}) > 1 else ():
         with shard.path.open("rb") as stream:

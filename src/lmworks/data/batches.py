@@ -27,7 +27,7 @@ class Batch:
     ids        (batch, length) int64; 0 at padding
     positions  (batch, length) int64, afresh in each document and at padding (without a document mask: in each sequence)
     documents  (batch, length) int64: the document's number in its token dataset; -1 at padding
-    targets    (batch, length) int64: the token that comes next, also where the document goes on in another sequence;
+    targets    (batch, length) int64: the token that comes next, also where the document continues in another sequence;
                0 where none does
     mask       (batch, length) bool: whether that target exists and is to be learned
     sources    (batch,) int64: which of the loader's sources each sequence is from

@@ -87,7 +87,7 @@ class LoaderConfig:
     length         Tokens in a sequence.
     batch          Sequences in a step, over all ranks.
     steps          Steps of the run; without it, as many as show each sequence once if all weights are left out. A run
-                   that goes on from a saved position may ask for more or fewer than before.
+                   that continues from a saved position may ask for more or fewer than before.
     mode           `pack` cuts as few documents as it can and pads; `concatenate` cuts a stream and pads nothing.
     document_mask  Whether documents are apart from each other: positions and targets end with each. Without it, which
                    only `concatenate` allows, a sequence is one stretch of the stream.

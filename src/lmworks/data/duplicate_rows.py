@@ -23,7 +23,7 @@ class DuplicateRows:
             nearly the same (80 % of their shingles of three words), or ask what one of them asks; where these are more
             than a quarter of all rows, one that no share holds out.
     equal   Rows that are copies of another, to the letter.
-    near    Rows that say nearly the same as another, beside these.
+    near    Rows that say nearly the same as another, next to these.
     """
 
     hashes: list[str]

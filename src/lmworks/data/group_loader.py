@@ -18,7 +18,7 @@ class GroupLoader:
     """Iterates over the batches of a run, from `state` on, as rank `rank` of `world_size`.
 
     A group is never divided: a batch of rank r holds the groups r·batch // W to (r + 1)·batch // W - 1 of the global
-    one. The last step of a run without `steps` may be smaller; one that goes on behind it passes over no group.
+    one. The last step of a run without `steps` may be smaller; one that continues behind it passes over no group.
 
     groups  what is shown
     steps   of the run; step  the next to be given out

@@ -3,7 +3,7 @@
     step → source and index in it (`mixture.py`) → epoch and place → sequence (`shuffle.py`)
          → segments of documents (`best_fit_packing.py`) → tokens (`token_dataset.py`)
 
-Each arrow can be taken for any step without those before. So a run that goes on at step s needs to know nothing but s
+Each arrow can be taken for any step without those before. So a run that continues at step s needs to know nothing but s
 and how long it was planned to be, and rank r of W makes the rows from r·batch // W to (r + 1)·batch // W of the one
 global batch, however many processes or threads there are.
 """
@@ -47,7 +47,7 @@ class Loader:
     step                    the next to be given out
     stall_seconds           how long `next` waited for a batch, in all; `stall_share`: of the time since the first
 
-    `state` is what `state()` gave, in whatever world: the run goes on with the next step. It may ask for more steps
+    `state` is what `state()` gave, in whatever world: the run continues with the next step. It may ask for more steps
     than before, which come after those that were planned, or for fewer; ValueError where anything else differs that
     shapes the stream.
     """

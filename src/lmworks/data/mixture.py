@@ -2,7 +2,8 @@
 
 The quotas are settled before the run: shares from weights, or from sizes by p ∝ n^(1/T) (Xue et al. 2021, mT5, section
 3.2, with α = 1/T), capped by epochs. The order in which they are drawn is arithmetic, so that nothing has to be
-replayed. A run that goes on for longer keeps the quotas it was planned with to their end, and has its own for the rest.
+replayed. A run that continues for longer keeps the quotas it was planned with to their end, and has its own for the
+rest.
 """
 
 import heapq
@@ -88,7 +89,8 @@ class _Part:
 class DrawPlan:
     """Steps → sources and the sequences drawn from them, each counted from the first of its source.
 
-    `sizes` are the sequences of an epoch of each source; `horizons` those of a saved run, if this one goes on from it.
+    `sizes` are the sequences of an epoch of each source; `horizons` those of a saved run, if this one continues from
+    it.
 
     horizons  sequences up to which the run was planned each time: one more when it is extended
     steps     of the run, the last of which may be smaller, as may the last before a horizon

@@ -96,7 +96,7 @@ def _turn(turn: Any, where: str) -> Any:
     if not isinstance(turn, dict) or "from" not in turn:
         return turn  # of another form, such as role and content, which is checked as TRL's
     if unknown := [name for name in turn if name not in ("from", "value") and turn[name] is not None]:
-        raise ValueError(f"{where} has {', '.join(unknown)} beside from and value: remove it")
+        raise ValueError(f"{where} has {', '.join(unknown)} next to from and value: remove it")
     said = turn.get("value")
     if turn["from"] == _CALL:
         calls = parse_json(said, f"{where}, a {_CALL},") if isinstance(said, str) else said

@@ -1,6 +1,6 @@
 """The stage `data.tokenize`, given a tokenizer: documents, or conversations, into token shards.
 
-Finished shards are kept in `context.work`, so that a killed run goes on after the last of them. They are the same for
+Finished shards are kept in `context.work`, so that a killed run continues after the last of them. They are the same for
 any number of threads and whether or not the run was interrupted.
 """
 
@@ -79,7 +79,7 @@ def shard_documents(
 
 def shard_conversations(config: TokenizeConfig, context: StageContext, renderer: ChatRenderer) -> StageResult:
     """Shards of `config.conversations` and of those of inputs, with the mask of what is learned, and the chat template
-    beside them.
+    next to them.
 
     All of them are parsed before any is written: ValueError names the line of the first that cannot be trained on.
     """

@@ -49,7 +49,7 @@ class TokenWriter:
 
     A document never spans two shards, and which shard it goes to depends on the documents before it alone. A shard
     holds at most `shard_tokens` tokens, or one longer document. Shards that an interrupted writer finished in this
-    folder are kept up to the first that is missing: `kept` says which documents are there already, and `add` goes on
+    folder are kept up to the first that is missing: `kept` says which documents are there already, and `add` continues
     after them. A folder has one writer at a time.
 
     ValueError for a folder that is complete or holds shards of another vocabulary.

@@ -8,8 +8,8 @@ TRL's preference, unpaired, stepwise and prompt-only rows, and `answer`, `rating
 {"prompt": ..., "completions": [...], "labels": [...]}         a solution in steps, with a verdict on each
 {"prompt": ..., "answer": "42", "verifier": "last-number"}     a task that a program checks; or a prompt alone
 
-Beside them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`; further columns of
-a task are its `fields`, which checks read. And pairs of texts, what an embedding model learns from:
+Next to them stands who made a row: source, annotator, judge, rubric, order, or these in `provenance`; further columns
+of a task are its `fields`, which checks read. And pairs of texts, what an embedding model learns from:
 
 {"anchor": ..., "positive": ..., "negatives": [...]}
 """

@@ -36,7 +36,7 @@ class WordVectorsConfig:
     objective      "skip-gram": a word predicts those around it; "cbow": those around it predict the word
     dimensions     numbers in a vector
     window         how far context reaches on either side; for each word it is drawn from 1 to this
-    negative       noise words beside each word that is to be predicted
+    negative       noise words next to each word that is to be predicted
     epochs         how often the text is gone through
     min_count      how often a word must occur to get a vector
     max_words      words in the vocabulary, at most, the most frequent first; 0 for any number

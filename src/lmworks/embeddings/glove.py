@@ -145,7 +145,7 @@ def _entries(pairs: np.ndarray, words: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factors:
-    """Both sides of the factorisation: [0] words, [1] the words beside them.
+    """Both sides of the factorisation: [0] words, [1] the words next to them.
 
     rows, row_squares      (words, width) float32 each: rows as in `library.zero_rows`
     biases, bias_squares   (words,) float32 each

@@ -2,8 +2,8 @@
 
 For each word of the text, in order, a hidden vector h is the mean of its input rows: in skip-gram those of the word
 itself, in CBOW those of the words around it. Target words o have a label y: 1 for what is to be predicted (in skip-gram
-the words around, in CBOW the word itself), 0 for the noise drawn beside each of them. The loss is that of equation 4 of
-Mikolov et al. 2013b, with its sign turned,
+the words around, in CBOW the word itself), 0 for the noise drawn next to each of them. The loss is that of equation 4
+of Mikolov et al. 2013b, with its sign turned,
 
     L = - sum over targets of  ln sigmoid(v_o . h)  where y = 1,   ln sigmoid(-v_o . h)  where y = 0
 
@@ -217,7 +217,7 @@ def dot(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """(n,) float32, at most 3e-6 beside 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
+    """(n,) float32, at most 3e-6 next to 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
 
     NaN, of vectors that diverge, is taken for -10: it would be no place in the table.
     """

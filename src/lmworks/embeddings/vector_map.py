@@ -50,7 +50,7 @@ def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str] | None = None, title: str = "") -> Any:
-    """A figure of matplotlib with each word beside its point, where there is room. `groups` gives a word the name of
+    """A figure of matplotlib with each word next to its point, where there is room. `groups` gives a word the name of
     its colour; a word that is such a name stands out."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str]
 
 def _place(axes: Any, labels: Sequence[Any]) -> None:
     """Moves each label to where it hides least of the points and of the labels before it, and leaves the axes least:
-    beside its point, above, below, and a line's length away."""
+    next to its point, above, below, and a line's length away."""
     figure = axes.figure
     figure.draw_without_rendering()  # after this, the layout stays as it is
     figure.set_layout_engine("none")

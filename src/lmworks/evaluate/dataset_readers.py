@@ -52,7 +52,7 @@ def _reader(form: Callable[[Row], Row] = dict, header: Sequence[str] = ()) -> Re
 
 
 def babi(name: str, text: str) -> Iterator[Row]:
-    """bAbI: numbered sentences, the numbers beginning anew with each story; a question has its answer behind a tab (or
+    """bAbI: numbered sentences, the numbers beginning again with each story; a question has its answer behind a tab (or
     a bar, in some copies), and stands behind all sentences of its story so far (Weston et al. 2015)."""
     story, passage = 0, ""
     for line, content in enumerate(text.splitlines(), start=1):

@@ -261,7 +261,7 @@ class Judge:
             if (other := begins.setdefault(ids[shared], text)) != text:
                 raise ValueError(
                     f"the verdicts {other!r} and {text!r} begin with the same token of this model, "
-                    f"{decode([ids[shared]])!r}, so that how its answer goes on would decide: take verdicts that begin "
+                    f"{decode([ids[shared]])!r}, so its continuation would decide: take verdicts that begin "
                     "differently, such as letters (A, B, C)"
                 )
         return whole[0][:shared], [ids[shared:] for ids in whole]

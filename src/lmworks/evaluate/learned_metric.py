@@ -71,7 +71,7 @@ def ridge(features: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np
 
 
 def learned_quality(learned: LearnedHead) -> Metric:
-    """The rating of the response beside each reference, of which the best counts; without references, beside the
+    """The rating of the response next to each reference, of which the best counts; without references, next to the
     contexts together. It is on the scale of the ratings learned from."""
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
@@ -194,7 +194,7 @@ def check(config: LearnedConfig, base: Path) -> None:
     located(config.base, base)
     for name in config.beside:
         if name not in METRICS or set(METRICS[name].roles) - {"encoder"}:
-            raise LookupError(f"beside: {name!r} is no metric of the table that takes an encoder at most")
+            raise LookupError(f"next to: {name!r} is no metric of the table that takes an encoder at most")
 
 
 def outside_digest(config: LearnedConfig, base: Path) -> str:

@@ -74,7 +74,7 @@ def checked_equations(text: str) -> list[bool]:
 
 def equations() -> Metric:
     """The share of a response's different equations that hold; 0 for a response without one. Easy ones raise it as much
-    as those that the problem needs, so it belongs beside a reward of the answer, not in its place."""
+    as those that the problem needs, so it belongs next to a reward of the answer, not in its place."""
 
     def share(text: str) -> float:
         holds = checked_equations(text)

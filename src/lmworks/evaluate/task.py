@@ -1,7 +1,7 @@
 """A task of an evaluation as data: a dataset, a prompt and metrics, in a TOML file with plain fields, as in `tasks/`.
 
 `{column}` in a template is replaced by that column of the row; nothing is computed, and `{choice}` stands for a choice.
-A suite is a TOML file with `name`, `purpose` and `tasks`, a list of names of built-in tasks and of files beside it.
+A suite is a TOML file with `name`, `purpose` and `tasks`, a list of names of built-in tasks and of files next to it.
 
 The texts are put together as lm-evaluation-harness does it, so that the numbers are those of its tasks: preamble, then
 for each shot prompt, delimiter, target and shot delimiter, then the prompt; a continuation begins with the delimiter.

@@ -112,7 +112,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def prompts(workload: Workload, vocabulary: int, round_: int) -> list[tuple[int, ...]]:
-    """Token ids, drawn anew for each round and sequence: a prompt that was seen before would not be computed again."""
+    """Token ids, redrawn for each round and sequence: a prompt that was seen before would not be computed again."""
     return [
         tuple(random.Random(f"{round_}, {sequence}, {workload}").choices(range(vocabulary), k=workload.prompt))
         for sequence in range(workload.sequences)

@@ -1,4 +1,4 @@
-"""Cache pages leased to work beside the engine's steps: scores and searches.
+"""Cache pages leased to work next to the engine's steps: scores and searches.
 
 A lease is a tree: sequences that begin alike share their pages. The work comes in parts, and while it
 pauses others may need the room: then its pages are moved out to memory, and come back when it continues. So several

@@ -303,7 +303,7 @@ class Engine:
 
     def load_weights(self, state: Mapping[str, Tensor], version: int, fingerprint: str = "") -> None:
         """Replace the language model's weights by a `state_dict` of the same shape; completions then carry `version`.
-        What is quantised is quantised anew, in the same formats, as it would be in an engine made of these weights.
+        What is quantised is quantised again, in the same formats, as it would be in an engine made of these weights.
 
         `fingerprint` is that of a checkpoint with these weights, where it is known; else they are hashed, which reads
         them once.
@@ -320,7 +320,7 @@ class Engine:
         """The weights of `checkpoint.model` were changed in place: completions come from these and carry `version`.
 
         A runner that computes with the model's own tensors copies nothing; one with packed, quantised or converted
-        weights of its own makes them anew. Nothing that older weights have computed is found again. Without a
+        weights of its own makes them again. Nothing that older weights have computed is found again. Without a
         `fingerprint` the version gets "unhashed:…", which is no checkpoint's. Errors as in `load_weights`; between the
         change and this call nothing may be generated.
         """
@@ -354,7 +354,7 @@ class Engine:
         return tuple(name for name in self.batcher.adapters if name)
 
     def load_adapter(self, name: str, lora: Lora) -> None:
-        """Let requests use an adapter by this name, beside others in the same step.
+        """Let requests use an adapter by this name, next to others in the same step.
 
         ValueError for a name that is in use or empty, and for an adapter of another model.
         """

@@ -66,12 +66,12 @@ class Batcher:
         self.version = 0  # of the weights: what older ones have computed is not found again
         self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
         self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
-        self.searches = 0  # that are under way beside the steps
+        self.searches = 0  # that are under way next to the steps
         self.failed: list[RequestState] = []  # requests that failed in the last step
         self._live: dict[str, RequestState] = {}
         self._deadlines: list[tuple[float, str]] = []  # of those in flight that have one, the earliest first
         self._leases: list[CacheLease] = []
-        # Masks are computed beside the steps; those that may take seconds are in nobody's way.
+        # Masks are computed next to the steps; those that may take seconds are in nobody's way.
         self._quick = ThreadPoolExecutor(2, thread_name_prefix="lmworks-masks")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="lmworks-slow-masks")
 
@@ -156,7 +156,7 @@ class Batcher:
             parts.append(_Part(request, Work(sequence, request.next_ids(part.tokens), wanted), ahead=request.ahead))
         self._look_ahead(parts)
         parts = [part for part in parts if not part.request.done and not part.request.held]
-        if self.speculator is not None and all(map(_decodes, parts)):  # beside a prompt's chunk guesses are not cheap
+        if self.speculator is not None and all(map(_decodes, parts)):  # next to a prompt's chunk guesses are not cheap
             unsure = [part for part in parts if part.request.sampling.speculate and not part.guesses]
             unsure = [part for part in unsure if part.request.constraint is None or not part.request.constraint.slow]
             self._guess(self.speculator, unsure, len(parts))
@@ -182,7 +182,7 @@ class Batcher:
                     self._extend(part, guesses if _decodes(part) else [])
 
     def look(self, request: RequestState, guesses: Sequence[int] | None) -> Future[LookAhead]:
-        """Compute masks beside the steps: the next one, and those after the guesses. None: guess what is certain."""
+        """Compute masks next to the steps: the next one, and those after the guesses. None: guess what is certain."""
         matcher = request.constraint
         assert matcher is not None
         return (self._slow if matcher.slow else self._quick).submit(_look, matcher, guesses, _room(request))
@@ -347,7 +347,7 @@ class Batcher:
 
     @contextmanager
     def lease(self) -> Iterator[CacheLease]:
-        """Cache pages for work beside the steps; given back when it ends, fails or is closed."""
+        """Cache pages for work next to the steps; given back when it ends, fails or is closed."""
         lease = CacheLease(self.cache, self.runner, self._make_room)
         self._leases.append(lease)
         try:
@@ -370,7 +370,7 @@ class Batcher:
         return self.adapters[name]
 
     def _make_room(self, asking: CacheLease) -> bool:
-        """Preempt the request that would be the first to go, or move out the latest of the other works beside the
+        """Preempt the request that would be the first to go, or move out the latest of the other works next to the
         steps; False when nobody else holds anything."""
         worst = self.scheduler.worst()
         if worst is not None:

@@ -48,7 +48,7 @@ class EngineWorker:
     of several tokens costs its reader as much as one of a single token, and a fast model makes many.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
-    worker until `close`: do not call it beside. `generate`, `stream`, `score`, `embed`, the searches and
+    worker until `close`: do not call it next to. `generate`, `stream`, `score`, `embed`, the searches and
     `load_weights` are those of `Engine`, and so are their errors; called by a listener they would wait for themselves
     and raise RuntimeError. So does everything after `close`.
     """
@@ -175,7 +175,7 @@ class EngineWorker:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """`Engine.score`, a part between two steps, beside requests; RuntimeError when `close` cuts it off."""
+        """`Engine.score`, a part between two steps, next to requests; RuntimeError when `close` cuts it off."""
         return self._call_in_parts(self._engine.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
 
     def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
@@ -376,7 +376,7 @@ class EngineWorker:
     def _enqueue(self, live: RequestState) -> None:
         try:
             self._engine.enqueue(live)
-        except Exception as error:  # somebody used the engine beside the worker
+        except Exception as error:  # somebody used the engine next to the worker
             live.fail(error)
 
     def _cancel(self, live: RequestState) -> None:

@@ -76,7 +76,7 @@ class FusedRunner:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         if self._relower is None:
             raise ValueError(
-                "weights that another runner shares, or that have a prefix beside them, are not replaced here: load "
+                "weights that another runner shares, or that have a prefix next to them, are not replaced here: load "
                 "them there, or make a new engine"
             )
         made = self._relower(state)

@@ -190,7 +190,7 @@ _TYPES = ("null", "boolean", "number", "string", "array", "object")
 
 
 def _lower(schema: dict[str, Any], place: str, whole: Any) -> None:
-    """Writes a schema anew, in place, when its parts are; ConstraintError for what has no other keywords."""
+    """Writes a schema again, in place, when its parts are; ConstraintError for what has no other keywords."""
     for more in list(_in_other_keywords(schema, place, whole)):
         schema.update({"allOf": [*schema.get("allOf", ()), more]} if more.keys() & schema.keys() else more)
     least = schema.get("minProperties", 0)

@@ -161,7 +161,7 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
 
 def prefix_pages(model: Transformer) -> int | None:
     """How many pages the prefix of an adapted model takes; None where there is none, or where it cannot lie in pages:
-    beside another adapter, in layers with a window, or with positions that are added to the embedding."""
+    next to another adapter, in layers with a window, or with positions that are added to the embedding."""
     own = {name for name in shapes_of(model) if not name.startswith("prefix.")}
     if own != empty_model(model.config).state_dict().keys() or not hasattr(model, "prefix"):
         return None

@@ -23,7 +23,7 @@ class ModuleRunner:
     encoder–decoder: the beams of one source).
 
     Matrix products round differently for different shapes, so the shapes a request sees must not depend on its
-    neighbours: its chunks lie on a grid, and one token alone gets an empty row beside it, since the kernels for a
+    neighbours: its chunks lie on a grid, and one token alone gets an empty row next to it, since the kernels for a
     single row differ from those for many. (Most of such a step is reading the weights: the row costs it a tenth.)
     """
 

@@ -1,4 +1,4 @@
-"""Keys and values in pages, as plain tensors: for any model on any device. (The fused kernels lay theirs out anew.)"""
+"""Keys and values in pages, as plain tensors: for any model on any device. (The fused kernels lay theirs out again.)"""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,5 +1,5 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
-(stage `data.perplexity`), as attributes beside the others.
+(stage `data.perplexity`), as attributes next to the others.
 
 `corpus/` knows no language model: it takes one as a function of texts (`taggers/ngram_model.py`), and this is that
 function for a checkpoint. `data.clean` reads what the stage makes as a further input.

@@ -78,7 +78,7 @@ def roll_out(
     """`samples` completions, or episodes, of each prompt (its ids), all in the engine together.
 
     Each completion has a seed of its own that follows from `key` (such as the run's seed and its step), the number of
-    the prompt (its place among `prompts`, or of `numbers`), of the sample and of the turn, so that a run that goes on
+    the prompt (its place among `prompts`, or of `numbers`), of the sample and of the turn, so that a run that continues
     draws the same again. UnsupportedError for an engine that gives no ids or no log-probabilities.
 
     A reply stands behind the ids that were sampled as the chat template writes it; what was sampled stays as it is. An

@@ -34,7 +34,7 @@ class LogitRows(NamedTuple):
 
     @classmethod
     def from_logits(cls, logits: Tensor) -> "LogitRows":
-        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands beside it."""
+        """The rows of (rows, vocabulary) float32; on the CPU the same bits for a row whatever stands next to it."""
         best = logits.argmax(-1)
         largest = logits.gather(1, best[:, None])  # (rows, 1)
         # On a CPU few rows at a time, so that the temporaries stay in the cache.

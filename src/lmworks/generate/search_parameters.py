@@ -1,4 +1,4 @@
-"""Parameters of beam and contrastive search, as values: frozen, free of torch; beside `SamplingParameters`."""
+"""Parameters of beam and contrastive search, as values: frozen, free of torch; next to `SamplingParameters`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,7 @@
 """Arrays without equal items (`uniqueItems`), which no grammar can hold: the text so far tells what may not come.
 
-The text is read beside the matcher, which sees to it that it is JSON. What an array's schema says is found by its path;
-where several schemas may be meant (`anyOf`), items must differ if one of them says so.
+The text is read next to the matcher, which sees to it that it is JSON. What an array's schema says is found by its
+path; where several schemas may be meant (`anyOf`), items must differ if one of them says so.
 """
 
 import json

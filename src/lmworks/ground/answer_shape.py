@@ -1,4 +1,4 @@
-"""The shape of an answer: what a reader needs beside the sentences that were chosen, from the same passages.
+"""The shape of an answer: what a reader needs next to the sentences that were chosen, from the same passages.
 
 a subject     a sentence that begins with "It" is cited with the one before it, which names what it is about
 an example    a question that asks how gets the code that follows, or the signature that stands above

@@ -73,7 +73,7 @@ def _fenced(citation: Verdict, passage: Retrieved) -> Iterator[str]:
 
 
 def markdown_parts(text: str) -> tuple[Part, ...]:
-    """Running text and blocks in fences; a block that is not closed goes on to the end."""
+    """Running text and blocks in fences; a block that is not closed continues to the end."""
     parts: list[Part] = []
     place = 0
     for block in _FENCED.finditer(text):

@@ -80,7 +80,7 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
         return _borrowed(config, questions, context)
     try:
         decided, f1 = fitted(config, fitting)
-    except ValueError:  # no answer of some fold is right, or each one is: there is nothing to tell apart
+    except ValueError:  # no answer of some fold is right, or each one is: there is nothing to distinguish
         return _borrowed(config, questions, context)
     outcomes = [outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]

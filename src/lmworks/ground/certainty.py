@@ -44,7 +44,7 @@ def certainty_sentence(certainty: Certainty) -> str:
 
 
 def certainty_phrase(certainty: Certainty) -> str:
-    """The same in a few words, to stand beside a confidence."""
+    """The same in a few words, to stand next to a confidence."""
     if not certainty.answered:
         return "none was measured"
     about = " about other documents" if certainty.borrowed else ""

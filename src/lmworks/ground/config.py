@@ -29,7 +29,7 @@ class AnswerConfig:
 
 @dataclass(frozen=True, slots=True)
 class WritingConfig:
-    """The `[writing]` table of a recipe: whether a language model writes the answers. Nothing is built anew for it.
+    """The `[writing]` table of a recipe: whether a language model writes the answers. Nothing is built again for it.
 
     write       auto, never or always. auto: by a recipe's assistant of a billion parameters or more, or by `endpoint`.
     statements  in an answer, at most.
@@ -110,7 +110,7 @@ class CalibrationConfig:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The models that these settings need beside those of the stage."""
+        """The models that these settings need next to those of the stage."""
         return ("expander",) if self.answer.search.expands else ()
 
 

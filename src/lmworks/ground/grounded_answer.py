@@ -316,9 +316,9 @@ def load_answerer(index: Path, calibration: Path, models: Mapping[str, str]) -> 
     decided = from_mapping(Calibration, json.loads(path.read_text("utf-8")), [str(path)])
     names = ranking_names(decided.roles), confidence_names(decided.roles)
     if (decided.relevance.names, decided.confidence.names) != names:
-        raise ValueError(f"{path} was made by another version of lmworks: build it anew (lmworks build)")
+        raise ValueError(f"{path} was made by another version of lmworks: rebuild it (lmworks build)")
     if missing := sorted({*decided.roles} - models.keys()):
-        raise ValueError(f"{path} was made with a {' and a '.join(missing)}: name it in [models], or build it anew")
+        raise ValueError(f"{path} was made with a {' and a '.join(missing)}: name it in [models], or rebuild it")
     return Answerer(open_finder(index, models, decided.answer, decided.roles), decided)
 
 

@@ -16,7 +16,7 @@ class Phases:
         self._began = time.perf_counter()
 
     def begin(self, name: str) -> None:
-        """The phase `name` begins now; a phase that comes again goes on counting."""
+        """The phase `name` begins now; a phase that comes again continues counting."""
         self._close()
         self._current = name
         if self._listener is not None:

@@ -58,7 +58,7 @@ class LayerProgram:
     in_place       the norm of x takes the place of x: `x = norm(x)`, then `x += f(x)`. So blocks whose norms come last
                    are those whose norms come first, each with the norm before its own.
     pages          none of them (a count of 0): nothing is kept, and a query sees the tokens of its own sequence in the
-                   batch, which has all of them beside each other; no window and no softcap then.
+                   batch, which has all of them next to each other; no window and no softcap then.
     bidirectional  without pages: a query sees the tokens behind it, too.
     group          whose page table the layer uses, an index into `RaggedBatch.tables`.
     """

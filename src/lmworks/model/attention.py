@@ -43,7 +43,7 @@ class Memory:
 
     Without gradients, each layer's keys and values of it are computed once, at the first step of a generation, and kept
     here. With gradients they are neither kept nor looked up: a graph that was kept is gone after its backward, and what
-    was computed without a graph gives the projections no gradient. After a change of the weights, encode anew.
+    was computed without a graph gives the projections no gradient. After a change of the weights, encode again.
     """
 
     hidden: Tensor

@@ -85,7 +85,7 @@ class Checkpoint:
         """ValueError where the model was trained in place, so that `weights` are no longer what it computes with."""
         now = dict(self.model.named_parameters()) if "_made" in self.__dict__ else {}
         written = [name for name, _ in _versions(now).items() - self.__dict__.get("_made", {}).items()]
-        # Read anew: it may have been written to without a change, or moved.
+        # Read again: it may have been written to without a change, or moved.
         if any(
             name not in self.weights or not torch.equal(self.weights[name].to(now[name]), now[name]) for name in written
         ):
@@ -128,7 +128,7 @@ class Checkpoint:
         """The tokenizer, for what reads or writes text; ValueError where there is none."""
         if self.tokenizer is None:
             raise ValueError(
-                f"{self.source} has no tokenizer: put its tokenizer.json (or tokenizer.model) beside the weights and "
+                f"{self.source} has no tokenizer: put its tokenizer.json (or tokenizer.model) next to the weights and "
                 "load again, or take one with dataclasses.replace(checkpoint, tokenizer=Tokenizer.load(folder))"
             )
         return self.tokenizer

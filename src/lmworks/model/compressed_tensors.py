@@ -121,7 +121,7 @@ def _check(name: str, matrix: Quantised, is_layer: bool) -> None:
     if not is_layer:
         raise UnsupportedModel(f"compressed-tensors quantises linear layers, and {name} is none: {remedy}")
     if gguf_kind(matrix) == "Q4_1":
-        raise UnsupportedModel(f"{name} has a minimum beside its scales, which compressed-tensors lacks: {remedy}")
+        raise UnsupportedModel(f"{name} has a minimum next to its scales, which compressed-tensors lacks: {remedy}")
     if matrix.columns % GROUP:
         raise UnsupportedModel(f"{name} has {matrix.columns} columns, no whole groups of {GROUP}: {remedy}")
 

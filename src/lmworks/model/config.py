@@ -2,7 +2,7 @@
 
 An architecture is a value, not a class: `presets/` builds one per family, and no forward reads a family name. The
 tree of configs has the shape of the tree of modules, so per-layer variety is just another tuple of blocks. A part that
-comes in several kinds is a union of dataclasses, which their constant `kind` tells apart. Here are the larger parts;
+comes in several kinds is a union of dataclasses, which their constant `kind` distinguish. Here are the larger parts;
 those of a block, and positional encodings, are in `block_config.py`.
 """
 
@@ -107,7 +107,7 @@ class MaskedLanguageModelHead:
 
 @dataclass(frozen=True)
 class SpanBoundaryHead:
-    """SpanBERT's (Joshi et al. 2020, section 3.2): a masked-language-model head, and beside it a network that predicts
+    """SpanBERT's (Joshi et al. 2020, section 3.2): a masked-language-model head, and next to it a network that predicts
     each token of a span from the span's two outer neighbours and the token's place in it, up to `max_span`."""
 
     masked: MaskedLanguageModelHead
@@ -118,8 +118,8 @@ class SpanBoundaryHead:
 
 @dataclass(frozen=True)
 class NextSentenceHead:
-    """BERT's of pre-training (Devlin et al. 2019, section 3.1): a masked-language-model head, and beside it whether the
-    second of two texts follows on the first, read off the first token through a dense layer and tanh."""
+    """BERT's of pre-training (Devlin et al. 2019, section 3.1): a masked-language-model head, and next to it whether
+    the second of two texts follows on the first, read off the first token through a dense layer and tanh."""
 
     masked: MaskedLanguageModelHead
     kind: Literal["next_sentence"] = "next_sentence"
@@ -168,7 +168,7 @@ class SpanHead:
 
 @dataclass(frozen=True)
 class MultiTokenHead:
-    """DeepSeek-V3's (2024, section 2.2): a language model head, and beside it, for each of `depth` further tokens, a
+    """DeepSeek-V3's (2024, section 2.2): a language model head, and next to it, for each of `depth` further tokens, a
     norm of the hidden states and of the token that came last, a projection of both to one, a `block`, and a `norm`."""
 
     next: LanguageModelHead

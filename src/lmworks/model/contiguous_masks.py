@@ -124,7 +124,7 @@ def _by_documents(ranges: _Ranges, numbers: Tensor, places: Tensor) -> _Ranges:
     first = _latest(torch.cat((edge, differ), dim=1), places)
     last = _next(torch.cat((differ, edge), dim=1), places)
     ordered = numbers.long().sort(dim=1).values
-    once = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) == differ.sum(dim=1)  # no document goes on after another
+    once = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) == differ.sum(dim=1)  # no document continues after another
     return ranges.narrowed(first, last, once[:, None].expand_as(places))
 
 

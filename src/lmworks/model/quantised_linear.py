@@ -49,7 +49,7 @@ class QuantisedLinear(nn.Module):
         return linear(hidden.float(), self.matrix).to(hidden.dtype)
 
     def dequantised(self) -> Tensor:
-        """The weight that the packed integers stand for, (out, in) float32, made anew at each call."""
+        """The weight that the packed integers stand for, (out, in) float32, rebuilt at each call."""
         return dequantise(self.matrix, torch.float32)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantisedLinear":

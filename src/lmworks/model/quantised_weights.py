@@ -1,4 +1,4 @@
-"""Weights of which some matrices are quantised, as a checkpoint holds them beside those of a GGUF file."""
+"""Weights of which some matrices are quantised, as a checkpoint holds them next to those of a GGUF file."""
 
 from collections.abc import Iterator, Mapping
 

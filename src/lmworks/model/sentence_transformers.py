@@ -1,4 +1,4 @@
-"""The files of sentence-transformers beside a BERT folder: pooling, and the longest text."""
+"""The files of sentence-transformers next to a BERT folder: pooling, and the longest text."""
 
 import json
 import re

@@ -25,7 +25,7 @@ Readers = Mapping[str, Callable[[], Tensor]]
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each made by its reader anew whenever it is asked for, so that none is held here."""
+    """Tensors by name, each made by its reader again whenever it is asked for, so that none is held here."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -151,7 +151,7 @@ def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:
     files: dict[str, set[str] | None] = {}
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file:  # a path could lead out of the folder
-            raise ValueError(f"{index} says that {name} is in {file!r}, which is not the name of a file beside it")
+            raise ValueError(f"{index} says that {name} is in {file!r}, which is not the name of a file next to it")
         names = files.setdefault(file, set())
         assert names is not None
         names.add(name)
@@ -168,7 +168,7 @@ def open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
 
 
 def _read_safetensor(path: Path, name: str) -> Tensor:
-    # Opened anew for each tensor: a handle that stays open would keep the pages of all that were read from it.
+    # Opened again for each tensor: a handle that stays open would keep the pages of all that were read from it.
     try:
         with safe_open(path, framework="pt") as file:
             return _checked(path, name, file.get_tensor(name))

@@ -79,14 +79,14 @@ def own_chat_template(path: Path) -> str | None:
 
 
 def _read_folder(folder: Path) -> Tokenizer:
-    """With all that ends a text by the files beside it, so that its hash is that of the checkpoint's tokenizer."""
+    """With all that ends a text by the files next to it, so that its hash is that of the checkpoint's tokenizer."""
     ends = stated_eos_ids(*(read_json(folder / f"{name}.json") for name in ("config", "generation_config")))
     return Tokenizer.load(folder, ends)
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
     match path.suffix:
-        case ".json" if path.name == "tokenizer.json":  # the files beside it say what its special tokens are for
+        case ".json" if path.name == "tokenizer.json":  # the files next to it say what its special tokens are for
             return _read_folder(path.parent)
         case ".json":
             try:

@@ -69,7 +69,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class AlertConfig:
-    """`alerts.toml`. `deliver` names stderr, file (`alerts.jsonl` beside it) and http:// or https:// addresses."""
+    """`alerts.toml`. `deliver` names stderr, file (`alerts.jsonl` next to it) and http:// or https:// addresses."""
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
     drift: DriftConfig = field(default_factory=DriftConfig)

@@ -3,7 +3,7 @@
     table = reader.columns(["experiment", "arm", "confidence", "timings.prefill"], "since:7d")
     table["confidence"][np.array(table["arm"]) == "B"]
 
-Experiments, drift and dashboards are functions of these. Names are those of `Interaction`; beside them are `seconds`
+Experiments, drift and dashboards are functions of these. Names are those of `Interaction`; next to them are `seconds`
 (all phases), `timings.PHASE`, `question`, `thumbs` and `notes`. Numbers are numpy arrays, NaN where there is none;
 `query_embedding` is a list of float32 arrays, empty where there is none; texts are lists, as `rows.storable` leaves
 them.

@@ -116,7 +116,7 @@ def read_out(reader: Reader, experiment: Experiment, now: float) -> Readout:
         decision = Decision(
             "cannot tell",
             f"The units did not come to the arms in their shares ({came}; p = {mismatch:.2g}): something loses or adds "
-            "units in one of them. Nothing is read until that is found and the experiment begins anew.",
+            "units in one of them. Nothing is read until that is found and the experiment restarts.",
         )
     return Readout(now, counts, table.open_, mismatch, tuple(effects), decision)
 

@@ -65,7 +65,8 @@ class Reader:
         return found[0]
 
     def find(self, filter: str = "", limit: int = 50, before: tuple[float, str] | None = None) -> list[LogRow]:  # noqa: A002
-        """The newest rows that a filter lets through, newest first; `before` (time, id) of the last row goes on there.
+        """The newest rows that a filter lets through, newest first; `before` (time, id) of the last row continues
+        there.
 
         Raises FilterError, a ValueError, for a filter that cannot be read.
         """
@@ -280,7 +281,7 @@ class Log:
         """Delete all interactions that began before a time, with their feedback, and outcomes and assignments of before
         it, but those of experiments that run; how many interactions they were.
 
-        Returns when the files hold nothing of them any more. Recording goes on meanwhile.
+        Returns when the files hold nothing of them any more. Recording continues meanwhile.
         """
         return self._writer.prune(before).result()
 

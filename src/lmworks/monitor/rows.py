@@ -1,7 +1,7 @@
 """Interactions as rows of a table: columns for what is filtered, listed and counted, a compressed payload for all.
 
 The payload is the whole interaction and the only thing an interaction is read from; the columns repeat a part of it.
-The query embedding (float32) and the feedback, which comes later, stand beside it.
+The query embedding (float32) and the feedback, which comes later, stand next to it.
 """
 
 import dataclasses

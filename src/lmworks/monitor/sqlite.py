@@ -125,7 +125,7 @@ class SqliteStore(Store):
             raise
 
     def _refuse_lost(self) -> None:
-        """SQLite goes on writing to a file that has no name any more: nobody would find those rows again."""
+        """SQLite continues writing to a file that has no name any more: nobody would find those rows again."""
         if self._file is not None and self._file != _file(self.path):
             raise UnusableLogError(
                 f"the interaction log {self.path} was removed or replaced while it was open; "
@@ -175,7 +175,7 @@ class SqliteRows:
 
 
 def key_path(path: Path) -> Path:
-    """The file beside a log that holds the key of its pseudonyms."""
+    """The file next to a log that holds the key of its pseudonyms."""
     return path.with_name(f"{path.name}.key")
 
 
@@ -196,10 +196,10 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise UnusableLogError for a file that is no log, before anything beside a look at it.
+    """Raise UnusableLogError for a file that is no log, before anything next to a look at it.
 
     SQLite looks, never `open`: when a process closes a file, POSIX drops all its locks on it, those of its other
-    connections as well. "immutable" is looking without locks and without files beside it; while others write, what it
+    connections as well. "immutable" is looking without locks and without files next to it; while others write, what it
     shows may be torn. So it only refuses; the connection that is opened then decides.
     """
     try:

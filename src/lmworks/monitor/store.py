@@ -94,7 +94,7 @@ class Store(ABC):
 
     @abstractmethod
     def key(self) -> bytes:
-        """The key of pseudonyms, kept beside the log where only its owner can read it; made when there is none."""
+        """The key of pseudonyms, kept next to the log where only its owner can read it; made when there is none."""
 
     @abstractmethod
     def close(self) -> None: ...

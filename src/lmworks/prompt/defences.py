@@ -88,7 +88,7 @@ class Defences:
 
     @property
     def edge(self) -> str:
-        """A boundary that no text from outside knows: it is drawn anew in each process."""
+        """A boundary that no text from outside knows: it is redrawn in each process."""
         return _EDGE
 
     def prompt(self, prompt: Prompt) -> Prompt:

@@ -223,7 +223,7 @@ def over_refusal(found: Sequence[Finding]) -> Score:
 
 
 def safety_section(runs: Mapping[str, Sequence[Finding]]) -> Section:
-    """Rates of each run by kind of attack, beside each other, and of benign twins that were refused."""
+    """Rates of each run by kind of attack, next to each other, and of benign twins that were refused."""
     rates = {name: attack_rates(found) for name, found in runs.items()}
     keys = dict.fromkeys(key for of_run in rates.values() for key in of_run)
     rows = [(*key, *(str(of_run.get(key, "")) for of_run in rates.values())) for key in keys]

@@ -13,7 +13,7 @@
     contains = ["Traceback"]
 
 The learned router (`router_fit.py`) takes the target of the largest P(right | question) - price · cost, as RouteLLM
-does with two (Ong et al. 2024); a cascade asks the first target and goes on where the confidence of its answer is too
+does with two (Ong et al. 2024); a cascade asks the first target and continues where the confidence of its answer is too
 low (FrugalGPT, Chen et al. 2023).
 """
 
@@ -110,7 +110,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """`learned` is the one beside its file, if there is one. ConfigError, with the remedy, for a target that is not
+    """`learned` is the one next to its file, if there is one. ConfigError, with the remedy, for a target that is not
     declared and a router without a fallback."""
 
     name: str
@@ -166,7 +166,7 @@ def confidence_features(log_probabilities: Sequence[Sequence[float]]) -> np.ndar
 
 
 def read_router(path: Path, encoder: str = "") -> Router:
-    """The router of a TOML file, with what was learned beside it. ConfigError names the key; ValueError where it was
+    """The router of a TOML file, with what was learned next to it. ConfigError names the key; ValueError where it was
     learned on another encoder than that of this fingerprint."""
     router = read_toml(Router, path)
     learned = path.with_suffix(".json")

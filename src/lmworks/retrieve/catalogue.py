@@ -94,11 +94,11 @@ def open_catalogue(folder: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
     except sqlite3.DatabaseError as error:
         connection.close()
         raise UnusableIndexError(
-            f"{folder / CATALOGUE} is not the catalogue of an index ({error}); build it anew"
+            f"{folder / CATALOGUE} is not the catalogue of an index ({error}); rebuild it"
         ) from error
     if meta.get("format") != FORMAT:
         connection.close()
-        raise UnusableIndexError(f"{folder} has index format {meta.get('format')}, expected {FORMAT}; build it anew")
+        raise UnusableIndexError(f"{folder} has index format {meta.get('format')}, expected {FORMAT}; rebuild it")
     return connection, meta
 
 
@@ -107,7 +107,7 @@ def chunk_config(meta: dict[str, str]) -> ChunkConfig:
     try:
         return from_mapping(ChunkConfig, json.loads(meta["chunk"]))
     except ValueError as error:
-        raise UnusableIndexError(f"the index was cut by another version ({error}); build it anew") from error
+        raise UnusableIndexError(f"the index was cut by another version ({error}); rebuild it") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

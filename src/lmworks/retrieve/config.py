@@ -32,7 +32,7 @@ class IndexConfig:
     """The stage `retrieve.index`; the encoder is the recipe's model in the role `embedder`.
 
     chunk  Size of the chunks.
-    store  How the nearest chunks are found: "exact" reads all vectors; "usearch" walks a graph in a file beside the
+    store  How the nearest chunks are found: "exact" reads all vectors; "usearch" walks a graph in a file next to the
            index, "postgresql://user@host:port/database" one in a database with pgvector. A password is taken from the
            environment (PGPASSWORD, ~/.pgpass), never from here.
     """

@@ -142,7 +142,7 @@ class Index:
             connection.close()
             raise EncoderMismatchError(
                 f"{folder} was made by the encoder {meta['encoder'][:12]}…, not by {encoder_fingerprint[:12]}…; "
-                "load the encoder it was made by, or build the index anew"
+                "load the encoder it was made by, or rebuild the index"
             )
         try:
             index = cls(folder, connection, encoder_fingerprint, int(meta["width"]), catalogue.chunk_config(meta))
@@ -256,7 +256,7 @@ class Index:
         held = path.stat().st_size // (ITEM_BYTES * self.width)
         if rows.size and held <= rows.max():
             raise UnusableIndexError(
-                f"{path} holds {held} vectors, the catalogue points to row {rows.max()}; build it anew"
+                f"{path} holds {held} vectors, the catalogue points to row {rows.max()}; rebuild it"
             )
         if not held:
             return np.zeros((0, self.width), dtype=np.float32)

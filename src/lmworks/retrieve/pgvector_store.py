@@ -1,7 +1,7 @@
 """A store in PostgreSQL: a table of half-precision vectors with pgvector's graph over it (`postgres`, an extra).
 
-A table is named by the content that it was built from and never changed, so a system that serves an older index goes on
-while the next one is built. It is dropped by hand when nothing serves it any more.
+A table is named by the content that it was built from and never changed, so a system that serves an older index
+continues while the next one is built. It is dropped by hand when nothing serves it any more.
 """
 
 import threading
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 SCHEMA = "lmworks_vectors"
 WIDEST = 4_000  # of a graph over half-precision vectors
-ELEMENT_BYTES = 1_280  # of a chunk's edges while the graph is built, beside its vector
+ELEMENT_BYTES = 1_280  # of a chunk's edges while the graph is built, next to its vector
 MOST_BUILD_MEMORY = 4 << 30  # a graph that does not fit is built many times slower
 
 
 class PgvectorStore:
-    """A table of one database; a lost connection is made anew once for each search."""
+    """A table of one database; a lost connection is rebuilt once for each search."""
 
     def __init__(self, address: str, key: str) -> None:
         self._address = address
@@ -60,7 +60,7 @@ class PgvectorStore:
         store = cls(address, key)
         if not store._exists():
             store.close()
-            raise StoreError(f"{address} has no table {store.table}, the store of this index; build the index anew")
+            raise StoreError(f"{address} has no table {store.table}, the store of this index; rebuild the index")
         return store
 
     def search(self, query: np.ndarray, k: int) -> np.ndarray:
@@ -114,7 +114,7 @@ def _connect(address: str) -> "psycopg.Connection":
                 raise StoreError(f"{address} has pgvector {found and found[0]}, expected 0.8 or later: update it")
             register_vector(connection)
             connection.execute(f"SET hnsw.ef_search = {EXPANSION}".encode())
-            # Asked for more than that, it goes on from where it stopped.
+            # Asked for more than that, it continues from where it stopped.
             connection.execute("SET hnsw.iterative_scan = relaxed_order")
         except BaseException:
             connection.close()
@@ -132,5 +132,5 @@ def _named_errors(address: str) -> Iterator[None]:
     except psycopg.Error as error:
         raise StoreError(
             f"the store {address} cannot be used: {str(error).strip()}; start the server and give its password as "
-            "PGPASSWORD or in ~/.pgpass, or build the index anew with store = 'exact'"
+            "PGPASSWORD or in ~/.pgpass, or rebuild the index with store = 'exact'"
         ) from error

@@ -160,7 +160,7 @@ def _definition(lines: list[_Line], at: int, base_level: int) -> Block | None:
 
 
 def _text_indent(lines: list[_Line]) -> int:
-    """The column at which the text of a paragraph goes on: after the marker in a list item of one line."""
+    """The column at which the text of a paragraph continues: after the marker in a list item of one line."""
     item = _ITEM.match(lines[0].text)
     return lines[0].indent + item.end() - 1 if item and len(lines) == 1 else lines[-1].indent
 

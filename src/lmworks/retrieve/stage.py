@@ -27,7 +27,7 @@ def index(config: IndexConfig, context: StageContext) -> StageResult:
 def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) -> StageResult:
     """Index the documents of the one input that has some, into `context.output`.
 
-    The work happens in `context.work`, which survives a kill: the next call goes on there. The first call starts from
+    The work happens in `context.work`, which survives a kill: the next call continues there. The first call starts from
     the previous artefact where encoder and chunking are the same, so that only changed documents are embedded.
     Raises ValueError when there are no documents, or when the encoder would cut off chunks of the configured size.
     """
@@ -94,7 +94,7 @@ def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
         if found.chunk_config == chunk:
             found.layout()
             return found
-    except UnusableIndexError:  # an index that lacks vectors is built anew
+    except UnusableIndexError:  # an index that lacks vectors is built again
         pass
     found.close()
     return None

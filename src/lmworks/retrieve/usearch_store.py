@@ -1,4 +1,4 @@
-"""A store in a file beside the index: a graph over bfloat16 vectors, mapped into memory (`usearch`, an extra)."""
+"""A store in a file next to the index: a graph over bfloat16 vectors, mapped into memory (`usearch`, an extra)."""
 
 import itertools
 from pathlib import Path
@@ -40,9 +40,9 @@ class UsearchStore:
         try:
             graph = graph_type.restore(str(path), view=True)
         except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"cannot read {path} ({error}); build the index anew") from error
+            raise StoreError(f"cannot read {path} ({error}); rebuild the index") from error
         if graph is None or (len(graph), graph.ndim) != (len(vectors), width):
-            raise StoreError(f"{path} does not hold {len(vectors)} vectors of width {width}; build the index anew")
+            raise StoreError(f"{path} does not hold {len(vectors)} vectors of width {width}; rebuild the index")
         graph.expansion_search = EXPANSION
         return cls(graph)
 

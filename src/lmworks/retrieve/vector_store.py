@@ -1,8 +1,8 @@
 """Nearest chunks by cosine: exact over the matrix of an index, or proposed by an approximate store derived from it.
 
-A store is a hierarchical navigable small-world graph (Malkov & Yashunin, 2018, algorithms 1 to 5), in a file beside the
-index (`usearch_store.py`) or in PostgreSQL (`pgvector_store.py`). It only proposes: the matrix stays the truth, cosines
-are computed from it, and where a store cannot propose enough, the matrix is read instead.
+A store is a hierarchical navigable small-world graph (Malkov & Yashunin, 2018, algorithms 1 to 5), in a file next to
+the index (`usearch_store.py`) or in PostgreSQL (`pgvector_store.py`). It only proposes: the matrix stays the truth,
+cosines are computed from it, and where a store cannot propose enough, the matrix is read instead.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ EXACT_ROWS = 20_000  # so many rows are read whole in less time than a filter co
 MOST_ASKED = 1_000  # that a store is asked for at once; beyond, the matrix is read
 BLOCK = 65_536  # vectors that are handled at once
 EXPANSION = 512  # candidates that a search of a graph keeps open: questions are farther from chunks than chunks are
-SPARE = 2.0  # times more than should do are asked for: exact cosines order them anew, and filters are uneven
+SPARE = 2.0  # times more than should do are asked for: exact cosines order them again, and filters are uneven
 RECALL_AT, SAMPLE = 10, 200
 LEAST_RECALL = 0.9  # a store that finds less is not kept
 
@@ -188,9 +188,9 @@ def open_store(index: "Index") -> VectorStore | None:
     try:
         record = StoreRecord(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
-        raise StoreError(f"{path} is no record of a store with its measured recall; build the index anew") from error
+        raise StoreError(f"{path} is no record of a store with its measured recall; rebuild the index") from error
     if record.key != content_key(index):
-        raise StoreError(f"{path} is of a store of another index or encoder; build the index anew")
+        raise StoreError(f"{path} is of a store of another index or encoder; rebuild the index")
     if record.store == USEARCH:
         from lmworks.retrieve.usearch_store import UsearchStore
 

@@ -25,7 +25,7 @@ class ServeConfig:
     cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together; as far as
                          half of the free memory holds them.
     speculation          guess what was seen before: auto, lookup or off. Only where it pays, see `Engine`.
-    adapters             name -> folder of an adapter, served as a model of that name. LoRA runs beside the language
+    adapters             name -> folder of an adapter, served as a model of that name. LoRA runs next to the language
                          model that it fits, in one engine; any other kind in an engine of its own.
     events_per_second    of all streams of a model, 0: no limit. Where more tokens are made, an event carries several;
                          the first token of an answer never waits.
@@ -36,7 +36,7 @@ class ServeConfig:
     receive_seconds      in which a request must have come. Or 500 bytes of it a second; else its connection is closed.
     requests_per_minute  of each API key, 0: no limit. Of each address where no keys are asked for.
     max_body_bytes       of the largest request. A larger one is refused with 413 before it is read.
-    runs                 folder of the runs that `lmworks eval` made, "": `runs` beside the workspace.
+    runs                 folder of the runs that `lmworks eval` made, "": `runs` next to the workspace.
     keys                 file of API keys, "": none are asked for. `lmworks keys add` makes it.
     allowed_hosts        other names of this server. Besides loopback and `host`, it may be addressed under these:
                          without scheme, port or path, such as "models.example.org".

@@ -48,7 +48,7 @@ class LiveExperiments:
         return self._clock
 
     def running(self, route: str) -> Course | None:
-        """The experiment that runs on a route; no request waits until that is read anew."""
+        """The experiment that runs on a route; no request waits until that is read again."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = math.inf  # until it has
             self.threads.submit(self.look)
@@ -62,7 +62,7 @@ class LiveExperiments:
             self._courses = [one for one in running if self._open(one.experiment)]
             wanted = {version for one in self._courses for version in _versions_of(one.experiment)}
             self.versions = {version: system for version, system in self.versions.items() if version in wanted}
-        except Exception as error:  # such as a log that is moved away: what runs goes on
+        except Exception as error:  # such as a log that is moved away: what runs continues
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
         finally:
             self._looked = time.monotonic()

@@ -1,4 +1,4 @@
-"""Stages that no answer needs, such as an evaluation: made by a process beside the server, and shown when they are."""
+"""Stages that no answer needs, such as an evaluation: made by a process next to the server, and shown when they are."""
 
 import os
 import shlex
@@ -61,7 +61,7 @@ class RemainingStages:
         self.state = "failed" if status else "made"
         if status:
             command = shlex.join(["lmworks", *self.command[3:]])
-            self._announce(f"Not made: {self.names}. {self.line}\nServing goes on; to try again: {command}")
+            self._announce(f"Not made: {self.names}. {self.line}\nServing continues; to try again: {command}")
             return
         made()
         self._announce(f"Made: {self.names}")

@@ -47,7 +47,7 @@ class Security(HttpMiddleware):
             await send(message)
 
         if _is_framed_twice(scope):
-            message = "Transfer-Encoding stands beside a Content-Length or in HTTP/1.0: send one of them, in HTTP/1.1"
+            message = "Transfer-Encoding stands next to a Content-Length or in HTTP/1.0: send one of them, in HTTP/1.1"
             await refuse(ApiError(400, message, headers={"Connection": "close"}), scope, receive, guarded)
         elif not self._knows_host(header(scope, "host")) and not _is_old_probe(scope):
             message = "the Host header names no host of this server; serve.allowed_hosts lists further names"

@@ -175,7 +175,7 @@ def _fitting(
     name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]
 ) -> tuple[str, Lora | Checkpoint]:
     """The adapter, and the name of the one language model that it fits, or that it names as its base where several
-    would do: a LoRA of linear layers, which runs beside the model in one engine, or of any other kind, or with a chat
+    would do: a LoRA of linear layers, which runs next to the model in one engine, or of any other kind, or with a chat
     template of its own, the model that the two make.
 
     FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of

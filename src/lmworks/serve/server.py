@@ -32,7 +32,7 @@ def run(
     """Serve a workspace, or `models` alone, as `Service` takes them, until SIGINT or SIGTERM; blocks.
 
     `announce` is told what a person in front of a terminal wants to know; `building` is a command that makes what is
-    not made yet of the workspace, run beside the server.
+    not made yet of the workspace, run next to the server.
 
     /health answers while the models are loaded, /ready once they are. The first signal lets what runs finish for
     `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
@@ -119,7 +119,7 @@ class _Loading:
 
 
 def _load_in_background(server: Server, url: str, announce: Callable[[str], None]) -> _Loading:
-    """Load beside the server; a failure stops it and is kept for the caller to raise."""
+    """Load next to the server; a failure stops it and is kept for the caller to raise."""
     outcome = _Loading()
 
     def load() -> None:

@@ -1,7 +1,7 @@
 """Tests whether recent rows come from where those of the reference came from, within strata such as the hour of week.
 
 Each takes pooled rows, `recent` (n,) bool, and `strata` (n,) whole numbers. A label may be exchanged with those of its
-stratum alone, so that neither a daily cycle nor other traffic at an hour is taken for a difference. Beside p stands an
+stratum alone, so that neither a daily cycle nor other traffic at an hour is taken for a difference. Next to p stands an
 effect, in which the reference is weighted to have the strata of the recent rows: at a large n everything has a small p.
 """
 

@@ -227,7 +227,7 @@ class ChatRenderer:
             if unsafe and {answers, others} & {Marking.BARE, Marking.APART}:
                 continue
             ways = [answers if message.role == "assistant" else others for message in messages]
-            # An empty content beside calls stays empty: templates ask whether there is one.
+            # An empty content next to calls stays empty: templates ask whether there is one.
             ways = [
                 Marking.FILLED if m.tool_calls and way is Marking.WHOLE else way
                 for m, way in zip(messages, ways, strict=True)

@@ -2,7 +2,7 @@
 
 The library runs a general regular expression over every text and keeps offsets of all that it does. Where a
 `tokenizer.json` is of the common kind (a rule for words that is known here, bytes, merges, and no tokens but special
-ones beside them), its words are cut by hand-written code instead, and what a word became is remembered. All else, and
+ones next to them), its words are cut by hand-written code instead, and what a word became is remembered. All else, and
 whatever needs offsets, is left to the library, which stays the definition.
 """
 

@@ -23,7 +23,7 @@ class Detokenizer:
         self._held: list[int] = []  # tokens whose text is not out yet
 
     def copy(self) -> "Detokenizer":
-        """Another one at the same place: for a text that goes on in several ways."""
+        """Another one at the same place: for a text that continues in several ways."""
         other = Detokenizer(self._tokenizer, self._skip_special)
         other._emitted, other._held = list(self._emitted), list(self._held)
         return other

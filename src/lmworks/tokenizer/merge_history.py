@@ -9,7 +9,7 @@ from typing import Any
 
 from lmworks.tokenizer.tokenizer import Tokenizer
 
-TRACE = "merges.tsv"  # beside a tokenizer.json: what was merged, and how often it was seen when that was learnt
+TRACE = "merges.tsv"  # next to a tokenizer.json: what was merged, and how often it was seen when that was learnt
 HEADINGS = "token\tleft\tright\tcount"  # its first line
 Trace = Mapping[int, tuple[int, int, int]]  # token id -> ids of the two tokens it was merged from, how often they met
 
@@ -67,7 +67,7 @@ def legible(text: str) -> str:
 
 
 def read_trace(folder: Path) -> Trace:
-    """The merges file beside a tokenizer that lmworks has trained, in the order of learning; empty without one.
+    """The merges file next to a tokenizer that lmworks has trained, in the order of learning; empty without one.
 
     ValueError names the line that is damaged.
     """
@@ -168,5 +168,5 @@ def _learnt(tokenizer: Tokenizer, token: int, trace: Trace) -> tuple[Step, ...]:
 def _foreign(name: str) -> ValueError:
     return ValueError(
         f"{TRACE} was learnt with another tokenizer: it makes {name!r} of other tokens. Put the file that was written "
-        "with this tokenizer.json beside it, or delete it"
+        "with this tokenizer.json next to it, or delete it"
     )

@@ -3,7 +3,7 @@
 `Tokenizer.encode` makes letters of every special token's name, a tokenizer on its own makes tokens of all of them. A
 rendered conversation needs both: tokens where the template wrote the name, letters where a message did. So the text is
 cut at the names that are meant, what lies between is encoded as text, and the ids are put in between, with two things
-kept as they are without cutting: a token may swallow the spaces beside it, and a text that does not begin a sequence
+kept as they are without cutting: a token may swallow the spaces next to it, and a text that does not begin a sequence
 may be read differently from one that does.
 """
 
@@ -73,7 +73,7 @@ class SpecialTokens:
         return text[: next((match.start() for match in self._pattern.finditer(text) if match[0] in names), len(text))]
 
     def may_join(self, text: str) -> bool:
-        """True where a special token might be put together from some of this text and what stands beside it."""
+        """True where a special token might be put together from some of this text and what stands next to it."""
         for name in self.ids:
             if name in text or text in name:
                 return True
@@ -126,7 +126,7 @@ class SpecialTokens:
         """Cutting at special tokens must not change the ids around them in a way that is not provided for above."""
         for name, token in self._tokens.items():
             if token.single_word:
-                raise ValueError(f"{name!r} is a token only where no letter stands beside it: not supported")
+                raise ValueError(f"{name!r} is a token only where no letter stands next to it: not supported")
         self._backend.encode_special_tokens = False
         uncut = {name: self._backend.encode(f" a {name} b", add_special_tokens=False).ids for name in self.ids}
         self._backend.encode_special_tokens = True

@@ -114,7 +114,7 @@ class Tokenizer:
             before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
             after = ids[before + len(content) :]
             if before + len(after) >= length:
-                raise ValueError(f"a length of {length} leaves no room beside the special tokens: raise it")
+                raise ValueError(f"a length of {length} leaves no room next to the special tokens: raise it")
             rows[number] = ids[: length - len(after)] + after
             cut += 1
         return rows, cut
@@ -198,7 +198,7 @@ def load_sentence_piece(path: str | Path) -> Tokenizer:
     FileNotFoundError for one that is missing.
 
     A text is framed by nothing, since a model does not say by what; `Tokenizer.load` of a Hugging Face folder reads
-    that, and the tokens that were added later, from the files beside the model.
+    that, and the tokens that were added later, from the files next to the model.
     """
     path = Path(path)
     if not path.is_file():

@@ -161,6 +161,6 @@ def _add(backend: tokenizers.Tokenizer, path: Path, tokens: list[tuple[int, Adde
         (backend.add_special_tokens if token.special else backend.add_tokens)([token])
         if backend.token_to_id(token.content) != index:
             raise ValueError(
-                f"the added token {token.content!r} is to have the id {index}, and beside {path.name} it gets "
+                f"the added token {token.content!r} is to have the id {index}, and next to {path.name} it gets "
                 f"{backend.token_to_id(token.content)}: ids of added tokens that leave gaps are not supported"
             )

@@ -34,7 +34,7 @@ class ToolForm:
     opening    stands before the first call, and `closing` after the last.
     described  the chat template describes functions, too.
     json_text  it is given arguments as JSON text, not as objects.
-    no_words   the content that it is given beside calls where there are no words.
+    no_words   the content that it is given next to calls where there are no words.
     """
 
     before: str

@@ -53,9 +53,9 @@ def extend_for_texts(
 ) -> Extension:
     """At most `count` new tokens, chosen because `texts` need them; each occurs `least` times, at least.
 
-    With BPE the training goes on where it stopped: the most frequent pair of neighbouring tokens inside a word becomes
-    one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where the
-    texts hold no more; ValueError where they hold none. `progress` counts characters read, then of merges.
+    With BPE the training continues where it stopped: the most frequent pair of neighbouring tokens inside a word
+    becomes one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where
+    the texts hold no more; ValueError where they hold none. `progress` counts characters read, then of merges.
     """
     if count < 1 or least < 1:
         raise ValueError(f"the number of tokens and `least` must be 1 or more, got {count} and {least}")

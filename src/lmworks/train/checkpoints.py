@@ -10,7 +10,7 @@ Where it is not weights of the base that are trained, but those of an adapter, `
 these, and there is no Hugging Face folder around it: the base is not written again.
 
 Of several processes each writes the parts that it owns, optimizers-00003-of-00008.safetensors, on a disk that all see;
-the first one writes the rest and gives the whole its name. Any other number of processes goes on from it.
+the first one writes the rest and gives the whole its name. Any other number of processes continues from it.
 """
 
 import json
@@ -64,7 +64,7 @@ class StoredRunState:
 
 
 class Checkpoints:
-    """The checkpoints of one run, written one at a time, beside the training if `background` is set. The last `keep`
+    """The checkpoints of one run, written one at a time, next to the training if `background` is set. The last `keep`
     stay, and the last one that a rewind may go to.
 
     An error of a write is raised by the next `save`, or by `close`: a run whose checkpoints are lost must not go on as

@@ -72,7 +72,7 @@ class CheckpointConfig:
     steps       Steps between two checkpoints.
     minutes     Minutes between two; whichever comes first.
     keep        Latest checkpoints that stay, besides the one that a rewind would go to.
-    background  Write while training goes on, from a copy in memory of weights and optimizer state.
+    background  Write while training continues, from a copy in memory of weights and optimizer state.
     """
 
     steps: int | None = None
@@ -94,7 +94,7 @@ class TrainConfig:
     balance     Weight of the loss that balances the experts of a mixture, in each layer; 0: none.
     router_z    Weight of the square of their routers' log-normaliser, which keeps logits small; 0: none.
     clip        Longest gradient, by its Euclidean norm; null: as long as they are.
-    precision   Of the model's weights and activations; the optimizers keep float32 weights beside lower ones.
+    precision   Of the model's weights and activations; the optimizers keep float32 weights next to lower ones.
     recompute   What the backward computes again instead of keeping it: `nothing`, all inside of `blocks`, or what is
                 cheap (`selective`: everything but matrix products).
     compile     Compile the blocks with torch.compile: a slow first step, faster ones after.
@@ -140,7 +140,7 @@ class TrainConfig:
         """ValueError for a loader's batch of which a ramp would measure nothing, and so never grow."""
         if self.ramp is not None and batch <= self.parallel.data:
             raise ValueError(
-                f"a ramp goes by a part of a step beside the whole, and a batch of {batch} gives no replica two parts: "
+                f"a ramp compares a part of a step with the whole, and a batch of {batch} gives no replica two parts: "
                 f"it takes {self.parallel.data + 1} or more, by the setting batch or by more to learn from. Or set no "
                 "ramp"
             )
@@ -215,7 +215,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
-    """A model goes on from a checkpoint, on token shards: dialogues of which the assistant's tokens are learned
+    """A model continues from a checkpoint, on token shards: dialogues of which the assistant's tokens are learned
     (supervised fine-tuning), prompts with completions, or plain texts of another domain.
 
     base    The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf file. A
@@ -229,7 +229,7 @@ class FinetuneConfig:
     batch   Sequences in a step; at most all there are.
     rate    Peak learning rate; it replaces the optimizer's.
     objective  What the model is asked: as of train.pretrain, and of the kind of model that the base is.
-    method  What is trained: all weights (`full`), or an adapter beside them (`lora`, `ia3`, `prefix`, `bottleneck`).
+    method  What is trained: all weights (`full`), or an adapter next to them (`lora`, `ia3`, `prefix`, `bottleneck`).
     base_format  Format of the base's linear layers under an adapter: `int4` (QLoRA) or `int8`, packed and never made
             floats of; `stored`, the blocks of a GGUF file as they are; or `float`.
     neftune  α of noise on the embeddings in training, such as 5 (Jain et al. 2023); null: none.

@@ -11,7 +11,7 @@ from lmworks.train.optimizer_config import AdamW, Linear
 
 @dataclass(frozen=True, slots=True)
 class CrossEncoderConfig:
-    """A head that reads two texts at once goes on from a text encoder, on rows of its task.
+    """A head that reads two texts at once continues from a text encoder, on rows of its task.
 
     task      `reader` (the answer's span in a passage, or none), `reranker` (whether a passage answers a question),
               `verifier` (whether a claim follows from a passage).
@@ -23,7 +23,7 @@ class CrossEncoderConfig:
     length    Most tokens of a pair; a longer one loses its end, and the report counts those.
     batch     Rows in a step.
     rate      Peak learning rate; left out: 5e-4 of an adapter, 5e-5 of all weights.
-    method    What is trained beside the head: an adapter, or all weights (`full`).
+    method    What is trained next to the head: an adapter, or all weights (`full`).
     licence   Of the rows, for the card.
     seed      Of the order, and of the first weights.
     train     The loop.

@@ -12,7 +12,7 @@ Pooling = Literal["", "mean", "cls", "last"]
 
 @dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """An embedding model goes on from a checkpoint, on pairs of texts that belong together: each anchor is to prefer
+    """An embedding model continues from a checkpoint, on pairs of texts that belong together: each anchor is to prefer
     its positive to all other texts of the batch (InfoNCE).
 
     pairs        .jsonl files with a pair a line (`anchor`, `positive` and perhaps a list of `negatives`), or folders

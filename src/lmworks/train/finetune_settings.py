@@ -215,7 +215,7 @@ def _held(model: Transformer) -> int:
 
 
 def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer], Transformer] | None:
-    """The function that puts the method into a model, whose `head` is trained beside it if so; None where all weights
+    """The function that puts the method into a model, whose `head` is trained next to it if so; None where all weights
     are trained."""
 
     def adapted(model: Transformer) -> Transformer:

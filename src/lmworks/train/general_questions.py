@@ -87,7 +87,7 @@ def forgetting_section(before: Sequence[Answer], after: Sequence[Answer]) -> tup
         alarms = [f"forgotten: the mean chance of right answers to general questions changed by {change}"]
     if gone:
         first = gone[0]
-        example = f'"{QUESTIONS[first]["beginning"]}" goes on with "{after[first].said}", no longer "{right[first]}"'
+        example = f'"{QUESTIONS[first]["beginning"]}" continues with "{after[first].said}", no longer "{right[first]}"'
         alarms.append(f"{len(gone)} of {len(was)} general answers are gone: {example}")
     advice = "; train for fewer epochs, at a lower rate, or on general rows as well" if alarms else ""
     rows = [("mean chance of the right answer", *(str(mean_score(side, "general prompts")) for side in (was, now)))]

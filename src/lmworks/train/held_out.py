@@ -47,7 +47,7 @@ def continue_text(
     slot, new = torch.zeros(1, dtype=torch.int64, device=weight.device), list(ids)
     continuation: list[int] = []
     generator = torch.Generator().manual_seed(seed)
-    # Each length would be compiled anew where the blocks are.
+    # Each length would be compiled again where the blocks are.
     with torch.compiler.set_stance("force_eager"):
         while len(ids) + len(continuation) < length:
             start = len(ids) + len(continuation) - len(new)

@@ -45,7 +45,7 @@ def _train(run: Run) -> Position:
     if saved:
         _log_resumption(run)
     elif lost:
-        text = "begins anew: what ran here before ended before it was saved (train.checkpoint says how often that is)"
+        text = "restarts: what ran here before ended before it was saved (train.checkpoint says how often that is)"
         run.log.write("event", 0, text=text)
         run.progress(0, run.loader.steps, "batches", 0, text)
     try:
@@ -151,7 +151,7 @@ def _place(run: Run) -> str:
 
 def _log_resumption(run: Run) -> None:
     age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
-    text = f"goes on from {_place(run)}, saved {readable_duration(age)} ago"
+    text = f"continues from {_place(run)}, saved {readable_duration(age)} ago"
     run.log.write("event", run.position.step, text=text)
     done = run.position.cursor
     run.progress(done, run.loader.steps, "batches", done, text)

@@ -159,7 +159,7 @@ def _in_chunks(
     projection = settings.projection
     weight, bias = projection[:2]
     of_features, of_weight, of_bias = wanted
-    # Sums over chunks are float32 at least: bfloat16 would drop what is small beside what is there already.
+    # Sums over chunks are float32 at least: bfloat16 would drop what is small next to what is there already.
     wide = _wide(features)
     losses, nats = features.new_empty(2, len(targets), dtype=wide)
     grad_features = torch.empty_like(features) if of_features else None

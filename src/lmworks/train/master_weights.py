@@ -305,7 +305,7 @@ class Weights:
 
     def _owned(self, tensors: Mapping[str, tuple[str, Tensor]]) -> Shard:
         """The tensors that this process saves: the owner of a part of a weight its part, and the owner of the first
-        part the numbers beside the weight."""
+        part the numbers next to the weight."""
         owned, parts = {}, {}
         for key, (name, value) in tensors.items():
             part = self.parts[name]

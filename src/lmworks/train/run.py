@@ -103,7 +103,7 @@ class Run:
     loader      batches, in an order that depends on their number alone
     folder      of the run: `log.jsonl` and `checkpoints/`
     validate    called every `config.validate` steps
-    sample      called then, too: (beginning of a text, how the model goes on) for the log
+    sample      called then, too: (beginning of a text, how the model continues) for the log
     compares    validates before the first step, too, and samples there and at the end alone
     held_out    the last validation, to be shown
     last_examples  of the last step, in which experts are looked at
@@ -173,7 +173,7 @@ class Run:
         return parallel_losses(self.model, self.objective, examples, self.ranks, self.weights.dtype, self.device)
 
     def save(self) -> None:
-        """A checkpoint of this moment, from which another process goes on to the same end."""
+        """A checkpoint of this moment, from which another process continues to the same end."""
         numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
@@ -211,6 +211,6 @@ class Run:
         trained = self.trained() if trained is None else trained
         kept = self.checkpoint.weights if self.ranks.first else {}
         if self.ranks.first and not trained.keys() <= kept.keys():
-            raise ValueError("the run trained an adapter beside the model: `save_adapter` writes it")
+            raise ValueError("the run trained an adapter next to the model: `save_adapter` writes it")
         frozen = {name: kept[name].float() for name in kept if name not in trained}
         return replace(self.checkpoint, weights={**frozen, **trained})

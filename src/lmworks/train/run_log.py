@@ -8,7 +8,7 @@ LOG = "log.jsonl"
 
 
 class RunLog:
-    """Appends to `folder`/log.jsonl, and to TensorBoard's event files beside it where that is installed.
+    """Appends to `folder`/log.jsonl, and to TensorBoard's event files next to it where that is installed.
 
     A resumed run drops the lines after its step: these steps will be taken again.
     """

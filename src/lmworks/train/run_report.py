@@ -118,17 +118,17 @@ def doubt_of_steps(steps: int, of: str, remedies: str, few: int = FEW_STEPS) -> 
 def _samples(lines: list[dict[str, Any]]) -> Table:
     """Samples of the first, a middle and the last look at the model."""
     steps = sorted({line["step"] for line in lines})
-    if steps[0] == 0:  # the base's, beside those of the end
+    if steps[0] == 0:  # the base's, next to those of the end
         first, last = ([line for line in lines if line["step"] == step] for step in (0, steps[-1]))
         pairs = zip(first, last, strict=False)
         rows = tuple((before["beginning"], before["text"], after["text"]) for before, after in pairs)
         heads = ("the text begins", "the model before", f"the model after step {steps[-1]}")
-        caption = f"Held-out texts, gone on with at temperature {TEMPERATURE:g} by at most {CONTINUED} tokens"
+        caption = f"Held-out texts, continued at temperature {TEMPERATURE:g} by at most {CONTINUED} tokens"
         return Table(heads, rows, caption)
     shown = {steps[0], steps[len(steps) // 2], steps[-1]}
     rows = tuple((line["step"], line["beginning"], line["text"]) for line in lines if line["step"] in shown)
     caption = f"What the model says after the beginning of a text, drawn at temperature {TEMPERATURE:g}"
-    return Table(("step", "the text begins", "the model goes on"), rows, caption)
+    return Table(("step", "the text begins", "the model continues"), rows, caption)
 
 
 def _experts(lines: list[dict[str, Any]]) -> Table:

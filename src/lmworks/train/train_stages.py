@@ -66,8 +66,8 @@ _MODEL = "model.safetensors"
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
-    """A new model. What the dial gave is kept in `context.work`: a run that goes on does not measure the machine again.
-    `derived` stands for it where it is known already.
+    """A new model. What the dial gave is kept in `context.work`: a run that continues does not measure the machine
+    again. `derived` stands for it where it is known already.
 
     ValueError or LookupError for inputs that do not go together.
     """
@@ -101,8 +101,8 @@ def finetune(
     adapt: Adapt | None = None,
     deliver: Deliver | None = None,
 ) -> StageResult:
-    """The checkpoint of one input, or `config.base`, goes on with other shards; `adapt` and `deliver` take the place of
-    what the method makes of the model and of the run. ValueError for shards of another vocabulary than the
+    """The checkpoint of one input, or `config.base`, continues with other shards; `adapt` and `deliver` take the place
+    of what the method makes of the model and of the run. ValueError for shards of another vocabulary than the
     checkpoint's."""
     shards, held_out = find_shards(context)
     longest = _longest_conversation(shards | held_out, config.length)
@@ -134,8 +134,8 @@ def finetune(
 
 
 def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
-    """The checkpoint to go on from; weights that stay as they are need no float32 beside those that the run computes
-    with."""
+    """The checkpoint to continue from; weights that stay as they are need no float32 next to those that the run
+    computes with."""
     path, dtype = find_base(config.base, context), DTYPES[config.train.precision]
     _check_mergeable(path)
     if config.base_format == "float":
@@ -192,7 +192,7 @@ def check(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> 
 
 def _check_mergeable(base: Path) -> None:
     if stays_beside(base):
-        raise ValueError(f"{base}: a prefix or bottlenecks cannot be merged, to go on from there: name their base")
+        raise ValueError(f"{base}: a prefix or bottlenecks cannot be merged, to continue from there: name their base")
 
 
 def outside_digest(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> str:
@@ -349,7 +349,9 @@ def find_base(name: str, context: StageContext) -> Path:
     found = [each for each in context.inputs.values() if (each / _MODEL).exists() or (each / ADAPTER).exists()]
     found += [located(name, context.base)] if name else []
     if len(found) != 1:
-        raise ValueError(f"expected one checkpoint to go on from, an input's or the setting base, found {len(found)}")
+        raise ValueError(
+            f"expected one checkpoint to continue from, an input's or the setting base, found {len(found)}"
+        )
     return found[0]
 
 

@@ -30,7 +30,7 @@ def find_tokenizers(names: Sequence[str]) -> list[Found]:
 
 
 def embedding_rows(found: Found) -> "EmbeddingRows | None":
-    """The embedding of the model that a tokenizer belongs to; None where there are no weights beside it.
+    """The embedding of the model that a tokenizer belongs to; None where there are no weights next to it.
 
     ValueError for weights that are not read here.
     """

@@ -47,7 +47,7 @@ def explain(
     of = f", of {merges:,} merges" if merges else ""
     console.print(f"{len(tokens):,} tokens, {rate:.2f} bytes each; {found.name}{of}", highlight=False)
     if merges and not trace:
-        note = f"how often pairs were seen is not known: no {TRACE} lies beside this tokenizer"
+        note = f"how often pairs were seen is not known: no {TRACE} lies next to this tokenizer"
         console.print(note, highlight=False, style="dim")
 
 

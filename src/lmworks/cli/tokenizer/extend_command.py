@@ -75,7 +75,7 @@ def extend(
     say_rejected(rejected)
     _write(found, checkpoint, extension, out)
     what, note = (
-        ("tokenizer", "there were no weights beside the tokenizer: it alone was extended")
+        ("tokenizer", "there were no weights next to the tokenizer: it alone was extended")
         if checkpoint is None
         else ("model", "train it before you serve it: it has not learnt to write the new tokens yet")
     )
@@ -83,7 +83,7 @@ def extend(
 
 
 def _model_of(found: "Found") -> "Checkpoint | None":
-    """The model that a tokenizer belongs to, its weights as they are stored; None where there are none beside it.
+    """The model that a tokenizer belongs to, its weights as they are stored; None where there are none next to it.
 
     ValueError for weights that cannot be extended: adapters, which are of another model, and what `load` refuses.
     """

@@ -84,7 +84,7 @@ def report(
     _summarise(console, comparison)
     say_rejected(rejected)
     for name in rows.keys() - judged.keys():
-        console.print(f"{name}: no weights beside this tokenizer, so no embedding was judged", highlight=False)
+        console.print(f"{name}: no weights next to this tokenizer, so no embedding was judged", highlight=False)
     write_page(out, _TITLE, lead, sections(comparison))
 
 

@@ -33,7 +33,7 @@ def train(
     """Learn a vocabulary from files and write it as `tokenizer.json`, which `tokenizers` and `transformers` read.
 
     Files are read as they are (`lmworks stage tokenizer.bpe` learns from extracted documents instead), once, in memory
-    that follows the different words. Beside the vocabulary lies `merges.tsv`, the merges in the order in which they
+    that follows the different words. Next to the vocabulary lies `merges.tsv`, the merges in the order in which they
     were learnt, which `lmworks tokenizer explain` shows.
 
     Examples: `lmworks tokenizer train docs 'src/**/*.py' --out vocabulary --vocabulary-size 8000` ·

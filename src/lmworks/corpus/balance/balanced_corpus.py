@@ -111,7 +111,7 @@ def write_ledger(path: Path, surveys: Sequence[Path], draw: Draw) -> None:
 
 
 def describe(config: BalanceConfig, survey: Survey, draw: Draw) -> tuple[Section, ...]:
-    """Sections of the report: what was wanted of each source and language beside what goes."""
+    """Sections of the report: what was wanted of each source and language next to what goes."""
     targets, unit = draw.targets, config.unit
     goes = draw.copies * draw.sizes
     text = f"{draw.copies.sum():,} documents of {np.count_nonzero(draw.copies):,} that differ: {goes.sum():,} "

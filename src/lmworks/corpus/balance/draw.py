@@ -129,7 +129,7 @@ def draw_copies(
     ties                   (n,) the order of copies that come at one level, as happens for equal texts
 
     Levels are floats. L·f + u rises with L in floats as well, so that the copies of a lower level are among those of a
-    higher one. Bisection goes on until two neighbouring floats enclose the quota.
+    higher one. Bisection continues until two neighbouring floats enclose the quota.
     """
 
     def at(level: float) -> NDArray[np.int64]:

@@ -138,7 +138,7 @@ def _within_bounds(
 
     With `allocate` alone, some languages lie outside. If bringing these to their bounds takes more than it frees, all
     others will have to get less than now, so that those below their least stay there: they are settled, and the rest is
-    allocated anew; and likewise for those above their most.
+    allocated again; and likewise for those above their most.
     """
     settled: dict[str, T] = {}
     while True:

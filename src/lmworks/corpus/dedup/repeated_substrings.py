@@ -2,7 +2,7 @@
 models better", section 4.1), as groups of the places of one text.
 
 Every `length` bytes that stand twice in the corpus are found. Windows that follow each other wherever they stand belong
-to one passage, which is as long as all of its places agree: where a passage of two documents goes on in only one of a
+to one passage, which is as long as all of its places agree: where a passage of two documents continues in only one of a
 third, there are two passages, and they overlap. So a decision on which documents are there may keep one place of
 each passage and take out the others: each byte that goes is left standing in the place of some passage that holds it.
 
@@ -35,7 +35,7 @@ LENGTH = 200  # bytes: the 50 tokens of the paper, or some 35 English words
 MOST_BYTES = 400_000_000  # that are compared at once
 MEMORY = 70  # bytes for each of those
 SEPARATOR = 0xFF  # behind each stretch: a byte that UTF-8 has nowhere
-_INSIDE = re.compile(rf"(?![{UNSPACED}])\w(?=(?![{UNSPACED}])\w)")  # a character that the next one goes on a word of
+_INSIDE = re.compile(rf"(?![{UNSPACED}])\w(?=(?![{UNSPACED}])\w)")  # a character that the next one continues a word of
 _SPACES = 100  # characters before a place that are looked at
 _BORDER = re.compile(r"\n\s*\n")  # of paragraphs
 
@@ -112,7 +112,7 @@ def repeated_passages(
     `texts` may read a text each time that it is asked for a number. `chosen` are the `fingerprints` of all, where they
     were made before. Places are of whole words and without the space before them: what is left of a text when one is
     cut out has no halves of words, and none run together. Of a text that repeats itself within `length` bytes, such as
-    a line of dashes, a place is as long as that goes on. ValueError for a length below 2, and where more than
+    a line of dashes, a place is as long as that continues. ValueError for a length below 2, and where more than
     `most_bytes` would have to be compared.
     """
     if length < 2:
@@ -254,7 +254,7 @@ def as_code_points(text: NDArray[np.uint8], ranges: NDArray[np.int64]) -> NDArra
     border = np.append(begins, True)
     starts, ends = ranges[:, 0], ranges[:, 1]
     first = before[starts]
-    last = before[ends] - ~border[ends]  # a character that goes on behind the end is not in it
+    last = before[ends] - ~border[ends]  # a character that continues behind the end is not in it
     return np.stack((first, np.maximum(first, last)), axis=1)
 
 

@@ -1,6 +1,6 @@
 """Work in parts: each part is done by a pure function that writes a file or a folder, here, in processes, or by Ray.
 
-What a part makes appears whole or not at all, in a folder that survives a kill, so a run that goes on does only the
+What a part makes appears whole or not at all, in a folder that survives a kill, so a run that continues does only the
 parts that are missing, and what it ends with does not depend on who did which part when.
 """
 

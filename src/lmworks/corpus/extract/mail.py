@@ -49,7 +49,7 @@ def extract_mail(raw: bytes) -> Extracted:
         raise UnusableError("too many parts for so many lines")
     counts = Counter[str]()
     try:
-        # Not `policy.default`, which parses the headers of a part with a grammar, anew at each look.
+        # Not `policy.default`, which parses the headers of a part with a grammar, again at each look.
         message = message_from_bytes(raw, policy=policy.compat32)
         if not any(name.lower() in _HEADERS for name, _ in message.raw_items()):
             raise UnusableError("no mail: none of its headers")
@@ -141,7 +141,7 @@ def _text(part: Message, kind: str) -> Decoded | None:
 
 
 def join_flowed(text: str, delete_space: bool = False) -> str:
-    """The paragraphs of a text in `format=flowed` (RFC 3676): a line that ends with a space goes on in the next one.
+    """The paragraphs of a text in `format=flowed` (RFC 3676): a line that ends with a space continues in the next one.
 
     `delete_space` is the parameter DelSp: the space is no part of the text, for languages that write none. Lines of a
     quotation begin with one `>` for each level and a space.

@@ -31,14 +31,14 @@ WEIGHTS: Mapping[str, tuple[float, float]] = {
     "preformatted or quoted": (0.91, 0.82),  # or a cell of a table
     "in container": (1.00, 1.80),  # in the element that holds most of the prose
     "outside of its prose": (-2.44, -2.51),  # before the first long paragraph of that element, or after its last
-    "prose beside": (0.81, 1.55),  # share of the page's prose that stands in the same place
+    "prose next to": (0.81, 1.55),  # share of the page's prose that stands in the same place
     "prose before": (0.20, 0.38),  # neighbours: the length of the block before, less what is links
     "prose after": (0.52, 0.52),
     "all link": (-1.75, -1.72),  # some words that are all link: they point to another page
     "named close by": (-1.10, -1.37),  # boilerplate by the names of the element itself or of the two around it
     "asks the reader": (-1.79, -1.97),  # to subscribe, share, read on; or names rights and authors; English only
     "agreement": (1.12, 0.0),  # share of the words that another extractor keeps,
-    "agreement beside": (1.45, 0.0),  # and the same of what stands beside the block
+    "agreement next to": (1.45, 0.0),  # and the same of what stands next to the block
 }
 WITH_AGREEMENT = tuple(WEIGHTS)
 NAMES = WITH_AGREEMENT[:-2]
@@ -134,7 +134,7 @@ def decide(page: TextBlocks, table: Table, weights: NDArray[np.float64] | None =
     if not kept.any():
         kept = _without_prose(table, boilerplate)
     tables = np.where(captions, -1, tables_around(page))
-    # Headings, items, cells and code between kept blocks: a text goes on through what is no prose. They must stand in
+    # Headings, items, cells and code between kept blocks: a text continues through what is no prose. They must stand in
     # the element that holds the prose, outside of what is named as boilerplate, and not be links.
     parts = (tables >= 0) | [block.holder.tag in _PARTS for block in page.blocks]
     open_to = parts & ~boilerplate & ~captions & (table[:, _WITHIN] > 0) & (table[:, _LINKS] < _HALF)
@@ -183,7 +183,7 @@ def _with_headline(page: TextBlocks, kept: Kept) -> Kept:
 def agreement_of(page: TextBlocks, html: str) -> NDArray[np.float64]:
     """The share of each block's rows of four words that trafilatura keeps, which looks at the page by other rules.
 
-    And that share for all that stands beside the block, by its prose: a paragraph that trafilatura has missed stands
+    And that share for all that stands next to the block, by its prose: a paragraph that trafilatura has missed stands
     among others that it has kept.
     """
     import trafilatura

@@ -61,7 +61,7 @@ class BlockWriter:
         return "".join(self._parts)
 
     def _gap(self, inside: list[_Container]) -> str:
-        """An empty line, which goes on with the containers that both blocks are in; none before a further item."""
+        """An empty line, which continues with the containers that both blocks are in; none before a further item."""
         fresh = next((container for container in inside if not container.begun), None)
         if fresh is not None and fresh.tight:
             return "\n"

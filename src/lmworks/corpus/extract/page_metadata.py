@@ -30,7 +30,7 @@ _GENERATORS = re.compile(
     re.I,
 )
 _PARTS = ("chapter", "contents", "index", "next", "prev", "section", "up")  # links of HTML 4.01, section 6.12
-_ELSEWHERE = re.compile(r"[\w+.-]+:|[/?#]|\Z")  # beginnings of addresses that lead to no page beside this one
+_ELSEWHERE = re.compile(r"[\w+.-]+:|[/?#]|\Z")  # beginnings of addresses that lead to no page next to this one
 _IDENTIFIER = re.compile(r"\b[A-Za-z]\w*?(?:_\w+|::\w+|\(\)|[a-z][A-Z]\w*)")
 _BRAND = re.compile(r"(?:\w|[A-Z][a-z]+)[A-Z][a-z]+")  # YouTube, eBay
 _PAGES = ("article", "page", "posting", "report", "recipe")  # what the type of a JSON-LD node about a page ends in
@@ -40,7 +40,7 @@ def page_metadata(tree: Any) -> dict[str, str]:
     """`title`, `date` (ISO 8601), `language` (as in HTML's `lang`), `licence` (SPDX) where the page states them;
     `licence_address` for a licence that is none of SPDX's; and `kind`, which is `manual`, for one by its markup.
 
-    A manual's page says so by its generator or by links to other parts of one document, beside it; or it holds several
+    A manual's page says so by its generator or by links to other parts of one document, next to it; or it holds several
     pieces of code.
     """
     head = _head(tree)

@@ -106,7 +106,7 @@ def _fields(
 
 def moved_headings(document: Document, edits: Iterable[Edit]) -> Mapping[str, str]:
     """The metadata that tell where headings of docstrings are in the text that `edits` make of the document's; those
-    whose sign was taken out are left out. Nothing for documents that keep no headings beside the text, which they do
+    whose sign was taken out are left out. Nothing for documents that keep no headings next to the text, which they do
     since a line of a docstring may look like one."""
     if document.extractor != EXTRACTOR or HEADINGS not in document.metadata:
         return {}

@@ -132,7 +132,7 @@ def type_in_place(rule: str) -> str:
     """The word that is written where a span is redacted: `<EMAIL>` of the rule `pii.email`.
 
     It holds no digit and no sign that could be found in turn, and no find of personal data crosses its brackets: so a
-    text that was redacted is clean, whatever stood beside the finds.
+    text that was redacted is clean, whatever stood next to the finds.
     """
     return f"<{rule.rpartition('.')[2].upper()}>"
 

@@ -34,12 +34,12 @@ from lmworks.corpus.taggers.licence import LICENCE
 from lmworks.corpus.taggers.tag_document import tools_of
 
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
-TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, beside its edits and its ledger
+TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, next to its edits and its ledger
 
 
 @dataclass(frozen=True, slots=True)
 class CleanConfig:
-    """The policy for documents. Another threshold makes only this stage anew: all that it goes by was measured before.
+    """The policy for documents. Another threshold makes only this stage again: all that it goes by was measured before.
 
     policy     A file of steps; left out: the policy that comes with lmworks. A relative path starts at the folder of
                the recipe, or, for a command, at the current one.
@@ -188,7 +188,7 @@ def filter_part(part: FilterPart, folder: Path) -> None:
         with (folder / TEXTS).open("wb") as texts, (folder / EDITS).open("wb") as edits:
             for place, document in enumerate(part.shard):
                 if document.hash != table.hashes[place]:
-                    raise ValueError(f"{part.attributes[0]} are not those of {part.shard.path}: make both anew")
+                    raise ValueError(f"{part.attributes[0]} are not those of {part.shard.path}: rebuild both")
                 rows, left, changes = apply(document, place, table, part.policy, decisions)
                 sizes = [1, size_of(document.text)[1], *((0, 0) if left is None else (1, size_of(left.text)[1]))]
                 _added(counts, document.source, sizes)

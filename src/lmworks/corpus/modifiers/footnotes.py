@@ -200,7 +200,7 @@ def _within(notes: Sequence[Footnote], position: int) -> bool:
 
 
 def _removal(text: str, start: int, end: int) -> Edit:
-    """Cut a run of notes with the white space around it, so that a sentence which went on behind it goes on."""
+    """Cut a run of notes with the white space around it, so that a sentence which went on behind it continues."""
     while start and text[start - 1] in " \t\r\n":
         start -= 1
     gap = _GAP.match(text, end)

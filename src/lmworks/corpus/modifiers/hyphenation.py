@@ -3,7 +3,7 @@
 Whether a hyphen belongs to the word ("well-known") or to the line's end ("exam-ple") is decided by counts of words
 that stand unbroken in the document:
 
-1. a soft hyphen goes; a hyphen before a capital or beside a digit ("Anglo-Saxon", "1914-18") stays;
+1. a soft hyphen goes; a hyphen before a capital or next to a digit ("Anglo-Saxon", "1914-18") stays;
 2. of the word with the hyphen and the word without, the more frequent one is taken;
 3. where neither is known, a hyphen that stands for a part left out ("two- and threefold") ends no line, and is left
    as it is; another stays if there is one more in the word ("mother-in-law"), if other words begin with its first half

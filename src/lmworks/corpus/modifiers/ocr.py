@@ -137,7 +137,7 @@ def ocr_model(counts: Mapping[str, int], known: int = 2) -> OcrModel:
 def repair_ocr(text: str, others: OcrModel | None = None) -> list[Edit]:
     """Correct words that OCR misread. Rule: `ocr.word`.
 
-    `others`: the words of a corpus, beside the document's own frequent ones, which are enough in one of 5000 words and
+    `others`: the words of a corpus, next to the document's own frequent ones, which are enough in one of 5000 words and
     more.
     """
     corrected = ocr_corrections(text, others)

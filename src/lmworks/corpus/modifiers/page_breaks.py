@@ -66,7 +66,7 @@ def find_pages(text: str) -> list[tuple[int, int]]:
 
 
 def repair_pages(text: str) -> list[Edit]:
-    """Cut running heads and feet, page numbers, and page breaks; a paragraph goes on over a break.
+    """Cut running heads and feet, page numbers, and page breaks; a paragraph continues over a break.
 
     Rules: `page.head`, `page.foot`, `page.number`, and `page.break` for the form feed and the white space there.
     """

@@ -51,7 +51,7 @@ def ends_sentence(line: str) -> bool:
 
 
 def runs_on(before: str, after: str) -> bool:
-    """Whether a sentence surely goes on from one line to the next."""
+    """Whether a sentence surely continues from one line to the next."""
     return after.lstrip()[:1].islower() and not ends_sentence(before)
 
 

@@ -152,7 +152,7 @@ def _commit_of(comment: str) -> dict[str, str]:
 # ---------------------------------------------------------------------------------------------------------------------
 # Compressed streams
 
-# Beside files, the two that HTTP has bare: zlib (RFC 1950) and DEFLATE (RFC 1951), one stream each.
+# Next to files, the two that HTTP has bare: zlib (RFC 1950) and DEFLATE (RFC 1951), one stream each.
 _DECOMPRESSORS: Mapping[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
     "bzip2": bz2.BZ2Decompressor,

@@ -32,7 +32,7 @@ MEDIA_TYPES = {
     ".xhtml": "application/xhtml+xml",
 }
 
-# Of files that a source tree has beside its code, whatever stands behind a dot in them.
+# Of files that a source tree has next to its code, whatever stands behind a dot in them.
 _NAMES_OF_TEXTS = frozenset(
     {"authors", "changelog", "changes", "contributing", "contributors", "copying", "copyright", "credits", "history"}
     | {"install", "licence", "license", "maintainers", "news", "notice", "patents", "readme", "thanks", "todo"}

@@ -2,7 +2,7 @@
 
 Tables of JSON Lines and Parquet are cut where they lie. Any other container that is large is read once, in a sandbox,
 and its records are put into pieces, which others turn into documents meanwhile; reading takes a hundredth of the time
-that the extraction of pages takes. A run that goes on reads over what is done.
+that the extraction of pages takes. A run that continues reads over what is done.
 """
 
 import io
@@ -26,7 +26,7 @@ from lmworks.corpus.sources.remote_objects import size_of as size_of_file
 from lmworks.records import RejectedRecord
 
 _RECORD_WORK = 4  # of a byte that an extractor has to look at, against one of a table, which is text already
-_ITEM_BYTES = 200  # that a record counts beside its content
+_ITEM_BYTES = 200  # that a record counts next to its content
 _LINE = 1 << 20  # bytes of a line that are read at once
 
 
@@ -193,7 +193,7 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tupl
 
 
 def _of_groups(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
-    """Ranges of row groups; what the file has beside them counts as of the last."""
+    """Ranges of row groups; what the file has next to them counts as of the last."""
     from lmworks.corpus.read.table_rows import row_groups
 
     groups = row_groups(stream, cut.config.columns)

@@ -22,7 +22,7 @@ from lmworks.corpus.read.config import SandboxConfig
 
 A = TypeVar("A")
 R = TypeVar("R")
-Mark = Callable[[int], None]  # tells where a stream is, and begins the seconds anew
+Mark = Callable[[int], None]  # tells where a stream is, and begins the seconds again
 
 _MAPPED = Path("/proc/self/statm")  # of Linux: the first number is the pages that are mapped
 _NO_MEMORY = 77  # status of a process that ended for want of memory
@@ -35,7 +35,7 @@ def memory_is_bounded() -> bool:
 
 
 class Sandbox(AbstractContextManager["Sandbox"]):
-    """Calls functions in one other process, which is started anew after each that did not come back.
+    """Calls functions in one other process, which is restarted after each that did not come back.
 
     The process is started at the first call. Use it as a context manager, or `close` it.
 

@@ -1,7 +1,7 @@
 """Crawls in WARC files (ISO 28500:2017; versions 1.0 and 1.1), plain or compressed, by FastWARC.
 
 FastWARC ends without a word where a file is cut off, and for good at the first damage. So what a record holds is
-compared with its declared length, and behind damage reading goes on where the next record seems to begin.
+compared with its declared length, and behind damage reading continues where the next record seems to begin.
 
 A crawler may have undone the coding of a page and left the header as the server sent it. So a body that does not begin
 as its header says is taken as it is, while one that begins so and then breaks is rejected; and the length in that

@@ -1,5 +1,5 @@
 """The funnel of a filtering as tables and sections of a report: what is left after each step, by source,
-language and kind, what rules took, and where documents lie beside the thresholds."""
+language and kind, what rules took, and where documents lie next to the thresholds."""
 
 from collections.abc import Callable
 

@@ -59,7 +59,7 @@ class Explanation:
     went        Documents that were dropped in the place of this one.
     excerpts    Of cuts, by step and rule.
     missing     Why texts and values are not there: what the ledger was made from may be gone.
-    unreadable  What lies beside that and is no artefact.
+    unreadable  What lies next to that and is no artefact.
     """
 
     entries: tuple[Entry, ...]
@@ -84,7 +84,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[Explanation], list[RejectedRecord]]:
     """The explanations of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after
     the cleaning, from the folder that data.clean made, and the rejected records of that name. What the folder was made
-    from is looked for in its workspace, beside it, and in `made_from`: artefacts, folders of them, or workspaces.
+    from is looked for in its workspace, next to it, and in `made_from`: artefacts, folders of them, or workspaces.
 
     LookupError where nothing is meant, which names the next uris, and where several are.
     """
@@ -134,13 +134,13 @@ def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[
 
 
 def _inputs(folder: Path, artefacts: Mapping[str, Path]) -> tuple[dict[str, Path], str]:
-    """The artefacts that this one was made from, found in its workspace or beside it, or why it is not."""
+    """The artefacts that this one was made from, found in its workspace or next to it, or why it is not."""
     if not (folder / MANIFEST).is_file():
         return {}, "the folder has no manifest, so what it was made from is not known"
     parents = read_manifest(folder).parents
     if lost := [name for name, digest in parents.items() if digest not in artefacts]:
         return {}, (
-            f"{lost[0]}, which it was made from, is neither in its workspace nor beside it: say where it is (--from)"
+            f"{lost[0]}, which it was made from, is neither in its workspace nor next to it: say where it is (--from)"
         )
     return {name: artefacts[digest] for name, digest in parents.items()}, ""
 

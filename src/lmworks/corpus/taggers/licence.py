@@ -33,7 +33,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9.]+")
 
 def licence(text: Text) -> Attributes:
     """Several statements hold at once (AND), unless they are one choice: "under either the MIT licence or Apache-2.0".
-    An SPDX tag says what the file is under; beside it only the words of a licence itself count. The score of a span is
+    An SPDX tag says what the file is under; next to it only the words of a licence itself count. The score of a span is
     how sure its kind is."""
     # Of statements that overlap the surest stays, and of those as sure the one that begins first.
     found = without_overlaps(statements(text.text), lambda each: (-SCORES[each.kind], each.start, -each.end))

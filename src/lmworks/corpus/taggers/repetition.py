@@ -5,7 +5,7 @@ datatrove's are; where most words are single characters, as in Chinese, n stands
 characters within the most frequent n-gram, spaces included, that occurs twice at least; of several the first; what two
 occurrences share counts once, as in the paper (datatrove counts it twice, puts one space between any two tokens, and
 takes an n-gram that occurs once). For n of 5 to 10 the greedy measure of datatrove: from left to right, an n-gram that
-was seen before counts the characters of its tokens, and the look goes on behind it, else at the next token.
+was seen before counts the characters of its tokens, and the look continues behind it, else at the next token.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The stage `data.annotate`: what is known of each document, beside the documents."""
+"""The stage `data.annotate`: what is known of each document, next to the documents."""
 
 import json
 import secrets
@@ -145,7 +145,7 @@ def _section(tables: CorpusAttributes) -> Section:
 
 
 def _spans(table: AttributeTable) -> Counter[str]:
-    """Places of each rule in texts; those beside them by their field alone, since keys of metadata are many."""
+    """Places of each rule in texts; those next to them by their field alone, since keys of metadata are many."""
     counts: Counter[str] = Counter()
     for rule, count in table.spans.rules().items():
         field = field_of(rule)

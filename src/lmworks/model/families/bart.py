@@ -14,7 +14,7 @@ def _both(argument: str, name: str, get: Callable[[ModelConfig], int]) -> Settin
     def read(document: Document) -> int:
         encoder, decoder = document[f"encoder_{name}"], document[f"decoder_{name}"]
         if encoder != decoder:
-            raise UnsupportedModel(f"decoder_{name} = {decoder} beside encoder_{name} = {encoder} is not supported")
+            raise UnsupportedModel(f"decoder_{name} = {decoder} next to encoder_{name} = {encoder} is not supported")
         return encoder
 
     return Setting(argument, read, lambda c: dict.fromkeys((f"encoder_{name}", f"decoder_{name}"), get(c)))

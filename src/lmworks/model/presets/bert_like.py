@@ -45,7 +45,7 @@ def roberta(
 ) -> ModelConfig:  # fmt: skip
     """RoBERTa (Liu et al. 2019, section 4): BERT without segments, its positions from row `offset` of their table on.
 
-    New was the training alone: ten times the data, longer, in larger batches, with masks drawn anew each time, bytes
+    New was the training alone: ten times the data, longer, in larger batches, with masks redrawn each time, bytes
     instead of characters in the vocabulary, and no next-sentence prediction.
     """
     config = bert(vocabulary, width, layers, heads, hidden, context_length, token_types, activation, norm_eps, head)

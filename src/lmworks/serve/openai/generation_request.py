@@ -97,7 +97,7 @@ def generation_request(
     if offered is None:
         return GenerationRequest((), answer)
     if answer is not None and not isinstance(answer, JsonSchema):
-        message = "structured_outputs with tools takes json alone: other texts cannot be told apart from a call"
+        message = "structured_outputs with tools takes json alone: other texts cannot be distinguished from a call"
         raise ApiError(400, message, "structured_outputs", "unsupported_parameter")
     form = service.language(body.model).checkpoint.chat.tool_form
     return GenerationRequest(offered.tools, _calls_constraint(offered, form, answer))

@@ -41,7 +41,7 @@ STOPS = 32  # OpenAI takes 4; harnesses for evaluation send more
 UNSUPPORTED = {
     "audio": "the models answer with text",
     "background": "an answer is waited for, or streamed",
-    "conversation": "name it in metadata.conversation, or go on from previous_response_id",
+    "conversation": "name it in metadata.conversation, or continue from previous_response_id",
     "function_call": "this is the old name of tool_choice",
     "functions": "this is the old name of tools",
     "include": 'of what can be included there is "message.output_text.logprobs"',
@@ -96,7 +96,7 @@ class ChatMessage(Strict):
     audio: None = None
     function_call: None = None
     annotations: Nothing | None = None
-    parsed: Any = Field(default=None, description="without effect: the official client puts it beside `content`")
+    parsed: Any = Field(default=None, description="without effect: the official client puts it next to `content`")
 
     @field_validator("content")
     @classmethod
@@ -131,7 +131,7 @@ class StreamOptions(Strict):
 
 
 class Metadata(Strict):
-    """Fields of the log beside a request: its conversation, the interaction before it, and the unit of experiments."""
+    """Fields of the log next to a request: its conversation, the interaction before it, and the unit of experiments."""
 
     conversation: Name | None = None
     parent: Name | None = None

@@ -137,7 +137,7 @@ def _arguments(text: str) -> str:
 ArgumentsText = Annotated[Text, AfterValidator(_arguments)]
 
 
-ParsedArguments = Annotated[Any, Field(description="without effect: the official client puts it beside `arguments`")]
+ParsedArguments = Annotated[Any, Field(description="without effect: the official client puts it next to `arguments`")]
 
 
 class FunctionDefinition(Strict):

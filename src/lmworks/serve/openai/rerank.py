@@ -166,7 +166,7 @@ async def _scores(
         return chances.tolist(), _read(tokens, "relevance" if model.kind == "reranker" else "entailment")
     if model.kind == "language":
         worker = service.language(name)
-        each = list(dict.fromkeys((*first, *second)))  # one text beside a thousand is read once
+        each = list(dict.fromkeys((*first, *second)))  # one text next to a thousand is read once
         encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.required_tokenizer.encode_batch, each)
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]

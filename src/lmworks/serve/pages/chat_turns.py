@@ -152,7 +152,7 @@ def _decided(folder: Path) -> tuple[str, float, Certainty]:
 
 
 def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
-    """Span, uri and recorded text of what is shown beside an answer: its citations, or what was nearest."""
+    """Span, uri and recorded text of what is shown next to an answer: its citations, or what was nearest."""
     if interaction.abstained:
         nearest = nearest_passages(interaction.retrieved, interaction.verdicts)
         return [(one.span, one.uri, one.text) for one in nearest]

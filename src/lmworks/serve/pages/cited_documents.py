@@ -16,7 +16,7 @@ async def cited_documents(service: Service, hashes: Collection[str]) -> dict[str
         for document in hashes:
             try:
                 found[document] = index.document(document)
-            except KeyError:  # built anew without it since
+            except KeyError:  # built again without it since
                 continue
         return found
 

@@ -23,7 +23,7 @@ from lmworks.serve.service import Service
 PAGE = 50  # documents on a page
 PASSAGES_ON_A_PAGE = 10
 LONGEST_QUERY = 1000
-OUTLINE = 400  # headings shown beside a document
+OUTLINE = 400  # headings shown next to a document
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def router(service: Service) -> APIRouter:
     reading: dict[str, asyncio.Task[None]] = {}
 
     async def current(course: Course) -> Readout | None:
-        """The newest read-out, read anew in the background where it is old: a million rows hold no page up."""
+        """The newest read-out, read again in the background where it is old: a million rows hold no page up."""
         name, found = course.experiment.name, last.get(course.experiment.name)
 
         async def read() -> None:

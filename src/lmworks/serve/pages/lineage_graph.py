@@ -238,7 +238,7 @@ def stage_items(stages: Sequence[StageFacts]) -> list[Item]:
 def answer_items(interaction: Interaction, stages: Sequence[StageFacts], older: Sequence[StageFacts]) -> list[Item]:
     """The items behind an answer, with the hashes that its lineage names, and the answer itself.
 
-    A stage that was built anew since is shown as it was then, where the workspace still holds it.
+    A stage that was built again since is shown as it was then, where the workspace still holds it.
     """
     known = {stage.manifest.content_hash: stage for stage in (*older, *stages)}
     current = {stage.manifest.content_hash for stage in stages}

@@ -26,7 +26,7 @@ EXAMPLES = (
     ("-error:yes", "a leading minus negates what follows"),
 )
 
-Place = tuple[float, str]  # time and id of a row: where a page of the log goes on
+Place = tuple[float, str]  # time and id of a row: where a page of the log continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def router(service: Service) -> APIRouter:
         status = 200
         try:
             shown = await service.read_log(read)
-        except ValueError as error:  # the filter's language: shown beside the box, with what was typed
+        except ValueError as error:  # the filter's language: shown next to the box, with what was typed
             status, shown = 400, LogView((), filter, str(error), None, "", "")
         newest = place_text((shown.rows[0].time, shown.rows[0].id)) if shown.rows else place_text((0.0, "0"))
         return page_templates.page(

@@ -90,7 +90,7 @@ def versions() -> tuple[tuple[str, str], ...]:
 
 
 def log_size(location: str | Path) -> int | None:
-    """Bytes of the log's file and of what SQLite keeps beside it; None for a log in a database server."""
+    """Bytes of the log's file and of what SQLite keeps next to it; None for a log in a database server."""
     if is_postgres(location):
         return None
     path = Path(location)

@@ -153,11 +153,11 @@ def _legible(character: str) -> str:
 
 
 def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:
-    """The number of tokens that are left beside those `before`; ValueError where that is less than the alphabet."""
+    """The number of tokens that are left next to those `before`; ValueError where that is less than the alphabet."""
     room = vocabulary_size - len(before)
     if room < len(spelling.alphabet):
         raise ValueError(
             f"vocabulary_size is {vocabulary_size:,}, but {len(spelling.alphabet):,} characters are to have tokens of "
-            f"their own, beside {len(before):,} others: raise it, or lower coverage"
+            f"their own, next to {len(before):,} others: raise it, or lower coverage"
         )
     return room

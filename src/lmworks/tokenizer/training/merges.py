@@ -156,8 +156,8 @@ def reference_merges(
     """The left and the right token of each merge, and how often they were neighbours, the best first.
 
     `words` are symbols below `alphabet`, and how often each occurs. The most frequent pair of neighbours becomes a
-    token, with the next id; of equally frequent pairs the one with the smallest ids. So it goes on, while a pair occurs
-    `least` times. `allowed` refuses tokens by what they spell.
+    token, with the next id; of equally frequent pairs the one with the smallest ids. So it continues, while a pair
+    occurs `least` times. `allowed` refuses tokens by what they spell.
     """
     texts = [(list(symbols), count) for symbols, count in words]
     spelling: list[tuple[int, ...]] = [(symbol,) for symbol in range(alphabet)]

@@ -1,8 +1,8 @@
 """Counting the words of texts that stream by: on all cores, in memory that follows the different words, or on disk.
 
-A text is seen once and kept nowhere. What is kept is a table of its different words, of which a language has few beside
-the words of its texts. Where even that grows beyond a limit, it is written to disk in parts, and added up part by part
-at the end.
+A text is seen once and kept nowhere. What is kept is a table of its different words, of which a language has few next
+to the words of its texts. Where even that grows beyond a limit, it is written to disk in parts, and added up part by
+part at the end.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Training WordPiece (Schuster & Nakajima 2012; Devlin et al. 2019): learnt by merging, used without the merges.
 
 Merging decides what is in the vocabulary, but not how words are cut with it: BERT's tokenizer takes the longest piece
-that begins the word, then the longest that goes on from there, written with ## in front.
+that begins the word, then the longest that continues from there, written with ## in front.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The losses of a mixture's routers, beside those of any objective: experts in balance, and small logits."""
+"""The losses of a mixture's routers, next to those of any objective: experts in balance, and small logits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -90,7 +90,7 @@ class SentencePermutation:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRotation:
-    """The text begins at any of its tokens, as likely as at another, and goes on at its beginning."""
+    """The text begins at any of its tokens, as likely as at another, and continues at its beginning."""
 
     def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
         return np.roll(ids, -int(generator.integers(len(ids))))

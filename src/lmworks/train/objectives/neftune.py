@@ -25,7 +25,7 @@ class NoisyBatch(Batch):
 def embedding_noise(batch: NoisyBatch, width: int, alpha: float) -> Tensor:
     """Uniform within ±alpha / √(L · width), (batch, length, width) float32, 0 at padding.
 
-    L is the length of each document's part of a row. What is drawn belongs to the document, whatever stands beside it.
+    L is the length of each document's part of a row. What is drawn belongs to the document, whatever stands next to it.
     """
     noise = np.zeros((*batch.ids.shape, width), np.float32)
     for row, (visit, source) in enumerate(zip(batch.visits.tolist(), batch.sources.tolist(), strict=True)):

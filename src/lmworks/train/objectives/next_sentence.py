@@ -121,7 +121,7 @@ class NextSentence(OnHiddenStates[TextPairs]):
     def hidden(self, model: Transformer, examples: TextPairs) -> Tensor:
         """ValueError for a model without two token types, or with a context shorter than the pairs."""
         if model.config.embedding.token_types < 2:
-            raise ValueError("A and B are told apart by token types: the model needs two of them")
+            raise ValueError("A and B are distinguished by token types: the model needs two of them")
         types = examples.token_types
         return encode(model, examples.ids, examples.positions, examples.documents, token_types=types)
 

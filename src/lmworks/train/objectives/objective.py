@@ -17,7 +17,7 @@ TOGETHER = 4096  # padded tokens of a forward, where rows are sorted by their le
 
 
 class Objective(Protocol[Examples]):
-    """Two pure functions. The first runs beside the training, on the CPU; the second on the model's device.
+    """Two pure functions. The first runs next to the training, on the CPU; the second on the model's device.
 
     Examples are a dataclass of tensors (or None, or names → tensors) with one row for each sequence or group, so that a
     micro-batch is a slice of them.
@@ -40,7 +40,7 @@ class Objective(Protocol[Examples]):
         objective makes others of it.
 
         What is drawn at random depends on the seed and on each row's own numbers (`Batch.sources`, `Batch.sequences`)
-        alone: not on the rows beside it."""
+        alone: not on the rows next to it."""
         return batch
 
     def counts(self, examples: Examples) -> Mapping[str, int]:

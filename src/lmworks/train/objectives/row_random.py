@@ -1,4 +1,4 @@
-"""Random numbers that belong to a row of a batch, whatever stands beside it."""
+"""Random numbers that belong to a row of a batch, whatever stands next to it."""
 
 import numpy as np
 from numpy.typing import NDArray

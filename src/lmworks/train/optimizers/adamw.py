@@ -19,7 +19,7 @@ class AdamW(torch.optim.AdamW):
         the weight's rounding. False, and nothing changed, where there is no kernel for them, and `step` is needed."""
         if weight.device.type != "cpu":
             return False  # before the step's number is fetched from there
-        # With torch's names, so that both go on from one another.
+        # With torch's names, so that both continue from one another.
         state = self.state.get(weight) or {
             "step": torch.zeros(()),
             "exp_avg": torch.zeros_like(weight),

@@ -22,7 +22,7 @@ BATCHED_VALUES = 2**17
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """U Vᵀ of each singular value decomposition U S Vᵀ, nearly: (count, rows, columns) → the same, in bfloat16.
 
-    What becomes of a matrix does not depend on those beside it, so that all divisions of a model learn alike.
+    What becomes of a matrix does not depend on those next to it, so that all divisions of a model learn alike.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]

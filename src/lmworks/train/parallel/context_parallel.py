@@ -2,7 +2,7 @@
 
 As in LLaMA 3 (Grattafiori et al. 2024, section 3.3.2): a row of n tokens is cut into 2 C pieces for C devices, of which
 device i takes the pieces i and 2 C - 1 - i, so that under a causal mask all have the same work. Attention gathers keys
-and values, which with grouped heads are small beside the queries, and in the backward their gradients are summed and
+and values, which with grouped heads are small next to the queries, and in the backward their gradients are summed and
 divided again. All else in a model concerns one token at a time, and needs no exchange.
 
 The gathering stands where the model keeps a cache: what attention hands over are the keys and values of this device's

@@ -3,7 +3,7 @@
 `run_stage` runs a stage. Where its config's `train.parallel` asks for several processes, it starts torchrun on this
 machine with as many workers (`rank_worker.py`), each of which runs the stage from the same task; the first one reports
 progress as lines on its standard output and leaves its answer in a file. When a worker dies, torchrun ends the others
-and records which, all are started anew, and the run resumes from its last checkpoint. The workers' standard input is a
+and records which, all are restarted, and the run resumes from its last checkpoint. The workers' standard input is a
 pipe from here: when it closes, because the user interrupts or this process is gone, they finish their step, save and
 end.
 
@@ -77,7 +77,7 @@ def _launch(task: Task, processes: int, progress: Report) -> StageResult:
             return answer.result
         if answer is not None:
             raise ChildProcessError(
-                "the processes of the training were stopped by a signal to one of them: the same command goes on "
+                "the processes of the training were stopped by a signal to one of them: the same command continues "
                 "from the last checkpoint"
             )
         failure = _describe_failure(task, processes, process.returncode)
@@ -98,7 +98,7 @@ def _describe_failure(task: Task, processes: int, status: int) -> str:
         name = signal.Signals(death.signal).name
         what = f"rank {death.rank} of the training's {processes} processes was ended by {name}{reason}"
     saved = sorted((Path(task.context["work"]) / "run" / "checkpoints").glob("step-*"))
-    return f"{what}. The run can go on from {f'its last checkpoint, {saved[-1]}' if saved else 'its beginning'}"
+    return f"{what}. The run can continue from {f'its last checkpoint, {saved[-1]}' if saved else 'its beginning'}"
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from lmworks.train.planning.plan import Speed
 _STEP_SECONDS = 1.0  # a step that would take longer is measured on fewer tokens
 _SECONDS = 0.3  # of each measurement
 _LEAST_PASSES = 2
-_ROUNDS, _MOST_ROUNDS = 3, 12  # more than the first where something else runs beside it
+_ROUNDS, _MOST_ROUNDS = 3, 12  # more than the first where something else runs next to it
 _LEAST_TOKENS = 64
 _BEATEN = 0.7  # of the time that was measured: clocks vary by less
 
@@ -88,7 +88,7 @@ def calibrate(
 ) -> Calibration:
     """Measured on this machine, or what was measured for the same shape before and kept in `$LMWORKS_HOME/calibrations`
     (default: `~/.cache/lmworks/calibrations`). Takes about five seconds; what was kept is tried for a moment, and
-    measured anew where this machine is much faster now: something ran beside it then.
+    measured again where this machine is much faster now: something ran next to it then.
 
     `sequences` × `length` (default: what the model was made for) is the micro-batch; where a step of that would be
     long, fewer tokens are measured, and `Calibration` says how many. What another program disturbed so much that
@@ -198,7 +198,7 @@ def measure(
 
 
 def is_beaten(kept: Calibration, config: ModelConfig, dtype: Dtype, device: str) -> bool:
-    """Whether one block now takes so much less time that something must have run beside the kept measurement."""
+    """Whether one block now takes so much less time that something must have run next to the kept measurement."""
     model = _shallow(config, 1, getattr(torch, dtype), device)
     ids = torch.randint(config.embedding.vocabulary, (kept.sequences, kept.length), device=device)
     seconds = Passes(device, no_report).fastest(lambda: _step(model, ids), _SECONDS / 2)

@@ -69,8 +69,8 @@ def expected_memory(
 def adapter_memory(
     config: configs.ModelConfig, layout: Layout, weights: float, trained: int, numbers: Numbers, norms: Norms
 ) -> dict[str, float]:
-    """Bytes by part of one device that trains an adapter of so many parameters beside frozen `weights`. Activations are
-    those of full training, of which less is kept where nothing before a layer is trained."""
+    """Bytes by part of one device that trains an adapter of so many parameters next to frozen `weights`. Activations
+    are those of full training, of which less is kept where nothing before a layer is trained."""
     whole, logits = expected_memory(config, layout, numbers, norms=norms), layout.tokens_per_device
     parts = {name: size for name, size in whole.parts.items() if name.startswith(("activations", "working"))}
     return parts | {

@@ -212,7 +212,7 @@ def _reasons(
         f"a multiple of {_unit(d.width)}; {per_layer:.0f} for each layer, {preferred_aspect(parameters):.0f} preferred"
     )
     return (
-        ("parameters", f"{count:,}", f"{count / parameters - 1:+.1%} beside what is wanted: shapes come in steps"),
+        ("parameters", f"{count:,}", f"{count / parameters - 1:+.1%} next to what is wanted: shapes come in steps"),
         ("width", f"{d.width:,}", aspect),
         ("layers", f"{d.layers:,}", "what the parameters allow at this width"),
         ("heads", f"{d.heads:,} of {d.width // d.heads}", "128 wide, or 64 in a width below 1,024"),

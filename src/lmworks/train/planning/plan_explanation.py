@@ -70,7 +70,7 @@ def _doubt_lines(plan: Plan) -> list[Line]:
 
 
 def law_lines(plan: Plan) -> list[Line]:
-    """The advice of each published law for the same operations, and of one's own where that decides."""
+    """The advice of each published law for the same operations, and custom where that decides."""
     lines = []
     for name, published in (LAWS | {plan.request.law: find_law(plan.request.law)}).items():
         advice = published.law.allocate(plan.allocation.flops)

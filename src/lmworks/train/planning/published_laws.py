@@ -42,7 +42,7 @@ LAWS: dict[str, PublishedLaw] = {
     "besiroglu": PublishedLaw(
         ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658),
         "Besiroglu et al. 2024, table 1",
-        "approach 3 fitted anew to points read off a figure of Hoffmann et al.; agrees with approaches 1 and 2",
+        "approach 3 fitted again to points read off a figure of Hoffmann et al.; agrees with approaches 1 and 2",
     ),
     "chinchilla-1": PublishedLaw(
         PowerLaw(coefficient=0.0883, exponent=0.50),  # through the row of 67B

@@ -240,7 +240,7 @@ def fit_law(
     published fit (Besiroglu et al. 2024, section 4). Intervals resample the runs, as the paper's.
 
     ValueError for fewer than six runs, numbers that are not above 0, losses that do not fall with N and D, and runs
-    that vary one of N, D and D / N only, from which the two terms cannot be told apart.
+    that vary one of N, D and D / N only, from which the two terms cannot be distinguished.
     """
     from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
 
@@ -333,5 +333,5 @@ def _check_design(n: Array, d: Array) -> None:
         if factor < 1.5:
             raise ValueError(
                 f"the runs vary the {name} by a factor of {factor:.2f} only: from these the terms of parameters and "
-                "tokens cannot be told apart; train several sizes on several numbers of tokens each"
+                "tokens cannot be distinguished; train several sizes on several numbers of tokens each"
             )

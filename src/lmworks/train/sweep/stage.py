@@ -154,7 +154,7 @@ class _Progress:
         if self.kept is None:
             self.kept = round(before + batch * kept)
         here = round(before + batch * done)
-        if done > kept:  # also where that is less than one of all: a note beside nothing done would stay to be read
+        if done > kept:  # also where that is less than one of all: a note next to nothing done would stay to be read
             here = max(here, self.kept + 1)
         prefix = f"run {number + 1} of {len(self.parts)}"
         self.report(here, round(sum(self.parts)), self.unit, self.kept, f"{prefix} · {note}" if note else prefix)

@@ -146,7 +146,7 @@ _LONGEST_NAME = 64  # RFC 5321, section 4.5.3.1.1
 _WINDOW = 600  # at least eight labels of 63 characters, and a top-level domain
 
 _LABEL = r"[^\W_][\w-]{0,62}+"
-# A top-level domain that begins with a capital and goes on without is the next sentence: `a@b.com.This`.
+# A top-level domain that begins with a capital and continues without is the next sentence: `a@b.com.This`.
 _TOP = r"(?:xn--[a-z0-9-]{2,59}|[a-z]{2,24}|[A-Z]{2,24}|[^\W\d_A-Za-z]{2,24})(?!\w|-\w)"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_TOP}")
 _DOT = r"(?:\.| ?[(\[{] ?(?i:dot) ?[)\]}] ?)"

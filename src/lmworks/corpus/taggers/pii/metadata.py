@@ -1,4 +1,4 @@
-"""Personal data beside the text of a document: in its title, in its metadata with their names, and in its uri.
+"""Personal data next to the text of a document: in its title, in its metadata with their names, and in its uri.
 
 Their spans have rules such as `title:pii.email`, `metadata.author:pii.phone` (in the value of `author`),
 `metadata_name.author:pii.email` (in the name itself) and `uri:pii.email`; their places are those in that string, as it
@@ -40,7 +40,7 @@ _RULE = re.compile(rf"(title|uri|(?:metadata|metadata_name)\..*):({'|'.join(map(
 
 
 def metadata_spans(document: Document) -> list[TaggedSpan]:
-    """Find personal data beside the text. A declared language counts as metadata, since it may hold anything."""
+    """Find personal data next to the text. A declared language counts as metadata, since it may hold anything."""
     own = frozenset() if document.extractor == _TABLE else _OWN
     values = {DECLARED: document.language or "", **document.metadata}
     found = [("title", _finds(document.title)), ("uri", _finds(document.uri))]

@@ -3,7 +3,7 @@
 Two scans look for signs that something could be there, and only around them is looked closer: a sign is a character
 that is rare in prose and that every find of some family holds, such as the `@` of an address or the first digit of a
 run. So a text without candidates costs two scans. Of finds that overlap one stays: a key, or one that scores one
-half or more, then the one whose rule is earlier in `ORDER`, then the first, then the longer. What stood beside a find
+half or more, then the one whose rule is earlier in `ORDER`, then the first, then the longer. What stood next to a find
 may be found once it is gone, so the text is read again with the finds blanked out until nothing is found: a text is
 clean after one redaction. A text made so that this would go on and on is marked as a whole.
 """

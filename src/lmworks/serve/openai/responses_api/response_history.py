@@ -210,7 +210,7 @@ def _logged_answer(interaction: Interaction) -> Message:
 
 
 def _unreadable(identifier: str) -> ApiError:
-    message = f"{identifier} ended inside a call, or has one that cannot be read: there is nothing to go on from"
+    message = f"{identifier} ended inside a call, or has one that cannot be read: there is nothing to continue from"
     return _invalid(400, message, "previous_response_not_finished")
 
 

@@ -166,7 +166,7 @@ class ContentPart(Strict):
     text: Text
     annotations: Nothing | None = None
     logprobs: Annotated[list[dict[str, Any]], Field(max_length=TOKENS)] | None = None
-    parsed: Any = Field(default=None, description="the official client puts it beside `text`")
+    parsed: Any = Field(default=None, description="the official client puts it next to `text`")
 
 
 _Part = Annotated[ContentPart, BeforeValidator(no_image)]

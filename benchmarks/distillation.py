@@ -6,9 +6,9 @@
 FOLDER is a model of our own, the teacher. The texts are classic books and Python's enhancement proposals; a twentieth
 of them is held out, and neither trains nor calibrates.
 
-student  new models of a third of the teacher's parameters, by the dial, trained in equal steps on the same batches from
-         the same first weights: on the text alone, and on the text and the teacher's distribution at equal weights.
-         Each pair is of one seed; the interval is Student's over the seeds' differences.
+student  new models of a third of the teacher's parameters, by derived settings, trained in equal steps on the same
+         batches from the same first weights: on the text alone, and on the text and the teacher's distribution at equal
+         weights. Each pair is of one seed; the interval is Student's over the seeds' differences.
 prune    heads and neurons, or layers, are taken out by what 64 pieces of 256 tokens show until a quarter of the
          parameters is gone; then the whole model teaches what is left. Tokens a second are of the engine, generating
          without guesses, in turns with the whole model: medians of the rounds' ratios.

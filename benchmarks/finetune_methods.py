@@ -70,8 +70,8 @@ def main() -> None:
     write_rows(options.out, options.rows, options.base)
     runs = {"base": options.base}
     for name, settings in TABLES[options.table].items():
-        dial = f"epochs={options.epochs}" if options.epochs else f"minutes={options.minutes}"
-        given = [f"base={options.base}", f"batch={BATCH}", f"length={LENGTH}", dial, *settings]
+        target = f"epochs={options.epochs}" if options.epochs else f"minutes={options.minutes}"
+        given = [f"base={options.base}", f"batch={BATCH}", f"length={LENGTH}", target, *settings]
         lmworks(options.out / name, "stage", "train.finetune", "--from", "tokens", "--from", "validation", given=given)
         runs[name] = name
     for name, model in runs.items():

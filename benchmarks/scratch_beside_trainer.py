@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/scratch_beside_trainer.py [--minutes 10] [--json FILE]
 
 Every second of the classic books and Python's enhancement proposals is made into a vocabulary of 4,096 tokens and token
-shards, as the recipe "scratch" does. Then lmworks' stage `train.pretrain` spends the minutes; its dial decides on the
+shards, as the recipe "scratch" does. Then lmworks' stage `train.pretrain` spends the minutes; its target decides on the
 model, the batch and the rate. Trainer gets as many seconds as that run took from its first step on, the same shape with
 the same first weights, the same rows in the same order, and the same batch, peak rate, warm-up, cosine, AdamW and
 clipping. Its best setting is taken of plain and compiled, in autocast to bfloat16, measured before its seconds begin;
@@ -37,7 +37,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.records import Scored
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train import CausalLanguageModel, validate
-from lmworks.train.dial import Derived
+from lmworks.train.derived_settings import Derived
 from lmworks.train.held_out import bytes_of_token
 from lmworks.train.run_log import LOG, read_log
 
@@ -61,7 +61,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
 
 
 def train_lmworks(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Into `folder`/lmworks; its steps and seconds, and what the dial gave in `folder`/derived.json."""
+    """Into `folder`/lmworks; its steps and seconds, and what the target gave in `folder`/derived.json."""
     command = ["stage", "train.pretrain", "--out", str(folder / "lmworks")]
     command += [part for name in ("tokens", "held_out", "vocabulary") for part in ("--from", str(folder / name))]
     settings = [

@@ -7,10 +7,10 @@ a vocabulary of 4,096 tokens, a model trained for the minutes, dialogues, an ind
 `lmworks ask` puts a question. A second build is killed with `kill -9` when it has logged a third and two thirds of its
 steps, and started again with the same command; it must end with the same bits.
 
-The dial measures the machine, and no measurement comes out twice the same. So the second build is given what the dial
-gave to the first one, in its work folder, where a build that goes on finds its own. It also begins with a copy of the
-stages that the pre-training does not shape, so that they are not made twice; what is compared are the pre-trained and
-the tuned model: the content hashes of the artefacts, and the weights, file by file.
+The target measures the machine, and no measurement comes out twice the same. So the second build is given what the
+target gave to the first one, in its work folder, where a build that goes on finds its own. It also begins with a copy
+of the stages that the pre-training does not shape, so that they are not made twice; what is compared are the
+pre-trained and the tuned model: the content hashes of the artefacts, and the weights, file by file.
 """
 
 import argparse
@@ -47,14 +47,14 @@ def arguments(texts: Path, workspace: Path, options: argparse.Namespace) -> list
 
 
 def undisturbed(command: list[str], workspace: Path, derived: Path) -> float:
-    """Builds, keeps what the dial gave, and tells how long it took in seconds."""
+    """Builds, keeps what the target gave, and tells how long it took in seconds."""
     began, log = time.perf_counter(), workspace.with_suffix(".log")
     builds.finish(builds.lmworks(command, log), log, workspace / "work", keep=derived)
     return time.perf_counter() - began
 
 
 def prepare_second(first: Path, second: Path, derived: Path) -> None:
-    """A workspace with the first one's stages but the models, and with the numbers of its dial."""
+    """A workspace with the first one's stages but the models, and with the numbers of its target."""
     key = builds.artefact(first, "pretrained").name
     shutil.copytree(first / "stages", second / "stages", ignore=shutil.ignore_patterns(*MODELS))
     work = second / "work" / "pretrained" / key

@@ -114,7 +114,7 @@ def test_a_terminal_shows_all_that_is_told_in_lines_that_fit(clock, width):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-@pytest.mark.parametrize(("kept", "note"), [(3, "goes on from [step 3]"), (0, "begins anew: [nothing] was saved")])
+@pytest.mark.parametrize(("kept", "note"), [(3, "continues from [step 3]"), (0, "restarts: [nothing] was saved")])
 def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal, kept, note):
     stream = StringIO()
     console = Console(file=stream, force_terminal=terminal, width=60, color_system=None)

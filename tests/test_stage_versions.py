@@ -33,7 +33,8 @@ MODULES = {
     "data.perplexity": "generate/perplexity generate/scoring",
     "embeddings.words": "embeddings/stage embeddings/corpus embeddings/word2vec embeddings/subwords",
     "embeddings.glove": "embeddings/stage embeddings/corpus embeddings/glove",
-    "train.pretrain": "train/train_stages train/dial train/loop train/gradient_accumulation train/objectives/causal",
+    "train.pretrain": "train/train_stages train/derived_settings train/loop train/gradient_accumulation "
+    "train/objectives/causal",
     "train.finetune": "train/train_stages train/loop train/gradient_accumulation train/objectives/causal",
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",

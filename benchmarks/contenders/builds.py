@@ -11,7 +11,7 @@ from typing import Any
 
 from lmworks.train.run_log import LOG, read_log
 
-DERIVED = "derived.json"  # what the dial of a pre-training gave, kept beside the run until it has ended
+DERIVED = "derived.json"  # what the target of a pre-training gave, kept beside the run until it has ended
 LOOK = 0.2  # seconds between two looks
 
 
@@ -24,7 +24,7 @@ def lmworks(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
 
 def finish(process: subprocess.Popen[bytes], log: Path, work: Path, keep: Path | None = None) -> None:
     """Wait for the end; SystemExit with the last lines of the log where that is a failure. `keep`: copy there what the
-    dial gives as soon as it stands anywhere below `work`, which is gone at the end."""
+    target gives as soon as it stands anywhere below `work`, which is gone at the end."""
     while process.poll() is None:
         if keep is not None and not keep.exists() and (found := next(work.glob(f"**/{DERIVED}"), None)):
             shutil.copyfile(found, keep)

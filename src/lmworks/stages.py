@@ -188,7 +188,7 @@ STAGES: dict[str, Stage] = {
         run="lmworks.train.train_stages:pretrain",
         config="lmworks.train.config:PretrainConfig",
         version=8,
-        purpose="train a new language model on token shards, from one dial: minutes, parameters or tokens",
+        purpose="train a new language model on token shards, from one target: minutes, parameters or tokens",
         inputs=(
             "token shards, which data.tokenize makes; those of the held-out part are validated on",
             _VOCABULARY,

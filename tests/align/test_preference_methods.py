@@ -9,16 +9,16 @@ import torch
 from torch.nn.functional import pad
 
 from generate.engine_cases import tiny_llama
-from lmworks.align.brakes import Brakes, RowLoader
 from lmworks.align.config import (
     DPOConfig,
     KTOConfig,
     OfflineConfig,
     ORPOConfig,
     RewardConfig,
-    RowBrakesConfig,
+    RowStoppingConfig,
     SimPOConfig,
 )
+from lmworks.align.early_stopping import EarlyStopping, RowLoader
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
@@ -135,7 +135,7 @@ def test_references_are_computed_by_all_processes():
 
 
 @pytest.mark.parametrize(("name", "action"), [("sigmoid", "lower"), ("kto", "stop")])
-def test_a_brake_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path):
+def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path):
     """At a rate that the model falls apart at, in KTO as nothing but what is not wanted counts; and it goes on as it
     was saved."""
     objective = KTO(KTOConfig(desirable=1e-3)) if name == "kto" else OBJECTIVES[name]
@@ -143,20 +143,22 @@ def test_a_brake_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path)
     shown = replace(shown, columns={**shown.columns, REFERENCE: reference_sums(checkpoint.model, shown)})
     kind = KTOLoader if name == "kto" else RowLoader
     loader = kind(GroupLoaderConfig(64, 4, steps=30), shown)
-    loader.brakes = Brakes(RowBrakesConfig(action=action))
+    loader.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
     run = Run(checkpoint, objective, loader, TrainConfig(AdamW(rate=0.1, decay=0.0), log=1), tmp_path)
     loader.policy = run.model
     train(run)
-    assert ("brakes.log_ratio_chosen" in run.stop) == (action == "stop")
+    assert ("early_stopping.log_ratio_chosen" in run.stop) == (action == "stop")
     lines = read_log(tmp_path / "log.jsonl")
     acted = next(line["step"] for line in lines if "log_ratio_chosen is" in line.get("text", ""))
     steps = {line["step"]: line for line in lines if line["kind"] == "step"}
     assert all(steps[number]["log_ratio_chosen"] < -0.5 for number in range(acted - 4, acted + 1))
     assert acted == 30 or action == "stop" or steps[acted + 1]["rate"] < 0.6 * steps[acted]["rate"]
     again = kind(GroupLoaderConfig(64, 4, steps=30), shown)
-    again.brakes = Brakes(RowBrakesConfig(action=action))
+    again.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
     again.restore(loader.state())
-    assert again.brakes.state() == loader.brakes.state() and max(again.brakes.passed.values()) > 0
+    assert (
+        again.early_stopping.state() == loader.early_stopping.state() and max(again.early_stopping.passed.values()) > 0
+    )
 
 
 FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}

@@ -26,7 +26,7 @@ BOTH, ONLINE = (OfflineConfig, OnlineConfig), (OnlineConfig,)
         (BOTH, {**FULL, "train": {"parallel": {"tensor": 2}}}, "data alone"),
         (BOTH, {**FULL, "train": TWO, "minutes": 1}, "set steps"),
         ((OfflineConfig,), {**FULL, "train": TWO, "batch": 1}, "raise batch"),
-        ((OfflineConfig,), {"algorithm": {"kind": "simpo"}, "brakes": {"action": "lower"}}, "leave them out"),
+        ((OfflineConfig,), {"algorithm": {"kind": "simpo"}, "early_stopping": {"action": "lower"}}, "leave them out"),
         (ONLINE, {"train": {"precision": "float16"}}, "bfloat16 or float32"),
         (ONLINE, {**FULL, "train": TWO, "prompts": 1}, "raise prompts"),
         (ONLINE, {**FULL, "train": TWO, **PAIRS}, "one process"),

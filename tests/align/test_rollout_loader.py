@@ -1,4 +1,4 @@
-"""Runs of reinforcement learning: fixed points, the gap to the sampler, brakes, invariances, resumption."""
+"""Runs of reinforcement learning: fixed points, the gap to the sampler, early_stopping, invariances, resumption."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
-from lmworks.align.online_config import POLICY_GRADIENTS, BrakesConfig, GRPOConfig, OnlineDPOConfig, PPOConfig
+from lmworks.align.online_config import POLICY_GRADIENTS, GRPOConfig, OnlineDPOConfig, PPOConfig, StoppingConfig
 from lmworks.align.policy_evaluation import validation_of_rollouts
 from lmworks.align.sampled_completions import Prompt
 from lmworks.align.stage_online import steps_within
@@ -122,31 +122,31 @@ def test_a_completion_that_fills_its_room_loses_reward_evenly(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("brakes", "name"),
+    ("early_stopping", "name"),
     [
-        (BrakesConfig(), "kl"),
-        (BrakesConfig(kl=None), "distinct_2"),
-        (BrakesConfig(kl=None, entropy=0.3, distinct_2=None), "entropy"),
+        (StoppingConfig(), "kl"),
+        (StoppingConfig(kl=None), "distinct_2"),
+        (StoppingConfig(kl=None, entropy=0.3, distinct_2=None), "entropy"),
     ],
 )
-def test_a_brake_ends_a_run_that_collapses_and_saves_it(brakes, name, tmp_path):
-    config = config_of(brakes=brakes, steps=30, train={"optimizer": AdamW(rate=3e-2, decay=0.0)})
+def test_early_stopping_ends_a_run_that_collapses_and_saves_it(early_stopping, name, tmp_path):
+    config = config_of(early_stopping=early_stopping, steps=30, train={"optimizer": AdamW(rate=3e-2, decay=0.0)})
     run = run_of(tmp_path, config)
     taken = train(run).step
     assert 0 < taken < 30 and run.checkpoints.steps()[-1] == taken == steps_of(tmp_path)[-1]["step"]
     assert any(name in line.get("text", "") for line in read_log(tmp_path / "log.jsonl"))
     again = run_of(tmp_path, config)
-    assert train(again).step == taken and f"brakes.{name}" in again.stop
+    assert train(again).step == taken and f"early_stopping.{name}" in again.stop
 
 
-def test_a_brake_lowers_the_rate_and_says_why(tmp_path):
+def test_early_stopping_lowers_the_rate_and_says_why(tmp_path):
     fades = iter(range(10**6))
 
     def reward(items, responses):  # a signal in the first batch alone
         return ascii_share(items, responses) if next(fades) < 1 else [0.5] * len(items)
 
-    brakes = BrakesConfig(no_signal_batches=2, action="lower", patience=1)
-    train(run_of(tmp_path, config_of(GRPOConfig(group_size=4), brakes=brakes, steps=6), reward))
+    early_stopping = StoppingConfig(no_signal_batches=2, action="lower", patience=1)
+    train(run_of(tmp_path, config_of(GRPOConfig(group_size=4), early_stopping=early_stopping, steps=6), reward))
     events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
     assert len(events) == 2 and "halved" in events[0] and "no signal" in events[0]
     free = [line["rate"] for line in steps_of(tmp_path)]
@@ -239,7 +239,9 @@ def test_held_out_prompts_are_answered_with_the_same_seeds_and_training_goes_on_
 
 def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
     algorithm = GRPOConfig("dapo", group_size=2, dynamic_sampling=False)
-    run = run_of(tmp_path, config_of(algorithm, max_completion_length=2, brakes=BrakesConfig(no_signal_batches=1)))
+    run = run_of(
+        tmp_path, config_of(algorithm, max_completion_length=2, early_stopping=StoppingConfig(no_signal_batches=1))
+    )
     engine = run.loader.policy.engine
 
     def generate(requests):
@@ -250,7 +252,7 @@ def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
         batch_of(run)
     run.loader.step = 1
     batch_of(run)
-    assert run.loader.metrics["frac_reward_zero_std"] == 1 and "no signal" in run.loader.brakes.stop
+    assert run.loader.metrics["frac_reward_zero_std"] == 1 and "no signal" in run.loader.early_stopping.stop
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

@@ -80,9 +80,9 @@ def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_f
     assert [line["step"] for line in lines if line["kind"] == "sample"] == [0, 0, 2, 2]
 
 
-def test_a_run_that_a_brake_stops_leaves_its_report_and_weights_and_makes_no_folder(folder, tiny_folder):
-    brakes = ("--set", "brakes.log_ratio_chosen=1", "--set", "brakes.patience=2")
-    asked = ("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, *brakes, "--out", "stopped")
+def test_a_run_that_early_stopping_stops_leaves_its_report_and_weights_and_makes_no_folder(folder, tiny_folder):
+    early_stopping = ("--set", "early_stopping.log_ratio_chosen=1", "--set", "early_stopping.patience=2")
+    asked = ("align", tiny_folder, "--data", "pairs.jsonl", *SETTINGS, *early_stopping, "--out", "stopped")
     said = refused(*asked, cwd=folder)
     assert "stopped after step 2: log_ratio_chosen is" in said and not (folder / "stopped").exists()
     kept = (folder / re.search(r"Report: (\S+)/report\.html", said)[1]).resolve()

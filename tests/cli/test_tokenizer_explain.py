@@ -30,7 +30,7 @@ def test_a_missing_trace_is_told(vocabulary, tmp_path):
     assert "not known" not in run("tokenizer", "explain", "lowest", "--tokenizer", str(vocabulary))
     (tmp_path / "tokenizer.json").write_bytes((vocabulary / "tokenizer.json").read_bytes())
     shown = " ".join(run("tokenizer", "explain", "lowest", "--tokenizer", str(tmp_path)).split())
-    assert "how often pairs were seen is not known: no merges.tsv lies beside this tokenizer" in shown
+    assert "how often pairs were seen is not known: no merges.tsv lies next to this tokenizer" in shown
 
 
 def test_a_damaged_trace_is_named_with_its_line(vocabulary, tmp_path):

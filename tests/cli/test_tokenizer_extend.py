@@ -78,7 +78,7 @@ def test_the_table_is_of_documents_that_nothing_was_chosen_from(texts, tiny_toke
         0.2,
     )
     assert "4 lines" in output and "tokens left" in output
-    assert "no weights beside the tokenizer" in output
+    assert "no weights next to the tokenizer" in output
     extended = Tokenizer.load(tmp_path / "out")
     assert extended.roles == tiny_tokenizer.roles and extended.vocabulary_size == 297
     assert len(extended.encode("Antikörper")) < len(tiny_tokenizer.encode("Antikörper"))

@@ -35,7 +35,7 @@ def test_writes_a_page_and_the_numbers(folder, tiny_tokenizer):
         "tokenizer", "report", folder, model, "--text", here / "*.txt", "--by-file", "--reference", "eng",
         "--embeddings", "--out", here / "page.html", "--json", here / "page.json",
     )  # fmt: skip
-    assert "model: 267 ids, of which" in output and "mine: no weights beside this tokenizer" in output
+    assert "model: 267 ids, of which" in output and "mine: no weights next to this tokenizer" in output
     page = (here / "page.html").read_text("utf-8")
     assert "Parity with eng" in page and "look under-trained" in page
     numbers = json.loads((here / "page.json").read_text("utf-8"))

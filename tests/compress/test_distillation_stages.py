@@ -38,8 +38,8 @@ def workspace(tmp_path_factory) -> Path:
     settings = ["held_out=0.2", 'end="none"']
     run("data.tokenize", folder / "tokens", inputs, settings)
     run("data.tokenize", folder / "held", inputs, [*settings, "part=held_out"])
-    dial = ["parameters=120000", "tokens=30000", "length=32", "train.precision=float32", "train.validate=50"]
-    run("train.pretrain", folder / "model", [folder / "tokens", folder / "held", folder / "vocabulary"], dial)
+    target = ["parameters=120000", "tokens=30000", "length=32", "train.precision=float32", "train.validate=50"]
+    run("train.pretrain", folder / "model", [folder / "tokens", folder / "held", folder / "vocabulary"], target)
     return folder
 
 

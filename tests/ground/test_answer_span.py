@@ -116,5 +116,5 @@ def test_a_calibration_of_other_features_or_of_a_model_that_is_not_named_is_refu
     with pytest.raises(ValueError, match="reader and a reranker"):
         load_answerer(finder.index.folder, tmp_path, {"embedder": "e"})
     write_json(tmp_path / CALIBRATION, replace(made, roles=("reader",)))
-    with pytest.raises(ValueError, match="build it anew"):
+    with pytest.raises(ValueError, match="rebuild it"):
         load_answerer(finder.index.folder, tmp_path, {"embedder": "e", "reader": "r", "reranker": "r"})

@@ -139,12 +139,12 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
     with pytest.raises(FileNotFoundError, match=r"retrieve\.index"):
         Index.open(tmp_path, encoder.fingerprint)
     (tmp_path / CATALOGUE).write_bytes(b"no database at all" * 100)
-    with pytest.raises(UnusableIndexError, match="build it anew"):
+    with pytest.raises(UnusableIndexError, match="rebuild it"):
         Index.open(tmp_path, encoder.fingerprint)
     folder = tmp_path / "old"
     with create(folder, encoder) as index:
         index.connection.execute("UPDATE meta SET value = '{\"size\": 3}' WHERE name = 'chunk'")
-    with pytest.raises(UnusableIndexError, match=r"another version.*build it anew"):
+    with pytest.raises(UnusableIndexError, match=r"another version.*rebuild it"):
         Index.open(folder, encoder.fingerprint)
     folder = tmp_path / "cut"
     with create(folder, encoder) as index:

@@ -198,7 +198,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, da
     else:
         built(tmp_path / "b", MATRIX[:51], document, "usearch").close()
         (tmp_path / "b" / GRAPH).replace(tmp_path / "a" / GRAPH)
-    with pytest.raises(StoreError, match="build the index anew"):
+    with pytest.raises(StoreError, match="rebuild the index"):
         Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint)
     Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint, with_store=False).close()
 
@@ -227,7 +227,7 @@ def test_pgvector_keeps_a_table_for_each_content(tmp_path: Path, document: Make,
         assert found(served, MATRIX[85], 80) != found(following, MATRIX[85], 90)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"DROP TABLE {tables[1]}".encode())
-    with pytest.raises(StoreError, match=f"{tables[1]}.*build the index anew"):
+    with pytest.raises(StoreError, match=f"{tables[1]}.*rebuild the index"):
         Index.open(tmp_path / "b", Lookup(MATRIX).fingerprint)
 
 

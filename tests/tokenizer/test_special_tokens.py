@@ -80,7 +80,7 @@ def test_nothing_in_a_guarded_range_is_meant(name, parts):
 def test_what_cannot_be_cut_is_refused():
     alone, hidden = byte_level(), byte_level()
     alone.backend.add_special_tokens([AddedToken("<x>", special=True, single_word=True)])
-    with pytest.raises(ValueError, match="only where no letter stands beside it"):
+    with pytest.raises(ValueError, match="only where no letter stands next to it"):
         SpecialTokens(alone)
     hidden.backend.normalizer = normalizers.Replace("<x> b", "c")
     hidden.backend.add_special_tokens([AddedToken("<x>", special=True, normalized=True)])

@@ -167,7 +167,7 @@ def test_a_better_head_takes_over_and_what_depends_on_it_is_made_again(
     card = read_json(workspace_copy / "models" / "reranker" / "card.json")
     assert card["held_out"]["held out"]["mrr"]["interval"][0] > 0.9
     first = head_of({"index": True, "calibration": False})
-    assert "Kept beside, not promoted: mrr less that of" in train(folder, "--promote", workspace_copy)
+    assert "Saved but not promoted: mrr less that of" in train(folder, "--promote", workspace_copy)
     assert read_manifest(unscored) == trained  # the same command goes on; another has no place there
     assert "exists already" in refused("train", "reranker", "--rows", "reranker.jsonl", "--out", "reranker", cwd=folder)
     assert head_of({"index": True, "calibration": True}) == first

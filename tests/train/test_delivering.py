@@ -71,7 +71,7 @@ def dying_at(number: int, function):
         (train_stages.shutil, "move", 2),
         (train_stages.shutil, "rmtree", 0),
         *slow((train_stages.shutil, "copyfile", 0)),
-        *slow((train_stages, "curve_section", 0), (train_stages, "dial_section", 0)),
+        *slow((train_stages, "curve_section", 0), (train_stages, "derived_section", 0)),
     ],
 )
 def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, expected, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.planning import measured_throughput
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG, read_log
-from lmworks.train.run_report import curve_section, dial_section
+from lmworks.train.run_report import curve_section, derived_section
 from lmworks.train.validation import validate
 from slow_cases import slow
 from token_cases import write_dataset
@@ -188,7 +188,7 @@ def test_an_average_is_what_the_report_tells_of(tmp_path):
 )
 def test_the_report_says_what_was_given(given, told):
     derived = train_stages.Derived(MODELS["gpt2"], 1, 1, 1.0, 1, ())
-    assert dial_section(derived, PretrainConfig(**given)).text == told
+    assert derived_section(derived, PretrainConfig(**given)).text == told
 
 
 def test_an_empty_beginning_is_refused():

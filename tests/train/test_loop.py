@@ -129,7 +129,7 @@ def test_a_run_that_was_not_saved_says_that_it_begins_anew(text_dataset, tmp_pat
     again.progress = lambda *report: told.append(report[-1])
     train(again)
     (event,) = (line for line in read_log(tmp_path / LOG) if line["kind"] == "event")
-    assert "begins anew" in event["text"] and event["step"] == 0 and told[0] == event["text"]
+    assert "restarts" in event["text"] and event["step"] == 0 and told[0] == event["text"]
     assert len(losses(tmp_path)) == 6
 
 

@@ -1,4 +1,4 @@
-"""Documents to a trained checkpoint, as a recipe runs it: the dial, the shards, the loop, the report."""
+"""Documents to a trained checkpoint, as a recipe runs it: the target, the shards, the loop, the report."""
 
 import json
 import random
@@ -18,7 +18,7 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.model.tokenizer_lookup import find_tokenizer
 from lmworks.records import Message
 from lmworks.train.config import PretrainConfig, TrainConfig
-from lmworks.train.dial import Derived, derive
+from lmworks.train.derived_settings import Derived, derive
 from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run_log import LOG, read_log
@@ -63,7 +63,7 @@ def test_a_checkpoint_that_has_learnt_is_made(workspace):
         row[0] for row in reasons
     }
     page = (workspace / "model" / "report.html").read_text()
-    assert page.count("<svg") == 1 and "nats per target over" in page and "the model goes on" in page
+    assert page.count("<svg") == 1 and "nats per target over" in page and "the model continues" in page
 
 
 def test_a_new_model_begins_by_its_fan_in(workspace):
@@ -257,7 +257,7 @@ def test_what_is_missing_is_named(workspace):
         run("train.pretrain", workspace / "x", [workspace / "tokens", workspace / "vocabulary"], [])
     with pytest.raises(ConfigError, match="leave one of them out"):
         run("train.pretrain", workspace / "x", [], ["minutes=2", "parameters=100000", "tokens=1000"])
-    with pytest.raises(ValueError, match="expected one checkpoint to go on from"):
+    with pytest.raises(ValueError, match="expected one checkpoint to continue from"):
         run("train.finetune", workspace / "x", [workspace / "tokens"], [])
 
 

@@ -106,7 +106,7 @@ class RewardConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class RowBrakesConfig:
+class RowStoppingConfig:
     """A limit that a policy must not pass for `patience` steps in a row; None: none.
 
     log_ratio_chosen  Lowest mean of ln π - ln π_ref of chosen or wanted completions, nats a token: the log's.
@@ -189,14 +189,15 @@ class OfflineConfig(AlignConfig):
     held_out   The share of the prompts that is kept from training, to measure on: at least 2 and at most 200 of them.
     epochs     How often each row is seen, instead of steps; left out: once, or so many rows as fit into the minutes.
     batch      Rows in a step; left out: 16, or fewer for the steps, which are to be 50 unless they are set.
-    brakes     What stops or slows a run of DPO or KTO that collapses; the others have no reference to measure it from.
+    early_stopping  What stops or slows a run of DPO or KTO that collapses; the others have no reference to measure
+    from.
     """
 
     algorithm: DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig = field(default_factory=DPOConfig)
     held_out: float = 0.1
     epochs: float | None = None
     batch: int | None = None
-    brakes: RowBrakesConfig = RowBrakesConfig()
+    early_stopping: RowStoppingConfig = RowStoppingConfig()
 
     def __post_init__(self) -> None:
         AlignConfig.__post_init__(self)
@@ -208,8 +209,8 @@ class OfflineConfig(AlignConfig):
             raise ValueError("KTO takes its baseline from the rows of a step: set batch to 2 or more")
         if self.batch is not None and self.batch < self.train.parallel.data:
             raise ValueError(f"each of {self.train.parallel.data} processes takes a row at least: raise batch")
-        if not isinstance(self.algorithm, DPOConfig | KTOConfig) and self.brakes != RowBrakesConfig():
-            raise ValueError("brakes measure from the reference that dpo and kto have: leave them out")
+        if not isinstance(self.algorithm, DPOConfig | KTOConfig) and self.early_stopping != RowStoppingConfig():
+            raise ValueError("early_stopping measures from the reference that dpo and kto have: leave them out")
         if isinstance(self.algorithm, RewardConfig) and self.suites:
             raise ValueError("a reward model answers no suite: leave suites out")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lmworks.align.config import KTOConfig, OfflineConfig, RewardConfig
 from lmworks.data.token_groups import TokenGroups
-from lmworks.train.dial import at_rate
+from lmworks.train.derived_settings import at_rate
 from lmworks.train.finetune_settings import TOGETHER, WARMUP, Reasons
 from lmworks.train.optimizer_config import AdamW, peak_rate
 from lmworks.train.parallel.ranks import device_of_rank

@@ -183,7 +183,7 @@ class OnlineDPOConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class BrakesConfig:
+class StoppingConfig:
     """Limits that a policy must not pass for `patience` batches of rollouts in a row; None: none.
 
     kl          Highest KL divergence to the reference, nats a token: the log's `kl`.
@@ -247,8 +247,8 @@ class OnlineConfig(AlignConfig):
     turns        Most completions of an episode.
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
-    brakes       What stops or slows a run that collapses.
-    replay       Files with conversations or completions to go on learning next to, against forgetting.
+    early_stopping  What stops or slows a run that collapses.
+    replay       Files with conversations or completions to learn from as well, against forgetting.
     replay_rows  Of these, in each step.
     replay_weight  Of their loss, in nats a token.
     held_out     The share of the prompts that is kept from training, at least 2 and at most 50 of them: the mean
@@ -280,7 +280,7 @@ class OnlineConfig(AlignConfig):
     turns: int = 4
     temperature: float = 1.0
     slots: int = 64
-    brakes: BrakesConfig = BrakesConfig()
+    early_stopping: StoppingConfig = StoppingConfig()
     replay: tuple[str, ...] = ()
     replay_rows: int = 8
     replay_weight: float = 1.0

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lmworks.align.advantages import group_advantages, without_signal
-from lmworks.align.brakes import Brakes
+from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import STEPS, GRPOConfig, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
@@ -62,7 +62,7 @@ class RolloutLoader:
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
     beta: float = 0.0
-    brakes: Brakes = field(init=False)
+    early_stopping: EarlyStopping = field(init=False)
     _places: list[int] = field(init=False)  # of a batch's prompts, this process's: from the first up to the second
     _buffer: Sequences | GroupBatch | None = None
     _clock: tuple[float, float] = (0.0, 0.0)  # when it began, and seconds of rollouts since
@@ -70,7 +70,7 @@ class RolloutLoader:
     def __post_init__(self) -> None:
         if isinstance(self.config.algorithm, GRPOConfig):
             self.config = replace(self.config, algorithm=self.config.algorithm.resolved)
-        self.brakes = Brakes(self.config.brakes)
+        self.early_stopping = EarlyStopping(self.config.early_stopping)
         self.beta = getattr(self.config.algorithm, "beta", 0.0)
         self.rank, self.world_size = self.ranks.rows
         self._places = [self.config.prompts * rank // self.world_size for rank in (self.rank, self.rank + 1)]
@@ -239,7 +239,7 @@ class RolloutLoader:
             sampled = -batch.columns["sampled"][batch.mask].double().numpy()
             numbers |= {"kl": [self.metrics["kl"]], "entropy": sampled, "distinct_2": [_distinct_pairs(batch)]}
         self.metrics = {**self._means(numbers), **gap}
-        self.brakes.watch(self.metrics)
+        self.early_stopping.watch(self.metrics)
 
     def _numbers(self, draw: Draw) -> dict[str, ArrayLike]:
         """Values by name, NaN where there is none."""
@@ -282,14 +282,19 @@ class RolloutLoader:
             buffers[self.rank] = {**parts, "columns": {name: each.tolist() for name, each in kept.columns.items()}}
             if self.world_size > 1:
                 dist.all_gather_object(buffers, buffers[self.rank])
-        numbers = {"step": self.step, "beta": self.beta, "metrics": self.metrics, "brakes": self.brakes.state()}
+        numbers = {
+            "step": self.step,
+            "beta": self.beta,
+            "metrics": self.metrics,
+            "early_stopping": self.early_stopping.state(),
+        }
         return {**numbers, "buffers": buffers}
 
     def restore(self, state: Mapping[str, Any]) -> int:
         """Go on where a state was saved; returns the next step. ValueError for rollouts of another number of
         processes."""
         self.step, self.beta, self.metrics = state["step"], state["beta"], dict(state["metrics"])
-        self.brakes, self._buffer = Brakes(self.config.brakes, **state["brakes"]), None
+        self.early_stopping, self._buffer = EarlyStopping(self.config.early_stopping, **state["early_stopping"]), None
         if (buffers := state["buffers"])[0] is not None:
             if len(buffers) != self.world_size:
                 raise ValueError(f"the rollouts were saved by {len(buffers)} processes: go on with as many")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
-from lmworks.align.brakes import Brakes, RowLoader
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
+from lmworks.align.early_stopping import EarlyStopping, RowLoader
 from lmworks.align.kto import KTO, KTOLoader, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
@@ -102,7 +102,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         loader, adapt = kind(numbers, shown, *ranks.rows), adapts(tuned, head=isinstance(objective, Reward))
         reports = {"progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
         run = Run(base, objective, loader, config.train, folder, device=device_of_rank(), adapt=adapt, **reports)
-        loader.brakes = Brakes(config.brakes)
+        loader.early_stopping = EarlyStopping(config.early_stopping)
         if isinstance(loader, KTOLoader):
             loader.policy, loader.ranks, loader.micro_batch = run.model, ranks, config.train.micro_batch
         return run
@@ -176,8 +176,9 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
 def with_sections(
     run: Run, context: StageContext, result: StageResult, found: Sequence[tuple[Section, Mapping[str, Any]]]
 ) -> StageResult:
-    """The result with further sections before its own, and their numbers. TrainingStoppedError for a run that a brake
-    ended: its report, log and weights stay in the work folder, and no later stage takes them for those of all steps."""
+    """The result with further sections before its own, and their numbers. TrainingStoppedError for a run that early
+    stopping ended: its report, log and weights stay in the work folder, and no later stage takes them for those of all
+    steps."""
     metrics = {name: value for _, numbers in found for name, value in numbers.items()}
     sections = (*(section for section, _ in found), *result.sections)
     if run.stop:

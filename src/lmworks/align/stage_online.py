@@ -50,7 +50,7 @@ from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Section, Table
 from lmworks.tokenizer.tool_calls import OWN_FORM, Tool, ToolForm
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.dial import at_rate
+from lmworks.train.derived_settings import at_rate
 from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
 from lmworks.train.held_out import samples_of
 from lmworks.train.objectives.objective import Objective

@@ -115,16 +115,16 @@ def _print_tables(made: "Plan") -> None:
 
 
 def _command(made: "Plan") -> str:
-    """The command that trains such a model, by the dials that were turned: of operations and money, by the time that
+    """The command that trains such a model, by the targets that were turned: of operations and money, by the time that
     they buy. Nothing where nobody would wait for it, or it is not one machine's."""
     here = made.request.device == "this" and made.layout.devices == 1
     if not here or made.shape is None or made.duration is None or made.duration.hours >= _A_MONTH:
         return ""
     request, minutes = made.request, max(round(60 * made.duration.hours), 1)
     given = {"parameters": request.params, "tokens": request.tokens}
-    dials = {name: str(round(value)) for name, value in given.items() if value is not None}
-    spends = not dials or any(each is not None for each in (request.hours, request.flops, request.budget))
-    settings = {"minutes": str(minutes) if spends else "null", **dials}  # the recipe's own minutes
+    targets = {name: str(round(value)) for name, value in given.items() if value is not None}
+    spends = not targets or any(each is not None for each in (request.hours, request.flops, request.budget))
+    settings = {"minutes": str(minutes) if spends else "null", **targets}  # the recipe's own minutes
     if request.model != "llama":
         settings["family"] = request.model
     return "lmworks build scratch" + "".join(f" --set pretrained.{name}={value}" for name, value in settings.items())

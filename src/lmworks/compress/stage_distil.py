@@ -22,7 +22,7 @@ from lmworks.model.download import located
 from lmworks.model.model_costs import count_parameters
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.dial import HIGHEST_RATE, RULE
+from lmworks.train.derived_settings import HIGHEST_RATE, RULE
 from lmworks.train.finetune_settings import EPOCHS, adapts, measured_steps
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
@@ -72,7 +72,7 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
     if taught is not None:
         _check_teacher(taught, student)
     if config.parameters is not None and config.rate is None:
-        # That of a model that restarts, by the dial's rule for its size and tokens.
+        # That of a model that restarts, by the rule for its size and tokens.
         tokens = tokens_of(shards) * (config.epochs or EPOCHS)
         advice = RULES[RULE].suggest(inner_parameters(student.config), tokens)
         config = replace(config, rate=min(advice.learning_rate, HIGHEST_RATE))
@@ -123,7 +123,7 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
         raise ValueError("a student is made of a teacher: name one in the role teacher, or give a base")
     teacher = load(context.models["teacher"])
     if config.parameters is not None:
-        return new_student(teacher, config.parameters, config.seed), "a new model, by the dial"
+        return new_student(teacher, config.parameters, config.seed), "a new model, by derived settings"
     kept = kept_layers(config, teacher)
     return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
 

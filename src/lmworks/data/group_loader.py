@@ -28,7 +28,7 @@ class GroupLoader:
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
     metrics: Mapping[str, float] = MappingProxyType({})
-    brakes: Any = None
+    early_stopping: Any = None
 
     def __init__(
         self,

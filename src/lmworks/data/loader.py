@@ -53,7 +53,7 @@ class Loader:
     """
 
     metrics: Mapping[str, float] = MappingProxyType({})
-    brakes = None
+    early_stopping = None
 
     def __init__(
         self,

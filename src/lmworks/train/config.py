@@ -152,7 +152,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
-    """A new model from token shards. One dial is enough: what is left out follows from it, and the report says why.
+    """A new model from token shards. One target is enough: what is left out follows from it, and the report says why.
 
     minutes     How long the run may take on this machine; its size and tokens follow from a scaling law.
     parameters  How large the model is, embeddings included; its tokens follow.
@@ -198,10 +198,10 @@ class PretrainConfig:
         check_stacks(self.objective, stacks, f"family={self.family}")
         if self.minutes is not None and stacks == "encoder–decoder":
             raise ValueError("minutes are measured of one stack: for an encoder–decoder, set parameters or tokens")
-        dials = sum(dial is not None for dial in (self.minutes, self.parameters, self.tokens))
-        if dials == 0:
+        targets = sum(target is not None for target in (self.minutes, self.parameters, self.tokens))
+        if targets == 0:
             raise ValueError("set one budget: minutes (of training on this machine), parameters or tokens")
-        if dials == 3:
+        if targets == 3:
             raise ValueError(
                 "two of minutes, parameters and tokens decide the third: leave one of them out, or set it to null "
                 "where a recipe has it"

@@ -21,7 +21,7 @@ from lmworks.model.quantised_linear import packed_bytes
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.dial import at_rate
+from lmworks.train.derived_settings import at_rate
 from lmworks.train.loop import step
 from lmworks.train.objectives.from_config import build_objective
 from lmworks.train.optimizer_config import AdamW, peak_rate

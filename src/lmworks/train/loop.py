@@ -28,8 +28,8 @@ def train(run: Run) -> Position:
     """Take all steps that are left, from the last checkpoint in the run's folder or from the beginning.
 
     ValueError for data without anything to learn, TrainingStoppedError when a guard ends it. What is on the disk then
-    is the last checkpoint, as after a kill. A brake ends it as its last step would, and `run.stop` says why. A first
-    Ctrl-C or SIGTERM is taken after the step that runs: the run is saved, and the signal then does what it does.
+    is the last checkpoint, as after a kill. Early stopping ends it as its last step would, and `run.stop` says why. A
+    first Ctrl-C or SIGTERM is taken after the step that runs: the run is saved, and the signal then does what it does.
     LockedError where another run of this folder is alive.
     """
     with lock(run.folder / LOCK) if run.ranks.first else nullcontext():
@@ -55,7 +55,7 @@ def _train(run: Run) -> Position:
         with interruptions() as interruption:
             while not run.ended and not _interrupted(run, interruption):
                 taken = step(run)
-                _heed_brakes(run, taken)
+                _check_early_stopping(run, taken)
                 if taken is None:
                     continue
                 number, last = run.position.step, run.ended
@@ -105,7 +105,7 @@ def step(run: Run) -> StepGradients | None:
         _skip_batches(run, len(batches))
         return None
     rate = multiplier(run.config.schedule, position.cursor, run.loader.steps)
-    rate *= 1.0 if run.loader.brakes is None else run.loader.brakes.factor
+    rate *= 1.0 if run.loader.early_stopping is None else run.loader.early_stopping.factor
     position.cursor += len(batches)
     if run.scale.overflowed(gradients.norm):
         run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
@@ -125,16 +125,16 @@ def step(run: Run) -> StepGradients | None:
     return replace(gradients, rate=rate, tokens=tokens)
 
 
-def _heed_brakes(run: Run, taken: StepGradients | None) -> None:
-    """Show the loader's brakes the step, and log what they did."""
-    brakes = run.loader.brakes
-    if brakes is None:
+def _check_early_stopping(run: Run, taken: StepGradients | None) -> None:
+    """Show the loader's early stopping the step, and log what it did."""
+    early_stopping = run.loader.early_stopping
+    if early_stopping is None:
         return
     if taken is not None:
-        brakes.watch(taken.metrics)
-    for text in brakes.events:
+        early_stopping.watch(taken.metrics)
+    for text in early_stopping.events:
         run.log.write("event", run.position.step, text=text)
-    brakes.events.clear()
+    early_stopping.events.clear()
     if run.stop:
         run.log.write("event", run.position.step, text=f"stopped: {run.stop}")
 

@@ -8,7 +8,7 @@ from lmworks.config_checks import below_one, positive, within
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Schedules: what the learning rate is multiplied with. A warm-up that is left out follows from the run where one is
-# planned (`dial.py`); elsewhere there is none.
+# planned (`derived_settings.py`); elsewhere there is none.
 
 
 @dataclass(frozen=True, slots=True)

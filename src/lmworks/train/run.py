@@ -50,7 +50,7 @@ CRITIC = "critic."  # a value head
 PROJECTIONS = "projections."  # of a student's hidden states to a teacher's width
 
 
-class Brake(Protocol):
+class Stopping(Protocol):
     """A loader's say in the run: the `factor` that the rate is multiplied with; `events` for the log, which the loop
     takes out; and `stop`, why the run is to end, or ""."""
 
@@ -84,7 +84,7 @@ class Batches(Protocol):
         ...
 
     @property
-    def brakes(self) -> Brake | None: ...
+    def early_stopping(self) -> Stopping | None: ...
 
     def __next__(self) -> Any: ...
 
@@ -155,8 +155,8 @@ class Run:
 
     @property
     def stop(self) -> str:
-        """Why a brake ends the run, or ""."""
-        return "" if self.loader.brakes is None else self.loader.brakes.stop
+        """Why early stopping ends the run, or ""."""
+        return "" if self.loader.early_stopping is None else self.loader.early_stopping.stop
 
     @property
     def ended(self) -> bool:

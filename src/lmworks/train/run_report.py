@@ -8,19 +8,19 @@ from typing import Any
 from lmworks.progress import readable_duration
 from lmworks.report import Figure, Section, Table
 from lmworks.train.config import PretrainConfig
-from lmworks.train.dial import Derived
+from lmworks.train.derived_settings import Derived
 from lmworks.train.held_out import CONTINUED, TEMPERATURE
 from lmworks.train.run_log import read_log
 
 _RISE = 0.02  # nats of held-out loss above its best that are over-fitting
 FEW_STEPS = 20  # fewer move a model hardly anywhere
 NOT_HELD_OUT = "nothing is held out: whether more was learned than these rows by heart is not measured; add rows"
-DIALS = ("minutes", "parameters", "tokens")
+TARGETS = ("minutes", "parameters", "tokens")
 
 
-def dial_section(derived: Derived, config: PretrainConfig) -> Section:
-    """Every number that the dials gave, with its reason."""
-    given = [name for name in DIALS if getattr(config, name) is not None]
+def derived_section(derived: Derived, config: PretrainConfig) -> Section:
+    """Every number that the targets gave, with its reason."""
+    given = [name for name in TARGETS if getattr(config, name) is not None]
     text = f"The setting {given[0]} was given" if len(given) == 1 else f"The settings {' and '.join(given)} were given"
     return Section("The run", f"{text}; the rest follows.", (Table(("what", "value", "why"), derived.reasons),))
 

@@ -18,7 +18,7 @@ from lmworks.report import Section, Table
 from lmworks.statistics import sign
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
-from lmworks.train.dial import at_rate
+from lmworks.train.derived_settings import at_rate
 from lmworks.train.finetune_settings import adapts
 from lmworks.train.objectives.cross_encoder_heads import CrossEncoding
 from lmworks.train.objectives.cross_encoder_rows import LABELS, group_of, read_rows, row_groups

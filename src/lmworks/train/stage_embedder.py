@@ -18,7 +18,7 @@ from lmworks.records import RejectedRecord, TextPair
 from lmworks.report import Section, Table
 from lmworks.statistics import sign
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
-from lmworks.train.dial import at_rate
+from lmworks.train.derived_settings import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.optimizer_config import peak_rate

@@ -34,7 +34,7 @@ from lmworks.report import Section, Table
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
 from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
-from lmworks.train.dial import MEASURED_SEQUENCES, Derived, at_rate, derive
+from lmworks.train.derived_settings import MEASURED_SEQUENCES, Derived, at_rate, derive
 from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, seconds_per_sequence
 from lmworks.train.general_questions import forgetting_section, general_answers
 from lmworks.train.held_out import (
@@ -55,7 +55,7 @@ from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
-from lmworks.train.run_report import NOT_HELD_OUT, curve_section, dial_section, doubt_of_steps
+from lmworks.train.run_report import NOT_HELD_OUT, curve_section, derived_section, doubt_of_steps
 from lmworks.train.sweep.config import SweepConfig
 
 Adapt = Callable[[Transformer], Transformer]  # gives the model to train, see `Run.adapt`
@@ -66,7 +66,7 @@ _MODEL = "model.safetensors"
 
 
 def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | None = None) -> StageResult:
-    """A new model. What the dial gave is kept in `context.work`: a run that continues does not measure the machine
+    """A new model. What the target gave is kept in `context.work`: a run that continues does not measure the machine
     again. `derived` stands for it where it is known already.
 
     ValueError or LookupError for inputs that do not go together.
@@ -92,7 +92,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     )
     objective = build_objective(config.objective, tokenizer, config.length)
     result = _train(checkpoint, objective, loader, held_out, settings, context)
-    return replace(result, sections=(dial_section(derived, config), *result.sections))
+    return replace(result, sections=(derived_section(derived, config), *result.sections))
 
 
 def finetune(

@@ -127,7 +127,7 @@ def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undistu
     result = run_in(inputs, tmp_path)
     assert not killer.is_alive()
     events = [line["text"] for line in read_log(tmp_path / "output" / LOG) if line["kind"] == "event"]
-    assert any("goes on from step" in text for text in events)
+    assert any("continues from step" in text for text in events)
     assert result.metrics["steps"] > 7
     told = capfd.readouterr().err
     assert "rank 1 of the training's 2 processes was ended by SIGKILL, as the system does where memory" in told
@@ -258,7 +258,7 @@ def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch, capsys):
     """Plainly, and at last as the error of the command."""
     task = Task.of(STAGE, config_of(), context_of(inputs, tmp_path))
     task.folder.mkdir(parents=True)
-    assert "ended with status 5. The run can go on from its beginning" in launcher._describe_failure(task, 2, 5)
+    assert "ended with status 5. The run can continue from its beginning" in launcher._describe_failure(task, 2, 5)
     Death(1, None).write(task.folder)
     trace_of(task.folder, 1).write_text("RuntimeError: a bad sector\n")
     assert "rank 1 of the training's 2 processes failed, as written above" in launcher._describe_failure(task, 2, 1)

@@ -1,4 +1,4 @@
-"""One dial: the shapes that the rule chooses, against published ones and against its own words."""
+"""One target: the shapes that the rule chooses, against published ones and against its own words."""
 
 import numpy as np
 import pytest

@@ -67,7 +67,7 @@ def test_the_command_that_spends_the_time_is_one_of_the_recipe(family, capsys):
 
 
 @pytest.mark.parametrize(
-    ("request_", "dials"),
+    ("request_", "targets"),
     [
         (PlanConfig(params=20e6), (None, 20_000_000, None)),
         (PlanConfig(tokens=1e9), (None, None, 1_000_000_000)),
@@ -75,12 +75,12 @@ def test_the_command_that_spends_the_time_is_one_of_the_recipe(family, capsys):
         (PlanConfig(hours=2, params=20e6), (120, 20_000_000, None)),
     ],
 )
-def test_the_command_turns_the_dials_that_were_turned(request_, dials, capsys):
+def test_the_command_turns_the_dials_that_were_turned(request_, targets, capsys):
     _print_tables(make_plan(request_, hundred_teraflops))
     (settings,) = re.findall(r"lmworks build scratch((?: --set \S+)+)", capsys.readouterr().out)
     recipe = load_recipe(find("scratch"), [each for each in settings.split() if each != "--set"])
     (pretrained,) = (stage.config for stage in recipe.stages if stage.name == "pretrained")
-    assert (pretrained.minutes, pretrained.parameters, pretrained.tokens) == dials
+    assert (pretrained.minutes, pretrained.parameters, pretrained.tokens) == targets
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The plan of a sweep: budgets, balance and limits, from the dial alone."""
+"""The plan of a sweep: budgets, balance and limits, from the target alone."""
 
 import math
 from collections import defaultdict
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.model.model_costs import count_parameters
-from lmworks.train.dial import LEAST_STEPS
+from lmworks.train.derived_settings import LEAST_STEPS
 from lmworks.train.planning.scaling_laws import training_flops
 from lmworks.train.sweep.config import SweepConfig
 from lmworks.train.sweep.ladder import Ladder, factor_of, plan_ladder

@@ -17,9 +17,9 @@ def test_only_how_an_interrupted_run_is_gone_on_with_stays_to_be_read(number, ke
 
     ladder: Any = SimpleNamespace(seconds=100.0, rungs=[SimpleNamespace(seconds=20.0), SimpleNamespace(seconds=80.0)])
     progress = _Progress(report, ladder)
-    progress.report_run(number, kept, 1_000, "batches", kept, "goes on, or begins anew")
+    progress.report_run(number, kept, 1_000, "batches", kept, "continues, or restarts")
     progress.report_run(number, kept + 1, 1_000, "batches", kept, "loss 4.000")  # of all too little to be counted
     progress.report_run(1, 900, 1_000, "batches", kept, "loss 3.000")
     assert [(done, of) for done, _, _, of, _ in told] == [(begins, begins), (begins + 1, begins), (92, begins)]
     assert told[0][1:3] == (100, "expected seconds")
-    assert told[0][4] == f"run {number + 1} of 2 · goes on, or begins anew" and told[2][4] == "run 2 of 2 · loss 3.000"
+    assert told[0][4] == f"run {number + 1} of 2 · continues, or restarts" and told[2][4] == "run 2 of 2 · loss 3.000"

@@ -1,4 +1,4 @@
-"""From one dial, the number of parameters, to the shape of a model, with a reason for each number. Free of torch.
+"""From one target, the number of parameters, to the shape of a model, with a reason for each number. Free of torch.
 
 At equal parameters the loss depends little on the shape: within a few per cent over a wide range of width to layers
 (Kaplan et al. 2020, section 3.1). So the rule follows what is trained in practice and what devices like:

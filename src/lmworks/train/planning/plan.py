@@ -301,8 +301,8 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
     except TooFewParametersError as error:
         if request.params is not None:
             raise
-        dials = ("flops", "hours", "budget", "tokens")
-        given = {name: value for name in dials if (value := getattr(request, name)) is not None}
+        targets = ("flops", "hours", "budget", "tokens")
+        given = {name: value for name in targets if (value := getattr(request, name)) is not None}
         budget = " and ".join(f"{name}={value:g}" for name, value in given.items())
         wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
         least = smallest_parameters(request.model, request.vocabulary, request.layout.length)

@@ -11,7 +11,7 @@ LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is 
 
 @dataclass(frozen=True, slots=True)
 class SweepConfig:
-    """Models of several sizes, each trained on several numbers of tokens. One dial is enough, `minutes` or `flops`:
+    """Models of several sizes, each trained on several numbers of tokens. One target is enough, `minutes` or `flops`:
     what is left out follows from it, and the plan of the sweep says why.
 
     minutes    How long all runs together may take on this machine, as measured.
@@ -20,9 +20,9 @@ class SweepConfig:
     lengths    How many numbers of tokens each size is trained on, the same factor apart: runs of one size more and one
                length less take the same operations.
     smallest   Parameters of the smallest model, embeddings included.
-    largest    Of the largest. Left out, both follow from the dial: a published law puts the middle of the sweep where
+    largest    Of the largest. Left out, both follow from the target: a published law puts the middle of the sweep where
                parameters and tokens are in balance.
-    factor     Between two sizes, where they follow from the dial.
+    factor     Between two sizes, where they follow from the target.
     epochs     How often the longest runs may see the data: a law of data that are new says nothing of repeated ones.
     tokenizer  The vocabulary of the shards, where no input has it: a pulled model, a folder or a file, as for
                data.tokenize.
@@ -60,7 +60,7 @@ class SweepConfig:
                 f"{self.lengths} lengths are too few"
             )
         if (self.smallest is None) != (self.largest is None):
-            raise ValueError("set both smallest and largest, or neither: the dial then says them")
+            raise ValueError("set both smallest and largest, or neither: both are derived then")
         if self.smallest is not None and self.largest is not None and self.largest < 1.2 * self.smallest:
             raise ValueError(f"largest must be well above smallest, got {self.largest:,} and {self.smallest:,}")
         if self.train.parallel.devices > 1:

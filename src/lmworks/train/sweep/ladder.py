@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
-from lmworks.train.dial import LEAST_STEPS, Derived, derive
+from lmworks.train.derived_settings import LEAST_STEPS, Derived, derive
 from lmworks.train.planning.model_shape import explain_shape, smallest_parameters
 from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
 from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, training_flops

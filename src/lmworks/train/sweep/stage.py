@@ -15,7 +15,7 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
 from lmworks.progress import Report
 from lmworks.records import Unscored
-from lmworks.train.dial import MEASURED_SEQUENCES
+from lmworks.train.derived_settings import MEASURED_SEQUENCES
 from lmworks.train.held_out import held_out_batches
 from lmworks.train.planning.measured_throughput import Calibration, calibrate
 from lmworks.train.planning.published_laws import LAW, RUNS, write_law

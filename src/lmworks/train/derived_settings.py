@@ -39,7 +39,7 @@ class Derived:
 def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Measure | None = None) -> Derived:
     """`available` tokens of data; `measure` gives the speed of this machine, and is needed for `minutes` alone.
 
-    ValueError or LookupError as `make_plan`, for dials that contradict each other.
+    ValueError or LookupError as `make_plan`, for targets that contradict each other.
     """
     plan = _plan(config, vocabulary, config.tokens, measure)
     reasons, tokens, most_tokens = [], plan.allocation.tokens, float(EPOCHS * available)

@@ -1,12 +1,12 @@
-"""Brakes: what stops or slows a run whose policy collapses, and says why."""
+"""EarlyStopping: what stops or slows a run whose policy collapses, and says why."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmworks.align.config import RowBrakesConfig
-from lmworks.align.online_config import BrakesConfig
+from lmworks.align.config import RowStoppingConfig
+from lmworks.align.online_config import StoppingConfig
 from lmworks.data.group_loader import GroupLoader
 
 # Name → sign and side of what is too much, its unit, what to do.
@@ -30,7 +30,7 @@ _SHARES = ("entropy", "distinct_2")  # of what the first rollouts had
 
 
 @dataclass
-class Brakes:
+class EarlyStopping:
     """Looks at the numbers of each batch of rollouts, or of each step with rows.
 
     factor  that the learning rate is multiplied with
@@ -40,7 +40,7 @@ class Brakes:
     events  for the log; `stop` the reason to end the run, "" without one
     """
 
-    config: BrakesConfig | RowBrakesConfig
+    config: StoppingConfig | RowStoppingConfig
     factor: float = 1.0
     silent: int = 0
     passed: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Brakes:
             return
         self.factor /= 2
         self.passed, self.silent = {}, 0
-        self.events.append(f"brake: {reason}. The rate is halved, to {self.factor:g} of its schedule")
+        self.events.append(f"early stopping: {reason}. The rate is halved, to {self.factor:g} of its schedule")
 
     def _violation(self, metrics: Mapping[str, float]) -> str:
         reason = ""
@@ -75,12 +75,13 @@ class Brakes:
             value = metrics[name] / first
             self.passed[name] = self.passed.get(name, 0) + 1 if (value - limit) * sign > 0 else 0
             if self.passed[name] >= self.config.patience:
-                reason = reason or f"{name} is {value:.3g} {unit}, {side} brakes.{name}={limit:g}: {remedy}"
+                reason = reason or f"{name} is {value:.3g} {unit}, {side} early_stopping.{name}={limit:g}: {remedy}"
         if reason:
             return reason
         if self.silent >= (getattr(self.config, "no_signal_batches", None) or math.inf):
             why = "all completions of a prompt have one reward: the task is solved, out of reach or rewarded wrongly"
-            return f"{self.silent} batches of rollouts in a row had no signal, as brakes.no_signal_batches says: {why}"
+            limit = "the limit early_stopping.no_signal_batches"
+            return f"{self.silent} batches of rollouts in a row had no signal, {limit}: {why}"
         return ""
 
     def state(self) -> dict[str, Any]:
@@ -89,14 +90,14 @@ class Brakes:
 
 
 class RowLoader(GroupLoader):
-    """A loader of rows whose state holds the run's brakes, which the loop shows the numbers of each step."""
+    """A loader of rows whose state holds the run's early stopping, which the loop shows the numbers of each step."""
 
-    brakes: Brakes | None = None
+    early_stopping: EarlyStopping | None = None
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "brakes": self.brakes and self.brakes.state()}
+        return {**super().state(), "early_stopping": self.early_stopping and self.early_stopping.state()}
 
     def restore(self, state: Mapping[str, Any]) -> int:
-        if self.brakes is not None:
-            self.brakes = Brakes(self.brakes.config, **state["brakes"])
+        if self.early_stopping is not None:
+            self.early_stopping = EarlyStopping(self.early_stopping.config, **state["early_stopping"])
         return super().restore(state)

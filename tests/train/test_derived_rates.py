@@ -9,7 +9,7 @@ import torch
 from lmworks.artefact import StageContext, StageResult
 from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
-from lmworks.train.dial import HIGHEST_RATE, RULE, derive
+from lmworks.train.derived_settings import HIGHEST_RATE, RULE, derive
 from lmworks.train.optimizer_config import AdamW, Cosine, InverseSqrt, Linear, Lion, Muon, Sgd, WarmupStableDecay
 from lmworks.train.optimizers.build_optimizers import build_optimizers
 from lmworks.train.planning.hyperparameters import RULES

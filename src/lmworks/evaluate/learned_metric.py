@@ -194,7 +194,7 @@ def check(config: LearnedConfig, base: Path) -> None:
     located(config.base, base)
     for name in config.beside:
         if name not in METRICS or set(METRICS[name].roles) - {"encoder"}:
-            raise LookupError(f"next to: {name!r} is no metric of the table that takes an encoder at most")
+            raise LookupError(f"beside: {name!r} is no metric of the table that takes an encoder at most")
 
 
 def outside_digest(config: LearnedConfig, base: Path) -> str:

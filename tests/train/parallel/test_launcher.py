@@ -270,7 +270,7 @@ def test_a_death_is_told_with_what_to_do(inputs, tmp_path, monkeypatch, capsys):
         run_in(inputs, tmp_path)
     saved = tmp_path / "work" / "run" / "checkpoints" / "step-00000012"
     assert str(raised.value) == (
-        "rank 0 of the training's 2 processes was ended by SIGSEGV. The run can go on from its last checkpoint, "
+        "rank 0 of the training's 2 processes was ended by SIGSEGV. The run can continue from its last checkpoint, "
         f"{saved}, which the same command does. It was started again 3 times"
     )
 

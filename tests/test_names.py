@@ -11,8 +11,8 @@ import lmworks
 ROOT = Path(lmworks.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 REPEATED = {"__init__", "__main__", "config", "stage", "library", "reference"}  # a file of this name in many packages
-TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling", "stopping"}
-TERMS |= {"pruning", "scoring", "tuning", "upsampling", "winnowing"}
+TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling"}
+TERMS |= {"pruning", "scoring", "stopping", "tuning", "upsampling", "winnowing"}
 PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)")
 
 

@@ -21,64 +21,69 @@ DOCS = Path(__file__).parent
 
 
 class Entry(NamedTuple):
-    """A family in the gallery: the size that is drawn, and the size of the family that it continues."""
+    """A family in the gallery: the size that is drawn, the size of the family that it continues, and its arXiv id."""
 
     title: str
     size: str
     paper: str
     before: str | None
+    arxiv: str | None = None
 
 
 HISTORY = (
-    Entry("Transformer", "transformer-base", "Vaswani et al., June 2017, “Attention is all you need”", None),
+    Entry("Transformer", "transformer-base", "Vaswani et al., June 2017, “Attention is all you need”", None,
+          "1706.03762"),
     Entry("GPT-1", "gpt1-117m", "Radford et al., June 2018, “Improving language understanding by generative "
           "pre-training”", "transformer-base"),
     Entry("BERT", "bert-base", "Devlin et al., October 2018, “BERT: Pre-training of deep bidirectional transformers”",
-          "gpt1-117m"),
+          "gpt1-117m", "1810.04805"),
     Entry("GPT-2", "gpt2-124m", "Radford et al., February 2019, “Language models are unsupervised multitask learners”",
           "gpt1-117m"),
     Entry("RoBERTa", "roberta-base", "Liu et al., July 2019, “RoBERTa: A robustly optimized BERT pretraining approach”",
-          "bert-base"),
+          "bert-base", "1907.11692"),
     Entry("SpanBERT", "spanbert-base", "Joshi et al., July 2019, “SpanBERT: Improving pre-training by representing and "
-          "predicting spans”", "bert-base"),
+          "predicting spans”", "bert-base", "1907.10529"),
     Entry("T5", "t5-base", "Raffel et al., October 2019, “Exploring the limits of transfer learning with a unified "
-          "text-to-text transformer”", "transformer-base"),
+          "text-to-text transformer”", "transformer-base", "1910.10683"),
     Entry("BART", "bart-base", "Lewis et al., October 2019, “BART: Denoising sequence-to-sequence pre-training”",
-          "transformer-base"),
-    Entry("T5 1.1", "t5-1.1-base", "Shazeer, February 2020, “GLU variants improve transformer”", "t5-base"),
-    Entry("GPT-3", "gpt3-175b", "Brown et al., May 2020, “Language models are few-shot learners”", "gpt2-124m"),
+          "transformer-base", "1910.13461"),
+    Entry("T5 1.1", "t5-1.1-base", "Shazeer, February 2020, “GLU variants improve transformer”", "t5-base",
+          "2002.05202"),
+    Entry("GPT-3", "gpt3-175b", "Brown et al., May 2020, “Language models are few-shot learners”", "gpt2-124m",
+          "2005.14165"),
     Entry("Switch", "switch-base", "Fedus et al., January 2021, “Switch transformers: Scaling to trillion parameter "
-          "models”", "t5-base"),
+          "models”", "t5-base", "2101.03961"),
     Entry("Jurassic-1", "jurassic1-jumbo", "Lieber et al., August 2021, “Jurassic-1: Technical details and evaluation”",
           "gpt3-175b"),
     Entry("Gopher", "gopher-280b", "Rae et al., December 2021, “Scaling language models: Methods, analysis and "
-          "insights from training Gopher”", "gpt2-124m"),
+          "insights from training Gopher”", "gpt2-124m", "2112.11446"),
     Entry("GLaM", "glam-64b-64e", "Du et al., December 2021, “GLaM: Efficient scaling of language models with "
-          "mixture-of-experts”", "gpt3-175b"),
+          "mixture-of-experts”", "gpt3-175b", "2112.06905"),
     Entry("LaMDA", "lamda-137b", "Thoppilan et al., January 2022, “LaMDA: Language models for dialog applications”",
-          "gpt2-124m"),
+          "gpt2-124m", "2201.08239"),
     Entry("Chinchilla", "chinchilla-70b", "Hoffmann et al., March 2022, “Training compute-optimal large language "
-          "models”", "gopher-280b"),
+          "models”", "gopher-280b", "2203.15556"),
     Entry("GPT-NeoX, Pythia", "gpt-neox-20b", "Black et al., April 2022, “GPT-NeoX-20B: An open-source autoregressive "
-          "language model”", "gpt3-175b"),
+          "language model”", "gpt3-175b", "2204.06745"),
     Entry("LLaMA", "llama-7b", "Touvron et al., February 2023, “LLaMA: Open and efficient foundation language models”",
-          "gpt2-124m"),
+          "gpt2-124m", "2302.13971"),
     Entry("LLaMA 2", "llama2-70b", "Touvron et al., July 2023, “Llama 2: Open foundation and fine-tuned chat models”",
-          "llama-7b"),
-    Entry("Mistral", "mistral-7b", "Jiang et al., October 2023, “Mistral 7B”", "llama2-70b"),
-    Entry("Mixtral", "mixtral-8x7b", "Jiang et al., January 2024, “Mixtral of experts”", "mistral-7b"),
+          "llama-7b", "2307.09288"),
+    Entry("Mistral", "mistral-7b", "Jiang et al., October 2023, “Mistral 7B”", "llama2-70b", "2310.06825"),
+    Entry("Mixtral", "mixtral-8x7b", "Jiang et al., January 2024, “Mixtral of experts”", "mistral-7b", "2401.04088"),
     Entry("Gemma", "gemma-2b", "Gemma Team, March 2024, “Gemma: Open models based on Gemini research and technology”",
-          "llama-7b"),
+          "llama-7b", "2403.08295"),
     Entry("LLaMA 3", "llama3-8b", "Grattafiori et al., April and July 2024, “The Llama 3 herd of models”",
-          "llama2-70b"),
+          "llama2-70b", "2407.21783"),
     Entry("Phi-3", "phi3-mini", "Abdin et al., April 2024, “Phi-3 technical report: A highly capable language model "
-          "locally on your phone”", "llama-7b"),
-    Entry("Qwen2", "qwen2-7b", "Yang et al., July 2024, “Qwen2 technical report”", "llama2-70b"),
+          "locally on your phone”", "llama-7b", "2404.14219"),
+    Entry("Qwen2", "qwen2-7b", "Yang et al., July 2024, “Qwen2 technical report”", "llama2-70b", "2407.10671"),
     Entry("Gemma 2", "gemma2-2b", "Gemma Team, July 2024, “Gemma 2: Improving open language models at a practical "
-          "size”", "gemma-2b"),
-    Entry("LLaMA 3.1", "llama3.1-405b", "Grattafiori et al., July 2024, “The Llama 3 herd of models”", "llama3-8b"),
-    Entry("Gemma 3", "gemma3-4b", "Gemma Team, March 2025, “Gemma 3 technical report”", "gemma2-2b"),
-    Entry("Qwen3", "qwen3-8b", "Yang et al., May 2025, “Qwen3 technical report”", "qwen2-7b"),
+          "size”", "gemma-2b", "2408.00118"),
+    Entry("LLaMA 3.1", "llama3.1-405b", "Grattafiori et al., July 2024, “The Llama 3 herd of models”", "llama3-8b",
+          "2407.21783"),
+    Entry("Gemma 3", "gemma3-4b", "Gemma Team, March 2025, “Gemma 3 technical report”", "gemma2-2b", "2503.19786"),
+    Entry("Qwen3", "qwen3-8b", "Yang et al., May 2025, “Qwen3 technical report”", "qwen2-7b", "2505.09388"),
 )  # fmt: skip
 
 
@@ -179,7 +184,8 @@ def main(write: Callable[[Path, str], object] = Path.write_text) -> None:
     for entry in HISTORY:
         config = SIZES[entry.size].config
         write(DOCS / "architectures" / f"{entry.size}.svg", draw(config, f"{entry.title} ({entry.size})"))
-        paragraph = fill(f"{entry.paper}. Drawn: `{entry.size}`, {_numbers(config)}.", 120, break_on_hyphens=False)
+        paper = f"[{entry.paper}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.paper
+        paragraph = fill(f"{paper}. Drawn: `{entry.size}`, {_numbers(config)}.", 120, break_on_hyphens=False)
         section = f"## {entry.title}\n\n{paragraph}\n"
         if entry.before is not None:
             different = changes(SIZES[entry.before].config, config) or ["nothing but the sizes"]
@@ -190,17 +196,22 @@ def main(write: Callable[[Path, str], object] = Path.write_text) -> None:
 
 def _numbers(config: ModelConfig) -> str:
     total, active = count_parameters(config), count_active_parameters(config)
-    return f"{total:,} parameters" + (f", of which a token meets {active:,}" if active != total else "")
+    return f"{total:,} parameters" + (f", of which each token uses {active:,}" if active != total else "")
 
 
-INTRODUCTION = """# Architectures: one set of blocks, in historical order
+INTRODUCTION = """# Transformer architectures
 
-Every picture is drawn by `lmworks.model.diagram` from a config of `lmworks.model.presets`, and what changed is the
-difference of two configs: nothing on this page is written by hand but titles and papers. To make it again:
-`python docs/architectures.py`. For one of your own: `lmworks model show FOLDER --svg picture.svg`.
+Every family as a picture, and as the difference from the family that it continues. Pictures and differences are
+computed from the configs (`python docs/architectures.py`), so they match the [code](model.md).
 
-The stream of hidden states runs from the bottom to the top. Frames are blocks, as often as it says; a dashed frame
-repeats a group of blocks. Yellow are norms, orange attention, blue feed-forward networks, red embeddings, violet heads.
+```sh
+lmworks model list
+lmworks model show llama2-7b --svg llama2.svg
+```
+
+Hidden states flow from bottom to top. Frames are repeated blocks; a dashed frame repeats a group. Norms are yellow,
+attention orange, feed-forward networks blue, embeddings red, heads violet. Presets are in `src/lmworks/model/presets/`,
+the drawing in `src/lmworks/model/diagram.py`.
 """
 
 

@@ -9,7 +9,7 @@ pages are read in all three modes. A record is frozen as the hash of its text, t
 it was rejected. `compare` counts by format what is equal and what differs, and shows the first differences.
 
 `read_outputs.jsonl.gz` holds the outputs of the readers that were replaced by the sandbox and by libraries; what is
-accepted of the differences to it stands in docs/corpus-figures.md.
+accepted of the differences to it stands in docs/measured/cleaning.md.
 """
 
 import argparse

@@ -73,7 +73,9 @@ def test_python_compiles(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.weights
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "tutorials" and programs(page)], ids=named)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name != "tutorials" and programs(page)], ids=named
+)
 def test_python_runs(page: Path, tmp_path: Path) -> None:
     failures = []
     for line, code in programs(page):

@@ -1,4 +1,4 @@
-"""What more tokens save, and what they cost before any training: prints the table of docs/vocabulary.md.
+"""What more tokens save, and what they cost before any training: prints the table of docs/measured/vocabulary.md.
 
 python docs/vocabulary_extension.py german=GERMAN.txt medicine=ARTICLES.jsonl [--tokens 500 2000] [--held-out 0.2]
 

@@ -1,8 +1,8 @@
 """The chat templates of the common families, for who tunes a base model or has a checkpoint without one.
 
 The programs are in `templates/`, one file a family, written for this package. They give the strings that the templates
-of published checkpoints give (`docs/chat.md` has the comparison), refuse what those refuse, and enclose what the
-assistant writes in `{% generation %}`. A model learns a family's form only if the tokens that frame its turns are
+of published checkpoints give (`docs/measured/chat.md` has the comparison), refuse what those refuse, and enclose what
+the assistant writes in `{% generation %}`. A model learns a family's form only if the tokens that frame its turns are
 tokens of its vocabulary: `missing_tokens` tells which are not.
 """
 

@@ -100,21 +100,6 @@ def test_addresses_that_lead_nowhere() -> None:
     assert "topsecret" not in str(caught.value)
 
 
-def test_without_the_driver_the_error_names_it() -> None:
-    code = """
-import sys
-sys.modules["psycopg"] = None
-from lmworks.monitor.log import Log
-try:
-    Log("postgresql://localhost/x")
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("UnusableLogError")
-    assert "pip install 'lmworks[postgres]'" in told
-
-
 def test_heavy_libraries_are_not_imported_for_a_file(tmp_path) -> None:
     code = """
 import sys

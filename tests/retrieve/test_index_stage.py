@@ -1,7 +1,6 @@
 """The stage: update from the previous artefact, go on after a kill, and report what was done."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from lmworks.retrieve.catalogue import CATALOGUE, VECTORS
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.stage import build_index
-from lmworks.retrieve.vector_store import LEAST_RECALL, STORE, StoreError
+from lmworks.retrieve.vector_store import LEAST_RECALL, STORE
 
 Make = Callable[..., Document]
 CONFIG = IndexConfig(ChunkConfig(20, 30))
@@ -118,15 +117,6 @@ def test_no_documents_is_an_error(tmp_path: Path, encoder) -> None:
         build_index(CONFIG, context(tmp_path, [], "a"), encoder)
     with pytest.raises(ValueError, match="exactly one input"):
         build_index(CONFIG, replace(context(tmp_path, [], "b"), inputs={}), encoder)
-
-
-def test_a_store_that_is_not_installed_is_an_error_before_work(
-    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
-    with pytest.raises(StoreError, match=r"pip install 'lmworks\[usearch\]'"):
-        build_index(IndexConfig(store="usearch"), context(tmp_path, [document("text")], "a"), encoder)
-    assert not encoder.embedded
 
 
 def test_the_stage_reports_the_recall_of_its_store(tmp_path: Path, encoder, document: Make) -> None:

@@ -189,8 +189,7 @@ class OfflineConfig(AlignConfig):
     held_out   The share of the prompts that is kept from training, to measure on: at least 2 and at most 200 of them.
     epochs     How often each row is seen, instead of steps; left out: once, or so many rows as fit into the minutes.
     batch      Rows in a step; left out: 16, or fewer for the steps, which are to be 50 unless they are set.
-    early_stopping  What stops or slows a run of DPO or KTO that collapses; the others have no reference to measure
-    from.
+    early_stopping  Limits that end or slow a run of DPO or KTO that collapses; other methods have no reference.
     """
 
     algorithm: DPOConfig | SimPOConfig | ORPOConfig | KTOConfig | RewardConfig = field(default_factory=DPOConfig)

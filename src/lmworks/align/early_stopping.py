@@ -1,4 +1,4 @@
-"""EarlyStopping: what stops or slows a run whose policy collapses, and says why."""
+"""Early stopping: end or slow a run whose policy collapses, with the reason."""
 
 import math
 from collections.abc import Mapping

@@ -158,7 +158,7 @@ class PPOConfig(UpdatesConfig):
 
     @property
     def resolved(self) -> GRPOConfig:
-        """The policy's loss, next to the critic's."""
+        """The policy's loss; the critic's is separate."""
         clips: dict[str, Any] = {"clip_low": self.clip, "clip_high": self.clip}
         return GRPOConfig(reduction="token", importance_cap=self.importance_cap, **clips).resolved
 
@@ -247,7 +247,7 @@ class OnlineConfig(AlignConfig):
     turns        Most completions of an episode.
     temperature  Of sampling; the policy's probabilities are those at this temperature.
     slots        Completions that are sampled at a time.
-    early_stopping  What stops or slows a run that collapses.
+    early_stopping  Limits that end or slow a run that collapses.
     replay       Files with conversations or completions to learn from as well, against forgetting.
     replay_rows  Of these, in each step.
     replay_weight  Of their loss, in nats a token.

@@ -210,6 +210,6 @@ def card(found: LintedRows) -> Section:
     labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
     if 0 < (good := sum(labels)) < len(labels):  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
         weight = (len(labels) - good) / good
-        table.append(("weight of desirable ones for KTO, next to 1", f"{weight:.2f} to {4 / 3 * weight:.2f}"))
+        table.append(("weight of desirable ones for KTO, against 1", f"{weight:.2f} to {4 / 3 * weight:.2f}"))
     table += [(name, str(score)) for name, score in length_scores(rows).items()]
     return Section(f"Card of {found.path.name}", "", (Table(("", "value"), tuple(table)),))

@@ -1,4 +1,4 @@
-"""Replay: what a model could do before, learned next to what it is rewarded for, and measured."""
+"""Replay: what a model could do before, learned together with what it is rewarded for, and measured."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Imitation(Objective[GroupBatch]):
 
 @dataclass(frozen=True, slots=True)
 class WithReplay(Objective[Sequences]):
-    """An objective on rollouts, and next to it the loss of `rows` of the `groups` in each step, `weight` times; rank
+    """An objective on rollouts, plus the loss of `rows` of the `groups` in each step, `weight` times; rank
     and number of the processes that divide them are `share`."""
 
     unit: ClassVar[str] = ""

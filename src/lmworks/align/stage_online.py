@@ -125,7 +125,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         left = _USED * 60 * config.minutes - (time.perf_counter() - began)
         evaluated = 2 * len(held_out) * COMPLETIONS / algorithm.group_size  # before and after, as prompts of a step
         fitting, affordable = steps_within(left / each - evaluated, few, config.prompts)
-        why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes next to measuring and evaluations"
+        why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes with measuring and evaluations"
         return min(affordable, STEPS), fitting, why
 
     if not isinstance(completions, RatedCompletions):
@@ -148,7 +148,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     bounds = f"at least 2 and at most {_HELD_OUT}, or {_EACH_MINUTE:g} a minute; {COMPLETIONS} completions of each row"
     apart = f"rows of {count} prompts, held_out={config.held_out:g}: {bounds}"
     reasons = (
-        ("prompts", f"{prompts:,}", f"next to {lost:,} rows that were too long and left out"),
+        ("prompts", f"{prompts:,}", f"without {lost:,} rows that were too long"),
         ("held out", f"{len(held_out):,}", "as completions are given" if completions.fixed else apart),
         ("steps", steps, f"of {together} prompts with {algorithm.group_size} completions each; {why}"),
         ("micro-batch", micro_batch, "as set" if config.train.micro_batch else "completions in a forward, at most"),

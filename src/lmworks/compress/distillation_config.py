@@ -107,7 +107,7 @@ class DistillConfig(FinetuneConfig):
 class TeacherConfig:
     """Columns of what the model in the role `teacher` says to token shards: the likeliest next tokens at each place.
 
-    k            Tokens of each place, next to all others together: 6 · k + 4 bytes for a vocabulary of at most 65,536.
+    k            Tokens of each position, the others as one: 6 · k + 4 bytes for a vocabulary of at most 65,536.
     temperature  That of compress.distil, as are length and seed.
     length       Tokens in a sequence.
     seed         Of what is packed with what.

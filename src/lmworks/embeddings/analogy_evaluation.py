@@ -2,7 +2,7 @@
 
 Both follow the customs of the field, so that figures can be compared: words count without regard to small and capital
 letters, candidates are the `restrict` most frequent words, the words of a question are never its answer, and what asks
-for a word without a vector is left out. How much was left out is told next to every score.
+for a word without a vector is left out. Each score comes with the share that was left out.
 """
 
 import gzip

@@ -217,7 +217,7 @@ def dot(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """(n,) float32, at most 3e-6 next to 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
+    """(n,) float32, at most 3e-6 from 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
 
     NaN, of vectors that diverge, is taken for -10: it would be no place in the table.
     """

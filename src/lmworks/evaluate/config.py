@@ -78,7 +78,7 @@ class LearnedConfig:
               source), `rating`, and as `provenance.source` "SET/DOCUMENT", the data set and the document in it.
     base      An embedding model: the name of a pulled one or a folder.
     held_out  The share of the documents that is kept from training, whole, and measured on.
-    beside     Metrics of the table that are measured on the same rows; they take an encoder at most.
+    beside    Metrics of the table that are measured on the same rows; they take an encoder at most.
     """
 
     rows: tuple[str, ...]

@@ -139,7 +139,7 @@ def diversity(respond: Respond, items: Sequence[Item], seed: int = 0) -> Section
     As many samples, at temperature 1, as there are replies; each is cut to the length of the reply in its place, so
     that length says nothing. A model that averages modes has samples that are more alike (Zhang et al. 2021).
     """
-    title = "Diversity of samples next to that of people"
+    title = "Diversity of samples and of people"
     items = [item for item in items if len(item.references) > 1]
     if not items:
         return Section(title, "Not measured: no item has several references.")
@@ -172,7 +172,7 @@ def _group(texts: Sequence[str], lengths: Sequence[int]) -> Response:
 
 
 def retrieval(respond: Respond, items: Sequence[Item]) -> Section:
-    """Answers with the passage next to those without it: how many hold a reference, paired, and how often an answer
+    """Answers with the passage and without it: how many hold a reference, paired, and how often an answer
     that is given with confidence stands nowhere in the passage."""
     title = "Facts, with and without a passage"
     items = [item for item in items if item.contexts]

@@ -370,7 +370,7 @@ class Batcher:
         return self.adapters[name]
 
     def _make_room(self, asking: CacheLease) -> bool:
-        """Preempt the request that would be the first to go, or move out the latest of the other works next to the
+        """Preempt the request that would be the first to go, or move out the latest of the other works beyond the
         steps; False when nobody else holds anything."""
         worst = self.scheduler.worst()
         if worst is not None:

@@ -48,7 +48,7 @@ class EngineWorker:
     of several tokens costs its reader as much as one of a single token, and a fast model makes many.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
-    worker until `close`: do not call it next to. `generate`, `stream`, `score`, `embed`, the searches and
+    worker until `close`: do not call it as well. `generate`, `stream`, `score`, `embed`, the searches and
     `load_weights` are those of `Engine`, and so are their errors; called by a listener they would wait for themselves
     and raise RuntimeError. So does everything after `close`.
     """

@@ -128,7 +128,7 @@ def read_rows(reader: Reader, signal: str = "", since: float = 0.0) -> list[Sign
 
 
 def by_evidence(rows: Sequence[SignalRow]) -> list[SignalRow]:
-    """Alarms first, then what has the smallest adjusted p, then the largest effect next to the one that matters."""
+    """Alarms first, then what has the smallest adjusted p, then the largest effect relative to the one that matters."""
     order = ("alarm", "warn", "ok", "missing")
     effect = {row.signal: abs(row.effect or 0) / FLOORS[row.kind] for row in rows}
     return sorted(rows, key=lambda row: (order.index(row.level), row.adjusted or 1.0, -effect[row.signal]))

@@ -48,7 +48,7 @@ CREATE TABLE log_version (version INTEGER NOT NULL);
 
 
 class PostgresStore(Store):
-    """One connection for the writer thread; a lost one is rebuilt by the next call."""
+    """One connection for the writer thread; the next call replaces a lost one."""
 
     insertion = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
     # The lock keeps the row until the feedback is there, whoever deletes at the same time.

@@ -196,7 +196,7 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise UnusableLogError for a file that is no log, before anything next to a look at it.
+    """Raise UnusableLogError for a file that is no log, before anything but a look at it.
 
     SQLite looks, never `open`: when a process closes a file, POSIX drops all its locks on it, those of its other
     connections as well. "immutable" is looking without locks and without files next to it; while others write, what it

@@ -93,7 +93,7 @@ def check_server(address: str, width: int) -> None:
 
 
 def _connect(address: str) -> "psycopg.Connection":
-    """A connection that knows pgvector's types; StoreError that names what is missing."""
+    """A connection that knows pgvector's types; StoreError for a server that lacks pgvector."""
     import psycopg
     from pgvector.psycopg import register_vector
 

@@ -152,7 +152,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
-    """A new model from token shards. One target is enough: what is left out follows from it, and the report says why.
+    """A new model from token shards. One target is enough: the rest is derived, and the report gives reasons.
 
     minutes     How long the run may take on this machine; its size and tokens follow from a scaling law.
     parameters  How large the model is, embeddings included; its tokens follow.
@@ -220,7 +220,7 @@ class FinetuneConfig:
 
     base    The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf file. A
             relative path starts at the folder of the recipe, or, for a command, at the current one.
-    What is left out follows from the method, the texts and the model, and the report says why.
+    What is left out follows from the method, the texts and the model, and the report gives the reasons.
 
     minutes  How long the run may take on this machine: fewer epochs are taken where these are too many.
     epochs  How often each sequence is seen; left out: 3, or fewer that fit into the minutes.

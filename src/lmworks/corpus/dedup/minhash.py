@@ -11,7 +11,7 @@ shingle, which short texts have many of; those borrowed from a neighbour (densif
 Bands (locality-sensitive hashing): two texts are candidates when they agree in all rows of a band, which for similarity
 s has the probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4).
 Of each band a text has one key of 64 bits. Buckets are runs of equal keys in a sorted array, one band after the other:
-two million texts with 16 bands take 256 MB for the keys and 80 MB next to. A bucket of many texts, such as copies of a
+two million texts with 16 bands take 256 MB for the keys and 80 MB more. A bucket of many texts, such as copies of a
 licence, would give pairs by the square of its size. It gives none: it is a crowd, which `kept_duplicates` compares with
 the texts that stay.
 
@@ -33,7 +33,7 @@ from lmworks.corpus.dedup.reference import MULTIPLIER
 
 NOTHING = np.uint32(2**32 - 1)  # in all places of the signature of a text without a word
 NO_KEY = np.uint64(2**64 - 1)  # of a text without a word, which is no candidate
-FALSE_POSITIVES = 0.02  # their weight next to that of missed pairs, which are not found again
+FALSE_POSITIVES = 0.02  # their weight relative to that of missed pairs, which are not found again
 _PIECE = 2**17  # pairs that are looked at together
 _BATCH = 8192  # pairs whose shingles are in memory at once
 

@@ -31,14 +31,14 @@ WEIGHTS: Mapping[str, tuple[float, float]] = {
     "preformatted or quoted": (0.91, 0.82),  # or a cell of a table
     "in container": (1.00, 1.80),  # in the element that holds most of the prose
     "outside of its prose": (-2.44, -2.51),  # before the first long paragraph of that element, or after its last
-    "prose next to": (0.81, 1.55),  # share of the page's prose that stands in the same place
+    "prose of siblings": (0.81, 1.55),  # share of the page's prose that stands in the same place
     "prose before": (0.20, 0.38),  # neighbours: the length of the block before, less what is links
     "prose after": (0.52, 0.52),
     "all link": (-1.75, -1.72),  # some words that are all link: they point to another page
     "named close by": (-1.10, -1.37),  # boilerplate by the names of the element itself or of the two around it
     "asks the reader": (-1.79, -1.97),  # to subscribe, share, read on; or names rights and authors; English only
     "agreement": (1.12, 0.0),  # share of the words that another extractor keeps,
-    "agreement next to": (1.45, 0.0),  # and the same of what stands next to the block
+    "agreement of siblings": (1.45, 0.0),  # and the same of what stands next to the block
 }
 WITH_AGREEMENT = tuple(WEIGHTS)
 NAMES = WITH_AGREEMENT[:-2]

@@ -26,7 +26,7 @@ from lmworks.corpus.sources.remote_objects import size_of as size_of_file
 from lmworks.records import RejectedRecord
 
 _RECORD_WORK = 4  # of a byte that an extractor has to look at, against one of a table, which is text already
-_ITEM_BYTES = 200  # that a record counts next to its content
+_ITEM_BYTES = 200  # that a record counts in addition to its content
 _LINE = 1 << 20  # bytes of a line that are read at once
 
 

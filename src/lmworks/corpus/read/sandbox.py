@@ -22,7 +22,7 @@ from lmworks.corpus.read.config import SandboxConfig
 
 A = TypeVar("A")
 R = TypeVar("R")
-Mark = Callable[[int], None]  # tells where a stream is, and begins the seconds again
+Mark = Callable[[int], None]  # records where a stream is, and restarts its time limit
 
 _MAPPED = Path("/proc/self/statm")  # of Linux: the first number is the pages that are mapped
 _NO_MEMORY = 77  # status of a process that ended for want of memory

@@ -177,7 +177,7 @@ def show_quality(
 def show_growth(threshold: float) -> None:
     """The time of the search, without signatures, for four numbers of short texts; two thirds of them alike."""
     from lmworks.corpus.dedup.kept_duplicates import kept_duplicates, similarity_by_texts
-    from lmworks.corpus.dedup.match_tables import Crowds
+    from lmworks.corpus.dedup.match_tables import LargeBuckets
     from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
     config = NearDuplicatesConfig(threshold, WORDS, PLACES)
@@ -187,9 +187,9 @@ def show_growth(threshold: float) -> None:
         keys = keys_of_texts(texts, config)
         begun = time.perf_counter()
         found = compare(texts, rank, keys, config)
-        crowds = Crowds(found.crowds, threshold, WORDS)
-        similarity = similarity_by_texts(texts, crowds)
-        kept = kept_duplicates(found.pairs, crowds, threshold, rank, rank >= 0, similarity)
+        large_buckets = LargeBuckets(found.large_buckets, threshold, WORDS)
+        similarity = similarity_by_texts(texts, large_buckets)
+        kept = kept_duplicates(found.pairs, large_buckets, threshold, rank, rank >= 0, similarity)
         seconds = time.perf_counter() - begun
         size = (keys.bands.nbytes + keys.words.nbytes) / number
         print(

@@ -279,7 +279,7 @@ def _watch(context: _Context) -> Step:
         return Step(f"rolled back: {reason}", ends=True)
     left = promoted["time"] + context.config.watch_days * _DAY - context.now
     if left > 0:
-        raise _Waiting(f"no alarm so far; {left / _DAY:.1f} of {context.config.watch_days:g} days are left")
+        raise _Waiting(f"no alarm yet; {left / _DAY:.1f} of {context.config.watch_days:g} days are left")
     if not context.log.reader.rows("drift", "count(*)", "time >= ?", [promoted["time"]])[0][0]:
         raise _Waiting("nothing was watched since the promotion: `lmworks alerts run` measures it")
     return Step(f"no alarm in {context.config.watch_days:g} days", ends=True)

@@ -61,7 +61,7 @@ def trace(workspace: Path | None, target: str) -> Tree:
         return _with_left_out(_answer_tree(workspace, current, to_answer(interaction), known.folders), known)
     raise FileNotFoundError(
         f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id); "
-        "of a document `lmworks data why` tells"
+        "for a document use `lmworks data why`"
     )
 
 

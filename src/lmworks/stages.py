@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
-        version=6,
+        version=7,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(_DOCUMENTS, "their attributes, which data.annotate makes"),
         libraries=("numpy", "pydivsufsort"),
@@ -97,7 +97,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=10,
+        version=11,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             _DOCUMENTS,

@@ -1,5 +1,6 @@
 """The documentation: its Python runs, its commands parse, its links lead somewhere, its words are the field's."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ FENCE = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTA
 # Words of a private English, which the field does not use or uses for something else.
 PRIVATE = re.compile(
     r"\b(told|tells?|telling|anew|goes on|going on|whoever|brakes?|dials?|crowds?|contenders?|bears? it out|"
-    r"what its rows are|as it comes|of one's own|held against)\b",
+    r"what its rows are|as it comes|of one's own|held against|beside)\b",
     re.IGNORECASE,
 )
 
@@ -156,3 +157,22 @@ def test_words_are_the_fields(page: Path) -> None:
     text = re.sub(r"## English.*?(?=\n## )", "", page.read_text("utf-8"), flags=re.DOTALL)  # what not to write
     text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", FENCE.sub("", text))
     assert not [match[0] for match in PRIVATE.finditer(text)]
+
+
+def test_words_of_help_and_errors_are_the_fields() -> None:
+    hits = []
+    for file in sorted((ROOT / "src/lmworks").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match node:
+                case ast.Raise(exc=ast.expr() as source):
+                    pass
+                case ast.Call(func=ast.Attribute(attr="Option" | "Argument" | "Typer" | "warn")) as source:
+                    pass
+                case ast.FunctionDef() if "cli" in file.parts:  # a command's docstring is its help
+                    source = ast.Constant(ast.get_docstring(node) or "")
+                case _:
+                    continue
+            texts = [part.value for part in ast.walk(source) if isinstance(part, ast.Constant)]
+            texts = [re.sub(r"`[^`]*`", "", text) for text in texts if isinstance(text, str)]
+            hits += [f"{file.name}:{node.lineno}: {word[0]}" for text in texts for word in PRIVATE.finditer(text)]
+    assert not hits

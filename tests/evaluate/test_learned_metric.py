@@ -44,7 +44,7 @@ def write(path: Path) -> list[dict]:
 def artefact(minilm, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("learned")
     write(folder / "rows.jsonl")
-    settings = [f'rows=["{folder / "rows.jsonl"}"]', f'base="{minilm}"', 'beside=["bleu", "bertscore"]']
+    settings = [f'rows=["{folder / "rows.jsonl"}"]', f'base="{minilm}"', 'baselines=["bleu", "bertscore"]']
     return run_alone("evaluate.learned", folder / "made", [], [], settings).folder
 
 
@@ -63,7 +63,7 @@ def test_the_ratings_held_out_change_nothing_that_is_learned(artefact, minilm, t
         for number, row in enumerate(write(tmp_path / "rows.jsonl"))
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = [f'rows=["{tmp_path / "rows.jsonl"}"]', f'base="{minilm}"', "beside=[]"]
+    settings = [f'rows=["{tmp_path / "rows.jsonl"}"]', f'base="{minilm}"', "baselines=[]"]
     other = run_alone("evaluate.learned", tmp_path / "made", [], [], settings).folder
     with np.load(artefact / HEAD) as first, np.load(other / HEAD) as second:
         assert all((first[name] == second[name]).all() for name in first)

@@ -297,7 +297,7 @@ class RolloutLoader:
         self.early_stopping, self._buffer = EarlyStopping(self.config.early_stopping, **state["early_stopping"]), None
         if (buffers := state["buffers"])[0] is not None:
             if len(buffers) != self.world_size:
-                raise ValueError(f"the rollouts were saved by {len(buffers)} processes: go on with as many")
+                raise ValueError(f"the rollouts were saved by {len(buffers)} processes: resume with as many")
             kept = buffers[self.rank]
             columns = {name: torch.tensor(values) for name, values in kept["columns"].items()}
             ids, mask, lengths = (torch.tensor(kept[name]) for name in ("ids", "mask", "lengths"))

@@ -95,8 +95,8 @@ def show_answer(
     certainty: "Certainty | None" = None,
     said: bool = False,
 ) -> None:
-    """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it; its
-    `documents`, by hash, tell how what is quoted of them is rendered. `said`: its text was printed before."""
+    """Print an answer with its sources, or the abstention with the nearest passages, and which system gave it;
+    `documents`, by hash, are needed to render quotes. `said`: its text was printed before."""
     from rich.padding import Padding
     from rich.text import Text
 

@@ -201,7 +201,7 @@ def main() -> None:
 
 
 def _interrupt(end: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C behind an exception: typer makes an exit with status 130 of it."""
+    """The Ctrl-C that caused an exception: typer makes an exit with status 130 of it."""
     while end is not None and not isinstance(end, KeyboardInterrupt):
         end = end.__cause__ or end.__context__
     return end

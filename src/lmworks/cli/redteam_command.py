@@ -17,7 +17,7 @@ def redteam(
     mutations: Annotated[
         list[str] | None, typer.Option("--mutation", help="May be repeated. Default: as written.")
     ] = None,
-    spotlight: Annotated[str, typer.Option(help="Mark passages as data: delimit, mark or encode.")] = "",
+    spotlight: Annotated[str, typer.Option(help="Set passages apart as data: delimit, mark or encode.")] = "",
     policy: Annotated[bool, typer.Option("--policy", help="Say in the prompt what is refused.")] = False,
     guards: Annotated[list[str] | None, typer.Option("--guard", help="Withhold answers that a detector hits.")] = None,
     attacks: Annotated[Path | None, typer.Option(help="Attacks to train a classifier on, one a line.")] = None,

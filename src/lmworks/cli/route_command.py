@@ -27,7 +27,7 @@ def fit(
         str, typer.Option(help="Learn from the thumbs of the log instead: a filter, such as since:30d.")
     ] = "",
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="Ask the first target; go on where it is not sure.")
+        bool, typer.Option("--cascade", help="Ask the first target, and the next one where it is not sure.")
     ] = False,
     goal: Annotated[
         Literal["quality", "cost"], typer.Option(help="The least cost at that of the best target, or within --budget.")

@@ -280,7 +280,7 @@ def open_documents(folder: Path) -> DocumentStore:
 def no_documents_message(folder: Path) -> str:
     """The message for the artefact of a stage without documents: data.clean makes one where no document is left."""
     return (
-        f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} tells which steps did, and "
+        f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} lists the steps, and "
         f"`lmworks data why DOCUMENT --workspace {folder}` what became of one"
     )
 

@@ -31,7 +31,7 @@ def plain_texts(sources: Sequence[str], rejected: list[RejectedRecord], base: Pa
             except UnicodeDecodeError as error:
                 reason = f"not UTF-8: {error.reason}"
                 if begun:
-                    raise ValueError(f"{found.path} is {reason}, behind what was read: convert it") from error
+                    raise ValueError(f"{found.path} is {reason}, after valid text: convert it") from error
             except ValueError as error:
                 reason = str(error.__cause__)
                 if begun:

@@ -86,7 +86,7 @@ def shard_conversations(config: TokenizeConfig, context: StageContext, renderer:
     if renderer.turn_end is None:
         raise ValueError(
             "the chat template ends an answer with no special token, so that a model would never learn to stop: set "
-            "family, such as family=chatml, or write the end of text behind an answer in the template"
+            "family, such as family=chatml, or write the end of text after an answer in the template"
         )
     rejected: list[RejectedRecord] = []
     made = [folder / CONVERSATIONS for folder in context.inputs.values() if (folder / CONVERSATIONS).exists()]

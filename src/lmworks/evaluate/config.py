@@ -74,17 +74,17 @@ class SuiteConfig(MetricModels):
 class LearnedConfig:
     """A metric learns to rate from texts of one kind that people rated.
 
-    rows      .jsonl files with a `Rated` a line: `prompt`, what the `completion` is compared with (a reference or a
-              source), `rating`, and as `provenance.source` "SET/DOCUMENT", the data set and the document in it.
-    base      An embedding model: the name of a pulled one or a folder.
-    held_out  The share of the documents that is kept from training, whole, and measured on.
-    beside    Metrics of the table that are measured on the same rows; they take an encoder at most.
+    rows       .jsonl files with a `Rated` a line: `prompt`, what the `completion` is compared with (a reference or a
+               source), `rating`, and as `provenance.source` "SET/DOCUMENT", the data set and the document in it.
+    base       An embedding model: the name of a pulled one or a folder.
+    held_out   The share of the documents that is kept from training, whole, and measured on.
+    baselines  Metrics of the table that are measured on the same rows; they take an encoder at most.
     """
 
     rows: tuple[str, ...]
     base: str = "all-minilm-l6-v2"
     held_out: float = 0.2
-    beside: tuple[str, ...] = ("bleu", "chrf", "bertscore")
+    baselines: tuple[str, ...] = ("bleu", "chrf", "bertscore")
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:

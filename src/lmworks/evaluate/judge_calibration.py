@@ -97,7 +97,9 @@ def read_labelled(path: Path, by: Rubric) -> list[Labelled]:
     rows = [_labelled(json.loads(line), by, number) for number, line in enumerate(lines, 1)]
     by.check([row.texts for row in rows])
     if len({row.human for row in rows}) < 2:
-        raise ValueError(f"{path}: people gave all {len(rows)} rows one label, which tells no judges apart: mix them")
+        raise ValueError(
+            f"{path}: people gave all {len(rows)} rows one label, which compares no judges: add other labels"
+        )
     return rows
 
 

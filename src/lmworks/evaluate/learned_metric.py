@@ -75,14 +75,14 @@ def learned_quality(learned: LearnedHead) -> Metric:
     contexts together. It is on the scale of the ratings learned from."""
 
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
-        beside = [item.references or (("\n\n".join(item.contexts),) if item.contexts else ()) for item in items]
+        references = [item.references or (("\n\n".join(item.contexts),) if item.contexts else ()) for item in items]
         texts = [response.text if response.text.strip() else "" for response in responses]
-        pairs = [(other, text) for own, text in zip(beside, texts, strict=True) for other in own if text]
+        pairs = [(other, text) for others, text in zip(references, texts, strict=True) for other in others if text]
         rated = pair_features(learned.encoder, pairs) @ learned.weights + learned.bias if pairs else np.zeros(0)
-        found = iter(rated.tolist())
+        ratings = iter(rated.tolist())
         return [
-            max((next(found) for _ in own if text), default=Unscored("nothing to compare, or to compare with"))
-            for own, text in zip(beside, texts, strict=True)
+            max((next(ratings) for _ in others if text), default=Unscored("nothing to compare, or to compare with"))
+            for others, text in zip(references, texts, strict=True)
         ]
 
     return Metric(NAME, measure, signature={"learned": learned.fingerprint})
@@ -126,7 +126,7 @@ def learned(config: LearnedConfig, context: StageContext) -> StageResult:
     context.progress(len(kept), len(rows), "rows encoded")
     items = [Item(str(n), references=(_texts(row)[0],), cluster=_texts(row)[0]) for n, row in enumerate(test)]
     responses, human = [Response(_texts(row)[1]) for row in test], [row.rating for row in test]
-    measures = [learned_quality(head), *(metric(name, encoder=encoder) for name in config.beside)]
+    measures = [learned_quality(head), *(metric(name, encoder=encoder) for name in config.baselines)]
     found = {one.name: correlations(one, items, one.measure(items, responses), human, "held out") for one in measures}
     card = {
         "name": NAME, "base": config.base, "encoder": encoder.fingerprint, "weights": encoder.weights,
@@ -192,9 +192,9 @@ def check(config: LearnedConfig, base: Path) -> None:
     """Before any stage runs: an error for rows, a base or a metric that is not there, or takes more than an encoder."""
     pair_files(config.rows, base)
     located(config.base, base)
-    for name in config.beside:
+    for name in config.baselines:
         if name not in METRICS or set(METRICS[name].roles) - {"encoder"}:
-            raise LookupError(f"beside: {name!r} is no metric of the table that takes an encoder at most")
+            raise LookupError(f"baselines: {name!r} is no metric of the table that takes an encoder at most")
 
 
 def outside_digest(config: LearnedConfig, base: Path) -> str:

@@ -149,7 +149,7 @@ def metric(name: str, **roles: Any) -> Metric:
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise LookupError(f"no metric is called {name!r}; {hint}There are {', '.join(METRICS)}")
     if k and not (k.isdecimal() and int(k)):
-        raise LookupError(f"{name!r}: behind the @ stands a whole number from 1, such as {base}@5")
+        raise LookupError(f"{name!r}: the number after @ must be a whole number from 1, such as {base}@5")
     entry, given = (
         METRICS[key],
         {"verifier": "minilm-verifier", **{n: one for n, one in roles.items() if one not in (None, "")}},

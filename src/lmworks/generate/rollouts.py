@@ -164,7 +164,7 @@ def reply_ids(renderer: ChatRenderer, reply: Sequence[Message], last: int) -> li
     another one, the messages, and what asks for the next answer."""
     end = renderer.turn_end
     if end is None:
-        raise ValueError("the chat template ends no answer with a special token, so that no reply can stand behind one")
+        raise ValueError("the chat template ends no answer with a special token, so no reply can follow one")
     answer = Message("assistant", "answer")
     if called := [message for message in reply if message.role == "tool"]:
         function = {"name": called[0].name or "tool", "arguments": {}}

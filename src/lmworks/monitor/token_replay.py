@@ -80,7 +80,7 @@ def _check(interaction: Interaction, engine: EngineProtocol) -> None:
             f"{name} was made with the adapter {adapters[0]!r}: only what the model made alone is replayed"
         )
     if not engine.capabilities.token_ids:
-        raise ValueError("this engine does not tell token ids; replay with the local Engine")
+        raise ValueError("this engine returns no token ids; replay with the local Engine")
 
 
 def _sampling(interaction: Interaction) -> SamplingParameters:

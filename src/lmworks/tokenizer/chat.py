@@ -215,8 +215,8 @@ class ChatRenderer:
                 self._check_nothing_left_out(conversation.messages, fragments, marked)
                 return _Layout(marked, fragments)
         raise ChatTemplateError(
-            "the chat template rewrites the contents of these messages, so it cannot be told which characters are the "
-            "user's; use a template that copies or strips contents"
+            "the chat template rewrites the contents of these messages, so the user's characters cannot "
+            "be located; use a template that copies or strips contents"
         )
 
     def _ways_to_cut(self, messages: Sequence[Message]) -> Iterator[list[list[Fragment]]]:

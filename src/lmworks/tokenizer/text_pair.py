@@ -47,5 +47,5 @@ def _tail(tokenizer: Tokenizer) -> list[int]:
     start = next(place for place in range(len(framed)) if framed[place : place + len(content)] == content)
     tail = framed[start + len(content) :]
     if not start or not tail:
-        raise ValueError("a cross-encoder's tokenizer puts a token before a text and one behind it, as BERT's does")
+        raise ValueError("a cross-encoder's tokenizer puts a token before and after a text, as BERT's does")
     return tail

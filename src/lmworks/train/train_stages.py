@@ -388,7 +388,7 @@ def _longest_conversation(folders: Mapping[str, Path], length: int | None) -> in
                 raise ValueError(
                     f"{long:,} of the {dataset.documents:,} conversations of {name} have more than length={length} "
                     f"tokens, up to {dataset.lengths.max():,}, and would be cut inside a turn: set length={length} in "
-                    "the stage data.tokenize, which cuts them behind an answer, or a larger length here, where the "
+                    "the stage data.tokenize, which cuts them after an answer, or a larger length here, where the "
                     "model has one"
                 )
     return longest

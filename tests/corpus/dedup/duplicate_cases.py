@@ -10,7 +10,7 @@ import pytest
 from lmworks.corpus.dedup import library
 from lmworks.corpus.dedup.hashes import words
 from lmworks.corpus.dedup.kept_duplicates import Kept, kept_duplicates, similarity_by_texts
-from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, compare, keys_of_texts
 
 MULTIPLIER = 0xD1342543DE82EF95
@@ -53,6 +53,6 @@ def near(
     """The similar pairs of texts, and which texts stay; without a rank the first ones are the best."""
     rank = np.arange(len(texts)) if rank is None else rank
     found = compare(texts, np.argsort(rank), keys_of_texts(texts, config) if keys is None else keys, config)
-    crowds = Crowds(found.crowds, config.threshold, config.words)
-    there, similarity = np.ones(len(texts), bool), similarity_by_texts(texts, crowds)
-    return found.pairs, kept_duplicates(found.pairs, crowds, config.threshold, rank, there, similarity)
+    large_buckets = LargeBuckets(found.large_buckets, config.threshold, config.words)
+    there, similarity = np.ones(len(texts), bool), similarity_by_texts(texts, large_buckets)
+    return found.pairs, kept_duplicates(found.pairs, large_buckets, config.threshold, rank, there, similarity)

@@ -6,35 +6,37 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import kept_duplicates
 from lmworks.corpus.dedup.kept_duplicates import Kept, priority
-from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 
 THRESHOLD = 0.5
 NONE = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
-def stars(rank, pairs, crowds=(), similarity=lambda document, others: np.zeros(len(others)), there=None) -> Kept:
+def stars(rank, pairs, large_buckets=(), similarity=lambda document, others: np.zeros(len(others)), there=None) -> Kept:
     there = np.ones(len(rank), bool) if there is None else there
-    return kept_duplicates.kept_duplicates(pairs, Crowds(crowds, THRESHOLD, 1), THRESHOLD, rank, there, similarity)
+    return kept_duplicates.kept_duplicates(
+        pairs, LargeBuckets(large_buckets, THRESHOLD, 1), THRESHOLD, rank, there, similarity
+    )
 
 
 @st.composite
 def collections(draw):
-    """Ranks, a random symmetric similarity, which pairs were candidates, crowds, and which documents are there."""
+    """Ranks, a random symmetric similarity, candidate pairs, large buckets, and which documents are there."""
     number = draw(st.integers(1, 9))
     upper = draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=number * number, max_size=number * number))
     similarity = np.triu(np.array(upper).reshape(number, number), 1)
     candidates = draw(st.sets(st.tuples(st.integers(0, number - 1), st.integers(0, number - 1)), max_size=20))
-    crowds = draw(st.lists(st.sets(st.integers(0, number - 1), min_size=1), max_size=3))
+    large_buckets = draw(st.lists(st.sets(st.integers(0, number - 1), min_size=1), max_size=3))
     pairs = sorted({(min(pair), max(pair)) for pair in candidates if pair[0] != pair[1]})
     rank = np.array(draw(st.permutations(range(number))))
     there = np.array(draw(st.lists(st.booleans(), min_size=number, max_size=number)))
-    return rank, similarity + similarity.T, pairs, [np.array(sorted(crowd)) for crowd in crowds], there
+    return rank, similarity + similarity.T, pairs, [np.array(sorted(members)) for members in large_buckets], there
 
 
 @given(collections())
 def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
-    rank, similarity, pairs, crowds, there = case
-    together = {*pairs} | {(int(a), int(b)) for crowd in crowds for a in crowd for b in crowd if a < b}
+    rank, similarity, pairs, large_buckets, there = case
+    together = {*pairs} | {(int(a), int(b)) for members in large_buckets for a in members for b in members if a < b}
     staying: list[int] = []
     for document in (each for each in np.argsort(rank).tolist() if there[each]):
         alike = [other for other in staying if similarity[other, document] >= THRESHOLD]
@@ -43,7 +45,7 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
     enough = [pair for pair in pairs if similarity[pair] >= THRESHOLD]
     first, second = np.array(enough, np.int64).reshape(-1, 2).T
     found = Pairs(first, second, similarity[first, second])
-    kept = stars(rank, found, crowds, lambda a, others: similarity[a, others], there)
+    kept = stars(rank, found, large_buckets, lambda a, others: similarity[a, others], there)
     assert np.flatnonzero(there & (kept.document == np.arange(len(rank)))).tolist() == sorted(staying)
     assert kept.uncompared == 0
     for document, other in enumerate(kept.document.tolist()):

@@ -95,20 +95,20 @@ def test_the_choice_is_the_best_by_quadrature(threshold):
 
 
 @given(KEYS, st.integers(1, 5))
-def test_pairs_and_crowds_are_those_of_the_buckets(keys, crowd):
+def test_pairs_and_large_buckets_are_those_of_the_buckets(keys, bucket_limit):
     pairs: set[tuple[int, int]] = set()
     large: set[tuple[int, ...]] = set()
     for band in range(keys.shape[1]):
         for key in {*keys[:, band].tolist()} - {int(NO_KEY)}:
             members = np.flatnonzero(keys[:, band] == key).tolist()
-            if len(members) > crowd:
+            if len(members) > bucket_limit:
                 large.add(tuple(members))
             else:
                 pairs |= {*combinations(members, 2)}
-    crowds: dict[bytes, np.ndarray] = {}
-    found = [tuple(pair) for part in candidate_pairs(keys, crowd, crowds) for pair in part.tolist()]
+    large_buckets: dict[bytes, np.ndarray] = {}
+    found = [tuple(pair) for part in candidate_pairs(keys, bucket_limit, large_buckets) for pair in part.tolist()]
     assert sorted(found) == sorted(pairs)  # each once
-    assert sorted(tuple(each.tolist()) for each in crowds.values()) == sorted(large)
+    assert sorted(tuple(each.tolist()) for each in large_buckets.values()) == sorted(large)
 
 
 @given(TEXTS, st.floats(0.05, 1), st.integers(1, 5), st.data())

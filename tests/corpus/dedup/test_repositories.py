@@ -44,12 +44,12 @@ def repository(name: str, files: set[int], licensed: bool = False) -> Repository
 
 
 @given(st.lists(st.tuples(FILES, st.booleans()), max_size=8), st.integers(1, 9), st.randoms())
-def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator):
+def test_copies_are_what_going_through_one_by_one_gives(cases, candidate_limit, generator):
     known = [repository(f"r{number}", files, licence) for number, (files, licence) in enumerate(cases)]
     shuffled = known.copy()
     generator.shuffle(shuffled)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repositories, "CROWD", crowd)
+        patch.setattr(repositories, "CANDIDATE_LIMIT", candidate_limit)
         copies = copied_repositories(shuffled, 0.7)
         assert copies == copied_repositories(known, 0.7)
     files = {each.name: each.files for each in known}
@@ -58,7 +58,7 @@ def test_copies_are_what_going_through_one_by_one_gives(cases, crowd, generator)
         both = files[copy.copy] & files[copy.original]
         assert copy.original not in gone
         assert copy.share == len(both) / len(files[copy.copy]) >= 0.7 and len(both) >= 3
-    if crowd >= len(cases):
+    if candidate_limit >= len(cases):
         staying: list[str] = []
         for each in sorted(known, key=lambda each: (not each.licensed, -len(each.files), each.name)):
             shared = [len(files[each.name] & files[other]) for other in staying]

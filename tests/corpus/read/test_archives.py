@@ -173,7 +173,7 @@ def test_a_tar_archive_that_is_cut_off_gives_what_came_before(form: int) -> None
 def test_a_damaged_header_of_a_tar_archive_and_bytes_behind_its_end_are_told() -> None:
     raw = bytearray(tarred({"a.txt": b"a" * 600, "b.txt": b"b" * 600, "c.txt": b"c"}, tarfile.USTAR_FORMAT))
     assert rejected(items_of("a.tar", bytes(raw) + b"more")) == [
-        RejectedRecord("", "4 bytes behind the end of the archive")
+        RejectedRecord("", "4 bytes after the end of the archive")
     ]
     raw[3 * 512] ^= 1  # the name of the second
     assert items_of("a.tar", bytes(raw)) == [

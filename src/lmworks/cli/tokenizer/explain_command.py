@@ -14,10 +14,10 @@ def explain(
     text: Annotated[str, typer.Argument(help="The text to cut into tokens; - reads standard input.")],
     tokenizer: Annotated[str, typer.Option(help=TOKENIZER_FORMS)] = "smollm2-135m-instruct",
 ) -> None:
-    """Show every token of a text, the merges that made it, and at which place of training each was learnt.
+    """Show every token of a text, the merges that made it, and when in training each was learnt.
 
-    `Ġ` (or `▁`) is a space. A merge's number is its place in the order of learning, so that small numbers are the
-    frequent pairs; for a vocabulary that lmworks has trained, how often a pair was seen stands behind it.
+    `Ġ` (or `▁`) is a space. A merge's number is its rank in the order of training, so small numbers are frequent
+    pairs; for a vocabulary trained by lmworks, the count of each pair follows.
 
     Example: `lmworks tokenizer explain 'unbelievably lower' --tokenizer ./vocabulary`
     """

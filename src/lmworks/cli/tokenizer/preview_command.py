@@ -51,7 +51,7 @@ def preview(
         str | None, typer.Option(help="Use the template of this family instead of the model's own: chatml, llama3, …")
     ] = None,
     tools: Annotated[
-        Path | None, typer.Option(help="Functions that the model is told of: a .json file with a list of them.")
+        Path | None, typer.Option(help="Functions that the model may call: a .json file with a list of them.")
     ] = None,
     native_calls: Annotated[
         bool,
@@ -61,9 +61,7 @@ def preview(
         ),
     ] = False,
     learn: Annotated[Learn, typer.Option(help="Which turns are learned: `all`, or the `last`.")] = "all",
-    prompt: Annotated[
-        bool, typer.Option("--prompt", help="Go on up to where the model answers, as in serving.")
-    ] = False,
+    prompt: Annotated[bool, typer.Option("--prompt", help="End where the model would answer, as in serving.")] = False,
 ) -> None:
     """Print a conversation as tokens: which are special, which the model is trained on, and what ends its turn.
 

@@ -9,7 +9,7 @@ duplicate among them.
 
 Documents may be gone already for other reasons, so that a pair says little by itself: what a document is compared with
 must be there. Documents with the same words are one for all comparisons, and the best of those that are there stands
-for them; crowds are compared only now, with those that stay.
+for them; large buckets are compared only now, with those that stay.
 """
 
 from collections import defaultdict
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.dedup.hashes import HashRows
 from lmworks.corpus.dedup.library import shingle_sets
-from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 from lmworks.corpus.dedup.minhash import similarities
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
 RANKED_BY = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"score.{QUALITY}")
-MOST_COMPARED = 1000  # documents of a crowd that stay, and that each later one is compared with
+MOST_COMPARED = 1000  # documents of a large bucket that stay, and that each later one is compared with
 _AT_ONCE = 32  # that are compared with one call
-_REMEMBERED = 4096  # documents of crowds whose shingles stay in memory
+_REMEMBERED = 4096  # documents of large buckets whose shingles stay in memory
 
 Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a document and (n,) others
 
@@ -107,7 +107,7 @@ class Kept:
 
     document    (n,) int64: the one that stays in its place, which is itself where it stays
     similarity  (n,) float64: to that one; 1 for itself
-    uncompared  comparisons within crowds that were not made, because too many documents of one stayed
+    uncompared  comparisons within large buckets that were not made, because too many documents of one stayed
     """
 
     document: NDArray[np.int64]
@@ -144,7 +144,7 @@ def check_similarity(wanted: float, searched: float) -> None:
 
 def kept_duplicates(
     pairs: Pairs,
-    crowds: Crowds,
+    large_buckets: LargeBuckets,
     threshold: float,
     rank: NDArray[np.int64],
     there: NDArray[np.bool_],
@@ -153,11 +153,12 @@ def kept_duplicates(
     """Near duplicates: of the documents that are `there`, those go with a better one that stays and is similar enough.
 
     A document goes if one of the pairs joins it, or one with the same words, with a better one that stays: the best of
-    those is its kept duplicate. Else it is compared, by `similarity`, with the documents of its crowds that stay, from
-    the best on. So among the documents that stay, no pair which was given or shares a crowd is similar, save for the
-    comparisons that are counted as `uncompared`. ValueError for a threshold below that of the search.
+    those is its kept duplicate. Else it is compared, by `similarity`, with the documents of its large buckets that
+    stay, from the best on. So among the documents that stay, no pair which was given or shares a large bucket is
+    similar, save for the comparisons that are counted as `uncompared`. ValueError for a threshold below that of the
+    search.
     """
-    check_similarity(threshold, crowds.threshold)
+    check_similarity(threshold, large_buckets.threshold)
     heads = _heads(pairs, rank, there)
     first, second = heads[pairs.first], heads[pairs.second]
     similar = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
@@ -169,11 +170,11 @@ def kept_duplicates(
     for document, other, value in zip(*columns, strict=True):
         neighbours[document].append((other, value))
     memberships: defaultdict[int, list[int]] = defaultdict(list)
-    for number, members in enumerate(crowds.members):
+    for number, members in enumerate(large_buckets.members):
         for member in rank[np.unique(heads[members][heads[members] >= 0])].tolist():
             memberships[member].append(number)
     best_first = np.argsort(rank)
-    stars: list[list[int]] = [[] for _ in crowds.members]  # of each crowd those that stay
+    stars: list[list[int]] = [[] for _ in large_buckets.members]  # of each bucket those that stay
     gone: dict[int, tuple[int, float]] = {}
     uncompared = 0
     for document in sorted({*neighbours, *memberships}):
@@ -226,12 +227,12 @@ def linked(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> N
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def similarity_by_texts(texts: Sequence[str], crowds: Crowds) -> Similarity:
+def similarity_by_texts(texts: Sequence[str], large_buckets: LargeBuckets) -> Similarity:
     """The similarity of a document and others, counted from their texts, which are read when it is asked for."""
 
     @lru_cache(_REMEMBERED)
     def set_of(document: int) -> NDArray[np.uint64]:
-        return shingle_sets([texts[document]], crowds.words).values
+        return shingle_sets([texts[document]], large_buckets.words).values
 
     def similarity(document: int, others: Sequence[int]) -> NDArray[np.float64]:
         sets = [set_of(each) for each in (document, *others)]

@@ -1,6 +1,5 @@
-"""Duplicates that were found, on disk: pairs of documents that were compared, crowds of which too many were alike to
-compare all, places that repeat each other, and the repositories that files of code belong to; a file each, and none of
-what was not looked for.
+"""Duplicates on disk: pairs of similar documents, buckets too large to compare all pairs, places that repeat each
+other, and the repositories that files of code belong to; a file each, and none of what was not looked for.
 
 Documents are known by their places in the corpus, counted over all shards of all inputs in their order.
 """
@@ -32,7 +31,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crowds:
+class LargeBuckets:
     """Documents of buckets too large for all their pairs: those that are left are compared with the ones that stay.
 
     members    (n,) int64 each: documents that may be alike.
@@ -76,15 +75,21 @@ def read_matches(kind: type[T], folder: Path, method: Method) -> T:
     return kind(*(table.column(field.name).to_numpy() for field in fields(kind)))
 
 
-def write_crowds(folder: Path, crowds: Crowds) -> None:
-    members = [each.tolist() for each in crowds.members]
-    _write(folder, "crowds", {"members": members}, threshold=str(crowds.threshold), words=str(crowds.words))
+def write_large_buckets(folder: Path, large_buckets: LargeBuckets) -> None:
+    members = [each.tolist() for each in large_buckets.members]
+    _write(
+        folder,
+        "large_buckets",
+        {"members": members},
+        threshold=str(large_buckets.threshold),
+        words=str(large_buckets.words),
+    )
 
 
-def read_crowds(folder: Path) -> Crowds:
-    table = _read(folder, "crowds")
+def read_large_buckets(folder: Path) -> LargeBuckets:
+    table = _read(folder, "large_buckets")
     members = tuple(np.array(each, np.int64) for each in table.column("members").to_pylist())
-    return Crowds(members, float(table.schema.metadata[b"threshold"]), int(table.schema.metadata[b"words"]))
+    return LargeBuckets(members, float(table.schema.metadata[b"threshold"]), int(table.schema.metadata[b"words"]))
 
 
 def write_repositories(folder: Path, names: Sequence[str | None]) -> None:

@@ -12,8 +12,8 @@ Bands (locality-sensitive hashing): two texts are candidates when they agree in 
 s has the probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4).
 Of each band a text has one key of 64 bits. Buckets are runs of equal keys in a sorted array, one band after the other:
 two million texts with 16 bands take 256 MB for the keys and 80 MB more. A bucket of many texts, such as copies of a
-licence, would give pairs by the square of its size. It gives none: it is a crowd, which `kept_duplicates` compares with
-the texts that stay.
+licence, would give pairs by the square of its size. It gives none: `kept_duplicates` compares its texts
+with those that stay.
 
 What bands propose, the counted Jaccard similarity of the shingles decides.
 """
@@ -90,18 +90,19 @@ def band_keys(signatures: NDArray[np.uint32], choice: Bands) -> NDArray[np.uint6
 
 
 def candidate_pairs(
-    keys: NDArray[np.uint64], crowd: int, crowds: dict[bytes, NDArray[np.int64]]
+    keys: NDArray[np.uint64], bucket_limit: int, large_buckets: dict[bytes, NDArray[np.int64]]
 ) -> Iterator[NDArray[np.int64]]:
-    """Each pair of texts that shares a bucket of at most `crowd` texts, once, in (n, 2) int64 arrays; `crowds` gets the
-    texts of every larger one, in ascending order, by their bytes, so that one that several bands have counts once.
+    """Each pair of texts that shares a bucket of at most `bucket_limit` texts, once, in (n, 2) int64 arrays;
+    `large_buckets` gets the texts of every larger one, in ascending order, by their bytes, so that one that several
+    bands have counts once.
 
     In each pair the smaller number comes first. That a pair came before, in an earlier band, is seen from the keys
     themselves, so that no set of pairs is kept.
     """
-    small = np.zeros(keys.shape, bool)  # the bucket of this text in this band was no crowd
+    small = np.zeros(keys.shape, bool)  # the bucket of this text in this band was not too large
     for band in range(keys.shape[1]):
         order, starts, ends = buckets(keys[:, band])
-        few = ends - starts <= crowd
+        few = ends - starts <= bucket_limit
         for pairs in pairs_within(order, starts[few], ends[few]):
             first, second = pairs[:, 0], pairs[:, 1]
             before = (keys[first, :band] == keys[second, :band]) & small[first, :band]
@@ -110,7 +111,7 @@ def candidate_pairs(
                 yield new
         small[order[positions(starts[few], (ends - starts)[few])], band] = True
         for start, end in zip(starts[~few].tolist(), ends[~few].tolist(), strict=True):
-            crowds.setdefault(order[start:end].tobytes(), order[start:end].copy())
+            large_buckets.setdefault(order[start:end].tobytes(), order[start:end].copy())
 
 
 def buckets(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

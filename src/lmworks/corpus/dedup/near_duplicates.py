@@ -1,4 +1,4 @@
-"""Near duplicates of documents, from their texts to the pairs that are similar enough and the crowds to be compared."""
+"""Near duplicates of documents, from their texts to similar pairs and to buckets too large to compare all pairs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from lmworks.corpus.dedup.match_tables import Pairs
 from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, verify
 
 BATCH = 4_000_000  # characters that are hashed at once: large enough that calls cost nothing, small enough for memory
-CROWD = 64  # documents of the largest bucket whose pairs are all compared
+BUCKET_LIMIT = 64  # documents of the largest bucket whose pairs are all compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,17 @@ def keys_of_texts(texts: Sequence[str], config: NearDuplicatesConfig) -> Keys:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Pairs and crowds that a search found.
+    """Pairs and large buckets that a search found.
 
-    pairs       the documents that are similar enough, of those that were compared, in their order; of documents with
-                the same words all are paired with the best of them, and that one alone with others
-    crowds      documents, (n,) int64 each and no two with the same words, that share too large a bucket to be compared
-    candidates  how many pairs were compared
+    pairs          the documents that are similar enough, of those that were compared, in their order; of documents with
+                   the same words all are paired with the best of them, and that one alone with others
+    large_buckets  documents, (n,) int64 each and no two with the same words, whose bucket is too large to compare
+                   all pairs
+    candidates     how many pairs were compared
     """
 
     pairs: Pairs
-    crowds: tuple[NDArray[np.int64], ...]
+    large_buckets: tuple[NDArray[np.int64], ...]
     candidates: int
 
 
@@ -103,11 +104,11 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
     def sets_of(documents: NDArray[np.int64]) -> HashRows:
         return shingle_sets((texts[int(number)] for number in distinct[documents].tolist()), config.words)
 
-    crowds: dict[bytes, NDArray[np.int64]] = {}
-    found, candidates = verify(candidate_pairs(bands, CROWD, crowds), sets_of, config.threshold)
+    large_buckets: dict[bytes, NDArray[np.int64]] = {}
+    found, candidates = verify(candidate_pairs(bands, BUCKET_LIMIT, large_buckets), sets_of, config.threshold)
     alike = np.sort(distinct[np.stack((found.first, found.second), axis=1)], axis=1)
     first, second = np.concatenate((alike, equal)).T
     similarity = np.concatenate((found.similarity, np.ones(len(equal))))
     by_number = np.lexsort((second, first))
-    members = tuple(distinct[each] for each in crowds.values())
+    members = tuple(distinct[each] for each in large_buckets.values())
     return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, Similarity, kept_duplicates, same_words
-from lmworks.corpus.dedup.match_tables import Crowds, Pairs
+from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 from lmworks.records import RejectedRecord
 
 NAMED_BY = ("repository", "repo", "repo_name", "repository_name", "max_stars_repo_name")
@@ -30,7 +30,7 @@ _GIT = "/.git/"
 
 LEAST_CHARACTERS = 100  # of a file that says anything: not an empty __init__.py
 LEAST_FILES = 3  # that a copy shares with its original
-CROWD = 64  # repositories that stay and have one file, which another one with it is compared with
+CANDIDATE_LIMIT = 64  # repositories that stay and have one file, which another one with it is compared with
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What belongs together
@@ -83,7 +83,7 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> lis
     known licence, then with more files, then by its name.
 
     A copy shares at least `LEAST_FILES` files with its original, which are at least `share` of its own. A file is a
-    reason to compare a repository with the `CROWD` best that stay and have it.
+    reason to compare a repository with the `CANDIDATE_LIMIT` best that stay and have it.
     """
     staying: list[Repository] = []
     owners: defaultdict[int, list[int]] = defaultdict(list)  # of a file: places in `staying`
@@ -96,7 +96,7 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> lis
                 break
         else:
             for file in each.files:
-                if len(owners[file]) < CROWD:
+                if len(owners[file]) < CANDIDATE_LIMIT:
                     owners[file].append(len(staying))
             staying.append(each)
     return sorted(copies, key=lambda copy: copy.copy)
@@ -114,7 +114,7 @@ class CopiedFile:
 def copied_files(
     repositories: Sequence[str | None],
     pairs: Pairs,
-    crowds: Crowds,
+    large_buckets: LargeBuckets,
     corpus: RankedCorpus,
     there: NDArray[np.bool_],
     share: float,
@@ -127,7 +127,7 @@ def copied_files(
     a file stays the best of the original that has its text; or its words; or was found similar.
     """
     files = there & np.array([name is not None for name in repositories], bool)
-    contents = kept_duplicates(pairs, crowds, crowds.threshold, corpus.rank, files, similarity).document
+    contents = kept_duplicates(pairs, large_buckets, large_buckets.threshold, corpus.rank, files, similarity).document
     labels = same_words(pairs, len(corpus)).tolist()
     near: defaultdict[int, set[int]] = defaultdict(set)  # labels of documents that were compared
     for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):

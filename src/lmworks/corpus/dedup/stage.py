@@ -13,10 +13,10 @@ from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTe
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
 from lmworks.corpus.dedup.match_tables import (
     CORPUS,
-    Crowds,
+    LargeBuckets,
     Method,
     Places,
-    write_crowds,
+    write_large_buckets,
     write_matches,
     write_repositories,
 )
@@ -94,7 +94,7 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
         places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
     names = [str(name) or None for path in found for name in _column(path, "repositories")]
     write_matches(context.output, "near", compared.pairs)
-    write_crowds(context.output, Crowds(compared.crowds, near.threshold, near.words))
+    write_large_buckets(context.output, LargeBuckets(compared.large_buckets, near.threshold, near.words))
     for method, each in places.items():
         write_matches(context.output, method, each)
     write_repositories(context.output, names)
@@ -174,14 +174,14 @@ def _column(path: Path, name: str) -> np.ndarray:
 def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:
     pairs = compared.pairs
     alike = len(np.unique(np.concatenate([pairs.first, pairs.second])))
-    crowded = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.crowds])))
+    in_large_buckets = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.large_buckets])))
     groups = {method: len(np.unique(each.group)) for method, each in places.items()}
     counts = {
         "documents": len(repositories),
         "pairs": len(pairs.first),
         "candidates": compared.candidates,
         "alike": alike,
-        "in_crowds": crowded,
+        "in_large_buckets": in_large_buckets,
         **{f"repeated_{method}": number for method, number in groups.items()},
         "repositories": len({name for name in repositories if name}),
     }
@@ -192,7 +192,9 @@ def _result(compared: Compared, places: Mapping[Method, Places], repositories: S
         f"{alike:,} of {len(repositories):,} documents have one that is alike{said}. Each pair was compared, shingle "
         "by shingle; of documents with the same words one stands for all."
     )
-    if crowded:
-        text += f" {crowded:,} documents are in crowds, of which data.clean compares those that are left."
+    if in_large_buckets:
+        text += (
+            f" {in_large_buckets:,} documents are in large buckets, of which data.clean compares those that are left."
+        )
     folds = (Fold("Pairs by similarity", tables=(Table(("similarity", "pairs"), rows),)),)
     return StageResult(counts, (Section("Duplicates", text, folds=folds),))

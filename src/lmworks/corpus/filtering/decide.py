@@ -1,5 +1,5 @@
 """Decisions of each step of a policy: on a document by itself, and on several that repeat each other. No text is read
-for the first, and for the second only those of crowds of documents that may be alike.
+for the first, and for the second only those of large buckets of documents that may be alike.
 
 Of duplicates only documents take part that a step looks at and earlier steps kept, so that none goes for the sake of a
 duplicate that is gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or span,
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable
 from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, equal_texts, kept_duplicates, similarity_by_texts
-from lmworks.corpus.dedup.match_tables import Pairs, Places, read_crowds, read_matches, read_repositories
+from lmworks.corpus.dedup.match_tables import Pairs, Places, read_large_buckets, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, OnSpan, Policy, Step, in_scope
 from lmworks.corpus.languages import MEASURED
@@ -173,8 +173,8 @@ def decide_duplicates(
 ) -> None:
     """Add what the steps on duplicates say to the decisions, of each shard those of each step.
 
-    `texts` are the repaired ones of the corpus; those of documents of crowds are asked for. ValueError where the policy
-    has such a step and there is nothing to go by, or what there is was looked for otherwise.
+    `texts` are the repaired ones of the corpus; those of documents in large buckets are read. ValueError where the
+    policy has such a step and there is nothing to go by, or what there is was looked for otherwise.
     """
     left = np.ones(len(documents), bool)
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
@@ -205,21 +205,21 @@ def _decide_duplicates(
         _cut_places(step, read_matches(Places, duplicates, step.duplicates), documents, there, of_step)
         return
     else:
-        pairs, crowds = read_matches(Pairs, duplicates, "near"), read_crowds(duplicates)
-        if crowds.members and not texts:
+        pairs, large_buckets = read_matches(Pairs, duplicates, "near"), read_large_buckets(duplicates)
+        if large_buckets.members and not texts:
             raise ValueError(f"the step {step.name} has to compare documents: their texts are needed")
-        similarity = similarity_by_texts(texts, crowds)
+        similarity = similarity_by_texts(texts, large_buckets)
         if step.duplicates == "repositories":
             names = read_repositories(duplicates)
-            for file in copied_files(names, pairs, crowds, documents, there, step.similarity, similarity):
+            for file in copied_files(names, pairs, large_buckets, documents, there, step.similarity, similarity):
                 copy, uri = file.repository, documents.uris[file.kept]
                 limits = (copy.share, step.similarity)
                 drop(file.document, Reason("repositories", "repositories", *limits, copy.original, uri))
             return
-        kind, kept = "near", kept_duplicates(pairs, crowds, step.similarity, documents.rank, there, similarity)
+        kind, kept = "near", kept_duplicates(pairs, large_buckets, step.similarity, documents.rank, there, similarity)
     if kept.uncompared:
         warnings.warn(
-            f"{step.name}: {kept.uncompared:,} comparisons were not made, within crowds of which very many "
+            f"{step.name}: {kept.uncompared:,} comparisons were not made, within large buckets of which very many "
             "documents stay; raise the words of a shingle in data.duplicates to find fewer candidates",
             stacklevel=2,
         )

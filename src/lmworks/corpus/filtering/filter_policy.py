@@ -215,7 +215,7 @@ class Policy:
     def __post_init__(self) -> None:
         names = [step.name for step in self.steps]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two steps are called {', '.join(twice)}: the ledger could not tell them apart")
+            raise ValueError(f"two steps are called {', '.join(twice)}: give each step its own name")
         if not 0 < self.alarm <= 1:
             raise ValueError(f"alarm is a share above 0 and at most 1, got {self.alarm:g}")
 

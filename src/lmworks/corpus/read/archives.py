@@ -135,7 +135,7 @@ class _Blocks:
         while piece := self._stream.read(PIECE):
             other += len(piece) - piece.count(0)
         if other:
-            yield RejectedRecord("", f"{other:,} bytes behind the end of the archive")
+            yield RejectedRecord("", f"{other:,} bytes after the end of the archive")
 
 
 def _modified_in_tar(info: tarfile.TarInfo) -> dict[str, str]:

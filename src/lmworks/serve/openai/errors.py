@@ -148,7 +148,7 @@ def from_exception(error: Exception, path: str = "") -> ApiError:
         case ValueError() | UnsupportedError():
             return ApiError(400, str(error))
     _LOGGER.error("a request failed", exc_info=error)
-    return ApiError(500, "an error inside the server; its log tells more", None, "internal_error")
+    return ApiError(500, "an error inside the server; its log has the details", None, "internal_error")
 
 
 def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body: Any) -> ApiError:

@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
     async def following(request: Request, by: str = "", rule: str = "", last: str = "") -> Response:
         annotator = annotator_of(request, by) or ""
         if not annotator:
-            return refused(ValueError("a review needs your name: it tells your verdicts from those of others"))
+            return refused(ValueError("a review needs your name, which is stored with your verdicts"))
         try:
             config = await asyncio.to_thread(read_config, service.workspace)
             item = await asyncio.to_thread(take, service.log, config, annotator, time.time(), rule)

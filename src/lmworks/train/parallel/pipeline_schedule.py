@@ -115,7 +115,7 @@ def timeline(actions: list[list[Action]], forward: int = 1, backward: int = 1) -
                 ended[action.kind, action.micro_batch, action.chunk * devices + rank] = free[rank]
                 waiting = True  # there may be more that can begin now
     if any(len(mine) < len(order) for mine, order in zip(timed, actions, strict=True)):
-        raise ValueError("these schedules wait for each other: no device can go on")
+        raise ValueError("these schedules wait for each other: no device can continue")
     return timed
 
 

@@ -102,10 +102,10 @@ def traits(config: ModelConfig) -> dict[str, str]:
         "norm at the end": "yes" if config.stacks[-1].final_norm else "no",
         "norm of the embedding": "yes" if embedding.norm else "no",
         "attention": _distinct(_heads(block.attention) for block in blocks),
-        "pattern of attention": _distinct(_pattern(block.attention) for block in blocks),
-        "query and key norms": "yes" if blocks[0].attention.qk_norm else "no",
-        "cap of the scores": "yes" if blocks[0].attention.softcap else "no",
-        "scale of the scores": _scale(blocks[0].attention),
+        "attention pattern": _distinct(_pattern(block.attention) for block in blocks),
+        "QK norms": "yes" if blocks[0].attention.qk_norm else "no",
+        "score cap": "yes" if blocks[0].attention.softcap else "no",
+        "score scale": _scale(blocks[0].attention),
         "feed-forward": _distinct(_feed_forward(block.feed_forward) for block in blocks),
         "biases": _biases(config),
         "token types": "yes" if embedding.token_types > 1 else "no",
@@ -117,10 +117,10 @@ def _head(head: configs.Head | None) -> dict[str, str]:
     language_model = head if isinstance(head, configs.LanguageModelHead) else configs.LanguageModelHead(tied=True)
     return {
         "head": head.kind.replace("_", " ") if head else "none",
-        "projection to logits": "the token vectors" if language_model.tied else "a matrix of its own",
-        "bias of the logits": "yes" if language_model.bias else "no",
+        "output projection": "tied" if language_model.tied else "untied",
+        "logit bias": "yes" if language_model.bias else "no",
         "scaled logits": "yes" if language_model.scale else "no",
-        "cap of the logits": "yes" if language_model.softcap else "no",
+        "logit cap": "yes" if language_model.softcap else "no",
     }
 
 
@@ -153,7 +153,7 @@ def _pattern(attention: configs.Attention) -> str:
 
 
 def _scale(attention: configs.Attention) -> str:
-    return "one over the root of the head" if attention.scale is None else f"{attention.scale:g}"
+    return "1/√head" if attention.scale is None else f"{attention.scale:g}"
 
 
 def _feed_forward(part: FeedForward | MixtureOfExperts) -> str:
@@ -184,7 +184,8 @@ def main(write: Callable[[Path, str], object] = Path.write_text) -> None:
     for entry in HISTORY:
         config = SIZES[entry.size].config
         write(DOCS / "architectures" / f"{entry.size}.svg", draw(config, f"{entry.title} ({entry.size})"))
-        paper = f"[{entry.paper}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.paper
+        authors = entry.paper.partition(", “")[0]
+        paper = f"[{authors}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.paper
         paragraph = fill(f"{paper}. Drawn: `{entry.size}`, {_numbers(config)}.", 120, break_on_hyphens=False)
         section = f"## {entry.title}\n\n{paragraph}\n"
         if entry.before is not None:
@@ -201,8 +202,8 @@ def _numbers(config: ModelConfig) -> str:
 
 INTRODUCTION = """# Transformer architectures
 
-Every family as a picture, and as the difference from the family that it continues. Pictures and differences are
-computed from the configs (`python docs/architectures.py`), so they match the [code](model.md).
+Every family as a picture, and as the difference from the family that it continues, both computed from the configs
+(`python docs/architectures.py`), so they match the [code](model.md).
 
 ```sh
 lmworks model list
@@ -210,8 +211,7 @@ lmworks model show llama2-7b --svg llama2.svg
 ```
 
 Hidden states flow from bottom to top. Frames are repeated blocks; a dashed frame repeats a group. Norms are yellow,
-attention orange, feed-forward networks blue, embeddings red, heads violet. Presets are in `src/lmworks/model/presets/`,
-the drawing in `src/lmworks/model/diagram.py`.
+attention orange, feed-forward networks blue, embeddings red, heads violet. Presets are in `src/lmworks/model/presets/`.
 """
 
 

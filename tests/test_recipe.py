@@ -1,5 +1,7 @@
 """A recipe is checked whole before any work, and an error is one message with the line and what is allowed."""
 
+from pathlib import Path
+
 import pytest
 
 import toy_stages
@@ -57,6 +59,15 @@ def test_overrides_change_config_values(toy):
     assert recipe.stages[1].config.offset == 2
     # As the recipe's own tables and the messages write it.
     assert load(toy(), ["stages.values.factor=4"]).stages[0].config.factor == 4
+
+
+def test_files_of_overrides_are_relative_to_the_working_folder(toy, monkeypatch, tmp_path):
+    recipe, folder = toy(), tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    monkeypatch.chdir(folder)
+    assert load(recipe, ["values.file=mine.txt"]).stages[0].config.file == folder / "mine.txt"
+    assert load(recipe, ["values.file=values.txt"]).stages[0].config.file == Path("values.txt")
 
 
 @pytest.mark.parametrize(

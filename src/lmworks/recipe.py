@@ -99,6 +99,7 @@ def find(name: str) -> Path:
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe; `overrides` are `NAME.key=value`, NAME a stage or one of its other tables.
 
+    A file or folder that an override names is looked for in the working folder first, then next to the recipe.
     Raises RecipeError with the file, the line, and what is allowed.
     """
     text = path.read_text("utf-8")
@@ -110,7 +111,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         for override in overrides:
             target = _override_path(override, mapping)
-            assign(mapping, target, parse_assignment(override)[1])
+            assign(mapping, target, _from_working_folder(parse_assignment(override)[1]))
             origin[target] = override
         if isinstance(models := mapping.get("models"), dict):
             mapping["models"] = {role: name for role, name in models.items() if name is not None}
@@ -120,6 +121,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         line = line_of(text, error.path)
         where = f"--set {given}" if given else f"{path}, line {line}" if line else str(path)
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _from_working_folder(value: Any) -> Any:
+    """The value with an absolute path for each relative one, with a slash or a suffix, that exists in the working
+    folder: the paths of a recipe are relative to its own folder."""
+    if isinstance(value, list):
+        return [_from_working_folder(item) for item in value]
+    if isinstance(value, str) and ("/" in value or Path(value).suffix) and Path(value).exists():
+        return str(Path(value).resolve())
+    return value
 
 
 def _is_about(error: ConfigError, target: tuple[str, ...]) -> bool:

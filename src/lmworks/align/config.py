@@ -131,7 +131,8 @@ class AlignConfig:
                  is the reference, too.
     family       The chat template of this family (chatml, llama3, …), for a base without one; "" for the base's own.
     method       What is trained: an adapter (`lora`), or all weights (`full`).
-    minutes      How long the run may take on this machine, without what is measured before and after it.
+    minutes      How long the run may take on this machine. The evaluations before and after it count only where the
+                 policy samples (`align.online`).
     steps        Of the optimizer.
     length       Most tokens of prompt and completion.
     rate         Peak learning rate; left out: of the method.

@@ -41,7 +41,13 @@ def promote(
         live, history = read_current(folder).version, {one.version: one for one in promotions(folder)}
         for one in versions(folder):
             last, mark = history.get(one.version), "live" if one.version == live else ""
-            went = f"{moment(last.time)} {last.kind} by {last.who}: {last.reason}" if last else "never live"
+            went = (
+                f"{moment(last.time)} {last.kind} by {last.who}: {last.reason}"
+                if last
+                else ""
+                if mark
+                else "never live"
+            )
             typer.echo(shown(f"{one.version}  {mark:<4}  {one.recipe}  {went}"))
         return
     given = read_margins(margins)
@@ -49,8 +55,8 @@ def promote(
         raise ValueError("name two runs: --run NEW --run OLD")
     wanted = read_version(folder, version)
     gate = compared(folder, wanted, given or MARGINS, runs or ())
-    typer.echo(f"Gate, new less old:\n{gate.text}")
-    typer.echo(go_live(folder, wanted, gate, reason, who=by, experiment=experiment))
+    promotion = go_live(folder, wanted, gate, reason, who=by, experiment=experiment)
+    typer.echo(f"Gate, new less old:\n{gate.text}\n{promotion}")
 
 
 def rollback(

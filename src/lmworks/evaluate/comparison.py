@@ -110,13 +110,13 @@ def kept_margins(
     tasks: Callable[[str], bool] = lambda task: True,
 ) -> tuple[bool, str]:
     """Whether every metric of these tasks keeps to the old run's, and the table that says so, as `assert_not_worse`."""
-    lines, failed, names, known = [], 0, set(), set()
+    lines, failed, measured, known = [], 0, set(), set()
     for task, metric, combine, direction, items, *values in _columns(Path(new), Path(old)):
         known |= {metric} if direction is not None else set()
         allowed = margin.get(metric) if isinstance(margin, Mapping) else margin
         if direction is None or allowed is None or not tasks(task):
             continue
-        names.add(metric)
+        measured.add(metric)
         rows, sign = _rows(items, *values), 1 if direction else -1
         found = non_inferiority(*rows[:2], lambda s, f=combine, k=sign: k * f(s), allowed, rows[2], alpha=alpha)
         failed += not found.holds
@@ -128,8 +128,9 @@ def kept_margins(
             ends = sorted(sign * end for end in difference.interval)
             difference = replace(difference, value=sign * difference.value, interval=(ends[0], ends[1]))
         lines.append(f"  {task:<20} {metric:<16} {difference!s:<34} limit {-sign * allowed:<+8g} {word}")
-    if not lines or (isinstance(margin, Mapping) and names != set(margin)):
-        raise ValueError(f"a margin names no metric with a direction; the runs have {', '.join(sorted(known))}")
+    if not lines or (isinstance(margin, Mapping) and measured != set(margin)):
+        names = ", ".join(sorted(known)) or "none: add test questions (docs/evaluation.md)"
+        raise ValueError(f"a margin names no metric with a direction; the runs have {names}")
     return not failed, "\n".join(lines)
 
 

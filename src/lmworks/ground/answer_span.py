@@ -28,7 +28,7 @@ class Reading:
     best: bool
 
 
-SHORTEST = 4.0  # log-odds from which a span is given as a short answer: measured, see docs/grounding.md
+SHORTEST = 4.0  # log-odds from which a span is given as a short answer: measured, see docs/measured/grounding.md
 WORDS = 10  # of a short answer, at most
 UNREAD = Reading(Span("", 0, 0), LOWEST, best=False)
 

@@ -31,11 +31,15 @@ LEAK = (
 )
 
 
-def outside_digest(config: QuestionsConfig, base: Path) -> str:
-    """Digest of the files of gold questions, outside of the workspace; FileNotFoundError for a missing one."""
+def check(config: QuestionsConfig, base: Path) -> None:
+    """FileNotFoundError for a missing file of gold questions."""
     missing = [str(base / path) for path in config.gold if not (base / path).is_file()]
     if missing:
         raise FileNotFoundError(f"there is no file of gold questions {', '.join(missing)}")
+
+
+def outside_digest(config: QuestionsConfig, base: Path) -> str:
+    """Digest of the files of gold questions, outside of the workspace."""
     return hash_json([hash_file(base / path) for path in config.gold])
 
 

@@ -1,7 +1,7 @@
 """Late interaction: two texts compared token by token instead of vector by vector, over token vectors that are stored.
 
 A stored token vector is projected to `STORED_WIDTH` dimensions and kept in int8: 128 bytes a token instead of 1,536, at
-the same ranking (docs/retrieval.md has the figures).
+the same ranking (docs/measured/retrieval.md has the figures).
 """
 
 from collections.abc import Sequence

@@ -72,7 +72,7 @@ class ReadConfig:
     source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
                  leaves other languages out; `whole`, to train on, keeps every file as it is.
     web          What becomes of web pages: `main`, their main text, as trafilatura and a model of our own see it;
-                 `fast`, as the model alone sees it, in less than a tenth of the time; `whole`, all of their text.
+                 `fast`, as the model alone sees it, in about a third of the time; `whole`, all of their text.
     kind         What sort of source it is, which decides about repairs and limits: `web`, `manual`, `book`, `code`,
                  `mail`, `chat`, `text`; `auto` goes by the format of each file, where a table or plain text is `text`
                  and a web page that reads like documentation is `manual`.

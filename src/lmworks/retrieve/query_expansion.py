@@ -7,7 +7,8 @@ HyDE          the model writes a passage as if it answered; the mean of its vect
               cosine is taken with (Gao et al. 2022, "Precise Zero-Shot Dense Retrieval without Relevance Labels",
               section 3.2)
 
-The model comes as a function from a prompt to a text. Neither is on by default: docs/measured/retrieval.md has the figures.
+The model comes as a function from a prompt to a text. Neither is on by default:
+docs/measured/retrieval.md has the figures.
 """
 
 import re

@@ -179,10 +179,10 @@ STAGES: dict[str, Stage] = {
     "embeddings.glove": Stage(
         run="lmworks.embeddings.stage:glove",
         config="lmworks.embeddings.config:GloveConfig",
-        version=8,
+        version=9,
         purpose="learn word vectors from documents by GloVe",
         inputs=(_DOCUMENTS,),
-        libraries=("numpy",),
+        libraries=("numpy", "scipy"),
     ),
     "train.pretrain": Stage(
         run="lmworks.train.train_stages:pretrain",

@@ -65,10 +65,10 @@ def test_a_model_is_asked_as_vectors_are(tiny_tokenizer, tmp_path):
     [
         (["train", "nowhere", "--kind", "cbov", "--out", "OUT"], 'did you mean "cbow"?'),
         (["train", "nowhere", "--set", "dimension=3", "--out", "OUT"], 'did you mean "dimensions"?'),
-        (["train", "nowhere", "--set", "window=0", "--out", "OUT"], "window must be at least 1"),
+        (["train", "nowhere", "--set", "window=0", "--out", "OUT"], "window must be above 0"),
         (
             ["train", "nowhere", "--set", "learning_rate=inf", "--out", "OUT"],
-            "learning_rate must be above 0 and finite",
+            "learning_rate must be above 0",
         ),
         (["analogy", "a", "b", "--vectors", "OUT"], "three words"),
         (["analogy", "a", "b", "c", "--method", "divide", "--vectors", "OUT"], "allowed: add, multiply"),

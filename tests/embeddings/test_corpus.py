@@ -1,6 +1,7 @@
 """Texts to sentences of words and to ids on disk, and phrases in them."""
 
 from collections import Counter
+from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.embeddings import corpus as corpus_module
-from lmworks.embeddings import phrases
-from lmworks.embeddings.corpus import END, LONGEST, learn_phrases, read_corpus, sentences_of, words_of
-from lmworks.embeddings.phrases import Phrases
+from lmworks.embeddings.config import WordVectorsConfig
+from lmworks.embeddings.corpus import END, LONGEST, blocks, read_corpus, sentences_of, words_of
+from lmworks.embeddings.phrases import scored_pairs
 
 
 @pytest.mark.parametrize(
@@ -76,18 +77,17 @@ def test_ids_are_the_text_of_the_frequent_words(sentences, min_count, max_words)
     counts = Counter(word for sentence in sentences for word in sentence)
     first = list(dict.fromkeys(word for sentence in sentences for word in sentence))
     frequent = sorted((w for w in first if counts[w] >= min_count), key=lambda w: -counts[w])[: max_words or None]
-    corpus = read_corpus(iter(sentences), min_count=min_count, max_words=max_words)
+    corpus = read_corpus(iter(sentences), WordVectorsConfig(min_count=min_count, max_words=max_words))
     assert list(corpus.words) == frequent and corpus.counts.tolist() == [counts[word] for word in frequent]
     assert corpus.total == sum(counts.values())
     assert spelled(corpus) == [[word for word in sentence if word in frequent] for sentence in sentences]
 
 
 def test_blocks_change_nothing(monkeypatch, sentences):
-    whole = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
+    whole = read_corpus(sentences, WordVectorsConfig(min_count=3, phrases=(1.5, 1.5)))
     monkeypatch.setattr(corpus_module, "BLOCK", 64)
     monkeypatch.setattr(corpus_module.blocks, "__defaults__", (64,))
-    monkeypatch.setattr(phrases, "_AT_ONCE", 3000)
-    cut = read_corpus(sentences, min_count=3, phrases=(1.5, 1.5))
+    cut = read_corpus(sentences, WordVectorsConfig(min_count=3, phrases=(1.5, 1.5)))
     assert whole.words == cut.words and any("_" in word for word in whole.words)
     assert np.array_equal(whole.ids, cut.ids) and np.array_equal(whole.counts, cut.counts)
 
@@ -100,26 +100,34 @@ def theirs(sentences, threshold, discount) -> Theirs:
     return made
 
 
+def scores_of(sentences, threshold, discount) -> dict[tuple[str, ...], float]:
+    corpus = read_corpus(sentences, WordVectorsConfig(min_count=1))
+    pairs, scores = scored_pairs(blocks(corpus.ids), corpus.counts, threshold, discount)
+    return {tuple(corpus.words[word] for word in pair): score for pair, score in zip(pairs, scores, strict=True)}
+
+
+def joined(sentence: list[str], pairs: Collection[tuple[str, ...]]) -> list[str]:
+    """The definition: from left to right, each word in one pair at most."""
+    if len(sentence) > 1 and tuple(sentence[:2]) in pairs:
+        return ["_".join(sentence[:2]), *joined(sentence[2:], pairs)]
+    return [sentence[0], *joined(sentence[1:], pairs)] if sentence else []
+
+
 @pytest.mark.parametrize(("threshold", "discount"), [(1.0, 1), (1.7, 5), (1.5, 20)])
 def test_phrases_are_those_of_gensim(sentences, threshold, discount):
-    ours, reference = learn_phrases(sentences, threshold, discount), theirs(sentences, threshold, discount)
+    ours, reference = scores_of(sentences, threshold, discount), theirs(sentences, threshold, discount)
     pairs = {pair for sentence in sentences for pair in pairwise(sentence)}
     scores = {pair: score for pair in pairs if (score := reference.score_candidate(*pair, [])[1]) is not None}
-    assert 5 < len(scores) < len(pairs) and set(ours.scores) == set(scores)
+    assert 5 < len(scores) < len(pairs) and set(ours) == set(scores)
     factor = sum(map(len, sentences)) / len(reference.vocab)
-    for pair, score in ours.scores.items():
+    for pair, score in ours.items():
         assert score == pytest.approx(scores[pair] * factor, rel=1e-12)
     for sentence in sentences:
-        assert ours.apply(sentence) == reference[sentence]
+        assert joined(sentence, ours) == reference[sentence]
 
 
 @given(SENTENCES, st.floats(0.2, 3))
-def test_a_corpus_joins_as_phrases_do(sentences, threshold):
-    phrases = learn_phrases(sentences, threshold, 1)
-    joined = [phrases.apply(sentence) for sentence in sentences]
-    corpus = read_corpus(sentences, min_count=1, phrases=(threshold,))
-    assert spelled(corpus) == joined
-
-
-def test_runs_of_pairs_are_joined_from_the_left():
-    assert Phrases({("a", "a"): 1.0}).apply(list("aaaaa")) == ["a_a", "a_a", "a"]
+def test_pairs_are_joined_from_the_left(sentences, threshold):
+    pairs = scores_of(sentences, threshold, 1)
+    corpus = read_corpus(sentences, WordVectorsConfig(min_count=1, phrases=(threshold,)))
+    assert spelled(corpus) == [joined(sentence, pairs) for sentence in sentences]

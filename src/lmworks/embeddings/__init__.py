@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
     from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
     from lmworks.embeddings.contextual_embeddings import contextual_vectors, token_vectors
-    from lmworks.embeddings.corpus import learn_phrases
     from lmworks.embeddings.glove import train_glove
-    from lmworks.embeddings.phrases import Phrases
     from lmworks.embeddings.vectors_folder import load_word_vectors, save_word_vectors
     from lmworks.embeddings.word2vec import train_word_vectors
     from lmworks.embeddings.word2vec_format import read_word2vec, write_word2vec

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.embeddings.word_vectors import METHODS, Method, WordVectors, unit
-from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import bootstrap_interval, rank_correlation, sign, wilson_interval
+from lmworks.embeddings.word_vectors import METHODS, Method, WordVectors, offset_scores, unit
+from lmworks.records import Score, Unscored
+from lmworks.statistics import mean_score, spearman
 
 RESTRICT = 300_000  # the field's usual number
 _AT_ONCE = 64  # questions that are answered at once
-_EPSILON = 1e-6
 
 Analogy = tuple[str, str, str, str]  # a is to b as c is to d
 Pair = tuple[str, str, float]  # two words, and how similar people find them
@@ -92,16 +91,15 @@ def score_analogies(
     asked = {name: len(questions) for name, questions in sections.items()} | {"all": sum(map(len, sections.values()))}
     right["all"] = np.concatenate([*right.values(), np.zeros(0, bool)])
     signature = {"metric": "analogies", "method": method, "restrict": restrict, "version": 1}
+    nothing = "no question whose words all have vectors"
     return {
-        name: _accuracy(found, asked[name], [signature, sections.get(name, sections)]) for name, found in right.items()
+        name: Result(
+            mean_score(answers.tolist(), [signature, sections.get(name, sections)], nothing=nothing),
+            len(answers),
+            asked[name],
+        )
+        for name, answers in right.items()
     }
-
-
-def _accuracy(right: np.ndarray, asked: int, signature: object) -> Result:
-    n, successes = len(right), int(right.sum())
-    if not n:
-        return Result(Unscored("no question whose words all have vectors"), 0, asked)
-    return Result(Scored(successes / n, wilson_interval(successes, n), n, sign(signature)), n, asked)
 
 
 class _Folded:
@@ -125,20 +123,16 @@ class _Folded:
 
 def _answers(folded: _Folded, questions: np.ndarray, method: Method) -> np.ndarray:
     """(n,) the group of the best answer to each of (n, 4) questions, by rows of words."""
-    found = np.empty(len(questions), np.int64)
+    answers = np.empty(len(questions), np.int64)
     for start in range(0, len(questions), _AT_ONCE):
-        part = questions[start : start + _AT_ONCE]
-        a, b, c = (folded.unit[part[:, side]] for side in range(3))
-        if method == "add":
-            scores = unit(b - a + c) @ folded.unit.T
-        else:
-            near_a, near_b, near_c = ((1 + side @ folded.unit.T) / 2 for side in (a, b, c))
-            scores = near_b * near_c / (near_a + _EPSILON)
-        for place, question in enumerate(part[:, :3].tolist()):
+        batch = questions[start : start + _AT_ONCE]
+        a, b, c = (folded.unit[batch[:, side]] for side in range(3))
+        scores = offset_scores(folded.unit, [b, c], [a], method)
+        for number, question in enumerate(batch[:, :3].tolist()):
             for row in question:
-                scores[place, [row, *folded.twins.get(row, ())]] = -np.inf
-        found[start : start + _AT_ONCE] = folded.group[scores.argmax(axis=1)]
-    return found
+                scores[number, [row, *folded.twins.get(row, ())]] = -np.inf
+        answers[start : start + _AT_ONCE] = folded.group[scores.argmax(axis=1)]
+    return answers
 
 
 def score_similarity(vectors: WordVectors, pairs: Sequence[Pair], restrict: int = RESTRICT) -> Result:
@@ -148,20 +142,16 @@ def score_similarity(vectors: WordVectors, pairs: Sequence[Pair], restrict: int 
     """
     folded = _Folded(vectors, restrict)
     rows = [
-        (float(unit(one) @ unit(two)), human)
+        (float(unit(vector) @ unit(other)), human)
         for first, second, human in pairs
-        if (one := _vector(vectors, folded, first)) is not None
-        and (two := _vector(vectors, folded, second)) is not None
+        if (vector := _vector(vectors, folded, first)) is not None
+        and (other := _vector(vectors, folded, second)) is not None
     ]
     if len(rows) < 3:
         return Result(Unscored(f"{len(rows)} pairs whose words both have vectors"), len(rows), len(pairs))
-    table = np.array(rows)
-    value = float(rank_correlation(table[None])[0])
-    if not np.isfinite(value):
-        return Result(Unscored("all pairs are equally similar"), len(rows), len(pairs))
-    signature = {"metric": "similarity", "restrict": restrict, "version": 1, "pairs": list(pairs)}
-    interval = bootstrap_interval(table, rank_correlation, of_items=True)
-    return Result(Scored(value, interval, len(rows), sign(signature)), len(rows), len(pairs))
+    signature = {"metric": "similarity", "restrict": restrict, "version": 2, "pairs": list(pairs)}
+    cosines, human_scores = zip(*rows, strict=True)
+    return Result(spearman(cosines, human_scores, signature), len(rows), len(pairs))
 
 
 def _vector(vectors: WordVectors, folded: _Folded, word: str) -> np.ndarray | None:

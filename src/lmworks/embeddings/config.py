@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lmworks.config_checks import positive, within
+
 Objective = Literal["skip-gram", "cbow"]
 OBJECTIVES = get_args(Objective)
 
@@ -22,11 +24,8 @@ class Subwords:
     buckets: int = 2_000_000
 
     def __post_init__(self) -> None:
-        _check_at_least("shortest", self.shortest, 1)
-        _check_at_least("longest", self.longest, self.shortest)
-        _check_at_least("buckets", self.buckets, 1)
-        if self.buckets >= 1 << 31:
-            raise ValueError(f"buckets must be less than {1 << 31}, got {self.buckets}")
+        within(1, self.longest, shortest=self.shortest)
+        within(1, (1 << 31) - 1, buckets=self.buckets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,9 @@ class WordVectorsConfig:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
-        for name in ("dimensions", "window", "negative", "epochs", "min_count"):
-            _check_at_least(name, getattr(self, name), 1)
-        for name in ("max_words", "subsample", "noise_power", "seed", "threads"):
-            _check_at_least(name, getattr(self, name), 0)
-        _check_positive("learning_rate", self.learning_rate)
-        for threshold in self.phrases:
-            _check_positive("a score of phrases", threshold)
+        positive(negative=self.negative)
+        within(0, math.inf, subsample=self.subsample, noise_power=self.noise_power)
+        _check_shared(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,6 @@ class GloveConfig:
     lowercase      texts are brought into small letters
     seed           of all random numbers
     threads        learn at once, 0 for one a core; the result is the same every time with a single one only
-    memory_mb      what counting may take in memory, beyond which it goes to disk
     """
 
     dimensions: int = 100
@@ -110,24 +104,16 @@ class GloveConfig:
     lowercase: bool = True
     seed: int = 0
     threads: int = 1
-    memory_mb: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("dimensions", "window", "epochs", "min_count", "memory_mb"):
-            _check_at_least(name, getattr(self, name), 1)
-        for name in ("max_words", "weight_power", "seed", "threads"):
-            _check_at_least(name, getattr(self, name), 0)
-        for name in ("count_limit", "learning_rate"):
-            _check_positive(name, getattr(self, name))
-        for threshold in self.phrases:
-            _check_positive("a score of phrases", threshold)
+        positive(count_limit=self.count_limit)
+        within(0, math.inf, weight_power=self.weight_power)
+        _check_shared(self)
 
 
-def _check_at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be above 0 and finite, got {value}")
+def _check_shared(config: WordVectorsConfig | GloveConfig) -> None:
+    positive(dimensions=config.dimensions, window=config.window, epochs=config.epochs, min_count=config.min_count)
+    positive(learning_rate=config.learning_rate)
+    within(0, math.inf, max_words=config.max_words, seed=config.seed, threads=config.threads)
+    for threshold in config.phrases:
+        positive(phrases=threshold)

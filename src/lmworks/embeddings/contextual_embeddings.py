@@ -4,6 +4,7 @@ The rows are what static vectors were before (one vector a token, wherever it st
 vector in each sentence and each layer (Peters et al. 2018; Ethayarajh 2019).
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,21 +23,22 @@ def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) ->
     """
     rows = checkpoint.model.tokens.detach().float().cpu().numpy()
     if words is not None:
-        ids = [_tokens_of(checkpoint, word) for word in words]
-        return WordVectors(tuple(words), np.stack([rows[each].mean(axis=0) for each in ids]).astype(np.float32))
+        vectors = [rows[_tokens_of(checkpoint, word)].mean(axis=0) for word in words]
+        return WordVectors(tuple(words), np.stack(vectors).astype(np.float32))
     special = set(checkpoint.required_tokenizer.special_ids.values())
-    found: dict[str, int] = {}
+    token_of: dict[str, int] = {}
     for token in range(min(len(rows), checkpoint.required_tokenizer.vocabulary_size)):
         text = "" if token in special else _text_of(checkpoint, token)
         if text and "\ufffd" not in text:  # a part of a character is no text
-            found.setdefault(text, token)
-    return WordVectors(tuple(found), rows[list(found.values())])
+            token_of.setdefault(text, token)
+    return WordVectors(tuple(token_of), rows[list(token_of.values())])
 
 
 def _text_of(checkpoint: Checkpoint, token: int) -> str:
     """The text of a token behind another one: alone, some decoders drop the space it begins with."""
-    before = checkpoint.required_tokenizer.encode("a")[-1:]
-    return checkpoint.required_tokenizer.decode([*before, token])[len(checkpoint.required_tokenizer.decode(before)) :]
+    tokenizer = checkpoint.required_tokenizer
+    before = tokenizer.encode("a")[-1:]
+    return tokenizer.decode([*before, token])[len(tokenizer.decode(before)) :]
 
 
 def _tokens_of(checkpoint: Checkpoint, word: str) -> list[int]:
@@ -46,10 +48,10 @@ def _tokens_of(checkpoint: Checkpoint, word: str) -> list[int]:
 
 
 def _overlapping(ids: Sequence[int], offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
-    found = [token for token, (low, high) in zip(ids, offsets, strict=True) if low < end and high > start]
-    if not found:
+    tokens = [token for token, (low, high) in zip(ids, offsets, strict=True) if low < end and high > start]
+    if not tokens:
         raise ValueError("the tokenizer makes no token of a word; is it white space?")
-    return found
+    return tokens
 
 
 def contextual_vectors(
@@ -73,20 +75,17 @@ def contextual_vectors(
             raise ValueError(
                 f"a sentence of {len(ids):,} tokens is longer than the {checkpoint.max_length:,} of the model"
             )
-        places = _overlapping(range(len(ids)), offsets, start, end)
-        vectors.append(_hidden(checkpoint, ids, layer)[places].mean(axis=0))
+        positions = _overlapping(range(len(ids)), offsets, start, end)
+        vectors.append(_hidden(checkpoint, ids, layer)[positions].mean(axis=0))
     return WordVectors(tuple(names), np.stack(vectors).astype(np.float32))
 
 
 def _find(sentence: str, word: str) -> int:
-    """The place of a word with no letter or digit directly before or behind it."""
-    place = sentence.find(word)
-    while place >= 0:
-        around = sentence[place - 1 : place] + sentence[place + len(word) : place + len(word) + 1]
-        if word and not any(character.isalnum() for character in around):
-            return place
-        place = sentence.find(word, place + 1)
-    raise ValueError(f"the word {word!r} is not in {sentence!r}")
+    """Where a word begins with no letter or digit directly before or behind it."""
+    match = re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", sentence) if word else None
+    if match is None:
+        raise ValueError(f"the word {word!r} is not in {sentence!r}")
+    return match.start()
 
 
 @torch.inference_mode()
@@ -99,10 +98,10 @@ def _hidden(checkpoint: Checkpoint, ids: Sequence[int], layer: int | None) -> np
     assert stack is not None
     if layer is not None and not 0 <= layer <= len(stack.blocks):
         raise ValueError(f"layer must be 0 to {len(stack.blocks)}, got {layer}")
-    kept: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
 
     def keep(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | None = None) -> None:
-        kept.append(inputs[0] if output is None else output)
+        states.append(inputs[0] if output is None else output)
 
     hook = None
     if layer == 0:
@@ -110,8 +109,8 @@ def _hidden(checkpoint: Checkpoint, ids: Sequence[int], layer: int | None) -> np
     elif layer is not None:
         hook = stack.blocks[layer - 1].register_forward_hook(keep)
     try:
-        last = model.hidden(torch.tensor([list(ids)], device=model.tokens.device))
+        states.append(model.hidden(torch.tensor([list(ids)], device=model.tokens.device)))
     finally:
         if hook is not None:
             hook.remove()
-    return (kept[0] if kept else last)[0].float().cpu().numpy()
+    return states[0][0].float().cpu().numpy()

@@ -6,7 +6,6 @@ It lies in the folder of temporary files (`TMPDIR`) and vanishes with the proces
 """
 
 import re
-import sys
 import tempfile
 import unicodedata
 from array import array
@@ -19,8 +18,9 @@ from itertools import count
 import numpy as np
 
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
-from lmworks.embeddings.phrases import Phrases, merged, scored_pairs
+from lmworks.embeddings.phrases import merged, scored_pairs
 from lmworks.progress import Report, no_report
+from lmworks.tokenizer.combining_marks import combining_marks
 
 END = -1  # behind each sentence
 BLOCK = 1 << 20  # ids that are worked on at once
@@ -55,7 +55,7 @@ def words_of(text: str, lowercase: bool = True) -> list[str]:
     """The words of one text, in order, wherever its sentences end."""
     text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
     text = text.replace("_", " ").replace("’", "'")
-    word = _WORD if text.isascii() or _marks().isdisjoint(text) else _marked_word()
+    word = _WORD if text.isascii() or not _marks().search(text) else _word_with_marks()
     return word.findall(text)
 
 
@@ -65,15 +65,14 @@ def _cut(words: list[str]) -> Iterator[list[str]]:
 
 
 @cache
-def _marks() -> frozenset[str]:
-    """Combining marks: vowel signs, accents. Python's \\w has none, and words of Hindi would fall apart."""
-    return frozenset(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M")
+def _marks() -> re.Pattern[str]:
+    return re.compile(f"[{combining_marks()}]")
 
 
 @cache
-def _marked_word() -> re.Pattern[str]:
-    """Fourteen times as slow as `_WORD`."""
-    character = rf"[\w{''.join(sorted(_marks()))}]"
+def _word_with_marks() -> re.Pattern[str]:
+    """Vowel signs and accents belong to a word: Python's \\w has none of them. Fourteen times as slow as `_WORD`."""
+    character = rf"[\w{combining_marks()}]"
     return re.compile(rf"{character}+(?:'{character}+)*")
 
 
@@ -99,14 +98,7 @@ def training_corpus(
     texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
 ) -> Corpus:
     """The corpus of a training; ValueError when fewer than two different words are frequent enough."""
-    corpus = read_corpus(
-        texts,
-        lowercase=config.lowercase,
-        min_count=config.min_count,
-        max_words=config.max_words,
-        phrases=config.phrases,
-        progress=progress,
-    )
+    corpus = read_corpus(texts, config, progress)
     if len(corpus.words) < 2:
         raise ValueError(
             f"only {len(corpus.words)} different words occur {config.min_count:,} times in the text of "
@@ -116,24 +108,18 @@ def training_corpus(
 
 
 def read_corpus(
-    texts: Iterable[str | Sequence[str]],
-    *,
-    lowercase: bool = True,
-    min_count: int = 1,
-    max_words: int = 0,
-    phrases: Sequence[float] = (),
-    progress: Report = no_report,
+    texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
 ) -> Corpus:
-    """Texts, or sentences as lists of words, as a corpus; `phrases` are the least scores of phrases, by pass."""
+    """Texts, or sentences as lists of words, as a corpus, which may have no word at all."""
     names: defaultdict[str, int] = defaultdict(count().__next__)
-    ids = on_disk(_spelled(sentences_of(texts, lowercase), names, progress), np.int32)
+    ids = on_disk(_spelled(sentences_of(texts, config.lowercase), names, progress), np.int32)
     words = list(names)
     del names
-    for threshold in phrases:
-        pairs, _ = scored_pairs(ids, _count(ids, len(words)), threshold, min_count)
+    for threshold in config.phrases:
+        pairs, _ = scored_pairs(blocks(ids), _count(ids, len(words)), threshold, config.min_count)
         ids = on_disk((merged(block, pairs, len(words)) for block in blocks(ids)), np.int32)
         words += [f"{words[left]}_{words[right]}" for left, right in pairs.tolist()]
-    return _frequent(words, ids, min_count, max_words)
+    return _frequent(words, ids, config.min_count, config.max_words)
 
 
 def _spelled(
@@ -196,13 +182,3 @@ def on_disk(parts: Iterable[np.ndarray], dtype: np.dtype | type) -> np.ndarray:
             part.astype(dtype, copy=False).tofile(file)
         file.flush()
         return np.memmap(file, dtype, mode="r+") if file.tell() else np.empty(0, dtype)
-
-
-def learn_phrases(
-    texts: Iterable[str | Sequence[str]], threshold: float = 100.0, discount: int = 5, lowercase: bool = True
-) -> Phrases:
-    """The phrases of texts, or of sentences that are lists of words. Memory follows the different words and pairs."""
-    corpus = read_corpus(texts, lowercase=lowercase)
-    pairs, scores = scored_pairs(corpus.ids, corpus.counts, threshold, discount)
-    names = [(corpus.words[left], corpus.words[right]) for left, right in pairs.tolist()]
-    return Phrases(dict(zip(names, scores.tolist(), strict=True)))

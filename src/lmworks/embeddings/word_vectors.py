@@ -81,13 +81,13 @@ class WordVectors:
         row = self.index.get(word)
         if row is not None:
             return self.vectors[row]
-        found = None if self.ngrams is None else self.ngrams.vector(word)
-        if found is None:
-            part = "" if self.ngrams is None else ", nor is any of its n-grams"
-            near = get_close_matches(word.lower(), self.words, n=3)
-            advice = f"did you mean {', '.join(map(repr, near))}?" if near else "look for another spelling"
-            raise KeyError(f"{word!r} is not among the {len(self):,} words{part}; {advice}")
-        return found
+        vector = None if self.ngrams is None else self.ngrams.vector(word)
+        if vector is None:
+            no_ngram = "" if self.ngrams is None else ", nor is any of its n-grams"
+            similar = get_close_matches(word.lower(), self.words, n=3)
+            advice = f"did you mean {', '.join(map(repr, similar))}?" if similar else "look for another spelling"
+            raise KeyError(f"{word!r} is not among the {len(self):,} words{no_ngram}; {advice}")
+        return vector
 
     def similarity(self, first: str, second: str) -> float:
         """The cosine between two words; KeyError for one that has no vector."""
@@ -131,13 +131,8 @@ class WordVectors:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         if not positive:
             raise ValueError("name at least one word to be near to")
-        plus = unit(np.stack([self.vector(word) for word in positive]))
-        minus = unit(np.stack([self.vector(word) for word in negative])) if negative else plus[:0]
-        rows = self.unit[:restrict]
-        if method == "add":
-            scores = rows @ unit(plus.sum(axis=0) - minus.sum(axis=0))
-        else:
-            scores = ((1 + rows @ plus.T) / 2).prod(axis=1) / (((1 + rows @ minus.T) / 2).prod(axis=1) + _EPSILON)
+        near, far = ([unit(self.vector(word)) for word in words] for words in (positive, negative))
+        scores = offset_scores(self.unit[:restrict], near, far, method)
         return self._best(scores, number, [*positive, *negative])
 
     def _best(self, scores: np.ndarray, number: int, without: Sequence[str]) -> list[Neighbour]:
@@ -152,6 +147,17 @@ class WordVectors:
         best = np.argpartition(-scores, number - 1)[:number]
         best = best[np.lexsort((best, -scores[best]))]  # equal scores: the more frequent word first
         return [Neighbour(self.words[row], float(scores[row])) for row in best.tolist()]
+
+
+def offset_scores(
+    rows: np.ndarray, near: Sequence[np.ndarray], far: Sequence[np.ndarray], method: Method
+) -> np.ndarray:
+    """(..., words): how well each of (words, dimensions) rows answers, by the formula of `WordVectors.combined`, with
+    (..., dimensions) vectors to be near to and far from. All are of length 1."""
+    if method == "add":
+        return unit(np.add.reduce([*near, *(-vector for vector in far)])) @ rows.T
+    over, under = ([(1 + vector @ rows.T) / 2 for vector in vectors] for vectors in (near, far))
+    return np.multiply.reduce(over) / (np.multiply.reduce(under) + _EPSILON)
 
 
 def squares_are_finite(vectors: np.ndarray) -> bool:

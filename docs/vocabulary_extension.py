@@ -24,9 +24,9 @@ from lmworks.cli.tokenizer.arguments import find_texts
 from lmworks.model import Checkpoint
 from lmworks.model.embedding_resize import with_extension
 from lmworks.records import Score, Scored
-from lmworks.tokenizer.fertility import Text, ratio
-from lmworks.tokenizer.vocabulary_comparison import bytes_per_token, hold_out
-from lmworks.tokenizer.vocabulary_extension import extend_for_texts
+from lmworks.tokenizer.fertility import Text, count, ratio, scores
+from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.vocabulary_extension import extend_for_texts, hold_out
 
 MODEL, CHARACTERS, DOCUMENTS = "smollm2-135m-instruct", 1500, 100
 
@@ -43,6 +43,10 @@ def _bits(checkpoint: Checkpoint, document: str) -> float:
     ids = checkpoint.tokenizer.encode(document)
     logits = checkpoint.model(torch.tensor([[checkpoint.tokenizer.special_ids["<|endoftext|>"], *ids]]))[0, :-1]
     return F.cross_entropy(logits, torch.tensor(ids), reduction="sum").item() / math.log(2)
+
+
+def bytes_per_token(tokenizer: Tokenizer, text: Text) -> Score:
+    return scores(count(tokenizer, text), tokenizer, text)["bytes per token"]
 
 
 def with_rows(extended: Checkpoint, old: int, new: Tensor) -> Checkpoint:

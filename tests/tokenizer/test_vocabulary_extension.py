@@ -6,10 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
+from lmworks.tokenizer.fertility import Text
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.vocabulary_extension import extend_by_tokens, extend_for_texts, why_no_pieces
+from lmworks.tokenizer.vocabulary_extension import (
+    LEAST_HELD_OUT,
+    extend_by_tokens,
+    extend_for_texts,
+    hold_out,
+    why_no_pieces,
+)
 
 DOMAIN = ["the antigen binds the antibody", "antibodies and antigens in the serum", "an antigen; the antibody!"] * 3
 LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -334,3 +341,40 @@ def test_a_special_name_that_the_rule_leaves_whole_is_no_text():
 def test_why_others_get_no_pieces_is_told(kind, request):
     assert "a new piece" in why_no_pieces(request.getfixturevalue(kind))
     assert why_no_pieces(of_bytes()) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# An extended vocabulary: documents held out, never one that tokens were chosen from, and the same ones in any order
+
+DOCUMENTS = st.lists(st.text("ab \n", max_size=4), max_size=40)
+
+
+@given(documents=DOCUMENTS, share=st.floats(0.01, 0.9))
+def test_a_document_is_on_one_side(documents, share):
+    different = {document for document in documents if document.strip()}
+    try:
+        kept, held = hold_out(Text(tuple(documents), "line"), share)
+    except ValueError as error:
+        assert "too few" in str(error) and len(different) - max(share * len(different), LEAST_HELD_OUT) < LEAST_HELD_OUT
+        return
+    assert set(kept.passages).isdisjoint(held.passages) and kept.unit == held.unit == "line"
+    assert sorted((*kept.passages, *held.passages)) == sorted(documents)
+    assert (
+        max(share * len(different), LEAST_HELD_OUT)
+        <= len(set(held.passages))
+        < max(share * len(different), LEAST_HELD_OUT) + 1
+    )
+    assert len({each for each in kept.passages if each.strip()}) >= LEAST_HELD_OUT
+
+
+@given(documents=st.permutations([f"document {number}" for number in range(20)]))
+def test_which_ones_does_not_depend_on_their_order(documents):
+    found = hold_out(Text(tuple(documents)), 0.3)[1].passages
+    expected = hold_out(Text(tuple(sorted(documents))), 0.3)[1].passages
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_share_is_one():
+    for share in (0, 1, -0.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            hold_out(Text(("a", "b", "c", "d")), share)

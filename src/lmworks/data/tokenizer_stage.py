@@ -10,12 +10,13 @@ from lmworks.progress import Report
 from lmworks.report import Section, Table
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.tokenizer.merge_history import TRACE
-from lmworks.tokenizer.training.bpe_trainer import Trained, train_bpe
-from lmworks.tokenizer.training.unigram_trainer import TrainedUnigram, train_unigram
+from lmworks.tokenizer.training.bpe_trainer import train_bpe
+from lmworks.tokenizer.training.trained import Trained
+from lmworks.tokenizer.training.unigram_trainer import train_unigram
 from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 Config = BpeConfig | WordPieceConfig | UnigramConfig
-Trainer = Callable[[Iterable[str], Any, Report], Trained | TrainedUnigram]
+Trainer = Callable[[Iterable[str], Any, Report], Trained]
 _TRAINERS: dict[type, Trainer] = {BpeConfig: train_bpe, WordPieceConfig: train_wordpiece, UnigramConfig: train_unigram}
 
 
@@ -27,14 +28,14 @@ def train(config: Config, context: StageContext) -> StageResult:
     return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))
 
 
-def write_tokenizer(folder: Path, trained: Trained | TrainedUnigram) -> None:
+def write_tokenizer(folder: Path, trained: Trained) -> None:
     """`tokenizer.json`, `tokenizer_config.json` and, where there are merges, their trace, into an existing folder."""
     trained.tokenizer.save(folder)
-    if isinstance(trained, Trained):
-        write_text(folder / TRACE, trained.trace())
+    if (trace := trained.trace()) is not None:
+        write_text(folder / TRACE, trace)
 
 
-def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]:
+def metrics(trained: Trained, config: Config) -> dict[str, int]:
     """Counts of the vocabulary: `missing` is how many tokens fewer than asked for there was text to learn; `uncovered`
     characters, which occur `uncovered_occurrences` times in all, have no token."""
     return {
@@ -47,7 +48,7 @@ def metrics(trained: Trained | TrainedUnigram, config: Config) -> dict[str, int]
     }
 
 
-def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
+def section(trained: Trained, config: Config) -> Section:
     """The section of the report: the vocabulary's beginning and its end."""
     numbers = metrics(trained, config)
     text = (
@@ -61,11 +62,12 @@ def section(trained: Trained | TrainedUnigram, config: Config) -> Section:
         )
     if trained.uncovered.warning:
         text += f" {trained.uncovered.warning}"
-    if isinstance(trained, Trained):
+    if trained.pieces is not None:
+        columns, title = ("piece", "log-probability"), "The most probable pieces and the least"
+        rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
+    else:
+        assert trained.merges is not None
         columns, title = ("merge", "left", "right", "neighbours so often"), "The first merges and the last"
         merges = zip(trained.merges.pairs(), trained.merges.counts.tolist(), strict=True)
         rows = [(number, *pair, count) for number, (pair, count) in enumerate(merges, 1)]
-    else:
-        columns, title = ("piece", "log-probability"), "The most probable pieces and the least"
-        rows = [*zip(trained.pieces.names, trained.pieces.scores.tolist(), strict=True)]
     return Section("Vocabulary", text, (Table(columns, tuple(rows[:10] + rows[max(10, len(rows) - 10) :]), title),))

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lmworks.config_checks import within
+
 Rule = Literal["none", "gpt2", "gpt4", "metaspace"]
 Digits = Literal["run", "one", "three"]
 Normal = Literal["none", "NFC", "NFKC"]
@@ -111,8 +113,6 @@ class UnigramConfig:
     byte_fallback     a character without a token becomes its bytes instead of <unk>
     max_piece_length  characters of a token, at most
     seed_size         longer pieces to begin with, the most frequent by their characters
-    shrinking         the share of the pieces that a round of pruning leaves
-    em_steps          of expectation and maximisation, before each pruning and after the last one
     min_word_count    how often a word must occur to be learnt from
     memory_mb         what the table of words may take in memory, beyond which it goes to disk
     """
@@ -124,8 +124,6 @@ class UnigramConfig:
     byte_fallback: bool = False
     max_piece_length: int = 16
     seed_size: int = 1_000_000
-    shrinking: float = 0.75
-    em_steps: int = 2
     min_word_count: int = 1
     memory_mb: int = 4096
 
@@ -136,9 +134,7 @@ class UnigramConfig:
             if token not in self.special_tokens:
                 raise ValueError(f"special_tokens must hold {token}")
         _check_coverage(self.coverage)
-        if not 0 < self.shrinking < 1:
-            raise ValueError(f"shrinking is a share between 0 and 1; got {self.shrinking}")
-        _check_least(self, max_piece_length=1, seed_size=1, em_steps=1, min_word_count=1, memory_mb=1)
+        _check_least(self, max_piece_length=1, seed_size=1, min_word_count=1, memory_mb=1)
         needed = len(self.special_tokens) + 256 * self.byte_fallback + 1
         _check_least(self, vocabulary_size=needed)
         longer = self.vocabulary_size - needed
@@ -158,10 +154,7 @@ def _check_coverage(coverage: float) -> None:
 
 def _check_least(config: object, **least: int) -> None:
     for name, bound in least.items():
-        if (value := getattr(config, name)) < bound:
-            raise ValueError(f"{name} must be at least {bound:,}, got {value:,}")
-        if value > MOST:
-            raise ValueError(f"{name} must be at most {MOST:,}, got {value:,}")
+        within(bound, MOST, **{name: getattr(config, name)})
 
 
 def _check_special(tokens: tuple[str, ...]) -> None:

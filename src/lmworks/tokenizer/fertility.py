@@ -14,7 +14,6 @@ import numpy as np
 from tokenizers import Encoding
 
 from lmworks.artefact import hash_json
-from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import LEVEL, sign
 from lmworks.tokenizer.combining_marks import combining_marks
@@ -78,20 +77,18 @@ class Counts:
     uses: np.ndarray
 
 
-def count(tokenizer: Tokenizer, text: Text, progress: Report = no_report) -> Counts:
-    """Encodes every passage, without the tokens that frame a text; `progress` counts characters."""
+def count(tokenizer: Tokenizer, text: Text) -> Counts:
+    """Encodes every passage, without the tokens that frame a text."""
     ids = max(tokenizer.backend.get_vocab(with_added_tokens=True).values()) + 1
     unknown, partial = np.zeros(ids, dtype=bool), partial_tokens(tokenizer)
     unknown[list(unknown_ids(tokenizer))] = True
-    rows, uses, done = [], np.zeros(ids, dtype=np.int64), 0
+    rows, uses = [], np.zeros(ids, dtype=np.int64)
     words_left = iter(text.words)
     for passages in batches(text.passages, _BATCH):
         encodings = tokenizer.backend.encode_batch(passages, add_special_tokens=False)
         for passage, words, encoding in zip(passages, islice(words_left, len(passages)), encodings, strict=True):
             rows.append(_count_passage(passage, words, encoding, unknown, partial))
             uses += np.bincount(np.array(encoding.ids, dtype=np.int64), minlength=ids)
-        done += sum(map(len, passages))
-        progress(done, text.characters, "characters")
     names = [field.name for field in fields(Counts)][:-1]
     table = np.array(rows, dtype=np.int64).reshape(-1, len(names))
     return Counts(**dict(zip(names, table.T, strict=True)), uses=uses)

@@ -6,7 +6,7 @@ normalised. `sentence_piece.py` makes a tokenizer of it.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmworks.tokenizer.byte_level import CONTROL, NORMAL, UNKNOWN
@@ -24,13 +24,13 @@ class SentencePieceModel:
     for. A model with `suffix` ends words with a space instead of beginning them with one.
     """
 
-    kind: int = UNIGRAM
-    pieces: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
-    types: tuple[int, ...] = ()
-    roles: dict[str, str] = field(default_factory=dict)
-    normalisation: Normalisation = field(default_factory=Normalisation)
-    denormalised: bool = False
+    kind: int
+    pieces: tuple[str, ...]
+    scores: tuple[float, ...]
+    types: tuple[int, ...]
+    roles: dict[str, str]
+    normalisation: Normalisation
+    denormalised: bool
 
 
 def read_sentence_piece(path: Path) -> SentencePieceModel:
@@ -55,62 +55,59 @@ _TRAINER_IDS = {40: ("unk_token", 0), 41: ("bos_token", 1), 42: ("eos_token", 2)
 _TABLE, _PREFIX, _SQUEEZE, _ESCAPE = 2, 3, 4, 5
 
 
+class _Message:
+    """A protocol buffer by the numbers of its fields; ValueError for a number where a text belongs, or the other way
+    round."""
+
+    def __init__(self, content: bytes) -> None:
+        self._fields: dict[int, list[int | bytes]] = {}
+        for number, value in _protobuf_fields(content):
+            self._fields.setdefault(number, []).append(value)
+
+    def texts(self, field: int) -> list[bytes]:
+        values = self._fields.get(field, [])
+        texts = [value for value in values if isinstance(value, bytes)]
+        if len(texts) < len(values):
+            raise ValueError("a number stands where a text or a message belongs")
+        return texts
+
+    def text(self, field: int, default: bytes = b"") -> bytes:
+        return [default, *self.texts(field)][-1]
+
+    def number(self, field: int, default: int) -> int:
+        value = [default, *self._fields.get(field, [])][-1]
+        if not isinstance(value, int):
+            raise ValueError("a text or a message stands where a number belongs")
+        return value - (1 << 64 if value >> 63 else 0)
+
+    def message(self, field: int) -> "_Message":
+        return _Message(b"".join(self.texts(field)))  # several are one whose fields lie behind each other
+
+
 def _parse(content: bytes) -> SentencePieceModel:
-    pieces: list[tuple[str, float, int]] = []
-    model, ids = SentencePieceModel(), dict(_TRAINER_IDS.values())
-    rules = model.normalisation
-    for number, value in protobuf_fields(content):
-        if number == _MODEL_PIECES:
-            pieces.append(_piece(value))
-        elif number == _MODEL_TRAINER:
-            for inner, setting in _numbers(value):
-                if inner == _TRAINER_KIND:
-                    model = replace(model, kind=setting)
-                elif inner == _TRAINER_SUFFIX:
-                    rules = replace(rules, suffix=bool(setting))
-                elif inner in _TRAINER_IDS:
-                    ids[_TRAINER_IDS[inner][0]] = setting - (1 << 64 if setting >> 63 else 0)
-        elif number == _MODEL_NORMALISER:
-            rules = _rules(rules, value)
-        elif number == _MODEL_DENORMALISER:
-            model = replace(model, denormalised=bool(_rules(rules, value).table))
-    texts, scores, types = zip(*pieces, strict=True) if pieces else ((), (), ())
-    roles = {role: texts[index] for role, index in ids.items() if 0 <= index < len(texts)}
+    model = _Message(content)
+    trainer, rules = model.message(_MODEL_TRAINER), model.message(_MODEL_NORMALISER)
+    pieces = [_Message(piece) for piece in model.texts(_MODEL_PIECES)]
+    texts = tuple(piece.text(_PIECE_TEXT).decode() for piece in pieces)
+    types = tuple(piece.number(_PIECE_TYPE, NORMAL) for piece in pieces)
+    ids = {role: trainer.number(field, default) for field, (role, default) in _TRAINER_IDS.items()}
     reserved = {text for text, kind in zip(texts, types, strict=True) if kind in (CONTROL, UNKNOWN)}
-    roles = {role: text for role, text in roles.items() if text in reserved}  # a default id may be any piece
-    return replace(model, pieces=texts, scores=scores, types=types, roles=roles, normalisation=rules)
-
-
-def _piece(message: int | bytes) -> tuple[str, float, int]:
-    text, score, kind = "", 0.0, NORMAL
-    for number, value in protobuf_fields(_message(message)):
-        if number == _PIECE_TEXT:
-            text = _message(value).decode()
-        elif number == _PIECE_SCORE:
-            (score,) = struct.unpack("<f", _message(value))
-        elif number == _PIECE_TYPE:
-            kind = int(value)
-    return text, score, kind
-
-
-def _rules(rules: Normalisation, message: int | bytes) -> Normalisation:
-    for number, value in protobuf_fields(_message(message)):
-        if number == _TABLE:
-            rules = replace(rules, table=_message(value))
-        elif number in (_PREFIX, _SQUEEZE, _ESCAPE):
-            name = {_PREFIX: "prefix", _SQUEEZE: "squeeze", _ESCAPE: "escape"}[number]
-            rules = replace(rules, **{name: bool(value)})
-    return rules
-
-
-def _numbers(message: int | bytes) -> Iterator[tuple[int, int]]:
-    return ((number, value) for number, value in protobuf_fields(_message(message)) if isinstance(value, int))
-
-
-def _message(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number stands where a text or a message belongs")
-    return value
+    roles = {role: texts[index] for role, index in ids.items() if 0 <= index < len(texts)}
+    return SentencePieceModel(
+        kind=trainer.number(_TRAINER_KIND, UNIGRAM),
+        pieces=texts,
+        scores=tuple(struct.unpack("<f", piece.text(_PIECE_SCORE, bytes(4)))[0] for piece in pieces),
+        types=types,
+        roles={role: text for role, text in roles.items() if text in reserved},  # a default id may be any piece
+        normalisation=Normalisation(
+            table=rules.text(_TABLE),
+            prefix=bool(rules.number(_PREFIX, 1)),
+            squeeze=bool(rules.number(_SQUEEZE, 1)),
+            escape=bool(rules.number(_ESCAPE, 1)),
+            suffix=bool(trainer.number(_TRAINER_SUFFIX, 0)),
+        ),
+        denormalised=bool(model.message(_MODEL_DENORMALISER).text(_TABLE)),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ def _message(value: int | bytes) -> bytes:
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message in their order: an int for a varint, the bytes of everything else (little-endian).
 
     ValueError for a message that ends inside a field, or holds a kind of field that is not in use any more (groups).

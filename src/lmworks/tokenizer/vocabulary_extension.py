@@ -9,7 +9,9 @@ words cuts. They begin and end where words do, and no space is a part of them. P
 `why_no_pieces` says why.
 """
 
+import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from lmworks.progress import Report, no_report
+from lmworks.tokenizer.fertility import Text
 from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.training.continued_merges import (
@@ -33,6 +36,8 @@ from lmworks.tokenizer.training.continued_merges import (
     with_characters,
 )
 from lmworks.tokenizer.training.merges import merged
+
+LEAST_HELD_OUT = 2  # documents: one has no spread
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ class _Draft:
             if pair is None:
                 return False
             merges.append(pair)
-            names = _joined(names, pair)
+            names = merged(names, pair, "".join(pair))
         for pair in merges:
             self._merge(*pair)
         return True
@@ -211,7 +216,7 @@ class _Draft:
         spelled = with_characters(names, self._pieces) if self._falls_back and self._pieces else list(names)
         for pair in self._merges:  # each is of a lower rank than the one before
             if pair[0] in spelled and pair[1] in spelled:
-                spelled = _joined(spelled, pair)
+                spelled = merged(spelled, pair, "".join(pair))
         return spelled
 
     def _merge(self, left: str, right: str) -> None:
@@ -262,14 +267,6 @@ class _Draft:
                 )
 
 
-def _joined(names: list[str], pair: tuple[str, str]) -> list[str]:
-    """`names` with every `pair` of neighbours, from the left, as one."""
-    number = {name: index for index, name in enumerate(dict.fromkeys((*names, *pair)))}
-    spelled = [*number, "".join(pair)]
-    left, right = (number[name] for name in pair)
-    return [spelled[i] for i in merged([number[name] for name in names], (left, right), len(number))]
-
-
 def _puts_space(tokenizer: Tokenizer) -> bool:
     return tokenizer.backend.encode("a", add_special_tokens=False).tokens[:1] in ([SPACE], [f"{SPACE}a"])
 
@@ -312,3 +309,34 @@ def _whole_token(token: str, normalized: bool) -> AddedToken:
     """A word is looked for in the normalised text and only as a whole word, anything else as it is and everywhere."""
     word = token.isalnum()
     return AddedToken(token, single_word=word, normalized=word and normalized)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Documents to measure on
+
+
+def hold_out(text: Text, share: float) -> tuple[Text, Text]:
+    """The documents to choose tokens from, and at least this share of the different ones, held out to measure on.
+
+    On the documents that tokens were chosen from, any number of them looks good: a token for a name that one document
+    repeats saves a lot there and nothing elsewhere. So whole documents are held out, and equal ones stay together.
+    Which ones depends on the documents alone, not on their order. ValueError where that leaves less than
+    `LEAST_HELD_OUT` on either side, and for a share that is none.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of documents to hold out lies between 0 and 1, got {share}")
+    different = sorted({passage for passage in text.passages if passage.strip()}, key=_order)
+    count = max(math.ceil(share * len(different)), LEAST_HELD_OUT)
+    if len(different) - count < LEAST_HELD_OUT:
+        raise ValueError(
+            f"{len(different)} different documents are too few to choose tokens from some and hold {share:.0%} out: "
+            "give several files, a file with several lines, or a .jsonl file with several rows"
+        )
+    held = set(different[:count])
+    sides = ([passage for passage in text.passages if (passage in held) == side] for side in (False, True))
+    chosen_from, measured_on = (Text(tuple(passages), text.unit) for passages in sides)
+    return chosen_from, measured_on
+
+
+def _order(document: str) -> bytes:
+    return hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest()

@@ -12,6 +12,7 @@ from lmworks.tokenizer.fertility import MEASURES
 from lmworks.tokenizer.pre_tokenizer import steps_of
 from lmworks.tokenizer.reachable_tokens import KINDS, Kind
 from lmworks.tokenizer.token_bytes import spelled_tokens
+from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.undertrained import SHARE, Undertrained
 from lmworks.tokenizer.vocabulary_comparison import Comparison
 
@@ -22,16 +23,16 @@ _SHARES = {name for name, (top, bottom, _) in MEASURES.items() if top not in ("s
 
 def sections(comparison: Comparison) -> tuple[Section, ...]:
     """Everything that was measured, in the order in which one would ask for it."""
-    parts = [_compared(comparison), _length(comparison), _words(comparison), _losses(comparison), _use(comparison)]
+    sections = [_compared(comparison), _length(comparison), _words(comparison), _losses(comparison), _use(comparison)]
     if comparison.reference is not None:
-        parts.insert(2, _parity(comparison))
-    return (*parts, _unreachable(comparison), *_undertrained(comparison), _numbers(comparison))
+        sections.insert(2, _parity(comparison))
+    return (*sections, _unreachable(comparison), *_undertrained(comparison))
 
 
 def _compared(comparison: Comparison) -> Section:
     vocabularies = [
-        (name, _kind(each.backend.to_str()), each.vocabulary_size, len(each.special_ids), each.hash[:12])
-        for name, each in comparison.vocabularies.items()
+        (name, _kind(tokenizer), tokenizer.vocabulary_size, len(tokenizer.special_ids), tokenizer.hash[:12])
+        for name, tokenizer in comparison.vocabularies.items()
     ]
     first = next(iter(comparison.vocabularies))
     texts = []
@@ -54,10 +55,10 @@ def _compared(comparison: Comparison) -> Section:
     )
 
 
-def _kind(state: str) -> str:
-    found = json.loads(state)
-    model, kind = found["model"], found["model"]["type"]
-    if any(step["type"] == "ByteLevel" for step in steps_of(found["decoder"])):
+def _kind(tokenizer: Tokenizer) -> str:
+    state = json.loads(tokenizer.backend.to_str())
+    model, kind = state["model"], state["model"]["type"]
+    if any(step["type"] == "ByteLevel" for step in steps_of(state["decoder"])):
         return f"byte-level {kind}"
     return f"{kind}, bytes for the rest" if model.get("byte_fallback") else kind
 
@@ -68,30 +69,31 @@ def _length(comparison: Comparison) -> Section:
         "Bytes per token say how much text fits into a context and how many steps it takes to generate it: twice the "
         "bytes are half the steps. They compare vocabularies on one text; languages compare by parity, since scripts "
         "differ in the bytes of a letter.",
+        tables=(_table(comparison, "bytes per token"), _table(comparison, "characters per token")),
         figures=(_dots(comparison, "bytes per token"),),
     )
 
 
 def _parity(comparison: Comparison) -> Section:
     reference, scores = comparison.reference, comparison.scores
-    rows = {
+    values = {
         text: {
-            v: score.value for v in comparison.vocabularies if isinstance(score := scores[v, text]["parity"], Scored)
+            name: score.value
+            for name in comparison.vocabularies
+            if isinstance(score := scores[name, text].get("parity"), Scored)
         }
         for text in comparison.texts
-        if text != reference
     }
-    drawn = {text: values for text, values in rows.items() if values}
-    figures = ()
-    if drawn:
-        caption = f"Tokens for each token of {reference}. 2.00: twice the price and half the context."
-        figures = (Figure(heat_map(drawn, label=f"tokens per token of {reference}"), caption),)
+    drawn = {text: of_vocabularies for text, of_vocabularies in values.items() if of_vocabularies}
+    caption = f"Tokens for each token of {reference}. 2.00: twice the price and half the context."
+    figures = (Figure(heat_map(drawn, label=f"tokens per token of {reference}"), caption),) if drawn else ()
     return Section(
         f"Parity with {reference}",
         f"The same content in other languages, passage by passage: tokens for each token of {reference} (Petrov et al. "
         "2023). Whoever writes in a language with parity 3 pays three times as much for the same, waits three times as "
         "long, and has a third of the context. A vocabulary that leaves characters out, or makes whole words unknown, "
         "looks cheap here and is not.",
+        tables=(_table(comparison, "parity"),),
         figures=figures,
     )
 
@@ -101,6 +103,7 @@ def _words(comparison: Comparison) -> Section:
         "How words are cut",
         "Fertility is the number of tokens that a word is cut into; where no spaces stand between words, tokens per "
         "character. Words kept whole are one token, which is not the unknown one.",
+        tables=(_table(comparison, "fertility"), _table(comparison, "words kept whole")),
         figures=(_dots(comparison, "fertility"), _dots(comparison, "words kept whole")),
     )
 
@@ -215,12 +218,6 @@ def _undertrained(comparison: Comparison) -> Iterator[Section]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Cells and figures
-
-
-def _numbers(comparison: Comparison) -> Section:
-    names = ["bytes per token", "characters per token", "fertility", "words kept whole"]
-    names += ["parity"] if comparison.reference is not None else []
-    return Section("The numbers", tables=tuple(_table(comparison, name) for name in names))
 
 
 def _table(comparison: Comparison, measure: str, nothing_too: bool = True) -> Table:

@@ -134,7 +134,7 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
         ({"special_tokens": ("a", "a")}, "different"),
         ({"special_tokens": ("!",)}, "two letters"),
         ({"special_tokens": ("<0x41>",), "words": "metaspace"}, "stands for a byte"),
-        ({"min_frequency": 0}, "min_frequency must be at least 1"),
+        ({"min_frequency": 0}, "min_frequency must lie between 1 and"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -27,13 +27,13 @@ NUMBERS = [
 @pytest.mark.parametrize(("config", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
 @pytest.mark.parametrize("value", [MOST + 1, 2**31, 2**32 + 300, 10**10, 2**63, 2**64 + 300])
 def test_numbers_above_the_limit_are_refused(config, name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be at most 1,000,000,000, got {value:,}$"):
+    with pytest.raises(ValueError, match=rf"^{name} must lie between \d+ and 1,000,000,000, got {value}$"):
         config(**{name: value})
 
 
 @pytest.mark.parametrize(("config", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
 def test_numbers_below_the_least_are_refused(config, name):
-    with pytest.raises(ValueError, match=f"^{name} must be at least"):
+    with pytest.raises(ValueError, match=f"^{name} must lie between"):
         config(**{name: -1})
 
 

@@ -198,7 +198,7 @@ def test_expectation_and_maximisation_never_lower_the_likelihood(kind):
 @pytest.mark.parametrize("corpora", [40, *slow(100)])
 def test_compiled_equals_the_reference_on_random_corpora(monkeypatch, corpora):
     generator = random.Random(1)
-    dropped = 0
+    dropped, reports = 0, list[int]()
     for _ in range(corpora):
         counts = Counter()
         for _ in range(generator.randrange(1, 60)):
@@ -211,17 +211,15 @@ def test_compiled_equals_the_reference_on_random_corpora(monkeypatch, corpora):
         choices = {
             "longest": generator.choice([1, 2, 3, 16]),
             "seed_size": generator.choice([20, 1000]),
-            "shrinking": generator.choice([0.5, 0.75, 0.9]),
         }
-        ours = learn_pieces(spelling, size, **choices)
+        ours = learn_pieces(spelling, size, **choices, progress=lambda done, *_: reports.append(done))
         with monkeypatch.context() as patch:
             patch.setattr(library, "load", lambda: None)
             reference = learn_pieces(spelling, size, **choices)
         assert ours.names == reference.names
         np.testing.assert_allclose(ours.scores, reference.scores, rtol=1e-9)
-        np.testing.assert_allclose([r.bits for r in ours.rounds], [r.bits for r in reference.rounds], rtol=1e-9)
         assert len(ours) <= max(size, len(spelling.alphabet))
-        dropped += ours.rounds[0].pieces - len(ours)
+        dropped += reports[-1]
     assert dropped > 20 * corpora
 
 
@@ -243,13 +241,7 @@ def test_scores_are_logarithms_of_probabilities_in_the_order_of_the_ids():
     np.testing.assert_allclose(np.exp(pieces.scores).sum(), 1, rtol=1e-11)  # of twelve decimals
     assert (np.diff(pieces.scores) <= 0).all()
     assert trained.tokenizer.backend.id_to_token(trained.first) == pieces.names[0]
-    assert pieces.rounds[-1].pieces == len(pieces) == 900 - 3
-    # The bits are those of the texts' words under the final pieces, each word by all of its segmentations.
-    small = train_unigram(["an ananas and a banana"] * 5, UnigramConfig(vocabulary_size=15))
-    known = dict(zip(small.pieces.names, small.pieces.scores.tolist(), strict=True))
-    words = ["▁an", "▁ananas", "▁and", "▁a", "▁banana"]
-    bits = -sum(log_likelihood(word, known) for word in words) / np.log(2) / len("".join(words))
-    np.testing.assert_allclose(small.pieces.rounds[-1].bits, bits, rtol=1e-9)
+    assert len(pieces) == 900 - 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -311,7 +303,6 @@ def test_no_more_tokens_and_bits_than_other_trainers_vocabularies(size, step, re
         ),
         "tokenizers": bits_per_character(lines, dict(json.loads(library_.to_str())["model"]["vocab"][3:])),
     }
-    np.testing.assert_allclose(bits["lmworks"], ours.pieces.rounds[-1].bits, rtol=1e-9)
     words = sum(len(line.split(" ")) for line in lines)
     for name in tokens:
         told = f"{tokens[name]:,} tokens, {tokens[name] / words:.4f} a word, {bits[name]:.4f} bits a character"
@@ -398,13 +389,11 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"vocabulary_size": 3}, "vocabulary_size must be at least 4"),
-        ({"vocabulary_size": 259, "byte_fallback": True}, "vocabulary_size must be at least 260"),
+        ({"vocabulary_size": 3}, "vocabulary_size must lie between 4 and"),
+        ({"vocabulary_size": 259, "byte_fallback": True}, "vocabulary_size must lie between 260 and"),
         ({"coverage": 0.0}, "coverage"),
         ({"special_tokens": ("<unk>",)}, "</s>"),
         ({"special_tokens": ("</s>", "<unk>", "#")}, "two letters"),
-        ({"shrinking": 1.0}, "between 0 and 1"),
-        ({"em_steps": 0}, "em_steps must be at least 1"),
         ({"seed_size": 1000}, "seed_size is 1,000"),
         ({"max_piece_length": 0}, "max_piece_length"),
         ({"normalise": "NFD"}, "NFC"),

@@ -54,8 +54,7 @@ def extend(
     from lmworks.cli.tokenizer.arguments import find_texts
     from lmworks.model.tokenizer_lookup import find_tokenizer
     from lmworks.progress import stage_progress
-    from lmworks.tokenizer.vocabulary_comparison import hold_out
-    from lmworks.tokenizer.vocabulary_extension import extend_for_texts
+    from lmworks.tokenizer.vocabulary_extension import extend_for_texts, hold_out
 
     check_new(out)
     if not text:
@@ -112,16 +111,17 @@ def _refuse_other_than_bpe(name: str, tokenizer: "Tokenizer") -> None:
 def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", texts: "Mapping[str, Text]") -> None:
     from lmworks.records import Scored
     from lmworks.report import Table, print_table
-    from lmworks.tokenizer.vocabulary_comparison import bytes_per_token, tokens_left
+    from lmworks.tokenizer.fertility import count, parity, scores
 
     rows = []
     for name, text in texts.items():
-        scores = bytes_per_token(before, text), bytes_per_token(after, text), tokens_left(before, after, text)
+        counts, extended = count(before, text), count(after, text)
+        rates = [scores(*measured, text)["bytes per token"] for measured in ((counts, before), (extended, after))]
         cells = [
             f"{score.value:.2f} [{score.interval[0]:.2f}, {score.interval[1]:.2f}]"
             if isinstance(score, Scored)
             else score.reason
-            for score in scores
+            for score in (*rates, parity(extended, counts, after, text, text))
         ]
         unit = f"{len(text.passages):,} {text.unit}{'s' if len(text.passages) != 1 else ''}"
         rows.append((name, unit, *cells))

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from lmworks.tokenizer.training.initial_symbols import Spelling
 _AT_ONCE = 500  # merges between two reports of progress
 _OFTEN, _LONG = 2**63 - 1, 2**31 - 1  # no pair is more frequent, and no token that is learnt is longer
 Pair = tuple[int, int]
+Token = TypeVar("Token", int, str)
 _LEARNT = np.dtype([("left", np.int32), ("right", np.int32), ("count", np.int64)])
 
 
@@ -196,10 +198,12 @@ def reference_merges(
             heapq.heappush(queue, (-count_of[new], new))
 
 
-def merged(tokens: list[int], pair: Pair, token: int) -> Iterator[int]:
+def merged(tokens: Sequence[Token], pair: tuple[Token, Token], token: Token) -> list[Token]:
     """The tokens with every `pair` of neighbours, from the left, replaced by `token`."""
-    tokens, at = tokens.copy(), 0
+    joined: list[Token] = []
+    at = 0
     while at < len(tokens):
-        found = tokens[at] == pair[0] and at + 1 < len(tokens) and tokens[at + 1] == pair[1]
-        yield token if found else tokens[at]
-        at += 2 if found else 1
+        is_pair = tokens[at] == pair[0] and at + 1 < len(tokens) and tokens[at + 1] == pair[1]
+        joined.append(token if is_pair else tokens[at])
+        at += 2 if is_pair else 1
+    return joined

@@ -17,16 +17,10 @@ from lmworks.progress import Report, no_report
 from lmworks.tokenizer.training.initial_symbols import Spelling
 from lmworks.tokenizer.training.unigram_lattice import BLOCKS, Lattice, new_lattice
 
+SHRINKING = 0.75  # the share of the pieces that a round of pruning leaves
+EM_STEPS = 2  # of expectation and maximisation, before each pruning and after the last one
 LEAST_EXPECTED = 0.5  # pieces that are used less often are dropped between prunings
 DECIMALS = 12  # of scores: with more, a reader of JSON may miss the last bit, and the tokenizer would have another hash
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """The number of pieces, and the texts' negative log-likelihood under them in bits per character."""
-
-    pieces: int
-    bits: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +29,10 @@ class Pieces:
 
     names   every character of the alphabet, and longer pieces
     scores  (pieces,) float64: natural logarithms of their probabilities, which add up to 1
-    rounds  one for each step of expectation maximisation, and one for `scores`
     """
 
     names: tuple[str, ...]
     scores: np.ndarray
-    rounds: tuple[Round, ...]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,42 +44,32 @@ def learn_pieces(
     *,
     longest: int = 16,
     seed_size: int = 1_000_000,
-    shrinking: float = 0.75,
-    em_steps: int = 2,
     forbidden: Collection[str] = (),
     progress: Report = no_report,
 ) -> Pieces:
     """`size` pieces; fewer where the texts have not as many stretches of 2 to `longest` characters that occur twice.
 
-    A round of pruning leaves a share `shrinking` of the pieces; none is one of `forbidden`, and every character is one.
+    None is one of `forbidden`, and every character is one.
     The same input gives the same pieces, with the compiled lattice and without, on any number of cores.
     """
     lattice = new_lattice(spelling, longest, seed_size)
     _forbid(lattice, forbidden)
     begun = len(lattice.lengths)
-    characters = int(lattice.frequencies[: lattice.alphabet].sum())
     weights = lattice.frequencies * lattice.lengths.astype(np.int64)
     scores = np.log(weights) - log(weights.sum())
-    rounds: list[Round] = []
     with ThreadPoolExecutor(min(cores(), BLOCKS)) as pool:
-
-        def expect() -> np.ndarray:
-            expected, likelihood = expectation(lattice, scores, pool)
-            rounds.append(Round(len(scores), -likelihood / log(2) / characters))
-            return expected
-
         while True:
-            for _ in range(em_steps):
-                scores = maximise(lattice, expect(), size)
+            for _ in range(EM_STEPS):
+                expected, _ = expectation(lattice, scores, pool)
+                scores = maximise(lattice, expected, size)
             progress(begun - len(scores), max(begun - size, 0), "candidates dropped")
             if len(scores) <= size:
                 break
-            scores = prune(lattice, scores, max(size, int(shrinking * len(scores))), size, pool)
+            scores = prune(lattice, scores, max(size, int(SHRINKING * len(scores))), size, pool)
         scores = np.round(scores - np.logaddexp.reduce(scores), DECIMALS)
-        expect()
     names = lattice.names(range(len(scores)))
     order = sorted(range(len(names)), key=lambda number: (-scores[number], names[number]))
-    return Pieces(tuple(names[number] for number in order), scores[order], tuple(rounds))
+    return Pieces(tuple(names[number] for number in order), scores[order])
 
 
 def expectation(lattice: Lattice, scores: np.ndarray, pool: ThreadPoolExecutor) -> tuple[np.ndarray, float]:

@@ -1,7 +1,7 @@
 """Training Unigram (Kudo 2018): words are counted, pieces learnt from them, and a `tokenizer.json` is put together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import tokenizers
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -13,7 +13,7 @@ from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.sentence_piece import sentence_piece_decoder
 from lmworks.tokenizer.split_special_tokens import split_pattern
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.initial_symbols import Uncovered, room_beside, spell_characters
+from lmworks.tokenizer.training.initial_symbols import room_beside, spell_characters
 from lmworks.tokenizer.training.metaspace import (
     BYTE_TOKENS,
     UNKNOWN,
@@ -21,6 +21,7 @@ from lmworks.tokenizer.training.metaspace import (
     count_normalised_words,
     normaliser,
 )
+from lmworks.tokenizer.training.trained import Trained
 from lmworks.tokenizer.training.unigram_em import Pieces, learn_pieces
 
 END = "</s>"
@@ -28,28 +29,7 @@ _RULE = WordRule("metaspace", "run")
 _ROLES = {"<s>": "bos_token", END: "eos_token", UNKNOWN: "unk_token", "<pad>": "pad_token", "<mask>": "mask_token"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedUnigram:
-    """A tokenizer, and what it was learnt from.
-
-    pieces       what was learnt, with log-probabilities and the loss by round, in the order of the ids
-    first        the id of the first of `pieces`
-    words        different words that were learnt from
-    occurrences  of them in the texts
-    uncovered    characters that got no token; its `warning` is for the user
-    """
-
-    tokenizer: Tokenizer
-    pieces: Pieces
-    first: int
-    words: int
-    occurrences: int
-    uncovered: Uncovered = field(default_factory=Uncovered)
-
-
-def train_unigram(
-    texts: Iterable[str], config: UnigramConfig | None = None, progress: Report = no_report
-) -> TrainedUnigram:
+def train_unigram(texts: Iterable[str], config: UnigramConfig | None = None, progress: Report = no_report) -> Trained:
     """Learns a vocabulary from texts, which are read once and need not fit into memory.
 
     A vocabulary smaller than asked for means that the texts have no more stretches of characters that occur twice. The
@@ -67,15 +47,13 @@ def train_unigram(
         room,
         longest=config.max_piece_length,
         seed_size=config.seed_size,
-        shrinking=config.shrinking,
-        em_steps=config.em_steps,
         forbidden=before,
         progress=progress,
     )
     roles = {_ROLES[token]: token for token in config.special_tokens if token in _ROLES}
     tokenizer = Tokenizer(_backend(before, pieces, config), roles)
-    left_out = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
-    return TrainedUnigram(tokenizer, pieces, len(before), size, occurrences, left_out)
+    uncovered = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
+    return Trained(tokenizer, len(before), size, occurrences, pieces=pieces, uncovered=uncovered)
 
 
 def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokenizers.Tokenizer:

@@ -15,9 +15,9 @@ from lmworks.progress import Report, no_report
 from lmworks.tokenizer.config import WordPieceConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.bpe_trainer import Trained
 from lmworks.tokenizer.training.initial_symbols import CONTINUING, room_beside, spell_characters
 from lmworks.tokenizer.training.merges import learn_merges
+from lmworks.tokenizer.training.trained import Trained
 from lmworks.tokenizer.training.word_counts import WordCounts, count_words
 
 LONGEST_WORD = 100  # characters, beyond which BERT's tokenizer takes a word as unknown
@@ -49,8 +49,8 @@ def train_wordpiece(
     vocabulary = {token: number for number, token in enumerate([*config.special_tokens, *merges.tokens])}
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     tokenizer = Tokenizer(_backend(vocabulary, config), roles)
-    left_out = replace(spelling.uncovered, becomes="A word that holds one of them becomes [UNK] as a whole.")
-    return Trained(tokenizer, merges, len(config.special_tokens), size, occurrences, left_out)
+    uncovered = replace(spelling.uncovered, becomes="A word that holds one of them becomes [UNK] as a whole.")
+    return Trained(tokenizer, len(config.special_tokens), size, occurrences, merges=merges, uncovered=uncovered)
 
 
 def _count(texts: Iterable[str], config: WordPieceConfig, progress: Report) -> WordCounts:
